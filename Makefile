@@ -1,0 +1,39 @@
+# `make demo` and `make test` are all a new user needs; both set up `.venv` first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+CORES  ?= all
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench ui lock clean
+
+help:            ## list the targets
+	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## make .venv with the pinned, hashed dependencies and install crossmodal into it
+
+# uv lives in the environment itself: nothing but Python is asked of the machine.
+$(STAMP): requirements/lock.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "crossmodal needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@echo "installing the pinned dependencies (torch with its CUDA libraries: about 5 GB)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/lock.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(STAMP)
+	@echo "ready: source $(BIN)/activate"
+
+test: setup      ## ruff and the whole test suite
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m pytest
+
+lock:            ## pin the dependencies of pyproject.toml again
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header \
+	    --output-file requirements/lock.txt pyproject.toml
+	echo uv | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --output-file requirements/uv.txt -
+
+clean:           ## remove what runs have made, not the environment
+	rm -rf data results/runs results/tables results/figures results/*.parquet results/*.html .snakemake .checkpoints logs
