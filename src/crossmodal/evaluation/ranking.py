@@ -120,7 +120,7 @@ def _relevant_items(query_groups: np.ndarray, gallery_groups: np.ndarray) -> tup
     counts = np.searchsorted(ordered, query_groups, "right") - left
     if (counts == 0).any():
         lone = query_groups[np.argmax(counts == 0)]
-        raise ValueError(f"query group {lone!r} has no item in the gallery: recall is not defined for it")
+        raise ValueError(f"query group {lone} has no item in the gallery: recall is not defined for it")
     starts = np.concatenate([[0], np.cumsum(counts)])
     offsets = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
     return order[np.repeat(left, counts) + offsets], starts
