@@ -1,0 +1,98 @@
+"""Models, data sets and extractors are found by being a file (or another package's entry point): no central list.
+
+Names are listed without importing anything, so that a DAG is built without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+from functools import cache
+from importlib import metadata, util
+from pathlib import Path
+from types import ModuleType
+
+from crossmodal.errors import UserError, suggestion
+
+KINDS = ("models", "datasets", "features")
+
+
+@cache
+def names(kind: str) -> dict[str, str]:
+    """{name: module path} of everything of one kind: the files of `crossmodal.KIND` and the entry points."""
+    package = importlib.import_module(f"crossmodal.{kind}")
+    helpers = set(getattr(package, "HELPERS", ()))
+    found = {
+        module.name: f"crossmodal.{kind}.{module.name}"
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.ispkg and not module.name.startswith("_") and module.name not in helpers
+    }
+    for entry in metadata.entry_points(group=f"crossmodal.{kind}"):
+        found.setdefault(entry.name, entry.value.split(":")[0])
+    return found
+
+
+def module(kind: str, name: str) -> ModuleType:
+    """The module of a model, data set or extractor.
+
+    Raises
+    ------
+    UserError : nothing of that name, with the nearest known one.
+    """
+    known = names(kind)
+    if name not in known:
+        raise UserError(
+            f"{kind[:-1] if kind != 'features' else 'extractor'} {name!r} is unknown" + suggestion(name, known)
+        )
+    return importlib.import_module(known[name])
+
+
+@cache
+def source_hash(kind: str, name: str) -> str:
+    """Hash of the source that a rule runs for this model, data set or extractor, without importing it.
+
+    Covers the module, the package's shared `parts` that it names, and for models the training loop. What it does not
+    cover cannot change a result (tables, reports, the command line).
+    """
+    known = names(kind)
+    if name not in known:
+        raise UserError(f"{kind}: {name!r} is unknown" + suggestion(name, known))
+    digest = hashlib.sha256()
+    seen: set[str] = set()
+    _add_source(known[name], digest, seen)
+    return digest.hexdigest()[:16]
+
+
+# A change here reaches results through data that is hashed itself, or not at all.
+_NOT_FOLLOWED = ("crossmodal.errors", "crossmodal.files", "crossmodal.registry", "crossmodal.experiments")
+
+
+def _add_source(name: str, digest: hashlib._Hash, seen: set[str]) -> None:
+    if name in seen or name in _NOT_FOLLOWED:
+        return
+    seen.add(name)
+    spec = util.find_spec(name)
+    if spec is None or spec.origin is None:
+        return
+    text = Path(spec.origin).read_bytes()
+    digest.update(name.encode() + b"\0" + text)
+    import ast
+
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("crossmodal."):
+            targets = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names if alias.name.startswith("crossmodal.")]
+        else:
+            continue
+        for target in sorted(targets):
+            if _is_module(target):
+                _add_source(target, digest, seen)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
