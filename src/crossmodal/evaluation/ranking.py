@@ -7,6 +7,7 @@ one and is not relevant itself is ranked before it, so that a collapsed model (a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -140,3 +141,54 @@ def top_k(
         ordered, order = torch.sort(scores, dim=1, descending=True, stable=True)
         indices[rows], values[rows] = order[:, :k].cpu().numpy(), ordered[:, :k].cpu().numpy()
     return indices, values
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What is kept of each query's ranking."""
+
+    ranks: np.ndarray  # (Q,) int64, 1-based, of the best-ranked relevant item
+    average_precision: np.ndarray  # (Q,) float64 in (0, 1], over the whole gallery
+    top: np.ndarray  # (Q, k) int64, best items of the gallery
+    top_scores: np.ndarray  # (Q, k) float32
+
+
+def rank_queries(
+    blocks: Iterator[tuple[slice, torch.Tensor]], query_groups: np.ndarray, gallery_groups: np.ndarray, k: int = 10
+) -> Ranking:
+    """Ranks, average precision and the best `k`, in one pass over the score blocks.
+
+    Average precision is the mean over the relevant items of (relevant ones at or before it) / (its rank), ties against
+    the model.
+
+    Raises
+    ------
+    ValueError : a query without a relevant item, scores that are not finite.
+    """
+    relevant, starts = _relevant_items(query_groups, gallery_groups)
+    n = len(starts) - 1
+    k = min(k, len(gallery_groups))
+    ranks, precision = np.empty(n, dtype=np.int64), np.empty(n)
+    top, top_scores = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float32)
+    for rows, scores in blocks:
+        counts = np.diff(starts[rows.start : rows.stop + 1])
+        slots = np.arange(counts.max())
+        there = torch.as_tensor(slots[None, :] < counts[:, None], device=scores.device)  # (q, r)
+        places = np.minimum(starts[rows, None] + slots[None, :], len(relevant) - 1)
+        items = torch.as_tensor(relevant[places], device=scores.device)
+        own = scores.gather(1, items)
+        if not torch.isfinite(own[there]).all():
+            raise ValueError("scores: hold values that are not finite; a model that diverged cannot be ranked")
+        own = own.masked_fill(~there, -torch.inf).sort(1, descending=True).values
+        # Of everything that scores at least as much as the j-th relevant item, the relevant ones are taken out.
+        reach = torch.stack([(scores >= own[:, j, None]).sum(1) for j in range(own.shape[1])], 1)
+        reach -= (own[:, None, :] >= own[:, :, None]).sum(2)
+        position = torch.arange(1, own.shape[1] + 1, device=scores.device)
+        own_rank = reach + position
+        ranks[rows] = own_rank[:, 0].cpu().numpy()
+        terms = (position / own_rank.double()).masked_fill(~there, 0).sum(1)
+        precision[rows] = (terms / there.sum(1)).cpu().numpy()
+        if k:
+            best = scores.topk(k, 1)
+            top[rows], top_scores[rows] = best.indices.cpu().numpy(), best.values.cpu().numpy()
+    return Ranking(ranks, precision, top, top_scores)

@@ -1,0 +1,180 @@
+"""What a system is to the rest of the package: inputs it reads, a loss, encodings, scores. One file a system.
+
+A model's module has a class `Settings` (its parameters, with the paper's values as defaults) and a class `Model`. It
+knows nothing of files, data sets or tracking.
+
+The smallest system defines `encode` and `loss`. What others need is there to be overridden: `score` (cross attention
+has no vectors to multiply), `optimisers` (adversaries take turns with their own), `stages` (modalities or losses that
+come in one after another) and `fit` (closed forms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+Form = Literal["vector", "regions", "tokens"]
+
+
+class Settings(BaseModel):
+    """Parameters of a system; a misspelt one is an error. Subclasses add theirs and set the paper's defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Schedule(Settings):
+    """The training that the published systems share: Adam, steps of the learning rate, clipped gradients."""
+
+    batch_size: int = Field(128, ge=2, description="pairs in a batch")
+    epochs: int = Field(30, ge=1)
+    lr: float = Field(2e-4, gt=0, description="Adam's learning rate before the first step")
+    lr_drop: int = Field(
+        15, ge=1, description="epochs after which the learning rate is multiplied by lr_factor, again and again"
+    )
+    lr_factor: float = Field(0.1, gt=0, le=1)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(2.0, ge=0, description="largest norm of the gradient; 0 leaves it as it is")
+    min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
+    max_words: int = Field(82, ge=1, description="words of a caption that are read")
+
+
+class Tokens(NamedTuple):
+    """Captions of a batch."""
+
+    ids: Tensor  # (B, L) int64, padded with 0
+    lengths: Tensor  # (B,) int64
+
+
+class Regions(NamedTuple):
+    """Sets of region features of a batch."""
+
+    features: Tensor  # (B, R, D)
+    counts: Tensor  # (B,) int64, regions that are there
+
+
+Input = Tensor | Tokens | Regions
+
+
+@dataclass
+class Batch:
+    """Items that a step or an encoding is given.
+
+    `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
+    are (B,) ids of what belongs together: rows with the same one are no negatives of each other.
+    """
+
+    inputs: dict[str, Input]
+    groups: Tensor | None = None
+    labels: Tensor | None = None
+    unannotated: dict[str, Input] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Batch:
+        def move(value):
+            if isinstance(value, Mapping):
+                return {key: move(one) for key, one in value.items()}
+            if isinstance(value, Tokens | Regions):
+                return type(value)(*(move(one) for one in value))
+            return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+        return replace(
+            self,
+            inputs=move(self.inputs),
+            groups=move(self.groups),
+            labels=move(self.labels),
+            unannotated=move(self.unannotated),
+        )
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a model must know of the data to be built: sizes, no items."""
+
+    shapes: dict[str, tuple[int, ...]]  # modality to the shape of one item's features: (D,) or (R, D)
+    vocabulary_size: int = 0
+    n_classes: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: epochs with their learning rates, and what is trained in them."""
+
+    name: str
+    epochs: int
+    lr: float
+    lr_drop: int
+    lr_factor: float = 0.1
+    modalities: tuple[str, ...] | None = None
+    """Modalities of its batches and of its selection; None for all of the model's."""
+
+
+class Model(nn.Module):
+    """A system; the class `Model` of each module of `crossmodal.models` is one of these."""
+
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
+    """Modalities with the form in which each is read."""
+
+    trains: ClassVar[bool] = True
+    """False: no gradient steps; `fit` is called once and the result is what is evaluated."""
+
+    unannotated: ClassVar[tuple[str, ...]] = ()
+    """Modalities of which each batch also brings items outside of the annotated pairs."""
+
+    knows_pairs: ClassVar[bool] = False
+    """Only for a control that is meant to cheat: `encode` is given the groups."""
+
+    def __init__(self, settings: Settings, context: Context):
+        super().__init__()
+        self.settings = settings
+        self.context = context
+
+    # -- what every system defines ------------------------------------------------------------------------------------
+
+    def encode(self, modality: str, batch: Batch, partner: str) -> Tensor:
+        """Encodings of the items of one modality for comparison with those of another.
+
+        Parameters
+        ----------
+        batch : holds `inputs[modality]` of B items.
+        partner : the modality on the other side (its encodings may differ for each in systems that align pairs).
+
+        Returns
+        -------
+        (B, ...) of what `score` takes; (B, d) vectors unless `score` is overridden.
+        """
+        raise NotImplementedError
+
+    def loss(self, batch: Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        """Terms of the loss of a batch; `loss` is what is minimised, the others are kept in the history.
+
+        Parameters
+        ----------
+        progress : share of the stage's steps that are done, in [0, 1).
+        turn : the optimiser whose turn it is, a key of `optimisers`.
+        """
+        raise NotImplementedError
+
+    # -- what some override -------------------------------------------------------------------------------------------
+
+    def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        """(q, g) scores of encodings (q, ...) with encodings (g, ...), larger is better: inner products here."""
+        return queries @ gallery.T
+
+    def optimisers(self, stage: Stage) -> dict[str, torch.optim.Optimizer]:
+        """Optimisers by name; each takes its turn at every batch, in this order."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return {"model": torch.optim.Adam(parameters, lr=stage.lr, weight_decay=self.settings.weight_decay)}
+
+    def stages(self) -> list[Stage]:
+        s = self.settings
+        return [Stage("train", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
+
+    def begin(self, stage: Stage) -> None:
+        """Called before a stage: freeze or add what it asks for."""
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Closed-form systems take all training pairs here, a batch at a time; `trains` is False for them."""

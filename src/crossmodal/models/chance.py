@@ -1,0 +1,31 @@
+"""Control: random vectors. Its recall@K must be what K draws out of the gallery give."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from crossmodal.models import base
+from crossmodal.models.base import Regions, Tokens
+
+
+class Settings(base.Settings):
+    dim: int = Field(64, ge=1, description="dimensions of the random vectors")
+    seed: int = 0
+
+
+class Model(base.Model):
+    trains: ClassVar[bool] = False
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, dim) standard normal draws: another call gives other vectors."""
+        value = batch.inputs[modality]
+        first = value[0] if isinstance(value, Tokens | Regions) else value
+        return torch.randn(len(first), self.settings.dim, generator=self.generator).to(first.device)

@@ -1,0 +1,1 @@
+"""Encoders and losses that several systems share."""

@@ -1,0 +1,43 @@
+"""VSE++: global image features and a GRU in one space, trained with the hardest negatives of each batch.
+
+The baseline of 001 (section 3.1, eq. 1, 2 and 8; its reference [3]). Features are read, not fine-tuned.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from crossmodal.models import base
+from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
+from crossmodal.models.parts.losses import hinge_triplet
+
+
+class Settings(base.Schedule):
+    """The published settings of VSE++ on Flickr30K and MS-COCO."""
+
+    dim: int = Field(1024, ge=1, description="dimensions of the common space")
+    word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
+    layers: int = Field(1, ge=1, description="stacked GRU layers")
+    margin: float = Field(0.2, ge=0, description="margin of the hinges")
+
+
+class Model(base.Model):
+    hardest: ClassVar[bool] = True
+    """The largest hinge of each pair; False for the sum of all."""
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        (in_dim,) = context.shapes["image"]
+        self.image = ImageEncoder(in_dim, settings.dim)
+        self.text = CaptionEncoder(context.vocabulary_size, settings.word_dim, settings.dim, settings.layers)
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, dim) unit vectors; `partner` makes no difference."""
+        return {"image": self.image, "text": self.text}[modality](batch.inputs[modality])
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        scores = self.score(self.encode("image", batch, "text"), self.encode("text", batch, "image"))
+        return {"loss": hinge_triplet(scores, self.settings.margin, hardest=self.hardest, groups=batch.groups)}

@@ -1,0 +1,84 @@
+"""Annotation-sparsity splits: which training images have captions, and how many (002, section 4.1).
+
+`full`, or `NNpct-Mcap`: NN per cent of the training images, M captions of each; the other training images stay in the
+corpus without a caption. Validation and test stay whole, so a split names training items only.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.errors import UserError
+
+PATTERN = re.compile(r"(?P<percent>[1-9]\d?)pct-(?P<captions>[1-5])cap")
+
+
+def parse(split: str) -> tuple[int, int | None]:
+    """(per cent of the images, captions an image or None for all) of a split's name.
+
+    Raises
+    ------
+    UserError : a name of another form.
+    """
+    if split == "full":
+        return 100, None
+    match = PATTERN.fullmatch(split)
+    if match is None:
+        raise UserError(
+            f"split {split!r}: expected `full` or NNpct-Mcap, such as 10pct-5cap (1-99 per cent, 1-5 captions)"
+        )
+    return int(match["percent"]), int(match["captions"])
+
+
+def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
+    """The annotated pairs and the un-annotated images of a sparse corpus.
+
+    One shuffle of the images and one of each image's captions, both from `seed` alone, are cut for every split: of two
+    splits of a seed the smaller is inside the larger one.
+
+    Parameters
+    ----------
+    items : rows of `items.parquet` with an image and its captions a group.
+    split : `full` or `NNpct-Mcap`.
+
+    Returns
+    -------
+    Frame of `image_id`, `caption_id`; null captions mark un-annotated images. In the order of `items`.
+
+    Raises
+    ------
+    UserError : an unknown split, or a data set without training pairs.
+    """
+    percent, captions = parse(split)
+    train = items[items.partition == "train"]
+    images = train.loc[train.modality == "image", ["item_id", "group_id"]]
+    texts = train.loc[train.modality == "text", ["item_id", "group_id"]]
+    pairs = images.merge(texts, on="group_id", suffixes=("_image", "_text"))
+    if pairs.empty:
+        raise UserError("items.parquet: no training image with a caption, so there is nothing to split")
+    rng = np.random.default_rng(seed)
+    place = pd.Series(rng.permutation(len(images)), index=images.item_id)
+    # A number a caption, drawn for all of them whatever the split: its order within its image.
+    pairs["draw"] = rng.random(len(pairs))
+    pairs["order"] = pairs.groupby("item_id_image", sort=False)["draw"].rank(method="first")
+    annotated = place[place < max(1, round(len(images) * percent / 100))].index
+    chosen = pairs.item_id_image.isin(annotated)
+    if captions is not None:
+        chosen &= pairs.order <= captions
+    frame = pairs.loc[chosen, ["item_id_image", "item_id_text"]].set_axis(["image_id", "caption_id"], axis=1)
+    rest = images.item_id[~images.item_id.isin(annotated)]
+    bare = pd.DataFrame({"image_id": rest, "caption_id": pd.Series(None, index=rest.index, dtype=object)})
+    return pd.concat([frame, bare], ignore_index=True).astype("string")
+
+
+def summary(split: pd.DataFrame) -> dict[str, int]:
+    """Counts of a split: pairs, annotated images, un-annotated images."""
+    annotated = split[split.caption_id.notna()]
+    return {
+        "pairs": len(annotated),
+        "annotated_images": int(annotated.image_id.nunique()),
+        "unannotated_images": int(split.caption_id.isna().sum()),
+    }

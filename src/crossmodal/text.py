@@ -1,0 +1,77 @@
+"""Captions to word ids: NLTK's tokenizer, lower-cased, and a vocabulary of words that training holds often enough.
+
+Tokens are made once a data set; the vocabulary is each split's own, since a sparse corpus knows fewer words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.errors import UserError
+from crossmodal.files import read_json, write_json
+
+PAD, UNKNOWN, START, END = 0, 1, 2, 3
+SPECIAL = ("<pad>", "<unk>", "<start>", "<end>")
+
+
+def tokenize(captions: Iterable[str]) -> list[list[str]]:
+    """Lower-cased word tokens of each caption (001 and 002 both use NLTK's word tokenizer)."""
+    from nltk.tokenize import NLTKWordTokenizer
+
+    tokenizer = NLTKWordTokenizer()
+    return [tokenizer.tokenize(caption.lower()) for caption in captions]
+
+
+def token_table(items: pd.DataFrame) -> pd.DataFrame:
+    """`item_id`, `tokens` of every caption of a data set."""
+    texts = items[items.modality == "text"]
+    return pd.DataFrame({"item_id": texts.item_id.to_numpy(), "tokens": tokenize(texts.source)})
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words with their ids; the first four are special."""
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def build(cls, captions: Iterable[Sequence[str]], min_count: int = 4) -> Vocabulary:
+        """Words seen at least `min_count` times, the most frequent first and equals in the alphabet's order."""
+        counts = Counter(word for caption in captions for word in caption)
+        kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
+        return cls(SPECIAL + tuple(word for word in kept if word not in SPECIAL))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, captions: Sequence[Sequence[str]], max_length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of captions between start and end marks.
+
+        Returns
+        -------
+        (N, L) int32 ids padded with 0, where L is the longest caption's; (N,) int64 lengths, marks included. A caption
+        of more than `max_length` words is cut.
+        """
+        index = {word: i for i, word in enumerate(self.words)}
+        rows = [[START, *(index.get(word, UNKNOWN) for word in caption[:max_length]), END] for caption in captions]
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        ids = np.full((len(rows), int(lengths.max(initial=1))), PAD, dtype=np.int32)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+        return ids, lengths
+
+    def save(self, path: str | Path) -> None:
+        write_json(path, {"words": self.words})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vocabulary:
+        words = read_json(path).get("words")
+        if not isinstance(words, list) or tuple(words[:4]) != SPECIAL:
+            raise UserError(f"{path}: is no vocabulary (expected `words` that begin with {', '.join(SPECIAL)})")
+        return cls(tuple(words))

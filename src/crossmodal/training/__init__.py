@@ -1,0 +1,1 @@
+"""Batches, the training loop and the test of a trained model."""

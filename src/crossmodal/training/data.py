@@ -1,0 +1,195 @@
+"""The items of a data set as a model reads them: features memory-mapped, captions as ids, batches gathered by index."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from crossmodal.errors import UserError
+from crossmodal.features.store import open_features
+from crossmodal.files import read_parquet, sha256_bytes
+from crossmodal.models.base import Batch, Context, Form, Input, Regions, Tokens
+from crossmodal.text import Vocabulary
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All items of one modality: row i of the tensors is item `ids[i]`."""
+
+    ids: np.ndarray
+    groups: np.ndarray  # (N,) int64
+    partition: np.ndarray
+    tensor: torch.Tensor  # (M, ...) features, or (N, L) token ids
+    rows: torch.Tensor  # (N,) rows of `tensor`
+    lengths: torch.Tensor | None = None
+    form: Form = "vector"
+
+    def gather(self, index: torch.Tensor) -> Input:
+        """The items at `index`, as the model reads them. No copy is made of anything else."""
+        picked = self.tensor[self.rows[index]]
+        if self.form == "tokens":
+            lengths = self.lengths[index]
+            return Tokens(picked[:, : int(lengths.max())].long(), lengths)
+        if self.form == "regions":
+            return Regions(picked.float(), self.lengths[index])
+        return picked.float()
+
+    def where(self, partition: str) -> np.ndarray:
+        """Indices of the items of a partition, in their stored order."""
+        return np.flatnonzero(self.partition == partition)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set under a split: every modality's inputs, the training pairs, the vocabulary."""
+
+    inputs: dict[str, Inputs]
+    pairs: dict[str, np.ndarray]  # modality to (P,) indices; row i of each belongs together
+    unannotated: dict[str, np.ndarray]
+    vocabulary: Vocabulary
+    fingerprint: dict[str, str]  # what the data is: hashes for the manifest
+
+    @property
+    def n_pairs(self) -> int:
+        return len(next(iter(self.pairs.values())))
+
+    @property
+    def context(self) -> Context:
+        shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form != "tokens"}
+        return Context(shapes, len(self.vocabulary))
+
+    def batch(self, picks: torch.Tensor, unannotated: dict[str, torch.Tensor] | None = None) -> Batch:
+        """The training pairs at `picks`."""
+        inputs, groups = {}, None
+        for modality, index in self.pairs.items():
+            chosen = torch.from_numpy(index)[picks]
+            inputs[modality] = self.inputs[modality].gather(chosen)
+            groups = torch.from_numpy(self.inputs[modality].groups)[chosen]
+        extra = {m: self.inputs[m].gather(index) for m, index in (unannotated or {}).items()}
+        return Batch(inputs, groups, unannotated=extra)
+
+    def items(self, modality: str, index: np.ndarray, size: int, *, with_groups: bool = False) -> Iterator[Batch]:
+        """Batches of the items at `index` of one modality, for encoding."""
+        for start in range(0, len(index), size):
+            chosen = torch.from_numpy(index[start : start + size])
+            groups = torch.from_numpy(self.inputs[modality].groups)[chosen] if with_groups else None
+            yield Batch({modality: self.inputs[modality].gather(chosen)}, groups)
+
+
+def load(
+    folder: Path,
+    split: str,
+    reads: dict[str, Form],
+    extractors: dict[str, str],
+    *,
+    min_count: int = 4,
+    max_words: int = 82,
+    vocabulary: Vocabulary | None = None,
+) -> Corpus:
+    """Open a prepared data set.
+
+    Parameters
+    ----------
+    folder : `data/DATASET`. split : name of a file in its `splits`.
+    reads : modality to form, as the model declares them. extractors : modality to extractor.
+    vocabulary : a trained model's own; None builds it from the split's captions.
+
+    Raises
+    ------
+    UserError : a missing, corrupted or truncated file, a modality without an extractor.
+    """
+    items = read_parquet(folder / "items.parquet")
+    pairs = read_parquet(folder / "splits" / f"{split}.parquet")
+    codes = {group: i for i, group in enumerate(dict.fromkeys(items.group_id))}
+    fingerprint = {
+        "items": _frame_hash(items),
+        "split": _frame_hash(pairs),
+    }
+    annotated = pairs[pairs.caption_id.notna()]
+    inputs: dict[str, Inputs] = {}
+    for modality, form in reads.items():
+        rows = items[items.modality == modality]
+        if rows.empty:
+            raise UserError(f"{folder / 'items.parquet'}: holds no {modality} items, which the model reads")
+        common = {
+            "ids": rows.item_id.to_numpy(dtype=object),
+            "groups": rows.group_id.map(codes).to_numpy(dtype=np.int64),
+            "partition": rows.partition.to_numpy(dtype=object),
+            "form": form,
+        }
+        if form == "tokens":
+            tokens = read_parquet(folder / "tokens.parquet").set_index("item_id").tokens.reindex(rows.item_id)
+            if tokens.isna().any():
+                raise UserError(
+                    f"{folder / 'tokens.parquet'}: lacks captions of items.parquet; delete it and run again"
+                )
+            if vocabulary is None:
+                vocabulary = Vocabulary.build(tokens.loc[annotated.caption_id.unique()], min_count)
+            ids, lengths = vocabulary.encode(tokens.to_list(), max_words)
+            fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
+            inputs[modality] = Inputs(
+                tensor=torch.from_numpy(ids), rows=torch.arange(len(ids)), lengths=torch.from_numpy(lengths), **common
+            )
+            continue
+        if modality not in extractors:
+            raise UserError(
+                f"params.yaml: scales.*.inputs: the model reads {modality} features, but no extractor is named for them"
+            )
+        features = open_features(folder / "features" / f"{modality}.{extractors[modality]}")
+        expected = 2 if form == "vector" else 3
+        if features.array.ndim != expected:
+            raise UserError(
+                f"{folder / 'features'}/{modality}.{extractors[modality]}.npy: has shape {features.array.shape}; "
+                f"the model reads {'one vector an item' if form == 'vector' else 'a set of regions an item'}"
+            )
+        fingerprint[f"{modality}.{extractors[modality]}"] = features.manifest["sha256"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
+            tensor = torch.from_numpy(features.array)
+        rows_of = torch.from_numpy(np.asarray(features.rows(common["ids"]), dtype=np.int64))
+        inputs[modality] = Inputs(tensor=tensor, rows=rows_of, **common)
+    vocabulary = vocabulary or Vocabulary.build([])
+    place = {m: pd.Series(np.arange(len(x.ids)), index=x.ids) for m, x in inputs.items()}
+    columns = {"image": "image_id", "text": "caption_id"}
+    paired = {m: place[m].loc[annotated[columns[m]]].to_numpy() for m in inputs if m in columns}
+    bare = pairs.image_id[pairs.caption_id.isna()]
+    unannotated = {"image": place["image"].loc[bare].to_numpy()} if "image" in place else {}
+    return Corpus(inputs, paired, unannotated, vocabulary, fingerprint)
+
+
+def _frame_hash(frame: pd.DataFrame) -> str:
+    """Hash of a frame's content, whatever wrote the file."""
+    return sha256_bytes(pd.util.hash_pandas_object(frame.astype("string"), index=False).to_numpy().tobytes())
+
+
+def batches(
+    corpus: Corpus,
+    size: int,
+    seed: int,
+    epoch: int,
+    unannotated: tuple[str, ...] = (),
+    device: torch.device | None = None,
+) -> Iterator[Batch]:
+    """One epoch of shuffled batches, a function of (seed, epoch) alone; the last may be smaller.
+
+    A lone pair has no negative, so it is left out.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(corpus.n_pairs, generator=generator)
+    for picks in order.split(size):
+        if len(picks) < 2:
+            continue
+        extra = {}
+        for modality in unannotated:
+            pool = torch.from_numpy(corpus.unannotated.get(modality, np.empty(0, dtype=np.int64)))
+            if len(pool) == 0:  # nothing is un-annotated in `full`: the pairs' own items play the part
+                pool = torch.from_numpy(corpus.pairs[modality])
+            extra[modality] = pool[torch.randint(len(pool), (len(picks),), generator=generator)]
+        batch = corpus.batch(picks, extra)
+        yield batch if device is None else batch.to(device)

@@ -1,0 +1,217 @@
+"""The training loop (Lightning Fabric): stages, turns of optimisers, selection on validation, checkpoints, resume.
+
+An epoch's order and every random draw in it follow from (seed, stage, epoch), and a checkpoint is written whole at each
+epoch's end: a run that was killed and goes on gives the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from crossmodal.errors import UserError
+from crossmodal.files import whole
+from crossmodal.models import base
+from crossmodal.training.data import Corpus, batches
+from crossmodal.training.test import recalls
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class State:
+    """All that a checkpoint holds."""
+
+    stage: int
+    epoch: int  # epochs done in the stage
+    model: dict[str, torch.Tensor]
+    optimisers: dict[str, Any]
+    best: dict[str, torch.Tensor]
+    best_sum: float
+    history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    history: pd.DataFrame
+    best_epoch: int
+    resumed_at: int  # epochs that an earlier, killed process had done
+
+
+def train(
+    model: base.Model,
+    corpus: Corpus,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    identity: str = "",
+) -> Trained:
+    """Train in place and leave the model with the weights of its best epoch (largest validation sum of recalls).
+
+    Parameters
+    ----------
+    checkpoint : file that the run goes on from, if it is there and of the same `identity`.
+    identity : hash of everything that the run depends on.
+
+    Raises
+    ------
+    UserError : the loss is not finite any more.
+    """
+    fabric = Fabric(accelerator="cuda" if device.type == "cuda" else "cpu", devices=_devices(device))
+    state = _restore(checkpoint, identity)
+    resumed_at = len(state.history) if state else 0
+    if resumed_at:
+        log.info("going on after epoch %d from %s", resumed_at, checkpoint)
+    stages = model.stages()
+    model.to(device)
+    history = list(state.history) if state else []
+    for number, stage in enumerate(stages):
+        if state and number < state.stage:
+            model.begin(stage)
+            continue
+        model.begin(stage)
+        optimisers = model.optimisers(stage)
+        best, best_sum, first = deepcopy(_weights(model)), -1.0, 0
+        if state and number == state.stage:
+            model.load_state_dict(state.model)
+            for name, optimiser in optimisers.items():
+                optimiser.load_state_dict(state.optimisers[name])
+            best, best_sum, first = state.best, state.best_sum, state.epoch
+        _, *wrapped = fabric.setup(model, *optimisers.values(), move_to_device=False)
+        turns = dict(zip(optimisers, wrapped, strict=True))
+        with _progress(stage, first) as advance:
+            for epoch in range(first, stage.epochs):
+                row = _epoch(fabric, model, corpus, turns, stage, seed + 7919 * number, epoch)
+                began = time.perf_counter()
+                found = recalls(model, corpus, "val", device, stage.modalities)
+                row |= {f"val_{name}": value for name, value in found.items()}
+                row["validation_seconds"] = time.perf_counter() - began
+                history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
+                if found["recall_sum"] > best_sum:
+                    best, best_sum = deepcopy(_weights(model)), found["recall_sum"]
+                log.info(
+                    "%s epoch %d/%d: loss %.4f, validation sum of recalls %.1f (best %.1f), lr %.2g",
+                    *(stage.name, epoch + 1, stage.epochs, row["loss"], found["recall_sum"], best_sum),
+                    row["learning_rate"],
+                )
+                advance(loss=row["loss"], best=best_sum)
+                if checkpoint is not None:
+                    states = {name: optimiser.state_dict() for name, optimiser in optimisers.items()}
+                    now = State(number, epoch + 1, _weights(model), states, best, best_sum, history)
+                    with whole(checkpoint) as temporary:
+                        torch.save({"identity": identity, **vars(now)}, temporary)
+        model.load_state_dict(best)
+    frame = pd.DataFrame(history)
+    last = frame[frame.stage == stages[-1].name]
+    return Trained(frame, int(last.epoch.loc[last.val_recall_sum.idxmax()]), resumed_at)
+
+
+def _devices(device: torch.device) -> list[int] | int:
+    return [device.index or 0] if device.type == "cuda" else 1
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach() for name, value in model.state_dict().items()}
+
+
+def _restore(checkpoint: Path | None, identity: str) -> State | None:
+    if checkpoint is None or not checkpoint.exists():
+        return None
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        log.warning("%s: cannot be read (%s); training begins anew", checkpoint, error)
+        return None
+    if saved.pop("identity") != identity:
+        log.info("%s: is of other data, settings or code; training begins anew", checkpoint)
+        return None
+    return State(**saved)
+
+
+def _epoch(
+    fabric: Fabric,
+    model: base.Model,
+    corpus: Corpus,
+    turns: dict[str, Any],
+    stage: base.Stage,
+    seed: int,
+    epoch: int,
+) -> dict[str, Any]:
+    """One pass over the training pairs; means of the loss's terms, the gradient's norm, seconds."""
+    torch.manual_seed(seed * 1_000_003 + epoch)  # dropout and the like: a function of (seed, epoch), for exact resume
+    factor = stage.lr_factor ** (epoch // stage.lr_drop)
+    for optimiser in turns.values():
+        for group in optimiser.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * factor
+    model.train()
+    size = model.settings.batch_size
+    steps = max(1, -(-corpus.n_pairs // size))
+    sums: dict[str, torch.Tensor] = {}
+    clip = model.settings.clip
+    began = time.perf_counter()
+    done = 0
+    for step, batch in enumerate(batches(corpus, size, seed, epoch, model.unannotated, fabric.device)):
+        progress = (epoch + step / steps) / stage.epochs
+        for turn, optimiser in turns.items():
+            terms = model.loss(batch, progress, turn)
+            optimiser.zero_grad(set_to_none=True)
+            fabric.backward(terms["loss"])
+            parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+            # The norm is taken either way: its course tells a run that diverges from one that does not learn.
+            norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
+            optimiser.step()
+            named = {**terms, "gradient_norm": norm}
+            for name, value in named.items():
+                key = name if len(turns) == 1 or turn == next(iter(turns)) else f"{turn}_{name}"
+                value = value.detach()
+                sums[key] = sums[key] + value if key in sums else value
+        done += 1
+    means = {name: float(value) / max(done, 1) for name, value in sums.items()}  # the only wait for the device
+    seconds = time.perf_counter() - began
+    if not all(torch.isfinite(torch.tensor(value)) for value in means.values()):
+        raise UserError(
+            f"training diverged in epoch {epoch + 1}: {means}; lower the model's `lr` in params.yaml or clip harder"
+        )
+    rate = next(iter(turns.values())).param_groups[0]["lr"]
+    return {**means, "learning_rate": rate, "steps": done, "seconds": seconds}
+
+
+class _progress:  # noqa: N801
+    """A bar on a terminal; elsewhere the log's line an epoch is enough."""
+
+    def __init__(self, stage: base.Stage, first: int):
+        self.bar = None
+        if sys.stderr.isatty() and not os.environ.get("CROSSMODAL_QUIET"):
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.task = self.bar.add_task(stage.name, total=stage.epochs, completed=first)
+
+    def __enter__(self):
+        if self.bar is not None:
+            self.bar.start()
+        return self.advance
+
+    def advance(self, loss: float, best: float) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, advance=1, description=f"loss {loss:.3f} · best sum of recalls {best:.1f}")
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            with suppress(Exception):
+                self.bar.stop()
