@@ -27,6 +27,11 @@ _REASONS = {
 }
 
 
+def reason(error: OSError) -> str | None:
+    """What to do about a disk that is full or may not be written; None for any other error."""
+    return _REASONS.get(error.errno or 0)
+
+
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not.

@@ -5,6 +5,7 @@ Names are listed without importing anything, so that a DAG is built without torc
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import pkgutil
@@ -61,6 +62,8 @@ def source_hash(kind: str, name: str) -> str:
     digest = hashlib.sha256()
     seen: set[str] = set()
     _add_source(known[name], digest, seen)
+    if kind == "models":
+        _add_source("crossmodal.training.loop", digest, seen)
     return digest.hexdigest()[:16]
 
 
@@ -77,8 +80,6 @@ def _add_source(name: str, digest: hashlib._Hash, seen: set[str]) -> None:
         return
     text = Path(spec.origin).read_bytes()
     digest.update(name.encode() + b"\0" + text)
-    import ast
-
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("crossmodal."):
             targets = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]

@@ -1,4 +1,4 @@
-"""Karpathy's layout of Flickr8K, Flickr30K and MS-COCO: an image folder and a `dataset_*.json` with captions, splits."""
+"""Karpathy's layout of Flickr8K, Flickr30K and MS-COCO: an image folder and a `dataset_*.json` of captions."""
 
 from __future__ import annotations
 

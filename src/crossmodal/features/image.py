@@ -48,9 +48,7 @@ class Settings(BaseModel):
     weights: str = Field(description="IMAGENET1K_V1 or another of torchvision's names, world, seeded, or a file")
     resize: int = Field(256, ge=8, description="short side in pixels, the aspect kept")
     crop: int = Field(224, ge=8, description="side of the square crop in pixels")
-    crops: Literal["center", "ten"] = Field(
-        "center", description="ten: corners, centre and mirrors, averaged before the norm"
-    )
+    crops: Literal["center", "ten"] = Field("center", description="ten: corners, centre, mirrors; their mean")
     l2: bool = Field(True, description="unit length")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the processor has it")
     batch_size: int = Field(16, ge=1, description="images in a forward pass of one thread")
@@ -301,7 +299,7 @@ def _run(
     workers: ThreadPoolExecutor,
     advance: Callable[[int], None],
 ) -> tuple[np.ndarray, list[bytes]]:
-    """One shard. On the CPU a thread decodes and runs a batch; on a GPU threads decode, and batches take turns on it."""
+    """One shard. On the CPU a thread decodes and runs a batch; on a GPU the batches take turns."""
     turn = threading.Lock()
 
     def one(start: int) -> tuple[int, np.ndarray, list[bytes]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def hinge_triplet(scores: Tensor, margin: float, *, hardest: bool, groups: Tensor | None = None) -> Tensor:
-    """Hinges of a batch's pairs against its other items, both ways, summed over the pairs (001, eq. 8 and 9).
+    """Hinges of a batch's pairs against its other items, both ways, averaged over the pairs (001, eq. 8 and 9).
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def hinge_triplet(scores: Tensor, margin: float, *, hardest: bool, groups: Tenso
 
     Returns
     -------
-    Scalar: a sum, as printed, not a mean; the norm at which gradients are clipped depends on it.
+    Scalar, a mean over the pairs as eq. 8 prints it: the norm at which gradients are clipped depends on it.
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
         raise ValueError(f"scores: expected (B, B), found {tuple(scores.shape)}")
@@ -30,5 +30,5 @@ def hinge_triplet(scores: Tensor, margin: float, *, hardest: bool, groups: Tenso
     rows = (margin + scores - own[:, None]).clamp(min=0).masked_fill(same, 0)  # row item against other columns
     columns = (margin + scores - own[None, :]).clamp(min=0).masked_fill(same, 0)
     if hardest:
-        return rows.amax(1).sum() + columns.amax(0).sum()
-    return rows.sum() + columns.sum()
+        return (rows.amax(1).sum() + columns.amax(0).sum()) / len(scores)
+    return (rows.sum() + columns.sum()) / len(scores)

@@ -1,0 +1,55 @@
+# The front door. `snakemake --cores all quick` is the first thing to run, `snakemake --cores all all` the whole.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "params.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/splits.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/tracking.smk"
+
+
+localrules:
+    all,
+    quick,
+    features,
+    tables,
+    report,
+
+
+rule all:
+    default_target: True
+    input:
+        tables_of(""),
+        f"{DAG.results}/report.html",
+        TRACKED("") if DAG.params.tracking.enabled else [],
+
+
+rule quick:
+    input:
+        tables_of("quick/"),
+        f"{DAG.results}/quick/report.html",
+        TRACKED("quick/") if DAG.params.tracking.enabled else [],
+
+
+rule features:
+    input:
+        DAG.features,
+
+
+rule tables:
+    input:
+        tables_of(""),
+
+
+rule report:
+    input:
+        f"{DAG.results}/report.html",

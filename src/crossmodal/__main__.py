@@ -1,0 +1,5 @@
+"""`python -m crossmodal` is `crossmodal`."""
+
+from crossmodal.cli import main
+
+main()

@@ -1,0 +1,273 @@
+"""`crossmodal`: one sub-command a rule of the DAG. Imports lazily, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crossmodal.errors import UserError
+
+if TYPE_CHECKING:
+    from crossmodal.experiments import Plan
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="A reproducible benchmark pipeline for cross-modal retrieval. `snakemake --cores all all` runs it all; each "
+    "sub-command here is one step of it, for running or debugging that step alone.",
+    epilog="Settings come from `params.yaml` (or `--params`), experiments and published numbers from `papers/*.yaml`.",
+)
+
+_state: dict[str, Path] = {}
+
+
+@app.callback()
+def _options(
+    params: Annotated[
+        Path, typer.Option(envvar="CROSSMODAL_PARAMS", help="Parameters; the DAG passes its merged configuration.")
+    ] = Path("params.yaml"),
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every detail.")] = False,
+) -> None:
+    _state["params"] = params
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("PIL", "matplotlib", "alembic", "urllib3", "git", "fsspec"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _plan() -> Plan:
+    from crossmodal import experiments
+
+    return experiments.plan(experiments.load(_state["params"]))
+
+
+def _dataset(plan: Plan, name: str) -> Path:
+    from crossmodal.errors import suggestion
+
+    if name not in plan.params.datasets:
+        raise UserError(f"data set {name!r} is unknown" + suggestion(name, plan.params.datasets))
+    return Path(plan.params.paths.data) / name
+
+
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="A name in `datasets` of params.yaml.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="DATASET/SPLIT/MODEL[.VARIANT]/seedN, or its folder.")]
+Scope = Annotated[bool, typer.Option("--quick", help="Only the experiments marked `quick`; written to results/quick.")]
+
+
+def _run(plan: Plan, name: str):
+    from crossmodal.dag import job_of
+
+    runs = Path(plan.params.paths.results) / "runs"
+    key = str(Path(name).relative_to(runs)) if Path(name).is_relative_to(runs) else name
+    return job_of(plan, key), runs / key
+
+
+@app.command()
+def prepare(dataset: DatasetName) -> None:
+    """Read (or draw) the raw files of a data set into `items.parquet`."""
+    from crossmodal import experiments, registry
+
+    plan = _plan()
+    folder = _dataset(plan, dataset)
+    chosen = plan.params.datasets[dataset]
+    reader = registry.module("datasets", chosen.reader)
+    settings = experiments.validated(reader.Settings, chosen.settings, f"params.yaml: datasets.{dataset}")
+    reader.make(settings, folder, title=chosen.title)
+
+
+@app.command()
+def tokenize(dataset: DatasetName) -> None:
+    """Cut the captions of a data set into words, once for all runs: `tokens.parquet`."""
+    from crossmodal.datasets import items
+    from crossmodal.files import write_parquet
+    from crossmodal.text import token_table
+
+    folder = _dataset(_plan(), dataset)
+    write_parquet(folder / "tokens.parquet", token_table(items.read(folder)))
+
+
+@app.command()
+def split(
+    dataset: DatasetName,
+    name: Annotated[str, typer.Argument(metavar="SPLIT", help="`full`, or NNpct-Mcap such as 10pct-5cap.")],
+) -> None:
+    """Choose the annotated pairs of a sparse corpus: `splits/SPLIT.parquet`."""
+    from crossmodal import splits
+    from crossmodal.datasets import items
+    from crossmodal.files import write_parquet
+
+    plan = _plan()
+    folder = _dataset(plan, dataset)
+    made = splits.make(items.read(folder), name, plan.params.splits.seed)
+    write_parquet(folder / "splits" / f"{name}.parquet", made)
+    logging.info("%s: %s", name, splits.summary(made))
+
+
+@app.command()
+def extract(
+    dataset: DatasetName,
+    extractor: Annotated[str, typer.Argument(metavar="EXTRACTOR", help="A name in `extractors` of params.yaml.")],
+) -> None:
+    """Extract features of a data set; a killed extraction goes on where it stopped."""
+    from crossmodal import experiments, registry
+    from crossmodal.datasets import items
+    from crossmodal.errors import suggestion
+
+    plan = _plan()
+    folder = _dataset(plan, dataset)
+    if extractor not in plan.params.extractors:
+        raise UserError(f"extractor {extractor!r} is unknown" + suggestion(extractor, plan.params.extractors))
+    chosen = plan.params.extractors[extractor]
+    module = registry.module("features", chosen.extractor)
+    settings = experiments.validated(module.Settings, chosen.settings, f"params.yaml: extractors.{extractor}")
+    module.extract(
+        items.read(folder),
+        items.root(folder),
+        settings,
+        folder / "features" / f"{chosen.modality}.{extractor}",
+        threads=plan.params.threads.features,
+        modality=chosen.modality,
+    )
+
+
+@app.command()
+def train(
+    run: RunName,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew even where a checkpoint could be gone on from.")
+    ] = False,
+) -> None:
+    """Train one run; one that was killed goes on from its last epoch, to the same bits."""
+    from crossmodal.training.job import train_job
+
+    plan = _plan()
+    job, folder = _run(plan, run)
+    train_job(job, folder, Path(plan.params.paths.data), fresh=fresh)
+
+
+@app.command()
+def evaluate(run: RunName) -> None:
+    """Rank the test items with a trained run: `queries.parquet` and `metrics.json`."""
+    from crossmodal.training.job import test_job
+
+    plan = _plan()
+    job, folder = _run(plan, run)
+    test_job(job, folder, Path(plan.params.paths.data), plan.params.scale)
+
+
+def _scope(plan: Plan, quick: bool) -> tuple[dict, Path]:
+    results = Path(plan.params.paths.results)
+    if quick:
+        return {key: job for key, job in plan.jobs.items() if job.quick}, results / "quick"
+    return plan.jobs, results
+
+
+@app.command()
+def collect(quick: Scope = False) -> None:
+    """Gather what runs have measured: `metrics.parquet`, `comparison.parquet`, `summary.json`."""
+    from crossmodal.reporting import collect as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, Path(plan.params.paths.results) / "runs", target)
+
+
+@app.command()
+def tables(quick: Scope = False) -> None:
+    """Write the papers' tables (csv, md, tex, html) from `comparison.parquet`."""
+    from crossmodal.reporting import tables as step
+
+    plan = _plan()
+    _, target = _scope(plan, quick)
+    step.write(plan, target)
+
+
+@app.command()
+def report(quick: Scope = False) -> None:
+    """Write the figures and `report.html`, the one page to look at."""
+    from crossmodal.reporting import report as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
+
+
+@app.command()
+def track(
+    quick: Scope = False,
+    init: Annotated[bool, typer.Option("--init", help="Only make the store.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Refill the store from results/, whatever it holds.")
+    ] = False,
+) -> None:
+    """Hand finished runs to MLflow. What is there already stays; a store that is down is a warning, not an error."""
+    from crossmodal.reporting import tracking as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    if init:
+        step.make_store(plan.params.tracking)
+    else:
+        step.write(plan, jobs, target, rebuild=rebuild)
+
+
+@app.command()
+def backbone(
+    target: Annotated[Path, typer.Argument(help="Weights file to write (safetensors).")],
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
+) -> None:
+    """Train the world's small image network again (about 15 minutes on two cores)."""
+    from crossmodal.features import backbone as step
+
+    step.train(step.Settings(), target, threads=threads)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="runs, models, datasets or extractors")] = "runs",
+) -> None:
+    """List what there is: the runs that params.yaml selects, or the models, data sets and extractors known."""
+    from crossmodal import registry
+
+    kinds = {"models": "models", "datasets": "datasets", "extractors": "features"}
+    if what == "runs":
+        for key, job in _plan().jobs.items():
+            typer.echo(f"{key}{'  (quick)' if job.quick else ''}")
+    elif what in kinds:
+        for name, module in sorted(registry.names(kinds[what]).items()):
+            typer.echo(f"{name}  ({module})")
+    else:
+        raise UserError(f"list {what!r}: expected runs, models, datasets or extractors")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of params.yaml, made from the classes that check it."""
+    import json
+
+    from crossmodal.experiments import Params
+
+    typer.echo(json.dumps(Params.model_json_schema(), indent=2))
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, not a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        from crossmodal.files import reason
+
+        why = reason(error)
+        if why is None or os.environ.get("CROSSMODAL_DEBUG"):
+            raise
+        print(f"error: {error.filename or 'a file'}: cannot be written: {why}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,166 @@
+"""What the Snakefile asks before its rules: the checked plan, the paths of each job, hashes for the rules' `params`.
+
+Light on purpose: no torch here unless settings have changed since they were last checked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from crossmodal import experiments, registry
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job
+from crossmodal.files import sha256_json, write_text
+
+STATE = Path(".snakemake")
+
+
+class Dag:
+    """The plan with the files of every step."""
+
+    def __init__(self, config: dict[str, Any]):
+        self.params = experiments.from_config(config)
+        self.plan = experiments.plan(self.params)
+        self.data, self.results = self.params.paths.data, self.params.paths.results
+        self._check_settings()
+        self._hand_on(config)
+
+    def _check_settings(self) -> None:
+        """Settings of models and extractors are checked by their modules, which import torch: only once."""
+        sources = [registry.source_hash("models", name) for name in sorted({j.model for j in self.plan.jobs.values()})]
+        mark = STATE / f"checked-{sha256_json([self.params.model_dump(), sorted(self.plan.jobs), sources])[:16]}"
+        if not mark.exists():
+            experiments.check_settings(self.plan)
+            write_text(mark, "")
+
+    def _hand_on(self, config: dict[str, Any]) -> None:
+        """The merged configuration goes to the sub-commands in a file; `crossmodal` is found without a venv."""
+        path = STATE / f"params-{sha256_json(config)[:16]}.json"
+        if not path.exists():
+            write_text(path, json.dumps(config, default=dict))
+        os.environ["CROSSMODAL_PARAMS"] = str(path.resolve())
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+    # -- jobs ---------------------------------------------------------------------------------------------------------
+
+    def job(self, wildcards: Any) -> Job:
+        """The job of a run's wildcards, planned or asked for by its path alone."""
+        return job_of(self.plan, f"{wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}")
+
+    @cached_property
+    def quick(self) -> dict[str, Job]:
+        return {key: job for key, job in self.plan.jobs.items() if job.quick}
+
+    def runs(self, wildcards: Any, file: str) -> list[str]:
+        """A file of every run of a scope: `quick/`, or all."""
+        jobs = self.quick if wildcards.scope else self.plan.jobs
+        return [f"{self.results}/runs/{key}/{file}" for key in jobs]
+
+    def datasets(self, wildcards: Any) -> list[str]:
+        return [f"{self.data}/{name}/items.json" for name in self.plan.datasets]
+
+    def run_inputs(self, wildcards: Any) -> list[str]:
+        """The files that a run is trained on."""
+        job = self.job(wildcards)
+        reads = _reads(job.model)
+        folder = f"{self.data}/{job.dataset}"
+        files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
+        for modality in reads:
+            if modality == "text":
+                files.append(f"{folder}/tokens.parquet")
+            else:
+                files.append(f"{folder}/features/{modality}.{job.inputs[modality]}.json")
+        return files
+
+    def train_identity(self, wildcards: Any) -> str:
+        job = self.job(wildcards)
+        return f"{job.hash}.{registry.source_hash('models', job.model)}"
+
+    def test_identity(self, wildcards: Any) -> str:
+        return ",".join(map(str, self.job(wildcards).folds))
+
+    def dataset_identity(self, wildcards: Any) -> str:
+        dataset = self.params.datasets[wildcards.dataset]
+        source = registry.source_hash("datasets", dataset.reader)
+        return f"{sha256_json(dataset.model_dump(exclude={'folds'}))[:16]}.{source}"
+
+    def extractor_identity(self, wildcards: Any) -> str:
+        extractor = self.params.extractors[wildcards.extractor]
+        return f"{sha256_json(extractor.model_dump())[:16]}.{registry.source_hash('features', extractor.extractor)}"
+
+    @cached_property
+    def report_identity(self) -> str:
+        """Papers and parameters as the tables show them."""
+        papers = {name: paper.model_dump() for name, paper in self.plan.papers.items()}
+        titles = {name: dataset.title for name, dataset in self.params.datasets.items()}
+        return sha256_json([papers, titles, self.params.scale, self.params.seeds, sorted(self.plan.jobs)])[:16]
+
+    @property
+    def features(self) -> list[str]:
+        return [
+            f"{self.data}/{dataset}/features/{modality}.{extractor}.json"
+            for dataset in self.plan.datasets
+            for modality, extractor in self.plan.scale.inputs.items()
+        ]
+
+    @property
+    def table_names(self) -> list[str]:
+        return [f"{paper.name}-{table.id}" for paper in self.plan.papers.values() for table in paper.tables]
+
+    @property
+    def dataset_pattern(self) -> str:
+        return "|".join(sorted(self.params.datasets))
+
+    @property
+    def extractor_pattern(self) -> str:
+        return "|".join(sorted(self.params.extractors))
+
+
+def _reads(model: str) -> tuple[str, ...]:
+    """Modalities that a model reads, without importing it: image and text unless its source says otherwise."""
+    import ast
+    from importlib import util
+
+    origin = util.find_spec(registry.names("models")[model]).origin
+    for node in ast.walk(ast.parse(Path(origin).read_text(encoding="utf-8"))):
+        target = getattr(node, "target", None)
+        if isinstance(node, ast.AnnAssign) and getattr(target, "id", "") == "reads" and node.value is not None:
+            return tuple(ast.literal_eval(node.value))
+    return ("image", "text")
+
+
+def job_of(plan: experiments.Plan, key: str) -> Job:
+    """The job `DATASET/SPLIT/MODEL[.VARIANT]/seedN`.
+
+    Raises
+    ------
+    UserError : a path that names no run, or an unknown data set or model.
+    """
+    if key in plan.jobs:
+        return plan.jobs[key]
+    parts = key.strip("/").split("/")
+    if len(parts) != 4 or not parts[3].startswith("seed") or not parts[3][4:].isdigit():
+        raise UserError(f"{key!r} names no run; expected DATASET/SPLIT/MODEL/seedN, such as world/full/vsepp/seed0")
+    dataset, split, name, seed = parts
+    for other in plan.jobs.values():  # another seed of a planned run has its settings
+        if (other.dataset, other.split, other.name) == (dataset, split, name):
+            return other.model_copy(update={"seed": int(seed[4:]), "quick": False})
+    model, _, variant = name.partition(".")
+    if variant:
+        raise UserError(f"{key}: no experiment of papers/*.yaml defines the variant {variant!r} of {model}")
+    if dataset not in plan.params.datasets:
+        from crossmodal.errors import suggestion
+
+        raise UserError(f"{key}: data set {dataset!r} is unknown" + suggestion(dataset, plan.params.datasets))
+    registry.source_hash("models", model)  # names an unknown model
+    experiment = experiments.validated(
+        experiments.Experiment, {"model": model, "dataset": dataset, "split": split}, f"run {key}"
+    )
+    return plan.job(experiment, int(seed[4:])).model_copy(
+        update={"dataset": dataset, "folds": plan.params.datasets[dataset].folds}
+    )

@@ -1,0 +1,154 @@
+"""One run from its job to its folder: `train_job` makes the weights, `test_job` the numbers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from crossmodal import registry
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job, validated
+from crossmodal.files import (
+    hardware,
+    library_versions,
+    peak_memory_mib,
+    read_json,
+    sha256_file,
+    sha256_json,
+    whole,
+    write_json,
+    write_parquet,
+    write_text,
+)
+from crossmodal.models import base
+from crossmodal.text import Vocabulary
+from crossmodal.training import test as testing
+from crossmodal.training.data import Corpus, load
+from crossmodal.training.devices import device_slot
+from crossmodal.training.loop import train
+
+log = logging.getLogger(__name__)
+CHECKPOINTS = Path(".checkpoints")
+
+
+def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[base.Model, Corpus]:
+    """The job's model with its first weights, and its data."""
+    torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
+    module = registry.module("models", job.model)
+    settings = validated(module.Settings, job.settings, f"model {job.name}")
+    options = {key: getattr(settings, key) for key in ("min_count", "max_words") if hasattr(settings, key)}
+    reads = module.Model.reads
+    corpus = load(data / job.dataset, job.split, reads, job.inputs, vocabulary=vocabulary, **options)
+    torch.manual_seed(job.seed)
+    return module.Model(settings, corpus.context), corpus
+
+
+def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False) -> None:
+    """Train a job and write `config.yaml`, `vocabulary.json`, `history.parquet`, `model.safetensors`, `manifest.json`.
+
+    Raises
+    ------
+    UserError : missing or corrupted data, a run that diverges.
+    """
+    from safetensors.torch import save_file
+
+    began = time.perf_counter()
+    model, corpus = _built(job, data)
+    source = registry.source_hash("models", job.model)
+    identity = sha256_json([job.identity, corpus.fingerprint, source])
+    log.info("%s: %d training pairs, %d words", job.key, corpus.n_pairs, len(corpus.vocabulary))
+    facts: dict[str, Any] = {}
+    checkpoint = CHECKPOINTS / f"{job.hash}.pt"
+    history = pd.DataFrame()
+    if model.trains:
+        if fresh:
+            checkpoint.unlink(missing_ok=True)
+        with device_slot(CHECKPOINTS) as device:
+            done = train(model, corpus, job.seed, device, checkpoint, identity)
+            if device.type == "cuda":
+                facts["gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+        history = done.history
+        facts |= {"best_epoch": done.best_epoch, "resumed_after_epoch": done.resumed_at, "device": device.type}
+    else:
+        every = torch.arange(corpus.n_pairs)
+        model.fit(corpus.batch(picks) for picks in every.split(1024))
+    folder.mkdir(parents=True, exist_ok=True)
+    resolved = {**job.model_dump(mode="json"), "settings": model.settings.model_dump(mode="json")}
+    write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
+    corpus.vocabulary.save(folder / "vocabulary.json")
+    write_parquet(folder / "history.parquet", history)
+    with whole(folder / "model.safetensors") as temporary:
+        save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, temporary)
+    manifest = {
+        "job": job.key,
+        "hash": job.hash,
+        "source": source,
+        "data": corpus.fingerprint,
+        "fallbacks": _fallbacks(job, data),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "pairs": corpus.n_pairs,
+        "words": len(corpus.vocabulary),
+        "weights_sha256": sha256_file(folder / "model.safetensors"),
+        "versions": library_versions("crossmodal", "torch", "lightning-fabric", "numpy", "pandas"),
+        "hardware": hardware(),
+        "seconds": round(time.perf_counter() - began, 2),
+        "peak_memory_mib": peak_memory_mib(),
+        **facts,
+    }
+    write_json(folder / "manifest.json", manifest)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _fallbacks(job: Job, data: Path) -> list[str]:
+    """What stands in for something better in the features that a run reads."""
+    found = []
+    for modality, extractor in job.inputs.items():
+        path = data / job.dataset / "features" / f"{modality}.{extractor}.json"
+        if path.exists() and "fallback" in (manifest := read_json(path)):
+            found.append(f"{modality} features of {extractor}: {manifest['fallback']}")
+    return found
+
+
+def test_job(job: Job, folder: Path, data: Path, scale: str) -> None:
+    """Rank the test items with a trained job: `embeddings.npz`, `queries.parquet`, `metrics.json`.
+
+    Raises
+    ------
+    UserError : a run that is not trained, or weights that are not what its manifest says.
+    """
+    from safetensors.torch import load_file
+
+    weights = folder / "model.safetensors"
+    if not weights.exists():
+        raise UserError(f"{weights}: not found; train the run first (crossmodal train {job.key})")
+    manifest = read_json(folder / "manifest.json")
+    if sha256_file(weights) != manifest["weights_sha256"]:
+        raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
+    model, corpus = _built(job, data, Vocabulary.load(folder / "vocabulary.json"))
+    try:
+        model.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise UserError(f"{weights}: does not fit {job.name}: {str(error).splitlines()[0]}; train it again") from None
+    with device_slot(CHECKPOINTS) as device:
+        numbers = testing.test(model.to(device), corpus, job.folds, device, folder)
+    described = {
+        "dataset": job.dataset,
+        "split": job.split,
+        "model": job.model,
+        "variant": job.variant,
+        "seed": job.seed,
+    }
+    testing.write_metrics(folder, described, scale, numbers)
+    for row in numbers["numbers"]:
+        log.info("%(protocol)-6s %(direction)-14s %(metric)-12s %(value)8.2f", row)
+
+
+if os.environ.get("CUBLAS_WORKSPACE_CONFIG") is None:  # cuBLAS gives the same bits each time only with this
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"

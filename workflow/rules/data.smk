@@ -1,0 +1,26 @@
+# Raw files to items, and captions to words.
+rule items:
+    output:
+        items=DATA + "/items.parquet",
+        manifest=DATA + "/items.json",
+    params:
+        identity=DAG.dataset_identity,
+    log:
+        "logs/items/{dataset}.log",
+    benchmark:
+        "logs/items/{dataset}.tsv"
+    resources:
+        mem_mb=4000,
+    shell:
+        "crossmodal prepare {wildcards.dataset} 2> {log}"
+
+
+rule tokens:
+    input:
+        DATA + "/items.parquet",
+    output:
+        DATA + "/tokens.parquet",
+    log:
+        "logs/tokens/{dataset}.log",
+    shell:
+        "crossmodal tokenize {wildcards.dataset} 2> {log}"

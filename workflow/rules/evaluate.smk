@@ -1,0 +1,19 @@
+# A trained run on the test items.
+rule evaluate:
+    input:
+        run_inputs,
+        vocabulary=RUN + "/vocabulary.json",
+        weights=RUN + "/model.safetensors",
+        manifest=RUN + "/manifest.json",
+    output:
+        queries=RUN + "/queries.parquet",
+        metrics=RUN + "/metrics.json",
+    params:
+        folds=DAG.test_identity,
+    log:
+        RUN + "/evaluate.log",
+    threads: DAG.params.threads.train
+    resources:
+        mem_mb=4000,
+    shell:
+        "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed} 2> {log}"

@@ -1,0 +1,12 @@
+# Which training images are annotated, and by how many captions.
+rule split:
+    input:
+        DATA + "/items.parquet",
+    output:
+        DATA + "/splits/{split}.parquet",
+    params:
+        seed=DAG.params.splits.seed,
+    log:
+        "logs/splits/{dataset}.{split}.log",
+    shell:
+        "crossmodal split {wildcards.dataset} {wildcards.split} 2> {log}"

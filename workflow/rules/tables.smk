@@ -1,0 +1,50 @@
+# Runs to metrics, metrics to tables and the report; `scope` is `quick/` or nothing.
+rule collect:
+    input:
+        lambda wildcards: DAG.runs(wildcards, "metrics.json"),
+    output:
+        metrics=SCOPE + "metrics.parquet",
+        comparison=SCOPE + "comparison.parquet",
+        summary=SCOPE + "summary.json",
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=DAG.report_identity,
+    log:
+        "logs/{scope}collect.log",
+    shell:
+        "crossmodal collect {params.flag} 2> {log}"
+
+
+rule render_tables:
+    input:
+        comparison=SCOPE + "comparison.parquet",
+        metrics=SCOPE + "metrics.parquet",
+    output:
+        [SCOPE + f"tables/{name}.{kind}" for name in DAG.table_names for kind in ("csv", "md", "tex", "html")],
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=DAG.report_identity,
+    log:
+        "logs/{scope}tables.log",
+    shell:
+        "crossmodal tables {params.flag} 2> {log}"
+
+
+rule render_report:
+    input:
+        lambda wildcards: DAG.runs(wildcards, "history.parquet"),
+        lambda wildcards: DAG.runs(wildcards, "queries.parquet"),
+        items=DAG.datasets,
+        comparison=SCOPE + "comparison.parquet",
+        metrics=SCOPE + "metrics.parquet",
+    output:
+        page=SCOPE + "report.html",
+        curves=SCOPE + "figures/learning-curves.svg",
+        annotation=SCOPE + "figures/annotation.svg",
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=DAG.report_identity,
+    log:
+        "logs/{scope}report.log",
+    shell:
+        "crossmodal report {params.flag} 2> {log}"

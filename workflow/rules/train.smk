@@ -1,0 +1,22 @@
+# One run: a model on a data set under a split from a seed. Checkpoints lie elsewhere, so that a killed run goes on.
+rule train:
+    input:
+        run_inputs,
+    output:
+        config=RUN + "/config.yaml",
+        vocabulary=RUN + "/vocabulary.json",
+        history=RUN + "/history.parquet",
+        weights=RUN + "/model.safetensors",
+        manifest=RUN + "/manifest.json",
+    params:
+        identity=DAG.train_identity,
+    log:
+        RUN + "/train.log",
+    benchmark:
+        RUN + "/benchmark.tsv"
+    threads: DAG.params.threads.train
+    resources:
+        gpu=1,
+        mem_mb=4000,
+    shell:
+        "crossmodal train {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed} 2> {log}"
