@@ -79,7 +79,7 @@ def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
         except Exception as error:  # whatever the download raises
             file = Path(torch.hub.get_dir()) / "checkpoints" / Path(enum[settings.weights].url).name
             raise UserError(
-    crops: Literal["center", "ten"] = Field("center", description="ten: corners, centre, mirrors; their mean")
+                f"extractors.*.weights: {settings.weights} of {settings.network} cannot be had ({error}); put the "
                 f"file at {file}, or set `weights` to a file's path"
             ) from None
     elif settings.weights == "seeded":
