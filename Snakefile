@@ -29,20 +29,20 @@ rule all:
     default_target: True
     input:
         tables_of(""),
-        f"{DAG.results}/report.html",
-        TRACKED("") if DAG.params.tracking.enabled else [],
+        f"{BENCH.results}/report.html",
+        TRACKED("") if BENCH.params.tracking.enabled else [],
 
 
 rule quick:
     input:
         tables_of("quick/"),
-        f"{DAG.results}/quick/report.html",
-        TRACKED("quick/") if DAG.params.tracking.enabled else [],
+        f"{BENCH.results}/quick/report.html",
+        TRACKED("quick/") if BENCH.params.tracking.enabled else [],
 
 
 rule features:
     input:
-        DAG.features,
+        BENCH.features,
 
 
 rule tables:
@@ -52,4 +52,4 @@ rule tables:
 
 rule report:
     input:
-        f"{DAG.results}/report.html",
+        f"{BENCH.results}/report.html",

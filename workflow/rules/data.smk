@@ -1,10 +1,10 @@
 # Raw files to items, and captions to words.
 rule items:
     output:
-        items=DATA + "/items.parquet",
+        table=DATA + "/items.parquet",
         manifest=DATA + "/items.json",
     params:
-        identity=DAG.dataset_identity,
+        identity=BENCH.dataset_identity,
     log:
         "logs/items/{dataset}.log",
     benchmark:

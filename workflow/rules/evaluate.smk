@@ -9,10 +9,10 @@ rule evaluate:
         queries=RUN + "/queries.parquet",
         metrics=RUN + "/metrics.json",
     params:
-        folds=DAG.test_identity,
+        folds=BENCH.test_identity,
     log:
         RUN + "/evaluate.log",
-    threads: DAG.params.threads.train
+    threads: BENCH.params.threads.train
     resources:
         mem_mb=4000,
     shell:

@@ -1,19 +1,19 @@
 # Items to cached arrays. The manifest, not the array, is what later rules depend on: small, and with its hash.
 rule extract:
     input:
-        items=DATA + "/items.parquet",
+        table=DATA + "/items.parquet",
         manifest=DATA + "/items.json",
     output:
         array=DATA + "/features/{modality}.{extractor}.npy",
         index=DATA + "/features/{modality}.{extractor}.parquet",
         manifest=DATA + "/features/{modality}.{extractor}.json",
     params:
-        identity=DAG.extractor_identity,
+        identity=BENCH.extractor_identity,
     log:
         "logs/extract/{dataset}.{modality}.{extractor}.log",
     benchmark:
         "logs/extract/{dataset}.{modality}.{extractor}.tsv"
-    threads: DAG.params.threads.features
+    threads: BENCH.params.threads.features
     resources:
         gpu=1,
         mem_mb=8000,

@@ -5,7 +5,7 @@ rule split:
     output:
         DATA + "/splits/{split}.parquet",
     params:
-        seed=DAG.params.splits.seed,
+        seed=BENCH.params.splits.seed,
     log:
         "logs/splits/{dataset}.{split}.log",
     shell:

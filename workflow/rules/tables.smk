@@ -1,14 +1,14 @@
 # Runs to metrics, metrics to tables and the report; `scope` is `quick/` or nothing.
 rule collect:
     input:
-        lambda wildcards: DAG.runs(wildcards, "metrics.json"),
+        lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
     output:
         metrics=SCOPE + "metrics.parquet",
         comparison=SCOPE + "comparison.parquet",
         summary=SCOPE + "summary.json",
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=DAG.report_identity,
+        identity=BENCH.report_identity,
     log:
         "logs/{scope}collect.log",
     shell:
@@ -20,10 +20,10 @@ rule render_tables:
         comparison=SCOPE + "comparison.parquet",
         metrics=SCOPE + "metrics.parquet",
     output:
-        [SCOPE + f"tables/{name}.{kind}" for name in DAG.table_names for kind in ("csv", "md", "tex", "html")],
+        [SCOPE + f"tables/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex", "html")],
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=DAG.report_identity,
+        identity=BENCH.report_identity,
     log:
         "logs/{scope}tables.log",
     shell:
@@ -32,9 +32,9 @@ rule render_tables:
 
 rule render_report:
     input:
-        lambda wildcards: DAG.runs(wildcards, "history.parquet"),
-        lambda wildcards: DAG.runs(wildcards, "queries.parquet"),
-        items=DAG.datasets,
+        lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
+        lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
+        datasets=BENCH.datasets,
         comparison=SCOPE + "comparison.parquet",
         metrics=SCOPE + "metrics.parquet",
     output:
@@ -43,7 +43,7 @@ rule render_report:
         annotation=SCOPE + "figures/annotation.svg",
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=DAG.report_identity,
+        identity=BENCH.report_identity,
     log:
         "logs/{scope}report.log",
     shell:

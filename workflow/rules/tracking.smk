@@ -1,9 +1,9 @@
 # Finished runs into MLflow: one writer, after the runs, so that a store that is down can fail nothing.
 rule tracking_store:
     output:
-        touch(DAG.results + "/.tracking-store"),
+        touch(BENCH.results + "/.tracking-store"),
     params:
-        uri=DAG.params.tracking.uri,
+        uri=BENCH.params.tracking.uri,
     log:
         "logs/tracking-store.log",
     shell:
@@ -12,8 +12,8 @@ rule tracking_store:
 
 rule track:
     input:
-        lambda wildcards: DAG.runs(wildcards, "metrics.json"),
-        store=DAG.results + "/.tracking-store",
+        lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
+        store=BENCH.results + "/.tracking-store",
         page=SCOPE + "report.html",
     output:
         SCOPE + "tracking.json",

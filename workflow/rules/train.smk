@@ -9,12 +9,12 @@ rule train:
         weights=RUN + "/model.safetensors",
         manifest=RUN + "/manifest.json",
     params:
-        identity=DAG.train_identity,
+        identity=BENCH.train_identity,
     log:
         RUN + "/train.log",
     benchmark:
         RUN + "/benchmark.tsv"
-    threads: DAG.params.threads.train
+    threads: BENCH.params.threads.train
     resources:
         gpu=1,
         mem_mb=4000,

@@ -55,10 +55,8 @@ def experiment_of(row: Row, column: Column) -> str | None:
 
 def compare(plan: Plan, metrics: pd.DataFrame, jobs: Mapping[str, Job]) -> pd.DataFrame:
     """Every cell of every published table beside ours: mean and sample s.d. over the seeds that are there."""
-    index = {
-        key: group
-        for key, group in metrics.groupby(["dataset", "split", "model", "variant", "direction", "metric", "protocol"])
-    }
+    keys = ["dataset", "split", "model", "variant", "direction", "metric", "protocol"]
+    index = dict(list(metrics.groupby(keys)))
     cells = []
     for paper in plan.papers.values():
         for table in paper.tables:
@@ -131,7 +129,7 @@ def controls(metrics: pd.DataFrame) -> list[str]:
             wrong.append(f"{row.dataset}: oracle has {row.metric} {row.value:.1f} %, not 100 ({row.direction})")
     for row in rows[(rows.model == "chance") & (rows.direction == "text-to-image")].itertuples():
         p = min(1.0, int(row.metric.split("@")[1]) / row.n_gallery)
-        # Captions of an image share its random vector as gallery item, so images, not captions, are what is independent.
+        # Captions meet the same gallery vectors: the images, not the captions, are what is independent.
         error = 100 * math.sqrt(p * (1 - p) / min(row.n_queries, row.n_gallery))
         if abs(row.value - 100 * p) > 5 * error + 1e-9:
             wrong.append(

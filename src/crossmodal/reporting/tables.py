@@ -1,4 +1,4 @@
-"""The papers' tables as csv, Markdown, LaTeX and HTML: published, ours and the difference, with the protocol of each."""
+"""The papers' tables as csv, Markdown, LaTeX and HTML: published, ours, the difference, and the protocol of each."""
 
 from __future__ import annotations
 
@@ -91,14 +91,10 @@ def grid(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame, fault
         first = done[done.n_queries > 0].iloc[0]
         folds = "" if first.protocol == "all" else f", mean of {first.protocol[4:]} folds"
         images = done.n_gallery.min()
-        caption += (
-            f"Ours: {title_of(plan, table)}, {images} test images{folds}, mean ± s.d. over {int(done.n_seeds.max())} seed(s)"
-            f"; scale {plan.params.scale}. "
-        )
+        seeds = f"mean ± s.d. over {int(done.n_seeds.max())} seed(s)"
+        caption += f"Ours: {title_of(plan, table)}, {images} test images{folds}, {seeds}; scale {plan.params.scale}. "
         if plan.scale.stand_in:
-            caption += (
-                "A stand-in plays the published data set: its numbers tell systems apart, the difference does not. "
-            )
+            caption += "A stand-in plays the published data set: differences to published numbers mean nothing. "
     caption += (
         "Ranks are 1-based, ties count against the model; R@K: per cent of queries with a match among the first K."
     )
