@@ -7,6 +7,8 @@ rule items:
         identity=BENCH.dataset_identity,
     log:
         "logs/items/{dataset}.log",
+    conda:
+        "../envs/crossmodal.yaml"
     benchmark:
         "logs/items/{dataset}.tsv"
     resources:
@@ -22,5 +24,7 @@ rule tokens:
         DATA + "/tokens.parquet",
     log:
         "logs/tokens/{dataset}.log",
+    conda:
+        "../envs/crossmodal.yaml"
     shell:
         "crossmodal tokenize {wildcards.dataset} 2> {log}"

@@ -12,6 +12,8 @@ rule evaluate:
         folds=BENCH.test_identity,
     log:
         RUN + "/evaluate.log",
+    conda:
+        "../envs/crossmodal.yaml"
     threads: BENCH.params.threads.train
     resources:
         mem_mb=4000,

@@ -11,6 +11,8 @@ rule extract:
         identity=BENCH.extractor_identity,
     log:
         "logs/extract/{dataset}.{modality}.{extractor}.log",
+    conda:
+        "../envs/crossmodal.yaml"
     benchmark:
         "logs/extract/{dataset}.{modality}.{extractor}.tsv"
     threads: BENCH.params.threads.features

@@ -8,5 +8,7 @@ rule split:
         seed=BENCH.params.splits.seed,
     log:
         "logs/splits/{dataset}.{split}.log",
+    conda:
+        "../envs/crossmodal.yaml"
     shell:
         "crossmodal split {wildcards.dataset} {wildcards.split} 2> {log}"

@@ -11,6 +11,8 @@ rule collect:
         identity=BENCH.report_identity,
     log:
         "logs/{scope}collect.log",
+    conda:
+        "../envs/crossmodal.yaml"
     shell:
         "crossmodal collect {params.flag} 2> {log}"
 
@@ -26,6 +28,8 @@ rule render_tables:
         identity=BENCH.report_identity,
     log:
         "logs/{scope}tables.log",
+    conda:
+        "../envs/crossmodal.yaml"
     shell:
         "crossmodal tables {params.flag} 2> {log}"
 
@@ -46,5 +50,7 @@ rule render_report:
         identity=BENCH.report_identity,
     log:
         "logs/{scope}report.log",
+    conda:
+        "../envs/crossmodal.yaml"
     shell:
         "crossmodal report {params.flag} 2> {log}"

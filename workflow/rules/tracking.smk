@@ -6,6 +6,8 @@ rule tracking_store:
         uri=BENCH.params.tracking.uri,
     log:
         "logs/tracking-store.log",
+    conda:
+        "../envs/crossmodal.yaml"
     shell:
         "crossmodal track --init 2> {log}"
 
@@ -21,5 +23,7 @@ rule track:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
     log:
         "logs/{scope}track.log",
+    conda:
+        "../envs/crossmodal.yaml"
     shell:
         "crossmodal track {params.flag} 2> {log}"

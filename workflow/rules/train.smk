@@ -12,6 +12,8 @@ rule train:
         identity=BENCH.train_identity,
     log:
         RUN + "/train.log",
+    conda:
+        "../envs/crossmodal.yaml"
     benchmark:
         RUN + "/benchmark.tsv"
     threads: BENCH.params.threads.train

@@ -134,10 +134,10 @@ def gallery(
     def card(item: str) -> dict[str, Any]:
         row = items.loc[item]
         if row.modality != "image":
-            return {"text": row.source}
+            return {"text": row.source, "image": None}
         if item not in thumbnails:
             thumbnails[item] = thumbnail(root / row.source)
-        return {"image": thumbnails[item]}
+        return {"text": None, "image": thumbnails[item]}
 
     sections = []
     for direction, group in queries.groupby("direction"):
