@@ -29,6 +29,21 @@ test: setup      ## ruff and the whole test suite
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest
 
+demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
+	@$(BIN)/snakemake --cores $(CORES) --quiet rules quick
+	@echo
+	@echo "look at   results/quick/report.html    (tables, curves, a gallery)"
+	@echo "          results/quick/tables/        (each table as csv, md, tex, html)"
+	@echo "compare   make ui                      (every run in MLflow)"
+	@echo "all runs  source $(BIN)/activate && snakemake --cores all all"
+
+bench: setup     ## measure extraction and training against their floors, into benchmarks/results
+	@$(BIN)/python benchmarks/extraction.py
+	@$(BIN)/python benchmarks/training.py
+
+ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
 lock:            ## pin the dependencies of pyproject.toml again
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header \
 	    --output-file requirements/lock.txt pyproject.toml
@@ -36,4 +51,4 @@ lock:            ## pin the dependencies of pyproject.toml again
 	    --output-file requirements/uv.txt -
 
 clean:           ## remove what runs have made, not the environment
-	rm -rf data results/runs results/tables results/figures results/*.parquet results/*.html .snakemake .checkpoints logs
+	rm -rf data $(filter-out results/README.md,$(wildcard results/*)) .snakemake .checkpoints logs

@@ -405,8 +405,29 @@ def load(path: str | Path = "params.yaml", overlays: Iterable[str | Path] = ()) 
 
 
 def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params:
-    """Parameters that are in memory already (Snakemake's merged `config`)."""
-    return validated(Params, dict(config), where)
+    """Parameters that are in memory already (Snakemake's merged `config`).
+
+    A top-level key that is no parameter and holds a string is a place to be filled in: `photographs: raw/mine` stands
+    wherever a value says `{photographs}`, so that an overlay can leave a path to the command line.
+    """
+    places = {k: v for k, v in config.items() if k not in Params.model_fields and isinstance(v, str)}
+    used: set[str] = set()
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: filled(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [filled(one) for one in value]
+        if isinstance(value, str):
+            for name, text in places.items():
+                if f"{{{name}}}" in value:
+                    used.add(name)
+                    value = value.replace(f"{{{name}}}", text)
+        return value
+
+    value = {key: filled(one) for key, one in config.items() if key not in places}
+    # One that nothing refers to is a misspelt parameter, and is told as such.
+    return validated(Params, {**value, **{k: v for k, v in places.items() if k not in used}}, where)
 
 
 def read_papers(names: Iterable[str], folder: str | Path = "papers") -> dict[str, Paper]:

@@ -8,9 +8,9 @@ try:
 except UserError as error:
     raise WorkflowError(f"{error}")
 
-DATA = BENCH.data + "/{dataset}"
-RUN = BENCH.results + "/runs/{dataset}/{split}/{name}/seed{seed}"
-SCOPE = BENCH.results + "/{scope}"
+DATA = f"{BENCH.data}/{{dataset}}"
+RUN = f"{BENCH.results}/runs/{{dataset}}/{{split}}/{{name}}/seed{{seed}}"
+SCOPE = f"{BENCH.results}/{{scope}}"
 
 
 def job_of(wildcards):

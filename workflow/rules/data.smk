@@ -1,8 +1,8 @@
 # Raw files to items, and captions to words.
 rule items:
     output:
-        table=DATA + "/items.parquet",
-        manifest=DATA + "/items.json",
+        table=f"{DATA}/items.parquet",
+        manifest=f"{DATA}/items.json",
     params:
         identity=BENCH.dataset_identity,
     log:
@@ -19,9 +19,9 @@ rule items:
 
 rule tokens:
     input:
-        DATA + "/items.parquet",
+        f"{DATA}/items.parquet",
     output:
-        DATA + "/tokens.parquet",
+        f"{DATA}/tokens.parquet",
     log:
         "logs/tokens/{dataset}.log",
     conda:

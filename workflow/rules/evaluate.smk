@@ -2,16 +2,16 @@
 rule evaluate:
     input:
         run_inputs,
-        vocabulary=RUN + "/vocabulary.json",
-        weights=RUN + "/model.safetensors",
-        manifest=RUN + "/manifest.json",
+        vocabulary=f"{RUN}/vocabulary.json",
+        weights=f"{RUN}/model.safetensors",
+        manifest=f"{RUN}/manifest.json",
     output:
-        queries=RUN + "/queries.parquet",
-        metrics=RUN + "/metrics.json",
+        queries=f"{RUN}/queries.parquet",
+        metrics=f"{RUN}/metrics.json",
     params:
         folds=BENCH.test_identity,
     log:
-        RUN + "/evaluate.log",
+        f"{RUN}/evaluate.log",
     conda:
         "../envs/crossmodal.yaml"
     threads: BENCH.params.threads.train

@@ -1,12 +1,12 @@
 # Items to cached arrays. The manifest, not the array, is what later rules depend on: small, and with its hash.
 rule extract:
     input:
-        table=DATA + "/items.parquet",
-        manifest=DATA + "/items.json",
+        table=f"{DATA}/items.parquet",
+        manifest=f"{DATA}/items.json",
     output:
-        array=DATA + "/features/{modality}.{extractor}.npy",
-        index=DATA + "/features/{modality}.{extractor}.parquet",
-        manifest=DATA + "/features/{modality}.{extractor}.json",
+        array=f"{DATA}/features/{{modality}}.{{extractor}}.npy",
+        index=f"{DATA}/features/{{modality}}.{{extractor}}.parquet",
+        manifest=f"{DATA}/features/{{modality}}.{{extractor}}.json",
     params:
         identity=BENCH.extractor_identity,
     log:

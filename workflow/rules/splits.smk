@@ -1,9 +1,9 @@
 # Which training images are annotated, and by how many captions.
 rule split:
     input:
-        DATA + "/items.parquet",
+        f"{DATA}/items.parquet",
     output:
-        DATA + "/splits/{split}.parquet",
+        f"{DATA}/splits/{{split}}.parquet",
     params:
         seed=BENCH.params.splits.seed,
     log:

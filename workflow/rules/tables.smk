@@ -3,9 +3,9 @@ rule collect:
     input:
         lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
     output:
-        metrics=SCOPE + "metrics.parquet",
-        comparison=SCOPE + "comparison.parquet",
-        summary=SCOPE + "summary.json",
+        metrics=f"{SCOPE}metrics.parquet",
+        comparison=f"{SCOPE}comparison.parquet",
+        summary=f"{SCOPE}summary.json",
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
         identity=BENCH.report_identity,
@@ -19,10 +19,10 @@ rule collect:
 
 rule render_tables:
     input:
-        comparison=SCOPE + "comparison.parquet",
-        metrics=SCOPE + "metrics.parquet",
+        comparison=f"{SCOPE}comparison.parquet",
+        metrics=f"{SCOPE}metrics.parquet",
     output:
-        [SCOPE + f"tables/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex", "html")],
+        [f"{SCOPE}tables/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex", "html")],
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
         identity=BENCH.report_identity,
@@ -39,12 +39,12 @@ rule render_report:
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
         lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
         datasets=BENCH.datasets,
-        comparison=SCOPE + "comparison.parquet",
-        metrics=SCOPE + "metrics.parquet",
+        comparison=f"{SCOPE}comparison.parquet",
+        metrics=f"{SCOPE}metrics.parquet",
     output:
-        page=SCOPE + "report.html",
-        curves=SCOPE + "figures/learning-curves.svg",
-        annotation=SCOPE + "figures/annotation.svg",
+        page=f"{SCOPE}report.html",
+        curves=f"{SCOPE}figures/learning-curves.svg",
+        annotation=f"{SCOPE}figures/annotation.svg",
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
         identity=BENCH.report_identity,

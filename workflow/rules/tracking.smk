@@ -1,7 +1,7 @@
 # Finished runs into MLflow: one writer, after the runs, so that a store that is down can fail nothing.
 rule tracking_store:
     output:
-        touch(BENCH.results + "/.tracking-store"),
+        touch(f"{BENCH.results}/.tracking-store"),
     params:
         uri=BENCH.params.tracking.uri,
     log:
@@ -15,10 +15,10 @@ rule tracking_store:
 rule track:
     input:
         lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
-        store=BENCH.results + "/.tracking-store",
-        page=SCOPE + "report.html",
+        store=f"{BENCH.results}/.tracking-store",
+        page=f"{SCOPE}report.html",
     output:
-        SCOPE + "tracking.json",
+        f"{SCOPE}tracking.json",
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
     log:

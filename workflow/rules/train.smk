@@ -3,19 +3,19 @@ rule train:
     input:
         run_inputs,
     output:
-        config=RUN + "/config.yaml",
-        vocabulary=RUN + "/vocabulary.json",
-        history=RUN + "/history.parquet",
-        weights=RUN + "/model.safetensors",
-        manifest=RUN + "/manifest.json",
+        config=f"{RUN}/config.yaml",
+        vocabulary=f"{RUN}/vocabulary.json",
+        history=f"{RUN}/history.parquet",
+        weights=f"{RUN}/model.safetensors",
+        manifest=f"{RUN}/manifest.json",
     params:
         identity=BENCH.train_identity,
     log:
-        RUN + "/train.log",
+        f"{RUN}/train.log",
     conda:
         "../envs/crossmodal.yaml"
     benchmark:
-        RUN + "/benchmark.tsv"
+        f"{RUN}/benchmark.tsv"
     threads: BENCH.params.threads.train
     resources:
         gpu=1,

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from crossmodal.errors import UserError
-from crossmodal.files import library_versions, read_json, read_parquet, sha256_file, write_json, write_parquet
+from crossmodal.files import library_versions, read_json, read_parquet, sha256_file, whole, write_json
 
 COLUMNS = ("item_id", "modality", "group_id", "label", "partition", "source")
 MODALITIES = ("image", "text", "audio", "video", "mesh")
@@ -20,12 +20,15 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
 
     Raises
     ------
-    UserError : a missing column, an item listed twice, an unknown modality or partition, an empty source.
+    UserError : a missing column, no row, an item listed twice, an unknown modality or partition, an empty source,
+        a group that lies in two partitions (what is tested would have been trained on).
     """
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise UserError(f"{where}: lacks the column(s) {', '.join(missing)}; expected {', '.join(COLUMNS)}")
     frame = frame[list(COLUMNS)].astype("string")
+    if frame.empty:
+        raise UserError(f"{where}: holds no items; the data set's raw files list none")
     twice = frame.item_id[frame.item_id.duplicated()]
     if len(twice):
         raise UserError(
@@ -37,33 +40,74 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
             raise UserError(
                 f"{where}: item {odd.item_id.iloc[0]!r}: {column} {odd[column].iloc[0]!r} is none of {', '.join(known)}"
             )
-    empty = frame[frame[["item_id", "group_id", "source"]].isna().any(axis=1)]
+    needed = frame[["item_id", "group_id", "source"]]
+    empty = frame[(needed.isna() | (needed.fillna("").apply(lambda column: column.str.strip()) == "")).any(axis=1)]
     if len(empty):
-        raise UserError(f"{where}: {len(empty)} row(s) lack an item_id, a group_id or a source")
+        raise UserError(
+            f"{where}: {len(empty)} row(s) lack an item_id, a group_id or a source, such as row {empty.index[0]} "
+            f"(item_id {empty.item_id.iloc[0]!r}); fill them in"
+        )
+    parts = frame.groupby("group_id", sort=False).partition.nunique()
+    split = parts.index[parts > 1]
+    if len(split):
+        raise UserError(
+            f"{where}: {len(split)} group(s) lie in more than one partition, such as {split[0]!r}; an image and its "
+            f"captions belong in one"
+        )
     return frame
 
 
 def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
-    """`items.parquet` and then `items.json` (what was read, counts, hashes) into the data set's folder."""
-    frame = validate(frame, folder / "items.parquet")
-    write_parquet(folder / "items.parquet", frame)
+    """`items.json` (what was read, counts, hashes) and, last, `items.parquet` into the data set's folder.
+
+    Parameters
+    ----------
+    manifest : of the reader; `root` is the folder that sources are relative to, itself relative to `folder` or absolute.
+
+    Raises
+    ------
+    UserError : as `validate`; the disk is full or the folder cannot be written.
+    """
+    target = folder / "items.parquet"
+    frame = validate(frame, target)
     counts = frame.groupby(["modality", "partition"]).size()
-    write_json(
-        folder / "items.json",
-        {
-            **manifest,
-            "counts": {f"{modality}/{partition}": int(n) for (modality, partition), n in counts.items()},
-            "sha256": sha256_file(folder / "items.parquet"),
-            "versions": library_versions("pandas", "pyarrow", "pillow", "numpy"),
-        },
-    )
+    # The table appears after its manifest: a killed run has no table, or one whose manifest is there.
+    with whole(target) as temporary:
+        frame.to_parquet(temporary, index=False)
+        write_json(
+            folder / "items.json",
+            {
+                **manifest,
+                "counts": {f"{modality}/{partition}": int(n) for (modality, partition), n in counts.items()},
+                "sha256": sha256_file(temporary),
+                "versions": library_versions("pandas", "pyarrow", "pillow", "numpy"),
+            },
+        )
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """The items of a prepared data set."""
+    """The items of a prepared data set, as `validate` returns them.
+
+    Raises
+    ------
+    UserError : `items.parquet` is missing, unreadable or breaks the contract.
+    """
     return validate(read_parquet(folder / "items.parquet"), folder / "items.parquet")
 
 
 def root(folder: Path) -> Path:
-    """The folder that `source` paths are relative to."""
-    return folder / read_json(folder / "items.json")["root"]
+    """The folder that `source` paths are relative to.
+
+    Raises
+    ------
+    UserError : `items.json` is missing or names no root, or that folder is gone.
+    """
+    path = folder / "items.json"
+    manifest = read_json(path)
+    named = manifest.get("root") if isinstance(manifest, dict) else None
+    if not isinstance(named, str):
+        raise UserError(f"{path}: names no `root` folder; delete it and prepare the data set again")
+    found = folder / named  # an absolute one stays as it is
+    if not found.is_dir():
+        raise UserError(f"{path}: its root {found} is no folder (any more); put it back or prepare the data set again")
+    return found

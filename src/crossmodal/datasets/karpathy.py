@@ -14,8 +14,9 @@ from crossmodal.datasets import items
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file
 
-WORD = re.compile(r"\w")
-SHOWN = 5  # file names in an error
+SPLITS = ("train", "restval", "val", "test")
+WORD = re.compile(r"[^\W_]")
+SHOWN = 5  # faults of a kind, or file names, in an error
 
 
 class Settings(BaseModel):
@@ -33,28 +34,45 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : files that are missing, malformed or contradict each other; every kind of fault names its first items.
     """
-    frame = read(settings)
-    inside = settings.images.is_relative_to(folder)
-    where = settings.images.relative_to(folder) if inside else Path(os.path.relpath(settings.images, folder))
+    frame = read(settings, folder.name)
     manifest = {
         "reader": "karpathy",
         "title": title,
-        "root": str(settings.images if settings.images.is_absolute() and not inside else where),
+        "root": str(_root(settings.images, folder)),
         "annotations": {"file": settings.annotations.name, "sha256": sha256_file(settings.annotations)},
         "settings": {"restval": settings.restval},
     }
     items.write(frame, folder, manifest)
 
 
-def read(settings: Settings) -> pd.DataFrame:
-    """The items: all images in the file's order, then all captions."""
+def _root(images: Path, folder: Path) -> Path:
+    """The image folder as `items.json` names it: relative to `folder`, or absolute where the user gave it so."""
+    if images.absolute().is_relative_to(folder.absolute()):
+        return images.absolute().relative_to(folder.absolute())
+    # From the resolved folder: where `data` is a link to another disk, `..` climbs from that disk.
+    return images if images.is_absolute() else Path(os.path.relpath(images.absolute(), folder.resolve()))
+
+
+def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
+    """The items: all images in the file's order, then all captions.
+
+    Parameters
+    ----------
+    dataset : name of the block in `params.yaml`, for errors.
+
+    Raises
+    ------
+    UserError : as `make`.
+    """
     path = settings.annotations
     if not path.is_file():
         raise UserError(
-            f"{path}: not found; set datasets.*.annotations in params.yaml to the data set's dataset_*.json"
+            f"{path}: not found; set datasets.{dataset}.annotations in params.yaml to the data set's dataset_*.json"
         )
     if not settings.images.is_dir():
-        raise UserError(f"{settings.images}: no such folder; set datasets.*.images in params.yaml to the image folder")
+        raise UserError(
+            f"{settings.images}: no such folder; set datasets.{dataset}.images in params.yaml to the image folder"
+        )
     content = read_json(path)
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
@@ -63,35 +81,53 @@ def read(settings: Settings) -> pd.DataFrame:
     images: list[tuple[str, str, str]] = []
     captions: list[tuple[str, str, str, str]] = []
     seen: dict[str, int] = {}
+    faults: dict[str, list[str]] = {}  # kind of fault: where
     missing: list[str] = []
     for number, entry in enumerate(entries):
-        name, split, sentences = _fields(entry, number, path)
+        found = _structure(entry, number)
+        if found is not None:
+            faults.setdefault("of another layout than Karpathy's", []).append(found)
+            continue
+        name, split = entry["filename"], entry["split"]
+        if split not in SPLITS:
+            kind = f"of an unknown split (expected {', '.join(SPLITS)})"
+            faults.setdefault(kind, []).append(f"images[{number}] ({name}): {split!r}")
+            continue
         if split == "restval":
             if settings.restval == "drop":
                 continue
             split = "train"
         stem = Path(name).stem
         if stem in seen:
-            raise UserError(
-                f"{path}: image {name!r} is listed twice (images[{seen[stem]}] and images[{number}]); keep one"
+            faults.setdefault("listed twice (keep one)", []).append(
+                f"{name} (images[{seen[stem]}] and images[{number}])"
             )
+            continue
         seen[stem] = number
         source = on_disk.find(name, entry.get("filepath"))
         if source is None:
             missing.append(name)
-            continue
-        images.append((stem, split, source))
-        for k, sentence in enumerate(sentences):
-            captions.append((f"{stem}#{k}", stem, split, _caption(sentence, k, name, path)))
+        images.append((stem, split, source or name))
+        if not entry["sentences"]:
+            faults.setdefault("without captions (give each one or take it out)", []).append(name)
+        for k, sentence in enumerate(entry["sentences"]):
+            text = _text(sentence)
+            if not WORD.search(text):
+                kind = "with a caption that has no words (mend it or take it out)"
+                faults.setdefault(kind, []).append(f"caption {k} of {name} ({text!r})")
+            captions.append((f"{stem}#{k}", stem, split, " ".join(text.split())))
+    problems = [f"{path}: {len(places)} image(s) {kind}: {_first(places)}" for kind, places in faults.items()]
     if missing:
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        raise UserError(
+        problems.append(
             f"{settings.images}: {len(missing)} of the {len(entries)} images of {path.name} are not there: "
-            f"{', '.join(missing[:SHOWN])}{more}; complete the folder, or set datasets.*.images to the right one"
+            f"{_first(missing)}; looked in {', '.join(on_disk.looked_in)}; complete the folder, or set "
+            f"datasets.{dataset}.images in params.yaml to the right one"
         )
     lacking = {"train", "val", "test"} - {split for _, split, _ in images}
-    if lacking:
-        raise UserError(f"{path}: no image is of the split(s) {', '.join(sorted(lacking))}; all three are needed")
+    if lacking and not faults:
+        problems.append(f"{path}: no image is of the split(s) {', '.join(sorted(lacking))}; all three are needed")
+    if problems:
+        raise UserError("\n".join(problems))
     frame = pd.DataFrame(
         [(stem, "image", stem, None, split, source) for stem, split, source in images]
         + [(item, "text", stem, None, split, caption) for item, stem, split, caption in captions],
@@ -100,29 +136,34 @@ def read(settings: Settings) -> pd.DataFrame:
     return items.validate(frame, path)
 
 
-def _fields(entry: Any, number: int, path: Path) -> tuple[str, str, list[Any]]:
-    place = f"{path}: images[{number}]"
+def _first(places: list[str]) -> str:
+    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+    return ", ".join(places[:SHOWN]) + more
+
+
+def _structure(entry: Any, number: int) -> str | None:
+    """Where an entry of `images` breaks the layout, or None."""
+    place = f"images[{number}]"
     if not isinstance(entry, dict):
-        raise UserError(f"{place}: expected an object, found {type(entry).__name__}")
+        return f"{place} is no object but {type(entry).__name__}"
     for key, kind in (("filename", str), ("split", str), ("sentences", list)):
-        if not isinstance(entry.get(key), kind):
-            raise UserError(f"{place}: `{key}` is missing or is no {kind.__name__}")
-    if entry["split"] not in ("train", "restval", "val", "test"):
-        raise UserError(f"{place}: split {entry['split']!r} is unknown; expected train, restval, val or test")
-    if not entry["sentences"]:
-        raise UserError(f"{place}: image {entry['filename']!r} has no captions; give it one or take it out")
-    return entry["filename"], entry["split"], entry["sentences"]
+        if key not in entry:
+            return f"{place} lacks `{key}`"
+        if not isinstance(entry[key], kind):
+            return f"{place}.{key} is no {kind.__name__} but {type(entry[key]).__name__}"
+    if not Path(entry["filename"]).stem:
+        return f"{place}.filename is empty"
+    if not isinstance(entry.get("filepath"), str | None):
+        return f"{place}.filepath is no str but {type(entry['filepath']).__name__}"
+    for k, sentence in enumerate(entry["sentences"]):
+        if not isinstance(sentence, dict) or not isinstance(sentence.get("raw", sentence.get("tokens")), str | list):
+            return f"{place}.sentences[{k}] has neither `raw` nor `tokens`"
+    return None
 
 
-def _caption(sentence: Any, k: int, name: str, path: Path) -> str:
-    raw = sentence.get("raw") if isinstance(sentence, dict) else None
-    if raw is None and isinstance(sentence, dict) and isinstance(sentence.get("tokens"), list):
-        raw = " ".join(map(str, sentence["tokens"]))
-    if not isinstance(raw, str):
-        raise UserError(f"{path}: caption {k} of image {name!r} has neither `raw` nor `tokens`")
-    if not WORD.search(raw):
-        raise UserError(f"{path}: caption {k} of image {name!r} has no words ({raw!r}); mend it or take it out")
-    return " ".join(raw.split())
+def _text(sentence: dict[str, Any]) -> str:
+    text = sentence.get("raw", sentence.get("tokens"))
+    return text if isinstance(text, str) else " ".join(map(str, text))
 
 
 class _Listing:
@@ -132,6 +173,10 @@ class _Listing:
         self.folder = folder
         self.names: dict[str, set[str]] = {}
 
+    @property
+    def looked_in(self) -> list[str]:
+        return [str(self.folder / sub) for sub in self.names]
+
     def holds(self, sub: str, name: str) -> bool:
         if sub not in self.names:
             path = self.folder / sub
@@ -139,8 +184,9 @@ class _Listing:
         return name in self.names[sub]
 
     def find(self, name: str, filepath: str | None) -> str | None:
-        """Path of an image relative to the folder: where the file says, where its name says, or right there."""
+        """Path of an image relative to the folder, or None."""
         coco = re.match(r"COCO_(train2014|val2014)_", name)
+        # Each may be where the file says, where a name of MS-COCO says, or right in the folder.
         for sub in filter(None, (filepath, coco and coco[1])):
             if self.holds(sub, name):
                 return f"{sub}/{name}"

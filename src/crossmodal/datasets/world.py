@@ -11,6 +11,8 @@ import io
 import json
 import math
 import os
+import re
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -21,10 +23,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import track
 
 from crossmodal.datasets import items, karpathy
 from crossmodal.errors import UserError
-from crossmodal.files import sha256_file, whole, write_text
+from crossmodal.files import reason, sha256_file, whole, write_text
 
 WIDTH, HEIGHT = 176, 144
 SCALE = 3  # drawn this much larger and scaled down, for smooth edges
@@ -77,6 +81,7 @@ BACKGROUNDS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[s
     "room": ((222, 200, 184), (168, 124, 92), ("in a room", "indoors", "on a wooden floor")),
 }
 DISTRACTORS = 1 / 3
+CHUNK = 32  # scenes that a worker draws at a time
 
 
 @dataclass(frozen=True)
@@ -306,7 +311,10 @@ def _background(rng: np.random.Generator, name: str) -> Image.Image:
 
 
 def draw_scene(seed: int, index: int, first: int = 0) -> tuple[Image.Image, Scene]:
-    """Picture (`WIDTH` x `HEIGHT` pixels, RGB) of a scene, and the scene with the boxes of its things."""
+    """Picture (`WIDTH` x `HEIGHT` pixels, RGB) of `scene(seed, index, first)`, and the scene with its things' boxes.
+
+    A function of its arguments alone, whatever else is drawn and by how many workers.
+    """
     what = scene(seed, index, first)
     rng = _rng(seed, index, 1)
     image = _background(rng, what.background)
@@ -422,6 +430,23 @@ def partitions(settings: Settings) -> dict[str, tuple[int, int]]:
     }
 
 
+def _cores() -> int:
+    """Cores that this process may use; macOS knows no affinity."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _clear(folder: Path, images: int) -> None:
+    """Make the image folder, and take out what an earlier drawing left: pictures past the last, half-written files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            drawn = re.fullmatch(r"(\d{6})\.jpg", path.name)
+            if (drawn and int(drawn[1]) >= images) or re.fullmatch(r"\.\d{6}\.jpg\.\d+\.part", path.name):
+                path.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {reason(error) or error}") from error
+
+
 def _write_one(folder: Path, seed: int, place: tuple[int, int]) -> Scene:
     index, first = place
     image, what = draw_scene(seed, index, first)
@@ -432,14 +457,36 @@ def _write_one(folder: Path, seed: int, place: tuple[int, int]) -> Scene:
     return what
 
 
-def draw(settings: Settings, folder: Path) -> list[Scene]:
-    """Raw files of the world: `images/`, `dataset_world.json` (Karpathy's layout) and `regions.json`."""
+def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> list[Scene]:
+    """Raw files of the world: `images/`, `dataset_world.json` (Karpathy's layout), `regions.json` and `scenes.json`.
+
+    Parameters
+    ----------
+    workers : processes, by default one a core; the files do not depend on it.
+
+    Raises
+    ------
+    UserError : the disk is full or the folder cannot be written.
+    """
     parts = partitions(settings)
     places = [(index, first) for first, end in parts.values() for index in range(first, end)]
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    _clear(folder / "images", settings.images)
     work = partial(_write_one, folder / "images", settings.seed)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("forkserver")) as pool:
-        scenes = list(pool.map(work, places, chunksize=32))
+    console = Console(stderr=True)
+    shown = partial(
+        track,
+        description="drawing",
+        total=len(places),
+        console=console,
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )
+    workers = min(workers or _cores(), -(-len(places) // CHUNK))
+    if workers == 1:
+        scenes = list(shown(map(work, places)))
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+            scenes = list(shown(pool.map(work, places, chunksize=CHUNK)))
     split_of = {index: name for name, (first, end) in parts.items() for index in range(first, end)}
     entries, sentence = [], 0
     for index, what in enumerate(scenes):
@@ -465,13 +512,19 @@ def draw(settings: Settings, folder: Path) -> list[Scene]:
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:
-    """Draw the raw files into `folder/raw` and read them as any data set of that layout is read."""
+    """Draw the raw files into `folder/raw` and read them as any data set of that layout is read.
+
+    Raises
+    ------
+    UserError : too few images are left to train on; the disk is full or the folder cannot be written.
+    """
     if settings.images - settings.val - settings.test < 20:
         raise UserError(
-            f"params.yaml: datasets.*.images: {settings.images} images less {settings.val} for validation and "
-            f"{settings.test} for the test leave fewer than 20 to train on"
+            f"params.yaml: datasets.{folder.name}.images: {settings.images} images less {settings.val} for validation "
+            f"and {settings.test} for the test leave fewer than 20 to train on; raise `images` or lower the others"
         )
     raw = folder / "raw"
+    (folder / "items.parquet").unlink(missing_ok=True)  # it would outlive the pictures that it was made from
     draw(settings, raw)
     read = karpathy.Settings(annotations=raw / "dataset_world.json", images=raw / "images")
     manifest = {
@@ -481,4 +534,4 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "annotations": {"file": "raw/dataset_world.json", "sha256": sha256_file(read.annotations)},
         "settings": settings.model_dump(),
     }
-    items.write(karpathy.read(read), folder, manifest)
+    items.write(karpathy.read(read, folder.name), folder, manifest)

@@ -1,1 +1,4 @@
-"""Results to look at: tables, figures, the report page, the MLflow bridge. Reads what runs wrote, trains nothing."""
+"""Finished runs to what a person looks at: metrics, comparisons with the papers, tables, figures, one page, MLflow.
+
+Reads the runs' folders and `papers/`; trains nothing and changes no run.
+"""

@@ -1,237 +1,466 @@
-"""The papers' tables as csv, Markdown, LaTeX and HTML: published, ours, the difference, and the protocol of each."""
+"""A paper's tables as CSV, Markdown, LaTeX and HTML: published, ours as mean ± s.d. over seeds, the difference.
+
+One structure (`View`), made from `comparison.parquet`, and a writer a format. A missing cell says why.
+"""
 
 from __future__ import annotations
 
-import html
+import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import pandas as pd
 
-from crossmodal.experiments import Paper, Plan, Table
+from crossmodal.errors import UserError
+from crossmodal.experiments import Column, Paper, Plan, Table
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting.collect import controls, title_of
+from crossmodal.reporting.comparison import PUBLISHED_ONLY
 
-ARROWS = {"image-to-text": "image → text", "text-to-image": "text → image"}
-NAMES = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10"}
+DASH = "–"
+MINUS = "−"
+NO_SYSTEM = "no system yet (published only)"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """One decimal as papers print them, more where the value has them; `–` for none."""
+    if value is None or pd.isna(value):
+        return DASH
+    text = f"{value:.{digits}f}"
+    if not math.isclose(float(text), value, abs_tol=1e-9) and digits < 4 and abs(value) < 1:
+        return number(value, digits + 1)
+    return text.replace("-", MINUS)
+
+
+def ours(value: float | None, digits: int = 1) -> str:
+    if value is None or pd.isna(value):
+        return DASH
+    return f"{value:.{digits}f}".replace("-", MINUS)
 
 
 @dataclass(frozen=True)
 class Cell:
-    published: float
-    ours: float
-    sd: float
+    published: float | None
+    mean: float | None
+    sd: float | None
+    difference: float | None
+    significant: bool
+    n_seeds: int
+    n_expected: int
     status: str
 
     @property
-    def difference(self) -> float:
-        return self.ours - self.published
+    def published_text(self) -> str:
+        return number(self.published)
+
+    @property
+    def mean_text(self) -> str:
+        return ours(self.mean)
+
+    @property
+    def sd_text(self) -> str:
+        return "" if self.sd is None else f"{self.sd:.1f}"
+
+    @property
+    def ours_text(self) -> str:
+        return f"{self.mean_text} ± {self.sd_text}" if self.sd_text else self.mean_text
+
+    @property
+    def difference_text(self) -> str:
+        if self.difference is None:
+            return DASH
+        sign = "+" if self.difference > 0 else MINUS if self.difference < 0 else "±"
+        return f"{sign}{abs(self.difference):.1f}{'*' if self.significant else ''}"
+
+    @property
+    def missing(self) -> bool:
+        return self.status.startswith("missing")
 
 
 @dataclass(frozen=True)
 class Line:
+    """A row of the published table."""
+
     label: str
     group: str | None
-    split: str
-    extra: str
+    extra: dict[str, Any]
     cells: list[Cell]
+    marks: str = ""
 
     @property
-    def note(self) -> str:
-        """Why there is no number of ours; empty where there is one."""
-        statuses = {cell.status for cell in self.cells}
-        if statuses == {"published only"}:
-            return "no system yet"
-        return "; ".join(sorted(s.removeprefix("missing: ") for s in statuses if s.startswith("missing")))
+    def has_system(self) -> bool:
+        return any(cell.status != PUBLISHED_ONLY for cell in self.cells)
+
+    @property
+    def published(self) -> bool:
+        """False for our own additions, of which no number is published."""
+        return any(cell.published is not None for cell in self.cells)
+
+    @property
+    def done(self) -> bool:
+        return any(cell.status == "done" for cell in self.cells)
+
+    @property
+    def differs(self) -> bool:
+        return any(cell.difference is not None for cell in self.cells)
+
+    @property
+    def remark(self) -> str:
+        """What stands after our numbers: how many seeds, or why there are none."""
+        if not self.has_system:
+            return NO_SYSTEM
+        done = [cell for cell in self.cells if cell.status == "done"]
+        reasons = dict.fromkeys(cell.status for cell in self.cells if cell.missing)
+        if not done:
+            return "; ".join(reasons)
+        n, expected = min(c.n_seeds for c in done), max(c.n_expected for c in done)
+        seeds = f"{n} of {expected} seeds" if n < expected else f"{n} seed{'s' if n > 1 else ''}"
+        return "; ".join([seeds, *reasons])
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A table made ready for any format."""
+class View:
+    """A table as all writers see it."""
 
-    name: str
-    title: str
-    caption: str
-    heads: list[str]
+    paper: Paper
+    table: Table
+    columns: list[Column]
+    extras: list[str]
     lines: list[Line]
+    caption: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
+    frame: pd.DataFrame = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        return f"{self.paper.name}-{self.table.id}"
+
+    @property
+    def heads(self) -> list[list[tuple[str, int]]]:
+        """The header's rows over the numbers, each of (text, columns spanned): systems, directions, metrics."""
+        levels = [[_title(c.direction) for c in self.columns], [metric_name(c.metric) for c in self.columns]]
+        spans = [[(c.system, c.direction) for c in self.columns], list(range(len(self.columns)))]
+        if any(c.system for c in self.columns):
+            levels.insert(0, [c.system or "" for c in self.columns])
+            spans.insert(0, [c.system for c in self.columns])
+        return [_spans(texts, keys) for texts, keys in zip(levels, spans, strict=True)]
+
+    @property
+    def qc(self) -> str:
+        return str(self.frame.qc.iloc[0]) if len(self.frame) else "not run"
 
 
-def number(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+def _spans(texts: list[str], keys: list[Any]) -> list[tuple[str, int]]:
+    found: list[list[Any]] = []
+    for text, key in zip(texts, keys, strict=True):
+        if found and found[-1][2] == key:
+            found[-1][1] += 1
+        else:
+            found.append([text, 1, key])
+    return [(text, n) for text, n, _ in found]
 
 
-def ours(cell: Cell) -> str:
-    return number(cell.ours) + ("" if math.isnan(cell.sd) else f" ± {number(cell.sd)}")
+def _title(text: str) -> str:
+    return text[:1].upper() + text[1:].replace("_", " ")
 
 
-def signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.1f}"
+def metric_name(metric: str) -> str:
+    """`R@10` for `recall@10`; others with spaces for underscores."""
+    return metric.replace("recall@", "R@").replace("_", " ")
 
 
-def grid(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame, faults: list[str]) -> Grid:
-    rows = comparison[(comparison.paper == paper.name) & (comparison.table == table.id)]
+def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
+    """Every table of every paper.
+
+    Raises
+    ------
+    UserError : a comparison made from other papers than the plan's.
+    """
+    return [_view(plan, paper, table, comparison) for paper in plan.papers.values() for table in paper.tables]
+
+
+def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> View:
+    frame = comparison[(comparison.paper == paper.name) & (comparison.table == table.id)]
+    frame = frame.sort_values(["row", "column"]).reset_index(drop=True)
+    width = len(table.columns)
+    if len(frame) != width * len(table.rows):
+        raise UserError(
+            f"comparison.parquet: {paper.name} {table.id} has {len(frame)} cells, expected {width * len(table.rows)}; "
+            "it was made from another papers/ or params.yaml: run `crossmodal collect` again"
+        )
+    marks: dict[str, str] = {}
     lines = []
-    for place, row in enumerate(table.rows):
-        cells = [
-            Cell(float("nan") if pd.isna(c.published) else c.published, c.ours_mean, c.ours_sd, c.status)
-            for c in rows[rows.row == place].sort_values("column").itertuples()
-        ]
-        extra = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in row.extra.items())
-        lines.append(Line(row.label, row.group, row.split or table.split, extra, cells))
-    heads = [
-        " ".join(filter(None, (c.system, ARROWS.get(c.direction, c.direction), NAMES.get(c.metric, c.metric))))
-        for c in table.columns
-    ]
-    done = rows[rows.status == "done"]
-    caption = (
-        f"{paper.title} ({paper.venue} {paper.year}), {table.source}: {table.title}. Published on {table.protocol}. "
+    for index, row in enumerate(table.rows):
+        part = frame.iloc[index * width : (index + 1) * width]
+        mark = ""
+        if row.note:
+            mark = marks.setdefault(row.note, chr(ord("a") + len(marks) % 26))
+        cells = [_cell(record) for record in part.to_dict("records")]
+        lines.append(Line(row.label, row.group, row.extra, cells, mark))
+    extras = list(dict.fromkeys(key for row in table.rows for key in row.extra))
+    notes = [(mark, text) for text, mark in marks.items()]
+    caption = _caption(plan, paper, table, frame)
+    return View(paper, table, table.columns, extras, lines, caption, notes, frame)
+
+
+def _cell(record: dict[str, Any]) -> Cell:
+    def some(key: str) -> float | None:
+        return None if pd.isna(record[key]) else float(record[key])
+
+    return Cell(
+        published=some("published"),
+        mean=some("ours_mean"),
+        sd=some("ours_sd"),
+        difference=some("difference"),
+        significant=not pd.isna(record["significant"]) and bool(record["significant"]),
+        n_seeds=int(record["n_seeds"]),
+        n_expected=int(record["n_expected"]),
+        status=str(record["status"]),
     )
-    if len(done):
-        first = done[done.n_queries > 0].iloc[0]
-        folds = "" if first.protocol == "all" else f", mean of {first.protocol[4:]} folds"
-        images = done.n_gallery.min()
-        seeds = f"mean ± s.d. over {int(done.n_seeds.max())} seed(s)"
-        caption += f"Ours: {title_of(plan, table)}, {images} test images{folds}, {seeds}; scale {plan.params.scale}. "
-        if plan.scale.stand_in:
-            caption += "A stand-in plays the published data set: differences to published numbers mean nothing. "
-    caption += (
-        "Ranks are 1-based, ties count against the model; R@K: per cent of queries with a match among the first K."
-    )
-    if faults:
-        caption += " CONTROLS ARE OFF, do not use: " + "; ".join(faults)
-    return Grid(f"{paper.name}-{table.id}", table.title, caption, heads, lines)
 
 
-def to_csv(made: Grid) -> str:
-    """One row a cell: nothing is rounded or merged."""
-    rows = [
-        {
-            "group": line.group,
-            "system": line.label,
-            "split": line.split,
-            "extra": line.extra,
-            "column": head,
-            "published": cell.published,
-            "ours_mean": cell.ours,
-            "ours_sd": cell.sd,
-            "difference": cell.difference,
-            "status": cell.status,
-        }
-        for line in made.lines
-        for head, cell in zip(made.heads, line.cells, strict=True)
+def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """(kind, sentence) of what a reader must know beside the numbers."""
+    titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
+    done = frame[frame.status == "done"]
+    played = plan.dataset_of(table.dataset)
+    title, original = titles.get(played, played), titles.get(table.dataset, table.dataset)
+    stand_in = played != table.dataset
+    said = [
+        (
+            "published",
+            f"Published: {paper.authors}, {paper.venue} {paper.year}, doi:{paper.doi}, {table.source}: {table.protocol}.",
+        )
     ]
-    return pd.DataFrame(rows).to_csv(index=False)
+    where = f"{original} is played by the stand-in “{title}”" if stand_in else f"the test items of {title}"
+    folds = plan.folds_of(table)
+    how = "ranked as a whole" if folds == 1 else f"mean over {folds} folds"
+    what = f"Here: {where}{_sizes(done, folds)}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
+    said.append(("ours", what))
+    if stand_in:
+        said.append(
+            (
+                "warning",
+                "A difference between the stand-in and a published number says nothing about either system; "
+                "compare our rows with each other only.",
+            )
+        )
+    elif frame.significant.notna().any():
+        said.append(("rules", "* the published number lies outside the 95 % confidence interval of our mean."))
+    said.append(("rules", "Recall in per cent; ranks are 1-based and ties count against the model."))
+    fallbacks = dict.fromkeys(one for text in done.fallbacks.dropna() for one in str(text).split("; "))
+    if fallbacks:
+        said.append(("fallback", f"Fallbacks: {'; '.join(fallbacks)}."))
+    qc = str(frame.qc.iloc[0]) if len(frame) else ""
+    if qc.startswith("off"):
+        said.append(("qc", f"Quality control failed, do not use these numbers: {qc.removeprefix('off: ')}."))
+    elif qc.startswith("not run") and len(done):
+        said.append(("qc", f"Quality control incomplete: {qc.removeprefix('not run: ')} not run."))
+    if table.note:
+        said.append(("note", table.note))
+    return said
 
 
-def to_markdown(made: Grid) -> str:
-    head = ["System", "Split", *made.heads]
+def _sizes(done: pd.DataFrame, folds: int) -> str:
+    """`, 200 test images and 1,000 test captions`, from the queries of both directions."""
+    counts = done.dropna(subset=["n_queries"]).drop_duplicates("direction").set_index("direction").n_queries
+    plural = {"image": "images", "text": "captions", "mesh": "meshes", "audio": "sounds", "video": "videos"}
+    named = []
+    for direction, n in counts.items():
+        query = str(direction).split("-to-")[0]
+        named.append(f"{int(n):,} {plural.get(query, query)}")
+    return f" ({' and '.join(named)}{' a fold' if folds > 1 else ' to test on'})" if named else ""
+
+
+# -- the writers ----------------------------------------------------------------------------------------------------
+
+
+def to_csv(view: View) -> str:
+    """One line a cell with all columns of `comparison.parquet`: machine-readable and lossless."""
+    stream = io.StringIO()
+    view.frame.to_csv(stream, index=False, lineterminator="\n")
+    return stream.getvalue()
+
+
+def _grid(view: View) -> list[list[str] | str]:
+    """Rows of plain text: method, extras, what, numbers, remark; a bare string opens a group."""
+    rows: list[list[str] | str] = []
+    group = None
+    for line in view.lines:
+        if line.group != group:
+            group = line.group
+            rows.append(group or "")
+        label = f"{line.label} ({line.marks})" if line.marks else line.label
+        head = [label, *(_extra(line.extra.get(key)) for key in view.extras)]
+        blank = ["" for _ in head]
+        if line.published:
+            remark = "" if line.has_system else NO_SYSTEM
+            rows.append([*head, "published", *(c.published_text for c in line.cells), remark])
+            head = blank
+        if line.has_system or not line.published:
+            rows.append([*head, "here", *(c.ours_text for c in line.cells), line.remark])
+        if line.differs:
+            rows.append([*blank, "difference", *(c.difference_text for c in line.cells), ""])
+    return rows
+
+
+def _extra(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+def _flat_heads(view: View) -> list[str]:
+    return [
+        " ".join(filter(None, [column.system, _arrow(column.direction), metric_name(column.metric)]))
+        for column in view.columns
+    ]
+
+
+def _arrow(direction: str) -> str:
+    return direction.replace("-to-", "→")
+
+
+def to_md(view: View) -> str:
+    """A table of aligned columns, its caption above and its notes below."""
+
+    def escape(text: str) -> str:
+        return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+
+    head = ["Method", *(_title(key) for key in view.extras), "", *_flat_heads(view), ""]
     body = []
-    for line in made.lines:
-        # A caption is long enough: the row says briefly why it has no number of ours.
-        cells = [
-            f"{number(c.published)} / {ours(c)} ({signed(c.difference)})"
-            if c.status == "done"
-            else f"{number(c.published)} / –"
-            for c in line.cells
-        ]
-        label = line.label + (f" *({line.note})*" if line.note else "")
-        body.append([label, line.split, *cells])
-    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
+    for row in _grid(view):
+        cells = [f"**{escape(row)}**", *[""] * (len(head) - 1)] if isinstance(row, str) else [escape(c) for c in row]
+        body.append(cells)
+    texts = [[escape(cell) for cell in head], *body]
+    widths = [max(3, *(len(row[i]) for row in texts)) for i in range(len(head))]
+    first = 2 + len(view.extras)
+    right = [first <= i < first + len(view.columns) for i in range(len(head))]
 
-    def row(cells: list[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|").ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
+    def line(cells: list[str]) -> str:
+        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
+        return f"| {' | '.join(padded)} |"
 
-    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-    text = [f"### {made.title}", "", made.caption, "", "Each cell: published / ours (difference).", ""]
-    return "\n".join([*text, row(head), rule, *(row(cells) for cells in body)]) + "\n"
+    rule = "| " + " | ".join("-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)) + " |"
+    said = "\n".join(f"{escape(text)}  " for _, text in view.caption).rstrip()
+    notes = "".join(f"\n({mark}) {escape(text)}  " for mark, text in view.notes)
+    table = "\n".join([line(texts[0]), rule, *(line(row) for row in body)])
+    return f"### {escape(view.table.title)}\n\n{said}\n\n{table}\n{notes.rstrip()}".rstrip() + "\n"
 
 
-_TEX = str.maketrans(
-    {
-        **{c: f"\\{c}" for c in "&%$#_{}"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-        "±": r"$\pm$",
-        "→": r"$\rightarrow$",
-        "–": "--",
-    }
-)
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "→": r"$\to$",
+    "“": "``",
+    "”": "''",
+    "×": r"$\times$",
+}
 
 
 def tex(text: str) -> str:
-    return text.translate(_TEX)
+    """`text` with everything that LaTeX would read as a command written out."""
+    return "".join(_TEX.get(character, character) for character in text)
 
 
-def to_latex(made: Grid) -> str:
+def to_tex(view: View) -> str:
+    """A booktabs table; needs `\\usepackage{booktabs}` alone."""
+    n_left, n_numbers = 2 + len(view.extras), len(view.columns)
+    width = n_left + n_numbers + 1
     lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        "\\centering\\small",
-        f"\\caption{{{tex(made.caption)}}}",
-        f"\\label{{tab:{made.name}}}",
-        f"\\begin{{tabular}}{{ll{'r' * len(made.heads)}}}",
-        "\\toprule",
-        " & ".join(["System", "", *(tex(head) for head in made.heads)]) + r" \\",
-        "\\midrule",
+        "% Needs \\usepackage{booktabs}.",
+        r"\begin{table}",
+        r"  \centering",
+        r"  \small",
+        "  \\caption{" + tex(" ".join([f"{view.table.title}.", *(text for _, text in view.caption)])) + "}",
+        "  \\label{tab:" + view.id + "}",
+        "  \\begin{tabular}{" + "l" * n_left + "r" * n_numbers + "l}",
+        r"    \toprule",
     ]
-    group = None
-    for line in made.lines:
-        if line.group != group and line.group:
-            lines.append(f"\\multicolumn{{{2 + len(made.heads)}}}{{l}}{{\\emph{{{tex(line.group)}}}}} \\\\")
-        group = line.group
-        lines.append(
-            " & ".join([tex(line.label), "published", *(tex(number(c.published)) for c in line.cells)]) + r" \\"
-        )
-        if any(c.status == "done" for c in line.cells):
-            lines.append(" & ".join(["", "ours", *(tex(ours(c)) for c in line.cells)]) + r" \\")
-            lines.append(" & ".join(["", "difference", *(tex(signed(c.difference)) for c in line.cells)]) + r" \\")
+    for level, spans in enumerate(view.heads):
+        last = level == len(view.heads) - 1
+        left = ["Method", *(_title(key) for key in view.extras), ""] if last else [""] * n_left
+        cells = [tex(text) if n == 1 else f"\\multicolumn{{{n}}}{{c}}{{{tex(text)}}}" for text, n in spans]
+        lines.append("    " + " & ".join([*map(tex, left), *cells, ""]).rstrip() + r" \\")
+        if not last:
+            start, rules = n_left + 1, []
+            for _, n in spans:
+                rules.append(f"\\cmidrule(lr){{{start}-{start + n - 1}}}")
+                start += n
+            lines.append("    " + " ".join(rules))
+    lines.append(r"    \midrule")
+    opened = False
+    for row in _grid(view):
+        if isinstance(row, str):
+            if opened:
+                lines.append(r"    \addlinespace")
+            lines.append(f"    \\multicolumn{{{width}}}{{l}}{{\\emph{{{tex(row)}}}}} \\\\")
         else:
-            lines.append(f" & ours & \\multicolumn{{{len(made.heads)}}}{{l}}{{{tex(line.note)}}} \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
+            lines.append("    " + " & ".join(map(tex, row)).rstrip() + r" \\")
+        opened = True
+    lines += [r"    \bottomrule", r"  \end{tabular}"]
+    if view.notes:
+        said = "; ".join(f"({mark}) {text}" for mark, text in view.notes)
+        lines += ["  \\par\\smallskip", "  {\\footnotesize " + tex(said) + ".}"]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
-def to_html(made: Grid) -> str:
-    e = html.escape
-    out = [f'<figure class="table" id="{made.name}"><figcaption><b>{e(made.title)}</b> {e(made.caption)}</figcaption>']
-    out.append(
-        '<div class="scroll"><table><thead><tr><th>System</th>' + "".join(f"<th>{e(h)}</th>" for h in made.heads)
+@cache
+def environment() -> jinja2.Environment:
+    """The templates beside this module; every value is escaped unless it is marked safe."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    out.append("</tr></thead><tbody>")
-    group = None
-    for line in made.lines:
-        if line.group != group and line.group:
-            out.append(f'<tr class="group"><th colspan="{1 + len(made.heads)}">{e(line.group)}</th></tr>')
-        group = line.group
-        done = any(c.status == "done" for c in line.cells)
-        note = f'<span class="note" title="{e(line.note)}">{e(line.note)}</span>' if line.note else ""
-        extra = f'<span class="extra">{e(line.extra)}</span>' if line.extra else ""
-        out.append(f'<tr class="{"done" if done else "open"}"><th>{e(line.label)}{extra}{note}</th>')
-        for cell in line.cells:
-            published = f'<span class="published">{number(cell.published)}</span>'
-            mine = ""
-            if cell.status == "done":
-                mine = f'<span class="ours">{ours(cell)}</span>'
-                mine += (
-                    "" if math.isnan(cell.difference) else f'<span class="difference">{signed(cell.difference)}</span>'
-                )
-            out.append(f"<td>{published}{mine}</td>")
-        out.append("</tr>")
-    return "".join([*out, "</tbody></table></div></figure>\n"])
+    made.filters |= {"extra": _extra, "title_": _title, "groupby_order": _groups}
+    return made
 
 
-FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "html": to_html}
+def _groups(lines: list[Line]) -> list[tuple[str | None, list[Line]]]:
+    """Lines under their groups, in the paper's order."""
+    return [(group, list(members)) for group, members in groupby(lines, key=lambda line: line.group)]
 
 
-def grids(plan: Plan, target: Path) -> list[Grid]:
-    comparison = read_parquet(target / "comparison.parquet")
-    faults = controls(read_parquet(target / "metrics.parquet"))
-    return [grid(plan, paper, table, comparison, faults) for paper in plan.papers.values() for table in paper.tables]
+def to_html(view: View) -> str:
+    """A `<figure>` with classes and no style of its own."""
+    return environment().get_template("table.html.j2").render(view=view, no_system=NO_SYSTEM)
+
+
+WRITERS = {"csv": to_csv, "md": to_md, "tex": to_tex, "html": to_html}
+
+
+def render(plan: Plan, comparison: pd.DataFrame, folder: Path) -> list[Path]:
+    """`PAPER-TABLE.{csv,md,tex,html}` of every table, into `folder`."""
+    written = []
+    for view in views(plan, comparison):
+        for kind, writer in WRITERS.items():
+            path = Path(folder) / f"{view.id}.{kind}"
+            write_text(path, writer(view))
+            written.append(path)
+    return written
 
 
 def write(plan: Plan, target: Path) -> None:
-    """`tables/PAPER-TABLE.{csv,md,tex,html}`."""
-    for made in grids(plan, target):
-        for kind, render in FORMATS.items():
-            write_text(target / "tables" / f"{made.name}.{kind}", render(made))
+    """The step of the DAG: `target/comparison.parquet` to `target/tables/`."""
+    render(plan, read_parquet(target / "comparison.parquet"), target / "tables")

@@ -1,0 +1,30 @@
+"""What the measurements share: alternating rounds and a result file named after the hardware."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from crossmodal.files import hardware, write_json
+
+
+def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each case; the cases take turns, so that a slow minute of the machine meets all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in cases.items():
+            began = time.perf_counter()
+            case()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def save(name: str, found: dict) -> None:
+    machine = hardware()
+    label = re.sub(r"[^a-z0-9]+", "-", machine.get("gpu", machine.get("cpu", machine["machine"])).lower()).strip("-")
+    path = Path(__file__).parent / "results" / f"{name}-{label}.json"
+    write_json(path, {**found, "hardware": machine})
+    print(f"written: {path}")

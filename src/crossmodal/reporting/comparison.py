@@ -1,0 +1,263 @@
+"""Published numbers beside ours: `comparison.parquet`, one row a cell of a published table, and the QC of the controls.
+
+What every rendered table is made from. Means and sample standard deviations are over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Row
+from crossmodal.reporting import runs
+
+TYPES = {
+    "paper": "string",
+    "table": "string",
+    "row": "int64",
+    "column": "int64",
+    "group": "string",
+    "system": "string",
+    "column_system": "string",
+    "dataset": "string",
+    "split": "string",
+    "direction": "string",
+    "metric": "string",
+    "published": "float64",
+    "ours_mean": "float64",
+    "ours_sd": "float64",
+    "difference": "float64",
+    "significant": "boolean",
+    "n_seeds": "int64",
+    "n_expected": "int64",
+    "status": "string",
+    "experiment": "string",
+    "ours_dataset": "string",
+    "ours_split": "string",
+    "ours_model": "string",
+    "protocol": "string",
+    "n_queries": "Int64",
+    "n_gallery": "Int64",
+    "comparable": "boolean",
+    "qc": "string",
+    "fallbacks": "string",
+}
+PUBLISHED_ONLY = "published only"
+NOT_QUICK = "missing: not part of quick; run `snakemake all`"
+
+# How seldom a sound control is called off. Each table is checked some dozen times, so this is far out in the tail.
+ALPHA = 1e-5
+
+
+def compare(
+    plan: Plan, metrics: pd.DataFrame, jobs: dict[str, Job] | None = None, folder: Path | None = None
+) -> pd.DataFrame:
+    """Every cell of every published table, with what we have measured for it.
+
+    Parameters
+    ----------
+    metrics : as `collect` gives it.
+    jobs : the jobs that `metrics` was collected from; cells that need others are `missing: not part of quick`.
+    folder : `results/runs`, where the manifests say what fell back on something lesser; None leaves that out.
+
+    Returns
+    -------
+    The columns of `TYPES`. `status` is `done` (of at least one seed; `n_expected` tells how many there should be),
+    `missing: why` or `published only`. `ours_sd` is the sample standard deviation, null for one seed. `significant`
+    is null where the data set is played by a stand-in, and otherwise says whether the published number lies outside
+    the 95 % confidence interval of our mean.
+    """
+    chosen = runs.chosen(plan, jobs)
+    lookup = _lookup(metrics)
+    checks = controls(metrics)
+    notes = _Fallbacks(folder)
+    rows = []
+    for paper in plan.papers.values():
+        for table in paper.tables:
+            protocol = _protocol(plan.folds_of(table))
+            qc = verdict(checks, plan.dataset_of(table.dataset), protocol)
+            for number, row in enumerate(table.rows):
+                for place, column in enumerate(table.columns):
+                    cell = {
+                        "paper": paper.name,
+                        "table": table.id,
+                        "row": number,
+                        "column": place,
+                        "group": row.group,
+                        "system": row.label,
+                        "column_system": column.system,
+                        "dataset": row.dataset or table.dataset,
+                        "split": row.split or table.split,
+                        "direction": column.direction,
+                        "metric": column.metric,
+                        "published": row.published[place],
+                        "qc": qc,
+                    }
+                    experiment = experiment_of(paper, row, column)
+                    ours = _ours(plan, paper, experiment, column, protocol, chosen, lookup, notes)
+                    rows.append(cell | ours | _difference(row.published[place], ours))
+    return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+
+
+def experiment_of(paper: Paper, row: Row, column: Column) -> str | None:
+    """The name of the experiment that fills a cell."""
+    if isinstance(row.experiment, dict):
+        return row.experiment.get(column.system or "")
+    return row.experiment
+
+
+def _protocol(folds: int) -> str:
+    return "all" if folds == 1 else f"fold{folds}"
+
+
+Lookup = dict[tuple[str, str, str, str], dict[str, tuple[float, int, int]]]
+
+
+def _lookup(metrics: pd.DataFrame) -> Lookup:
+    """{(run, direction, metric, protocol): (value, n_queries, n_gallery)}, keyed by the run first."""
+    found: Lookup = {}
+    for row in metrics.itertuples(index=False):
+        run = f"{row.dataset}/{row.split}/{runs.name(row.model, row.variant)}/seed{row.seed}"
+        found[run, row.direction, row.metric, row.protocol] = (row.value, row.n_queries, row.n_gallery)
+    return found
+
+
+def _ours(
+    plan: Plan,
+    paper: Paper,
+    name: str | None,
+    column: Column,
+    protocol: str,
+    chosen: dict[str, Job],
+    lookup: Lookup,
+    notes: _Fallbacks,
+) -> dict[str, Any]:
+    """Our part of a cell."""
+    if name is None:
+        return {"n_seeds": 0, "n_expected": 0, "status": PUBLISHED_ONLY}
+    experiment: Experiment = paper.experiments[name]
+    planned = [plan.job(experiment, seed, paper.name) for seed in plan.params.seeds]
+    expected = [job for job in planned if job.key in chosen]
+    first = planned[0]
+    about = {
+        "experiment": name,
+        "ours_dataset": first.dataset,
+        "ours_split": first.split,
+        "ours_model": first.name,
+        "protocol": protocol,
+        "comparable": first.dataset == experiment.dataset,
+        "n_expected": len(expected),
+        "n_seeds": 0,
+    }
+    if not expected:
+        return about | {"status": NOT_QUICK}
+    cells = {job.key: lookup.get((job.key, column.direction, column.metric, protocol)) for job in expected}
+    found = pd.DataFrame([cell for cell in cells.values() if cell is not None], columns=["value", "q", "g"])
+    if found.empty:
+        where = f"{first.name} on {first.dataset}/{first.split}"
+        made = any(key[0] in cells for key in lookup)
+        why = f"has no {column.metric} under protocol {protocol}" if made else "not made yet"
+        return about | {"status": f"missing: run {where} {why}"}
+    return about | {
+        "status": "done",
+        "ours_mean": found.value.mean(),
+        "ours_sd": found.value.std(ddof=1) if len(found) > 1 else None,
+        "n_seeds": len(found),
+        "n_queries": int(found.q.iloc[0]),
+        "n_gallery": int(found.g.iloc[0]),
+        "fallbacks": notes.of(key for key, cell in cells.items() if cell is not None),
+    }
+
+
+def _difference(published: float | None, ours: dict[str, Any]) -> dict[str, Any]:
+    """Ours less published, and whether that is more than seeds explain."""
+    mean = ours.get("ours_mean")
+    if mean is None or published is None:
+        return {}
+    found = {"difference": mean - published}
+    sd, n = ours.get("ours_sd"), ours["n_seeds"]
+    if ours["comparable"] and sd is not None:
+        from scipy.stats import t
+
+        found["significant"] = bool(abs(found["difference"]) > t.ppf(0.975, n - 1) * sd / n**0.5)
+    return found
+
+
+class _Fallbacks:
+    """What runs fell back on, read once a run from its manifest."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+        self.known: dict[str, list[str]] = {}
+
+    def of(self, keys: Iterable[str]) -> str | None:
+        if self.folder is None:
+            return None
+        found: dict[str, None] = {}
+        for key in keys:
+            if key not in self.known:
+                listed = runs.manifest(self.folder / key).get("fallbacks") or []
+                self.known[key] = [str(one) for one in listed]
+            found |= dict.fromkeys(self.known[key])
+        return "; ".join(found) or None
+
+
+def chance_recall(k: int, n_queries: int, n_gallery: int) -> float:
+    """The probability that a random order has a relevant item among the best K.
+
+    A query's relevant items are taken to be n_gallery / n_queries (five captions an image), at least one.
+    """
+    from scipy.stats import hypergeom
+
+    relevant = max(1, round(n_gallery / n_queries))
+    return float(1.0 - hypergeom.pmf(0, n_gallery, relevant, min(k, n_gallery)))
+
+
+def controls(metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row a check of a control: `chance` within binomial bounds of its expectation, `oracle` at 100.
+
+    Returns
+    -------
+    Columns dataset, split, model, seed, direction, metric, protocol, value, expected, low, high, ok (all in per cent).
+    """
+    from scipy.stats import binom
+
+    columns = ["dataset", "split", "model", "seed", "direction", "metric", "protocol", "value"]
+    picked = metrics[metrics.model.isin(["chance", "oracle"]) & metrics.metric.str.match(r"recall@\d+$")]
+    picked = picked.drop(columns="paper").drop_duplicates()
+    rows = []
+    for row in picked.itertuples(index=False):
+        if row.model == "oracle":
+            expected = low = high = 100.0
+        else:
+            share = chance_recall(int(row.metric.removeprefix("recall@")), row.n_queries, row.n_gallery)
+            folds = int(row.protocol.removeprefix("fold")) if row.protocol.startswith("fold") else 1
+            n = row.n_queries * folds
+            low, high = (100.0 * binom.ppf(q, n, share) / n for q in (ALPHA / 2, 1 - ALPHA / 2))
+            expected = 100.0 * share
+        rows.append(
+            {name: getattr(row, name) for name in columns}
+            | {"expected": expected, "low": low, "high": high, "ok": low - 1e-6 <= row.value <= high + 1e-6}
+        )
+    return pd.DataFrame(rows, columns=[*columns, "expected", "low", "high", "ok"])
+
+
+def verdict(checks: pd.DataFrame, dataset: str, protocol: str) -> str:
+    """`ok`, `off: which control and how`, or `not run`, for the tables of a data set under a protocol."""
+    here = checks[(checks.dataset == dataset) & (checks.protocol == protocol)]
+    missing = [control for control in ("chance", "oracle") if not (here.model == control).any()]
+    off = here[~here.ok.astype(bool)]
+    if len(off):
+        worst = off.iloc[0]
+        more = f", and {len(off) - 1} more" if len(off) > 1 else ""
+        wanted = (
+            "100" if worst.model == "oracle" else f"{worst.expected:.2f} (between {worst.low:.2f} and {worst.high:.2f})"
+        )
+        return (
+            f"off: {worst.model} has {worst.direction} {worst.metric} {worst.value:.2f}, expected {wanted}"
+            f" (seed {worst.seed}){more}"
+        )
+    return f"not run: {' and '.join(missing)}" if missing else "ok"

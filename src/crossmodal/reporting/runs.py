@@ -1,0 +1,91 @@
+"""Reading the folder of a finished run. What is missing or damaged is logged and left out: a report fills in later."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job, Plan
+from crossmodal.files import read_json, read_parquet
+
+log = logging.getLogger(__name__)
+
+FIELDS = ("direction", "metric", "protocol", "value", "n_queries", "n_gallery")
+
+
+def chosen(plan: Plan, jobs: dict[str, Job] | None) -> dict[str, Job]:
+    """The jobs that a report covers: a given part of the plan, or all of it."""
+    return plan.jobs if jobs is None else jobs
+
+
+def numbers(folder: Path, job: Job) -> list[dict[str, Any]] | None:
+    """The rows of a run's `metrics.json`; None for a run that is not made, is damaged or is of another job."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        log.info("%s: not made yet", job.key)
+        return None
+    try:
+        content = read_json(path)
+        found, rows = content["job"], content["numbers"]
+        for key in ("dataset", "split", "model", "variant", "seed"):
+            if found.get(key, "") != getattr(job, key):
+                raise ValueError(f"is of {key} {found.get(key)!r}, expected {getattr(job, key)!r}")
+        kept = [{field: row[field] for field in FIELDS} for row in rows]
+        odd = next((row for row in kept if not math.isfinite(row["value"])), None)
+        if odd is not None:
+            raise ValueError(f"{odd['metric']} is {odd['value']}")
+        return kept
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        log.warning("%s: left out: %s", path, what)
+        return None
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """A run's `manifest.json`; empty where there is none that can be read."""
+    try:
+        content = read_json(folder / "manifest.json")
+    except UserError as error:
+        log.warning("%s", error)
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def history(folder: Path) -> pd.DataFrame:
+    """A run's epochs; empty for a model that is not trained, or a file that cannot be read."""
+    path = folder / "history.parquet"
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        frame = read_parquet(path)
+    except UserError as error:
+        log.warning("%s", error)
+        return pd.DataFrame()
+    return frame if "epoch" in frame else pd.DataFrame()
+
+
+def histories(runs: Path, jobs: dict[str, Job]) -> pd.DataFrame:
+    """The epochs of all runs, with columns `run`, `dataset`, `split`, `name` and `seed` before theirs."""
+    frames = []
+    for key, job in jobs.items():
+        frame = history(runs / key)
+        if len(frame):
+            frame = frame.copy()
+            for place, (column, value) in enumerate(
+                {"run": key, "dataset": job.dataset, "split": job.split, "name": job.name, "seed": job.seed}.items()
+            ):
+                frame.insert(place, column, value)
+            frames.append(frame)
+    if not frames:
+        return pd.DataFrame(columns=["run", "dataset", "split", "name", "seed", "epoch", "val_recall_sum", "loss"])
+    return pd.concat(frames, ignore_index=True)
+
+
+def name(model: str, variant: str) -> str:
+    """As `Job.name`: `vsepp`, or `vsepp.batch24`."""
+    return f"{model}.{variant}" if variant else model

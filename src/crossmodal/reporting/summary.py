@@ -1,0 +1,61 @@
+"""What `dvc metrics show` and `dvc plots show` read: means over seeds as JSON, learning curves and recalls as CSV."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crossmodal.experiments import Job
+from crossmodal.files import write_json, write_text
+from crossmodal.reporting import runs
+
+CURVES = ["run", "epoch", "val_recall_sum", "loss"]
+RECALLS = ["run", "dataset", "split", "model", "seed", "direction", "protocol", "k", "recall"]
+
+
+def summary(metrics: pd.DataFrame) -> dict[str, Any]:
+    """{data set: {split: {model: {number: mean over seeds}}}}.
+
+    Numbers are `recall_sum` and `image-to-text.recall@1` and so on; those of a fold protocol begin with its name.
+    """
+    from crossmodal.reporting.collect import distinct
+
+    found: dict[str, Any] = {}
+    wanted = metrics[metrics.metric.str.match(r"recall(_sum|@\d+)$")]
+    means = distinct(wanted).groupby(["dataset", "split", "name", "protocol", "direction", "metric"]).value.mean()
+    for (dataset, split, name, protocol, direction, metric), value in means.items():
+        label = metric if direction == "both" else f"{direction}.{metric}"
+        label = label if protocol == "all" else f"{protocol}.{label}"
+        found.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})[label] = round(float(value), 4)
+    return found
+
+
+def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
+    """Epochs of all runs in the columns `CURVES`."""
+    return runs.histories(folder, jobs).reindex(columns=CURVES)
+
+
+def recalls(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Recall against K of all runs in the columns `RECALLS`."""
+    from crossmodal.reporting.collect import distinct
+
+    frame = distinct(metrics[metrics.metric.str.match(r"recall@\d+$")])
+    run = frame.dataset + "/" + frame.split + "/" + frame.name.rename("run") + "/seed" + frame.seed.astype("string")
+    k = frame.metric.str.removeprefix("recall@").astype("int64")
+    return frame.assign(run=run, k=k, recall=frame.value, model=frame["name"]).reindex(columns=RECALLS)
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    stream = io.StringIO()
+    frame.to_csv(stream, index=False, lineterminator="\n", float_format="%.6g")
+    return stream.getvalue()
+
+
+def write(metrics: pd.DataFrame, jobs: dict[str, Job], folder: Path, target: Path) -> None:
+    """`summary.json`, `plots/learning_curves.csv` and `plots/recall.csv`, into `target`."""
+    write_json(target / "summary.json", summary(metrics))
+    write_text(target / "plots" / "learning_curves.csv", _csv(curves(jobs, folder)))
+    write_text(target / "plots" / "recall.csv", _csv(recalls(metrics)))
