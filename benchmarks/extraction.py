@@ -95,9 +95,8 @@ def main() -> None:
         cosine = float((keep["ours"] * keep["plain"]).sum(1).min())
         ratio = seconds["plain fp32 loop"] / seconds["ours"]
         found[network] = {"images": count, "seconds": seconds, "ratio": ratio, "least_cosine": cosine}
-        print(
-            f"{network}: {ratio:.2f} x the plain fp32 loop, least cosine {cosine:.5f}, {count / seconds['ours']:.1f} images/s"
-        )
+        rate = count / seconds["ours"]
+        print(f"{network}: {ratio:.2f} x the plain fp32 loop, least cosine {cosine:.5f}, {rate:.1f} images/s")
     small, large = peak(2000), peak(8000)
     found["peak_mib"] = {"2000": small, "8000": large}
     print(f"peak memory: {small:.0f} MiB for 2,000 images, {large:.0f} MiB for 8,000")

@@ -78,9 +78,10 @@ def _add_source(name: str, digest: hashlib._Hash, seen: set[str]) -> None:
     spec = util.find_spec(name)
     if spec is None or spec.origin is None:
         return
-    text = Path(spec.origin).read_bytes()
-    digest.update(name.encode() + b"\0" + text)
-    for node in ast.walk(ast.parse(text)):
+    tree = ast.parse(Path(spec.origin).read_bytes())
+    # The tree, not the text: another comment or line break retrains nothing.
+    digest.update(name.encode() + b"\0" + ast.dump(tree).encode())
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("crossmodal."):
             targets = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):

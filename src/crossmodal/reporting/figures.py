@@ -1,87 +1,240 @@
-"""Figures as SVG text, the same bytes for the same numbers."""
+"""Learning curves and recall against annotation, as SVG of the same bytes each time.
+
+Drawn on matplotlib's `Figure` alone: no window, no global state. `inline` makes them follow a page's colours.
+"""
 
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
-from crossmodal.splits import parse
+from crossmodal.files import write_text
+from crossmodal.reporting.collect import distinct
 
-COLOURS = ["#3b6fd4", "#d9622b", "#2e9e6b", "#a04fc0", "#c2a11c", "#c43d57", "#4aa7b5", "#7a7a7a"]
-STYLE = {
-    "svg.hashsalt": "crossmodal",
+INK, FAINT, GRID = "#22262e", "#6b7280", "#d9dce3"
+COLOURS = ("#3f6fd8", "#dd7a2b", "#25967a", "#b0509c", "#c9a227", "#d0494c", "#6a7fa0", "#7d8f2f")
+STYLES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (8, 3)))
+MARKERS = {1: "o", 2: "s", 3: "^", 4: "v", 5: "D"}
+_RC = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "crossmodal",
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#8a8f98",
-    "axes.labelcolor": "#7d828c",
-    "xtick.color": "#7d828c",
-    "ytick.color": "#7d828c",
-    "text.color": "#7d828c",
-    "axes.titlecolor": "#7d828c",
     "axes.grid": True,
-    "grid.color": "#8a8f98",
-    "grid.alpha": 0.2,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
 }
 
 
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}, bbox_inches="tight"
-    )
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+def _figure(width: float, height: float, **options: Any) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", **options)
+    FigureCanvasAgg(figure)
+    return figure
 
 
-def learning_curves(history: pd.DataFrame) -> str:
-    """Loss and validation sum of recalls by epoch: a colour a system, a line a seed, a style a split."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 4.0), layout="constrained")
-        for axes, column, label in zip(
-            figure.subplots(1, 2),
-            ("loss", "val_recall_sum"),
-            ("training loss", "validation sum of recalls"),
-            strict=True,
+def _context() -> Any:
+    import matplotlib
+
+    return matplotlib.rc_context(_RC)
+
+
+def _svg(figure: Any) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    return stream.getvalue()
+
+
+def share(split: str) -> float:
+    """Annotated pairs of a split in per cent of all: 100 for `full`, 4 for `10pct-2cap` (of five captions)."""
+    if split == "full":
+        return 100.0
+    found = re.fullmatch(r"(\d+)pct-(\d)cap", split)
+    return int(found[1]) * int(found[2]) / 5 if found else float("nan")
+
+
+def captions(split: str) -> int:
+    """Captions an image that a split keeps, of five."""
+    found = re.fullmatch(r"\d+pct-(\d)cap", split)
+    return int(found[1]) if found else 5
+
+
+def _ordered_splits(splits: Any) -> list[str]:
+    return sorted(set(splits), key=lambda s: (-share(s), s))
+
+
+def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    """Validation's sum of recalls and training loss by epoch: a thin line a run, a thick one the mean over seeds.
+
+    A row of axes for each data set; a colour for each model, a dash for each split.
+    """
+    with _context():
+        histories = histories.dropna(subset=["epoch"]) if len(histories) else histories
+        datasets = sorted(histories.dataset.unique()) if len(histories) else []
+        figure = _figure(10.2, 3.5 * max(1, len(datasets)))
+        if not datasets:
+            return _svg(_empty(figure, "No run has been trained yet."))
+        axes = figure.subplots(len(datasets), 2, squeeze=False)
+        for (left, right), dataset in zip(axes, datasets, strict=True):
+            part = histories[histories.dataset == dataset]
+            names, splits = sorted(part.name.unique()), _ordered_splits(part.split)
+            for name in names:
+                for split in splits:
+                    runs = part[(part.name == name) & (part.split == split)]
+                    look = {
+                        "color": COLOURS[names.index(name) % len(COLOURS)],
+                        "linestyle": STYLES[splits.index(split) % len(STYLES)],
+                    }
+                    label = name if split == "full" else f"{name}, {split}"
+                    for ax, column in ((left, "val_recall_sum"), (right, "loss")):
+                        if len(runs) and column in runs and runs[column].notna().any():
+                            _curve(ax, runs, column, label, look)
+            left.set_title(f"{titles.get(dataset, dataset)}: sum of recalls, validation")
+            right.set_title("Training loss")
+            for ax in (left, right):
+                ax.set_xlabel("Epoch")
+                ax.set_xlim(left=min(1, part.epoch.min()), right=max(2, part.epoch.max()))
+                ax.xaxis.get_major_locator().set_params(integer=True)
+            left.set_ylim(bottom=0)
+            right.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+        return _svg(figure)
+
+
+def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str, Any]) -> None:
+    if runs.seed.nunique() > 1:
+        for _, run in runs.groupby("seed"):
+            ax.plot(run.epoch, run[column], linewidth=0.8, alpha=0.35, **look)
+    mean = runs.groupby("epoch")[column].mean()
+    ax.plot(mean.index, mean, linewidth=2, label=label, **look)
+
+
+def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "recall@10") -> str:
+    """A recall against the share of annotated pairs (log scale): a line a model, a panel a direction.
+
+    Points are runs (their shape: captions an image), lines go through the means at each share.
+    """
+    with _context():
+        frame = distinct(metrics[(metrics.metric == metric)])
+        frame = frame[frame.protocol == "all"] if (frame.protocol == "all").any() else frame
+        frame = frame.assign(share=[share(s) for s in frame.split], captions=[captions(s) for s in frame.split])
+        controls = frame[frame.model == "chance"]
+        frame = frame[~frame.model.isin(["chance", "oracle"])].dropna(subset=["share"])
+        several = frame.groupby("dataset").share.nunique() if len(frame) else pd.Series(dtype=int)
+        datasets = [name for name in sorted(several.index) if several[name] > 1]
+        figure = _figure(10.2, 3.5 * max(1, len(datasets)))
+        if not datasets:
+            return _svg(_empty(figure, "One degree of annotation so far: nothing to compare."))
+        directions = sorted(frame.direction.unique())
+        axes = figure.subplots(len(datasets), len(directions), squeeze=False, sharey="row")
+        for row, dataset in zip(axes, datasets, strict=True):
+            part = frame[frame.dataset == dataset]
+            names = sorted(part["name"].unique())
+            for ax, direction in zip(row, directions, strict=True):
+                here = part[part.direction == direction]
+                for name in names:
+                    runs = here[here["name"] == name]
+                    colour = COLOURS[names.index(name) % len(COLOURS)]
+                    mean = runs.groupby("share").value.mean()
+                    ax.plot(mean.index, mean, color=colour, linewidth=2, label=name)
+                    for n, points in runs.groupby("captions"):
+                        ax.plot(
+                            points.share,
+                            points.value,
+                            linestyle="none",
+                            marker=MARKERS.get(int(n), "o"),
+                            markersize=5,
+                            markerfacecolor=colour,
+                            markeredgecolor="none",
+                            alpha=0.75,
+                        )
+                floor = controls[(controls.dataset == dataset) & (controls.direction == direction)].value
+                if len(floor):
+                    ax.axhline(floor.mean(), color=FAINT, linewidth=1, linestyle=(0, (2, 2)), label="chance")
+                ax.set_xscale("log")
+                ticks = sorted(part.share.unique())
+                ax.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
+                ax.minorticks_off()
+                ax.set_xlabel("Annotated pairs")
+                ax.set_ylim(0, None)
+                ax.set_title(f"{titles.get(dataset, dataset)}: {direction.replace('-to-', ' to ')}")
+            row[0].set_ylabel(f"R@{metric.removeprefix('recall@')} (%)")
+            handles, labels = row[-1].get_legend_handles_labels()
+            for n in sorted(part.captions.unique()):
+                handles.append(_marker(n))
+                labels.append(f"{n} caption{'s' if n > 1 else ''} an image")
+            row[-1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+        return _svg(figure)
+
+
+def _marker(n: int) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="none", marker=MARKERS.get(int(n), "o"), color=FAINT, markersize=5)
+
+
+def run_curve(history: pd.DataFrame, title: str) -> str:
+    """One run's validation sum of recalls and loss, for its record in MLflow."""
+    with _context():
+        figure = _figure(7.2, 2.8)
+        for ax, (column, name) in zip(
+            figure.subplots(1, 2), (("val_recall_sum", "sum of recalls, validation"), ("loss", "loss")), strict=True
         ):
-            for place, ((split, name), group) in enumerate(history.groupby(["split", "name"])):
-                mean = group.groupby("epoch")[column].mean()
-                colour = COLOURS[place % len(COLOURS)]
-                for _, one in group.groupby("run"):
-                    axes.plot(one.epoch, one[column], color=colour, alpha=0.25, linewidth=0.9)
-                axes.plot(mean.index, mean, color=colour, linewidth=1.9, label=f"{name} · {split}")
-            axes.set(xlabel="epoch", ylabel=label)
-        if len(history):
-            axes.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+            if column in history:
+                ax.plot(history.epoch, history[column], color=COLOURS[0], linewidth=2)
+            ax.set_title(name)
+            ax.set_xlabel("Epoch")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=FAINT)
         return _svg(figure)
 
 
-def annotation(metrics: pd.DataFrame) -> str:
-    """Recall@10 against the share of annotated pairs (five captions an image), a line a system."""
-    rows = metrics[(metrics.metric == "recall@10") & (metrics.protocol == "all")].copy()
-    rows["name"] = rows.model + rows.variant.map(lambda v: f".{v}" if v else "")
-    shares = {split: parse(split) for split in rows.split.unique()}
-    rows["share"] = rows.split.map(lambda s: shares[s][0] * (shares[s][1] or 5) / 5)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 3.6), layout="constrained")
-        for axes, direction in zip(figure.subplots(1, 2, sharey=True), ("image-to-text", "text-to-image"), strict=True):
-            for place, (name, group) in enumerate(rows[rows.direction == direction].groupby("name")):
-                values = group.drop_duplicates(["split", "seed"]).groupby("share").value.agg(["mean", "std"])
-                axes.errorbar(
-                    values.index, values["mean"], values["std"].fillna(0), label=name, marker="o", markersize=5,
-                    color=COLOURS[place % len(COLOURS)], capsize=3, linewidth=1.6,
-                )  # fmt: skip
-            axes.set(
-                xscale="log", xlabel="annotated pairs, per cent", title=direction.replace("-to-", " → "), ylim=(0, 104)
-            )
-            axes.set_xticks(sorted(rows.share.unique()), [f"{s:g}" for s in sorted(rows.share.unique())])
-            axes.minorticks_off()
-        axes.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        figure.axes[0].set_ylabel("recall@10, per cent")
-        return _svg(figure)
+def _empty(figure: Any, text: str) -> Any:
+    figure.set_size_inches(10.2, 0.8)
+    figure.text(0.01, 0.5, text, color=FAINT, va="center")
+    return figure
+
+
+def inline(svg: str, label: str) -> str:
+    """An SVG to stand in a page: no XML head, as wide as its place, its inks those of the page's theme."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    body = body.replace("<svg ", f'<svg class="figure" role="img" aria-label="{label}" ', 1)
+    for colour, variable in ((INK, "--ink"), (FAINT, "--faint"), (GRID, "--rule")):
+        body = body.replace(colour, f"var({variable})")
+    return body
+
+
+def write(metrics: pd.DataFrame, histories: pd.DataFrame, titles: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """`learning-curves.svg` and `annotation.svg` into `folder`; gives their text by name."""
+    made = {"learning-curves": learning_curves(histories, titles), "annotation": annotation(metrics, titles)}
+    for name, svg in made.items():
+        write_text(folder / f"{name}.svg", svg)
+    return made

@@ -1,162 +1,250 @@
-"""`report.html`: the one page to look at, self-contained, with tables, curves and a gallery of queries."""
+"""`report.html`: one page that holds everything it shows (no request leaves it), in light and dark, wide and narrow."""
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
-from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
-from crossmodal import __version__
-from crossmodal.experiments import Job, Plan
-from crossmodal.files import read_json, read_parquet, write_text
-from crossmodal.reporting import figures, tables
-from crossmodal.reporting.collect import controls, histories
+from crossmodal.experiments import CONTROLS, DIRECTIONS, Job, Plan
+from crossmodal.files import read_parquet, write_text
+from crossmodal.reporting import comparison as comparing
+from crossmodal.reporting import figures, runs, tables
+from crossmodal.reporting.collect import distinct
+from crossmodal.reporting.gallery import Gallery, gallery
 
 log = logging.getLogger(__name__)
 
-QUERIES = 6  # a direction in a gallery
-SHOWN = 5  # items of each query
-THUMBNAIL = 150  # pixels, long side
+LIBRARIES = ("crossmodal", "torch", "numpy", "pandas", "pyarrow", "matplotlib", "snakemake", "mlflow")
+KS = (1, 5, 10)
 
 
-def write(plan: Plan, jobs: Mapping[str, Job], target: Path) -> None:
-    """The figures and `report.html` of a scope, from what is there."""
-    runs = Path(plan.params.paths.results) / "runs"
-    metrics = read_parquet(target / "metrics.parquet")
-    history = histories(jobs, runs)
-    curves, annotation = figures.learning_curves(history), figures.annotation(metrics)
-    write_text(target / "figures" / "learning-curves.svg", curves)
-    write_text(target / "figures" / "annotation.svg", annotation)
-    made = {grid.name: grid for grid in tables.grids(plan, target)}
-    papers = [
-        {
-            "paper": paper,
-            "tables": [Markup(tables.to_html(made[f"{paper.name}-{table.id}"])) for table in paper.tables],
-        }
-        for paper in plan.papers.values()
-    ]
-    page = Environment(loader=PackageLoader("crossmodal.reporting"), autoescape=True, undefined=StrictUndefined)
-    text = page.get_template("report.html").render(
-        plan=plan,
-        params=plan.params,
-        papers=papers,
-        curves=Markup(curves),
-        annotation=Markup(annotation),
-        faults=controls(metrics),
-        runs=overview(metrics, jobs, runs),
-        n_runs=metrics.drop_duplicates(["dataset", "split", "model", "variant", "seed"]).shape[0],
-        n_planned=len(jobs),
-        galleries=[g for name in plan.datasets if (g := gallery(plan, jobs, runs, name, metrics)) is not None],
-        fallbacks=fallbacks(jobs, runs),
-        version=__version__,
-    )
-    write_text(target / "report.html", text)
+def _text(mean: float, sd: float | None = None, digits: int = 1) -> str:
+    if pd.isna(mean):
+        return tables.DASH
+    return f"{mean:,.{digits}f}" + ("" if sd is None or pd.isna(sd) else f" ± {sd:.{digits}f}")
 
 
-def overview(metrics: pd.DataFrame, jobs: Mapping[str, Job], runs: Path) -> list[dict[str, Any]]:
-    """A row a (data set, split, system): recalls as mean and s.d. over seeds, time and memory of its runs."""
+def _time(seconds: float) -> str:
+    if pd.isna(seconds):
+        return tables.DASH
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def leaderboards(plan: Plan, metrics: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each data set its models at full annotation, best first, controls last: means and s.d. over seeds."""
+    frame = distinct(metrics)
+    boards = []
+    for dataset in sorted(frame.dataset.unique()):
+        for protocol in sorted(frame[frame.dataset == dataset].protocol.unique()):
+            part = frame[(frame.dataset == dataset) & (frame.protocol == protocol) & (frame.split == "full")]
+            totals = part[part.metric == "recall_sum"].groupby("name").value
+            rows = []
+            for name, total in totals.mean().sort_values(ascending=False).items():
+                own = part[part["name"] == name]
+                cells = []
+                for direction in DIRECTIONS:
+                    for k in KS:
+                        values = own[(own.direction == direction) & (own.metric == f"recall@{k}")].value
+                        cells.append((values.mean(), values.std(ddof=1), _text(values.mean())))
+                rows.append(
+                    {
+                        "name": name,
+                        "control": own.model.iloc[0] in CONTROLS,
+                        "cells": cells,
+                        "total": _text(total),
+                        "sd": _text(totals.std(ddof=1)[name]),
+                        "share": total / (100 * len(cells)) * 100,
+                        "seeds": own.seed.nunique(),
+                    }
+                )
+            if rows:
+                rows.sort(key=lambda row: row["control"])
+                boards.append(
+                    {
+                        "title": _dataset_title(plan, dataset),
+                        "dataset": dataset,
+                        "protocol": "the whole test set" if protocol == "all" else f"mean over {protocol[4:]} folds",
+                        "sizes": _sizes(part),
+                        "rows": rows,
+                    }
+                )
+    return boards
+
+
+def _dataset_title(plan: Plan, name: str) -> str:
+    return plan.params.datasets[name].title if name in plan.params.datasets else name
+
+
+def _sizes(part: pd.DataFrame) -> str:
     found = []
-    rows = metrics[metrics.protocol == "all"].drop_duplicates(
-        ["dataset", "split", "model", "variant", "seed", "direction", "metric"]
-    )
-    for (dataset, split, model, variant), group in rows.groupby(["dataset", "split", "model", "variant"], sort=False):
-        name = f"{model}.{variant}" if variant else model
-        manifests = [
-            read_json(path)
-            for job in jobs.values()
-            if (job.dataset, job.split, job.name) == (dataset, split, name)
-            and (path := runs / job.key / "manifest.json").exists()
-        ]
+    for direction, label in zip(DIRECTIONS, ("images", "captions"), strict=True):
+        n = part[part.direction == direction].n_queries
+        if len(n):
+            found.append(f"{int(n.iloc[0]):,} {label}")
+    return " and ".join(found)
 
-        def show(direction: str, metric: str, group: pd.DataFrame = group) -> str:
-            values = group[(group.direction == direction) & (group.metric == metric)].value
-            sd = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-            return f"{values.mean():.1f}{sd}"
 
-        found.append(
+def overview(metrics: pd.DataFrame, folder: Path, jobs: dict[str, Job]) -> list[dict[str, Any]]:
+    """A row for each (data set, split, model): seeds done, sum of recalls, seconds and memory, and what is missing."""
+    frame = distinct(metrics)
+    totals = frame[(frame.metric == "recall_sum")].sort_values("protocol")  # 'all' first
+    totals = totals.drop_duplicates(["dataset", "split", "name", "seed"])
+    groups: dict[tuple[str, str, str], list[Job]] = {}
+    for job in jobs.values():
+        groups.setdefault((job.dataset, job.split, job.name), []).append(job)
+    rows = []
+    for (dataset, split, name), members in groups.items():
+        own = totals[(totals.dataset == dataset) & (totals.split == split) & (totals["name"] == name)]
+        done = set(own.seed)
+        facts = pd.DataFrame([runs.manifest(folder / job.key) for job in members if job.seed in done])
+        facts = facts.reindex(columns=["seconds", "peak_memory_mib", "parameters", "pairs", "best_epoch"]).astype(float)
+        mean = facts.mean()
+        rows.append(
             {
                 "dataset": dataset,
                 "split": split,
                 "name": name,
-                "seeds": group.seed.nunique(),
-                "sum": float(group[group.metric == "recall_sum"].value.mean()),
-                "cells": [
-                    show("both", "recall_sum"),
-                    *(show(d, m) for d in tables.ARROWS for m in ("recall@1", "recall@10", "median_rank")),
-                ],
-                "pairs": manifests[0]["pairs"] if manifests else 0,
-                "seconds": float(np.mean([m["seconds"] for m in manifests])) if manifests else float("nan"),
-                "memory": max((m["peak_memory_mib"] for m in manifests), default=float("nan")),
+                "control": members[0].model in CONTROLS,
+                "done": len(done),
+                "planned": len(members),
+                "missing": ", ".join(str(job.seed) for job in members if job.seed not in done),
+                "recall_sum": _text(own.value.mean(), own.value.std(ddof=1)),
+                "seconds": _time(mean.seconds),
+                "memory": f"{mean.peak_memory_mib:,.0f} MiB" if pd.notna(mean.peak_memory_mib) else tables.DASH,
+                "parameters": _short(mean.parameters),
+                "pairs": f"{mean.pairs:,.0f}" if pd.notna(mean.pairs) else tables.DASH,
+                "best_epoch": _text(mean.best_epoch, digits=0),
+                "total_seconds": float(facts.seconds.sum()),
             }
         )
-    return sorted(found, key=lambda row: (row["dataset"], -row["sum"]))
+    rows.sort(key=lambda r: (r["dataset"], -figures.share(r["split"]), r["split"], r["control"], r["name"]))
+    return rows
 
 
-def fallbacks(jobs: Mapping[str, Job], runs: Path) -> list[str]:
-    found: dict[str, None] = {}
-    for key in jobs:
-        path = runs / key / "manifest.json"
-        if path.exists():
-            found |= dict.fromkeys(read_json(path).get("fallbacks", []))
-    return list(found)
+def _short(n: float) -> str:
+    if pd.isna(n):
+        return tables.DASH
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if n >= size:
+            return f"{n / size:.1f}{unit}"
+    return f"{n:.0f}"
 
 
-def gallery(
-    plan: Plan, jobs: Mapping[str, Job], runs: Path, dataset: str, metrics: pd.DataFrame
-) -> dict[str, Any] | None:
-    """Queries of the best run that was trained on a data set, in both directions, with their first five items.
+def galleries(plan: Plan, metrics: pd.DataFrame, results: Path, data: Path) -> list[dict[str, Any]]:
+    """For each data set the gallery of its best run at full annotation (or at any, where none is full)."""
+    frame = distinct(metrics)
+    frame = frame[(frame.metric == "recall_sum") & ~frame.model.isin(CONTROLS)]
+    found = []
+    for dataset, part in frame.groupby("dataset", sort=True):
+        part = part[part.split == "full"] if (part.split == "full").any() else part
+        best = part.loc[part.value.idxmax()]
+        key = f"{dataset}/{best.split}/{best['name']}/seed{best.seed}"
+        made: Gallery | None = gallery(data / str(dataset), results / "runs" / key, label=key)
+        if made is not None:
+            found.append({"title": _dataset_title(plan, str(dataset)), "run": key, "gallery": made})
+    return found
 
-    Hits and misses both: queries are taken at even steps through the queries ordered by rank.
+
+def _versions() -> list[tuple[str, str]]:
+    from platform import python_version
+
+    found = [("Python", python_version())]
+    for name in LIBRARIES:
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def render(
+    plan: Plan,
+    results: Path,
+    data: Path,
+    target: Path,
+    jobs: dict[str, Job] | None = None,
+    scope: Path | None = None,
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    results : folder with `runs/`.
+    data : folder of the prepared data sets.
+    target : the page to write.
+    jobs : the jobs that it covers; all of the plan by default.
+    scope : folder with their `metrics.parquet` and `comparison.parquet`; the page's own by default.
+
+    Raises
+    ------
+    UserError : metrics or comparison have not been collected, or of another plan.
     """
-    rows = metrics[(metrics.dataset == dataset) & (metrics.metric == "recall_sum") & (metrics.protocol == "all")]
-    rows = rows[~rows.model.isin(["chance", "oracle"])]
-    if rows.empty:
-        return None
-    best = rows.loc[rows.value.idxmax()]
-    name = f"{best.model}.{best.variant}" if best.variant else best.model
-    key = f"{dataset}/{best.split}/{name}/seed{best.seed}"
-    folder = Path(plan.params.paths.data) / dataset
-    items = read_parquet(folder / "items.parquet").set_index("item_id")
-    root = folder / read_json(folder / "items.json")["root"]
-    queries = read_parquet(runs / key / "queries.parquet")
-    queries = queries[queries.protocol == "all"]
-    thumbnails: dict[str, str] = {}
+    scope = Path(scope or Path(target).parent)
+    asked = runs.chosen(plan, jobs)
+    metrics = read_parquet(scope / "metrics.parquet")
+    compared = read_parquet(scope / "comparison.parquet")
+    titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
+    drawn = figures.write(metrics, runs.histories(results / "runs", asked), titles, scope / "figures")
+    views = tables.views(plan, compared)
+    papers = [
+        {
+            "paper": paper,
+            "views": [view for view in views if view.paper is paper],
+            "html": [Markup(tables.to_html(view)) for view in views if view.paper is paper],
+        }
+        for paper in plan.papers.values()
+    ]
+    rows = overview(metrics, results / "runs", asked)
+    checks = comparing.controls(metrics)
+    boards = leaderboards(plan, metrics)
+    page = (
+        tables.environment()
+        .get_template("report.html.j2")
+        .render(
+            plan=plan,
+            scale=plan.params.scale,
+            quick=jobs is not None and len(asked) < len(plan.jobs),
+            stand_in=_dataset_title(plan, plan.scale.stand_in) if plan.scale.stand_in else "",
+            played=sorted({titles.get(t.dataset, t.dataset) for p in plan.papers.values() for t in p.tables}),
+            datasets=[_dataset_title(plan, name) for name in plan.datasets],
+            seeds=sorted({job.seed for job in asked.values()}),
+            boards=boards,
+            directions=DIRECTIONS,
+            ks=KS,
+            papers=papers,
+            cells_done=int((compared.status == "done").sum()),
+            cells=len(compared),
+            cells_published=int(compared.published.notna().sum()),
+            rows=rows,
+            done=sum(row["done"] for row in rows),
+            planned=len(asked),
+            spent=_time(sum(row["total_seconds"] for row in rows)),
+            checks=len(checks),
+            off=[_check(check) for check in checks[~checks.ok.astype(bool)].itertuples()] if len(checks) else [],
+            curves=Markup(figures.inline(drawn["learning-curves"], "Learning curves")),
+            annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
+            galleries=galleries(plan, metrics, results, data),
+            versions=_versions(),
+        )
+    )
+    write_text(target, page)
+    log.info("%s: %d of %d runs, %.0f kB", target, sum(r["done"] for r in rows), len(asked), len(page) / 1000)
 
-    def card(item: str) -> dict[str, Any]:
-        row = items.loc[item]
-        if row.modality != "image":
-            return {"text": row.source, "image": None}
-        if item not in thumbnails:
-            thumbnails[item] = thumbnail(root / row.source)
-        return {"text": None, "image": thumbnails[item]}
 
-    sections = []
-    for direction, group in queries.groupby("direction"):
-        ordered = group.sort_values(["rank", "query_id"], kind="stable")
-        picked = ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, QUERIES + 2)[1:-1].astype(int))]
-        shown = []
-        for query in picked.itertuples():
-            own = items.loc[query.query_id].group_id
-            top = [{**card(item), "match": items.loc[item].group_id == own} for item in list(query.top)[:SHOWN]]
-            shown.append({"query": card(query.query_id), "rank": query.rank, "top": top})
-        sections.append({"direction": tables.ARROWS.get(direction, direction), "queries": shown})
-    return {"dataset": plan.params.datasets[dataset].title, "run": key, "sections": sections}
+def _check(check: Any) -> str:
+    return (
+        f"{check.model} on {check.dataset} (seed {check.seed}): {check.direction} {check.metric} is {check.value:.2f}, "
+        f"expected {check.low:.2f} to {check.high:.2f}"
+    )
 
 
-def thumbnail(path: Path) -> str:
-    """A small JPEG as a data address."""
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        small.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+def write(plan: Plan, jobs: dict[str, Job], target: Path) -> None:
+    """The step of the DAG: `target/report.html` and `target/figures/`."""
+    render(plan, Path(plan.params.paths.results), Path(plan.params.paths.data), target / "report.html", jobs)

@@ -31,7 +31,7 @@ def number(value: float | None, digits: int = 1) -> str:
     if value is None or pd.isna(value):
         return DASH
     text = f"{value:.{digits}f}"
-    if not math.isclose(float(text), value, abs_tol=1e-9) and digits < 4 and abs(value) < 1:
+    if digits < 6 and not math.isclose(float(text), value, abs_tol=1e-9):
         return number(value, digits + 1)
     return text.replace("-", MINUS)
 
@@ -230,12 +230,8 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame) -> lis
     played = plan.dataset_of(table.dataset)
     title, original = titles.get(played, played), titles.get(table.dataset, table.dataset)
     stand_in = played != table.dataset
-    said = [
-        (
-            "published",
-            f"Published: {paper.authors}, {paper.venue} {paper.year}, doi:{paper.doi}, {table.source}: {table.protocol}.",
-        )
-    ]
+    source = f"{paper.authors}, {paper.venue} {paper.year}, doi:{paper.doi}, {table.source}"
+    said = [("published", f"Published: {source}: {table.protocol}.")]
     where = f"{original} is played by the stand-in “{title}”" if stand_in else f"the test items of {title}"
     folds = plan.folds_of(table)
     how = "ranked as a whole" if folds == 1 else f"mean over {folds} folds"
@@ -433,7 +429,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters |= {"extra": _extra, "title_": _title, "groupby_order": _groups}
+    made.filters |= {"extra": _extra, "title_": _title, "groupby_order": _groups, "n": "{:,}".format}
     return made
 
 

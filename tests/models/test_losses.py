@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+import torch
+
+from crossmodal.models.parts.losses import hinge_triplet
+
+
+def by_loops(scores, margin, hardest, groups):
+    """Eq. 8 and 9 of 001 as sums over pairs, in float64."""
+    n, total = len(scores), 0.0
+    for j in range(n):
+        others = [k for k in range(n) if groups[k] != groups[j]]
+        rows = [max(0.0, margin - scores[j, j] + scores[j, k]) for k in others] or [0.0]
+        columns = [max(0.0, margin - scores[j, j] + scores[k, j]) for k in others] or [0.0]
+        total += (max(rows) + max(columns)) if hardest else (sum(rows) + sum(columns))
+    return total / n
+
+
+@pytest.mark.parametrize("hardest", [True, False])
+@pytest.mark.parametrize("groups", [[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 2, 2], [7, 7, 7, 7, 7, 7]])
+def test_equals_the_printed_sums(hardest, groups):
+    scores = np.random.default_rng(0).normal(size=(6, 6))
+    found = hinge_triplet(torch.from_numpy(scores), 0.2, hardest=hardest, groups=torch.tensor(groups))
+    assert float(found) == pytest.approx(by_loops(scores, 0.2, hardest, groups))
+
+
+def test_by_hand():
+    scores = torch.tensor([[0.5, 0.6], [0.1, 0.9]])
+    # row 0: .2 + .6 - .5 = .3; column 1: .2 + .6 - .9 < 0; row 1, column 0: .2 + .1 - .9 and .2 + .1 - .5 < 0
+    assert float(hinge_triplet(scores, 0.2, hardest=True)) == pytest.approx(0.15)
+
+
+def test_shape_is_checked():
+    with pytest.raises(ValueError, match=r"\(B, B\)"):
+        hinge_triplet(torch.zeros(2, 3), 0.2, hardest=True)
