@@ -1,3 +1,5 @@
+import itertools
+
 import pandas as pd
 import pytest
 
@@ -35,7 +37,7 @@ def test_counts_follow_the_percentages(items):
 def test_smaller_inside_larger(items):
     chain = ["10pct-1cap", "10pct-2cap", "20pct-2cap", "50pct-2cap", "50pct-5cap", "full"]
     sets = [pairs(splits.make(items, name, 3)) for name in chain]
-    for small, large in zip(sets, sets[1:], strict=False):
+    for small, large in itertools.pairwise(sets):
         assert small < large
 
 

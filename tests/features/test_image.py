@@ -130,7 +130,7 @@ def test_weights_with_folded_batch_norms(tmp_path):
     torch.manual_seed(0)
     network = torchvision.models.resnet18().eval()
     state = {}
-    for name, module in network.named_modules():
+    for _name, module in network.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)

@@ -6,6 +6,8 @@ rule collect:
         metrics=f"{SCOPE}metrics.parquet",
         comparison=f"{SCOPE}comparison.parquet",
         summary=f"{SCOPE}summary.json",
+        curves=f"{SCOPE}plots/learning_curves.csv",
+        recall=f"{SCOPE}plots/recall.csv",
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
         identity=BENCH.report_identity,

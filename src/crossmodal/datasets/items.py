@@ -62,7 +62,7 @@ def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
 
     Parameters
     ----------
-    manifest : of the reader; `root` is the folder that sources are relative to, itself relative to `folder` or absolute.
+    manifest : what the reader says; its `root` is the folder of the sources, relative to `folder` or absolute.
 
     Raises
     ------

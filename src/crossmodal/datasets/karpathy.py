@@ -91,7 +91,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         name, split = entry["filename"], entry["split"]
         if split not in SPLITS:
             kind = f"of an unknown split (expected {', '.join(SPLITS)})"
-            faults.setdefault(kind, []).append(f"images[{number}] ({name}): {split!r}")
+            faults.setdefault(kind, []).append(f"images[{number}] ({name!r}): {split!r}")
             continue
         if split == "restval":
             if settings.restval == "drop":
@@ -100,7 +100,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         stem = Path(name).stem
         if stem in seen:
             faults.setdefault("listed twice (keep one)", []).append(
-                f"{name} (images[{seen[stem]}] and images[{number}])"
+                f"{name!r} (images[{seen[stem]}] and images[{number}])"
             )
             continue
         seen[stem] = number
@@ -109,12 +109,12 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
             missing.append(name)
         images.append((stem, split, source or name))
         if not entry["sentences"]:
-            faults.setdefault("without captions (give each one or take it out)", []).append(name)
+            faults.setdefault("with no captions (give each one or take it out)", []).append(repr(name))
         for k, sentence in enumerate(entry["sentences"]):
             text = _text(sentence)
             if not WORD.search(text):
                 kind = "with a caption that has no words (mend it or take it out)"
-                faults.setdefault(kind, []).append(f"caption {k} of {name} ({text!r})")
+                faults.setdefault(kind, []).append(f"caption {k} of {name!r} ({text!r})")
             captions.append((f"{stem}#{k}", stem, split, " ".join(text.split())))
     problems = [f"{path}: {len(places)} image(s) {kind}: {_first(places)}" for kind, places in faults.items()]
     if missing:

@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -82,6 +83,7 @@ BACKGROUNDS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[s
 }
 DISTRACTORS = 1 / 3
 CHUNK = 32  # scenes that a worker draws at a time
+ALONE = 200  # scenes that one process draws sooner than others start
 
 
 @dataclass(frozen=True)
@@ -462,7 +464,7 @@ def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> lis
 
     Parameters
     ----------
-    workers : processes, by default one a core; the files do not depend on it.
+    workers : processes, by default up to one a core; the files do not depend on it.
 
     Raises
     ------
@@ -481,7 +483,7 @@ def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> lis
         disable=not sys.stderr.isatty(),
         transient=True,
     )
-    workers = min(workers or _cores(), -(-len(places) // CHUNK))
+    workers = workers or min(_cores(), -(-len(places) // ALONE))
     if workers == 1:
         scenes = list(shown(map(work, places)))
     else:
@@ -524,7 +526,8 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
             f"and {settings.test} for the test leave fewer than 20 to train on; raise `images` or lower the others"
         )
     raw = folder / "raw"
-    (folder / "items.parquet").unlink(missing_ok=True)  # it would outlive the pictures that it was made from
+    with suppress(OSError):  # a folder that cannot be written is named by `draw`
+        (folder / "items.parquet").unlink(missing_ok=True)  # it would outlive the pictures that it was made from
     draw(settings, raw)
     read = karpathy.Settings(annotations=raw / "dataset_world.json", images=raw / "images")
     manifest = {

@@ -14,7 +14,6 @@ from crossmodal.models.base import Regions, Tokens
 
 class Settings(base.Settings):
     dim: int = Field(64, ge=1, description="dimensions of the random vectors")
-    seed: int = 0
 
 
 class Model(base.Model):
@@ -22,7 +21,7 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)  # the run's own seed
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) standard normal draws: another call gives other vectors."""

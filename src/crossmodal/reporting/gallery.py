@@ -1,4 +1,4 @@
-"""Test queries with their best five answers, true matches marked: what 001 shows in figures 3 and 4, 002 in figure 4."""
+"""Test queries with their best five answers, true matches marked, as the papers' own galleries show them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from crossmodal.files import read_json, read_parquet
 log = logging.getLogger(__name__)
 
 HEIGHT = 112
-# Queries of each kind: the match first, among the best ten, or further down. Few models are as bad as they look by
-# chance alone, and none as good as its best five queries.
-MIXTURE = ((1, 1, 3), (2, 10, 2), (11, None, 2))
+# (lowest rank, highest rank, queries) of each kind: a gallery of hits alone would flatter any model.
+MIXTURE = ((1, 1, 2), (2, 10, 2), (11, None, 2))
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,11 @@ class View:
         return f"{self.paper.name}-{self.table.id}"
 
     @property
+    def has_system(self) -> bool:
+        """False for a table of which nothing can be run yet."""
+        return any(line.has_system for line in self.lines)
+
+    @property
     def heads(self) -> list[list[tuple[str, int]]]:
         """The header's rows over the numbers, each of (text, columns spanned): systems, directions, metrics."""
         levels = [[_title(c.direction) for c in self.columns], [metric_name(c.metric) for c in self.columns]]
@@ -232,6 +237,9 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame) -> lis
     stand_in = played != table.dataset
     source = f"{paper.authors}, {paper.venue} {paper.year}, doi:{paper.doi}, {table.source}"
     said = [("published", f"Published: {source}: {table.protocol}.")]
+    if (frame.status == PUBLISHED_ONLY).all():
+        said.append(("ours", f"Here: {NO_SYSTEM}."))
+        return [*said, ("note", table.note)] if table.note else said
     where = f"{original} is played by the stand-in “{title}”" if stand_in else f"the test items of {title}"
     folds = plan.folds_of(table)
     how = "ranked as a whole" if folds == 1 else f"mean over {folds} folds"

@@ -153,7 +153,8 @@ def load(
             warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
             tensor = torch.from_numpy(features.array)
         rows_of = torch.from_numpy(np.asarray(features.rows(common["ids"]), dtype=np.int64))
-        inputs[modality] = Inputs(tensor=tensor, rows=rows_of, **common)
+        counts = torch.full((len(rows_of),), tensor.shape[1]) if form == "regions" else None
+        inputs[modality] = Inputs(tensor=tensor, rows=rows_of, lengths=counts, **common)
     vocabulary = vocabulary or Vocabulary.build([])
     place = {m: pd.Series(np.arange(len(x.ids)), index=x.ids) for m, x in inputs.items()}
     columns = {"image": "image_id", "text": "caption_id"}

@@ -1,0 +1,87 @@
+"""What every registered system must do, whatever it is."""
+
+import pytest
+import torch
+
+from crossmodal import registry
+from crossmodal.models import base
+
+SYSTEMS = sorted(registry.names("models"))
+
+
+def inputs(form, n, generator):
+    if form == "tokens":
+        lengths = torch.randint(3, 9, (n,), generator=generator)
+        ids = torch.randint(4, 30, (n, 8), generator=generator)
+        return base.Tokens(ids * (torch.arange(8) < lengths[:, None]), lengths)
+    if form == "regions":
+        return base.Regions(torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4))
+    return torch.randn(n, 12, generator=generator)
+
+
+def ten_pairs(model, n=10):
+    generator = torch.Generator().manual_seed(0)
+    return base.Batch({m: inputs(f, n, generator) for m, f in model.reads.items()}, torch.arange(n))
+
+
+def built(name, seed=0):
+    module = registry.module("models", name)
+    small = {k: v for k, v in {"dim": 16, "word_dim": 8, "lr": 1e-2}.items() if k in module.Settings.model_fields}
+    shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f != "tokens"}
+    torch.manual_seed(seed)
+    return module.Model(module.Settings(**small), base.Context(shapes, vocabulary_size=30))
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_encodings_and_scores(name):
+    model = built(name).eval()
+    batch = ten_pairs(model)
+    first, second = list(model.reads)
+    with torch.no_grad():
+        one, other = model.encode(first, batch, second), model.encode(second, batch, first)
+        assert len(one) == len(other) == 10
+        assert model.score(one, other[:7]).shape == (10, 7)
+
+
+@pytest.mark.parametrize("name", [n for n in SYSTEMS if registry.module("models", n).Model.trains])
+def test_trains_saves_and_repeats(name):
+    def run():
+        model = built(name)
+        batch = ten_pairs(model)
+        optimisers = model.optimisers(model.stages()[0])
+        losses = []
+        for _ in range(40):
+            for turn, optimiser in optimisers.items():
+                terms = model.loss(batch, 0.5, turn)
+                optimiser.zero_grad()
+                terms["loss"].backward()
+                optimiser.step()
+            losses.append(float(terms["loss"].detach()))
+        return model, losses
+
+    model, losses = run()
+    assert losses[-1] < 0.5 * losses[0]
+    _again, same = run()
+    assert losses == same
+    fresh = built(name, seed=1)
+    fresh.load_state_dict(model.state_dict())
+    batch = ten_pairs(model)
+    first, second = list(model.reads)
+    with torch.no_grad():
+        expected = model.eval().encode(second, batch, first)
+        assert torch.equal(fresh.eval().encode(second, batch, first), expected)
+
+
+@pytest.mark.parametrize("name", ["vse0", "vsepp"])
+def test_captions_do_not_feel_their_batch(name):
+    """A caption's vector is its own: of unit length, whatever longer captions stand beside it."""
+    model = built(name).eval()
+    batch = ten_pairs(model)
+    with torch.no_grad():
+        together = model.encode("text", batch, "image")
+        tokens = batch.inputs["text"]
+        n = int(tokens.lengths[3])
+        alone = base.Batch({"text": base.Tokens(tokens.ids[3:4, :n], tokens.lengths[3:4])})
+        torch.testing.assert_close(model.encode("text", alone, "image")[0], together[3])
+        torch.testing.assert_close(together.norm(dim=1), torch.ones(10))
+        torch.testing.assert_close(model.encode("image", batch, "text").norm(dim=1), torch.ones(10))

@@ -1,0 +1,157 @@
+"""The four renderings of a table say the same, and nothing is lost or left unescaped."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from crossmodal.errors import UserError
+from crossmodal.experiments import Plan
+from crossmodal.reporting import comparison as comparing
+from crossmodal.reporting import tables
+from crossmodal.reporting.collect import collect
+
+
+@pytest.fixture(scope="module")
+def views(made: Path, plan: Plan) -> dict[str, tables.View]:
+    return {view.id: view for view in tables.views(plan, pd.read_parquet(made / "comparison.parquet"))}
+
+
+def test_every_table_in_every_format(made: Path, plan: Plan, tmp_path: Path) -> None:
+    paths = tables.render(plan, pd.read_parquet(made / "comparison.parquet"), tmp_path)
+    assert len(paths) == 8 * 4
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in paths}
+    assert (tmp_path / "mfsr-table1.csv").exists()
+
+
+def test_csv_round_trip(views: dict[str, tables.View]) -> None:
+    for view in views.values():
+        back = pd.read_csv(io.StringIO(tables.to_csv(view))).astype(comparing.TYPES)
+        pd.testing.assert_frame_equal(back, view.frame.reset_index(drop=True))
+
+
+@pytest.mark.parametrize("kind", ["md", "tex", "html"])
+def test_no_published_number_is_lost(views: dict[str, tables.View], kind: str) -> None:
+    for view in views.values():
+        text = tables.WRITERS[kind](view)
+        for value in view.frame.published.dropna():
+            assert re.search(rf"(?<![\d.]){re.escape(f'{value:.1f}')}(?![\d.])", text), (view.id, value)
+
+
+def test_numbers() -> None:
+    assert tables.number(90.0) == "90.0"
+    assert tables.number(0.512) == "0.512"
+    assert tables.number(None) == "–"
+    cell = tables.Cell(64.6, 61.0, 1.25, -3.6, True, 3, 3, "done")
+    assert (cell.ours_text, cell.difference_text) == ("61.0 ± 1.2", "−3.6*")
+    alone = tables.Cell(64.6, 70.04, None, 5.44, False, 1, 3, "done")
+    assert (alone.ours_text, alone.difference_text) == ("70.0", "+5.4")
+
+
+def test_markdown_is_a_table_of_equal_columns(views: dict[str, tables.View]) -> None:
+    for view in views.values():
+        rows = [line for line in tables.to_md(view).splitlines() if line.startswith("|")]
+        assert len({len(row) for row in rows}) == 1  # aligned
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    text = tables.to_md(views["mfsr-table1"])
+    assert "no system yet (published only)" in text
+    assert re.search(r"\| here +\|.* ± .*\| 3 seeds", text)
+    assert "| difference |" in text
+    assert "ranks are 1-based and ties count against the model" in text
+    assert "played by the stand-in “embedded world” (40 images and 200 captions to test on)" in text
+
+
+def test_tex_holds_together(views: dict[str, tables.View]) -> None:
+    for view in views.values():
+        text = tables.to_tex(view)
+        assert text.isascii() or not re.search("[±−–→“”]", text)
+        bare = text.replace(r"\{", "").replace(r"\}", "")
+        assert bare.count("{") == bare.count("}")
+        for name in ("table", "tabular"):
+            assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") == 1
+        body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+        width = 3 + len(view.extras) + len(view.columns)
+        for line in (line for line in body.splitlines() if line.endswith(r"\\")):
+            spans = [int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+            assert len(re.findall(r"(?<!\\)&", line)) + 1 + sum(n - 1 for n in spans) == width, line
+        assert not re.search(r"(?<!\\)[%#_](?!.*Needs)", text.split("\n", 1)[1].replace(view.id, ""))
+    assert r"VSE++ \& mo \& sp" in tables.to_tex(views["mfsr-table3"])
+    assert r"10\% images" in tables.to_tex(views["a3vse-table1"])
+    assert r"s\_g baseline" in tables.to_tex(views["a3vse-table2"])
+    assert tables.tex("50 % of $x_{1}^2$ & ~\\ ± –") == (
+        r"50 \% of \$x\_\{1\}\textasciicircum{}2\$ \& \textasciitilde{}\textbackslash{} $\pm$ --"
+    )
+
+
+class _Rows(HTMLParser):
+    """Cells of each row, their spans counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[tuple[int, int]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        if tag not in ("input", "img", "br", "meta", "link"):
+            self.open.append(tag)
+        found = dict(attrs)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append((int(found.get("colspan", 1)), int(found.get("rowspan", 1))))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html_is_whole_and_rectangular(views: dict[str, tables.View]) -> None:
+    for view in views.values():
+        parser = _Rows()
+        parser.feed(tables.to_html(view))
+        assert not parser.open
+        pending: list[tuple[int, int]] = []  # (rows left, columns) that reach down from rows above
+        widths = set()
+        for row in parser.rows:
+            widths.add(sum(c for c, _ in row) + sum(c for _, c in pending))
+            pending = [(n - 1, c) for n, c in pending if n > 1] + [(r - 1, c) for c, r in row if r > 1]
+        assert len(widths) == 1, view.id
+
+
+def test_html_escapes_and_marks(views: dict[str, tables.View]) -> None:
+    assert "VSE++ &amp; mo" in tables.to_html(views["mfsr-table3"])
+    html = tables.to_html(views["mfsr-table1"])
+    assert 'class="ours"' in html
+    assert 'class="published bare"' in html
+    assert "says nothing about either system" in html
+    assert "no system yet" in tables.to_html(views["a3vse-table1"])
+
+
+def test_missing_cells_say_why(made: Path, plan: Plan) -> None:
+    quick = {key: job for key, job in plan.jobs.items() if job.quick}
+    metrics = collect(plan, made / "runs", {k: j for k, j in quick.items() if j.model != "vse0"})
+    view = tables.views(plan, comparing.compare(plan, metrics, quick))[0]
+    for writer in (tables.to_md, tables.to_tex, tables.to_html):
+        text = writer(view)
+        assert "missing: not part of quick; run `snakemake all`" in text
+        assert "missing: run vse0 on world/full not made yet" in text
+        assert "1 seed" in text
+
+
+def test_failed_controls_are_said_in_every_rendering(made: Path, plan: Plan) -> None:
+    metrics = pd.read_parquet(made / "metrics.parquet")
+    metrics.loc[metrics.model == "oracle", "value"] = 50.0
+    view = tables.views(plan, comparing.compare(plan, metrics))[0]
+    assert view.qc.startswith("off: oracle")
+    for writer in (tables.to_md, tables.to_tex, tables.to_html):
+        assert "Quality control failed" in writer(view)
+
+
+def test_a_comparison_of_other_papers_is_an_error(made: Path, plan: Plan) -> None:
+    comparison = pd.read_parquet(made / "comparison.parquet")
+    with pytest.raises(UserError, match="mfsr table1 has 113 cells, expected 114"):
+        tables.views(plan, comparison.drop(index=0))

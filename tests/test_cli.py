@@ -1,0 +1,98 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crossmodal import experiments
+from crossmodal.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def crossmodal(*words, cwd):
+    command = [sys.executable, "-m", "crossmodal", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """params.yaml and papers/ of the project, to be spoilt."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "papers", tmp_path / "papers")
+
+    def change(**blocks):
+        params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(experiments.merge(params, blocks)))
+        return tmp_path
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        ({"seed": [1]}, ["seed: unknown key", "did you mean 'seeds'"]),
+        ({"scale": "huge"}, ["scale", "'huge'"]),
+        ({"papers": ["mfrs"]}, ["papers/mfrs.yaml", "did you mean 'mfsr'"]),
+        ({"scales": {"embedded": {"models": {"vsep": {}}}}}, ["'vsep'", "did you mean 'vsepp'"]),
+        ({"scales": {"embedded": {"inputs": {"image": "word"}}}}, ["'word'", "did you mean 'world'"]),
+        ({"datasets": {"world": {"reader": "karpaty"}}}, ["'karpaty'", "did you mean 'karpathy'"]),
+    ],
+)
+def test_mistakes_in_params_are_named(project, blocks, words):
+    folder = project(**blocks)
+    with pytest.raises(UserError) as error:
+        experiments.plan(experiments.load(folder / "params.yaml"), folder / "papers")
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_models_own_setting_is_checked(project):
+    folder = project(scales={"embedded": {"models": {"vsepp": {"margn": 0.1}}}})
+    plan = experiments.plan(experiments.load(folder / "params.yaml"), folder / "papers")
+    with pytest.raises(UserError, match="did you mean 'margin'"):
+        experiments.check_settings(plan)
+
+
+def test_places_of_an_overlay_are_filled(project, tmp_path):
+    folder = project()
+    (tmp_path / "over.yaml").write_text("mine: /photographs\ndatasets: {flickr8k: {images: '{mine}/images'}}\n")
+    params = experiments.load(folder / "params.yaml", [tmp_path / "over.yaml"])
+    assert params.datasets["flickr8k"].settings["images"] == "/photographs/images"
+
+
+def test_errors_are_one_line_and_exit_2(project):
+    folder = project()
+    for words, said in (
+        (["prepare", "wrld"], "did you mean 'world'"),
+        (["prepare", "flickr8k"], "datasets"),
+        (["train", "world/full/vsep/seed0"], "did you mean 'vsepp'"),
+        (["train", "world/full/vsepp/seed0"], "items.parquet"),
+        (["evaluate", "world/full/vsepp/seed0"], "train the run first"),
+    ):
+        done = crossmodal(*words, cwd=folder)
+        assert done.returncode == 2, words
+        assert "Traceback" not in done.stderr
+        assert said in done.stderr
+
+
+def test_help_and_listings(project):
+    folder = project()
+    text = crossmodal("--help", cwd=folder).stdout
+    for command in ("prepare", "extract", "train", "evaluate", "tables", "report", "track"):
+        assert command in text
+    runs = crossmodal("list", cwd=folder).stdout
+    assert "world/10pct-5cap/vsepp/seed0  (quick)" in runs
+    assert "vsepp" in crossmodal("list", "models", cwd=folder).stdout
+
+
+def test_full_scale_has_the_papers_settings(project):
+    folder = project(scale="full")
+    jobs = experiments.plan(experiments.load(folder / "params.yaml"), folder / "papers").jobs
+    job = jobs["coco/full/vsepp.batch24/seed0"]
+    assert job.settings == {"batch_size": 24, "dim": 3072, "layers": 4}
+    assert job.inputs == {"image": "resnet152"}
+    assert job.folds == [1, 5]

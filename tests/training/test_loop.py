@@ -1,0 +1,224 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job
+from crossmodal.files import read_json, sha256_file
+from crossmodal.models import base, vsepp
+from crossmodal.training import job as jobs
+from crossmodal.training import loop
+from crossmodal.training import test as testing
+from crossmodal.training.data import batches, load
+
+SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 6, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
+READS = {"image": "vector", "text": "tokens"}
+CPU = torch.device("cpu")
+
+
+def job(model="vsepp", seed=0, **settings):
+    chosen = {**SETTINGS, **settings} if model.startswith("vse") else settings
+    return Job(
+        dataset="toy", split="full", model=model, seed=seed, inputs={"image": "raw"}, settings=chosen, folds=[1, 2]
+    )
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Checkpoints go to the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def run(prepared, folder, **options):
+    made = job(**options)
+    jobs.train_job(made, folder, prepared)
+    jobs.test_job(made, folder, prepared, "embedded")
+    return read_json(folder / "metrics.json")
+
+
+def number(metrics, *wanted):
+    wanted = (*wanted, "all")[:3]
+    (value,) = [r["value"] for r in metrics["numbers"] if (r["direction"], r["metric"], r["protocol"]) == wanted]
+    return value
+
+
+def test_batches_are_pairs_and_every_pair_comes_once(prepared):
+    corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
+    vectors = np.load(prepared / "toy" / "features" / "image.raw.npy")
+    seen = 0
+    for batch in batches(corpus, 16, 0, 0):
+        seen += len(batch.groups)
+        np.testing.assert_array_equal(batch.inputs["image"], vectors[batch.groups])
+        for ids, group in zip(batch.inputs["text"].ids, batch.groups, strict=True):
+            words = {corpus.vocabulary.words[i] for i in ids.tolist()} - {"<pad>", "<start>", "<end>"}
+            assert len(words) == (vectors[group] > 0).sum()
+    assert seen == 108
+    order = [[b.groups.tolist() for b in batches(corpus, 16, 0, epoch)] for epoch in (1, 1, 2)]
+    assert order[0] == order[1] != order[2]
+
+
+def test_learns_and_controls_hold(prepared, tmp_path):
+    learned = run(prepared, tmp_path / "a", epochs=25, lr_drop=20)
+    assert number(learned, "image-to-text", "recall@1") > 40
+    assert number(run(prepared, tmp_path / "o", model="oracle"), "both", "recall_sum") == 600
+    chance = run(prepared, tmp_path / "c", model="chance")
+    assert number(chance, "both", "recall_sum") < number(learned, "both", "recall_sum")
+
+
+def test_metrics_agree_with_the_saved_vectors(prepared, tmp_path):
+    metrics = run(prepared, tmp_path / "a")
+    with np.load(tmp_path / "a" / "embeddings.npz") as saved:
+        scores = saved["image"] @ saved["text"].T
+        owner = np.array([name.split("#")[0] for name in saved["text_ids"]])
+        own = saved["image_ids"][:, None] == owner[None, :]
+
+    def ranked(scores, own):
+        best = np.where(own, scores, -np.inf).max(1, keepdims=True)
+        return 1 + ((scores >= best) & ~own).sum(1)
+
+    ranks = ranked(scores, own)
+    assert number(metrics, "image-to-text", "recall@5") == pytest.approx(100 * (ranks <= 5).mean())
+    assert number(metrics, "image-to-text", "median_rank") == np.median(ranks)
+    assert number(metrics, "text-to-image", "mean_rank") == pytest.approx(ranked(scores.T, own.T).mean())
+    queries = pd.read_parquet(tmp_path / "a" / "queries.parquet")
+    kept = queries.query("protocol == 'all' and direction == 'image-to-text'")
+    assert kept["rank"].tolist() == ranks.tolist()
+    halves = [ranked(scores[i : i + 6, 3 * i : 3 * i + 18], own[i : i + 6, 3 * i : 3 * i + 18]) for i in (0, 6)]
+    expected = 100 * np.mean([(half <= 1).mean() for half in halves])
+    assert number(metrics, "image-to-text", "recall@1", "fold2") == pytest.approx(expected)
+
+
+def test_schedule_and_history(prepared, tmp_path):
+    run(prepared, tmp_path / "a")
+    history = pd.read_parquet(tmp_path / "a" / "history.parquet")
+    assert history.epoch.tolist() == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(history.learning_rate, [0.01] * 4 + [0.001] * 2)
+    assert (history.steps == 7).all()
+    best = read_json(tmp_path / "a" / "manifest.json")["best_epoch"]
+    assert best == history.epoch[history.val_recall_sum.idxmax()]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from crossmodal.experiments import Job
+from crossmodal.training import job as jobs, loop
+real = loop._epoch
+def dying(*args):
+    if args[-1] == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args)
+loop._epoch = dying
+jobs.train_job(Job.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def test_resumes_to_the_same_bits_after_a_kill(prepared, tmp_path):
+    whole = run(prepared, tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED, job().model_dump_json(), str(tmp_path / "cut"), str(prepared)]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    assert list(Path(".checkpoints").glob("*.pt"))
+    cut = run(prepared, tmp_path / "cut")
+    assert read_json(tmp_path / "cut" / "manifest.json")["resumed_after_epoch"] == 3
+    assert cut == whole
+    assert sha256_file(tmp_path / "cut" / "model.safetensors") == sha256_file(tmp_path / "whole" / "model.safetensors")
+    assert not list(Path(".checkpoints").glob("*.pt"))
+
+
+def test_a_checkpoint_of_other_data_is_not_gone_on_from(prepared, tmp_path):
+    corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
+    model = vsepp.Model(vsepp.Settings(**{**SETTINGS, "epochs": 2}), corpus.context)
+    checkpoint = tmp_path / "c.pt"
+    assert loop.train(model, corpus, 0, CPU, checkpoint, "one").resumed_at == 0
+    assert loop.train(model, corpus, 0, CPU, checkpoint, "other").resumed_at == 0
+    assert loop.train(model, corpus, 0, CPU, checkpoint, "other").resumed_at == 2
+    checkpoint.write_bytes(b"half")
+    assert loop.train(model, corpus, 0, CPU, checkpoint, "other").resumed_at == 0
+
+
+def test_seeds_differ(prepared, tmp_path):
+    assert len({number(run(prepared, tmp_path / f"{s}", seed=s), "text-to-image", "mean_rank") for s in range(3)}) > 1
+
+
+def test_damaged_weights_are_not_tested(prepared, tmp_path):
+    made = job(epochs=1)
+    jobs.train_job(made, tmp_path / "a", prepared)
+    path = tmp_path / "a" / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="corrupted"):
+        jobs.test_job(made, tmp_path / "a", prepared, "embedded")
+
+
+class Everything(base.Model):
+    """What later systems need: regions, cross-attention scores, an adversary's turns, un-annotated items, stages."""
+
+    reads = {"image": "regions", "text": "tokens"}  # noqa: RUF012
+    unannotated = ("image",)
+
+    def __init__(self, settings, context):
+        super().__init__(settings, context)
+        self.regions = nn.Linear(context.shapes["image"][1], 8)
+        self.words = nn.Embedding(context.vocabulary_size, 8)
+        self.adversary = nn.Linear(8, 1)
+        self.turns, self.begun, self.bare = [], [], 0
+
+    def encode(self, modality, batch, partner):
+        if modality == "image":
+            return self.regions(batch.inputs["image"].features)
+        return self.words(batch.inputs["text"].ids)
+
+    def score(self, queries, gallery):
+        """Best region of each word, averaged; images come first, as in `reads`."""
+        return torch.einsum("ird,jwd->ijrw", queries, gallery).amax(2).mean(2)
+
+    def loss(self, batch, progress, turn):
+        assert 0 <= progress < 1
+        self.turns.append(turn)
+        self.bare += len(batch.unannotated["image"].features)
+        images, texts = self.encode("image", batch, "text"), self.encode("text", batch, "image")
+        judged = self.adversary(images.mean(1)).mean() - self.adversary(texts.mean(1)).mean()
+        if turn == "adversary":
+            return {"loss": judged**2}
+        scores = self.score(images, texts)
+        return {"loss": nn.functional.cross_entropy(scores, torch.arange(len(scores))) - 0.1 * judged**2}
+
+    def optimisers(self, stage):
+        mine = [*self.regions.parameters(), *self.words.parameters()]
+        adversary = torch.optim.SGD(self.adversary.parameters(), lr=stage.lr)
+        return {"model": torch.optim.Adam(mine, lr=stage.lr), "adversary": adversary}
+
+    def stages(self):
+        return [base.Stage("one", 2, 1e-2, 9), base.Stage("two", 1, 1e-3, 9)]
+
+    def begin(self, stage):
+        self.begun.append(stage.name)
+        self.regions.requires_grad_(stage.name == "one")
+
+
+def test_an_elaborate_system_fits_the_interface(prepared, tmp_path):
+    corpus = load(prepared / "toy", "50pct-2cap", Everything.reads, {"image": "regions"}, min_count=1)
+    model = Everything(base.Schedule(batch_size=12), corpus.context)
+    before = model.regions.weight.detach().clone()
+    trained = loop.train(model, corpus, 0, CPU)
+    assert trained.history.stage.tolist() == ["one", "one", "two"]
+    assert model.begun == ["one", "two"]
+    assert model.turns[:4] == ["model", "adversary", "model", "adversary"]
+    assert model.bare == len(model.turns) * 12
+    assert not torch.equal(before, model.regions.weight)
+    found = testing.test(model, corpus, [1], CPU, tmp_path)
+    rows = {(r["direction"], r["metric"]): r for r in found["numbers"]}
+    assert rows["text-to-image", "recall@1"]["n_queries"] == 36
+    assert rows["image-to-text", "recall@10"]["value"] > 0
+    assert not (tmp_path / "embeddings.npz").exists()  # its encodings are no vectors
