@@ -64,8 +64,7 @@ def test_everything_that_is_promised_is_there(project):
 
 
 def test_mlflow_holds_every_run(project):
-    tracked = read_json(project / "results/quick/tracking.json")
-    assert (tracked["new"], tracked["missing"]) == (5, 0)
+    assert "failed" not in read_json(project / "results/quick/tracking.json")
     with sqlite3.connect(project / "mlflow.db") as store:
         (children,) = store.execute("select count(*) from tags where key = 'mlflow.parentRunId'").fetchone()
         (epochs,) = store.execute("select count(*) from metrics where key = 'val_recall_sum'").fetchone()
@@ -135,7 +134,9 @@ def test_tracking_that_is_down_fails_nothing_and_is_rebuilt(project):
         check=False,
     )
     assert again.returncode == 0, again.stderr
-    assert read_json(project / "results/quick/tracking.json")["new"] == 5
+    with sqlite3.connect(project / "fresh.db") as store:
+        (children,) = store.execute("select count(*) from tags where key = 'mlflow.parentRunId'").fetchone()
+    assert children == 5
 
 
 def _with(project, name, change):
