@@ -30,7 +30,7 @@ test: setup      ## ruff and the whole test suite
 	@$(BIN)/python -m pytest
 
 demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
-	@$(BIN)/snakemake --cores $(CORES) --quiet rules quick
+	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules
 	@echo
 	@echo "look at   results/quick/report.html    (tables, curves, a gallery)"
 	@echo "          results/quick/tables/        (each table as csv, md, tex, html)"
