@@ -1,4 +1,8 @@
-import logging
+"""Image extraction against plain torchvision, and what it does with kills, threads and bad files."""
+
+from __future__ import annotations
+
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,204 +11,375 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from safetensors.torch import save_file
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision import transforms
 
-from crossmodal.datasets import world
 from crossmodal.errors import UserError
 from crossmodal.features import image, store
-from crossmodal.files import read_json, sha256_file
 
-SMALL = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 72, "crop": 64}
 SHARED = Path(__file__).parents[3] / "shared" / "data"
+SMALL = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 72, "crop": 64}
+MODES = ["RGB", "L", "CMYK", "RGB", "RGBA", "P", "LA", "RGB", "1", "RGB", "RGB"]
+CPU = torch.device("cpu")
+
+
+def settings(**over) -> image.Settings:
+    return image.Settings(**{**SMALL, "precision": "fp32", "batch_size": 2, "shard": 4, **over})
+
+
+def frame(names: list[str]) -> pd.DataFrame:
+    rows = [{"item_id": f"i{name}", "modality": "image", "source": name} for name in names]
+    return pd.DataFrame([*rows, {"item_id": "t", "modality": "text", "source": "A caption."}])
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Twenty scenes as files, among them a grey one, and their items."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for index in range(20):
-        picture = world.draw_scene(1, index)[0]
-        (picture.convert("L") if index == 3 else picture).save(folder / f"{index}.jpg")
-    ids = [str(i) for i in range(20)]
-    return folder, pd.DataFrame({"item_id": ids, "modality": "image", "source": [f"{i}.jpg" for i in ids]})
+def folder(tmp_path_factory) -> Path:
+    """Eleven blurred pictures of several sizes and kinds."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for n, mode in enumerate(MODES):
+        coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), np.uint8))
+        picture = coarse.resize((90 + 7 * n, 140 - 6 * n), Image.Resampling.BICUBIC).convert(mode)
+        exif = Image.Exif()
+        exif[0x0112] = 6  # says: turn by 90 degrees
+        extra = {"exif": exif} if n == 0 else {}
+        picture.save(folder / f"{n}.{'jpg' if mode in ('RGB', 'L', 'CMYK') else 'png'}", **extra)
+    return folder
 
 
-def extract(pictures, target, threads=2, **settings):
-    folder, items = pictures
-    image.extract(items, folder, image.Settings(**{**SMALL, **settings}), target, threads=threads)
-    return store.open_features(target)
+@pytest.fixture(scope="module")
+def names(folder) -> list[str]:
+    return sorted((p.name for p in folder.iterdir()), key=lambda name: int(name.split(".")[0]))
 
 
-def reference(pictures, settings, crops=lambda t: t.unsqueeze(0)):
-    """torchvision's own transforms and network in float32, one image at a time."""
-    folder, items = pictures
-    model, _ = image.build(settings)
-    prepare = transforms.Compose(
-        [transforms.Resize(settings.resize), transforms.ToTensor(), transforms.Normalize(image.MEAN, image.STD)]
-    )
-    rows = []
-    with torch.no_grad():
-        for name in items.source:
-            pixels = prepare(Image.open(folder / name).convert("RGB"))
-            rows.append(torch.nn.functional.normalize(model(crops(pixels)).mean(0), dim=0))
-    return torch.stack(rows).numpy()
+def run(folder: Path, names: list[str], target: Path, threads: int = 2, **over) -> np.ndarray:
+    image.extract(frame(names), folder, settings(**over), target, threads=threads)
+    return np.array(store.open_features(target).array)
 
 
-def test_equals_torchvision(pictures, tmp_path):
-    settings = image.Settings(**SMALL, precision="fp32")
-    expected = reference(pictures, settings, lambda t: transforms.functional.center_crop(t, 64).unsqueeze(0))
-    found = extract(pictures, tmp_path / "image.x", precision="fp32").array
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+def plain(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    model = torchvision.models.shufflenet_v2_x0_5(weights=None)
+    model.fc = nn.Identity()
+    return model.eval()
 
 
-def test_ten_crop_is_the_mean_over_ten(pictures, tmp_path):
-    settings = image.Settings(**SMALL, precision="fp32", crops="ten")
-    expected = reference(pictures, settings, lambda t: torch.stack(transforms.functional.ten_crop(t, 64)))
-    found = extract(pictures, tmp_path / "image.x", precision="fp32", crops="ten").array
-    np.testing.assert_allclose(found, expected, atol=2e-5)
-
-
-def test_bf16_is_near_fp32(pictures, tmp_path):
-    weights = {"network": "shufflenet_v2_x1_0", "weights": "world", "resize": 128, "crop": 128}
-    exact = extract(pictures, tmp_path / "image.a", precision="fp32", **weights).array
-    rough = extract(pictures, tmp_path / "image.b", precision="bf16", **weights).array
-    assert (exact * rough).sum(1).min() > 0.999
-
-
-def test_bits_do_not_depend_on_threads(pictures, tmp_path):
-    one = extract(pictures, tmp_path / "image.a", threads=1, batch_size=3)
-    many = extract(pictures, tmp_path / "image.b", threads=3, batch_size=3)
-    assert one.manifest["sha256"] == many.manifest["sha256"]
-
-
-def test_goes_on_where_it_was_cut_off(pictures, tmp_path, monkeypatch):
-    unbroken = extract(pictures, tmp_path / "image.a", shard=8, batch_size=4)
-    seen, real = [], image.decode
-
-    def failing(path, settings):
-        seen.append(path.name)
-        if len(seen) > 12:
-            raise KeyboardInterrupt
-        return real(path, settings)
-
-    monkeypatch.setattr(image, "decode", failing)
-    with pytest.raises(KeyboardInterrupt):
-        extract(pictures, tmp_path / "image.b", threads=1, shard=8, batch_size=4)
-    assert not (tmp_path / "image.b.json").exists()
-    again = []
-    monkeypatch.setattr(image, "decode", lambda path, s: again.append(path.name) or real(path, s))
-    resumed = extract(pictures, tmp_path / "image.b", shard=8, batch_size=4)
-    assert "0.jpg" not in again
-    assert len(again) == 12
-    assert resumed.manifest["sha256"] == unbroken.manifest["sha256"]
-    assert not list(tmp_path.glob(".*shards"))
-
-
-def test_truncated_and_missing_images_are_named(pictures, tmp_path):
-    folder, items = pictures
-    data = (folder / "0.jpg").read_bytes()
-    (tmp_path / "0.jpg").write_bytes(data[: len(data) // 2])
-    settings = image.Settings(**SMALL)
-    with pytest.raises(UserError, match=r"0\.jpg: is truncated"):
-        image.extract(items[:1], tmp_path, settings, tmp_path / "image.x", threads=1)
-    with pytest.raises(UserError, match=r"1\.jpg: not found"):
-        image.extract(items[:2], tmp_path, settings, tmp_path / "image.x", threads=1)
-    assert not (tmp_path / "image.x.npy").exists()
-
-
-def test_weights_of_another_network_are_refused(tmp_path):
-    save_file(torchvision.models.resnet18().state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match="weights of another network"):
-        image.build(image.Settings(network="shufflenet_v2_x0_5", weights=str(tmp_path / "w.safetensors")))
-
-
-def test_unknown_network_and_weights():
-    with pytest.raises(UserError, match="did you mean 'resnet152'"):
-        image.build(image.Settings(network="resnet-152", weights="seeded"))
-    with pytest.raises(UserError, match="IMAGENET1K_V1"):
-        image.build(image.Settings(network="resnet18", weights="nowhere.pth"))
-
-
-def test_weights_with_folded_batch_norms(tmp_path):
-    torch.manual_seed(0)
-    network = torchvision.models.resnet18().eval()
-    state = {}
-    for _name, module in network.named_modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-    pairs = [("conv1", "bn1")] + [
-        (f"{n}.conv{i}", f"{n}.bn{i}") for n, m in network.named_modules() if hasattr(m, "conv2") for i in (1, 2)
+TRANSFORM = transforms.Compose(
+    [
+        transforms.Resize(72),
+        transforms.CenterCrop(64),
+        transforms.ToTensor(),
+        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ]
-    pairs += [(f"{n}.0", f"{n}.1") for n, m in network.named_modules() if n.endswith("downsample")]
-    for conv, norm in pairs:
-        fused = torch.nn.utils.fuse_conv_bn_eval(network.get_submodule(conv), network.get_submodule(norm))
-        state |= {f"{conv}.weight": fused.weight.detach(), f"{conv}.bias": fused.bias.detach()}
-    save_file(state, tmp_path / "w.safetensors")
-    built, _ = image.build(image.Settings(network="resnet18", weights=str(tmp_path / "w.safetensors")))
-    network.fc = torch.nn.Identity()
-    x = torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(built(x), network(x), atol=1e-4, rtol=1e-4)
+)
+
+
+@torch.no_grad()
+def by_hand(folder: Path, names: list[str]) -> np.ndarray:
+    return plain()(torch.stack([TRANSFORM(Image.open(folder / name).convert("RGB")) for name in names])).numpy()
+
+
+def test_equals_plain_torchvision(folder, names, tmp_path):
+    expected = by_hand(folder, names)
+    np.testing.assert_allclose(run(folder, names, tmp_path / "image.a", l2=False), expected, rtol=1e-3, atol=1e-5)
+    unit = run(folder, names, tmp_path / "image.b")
+    np.testing.assert_allclose(unit, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+    features = store.open_features(tmp_path / "image.b")
+    assert features.rows([f"i{names[3]}"]).tolist() == [3]
+    assert len(features.index) == len(names)
+    manifest = features.manifest
+    assert manifest["fallback"] == "seeded random weights"
+    assert manifest["precision"] == "fp32"
+    assert manifest["shape"] == [11, 1024]
+    assert manifest["transform"]["crop"] == 64
+    assert len(manifest["weights_sha256"]) == len(manifest["inputs_sha256"]) == len(manifest["items_sha256"]) == 64
+    assert manifest["images_a_second"] > 0
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_bf16_is_near(folder, names, tmp_path):
+    unit = run(folder, names, tmp_path / "image.a", precision="bf16")
+    expected = by_hand(folder, names)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert (unit * expected).sum(1).min() >= 0.999
+    assert unit.dtype == np.float32
+
+
+def test_auto_leaves_bf16_where_it_is_not_near(folder, names, tmp_path, monkeypatch):
+    monkeypatch.setattr(image, "precision_of", lambda *_: "bf16")
+    run(folder, names[:2], tmp_path / "image.a", precision="auto")
+    monkeypatch.setattr(image, "LEAST_COSINE", 1.1)
+    run(folder, names[:2], tmp_path / "image.b", precision="auto")
+    assert store.open_features(tmp_path / "image.a").manifest["precision"] == "bf16"
+    assert store.open_features(tmp_path / "image.b").manifest["precision"] == "fp32"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_bits_with_any_number_of_threads(folder, names, tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(image.os, "sched_getaffinity", lambda _: range(3), raising=False)
+    torch.set_num_threads(2)
+    for threads in (1, 3):
+        run(folder, names, tmp_path / f"image.{threads}", threads=threads, precision=precision)
+    assert torch.get_num_threads() == 2
+    assert (tmp_path / "image.1.npy").read_bytes() == (tmp_path / "image.3.npy").read_bytes()
+    run(folder, names, tmp_path / "image.shard", shard=7, precision=precision)
+    assert (tmp_path / "image.1.npy").read_bytes() == (tmp_path / "image.shard.npy").read_bytes()
+
+
+def test_goes_on_after_a_kill(folder, names, tmp_path, monkeypatch):
+    unbroken = run(folder, names, tmp_path / "whole" / "image.a")
+    decode, seen = image.decode, []
+
+    def killed(path, chosen):
+        if path.name == names[9]:
+            raise KeyboardInterrupt
+        return decode(path, chosen)
+
+    def counted(path, chosen):
+        seen.append(path.name)
+        return decode(path, chosen)
+
+    target = tmp_path / "image.a"
+    monkeypatch.setattr(image, "decode", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, names, target, threads=1)
+    done = sorted(path.name for path in (tmp_path / ".image.a.shards").glob("*/*.npy"))
+    assert done == ["0.npy", "4.npy"]
+    assert not (tmp_path / "image.a.json").exists()
+    monkeypatch.setattr(image, "decode", counted)
+    assert np.array_equal(run(folder, names, target), unbroken)
+    assert sorted(seen) == sorted(names[8:])
+    assert (tmp_path / "image.a.npy").read_bytes() == (tmp_path / "whole" / "image.a.npy").read_bytes()
+    whole, resumed = (
+        json.loads(p.read_text()) for p in (tmp_path / "whole" / "image.a.json", tmp_path / "image.a.json")
+    )
+    assert whole["inputs_sha256"] == resumed["inputs_sha256"]
+    assert not (tmp_path / ".image.a.shards").exists()
+
+
+def test_shards_of_other_settings_are_not_taken(folder, names, tmp_path, monkeypatch):
+    decode = image.decode
+
+    def killed(path, chosen):
+        if path.name == names[9]:
+            raise KeyboardInterrupt
+        return decode(path, chosen)
+
+    monkeypatch.setattr(image, "decode", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, names, tmp_path / "image.a", threads=1)
+    monkeypatch.setattr(image, "decode", decode)
+    found = run(folder, names, tmp_path / "image.a", seed=5)
+    assert np.array_equal(found, run(folder, names, tmp_path / "image.b", seed=5))
+
+
+def test_ten_crops_against_a_loop(folder, names, tmp_path):
+    expected = []
+    model = plain()
+    for name in names:
+        picture = transforms.functional.resize(Image.open(folder / name).convert("RGB"), 72)
+        w, h = picture.size
+        corners = [(0, 0), (w - 64, 0), (0, h - 64), (w - 64, h - 64), (round((w - 64) / 2), round((h - 64) / 2))]
+        both = (picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+        crops = [one.crop((x, y, x + 64, y + 64)) for one in both for x, y in corners]
+        with torch.no_grad():
+            mean = model(torch.stack([TRANSFORM.transforms[3](TRANSFORM.transforms[2](c)) for c in crops])).mean(0)
+        expected.append(nn.functional.normalize(mean, dim=0).numpy())
+    found = run(folder, names, tmp_path / "image.a", crops="ten", batch_size=20)
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-5)
+    assert "before the norm" in store.open_features(tmp_path / "image.a").manifest["transform"]["crops"]
+
+
+@pytest.mark.parametrize("harm", ["truncated", "text", "missing", "empty"])
+def test_a_bad_image_is_named(folder, names, tmp_path, harm):
+    for name in names:
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    bad = tmp_path / names[7]
+    data = bad.read_bytes()
+    if harm == "missing":
+        bad.unlink()
+    else:
+        bad.write_bytes({"truncated": data[: len(data) // 2], "text": b"not found", "empty": b""}[harm])
+    with pytest.raises(UserError, match=rf"{bad.name}: (not found|is truncated or no image)"):
+        run(tmp_path, names, tmp_path / "image.a")
+    assert not (tmp_path / "image.a.json").exists()
+    if harm != "missing":
+        bad.write_bytes(data)
+        run(tmp_path, names, tmp_path / "image.a")
+
+
+def test_no_items_of_the_modality(folder, tmp_path):
+    with pytest.raises(UserError, match="no image items"):
+        run(folder, [], tmp_path / "image.a")
+
+
+def test_features_that_are_no_numbers(folder, names, tmp_path):
+    model = torchvision.models.shufflenet_v2_x0_5(weights=None)
+    model.conv5[0].weight.data[0] = torch.nan
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match="not finite numbers"):
+        run(folder, names, tmp_path / "image.a", weights=str(tmp_path / "w.pth"))
+
+
+# -- settings and weights ---------------------------------------------------------------------------------------------
+
+
+def test_settings_that_cannot_be():
+    with pytest.raises(ValidationError, match="did you mean 'resnet152'"):
+        settings(network="resnet15")
+    with pytest.raises(ValidationError, match="do not fit"):
+        settings(crop=80)
+    with pytest.raises(ValidationError, match="rezize"):
+        settings(rezize=80)
+    with pytest.raises(UserError, match="no linear classifier"):
+        image.build(settings(network="squeezenet1_1"))
+    with pytest.raises(UserError, match=r"'IMAGENET1K_V9' is neither a file nor .*IMAGENET1K_V1"):
+        image.build(settings(weights="IMAGENET1K_V9"))
 
 
 @pytest.mark.parametrize(
-    ("network", "dim"), [("resnet152", 2048), ("mobilenet_v2", 1280), ("vgg11", 4096), ("vit_b_16", 768)]
+    ("network", "width"),
+    [
+        ("resnet152", 2048),
+        ("mobilenet_v2", 1280),
+        ("shufflenet_v2_x1_0", 1024),
+        ("efficientnet_b0", 1280),
+        ("vit_b_16", 768),
+        ("convnext_tiny", 768),
+        ("densenet121", 1024),
+        ("vgg16", 4096),
+        ("swin_t", 768),
+        ("inception_v3", 2048),
+    ],
 )
-def test_dimension_before_the_classifier(network, dim):
-    model, facts = image.build(image.Settings(network=network, weights="seeded"))
-    with torch.no_grad():
-        assert model(torch.zeros(1, 3, 224, 224)).shape == (1, dim)
-    assert "random" in facts["fallback"]
+def test_the_layer_before_the_classifier(network, width):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(network, weights=None)
+    head = model.get_submodule(image._classifier(model, network))
+    assert (head.in_features, head.out_features) == (width, 1000)
 
 
-def test_the_committed_backbone_is_what_its_manifest_says():
-    manifest = read_json(image.WORLD.with_suffix(".json"))
-    assert sha256_file(image.WORLD) == manifest["sha256"]
-    assert image.WORLD.stat().st_size < 8e6
-    assert manifest["settings"]["seed"] != 1
+def saved(path: Path, state: dict[str, torch.Tensor]) -> str:
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    return str(path)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "index", "manifest"])
-def test_damaged_features_are_noticed(pictures, tmp_path, damage):
-    target = tmp_path / "image.x"
-    extract(pictures, target)
-    array, index, manifest = store.paths(target)
-    if damage == "truncate":
-        array.write_bytes(array.read_bytes()[:-100])
-    elif damage == "flip":
-        data = bytearray(array.read_bytes())
-        data[-7] ^= 1
-        array.write_bytes(data)
-    elif damage == "index":
-        frame = pd.read_parquet(index)
-        frame.assign(row=frame.row[::-1].to_numpy()).to_parquet(index)
-    else:
-        manifest.unlink()
-    with pytest.raises(UserError, match=r"image\.x\.(npy|parquet|json)"):
-        store.open_features(target)
+def stirred() -> nn.Module:
+    """A network whose batch norms do something."""
+    torch.manual_seed(3)
+    model = torchvision.models.shufflenet_v2_x0_5(weights=None).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.1)
+    return model
 
 
-def test_an_item_without_features(pictures, tmp_path):
-    with pytest.raises(UserError, match="'nobody'"):
-        extract(pictures, tmp_path / "image.x").rows(["0", "nobody"])
+def test_weights_with_folded_batch_norms(tmp_path):
+    model = stirred()
+    state = model.state_dict()
+    modules = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    for (conv, a), (norm, b) in zip(modules[::2], modules[1::2], strict=True):
+        weight, bias = fuse_conv_bn_weights(a.weight, None, b.running_mean, b.running_var, b.eps, b.weight, b.bias)
+        state |= {f"{conv}.weight": weight.detach(), f"{conv}.bias": bias.detach()}
+        state = {name: value for name, value in state.items() if not name.startswith(f"{norm}.")}
+    path = saved(tmp_path / "folded.safetensors", state)
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    chosen = settings(weights=path)
+    model.fc = nn.Identity()
+    found = image.forward(image.build(chosen)[0], pixels, chosen, CPU, "fp32")
+    torch.testing.assert_close(found, image.forward(model, pixels, chosen, CPU, "fp32"), atol=1e-5, rtol=1e-4)
+    del state["conv5.0.bias"]  # half folded is not folded
+    with pytest.raises(UserError, match=r"is missing.*differences"):
+        image.build(settings(weights=saved(tmp_path / "half.safetensors", state)))
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the weights are not beside the checkout")
-def test_real_weights_on_a_real_photograph(caplog):
-    caplog.set_level(logging.INFO)
-    settings = image.Settings(
-        network="mobilenet_v2", weights=str(SHARED / "weights" / "mobilenet_v2-imagenet.safetensors")
-    )
-    model, facts = image.build(settings)
+def test_weights_without_or_with_another_classifier(tmp_path):
+    model = stirred()
+    state = model.state_dict()
+    body = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    other = {**body, "fc.weight": torch.zeros(7, 1024), "fc.bias": torch.zeros(7)}
+    built = []
+    for name, kept in (("body", body), ("other", other)):
+        path = saved(tmp_path / f"{name}.safetensors", kept)
+        built.append(image.build(settings(weights=path))[0].state_dict())
+    half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    torch.save({"state_dict": {f"module.{name}": value for name, value in half.items()}}, tmp_path / "half.pth")
+    loaded = image.build(settings(weights=str(tmp_path / "half.pth")))[0].state_dict()
+    for name, value in body.items():
+        assert torch.equal(built[0][name], value)
+        assert torch.equal(built[1][name], value)
+        torch.testing.assert_close(loaded[name].float(), value.float(), atol=1e-3, rtol=1e-3)
+
+
+def test_weights_of_another_network(tmp_path):
+    path = saved(tmp_path / "w.safetensors", stirred().state_dict())
+    with pytest.raises(
+        UserError, match=r"w\.safetensors: holds weights of another network than 'mobilenet_v2'.*missing"
+    ):
+        image.build(settings(network="mobilenet_v2", weights=path))
+    with pytest.raises(UserError, match=r"stage2\.0\.branch1\.2\.weight is \(24, .*expected \(58, "):
+        image.build(settings(network="shufflenet_v2_x1_0", weights=path))
+    (tmp_path / "broken.safetensors").write_bytes(b"\0" * 30)
+    with pytest.raises(UserError, match=r"broken\.safetensors: cannot be read"):
+        image.build(settings(weights=str(tmp_path / "broken.safetensors")))
+
+
+def test_published_weights_from_the_cache_or_an_explanation(tmp_path, monkeypatch):
+    name = "shufflenetv2_x0.5-f707e7126e.pth"
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with monkeypatch.context() as patch:
+
+        def offline(*_, **__):
+            raise OSError("no route to host")
+
+        patch.setattr(torch.hub, "download_url_to_file", offline)
+        with pytest.raises(UserError, match=rf"cannot be had .*place https://.*{name} at .*checkpoints/{name}"):
+            image.build(settings(weights="IMAGENET1K_V1"))
+    model = stirred()
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    torch.save(model.state_dict(), tmp_path / "checkpoints" / name)
+    built, facts = image.build(settings(weights="IMAGENET1K_V1"))
+    assert torch.equal(built.conv5[0].weight, model.conv5[0].weight)
+    assert facts["weights"] == "IMAGENET1K_V1"
     assert "fallback" not in facts
-    folder = SHARED / "flickr8k-1000" / "images"
-    paths = sorted(folder.iterdir())[:12]
-    pixels = torch.stack([image.decode(path, settings)[0] for path in paths])
-    exact = image.forward(model, pixels, settings, torch.device("cpu"), "fp32")
-    rough = image.forward(
-        image.prepare(model, "bf16", torch.device("cpu")), pixels, settings, torch.device("cpu"), "bf16"
-    )
-    assert (exact * rough).sum(1).min() > 0.99
-    assert (exact @ exact.T).fill_diagonal_(0).max() < 0.9  # trained: photographs are told apart
+
+
+def test_a_seed_makes_the_weights_and_leaves_torchs_own_alone():
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    one, two, three = (image.build(settings(seed=seed))[1]["weights_sha256"] for seed in (0, 0, 1))
+    assert one == two != three
+    assert torch.equal(torch.rand(3), expected)
+
+
+# -- real photographs -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data beside the checkout")
+def test_real_weights_see_the_dogs(tmp_path):
+    """ImageNet's classes 151 to 268 are dogs; photographs whose five captions all say dog are to be among them."""
+    told = json.loads((SHARED / "flickr8k-1000" / "dataset_flickr8k.json").read_text())["images"]
+    dogs = [i for i in told if all("dog" in s["raw"].lower().split() for s in i["sentences"])][:12]
+    names = [i["filename"] for i in dogs]
+    path = SHARED / "weights" / "mobilenet_v2-imagenet.safetensors"
+    chosen = image.Settings(network="mobilenet_v2", weights=str(path), l2=False, precision="fp32")
+    root = SHARED / "flickr8k-1000" / "images"
+    image.extract(frame(names), root, chosen, tmp_path / "image.a", threads=2)
+    found = torch.from_numpy(np.array(store.open_features(tmp_path / "image.a").array))
+    state = {name: value.float() for name, value in load_file(path).items()}
+    classes = (found @ state["classifier.1.weight"].T + state["classifier.1.bias"]).argmax(1)
+    assert ((classes >= 151) & (classes <= 268)).float().mean() >= 0.75
+    model = torchvision.models.mobilenet_v2(weights=None)
+    model.load_state_dict(state)
+    preset = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
+    batch = torch.stack([preset(Image.open(root / name).convert("RGB")) for name in names[:3]])
+    with torch.no_grad():
+        expected = model.eval().features(batch).mean((2, 3))
+    torch.testing.assert_close(found[:3], expected, atol=1e-3, rtol=1e-3)

@@ -1,4 +1,7 @@
-"""Cached features: an array, an index of its rows and a manifest, read back memory-mapped and checked by hash."""
+"""Cached features: an array, an index of its rows and a manifest, read back memory-mapped and checked by hash.
+
+The manifest vouches for the other two and is written last: without one, or with other bytes, there are no features.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from crossmodal.errors import UserError
-from crossmodal.files import read_json, read_parquet, sha256_file, write_json, write_parquet
+from crossmodal.files import read_json, read_parquet, sha256_file, sha256_json, write_json, write_parquet
 
 
 def paths(target: str | Path) -> tuple[Path, Path, Path]:
     """Array, index and manifest of `data/DATASET/features/MODALITY.EXTRACTOR`."""
-    target = str(target)
+    target = str(target)  # not `with_suffix`, which would take the extractor's name for one
     return Path(f"{target}.npy"), Path(f"{target}.parquet"), Path(f"{target}.json")
 
 
@@ -26,7 +29,7 @@ class Features:
     """(N, D) vectors or (N, R, D) region sets, on the disk until they are gathered."""
 
     array: np.memmap
-    index: pd.DataFrame  # item_id, row
+    index: pd.DataFrame  # item_id, row; what else an extractor keeps of an item
     manifest: dict[str, Any]
     path: Path
 
@@ -35,7 +38,7 @@ class Features:
         return pd.Series(self.index.row.to_numpy(), index=self.index.item_id)
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
-        """(n,) rows of the items.
+        """(n,) int64 rows of the items, in their order.
 
         Raises
         ------
@@ -45,27 +48,46 @@ class Features:
         if found.isna().any():
             lone = found.index[found.isna()]
             raise UserError(
-                f"{self.path}: has no features of {len(lone)} item(s), such as {lone[0]!r}; delete it and extract again"
+                f"{self.path}: has no features of {len(lone)} of {len(found)} items, such as {lone[0]!r}; "
+                "it was made from another list of items: delete it and extract again"
             )
         return found.to_numpy(dtype=np.int64)
 
 
 def save(target: str | Path, item_ids: Sequence[str], manifest: dict[str, Any]) -> None:
-    """Index and manifest of an array that is in place; the manifest, which vouches for both, comes last."""
+    """Index and manifest of an array (N, D) or (N, R, D) that is in place as `target.npy`.
+
+    Raises
+    ------
+    UserError : an item id that stands twice.
+    ValueError : not as many items as rows.
+    """
     array_path, index_path, manifest_path = paths(target)
     array = np.load(array_path, mmap_mode="r")
-    write_parquet(index_path, pd.DataFrame({"item_id": list(item_ids), "row": np.arange(len(item_ids))}))
+    ids = [str(item_id) for item_id in item_ids]
+    if len(ids) != len(array):
+        raise ValueError(f"{array_path}: {len(array)} rows for {len(ids)} items")
+    index = pd.DataFrame({"item_id": ids, "row": np.arange(len(ids))})
+    if index.item_id.duplicated().any():
+        double = index.item_id[index.item_id.duplicated()].iloc[0]
+        raise UserError(f"{index_path}: item {double!r} stands twice among the items; give each an id of its own")
+    write_parquet(index_path, index)
     facts = {
         "shape": list(array.shape),
         "dtype": str(array.dtype),
         "sha256": sha256_file(array_path),
         "index_sha256": sha256_file(index_path),
+        "items_sha256": sha256_json(ids),
     }
     write_json(manifest_path, {**manifest, **facts})
 
 
-def open_features(target: str | Path, *, verify: bool = True) -> Features:
+def open_features(target: str | Path, verify: bool = True) -> Features:
     """Open features after checking them against their manifest.
+
+    Parameters
+    ----------
+    verify : False leaves out the hashes (a read of the whole array) and checks shape, type and size alone.
 
     Raises
     ------
@@ -87,6 +109,8 @@ def open_features(target: str | Path, *, verify: bool = True) -> Features:
         raise UserError(f"{array_path}: holds {found}, its manifest says {expected}; {again}")
     if verify:
         for path, key in ((array_path, "sha256"), (index_path, "index_sha256")):
-            if sha256_file(path) != manifest.get(key):
-                raise UserError(f"{path}: is corrupted (its SHA-256 is not the manifest's); {again}")
+            digest = sha256_file(path)
+            if digest != manifest.get(key):
+                told = f"SHA-256 {digest[:12]}..., its manifest says {str(manifest.get(key))[:12]}..."
+                raise UserError(f"{path}: is corrupted ({told}); {again}")
     return Features(array, read_parquet(index_path), manifest, array_path)

@@ -1,0 +1,99 @@
+"""Cached features: what was saved is read back, and what was harmed is noticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossmodal.errors import UserError
+from crossmodal.features import store
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Four vectors of three numbers; the name has a dot, as the pipeline's have."""
+    target = tmp_path / "image.small"
+    np.save(f"{target}.npy", np.arange(12, dtype=np.float32).reshape(4, 3))
+    store.save(target, ["d", "a", "c", "b"], {"extractor": "none"})
+    return target
+
+
+def test_round_trip(target):
+    features = store.open_features(target)
+    assert isinstance(features.array, np.memmap)
+    assert not features.array.flags.writeable
+    rows = features.rows(["b", "d", "b"])
+    assert rows.dtype == np.int64
+    assert rows.tolist() == [3, 0, 3]
+    assert features.array[rows].tolist() == [[9, 10, 11], [0, 1, 2], [9, 10, 11]]
+    assert features.manifest["shape"] == [4, 3]
+    assert features.manifest["dtype"] == "float32"
+    assert features.manifest["extractor"] == "none"
+    assert target.with_name("image.small.json").is_file()
+
+
+def test_region_sets(tmp_path):
+    array = np.random.default_rng(0).random((5, 36, 8), np.float32)
+    np.save(tmp_path / "image.regions.npy", array)
+    store.save(tmp_path / "image.regions", list("abcde"), {})
+    assert np.array_equal(store.open_features(tmp_path / "image.regions").array, array)
+
+
+def test_an_item_without_a_row(target):
+    with pytest.raises(UserError, match=r"image\.small\.npy: has no features of 1 of 2 items, such as 'z'"):
+        store.open_features(target).rows(["a", "z"])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet", ".json"])
+def test_a_missing_file(target, suffix):
+    Path(f"{target}{suffix}").unlink()
+    with pytest.raises(UserError, match=rf"image\.small\{suffix}: not found"):
+        store.open_features(target)
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, -1])
+def test_a_truncated_array(target, length):
+    path = Path(f"{target}.npy")
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match=r"image\.small\.npy: is truncated"):
+        store.open_features(target, verify=False)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_one_flipped_bit(target, suffix):
+    path = Path(f"{target}{suffix}")
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"image\.small\{suffix}: is corrupted"):
+        store.open_features(target)
+
+
+def test_another_array_in_its_place(target):
+    np.save(f"{target}.npy", np.zeros((4, 2), np.float32))
+    with pytest.raises(UserError, match=r"\[4, 2\].*its manifest says \(\[4, 3\]"):
+        store.open_features(target, verify=False)
+    np.save(f"{target}.npy", np.zeros((4, 3), np.float64))
+    with pytest.raises(UserError, match="float64"):
+        store.open_features(target, verify=False)
+
+
+def test_a_broken_manifest(target):
+    Path(f"{target}.json").write_text('{"shape": [4,')
+    with pytest.raises(UserError, match=r"image\.small\.json: is not valid JSON"):
+        store.open_features(target)
+    Path(f"{target}.json").write_text(json.dumps({"shape": [4, 3], "dtype": "float32"}))
+    with pytest.raises(UserError, match="is corrupted"):
+        store.open_features(target)
+
+
+def test_what_cannot_be_saved(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
+    with pytest.raises(UserError, match="'a' stands twice"):
+        store.save(tmp_path / "x", ["a", "a"], {})
+    with pytest.raises(ValueError, match="2 rows for 3 items"):
+        store.save(tmp_path / "x", ["a", "b", "c"], {})
+    assert not (tmp_path / "x.json").exists()
