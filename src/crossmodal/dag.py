@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,7 @@ class Dag:
         return "|".join(sorted(self.params.extractors))
 
 
+@cache
 def _reads(model: str) -> tuple[str, ...]:
     """Modalities that a model reads, without importing it: image and text unless its source says otherwise."""
     import ast

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,13 +47,21 @@ def whole(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
-    except OSError as error:
-        if error.errno in _REASONS:
-            raise UserError(f"{path}: cannot be written: {_REASONS[error.errno]}") from error
+    except Exception as error:
+        number = getattr(error, "errno", None) or (errno.ENOSPC if _full(path.parent) else 0)
+        if number in _REASONS:
+            raise UserError(f"{path}: cannot be written: {_REASONS[number]}") from error
         raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _full(folder: Path) -> bool:
+    """NumPy, torch and safetensors do not pass on why the system refused to write."""
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free < 2**16
+    return False
 
 
 def write_text(path: str | Path, text: str) -> None:

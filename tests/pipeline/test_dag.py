@@ -18,13 +18,21 @@ pytestmark = pytest.mark.slow
 RUN = "results/runs/world/full/vsepp/seed0"
 
 
-def snakemake(folder, *words):
+def call(folder, *command, **variables):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path}
+    environment = {**os.environ, "PATH": path, **variables}
     environment.pop("CROSSMODAL_PARAMS", None)
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *words]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
+
+
+def snakemake(folder, *words, **variables):
+    return call(folder, sys.executable, "-m", "snakemake", "--cores", "2", *words, **variables)
+
+
+def retrained(text):
+    """Models whose weights a dry run would make again."""
+    return {line.split("/")[4] for line in text.splitlines() if "output:" in line and "model.safetensors" in line}
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +100,22 @@ def test_changed_settings_retrain_that_model_only(project):
     changed = ["--config", "scales={embedded: {models: {vse0: {margin: 0.3}}}}"]
     code, text = snakemake(project, "-n", "quick", *changed)
     assert code == 0, text
-    names = {line.split("/")[4] for line in text.splitlines() if "output:" in line and "model.safetensors" in line}
-    assert names == {"vse0"}
+    assert retrained(text) == {"vse0"}
+
+
+def test_changed_source_retrains_that_model_only(project, tmp_path):
+    shutil.copytree(ROOT / "src/crossmodal", tmp_path / "crossmodal")
+    source = tmp_path / "crossmodal/models/vse0.py"
+    sound = source.read_text()
+    source.write_text(f"# Another comment.\n{sound}")
+    code, text = snakemake(project, "-n", "quick", PYTHONPATH=str(tmp_path))
+    assert code == 0, text
+    assert retrained(text) == set()
+    source.write_text(sound.replace("hardest: ClassVar[bool] = False", "hardest: ClassVar[bool] = bool(0)"))
+    assert source.read_text() != sound
+    code, text = snakemake(project, "-n", "quick", PYTHONPATH=str(tmp_path))
+    assert code == 0, text
+    assert retrained(text) == {"vse0"}
 
 
 def test_unknown_key_stops_before_the_dag(project):
@@ -149,3 +171,83 @@ def test_slurm_profile_plans(project):
     code, text = snakemake(project, "-n", "all", "--workflow-profile", "workflow/profiles/slurm")
     assert code == 0, text
     assert "rule train:" in text
+
+
+def test_dvc_versions_the_results(project, tmp_path):
+    """`dvc repro`, `metrics show`, `plots show`, `exp run -S` and a local remote, on the controls alone."""
+    folder = tmp_path / "versioned"
+    left = shutil.ignore_patterns("results", ".snakemake", "mlflow.db*", "mlartifacts")
+    shutil.copytree(project, folder, ignore=left)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".dvc").mkdir()
+    for name in ("dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    paper = yaml.safe_load((folder / "papers/mfsr.yaml").read_text())
+    controls = {name: e for name, e in paper["experiments"].items() if e["model"] in ("chance", "oracle")}
+    paper["experiments"] = controls
+    for table in paper["tables"]:
+        table["rows"] = [row for row in table["rows"] if row.get("experiment", "oracle-coco") in controls]
+    (folder / "papers/mfsr.yaml").write_text(yaml.safe_dump(paper))
+    _with(folder, "params.yaml", {"papers": ["mfsr"], "seeds": [0], "tracking": {"enabled": False}})
+    identity = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+    def ok(*command):
+        code, text = call(folder, *command, **identity)
+        assert code == 0, text
+        return text
+
+    ok("git", "init", "--quiet")
+    ok("dvc", "remote", "add", "--default", "beside", str(tmp_path / "remote"))
+    ok("dvc", "repro")
+    ok("git", "add", "-A")
+    ok("git", "commit", "--quiet", "-m", "results")
+    assert "600" in ok("dvc", "metrics", "show", "--md")
+    assert "index.html" in ok("dvc", "plots", "show", "-o", str(tmp_path / "plots"))
+    assert "didn't change" in ok("dvc", "repro")
+    ok("dvc", "push")
+    before = (folder / "results/metrics.parquet").read_bytes()
+    shutil.rmtree(folder / "results")
+    shutil.rmtree(folder / ".dvc/cache")
+    ok("dvc", "pull")
+    assert (folder / "results/metrics.parquet").read_bytes() == before
+    ok("dvc", "exp", "run", "-S", "seeds=[1]")
+    assert set(pd.read_parquet(folder / "results/metrics.parquet").seed) == {1}
+    assert "world.full.chance.recall_sum" in ok("dvc", "metrics", "diff")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A function that mounts a small disk at a folder; skips where that is not permitted."""
+    mounted = []
+
+    def mount(folder, options):
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no disk can be mounted here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [("size=400k", "no space is left on the disk"), ("ro", "the file system is read-only")]
+)
+def test_a_disk_that_cannot_be_written_is_one_clear_error(project, disk, options, told):
+    runs = disk(project / "full/runs", options)
+    folder = runs / "world/full/vsepp/seed0"
+    with_paths = _with(project, "full.yaml", {"paths": {"results": "full"}})
+    step = (sys.executable, "-m", "crossmodal", "--params", "full.yaml", "train", "world/full/vsepp/seed0")
+    code, text = call(with_paths, *step)
+    assert code == 2, text
+    (error,) = [line for line in text.splitlines() if line.startswith("error:")]
+    assert str(folder.relative_to(project)) in error
+    assert told in error
+    assert "Traceback" not in text
+    assert not (folder / "manifest.json").exists()
+    assert not (folder / "model.safetensors").exists() or (folder / "model.safetensors").stat().st_size > 0
+    assert not list(runs.rglob("*.part"))
+    assert (project / RUN / "model.safetensors").exists()
