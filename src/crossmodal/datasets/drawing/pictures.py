@@ -45,7 +45,7 @@ def _finish(image: Image.Image, rng: np.random.Generator, size: tuple[int, int])
 
 
 def picture(what: Instance) -> Image.Image:
-    """RGB picture (`WIDTH` x `HEIGHT`) of a thing before a background, at times with smaller things of other classes."""
+    """RGB picture (`WIDTH` x `HEIGHT`) of a thing before a background, at times with smaller things of other kinds."""
     rng = what.rng(2)
     image = background(rng, what.place, WIDTH, HEIGHT, SCALE)
     full = HEIGHT * SCALE

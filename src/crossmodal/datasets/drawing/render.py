@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from crossmodal.datasets.drawing.scenery import COLOURS, shade
-from crossmodal.datasets.drawing.solids import Part, turn
+from crossmodal.datasets.drawing.solids import Part, joined, turn
 
-LIGHT = np.array([0.35, -0.55, 0.76])  # towards the light, in the viewer's right, depth, up
+LIGHT = np.array([0.349, -0.549, 0.759])  # towards the light, in the viewer's right, depth, up
 FIXED = {
     "black": (38, 38, 42),
     "white": (240, 240, 240),
@@ -66,29 +66,26 @@ def draw(
     -------
     (left, top, right, bottom) of the thing in pixels.
     """
-    seen = [part.vertices @ camera.T for part in parts]
-    every = np.concatenate(seen)
-    low, high = every.min(0), every.max(0)
+    vertices, faces = joined(parts)
+    seen = vertices @ camera.T
+    low, high = seen.min(0), seen.max(0)
     middle = np.zeros(3) if unit is not None else (low + high) / 2
     scale = unit if unit is not None else size / max(high[0] - low[0], high[2] - low[2], 1e-6)
-    light = LIGHT / np.linalg.norm(LIGHT)
-    corners, depths, colours = [], [], []
-    for part, place in zip(parts, seen, strict=True):
-        triangles = place[part.faces]
-        normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-        front = normal[:, 1] < 0  # faces that look away are hidden by the others
-        bright = 0.5 + 0.55 * np.clip(normal[front] @ light, 0, 1)
-        corners.append(triangles[front])
-        depths.append(triangles[front, :, 1].mean(1))
-        colours.append(np.clip(np.outer(bright, paint[part.paint]), 0, 255).astype(int))
-    flat = np.concatenate(corners)
-    across = (flat[:, :, 0] - middle[0]) * scale + centre[0]
-    down = (middle[2] - flat[:, :, 2]) * scale + centre[1]
-    points = np.stack([across, down], -1).reshape(-1, 6).round(1).tolist()
-    fill = np.concatenate(colours).tolist()
+    triangles = seen[faces]
+    one, two = (triangles[:, 1] - triangles[:, 0]).T, (triangles[:, 2] - triangles[:, 0]).T
+    normal = np.stack(
+        [one[1] * two[2] - one[2] * two[1], one[2] * two[0] - one[0] * two[2], one[0] * two[1] - one[1] * two[0]]
+    )
+    front = normal[1] < 0  # faces that look away are hidden by the others
+    normal, triangles = normal[:, front], triangles[front]
+    bright = 0.5 + 0.55 * np.clip(LIGHT @ normal / np.sqrt((normal**2).sum(0)), 0, 1)
+    colours = np.repeat([paint[part.paint] for part in parts], [len(part.faces) for part in parts], axis=0)[front]
+    fill = np.clip(bright[:, None] * colours, 0, 255).astype(int).tolist()
+    across = (triangles[:, :, 0] - middle[0]) * scale + centre[0]
+    down = (middle[2] - triangles[:, :, 2]) * scale + centre[1]
+    points = np.stack([across, down], -1).reshape(-1, 6).tolist()
     canvas = ImageDraw.Draw(image)
-    for k in np.argsort(-np.concatenate(depths), kind="stable").tolist():
+    for k in np.argsort(-triangles[:, :, 1].sum(1), kind="stable").tolist():
         canvas.polygon(points[k], fill=tuple(fill[k]))
     left, right = (np.array([low[0], high[0]]) - middle[0]) * scale + centre[0]
     top, bottom = (middle[2] - np.array([high[2], low[2]])) * scale + centre[1]

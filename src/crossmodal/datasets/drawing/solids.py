@@ -5,8 +5,10 @@ x points forwards, y to the left, z up. A solid is a `Part`: what it is painted 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -43,17 +45,29 @@ def turn(axis: str, angle: float) -> np.ndarray:
     return matrix
 
 
+@cache
 def _sides(rings: int, n: int, closed: bool = False) -> np.ndarray:
     """Faces between consecutive rings of n vertices; `closed` joins the last to the first."""
+    first = np.arange(rings if closed else rings - 1)[:, None] * n
     k = np.arange(n)
-    last = rings if closed else rings - 1
-    faces = []
-    for ring in range(last):
-        a, b = ring * n, (ring + 1) % rings * n
-        one = np.stack([a + k, a + (k + 1) % n, b + k], 1)
-        two = np.stack([a + (k + 1) % n, b + (k + 1) % n, b + k], 1)
-        faces += [one, two]
-    return np.concatenate(faces)
+    a, b = first + k, first + (k + 1) % n
+    c, d = (a + n) % (rings * n), (b + n) % (rings * n)
+    return np.stack([np.stack([a, b, c], -1), np.stack([b, d, c], -1)], 1).reshape(-1, 3)
+
+
+@cache
+def _capped(rings: int, n: int) -> np.ndarray:
+    """`_sides` and the two ends, whose middles are the last two vertices."""
+    k, middle = np.arange(n), rings * n
+    first = np.stack([np.full(n, middle), (k + 1) % n, k], 1)
+    last = np.stack([np.full(n, middle + 1), middle - n + k, middle - n + (k + 1) % n], 1)
+    return np.concatenate([_sides(rings, n), first, last])
+
+
+@cache
+def _circle(n: int) -> tuple[np.ndarray, np.ndarray]:
+    angle = 2 * np.pi * np.arange(n) / n
+    return np.cos(angle)[:, None], np.sin(angle)[:, None]
 
 
 def loft(points: Sequence[Triple], radii: Sequence[float], *, flat: float = 1.0, n: int = 10, paint: str = "main"):
@@ -66,21 +80,18 @@ def loft(points: Sequence[Triple], radii: Sequence[float], *, flat: float = 1.0,
     """
     centres = np.asarray(points, float)
     radius = np.maximum(np.asarray(radii, float), 1e-4)
-    axis = centres[-1] - centres[0]
-    axis = axis / max(np.linalg.norm(axis), 1e-9)
-    helper = np.array([0.0, 0.0, 1.0]) if abs(axis[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
-    side = np.cross(helper, axis)
-    side /= np.linalg.norm(side)
-    up = np.cross(axis, side)
-    angle = 2 * np.pi * np.arange(n) / n
-    circle = np.cos(angle)[:, None] * side * flat + np.sin(angle)[:, None] * up
-    rings = centres[:, None] + radius[:, None, None] * circle
-    count = len(centres)
+    x, y, z = (centres[-1] - centres[0]).tolist()
+    length = math.sqrt(x * x + y * y + z * z) or 1.0
+    x, y, z = x / length, y / length, z / length
+    # Across the path: level, unless the path itself is upright.
+    side = np.array([-y, x, 0.0] if abs(z) < 0.9 else [0.0, -z, y])
+    side /= math.sqrt(float(side @ side))
+    u, v, w = side.tolist()
+    up = np.array([y * w - z * v, z * u - x * w, x * v - y * u])
+    cos, sin = _circle(n)
+    rings = centres[:, None] + radius[:, None, None] * (cos * side * flat + sin * up)
     vertices = np.concatenate([rings.reshape(-1, 3), centres[:1], centres[-1:]])
-    k = np.arange(n)
-    first = np.stack([np.full(n, count * n), (k + 1) % n, k], 1)
-    last = np.stack([np.full(n, count * n + 1), (count - 1) * n + k, (count - 1) * n + (k + 1) % n], 1)
-    return Part(vertices, np.concatenate([_sides(count, n), first, last]), paint)
+    return Part(vertices, _capped(len(centres), n), paint)
 
 
 def ellipsoid(centre: Triple, half: Triple, *, rings: int = 7, n: int = 10, paint: str = "main") -> Part:
