@@ -18,7 +18,7 @@ FAMILIES = {**animals.FAMILIES, **things.FAMILIES}
 SCALE = 2  # pictures are drawn this much larger and scaled down, for smooth edges
 VIDEO_WIDTH, VIDEO_HEIGHT = 160, 128
 FRAMES_A_SECOND = 12
-_SHARE = {"small": 0.42, "large": 0.72}  # of the picture's height
+_SHARE = {"small": 0.5, "large": 0.75}  # of the picture's height
 _FLAT = ("violin", "guitar", "flute")  # seen from above rather than from the side
 
 
@@ -49,7 +49,7 @@ def picture(what: Instance) -> Image.Image:
     rng = what.rng(2)
     image = background(rng, what.place, WIDTH, HEIGHT, SCALE)
     full = HEIGHT * SCALE
-    for _ in range(int(rng.choice([0, 1, 2], p=[0.6, 0.3, 0.1]))):
+    for _ in range(int(rng.choice([0, 1, 2], p=[0.7, 0.25, 0.05]))):
         other = pick(rng, [name for name in NAMES if name != what.kind])
         solid = FAMILIES[other](lambda low, high: float(rng.uniform(low, high)), float(rng.uniform()))
         paint = render.paints(pick(rng, KINDS[other].colours), rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -62,7 +63,7 @@ def each(work: Callable[[Place], Made], places: Sequence[Place], workers: int | 
 
 
 def clear(folder: Path, left_over: Callable[[str], bool]) -> None:
-    """Make `folder`, and take out the files that an earlier drawing left, by their names.
+    """Make `folder`, and take out the files and folders that an earlier drawing left, by their names.
 
     Raises
     ------
@@ -72,6 +73,6 @@ def clear(folder: Path, left_over: Callable[[str], bool]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir():
             if left_over(path.name):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {reason(error) or error}") from error
