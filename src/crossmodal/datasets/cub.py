@@ -14,6 +14,7 @@ others' ten sentences an image are laid out so), or are made from the attributes
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -175,16 +176,23 @@ class Birds:
     def _made(self) -> dict[int, list[str]]:
         """Sentences that name some of the attributes that an image is said, with some certainty, to have."""
         path = self.settings.root / "attributes" / "image_attribute_labels.txt"
-        self._lines_exist(path)
-        # Some lines of the distributed file have one or two fields too many.
-        table = pd.read_csv(path, sep=" ", header=None, names=list("abcdefgh"), usecols=list("abcd"), engine="c")
-        table = table[(table.c == 1) & (table.d >= PROBABLY)]
-        odd = table[~table.a.isin(self.images.keys()) | ~table.b.between(1, len(self.attributes))]
+        if not path.is_file():
+            raise UserError(f"{path}: not found; it is needed where {self.where}.captions names no sentences")
+        columns = ["image", "attribute", "present", "certainty"]
+        try:
+            # Some lines of the distributed file have one or two fields too many: `usecols` lets them pass.
+            table = pd.read_csv(path, sep=" ", header=None, names=[*columns, "time"], usecols=columns, dtype=int)
+        except ValueError as error:
+            raise UserError(
+                f"{path}: is not `<image> <attribute> <0 or 1> <certainty> <time>` a line ({error})"
+            ) from None
+        table = table[(table.present == 1) & (table.certainty >= PROBABLY)]
+        odd = table[~table.image.isin(list(self.images)) | ~table.attribute.between(1, len(self.attributes))]
         if len(odd):
             raise UserError(
                 f"{path}: {len(odd)} line(s) name an unknown image or attribute, such as {odd.iloc[0].tolist()}"
             )
-        present = table.groupby("a").b.apply(list).to_dict()
+        present = table.groupby("image").attribute.apply(list).to_dict()
         made = {}
         for image, name in self.images.items():
             having = [self.attributes[k - 1] for k in present.get(image, [])]
@@ -196,15 +204,12 @@ class Birds:
                 made[image].append(sentence([having[k] for k in sorted(some)]))
         return made
 
-    def _lines_exist(self, path: Path) -> None:
-        if not path.is_file():
-            raise UserError(f"{path}: not found; it is needed where {self.where}.captions names no sentences")
-
 
 def phrase(attribute: str) -> str:
-    """`has_bill_shape::hooked_seabird` in words: `hooked seabird bill shape`."""
-    group, _, value = attribute.partition("::")
-    return f"{value} {group.removeprefix('has_')}".replace("_", " ").replace("(", "").replace(")", "").strip()
+    """`has_tail_shape::forked_tail` in words: `forked tail shape`."""
+    group, _, value = re.sub(r"[()]", "", attribute.replace("_", " ")).partition("::")
+    said, of = value.split(), group.removeprefix("has ").split()
+    return " ".join([*said, *(of[1:] if said[-1:] == of[:1] else of)])
 
 
 def sentence(attributes: Sequence[str]) -> str:

@@ -39,7 +39,8 @@ def mp4(path: Path, frames: Iterable[np.ndarray], rate: int, codec: Codec) -> No
 
     if codec not in av.codecs_available:
         raise UserError(f"{path.name}: PyAV {av.__version__} has no encoder {codec!r}; set `codec` to the other one")
-    options = {"preset": "veryfast", "crf": "22"} if codec == "libx264" else {"qscale": "4"}
+    # x264's assembly gives other bytes on another CPU, and from one process to the next.
+    options = {"preset": "ultrafast", "crf": "22", "x264-params": "no-asm=1"} if codec == "libx264" else {"qscale": "4"}
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = None
         for frame in frames:
