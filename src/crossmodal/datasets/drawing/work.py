@@ -58,7 +58,9 @@ def each(work: Callable[[Place], Made], places: Sequence[Place], workers: int | 
     workers = workers or min(cores(), max(1, -(-len(places) // ALONE)))
     if workers == 1:
         return list(shown(map(work, places)))
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+    context = get_context("forkserver")
+    context.set_forkserver_preload([getattr(work, "func", work).__module__])  # imported once, not by each worker
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
         return list(shown(pool.map(work, places, chunksize=CHUNK)))
 
 
