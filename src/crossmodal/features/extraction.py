@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
-from crossmodal.files import hardware, library_versions, read_parquet, sha256_bytes, sha256_json, whole
+from crossmodal.files import hardware, library_versions, read_json, read_parquet, sha256_bytes, sha256_json, whole
 
 log = logging.getLogger(__name__)
 
@@ -174,16 +174,20 @@ def _link(source: Path, target: Path) -> None:
     The manifest is a file of its own, written anew: it is what later steps depend on, by its content.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for number, (have, want) in enumerate(zip(storage.paths(source), storage.paths(target), strict=True)):
+    array, index, manifest = storage.paths(source)
+    told = read_json(manifest)
+    now = time.time_ns()  # newer than the items that it was asked for by
+    for have, want, key in zip((array, index), storage.paths(target), ("sha256", "index_sha256"), strict=False):
         with whole(want) as temporary:
-            if number == 2:
-                shutil.copyfile(have, temporary)
-                continue
             try:
                 os.link(have, temporary)
             except OSError:
                 shutil.copyfile(have, temporary)
-            os.utime(temporary)  # newer than the items that it was asked for by
+            os.utime(temporary, ns=(now, now))
+        if want.samefile(have):  # just verified or made, but for the time that it has now
+            storage.remember(have, told[key], told)
+    with whole(storage.paths(target)[2]) as temporary:
+        shutil.copyfile(manifest, temporary)
 
 
 def _refuse_skipped(manifest: dict[str, Any], settings: Settings, name: str) -> None:
