@@ -88,7 +88,10 @@ def tokenize(dataset: DatasetName) -> None:
     from crossmodal.files import write_parquet
     from crossmodal.text import token_table
 
-    folder = _dataset(_plan(), dataset)
+    plan = _plan()
+    folder = _dataset(plan, dataset)
+    if (plan.params.datasets[dataset].arrays or {}).get("text"):
+        raise UserError(f"params.yaml: datasets.{dataset}: its text is arrays; there are no captions to cut into words")
     write_parquet(folder / "tokens.parquet", token_table(items.read(folder)))
 
 
@@ -113,6 +116,7 @@ def split(
 def extract(
     dataset: DatasetName,
     extractor: Annotated[str, typer.Argument(metavar="EXTRACTOR", help="A name in `extractors` of params.yaml.")],
+    modality: Annotated[str, typer.Option(help="For `precomputed`, which knows several; else the extractor's.")] = "",
 ) -> None:
     """Extract features of a data set; a killed extraction goes on where it stopped."""
     from crossmodal import experiments, registry
@@ -124,15 +128,18 @@ def extract(
     if extractor not in plan.params.extractors:
         raise UserError(f"extractor {extractor!r} is unknown" + suggestion(extractor, plan.params.extractors))
     chosen = plan.params.extractors[extractor]
+    if modality and chosen.extractor != experiments.PRECOMPUTED and modality != chosen.modality:
+        raise UserError(f"extractor {extractor!r} reads {chosen.modality} items, not {modality} ones")
+    modality = modality or chosen.modality
     module = registry.module("features", chosen.extractor)
     settings = experiments.validated(module.Settings, chosen.settings, f"params.yaml: extractors.{extractor}")
     module.extract(
         items.read(folder),
         items.root(folder),
         settings,
-        folder / "features" / f"{chosen.modality}.{extractor}",
+        folder / "features" / f"{modality}.{extractor}",
         threads=plan.params.threads.features,
-        modality=chosen.modality,
+        modality=modality,
         store=Path(plan.params.paths.data) / ".features",
     )
 

@@ -9,6 +9,7 @@ import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ class Rows:
         IndexError : a row that is not there. UserError : the file ends before one that should be.
         """
         rows = np.asarray(rows, dtype=np.int64)
-        if len(rows) and not (0 <= rows.min() and rows.max() < self.shape[0]):
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.shape[0]):
             raise IndexError(f"{self.path}: rows {rows.min()} to {rows.max()} of {self.shape[0]}")
         if out is None:
             out = np.empty((len(rows), *self.shape[1:]), self.dtype)
@@ -51,22 +52,20 @@ class Rows:
         if not out.nbytes:
             return out
         view = memoryview(out.reshape(-1).view(np.uint8))
-        parts = min(THREADS, out.nbytes // ALONE)
+        parts = min(THREADS, len(rows), out.nbytes // ALONE)
         if parts < 2:
             self._some(rows, view)
             return out
         edges = np.linspace(0, len(rows), parts + 1).astype(int)
-        spans = zip(edges[:-1], edges[1:], strict=True)
-        jobs = [
-            self._workers.submit(self._some, rows[a:b], view[a * self.stride : b * self.stride]) for a, b in spans
-        ]
+        spans = pairwise(edges.tolist())
+        jobs = [self._workers.submit(self._some, rows[a:b], view[a * self.stride : b * self.stride]) for a, b in spans]
         for job in jobs:
             job.result()
         return out
 
     def _some(self, rows: np.ndarray, view: memoryview) -> None:
         # Rows that follow each other are one read.
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1]) if len(rows) else []
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1])
         for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
             part = view[first * self.stride : last * self.stride]
             place = self.offset + int(rows[first]) * self.stride

@@ -92,6 +92,7 @@ def extract(
     begin: Callable[[list[Item]], Work],
     finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None = None,
     packages: Iterable[str] = (),
+    digest: Callable[[Item], bytes] | None = None,
     store: Path | None = None,
 ) -> None:
     """Features of every item of a modality, in the items' order, as `target.npy`, `.parquet` and `.json`.
@@ -104,6 +105,7 @@ def extract(
     begin : called with the items when there is something to extract.
     finish : called with the whole array, writable, and the rows of its items; what it returns is for the manifest.
     packages : distributions whose versions the manifest keeps.
+    digest : hash of what an item's features are made from; by default of its file, or of a text itself.
     store : folder of finished features; by default `.features` beside the target.
 
     Raises
@@ -116,7 +118,8 @@ def extract(
     columns = (rows.item_id, rows.source, rows.partition if "partition" in rows else ["train"] * len(rows))
     listed = [Item(str(i), str(s), Path(root) / str(s), str(p)) for i, s, p in zip(*columns, strict=True)]
     with _threads(threads) as (workers, count):
-        digests = list(workers.map(_digest_text if modality == "text" else _digest_file, listed))
+        digest = digest or (_digest_text if modality == "text" else _digest_file)
+        digests = list(workers.map(digest, listed))
         inputs = sha256_bytes(b"".join(digests))
         described = {
             "extractor": extractor,
