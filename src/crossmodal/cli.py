@@ -24,6 +24,9 @@ app = typer.Typer(
     epilog="Settings come from `params.yaml` (or `--params`), experiments and published numbers from `papers/*.yaml`.",
 )
 
+features_app = typer.Typer(no_args_is_help=True, help="List the features below `data/`, or remove what none needs.")
+app.add_typer(features_app, name="features")
+
 _state: dict[str, Path] = {}
 
 
@@ -252,6 +255,40 @@ def list_(
             typer.echo(f"{name}  ({module})")
     else:
         raise UserError(f"list {what!r}: expected runs, models, datasets or extractors")
+
+
+@features_app.command("ls")
+def features_ls(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, sizes in bytes.")] = False,
+) -> None:
+    """List all features with the data sets that have them, sizes and where they come from."""
+    import json
+
+    from crossmodal.features import catalog
+
+    found = catalog.entries(Path(_plan().params.paths.data))
+    if as_json:
+        typer.echo(json.dumps([entry.describe() for entry in found], indent=2))
+    else:
+        catalog.show(found)
+
+
+@features_app.command("prune")
+def features_prune(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove features from the store that no data set has any more."""
+    from crossmodal.features import catalog
+
+    gone = catalog.unused(catalog.entries(Path(_plan().params.paths.data)))
+    if not gone:
+        typer.echo("nothing to remove: each entry of the store is some data set's")
+        return
+    catalog.show(gone)
+    if not yes and not typer.confirm(f"remove these {len(gone)}?"):
+        raise typer.Exit(1)
+    freed = sum(catalog.remove(entry) for entry in gone)
+    typer.echo(f"{catalog.readable(freed)} freed")
 
 
 @app.command()

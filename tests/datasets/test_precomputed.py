@@ -58,11 +58,9 @@ def test_modalities_of_different_counts(tmp_path, root):
     assert frame.group_id.equals(frame.item_id)
     assert manifest["carved"] == {"share": 0.25, "seed": 0, "groups": 15, "items": 15}
     assert items.root(tmp_path / "data" / "x").samefile(root)
-    again = precomputed._with_validation(
-        precomputed.read(settings(root, {"image": IMAGES}))[0], settings(root, {"image": IMAGES})
-    )
-    other = settings(root, {"image": IMAGES}, seed=1)
-    assert not again[0].partition.equals(precomputed._with_validation(precomputed.read(other)[0], other)[0].partition)
+    one, other = (made(tmp_path, root, {"image": IMAGES}, seed=seed)[0] for seed in (0, 1))
+    assert not one.partition.equals(other.partition)
+    assert one.partition.equals(made(tmp_path, root, {"image": IMAGES}, seed=0)[0].partition)
 
 
 @pytest.mark.parametrize("sizes", [[1, 1, 1], [1, 30], [2, 2, 2, 2], [7, 3, 11], [5]])
