@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from scipy.io import savemat
 
 from crossmodal import cli, experiments
 from crossmodal.datasets import items
+from crossmodal.datasets import precomputed as reader
 from crossmodal.errors import UserError
 from crossmodal.experiments import validated
 from crossmodal.features import precomputed, store
 from crossmodal.files import read_json
 from crossmodal.training.data import load
 
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(30, 8)).astype(np.float32)
 TEXTS = RNG.normal(size=(30, 5)).astype(np.float32)
@@ -190,3 +193,31 @@ def test_files_that_have_changed_or_gone(tmp_path):
         extracted(tmp_path, sources)
     with pytest.raises(UserError, match=r"'photograph\.jpg' is no row of an array"):
         extracted(tmp_path, ["photograph.jpg"])
+
+
+def test_the_example_over_a_small_world(project, tmp_path):
+    """examples/precomputed.yaml on what this pipeline itself makes of photographs and captions."""
+    rows = [(f"i{i}", "image", f"i{i}", None, p, f"{i}.jpg") for i, p in enumerate(["train"] * 8 + ["val", "test"] * 2)]
+    rows += [(f"{g}#{k}", "text", g, None, p, f"caption {k} of {g}") for _, _, g, _, p, _ in rows for k in range(5)]
+    world = pd.DataFrame(rows, columns=list(items.COLUMNS))
+    items.write(world, Path("data/world"), {"root": "."})
+    Path("data/world/features").mkdir()
+    np.save("data/world/features/image.world.npy", IMAGES[:12])
+    example = (ROOT / "examples/precomputed.yaml").read_text()
+    Path("over.yaml").write_text(example.replace("1500", "12"))
+    both = experiments.merge(*(experiments.read_yaml(path) for path in (ROOT / "params.yaml", Path("over.yaml"))))
+    Path("params.yaml").write_text(yaml.safe_dump(both))
+    params = experiments.load()
+    assert str(params.datasets["world"].settings["images"]) in example  # the images that the example counts on
+    plan = experiments.plan(params, ROOT / "papers")
+    assert {job.dataset for job in plan.jobs.values()} == {"elsewhere"}
+    for name in ("vsepp_files", "xmedia"):
+        validated(reader.Settings, params.datasets[name].settings, name)
+    shutil.copytree(ROOT / "papers", "papers", dirs_exist_ok=True)
+    project("prepare", "elsewhere")
+    project("extract", "elsewhere", "precomputed")
+    found = items.read(Path("data/elsewhere"))
+    for column in ("modality", "group_id", "partition"):
+        assert found[column].tolist() == world[column].tolist()
+    assert found.source[12:].tolist() == world.source[12:].tolist()
+    assert np.array_equal(store.open_features("data/elsewhere/features/image.precomputed").array, IMAGES[:12])
