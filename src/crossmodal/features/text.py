@@ -188,7 +188,7 @@ def _training(listed: list[Item], captions: dict[str, list[str]]) -> list[list[s
 
 def _bad(item: Item, why: str) -> UserError:
     shown = item.source if len(item.source) <= 60 else item.source[:57] + "..."
-    return UserError(f"text item {item.item_id!r} ({shown!r}) {why}; mend it or leave it out")
+    return UserError(f"text item {item.item_id!r} ({shown!r}) {why}; mend it, or set `on_error: skip`")
 
 
 def _unit(array: np.ndarray, settings: Settings) -> np.ndarray:
