@@ -17,11 +17,13 @@ CODECS = {
 }
 
 
-def write(path: Path, count: int, *, ticks: list[int] | None = None, rate: int = 20, turned: int = 0) -> Path:
+def write(
+    path: Path, count: int, *, ticks: list[int] | None = None, rate: int = 20, turned: int = 0, shade: int = 0
+) -> Path:
     """A video of `count` frames by the codec of its suffix.
 
     `ticks` are when they begin and when the last one ends, in hundredths of a second; `turned`, the degrees by which a
-    player turns them against the clock.
+    player turns them against the clock; `shade`, how much darker the lower half is.
     """
     codec, options = CODECS[path.suffix[1:]]
     options = {**options, "bf": "0"} if ticks else options
@@ -34,7 +36,7 @@ def write(path: Path, count: int, *, ticks: list[int] | None = None, rate: int =
             stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
         if turned:
             stream.set_display_rotation(turned)
-        packets = [packet for n in range(count) for packet in stream.encode(_frame(n, ticks, turned))]
+        packets = [packet for n in range(count) for packet in stream.encode(_frame(n, ticks, turned, shade))]
         packets += stream.encode()
         for n, packet in enumerate(packets):
             if ticks:
@@ -43,8 +45,9 @@ def write(path: Path, count: int, *, ticks: list[int] | None = None, rate: int =
     return path
 
 
-def _frame(n: int, ticks: list[int] | None, turned: int) -> av.VideoFrame:
+def _frame(n: int, ticks: list[int] | None, turned: int, shade: int) -> av.VideoFrame:
     pixels = np.full((64, 96, 3), 20 + 4 * (n % 50), np.uint8)
+    pixels[32:] -= np.minimum(shade, pixels[32:])
     if turned:
         pixels[:, :30] = 255
     frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
