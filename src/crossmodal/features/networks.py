@@ -70,7 +70,7 @@ def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
             )
         _load(model, path, head, settings.network)
         facts = {"weights": path.name, "weights_sha256": sha256_file(path)}
-    facts.setdefault("weights_sha256", _hash(model))
+    facts.setdefault("weights_sha256", hash_of(model))
     _set(model, head, nn.Identity())
     return model.eval(), facts
 
@@ -88,7 +88,7 @@ def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, A
     return model, {"weights": weights.name}
 
 
-def _hash(model: nn.Module) -> str:
+def hash_of(model: nn.Module) -> str:
     """SHA-256 over the names and bytes of a network's parameters and buffers."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
