@@ -7,32 +7,33 @@ numbers of XMedia and XMediaNet were made is not published; the defaults here ar
 from __future__ import annotations
 
 import io
-import logging
 import re
 from functools import lru_cache
 from math import gcd
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import av
 import numpy as np
+import pandas as pd
 import scipy.fft
 import scipy.sparse
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import soundfile
+from pydantic import Field, model_validator
 from scipy.signal import firwin, get_window, resample_poly
 
 from crossmodal.errors import UserError
+from crossmodal.features import extraction
+from crossmodal.features.extraction import Item, Work
 
-log = logging.getLogger(__name__)
-
+BATCH = 8  # clips that a thread takes at once
 BLOCK = 1024  # frames transformed at once
 READ = 2**20  # samples read at once, before they are mixed to one channel
 UNKNOWN = 2**31 - 2**16  # bytes that a header claims from here on mean: not known when it was written
 SLOPE, KNEE, STEP = 200 / 3, 1000.0, np.log(6.4) / 27  # Slaney's scale: Hz a mel up to the knee, log Hz a mel above
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class Settings(extraction.Settings):
     rate: int = Field(22050, ge=100, description="samples a second to which every clip is brought")
     preemphasis: float = Field(0.97, ge=0, lt=1, description="x[t] - preemphasis * x[t-1]")
     window: Literal["hamming", "hann", "boxcar"] = "hamming"
@@ -81,25 +82,19 @@ class Settings(BaseModel):
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(path: Path, data: bytes | None = None) -> tuple[np.ndarray, int]:
+def read(path: Path) -> tuple[np.ndarray, int]:
     """(T,) float32 samples, the mean of the channels, and samples a second, by soundfile or else by PyAV.
-
-    Parameters
-    ----------
-    data : the file's content where it has been read already.
 
     Raises
     ------
     UserError : a file that is missing, cut off, no sound, or holds no samples or samples that are no finite numbers.
     """
     try:
-        data = path.read_bytes() if data is None else data
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); complete the sound folder and run again") from None
     if not data:
         raise UserError(f"{path}: is an empty file; fetch it again")
-    import soundfile
-
     try:
         file = soundfile.SoundFile(io.BytesIO(data))
     except soundfile.SoundFileError:
@@ -115,9 +110,7 @@ def read(path: Path, data: bytes | None = None) -> tuple[np.ndarray, int]:
     return waveform, rate
 
 
-def _by_soundfile(path: Path, data: bytes, file) -> tuple[list[np.ndarray], int]:
-    import soundfile
-
+def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[list[np.ndarray], int]:
     parts = []
     try:
         while len(block := file.read(READ, dtype="float32", always_2d=True)):
@@ -137,8 +130,6 @@ def _by_soundfile(path: Path, data: bytes, file) -> tuple[list[np.ndarray], int]
 
 
 def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
-    import av
-
     parts, rate, stated = [], 0, None
     try:
         with av.open(io.BytesIO(data)) as container:
@@ -288,3 +279,65 @@ def filter_bank(settings: Settings) -> scipy.sparse.csr_array:
             "set a smaller `mels` or a larger `fft`"
         )
     return scipy.sparse.csr_array(bank.astype(np.float32))
+
+
+# -- extraction -------------------------------------------------------------------------------------------------------
+
+
+def extract(
+    items: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    target: Path,
+    *,
+    threads: int,
+    modality: str = "audio",
+    store: Path | None = None,
+) -> None:
+    """Coefficients (N, 29) of every item of a modality; see `extraction.extract`.
+
+    Raises
+    ------
+    UserError : a bad clip, no training part to standardise by; finished shards stay, and the next call goes on.
+    """
+    filter_bank(settings)  # settings that do not fit are told before any clip is read
+
+    def load(item: Item) -> np.ndarray:
+        waveform, rate = read(item.path)
+        try:
+            return mfcc(waveform, rate, settings)
+        except UserError as error:
+            raise UserError(f"{item.path}: {error}") from None
+
+    extraction.extract(
+        items,
+        root,
+        settings,
+        target,
+        extractor="audio",
+        modality=modality,
+        threads=threads,
+        depends={"pooling": "mean over the frames", "resampling": "scipy.signal.resample_poly"},
+        begin=lambda listed: Work(load=load, compute=np.stack, batch=BATCH, facts={"device": "cpu"}),
+        finish=standardise if settings.standardise else None,
+        packages=("av", "scipy", "soundfile"),
+        store=store,
+    )
+
+
+def standardise(array: np.ndarray, rows: pd.DataFrame) -> dict[str, Any]:
+    """Bring each column of `array`, in place, to mean 0 and s.d. 1 over the training part; both, for the manifest.
+
+    A column that is the same throughout the training part is only shifted.
+
+    Raises
+    ------
+    UserError : no item of the training part.
+    """
+    train = (rows.partition == "train").to_numpy() if "partition" in rows else np.ones(len(rows), bool)
+    if not train.any():
+        raise UserError("items.parquet: no clip of the partition `train`; set `standardise: false` or add some")
+    known = array[train].astype(np.float64)
+    mean, sd = known.mean(0), known.std(0)
+    array[:] = (array - mean) / np.where(sd > 0, sd, 1)
+    return {"standardised_by": {"partition": "train", "mean": mean.tolist(), "sd": sd.tolist()}}
