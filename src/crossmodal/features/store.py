@@ -33,6 +33,18 @@ class Features:
     manifest: dict[str, Any]
     path: Path
 
+    @property
+    def skipped(self) -> list[str]:
+        """Ids of the items that the extraction left out as bad (`on_error: skip`)."""
+        return [one["item_id"] for one in self.manifest.get("skipped", ())]
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(N,) int64 regions that each row really has; all of them where the index does not say."""
+        if "count" in self.index:
+            return self.index["count"].to_numpy(dtype=np.int64)
+        return np.full(len(self.array), self.array.shape[1], dtype=np.int64)
+
     @cached_property
     def _row_of(self) -> pd.Series:
         return pd.Series(self.index.row.to_numpy(), index=self.index.item_id)
