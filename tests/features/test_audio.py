@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from pydantic import ValidationError
 
 from crossmodal.errors import UserError
-from crossmodal.features import audio
+from crossmodal.features import audio, store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media" / "audio"
 RATE = 22050
@@ -97,9 +98,7 @@ def test_agrees_with_librosa_on_recordings(clip):
     waveform = audio.resampled(waveform, rate, RATE)
     energies = audio.log_mel(waveform, settings)
     assert len(energies) == 1 + (len(waveform) - 551) // 220
-    np.testing.assert_allclose(
-        audio.mfcc(waveform, RATE), by_librosa(waveform, settings), rtol=1e-3, atol=1e-3
-    )
+    np.testing.assert_allclose(audio.mfcc(waveform, RATE), by_librosa(waveform, settings), rtol=1e-3, atol=1e-3)
 
 
 def test_one_frame_by_hand():
@@ -282,3 +281,72 @@ def test_clips_of_no_use():
 def test_settings_that_do_not_fit(over, told):
     with pytest.raises(ValidationError, match=told):
         audio.Settings(**over)
+
+
+# -- extraction -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    for n in range(6):
+        write(folder / f"{n}.wav", tone(seconds=0.3, hertz=300 + 90 * n))
+    write(folder / "silent.wav", np.zeros(RATE))
+    write(folder / "short.flac", tone()[:300])
+    (folder / "cut.wav").write_bytes((folder / "0.wav").read_bytes()[:5000])
+    (folder / "empty.mp3").write_bytes(b"")
+    return folder
+
+
+GOOD = [f"{n}.wav" for n in range(6)]
+
+
+def run(folder: Path, names: list[str], target: Path, threads: int = 2, parts: str = "train", **over) -> store.Features:
+    frame = pd.DataFrame({"item_id": names, "modality": "audio", "partition": parts, "source": names})
+    frame.loc[frame.index[-2:], "partition"] = "test"
+    audio.extract(frame, folder, audio.Settings(**over), target, threads=threads)
+    return store.open_features(target)
+
+
+def test_extraction_standardises_by_the_training_part(folder, tmp_path):
+    plain = run(folder, GOOD, tmp_path / "audio.a", standardise=False)
+    expected = np.stack([audio.mfcc(*audio.read(folder / name)) for name in GOOD])
+    np.testing.assert_array_equal(plain.array, expected)
+    assert "standardised_by" not in plain.manifest
+    features = run(folder, GOOD, tmp_path / "audio.b")
+    np.testing.assert_allclose(features.array[:4].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(features.array[:4].std(0), 1, atol=1e-5)
+    by = features.manifest["standardised_by"]
+    np.testing.assert_allclose(features.array * by["sd"] + by["mean"], expected, rtol=1e-4, atol=1e-3)
+    assert features.array.dtype == np.float32
+    assert features.manifest["settings"]["preemphasis"] == 0.97
+    assert {"av", "scipy", "soundfile"} <= features.manifest["versions"].keys()
+    with pytest.raises(UserError, match="standardise: false"):
+        run(folder, GOOD, tmp_path / "audio.c", parts="val")
+
+
+def test_a_coefficient_that_never_changes(tmp_path):
+    array = np.array([[1, 5], [3, 5], [7, 6]], np.float32)
+    rows = pd.DataFrame({"partition": ["train", "train", "test"]})
+    assert audio.standardise(array, rows)["standardised_by"]["sd"] == [1, 0]
+    np.testing.assert_array_equal(array, [[-1, 0], [1, 0], [5, 1]])
+
+
+def test_threads_and_order_do_not_matter(folder, tmp_path):
+    one = run(folder, GOOD, tmp_path / "one" / "audio.a", threads=1, standardise=False)
+    two = run(folder, GOOD[::-1], tmp_path / "two" / "audio.a", threads=2, shard=1, standardise=False)
+    np.testing.assert_array_equal(one.array, two.array[::-1])
+
+
+def test_bad_clips_stop_or_are_left_out(folder, tmp_path):
+    names = ["0.wav", "silent.wav", "short.flac", "1.wav", "cut.wav", "empty.mp3", "gone.ogg", "2.wav", "3.wav"]
+    with pytest.raises(UserError, match=r"silent\.wav: silence"):
+        run(folder, names, tmp_path / "audio.a", threads=1)
+    features = run(folder, names, tmp_path / "audio.a", on_error="skip")
+    assert list(features.index.item_id) == GOOD[:4]
+    told = {one["item_id"]: one["reason"] for one in features.manifest["skipped"]}
+    assert set(told) == set(names) - set(GOOD)
+    assert all(str(folder / name) in reason for name, reason in told.items())
+    assert "13.6 ms" in told["short.flac"]
+    with pytest.raises(UserError, match="band 0 of 400 is narrower"):
+        run(folder, GOOD, tmp_path / "audio.b", mels=400)

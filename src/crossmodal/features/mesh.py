@@ -59,7 +59,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         data = path.read_bytes()
         found = trimesh.load_mesh(path, process=False, **options)
-        vertices, faces = np.asarray(found.vertices, np.float64), np.asarray(found.faces, np.int64)
+        vertices, faces = (np.asarray(getattr(found, name, ())) for name in ("vertices", "faces"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); complete the mesh folder and run again") from None
     except Exception as error:  # what broken files raise is not documented
@@ -68,7 +68,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         ) from None
     if missing := _cut_off(kind, data, len(faces)):
         raise UserError(f"{path}: is cut off: {missing}; fetch it again")
-    return vertices, faces
+    return vertices.astype(np.float64), faces.astype(np.int64)
 
 
 def _cut_off(kind: str, data: bytes, faces: int) -> str | None:
@@ -136,18 +136,22 @@ def lightfield(mesh: Any, settings: Settings | None = None) -> np.ndarray:
 
     Raises
     ------
-    UserError : see `normalised`.
+    UserError : see `normalised`; a mesh so thin that no silhouette holds a pixel.
     """
     settings = settings or Settings()
     if isinstance(mesh, trimesh.Scene):
         mesh = mesh.to_mesh()
-    vertices, faces = mesh if isinstance(mesh, tuple) else (mesh.vertices, mesh.faces)
+    vertices, faces = mesh if isinstance(mesh, tuple) else (mesh.vertices, getattr(mesh, "faces", ()))
     vertices, faces = normalised(np.asarray(vertices, np.float64), np.asarray(faces, np.int64))
     edges = silhouettes.edges_of(faces)
-    found = np.empty((FIELDS, VIEWS, NUMBERS))
+    pictures = np.empty((FIELDS, VIEWS, settings.size, settings.size), bool)
     for field, cameras in enumerate(dodecahedron.cameras()):
-        points = _projected(vertices, cameras, settings)
-        found[field] = shapes.describe(silhouettes.draw(points, faces, edges, settings.size))
+        silhouettes.draw(_projected(vertices, cameras, settings), faces, edges, out=pictures[field])
+    if not pictures.any():
+        raise UserError(
+            f"a mesh that is thinner than a pixel from every side; set a larger `size` than {settings.size}"
+        )
+    found = shapes.describe(pictures.reshape(-1, settings.size, settings.size))
     if settings.numbers == "bytes":
         found = np.minimum(255, np.floor(256 * found))
     return found.ravel().astype(np.float32)

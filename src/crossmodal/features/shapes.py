@@ -11,13 +11,13 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from crossmodal.features.silhouettes import DOWN, DX, DY, UP, Contours, contours
+from crossmodal.features.silhouettes import DOWN, DY, UP, Contours, contours
 
 ANGULAR, RADIAL = 12, 3  # orders of the transform
 MOMENTS, FOURIER = ANGULAR * RADIAL - 1, 10
 NUMBERS = MOMENTS + FOURIER + 2  # 47
 SAMPLES = 256  # points of a contour
-EVEN, ODD, CORNER = 0.980, 1.406, -0.091  # Vossepoel and Smeulders, 1982: length of a chain of pixels
+CHORD = 5  # sides of pixels over which a contour is smoothed before its length is taken
 
 
 def describe(pictures: np.ndarray) -> np.ndarray:
@@ -33,10 +33,12 @@ def describe(pictures: np.ndarray) -> np.ndarray:
     if not len(seen):
         return out
     begin = np.searchsorted(lines.picture, seen)  # each picture's first line
+    along = steps(lines)
     area, out[seen, -1] = area_and_eccentricity(lines, lines.first[begin])
     out[seen, :MOMENTS] = moments(pictures)[seen] / area[:, None]
-    out[seen, MOMENTS:-2] = np.minimum(1, 2 * fourier(lines, begin, pictures.shape[1] / 2))
-    out[seen, -2] = np.minimum(1, 4 * np.pi * area / np.add.reduceat(lengths(lines), begin) ** 2)
+    out[seen, MOMENTS:-2] = np.minimum(1, 2 * fourier(lines, along, begin, pictures.shape[1] / 2))
+    perimeter = np.add.reduceat(along, lines.first[begin])  # of holes too
+    out[seen, -2] = np.minimum(1, 4 * np.pi * area / perimeter**2)
     return out
 
 
@@ -55,24 +57,20 @@ def area_and_eccentricity(lines: Contours, sides: np.ndarray) -> tuple[np.ndarra
     return m00, ((i20 - i02) ** 2 + 4 * i11**2) / total**2
 
 
-def lengths(lines: Contours) -> np.ndarray:
-    """(L,) length of each line in pixels, unbiased: a disc's and a square's are right to a percent.
+def steps(lines: Contours) -> np.ndarray:
+    """(K,) length of the line at each of its sides, in pixels, as good in any direction.
 
-    The pixels along the line make a chain, half a pixel inside; that shortens an outer line by pi, a hole's not.
+    That of the line through the middles of the sides, smoothed: a mean over `CHORD` of them moves from one side to the
+    next by the chord over as many.
     """
-    turn = (np.roll(lines.direction, -1) - lines.direction) % 4
-    turn[lines.last - 1] = (lines.direction[lines.first] - lines.direction[lines.last - 1]) % 4
-    moved = turn != 1  # a left turn stays at its pixel
-    odd = turn == 3
-    code = (2 * lines.direction - odd) % 8
-    line = np.repeat(np.arange(len(lines.first)), lines.last - lines.first)
-    line, code, odd = line[moved], code[moved], odd[moved]
-    steps, odds = np.bincount(line, minlength=len(lines.first)), np.bincount(line[odd], minlength=len(lines.first))
-    before = np.roll(code, 1)
-    starts = np.cumsum(steps) - steps
-    before[starts[steps > 0]] = code[(starts + steps - 1)[steps > 0]]
-    corners = np.bincount(line[code != before], minlength=len(lines.first))
-    return EVEN * (steps - odds) + ODD * odds + CORNER * corners + np.pi * np.sign(_areas(lines))
+    count = lines.last - lines.first
+    line = np.repeat(np.arange(len(count)), count)
+    first, count = lines.first[line], count[line]
+    chord = np.maximum(1, np.minimum(CHORD, count // 4))  # small parts keep their shape
+    place = np.arange(len(line)) - first
+    ahead, behind = first + (place + chord // 2) % count, first + (place + chord // 2 - chord) % count
+    x, y = lines.middles
+    return np.hypot(x[ahead] - x[behind], y[ahead] - y[behind]) / chord
 
 
 def _areas(lines: Contours) -> np.ndarray:
@@ -80,22 +78,21 @@ def _areas(lines: Contours) -> np.ndarray:
     return np.add.reduceat(lines.x * DY[lines.direction], lines.first)
 
 
-def fourier(lines: Contours, begin: np.ndarray, middle: float) -> np.ndarray:
+def fourier(lines: Contours, along: np.ndarray, begin: np.ndarray, middle: float) -> np.ndarray:
     """(n, 10) magnitudes of the distance from the middle to the contour, over the mean distance.
 
     The contour is that of the largest part, without its holes, taken at `SAMPLES` points even in length.
     """
     areas = _areas(lines)
+    x, y = lines.middles
+    away = np.hypot(x - middle, y - middle)
     distances = np.empty((len(begin), SAMPLES))
     for n, (start, stop) in enumerate(zip(begin, np.append(begin[1:], len(areas)), strict=True)):
         largest = start + int(areas[start:stop].argmax())
         part = slice(lines.first[largest], lines.last[largest])
-        way = lines.direction[part]
-        x, y = lines.x[part] + DX[way] / 2 - middle, lines.y[part] + DY[way] / 2 - middle
-        steps = np.where(way == np.roll(way, 1), 1, 0.5**0.5)  # from the middle of the side before
-        at = np.cumsum(steps)
+        at = np.cumsum(along[part])
         places = np.arange(SAMPLES) * (at[-1] / SAMPLES)
-        distances[n] = np.interp(places, at, np.hypot(x, y), period=at[-1])
+        distances[n] = np.interp(places, at, away[part], period=at[-1])
     spectrum = np.abs(np.fft.rfft(distances))
     return spectrum[:, 1 : FOURIER + 1] / spectrum[:, :1]
 

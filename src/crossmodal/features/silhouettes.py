@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, depth_first_order
 
 SUB = 64  # grid points of a pixel
 MOST = 2**15 // SUB  # pixels: products of two lengths in grid points fit into 32 bits, their difference as well
@@ -25,7 +26,7 @@ class Edges:
     """The edges of a mesh, each once, and how its faces run along them."""
 
     ends: np.ndarray  # (E, 2) vertices
-    along: scipy.sparse.csr_array  # (E, F) int16: +1 where a face runs from the first end to the second, else -1
+    along: csr_array  # (E, F) int16: +1 where a face runs from the first end to the second, else -1
 
 
 def edges_of(faces: np.ndarray) -> Edges:
@@ -36,18 +37,19 @@ def edges_of(faces: np.ndarray) -> Edges:
     first, second = np.divmod(keys, int(faces.max()) + 1)
     face = np.repeat(np.arange(len(faces)), 3)
     signs = np.where(start < end, 1, -1).astype(np.int16)
-    along = scipy.sparse.csr_array((signs, (place, face)), shape=(len(keys), len(faces)))
+    along = csr_array((signs, (place, face)), shape=(len(keys), len(faces)))
     return Edges(np.stack([first, second], 1), along)
 
 
-def draw(points: np.ndarray, faces: np.ndarray, edges: Edges, size: int) -> np.ndarray:
-    """(n, size, size) bool pictures; row 0 is at the bottom.
+def draw(points: np.ndarray, faces: np.ndarray, edges: Edges, out: np.ndarray) -> None:
+    """Draw into (n, size, size) bool pictures, whose row 0 is at the bottom.
 
     Parameters
     ----------
     points : (2, V, n) int32, the vertices to the right and upwards in each of n pictures, in grid points from the
         lower left corner; all lie in the picture, which is at most `MOST` pixels wide.
     """
+    size = out.shape[2]
     if size > MOST:
         raise ValueError(f"{size} pixels: at most {MOST} can be drawn exactly")
     x, y = points
@@ -74,7 +76,7 @@ def draw(points: np.ndarray, faces: np.ndarray, edges: Edges, size: int) -> np.n
     covered = np.zeros(count * size * size, np.int32)
     np.add.at(covered, (picture[which] * size + row) * size + column, steps[which])
     # Every row's steps add up to nothing, so one running sum does for all of them.
-    return (np.cumsum(covered, out=covered) > 0).reshape(count, size, size)
+    np.greater(np.cumsum(covered, out=covered).reshape(out.shape), 0, out=out)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,13 @@ class Contours:
 
     @property
     def last(self) -> np.ndarray:
-        return np.append(self.first[1:], len(self.x))
+        """(L,) index after each line's last side."""
+        return np.append(self.first, len(self.x))[1:]
+
+    @property
+    def middles(self) -> tuple[np.ndarray, np.ndarray]:
+        """(K,) and (K,) middles of the sides."""
+        return self.x + DX[self.direction] / 2, self.y + DY[self.direction] / 2
 
 
 RIGHT, UP, LEFT, DOWN = range(4)
@@ -97,7 +105,7 @@ DX, DY = np.array([1, 0, -1, 0]), np.array([0, 1, 0, -1])
 
 
 def contours(pictures: np.ndarray) -> Contours:
-    """Contours of (n, s, s) bool pictures whose border pixels are empty; pixels that touch at a corner hang together."""
+    """Contours of (n, s, s) bool pictures with empty borders; pixels that touch at a corner hang together."""
     size = pictures.shape[2]
     flat = pictures.ravel()
     # A side is known by the pixel it belongs to and by its direction. Nothing lies at the border, so nothing wraps.
@@ -114,22 +122,36 @@ def contours(pictures: np.ndarray) -> Contours:
     straight = ~concave & flat[place + ahead]
     following = np.where(concave, place + ahead + outer, np.where(straight, place + ahead, place))
     onwards = np.where(concave, way - 1, np.where(straight, way, way + 1)) % 4
-    follows = np.searchsorted(way * flat.size + place, onwards * flat.size + following).tolist()
-    # Walking a list is a few nanoseconds a side, less than ordering the lines by doubling would take.
-    order, first, seen = [], [], bytearray(len(follows))
-    by_place = np.argsort(place, kind="stable").tolist()
-    for begin in by_place:
-        if seen[begin]:
-            continue
-        first.append(len(order))
-        at = begin
-        while not seen[at]:
-            seen[at] = 1
-            order.append(at)
-            at = follows[at]
-    order, first = np.array(order), np.array(first)
+    follows = np.searchsorted(way * flat.size + place, onwards * flat.size + following)
+    order, first = _in_lines(follows)  # every line has sides to the right, which are numbered first, by place
     place, way = place[order], way[order]
     picture, row, column = np.unravel_index(place, pictures.shape)
     # A pixel's lower side runs to the right from its lower left corner, and so on around it.
-    x, y = column + np.isin(way, (UP, LEFT)), row + np.isin(way, (LEFT, DOWN))
+    x, y = column + np.array([0, 1, 1, 0])[way], row + np.array([0, 0, 1, 1])[way]
     return Contours(x, y, way, first, picture[first])
+
+
+def _in_lines(follows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) order in which closed lines visit their sides, one line after another, and where in it each line begins.
+
+    Parameters
+    ----------
+    follows : (K,) the side after each side. Lines come, and begin, in the order of their least sides.
+
+    The lines are cut open and joined to one, which a depth-first search walks in compiled code.
+    """
+    count = len(follows)
+    numbers, follows = np.arange(count + 1, dtype=np.int32), follows.astype(np.int32)
+    graph = csr_array((np.ones(count), follows, numbers), shape=(count, count))
+    lines, line = connected_components(graph, connection="strong")
+    begin = np.empty(lines, np.int32)
+    begin[line[::-1]] = numbers[-2::-1]  # the least is written last
+    begin.sort()
+    before = np.empty(count, np.int32)
+    before[follows] = numbers[:-1]
+    joined = follows.copy()
+    joined[before[begin]] = np.roll(begin, -1)
+    graph = csr_array((np.ones(count), joined, numbers), shape=(count, count))
+    order = depth_first_order(graph, begin[0], return_predecessors=False)
+    sizes = np.bincount(line)[line[begin]]
+    return order, np.cumsum(sizes) - sizes
