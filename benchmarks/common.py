@@ -24,6 +24,16 @@ def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def processor(case: Callable[[], object], rounds: int) -> float:
+    """Least seconds of a core that a case takes, over all its threads: what others on the machine change least."""
+    spent = []
+    for _ in range(rounds):
+        began = time.process_time()
+        case()
+        spent.append(time.process_time() - began)
+    return min(spent)
+
+
 def peak(script: str, count: int) -> float:
     """Peak MiB of a process that runs `script --peak COUNT`."""
     told = "import runpy, sys; from crossmodal.files import peak_memory_mib; sys.argv = sys.argv[1:]; "

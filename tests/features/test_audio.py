@@ -232,7 +232,7 @@ def test_a_header_that_was_written_before_the_length_was_known(tmp_path):
 
 
 def test_files_that_are_no_sound(tmp_path):
-    with pytest.raises(UserError, match="missing.wav: cannot be read"):
+    with pytest.raises(UserError, match=r"missing\.wav: cannot be read"):
         audio.read(tmp_path / "missing.wav")
     for name, data, told in (
         ("empty.wav", b"", "is an empty file"),

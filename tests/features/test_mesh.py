@@ -220,7 +220,7 @@ def test_files_that_are_cut_off(tmp_path, kind, share):
     path.write_bytes(data)
     mesh.read(path)
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(UserError, match="is damaged or no mesh|is cut off|no faces"):
+    with pytest.raises(UserError, match=r"is damaged or no mesh|is cut off|no faces"):
         mesh.normalised(*mesh.read(path))
 
 

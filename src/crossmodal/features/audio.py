@@ -152,8 +152,13 @@ def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
 
 
 def _mono(block: np.ndarray) -> np.ndarray:
-    """(C, t) -> (t,) mean of the channels."""
-    return np.array(block[0]) if len(block) == 1 else block.mean(0, dtype=np.float32)
+    """(C, t) float32 -> (t,) mean of the channels."""
+    if len(block) == 1:
+        return np.array(block[0])
+    total = block[0] + block[1]  # many times faster than a mean over so short an axis
+    for channel in block[2:]:
+        total += channel
+    return total * np.float32(1 / len(block))
 
 
 # -- coefficients -----------------------------------------------------------------------------------------------------
