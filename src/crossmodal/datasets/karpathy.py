@@ -24,6 +24,7 @@ class Settings(BaseModel):
 
     annotations: Path = Field(description="dataset_*.json")
     images: Path = Field(description="image folder; MS-COCO's holds train2014 and val2014")
+    regions: Path | None = Field(None, description="regions.json: boxes, classes and attributes of each image")
     restval: Literal["train", "drop"] = Field("train", description="where MS-COCO's `restval` images go")
 
 
@@ -38,19 +39,27 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     manifest = {
         "reader": "karpathy",
         "title": title,
-        "root": str(_root(settings.images, folder)),
+        "root": str(_named(settings.images, folder)),
         "annotations": {"file": settings.annotations.name, "sha256": sha256_file(settings.annotations)},
         "settings": {"restval": settings.restval},
     }
+    if settings.regions is not None:
+        if not settings.regions.is_file():
+            raise UserError(
+                f"{settings.regions}: not found; set datasets.{folder.name}.regions in params.yaml to the file of "
+                "region annotations, or leave it out"
+            )
+        named = str(_named(settings.regions, folder))
+        manifest["regions"] = {"file": named, "sha256": sha256_file(settings.regions), "exact": False}
     items.write(frame, folder, manifest)
 
 
-def _root(images: Path, folder: Path) -> Path:
-    """The image folder as `items.json` names it: relative to `folder`, or absolute where the user gave it so."""
-    if images.absolute().is_relative_to(folder.absolute()):
-        return images.absolute().relative_to(folder.absolute())
+def _named(path: Path, folder: Path) -> Path:
+    """A path as `items.json` names it: relative to `folder`, or absolute where the user gave it so."""
+    if path.absolute().is_relative_to(folder.absolute()):
+        return path.absolute().relative_to(folder.absolute())
     # From the resolved folder: where `data` is a link to another disk, `..` climbs from that disk.
-    return images if images.is_absolute() else Path(os.path.relpath(images.absolute(), folder.resolve()))
+    return path if path.is_absolute() else Path(os.path.relpath(path.absolute(), folder.resolve()))
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:

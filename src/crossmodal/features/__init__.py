@@ -1,3 +1,3 @@
 """Extractors: one module each, items to cached arrays; `store` reads them back memory-mapped."""
 
-HELPERS = ("backbone", "extraction", "networks", "store")
+HELPERS = ("annotations", "backbone", "detector", "extraction", "networks", "pooling", "semantics", "store")
