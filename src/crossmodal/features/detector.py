@@ -130,6 +130,7 @@ class Shape(NamedTuple):
     box_rows: int = 6404
     objectness: int = 12
     """12, or 24 where each anchor has a logit for nothing and one for something."""
+    rpn_width: int = 512
     hidden: int = 512
     embedding: int = 256
 
@@ -165,9 +166,9 @@ class Detector(nn.Module):
         anchors = len(SCALES) * len(RATIOS)
         self.rpn = nn.ModuleDict(
             {
-                "conv": nn.Conv2d(1024, shape.hidden, 3, padding=1),
-                "objectness": nn.Conv2d(shape.hidden, shape.objectness, 1),
-                "deltas": nn.Conv2d(shape.hidden, 4 * anchors, 1),
+                "conv": nn.Conv2d(1024, shape.rpn_width, 3, padding=1),
+                "objectness": nn.Conv2d(shape.rpn_width, shape.objectness, 1),
+                "deltas": nn.Conv2d(shape.rpn_width, 4 * anchors, 1),
             }
         )
         self.head = nn.ModuleDict(
@@ -402,10 +403,12 @@ def _settle(model: Detector) -> None:
 def load(path: Path, network: str, asked: str = "auto", **over: Any) -> tuple[Detector, dict[str, Any]]:
     """A detector with the weights of a public checkpoint, and what a manifest says of it, conventions included.
 
+    Anchors that stand in the file are taken from there.
+
     Parameters
     ----------
     asked : a name in `CONVENTIONS`, or auto: by the checkpoint's own names and shapes.
-    over : fields of `Convention` that are set otherwise.
+    over : fields of `Convention` that are set otherwise; None leaves them.
 
     Raises
     ------
@@ -413,48 +416,61 @@ def load(path: Path, network: str, asked: str = "auto", **over: Any) -> tuple[De
     """
     state = networks.read_state(path)
     family, chosen = convention_of(state, asked, **over)
-    ours = {_renamed(name, _HEADS[family]): value for name, value in state.items() if not _IGNORED.search(name)}
+    ours, shape = matched(state, network, family, path)
+    model = Detector(shape, chosen).eval()
+    model.load_state_dict(ours, strict=False)  # the counts of batches, which no checkpoint needs, are left
+    facts = {"family": family, "convention": asdict(chosen), "anchors": "by the convention"}
+    if (cells := state.get(_CELL_ANCHORS)) is not None and cells.shape == model.anchors.shape:
+        facts["anchors"] = "of the file"
+        model.anchors.copy_(cells)
+    return model, {**facts, "weights": path.name, "weights_sha256": sha256_file(path)}
 
-    def rows(name: str, usual: int, axis: int = 0) -> int:
+
+def matched(state: dict[str, Tensor], network: str, family: str, where: Path) -> tuple[dict[str, Tensor], Shape]:
+    """The state dict under our names, and the sizes of the detector that it is of.
+
+    Raises
+    ------
+    UserError : parameters are missing, unexpected or of another shape.
+    """
+    theirs = {_renamed(name, _HEADS[family]): name for name in state if not _IGNORED.search(name)}
+    ours = {name: state[their] for name, their in theirs.items()}
+
+    def size(name: str, usual: int, axis: int = 0) -> int:
         value = ours.get(name)
         return value.shape[axis] if value is not None and value.dim() > axis else usual
 
     usual = Shape(BLOCKS[network])
     shape = Shape(
         BLOCKS[network],
-        rows("trunk.layer1.0.conv1.weight", usual.width),
-        rows("head.classes.bias", usual.classes),
-        rows("head.attributes.bias", usual.attributes),
-        rows("head.boxes.bias", usual.box_rows),
-        rows("rpn.objectness.bias", usual.objectness),
-        rows("rpn.conv.bias", usual.hidden),
-        rows("head.embedding.weight", usual.embedding, 1),
+        size("trunk.layer1.0.conv1.weight", usual.width),
+        size("head.classes.bias", usual.classes),
+        size("head.attributes.bias", usual.attributes),
+        size("head.boxes.bias", usual.box_rows),
+        size("rpn.objectness.bias", usual.objectness),
+        size("rpn.conv.bias", usual.rpn_width),
+        size("head.hidden.bias", usual.hidden),
+        size("head.embedding.weight", usual.embedding, 1),
     )
     with torch.device("meta"):
-        own = Detector(shape, chosen).state_dict()
+        own = Detector(shape, CONVENTIONS[family]).state_dict()
     own = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}
-    back = {_renamed(name, _HEADS[family]): name for name in state}
     missing = [name for name in own if name not in ours]
-    further = [back[name] for name in ours if name not in own]
+    further = [their for name, their in theirs.items() if name not in own]
     shapes = [name for name in own if name in ours and ours[name].shape != own[name].shape]
     wrong = [f"{name} is missing" for name in missing[:2]] + [f"{name} is not one of its names" for name in further[:2]]
-    wrong += [f"{back[n]} is {tuple(ours[n].shape)}, expected {tuple(own[n].shape)}" for n in shapes[:2]]
+    wrong += [f"{theirs[n]} is {tuple(ours[n].shape)}, expected {tuple(own[n].shape)}" for n in shapes[:2]]
     classes, attributes = len(names("objects")), len(names("attributes"))
     if not missing and (shape.classes != classes + 1 or shape.attributes not in (attributes, attributes + 1)):
-        wrong.append(f"tells {shape.classes - 1} classes and {shape.attributes - 1} attributes apart")
+        wrong.append(f"it tells {shape.classes} classes and {shape.attributes} attributes apart")
     if not missing and shape.box_rows not in (4, 4 * classes, 4 * (classes + 1)):
-        wrong.append(f"moves boxes by {shape.box_rows} numbers")
+        wrong.append(f"it moves boxes by {shape.box_rows} numbers")
+    if not missing and shape.objectness not in (12, 24):
+        wrong.append(f"it has {shape.objectness} logits a place for 12 anchors")
     if wrong:
         raise UserError(
-            f"{path}: holds no bottom-up-attention detector on {network!r} with {classes} classes and {attributes} "
+            f"{where}: holds no bottom-up-attention detector on {network!r} with {classes} classes and {attributes} "
             f"attributes: {'; '.join(wrong)} ({len(missing)} missing, {len(further)} unexpected, {len(shapes)} of "
             "another shape); set `network` to its depth, or `weights` to another file"
         )
-    model = Detector(shape, chosen).eval()
-    model.load_state_dict(ours, strict=False)
-    facts = {"family": family, "convention": asdict(chosen)}
-    if (cells := state.get(_CELL_ANCHORS)) is not None and cells.shape == model.anchors.shape:
-        facts["anchors_of_the_file"] = not torch.allclose(cells, model.anchors, atol=0.5)
-        model.anchors.copy_(cells)
-    facts |= {"weights": path.name, "weights_sha256": sha256_file(path)}
-    return model, facts
+    return ours, shape

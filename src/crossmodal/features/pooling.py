@@ -65,9 +65,10 @@ def _grows(small: tuple[int, ...] | None, large: tuple[int, ...] | None) -> bool
 
 def grid(wide: float, high: float, side: int) -> Tensor:
     """(side * side, 4) boxes that tile a picture, row by row."""
-    x, y = torch.arange(side + 1) * (wide / side), torch.arange(side + 1) * (high / side)
-    rows = [(x[j], y[i], x[j + 1], y[i + 1]) for i in range(side) for j in range(side)]
-    return torch.tensor(rows, dtype=torch.float32).view(-1, 4)
+    steps = torch.arange(side, dtype=torch.float32)
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    boxes = torch.stack([x, y, x + 1, y + 1], -1).view(-1, 4)
+    return boxes * torch.tensor([wide, high, wide, high]) / max(side, 1)
 
 
 def cells(boxes: Tensor, picture: tuple[int, int], pixels: tuple[int, int], shape: tuple[int, int], stride: int):
