@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
+import logging
+from contextlib import redirect_stderr
 from typing import NamedTuple
 
 import torch
@@ -11,6 +14,8 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torchvision.ops import roi_pool
 
 from crossmodal.errors import UserError
+
+log = logging.getLogger(__name__)
 
 PROBES = (224, 320)  # sides of the inputs that tell a map from what is pooled to a fixed size
 SAMPLES = 8  # points a side at which a box reads the map
@@ -33,14 +38,16 @@ def last_map(model: nn.Module, network: str) -> LastMap:
     """
     try:
         traced = fx.symbolic_trace(copy.deepcopy(model))
-        small, large = (_shapes(traced, side) for side in PROBES)
+        bare = copy.deepcopy(traced).to("meta")  # shapes alone: nothing is computed
+        small, large = (_shapes(bare, side) for side in PROBES)
         maps = [node for node in traced.graph.nodes if _grows(small.get(node.name), large.get(node.name))]
         last = maps[-1]
         (_, _, h, _), (_, _, higher, _) = small[last.name], large[last.name]
     except Exception as error:  # what tracing raises is as various as the networks
+        log.debug("%s: %s", network, error)
         raise UserError(
-            f"extractors.*.network: {network!r} has no feature map that boxes could be pooled from "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); choose a convolutional network"
+            f"extractors.*.network: {network!r} has no feature map that boxes could be pooled from (it reads pictures "
+            "of one size only, or cannot be traced); choose a convolutional network"
         ) from None
     for node in traced.graph.nodes:
         if node.op == "output":
@@ -52,9 +59,8 @@ def last_map(model: nn.Module, network: str) -> LastMap:
 
 
 def _shapes(traced: fx.GraphModule, side: int) -> dict[str, tuple[int, ...]]:
-    weight = next(traced.parameters())
-    with torch.inference_mode():
-        ShapeProp(traced).propagate(weight.new_zeros(1, 3, side, side))
+    with torch.no_grad(), redirect_stderr(io.StringIO()):  # where it fails, it prints as well
+        ShapeProp(traced).propagate(torch.zeros(1, 3, side, side, device="meta"))
     found = {node.name: node.meta.get("tensor_meta") for node in traced.graph.nodes}
     return {name: tuple(meta.shape) for name, meta in found.items() if hasattr(meta, "shape")}
 
