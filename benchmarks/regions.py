@@ -18,7 +18,7 @@ from torchvision.ops import roi_align, roi_pool
 from torchvision.transforms.functional import normalize, pil_to_tensor, resize
 
 from crossmodal.datasets import world
-from crossmodal.features import detector, extraction, image, networks, pooling, regions, store
+from crossmodal.features import checkpoints, detector, extraction, image, networks, pooling, regions, store
 
 THREADS = 64  # at most; as many cores as there are
 POOLED, DETECTED, ROUNDS = 32, 4, 3
@@ -97,7 +97,7 @@ def detected() -> dict:
     settings = regions.Settings(
         boxes="detected", weights="seeded", resize=224, proposals=50, precision="bf16", batch_size=1
     )
-    model, _ = detector.seeded(settings.network, settings.seed)
+    model, _ = checkpoints.seeded(settings.network, settings.seed)
     ask = {"least": 36, "most": 36, "confidence": 0.2, "overlap": 0.3}
     trunk, res5 = (networks.prepare(part, "bf16", CPU) for part in (model.trunk, model.res5))
     with tempfile.TemporaryDirectory() as name:

@@ -1,45 +1,22 @@
-"""The detector's parts against torchvision and figures by hand; state dicts of both families of checkpoints."""
+"""The detector's parts against torchvision and figures by hand."""
 
 from __future__ import annotations
-
-import pickle
-import warnings
-from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from small_detector import CAFFE, DETECTRON2, NARROW, NOISE, narrow
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import nms, roi_pool
 
-from crossmodal.errors import UserError
 from crossmodal.features import detector
-from crossmodal.features.detector import CONVENTIONS, Shape
-
-CAFFE, DETECTRON2 = CONVENTIONS["caffe"], CONVENTIONS["detectron2"]
-NARROW = Shape(detector.BLOCKS["resnet50"], width=4, rpn_width=8, hidden=16, embedding=8)
-HEADS = {
-    "caffe": ("cls_embed", "attr_linear1", "attr_linear2"),
-    "detectron2": ("cls_embedding", "fc_attr", "attr_score"),
-}
 
 
 @pytest.fixture(scope="module")
 def model() -> detector.Detector:
-    torch.manual_seed(0)
-    made = detector.Detector(NARROW, CAFFE).eval()
-    for module in made.modules():  # statistics that matter
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.normal_(module.running_mean, 0, 0.1)
-            nn.init.uniform_(module.weight, 0.1, 0.4)
-    made.trunk.bn1.running_var.fill_(1e4)
-    for layer in (made.rpn["objectness"], made.rpn["deltas"], made.head["classes"], made.head["boxes"]):
-        nn.init.normal_(layer.weight, std=0.01)
-    return made
+    return narrow()
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -269,161 +246,3 @@ def test_a_regressed_box_is_its_classs(model):
     moved = detector.decode(deltas[row, 4 * best : 4 * best + 4][None], boxes[row][None], (10, 10, 5, 5), 0)[0, 0]
     limit = torch.tensor([pixels.shape[2], pixels.shape[1]] * 2)
     torch.testing.assert_close(found.boxes[0] * scale, torch.minimum(moved.clamp(min=0), limit.float()))
-
-
-NOISE = np.random.default_rng(3).integers(0, 255, (80, 120, 3), dtype=np.uint8)
-
-
-# -- checkpoints ------------------------------------------------------------------------------------------------------
-
-
-def published(model: nn.Module, family: str) -> OrderedDict[str, Tensor]:
-    """A detector's state under the names of a family of checkpoints, written out layer by layer."""
-    state = model.state_dict()
-    names: list[tuple[str, str]] = []
-
-    def conv(theirs: str, ours: str, norm: str) -> None:
-        names.append((f"{theirs}.weight", f"{ours}.weight"))
-        names.extend(
-            (f"{theirs}.norm.{leaf}", f"{norm}.{leaf}") for leaf in ("weight", "bias", "running_mean", "running_var")
-        )
-
-    conv("backbone.stem.conv1", "trunk.conv1", "trunk.bn1")
-    for stage, part in ((2, "trunk.layer1"), (3, "trunk.layer2"), (4, "trunk.layer3"), (5, "res5")):
-        place = f"backbone.res{stage}" if stage < 5 else "roi_heads.res5"
-        blocks = sorted({int(n.removeprefix(part).split(".")[1]) for n in state if n.startswith(f"{part}.")})
-        for b in blocks:
-            for k in (1, 2, 3):
-                conv(f"{place}.{b}.conv{k}", f"{part}.{b}.conv{k}", f"{part}.{b}.bn{k}")
-        conv(f"{place}.0.shortcut", f"{part}.0.downsample.0", f"{part}.0.downsample.1")
-    rpn = "proposal_generator.rpn_head"
-    linear = [(f"{rpn}.conv", "rpn.conv"), (f"{rpn}.objectness_logits", "rpn.objectness")]
-    linear += [(f"{rpn}.anchor_deltas", "rpn.deltas")]
-    box = "roi_heads.box_predictor"
-    embedding, hidden, attributes = HEADS[family]
-    linear += [(f"{box}.cls_score", "head.classes"), (f"{box}.bbox_pred", "head.boxes")]
-    linear += [(f"{box}.{hidden}", "head.hidden"), (f"{box}.{attributes}", "head.attributes")]
-    names.extend((f"{a}.{leaf}", f"{b}.{leaf}") for a, b in linear for leaf in ("weight", "bias"))
-    names.append((f"{box}.{embedding}.weight", "head.embedding.weight"))
-    assert len(names) == len({n for n in state if not n.endswith("num_batches_tracked")})
-    return OrderedDict((theirs, state[ours].clone()) for theirs, ours in names)
-
-
-@pytest.mark.parametrize("family", ["caffe", "detectron2"])
-def test_the_published_size_has_640_keys(family):
-    """Tensors of the true shapes, without values: 535 parameters, 104 counts of batches and the anchors."""
-    with torch.device("meta"):
-        full = detector.Detector(Shape(box_rows=6404 if family == "caffe" else 6400), CAFFE)
-        state = published(full, family)
-        norms = [name.removesuffix("running_var") for name in state if name.endswith("running_var")]
-        state |= {f"{name}num_batches_tracked": torch.tensor(1) for name in norms}
-        state["proposal_generator.anchor_generator.cell_anchors.0"] = torch.zeros(12, 4)
-    assert len(state) == 640
-    assert state["roi_heads.box_predictor.cls_score.weight"].shape == (1601, 2048)
-    ours, shape = detector.matched(state, "resnet101", family, "w.pth")
-    assert set(ours) == {name for name in full.state_dict() if not name.endswith("num_batches_tracked")}
-    assert shape == Shape(box_rows=6404 if family == "caffe" else 6400)
-    found = detector.convention_of(state)
-    assert found == (family, CONVENTIONS[family])
-
-
-@pytest.mark.parametrize(
-    ("family", "form"), [("caffe", "pth"), ("caffe", "safetensors"), ("detectron2", "pth"), ("detectron2", "pkl")]
-)
-def test_a_checkpoint_is_loaded_and_run(model, tmp_path, family, form):
-    state = published(model, family)
-    if family == "detectron2":  # no rows for the background's box, whose place is the last
-        for leaf in ("weight", "bias"):
-            state[f"roi_heads.box_predictor.bbox_pred.{leaf}"] = state[f"roi_heads.box_predictor.bbox_pred.{leaf}"][:-4]
-    path = tmp_path / f"w.{form}"
-    if form == "pth":
-        torch.save({"model": {f"module.{name}": value for name, value in state.items()}, "iteration": 3}, path)
-    elif form == "safetensors":
-        save_file(state, path)
-    else:
-        arrays = {name: value.numpy() for name, value in state.items()}
-        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "somebody"}))
-    loaded, facts = detector.load(path, "resnet50")
-    assert facts["family"] == family
-    assert facts["convention"]["background"] == {"caffe": "first", "detectron2": "last"}[family]
-    assert facts["anchors"] == "by the convention"
-    assert len(facts["weights_sha256"]) == 64
-    own = loaded.state_dict()
-    for name, value in model.state_dict().items():
-        expected = value[: len(own[name])] if name.startswith("head.boxes") else value
-        assert torch.equal(own[name], expected) or name.endswith("num_batches_tracked")
-    pixels, scale = detector.pixels_of(Image.fromarray(NOISE), 64, 200)
-    found = loaded.detect(pixels, scale, proposals=8, least=4, most=4, confidence=0.2, overlap=0.3)
-    assert found.features.shape == (4, 2048)
-    assert found.boxes.shape == (4, 4)
-    assert found.features.isfinite().all()
-    if family == "caffe":
-        again = model.detect(pixels, scale, proposals=8, least=4, most=4, confidence=0.2, overlap=0.3)
-        assert torch.equal(found.features, again.features)
-
-
-def test_conventions_are_told_apart_and_can_be_set(model):
-    mixed = published(model, "detectron2")  # with rows for the background's box: Caffe's order under the other names
-    assert detector.convention_of(mixed)[1].background == "first"
-    assert detector.convention_of(mixed, "detectron2")[1] == DETECTRON2
-    family, chosen = detector.convention_of(mixed, "caffe", anchors="size", box_weights=(10, 10, 5, 5), kept=None)
-    assert family == "detectron2"
-    assert (chosen.anchors, chosen.box_weights, chosen.kept) == ("size", (10, 10, 5, 5), "proposal")
-
-
-def test_anchors_of_the_file_are_taken(model, tmp_path):
-    cells = detector.anchor_boxes(DETECTRON2)
-    state = published(model, "caffe") | {"proposal_generator.anchor_generator.cell_anchors.0": cells}
-    save_file(state, tmp_path / "w.safetensors")
-    loaded, facts = detector.load(tmp_path / "w.safetensors", "resnet50")
-    assert facts["anchors"] == "of the file"
-    assert torch.equal(loaded.anchors, cells)
-
-
-def test_other_weights_are_refused(model, tmp_path):
-    def refused(change, network: str = "resnet50") -> str:
-        state = published(model, "caffe")
-        change(state)
-        path = tmp_path / "w.safetensors"
-        save_file(state, path)
-        with pytest.raises(UserError) as told:
-            detector.load(path, network)
-        return str(told.value)
-
-    last = "roi_heads.res5.2.conv3.norm.bias"
-    assert "res5.2.bn3.bias is missing (1 missing, 0 unexpected" in refused(lambda s: s.pop(last))
-    message = refused(lambda s: s.update({"roi_heads.mask_head.weight": torch.zeros(2)}))
-    assert "roi_heads.mask_head.weight is not one of its names (0 missing, 1 unexpected" in message
-    message = refused(lambda s: s.update({last: torch.zeros(7)}))
-    assert f"{last} is (7,), expected (2048,)" in message
-    assert "missing" in refused(lambda s: None, "resnet101")
-
-    def coco(state: dict[str, Tensor]) -> None:
-        for name in list(state):
-            if "cls_score" in name or "cls_embed" in name:
-                state[name] = state[name][:81].clone()
-
-    assert "it tells 81 classes and 401 attributes apart" in refused(coco)
-
-
-def test_a_pickle_runs_nothing(tmp_path):
-    class Harm:
-        def __reduce__(self):
-            return warnings.warn, ("run",)
-
-    path = tmp_path / "w.pkl"
-    path.write_bytes(pickle.dumps(Harm()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(UserError, match=r"w\.pkl: cannot be read .*holds .*warn, no array"):
-            detector.load(path, "resnet50")
-
-
-def test_a_seed_makes_the_weights():
-    one, facts = detector.seeded("resnet50", 3)
-    assert facts["fallback"] == "seeded random weights"
-    assert facts["weights_sha256"] == detector.seeded("resnet50", 3)[1]["weights_sha256"]
-    assert facts["weights_sha256"] != detector.seeded("resnet50", 4)[1]["weights_sha256"]
-    pixels, scale = detector.pixels_of(Image.fromarray(NOISE), 64, 200)
-    found = one.detect(pixels, scale, proposals=5, least=5, most=5, confidence=0.2, overlap=0.3)
-    assert 0 < found.features.abs().mean() < 100

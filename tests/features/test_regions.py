@@ -13,13 +13,13 @@ import torchvision
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from test_detector import NARROW, published
+from small_detector import NARROW, published
 from torchvision.ops import roi_align
 from torchvision.transforms.functional import normalize, pil_to_tensor, resize
 
 from crossmodal.datasets import items, world
 from crossmodal.errors import UserError
-from crossmodal.features import detector, extraction, networks, regions, semantics, store
+from crossmodal.features import checkpoints, detector, extraction, networks, regions, semantics, store
 
 SIZES = [(90, 70), (90, 70), (64, 120), (90, 70), (100, 100)]
 GIVEN = {
@@ -217,7 +217,7 @@ def checkpoint(tmp_path_factory) -> str:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = detector.Detector(NARROW, detector.CONVENTIONS["caffe"]).eval()
-        detector._settle(model)
+        checkpoints._settle(model)
     save_file(published(model, "caffe"), path)
     return str(path)
 

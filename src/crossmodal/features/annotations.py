@@ -50,7 +50,6 @@ class Annotations:
 
     path: Path
     sha256: str
-    exact: bool
     entries: dict[str, Any]
     synonyms: dict[str, list[str]]
     worsening: Worsening | None
@@ -157,9 +156,8 @@ def read(folder: Path, worsening: Worsening | None) -> Annotations:
     entries = read_json(path)
     if not isinstance(entries, dict):
         raise UserError(f"{path}: expected an object of image names with their regions, found {type(entries).__name__}")
-    exact = bool(named.get("exact"))
-    chosen = worsening if exact else None
-    return Annotations(path, sha256_file(path), exact, entries, named.get("synonyms") or {}, chosen)
+    chosen = worsening if named.get("exact") else None
+    return Annotations(path, sha256_file(path), entries, named.get("synonyms") or {}, chosen)
 
 
 def _clipped(region: Region, wide: int, high: int) -> Region:

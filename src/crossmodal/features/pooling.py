@@ -77,7 +77,9 @@ def grid(wide: float, high: float, side: int) -> Tensor:
     return boxes * torch.tensor([wide, high, wide, high]) / max(side, 1)
 
 
-def cells(boxes: Tensor, picture: tuple[int, int], pixels: tuple[int, int], shape: tuple[int, int], stride: int):
+def cells(
+    boxes: Tensor, picture: tuple[int, int], pixels: tuple[int, int], shape: tuple[int, int], stride: int
+) -> Tensor:
     """(R, 4) boxes in pixels of a picture as places on its map: cell i covers [i, i + 1).
 
     picture, pixels, shape : (height, width) of the picture, of the network's input, of the map. A map of fewer cells

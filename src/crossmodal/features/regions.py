@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.functional import InterpolationMode, pil_to_tensor, resize
 
 from crossmodal.errors import UserError
-from crossmodal.features import annotations, detector, extraction, image, networks, pooling
+from crossmodal.features import annotations, checkpoints, detector, extraction, image, networks, pooling
 from crossmodal.features.annotations import Annotations, Region, Worsening
 from crossmodal.features.extraction import Item, Work
 
@@ -237,31 +238,31 @@ def _work(load, compute, settings: Settings, device: torch.device, precision: st
 def _detector(settings: Settings) -> tuple[detector.Detector, dict[str, Any]]:
     told = (settings.convention, settings.convention_of())
     if settings.weights == "seeded":
-        return detector.seeded(settings.network, settings.seed, told[0], **told[1])
+        return checkpoints.seeded(settings.network, settings.seed, told[0], **told[1])
     path = Path(settings.weights)
     if not path.is_file():
         raise UserError(
             f"extractors.*.weights: {settings.weights!r} is no file; `boxes: detected` takes a checkpoint of the "
             "bottom-up-attention detector (.pth, .pkl or .safetensors) or `seeded`"
         )
-    return detector.load(path, settings.network, told[0], **told[1])
+    return checkpoints.load(path, settings.network, told[0], **told[1])
 
 
 def _detect(model: detector.Detector, settings: Settings, device: torch.device, listed: list[Item]) -> Work:
     objects, attributes = detector.names("objects"), detector.names("attributes")
 
-    def load(item: Item) -> tuple[Tensor, float]:
+    def load(item: Item) -> tuple[Tensor, float, tuple[int, int]]:
         picture = image.read(item.path)
         wide, high = picture.size
         if min(wide, high) < detector.LEAST_SIDE:
             least = detector.LEAST_SIDE
             raise UserError(f"{item.path}: is {wide} x {high} pixels; the detector finds nothing below {least} a side")
         _sides(item.path, wide, high, settings, 2 * detector.STRIDE)
-        return detector.pixels_of(picture, settings.resize, settings.longest)
+        return *detector.pixels_of(picture, settings.resize, settings.longest), (high, wide)
 
     def probe(net: nn.Module, precision: str) -> Tensor:
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        pixels = [one for one, _ in _first(listed, load)] or [torch.randn(3, settings.resize, settings.resize) * 50]
+        pixels = [one[0] for one in _first(listed, load)] or [torch.randn(3, settings.resize, settings.resize) * 50]
         with torch.inference_mode():
             return torch.cat([net(one[None].to(device, kind)).float().mean((2, 3)) for one in pixels])
 
@@ -269,9 +270,9 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
     _, precision = networks.ready(nn.Sequential(model.trunk, model.res5), settings, device, probe)
     model.prepare(precision, device)
 
-    def compute(loaded: list[tuple[Tensor, float]]) -> list[Found]:
+    def compute(loaded: list[tuple[Tensor, float, tuple[int, int]]]) -> list[Found]:
         found = []
-        for pixels, scale in loaded:
+        for pixels, scale, size in loaded:
             one = model.detect(
                 pixels,
                 scale,
@@ -282,7 +283,8 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
                 overlap=settings.overlap,
             )
             named = [objects[n] for n in one.classes], [attributes[n] for n in one.attributes]
-            found.append(Found(one.features, one.boxes, *named, one.confidences.tolist()))
+            boxes = clip_boxes_to_image(one.boxes, size)  # the scaled picture is of whole pixels
+            found.append(Found(one.features, boxes, *named, one.confidences.tolist()))
         return found
 
     return _work(load, compute, settings, device, precision)
