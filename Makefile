@@ -41,6 +41,7 @@ bench: setup     ## measure extraction, training and the feature store against t
 	@$(BIN)/python benchmarks/extraction.py
 	@$(BIN)/python benchmarks/audio.py
 	@$(BIN)/python benchmarks/mesh.py
+	@$(BIN)/python benchmarks/regions.py
 	@$(BIN)/python benchmarks/training.py
 	@$(BIN)/python benchmarks/store.py
 

@@ -4,6 +4,7 @@ HELPERS = (
     "annotations",
     "backbone",
     "catalog",
+    "checkpoints",
     "detector",
     "dodecahedron",
     "extraction",
