@@ -302,5 +302,5 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     frame, classes, manifest = read(settings, folder.name)
     write_parquet(folder / "classes.parquet", classes)
     chosen = settings.model_dump(exclude={"root", "captions", "unseen"})
-    manifest = {"reader": "cub", "title": title, "root": raw.root_name(settings.root, folder), **manifest}
+    manifest = {"reader": "cub", "title": title, "root": raw.name_of(settings.root, folder), **manifest}
     items.write(frame, folder, {**manifest, "settings": chosen})

@@ -22,6 +22,7 @@ class Settings(BaseModel):
 
     annotations: Path = Field(description="dataset_*.json")
     images: Path = Field(description="image folder; MS-COCO's holds train2014 and val2014")
+    regions: Path | None = Field(None, description="regions.json: boxes, classes and attributes of each image")
     restval: Literal["train", "drop"] = Field("train", description="where MS-COCO's `restval` images go")
 
 
@@ -36,10 +37,18 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     manifest = {
         "reader": "karpathy",
         "title": title,
-        "root": raw.root_name(settings.images, folder),
+        "root": raw.name_of(settings.images, folder),
         "annotations": {"file": settings.annotations.name, "sha256": sha256_file(settings.annotations)},
         "settings": {"restval": settings.restval},
     }
+    if settings.regions is not None:
+        if not settings.regions.is_file():
+            raise UserError(
+                f"{settings.regions}: not found; set datasets.{folder.name}.regions in params.yaml to the file of "
+                "region annotations, or leave it out"
+            )
+        named = raw.name_of(settings.regions, folder)
+        manifest["regions"] = {"file": named, "sha256": sha256_file(settings.regions), "exact": False}
     items.write(frame, folder, manifest)
 
 

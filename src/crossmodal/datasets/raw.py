@@ -12,12 +12,12 @@ from crossmodal.errors import UserError
 SHOWN = 5  # faults of a kind, or file names, in an error
 
 
-def root_name(root: Path, folder: Path) -> str:
-    """The root of the sources as `items.json` names it: relative to `folder`, or absolute where the user gave it so."""
-    if root.absolute().is_relative_to(folder.absolute()):
-        return str(root.absolute().relative_to(folder.absolute()))
+def name_of(path: Path, folder: Path) -> str:
+    """A path as `items.json` names it: relative to `folder`, or absolute where the user gave it so."""
+    if path.absolute().is_relative_to(folder.absolute()):
+        return str(path.absolute().relative_to(folder.absolute()))
     # From the resolved folder: where `data` is a link to another disk, `..` climbs from that disk.
-    return str(root) if root.is_absolute() else os.path.relpath(root.absolute(), folder.resolve())
+    return str(path) if path.is_absolute() else os.path.relpath(path.absolute(), folder.resolve())
 
 
 def first(places: Sequence[str]) -> str:

@@ -347,6 +347,13 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "title": title,
         "root": "raw/images",
         "annotations": {"file": "raw/dataset_world.json", "sha256": sha256_file(read.annotations)},
+        "regions": {
+            "file": "raw/regions.json",
+            "sha256": sha256_file(raw / "regions.json"),
+            "exact": True,
+            "synonyms": {name: list(words) for name, words in CLASSES.items()}
+            | {name: list(words) for name, (_, words) in COLOURS.items()},
+        },
         "settings": settings.model_dump(),
     }
     items.write(karpathy.read(read, folder.name), folder, manifest)

@@ -58,7 +58,7 @@ def manifest(settings: Settings, frame: pd.DataFrame, folder: Path) -> dict:
     root = settings.root
     found = [root / f"{name}.txt" for name in ("categories", *items.PARTITIONS)]
     return {
-        "root": raw.root_name(root, folder),
+        "root": raw.name_of(root, folder),
         "annotations": [{"file": path.name, "sha256": sha256_file(path)} for path in found if path.is_file()],
         "settings": settings.model_dump(exclude={"root"}, mode="json"),
         "classes": sorted(frame.label.unique()),
