@@ -39,6 +39,9 @@ demo: setup      ## the embedded world through the whole pipeline, a few experim
 
 bench: setup     ## measure extraction, training and the feature store against their floors, into benchmarks/results
 	@$(BIN)/python benchmarks/extraction.py
+	@$(BIN)/python benchmarks/audio.py
+	@$(BIN)/python benchmarks/mesh.py
+	@$(BIN)/python benchmarks/regions.py
 	@$(BIN)/python benchmarks/training.py
 	@$(BIN)/python benchmarks/store.py
 

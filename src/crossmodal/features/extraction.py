@@ -142,6 +142,20 @@ def extract(
             _link(place / "features", target)
 
 
+def expect(modality: str, found: str, extractor: str) -> None:
+    """Refuse items of a modality that an extractor does not read.
+
+    Raises
+    ------
+    UserError : another modality than `modality`.
+    """
+    if found != modality:
+        raise UserError(
+            f"params.yaml: extractors.*.modality: the extractor {extractor!r} reads {modality} items, found {found!r}; "
+            f"set `modality: {modality}`"
+        )
+
+
 def _digest_file(item: Item) -> bytes:
     """SHA-256 of the item's file; of nothing where it cannot be read, which `load` will say."""
     try:
