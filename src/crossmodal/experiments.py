@@ -55,6 +55,15 @@ class Dataset(Open):
     folds: list[int] = Field([1], description="test protocols: 1 is the whole test set, 5 the mean over five folds")
     inputs: dict[str, str] = Field({}, description="modality to extractor, over those of the scale")
 
+    @model_validator(mode="after")
+    def _one_name(self) -> Dataset:
+        if "kind" in self.settings:
+            raise ValueError(
+                f"gives both reader: {self.reader} and kind: {self.settings['kind']}; they are one key (a block of an "
+                f"overlay is merged with that of params.yaml: give it a name of its own)"
+            )
+        return self
+
     @property
     def arrays(self) -> dict[str, bool] | None:
         """Of features made elsewhere: modality to whether it is arrays (else captions). None for raw media."""
