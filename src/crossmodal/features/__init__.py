@@ -3,11 +3,16 @@
 HELPERS = (
     "annotations",
     "backbone",
+    "catalog",
     "checkpoints",
     "detector",
+    "dodecahedron",
     "extraction",
     "networks",
     "pooling",
     "semantics",
+    "shapes",
+    "silhouettes",
+    "skipthoughts",
     "store",
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 import torchvision
@@ -73,13 +73,18 @@ def read(path: Path) -> Image.Image:
 
 
 def decode(path: Path, settings: Settings) -> Tensor:
-    """(C, H, W) uint8 crop, or (10, C, H, W).
+    """(3, H, W) uint8 crop of the picture in a file, or (10, 3, H, W).
 
     Raises
     ------
     UserError : as `read`.
     """
-    picture = resize(read(path), settings.resize, InterpolationMode.BILINEAR)
+    return transform(read(path), settings)
+
+
+def transform(picture: Image.Image, settings: Settings) -> Tensor:
+    """(3, H, W) uint8 crop of an RGB picture, or (10, 3, H, W)."""
+    picture = resize(picture, settings.resize, InterpolationMode.BILINEAR)
     if settings.crops == "ten":
         return torch.stack([pil_to_tensor(crop) for crop in ten_crop(picture, settings.crop)])
     return pil_to_tensor(center_crop(picture, settings.crop))
@@ -117,7 +122,24 @@ def extract(
     def begin(listed: list[Item]) -> Work:
         return work(model, settings, device, [item.path for item in listed])
 
-    depends = {
+    extraction.extract(
+        items,
+        root,
+        settings,
+        target,
+        extractor="image",
+        modality=modality,
+        threads=threads,
+        depends=described(settings, facts),
+        begin=begin,
+        packages=("torchvision", "pillow"),
+        store=store,
+    )
+
+
+def described(settings: Settings, facts: dict[str, Any]) -> dict[str, Any]:
+    """What features depend on besides the settings; `facts` are those of `networks.build`."""
+    return {
         "network": settings.network,
         **facts,
         "layer": "input of the classifier",
@@ -131,46 +153,44 @@ def extract(
             "exif": "ignored",
         },
     }
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="image",
-        modality=modality,
-        threads=threads,
-        depends=depends,
-        begin=begin,
-        packages=("torchvision", "pillow"),
-        store=store,
-    )
 
 
 def work(model: nn.Module, settings: Settings, device: torch.device, paths: list[Path]) -> Work:
     """How images are read and computed with a network without its classifier; `paths` holds some to try bf16 on."""
-    probe = cache(lambda: _probe(paths, settings))
-    run, precision = networks.ready(model, settings, device, lambda net, p: forward(net, probe(), settings, device, p))
+    run, facts = runner(model, settings, device, [lambda path=path: decode(path, settings) for path in paths])
+    return Work(
+        lambda item: decode(item.path, settings),
+        lambda pixels: run(torch.stack(pixels)).numpy(),
+        settings.batch,
+        facts,
+    )
+
+
+def runner(
+    model: nn.Module, settings: Settings, device: torch.device, probes: list[Callable[[], Tensor]]
+) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
+    """`forward` of the network as it is run here, into memory, and how that is; `probes` read crops to try bf16 on."""
+    probe = cache(lambda: _probe(probes, settings))
+    net, precision = networks.ready(model, settings, device, lambda net, p: forward(net, probe(), settings, device, p))
     turn = threading.Lock()
 
-    def compute(pixels: list[Tensor]) -> np.ndarray:
+    def run(batch: Tensor) -> Tensor:
         """On the CPU each thread runs its own batch; on a GPU the threads decode and the batches take turns."""
-        batch = torch.stack(pixels)
         if device.type != "cuda":
-            return forward(run, batch, settings, device, precision).numpy()
+            return forward(net, batch, settings, device, precision)
         batch = batch.pin_memory()
         with turn:
-            return forward(run, batch, settings, device, precision).cpu().numpy()
+            return forward(net, batch, settings, device, precision).cpu()
 
-    facts = {"precision": precision, "device": device.type}
-    return Work(lambda item: decode(item.path, settings), compute, settings.batch, facts)
+    return run, {"precision": precision, "device": device.type}
 
 
-def _probe(paths: list[Path], settings: Settings) -> Tensor:
+def _probe(probes: list[Callable[[], Tensor]], settings: Settings) -> Tensor:
     """The first good images; noise where there is none, since bad images are not told of here."""
     found = []
-    for path in paths[: 50 * networks.PROBE]:
+    for load in probes[: 50 * networks.PROBE]:
         try:
-            found.append(decode(path, settings))
+            found.append(load())
         except UserError:
             continue
         if len(found) == networks.PROBE:
