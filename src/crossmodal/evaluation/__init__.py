@@ -1,6 +1,38 @@
-"""Ranking and metrics as pure functions on arrays; knows nothing of models or files."""
+"""Ranking, metrics and statistics as pure functions on arrays; knows nothing of models or files.
 
+NumPy arrays or torch tensors, on the CPU or a GPU, as vectors or through a function that scores (`Scores`).
+"""
+
+from crossmodal.evaluation.blocks import Products, Scores, source
 from crossmodal.evaluation.metrics import folds, mean_rank, median_rank, recall_at_k
-from crossmodal.evaluation.ranking import retrieval_ranks, score_blocks, top_k
+from crossmodal.evaluation.precision import average_precision, precision_recall_curve
+from crossmodal.evaluation.ranking import (
+    NoRelevantItem,
+    Ranking,
+    rank_both_ways,
+    rank_queries,
+    ranks_both_ways,
+    retrieval_ranks,
+    top_k,
+)
+from crossmodal.evaluation.vectors import Vectors
 
-__all__ = ["folds", "mean_rank", "median_rank", "recall_at_k", "retrieval_ranks", "score_blocks", "top_k"]
+__all__ = [
+    "NoRelevantItem",
+    "Products",
+    "Ranking",
+    "Scores",
+    "Vectors",
+    "average_precision",
+    "folds",
+    "mean_rank",
+    "median_rank",
+    "precision_recall_curve",
+    "rank_both_ways",
+    "rank_queries",
+    "ranks_both_ways",
+    "recall_at_k",
+    "retrieval_ranks",
+    "source",
+    "top_k",
+]
