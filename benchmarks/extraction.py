@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision import transforms
 
 from crossmodal.datasets import world
-from crossmodal.features import image, store
+from crossmodal.features import image, networks, store
 
 N = {"resnet152": 96, "shufflenet_v2_x1_0": 256}
 SIZES = (1, 8, 32)  # batches of the plain loop
@@ -36,7 +36,7 @@ def draw(folder: Path, count: int) -> pd.DataFrame:
 
 def plain(paths: list[Path], settings: image.Settings, size: int) -> np.ndarray:
     """The loop of a first script: one image after another read, batches of `size` in float32, torch's own threads."""
-    model, _ = image.build(settings)
+    model, _ = networks.build(settings)
     transform = transforms.Compose(
         [
             transforms.Resize(settings.resize),

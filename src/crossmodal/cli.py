@@ -133,6 +133,7 @@ def extract(
         folder / "features" / f"{chosen.modality}.{extractor}",
         threads=plan.params.threads.features,
         modality=chosen.modality,
+        store=Path(plan.params.paths.data) / ".features",
     )
 
 

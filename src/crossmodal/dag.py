@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,12 @@ class Dag:
 
     def _check_settings(self) -> None:
         """Settings of models and extractors are checked by their modules, which import torch: only once."""
-        sources = [registry.source_hash("models", name) for name in sorted({j.model for j in self.plan.jobs.values()})]
+        used = {
+            "models": {job.model for job in self.plan.jobs.values()},
+            "datasets": {dataset.reader for dataset in self.params.datasets.values()},
+            "features": {extractor.extractor for extractor in self.params.extractors.values()},
+        }
+        sources = [registry.source_hash(kind, name) for kind, names in used.items() for name in sorted(names)]
         mark = STATE / f"checked-{sha256_json([self.params.model_dump(), sorted(self.plan.jobs), sources])[:16]}"
         if not mark.exists():
             experiments.check_settings(self.plan)
@@ -67,15 +72,11 @@ class Dag:
     def run_inputs(self, wildcards: Any) -> list[str]:
         """The files that a run is trained on."""
         job = self.job(wildcards)
-        reads = _reads(job.model)
         folder = f"{self.data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
-        for modality in reads:
-            if modality == "text":
-                files.append(f"{folder}/tokens.parquet")
-            else:
-                files.append(f"{folder}/features/{modality}.{job.inputs[modality]}.json")
-        return files
+        if "tokens" in registry.reads(job.model).values():
+            files.append(f"{folder}/tokens.parquet")
+        return [*files, *(f"{folder}/features/{modality}.{name}.json" for modality, name in job.inputs.items())]
 
     def train_identity(self, wildcards: Any) -> str:
         job = self.job(wildcards)
@@ -105,7 +106,7 @@ class Dag:
         return [
             f"{self.data}/{dataset}/features/{modality}.{extractor}.json"
             for dataset in self.plan.datasets
-            for modality, extractor in self.plan.scale.inputs.items()
+            for modality, extractor in self.plan.inputs_of(dataset).items()
         ]
 
     @property
@@ -119,20 +120,6 @@ class Dag:
     @property
     def extractor_pattern(self) -> str:
         return "|".join(sorted(self.params.extractors))
-
-
-@cache
-def _reads(model: str) -> tuple[str, ...]:
-    """Modalities that a model reads, without importing it: image and text unless its source says otherwise."""
-    import ast
-    from importlib import util
-
-    origin = util.find_spec(registry.names("models")[model]).origin
-    for node in ast.walk(ast.parse(Path(origin).read_text(encoding="utf-8"))):
-        target = getattr(node, "target", None)
-        if isinstance(node, ast.AnnAssign) and getattr(target, "id", "") == "reads" and node.value is not None:
-            return tuple(ast.literal_eval(node.value))
-    return ("image", "text")
 
 
 def job_of(plan: experiments.Plan, key: str) -> Job:

@@ -49,6 +49,7 @@ class Dataset(Open):
     reader: str = Field(description="module of crossmodal.datasets that reads (or draws) the raw files")
     title: str = Field(description="name in tables and captions")
     folds: list[int] = Field([1], description="test protocols: 1 is the whole test set, 5 the mean over five folds")
+    inputs: dict[str, str] = Field({}, description="modality to extractor, over those of the scale")
 
 
 class Extractor(Open):
@@ -115,6 +116,15 @@ class Params(Strict):
                     f"extractors.{name}.extractor: {extractor.extractor!r} is unknown"
                     + suggestion(extractor.extractor, registry.names("features"))
                 )
+        inputs = {f"datasets.{name}.inputs": dataset.inputs for name, dataset in self.datasets.items()}
+        inputs |= {f"scales.{name}.inputs": chosen.inputs for name, chosen in self.scales.items()}
+        for place, chosen in inputs.items():
+            for modality, extractor in chosen.items():
+                if extractor not in self.extractors:
+                    raise ValueError(
+                        f"{place}.{modality}: {extractor!r} is no extractor of `extractors`"
+                        + suggestion(extractor, self.extractors)
+                    )
         if self.scale not in self.scales:
             raise ValueError(f"scales: {self.scale!r} is chosen by `scale` but has no block")
         for scale, chosen in self.scales.items():
@@ -123,12 +133,6 @@ class Params(Strict):
                     f"scales.{scale}.stand_in: {chosen.stand_in!r} is no data set of `datasets`"
                     + suggestion(chosen.stand_in, self.datasets)
                 )
-            for modality, extractor in chosen.inputs.items():
-                if extractor not in self.extractors:
-                    raise ValueError(
-                        f"scales.{scale}.inputs.{modality}: {extractor!r} is no extractor of `extractors`"
-                        + suggestion(extractor, self.extractors)
-                    )
             for model in chosen.models:
                 if model not in registry.names("models"):
                     raise ValueError(
@@ -267,6 +271,10 @@ class Plan:
         """The data set that plays a published one at this scale: itself, or the stand-in."""
         return self.scale.stand_in or published
 
+    def inputs_of(self, dataset: str) -> dict[str, str]:
+        """Modality to the extractor whose features of a data set are read at this scale."""
+        return {**self.scale.inputs, **self.params.datasets[dataset].inputs}
+
     def folds_of(self, table: Table) -> int:
         """Folds of a table's protocol at this scale; a stand-in's test set is ranked whole."""
         return 1 if self.scale.stand_in else table.folds
@@ -283,13 +291,25 @@ class Plan:
             model=experiment.model,
             variant=experiment.variant,
             seed=seed,
-            inputs=self.scale.inputs,
+            inputs=self._read(experiment.model, dataset),
             settings=settings,
             folds=self.params.datasets[dataset].folds,
             threads=self.params.threads.train,
             papers=(paper,) if paper else (),
             quick=experiment.quick and seed == self.params.seeds[0],
         )
+
+    def _read(self, model: str, dataset: str) -> dict[str, str]:
+        """The extractors of the modalities that a model reads: a run depends on no others."""
+        inputs = self.inputs_of(dataset)
+        wanted = [modality for modality, form in registry.reads(model).items() if form != "tokens"]
+        lacking = [modality for modality in wanted if modality not in inputs]
+        if lacking:
+            raise UserError(
+                f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {lacking[0]} features of "
+                f"{dataset!r}, but no extractor is named for them"
+            )
+        return {modality: inputs[modality] for modality in wanted}
 
     @cached_property
     def jobs(self) -> dict[str, Job]:
@@ -472,7 +492,7 @@ def check_settings(made: Plan) -> None:
 
     Imports those modules (torch with them), which the DAG's building calls only when something has changed.
     """
-    used_extractors = set(made.scale.inputs.values())
+    used_extractors = {name for dataset in made.datasets for name in made.inputs_of(dataset).values()}
     for name in made.datasets:
         dataset = made.params.datasets[name]
         reader = registry.module("datasets", dataset.reader)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def whole(path: str | Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except Exception as error:
-        number = getattr(error, "errno", None) or (errno.ENOSPC if _full(path.parent) else 0)
+        number = _number(error) or (errno.ENOSPC if _full(path.parent) else 0)
         if number in _REASONS:
             raise UserError(f"{path}: cannot be written: {_REASONS[number]}") from error
         raise
@@ -57,8 +58,14 @@ def whole(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _number(error: Exception) -> int:
+    """The system's error number; safetensors passes it on in words only."""
+    said = re.search(r"os error (\d+)", str(error))
+    return getattr(error, "errno", None) or (int(said[1]) if said else 0)
+
+
 def _full(folder: Path) -> bool:
-    """NumPy, torch and safetensors do not pass on why the system refused to write."""
+    """NumPy and torch do not pass on why the system refused to write."""
     with suppress(OSError):
         return shutil.disk_usage(folder).free < 2**16
     return False

@@ -50,6 +50,20 @@ def module(kind: str, name: str) -> ModuleType:
 
 
 @cache
+def reads(model: str) -> dict[str, str]:
+    """Modality to form (`vector`, `regions`, `tokens`) that a model reads, by its source alone.
+
+    A model that says nothing of it reads what `models.base.Model` does.
+    """
+    for name in (model, "base"):
+        origin = util.find_spec(names("models").get(name, f"crossmodal.models.{name}")).origin
+        for node in ast.walk(ast.parse(Path(origin).read_bytes())):
+            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "reads" and node.value:
+                return ast.literal_eval(node.value)
+    raise AssertionError("models.base says what is read")
+
+
+@cache
 def source_hash(kind: str, name: str) -> str:
     """Hash of the source that a rule runs for this model, data set or extractor, without importing it.
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from crossmodal.datasets import world
 from crossmodal.experiments import load
-from crossmodal.features import backbone, image
+from crossmodal.features import backbone, image, networks
 from crossmodal.files import sha256_file
 
 ROOT = Path(__file__).parents[2]
@@ -64,15 +64,15 @@ def test_training_again_gives_the_same_file(tmp_path):
     assert manifest["sha256"] == sha256_file(tmp_path / "a.safetensors")
     assert set(manifest["held_out_accuracy"]) == set(backbone.TABLES)
     settings = image.Settings(network=TINY.network, weights=str(tmp_path / "a.safetensors"))
-    assert image.build(settings)[1]["weights_sha256"] == manifest["sha256"]
+    assert networks.build(settings)[1]["weights_sha256"] == manifest["sha256"]
 
 
 def test_the_committed_file_is_what_its_manifest_says():
-    manifest = json.loads(image.WORLD.with_suffix(".json").read_text())
-    assert manifest["sha256"] == sha256_file(image.WORLD)
-    assert image.WORLD.stat().st_size <= 8 * 2**20
+    manifest = json.loads(networks.WORLD.with_suffix(".json").read_text())
+    assert manifest["sha256"] == sha256_file(networks.WORLD)
+    assert networks.WORLD.stat().st_size <= 8 * 2**20
     assert manifest["settings"] == backbone.Settings().model_dump()
-    assert all(value.dtype == torch.float16 for value in load_file(image.WORLD).values())
+    assert all(value.dtype == torch.float16 for value in load_file(networks.WORLD).values())
     seeds = {block.settings.get("seed", 1) for block in load(ROOT / "params.yaml").datasets.values()}
     assert manifest["settings"]["seed"] not in seeds
 
@@ -80,7 +80,7 @@ def test_the_committed_file_is_what_its_manifest_says():
 def test_the_committed_features_know_what_is_drawn():
     """The nearest scene (of another seed than the backbone's) shares objects and background far above chance."""
     settings = image.Settings(network="shufflenet_v2_x1_0", weights="world", resize=128, crop=128, precision="fp32")
-    model = image.prepare(image.build(settings)[0], "fp32", torch.device("cpu"))
+    model = networks.prepare(networks.build(settings)[0], "fp32", torch.device("cpu"))
     drawn = [world.draw_scene(1, index) for index in range(200)]
     from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 

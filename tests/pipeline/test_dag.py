@@ -244,7 +244,7 @@ def test_a_disk_that_cannot_be_written_is_one_clear_error(project, disk, options
     code, text = call(with_paths, *step)
     assert code == 2, text
     (error,) = [line for line in text.splitlines() if line.startswith("error:")]
-    assert str(folder.relative_to(project)) in error
+    assert str(runs.relative_to(project)) in error
     assert told in error
     assert "Traceback" not in text
     assert not (folder / "manifest.json").exists()

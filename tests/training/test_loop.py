@@ -12,6 +12,7 @@ from torch import nn
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
+from crossmodal.features import store
 from crossmodal.files import read_json, sha256_file
 from crossmodal.models import base, vsepp
 from crossmodal.training import job as jobs
@@ -29,6 +30,23 @@ def job(model="vsepp", seed=0, **settings):
     return Job(
         dataset="toy", split="full", model=model, seed=seed, inputs={"image": "raw"}, settings=chosen, folds=[1, 2]
     )
+
+
+def test_skipped_images_go_with_their_captions(prepared, caplog):
+    folder = prepared / "toy" / "features"
+    kept = [i for i in range(60) if i not in (3, 40, 50)]
+    np.save(folder / "image.holes.npy", np.load(folder / "image.raw.npy")[kept])
+    skipped = [{"item_id": f"i{i}", "reason": "truncated"} for i in (3, 40, 50)]
+    store.save(folder / "image.holes", [f"i{i}" for i in kept], {"skipped": skipped})
+    corpus = load(prepared / "toy", "full", READS, {"image": "holes"}, min_count=1)
+    assert "3 items have no features (skipped as bad); 9 more go with them" in caplog.text
+    assert {m: len(x.ids) for m, x in corpus.inputs.items()} == {"image": 57, "text": 171}
+    assert corpus.n_pairs == 35 * 3
+    whole = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
+    batch = corpus.batch(torch.arange(corpus.n_pairs))
+    assert 3 not in batch.groups
+    other = whole.batch(torch.from_numpy(np.flatnonzero(whole.batch(torch.arange(whole.n_pairs)).groups.numpy() != 3)))
+    assert torch.equal(batch.inputs["image"], other.inputs["image"])
 
 
 @pytest.fixture(autouse=True)

@@ -1,3 +1,3 @@
 """Extractors: one module each, items to cached arrays; `store` reads them back memory-mapped."""
 
-HELPERS = ("store", "backbone")
+HELPERS = ("backbone", "extraction", "networks", "store")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor, resize
 
 from crossmodal.datasets import world
-from crossmodal.features.image import MEAN, STD
+from crossmodal.features.networks import MEAN, STD
 from crossmodal.files import hardware, library_versions, sha256_file, whole, write_json
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crossmodal.errors import UserError
-from crossmodal.files import read_json, read_parquet, sha256_file, sha256_json, write_json, write_parquet
+from crossmodal.files import read_json, read_parquet, sha256_file, write_json, write_parquet
 
 
 def paths(target: str | Path) -> tuple[Path, Path, Path]:
@@ -32,6 +32,18 @@ class Features:
     index: pd.DataFrame  # item_id, row; what else an extractor keeps of an item
     manifest: dict[str, Any]
     path: Path
+
+    @property
+    def skipped(self) -> list[str]:
+        """Ids of the items that the extraction left out as bad (`on_error: skip`)."""
+        return [one["item_id"] for one in self.manifest.get("skipped", ())]
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(N,) int64 regions that each row really has; all of them where the index does not say."""
+        if "count" in self.index:
+            return self.index["count"].to_numpy(dtype=np.int64)
+        return np.full(len(self.array), self.array.shape[1], dtype=np.int64)
 
     @cached_property
     def _row_of(self) -> pd.Series:
@@ -54,8 +66,12 @@ class Features:
         return found.to_numpy(dtype=np.int64)
 
 
-def save(target: str | Path, item_ids: Sequence[str], manifest: dict[str, Any]) -> None:
+def save(target: str | Path, items: Sequence[str] | pd.DataFrame, manifest: dict[str, Any]) -> None:
     """Index and manifest of an array (N, D) or (N, R, D) that is in place as `target.npy`.
+
+    Parameters
+    ----------
+    items : ids of the rows, or a frame with `item_id` and what else is known of each.
 
     Raises
     ------
@@ -64,10 +80,11 @@ def save(target: str | Path, item_ids: Sequence[str], manifest: dict[str, Any]) 
     """
     array_path, index_path, manifest_path = paths(target)
     array = np.load(array_path, mmap_mode="r")
-    ids = [str(item_id) for item_id in item_ids]
-    if len(ids) != len(array):
-        raise ValueError(f"{array_path}: {len(array)} rows for {len(ids)} items")
-    index = pd.DataFrame({"item_id": ids, "row": np.arange(len(ids))})
+    index = items.copy() if isinstance(items, pd.DataFrame) else pd.DataFrame({"item_id": list(items)})
+    index["item_id"] = index.item_id.astype(str)
+    if len(index) != len(array):
+        raise ValueError(f"{array_path}: {len(array)} rows for {len(index)} items")
+    index.insert(1, "row", np.arange(len(index)))
     if index.item_id.duplicated().any():
         double = index.item_id[index.item_id.duplicated()].iloc[0]
         raise UserError(f"{index_path}: item {double!r} stands twice among the items; give each an id of its own")
@@ -77,7 +94,6 @@ def save(target: str | Path, item_ids: Sequence[str], manifest: dict[str, Any]) 
         "dtype": str(array.dtype),
         "sha256": sha256_file(array_path),
         "index_sha256": sha256_file(index_path),
-        "items_sha256": sha256_json(ids),
     }
     write_json(manifest_path, {**manifest, **facts})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ import pandas as pd
 import torch
 
 from crossmodal.errors import UserError
-from crossmodal.features.store import open_features
+from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_parquet, sha256_bytes
 from crossmodal.models.base import Batch, Context, Form, Input, Regions, Tokens
 from crossmodal.text import Vocabulary
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,10 @@ def load(
         "items": _frame_hash(items),
         "split": _frame_hash(pairs),
     }
+    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form != "tokens"}
+    items = _without_skipped(items, {m: features.skipped for m, features in arrays.items()})
+    for column in ("image_id", "caption_id"):
+        pairs = pairs[pairs[column].isna() | pairs[column].isin(items.item_id)]
     annotated = pairs[pairs.caption_id.notna()]
     inputs: dict[str, Inputs] = {}
     for modality, form in reads.items():
@@ -137,23 +144,13 @@ def load(
                 tensor=torch.from_numpy(ids), rows=torch.arange(len(ids)), lengths=torch.from_numpy(lengths), **common
             )
             continue
-        if modality not in extractors:
-            raise UserError(
-                f"params.yaml: scales.*.inputs: the model reads {modality} features, but no extractor is named for them"
-            )
-        features = open_features(folder / "features" / f"{modality}.{extractors[modality]}")
-        expected = 2 if form == "vector" else 3
-        if features.array.ndim != expected:
-            raise UserError(
-                f"{folder / 'features'}/{modality}.{extractors[modality]}.npy: has shape {features.array.shape}; "
-                f"the model reads {'one vector an item' if form == 'vector' else 'a set of regions an item'}"
-            )
+        features = arrays[modality]
         fingerprint[f"{modality}.{extractors[modality]}"] = features.manifest["sha256"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
             tensor = torch.from_numpy(features.array)
-        rows_of = torch.from_numpy(np.asarray(features.rows(common["ids"]), dtype=np.int64))
-        counts = torch.full((len(rows_of),), tensor.shape[1]) if form == "regions" else None
+        rows_of = torch.from_numpy(features.rows(common["ids"]))
+        counts = torch.from_numpy(features.counts[rows_of.numpy()]) if form == "regions" else None
         inputs[modality] = Inputs(tensor=tensor, rows=rows_of, lengths=counts, **common)
     vocabulary = vocabulary or Vocabulary.build([])
     place = {m: pd.Series(np.arange(len(x.ids)), index=x.ids) for m, x in inputs.items()}
@@ -162,6 +159,35 @@ def load(
     bare = pairs.image_id[pairs.caption_id.isna()]
     unannotated = {"image": place["image"].loc[bare].to_numpy()} if "image" in place else {}
     return Corpus(inputs, paired, unannotated, vocabulary, fingerprint)
+
+
+def _open(folder: Path, modality: str, form: Form, extractors: dict[str, str]) -> Features:
+    if modality not in extractors:
+        raise UserError(
+            f"params.yaml: scales.*.inputs: the model reads {modality} features, but no extractor is named for them"
+        )
+    features = open_features(folder / "features" / f"{modality}.{extractors[modality]}")
+    if features.array.ndim != (2 if form == "vector" else 3):
+        raise UserError(
+            f"{features.path}: has shape {features.array.shape}; "
+            f"the model reads {'one vector an item' if form == 'vector' else 'a set of regions an item'}"
+        )
+    return features
+
+
+def _without_skipped(items: pd.DataFrame, skipped: dict[str, list[str]]) -> pd.DataFrame:
+    """`items` without those that have no features, and without what belonged to them alone (an image's captions)."""
+    gone = items.item_id.isin([item_id for ids in skipped.values() for item_id in ids])
+    if not gone.any():
+        return items
+    kept = items[~gone]
+    lost = set(zip(items.modality[gone], items.group_id[gone], strict=True)) - set(
+        zip(kept.modality, kept.group_id, strict=True)
+    )
+    kept = kept[~kept.group_id.isin({group for _, group in lost})]
+    further = len(items) - len(kept) - gone.sum()
+    log.warning("%d items have no features (skipped as bad); %d more go with them", gone.sum(), further)
+    return kept
 
 
 def _frame_hash(frame: pd.DataFrame) -> str:

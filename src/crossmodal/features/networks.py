@@ -1,0 +1,204 @@
+"""torchvision networks as extractors run them: weights by name, from a file or seeded; precision; folded norms."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torchvision
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from crossmodal.errors import UserError, suggestion
+from crossmodal.features import extraction
+from crossmodal.files import sha256_file
+
+log = logging.getLogger(__name__)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PROBE, LEAST_COSINE = 2, 0.999  # images on which bf16 is tried first, and how near fp32 it must be
+WORLD = Path(__file__).parent / "weights" / "world.safetensors"
+
+
+class Settings(extraction.Settings):
+    """A network, its weights and its precision."""
+
+    network: str = Field(description="torchvision classification network")
+    weights: str = Field(description="IMAGENET1K_V1 or another of torchvision's names, world, seeded, or a file")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the processor has it")
+    seed: int = Field(0, description="of `weights: seeded`")
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        known = torchvision.models.list_models(module=torchvision.models)
+        if value not in known:
+            raise ValueError(f"{value!r} is no classification network of torchvision" + suggestion(value, known))
+        return value
+
+
+def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
+    """The network without its classifier, in evaluation mode, and what a manifest says of its weights.
+
+    Raises
+    ------
+    UserError : a network without a linear classifier, weights that cannot be had or are another network's.
+    """
+    # Two old networks warn unless told that their slow start values are wanted.
+    options = {"init_weights": True} if settings.network in ("googlenet", "inception_v3") else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = torchvision.models.get_model(settings.network, weights=None, **options)
+    head = _classifier(model, settings.network)
+    names = torchvision.models.get_model_weights(settings.network)
+    if settings.weights in names.__members__:
+        model, facts = _published(settings, names[settings.weights])
+    elif settings.weights == "seeded":
+        facts = {"weights": "seeded", "fallback": "seeded random weights"}
+        log.warning("%s: %s, not trained on anything", settings.network, facts["fallback"])
+    else:
+        path = WORLD if settings.weights == "world" else Path(settings.weights)
+        if not path.is_file():
+            raise UserError(
+                f"extractors.*.weights: {settings.weights!r} is neither a file nor one of torchvision's names for "
+                f"{settings.network} ({', '.join(names.__members__)}), `world` or `seeded`"
+            )
+        _load(model, path, head, settings.network)
+        facts = {"weights": path.name, "weights_sha256": sha256_file(path)}
+    facts.setdefault("weights_sha256", _hash(model))
+    _set(model, head, nn.Identity())
+    return model.eval(), facts
+
+
+def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """A network with weights that torchvision knows by name, from its cache or the network."""
+    try:
+        model = torchvision.models.get_model(settings.network, weights=weights)
+    except Exception as error:  # whatever the download or a broken file raises
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        raise UserError(
+            f"extractors.*.weights: {weights.name} of {settings.network} cannot be had ({error}); place "
+            f"{weights.url} at {file}, or set `weights` to a file's path, `world` or `seeded`"
+        ) from None
+    return model, {"weights": weights.name}
+
+
+def _hash(model: nn.Module) -> str:
+    """SHA-256 over the names and bytes of a network's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode() + b"\0")
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _load(model: nn.Module, path: Path, head: str, network: str) -> None:
+    """Load a state dict with torchvision's names, of any float type; the classifier `head` is not needed.
+
+    A file whose convolutions have biases where the network has batch norms holds them folded in: the network's batch
+    norms are then replaced by nothing.
+
+    Raises
+    ------
+    UserError : a file that cannot be read, or weights of another network.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = state.get("state_dict", state)
+            state = {name.removeprefix("module."): value for name, value in state.items()}
+        state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    except Exception as error:  # what broken files raise is not documented
+        raise UserError(f"{path}: cannot be read as a state dict ({error}); expected .safetensors or .pth") from None
+    state = {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
+    norms, biased = [], []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and f"{name}.running_var" not in state:
+            norms.append(name)
+        elif isinstance(module, nn.Conv2d) and module.bias is None and f"{name}.bias" in state:
+            biased.append(module)
+    if len(norms) == len(biased):  # else something is missing, which is told below
+        for name in norms:
+            _set(model, name, nn.Identity())
+        for module in biased:
+            module.bias = nn.Parameter(torch.zeros(module.out_channels))
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{head}.")}
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    further = [name for name in state if name not in own]
+    wrong = [f"{name} is missing" for name in missing[:2]] + [f"{name} is not one of its names" for name in further[:2]]
+    shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
+    wrong += [f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}" for name in shapes[:2]]
+    if wrong:
+        count = len(missing) + len(further) + len(shapes)
+        raise UserError(
+            f"{path}: holds weights of another network than {network!r}: {'; '.join(wrong)} ({count} differences); "
+            "set `network` to theirs, or `weights` to a file of this one"
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _classifier(model: nn.Module, network: str) -> str:
+    """Name of the last linear layer."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError(
+            f"extractors.*.network: {network!r} has no linear classifier whose input could be the feature; "
+            "choose another network (resnet152 is the papers')"
+        )
+    return linear[-1]
+
+
+def _set(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)
+
+
+def precision_of(settings: Settings, device: torch.device) -> str:
+    """`auto` resolved: bf16 where there are instructions for it."""
+    if settings.precision != "auto":
+        return settings.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+
+
+def prepare(model: nn.Module, precision: str, device: torch.device) -> nn.Module:
+    """The network as it is run: batch norms folded into convolutions, channels last, in its precision."""
+    try:
+        from torch.fx.experimental.optimization import fuse
+
+        model = fuse(model)  # a copy
+    except Exception as error:  # networks that cannot be traced are run as they are
+        log.info("batch norms are not folded: %s", error)
+        model = copy.deepcopy(model)
+    model = model.to(device, memory_format=torch.channels_last)
+    return model.to(torch.bfloat16) if precision == "bf16" else model
+
+
+def ready(
+    model: nn.Module, settings: Settings, device: torch.device, probe: Callable[[nn.Module, str], Tensor]
+) -> tuple[nn.Module, str]:
+    """The network as it is run, and its precision.
+
+    `precision: auto` takes bf16 only where the features that `probe` makes of a few images, (n, ...) by a network in a
+    precision, are those of fp32 but for a cosine of `LEAST_COSINE`: some networks with weights of their own lose more.
+    """
+    precision = precision_of(settings, device)
+    if settings.precision == "auto" and precision == "bf16":
+        exact = probe(prepare(model, "fp32", device), "fp32").flatten(1)
+        found = probe(prepare(model, "bf16", device), "bf16").flatten(1)
+        least = nn.functional.cosine_similarity(exact, found).min().item()
+        if not least >= LEAST_COSINE:
+            log.warning("%s: fp32 is taken, since bf16 reaches a cosine of %.4f only", settings.network, least)
+            precision = "fp32"
+    return prepare(model, precision, device), precision
