@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from conftest import exact_scores, literal_precision, near_ties
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from literal import exact_scores, literal_precision, near_ties
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.retrieval import retrieval_average_precision
 
-from crossmodal.evaluation import NoRelevantItem, Scores, average_precision, precision_recall_curve
+from crossmodal.evaluation import NoRelevantItemError, Scores, average_precision, precision_recall_curve
 
 SMALL = arrays.arrays(np.float32, (5, 3), elements=st.integers(-2, 2).map(float))
 LARGE = arrays.arrays(np.float32, (23, 3), elements=st.integers(-2, 2).map(float))
@@ -89,7 +89,7 @@ def test_the_two_normalisations_by_hand():
 
 def test_queries_without_relevant_items():
     queries, gallery = np.eye(2), np.eye(2)
-    with pytest.raises(NoRelevantItem, match="query 1 has no relevant item"):
+    with pytest.raises(NoRelevantItemError, match="query 1 has no relevant item"):
         average_precision(queries, gallery, [0, 5], [0, 1])
     found = average_precision(queries, gallery, [0, 5], [0, 1], missing="nan")
     assert found[0] == 1.0
@@ -102,7 +102,7 @@ def test_queries_without_relevant_items():
         average_precision(queries, gallery, [0, 1], [0, 1], normalise="all")
     with pytest.raises(ValueError, match="query_labels"):
         average_precision(queries, gallery, [0], [0, 1])
-    with pytest.raises(ValueError, match="same kinds"):
+    with pytest.raises(ValueError, match="not the same kinds"):
         average_precision(queries, gallery, [0, 1], np.eye(2))
 
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from conftest import exact_scores, literal_precision, literal_rank, near_ties
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from literal import exact_scores, literal_precision, literal_rank, near_ties
 from sklearn.metrics import top_k_accuracy_score
 
 from crossmodal.evaluation import (
-    NoRelevantItem,
+    NoRelevantItemError,
     Scores,
     rank_both_ways,
     rank_queries,
@@ -188,7 +188,7 @@ def test_a_memory_map_is_read_where_it_lies(tmp_path):
 
 def test_errors_name_the_fault():
     one = np.ones((1, 2))
-    with pytest.raises(NoRelevantItem, match="group 7 has no item"):
+    with pytest.raises(NoRelevantItemError, match="group 7 has no item"):
         retrieval_ranks(one, one, np.array([7]), np.array([1]))
     with pytest.raises(ValueError, match="not finite"):
         retrieval_ranks(np.full((1, 2), np.nan), one, np.array([1]), np.array([1]))

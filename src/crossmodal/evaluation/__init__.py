@@ -7,7 +7,7 @@ from crossmodal.evaluation.blocks import Products, Scores, source
 from crossmodal.evaluation.metrics import folds, mean_rank, median_rank, recall_at_k
 from crossmodal.evaluation.precision import average_precision, precision_recall_curve
 from crossmodal.evaluation.ranking import (
-    NoRelevantItem,
+    NoRelevantItemError,
     Ranking,
     rank_both_ways,
     rank_queries,
@@ -18,7 +18,7 @@ from crossmodal.evaluation.ranking import (
 from crossmodal.evaluation.vectors import Vectors
 
 __all__ = [
-    "NoRelevantItem",
+    "NoRelevantItemError",
     "Products",
     "Ranking",
     "Scores",

@@ -56,7 +56,7 @@ class Scores:
                 expected = (rows.stop - rows.start, width)
                 raise ValueError(f"{self.name}: expected a block of shape {expected}, found {tuple(block.shape)}")
             if not torch.isfinite(block).all():
-                raise ValueError(f"{self.name}: hold values that are not finite; a model that diverged cannot be ranked")
+                raise ValueError(f"{self.name}: hold values that are not finite; the model diverged")
             yield rows, slice(0, width), block
 
 
@@ -69,7 +69,8 @@ class Products:
         self.exact = vectors.exact(queries, gallery)
 
     @property
-    def T(self) -> Products:
+    def turned(self) -> Products:
+        """The gallery's items as queries."""
         return Products(self.gallery, self.queries)
 
     def blocks(

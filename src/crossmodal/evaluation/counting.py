@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 248, 8192  # scores of a piece: at most 255 rows, whose sums fit
 
 @dataclass
 class Bands:
-    """(n, m) float32 bounds about the levels: at or above `high` a product surely reaches one, below `low` it cannot."""
+    """(n, m) float32 bounds of levels: at or above `high` a product surely reaches one, below `low` it cannot."""
 
     low: np.ndarray
     high: np.ndarray

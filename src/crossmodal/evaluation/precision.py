@@ -42,7 +42,7 @@ class _Labels:
             if labels.ndim not in (1, 2) or len(labels) != n:
                 raise ValueError(f"{name}: expected ({n},) labels or an ({n}, L) table, found shape {labels.shape}")
         if q.ndim != g.ndim or (q.ndim == 2 and q.shape[1] != g.shape[1]):
-            raise ValueError(f"labels: the queries have shape {q.shape}, the gallery {g.shape}: expected the same kinds")
+            raise ValueError(f"labels: the queries have shape {q.shape}, the gallery {g.shape}: not the same kinds")
         self.several = q.ndim == 2
         if self.several:
             self.q, self.g = (q != 0).astype(np.float32), (g != 0).astype(np.float32)
@@ -164,9 +164,7 @@ def _settled(of: Products, query: int, near: np.ndarray, relevant: np.ndarray, m
     return hit
 
 
-def _precision(
-    hits: np.ndarray, total: np.ndarray, at: int | None, normalise: Normalise
-) -> np.ndarray:
+def _precision(hits: np.ndarray, total: np.ndarray, at: int | None, normalise: Normalise) -> np.ndarray:
     """(q,) average precision of (q, K) relevance in rank order."""
     row, place = np.nonzero(hits[:, :at])
     found = np.bincount(row, minlength=len(hits))
@@ -233,7 +231,7 @@ def average_precision(
 
     Raises
     ------
-    NoRelevantItem : a query without a relevant item, with `missing="raise"`.
+    NoRelevantItemError : a query without a relevant item, with `missing="raise"`.
     ValueError : shapes that do not fit, values that are not finite.
     """
     _choices(at, normalise, missing)
@@ -255,11 +253,13 @@ def _choices(at: int | None, normalise: str, missing: str) -> None:
 
 
 def _some(rows: slice, total: np.ndarray, missing: Missing) -> np.ndarray:
-    from crossmodal.evaluation.ranking import NoRelevantItem
+    from crossmodal.evaluation.ranking import NoRelevantItemError
 
     if missing == "raise" and (total == 0).any():
         lone = rows.start + int(np.argmax(total == 0))
-        raise NoRelevantItem(f"query {lone} has no relevant item in the gallery: its average precision is not defined")
+        raise NoRelevantItemError(
+            f"query {lone} has no relevant item in the gallery: its average precision is not defined"
+        )
     return total > 0
 
 

@@ -21,7 +21,7 @@ from crossmodal.evaluation.vectors import Array, Vectors, bound, full_precision,
 FEW = 16  # relevant items a query, on average, up to which all of them are scored before the blocks are made
 
 
-class NoRelevantItem(ValueError):
+class NoRelevantItemError(ValueError):
     """A query has no relevant item in the gallery, so that its rank and its average precision are not defined."""
 
 
@@ -56,7 +56,7 @@ def relevant_items(query_groups: Array, gallery_groups: Array) -> Relevant:
 
     Raises
     ------
-    NoRelevantItem : a group that the gallery lacks.
+    NoRelevantItemError : a group that the gallery lacks.
     """
     query_groups, gallery_groups = _vector(query_groups, "query_groups"), _vector(gallery_groups, "gallery_groups")
     order = np.argsort(gallery_groups, kind="stable")
@@ -65,7 +65,7 @@ def relevant_items(query_groups: Array, gallery_groups: Array) -> Relevant:
     counts = np.searchsorted(ordered, query_groups, "right") - left
     if (counts == 0).any():
         lone = query_groups[np.argmax(counts == 0)]
-        raise NoRelevantItem(f"query group {lone} has no item in the gallery: its rank is not defined")
+        raise NoRelevantItemError(f"query group {lone} has no item in the gallery: its rank is not defined")
     starts = np.concatenate([[0], np.cumsum(counts)])
     offsets = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
     return Relevant(order[np.repeat(left, counts) + offsets], starts)
@@ -131,7 +131,8 @@ def _best_levels(products: Products, relevant: Relevant, budget: int) -> Levels:
             cut = near.amax(1).double().cpu().numpy() - margin * q.norms[part] * g.norms[items].max() - 2 * tiny(q)
             row, col = (near.double() >= q.index(cut)[:, None]).nonzero(as_tuple=True)
             row, col = row.cpu().numpy(), col.cpu().numpy()
-            found = _levels(products.scores(part[row], items[col]), np.searchsorted(row, np.arange(len(part) + 1)), False)
+            begins = np.searchsorted(row, np.arange(len(part) + 1))
+            found = _levels(products.scores(part[row], items[col]), begins, False)
             best[part], own[part] = found.scores, found.own
     return Levels(best, own)
 
@@ -178,7 +179,7 @@ def retrieval_ranks(
 
     Raises
     ------
-    NoRelevantItem : a query whose group the gallery lacks.
+    NoRelevantItemError : a query whose group the gallery lacks.
     ValueError : shapes that do not fit, values that are not finite.
     """
     of = source(queries, gallery, cosine=cosine)
@@ -218,7 +219,7 @@ def rank_queries(
 
     Raises
     ------
-    NoRelevantItem : a query whose group the gallery lacks.
+    NoRelevantItemError : a query whose group the gallery lacks.
     ValueError : shapes that do not fit, values that are not finite.
     """
     _check(of.shape, query_groups, gallery_groups)
@@ -260,7 +261,7 @@ def rank_both_ways(
     if not isinstance(of, Products):
         raise ValueError("queries: expected vectors; `Scores` are ranked one way at a time")
     _check(of.shape, query_groups, gallery_groups)
-    sides = (of, of.T)
+    sides = (of, of.turned)
     groups = ((query_groups, gallery_groups), (gallery_groups, query_groups))
     relevant = [relevant_items(*pair) for pair in groups]
     every = [bool(precision and r.counts.max() <= FEW) for r in relevant]
