@@ -4,6 +4,7 @@ NumPy arrays or torch tensors, on the CPU or a GPU, as vectors or through a func
 """
 
 from crossmodal.evaluation.blocks import Products, Scores, source
+from crossmodal.evaluation.efficiency import annotation_ratio, annotations_to_reach, area
 from crossmodal.evaluation.metrics import folds, mean_rank, median_rank, recall_at_k
 from crossmodal.evaluation.precision import average_precision, precision_recall_curve
 from crossmodal.evaluation.ranking import (
@@ -15,6 +16,7 @@ from crossmodal.evaluation.ranking import (
     retrieval_ranks,
     top_k,
 )
+from crossmodal.evaluation.statistics import bootstrap_interval, holm, permutation_test
 from crossmodal.evaluation.vectors import Vectors
 
 __all__ = [
@@ -23,10 +25,16 @@ __all__ = [
     "Ranking",
     "Scores",
     "Vectors",
+    "annotation_ratio",
+    "annotations_to_reach",
+    "area",
     "average_precision",
+    "bootstrap_interval",
     "folds",
+    "holm",
     "mean_rank",
     "median_rank",
+    "permutation_test",
     "precision_recall_curve",
     "rank_both_ways",
     "rank_queries",

@@ -67,3 +67,10 @@ class Best:
         if isinstance(self.of, Products):
             scores = unscaled(self.of.queries, self.of.gallery, scores)
         return self.items, scores.astype(np.float32)
+
+
+def best_of(parts: list[tuple[np.ndarray, np.ndarray]], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The (n, k) best of several (n, k') items and scores of the same queries; -1 and -inf fill what is not there."""
+    items, scores = (np.concatenate(x, axis=1) for x in zip(*parts, strict=True))
+    order = np.lexsort((items, -scores), axis=-1)[:, :k]
+    return np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
