@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def cut(shape: tuple[int, int], n: int) -> list[Rectangle]:
 
 def _even(length: int, n: int) -> list[slice]:
     edges = [length * place // n for place in range(n + 1)]
-    return [slice(*edge) for edge in zip(edges, edges[1:], strict=False)]
+    return [slice(*edge) for edge in pairwise(edges)]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,7 @@ from crossmodal.errors import UserError
 from crossmodal.evaluation import (
     Ranking,
     Scores,
-    mean_rank,
-    median_rank,
-    precision,
+    metrics_of_queries,
     rank_both_ways,
     rank_queries,
     recall_at_k,
@@ -196,7 +194,7 @@ def _protocol(pair: Pair, ids: dict[str, np.ndarray], n_folds: int) -> tuple[lis
                 )
             )
             sizes = {"n_queries": len(places[query]), "n_gallery": len(places[gallery])}
-            for metric, value in metrics_of(frames[-1]).items():
+            for metric, value in metrics_of_queries(frames[-1]).items():
                 values.setdefault((f"{query}-to-{gallery}", metric), []).append(value)
             values.setdefault((f"{query}-to-{gallery}", ""), []).append(sizes)
     numbers = []
@@ -208,20 +206,6 @@ def _protocol(pair: Pair, ids: dict[str, np.ndarray], n_folds: int) -> tuple[lis
     numbers.sort(key=lambda row: row["direction"])  # stable: metrics stay in their order
     frames.sort(key=lambda frame: frame.direction.iloc[0])
     return numbers, frames
-
-
-def metrics_of(queries: pd.DataFrame) -> dict[str, float]:
-    """{metric: value} of one ranking, from its columns of `queries.parquet`: all but the ranks in per cent.
-
-    `map` is the mean average precision over the whole gallery; `map@50` that of the first 50 ranks, divided by the
-    relevant items among them (equation 4.2.1 of the thesis).
-    """
-    ranks = queries["rank"].to_numpy()
-    found = {f"recall@{k}": value for k, value in recall_at_k(ranks, KS).items()}
-    found |= {"median_rank": median_rank(ranks), "mean_rank": mean_rank(ranks)}
-    for column in (name for name in precision.NAMES if name in queries):
-        found[column.replace("average_precision", "map")] = 100.0 * float(np.mean(queries[column]))
-    return found
 
 
 def write_metrics(folder: Path, job: dict[str, Any], scale: str, numbers: dict[str, Any]) -> None:
