@@ -64,7 +64,7 @@ def test_two_runs_of_one_seed(plan: Plan, made: Path, results: Path) -> None:
     own = metrics[(metrics.model == "vse0") & (metrics.seed == 1)]
     found = quality.faults(pd.concat([metrics, own.assign(value=own.value / 2)]))
     assert {fault.name for fault in found} == {"vse0"}
-    assert "two runs of this seed differ" in str(found[0])
+    assert any("two runs of this seed differ" in str(fault) for fault in found)
     spoil(results, "mean_rank", 7.25)
     lines = said(plan, results, against=made)
     assert any(line.startswith(KEY) and "two runs of this seed differ" in line for line in lines)
