@@ -208,12 +208,18 @@ class Table(Strict):
     split: str = "full"
     protocol: str = Field(description="what the published numbers were measured on, in words")
     folds: int = Field(1, description="folds of the test set whose mean the paper reports")
+    baseline: str | None = Field(None, description="label of the row that others are tested against; else the best")
     columns: list[Column]
     rows: list[Row]
     note: str | None = None
 
     @model_validator(mode="after")
     def _widths(self) -> Table:
+        if self.baseline is not None and self.baseline not in [row.label for row in self.rows]:
+            raise ValueError(
+                f"table {self.id}: baseline: no row {self.baseline!r}"
+                + suggestion(self.baseline, [row.label for row in self.rows])
+            )
         for row in self.rows:
             if len(row.published) != len(self.columns):
                 raise ValueError(

@@ -52,6 +52,14 @@ CASES: dict[str, list[Case]] = {
     "image": [Case("image", SMALL, shown=(*NETWORK, "fallback"))],
     "precomputed": [Case("image", shown=("files",), source="row")],
     "video": [Case("video", {**SMALL, "frames": 3}, shown=(*NETWORK, "fallback", "sampling"))],
+    "audio": [
+        Case("audio", shown=("standardised_by", "resampling", "pooling")),
+        Case("audio", {"standardise": False}),
+    ],
+    "mesh": [
+        Case("mesh", {"size": 64}, shown=("layout",)),
+        Case("mesh", {"size": 64, "numbers": "floats", "bounds": "box"}),
+    ],
     "text": [
         Case("text", {"kind": "bag_of_words"}, shown=("vocabulary",)),
         Case("text", {"kind": "tfidf"}, shown=("vocabulary", "idf")),

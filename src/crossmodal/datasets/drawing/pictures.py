@@ -69,7 +69,7 @@ def mesh(what: Instance) -> tuple[np.ndarray, np.ndarray]:
     rng = what.rng(3)
     vertices, faces = joined(parts(what, float(rng.uniform())))
     askew = turn("x", rng.normal(0, 0.1)) @ turn("y", rng.normal(0, 0.1)) @ turn("z", rng.uniform(0, 2 * math.pi))
-    stretch = rng.uniform(0.88, 1.14, 3)
+    stretch = rng.uniform(0.72, 1.3, 3)
     jitter = rng.normal(0, rng.uniform(0, 0.008), vertices.shape)  # scanned well or badly
     return (vertices * stretch + jitter) @ askew.T * rng.uniform(0.5, 20), faces
 
