@@ -40,6 +40,7 @@ demo: setup      ## the embedded world through the whole pipeline, a few experim
 bench: setup     ## measure extraction and training against their floors, into benchmarks/results
 	@$(BIN)/python benchmarks/extraction.py
 	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python benchmarks/video.py
 
 ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
