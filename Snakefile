@@ -30,6 +30,7 @@ rule all:
     input:
         tables_of(""),
         f"{BENCH.results}/report.html",
+        f"{BENCH.results}/.checked",
         TRACKED("") if BENCH.params.tracking.enabled else [],
 
 
@@ -37,6 +38,7 @@ rule quick:
     input:
         tables_of("quick/"),
         f"{BENCH.results}/quick/report.html",
+        f"{BENCH.results}/quick/.checked",
         TRACKED("quick/") if BENCH.params.tracking.enabled else [],
 
 

@@ -99,7 +99,8 @@ def measure(network: str, items: pd.DataFrame, folder: Path) -> dict:
         (taken["decoding alone"] + taken["image extractor alone"]) / taken["ours"] for taken in (seconds, cpu)
     )
     print(
-        f"{network}: {100 * share:.0f} % of decoding alone + image extractor alone, {100 * cpu_share:.0f} % in CPU time; "
+        f"{network}: {100 * share:.0f} % of decoding alone + image extractor alone, "
+        f"{100 * cpu_share:.0f} % in CPU time; "
         f"{len(pictures) / seconds['ours']:.1f} frames/s"
     )
     counts = {"clips": len(paths), "frames": len(pictures)}

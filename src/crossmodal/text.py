@@ -68,8 +68,8 @@ class Vocabulary:
 
         Parameters
         ----------
-        rare_words : `mark` makes words outside the vocabulary `<unk>` (VSE++); `drop` leaves them out, after the caption
-            is cut (A3VSE, section 4.3).
+        rare_words : `mark` makes words outside the vocabulary `<unk>` (VSE++); `drop` leaves them out, after the
+            caption is cut (A3VSE, section 4.3).
 
         Returns
         -------

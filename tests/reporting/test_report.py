@@ -114,7 +114,7 @@ def test_the_page_shows_it_all(page: str) -> None:
     for section in ("summary", "paper-mfsr", "paper-a3vse", "curves", "annotation", "gallery", "runs"):
         assert f'<section id="{section}"' in page
     assert page.count('<figure class="table"') == 8
-    assert page.count('<svg class="figure"') == 2
+    assert page.count('<svg class="figure"') == 3
     assert "prefers-color-scheme: dark" in page
     assert "36 checks pass" in page
     assert "24<small> of 24 done" in page

@@ -2,9 +2,11 @@
 rule collect:
     input:
         lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
+        lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
     output:
         metrics=f"{SCOPE}metrics.parquet",
         comparison=f"{SCOPE}comparison.parquet",
+        efficiency=f"{SCOPE}annotation_efficiency.csv",
         summary=f"{SCOPE}summary.json",
         curves=f"{SCOPE}plots/learning_curves.csv",
         recall=f"{SCOPE}plots/recall.csv",
@@ -47,6 +49,7 @@ rule render_report:
         page=f"{SCOPE}report.html",
         curves=f"{SCOPE}figures/learning-curves.svg",
         annotation=f"{SCOPE}figures/annotation.svg",
+        efficiency=f"{SCOPE}figures/efficiency.svg",
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
         identity=BENCH.report_identity,
@@ -56,3 +59,24 @@ rule render_report:
         "../envs/crossmodal.yaml"
     shell:
         "crossmodal report {params.flag} 2> {log}"
+
+
+# Last, so that tables and report are there to be looked at when it fails.
+rule check:
+    input:
+        lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
+        lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
+        comparison=f"{SCOPE}comparison.parquet",
+        page=f"{SCOPE}report.html",
+        tables=lambda wildcards: tables_of(wildcards.scope),
+    output:
+        touch(f"{SCOPE}.checked"),
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}check.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal check {params.flag} 2> {log} || {{ cat {log} >&2; exit 1; }}"

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
-from crossmodal.files import hardware, library_versions, read_parquet, sha256_bytes, sha256_json, whole
+from crossmodal.files import hardware, library_versions, read_json, read_parquet, sha256_bytes, sha256_json, whole
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ def extract(
     begin: Callable[[list[Item]], Work],
     finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None = None,
     packages: Iterable[str] = (),
+    digest: Callable[[Item], bytes] | None = None,
     store: Path | None = None,
 ) -> None:
     """Features of every item of a modality, in the items' order, as `target.npy`, `.parquet` and `.json`.
@@ -104,6 +105,7 @@ def extract(
     begin : called with the items when there is something to extract.
     finish : called with the whole array, writable, and the rows of its items; what it returns is for the manifest.
     packages : distributions whose versions the manifest keeps.
+    digest : hash of what an item's features are made from; by default of its file, or of a text itself.
     store : folder of finished features; by default `.features` beside the target.
 
     Raises
@@ -116,7 +118,8 @@ def extract(
     columns = (rows.item_id, rows.source, rows.partition if "partition" in rows else ["train"] * len(rows))
     listed = [Item(str(i), str(s), Path(root) / str(s), str(p)) for i, s, p in zip(*columns, strict=True)]
     with _threads(threads) as (workers, count):
-        digests = list(workers.map(_digest_text if modality == "text" else _digest_file, listed))
+        digest = digest or (_digest_text if modality == "text" else _digest_file)
+        digests = list(workers.map(digest, listed))
         inputs = sha256_bytes(b"".join(digests))
         described = {
             "extractor": extractor,
@@ -188,16 +191,20 @@ def _link(source: Path, target: Path) -> None:
     The manifest is a file of its own, written anew: it is what later steps depend on, by its content.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for number, (have, want) in enumerate(zip(storage.paths(source), storage.paths(target), strict=True)):
+    array, index, manifest = storage.paths(source)
+    told = read_json(manifest)
+    now = time.time_ns()  # newer than the items that it was asked for by
+    for have, want, key in zip((array, index), storage.paths(target), ("sha256", "index_sha256"), strict=False):
         with whole(want) as temporary:
-            if number == 2:
-                shutil.copyfile(have, temporary)
-                continue
             try:
                 os.link(have, temporary)
             except OSError:
                 shutil.copyfile(have, temporary)
-            os.utime(temporary)  # newer than the items that it was asked for by
+            os.utime(temporary, ns=(now, now))
+        if want.samefile(have):  # just verified or made, but for the time that it has now
+            storage.remember(have, told[key], told)
+    with whole(storage.paths(target)[2]) as temporary:
+        shutil.copyfile(manifest, temporary)
 
 
 def _refuse_skipped(manifest: dict[str, Any], settings: Settings, name: str) -> None:
@@ -370,29 +377,41 @@ class _Driver:
         finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None,
         kept: pd.DataFrame,
     ) -> dict[str, Any]:
-        """Write the shards as one array, one of them in memory at a time."""
+        """Write the shards as one array, one of them in memory at a time.
+
+        What `finish` changes is in float32 until then: a number is rounded to fewer bits once, at the end.
+        """
         facts: dict[str, Any] = {}
+        parts = filter(len, map(np.load, shards))
         with whole(storage.paths(features)[0]) as temporary:
-            array, row = None, 0
-            for shard in shards:
-                part = np.load(shard)
-                if not len(part):
-                    continue
-                if array is None:
-                    kind = np.dtype(self.settings.dtype)
-                    array = np.lib.format.open_memmap(temporary, "w+", kind, (len(kept), *part.shape[1:]))
-                with np.errstate(over="ignore"):
-                    array[row : row + len(part)] = part
-                if not np.isfinite(array[row : row + len(part)]).all():
-                    most = float(np.abs(part).max())
-                    raise UserError(
-                        f"{self.target.name}: a value of {most:.0f} is too large for {kind}; set `dtype: float32`"
-                    )
-                row += len(part)
-            if finish is not None:
+            if finish is None:
+                self._write(temporary, self.settings.dtype, len(kept), parts)
+                return facts
+            exact = temporary.with_suffix(".exact")
+            try:
+                array = self._write(exact, "float32", len(kept), parts)
                 facts = finish(array, kept)
-            array.flush()
+                steps = range(0, len(array), self.size)
+                self._write(temporary, self.settings.dtype, len(kept), (array[n : n + self.size] for n in steps))
+            finally:
+                exact.unlink(missing_ok=True)
         return facts
+
+    def _write(self, path: Path, dtype: str, count: int, parts: Iterable[np.ndarray]) -> np.ndarray:
+        array, row = None, 0
+        for part in parts:
+            if array is None:
+                array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (count, *part.shape[1:]))
+            with np.errstate(over="ignore"):
+                array[row : row + len(part)] = part
+            if not np.isfinite(array[row : row + len(part)]).all():
+                most = float(np.abs(part).max())
+                raise UserError(
+                    f"{self.target.name}: a value of {most:.0f} is too large for {dtype}; set `dtype: float32`"
+                )
+            row += len(part)
+        array.flush()
+        return array
 
 
 @contextmanager

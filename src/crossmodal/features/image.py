@@ -24,6 +24,8 @@ from crossmodal.features.networks import MEAN, STD
 
 log = logging.getLogger(__name__)
 
+LEAST_SIDE, MOST_PIXELS = 4, 50_000_000  # of a picture; one of 50 million takes 150 MB in each thread
+
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a photograph is an error, whatever another library has set
 
 
@@ -48,23 +50,36 @@ class Settings(networks.Settings):
         return max(1, self.batch_size // 10) if self.crops == "ten" else self.batch_size
 
 
-def decode(path: Path, settings: Settings) -> Tensor:
-    """(C, H, W) uint8 crop, or (10, C, H, W).
-
-    Grey, palette, alpha and CMYK become RGB; an EXIF orientation is ignored, as the published pipelines do.
+def read(path: Path) -> Image.Image:
+    """A picture. Grey, palette, alpha and CMYK become RGB; an EXIF orientation is ignored, as published pipelines do.
 
     Raises
     ------
-    UserError : a file that is missing, truncated or no image.
+    UserError : a file that is missing, truncated or no image, or a picture too small or too large to be one.
     """
     try:
         with Image.open(path) as image:
-            picture = image.convert("RGB")
+            wide, high = image.size
+            if min(wide, high) < LEAST_SIDE or wide * high > MOST_PIXELS:
+                raise UserError(
+                    f"{path}: is {wide} x {high} pixels; expected at least {LEAST_SIDE} a side and at most "
+                    f"{MOST_PIXELS // 10**6} million in all; replace it, or scale it down"
+                )
+            return image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"{path}: not found; complete the image folder and run again") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: is truncated or no image ({error}); fetch it again") from None
-    return transform(picture, settings)
+
+
+def decode(path: Path, settings: Settings) -> Tensor:
+    """(3, H, W) uint8 crop of the picture in a file, or (10, 3, H, W).
+
+    Raises
+    ------
+    UserError : as `read`.
+    """
+    return transform(read(path), settings)
 
 
 def transform(picture: Image.Image, settings: Settings) -> Tensor:
@@ -78,11 +93,7 @@ def transform(picture: Image.Image, settings: Settings) -> Tensor:
 @torch.inference_mode()
 def forward(model: nn.Module, pixels: Tensor, settings: Settings, device: torch.device, precision: str) -> Tensor:
     """(B, C, H, W) or (B, 10, C, H, W) uint8 -> (B, D) float32 features."""
-    batch = pixels.flatten(0, -4).to(device, non_blocking=True).float().div_(255)
-    batch = batch.sub_(batch.new_tensor(MEAN)[:, None, None]).div_(batch.new_tensor(STD)[:, None, None])
-    batch = batch.to(memory_format=torch.channels_last)
-    out = model(batch.bfloat16() if precision == "bf16" else batch)
-    out = out.float().flatten(1)
+    out = model(networks.normalised(pixels.flatten(0, -4), device, precision)).float().flatten(1)
     if settings.crops == "ten":
         out = out.view(len(pixels), 10, -1).mean(1)
     return nn.functional.normalize(out, dim=1) if settings.l2 else out

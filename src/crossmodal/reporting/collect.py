@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from crossmodal.experiments import Job, Plan
-from crossmodal.files import write_parquet
-from crossmodal.reporting import comparison, runs, summary
+from crossmodal.files import write_parquet, write_text
+from crossmodal.reporting import annotation, comparison, runs, summary
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,9 @@ def distinct(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path) -> None:
-    """`metrics.parquet`, `comparison.parquet`, `summary.json` and `plots/` of the jobs, into `target`."""
+    """`metrics`, `comparison.parquet`, `annotation_efficiency.csv`, `summary.json` and `plots/`, into `target`."""
     metrics = collect(plan, folder, jobs)
     write_parquet(target / "metrics.parquet", metrics)
     write_parquet(target / "comparison.parquet", comparison.compare(plan, metrics, jobs, folder))
+    write_text(target / "annotation_efficiency.csv", annotation.efficiency(plan, jobs, folder).to_csv(index=False))
     summary.write(metrics, jobs, folder, target)

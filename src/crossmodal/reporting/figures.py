@@ -193,6 +193,38 @@ def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "
         return _svg(figure)
 
 
+def efficiency(frame: pd.DataFrame, titles: Mapping[str, str], metric: str = "recall@10") -> str:
+    """Mean recall over log-annotations with its 95 % interval: a line a system, a panel a direction, of each data set.
+
+    Parameters
+    ----------
+    frame : `annotation_efficiency.csv`.
+    """
+    with _context():
+        frame = frame[frame.metric == metric]
+        panels = list(dict.fromkeys(zip(frame.dataset, frame.direction, strict=True)))
+        datasets = list(dict.fromkeys(frame.dataset))
+        height = 0.9 + 0.32 * (frame.groupby(["dataset", "direction"]).size().max() if panels else 0)
+        figure = _figure(10.2, height * max(1, len(datasets)))
+        if not panels:
+            return _svg(_empty(figure, "One degree of annotation so far: nothing to compare."))
+        axes = figure.subplots(len(datasets), 2, squeeze=False, sharex="row")
+        for dataset, row in zip(datasets, axes, strict=True):
+            for ax, direction in zip(row, sorted(frame.direction.unique()), strict=True):
+                part = frame[(frame.dataset == dataset) & (frame.direction == direction)].sort_values("area")
+                names = sorted(frame.system.unique())
+                for place, one in enumerate(part.itertuples()):
+                    colour = COLOURS[names.index(one.system) % len(COLOURS)]
+                    ax.plot([one.area_low, one.area_high], [place, place], color=colour, linewidth=2)
+                    ax.plot(one.area, place, marker="o", markersize=6, color=colour)
+                labels = [f"{r.system} ({len(r.splits.split())} amounts)" for r in part.itertuples()]
+                ax.set_yticks(range(len(part)), labels)
+                ax.set_ylim(-0.6, len(part) - 0.4)
+                ax.set_xlabel(f"Mean R@{metric.removeprefix('recall@')} over log-annotations (%)")
+                ax.set_title(f"{titles.get(dataset, dataset)}: {direction.replace('-to-', ' to ')}")
+        return _svg(figure)
+
+
 def _marker(n: int) -> Any:
     from matplotlib.lines import Line2D
 
@@ -232,9 +264,15 @@ def inline(svg: str, label: str) -> str:
     return body
 
 
-def write(metrics: pd.DataFrame, histories: pd.DataFrame, titles: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """`learning-curves.svg` and `annotation.svg` into `folder`; gives their text by name."""
-    made = {"learning-curves": learning_curves(histories, titles), "annotation": annotation(metrics, titles)}
+def write(
+    metrics: pd.DataFrame, histories: pd.DataFrame, efficient: pd.DataFrame, titles: Mapping[str, str], folder: Path
+) -> dict[str, str]:
+    """`learning-curves.svg`, `annotation.svg` and `efficiency.svg` into `folder`; gives their text by name."""
+    made = {
+        "learning-curves": learning_curves(histories, titles),
+        "annotation": annotation(metrics, titles),
+        "efficiency": efficiency(efficient, titles),
+    }
     for name, svg in made.items():
         write_text(folder / f"{name}.svg", svg)
     return made

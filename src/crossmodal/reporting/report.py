@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, DIRECTIONS, Job, Plan
 from crossmodal.files import read_parquet, write_text
+from crossmodal.reporting import annotation, figures, runs, tables
 from crossmodal.reporting import comparison as comparing
-from crossmodal.reporting import figures, runs, tables
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.gallery import Gallery, gallery
 
@@ -191,7 +191,8 @@ def render(
     metrics = read_parquet(scope / "metrics.parquet")
     compared = read_parquet(scope / "comparison.parquet")
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
-    drawn = figures.write(metrics, runs.histories(results / "runs", asked), titles, scope / "figures")
+    efficient = annotation.efficiency(plan, asked, results / "runs")
+    drawn = figures.write(metrics, runs.histories(results / "runs", asked), efficient, titles, scope / "figures")
     views = tables.views(plan, compared)
     papers = [
         {
@@ -227,15 +228,24 @@ def render(
             planned=len(asked),
             spent=_time(sum(row["total_seconds"] for row in rows)),
             checks=len(checks),
+            failed=list(dict.fromkeys(_failures(compared))),
             off=[_check(check) for check in checks[~checks.ok.astype(bool)].itertuples()] if len(checks) else [],
             curves=Markup(figures.inline(drawn["learning-curves"], "Learning curves")),
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
+            efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
+            efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
             galleries=galleries(plan, metrics, results, data),
             versions=_versions(),
         )
     )
     write_text(target, page)
     log.info("%s: %d of %d runs, %.0f kB", target, sum(r["done"] for r in rows), len(asked), len(page) / 1000)
+
+
+def _failures(compared: pd.DataFrame) -> list[str]:
+    """Tables that fail for another reason than their controls, which are told one by one."""
+    here = compared[compared.qc.str.startswith("off: row")]
+    return [f"{row.paper} {row.table}, {row.qc.removeprefix('off: ')}" for row in here.itertuples()]
 
 
 def _check(check: Any) -> str:
