@@ -17,7 +17,7 @@ from crossmodal.errors import UserError
 from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_parquet, sha256_bytes
 from crossmodal.models.base import Batch, Context, Form, Input, Regions, Tokens
-from crossmodal.text import Vocabulary
+from crossmodal.text import RareWords, Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ def load(
     *,
     min_count: int = 4,
     max_words: int = 82,
+    rare_words: RareWords = "mark",
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
     """Open a prepared data set.
@@ -164,7 +165,7 @@ def load(
                 )
             if vocabulary is None:
                 vocabulary = Vocabulary.build(tokens.loc[annotated.caption_id.unique()], min_count)
-            ids, lengths = vocabulary.encode(tokens.to_list(), max_words)
+            ids, lengths = vocabulary.encode(tokens.to_list(), max_words, rare_words)
             fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
             inputs[modality] = Inputs(
                 tensor=torch.from_numpy(ids), rows=torch.arange(len(ids)), lengths=torch.from_numpy(lengths), **common
