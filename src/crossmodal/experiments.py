@@ -95,6 +95,10 @@ class Threads(Strict):
     train: int = Field(1, ge=1, description="torch threads of one training run; a fixed number, so results are too")
 
 
+class Evaluation(Strict):
+    shards: int = Field(1, ge=1, description="jobs over which the ranking of a run's test items is spread; 1: no such")
+
+
 class Tracking(Strict):
     enabled: bool = True
     uri: str = "sqlite:///mlflow.db"
@@ -112,6 +116,7 @@ class Params(Strict):
     threads: Threads = Threads()
     splits: Splits = Splits()
     tracking: Tracking = Tracking()
+    evaluation: Evaluation = Evaluation()
     datasets: dict[str, Dataset]
     extractors: dict[str, Extractor]
     scales: dict[Scale, ScaleSettings]
