@@ -79,7 +79,7 @@ def test_no_padding_is_felt(pairs):
 
 
 def test_an_image_without_a_positive_cosine_has_a_gradient(pairs):
-    (regions, there), (words, said) = pairs
+    (_, there), (words, said) = pairs
     opposite = (-words[:1, :1].expand(3, 5, 7) * there[..., None]).clone().requires_grad_()
     scores = cross_attention_scores(opposite, words[:1, :1], there, said[:1, :1], smooth=9.0)
     torch.testing.assert_close(scores, -torch.ones(3, 1, dtype=torch.float64))
