@@ -1,9 +1,11 @@
-"""What the measurements share: alternating rounds and a result file named after the hardware."""
+"""What the measurements share: alternating rounds, peak memory and a result file named after the hardware."""
 
 from __future__ import annotations
 
 import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,24 @@ def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
             case()
             seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def processor(case: Callable[[], object], rounds: int) -> float:
+    """Least seconds of a core that a case takes, over all its threads: what others on the machine change least."""
+    spent = []
+    for _ in range(rounds):
+        began = time.process_time()
+        case()
+        spent.append(time.process_time() - began)
+    return min(spent)
+
+
+def peak(script: str, count: int) -> float:
+    """Peak MiB of a process that runs `script --peak COUNT`."""
+    told = "import runpy, sys; from crossmodal.files import peak_memory_mib; sys.argv = sys.argv[1:]; "
+    told += "runpy.run_path(sys.argv[0], run_name='__main__'); print(peak_memory_mib())"
+    command = [sys.executable, "-c", told, script, "--peak", str(count)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def save(name: str, found: dict) -> None:

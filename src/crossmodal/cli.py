@@ -24,6 +24,9 @@ app = typer.Typer(
     epilog="Settings come from `params.yaml` (or `--params`), experiments and published numbers from `papers/*.yaml`.",
 )
 
+features_app = typer.Typer(no_args_is_help=True, help="List the features below `data/`, or remove what none needs.")
+app.add_typer(features_app, name="features")
+
 _state: dict[str, Path] = {}
 
 
@@ -88,7 +91,10 @@ def tokenize(dataset: DatasetName) -> None:
     from crossmodal.files import write_parquet
     from crossmodal.text import token_table
 
-    folder = _dataset(_plan(), dataset)
+    plan = _plan()
+    folder = _dataset(plan, dataset)
+    if (plan.params.datasets[dataset].arrays or {}).get("text"):
+        raise UserError(f"params.yaml: datasets.{dataset}: its text is arrays; there are no captions to cut into words")
     write_parquet(folder / "tokens.parquet", token_table(items.read(folder)))
 
 
@@ -113,6 +119,7 @@ def split(
 def extract(
     dataset: DatasetName,
     extractor: Annotated[str, typer.Argument(metavar="EXTRACTOR", help="A name in `extractors` of params.yaml.")],
+    modality: Annotated[str, typer.Option(help="For `precomputed`, which knows several; else the extractor's.")] = "",
 ) -> None:
     """Extract features of a data set; a killed extraction goes on where it stopped."""
     from crossmodal import experiments, registry
@@ -124,15 +131,18 @@ def extract(
     if extractor not in plan.params.extractors:
         raise UserError(f"extractor {extractor!r} is unknown" + suggestion(extractor, plan.params.extractors))
     chosen = plan.params.extractors[extractor]
+    if modality and chosen.extractor != experiments.PRECOMPUTED and modality != chosen.modality:
+        raise UserError(f"extractor {extractor!r} reads {chosen.modality} items, not {modality} ones")
+    modality = modality or chosen.modality
     module = registry.module("features", chosen.extractor)
     settings = experiments.validated(module.Settings, chosen.settings, f"params.yaml: extractors.{extractor}")
     module.extract(
         items.read(folder),
         items.root(folder),
         settings,
-        folder / "features" / f"{chosen.modality}.{extractor}",
+        folder / "features" / f"{modality}.{extractor}",
         threads=plan.params.threads.features,
-        modality=chosen.modality,
+        modality=modality,
         store=Path(plan.params.paths.data) / ".features",
     )
 
@@ -245,6 +255,40 @@ def list_(
             typer.echo(f"{name}  ({module})")
     else:
         raise UserError(f"list {what!r}: expected runs, models, datasets or extractors")
+
+
+@features_app.command("ls")
+def features_ls(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, sizes in bytes.")] = False,
+) -> None:
+    """List all features with the data sets that have them, sizes and where they come from."""
+    import json
+
+    from crossmodal.features import catalog
+
+    found = catalog.entries(Path(_plan().params.paths.data))
+    if as_json:
+        typer.echo(json.dumps([entry.describe() for entry in found], indent=2))
+    else:
+        catalog.show(found)
+
+
+@features_app.command("prune")
+def features_prune(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove features from the store that no data set has any more."""
+    from crossmodal.features import catalog
+
+    gone = catalog.unused(catalog.entries(Path(_plan().params.paths.data)))
+    if not gone:
+        typer.echo("nothing to remove: each entry of the store is some data set's")
+        return
+    catalog.show(gone)
+    if not yes and not typer.confirm(f"remove these {len(gone)}?"):
+        raise typer.Exit(1)
+    freed = sum(catalog.remove(entry) for entry in gone)
+    typer.echo(f"{catalog.readable(freed)} freed")
 
 
 @app.command()

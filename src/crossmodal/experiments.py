@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from crossmodal import registry
 from crossmodal.errors import UserError, suggestion
@@ -25,6 +25,7 @@ NAME = r"[a-z0-9][a-z0-9_]*"
 VARIANT = r"[a-z0-9][a-z0-9_+-]*"
 DIRECTIONS = ("image-to-text", "text-to-image")
 CONTROLS = ("chance", "oracle")
+PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the extractor that gathers them
 
 Scale = Literal["embedded", "full"]
 
@@ -46,10 +47,22 @@ class Open(BaseModel):
 
 
 class Dataset(Open):
-    reader: str = Field(description="module of crossmodal.datasets that reads (or draws) the raw files")
+    reader: str = Field(
+        validation_alias=AliasChoices("reader", "kind"),
+        description="module of crossmodal.datasets that reads (or draws) the raw files; `kind` means the same",
+    )
     title: str = Field(description="name in tables and captions")
     folds: list[int] = Field([1], description="test protocols: 1 is the whole test set, 5 the mean over five folds")
     inputs: dict[str, str] = Field({}, description="modality to extractor, over those of the scale")
+
+    @property
+    def arrays(self) -> dict[str, bool] | None:
+        """Of features made elsewhere: modality to whether it is arrays (else captions). None for raw media."""
+        modalities = self.settings.get("modalities")
+        if self.reader != PRECOMPUTED or not isinstance(modalities, Mapping):
+            return None
+        parts = {m: [p] if isinstance(p, Mapping) else p if isinstance(p, list) else [] for m, p in modalities.items()}
+        return {m: not any(isinstance(p, Mapping) and p.get("captions") for p in all_) for m, all_ in parts.items()}
 
 
 class Extractor(Open):
@@ -101,6 +114,12 @@ class Params(Strict):
             if not re.fullmatch(NAME, name):
                 raise ValueError(f"{name!r}: a name is made of small letters, digits and '_' (it becomes a folder)")
         return value
+
+    @field_validator("extractors")
+    @classmethod
+    def _gathering(cls, value: dict[str, Extractor]) -> dict[str, Extractor]:
+        """Features made elsewhere are gathered without a block that says so."""
+        return {**value, PRECOMPUTED: value.get(PRECOMPUTED) or Extractor(extractor=PRECOMPUTED)}
 
     @model_validator(mode="after")
     def _references(self) -> Params:
@@ -273,7 +292,11 @@ class Plan:
 
     def inputs_of(self, dataset: str) -> dict[str, str]:
         """Modality to the extractor whose features of a data set are read at this scale."""
-        return {**self.scale.inputs, **self.params.datasets[dataset].inputs}
+        chosen = self.params.datasets[dataset]
+        if chosen.arrays is None:
+            return {**self.scale.inputs, **chosen.inputs}
+        found = {m: PRECOMPUTED if is_array else self.scale.inputs.get(m) for m, is_array in chosen.arrays.items()}
+        return {**{m: extractor for m, extractor in found.items() if extractor}, **chosen.inputs}
 
     def folds_of(self, table: Table) -> int:
         """Folds of a table's protocol at this scale; a stand-in's test set is ranked whole."""
@@ -302,6 +325,13 @@ class Plan:
     def _read(self, model: str, dataset: str) -> dict[str, str]:
         """The extractors of the modalities that a model reads: a run depends on no others."""
         inputs = self.inputs_of(dataset)
+        arrays = self.params.datasets[dataset].arrays or {}
+        for modality, form in registry.reads(model).items():
+            if form == "tokens" and arrays.get(modality):
+                raise UserError(
+                    f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
+                    f"none, only arrays; give `captions`, or choose papers whose models read vectors"
+                )
         wanted = [modality for modality, form in registry.reads(model).items() if form != "tokens"]
         lacking = [modality for modality in wanted if modality not in inputs]
         if lacking:
@@ -401,19 +431,23 @@ def _block(model: type[BaseModel], path: Iterable[Any]) -> type[BaseModel] | Non
     """The class of the block at `path` below `model`, looked up through lists and dicts of blocks."""
     current: Any = model
     for part in path:
-        if isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
+        if not _is_block(current):
+            current = next((one for one in getattr(current, "__args__", ()) if _holds_block(one)), None)
+        elif part in current.model_fields:
             current = current.model_fields[part].annotation
-        elif not (isinstance(current, type) and issubclass(current, BaseModel)):
-            arguments = [
-                a for a in getattr(current, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)
-            ]
-            current = arguments[0] if arguments else None
         else:
             return None
-    if not (isinstance(current, type) and issubclass(current, BaseModel)):
-        arguments = [a for a in getattr(current, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
-        current = arguments[0] if arguments else None
+    while current is not None and not _is_block(current):
+        current = next((one for one in getattr(current, "__args__", ()) if _holds_block(one)), None)
     return current
+
+
+def _is_block(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _holds_block(annotation: Any) -> bool:
+    return _is_block(annotation) or any(_holds_block(one) for one in getattr(annotation, "__args__", ()))
 
 
 def load(path: str | Path = "params.yaml", overlays: Iterable[str | Path] = ()) -> Params:

@@ -93,13 +93,14 @@ def _add_source(name: str, digest: hashlib._Hash, seen: set[str]) -> None:
     if spec is None or spec.origin is None:
         return
     tree = ast.parse(Path(spec.origin).read_bytes())
+    own = ("crossmodal.", f"{name.split('.')[0]}.")  # another package's extractor may have modules of its own
     # The tree, not the text: another comment or line break retrains nothing.
     digest.update(name.encode() + b"\0" + ast.dump(tree).encode())
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("crossmodal."):
+        if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(own):
             targets = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names if alias.name.startswith("crossmodal.")]
+            targets = [alias.name for alias in node.names if alias.name.startswith(own)]
         else:
             continue
         for target in sorted(targets):

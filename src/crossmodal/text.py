@@ -5,6 +5,7 @@ Tokens are made once a data set; the vocabulary is each split's own, since a spa
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,20 @@ PAD, UNKNOWN, START, END = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<unk>", "<start>", "<end>")
 
 
+# The end of a sentence, but not of a common short form or an initial.
+_SENTENCE = re.compile(r"(?<!\b[a-z]\.)(?<!\b(?:mr|ms|dr|st|jr|sr|vs|no)\.)(?<!\b(?:mrs|etc)\.)(?<=[.!?])\s+")
+
+
 def tokenize(captions: Iterable[str]) -> list[list[str]]:
-    """Lower-cased word tokens of each caption (001 and 002 both use NLTK's word tokenizer)."""
+    """Lower-cased word tokens of each caption (001 and 002 both use NLTK's word tokenizer).
+
+    NLTK's tokenizer takes one sentence, since it parts the full stop from the last word only; where sentences end is
+    told by a rule here, for NLTK's own needs a download.
+    """
     from nltk.tokenize import NLTKWordTokenizer
 
-    tokenizer = NLTKWordTokenizer()
-    return [tokenizer.tokenize(caption.lower()) for caption in captions]
+    split = NLTKWordTokenizer().tokenize
+    return [[word for part in _SENTENCE.split(text.lower()) for word in split(part)] for text in captions]
 
 
 def token_table(items: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from PIL import Image
 
 from crossmodal.datasets import items, karpathy
 from crossmodal.errors import UserError
+from crossmodal.files import read_json, sha256_file
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "flickr8k-1000"
 
@@ -43,6 +44,21 @@ def test_items_of_a_small_corpus(corpus, tmp_path):
     karpathy.make(corpus(good()), tmp_path / "out", title="t")
     assert items.read(tmp_path / "out").equals(frame)
     assert items.root(tmp_path / "out").resolve() == tmp_path
+
+
+def test_region_annotations_are_named_in_the_manifest(corpus, tmp_path):
+    settings = corpus(good())
+    karpathy.make(settings, tmp_path / "out", title="t")
+    assert "regions" not in read_json(tmp_path / "out" / "items.json")
+    path = tmp_path / "regions.json"
+    with pytest.raises(UserError, match=r"regions\.json: not found; set datasets\.out\.regions"):
+        karpathy.make(settings.model_copy(update={"regions": path}), tmp_path / "out", title="t")
+    path.write_text("{}")
+    karpathy.make(settings.model_copy(update={"regions": path}), tmp_path / "out", title="t")
+    named = read_json(tmp_path / "out" / "items.json")["regions"]
+    assert (tmp_path / "out" / named["file"]).samefile(path)
+    assert named["exact"] is False
+    assert named["sha256"] == sha256_file(path)
 
 
 def test_coco_folders_and_restval(tmp_path):

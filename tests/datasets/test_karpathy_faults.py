@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal.datasets import items, karpathy
+from crossmodal.datasets import items, karpathy, raw
 from crossmodal.errors import UserError
 
 PHOTOGRAPHS = Path(__file__).parents[2] / ".." / "shared" / "data" / "flickr8k-1000"
@@ -84,8 +84,8 @@ def test_coco_folders_by_filepath_by_name_or_flat(tmp_path):
 def test_the_folder_is_listed_once_and_no_file_is_asked_for(tmp_path, monkeypatch):
     settings = lay(tmp_path, three())
     listed = []
-    scandir = karpathy.os.scandir
-    monkeypatch.setattr(karpathy.os, "scandir", lambda path: (listed.append(path), scandir(path))[1])
+    scandir = raw.os.scandir
+    monkeypatch.setattr(raw.os, "scandir", lambda path: (listed.append(path), scandir(path))[1])
     karpathy.read(settings)
     assert len(listed) == 1
 

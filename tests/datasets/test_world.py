@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossmodal.datasets import items, world
-from crossmodal.files import sha256_file
+from crossmodal.files import read_json, sha256_file
 
 
 def words(text):
@@ -72,6 +72,11 @@ def test_files_on_disk_are_read_by_the_common_reader(tmp_path):
     assert frame.query("modality == 'image'").partition.value_counts().to_dict() == {"train": 36, "val": 12, "test": 12}
     for file in ("raw/dataset_world.json", "raw/regions.json", "raw/images/000011.jpg", "items.parquet"):
         assert sha256_file(tmp_path / "a" / file) == sha256_file(tmp_path / "b" / file)
+    regions = read_json(tmp_path / "a" / "items.json")["regions"]
+    assert (regions["file"], regions["exact"]) == ("raw/regions.json", True)
+    assert regions["sha256"] == sha256_file(tmp_path / "a" / "raw" / "regions.json")
+    assert regions["synonyms"]["boat"] == ["boat", "ship", "sailboat"]
+    assert regions["synonyms"]["red"] == ["red", "crimson", "scarlet"]
 
 
 def test_too_few_to_train_on(tmp_path):

@@ -102,6 +102,23 @@ def test_what_is_made_is_found_again(run, tmp_path):
     assert len(run.read) == 30
 
 
+def test_links_of_a_verified_file_are_not_hashed_again(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "REMEMBERED", 1)
+    run()
+    hashed = []
+    original = store.sha256_file
+    monkeypatch.setattr(store, "sha256_file", lambda path: hashed.append(path) or original(path))
+    for path in store.paths(run.target):
+        path.unlink()
+    run()
+    run(target=tmp_path / "f" / "audio.other")
+    store.open_features(run.target)
+    assert hashed == []
+    os.utime(store.paths(run.target)[0])  # of all its links
+    store.open_features(tmp_path / "f" / "audio.other")
+    assert [path.suffix for path in hashed] == [".npy"]
+
+
 def test_a_changed_partition_is_another_input(run):
     run()
     frame = items().assign(partition="train")

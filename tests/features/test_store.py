@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +99,77 @@ def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(ValueError, match="2 rows for 3 items"):
         store.save(tmp_path / "x", ["a", "b", "c"], {})
     assert not (tmp_path / "x.json").exists()
+
+
+def test_gathered_rows_are_the_arrays(target):
+    features = store.open_features(target)
+    assert features.gather(features.rows(["b", "d", "b"])).tolist() == [[9, 10, 11], [0, 1, 2], [9, 10, 11]]
+    assert features.index.item_id.tolist() == ["d", "a", "c", "b"]
+    assert features.counts.tolist() == [3] * 4
+
+
+@pytest.fixture
+def hashed(target, monkeypatch):
+    """The store with every file large and long unchanged; and the files that have been hashed since."""
+    monkeypatch.setattr(store, "REMEMBERED", 1)
+    for path in store.paths(target):
+        os.utime(path, ns=(10**18, 10**18))
+    names = []
+    original = store.sha256_file
+    monkeypatch.setattr(store, "sha256_file", lambda path: names.append(Path(path).suffix) or original(path))
+    return names
+
+
+def test_a_verified_file_is_not_hashed_again(target, hashed):
+    store.open_features(target)
+    assert hashed == [".npy", ".parquet"]
+    store.open_features(target)
+    assert hashed == [".npy", ".parquet"]
+
+
+@pytest.mark.parametrize("change", ["bytes", "time", "copy", "shorter record", "another hash", "small"])
+def test_any_change_verifies_again(target, hashed, change, monkeypatch):
+    store.open_features(target)
+    path = Path(f"{target}.npy")
+    record = path.with_name(f".{path.name}.verified")
+    if change == "bytes":
+        data = bytearray(path.read_bytes())
+        data[-3] ^= 1
+        path.write_bytes(data)
+    elif change == "time":
+        os.utime(path, ns=(10**18 + 1, 10**18 + 1))
+    elif change == "copy":  # the same name, size and time, but another file
+        shutil.copy2(path, f"{path}.new")
+        Path(f"{path}.new").replace(path)
+    elif change == "shorter record":
+        record.write_text(record.read_text()[:-5])
+    elif change == "another hash":
+        manifest = json.loads(Path(f"{target}.json").read_text())
+        Path(f"{target}.json").write_text(json.dumps({**manifest, "sha256": "0" * 64}))
+    else:
+        monkeypatch.setattr(store, "REMEMBERED", 10**6)
+    hashed.clear()
+    if change in ("bytes", "another hash"):
+        for _ in range(2):  # and again: what is bad is not remembered
+            with pytest.raises(UserError, match="is corrupted"):
+                store.open_features(target)
+    else:
+        store.open_features(target)
+    assert hashed.count(".npy") == (2 if change in ("bytes", "another hash") else 1)
+
+
+def test_a_file_changed_just_now_is_not_remembered(target, hashed):
+    os.utime(f"{target}.npy")
+    store.open_features(target)
+    store.open_features(target)
+    assert hashed.count(".npy") == 2
+
+
+def test_a_folder_that_may_only_be_read(target, hashed, monkeypatch):
+    def refused(path, value):
+        raise UserError(f"{path}: cannot be written")
+
+    monkeypatch.setattr(store, "write_json", refused)
+    store.open_features(target)
+    store.open_features(target)
+    assert hashed.count(".npy") == 2

@@ -2,6 +2,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,8 @@ from crossmodal.experiments import Job
 from crossmodal.features import store
 from crossmodal.files import read_json, sha256_file
 from crossmodal.models import base, vsepp
+from crossmodal.training import data, loop
 from crossmodal.training import job as jobs
-from crossmodal.training import loop
 from crossmodal.training import test as testing
 from crossmodal.training.data import batches, load
 
@@ -240,3 +242,55 @@ def test_an_elaborate_system_fits_the_interface(prepared, tmp_path):
     assert rows["text-to-image", "recall@1"]["n_queries"] == 36
     assert rows["image-to-text", "recall@10"]["value"] > 0
     assert not (tmp_path / "embeddings.npz").exists()  # its encodings are no vectors
+
+
+@pytest.mark.parametrize("name", ["raw", "regions"])
+def test_rows_read_from_the_file_are_those_of_the_map(prepared, name, monkeypatch):
+    reads = {"image": "vector" if name == "raw" else "regions", "text": "tokens"}
+    mapped = load(prepared / "toy", "50pct-2cap", reads, {"image": name})
+    monkeypatch.setattr(data, "MAPPED", 0)
+    read = load(prepared / "toy", "50pct-2cap", reads, {"image": name})
+    assert (mapped.waits, read.waits) == (False, True)
+    assert mapped.context == read.context
+    for one, other in zip(batches(mapped, 16, 3, 1, ("image",)), batches(read, 16, 3, 1, ("image",)), strict=True):
+        for a, b in ((one.inputs, other.inputs), (one.unannotated, other.unannotated)):
+            assert a.keys() == b.keys()
+            for left, right in zip(a.values(), b.values(), strict=True):
+                for x, y in zip(left, right, strict=True):
+                    assert torch.equal(x, y)
+        assert torch.equal(one.groups, other.groups)
+    index = np.arange(60)
+    for one, other in zip(mapped.items("image", index, 7), read.items("image", index, 7), strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(one.inputs["image"], other.inputs["image"], strict=True))
+
+
+def test_the_next_batch_is_made_while_one_is_used(prepared, monkeypatch):
+    monkeypatch.setattr(data, "MAPPED", 0)
+    corpus = load(prepared / "toy", "full", READS, {"image": "raw"})
+    made = []
+    original = data.Corpus.batch
+    monkeypatch.setattr(data.Corpus, "batch", lambda *a: made.append(threading.current_thread()) or original(*a))
+    stream = batches(corpus, 16, 0, 0)
+    next(stream)
+    for _ in range(500):
+        if len(made) == 2:
+            break
+        time.sleep(0.01)
+    assert len(made) == 2
+    assert threading.main_thread() not in made
+    stream.close()
+
+    def broken(*_):
+        raise UserError("a bad row")
+
+    monkeypatch.setattr(data.Corpus, "batch", broken)
+    with pytest.raises(UserError, match="a bad row"):
+        next(batches(corpus, 16, 0, 0))
+
+
+def test_training_on_a_large_file_gives_the_same_bits(prepared, tmp_path, monkeypatch):
+    run(prepared, tmp_path / "mapped", epochs=2)
+    monkeypatch.setattr(data, "MAPPED", 0)
+    run(prepared, tmp_path / "read", epochs=2)
+    hashes = [read_json(tmp_path / name / "manifest.json")["weights_sha256"] for name in ("mapped", "read")]
+    assert hashes[0] == hashes[1]

@@ -1,3 +1,3 @@
 """Data sets: one module a layout, raw files to `items.parquet`."""
 
-HELPERS = ("items",)
+HELPERS = ("items", "raw")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -10,13 +9,12 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal.datasets import items
+from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file
 
 SPLITS = ("train", "restval", "val", "test")
 WORD = re.compile(r"[^\W_]")
-SHOWN = 5  # faults of a kind, or file names, in an error
 
 
 class Settings(BaseModel):
@@ -24,6 +22,7 @@ class Settings(BaseModel):
 
     annotations: Path = Field(description="dataset_*.json")
     images: Path = Field(description="image folder; MS-COCO's holds train2014 and val2014")
+    regions: Path | None = Field(None, description="regions.json: boxes, classes and attributes of each image")
     restval: Literal["train", "drop"] = Field("train", description="where MS-COCO's `restval` images go")
 
 
@@ -38,19 +37,19 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     manifest = {
         "reader": "karpathy",
         "title": title,
-        "root": str(_root(settings.images, folder)),
+        "root": raw.name_of(settings.images, folder),
         "annotations": {"file": settings.annotations.name, "sha256": sha256_file(settings.annotations)},
         "settings": {"restval": settings.restval},
     }
+    if settings.regions is not None:
+        if not settings.regions.is_file():
+            raise UserError(
+                f"{settings.regions}: not found; set datasets.{folder.name}.regions in params.yaml to the file of "
+                "region annotations, or leave it out"
+            )
+        named = raw.name_of(settings.regions, folder)
+        manifest["regions"] = {"file": named, "sha256": sha256_file(settings.regions), "exact": False}
     items.write(frame, folder, manifest)
-
-
-def _root(images: Path, folder: Path) -> Path:
-    """The image folder as `items.json` names it: relative to `folder`, or absolute where the user gave it so."""
-    if images.absolute().is_relative_to(folder.absolute()):
-        return images.absolute().relative_to(folder.absolute())
-    # From the resolved folder: where `data` is a link to another disk, `..` climbs from that disk.
-    return images if images.is_absolute() else Path(os.path.relpath(images.absolute(), folder.resolve()))
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
@@ -77,7 +76,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: expected an object with a list `images`, as Karpathy's dataset_*.json has")
-    on_disk = _Listing(settings.images)
+    on_disk = _Images(settings.images)
     images: list[tuple[str, str, str]] = []
     captions: list[tuple[str, str, str, str]] = []
     seen: dict[str, int] = {}
@@ -116,11 +115,11 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
                 kind = "with a caption that has no words (mend it or take it out)"
                 faults.setdefault(kind, []).append(f"caption {k} of {name!r} ({text!r})")
             captions.append((f"{stem}#{k}", stem, split, " ".join(text.split())))
-    problems = [f"{path}: {len(places)} image(s) {kind}: {_first(places)}" for kind, places in faults.items()]
+    problems = [f"{path}: {len(places)} image(s) {kind}: {raw.first(places)}" for kind, places in faults.items()]
     if missing:
         problems.append(
             f"{settings.images}: {len(missing)} of the {len(entries)} images of {path.name} are not there: "
-            f"{_first(missing)}; looked in {', '.join(on_disk.looked_in)}; complete the folder, or set "
+            f"{raw.first(missing)}; looked in {', '.join(on_disk.looked_in)}; complete the folder, or set "
             f"datasets.{dataset}.images in params.yaml to the right one"
         )
     lacking = {"train", "val", "test"} - {split for _, split, _ in images}
@@ -134,11 +133,6 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         columns=list(items.COLUMNS),
     )
     return items.validate(frame, path)
-
-
-def _first(places: list[str]) -> str:
-    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-    return ", ".join(places[:SHOWN]) + more
 
 
 def _structure(entry: Any, number: int) -> str | None:
@@ -166,23 +160,7 @@ def _text(sentence: dict[str, Any]) -> str:
     return text if isinstance(text, str) else " ".join(map(str, text))
 
 
-class _Listing:
-    """The image folder, listed once a sub-folder: 123,287 calls of `stat` (MS-COCO) take minutes on a network."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.names: dict[str, set[str]] = {}
-
-    @property
-    def looked_in(self) -> list[str]:
-        return [str(self.folder / sub) for sub in self.names]
-
-    def holds(self, sub: str, name: str) -> bool:
-        if sub not in self.names:
-            path = self.folder / sub
-            self.names[sub] = {entry.name for entry in os.scandir(path)} if path.is_dir() else set()
-        return name in self.names[sub]
-
+class _Images(raw.Listing):
     def find(self, name: str, filepath: str | None) -> str | None:
         """Path of an image relative to the folder, or None."""
         coco = re.match(r"COCO_(train2014|val2014)_", name)

@@ -1,3 +1,18 @@
 """Extractors: one module each, items to cached arrays; `store` reads them back memory-mapped."""
 
-HELPERS = ("backbone", "extraction", "networks", "store")
+HELPERS = (
+    "annotations",
+    "backbone",
+    "catalog",
+    "checkpoints",
+    "detector",
+    "dodecahedron",
+    "extraction",
+    "networks",
+    "pooling",
+    "semantics",
+    "shapes",
+    "silhouettes",
+    "skipthoughts",
+    "store",
+)

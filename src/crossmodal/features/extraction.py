@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
-from crossmodal.files import hardware, library_versions, read_parquet, sha256_bytes, sha256_json, whole
+from crossmodal.files import hardware, library_versions, read_json, read_parquet, sha256_bytes, sha256_json, whole
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ def extract(
     begin: Callable[[list[Item]], Work],
     finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None = None,
     packages: Iterable[str] = (),
+    digest: Callable[[Item], bytes] | None = None,
     store: Path | None = None,
 ) -> None:
     """Features of every item of a modality, in the items' order, as `target.npy`, `.parquet` and `.json`.
@@ -104,6 +105,7 @@ def extract(
     begin : called with the items when there is something to extract.
     finish : called with the whole array, writable, and the rows of its items; what it returns is for the manifest.
     packages : distributions whose versions the manifest keeps.
+    digest : hash of what an item's features are made from; by default of its file, or of a text itself.
     store : folder of finished features; by default `.features` beside the target.
 
     Raises
@@ -116,7 +118,8 @@ def extract(
     columns = (rows.item_id, rows.source, rows.partition if "partition" in rows else ["train"] * len(rows))
     listed = [Item(str(i), str(s), Path(root) / str(s), str(p)) for i, s, p in zip(*columns, strict=True)]
     with _threads(threads) as (workers, count):
-        digests = list(workers.map(_digest_text if modality == "text" else _digest_file, listed))
+        digest = digest or (_digest_text if modality == "text" else _digest_file)
+        digests = list(workers.map(digest, listed))
         inputs = sha256_bytes(b"".join(digests))
         described = {
             "extractor": extractor,
@@ -137,6 +140,20 @@ def extract(
                 driver.make(place / "features", rows, finish, told)
             _refuse_skipped(storage.open_features(place / "features", verify=False).manifest, settings, target.name)
             _link(place / "features", target)
+
+
+def expect(modality: str, found: str, extractor: str) -> None:
+    """Refuse items of a modality that an extractor does not read.
+
+    Raises
+    ------
+    UserError : another modality than `modality`.
+    """
+    if found != modality:
+        raise UserError(
+            f"params.yaml: extractors.*.modality: the extractor {extractor!r} reads {modality} items, found {found!r}; "
+            f"set `modality: {modality}`"
+        )
 
 
 def _digest_file(item: Item) -> bytes:
@@ -174,16 +191,20 @@ def _link(source: Path, target: Path) -> None:
     The manifest is a file of its own, written anew: it is what later steps depend on, by its content.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for number, (have, want) in enumerate(zip(storage.paths(source), storage.paths(target), strict=True)):
+    array, index, manifest = storage.paths(source)
+    told = read_json(manifest)
+    now = time.time_ns()  # newer than the items that it was asked for by
+    for have, want, key in zip((array, index), storage.paths(target), ("sha256", "index_sha256"), strict=False):
         with whole(want) as temporary:
-            if number == 2:
-                shutil.copyfile(have, temporary)
-                continue
             try:
                 os.link(have, temporary)
             except OSError:
                 shutil.copyfile(have, temporary)
-            os.utime(temporary)  # newer than the items that it was asked for by
+            os.utime(temporary, ns=(now, now))
+        if want.samefile(have):  # just verified or made, but for the time that it has now
+            storage.remember(have, told[key], told)
+    with whole(storage.paths(target)[2]) as temporary:
+        shutil.copyfile(manifest, temporary)
 
 
 def _refuse_skipped(manifest: dict[str, Any], settings: Settings, name: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 import torchvision
@@ -23,6 +23,8 @@ from crossmodal.features.extraction import Item, Work
 from crossmodal.features.networks import MEAN, STD
 
 log = logging.getLogger(__name__)
+
+LEAST_SIDE, MOST_PIXELS = 4, 50_000_000  # of a picture; one of 50 million takes 150 MB in each thread
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a photograph is an error, whatever another library has set
 
@@ -48,22 +50,40 @@ class Settings(networks.Settings):
         return max(1, self.batch_size // 10) if self.crops == "ten" else self.batch_size
 
 
-def decode(path: Path, settings: Settings) -> Tensor:
-    """(C, H, W) uint8 crop, or (10, C, H, W).
-
-    Grey, palette, alpha and CMYK become RGB; an EXIF orientation is ignored, as the published pipelines do.
+def read(path: Path) -> Image.Image:
+    """A picture. Grey, palette, alpha and CMYK become RGB; an EXIF orientation is ignored, as published pipelines do.
 
     Raises
     ------
-    UserError : a file that is missing, truncated or no image.
+    UserError : a file that is missing, truncated or no image, or a picture too small or too large to be one.
     """
     try:
         with Image.open(path) as image:
-            picture = image.convert("RGB")
+            wide, high = image.size
+            if min(wide, high) < LEAST_SIDE or wide * high > MOST_PIXELS:
+                raise UserError(
+                    f"{path}: is {wide} x {high} pixels; expected at least {LEAST_SIDE} a side and at most "
+                    f"{MOST_PIXELS // 10**6} million in all; replace it, or scale it down"
+                )
+            return image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"{path}: not found; complete the image folder and run again") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: is truncated or no image ({error}); fetch it again") from None
+
+
+def decode(path: Path, settings: Settings) -> Tensor:
+    """(3, H, W) uint8 crop of the picture in a file, or (10, 3, H, W).
+
+    Raises
+    ------
+    UserError : as `read`.
+    """
+    return transform(read(path), settings)
+
+
+def transform(picture: Image.Image, settings: Settings) -> Tensor:
+    """(3, H, W) uint8 crop of an RGB picture, or (10, 3, H, W)."""
     picture = resize(picture, settings.resize, InterpolationMode.BILINEAR)
     if settings.crops == "ten":
         return torch.stack([pil_to_tensor(crop) for crop in ten_crop(picture, settings.crop)])
@@ -73,11 +93,7 @@ def decode(path: Path, settings: Settings) -> Tensor:
 @torch.inference_mode()
 def forward(model: nn.Module, pixels: Tensor, settings: Settings, device: torch.device, precision: str) -> Tensor:
     """(B, C, H, W) or (B, 10, C, H, W) uint8 -> (B, D) float32 features."""
-    batch = pixels.flatten(0, -4).to(device, non_blocking=True).float().div_(255)
-    batch = batch.sub_(batch.new_tensor(MEAN)[:, None, None]).div_(batch.new_tensor(STD)[:, None, None])
-    batch = batch.to(memory_format=torch.channels_last)
-    out = model(batch.bfloat16() if precision == "bf16" else batch)
-    out = out.float().flatten(1)
+    out = model(networks.normalised(pixels.flatten(0, -4), device, precision)).float().flatten(1)
     if settings.crops == "ten":
         out = out.view(len(pixels), 10, -1).mean(1)
     return nn.functional.normalize(out, dim=1) if settings.l2 else out
@@ -106,7 +122,24 @@ def extract(
     def begin(listed: list[Item]) -> Work:
         return work(model, settings, device, [item.path for item in listed])
 
-    depends = {
+    extraction.extract(
+        items,
+        root,
+        settings,
+        target,
+        extractor="image",
+        modality=modality,
+        threads=threads,
+        depends=described(settings, facts),
+        begin=begin,
+        packages=("torchvision", "pillow"),
+        store=store,
+    )
+
+
+def described(settings: Settings, facts: dict[str, Any]) -> dict[str, Any]:
+    """What features depend on besides the settings; `facts` are those of `networks.build`."""
+    return {
         "network": settings.network,
         **facts,
         "layer": "input of the classifier",
@@ -120,46 +153,44 @@ def extract(
             "exif": "ignored",
         },
     }
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="image",
-        modality=modality,
-        threads=threads,
-        depends=depends,
-        begin=begin,
-        packages=("torchvision", "pillow"),
-        store=store,
-    )
 
 
 def work(model: nn.Module, settings: Settings, device: torch.device, paths: list[Path]) -> Work:
     """How images are read and computed with a network without its classifier; `paths` holds some to try bf16 on."""
-    probe = cache(lambda: _probe(paths, settings))
-    run, precision = networks.ready(model, settings, device, lambda net, p: forward(net, probe(), settings, device, p))
+    run, facts = runner(model, settings, device, [lambda path=path: decode(path, settings) for path in paths])
+    return Work(
+        lambda item: decode(item.path, settings),
+        lambda pixels: run(torch.stack(pixels)).numpy(),
+        settings.batch,
+        facts,
+    )
+
+
+def runner(
+    model: nn.Module, settings: Settings, device: torch.device, probes: list[Callable[[], Tensor]]
+) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
+    """`forward` of the network as it is run here, into memory, and how that is; `probes` read crops to try bf16 on."""
+    probe = cache(lambda: _probe(probes, settings))
+    net, precision = networks.ready(model, settings, device, lambda net, p: forward(net, probe(), settings, device, p))
     turn = threading.Lock()
 
-    def compute(pixels: list[Tensor]) -> np.ndarray:
+    def run(batch: Tensor) -> Tensor:
         """On the CPU each thread runs its own batch; on a GPU the threads decode and the batches take turns."""
-        batch = torch.stack(pixels)
         if device.type != "cuda":
-            return forward(run, batch, settings, device, precision).numpy()
+            return forward(net, batch, settings, device, precision)
         batch = batch.pin_memory()
         with turn:
-            return forward(run, batch, settings, device, precision).cpu().numpy()
+            return forward(net, batch, settings, device, precision).cpu()
 
-    facts = {"precision": precision, "device": device.type}
-    return Work(lambda item: decode(item.path, settings), compute, settings.batch, facts)
+    return run, {"precision": precision, "device": device.type}
 
 
-def _probe(paths: list[Path], settings: Settings) -> Tensor:
+def _probe(probes: list[Callable[[], Tensor]], settings: Settings) -> Tensor:
     """The first good images; noise where there is none, since bad images are not told of here."""
     found = []
-    for path in paths[: 50 * networks.PROBE]:
+    for load in probes[: 50 * networks.PROBE]:
         try:
-            found.append(decode(path, settings))
+            found.append(load())
         except UserError:
             continue
         if len(found) == networks.PROBE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -70,7 +71,7 @@ def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
             )
         _load(model, path, head, settings.network)
         facts = {"weights": path.name, "weights_sha256": sha256_file(path)}
-    facts.setdefault("weights_sha256", _hash(model))
+    facts.setdefault("weights_sha256", hash_of(model))
     _set(model, head, nn.Identity())
     return model.eval(), facts
 
@@ -88,13 +89,49 @@ def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, A
     return model, {"weights": weights.name}
 
 
-def _hash(model: nn.Module) -> str:
+def hash_of(model: nn.Module) -> str:
     """SHA-256 over the names and bytes of a network's parameters and buffers."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode() + b"\0")
         digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state dict from .safetensors, from what torch saved, or from detectron2's .pkl; floats as float32.
+
+    Raises
+    ------
+    UserError : a file that cannot be read, or that holds more than arrays and names (nothing of it is run).
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            if path.suffix == ".pkl":
+                with path.open("rb") as stream:
+                    state = _Arrays(stream, encoding="latin1").load()
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            state = state.get("state_dict", state.get("model", state))
+            state = {name.removeprefix("module."): torch.as_tensor(value) for name, value in state.items()}
+        return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    except Exception as error:  # what broken files raise is not documented
+        raise UserError(f"{path}: cannot be read as a state dict ({error}); expected .safetensors or .pth") from None
+
+
+class _Arrays(pickle.Unpickler):
+    """Unpickles dictionaries of NumPy arrays and nothing else: a pickle can run anything."""
+
+    ALLOWED = frozenset({"OrderedDict", "_reconstruct", "ndarray", "dtype", "scalar", "encode", "_frombuffer"})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in self.ALLOWED or module.split(".")[0] not in ("numpy", "collections", "_codecs"):
+            raise pickle.UnpicklingError(f"holds {module}.{name}, no array")
+        return super().find_class(module, name)
 
 
 def _load(model: nn.Module, path: Path, head: str, network: str) -> None:
@@ -107,18 +144,7 @@ def _load(model: nn.Module, path: Path, head: str, network: str) -> None:
     ------
     UserError : a file that cannot be read, or weights of another network.
     """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state)
-            state = {name.removeprefix("module."): value for name, value in state.items()}
-        state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    except Exception as error:  # what broken files raise is not documented
-        raise UserError(f"{path}: cannot be read as a state dict ({error}); expected .safetensors or .pth") from None
+    state = read_state(path)
     state = {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
     norms, biased = [], []
     for name, module in model.named_modules():
@@ -183,6 +209,14 @@ def prepare(model: nn.Module, precision: str, device: torch.device) -> nn.Module
         model = copy.deepcopy(model)
     model = model.to(device, memory_format=torch.channels_last)
     return model.to(torch.bfloat16) if precision == "bf16" else model
+
+
+def normalised(pixels: Tensor, device: torch.device, precision: str) -> Tensor:
+    """(B, 3, H, W) uint8 -> what a network is given: less ImageNet's mean, over its s.d., channels last."""
+    batch = pixels.to(device, non_blocking=True).float().div_(255)
+    batch = batch.sub_(batch.new_tensor(MEAN)[:, None, None]).div_(batch.new_tensor(STD)[:, None, None])
+    batch = batch.to(memory_format=torch.channels_last)
+    return batch.bfloat16() if precision == "bf16" else batch
 
 
 def ready(

@@ -1,10 +1,14 @@
 """Cached features: an array, an index of its rows and a manifest, read back memory-mapped and checked by hash.
 
 The manifest vouches for the other two and is written last: without one, or with other bytes, there are no features.
+A large file whose hash was right is not read again for that while its inode, size and time of change stay the same.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, read_parquet, sha256_file, write_json, write_parquet
+from crossmodal.rows import Rows
+
+REMEMBERED = 2**26  # bytes from which a file that was verified is not hashed at each opening
+SETTLED = 2.0  # seconds: a file changed more recently may change again within one tick of its clock
 
 
 def paths(target: str | Path) -> tuple[Path, Path, Path]:
@@ -29,9 +38,17 @@ class Features:
     """(N, D) vectors or (N, R, D) region sets, on the disk until they are gathered."""
 
     array: np.memmap
-    index: pd.DataFrame  # item_id, row; what else an extractor keeps of an item
     manifest: dict[str, Any]
     path: Path
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """`item_id`, `row` and what else the extractor keeps of each item (boxes: gigabytes for MS-COCO)."""
+        return read_parquet(self._index)
+
+    @property
+    def _index(self) -> Path:
+        return self.path.with_suffix(".parquet")
 
     @property
     def skipped(self) -> list[str]:
@@ -41,13 +58,31 @@ class Features:
     @cached_property
     def counts(self) -> np.ndarray:
         """(N,) int64 regions that each row really has; all of them where the index does not say."""
-        if "count" in self.index:
-            return self.index["count"].to_numpy(dtype=np.int64)
+        if "count" in pq.read_schema(self._index).names:
+            return read_parquet(self._index, ["count"])["count"].to_numpy(dtype=np.int64)
         return np.full(len(self.array), self.array.shape[1], dtype=np.int64)
 
     @cached_property
     def _row_of(self) -> pd.Series:
-        return pd.Series(self.index.row.to_numpy(), index=self.index.item_id)
+        index = read_parquet(self._index, ["item_id", "row"])
+        return pd.Series(index.row.to_numpy(), index=index.item_id)
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return Rows(self.path, self.array.offset, self.array.shape, self.array.dtype)
+
+    def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """(n, ...) rows in memory, read from the file: unlike pages of `array`, none of the rest becomes resident.
+
+        Parameters
+        ----------
+        rows : (n,) integers. out : (n, ...) contiguous array of the stored type to read into.
+
+        Raises
+        ------
+        UserError : the file has been cut since it was opened.
+        """
+        return self._rows.read(rows, out)
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
         """(n,) int64 rows of the items, in their order.
@@ -123,10 +158,61 @@ def open_features(target: str | Path, verify: bool = True) -> Features:
     expected = (manifest.get("shape"), manifest.get("dtype"))
     if found != expected:
         raise UserError(f"{array_path}: holds {found}, its manifest says {expected}; {again}")
+    if not array.flags.c_contiguous:
+        raise UserError(f"{array_path}: is stored a column after the other (Fortran order); {again}")
     if verify:
         for path, key in ((array_path, "sha256"), (index_path, "index_sha256")):
-            digest = sha256_file(path)
-            if digest != manifest.get(key):
-                told = f"SHA-256 {digest[:12]}..., its manifest says {str(manifest.get(key))[:12]}..."
-                raise UserError(f"{path}: is corrupted ({told}); {again}")
-    return Features(array, read_parquet(index_path), manifest, array_path)
+            _verify(path, str(manifest.get(key)), manifest, again)
+    return Features(array, manifest, array_path)
+
+
+# -- what was verified ------------------------------------------------------------------------------------------------
+
+
+def _verify(path: Path, expected: str, manifest: dict[str, Any], again: str) -> None:
+    before = path.stat()
+    if before.st_size >= REMEMBERED and _recorded(path, manifest) == _facts(before, expected):
+        return
+    digest = sha256_file(path)
+    if digest != expected:
+        told = f"SHA-256 {digest[:12]}..., its manifest says {expected[:12]}..."
+        raise UserError(f"{path}: is corrupted ({told}); {again}")
+    if time.time() - before.st_mtime > SETTLED:
+        remember(path, expected, manifest, before)
+
+
+def remember(path: Path, digest: str, manifest: dict[str, Any], found: os.stat_result | None = None) -> None:
+    """Write down that a file has this SHA-256, where it is large: known by its inode, size and time of change.
+
+    Parameters
+    ----------
+    found : the file's state before it was hashed; by default as it is now.
+    """
+    found = found or path.stat()
+    if found.st_size < REMEMBERED:
+        return
+    try:
+        write_json(_record(path, manifest), _facts(found, digest))
+    except UserError:  # a folder that may only be read: verified at each opening, then
+        return
+
+
+def _facts(found: os.stat_result, digest: str) -> dict[str, Any]:
+    return {"sha256": digest, "inode": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _recorded(path: Path, manifest: dict[str, Any]) -> Any:
+    try:
+        return json.loads(_record(path, manifest).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _record(path: Path, manifest: dict[str, Any]) -> Path:
+    """Beside the store's own copy where there is one, so that all data sets that link to it know."""
+    identity = manifest.get("identity")
+    for folder in list(path.parents)[:3] if isinstance(identity, str) else []:
+        own = folder / ".features" / identity / f"features{path.suffix}"
+        if own.exists() and own.samefile(path):
+            return own.with_name(f"{own.name}.verified")
+    return path.with_name(f".{path.name}.verified")

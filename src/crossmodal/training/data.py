@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,22 @@ from crossmodal.text import Vocabulary
 
 log = logging.getLogger(__name__)
 
+MAPPED = 2**30  # bytes up to which features are mapped; rows of larger ones are read, so that they do not stay resident
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """Features in the place of a tensor: `rows` of them are read from their file when they are asked for."""
+
+    features: Features
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.features.array.shape
+
+    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.features.gather(rows.numpy()))
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -28,7 +45,7 @@ class Inputs:
     ids: np.ndarray
     groups: np.ndarray  # (N,) int64
     partition: np.ndarray
-    tensor: torch.Tensor  # (M, ...) features, or (N, L) token ids
+    tensor: torch.Tensor | OnDisk  # (M, ...) features, or (N, L) token ids
     rows: torch.Tensor  # (N,) rows of `tensor`
     lengths: torch.Tensor | None = None
     form: Form = "vector"
@@ -59,6 +76,11 @@ class Corpus:
     fingerprint: dict[str, str]  # what the data is: hashes for the manifest
 
     @property
+    def waits(self) -> bool:
+        """Whether a batch is worth reading while the one before it is computed on."""
+        return any(isinstance(one.tensor, OnDisk) for one in self.inputs.values())
+
+    @property
     def n_pairs(self) -> int:
         return len(next(iter(self.pairs.values())))
 
@@ -79,6 +101,10 @@ class Corpus:
 
     def items(self, modality: str, index: np.ndarray, size: int, *, with_groups: bool = False) -> Iterator[Batch]:
         """Batches of the items at `index` of one modality, for encoding."""
+        parts = self._items(modality, index, size, with_groups)
+        yield from ahead(parts) if isinstance(self.inputs[modality].tensor, OnDisk) else parts
+
+    def _items(self, modality: str, index: np.ndarray, size: int, with_groups: bool) -> Iterator[Batch]:
         for start in range(0, len(index), size):
             chosen = torch.from_numpy(index[start : start + size])
             groups = torch.from_numpy(self.inputs[modality].groups)[chosen] if with_groups else None
@@ -146,9 +172,12 @@ def load(
             continue
         features = arrays[modality]
         fingerprint[f"{modality}.{extractors[modality]}"] = features.manifest["sha256"]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
-            tensor = torch.from_numpy(features.array)
+        if features.array.nbytes > MAPPED:
+            tensor = OnDisk(features)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
+                tensor = torch.from_numpy(features.array)
         rows_of = torch.from_numpy(features.rows(common["ids"]))
         counts = torch.from_numpy(features.counts[rows_of.numpy()]) if form == "regions" else None
         inputs[modality] = Inputs(tensor=tensor, rows=rows_of, lengths=counts, **common)
@@ -207,6 +236,12 @@ def batches(
 
     A lone pair has no negative, so it is left out.
     """
+    made = _batches(corpus, size, seed, epoch, unannotated)
+    for batch in ahead(made) if corpus.waits else made:
+        yield batch if device is None else batch.to(device)
+
+
+def _batches(corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...]) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(corpus.n_pairs, generator=generator)
     for picks in order.split(size):
@@ -218,5 +253,13 @@ def batches(
             if len(pool) == 0:  # nothing is un-annotated in `full`: the pairs' own items play the part
                 pool = torch.from_numpy(corpus.pairs[modality])
             extra[modality] = pool[torch.randint(len(pool), (len(picks),), generator=generator)]
-        batch = corpus.batch(picks, extra)
-        yield batch if device is None else batch.to(device)
+        yield corpus.batch(picks, extra)
+
+
+def ahead(made: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each made by another thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as worker:
+        upcoming = worker.submit(next, made, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = worker.submit(next, made, None)
+            yield batch

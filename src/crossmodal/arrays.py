@@ -1,0 +1,283 @@
+"""Arrays in files of other tools (.npy, .npz, .mat, .h5, .parquet, lines of .txt), found by name and read by rows.
+
+Axes are those that the tool itself shows: a MATLAB matrix is (rows, columns) in both of its formats. `.npy` and large
+`.h5` and `.mat` v7.3 arrays are read a part at a time; the other formats bring an array into memory whole.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import threading
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossmodal.errors import UserError, suggestion
+from crossmodal.rows import Rows
+
+SUFFIXES = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".parquet", ".txt")
+WHOLE = 2**30  # bytes up to which an HDF5 array is read at once: its chunks may hold a little of every row
+BLOCK = 2**24  # bytes that are read at a time of a larger one
+KEPT = 8  # such blocks in memory
+
+
+class Array:
+    """An array of a file: its shape, and rows of it along the first axis (the last one where `columns`)."""
+
+    def __init__(
+        self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype, read: Callable[[np.ndarray], np.ndarray]
+    ):
+        self.path, self.name, self.shape, self.dtype, self.read = path, name, shape, dtype, read
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}#{self.name}" if self.name else str(self.path)
+
+    @property
+    def first(self) -> int:
+        """Number of the first row or class as the tool counts."""
+        return 1 if self.path.suffix.lower() == ".mat" else 0
+
+    def __len__(self) -> int:
+        return self.shape[0] if self.shape else 0
+
+    def all(self) -> np.ndarray:
+        return self.read(np.arange(len(self)))
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.read(np.array([row]))[0]
+
+
+def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array:
+    """An array of a file.
+
+    Parameters
+    ----------
+    name : of the array; may be left out where the file holds one. Of a `.parquet` file a column of numbers, texts or
+        lists, or a pattern such as `f*` of columns that are put side by side.
+    columns : the file has an item a column: its axes are reversed.
+
+    Raises
+    ------
+    UserError : a file that is missing, damaged or of another format; no such array (with those that there are); several
+        and none named.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise UserError(f"{path}: not found; put the file there or mend the path in params.yaml")
+    with _readable(path):
+        if kind == ".npy":
+            return _npy(path, name, columns)
+        if kind == ".txt":
+            return _whole(path, "", np.array(path.read_text(encoding="utf-8").splitlines(), dtype=object), columns)
+        if kind == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                name = _named(path, name, archive.files)
+                return _whole(path, name, archive[name], columns)
+        if kind == ".parquet":
+            return _parquet(path, name, columns)
+        return _hdf5(path, name, columns) if _is_hdf5(path) else _mat(path, name, columns)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever a reader raises at a damaged file, as one clear error."""
+    damaged = (ValueError, OSError, EOFError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except damaged as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: is truncated or damaged ({told}); fetch or make the file again") from None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the features of one item stand: `FILE#ARRAY/ROW`, the `source` of an item of `items.parquet`.
+
+    `ARRAY.T` is an array with an item a column; `ROW[:9]` has nine regions and is padded after them.
+    """
+
+    file: str
+    array: str
+    columns: bool
+    row: int
+    count: int | None = None
+
+    PATTERN: ClassVar = re.compile(
+        r"(?P<file>[^#]+)#(?P<array>.*?)(?P<columns>\.T)?/(?P<row>\d+)(\[:(?P<count>\d+)\])?"
+    )
+
+    def __str__(self) -> str:
+        count = "" if self.count is None else f"[:{self.count}]"
+        return f"{self.file}#{self.array}{'.T' if self.columns else ''}/{self.row}{count}"
+
+    @classmethod
+    def parse(cls, source: str) -> Place:
+        """Raises UserError where `source` is something else, such as a photograph's path."""
+        found = cls.PATTERN.fullmatch(source)
+        if found is None:
+            raise UserError(f"{source!r} is no row of an array (FILE#ARRAY/ROW)")
+        count = found["count"]
+        columns = found["columns"] is not None
+        return cls(found["file"], found["array"], columns, int(found["row"]), int(count) if count else None)
+
+
+def _named(path: Path, name: str, there: list[str]) -> str:
+    if name in there:
+        return name
+    if not name and len(there) == 1:
+        return there[0]
+    if not there:
+        raise UserError(f"{path}: holds no arrays")
+    if not name:
+        raise UserError(f"{path}: holds several arrays; name one of them: {', '.join(sorted(there))}")
+    raise UserError(f"{path}: has no array {name!r}" + suggestion(name, there))
+
+
+def _whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
+    array = array.T if columns else array
+    return Array(path, name, array.shape, array.dtype, lambda rows: array[rows])
+
+
+def _npy(path: Path, name: str, columns: bool) -> Array:
+    if name:
+        raise UserError(f"{path}: an .npy file holds one array without a name; leave out {name!r}")
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    if mapped.ndim == 0 or columns or not mapped.flags.c_contiguous:
+        return _whole(path, "", mapped, columns)
+    rows = Rows(path, mapped.offset, mapped.shape, mapped.dtype)
+    return Array(path, "", mapped.shape, mapped.dtype, rows.read)
+
+
+def _parquet(path: Path, name: str, columns: bool) -> Array:
+    import pyarrow.parquet as pq
+
+    there = pq.read_schema(path).names
+    chosen = fnmatch.filter(there, name) if name and name not in there else []
+    if not chosen:
+        chosen = [_named(path, name, there)]
+    table = pq.read_table(path, columns=chosen)
+    name = name or chosen[0]
+    if len(chosen) > 1:
+        return _whole(path, name, np.stack([table[one].to_numpy() for one in chosen], axis=1), columns)
+    values = table[chosen[0]].combine_chunks()
+    if not _is_list(values.type):
+        return _whole(path, name, table[chosen[0]].to_numpy(), columns)
+    shape = [len(values)]
+    while _is_list(values.type):
+        sizes = values.value_lengths().unique().to_pylist() if len(values) else [0]
+        if len(sizes) > 1 or sizes == [None]:
+            raise UserError(f"{path}#{name}: its lists are not all of one length ({sizes[0]}, {sizes[-1]}, ...)")
+        shape.append(sizes[0])
+        values = values.flatten()
+    return _whole(path, name, values.to_numpy(zero_copy_only=False).reshape(shape), columns)
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _mat(path: Path, name: str, columns: bool) -> Array:
+    """MATLAB up to v7."""
+    from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        kinds = {one: kind for one, _, kind in whosmat(path)}
+        name = _named(path, name, list(kinds))
+        if kinds[name] in ("struct", "object", "function", "opaque"):
+            raise UserError(f"{path}: {name!r} is a {kinds[name]}, expected an array; save the field that is meant")
+        found = loadmat(path, variable_names=[name])[name]
+    except MatReadError as error:
+        raise ValueError(error) from None
+    if hasattr(found, "toarray"):  # sparse, as bags of words are saved
+        found = found.toarray()
+    if found.dtype == object:  # a cell array of texts
+        flat = [cell.item() if getattr(cell, "size", 0) == 1 else cell for cell in found.ravel()]
+        found = np.array([str(cell) for cell in flat], dtype=object).reshape(found.shape)
+    return _whole(path, name, found, columns)
+
+
+def _is_hdf5(path: Path) -> bool:
+    import h5py
+
+    return path.suffix.lower() != ".mat" or h5py.is_hdf5(path)
+
+
+def _hdf5(path: Path, name: str, columns: bool) -> Array:
+    """HDF5, and MATLAB v7.3, which is HDF5 with all axes reversed."""
+    import h5py
+
+    matlab = path.suffix.lower() == ".mat"
+    file = h5py.File(path, "r")
+    there: list[str] = []
+    file.visititems(lambda key, value: there.append(key) if isinstance(value, h5py.Dataset) else None)
+    there = [key for key in there if not key.startswith("#")]  # MATLAB's own: what cells refer to
+    name = _named(path, name, there)
+    data = file[name]
+    reverse = columns != matlab
+    if h5py.check_ref_dtype(data.dtype):  # a cell array of texts
+        cells = [_characters(file[one][()]) for one in data[()].ravel()]
+        return _whole(path, name, np.array(cells, dtype=object), False)
+    if data.attrs.get("MATLAB_class") == b"char":
+        return _whole(path, name, np.array([_characters(data[()])], dtype=object), False)
+    if h5py.check_string_dtype(data.dtype):
+        return _whole(path, name, data.asstr()[()], reverse)
+    if data.ndim == 0 or data.size * data.dtype.itemsize <= WHOLE:
+        return _whole(path, name, data[()], reverse)
+    return _Blocks(path, name, data, reverse).array()
+
+
+def _characters(codes: np.ndarray) -> str:
+    return "".join(map(chr, np.asarray(codes).T.ravel().tolist()))
+
+
+class _Blocks:
+    """A large HDF5 array, a few blocks of rows of which are in memory."""
+
+    def __init__(self, path: Path, name: str, data: Any, reverse: bool):
+        self.path, self.name, self.data, self.reverse = path, name, data, reverse
+        self.shape = data.shape[::-1] if reverse else data.shape
+        stride = data.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+        self.size = max(1, BLOCK // max(stride, 1))
+        if data.chunks:  # whole chunks, each of which is unpacked once
+            along = data.chunks[-1 if reverse else 0]
+            self.size = -(-self.size // along) * along
+        self.kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def array(self) -> Array:
+        return Array(self.path, self.name, self.shape, self.data.dtype, self.read)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        out = np.empty((len(rows), *self.shape[1:]), self.data.dtype)
+        for number in np.unique(rows // self.size):
+            inside = rows // self.size == number
+            out[inside] = self._block(int(number))[rows[inside] - number * self.size]
+        return out
+
+    def _block(self, number: int) -> np.ndarray:
+        with self.lock:
+            if number not in self.kept:
+                part = slice(number * self.size, (number + 1) * self.size)
+                with _readable(self.path):
+                    self.kept[number] = self.data[..., part].T if self.reverse else self.data[part]
+                if len(self.kept) > KEPT:
+                    self.kept.popitem(last=False)
+            self.kept.move_to_end(number)
+            return self.kept[number]

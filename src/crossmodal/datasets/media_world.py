@@ -1,0 +1,115 @@
+"""The five-modality world: twenty classes of things that have a look, a shape, a motion, a sound and a name.
+
+Drawn from a seed in the layout that `xmedia` reads, in XMedia's relative sizes (5,000 images, 5,000 texts, 1,000 sound
+clips, 500 videos, 500 meshes; a fifth of each is tested). No two items show the same thing, but for an image and its
+text. Classes have near relations: dog and wolf in shape and words, owl and wolf in sound, violin and guitar in shape.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from crossmodal.datasets import items, xmedia
+from crossmodal.datasets.drawing import media, pictures, sentences, sounds
+from crossmodal.datasets.drawing.classes import NAMES, instance
+from crossmodal.datasets.drawing.work import clear, each
+from crossmodal.files import whole, write_text
+
+ENDINGS = {"video": "mp4", "mesh": "off", "audio": "wav", "image": "jpg", "text": "txt"}  # the slow ones first
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(1, ge=0)
+    images: int = Field(2000, ge=60, description="each with a text")
+    audio: int = Field(400, ge=60, description="sound clips")
+    videos: int = Field(200, ge=60)
+    meshes: int = Field(200, ge=60)
+    shortest: float = Field(1.5, ge=0.2, le=60, description="seconds of a sound clip or video")
+    longest: float = Field(3.0, ge=0.2, le=60, description="seconds of a sound clip or video")
+    val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training items kept for validation")
+    codec: media.Codec = Field("libx264", description="encoder of the videos")
+
+    def count(self, modality: str) -> int:
+        return {"audio": self.audio, "video": self.videos, "mesh": self.meshes}.get(modality, self.images)
+
+
+def source(modality: str, index: int) -> str:
+    """Path of an item below the root; the class of item `index` is `NAMES[index % 20]`."""
+    number, kind = divmod(index, len(NAMES))
+    return f"{xmedia.FOLDERS[modality]}/{NAMES[kind]}/{number:04d}.{ENDINGS[modality]}"
+
+
+def tested(index: int) -> bool:
+    """Whether an item is of the test part: every fifth of its class."""
+    return index // len(NAMES) % 5 == 2
+
+
+def _draw(settings: Settings, root: Path, place: tuple[str, int]) -> None:
+    modality, index = place
+    what = instance(settings.seed, modality, index)
+    with whole(root / source(modality, index)) as path:
+        if modality == "image":
+            media.jpeg(path, pictures.picture(what))
+        elif modality == "text":
+            path.write_text(sentences.text(what) + "\n", encoding="utf-8")
+        elif modality == "audio":
+            media.wav(path, sounds.clip(what, settings.shortest, settings.longest), sounds.RATE)
+        elif modality == "video":
+            moving = pictures.frames(what, settings.shortest, settings.longest)
+            media.mp4(path, moving, pictures.FRAMES_A_SECOND, settings.codec)
+        else:
+            media.off(path, *pictures.mesh(what))
+
+
+def _left_over(name: str, ending: str, count: int) -> bool:
+    """A file of an earlier drawing past the last one, or a half-written one."""
+    drawn = re.fullmatch(rf"(\d{{4,}})\.{ending}", name)
+    return bool((drawn and int(drawn[1]) >= count) or re.fullmatch(rf"\.\d+\.{ending}\.\d+\.part", name))
+
+
+def draw(settings: Settings, root: Path, *, workers: int | None = None) -> None:
+    """Raw files of the five-modality world, as `xmedia` lays them out.
+
+    Parameters
+    ----------
+    workers : processes, by default up to one a core; the files do not depend on it.
+
+    Raises
+    ------
+    UserError : the disk is full, the folder cannot be written, or PyAV lacks the encoder.
+    """
+    places = [(modality, index) for modality in ENDINGS for index in range(settings.count(modality))]
+    for modality, ending in ENDINGS.items():
+        for kind, name in enumerate(NAMES):
+            count = len(range(kind, settings.count(modality), len(NAMES)))
+            clear(root / xmedia.FOLDERS[modality] / name, partial(_left_over, ending=ending, count=count))
+    each(partial(_draw, settings, root), places, workers)
+    write_text(root / "categories.txt", "".join(f"{name}\n" for name in NAMES))
+    ordered = [(modality, index) for modality in items.MODALITIES for index in range(settings.count(modality))]
+    for part, wanted in (("train", False), ("test", True)):
+        listed = [source(modality, index) for modality, index in ordered if tested(index) is wanted]
+        write_text(root / f"{part}.txt", "".join(f"{one}\n" for one in listed))
+
+
+def make(settings: Settings, folder: Path, *, title: str) -> None:
+    """Draw the raw files into `folder/raw` and read them as XMedia is read.
+
+    Raises
+    ------
+    UserError : as `draw`.
+    """
+    root = folder / "raw"
+    with suppress(OSError):  # a folder that cannot be written is named by `draw`
+        (folder / "items.parquet").unlink(missing_ok=True)  # it would outlive the files that it was made from
+    draw(settings, root)
+    reading = xmedia.Settings(root=root, val=settings.val, seed=settings.seed)
+    frame = xmedia.read(reading, folder.name)
+    manifest = {"reader": "media_world", "title": title, **xmedia.manifest(reading, frame, folder)}
+    items.write(frame, folder, {**manifest, "settings": settings.model_dump()})

@@ -1,0 +1,304 @@
+"""Features made elsewhere: arrays with labels and partitions, as papers publish them, become the items of a data set.
+
+No media are read: the source of an item is its row (`FILE#ARRAY/ROW`), which the extractor `precomputed` gathers. Text
+may also be captions, a line each, which models read as words.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from crossmodal.arrays import SUFFIXES, Array, Place, open_array
+from crossmodal.datasets import items
+from crossmodal.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Modality = Literal["image", "text", "audio", "video", "mesh"]
+SLICE = r"(?P<slice>-?\d*:-?\d*(:-?\d*)?)"
+REFERENCE = re.compile(rf"((?P<file>[^#\[\]]*)#)?(?P<array>[^#\[\]]*)(\[{SLICE}\])?")
+OF_AN_ITEM = "; FILE#ARRAY, a FILE, or an ARRAY of the same file; [a:b:c] takes a part"
+
+
+class Part(BaseModel):
+    """One array of a modality, or the captions of one file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partition: Literal["train", "val", "test"] | None = Field(None, description="of all its rows")
+    partitions: str = Field("", description=f"of each row: train, val or test{OF_AN_ITEM}")
+    file: str = Field("", description="instead of the data set's `file`")
+    array: str = Field("", description="name in the file; may be left out where it holds one")
+    captions: str = Field("", description="sentences instead of an array (text only): a .txt, a line each, or texts")
+    items: Literal["rows", "columns"] = Field("rows", description="what an item is in the array: a row or a column")
+    rows: str = Field("", description="those that belong here: a:b:c, or an array of numbers (from 1 in a .mat file)")
+    labels: str = Field("", description=f"class of each row, a number, name or row of a 1-of-C matrix{OF_AN_ITEM}")
+    ids: str = Field("", description=f"name of each row{OF_AN_ITEM}")
+    groups: str = Field("", description=f"rows of one group belong together, as a photograph and its text{OF_AN_ITEM}")
+    counts: str = Field("", description=f"regions that each row of an N x R x D array really has{OF_AN_ITEM}")
+
+    @model_validator(mode="after")
+    def _one(self) -> Part:
+        if (self.partition is None) == (self.partitions == ""):
+            raise ValueError("give either `partition` (of all rows) or `partitions` (an array with that of each)")
+        return self
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: Path = Field(description="folder that the files are relative to")
+    file: str = Field("", description="file of the parts that name none")
+    modalities: dict[Modality, list[Part]] = Field(min_length=1)
+    paired: list[Modality] = Field(
+        [], description="modalities whose rows belong together in their order; a multiple (captions) in turn"
+    )
+    val: float = Field(0.1, gt=0, lt=1, description="share of the training items kept for validation where none are")
+    seed: int = Field(0, description="of that choice")
+
+    @field_validator("modalities", mode="before")
+    @classmethod
+    def _single(cls, value: Any) -> Any:
+        """One part needs no list."""
+        return {m: [p] if isinstance(p, dict) else p for m, p in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        for modality, parts in self.modalities.items():
+            if not parts:
+                raise ValueError(f"modalities.{modality}: names no part")
+            words = {bool(part.captions) for part in parts}
+            if True in words and (modality != "text" or len(words) > 1):
+                raise ValueError(f"modalities.{modality}: captions are text, of all its parts or of none")
+            if modality in self.paired and any(part.groups for part in parts):
+                raise ValueError(f"modalities.{modality}: has `groups`, so it is not `paired` by order as well")
+        lone = [modality for modality in self.paired if modality not in self.modalities]
+        if lone:
+            raise ValueError(f"paired: {lone[0]} is none of the modalities ({', '.join(self.modalities)})")
+        return self
+
+
+def make(settings: Settings, folder: Path, *, title: str) -> None:
+    """Read shapes, labels and partitions, and write `items.parquet` and `items.json` into `folder`.
+
+    Raises
+    ------
+    UserError : a file that is missing or damaged, an array that is not in it, counts that do not agree.
+    """
+    if not settings.root.is_dir():
+        raise UserError(f"{settings.root}: no such folder; set datasets.{folder.name}.root in params.yaml")
+    frame, arrays = read(settings)
+    frame, carved = _with_validation(frame, settings)
+    root = settings.root
+    manifest = {
+        "reader": "precomputed",
+        "title": title,
+        "root": str(root if root.is_absolute() else Path(os.path.relpath(root.absolute(), folder.resolve()))),
+        "arrays": arrays,
+        "settings": settings.model_dump(mode="json", exclude={"root"}, exclude_defaults=True),
+        "carved": carved,
+    }
+    items.write(frame, folder, manifest)
+
+
+def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The items in the order of modalities, parts and rows, and {array: shape and type}."""
+    frames: list[pd.DataFrame] = []
+    arrays: dict[str, Any] = {}
+    for modality, parts in settings.modalities.items():
+        first: Array | None = None
+        for number, part in enumerate(parts):
+            array, name = _array(settings, part, f"modalities.{modality}[{number}]")
+            frames.append(_items(settings, modality, part, array, name))
+            if part.captions:
+                continue
+            first = first or array
+            if array.shape[1:] != first.shape[1:]:
+                raise UserError(
+                    f"{array.where}: an item has shape {array.shape[1:]}, in {first.where} {first.shape[1:]}; "
+                    f"all {modality} features must be of one shape"
+                )
+            arrays[array.where] = {"shape": list(array.shape), "dtype": str(array.dtype)}
+    frame = pd.concat(frames, ignore_index=True)
+    place = frame.groupby(["modality", "partition"], sort=False).cumcount()
+    default = frame.modality + "/" + frame.partition + "/" + place.astype(str)
+    frame["item_id"] = (frame.modality + "/" + frame.item_id).fillna(default)
+    frame["group_id"] = frame.group_id.fillna(_paired(frame, place, settings.paired)).fillna(frame.item_id)
+    return items.validate(frame, f"{settings.root} (kind: precomputed)"), arrays
+
+
+def _array(settings: Settings, part: Part, where: str) -> tuple[Array, str]:
+    """A part's array of numbers, or its captions, and its file relative to the root."""
+    if part.captions:
+        return _open(settings, part, part.captions), part.captions
+    file = part.file or settings.file
+    if not file:
+        raise UserError(f"params.yaml: {where}: names no `file`, nor does the data set")
+    if "#" in file:
+        raise UserError(f"params.yaml: {where}.file: {file!r}: '#' cannot be part of a name; rename the file")
+    array = open_array(settings.root / file, part.array, part.items == "columns")
+    if array.dtype.kind not in "fiub" or len(array.shape) not in (2, 3):
+        raise UserError(
+            f"{array.where}: is a {array.dtype} array of shape {array.shape}, expected numbers of shape (items, D) or "
+            f"(items, regions, D)"
+        )
+    return array, file
+
+
+def _open(settings: Settings, part: Part, reference: str) -> Array:
+    """`FILE#ARRAY`, a FILE, or an ARRAY of the part's own file; `[a:b:c]` after it takes a part."""
+    found = REFERENCE.fullmatch(reference)
+    if found is None:
+        raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
+    file, name = found["file"], found["array"]
+    if file is None:
+        file, name = (name, "") if name.lower().endswith(SUFFIXES) else (part.file or settings.file, name)
+    if not file:
+        raise UserError(f"params.yaml: {reference!r}: names no file, nor does the data set")
+    array = open_array(settings.root / file, name)
+    if len(array.shape) == 2 and 1 in array.shape:  # MATLAB has no vectors
+        values = array.all().reshape(-1)
+    else:
+        values = array.all()
+    values = values[_slice(found["slice"])] if found["slice"] else values
+    return Array(array.path, array.name, values.shape, values.dtype, lambda rows: values[rows])
+
+
+def _slice(text: str) -> slice:
+    return slice(*(int(part) if part else None for part in text.split(":")))
+
+
+def _items(settings: Settings, modality: str, part: Part, array: Array, file: str) -> pd.DataFrame:
+    rows = _rows(settings, part, array)
+
+    def of_each(reference: str) -> Array | None:
+        """The values of the rows that are taken; there may be one for each of the whole array."""
+        if not reference:
+            return None
+        found = _open(settings, part, reference)
+        if len(found) in (len(array), len(rows)):
+            values = found.read(rows) if len(found) == len(array) else found.all()
+            return Array(found.path, found.name, values.shape, values.dtype, values.__getitem__)
+        flip = "; set `items: columns` if each column is an item" if len(found) == array.shape[-1] else ""
+        raise UserError(f"{found.where}: {len(found)} values for the {len(array)} rows of {array.where}{flip}")
+
+    if part.captions:
+        sources = [" ".join(str(sentence).split()) for sentence in array.read(rows)]
+        if "" in sources:
+            raise UserError(f"{array.where}: caption {rows[sources.index('')]} is empty; mend it or take it out")
+    else:
+        counts = of_each(part.counts)
+        counts = None if counts is None else _counts(counts, array)
+        columns = part.items == "columns"
+        sources = [
+            str(Place(file, array.name, columns, int(row), None if counts is None else int(counts[i])))
+            for i, row in enumerate(rows)
+        ]
+    frame = pd.DataFrame({"modality": modality, "source": sources}, dtype="string")
+    for column, reference in (("item_id", part.ids), ("group_id", part.groups), ("label", part.labels)):
+        values = of_each(reference)
+        frame[column] = pd.array([pd.NA] * len(rows) if values is None else _texts(values), dtype="string")
+    given = of_each(part.partitions)
+    frame["partition"] = pd.array([part.partition] * len(rows) if given is None else _texts(given))
+    return frame
+
+
+def _rows(settings: Settings, part: Part, array: Array) -> np.ndarray:
+    """(n,) rows of the array that belong to the part."""
+    every = np.arange(len(array))
+    if not part.rows:
+        return every
+    if re.fullmatch(SLICE, part.rows):
+        return every[_slice(part.rows)]
+    found = _open(settings, part, part.rows)
+    values = found.all()
+    if values.dtype == bool and values.shape == every.shape:
+        return np.flatnonzero(values)
+    if values.ndim != 1 or not np.array_equal(values, np.floor(values)):
+        raise UserError(f"{found.where}: expected a list of row numbers, found {values.dtype} of shape {values.shape}")
+    rows = values.astype(np.int64) - found.first
+    if len(rows) and not (rows.min() >= 0 and rows.max() < len(array)):
+        raise UserError(
+            f"{found.where}: rows {int(values.min())} to {int(values.max())}, but {array.where} has {len(array)}"
+        )
+    return rows
+
+
+def _texts(found: Array) -> list[Any]:
+    """Numbers as whole ones (3.0 is '3'), rows of a 1-of-C matrix as the place of their one, texts as they are."""
+    values = found.all()
+    if values.ndim == 2 and values.dtype.kind in "fiub":
+        ones = (values != 0).sum(1)
+        if (ones != 1).any():
+            row = int(np.flatnonzero(ones != 1)[0])
+            raise UserError(f"{found.where}: row {row} has {ones[row]} classes; each item must have one label")
+        values = (values != 0).argmax(1) + found.first
+    if values.ndim != 1:
+        raise UserError(f"{found.where}: expected a value an item, found shape {values.shape}")
+    if values.dtype.kind == "f":
+        whole = values == np.floor(values)
+        return [None if np.isnan(v) else str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
+    return [v.decode().strip() if isinstance(v, bytes) else None if v is None else str(v).strip() for v in values]
+
+
+def _counts(found: Array, array: Array) -> np.ndarray:
+    if len(array.shape) != 3:
+        raise UserError(f"{array.where}: has shape {array.shape}; `counts` are of region sets (items, regions, D)")
+    counts = found.all()
+    odd = np.flatnonzero(~((counts >= 1) & (counts <= array.shape[1]) & (counts == np.floor(counts))))
+    if len(odd):
+        raise UserError(f"{found.where}: row {odd[0]} has count {counts[odd[0]]}, expected 1 to {array.shape[1]}")
+    return counts.astype(np.int64)
+
+
+def _paired(frame: pd.DataFrame, place: pd.Series, paired: list[str]) -> pd.Series:
+    """`PARTITION/n` of the rows that belong together by their order; null for the others."""
+    groups = pd.Series(pd.NA, index=frame.index, dtype="string")
+    for partition, part in frame[frame.modality.isin(paired)].groupby("partition", sort=False):
+        sizes = part.modality.value_counts().reindex(paired, fill_value=0)
+        least = int(sizes.min())
+        if least == 0 or (sizes % least).any():
+            told = ", ".join(f"{n} {modality}" for modality, n in sizes.items())
+            raise UserError(
+                f"params.yaml: paired: {told} items of {partition}: each must be a multiple of the least, as five "
+                f"captions an image are; see `rows`"
+            )
+        groups[part.index] = f"{partition}/" + (place[part.index] // part.modality.map(sizes // least)).astype(str)
+    return groups
+
+
+def _with_validation(frame: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """A share of the training groups as `val` where no item is, the classes in proportion; and what was done."""
+    if (frame.partition == "val").any():
+        if "val" in settings.model_fields_set:
+            raise UserError("params.yaml: val: a share is to be cut off, but some items are of the partition val")
+        return frame, None
+    train = frame[frame.partition == "train"]
+    # A group is of one stratum: its modalities and its first label.
+    strata = train.fillna({"label": ""}).groupby("group_id", sort=False)
+    strata = strata.modality.agg(lambda m: "+".join(sorted(set(m)))) + "/" + strata.label.first()
+    chosen = strata.index[_share(strata.to_numpy(), settings.val, np.random.default_rng(settings.seed))]
+    cut = frame.group_id.isin(chosen)
+    facts = {"share": settings.val, "seed": settings.seed, "groups": len(chosen), "items": int(cut.sum())}
+    log.info("no items for validation: %d of the %d training items are kept for it", cut.sum(), len(train))
+    return frame.assign(partition=frame.partition.mask(cut, "val")), facts
+
+
+def _share(strata: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Places of round(share * n) random elements, each stratum in proportion (largest remainders) and none emptied."""
+    names, of, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    quota = np.floor(share * sizes).astype(int)
+    rest = np.where(quota < sizes - 1, share * sizes - quota, -1)
+    for stratum in np.argsort(-rest, kind="stable")[: max(0, round(share * len(strata)) - quota.sum())]:
+        quota[stratum] += rest[stratum] >= 0
+    order = rng.permutation(len(strata))
+    picked = [order[of[order] == stratum][: quota[stratum]] for stratum in range(len(names))]
+    return np.sort(np.concatenate(picked)) if picked else np.empty(0, int)

@@ -1,0 +1,176 @@
+"""XMedia and XMediaNet: five modalities in folders, and lists of training and test files.
+
+The sets come from their makers in parts (media by modality, or features ready made), and how the parts lie together on
+disk is described nowhere that we found. The layout read here is therefore ours, and plain:
+
+    ROOT/categories.txt                    the classes, one a line
+    ROOT/train.txt, test.txt               the files, one a line: FOLDER/CLASS/NAME.EXT, below ROOT
+    ROOT/val.txt                           optional; without it a part of train.txt is kept for validation
+    ROOT/image/CLASS/NAME.jpg              a file an item; text: one text a file (UTF-8), all of it is the item
+    ROOT/text/..., audio/..., video/..., 3d/...
+
+An image and a text of the same class and name are a pair (`pairs`); every other item stands for itself. The features
+that the makers offer are no raw media: they are read by `kind: precomputed`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from crossmodal.datasets import items, raw
+from crossmodal.errors import UserError
+from crossmodal.files import sha256_file
+
+Modality = Literal["image", "text", "audio", "video", "mesh"]
+FOLDERS: dict[Modality, str] = {"image": "image", "text": "text", "audio": "audio", "video": "video", "mesh": "3d"}
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: Path = Field(description="folder of categories.txt, train.txt, test.txt and the modalities' folders")
+    modalities: tuple[Modality, ...] = Field(tuple(FOLDERS), min_length=1, description="those that are read")
+    folders: dict[Modality, str] = Field({}, description="a modality's folder where it has another name")
+    pairs: tuple[Modality, ...] = Field(
+        ("image", "text"), description="same class and name: belong together; [] if not"
+    )
+    val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training items kept for validation")
+    seed: int = Field(0, ge=0, description="of the choice of validation items")
+
+
+def make(settings: Settings, folder: Path, *, title: str) -> None:
+    """Read the lists and write `items.parquet` and `items.json` into `folder`.
+
+    Raises
+    ------
+    UserError : files that are missing or contradict each other; every kind of fault names its first items.
+    """
+    frame = read(settings, folder.name)
+    items.write(frame, folder, {"reader": "xmedia", "title": title, **manifest(settings, frame, folder)})
+
+
+def manifest(settings: Settings, frame: pd.DataFrame, folder: Path) -> dict:
+    """What `items.json` says of the lists, the classes and how they were read."""
+    root = settings.root
+    found = [root / f"{name}.txt" for name in ("categories", *items.PARTITIONS)]
+    return {
+        "root": raw.name_of(root, folder),
+        "annotations": [{"file": path.name, "sha256": sha256_file(path)} for path in found if path.is_file()],
+        "settings": settings.model_dump(exclude={"root"}, mode="json"),
+        "classes": sorted(frame.label.unique()),
+    }
+
+
+def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
+    """The items, in the lists' order: train.txt, val.txt, test.txt.
+
+    Parameters
+    ----------
+    dataset : name of the block in `params.yaml`, for errors.
+
+    Raises
+    ------
+    UserError : as `make`.
+    """
+    root, where = settings.root, f"datasets.{dataset}"
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; set {where}.root in params.yaml to the data set's folder")
+    folders = {**FOLDERS, **settings.folders}
+    absent = [folders[modality] for modality in settings.modalities if not (root / folders[modality]).is_dir()]
+    if absent:
+        raise UserError(
+            f"{root}: lacks the folder(s) {', '.join(absent)}; put them there, name them otherwise in {where}.folders, "
+            f"or take the modality out of {where}.modalities in params.yaml"
+        )
+    advice = f"XMedia's layout has it (see crossmodal.datasets.xmedia); or set {where}.root in params.yaml"
+    classes = raw.lines(root / "categories.txt", advice)
+    lists = {part: root / f"{part}.txt" for part in items.PARTITIONS}
+    if not lists["val"].is_file():
+        del lists["val"]
+    modality_of = {name: modality for modality, name in folders.items()}
+    on_disk = raw.Listing(root)
+    rows: list[tuple[str, str, str, str, str, str]] = []
+    seen: dict[str, str] = {}
+    faults: dict[tuple[Path, str], list[str]] = {}
+    for part, path in lists.items():
+        for number, line in enumerate(raw.lines(path, advice), 1):
+            source = line.replace("\\", "/").removeprefix("./")
+            place = f"{source!r} (entry {number})"
+            pieces = source.split("/")
+            if len(pieces) != 3 or not all(pieces):
+                faults.setdefault((path, "are not FOLDER/CLASS/NAME.EXT"), []).append(place)
+                continue
+            top, label, name = pieces
+            if top not in modality_of:
+                kind = f"lie in no modality's folder (expected {', '.join(modality_of)})"
+                faults.setdefault((path, kind), []).append(place)
+                continue
+            modality = modality_of[top]
+            if modality not in settings.modalities:
+                continue
+            if label not in classes:
+                faults.setdefault((path, "are of a class that categories.txt lacks"), []).append(place)
+            stem = f"{label}/{Path(name).stem}"
+            item = f"{modality}/{stem}"
+            if item in seen:
+                faults.setdefault((path, "are listed twice (keep one)"), []).append(f"{place}, also {seen[item]}")
+                continue
+            seen[item] = f"entry {number} of {path.name}"
+            if not on_disk.holds(f"{top}/{label}", name):
+                faults.setdefault((path, f"are not in {root}; complete the folder or the list"), []).append(source)
+                continue
+            if modality == "text":
+                source = _text(root / source)
+                if not source:
+                    faults.setdefault((path, "are texts without a word"), []).append(place)
+            group = f"pair/{stem}" if modality in settings.pairs else item
+            rows.append((item, modality, group, label, part, source))
+    problems = [f"{path}: {len(places)} file(s) {kind}: {raw.first(places)}" for (path, kind), places in faults.items()]
+    problems += _gaps(rows, classes, lists["train"])
+    problems += _torn(rows, f"{where}.pairs", root)
+    if problems:
+        raise UserError("\n".join(problems))
+    frame = pd.DataFrame(rows, columns=list(items.COLUMNS))
+    if "val" not in lists:
+        train = frame[frame.partition == "train"].groupby("group_id", sort=False)
+        strata = train.agg(label=("label", "first"), modalities=("modality", lambda m: "+".join(sorted(m))))
+        kept = raw.carve({group: tuple(row) for group, *row in strata.itertuples()}, settings.val, settings.seed)
+        frame.loc[frame.group_id.isin(kept), "partition"] = "val"
+    return items.validate(frame, root)
+
+
+def _text(path: Path) -> str:
+    try:
+        return " ".join(path.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no UTF-8 text ({error}); save it as UTF-8") from None
+
+
+def _gaps(rows: list[tuple], classes: list[str], path: Path) -> list[str]:
+    """Classes that could not be learnt, in all or in a modality that they are tested in."""
+    trained = {(label, modality) for _, modality, _, label, part, _ in rows if part == "train"}
+    known = {label for label, _ in trained}
+    bare = [repr(label) for label in classes if label not in known]
+    others = {(label, modality) for _, modality, _, label, part, _ in rows if part != "train"}
+    partly = [f"{label!r} ({modality})" for label, modality in sorted(others - trained) if label in known]
+    if not bare and not partly:
+        return []
+    return [f"{path}: {len(bare + partly)} class(es) without a training item: {raw.first(bare + partly)}; list some"]
+
+
+def _torn(rows: list[tuple], key: str, root: Path) -> list[str]:
+    """Pairs that lie in two partitions."""
+    parts: dict[str, set[str]] = {}
+    for _, _, group, _, part, _ in rows:
+        parts.setdefault(group, set()).add(part)
+    torn = [group.removeprefix("pair/") for group, found in parts.items() if len(found) > 1]
+    if not torn:
+        return []
+    return [
+        f"{root}: {len(torn)} pair(s) lie in more than one of the lists: {raw.first(torn)}; where items of the same "
+        f"class and name do not belong together, set {key}: [] in params.yaml"
+    ]

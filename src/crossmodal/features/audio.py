@@ -1,0 +1,348 @@
+"""Mel-frequency cepstral coefficients of sound clips: one vector a clip, the mean of its frames.
+
+Davis and Mermelstein, 1980: filter-bank energies on the mel scale, their logarithm, its cosine transform. How the 29
+numbers of XMedia and XMediaNet were made is not published; the defaults here are this package's own.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from functools import lru_cache
+from math import gcd
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+import pandas as pd
+import scipy.fft
+import scipy.sparse
+import soundfile
+from pydantic import Field, model_validator
+from scipy.signal import firwin, get_window, resample_poly
+
+from crossmodal.errors import UserError
+from crossmodal.features import extraction
+from crossmodal.features.extraction import Item, Work
+
+BATCH = 8  # clips that a thread takes at once
+BLOCK = 1024  # frames transformed at once
+READ = 2**20  # samples read at once, before they are mixed to one channel
+UNKNOWN = 2**31 - 2**16  # bytes that a header claims from here on mean: not known when it was written
+SLOPE, KNEE, STEP = 200 / 3, 1000.0, np.log(6.4) / 27  # Slaney's scale: Hz a mel up to the knee, log Hz a mel above
+
+
+class Settings(extraction.Settings):
+    rate: int = Field(22050, ge=100, description="samples a second to which every clip is brought")
+    preemphasis: float = Field(0.97, ge=0, lt=1, description="x[t] - preemphasis * x[t-1]")
+    window: Literal["hamming", "hann", "boxcar"] = "hamming"
+    frame: float = Field(0.025, gt=0, description="seconds of a frame")
+    hop: float = Field(0.010, gt=0, description="seconds from one frame to the next")
+    fft: int = Field(1024, ge=2, description="points of the Fourier transform; a frame is padded evenly to them")
+    mels: int = Field(40, ge=1, description="triangular bands")
+    scale: Literal["slaney", "htk"] = Field("slaney", description="slaney: linear below 1 kHz; htk: logarithmic")
+    band_norm: Literal["slaney", "none"] = Field("slaney", description="slaney: equal areas; none: equal heights")
+    low: float = Field(0.0, ge=0, description="Hz where the first band begins")
+    high: float | None = Field(None, gt=0, description="Hz where the last band ends; null: half the rate")
+    floor: float = Field(1e-10, gt=0, description="least energy of a band whose natural logarithm is taken")
+    coefficients: int = Field(29, ge=1, description="of the orthonormal DCT-II, the first (C0) included")
+    silence: float = Field(1e-5, ge=0, description="half the range of the samples, up to which a clip is silent")
+    standardise: bool = Field(True, description="mean 0 and s.d. 1 of each coefficient over the training part")
+    shard: int = Field(2048, ge=1, description="clips after which results are written down")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Settings:
+        if self.coefficients > self.mels:
+            raise ValueError(f"coefficients: {self.mels} bands (`mels`) give no more than as many coefficients")
+        if not 1 <= self.length <= self.fft:
+            raise ValueError(f"fft: a frame is {self.length} samples long; expected 1 to {self.fft} (`fft`)")
+        if self.step < 1:
+            raise ValueError(f"hop: {self.hop} s are less than a sample at {self.rate} Hz")
+        if not self.low < self.top <= self.rate / 2:
+            raise ValueError(f"high: expected more than `low` ({self.low:g} Hz) and at most {self.rate / 2:g} Hz")
+        return self
+
+    @property
+    def length(self) -> int:
+        """Samples of a frame."""
+        return round(self.frame * self.rate)
+
+    @property
+    def step(self) -> int:
+        """Samples from one frame to the next."""
+        return round(self.hop * self.rate)
+
+    @property
+    def top(self) -> float:
+        """Hz where the last band ends."""
+        return self.high or self.rate / 2
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> tuple[np.ndarray, int]:
+    """(T,) float32 samples, the mean of the channels, and samples a second, by soundfile or else by PyAV.
+
+    Raises
+    ------
+    UserError : a file that is missing, cut off, no sound, or holds no samples or samples that are no finite numbers.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); complete the sound folder and run again") from None
+    if not data:
+        raise UserError(f"{path}: is an empty file; fetch it again")
+    try:
+        file = soundfile.SoundFile(io.BytesIO(data))
+    except soundfile.SoundFileError:
+        parts, rate = _by_av(path, data)
+    else:
+        with file:
+            parts, rate = _by_soundfile(path, data, file)
+    waveform = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    if not len(waveform):
+        raise UserError(f"{path}: holds no samples; expected a clip of sound")
+    if not np.isfinite(waveform).all():
+        raise UserError(f"{path}: holds samples that are not finite numbers; write the clip again")
+    return waveform, rate
+
+
+def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[list[np.ndarray], int]:
+    parts = []
+    try:
+        while len(block := file.read(READ, dtype="float32", always_2d=True)):
+            parts.append(_mono(block.T))
+    except soundfile.SoundFileError as error:
+        raise UserError(f"{path}: is cut off or damaged ({error}); fetch it again") from None
+    found = sum(map(len, parts))
+    # libsndfile reads what there is of a file that is cut off; each format tells it in another way.
+    for claimed, there in re.findall(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", file.extra_info, re.M):
+        if int(there) < int(claimed) < UNKNOWN:
+            raise UserError(f"{path}: is cut off: {there} of {claimed} bytes of sound are there; fetch it again")
+    if found < file.frames < UNKNOWN:
+        raise UserError(f"{path}: is cut off: {found} of {file.frames} samples are there; fetch it again")
+    if file.format == "OGG" and (last := data.rfind(b"OggS")) >= 0 and not data[last + 5] & 4:
+        raise UserError(f"{path}: is cut off: its last page is missing; fetch it again, or write it again if it plays")
+    return parts, file.samplerate
+
+
+def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
+    parts, rate, stated = [], 0, None
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            if not container.streams.audio:
+                raise UserError(f"{path}: holds no sound; expected a clip that soundfile or FFmpeg can read")
+            stream = container.streams.audio[0]
+            floats = av.AudioResampler(format="fltp")  # the type of samples alone; channels and rate stay
+            for frame in container.decode(stream):
+                rate = frame.sample_rate
+                parts += [_mono(part.to_ndarray()) for part in floats.resample(frame)]
+            if {"mov", "matroska"} & set(container.format.name.split(",")):  # others only guess how long they are
+                stated = container.duration / av.time_base if container.duration else None
+    except (av.FFmpegError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: is damaged or no sound ({told}); fetch it again") from None
+    found = sum(map(len, parts)) / (rate or 1)
+    if stated and found < 0.95 * stated - 0.1:
+        raise UserError(f"{path}: is cut off: {found:.2f} s of {stated:.2f} s are there; fetch it again")
+    return parts, rate
+
+
+def _mono(block: np.ndarray) -> np.ndarray:
+    """(C, t) float32 -> (t,) mean of the channels."""
+    if len(block) == 1:
+        return np.array(block[0])
+    total = block[0] + block[1]  # many times faster than a mean over so short an axis
+    for channel in block[2:]:
+        total += channel
+    return total * np.float32(1 / len(block))
+
+
+# -- coefficients -----------------------------------------------------------------------------------------------------
+
+
+def mfcc(waveform: np.ndarray, rate: int, settings: Settings | None = None) -> np.ndarray:
+    """(29,) float32 mean over the frames of the coefficients, C0 first; not standardised.
+
+    Parameters
+    ----------
+    waveform : (T,) samples, or (C, T) channels, whose mean is taken; floats count as they are, integers are brought
+        to -1 ... 1.
+    rate : samples a second; another one than the settings' is resampled by a polyphase filter (`resampled`).
+
+    Raises
+    ------
+    UserError : no samples, samples that are no finite numbers, silence, a clip shorter than one frame.
+    """
+    settings = settings or Settings()
+    waveform = np.asarray(waveform)
+    if np.issubdtype(waveform.dtype, np.integer):
+        half = np.float32(2 ** (8 * waveform.dtype.itemsize - 1))
+        unsigned = np.issubdtype(waveform.dtype, np.unsignedinteger)
+        waveform = (waveform.astype(np.float32) - half * unsigned) / half
+    waveform = waveform.astype(np.float32, copy=False)
+    if waveform.ndim == 2:
+        waveform = _mono(waveform)
+    if waveform.ndim != 1 or not waveform.size:
+        raise UserError(f"a clip of shape {waveform.shape}: expected samples (T,) or channels (C, T)")
+    if not np.isfinite(waveform).all():
+        raise UserError("samples that are not finite numbers; expected real sound")
+    if float(waveform.max()) - float(waveform.min()) <= 2 * settings.silence:
+        raise UserError(
+            f"silence: no sample is further than {settings.silence:g} (`silence`) from the others; leave the clip out"
+        )
+    waveform = resampled(waveform, rate, settings.rate)
+    if len(waveform) < settings.length:
+        raise UserError(
+            f"a clip of {len(waveform) / settings.rate * 1000:.1f} ms; "
+            f"expected at least one frame of {settings.frame * 1000:g} ms (`frame`)"
+        )
+    energies = log_mel(waveform, settings)
+    # The transform is linear: that of the mean is the mean of the transforms.
+    return scipy.fft.dct(energies.mean(0, dtype=np.float64), norm="ortho")[: settings.coefficients].astype(np.float32)
+
+
+def resampled(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
+    """(T,) -> (ceil(T * target / rate),): `scipy.signal.resample_poly` with its Kaiser-windowed filter.
+
+    Raises
+    ------
+    UserError : a rate that is no positive number.
+    """
+    if rate <= 0:
+        raise UserError(f"a sampling rate of {rate}; expected samples a second")
+    if rate == target:
+        return waveform
+    common = gcd(int(rate), target)
+    up, down = target // common, int(rate) // common
+    return resample_poly(waveform, up, down, window=_low_pass(max(up, down)))
+
+
+@lru_cache(16)
+def _low_pass(ratio: int) -> np.ndarray:
+    """SciPy's own default filter, kept: its design takes longer than the filtering for odd rates."""
+    return firwin(20 * ratio + 1, 1 / ratio, window=("kaiser", 5.0)).astype(np.float32)
+
+
+def log_mel(waveform: np.ndarray, settings: Settings) -> np.ndarray:
+    """(T,) samples at the settings' rate -> (F, mels) float32 natural logarithms of the bands' energies.
+
+    Frames are those that lie in the clip as a whole: none is padded with made-up samples at its ends.
+    """
+    emphasised = np.empty_like(waveform)
+    emphasised[0] = waveform[0]
+    np.multiply(waveform[:-1], np.float32(-settings.preemphasis), out=emphasised[1:])
+    emphasised[1:] += waveform[1:]
+    frames = np.lib.stride_tricks.sliding_window_view(emphasised, settings.length)[:: settings.step]
+    window = get_window(settings.window, settings.length).astype(np.float32)
+    bands = filter_bank(settings)
+    out = np.empty((len(frames), settings.mels), np.float32)
+    for start in range(0, len(frames), BLOCK):
+        spectrum = scipy.fft.rfft(frames[start : start + BLOCK] * window, settings.fft)
+        power = spectrum.real**2 + spectrum.imag**2
+        # Sparse, since a band has few bins; and its sums do not depend on a BLAS and its threads.
+        out[start : start + BLOCK] = (bands @ np.ascontiguousarray(power.T)).T
+    return np.log(np.maximum(out, np.float32(settings.floor), out=out), out=out)
+
+
+def mel_of(hertz: np.ndarray, scale: str) -> np.ndarray:
+    """Hz to mel: HTK's 2595 log10(1 + f / 700), or Slaney's Auditory Toolbox (linear below 1 kHz)."""
+    if scale == "htk":
+        return 2595 * np.log10(1 + hertz / 700)
+    return np.where(hertz < KNEE, hertz / SLOPE, KNEE / SLOPE + np.log(np.maximum(hertz, KNEE) / KNEE) / STEP)
+
+
+def hertz_of(mel: np.ndarray, scale: str) -> np.ndarray:
+    """The inverse of `mel_of`."""
+    if scale == "htk":
+        return 700 * (10 ** (mel / 2595) - 1)
+    return np.where(mel < KNEE / SLOPE, mel * SLOPE, KNEE * np.exp((mel - KNEE / SLOPE) * STEP))
+
+
+@lru_cache(8)
+def filter_bank(settings: Settings) -> scipy.sparse.csr_array:
+    """(mels, fft // 2 + 1) float32 triangles, evenly spread over the mel scale, each from its neighbours' peaks.
+
+    Raises
+    ------
+    UserError : a band so narrow that it holds no bin of the transform.
+    """
+    ends = mel_of(np.array([settings.low, settings.top]), settings.scale)
+    corners = hertz_of(np.linspace(*ends, settings.mels + 2), settings.scale)
+    bins = np.arange(settings.fft // 2 + 1) * (settings.rate / settings.fft)
+    left, peak, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    bank = np.maximum(0, np.minimum((bins - left) / (peak - left), (right - bins) / (right - peak)))
+    if settings.band_norm == "slaney":
+        bank *= 2 / (right - left)
+    empty = np.flatnonzero(~bank.any(1))
+    if len(empty):
+        raise UserError(
+            f"extractors.*.mels: band {empty[0]} of {settings.mels} is narrower than the {bins[1]:.1f} Hz of a bin; "
+            "set a smaller `mels` or a larger `fft`"
+        )
+    return scipy.sparse.csr_array(bank.astype(np.float32))
+
+
+# -- extraction -------------------------------------------------------------------------------------------------------
+
+
+def extract(
+    items: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    target: Path,
+    *,
+    threads: int,
+    modality: str = "audio",
+    store: Path | None = None,
+) -> None:
+    """Coefficients (N, 29) of every item of a modality; see `extraction.extract`.
+
+    Raises
+    ------
+    UserError : a bad clip, no training part to standardise by; finished shards stay, and the next call goes on.
+    """
+    filter_bank(settings)  # settings that do not fit are told before any clip is read
+
+    def load(item: Item) -> np.ndarray:
+        waveform, rate = read(item.path)
+        try:
+            return mfcc(waveform, rate, settings)
+        except UserError as error:
+            raise UserError(f"{item.path}: {error}") from None
+
+    extraction.extract(
+        items,
+        root,
+        settings,
+        target,
+        extractor="audio",
+        modality=modality,
+        threads=threads,
+        depends={"pooling": "mean over the frames", "resampling": "scipy.signal.resample_poly"},
+        begin=lambda listed: Work(load=load, compute=np.stack, batch=BATCH, facts={"device": "cpu"}),
+        finish=standardise if settings.standardise else None,
+        packages=("av", "scipy", "soundfile"),
+        store=store,
+    )
+
+
+def standardise(array: np.ndarray, rows: pd.DataFrame) -> dict[str, Any]:
+    """Bring each column of `array`, in place, to mean 0 and s.d. 1 over the training part; both, for the manifest.
+
+    A column that is the same throughout the training part is only shifted.
+
+    Raises
+    ------
+    UserError : no item of the training part.
+    """
+    train = (rows.partition == "train").to_numpy() if "partition" in rows else np.ones(len(rows), bool)
+    if not train.any():
+        raise UserError("items.parquet: no clip of the partition `train`; set `standardise: false` or add some")
+    known = array[train].astype(np.float64)
+    mean, sd = known.mean(0), known.std(0)
+    array[:] = (array - mean) / np.where(sd > 0, sd, 1)
+    return {"standardised_by": {"partition": "train", "mean": mean.tolist(), "sd": sd.tolist()}}

@@ -1,0 +1,167 @@
+"""Checkpoints of the bottom-up-attention detector: whose names and conventions they have, and the detector of them.
+
+The public ones have detectron2's names, in two families that name the attribute head otherwise: those converted from
+the Caffe original as it is (`caffe`), and those that follow detectron2's conventions as well (`detectron2`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
+
+from crossmodal.errors import UserError
+from crossmodal.features import networks
+from crossmodal.features.detector import BGR_MEAN, BLOCKS, CONVENTIONS, Convention, Detector, Shape, names
+from crossmodal.files import sha256_file
+
+log = logging.getLogger(__name__)
+
+_HEADS = {  # names below `roi_heads.box_predictor` in the two families of checkpoints
+    "caffe": {"cls_embed": "embedding", "attr_linear1": "hidden", "attr_linear2": "attributes"},
+    "detectron2": {"cls_embedding": "embedding", "fc_attr": "hidden", "attr_score": "attributes"},
+}
+_IGNORED = re.compile(r"num_batches_tracked$|^pixel_(mean|std)$|anchor_generator\.cell_anchors\.0$")
+_CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
+
+
+def _renamed(name: str, head: dict[str, str]) -> str:
+    """Our name of a parameter for detectron2's, or the name itself where it is not one of its."""
+    stage = re.fullmatch(r"(?:backbone\.res([234])|roi_heads\.res5)\.(\d+)\.(conv([123])|shortcut)\.(.+)", name)
+    if stage:
+        number, block, layer, conv, leaf = stage.groups()
+        prefix = f"trunk.layer{int(number) - 1}" if number else "res5"
+        norm = leaf.removeprefix("norm.") if leaf.startswith("norm.") else None
+        if layer == "shortcut":
+            return f"{prefix}.{block}.downsample.{f'1.{norm}' if norm else f'0.{leaf}'}"
+        return f"{prefix}.{block}.{f'bn{conv}.{norm}' if norm else f'conv{conv}.{leaf}'}"
+    if name.startswith("backbone.stem.conv1."):
+        leaf = name.removeprefix("backbone.stem.conv1.")
+        return f"trunk.bn1.{leaf.removeprefix('norm.')}" if leaf.startswith("norm.") else f"trunk.conv1.{leaf}"
+    parts = {"conv": "conv", "objectness_logits": "objectness", "anchor_deltas": "deltas"}
+    for theirs, ours in parts.items():
+        name = name.replace(f"proposal_generator.rpn_head.{theirs}.", f"rpn.{ours}.")
+    for theirs, ours in {"cls_score": "classes", "bbox_pred": "boxes", **head}.items():
+        name = name.replace(f"roi_heads.box_predictor.{theirs}.", f"head.{ours}.")
+    return name
+
+
+def convention_of(state: dict[str, Tensor], asked: str = "auto", **over: Any) -> tuple[str, Convention]:
+    """The family of a state dict by its names, and its convention: that of the family, or `asked`, with `over`.
+
+    A box head with four rows for the background as well counts the background first, as Caffe does.
+    """
+    family = "caffe" if any(".cls_embed." in name for name in state) else "detectron2"
+    chosen = CONVENTIONS[family if asked == "auto" else asked]
+    boxes, classes = (state.get(f"roi_heads.box_predictor.{n}.bias") for n in ("bbox_pred", "cls_score"))
+    if asked == "auto" and boxes is not None and classes is not None and len(boxes) == 4 * len(classes):
+        chosen = replace(chosen, background="first")
+    return family, replace(chosen, **_given(over))
+
+
+def _given(over: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in over.items() if value is not None}
+
+
+def seeded(network: str, seed: int, asked: str = "auto", **over: Any) -> tuple[Detector, dict[str, Any]]:
+    """A detector with random weights, and what a manifest says of it."""
+    chosen = replace(CONVENTIONS["caffe" if asked == "auto" else asked], **_given(over))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Detector(Shape(BLOCKS[network]), chosen).eval()
+        _settle(model)
+    facts = {"weights": "seeded", "fallback": "seeded random weights", "convention": asdict(chosen)}
+    log.warning("%s detector: %s, not trained on anything", network, facts["fallback"])
+    return model, {**facts, "weights_sha256": networks.hash_of(model)}
+
+
+def _settle(model: Detector) -> None:
+    """Start values under which numbers neither grow nor vanish: the batch norms' statistics are no real ones."""
+    model.trunk.bn1.running_var.fill_(float(max(BGR_MEAN)) ** 2)
+    for module in (*model.trunk.modules(), *model.res5.modules()):
+        if isinstance(module, Bottleneck):
+            nn.init.constant_(module.bn3.weight, 0.2)
+    for module in (*model.rpn.values(), *model.head.values()):
+        nn.init.normal_(module.weight, std=0.01)
+
+
+def load(path: Path, network: str, asked: str = "auto", **over: Any) -> tuple[Detector, dict[str, Any]]:
+    """A detector with the weights of a public checkpoint, and what a manifest says of it, conventions included.
+
+    Anchors that stand in the file are taken from there.
+
+    Parameters
+    ----------
+    asked : a name in `CONVENTIONS`, or auto: by the checkpoint's own names and shapes.
+    over : fields of `Convention` that are set otherwise; None leaves them.
+
+    Raises
+    ------
+    UserError : a file that cannot be read, or that lacks parameters, holds others or others' shapes.
+    """
+    state = networks.read_state(path)
+    family, chosen = convention_of(state, asked, **over)
+    ours, shape = matched(state, network, family, path)
+    model = Detector(shape, chosen).eval()
+    model.load_state_dict(ours, strict=False)  # the counts of batches, which no checkpoint needs, are left
+    facts = {"family": family, "convention": asdict(chosen), "anchors": "by the convention"}
+    if (cells := state.get(_CELL_ANCHORS)) is not None and cells.shape == model.anchors.shape:
+        facts["anchors"] = "of the file"
+        model.anchors.copy_(cells)
+    return model, {**facts, "weights": path.name, "weights_sha256": sha256_file(path)}
+
+
+def matched(state: dict[str, Tensor], network: str, family: str, where: Path) -> tuple[dict[str, Tensor], Shape]:
+    """The state dict under our names, and the sizes of the detector that it is of.
+
+    Raises
+    ------
+    UserError : parameters are missing, unexpected or of another shape.
+    """
+    theirs = {_renamed(name, _HEADS[family]): name for name in state if not _IGNORED.search(name)}
+    ours = {name: state[their] for name, their in theirs.items()}
+
+    def size(name: str, usual: int, axis: int = 0) -> int:
+        value = ours.get(name)
+        return value.shape[axis] if value is not None and value.dim() > axis else usual
+
+    usual = Shape(BLOCKS[network])
+    shape = Shape(
+        BLOCKS[network],
+        size("trunk.layer1.0.conv1.weight", usual.width),
+        size("head.classes.bias", usual.classes),
+        size("head.attributes.bias", usual.attributes),
+        size("head.boxes.bias", usual.box_rows),
+        size("rpn.objectness.bias", usual.objectness),
+        size("rpn.conv.bias", usual.rpn_width),
+        size("head.hidden.bias", usual.hidden),
+        size("head.embedding.weight", usual.embedding, 1),
+    )
+    with torch.device("meta"):
+        own = Detector(shape, CONVENTIONS[family]).state_dict()
+    own = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}
+    missing = [name for name in own if name not in ours]
+    further = [their for name, their in theirs.items() if name not in own]
+    shapes = [name for name in own if name in ours and ours[name].shape != own[name].shape]
+    wrong = [f"{name} is missing" for name in missing[:2]] + [f"{name} is not one of its names" for name in further[:2]]
+    wrong += [f"{theirs[n]} is {tuple(ours[n].shape)}, expected {tuple(own[n].shape)}" for n in shapes[:2]]
+    classes, attributes = len(names("objects")), len(names("attributes"))
+    if not missing and (shape.classes != classes + 1 or shape.attributes not in (attributes, attributes + 1)):
+        wrong.append(f"it tells {shape.classes} classes and {shape.attributes} attributes apart")
+    if not missing and shape.box_rows not in (4, 4 * classes, 4 * (classes + 1)):
+        wrong.append(f"it moves boxes by {shape.box_rows} numbers")
+    if not missing and shape.objectness not in (12, 24):
+        wrong.append(f"it has {shape.objectness} logits a place for 12 anchors")
+    if wrong:
+        raise UserError(
+            f"{where}: holds no bottom-up-attention detector on {network!r} with {classes} classes and {attributes} "
+            f"attributes: {'; '.join(wrong)} ({len(missing)} missing, {len(further)} unexpected, {len(shapes)} of "
+            "another shape); set `network` to its depth, or `weights` to another file"
+        )
+    return ours, shape

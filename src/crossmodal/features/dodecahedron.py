@@ -1,0 +1,89 @@
+"""Where a LightField's cameras stand: a dodecahedron's vertices, its 60 rotations, and ten of its orientations.
+
+Chen et al., On Visual Similarity Based 3D Model Retrieval, 2003, section 3. Two opposite cameras see one silhouette and
+its mirror image: one of each pair is a view, ten views are a light field, ten light fields describe a shape.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+from scipy.stats import qmc
+
+FIELDS = VIEWS = 10
+CANDIDATES = 4096  # rotations of which the orientations are the furthest apart
+
+
+@cache
+def vertices() -> np.ndarray:
+    """(20, 3) unit vectors; those of a pair of opposite ones are `n` and `n + 10`."""
+    golden = (1 + 5**0.5) / 2
+    half = [(1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1)]
+    for a, b in ((1 / golden, golden), (1 / golden, -golden)):
+        half += [(0, a, b), (a, b, 0), (b, 0, a)]
+    half = np.array(half) / 3**0.5
+    return np.concatenate([half, -half])
+
+
+@cache
+def rotations() -> np.ndarray:
+    """(60, 3, 3) rotations that bring the dodecahedron upon itself, the identity first.
+
+    One follows from where the first vertex goes (20) and where the first of its three neighbours goes (3).
+    """
+    corners = vertices()
+    edge = np.sort(np.round(corners @ corners.T, 9), axis=1)[0, -2]  # cosine between neighbours
+    frames = []
+    for n, corner in enumerate(corners):
+        for neighbour in corners[np.isclose(corners @ corner, edge)]:
+            side = neighbour - (neighbour @ corner) * corner
+            side /= np.linalg.norm(side)
+            frames.append((n, np.stack([corner, side, np.cross(corner, side)], 1)))
+    first = frames[0][1]
+    return np.stack([frame @ first.T for _, frame in frames])
+
+
+@cache
+def permutations() -> np.ndarray:
+    """(60, 10) the view in whose place each view comes by each of the rotations, opposite ones being the same."""
+    cosines = np.einsum("vi,rij,wj->rvw", vertices(), rotations(), vertices()[:VIEWS])
+    return cosines.argmax(1) % VIEWS
+
+
+@cache
+def orientations() -> np.ndarray:
+    """(10, 3, 3) rotations of the camera system: as it is, then each as far from the others as may be.
+
+    "Far" is the least angle by which one camera system is turned into the other, over the 60 ways to do so. Each is
+    the furthest of an even set of candidates (Shoemake's map of a Halton sequence).
+    """
+    u, v, w = qmc.Halton(3, scramble=False).random(CANDIDATES).T
+    inner, outer = np.sqrt(1 - u), np.sqrt(u)
+    v, w = 2 * np.pi * v, 2 * np.pi * w
+    tried = np.stack([inner * np.sin(v), inner * np.cos(v), outer * np.sin(w), outer * np.cos(w)], 1).round(6)
+    chosen = [np.array([0.0, 0.0, 0.0, 1.0])]
+    nearest = np.full(CANDIDATES, -1.0)
+    for _ in range(FIELDS - 1):
+        turned = (Rotation.from_quat(chosen[-1]) * Rotation.from_matrix(rotations())).as_quat()
+        nearest = np.maximum(nearest, np.abs(tried @ turned.T).max(1))
+        chosen.append(tried[nearest.round(6).argmin()])
+    return Rotation.from_quat(np.stack(chosen)).as_matrix()
+
+
+@cache
+def cameras() -> np.ndarray:
+    """(10, 10, 3, 3) of each light field and view: the axes to the right, upwards and towards the camera.
+
+    Upwards is towards the camera's first neighbour among the vertices.
+    """
+    corners = vertices()
+    out = np.empty((FIELDS, VIEWS, 3, 3))
+    edge = np.sort(np.round(corners @ corners.T, 9), axis=1)[0, -2]
+    for n, corner in enumerate(corners[:VIEWS]):
+        up = corners[np.isclose(corners @ corner, edge)][0]
+        up = up - (up @ corner) * corner
+        up /= np.linalg.norm(up)
+        out[:, n] = np.stack([np.cross(up, corner), up, corner]) @ orientations().transpose(0, 2, 1)
+    return out

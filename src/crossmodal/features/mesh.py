@@ -1,0 +1,251 @@
+"""LightField descriptors of meshes: what 100 silhouettes of a shape look like, from cameras all around it.
+
+Chen et al., On Visual Similarity Based 3D Model Retrieval, 2003. Silhouettes are drawn by this package itself, without
+a GPU or OpenGL; colours, textures and normals are not looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import trimesh
+from pydantic import Field
+
+from crossmodal.errors import UserError
+from crossmodal.features import dodecahedron, extraction, shapes, silhouettes
+from crossmodal.features.dodecahedron import FIELDS, VIEWS
+from crossmodal.features.extraction import Item, Work
+from crossmodal.features.shapes import FOURIER, MOMENTS, NUMBERS
+
+GRID = 2**20  # points of the longest side: what a shift or another unit does to a vertex's last bits is rounded away
+WIDTH = FIELDS * VIEWS * NUMBERS  # 4700
+WEIGHTS = np.repeat([1.0, 2.0, 2.0, 1.0], [MOMENTS, FOURIER, 1, 1])  # moments, Fourier, circularity, eccentricity
+CHUNK = 64  # descriptors compared with one at once
+
+
+class Settings(extraction.Settings):
+    size: int = Field(256, ge=16, le=silhouettes.MOST, description="width and height of a silhouette in pixels")
+    bounds: Literal["hexagon", "box"] = Field(
+        "hexagon",
+        description="whose middle a silhouette is centred on; box: upright, as in the public code; hexagon: one that "
+        "turns with the cameras, so that a rotation of the dodecahedron leaves the descriptor as it is",
+    )
+    numbers: Literal["bytes", "floats"] = Field(
+        "bytes", description="each of the numbers x between 0 and 1 as min(255, floor(256 x)), or as it is"
+    )
+    shard: int = Field(128, ge=1, description="meshes after which results are written down")
+
+
+# -- meshes -----------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(V, 3) float64 vertices and (F, 3) int64 triangles of an off, obj, ply, stl or another of trimesh's formats.
+
+    Polygons are cut into triangles, and all that a scene holds is put together.
+
+    Raises
+    ------
+    UserError : a file that is missing, cut off (as far as its format lets one know) or no mesh.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    # Textures are not needed, and often are not there.
+    options = {"skip_materials": True} if kind == "obj" else {}
+    try:
+        data = path.read_bytes()
+        found = trimesh.load_mesh(path, process=False, **options)
+        vertices, faces = (np.asarray(getattr(found, name, ())) for name in ("vertices", "faces"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); complete the mesh folder and run again") from None
+    except Exception as error:  # what broken files raise is not documented
+        raise UserError(
+            f"{path}: is damaged or no mesh ({error}); expected off, obj, ply, stl or another format of trimesh"
+        ) from None
+    if missing := _cut_off(kind, data, len(faces)):
+        raise UserError(f"{path}: is cut off: {missing}; fetch it again")
+    return vertices.astype(np.float64), faces.astype(np.int64)
+
+
+def _cut_off(kind: str, data: bytes, faces: int) -> str | None:
+    """What is missing of a file that trimesh reads the rest of; OBJ does not say how long it is."""
+    if kind == "off" and (counts := re.match(rb"\s*\w*OFF\s*(?:#[^\n]*\s*)*(\d+)\s+(\d+)", data)):
+        vertices, polygons = map(int, counts.groups())
+        lines = sum(1 for line in data[counts.start(1) :].splitlines()[1:] if line.strip() and line[:1] != b"#")
+        if faces < polygons and lines < vertices + polygons:
+            return f"{lines} lines for {vertices} vertices and {polygons} faces"
+    if kind == "stl" and data[:5] == b"solid" and faces and b"endsolid" not in data[-1000:]:
+        triangles = int.from_bytes(data[80:84], "little")
+        if len(data) != 84 + 50 * triangles:  # binary ones may begin with that word too
+            return "its last line, endsolid, is not there"
+    return None
+
+
+def normalised(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mesh with the middle of its bounding box at the origin and a longest side of 1, without what adds nothing.
+
+    Vertices that no face uses are left out, those that lie in one place are made one, faces without an area are
+    dropped.
+
+    Raises
+    ------
+    UserError : no faces, a face of a vertex that is not there, a used vertex that is no finite number, no extent.
+    """
+    if not len(faces):
+        raise UserError("no faces; expected a mesh of triangles or polygons, not points or lines alone")
+    used, faces = np.unique(faces, return_inverse=True)
+    if used[0] < 0 or used[-1] >= len(vertices):
+        raise UserError(f"a face of vertex {used[-1] if used[0] >= 0 else used[0]}; there are {len(vertices)}")
+    vertices, faces = vertices[used], faces.reshape(-1, 3)
+    bad = int((~np.isfinite(vertices).all(1)).sum())
+    if bad:
+        raise UserError(f"{bad} of {len(used)} vertices are no finite numbers; export the mesh again")
+    low, high = vertices.min(0), vertices.max(0)
+    with np.errstate(over="ignore"):
+        longest = float((high - low).max())
+    if not 0 < longest < np.inf:
+        raise UserError(f"an extent of {longest:g}; expected vertices that lie apart")
+    grid = np.rint((vertices - (low / 2 + high / 2)) * (GRID / longest)).astype(np.int64)
+    bits = GRID.bit_length()  # of a coordinate, from -GRID / 2 to GRID / 2
+    keys = ((grid + GRID // 2) << np.array([2 * bits, bits, 0])).sum(1)
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    grid, faces = grid[first], place[faces]
+    a, b, c = (grid[corner] for corner in faces.T)
+    faces = faces[np.cross(b - a, c - a).any(1)]
+    if not len(faces):
+        raise UserError("no face with an area; expected a surface")
+    left, faces = np.unique(faces, return_inverse=True)
+    return grid[left] / GRID, faces.reshape(-1, 3)
+
+
+# -- descriptors ------------------------------------------------------------------------------------------------------
+
+
+def lightfield(mesh: Any, settings: Settings | None = None) -> np.ndarray:
+    """(4700,) float32: of 10 light fields, of 10 views each, 47 numbers (`shapes.describe`).
+
+    The silhouettes of a light field are drawn at one scale, at which the furthest vertex lies a pixel from the border.
+
+    Parameters
+    ----------
+    mesh : vertices (V, 3) and faces (F, 3), or a mesh or a scene of trimesh.
+
+    Raises
+    ------
+    UserError : see `normalised`; a mesh so thin that no silhouette holds a pixel.
+    """
+    settings = settings or Settings()
+    if isinstance(mesh, trimesh.Scene):
+        mesh = mesh.to_mesh()
+    vertices, faces = mesh if isinstance(mesh, tuple) else (mesh.vertices, getattr(mesh, "faces", ()))
+    vertices, faces = normalised(np.asarray(vertices, np.float64), np.asarray(faces, np.int64))
+    edges = silhouettes.edges_of(faces)
+    pictures = np.empty((FIELDS, VIEWS, settings.size, settings.size), bool)
+    for field, cameras in enumerate(dodecahedron.cameras()):
+        silhouettes.draw(_projected(vertices, cameras, settings), faces, edges, out=pictures[field])
+    if not pictures.any():
+        raise UserError(
+            f"a mesh that is thinner than a pixel from every side; set a larger `size` than {settings.size}"
+        )
+    found = shapes.describe(pictures.reshape(-1, settings.size, settings.size))
+    if settings.numbers == "bytes":
+        found = np.minimum(255, np.floor(256 * found))
+    return found.ravel().astype(np.float32)
+
+
+def _projected(vertices: np.ndarray, cameras: np.ndarray, settings: Settings) -> np.ndarray:
+    """(2, V, 10) int32 grid points of the vertices in a light field's pictures."""
+    seen = (vertices @ cameras[:, :2].reshape(-1, 3).T).reshape(len(vertices), VIEWS, 2)
+    axes = {"box": 2, "hexagon": 3}[settings.bounds]
+    angles = np.pi * (0.5 + np.arange(axes) / axes)  # upwards is towards a neighbour: so are the hexagon's axes
+    axis = np.stack([np.cos(angles), np.sin(angles)])
+    along = seen @ axis
+    seen -= (along.max(0) + along.min(0)) / axes @ axis.T
+    half = settings.size / 2
+    scale = (half - 1) / np.sqrt((seen**2).sum(2).max())
+    points = np.rint((seen * scale + half) * silhouettes.SUB).astype(np.int32)
+    return np.ascontiguousarray(points.transpose(2, 0, 1))
+
+
+def lightfield_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Distance of two descriptors (4700,); see `lightfield_distances`."""
+    return float(lightfield_distances(a[None], b[None])[0, 0])
+
+
+def lightfield_distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """(n, m) float32 distances of descriptors (n, 4700) and (m, 4700): the least over light fields and rotations.
+
+    Chen et al., equations 1 and 2: the weighted L1 distance of ten pairs of views, the least of the 10 x 10 pairs of
+    light fields and the 60 rotations of one camera system upon the other.
+
+    Raises
+    ------
+    ValueError : vectors of another width.
+    """
+    for given in (queries, gallery):
+        if given.ndim != 2 or given.shape[1] != WIDTH:
+            raise ValueError(f"descriptors of shape {given.shape}; expected (n, {WIDTH})")
+    weighted = [
+        torch.from_numpy((np.asarray(given, np.float64).reshape(len(given), -1, NUMBERS) * WEIGHTS).astype(np.float32))
+        for given in (queries, gallery)
+    ]
+    # (view, view, rotation): 1 where the rotation brings the one in the place of the other.
+    pairs = np.zeros((VIEWS, VIEWS, len(dodecahedron.permutations())), np.float32)
+    for rotation, places in enumerate(dodecahedron.permutations()):
+        pairs[np.arange(VIEWS), places, rotation] = 1
+    pairs = torch.from_numpy(pairs.reshape(VIEWS * VIEWS, -1))
+    out = np.empty((len(queries), len(gallery)), np.float32)
+    for n, query in enumerate(weighted[0]):
+        for start in range(0, len(gallery), CHUNK):
+            others = weighted[1][start : start + CHUNK]
+            views = torch.cdist(query, others.flatten(0, 1), p=1)
+            views = views.view(FIELDS, VIEWS, len(others), FIELDS, VIEWS).permute(2, 0, 3, 1, 4)
+            sums = views.reshape(len(others), FIELDS * FIELDS, VIEWS * VIEWS) @ pairs
+            out[n, start : start + CHUNK] = sums.flatten(1).amin(1).numpy()
+    return out
+
+
+# -- extraction -------------------------------------------------------------------------------------------------------
+
+
+def extract(
+    items: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    target: Path,
+    *,
+    threads: int,
+    modality: str = "mesh",
+    store: Path | None = None,
+) -> None:
+    """Descriptors (N, 4700) of every item of a modality; see `extraction.extract`.
+
+    Raises
+    ------
+    UserError : a bad mesh; shards that are finished stay, and the next call goes on from them.
+    """
+
+    def load(item: Item) -> np.ndarray:
+        mesh = read(item.path)
+        try:
+            return lightfield(mesh, settings)
+        except UserError as error:
+            raise UserError(f"{item.path}: {error}") from None
+
+    extraction.extract(
+        items,
+        root,
+        settings,
+        target,
+        extractor="mesh",
+        modality=modality,
+        threads=threads,
+        depends={"layout": "light field, view, number: 35 moments, 10 Fourier, circularity, eccentricity"},
+        begin=lambda listed: Work(load=load, compute=np.stack, facts={"device": "cpu"}),
+        packages=("scipy", "trimesh"),
+        store=store,
+    )

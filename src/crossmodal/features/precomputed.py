@@ -1,0 +1,101 @@
+"""Features that were made elsewhere, gathered out of their files as they are: (N, D), or (N, R, D) region sets.
+
+The items come from the data set reader `precomputed`, whose sources are rows of arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from crossmodal.arrays import Array, Place, open_array
+from crossmodal.errors import UserError
+from crossmodal.features import extraction
+from crossmodal.features.extraction import Item, Work
+from crossmodal.files import sha256_file
+
+BATCH = 2**24  # bytes of a batch
+
+
+class Settings(extraction.Settings):
+    """Values are kept; a wider type than float32 is rounded to it."""
+
+    dtype: Literal["kept", "float32", "float16"] = Field(
+        "kept", description="kept: float16 where the files hold no wider type, else float32"
+    )
+
+
+def extract(
+    items: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    target: Path,
+    *,
+    threads: int,
+    modality: str,
+    store: Path | None = None,
+) -> None:
+    """Features of every item of a modality; see `extraction.extract`.
+
+    Raises
+    ------
+    UserError : a file that is missing or damaged, an array that is not there; a row that is not of finite numbers.
+    """
+    sources = items.source[items.modality == modality]
+    places = {str(source): Place.parse(str(source)) for source in sources}
+
+    @cache
+    def opened(file: str, name: str, columns: bool) -> Array:
+        return open_array(Path(root) / file, name, columns)
+
+    arrays = {(place.file, place.array, place.columns): None for place in places.values()}
+    found = [opened(*key) for key in arrays]
+    hashes = {file: sha256_file(Path(root) / file) for file in dict.fromkeys(key[0] for key in arrays)}
+    if settings.dtype == "kept":
+        narrow = all(array.dtype == np.float16 for array in found)
+        settings = settings.model_copy(update={"dtype": "float16" if narrow else "float32"})
+
+    def load(item: Item) -> tuple[np.ndarray, int | None]:
+        place = places[item.source]
+        array = opened(place.file, place.array, place.columns)
+        if place.row >= len(array):
+            raise UserError(f"{array.where}: has {len(array)} rows, not {place.row + 1}; prepare the data set again")
+        with np.errstate(over="ignore"):
+            row = array[place.row].astype(np.float32)
+        if not np.isfinite(row if place.count is None else row[: place.count]).all():
+            raise UserError(f"{array.where}: row {place.row} ({item.item_id}) is not all finite numbers")
+        if place.count is not None:
+            row[place.count :] = 0  # whatever the file is padded with
+        return row, place.count
+
+    def compute(rows: list[tuple[np.ndarray, int | None]]) -> Any:
+        array, counts = np.stack([row for row, _ in rows]), [count for _, count in rows]
+        return array if None in counts else (array, {"count": counts})
+
+    stride = 4 * int(np.prod(found[0].shape[1:], dtype=np.int64)) if found else 4
+    extraction.extract(
+        items,
+        root,
+        settings,
+        target,
+        extractor="precomputed",
+        modality=modality,
+        threads=threads,
+        depends={"files": dict(sorted(hashes.items()))},
+        begin=lambda listed: Work(load, compute, max(1, min(512, BATCH // max(stride, 1)))),
+        digest=lambda item: _digest(hashes, item.source),
+        packages=("h5py", "scipy", "pyarrow"),
+        store=store,
+    )
+
+
+def _digest(hashes: dict[str, str], source: str) -> bytes:
+    """Of the file's bytes and the place in it."""
+    file, _, place = source.partition("#")
+    return hashlib.sha256(f"{hashes[file]}#{place}".encode()).digest()

@@ -1,0 +1,348 @@
+"""Regions of an image: features of boxes with their classes, attributes and confidences, (N, R, D) and a `count` each.
+
+`boxes: detected` is the bottom-up-attention detector (Anderson et al. 2018), whose 36 regions SCAN and A3VSE read;
+`annotated` pools any torchvision network's last feature map at boxes that are given, `grid` at those of a uniform grid.
+Rows past an image's `count` are zeros and are not to be read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
+from torchvision.transforms.functional import InterpolationMode, pil_to_tensor, resize
+
+from crossmodal.errors import UserError
+from crossmodal.features import annotations, checkpoints, detector, extraction, image, networks, pooling
+from crossmodal.features.annotations import Annotations, Region, Worsening
+from crossmodal.features.extraction import Item, Work
+
+NEUTRAL = "image"  # class of the one region of an image in which none is annotated
+DETECTED, ANNOTATED = 36, 8  # regions of an image at most, unless told otherwise
+
+
+class Settings(networks.Settings):
+    """The defaults of `boxes: detected` are the published ones: 36 regions of 300 proposals at a short side of 600."""
+
+    boxes: Literal["detected", "annotated", "grid"] = Field(description="where the boxes come from")
+    network: str = Field("resnet101", description="torchvision network; of the detector its ResNet")
+    weights: str = Field(description="detected: a checkpoint's file or seeded; else as of the image extractor")
+    resize: int = Field(600, ge=32, description="short side in pixels, the aspect kept and nothing cropped")
+    longest: int = Field(1000, ge=32, description="long side at most")
+    regions: int | None = Field(None, ge=1, description="detected or annotated regions at most; by default 36 or 8")
+    grid: int | None = Field(
+        None, ge=0, description="cells a side of the grid that is added: by default 6 of `grid`, 3 of `annotated`"
+    )
+    pool: Literal["align", "max"] = Field("align", description="mean over points of a box, or maximum over its cells")
+    l2: bool = Field(False, description="unit length of each region's feature")
+    batch_size: int = Field(8, ge=1, description="images that one thread takes at a time")
+    # annotated
+    unannotated: Literal["whole", "bad"] = Field(
+        "whole", description=f"an image without regions is one region, {NEUTRAL!r}, or a bad item (`on_error`)"
+    )
+    worsen: Worsening | None = Field(
+        Worsening(), description="exact annotations (the drawn world's) are made like a detector's; null: as they are"
+    )
+    # detected
+    least: int | None = Field(None, ge=1, description="regions at least, however unsure; by default `regions`")
+    confidence: float = Field(0.2, ge=0, le=1, description="of regions beyond the least")
+    overlap: float = Field(0.3, gt=0, le=1, description="of two boxes of one class, above which one is left out")
+    proposals: int = Field(300, ge=1, description="boxes that are classified")
+    convention: Literal["auto", *detector.CONVENTIONS] = Field(
+        "auto", description="how the checkpoint's numbers are meant; auto: by its names and shapes"
+    )
+    background: Literal["first", "last"] | None = Field(None, description="place among the classes, if otherwise")
+    anchors: Literal["ratio", "size"] | None = Field(None, description="what their order goes by, if otherwise")
+    box_weights: tuple[float, float, float, float] | None = Field(None, description="of the box head, if otherwise")
+    kept: Literal["proposal", "regressed"] | None = Field(None, description="box of a region, if otherwise")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Settings:
+        if self.longest < self.resize:
+            raise ValueError(f"longest: {self.longest} pixels are less than the short side of {self.resize} (`resize`)")
+        if self.boxes != "detected":
+            if self.boxes == "grid" and self.side == 0:
+                raise ValueError("grid: a grid of no cells has no boxes; give at least 1")
+            return self
+        if self.network not in detector.BLOCKS:
+            raise ValueError(f"network: {self.network!r} is no detector's; expected {', '.join(detector.BLOCKS)}")
+        if self.grid:
+            raise ValueError("grid: `boxes: detected` has no grid; use `boxes: annotated` or `grid`")
+        if self.most < (self.least or 0):
+            raise ValueError(f"least: {self.least} regions are more than the {self.most} there may be (`regions`)")
+        return self
+
+    @property
+    def most(self) -> int:
+        """Regions at most, the grid's cells apart."""
+        if self.boxes == "grid":
+            return 0
+        return self.regions or (DETECTED if self.boxes == "detected" else ANNOTATED)
+
+    @property
+    def side(self) -> int:
+        """Cells a side of the grid."""
+        return {"detected": 0, "annotated": 3, "grid": 6}[self.boxes] if self.grid is None else self.grid
+
+    @property
+    def rows(self) -> int:
+        return self.most + self.side**2
+
+    def convention_of(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("background", "anchors", "box_weights", "kept")}
+
+
+class Found(NamedTuple):
+    """Regions of one image: features (n, D), boxes (n, 4) in pixels of its file, and what is said of each."""
+
+    features: Tensor
+    boxes: Tensor
+    names: list[str]
+    attributes: list[str]
+    confidences: list[float]
+
+
+def extract(
+    items: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    target: Path,
+    *,
+    threads: int,
+    modality: str = "image",
+    store: Path | None = None,
+) -> None:
+    """Features (N, R, D) of every item of a modality; see `extraction.extract`.
+
+    The index keeps of each image `count` (regions that are there) and lists of that length: `boxes` (x1, y1, x2, y2 in
+    pixels of its file), `class`, `attribute` (either may be empty) and `confidence`. Annotated or detected regions come
+    first, the most confident one at the front, then the cells of the grid, without a name.
+
+    Parameters
+    ----------
+    target : `data/DATASET/features/...`; for `boxes: annotated`, `data/DATASET/items.json` names the annotations.
+
+    Raises
+    ------
+    UserError : a bad image, bad annotations or bad weights.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    depends: dict[str, Any] = {"network": settings.network, "rows": settings.rows}
+    if settings.boxes == "detected":
+        model, facts = _detector(settings)
+
+        def begin(listed: list[Item]) -> Work:
+            return _detect(model, settings, device, listed)
+    else:
+        net, facts = networks.build(settings)
+        cut = pooling.last_map(net, settings.network)
+        facts = {**facts, "layer": cut.layer, "stride": cut.stride}
+        given = None
+        if settings.boxes == "annotated":
+            given = annotations.read(target.parent.parent, settings.worsen)
+            facts["annotations"] = {
+                "file": given.path.name,
+                "sha256": given.sha256,
+                "worsened": given.worsening.model_dump() if given.worsening else None,
+                "without_regions": given.bare(items.source[items.modality == modality]),
+            }
+
+        def begin(listed: list[Item]) -> Work:
+            return _pool(cut, given, settings, device, listed)
+
+    extraction.extract(
+        items,
+        root,
+        settings,
+        target,
+        extractor="regions",
+        modality=modality,
+        threads=threads,
+        depends={**depends, **facts},
+        begin=begin,
+        packages=("torchvision", "pillow"),
+        store=store,
+    )
+
+
+def _together(found: list[Found], settings: Settings) -> tuple[np.ndarray, dict[str, list[Any]]]:
+    """(B, R, D), padded with zeros, and the columns of the index."""
+    array = np.zeros((len(found), settings.rows, found[0].features.shape[1]), np.float32)
+    for row, one in zip(array, found, strict=True):
+        features = nn.functional.normalize(one.features, dim=1) if settings.l2 else one.features
+        row[: len(features)] = features.cpu().numpy()
+    columns = {
+        "count": [len(one.boxes) for one in found],
+        "boxes": [np.round(one.boxes.numpy().astype(np.float64), 2).tolist() for one in found],
+        "class": [one.names for one in found],
+        "attribute": [one.attributes for one in found],
+        "confidence": [[round(float(value), 4) for value in one.confidences] for one in found],
+    }
+    return array, columns
+
+
+def _sides(path: Path, wide: int, high: int, settings: Settings, least: int) -> tuple[int, int]:
+    """(height, width) that a picture is scaled to.
+
+    Raises
+    ------
+    UserError : a picture so long that its short side would be less than `least` pixels.
+    """
+    scale = min(settings.resize / min(wide, high), settings.longest / max(wide, high))
+    size = max(1, round(high * scale)), max(1, round(wide * scale))
+    if min(size) < least:
+        raise UserError(
+            f"{path}: is {wide} x {high} pixels, too narrow to be scaled to a long side of {settings.longest} with "
+            f"{least} pixels across; raise `longest`, or leave it out"
+        )
+    return size
+
+
+def _first(listed: list[Item], load: Callable[[Item], Any]) -> list[Any]:
+    """The first good items, to try the precision on; bad ones are not told of here."""
+    good: list[Any] = []
+    for item in listed[: 50 * networks.PROBE]:
+        try:
+            good.append(load(item))
+        except UserError:
+            continue
+        if len(good) == networks.PROBE:
+            break
+    return good
+
+
+def _work(load, compute, settings: Settings, device: torch.device, precision: str) -> Work:
+    """On the CPU each thread runs its own batch; on a GPU the threads read and the batches take turns."""
+    turn = threading.Lock()
+
+    def in_turn(loaded: list[Any]) -> tuple[np.ndarray, dict[str, list[Any]]]:
+        if device.type != "cuda":
+            return _together(compute(loaded), settings)
+        with turn:
+            return _together(compute(loaded), settings)
+
+    return Work(load, in_turn, settings.batch_size, {"precision": precision, "device": device.type})
+
+
+# -- detected ---------------------------------------------------------------------------------------------------------
+
+
+def _detector(settings: Settings) -> tuple[detector.Detector, dict[str, Any]]:
+    told = (settings.convention, settings.convention_of())
+    if settings.weights == "seeded":
+        return checkpoints.seeded(settings.network, settings.seed, told[0], **told[1])
+    path = Path(settings.weights)
+    if not path.is_file():
+        raise UserError(
+            f"extractors.*.weights: {settings.weights!r} is no file; `boxes: detected` takes a checkpoint of the "
+            "bottom-up-attention detector (.pth, .pkl or .safetensors) or `seeded`"
+        )
+    return checkpoints.load(path, settings.network, told[0], **told[1])
+
+
+def _detect(model: detector.Detector, settings: Settings, device: torch.device, listed: list[Item]) -> Work:
+    objects, attributes = detector.names("objects"), detector.names("attributes")
+
+    def load(item: Item) -> tuple[Tensor, float, tuple[int, int]]:
+        picture = image.read(item.path)
+        wide, high = picture.size
+        if min(wide, high) < detector.LEAST_SIDE:
+            least = detector.LEAST_SIDE
+            raise UserError(f"{item.path}: is {wide} x {high} pixels; the detector finds nothing below {least} a side")
+        _sides(item.path, wide, high, settings, 2 * detector.STRIDE)
+        return *detector.pixels_of(picture, settings.resize, settings.longest), (high, wide)
+
+    def probe(net: nn.Module, precision: str) -> Tensor:
+        kind = torch.bfloat16 if precision == "bf16" else torch.float32
+        pixels = [one[0] for one in _first(listed, load)] or [torch.randn(3, settings.resize, settings.resize) * 50]
+        with torch.inference_mode():
+            return torch.cat([net(one[None].to(device, kind)).float().mean((2, 3)) for one in pixels])
+
+    # All that is run in lower precision; on the whole map here, on boxes of it later.
+    _, precision = networks.ready(nn.Sequential(model.trunk, model.res5), settings, device, probe)
+    model.prepare(precision, device)
+
+    def compute(loaded: list[tuple[Tensor, float, tuple[int, int]]]) -> list[Found]:
+        found = []
+        for pixels, scale, size in loaded:
+            one = model.detect(
+                pixels,
+                scale,
+                proposals=settings.proposals,
+                least=settings.least or settings.most,
+                most=settings.most,
+                confidence=settings.confidence,
+                overlap=settings.overlap,
+            )
+            named = [objects[n] for n in one.classes], [attributes[n] for n in one.attributes]
+            boxes = clip_boxes_to_image(one.boxes, size)  # the scaled picture is of whole pixels
+            found.append(Found(one.features, boxes, *named, one.confidences.tolist()))
+        return found
+
+    return _work(load, compute, settings, device, precision)
+
+
+# -- annotated, grid --------------------------------------------------------------------------------------------------
+
+
+class Picture(NamedTuple):
+    pixels: Tensor  # (3, H, W) uint8
+    size: tuple[int, int]  # (height, width) of the file
+    regions: list[Region]
+
+
+def _pool(
+    cut: pooling.LastMap, given: Annotations | None, settings: Settings, device: torch.device, listed: list[Item]
+) -> Work:
+    def load(item: Item) -> Picture:
+        picture = image.read(item.path)
+        wide, high = picture.size
+        size = _sides(item.path, wide, high, settings, cut.stride)
+        regions = [] if given is None else given.of(item.source, wide, high)[: settings.most]
+        if given is not None and not regions:
+            if settings.unannotated == "bad":
+                raise UserError(f"{given.path}: has no region of {item.source}, and `unannotated: bad` is set")
+            regions = [annotations.whole_picture(wide, high, NEUTRAL)]
+        pixels = pil_to_tensor(resize(picture, list(size), InterpolationMode.BILINEAR))
+        regions += [Region(tuple(box), "", "", 0.0) for box in pooling.grid(wide, high, settings.side).tolist()]
+        return Picture(pixels, (high, wide), regions)
+
+    def run(net: nn.Module, precision: str, loaded: list[Picture]) -> list[Found]:
+        """Pictures of one size go through the network together."""
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for n, picture in enumerate(loaded):
+            shapes.setdefault(tuple(picture.pixels.shape), []).append(n)
+        found: dict[int, Found] = {}
+        for picks in shapes.values():
+            batch = torch.stack([loaded[n].pixels for n in picks])
+            with torch.inference_mode():
+                maps = net(networks.normalised(batch, device, precision)).float()
+                for n, last in zip(picks, maps, strict=True):
+                    found[n] = pooled(last, loaded[n])
+        return [found[n] for n in range(len(loaded))]
+
+    def pooled(last: Tensor, picture: Picture) -> Found:
+        boxes = torch.tensor([region.box for region in picture.regions])
+        shape = (last.shape[1], last.shape[2])
+        places = pooling.cells(boxes.to(last), picture.size, tuple(picture.pixels.shape[1:]), shape, cut.stride)
+        features = (pooling.align if settings.pool == "align" else pooling.peak)(last, places)
+        _, names, attributes, confidences = zip(*picture.regions, strict=True)
+        return Found(features, boxes, list(names), list(attributes), list(confidences))
+
+    def probe(net: nn.Module, precision: str) -> Tensor:
+        side = settings.resize
+        noise = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)
+        spare = [Picture(noise, (side, side), [annotations.whole_picture(side, side, NEUTRAL)])]
+        found = run(net, precision, _first(listed, load) or spare)
+        return torch.cat([one.features for one in found])
+
+    net, precision = networks.ready(cut.net, settings, device, probe)
+    return _work(load, lambda loaded: run(net, precision, loaded), settings, device, precision)

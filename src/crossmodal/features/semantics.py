@@ -1,0 +1,45 @@
+"""Regional semantics (A3VSE, section 4.3): what is named in an image's regions, as one sequence of words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.errors import UserError
+from crossmodal.features.store import Features
+
+
+def sequence(
+    classes: Sequence[str], attributes: Sequence[str], confidences: Sequence[float], most: int | None = None
+) -> list[str]:
+    """`attribute class` of each region, the most confident first, as words; regions without a name say nothing.
+
+    Parameters
+    ----------
+    most : regions that are told at most.
+    """
+    order = np.argsort(-np.asarray(confidences, dtype=np.float64), kind="stable")
+    named = [i for i in order if classes[i]]
+    words = [f"{attributes[i]} {classes[i]}".lower().split() for i in named[:most]]
+    return [word for region in words for word in region]
+
+
+def token_table(features: Features, most: int | None = None) -> pd.DataFrame:
+    """`item_id`, `tokens` of every image of region features: the form of `crossmodal.text.token_table`.
+
+    Raises
+    ------
+    UserError : features whose index names no regions.
+    """
+    index = features.index
+    columns = ("class", "attribute", "confidence")
+    missing = [column for column in columns if column not in index]
+    if missing:
+        raise UserError(
+            f"{features.path}: its index has no column {missing[0]!r}; regional semantics need the features of a "
+            "`regions` extractor"
+        )
+    tokens = [sequence(*row, most) for row in zip(*(index[column] for column in columns), strict=True)]
+    return pd.DataFrame({"item_id": index.item_id, "tokens": tokens})

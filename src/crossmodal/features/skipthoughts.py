@@ -1,0 +1,145 @@
+"""Skip-Thoughts (Kiros et al., 2015): the published encoder, from its published files, without Theano.
+
+Two encoders read a sentence, one forwards (2400-d), one both ways (2 × 1200-d); the vector is both, each of unit
+length: combine-skip, 4800-d. The decoders, and the training of either, are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
+
+from crossmodal import wordvectors
+from crossmodal.errors import UserError
+from crossmodal.files import sha256_file, sha256_json
+
+FILES = ("dictionary.txt", "utable.npy", "btable.npy", "uni_skip.npz", "bi_skip.npz")
+PLACE = "http://www.cs.toronto.edu/~rkiros/models"
+WORD_DIM = 620
+UNKNOWN = "UNK"
+
+
+class Encoder(nn.Module):
+    """Sentences as lists of words to vectors of `uni_dim` and 2 * `bi_dim` values."""
+
+    def __init__(self, words: Sequence[str], uni: np.ndarray, bi: np.ndarray, uni_dim: int, bi_dim: int):
+        """
+        Parameters
+        ----------
+        words : those with a vector. uni, bi : (len(words) + 1, W) vectors for each encoder, the unknown word's last.
+        """
+        super().__init__()
+        self.index = {word: n for n, word in enumerate(words)}
+        self.uni_words, self.bi_words = (nn.Embedding.from_pretrained(torch.from_numpy(a)) for a in (uni, bi))
+        self.uni = nn.GRU(uni.shape[1], uni_dim, batch_first=True)
+        self.bi = nn.GRU(bi.shape[1], bi_dim, batch_first=True, bidirectional=True)
+
+    @torch.inference_mode()
+    def forward(self, sentences: Sequence[Sequence[str]]) -> torch.Tensor:
+        """Words to (B, uni_dim + 2 * bi_dim), each half of unit length."""
+        device = self.uni_words.weight.device
+        unknown = len(self.index)
+        ids = [torch.tensor([self.index.get(word, unknown) for word in words]) for words in sentences]
+        lengths = torch.tensor([len(one) for one in ids])
+        padded = pad_sequence(ids, batch_first=True).to(device)
+        halves = []
+        for table, gru in ((self.uni_words, self.uni), (self.bi_words, self.bi)):
+            packed = pack_padded_sequence(table(padded), lengths, batch_first=True, enforce_sorted=False)
+            last = gru(packed)[1]  # (directions, B, H)
+            halves.append(nn.functional.normalize(last.transpose(0, 1).flatten(1), dim=1))
+        return torch.cat(halves, 1)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What a manifest says of the published files.
+
+    Raises
+    ------
+    UserError : one is missing.
+    """
+    lacking = [name for name in FILES if not (folder / name).is_file()]
+    if lacking:
+        raise UserError(f"{folder}: lacks {', '.join(lacking)} of Skip-Thoughts; put {PLACE}/NAME there")
+    return {
+        "vectors": folder.name,
+        "vectors_sha256": sha256_json({name: sha256_file(folder / name) for name in FILES}),
+    }
+
+
+def load(folder: Path, words: Iterable[str]) -> Encoder:
+    """The published encoder, with the vectors of `words` alone: the tables are not read whole.
+
+    Raises
+    ------
+    UserError : a file that cannot be read, or that does not fit the others.
+    """
+    dictionary, *tables, uni, bi = (folder / name for name in FILES)
+    wanted, rows, count = {*words, UNKNOWN}, {}, 0
+    with dictionary.open(encoding="utf-8") as lines:
+        for count, line in enumerate(lines, 1):
+            if (word := line.strip()) in wanted:
+                rows.setdefault(word, count - 1)
+    if UNKNOWN not in rows:
+        raise UserError(f"{dictionary}: lacks the word {UNKNOWN!r}; fetch it again")
+    rows[UNKNOWN] = rows.pop(UNKNOWN)  # the last
+    vectors = []
+    for path in tables:
+        table = _opened(path)
+        if table.ndim != 2 or len(table) != count:
+            raise UserError(f"{path}: has shape {table.shape} for {count} words of {dictionary.name}; fetch both again")
+        vectors.append(np.array(table[list(rows.values())], np.float32))
+    parameters = {path: _opened(path) for path in (uni, bi)}
+    dims = [_taken(path, parameters[path], "encoder_Ux").shape[0] for path in (uni, bi)]
+    encoder = Encoder(list(rows)[:-1], *vectors, *dims)
+    _fill(encoder.uni, "", uni, parameters[uni], "encoder")
+    _fill(encoder.bi, "", bi, parameters[bi], "encoder")
+    _fill(encoder.bi, "_reverse", bi, parameters[bi], "encoder_r")
+    return encoder.eval()
+
+
+def seeded(words: Iterable[str], dim: int, seed: int) -> Encoder:
+    """An encoder that was not trained on anything; `dim` is that of its vectors (4800 in the published one)."""
+    words = list(words)
+    table = wordvectors.seeded([*words, UNKNOWN], WORD_DIM, seed).matrix * np.float32(np.sqrt(WORD_DIM))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Encoder(words, table, table, dim // 2, dim // 4).eval()
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r") if path.suffix == ".npy" else dict(np.load(path))
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: is truncated or holds no arrays ({error}); fetch it again") from None
+
+
+def _taken(path: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in arrays:
+        raise UserError(f"{path}: lacks {name!r}; it holds {', '.join(sorted(arrays)) or 'nothing'}")
+    return arrays[name]
+
+
+def _fill(gru: nn.GRU, suffix: str, path: Path, arrays: dict[str, np.ndarray], prefix: str) -> None:
+    """torch's gates are reset, update, new in one array; the files have the first two in W, U, b, the third in *x."""
+    parts = {name: _taken(path, arrays, f"{prefix}_{name}") for name in ("W", "Wx", "U", "Ux", "b", "bx")}
+    found = {
+        "weight_ih_l0": np.concatenate([parts["W"], parts["Wx"]], 1).T,
+        "weight_hh_l0": np.concatenate([parts["U"], parts["Ux"]], 1).T,
+        "bias_ih_l0": np.concatenate([parts["b"], parts["bx"]]),
+    }
+    with torch.no_grad():
+        getattr(gru, f"bias_hh_l0{suffix}").zero_()
+        for name, value in found.items():
+            own = getattr(gru, name + suffix)
+            if own.shape != value.shape:
+                raise UserError(
+                    f"{path}: {prefix} has {value.shape} values, expected {tuple(own.shape)}; fetch it again"
+                )
+            own.copy_(torch.from_numpy(np.ascontiguousarray(value, np.float32)))

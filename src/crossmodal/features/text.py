@@ -1,0 +1,445 @@
+"""Text features: bags of words, TF-IDF, means of word vectors, Skip-Thoughts, sentence transformers.
+
+`kind` names one. Words are those of `text.tokenize` (lower-cased) that hold a letter or a digit. What is fitted is
+fitted on the training captions alone, and kept in the manifest.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, TfidfVectorizer
+
+from crossmodal import wordvectors
+from crossmodal.errors import UserError, suggestion
+from crossmodal.features import extraction, networks, skipthoughts
+from crossmodal.features.extraction import Item, Work
+from crossmodal.files import read_json, sha256_file, sha256_json
+from crossmodal.text import tokenize
+
+log = logging.getLogger(__name__)
+
+SHOWN = 20  # unknown words that the manifest names
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+class Settings(extraction.Settings):
+    """What every kind takes; `Settings.model_validate` makes the settings of the kind that is named."""
+
+    kind: str = Field(description="bag_of_words, tfidf, word_vectors, skip_thoughts or sentence_transformer")
+    l2: bool = Field(True, description="unit length")
+    batch_size: int = Field(256, ge=1, description="captions computed at once")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_kind(cls, value: Any, handler: ModelWrapValidatorHandler) -> Settings:
+        if not isinstance(value, Mapping):
+            return handler(value)
+        kind = value.get("kind")
+        if cls is Settings:
+            if kind not in KINDS:
+                raise ValueError(f"kind: {kind!r} is no kind of text feature" + suggestion(str(kind), KINDS))
+            return KINDS[kind].model_validate(value)
+        for key in value:
+            if key not in cls.model_fields:
+                raise ValueError(f"{key}: unknown key of `kind: {kind}`" + suggestion(key, cls.model_fields))
+        return handler(value)
+
+
+class _Fitted(Settings):
+    max_features: int | None = Field(
+        2048, ge=1, description="words, the most frequent of the training captions; null: all"
+    )
+    min_df: int = Field(1, ge=1, description="training captions that a word must stand in")
+    stop_words: Literal["none", "english"] = Field("none", description="english: scikit-learn's list is left out")
+
+
+class BagOfWords(_Fitted):
+    """Counts of words; XMedia's and XMediaNet's are 2048-d."""
+
+    kind: Literal["bag_of_words"] = "bag_of_words"
+    binary: bool = Field(False, description="whether, not how often, a word is there")
+    l2: bool = Field(False, description="unit length")
+
+
+class TfIdf(_Fitted):
+    """Counts times ln((1 + n) / (1 + df)) + 1, n and df counted in the training captions."""
+
+    kind: Literal["tfidf"] = "tfidf"
+    sublinear_tf: bool = Field(False, description="1 + ln(count) in place of the count")
+
+
+class WordVectors(Settings):
+    """The mean of the words' vectors."""
+
+    kind: Literal["word_vectors"] = "word_vectors"
+    vectors: str = Field(description="a file of GloVe or word2vec, or seeded")
+    weighting: Literal["mean", "tfidf"] = Field(
+        "mean", description="tfidf: rare words of the training captions count more"
+    )
+    dim: int = Field(300, ge=1, description="of `vectors: seeded`")
+    seed: int = Field(0, description="of `vectors: seeded`")
+
+
+class SkipThoughts(Settings):
+    """The published encoder's vectors, 4800-d."""
+
+    kind: Literal["skip_thoughts"] = "skip_thoughts"
+    vectors: str = Field(description="folder of the published files, an .npy of vectors made from them, or seeded")
+    ids: str | None = Field(
+        None, description="of an .npy: item ids of its rows (.txt or .json); null: the items' order"
+    )
+    dim: int = Field(4800, ge=4, multiple_of=4, description="of `vectors: seeded`")
+    seed: int = Field(0, description="of `vectors: seeded`")
+    l2: bool = Field(False, description="unit length; as published, both halves have it")
+    batch_size: int = Field(32, ge=1, description="captions computed at once")
+
+
+class SentenceTransformer(Settings):
+    """Any model of sentence-transformers (`pip install 'crossmodal[sentence-transformers]'`)."""
+
+    kind: Literal["sentence_transformer"] = "sentence_transformer"
+    model: str = Field(description="a folder, or a name of the Hugging Face hub (which needs the network once)")
+    batch_size: int = Field(32, ge=1, description="captions computed at once")
+
+
+KINDS: dict[str, type[Settings]] = {
+    "bag_of_words": BagOfWords,
+    "tfidf": TfIdf,
+    "word_vectors": WordVectors,
+    "skip_thoughts": SkipThoughts,
+    "sentence_transformer": SentenceTransformer,
+}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a kind hands to the driver; see `extraction.extract`."""
+
+    depends: dict[str, Any]
+    begin: Callable[[list[Item]], Work]
+    finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None = None
+    packages: tuple[str, ...] = ()
+
+
+def extract(
+    items: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    target: Path,
+    *,
+    threads: int,
+    modality: str = "text",
+    store: Path | None = None,
+) -> None:
+    """Features (N, D) of every caption. A caption without a known word is a bad item, never a vector of zeros.
+
+    Of fitted kinds the manifest keeps `vocabulary` (the words of the columns, in their order) and `idf`; of word
+    vectors how many words have none, and the most frequent of those. The index keeps each caption's `unknown` words.
+
+    Raises
+    ------
+    UserError : a bad caption, or files of vectors that are missing or damaged; see `extraction.extract`.
+    """
+    extraction.expect("text", modality, "text")
+    kind = _MADE[settings.kind](settings)
+    extraction.extract(
+        items,
+        root,
+        settings,
+        target,
+        extractor="text",
+        modality=modality,
+        threads=threads,
+        depends=kind.depends,
+        begin=kind.begin,
+        finish=kind.finish,
+        packages=("nltk", "scikit-learn", *kind.packages),
+        store=store,
+    )
+
+
+def words(caption: str) -> list[str]:
+    """The tokens of a caption that hold a letter or a digit."""
+    return [word for word in tokenize([caption])[0] if any(letter.isalnum() for letter in word)]
+
+
+def _words_of(listed: list[Item], cut: Callable[[str], list[str]]) -> dict[str, list[str]]:
+    """{item id: its words}, cut once; equal words are one object, so that the captions of a large data set fit."""
+    return {item.item_id: [sys.intern(word) for word in cut(item.source)] for item in listed}
+
+
+def _training(listed: list[Item], captions: dict[str, list[str]]) -> list[list[str]]:
+    return [captions[item.item_id] for item in listed if item.partition == "train"]
+
+
+def _bad(item: Item, why: str) -> UserError:
+    shown = item.source if len(item.source) <= 60 else item.source[:57] + "..."
+    return UserError(f"text item {item.item_id!r} ({shown!r}) {why}; mend it, or set `on_error: skip`")
+
+
+def _unit(array: np.ndarray, settings: Settings) -> np.ndarray:
+    return array / np.linalg.norm(array, axis=1, keepdims=True) if settings.l2 else array
+
+
+# -- bag of words, TF-IDF ---------------------------------------------------------------------------------------------
+
+
+def fit(settings: _Fitted, captions: Sequence[Sequence[str]]) -> CountVectorizer:
+    """scikit-learn's vectoriser of captions as lists of words, fitted on these.
+
+    Raises
+    ------
+    UserError : no captions, or no word that is left.
+    """
+    if not captions:
+        raise UserError(f"kind: {settings.kind}: there are no training captions to fit it on")
+    stop = ENGLISH_STOP_WORDS if settings.stop_words == "english" else frozenset()
+    every = CountVectorizer(analyzer=lambda caption: [word for word in caption if word not in stop])
+    try:
+        counts = every.fit_transform(captions)
+    except ValueError:  # not one word
+        counts = np.zeros((0, 0))
+    totals, spread = np.asarray(counts.sum(0)).ravel(), np.asarray((counts > 0).sum(0)).ravel()
+    names = every.get_feature_names_out() if len(totals) else []
+    kept = [(-total, word) for word, total, df in zip(names, totals, spread, strict=True) if df >= settings.min_df]
+    if not kept:
+        raise UserError(f"kind: {settings.kind}: no word stands in {settings.min_df} training captions (`min_df`)")
+    vocabulary = sorted(word for _, word in sorted(kept)[: settings.max_features])
+    if settings.kind == "tfidf":
+        made = TfidfVectorizer(analyzer=list, vocabulary=vocabulary, norm=None, sublinear_tf=settings.sublinear_tf)
+    else:
+        made = CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=settings.binary)
+    return made.fit(captions)
+
+
+def _fitted(settings: _Fitted) -> _Kind:
+    told: dict[str, Any] = {}
+
+    def begin(listed: list[Item]) -> Work:
+        captions = _words_of(listed, words)
+        made = fit(settings, _training(listed, captions))
+        known = made.vocabulary_
+        told["vocabulary"] = made.get_feature_names_out().tolist()
+        if settings.kind == "tfidf":
+            told["idf"] = made.idf_.tolist()
+
+        def load(item: Item) -> list[str]:
+            if not any(word in known for word in captions[item.item_id]):
+                raise _bad(item, f"has none of the {len(known)} words of the vocabulary")
+            return captions[item.item_id]
+
+        def compute(batch: list[list[str]]) -> tuple[np.ndarray, dict[str, list[int]]]:
+            unknown = [sum(word not in known for word in caption) for caption in batch]
+            return _unit(made.transform(batch).toarray(), settings), {"unknown": unknown}
+
+        # What is in shards of a killed run depends on all training captions, by way of these.
+        return Work(load, compute, settings.batch_size, {"fitted_sha256": sha256_json(told)})
+
+    return _Kind({"fitted_on": "training captions"}, begin, lambda array, rows: told)
+
+
+# -- word vectors -----------------------------------------------------------------------------------------------------
+
+
+def _word_vectors(settings: WordVectors) -> _Kind:
+    path = Path(settings.vectors)
+    if settings.vectors == "seeded":
+        depends = _fallback("seeded random word vectors")
+    elif path.is_file():
+        depends = {"vectors": path.name, "vectors_sha256": sha256_file(path)}
+    else:
+        raise UserError(
+            f"extractors.*.vectors: {settings.vectors!r} is no file; {wordvectors.PLACES}; or set `vectors: seeded`"
+        )
+
+    def begin(listed: list[Item]) -> Work:
+        captions = _words_of(listed, words)
+        counts = Counter(word for caption in captions.values() for word in caption)
+        if settings.vectors == "seeded":
+            found = wordvectors.seeded(counts, settings.dim, settings.seed)
+        else:
+            found = wordvectors.read(path, counts)
+        missing = sorted(found.missing(counts), key=lambda word: (-counts[word], word))
+        facts = {
+            "words": len(counts),
+            "words_unknown": len(missing),
+            "tokens_unknown": sum(counts[word] for word in missing) / max(1, counts.total()),
+            "unknown_words": missing[:SHOWN],
+        }
+        log.info("%s: %d of %d words have no vector, %.2f %% of the text", path.name, len(missing), len(counts),
+                 100 * facts["tokens_unknown"])  # fmt: skip
+        weights = np.ones(len(found.index), np.float32)
+        if settings.weighting == "tfidf":
+            training = _training(listed, captions)
+            made = fit(TfIdf(max_features=None), training)
+            never = np.log(1 + len(training)) + 1  # the weight of a word in no training caption
+            idf = dict(zip(made.get_feature_names_out(), made.idf_, strict=True))
+            weights = np.array([idf.get(word, never) for word in found.index], np.float32)
+            facts["fitted_sha256"] = sha256_json(idf)
+
+        def load(item: Item) -> tuple[list[int], int]:
+            caption = captions[item.item_id]
+            rows = [found.index[word] for word in caption if word in found.index]
+            if not rows:
+                raise _bad(item, "has no word with a vector")
+            return rows, len(caption) - len(rows)
+
+        def compute(batch: list[tuple[list[int], int]]) -> tuple[np.ndarray, dict[str, list[int]]]:
+            means = [weights[rows] @ found.matrix[rows] / weights[rows].sum() for rows, _ in batch]
+            return _unit(np.stack(means), settings), {"unknown": [unknown for _, unknown in batch]}
+
+        return Work(load, compute, settings.batch_size, facts)
+
+    return _Kind(depends, begin)
+
+
+def _fallback(told: str) -> dict[str, Any]:
+    log.warning("text: %s, not trained on anything", told)
+    return {"vectors": "seeded", "fallback": told}
+
+
+# -- Skip-Thoughts ----------------------------------------------------------------------------------------------------
+
+
+def _skip_thoughts(settings: SkipThoughts) -> _Kind:
+    path = Path(settings.vectors)
+    if settings.vectors == "seeded":
+        return _Kind(_fallback("a seeded random Skip-Thoughts encoder"), lambda listed: _encoded(listed, settings))
+    if path.is_dir():
+        return _Kind(skipthoughts.describe(path), lambda listed: _encoded(listed, settings))
+    if not path.is_file():
+        raise UserError(
+            f"extractors.*.vectors: {settings.vectors!r} is neither an .npy of Skip-Thoughts vectors nor a folder with "
+            f"{', '.join(skipthoughts.FILES)} (from {skipthoughts.PLACE}); or set `vectors: seeded`"
+        )
+    depends = {"vectors": path.name, "vectors_sha256": sha256_file(path)}
+    if settings.ids:
+        depends["ids_sha256"] = sha256_json(_read_ids(Path(settings.ids)))
+    return _Kind(depends, lambda listed: _made_elsewhere(listed, settings))
+
+
+def _encoded(listed: list[Item], settings: SkipThoughts) -> Work:
+    captions = _words_of(listed, lambda caption: tokenize([caption])[0])  # punctuation too: it was trained with it
+    counts = Counter(word for caption in captions.values() for word in caption)
+    if settings.vectors == "seeded":
+        encoder = skipthoughts.seeded(counts, settings.dim, settings.seed)
+    else:
+        encoder = skipthoughts.load(Path(settings.vectors), counts)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = encoder.to(device)
+    missing = [word for word in counts if word not in encoder.index]
+    facts = {"words": len(counts), "words_unknown": len(missing), "device": device.type}
+
+    def load(item: Item) -> list[str]:
+        if not any(word in encoder.index for word in captions[item.item_id]):
+            raise _bad(item, "has no word that the encoder knows")
+        return captions[item.item_id]
+
+    def compute(batch: list[list[str]]) -> tuple[np.ndarray, dict[str, list[int]]]:
+        unknown = [sum(word not in encoder.index for word in caption) for caption in batch]
+        return _unit(encoder(batch).cpu().numpy(), settings), {"unknown": unknown}
+
+    return Work(load, compute, settings.batch_size, facts)
+
+
+def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
+    path = Path(settings.vectors)
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: is truncated or no .npy file of numbers ({error}); make it again") from None
+    if array.ndim != 2:
+        raise UserError(
+            f"{path}: has shape {array.shape}; expected a vector a caption, (N, 4800) by the published encoder"
+        )
+    ids = _read_ids(Path(settings.ids)) if settings.ids else [item.item_id for item in listed]
+    if len(ids) != len(array):
+        told = (
+            settings.ids or "text items of items.parquet, whose order its rows are taken to have; or name an `ids` file"
+        )
+        raise UserError(f"{path}: has {len(array)} rows for {len(ids)} {told}")
+    rows = {item_id: n for n, item_id in enumerate(ids)}
+
+    def load(item: Item) -> np.ndarray:
+        if item.item_id not in rows:
+            raise _bad(item, f"is not in {settings.ids}")
+        vector = np.asarray(array[rows[item.item_id]], np.float32)
+        if not np.isfinite(vector).all() or not vector.any():
+            raise _bad(item, f"has a vector in {path.name} that is zero or not finite (row {rows[item.item_id]})")
+        return vector
+
+    return Work(load, lambda vectors: _unit(np.stack(vectors), settings), settings.batch_size)
+
+
+def _read_ids(path: Path) -> list[str]:
+    try:
+        found = read_json(path) if path.suffix == ".json" else path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); expected an item id a line, in the order of the rows"
+        ) from None
+    if not isinstance(found, list) or len(set(map(str, found))) < len(found):
+        raise UserError(f"{path}: is no list of item ids, each once")
+    return [str(one) for one in found]
+
+
+# -- sentence transformers --------------------------------------------------------------------------------------------
+
+
+def _sentence_transformer(settings: SentenceTransformer) -> _Kind:
+    try:
+        import sentence_transformers
+    except ImportError:
+        raise UserError(
+            "kind: sentence_transformer needs a further package: pip install 'crossmodal[sentence-transformers]'"
+        ) from None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model = sentence_transformers.SentenceTransformer(settings.model, device=device).float().eval()
+    except Exception as error:  # what a missing model or a broken file raises is not documented
+        raise UserError(
+            f"extractors.*.model: {settings.model!r} cannot be had ({error}); name a folder that holds a model, "
+            "or one of the hub where the network reaches it"
+        ) from None
+    cut = getattr(model, "preprocess", None) or model.tokenize  # its name before version 6
+    turn = threading.Lock()
+
+    def load(item: Item) -> str:
+        if not item.source.strip():
+            raise _bad(item, "is empty")
+        return item.source
+
+    def compute(captions: list[str]) -> np.ndarray:
+        with turn:  # tokenisers can't be shared by threads
+            ready = cut(captions)
+        ready = {key: value.to(device) if torch.is_tensor(value) else value for key, value in ready.items()}
+        with torch.inference_mode():
+            return _unit(model(ready)["sentence_embedding"].float().cpu().numpy(), settings)
+
+    depends = {"model": Path(settings.model).name, "weights_sha256": networks.hash_of(model.cpu())}
+    model.to(device)
+    work = Work(load, compute, settings.batch_size, {"device": device})
+    return _Kind(depends, lambda listed: work, packages=("sentence-transformers", "transformers"))
+
+
+_MADE: dict[str, Callable[[Any], _Kind]] = {
+    "bag_of_words": _fitted,
+    "tfidf": _fitted,
+    "word_vectors": _word_vectors,
+    "skip_thoughts": _skip_thoughts,
+    "sentence_transformer": _sentence_transformer,
+}

@@ -1,0 +1,306 @@
+"""Video features: frames spread evenly in time through the image extractor's network, and their mean.
+
+XMedia's and XMediaNet's video features are a convolutional network's over frames; how many is not published. Sound,
+motion and the aspect of pixels are not looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import torch
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+
+from crossmodal.errors import UserError
+from crossmodal.features import extraction, image, networks
+from crossmodal.features.extraction import Work
+
+log = logging.getLogger(__name__)
+
+SLACK = 0.5  # seconds by which a file may end before the length that its header tells
+UNREADABLE = (av.FFmpegError, OSError, ValueError)
+
+av.logging.set_level(av.logging.PANIC)  # what FFmpeg says of a bad file is in its exception
+
+
+class Settings(image.Settings):
+    """The image extractor's, for each frame; `l2` is that of the mean."""
+
+    frames: int = Field(8, ge=1, description="moments, spread evenly in time, whose frames are averaged")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The frames of a video that are computed."""
+
+    pixels: Tensor  # (F, C, H, W) uint8 crops, or (F, 10, C, H, W)
+    weights: Tensor  # (F,) float32 share of the moments at which each is shown
+    times: list[float]  # (F,) seconds from the first frame on
+
+
+def decode(path: Path, settings: Settings) -> Clip:
+    """The frames that are shown at the middles of `settings.frames` equal parts of a video's time.
+
+    Time is that of the frames' own stamps, so that a varying rate or a length that no header tells do no harm. A frame
+    shown at several of the moments (in a video of few frames) is computed once and counts as often. A rotation that the
+    file asks for is applied.
+
+    Raises
+    ------
+    UserError : a file that is missing, no video or without frames, or damaged as far as its container and the decoder
+        can tell: half a video is refused as half a photograph is.
+    """
+    packets, base = _packets(path)
+    shown = [packet for packet in packets if packet.shown]
+    stamps = [packet.pts for packet in shown]
+    if stamps and None not in stamps and len(set(stamps)) == len(stamps):
+        last = max(shown, key=lambda packet: packet.pts)
+        chosen = spread(stamps, settings.frames, last.duration)
+        found = _decode_some(path, packets, {stamps[n] for n in chosen})
+        if len(found) == len(chosen):
+            return _clip({n: found[stamps[n]] for n in chosen}, chosen, [t * base for t in stamps], settings)
+        log.debug("%s: has frames that its stamps do not tell of, and is decoded whole", path)
+    seconds = [second for second, _ in _decode_all(path)]
+    if not seconds:
+        raise UserError(f"{path}: holds no video frames; leave it out or fetch it again")
+    chosen = spread(seconds, settings.frames)
+    found = {n: _picture(frame) for n, (_, frame) in enumerate(_decode_all(path)) if n in chosen}
+    return _clip(found, chosen, seconds, settings)
+
+
+def spread(times: Sequence[float], count: int, last: float = 0) -> dict[int, int]:
+    """{index of a frame: at how many of `count` moments it is shown}, in the order of time.
+
+    The moments are the middles of `count` equal parts of the time from the first frame to the end of the last.
+
+    Parameters
+    ----------
+    times : when each frame begins to be shown, in any unit and order.
+    last : how long the last one is shown; 0 where it is not known: as long as the others usually are.
+    """
+    order = np.argsort(np.asarray(times), kind="stable")
+    begins = np.asarray(times)[order] - min(times)
+    gaps = np.diff(begins)
+    length = begins[-1] + (last or (np.median(gaps) if len(gaps) else 1))
+    moments = (2 * np.arange(count) + 1) * length / (2 * count)
+    picked = np.searchsorted(begins, moments + 1e-9 * length, side="right") - 1  # a frame that begins at a moment
+    return {int(order[n]): int(m) for n, m in zip(*np.unique(picked, return_counts=True), strict=True)}
+
+
+def _clip(found: dict[int, Image.Image], chosen: dict[int, int], seconds: list[float], settings: Settings) -> Clip:
+    pixels = torch.stack([image.transform(found[n], settings) for n in chosen])
+    shares = torch.tensor([float(moments) for moments in chosen.values()]) / settings.frames
+    first = min(seconds)
+    return Clip(pixels, shares, [round(float(seconds[n] - first), 6) for n in chosen])
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Packet:
+    pts: int | None
+    duration: int
+    key: bool
+    shown: bool
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The file and its video, not the picture of a cover; decoded by this thread alone."""
+    try:
+        container = av.open(str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; complete the video folder and run again") from None
+    except UNREADABLE as error:
+        raise UserError(f"{path}: is truncated or no video ({_said(error)}); fetch it again") from None
+    with container:
+        videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not videos:
+            others = ", ".join(sorted({stream.type for stream in container.streams}))
+            told = f"has no video stream, only {others}" if others else "holds no video frames"
+            raise UserError(f"{path}: {told}; leave it out or fetch it again")
+        if videos[0].codec_context is None:
+            raise UserError(f"{path}: is coded in a way that FFmpeg does not know; convert it to H.264")
+        videos[0].codec_context.thread_count = 1
+        yield container, videos[0]
+
+
+def _packets(path: Path) -> tuple[list[_Packet], float]:
+    """What there is to decode, in the order of decoding, without decoding it; seconds of a unit of the stamps.
+
+    Raises
+    ------
+    UserError : a file that ends in the middle, where its container can tell.
+    """
+    packets, end = [], 0.0
+    with _opened(path) as (container, stream):
+        base = float(stream.time_base)
+        try:
+            for packet in container.demux():
+                if packet.pts is not None:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                if packet.stream_index != stream.index or not packet.size:
+                    continue
+                if packet.is_corrupt:
+                    raise _damaged(path, packet.pts, base, "it ends in the middle of a frame")
+                shown = not packet.is_discard
+                packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe, shown))
+        except UNREADABLE as error:
+            raise _damaged(path, packets[-1].pts if packets else None, base, _said(error)) from None
+        told = container.duration
+        if "matroska" in container.format.name and told and end < told / av.time_base - SLACK:
+            raise UserError(f"{path}: ends after {end:.1f} of {told / av.time_base:.1f} seconds; fetch it again")
+    return packets, base
+
+
+def _decode_some(path: Path, packets: list[_Packet], wanted: set[int]) -> dict[int, Image.Image]:
+    """{stamp: picture} of the wanted frames, decoding what they depend on and no more."""
+    send = _needed(packets, wanted)
+    found: dict[int, Image.Image] = {}
+
+    def keep(frames: list[av.VideoFrame]) -> None:
+        for frame in frames:
+            if frame.pts in wanted:
+                if frame.is_corrupt:
+                    raise _damaged(path, frame.pts, base, "a frame is not whole")
+                found[frame.pts] = _picture(frame)
+
+    with _opened(path) as (container, stream):
+        base, codec, before, at = float(stream.time_base), stream.codec_context, None, None
+        try:
+            codec.open(False)  # some decoders take what to skip when they are opened, and for good
+            for n, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
+                if n not in send:
+                    continue
+                if before is not None and before != n - 1:
+                    keep(codec.decode(None))
+                    codec.flush_buffers()
+                before, at = n, packet.pts
+                codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+                keep(codec.decode(packet))
+                if n == max(send):
+                    break
+            keep(codec.decode(None))
+        except UNREADABLE as error:
+            raise _damaged(path, at, base, _said(error)) from None
+    return found
+
+
+def _needed(packets: list[_Packet], wanted: set[int]) -> set[int]:
+    """Places of the packets that must be decoded: from a key frame to the last wanted one before the next key frame."""
+    keys = [n for n, packet in enumerate(packets) if packet.key] or [0]
+    starts = [*keys, len(packets)]
+    needed: set[int] = set()
+    for number, (start, stop) in enumerate(pairwise(starts)):
+        inside = [n for n in range(start, stop) if packets[n].pts in wanted]
+        if not inside:
+            continue
+        needed.update(range(start, max(inside) + 1))
+        # Frames that are shown before the key frame they follow may depend on those before it.
+        if number and any(packets[n].pts < packets[start].pts for n in inside):
+            needed.update(range(starts[number - 1], start))
+    return needed
+
+
+def _decode_all(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Each frame, with its second; by the rate where the frames have no stamps."""
+    with _opened(path) as (container, stream):
+        gap = float(1 / (stream.average_rate or stream.guessed_rate or 25))
+        base, second = float(stream.time_base), -gap
+        try:
+            for frame in container.decode(stream):
+                second = second + gap if frame.pts is None else frame.pts * base
+                if frame.is_corrupt:
+                    raise _damaged(path, frame.pts, base, "a frame is not whole")
+                yield second, frame
+        except UNREADABLE as error:
+            raise _damaged(path, round(second / base), base, _said(error)) from None
+
+
+def _picture(frame: av.VideoFrame) -> Image.Image:
+    picture = frame.to_image()
+    return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
+
+
+def _damaged(path: Path, stamp: int | None, base: float, why: str) -> UserError:
+    where = f" {max(0.0, stamp * base):.2f} s after its start" if stamp is not None else ""
+    return UserError(f"{path}: is damaged{where} ({why}); fetch it again")
+
+
+def _said(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+# -- computing --------------------------------------------------------------------------------------------------------
+
+
+def extract(
+    items: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    target: Path,
+    *,
+    threads: int,
+    modality: str = "video",
+    store: Path | None = None,
+) -> None:
+    """Features (N, D) of every video; the index keeps `frames`, how many were used, and `times`, their seconds.
+
+    Raises
+    ------
+    UserError : a bad video or bad weights; see `extraction.extract`.
+    """
+    extraction.expect("video", modality, "video")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, facts = networks.build(settings)
+    sampling = {
+        "moments": "middles of equal parts of the time",
+        "pooling": "mean of the moments' frames, then the norm",
+        "rotation": "as the file asks",
+    }
+    extraction.extract(
+        items,
+        root,
+        settings,
+        target,
+        extractor="video",
+        modality=modality,
+        threads=threads,
+        depends={**image.described(settings, facts), "sampling": sampling},
+        begin=lambda listed: work(model, settings, device, [item.path for item in listed]),
+        packages=("av", "torchvision", "pillow"),
+        store=store,
+    )
+
+
+def work(model: nn.Module, settings: Settings, device: torch.device, paths: list[Path]) -> Work:
+    """How videos are read and computed with a network without its classifier; see `image.work`."""
+    bare = settings.model_copy(update={"l2": False})
+    probes = [lambda path=path: decode(path, settings).pixels[0] for path in paths]
+    run, facts = image.runner(model, bare, device, probes)
+
+    def compute(clips: list[Clip]) -> tuple[np.ndarray, dict[str, list]]:
+        pixels = torch.cat([clip.pixels for clip in clips])
+        frames = torch.cat([run(part) for part in pixels.split(settings.batch)])
+        parts = frames.split([len(clip.pixels) for clip in clips])
+        means = torch.stack([clip.weights @ part for clip, part in zip(clips, parts, strict=True)])
+        out = nn.functional.normalize(means, dim=1) if settings.l2 else means
+        index = {"frames": [len(clip.times) for clip in clips], "times": [clip.times for clip in clips]}
+        return out.numpy(), index
+
+    batch = max(1, settings.batch // settings.frames)
+    return Work(lambda item: decode(item.path, settings), compute, batch, facts)

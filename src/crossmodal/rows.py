@@ -1,0 +1,76 @@
+"""Rows of a large array, read from its file as they are asked for instead of mapped.
+
+Pages of a map count as resident until the system takes them back: random batches of a file of 33 GB fill the memory.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from crossmodal.errors import UserError
+
+THREADS = 4  # that read one file: more than one keeps a disk's queue filled
+ALONE = 2**20  # bytes that one thread reads sooner than a second one starts
+
+
+class Rows:
+    """(N, ...) rows in a file one after the other, read without mapping them: only what is read becomes resident."""
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype):
+        self.path, self.offset, self.shape, self.dtype = path, offset, shape, np.dtype(dtype)
+        self.stride = int(np.prod(shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        self.file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        weakref.finalize(self, os.close, self.file)
+        if hasattr(os, "posix_fadvise"):  # else the system reads ahead, many times the bytes of a scattered row
+            os.posix_fadvise(self.file, 0, 0, os.POSIX_FADV_RANDOM)
+
+    @cached_property
+    def _workers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(THREADS)
+
+    def read(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """(n, ...) rows, in the order asked for.
+
+        Raises
+        ------
+        IndexError : a row that is not there. UserError : the file ends before one that should be.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.shape[0]):
+            raise IndexError(f"{self.path}: rows {rows.min()} to {rows.max()} of {self.shape[0]}")
+        if out is None:
+            out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        elif out.shape != (len(rows), *self.shape[1:]) or out.dtype != self.dtype or not out.flags.c_contiguous:
+            raise ValueError(f"{self.path}: expected a contiguous {self.dtype} buffer of {len(rows)} rows")
+        if not out.nbytes:
+            return out
+        view = memoryview(out.reshape(-1).view(np.uint8))
+        parts = min(THREADS, len(rows), out.nbytes // ALONE)
+        if parts < 2:
+            self._some(rows, view)
+            return out
+        edges = np.linspace(0, len(rows), parts + 1).astype(int)
+        spans = pairwise(edges.tolist())
+        jobs = [self._workers.submit(self._some, rows[a:b], view[a * self.stride : b * self.stride]) for a, b in spans]
+        for job in jobs:
+            job.result()
+        return out
+
+    def _some(self, rows: np.ndarray, view: memoryview) -> None:
+        # Rows that follow each other are one read.
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1])
+        for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
+            part = view[first * self.stride : last * self.stride]
+            place = self.offset + int(rows[first]) * self.stride
+            while len(part):
+                done = os.preadv(self.file, [part], place)
+                if done == 0:
+                    raise UserError(f"{self.path}: has been cut short; put it back or make it again")
+                part, place = part[done:], place + done

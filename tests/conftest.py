@@ -1,0 +1,26 @@
+import h5py
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def matlab73():
+    """A function that writes arrays and lists of texts as MATLAB does with -v7.3."""
+    return write_matlab73
+
+
+def write_matlab73(path, **values):
+    """As MATLAB writes -v7.3: a header before the HDF5 file, axes reversed, texts as cells of character codes."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, value in values.items():
+            if isinstance(value, list):
+                cells = file.create_dataset(name, (1, len(value)), dtype=h5py.ref_dtype)
+                for i, text in enumerate(value):
+                    codes = np.array([list(map(ord, text))], np.uint16).T
+                    cells[0, i] = file.create_dataset(f"#refs#/{name}{i}", data=codes).ref
+                cells.attrs["MATLAB_class"] = np.bytes_("cell")
+            else:
+                file[name] = np.asarray(value).T
+    with path.open("r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    return path

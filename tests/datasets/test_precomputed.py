@@ -1,0 +1,195 @@
+"""Published arrays with labels and partitions become items, or one clear error."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.io import savemat
+
+from crossmodal.datasets import items, precomputed
+from crossmodal.errors import UserError
+from crossmodal.experiments import validated
+from crossmodal.files import read_json
+
+RNG = np.random.default_rng(0)
+LABELS = np.repeat(np.arange(1, 6), 8)  # five classes of eight
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "raw"
+    root.mkdir()
+    facts = {"I_tr": RNG.normal(size=(40, 6)), "I_te": RNG.normal(size=(10, 6)), "T_tr": RNG.normal(size=(20, 4))}
+    labels = {"img_tr": LABELS[:, None], "img_te": LABELS[::4][:, None], "txt_tr": LABELS[::2][:, None]}
+    savemat(root / "x.mat", {**facts, **labels, "turned": facts["I_tr"].T})
+    return root
+
+
+def settings(root, modalities, **more):
+    return validated(precomputed.Settings, {"root": root, "file": "x.mat", "modalities": modalities, **more}, "params")
+
+
+def made(tmp_path, root, modalities, **more):
+    precomputed.make(settings(root, modalities, **more), tmp_path / "data" / "x", title="X")
+    return items.read(tmp_path / "data" / "x"), read_json(tmp_path / "data" / "x" / "items.json")
+
+
+IMAGES = [
+    {"partition": "train", "array": "I_tr", "labels": "img_tr"},
+    {"partition": "test", "array": "I_te", "labels": "img_te"},
+]
+
+
+def test_modalities_of_different_counts(tmp_path, root):
+    text = {"partition": "train", "array": "T_tr", "labels": "txt_tr"}
+    frame, manifest = made(tmp_path, root, {"image": IMAGES, "text": text}, val=0.25)
+    counts = frame.groupby(["modality", "partition"]).size().to_dict()
+    expected = {("image", "test"): 10, ("image", "train"): 30, ("image", "val"): 10}
+    assert counts == {**expected, ("text", "train"): 15, ("text", "val"): 5}
+    # In proportion: a quarter of each class of each modality.
+    shares = frame[frame.partition == "val"].groupby(["modality", "label"]).size()
+    assert shares.loc["image"].tolist() == [2] * 5
+    assert shares.loc["text"].tolist() == [1] * 5
+    assert frame.label[:9].tolist() == ["1"] * 8 + ["2"]
+    assert frame.source[39] == "x.mat#I_tr/39"
+    assert frame.item_id[40] == "image/test/0"
+    assert frame.group_id.equals(frame.item_id)
+    assert manifest["carved"] == {"share": 0.25, "seed": 0, "groups": 15, "items": 15}
+    assert items.root(tmp_path / "data" / "x").samefile(root)
+    one, other = (made(tmp_path, root, {"image": IMAGES}, seed=seed)[0] for seed in (0, 1))
+    assert not one.partition.equals(other.partition)
+    assert one.partition.equals(made(tmp_path, root, {"image": IMAGES}, seed=0)[0].partition)
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 1], [1, 30], [2, 2, 2, 2], [7, 3, 11], [5]])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])
+def test_a_share_in_proportion_that_empties_no_class(sizes, share):
+    strata = np.repeat([f"c{i}" for i in range(len(sizes))], sizes)
+    picked = precomputed._share(strata, share, np.random.default_rng(0))
+    assert len(set(picked)) == len(picked)
+    taken = np.array([(strata[picked] == f"c{i}").sum() for i in range(len(sizes))])
+    assert (taken <= np.maximum(np.array(sizes) - 1, 0)).all()
+    assert (np.abs(taken - share * np.array(sizes)) < 1 + 1e-9).all()
+    if all(size > 1 / (1 - share) for size in sizes):
+        assert len(picked) == round(share * len(strata))
+
+
+def test_pairs_in_their_order_with_captions(tmp_path, root):
+    parts = []
+    for partition, n in (("train", 4), ("val", 2), ("test", 3)):
+        np.save(root / f"{partition}.npy", RNG.normal(size=(n, 6)))
+        (root / f"{partition}.txt").write_text("".join(f"caption {k} of {i}\n" for i in range(n) for k in range(5)))
+        parts.append(partition)
+    image = [{"partition": p, "file": f"{p}.npy"} for p in parts]
+    text = [{"partition": p, "captions": f"{p}.txt"} for p in parts]
+    frame, manifest = made(tmp_path, root, {"image": image, "text": text}, paired=["image", "text"])
+    assert manifest["carved"] is None
+    images, texts = frame[frame.modality == "image"], frame[frame.modality == "text"]
+    assert len(texts) == 45
+    for row in images.itertuples():
+        own = texts[texts.group_id == row.group_id]
+        number = row.source.rpartition("/")[2]
+        assert own.source.tolist() == [f"caption {k} of {number}" for k in range(5)]
+        assert set(own.partition) == {row.partition}
+    # The first authors' files have each image of val and test five times: every fifth is taken.
+    np.save(root / "test.npy", np.repeat(np.load(root / "test.npy"), 5, axis=0))
+    image[2] = {**image[2], "rows": "::5"}
+    again, _ = made(tmp_path, root, {"image": image, "text": text}, paired=["image", "text"])
+    assert again.source[again.partition == "test"][:3].tolist() == ["test.npy#/0", "test.npy#/5", "test.npy#/10"]
+    assert again.group_id.equals(frame.group_id)
+    image[2] = {"partition": "test", "file": "test.npy", "rows": "1:"}
+    with pytest.raises(UserError, match="paired: 14 image, 15 text items of test"):
+        made(tmp_path, root, {"image": image, "text": text}, paired=["image", "text"])
+
+
+def test_a_table_with_a_partition_group_and_name_of_each_row(tmp_path, root):
+    frame = pd.DataFrame({"f0": RNG.normal(size=6), "f1": 0.5, "who": list("abcdef"), "shot": [1, 1, 2, 2, 3, 3]})
+    frame["part"] = ["train", "train", "val", "val", "test", "test"]
+    frame.to_parquet(root / "x.parquet")
+    common = {"partitions": "part", "groups": "shot", "ids": "who", "file": "x.parquet"}
+    audio = {**common, "array": "f?", "rows": "::2"}
+    video = {**common, "array": "f?", "partitions": "x.parquet#part[1::2]", "rows": "1::2"}
+    found, _ = made(tmp_path, root, {"audio": audio, "video": video})
+    assert found.item_id.tolist() == ["audio/a", "audio/c", "audio/e", "video/b", "video/d", "video/f"]
+    assert found.group_id.tolist() == ["1", "2", "3"] * 2
+    assert found.partition.tolist() == ["train", "val", "test"] * 2
+    assert found.source[3] == "x.parquet#f?/1"
+    with pytest.raises(UserError, match="partition 'a' is none of train, val, test"):
+        made(tmp_path, root, {"audio": {**audio, "partitions": "who"}})
+
+
+def test_lists_of_rows_and_items_in_columns(tmp_path, root):
+    """The layout of the zero-shot benchmarks: D x N features, and 1-based rows of each partition."""
+    savemat(root / "splits.mat", {"trainval": np.array([[40], [1], [9]]), "test": np.array([[2]]), "over": [[41]]})
+    part = {"array": "turned", "items": "columns", "labels": "img_tr"}
+    chosen = [{**part, "partition": p, "rows": f"splits.mat#{n}"} for p, n in (("train", "trainval"), ("test", "test"))]
+    frame, manifest = made(tmp_path, root, {"image": chosen}, val=0.1)
+    assert frame.source.tolist() == [f"x.mat#turned.T/{i}" for i in (39, 0, 8, 1)]
+    assert frame.label.tolist() == ["5", "1", "2", "1"]
+    assert next(iter(manifest["arrays"].values()))["shape"] == [40, 6]
+    with pytest.raises(UserError, match=r"rows 41 to 41, but .*has 40"):
+        made(tmp_path, root, {"image": {**part, "partition": "train", "rows": "splits.mat#over"}})
+
+
+def test_labels_of_every_kind(tmp_path, root):
+    np.savez(
+        root / "l.npz", one_hot=np.eye(5)[LABELS - 1], two=np.ones((40, 5)), names=np.array(list("abcde"))[LABELS - 1]
+    )
+    savemat(root / "l.mat", {"one_hot": np.eye(5)[LABELS - 1]})
+    with h5py.File(root / "l.h5", "w") as file:
+        file["names"] = list("abcde" * 8)
+    (root / "l.txt").write_text("\n".join("abcde" * 8))
+    given = {
+        "l.npz#one_hot": "0",
+        "l.mat#one_hot": "1",
+        "l.npz#names": "a",
+        "l.h5#names": "a",
+        "l.txt": "a",
+        "img_tr": "1",
+    }
+    for reference, first in given.items():
+        part = {"partition": "train", "array": "I_tr", "labels": reference}
+        assert made(tmp_path, root, {"image": part})[0].label[0] == first, reference
+    with pytest.raises(UserError, match=r"l\.npz#two: row 0 has 5 classes"):
+        made(tmp_path, root, {"image": {"partition": "train", "array": "I_tr", "labels": "l.npz#two"}})
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"array": "I_tra"}, r"x\.mat: has no array 'I_tra'; did you mean 'I_tr'\? \(known: I_te, I_tr, T_tr"),
+        ({"array": "I_tr", "labels": "img_te"}, r"x\.mat#img_te: 10 values for the 40 rows of .*x\.mat#I_tr"),
+        ({"array": "turned", "labels": "img_tr"}, "40 values for the 6 rows .*items: columns"),
+        ({"array": "I_tr", "labels": "other.mat#y"}, r"other\.mat: not found"),
+        ({"array": "img_tr", "items": "columns", "counts": "img_tr"}, "values for the 1 rows|are of region sets"),
+        ({"file": "y.pkl"}, r"y\.pkl: is of no known format"),
+        ({"captions": "captions.txt"}, "captions are text"),
+        ({"array": "I_tr", "labls": "img_tr"}, "labls: unknown key; did you mean 'labels'"),
+        ({"array": "I_tr", "partitions": "img_tr"}, "either `partition` .* or `partitions`"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, root, part, said):
+    with pytest.raises(UserError, match=said):
+        made(tmp_path, root, {"image": {"partition": "train", **part}})
+    assert not (tmp_path / "data" / "x" / "items.parquet").exists()
+
+
+def test_more_mistakes(tmp_path, root):
+    with pytest.raises(UserError, match="some items are of the partition val"):
+        made(tmp_path, root, {"image": {"partition": "val", "array": "I_tr"}}, val=0.1)
+    with pytest.raises(UserError, match=r"an item has shape \(4,\), in .*I_tr \(6,\)"):
+        made(tmp_path, root, {"image": [IMAGES[0], {"partition": "test", "array": "T_tr"}]})
+    with pytest.raises(UserError, match="paired: text is none of the modalities"):
+        settings(root, {"image": IMAGES}, paired=["text"])
+    (root / "c.txt").write_text("a dog\n\na cat\n")
+    with pytest.raises(UserError, match=r"c\.txt: caption 1 is empty"):
+        made(tmp_path, root, {"text": {"partition": "train", "captions": "c.txt"}})
+    np.save(root / "sets.npy", np.zeros((3, 4, 2), np.float32))
+    np.save(root / "counts.npy", np.array([4, 0, 5]))
+    part = {"partition": "train", "file": "sets.npy", "counts": "counts.npy"}
+    with pytest.raises(UserError, match=r"counts\.npy: row 1 has count 0, expected 1 to 4"):
+        made(tmp_path, root, {"image": part})
+    with pytest.raises(UserError, match=r"no such folder; set datasets\.x\.root"):
+        made(tmp_path, tmp_path / "gone", {"image": IMAGES})

@@ -1,0 +1,107 @@
+"""An extractor of another package, found by its entry point and run by the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from crossmodal import registry
+from crossmodal.datasets import items
+from crossmodal.features import store
+
+ROOT = Path(__file__).parents[2]
+MODULE = '''
+"""Mean, least and greatest byte of a file."""
+import numpy as np
+from pydantic import Field
+
+from bytestats.help import statistics
+from crossmodal.features import extraction
+
+
+class Settings(extraction.Settings):
+    factor: float = Field(1.0, description="of the values")
+
+
+def extract(items, root, settings, target, *, threads, modality, store):
+    work = extraction.Work(
+        lambda item: np.frombuffer(item.path.read_bytes(), np.uint8),
+        lambda loaded: np.stack([settings.factor * statistics(data) for data in loaded]),
+    )
+    extraction.extract(
+        items, root, settings, target, extractor="bytestats", modality=modality, threads=threads, depends={},
+        begin=lambda listed: work, store=store,
+    )
+'''
+HELP = "def statistics(data):\n    import numpy as np\n    return np.array([data.mean(), data.min(), data.max()])\n"
+
+
+def install(site: Path) -> None:
+    """As pip leaves a package: its modules, and a .dist-info with its entry points."""
+    (site / "bytestats").mkdir(parents=True)
+    (site / "bytestats" / "__init__.py").write_text("")
+    (site / "bytestats" / "extractor.py").write_text(MODULE)
+    (site / "bytestats" / "help.py").write_text(HELP)
+    info = site / "bytestats-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bytestats\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[crossmodal.features]\nbytestats = bytestats.extractor\n")
+
+
+def test_an_installed_extractor_runs(tmp_path):
+    site, project = tmp_path / "site", tmp_path / "project"
+    install(site)
+    raw = project / "data" / "mine" / "raw"
+    raw.mkdir(parents=True)
+    rows = []
+    for n in range(4):
+        (raw / f"{n}.wav").write_bytes(bytes([n, 10 * n, 100]))
+        rows.append((f"a{n}", "audio", f"g{n}", None, ("train", "train", "val", "test")[n], f"{n}.wav"))
+    items.write(pd.DataFrame(rows, columns=list(items.COLUMNS)), project / "data" / "mine", {"root": "raw"})
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["papers"] = []
+    params["datasets"]["mine"] = {"reader": "karpathy", "title": "Mine"}
+    params["extractors"]["mine"] = {"extractor": "bytestats", "modality": "audio", "factor": 2}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def crossmodal(*words: str) -> str:
+        path = os.pathsep.join([str(ROOT / "src"), str(site)])
+        command = [sys.executable, "-m", "crossmodal", *words]
+        environment = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "bytestats  (bytestats.extractor)" in crossmodal("list", "extractors")
+    crossmodal("extract", "mine", "mine")
+    found = store.open_features(project / "data" / "mine" / "features" / "audio.mine")
+    expected = [[2 * (n + 10 * n + 100) / 3, 2 * n, 200] for n in range(4)]
+    np.testing.assert_allclose(found.array, expected, rtol=1e-6)
+    assert found.manifest["extractor"] == "bytestats"
+    assert found.manifest["settings"] == {"dtype": "float32", "factor": 2}
+
+
+def test_a_changed_source_of_another_package_is_noticed(tmp_path, monkeypatch):
+    """Its module, and what it imports of its own package."""
+    install(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for cached in (registry.names, registry.source_hash):
+        cached.cache_clear()
+    try:
+        before = registry.source_hash("features", "bytestats")
+        for name in ("extractor.py", "help.py"):
+            path = tmp_path / "bytestats" / name
+            path.write_text(path.read_text() + "\nCHANGED = True\n")
+            registry.source_hash.cache_clear()
+            after = registry.source_hash("features", "bytestats")
+            assert after != before
+            before = after
+    finally:
+        for cached in (registry.names, registry.source_hash):
+            cached.cache_clear()

@@ -1,0 +1,108 @@
+"""The real DAG over the store: what one data set has had extracted, no other extracts again."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from crossmodal.features import store
+from crossmodal.files import read_json
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+SMALL = {"extractor": "image", "network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 32, "crop": 32}
+
+
+def call(folder, *command):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    environment.pop("CROSSMODAL_PARAMS", None)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def snakemake(folder, *words):
+    code, text = call(folder, sys.executable, "-m", "snakemake", "--cores", "2", *words)
+    assert code == 0, text
+    return text
+
+
+def photographs(folder):
+    """Twelve photographs with two captions each, as Karpathy's files name them."""
+    (folder / "raw").mkdir()
+    rng = np.random.default_rng(0)
+    listed = []
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"raw/{i}.jpg")
+        split = "train" if i < 6 else "val" if i < 9 else "test"
+        listed.append({"filename": f"{i}.jpg", "split": split, "sentences": [{"raw": f"thing {i}"}, {"raw": "seen"}]})
+    (folder / "raw/dataset.json").write_text(json.dumps({"images": listed}))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The project with two data sets of the same photographs and a paper of two controls."""
+    folder = tmp_path_factory.mktemp("features")
+    shutil.copy(ROOT / "Snakefile", folder)
+    shutil.copytree(ROOT / "workflow", folder / "workflow")
+    (folder / "papers").mkdir()
+    photographs(folder)
+    table = {"id": "t", "title": "T", "source": "S", "dataset": "one", "protocol": "P", "rows": [], "columns": []}
+    experiments = {"oracle": {"model": "oracle", "dataset": "one"}}
+    paper = {"title": "T", "authors": "A", "venue": "V", "year": 2020, "doi": "d", "tables": [table]}
+    (folder / "papers/p.yaml").write_text(yaml.safe_dump({**paper, "experiments": experiments}))
+    block = {"reader": "karpathy", "annotations": "raw/dataset.json", "images": "raw"}
+    params = {
+        "papers": ["p"],
+        "seeds": [0],
+        "scale": "full",
+        "scales": {"full": {"inputs": {"image": "small"}}},
+        "datasets": {name: {**block, "title": name} for name in ("one", "two")},
+        "extractors": {"small": SMALL},
+        "tracking": {"enabled": False},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return folder
+
+
+def extracted(folder, dataset):
+    """Whether the last extraction of a data set computed anything."""
+    log = (folder / f"logs/extract/{dataset}.image.small.log").read_text()
+    assert ("nothing to extract" in log) != ("12 items in" in log)
+    return "12 items in" in log
+
+
+def test_a_second_data_set_extracts_nothing(project):
+    snakemake(project, "features")
+    assert extracted(project, "one")
+    second = "data/two/features/image.small"
+    snakemake(project, f"{second}.json")
+    assert not extracted(project, "two")
+    one, two = (store.paths(project / f"data/{name}/features/image.small") for name in ("one", "two"))
+    assert one[0].samefile(two[0])
+    assert one[2].read_bytes() == two[2].read_bytes()
+    # And linking left the first data set as it was.
+    assert "Nothing to be done" in snakemake(project, "-n", "features")
+
+
+def test_what_is_deleted_or_touched_is_linked_again(project):
+    folder = project / "data/one"
+    before = read_json(folder / "features/image.small.json")
+    shutil.rmtree(folder / "features")
+    snakemake(project, "features")
+    assert not extracted(project, "one")
+    assert read_json(folder / "features/image.small.json") == before
+    assert "Nothing to be done" in snakemake(project, "-n", "features")
+    table = pd.read_parquet(folder / "items.parquet")
+    table.to_parquet(folder / "items.parquet", compression="gzip")  # other bytes, the same items
+    assert "rule extract" in snakemake(project, "features")
+    assert not extracted(project, "one")
+    assert store.open_features(folder / "features/image.small").manifest == before

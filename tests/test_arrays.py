@@ -1,0 +1,149 @@
+"""Arrays of other tools' files: the same numbers, whatever wrote them; damage is told."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.io import savemat
+from scipy.sparse import csr_matrix
+
+from crossmodal import arrays
+from crossmodal.arrays import Place, open_array
+from crossmodal.errors import UserError
+
+VALUES = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+SETS = np.random.default_rng(1).normal(size=(7, 3, 5)).astype(np.float32)
+
+
+def write(path, kind, matlab73):
+    """VALUES, SETS and labels in a file of each kind."""
+    labels = np.arange(1.0, 8)[:, None]
+    if kind == "v5.mat":
+        savemat(path, {"a": VALUES, "sets": SETS, "labels": labels}, do_compression=True)
+    elif kind == "v7.3.mat":
+        matlab73(path, a=VALUES, sets=SETS, labels=labels)
+    elif kind == "x.npz":
+        np.savez_compressed(path, a=VALUES, sets=SETS, labels=labels)
+    elif kind == "x.h5":
+        with h5py.File(path, "w") as file:
+            file["a"], file["sets"], file["labels"] = VALUES, SETS, labels
+    else:
+        pd.DataFrame(
+            {"a": list(VALUES), "sets": [list(map(list, s)) for s in SETS], "labels": labels[:, 0]}
+        ).to_parquet(path)
+    return path
+
+
+KINDS = ("v5.mat", "v7.3.mat", "x.npz", "x.h5", "x.parquet")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_very_numbers(tmp_path, kind, matlab73):
+    path = write(tmp_path / kind, kind, matlab73)
+    for name, expected in (("a", VALUES), ("sets", SETS)):
+        found = open_array(path, name)
+        assert found.shape == expected.shape
+        assert np.array_equal(found.all(), expected)
+        assert np.array_equal(found[4], expected[4])
+        assert np.array_equal(found.read(np.array([6, 0, 6])), expected[[6, 0, 6]])
+    assert open_array(path, "labels").all().ravel().tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert np.array_equal(open_array(path, "a", columns=True).all(), VALUES.T)
+    with pytest.raises(UserError, match=r"has no array 'b'.*\(known: a, labels, sets\)"):
+        open_array(path, "b")
+    with pytest.raises(UserError, match="holds several arrays; name one of them: a, labels, sets"):
+        open_array(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cut", [0.0, 0.6, 0.95])
+def test_a_truncated_file_is_told(tmp_path, kind, cut, matlab73):
+    path = write(tmp_path / kind, kind, matlab73)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(cut * len(data))])
+    with pytest.raises(UserError, match=r"is truncated or damaged|has no array 'labels'"):
+        open_array(path, "labels")
+
+
+def test_a_damaged_member_of_an_archive(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, a=VALUES)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"x\.npz: is truncated or damaged \(Bad CRC"):
+        open_array(path, "a")
+
+
+def test_an_npy_file_is_read_by_rows(tmp_path):
+    np.save(tmp_path / "c.npy", SETS)
+    np.save(tmp_path / "f.npy", np.asfortranarray(VALUES))
+    assert np.array_equal(open_array(tmp_path / "c.npy").read(np.array([5, 5, 0])), SETS[[5, 5, 0]])
+    assert np.array_equal(open_array(tmp_path / "c.npy", columns=True).all(), SETS.T)
+    assert np.array_equal(open_array(tmp_path / "f.npy").all(), VALUES)
+    with pytest.raises(UserError, match="one array without a name"):
+        open_array(tmp_path / "c.npy", "a")
+    (tmp_path / "c.npy").write_bytes((tmp_path / "c.npy").read_bytes()[:-4])
+    with pytest.raises(UserError, match="is truncated"):
+        open_array(tmp_path / "c.npy")
+
+
+@pytest.mark.parametrize("kind", ["x.h5", "v7.3.mat"])
+@pytest.mark.parametrize("chunks", [None, (2, 2)])
+def test_a_large_hdf5_array_is_read_in_blocks(tmp_path, kind, chunks, monkeypatch):
+    monkeypatch.setattr(arrays, "WHOLE", 0)
+    monkeypatch.setattr(arrays, "BLOCK", 3 * VALUES[0].nbytes)
+    monkeypatch.setattr(arrays, "KEPT", 1)
+    with h5py.File(tmp_path / kind, "w") as file:
+        file.create_dataset("a", data=VALUES if kind == "x.h5" else VALUES.T, chunks=chunks)
+    found = open_array(tmp_path / kind, "a")
+    assert np.array_equal(found.read(np.array([6, 0, 3, 3, 5])), VALUES[[6, 0, 3, 3, 5]])
+    assert np.array_equal(found.all(), VALUES)
+
+
+def test_texts(tmp_path, matlab73):
+    names = ["dog", "a cat"]
+    savemat(tmp_path / "five.mat", {"names": np.array(names, dtype=object), "padded": np.array(names)})
+    matlab73(tmp_path / "seven.mat", names=names)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["names"] = names
+    pd.DataFrame({"names": names}).to_parquet(tmp_path / "x.parquet")
+    (tmp_path / "x.txt").write_text("dog\na cat\n")
+    for name in ("five.mat", "seven.mat", "x.h5", "x.parquet"):
+        assert open_array(tmp_path / name, "names").all().ravel().tolist() == names
+    assert open_array(tmp_path / "x.txt").all().tolist() == names
+    assert open_array(tmp_path / "five.mat", "padded").all().tolist() == ["dog  ", "a cat"]
+
+
+def test_columns_side_by_side_and_bags_of_words(tmp_path):
+    frame = pd.DataFrame(VALUES, columns=[f"f{i}" for i in range(5)])
+    frame.assign(label=1).to_parquet(tmp_path / "x.parquet")
+    assert np.array_equal(open_array(tmp_path / "x.parquet", "f*").all(), VALUES)
+    savemat(tmp_path / "s.mat", {"bow": csr_matrix(VALUES), "s": {"field": 1}})
+    assert np.array_equal(open_array(tmp_path / "s.mat", "bow").all(), VALUES)
+    with pytest.raises(UserError, match="'s' is a struct"):
+        open_array(tmp_path / "s.mat", "s")
+    pd.DataFrame({"a": [[1.0, 2], [3.0]]}).to_parquet(tmp_path / "u.parquet")
+    with pytest.raises(UserError, match="not all of one length"):
+        open_array(tmp_path / "u.parquet", "a")
+    pd.DataFrame({"a": [[[1.0, 2], [3.0]], [[1.0], [2.0, 3]]]}).to_parquet(tmp_path / "u.parquet")
+    with pytest.raises(UserError, match="not all of one length"):
+        open_array(tmp_path / "u.parquet", "a")
+
+
+def test_what_is_no_array_file(tmp_path):
+    with pytest.raises(UserError, match="of no known format"):
+        open_array(tmp_path / "x.pkl")
+    with pytest.raises(UserError, match=r"x\.mat: not found"):
+        open_array(tmp_path / "x.mat")
+    np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="truncated or damaged"):
+        open_array(tmp_path / "o.npy")
+
+
+@pytest.mark.parametrize("place", [Place("a/b.mat", "c/d", True, 12), Place("x.npy", "", False, 0, 7)])
+def test_a_place_is_a_source(place):
+    assert Place.parse(str(place)) == place
+    with pytest.raises(UserError, match=r"'a\.jpg' is no row of an array"):
+        Place.parse("a.jpg")
