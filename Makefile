@@ -37,13 +37,15 @@ demo: setup      ## the embedded world through the whole pipeline, a few experim
 	@echo "compare   make ui                      (every run in MLflow)"
 	@echo "all runs  source $(BIN)/activate && snakemake --cores all all"
 
-bench: setup     ## measure extraction, training and the feature store against their floors, into benchmarks/results
+bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/extraction.py
 	@$(BIN)/python benchmarks/audio.py
 	@$(BIN)/python benchmarks/mesh.py
 	@$(BIN)/python benchmarks/regions.py
 	@$(BIN)/python benchmarks/training.py
 	@$(BIN)/python benchmarks/store.py
+	@$(BIN)/python benchmarks/ranking.py --large
+	@$(BIN)/python benchmarks/significance.py
 
 ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db

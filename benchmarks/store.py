@@ -118,15 +118,18 @@ def measure(target: Path) -> dict:
 def main() -> None:
     torch.set_num_threads(1)
     found: dict[str, object] = {"shape": SHAPE, "batch": BATCH}
-    for kind in ("float32", "float16"):
-        with tempfile.TemporaryDirectory() as name:
-            target = sparse(Path(name), kind)
+    with tempfile.TemporaryDirectory() as name:
+        targets = {kind: sparse(Path(name), kind) for kind in ("float32", "float16")}
+        # Peaks first: a child's begins with its parent's, which grows by what it maps.
+        peaks = {}
+        for kind, target in targets.items():
             size = Path(f"{target}.npy").stat()
             print(f"{kind}: {size.st_size / 1e9:.1f} GB, of which {size.st_blocks * 512 / 1e3:.0f} kB on the disk")
-            # The map's memory grows with each batch, up to all there is: some batches show it. Both before this
-            # process has mapped anything, since a child's peak begins with its parent's.
-            peaks = {"an epoch": peak(target, "batches"), "60 batches of the map": peak(target, "map", 60)}
-            found[kind] = {**measure(target), "peak_mib": peaks}
+            # The map's memory grows with each batch, up to all there is: some batches show it.
+            peaks[kind] = {"an epoch": peak(target, "batches"), "60 batches of the map": peak(target, "map", 60)}
+        for kind, target in targets.items():
+            print(kind)
+            found[kind] = {**measure(target), "peak_mib": peaks[kind]}
     save("store", found)
 
 

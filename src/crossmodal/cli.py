@@ -200,6 +200,26 @@ def tables(quick: Scope = False) -> None:
 
 
 @app.command()
+def check(
+    quick: Scope = False,
+    against: Annotated[
+        Path | None, typer.Option(help="Another results folder, of the same seeds: every number must be the same.")
+    ] = None,
+) -> None:
+    """Quality control of the tables: names each row that fails, and exits with 1 if one does."""
+    from crossmodal.reporting import quality as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    said = step.check(plan, jobs, Path(plan.params.paths.results) / "runs", target, against)
+    for line in said:
+        print(f"failed: {line}", file=sys.stderr)
+    if said:
+        raise typer.Exit(1)
+    logging.info("quality control: all tables pass")
+
+
+@app.command()
 def report(quick: Scope = False) -> None:
     """Write the figures and `report.html`, the one page to look at."""
     from crossmodal.reporting import report as step

@@ -56,6 +56,15 @@ class Dataset(Open):
     folds: list[int] = Field([1], description="test protocols: 1 is the whole test set, 5 the mean over five folds")
     inputs: Inputs = Field({}, description="modality to extractor, over those of the scale")
 
+    @model_validator(mode="after")
+    def _one_name(self) -> Dataset:
+        if "kind" in self.settings:
+            raise ValueError(
+                f"gives both reader: {self.reader} and kind: {self.settings['kind']}; they are one key (a block of an "
+                f"overlay is merged with that of params.yaml: give it a name of its own)"
+            )
+        return self
+
     @property
     def arrays(self) -> dict[str, bool] | None:
         """Of features made elsewhere: modality to whether it is arrays (else captions). None for raw media."""
@@ -208,12 +217,18 @@ class Table(Strict):
     split: str = "full"
     protocol: str = Field(description="what the published numbers were measured on, in words")
     folds: int = Field(1, description="folds of the test set whose mean the paper reports")
+    baseline: str | None = Field(None, description="label of the row that others are tested against; else the best")
     columns: list[Column]
     rows: list[Row]
     note: str | None = None
 
     @model_validator(mode="after")
     def _widths(self) -> Table:
+        if self.baseline is not None and self.baseline not in [row.label for row in self.rows]:
+            raise ValueError(
+                f"table {self.id}: baseline: no row {self.baseline!r}"
+                + suggestion(self.baseline, [row.label for row in self.rows])
+            )
         for row in self.rows:
             if len(row.published) != len(self.columns):
                 raise ValueError(

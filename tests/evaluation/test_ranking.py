@@ -1,63 +1,206 @@
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from literal import exact_scores, literal_precision, literal_rank, near_ties
+from sklearn.metrics import top_k_accuracy_score
 
-from crossmodal.evaluation import folds, mean_rank, median_rank, recall_at_k, retrieval_ranks, top_k
+from crossmodal.evaluation import (
+    NoRelevantItemError,
+    Scores,
+    rank_both_ways,
+    rank_queries,
+    ranks_both_ways,
+    recall_at_k,
+    retrieval_ranks,
+    source,
+    top_k,
+)
+
+SMALL = arrays.arrays(np.float32, (6, 3), elements=st.integers(-3, 3).map(float))
+LARGE = arrays.arrays(np.float32, (11, 3), elements=st.integers(-3, 3).map(float))
+GROUPS = np.arange(6) % 4, np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 9])
 
 
-def literal_rank(scores, relevant):
-    """Rank by counting, one query at a time: what the docstring promises, written out."""
-    best = max(s for s, r in zip(scores, relevant, strict=True) if r)
-    return 1 + sum(1 for s, r in zip(scores, relevant, strict=True) if s >= best and not r)
+def literal_ranks(queries, gallery, query_groups, gallery_groups):
+    scores = exact_scores(queries, gallery)
+    return [literal_rank(s, gallery_groups == g) for s, g in zip(scores, query_groups, strict=True)]
 
 
-@pytest.mark.parametrize("budget", [1, 1000, 2**28])
-@pytest.mark.parametrize("seed", range(3))
-def test_ranks_agree_with_counting(seed, budget):
-    rng = np.random.default_rng(seed)
-    # Small integers: exact in float32, and full of ties.
-    queries, gallery = rng.integers(-2, 3, (20, 4)), rng.integers(-2, 3, (50, 4))
-    query_groups, gallery_groups = np.arange(20) % 10, np.arange(50) // 5
-    ranks = retrieval_ranks(queries, gallery, query_groups, gallery_groups, budget=budget)
-    scores = queries @ gallery.T
-    expected = [literal_rank(s, gallery_groups == g) for s, g in zip(scores, query_groups, strict=True)]
-    assert ranks.tolist() == expected
+@given(SMALL, LARGE, st.sampled_from([1, 40, 2**20]))
+@settings(max_examples=60, deadline=None)
+def test_ranks_agree_with_counting(queries, gallery, budget):
+    expected = literal_ranks(queries, gallery, *GROUPS)
+    assert retrieval_ranks(queries, gallery, *GROUPS, budget=budget).tolist() == expected
+    scores = Scores.of(queries @ gallery.T)
+    assert retrieval_ranks(scores, None, *GROUPS, budget=budget).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_near_ties_are_those_of_rational_numbers(seed):
+    queries, gallery = near_ties(seed)
+    groups, items = np.arange(12), np.arange(60) % 12
+    expected = literal_ranks(queries, gallery, groups, items)
+    there, back = ranks_both_ways(queries, gallery, groups, items)
+    assert there.tolist() == expected
+    assert back.tolist() == literal_ranks(gallery, queries, items, groups)
+    plain = literal_ranks_of_product(queries, gallery, groups, items)
+    assert plain != expected  # the case is hard: float32 alone gets it wrong
+
+
+def literal_ranks_of_product(queries, gallery, groups, items):
+    return [literal_rank(s, items == g) for s, g in zip((queries @ gallery.T).tolist(), groups, strict=True)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("budget", [20000, 2**20])
+def test_nothing_depends_on_threads_blocks_or_the_order_of_the_gallery(threads, budget):
+    queries, gallery = near_ties(1, 40, 300, 64)
+    rng = np.random.default_rng(0)
+    queries = np.concatenate([queries, rng.normal(size=(300, 64)).astype(np.float32)])
+    groups, items = np.arange(340) % 100, np.arange(300) % 100
+    first = rank_both_ways(source(queries, gallery), groups, items, 7)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        order = rng.permutation(300)
+        again = rank_both_ways(source(queries, gallery[order]), groups, items[order], 7, budget=budget)
+    finally:
+        torch.set_num_threads(before)
+    assert (first[0].ranks == again[0].ranks).all()
+    assert (first[1].ranks[order] == again[1].ranks).all()
+    assert (first[0].top_scores == again[0].top_scores).all()
+    for name, values in first[0].precision.items():
+        assert (values == again[0].precision[name]).all()
+        assert (first[1].precision[name][order] == again[1].precision[name]).all()
+
+
+@given(SMALL, LARGE, st.integers(-30, 30))
+@settings(max_examples=30, deadline=None)
+def test_scaling_changes_nothing(queries, gallery, power):
+    expected = retrieval_ranks(queries, gallery, *GROUPS)
+    assert (retrieval_ranks(np.ldexp(queries, power), gallery, *GROUPS) == expected).all()
+    assert (retrieval_ranks(queries, 3 * gallery, *GROUPS) == expected).all()
+    cosine = retrieval_ranks(queries, gallery, *GROUPS, cosine=True)
+    assert (retrieval_ranks(np.ldexp(queries, power), np.ldexp(gallery, 5), *GROUPS, cosine=True) == cosine).all()
+
+
+@given(SMALL, LARGE)
+@settings(max_examples=30, deadline=None)
+def test_a_second_copy_of_the_gallery(queries, gallery):
+    """A copy of every item doubles what is ranked before: the ranks of others double, the relevant ones' copies tie."""
+    ranks = retrieval_ranks(queries, gallery, *GROUPS)
+    twice = retrieval_ranks(queries, np.tile(gallery, (2, 1)), GROUPS[0], np.tile(GROUPS[1], 2))
+    assert (twice - 1 == 2 * (ranks - 1)).all()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_types_and_sizes_of_values(kind, scale):
+    if kind == np.float16 and scale != 1e-3:
+        scale = 1.0
+    rng = np.random.default_rng(3)
+    queries, gallery = (scale * rng.normal(size=(n, 9)) for n in (10, 30))
+    queries, gallery = queries.astype(kind), gallery.astype(kind)
+    groups, items = np.arange(10), np.arange(30) // 3
+    expected = literal_ranks(queries, gallery, groups, items)
+    assert retrieval_ranks(queries, gallery, groups, items).tolist() == expected
+    assert retrieval_ranks(torch.from_numpy(queries), torch.from_numpy(gallery), groups, items).tolist() == expected
 
 
 def test_collapsed_model_gets_the_worst_rank():
-    ranks = retrieval_ranks(np.ones((4, 3)), np.ones((20, 3)), np.arange(4), np.repeat(np.arange(4), 5))
+    same = np.full((4, 3), 0.1, np.float32)
+    ranks = retrieval_ranks(same, np.full((20, 3), 0.1, np.float32), np.arange(4), np.repeat(np.arange(4), 5))
     assert ranks.tolist() == [16] * 4
     assert recall_at_k(ranks) == {1: 0.0, 5: 0.0, 10: 0.0}
 
 
-def test_order_of_the_gallery_does_not_matter():
+def test_many_relevant_items_of_each_query():
+    rng = np.random.default_rng(5)
+    queries, gallery = rng.normal(size=(40, 6)).astype(np.float32), rng.normal(size=(130, 6)).astype(np.float32)
+    groups, items = np.arange(40) % 3, np.arange(130) % 3
+    expected = literal_ranks(queries, gallery, groups, items)
+    assert retrieval_ranks(queries, gallery, groups, items).tolist() == expected
+    there, back = rank_both_ways(source(queries, gallery), groups, items)
+    assert there.ranks.tolist() == expected
+    assert back.ranks.tolist() == literal_ranks(gallery, queries, items, groups)
+    scores = exact_scores(queries, gallery)
+    full = [literal_precision(s, items == g) for s, g in zip(scores, groups, strict=True)]
+    np.testing.assert_allclose(there.precision["average_precision"], full, rtol=1e-12)
+
+
+def test_recall_against_scikit_learn():
     rng = np.random.default_rng(0)
-    queries, gallery, groups = rng.normal(size=(30, 8)), rng.normal(size=(30, 8)), np.arange(30)
-    perm = rng.permutation(30)
-    a = retrieval_ranks(queries, gallery, groups, groups)
-    b = retrieval_ranks(queries, gallery[perm], groups, groups[perm])
-    assert (a == b).all()
+    queries, gallery = rng.normal(size=(90, 5)), rng.normal(size=(20, 5))
+    truth = rng.integers(0, 20, 90)
+    found = recall_at_k(retrieval_ranks(queries, gallery, truth, np.arange(20)), (1, 3, 10))
+    for k, value in found.items():
+        expected = 100 * top_k_accuracy_score(truth, queries @ gallery.T, k=k, labels=np.arange(20))
+        assert value == pytest.approx(expected)
 
 
-def test_metrics_by_hand():
-    ranks = np.array([1, 2, 5, 6, 10, 11])
-    assert recall_at_k(ranks) == {1: pytest.approx(100 / 6), 5: 50.0, 10: pytest.approx(500 / 6)}
-    assert median_rank(ranks) == 5.5
-    assert mean_rank(ranks) == pytest.approx(35 / 6)
+def test_ties_count_against_the_model():
+    scores = Scores.of(np.zeros((1, 6), np.float32))
+    found = rank_queries(scores, np.array([0]), np.array([0, 0, 1, 1, 1, 1]))
+    assert found.ranks.tolist() == [5]  # behind all four others
+    assert found.precision["average_precision"][0] == pytest.approx((1 / 5 + 2 / 6) / 2)
 
 
-def test_top_k_is_sorted_and_ties_keep_the_gallery_order():
-    indices, values = top_k(np.array([[1.0]]), np.array([[0.0], [2.0], [1.0], [2.0]]), 3)
-    assert indices.tolist() == [[1, 3, 2]]
-    assert values.tolist() == [[2.0, 2.0, 1.0]]
+@given(SMALL, LARGE, st.integers(1, 13), st.sampled_from([60, 2**20]))
+@settings(max_examples=40, deadline=None)
+def test_top_k_is_sorted_and_ties_keep_the_gallery_order(queries, gallery, k, budget):
+    indices, values = top_k(queries, gallery, k, budget=budget)
+    scores = queries @ gallery.T
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    assert (indices == expected).all()
+    assert (values == np.take_along_axis(scores, expected, 1)).all()
+    again = top_k(Scores.of(scores), None, k, budget=budget)
+    assert (again[0] == expected).all()
+
+
+def test_top_k_of_near_ties():
+    queries, gallery = near_ties(2)
+    indices, _ = top_k(queries, gallery, 5)
+    for row, scores in zip(indices, exact_scores(queries, gallery), strict=True):
+        assert row.tolist() == sorted(range(60), key=lambda j: (-scores[j], j))[:5]
+
+
+def test_values_of_top_k_are_in_the_units_of_the_vectors():
+    _, values = top_k(np.array([[3e20, 0]], np.float32), np.array([[1e10, 5], [2e10, 7]], np.float32), 2)
+    np.testing.assert_allclose(values, [[6e30, 3e30]], rtol=1e-6)
+
+
+def test_a_single_item():
+    assert retrieval_ranks(np.ones((1, 2)), np.ones((1, 2)), np.array([1]), np.array([1])).tolist() == [1]
+    assert top_k(np.ones((1, 2)), np.ones((1, 2)), 5)[0].tolist() == [[0]]
+
+
+def test_a_memory_map_is_read_where_it_lies(tmp_path):
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.normal(size=(20, 8)).astype(np.float32), rng.normal(size=(60, 8)).astype(np.float32)
+    np.save(tmp_path / "g.npy", gallery)
+    mapped = np.load(tmp_path / "g.npy", mmap_mode="r")
+    groups, items = np.arange(20), np.arange(60) // 3
+    assert (retrieval_ranks(queries, mapped, groups, items) == retrieval_ranks(queries, gallery, groups, items)).all()
 
 
 def test_errors_name_the_fault():
-    with pytest.raises(ValueError, match="group 7 has no item"):
-        retrieval_ranks(np.ones((1, 2)), np.ones((1, 2)), np.array([7]), np.array([1]))
+    one = np.ones((1, 2))
+    with pytest.raises(NoRelevantItemError, match="group 7 has no item"):
+        retrieval_ranks(one, one, np.array([7]), np.array([1]))
     with pytest.raises(ValueError, match="not finite"):
-        retrieval_ranks(np.full((1, 2), np.nan), np.ones((1, 2)), np.array([1]), np.array([1]))
-    with pytest.raises(ValueError, match="1-based"):
-        recall_at_k(np.array([0, 1]))
-    with pytest.raises(ValueError, match="equal folds"):
-        folds(10, 3)
-    assert [f.tolist() for f in folds(4, 2)] == [[0, 1], [2, 3]]
+        retrieval_ranks(np.full((1, 2), np.nan), one, np.array([1]), np.array([1]))
+    with pytest.raises(ValueError, match="not finite"):
+        rank_queries(Scores.of(np.array([[np.nan, 1.0]])), np.array([0]), np.array([0, 1]))
+    with pytest.raises(ValueError, match="2 dimensions, the gallery has 3"):
+        retrieval_ranks(one, np.ones((1, 3)), np.array([1]), np.array([1]))
+    with pytest.raises(ValueError, match="query_groups: 2 groups for 1 items"):
+        retrieval_ranks(one, one, np.array([1, 1]), np.array([1]))
+    with pytest.raises(ValueError, match="found None"):
+        retrieval_ranks(one, None, np.array([1]), np.array([1]))
+    with pytest.raises(ValueError, match="expected a block of shape"):
+        retrieval_ranks(Scores(lambda rows: np.ones((1, 3)), (1, 2)), None, np.array([1]), np.array([1, 1]))
+    with pytest.raises(ValueError, match="at least 1"):
+        top_k(one, one, 0)

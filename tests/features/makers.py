@@ -80,6 +80,16 @@ def mesh(folder: Path, n: int) -> str:
     return f"{n}.off"
 
 
+def row(folder: Path, n: int) -> str:
+    """An array of one row a file."""
+    np.save(folder / f"{n}.npy", np.random.default_rng(n).normal(size=(1, 6)))
+    return f"{n}.npy#/0"
+
+
+def of_row(spoil: Callable[[Path, str], str]) -> Callable[[Path, str], str]:
+    return lambda folder, source: f"{spoil(folder, source.partition('#')[0])}#/0"
+
+
 def cut(folder: Path, source: str) -> str:
     """The file without its last third."""
     data = (folder / source).read_bytes()
@@ -98,4 +108,5 @@ MAKERS = {
     "video": Maker(video, cut, nothing),
     "audio": Maker(audio, cut, nothing),
     "mesh": Maker(mesh, cut, nothing),
+    "row": Maker(row, of_row(cut), of_row(nothing)),
 }

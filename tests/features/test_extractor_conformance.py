@@ -39,12 +39,27 @@ class Case:
     """Further settings, which name files that it writes."""
     shown: tuple[str, ...] = ()
     """Keys that the manifest has besides everyone's."""
+    source: str = ""
+    """What MAKERS makes, where it is not of the modality."""
+
+    @property
+    def made(self) -> str:
+        return self.source or self.modality
 
 
 NETWORK = ("weights_sha256", "precision", "device", "transform")
 CASES: dict[str, list[Case]] = {
     "image": [Case("image", SMALL, shown=(*NETWORK, "fallback"))],
+    "precomputed": [Case("image", shown=("files",), source="row")],
     "video": [Case("video", {**SMALL, "frames": 3}, shown=(*NETWORK, "fallback", "sampling"))],
+    "audio": [
+        Case("audio", shown=("standardised_by", "resampling", "pooling")),
+        Case("audio", {"standardise": False}),
+    ],
+    "mesh": [
+        Case("mesh", {"size": 64}, shown=("layout",)),
+        Case("mesh", {"size": 64, "numbers": "floats", "bounds": "box"}),
+    ],
     "text": [
         Case("text", {"kind": "bag_of_words"}, shown=("vocabulary",)),
         Case("text", {"kind": "tfidf"}, shown=("vocabulary", "idf")),
@@ -64,14 +79,14 @@ def test_it_is_tried(name):
         f"add the extractor {name!r} to CASES in {Path(__file__).name}: a Case for each way to run it"
     )
     for case in CASES[name]:
-        assert case.modality in MAKERS, f"add {case.modality!r} to MAKERS in makers.py: how a small file of it is made"
+        assert case.made in MAKERS, f"add {case.made!r} to MAKERS in makers.py: how a small file of it is made"
 
 
 class Extractor:
     """Runs one case on items of its modality."""
 
     def __init__(self, name: str, case: Case, folder: Path):
-        self.name, self.case, self.folder, self.maker = name, case, folder, MAKERS[case.modality]
+        self.name, self.case, self.folder, self.maker = name, case, folder, MAKERS[case.made]
         self.given = {**case.settings, **case.files(folder)}
         self.sources = [self.maker.make(folder, n) for n in range(N)]
         self.items = self.frame(self.sources)

@@ -116,6 +116,9 @@ def test_what_a_model_reads_must_be_there(project):
     params({"image": {"partition": "train", "file": "a.npy"}, "text": {"partition": "train", "captions": "c.txt"}})
     plan = experiments.plan(experiments.load())
     assert plan.job(experiments.Experiment(model="vsepp", dataset="mine"), 0).inputs == {"image": "precomputed"}
+    params({"image": {"partition": "train", "file": "a.npy"}}, reader="karpathy")
+    with pytest.raises(UserError, match="gives both reader: karpathy and kind: precomputed"):
+        experiments.load()
     params({"image": {"partition": "train", "file": "a.npy", "lables": "y"}})
     plan = experiments.plan(experiments.load())
     with pytest.raises(UserError, match=r"modalities\.image\.0\.lables: unknown key; did you mean 'labels'"):
@@ -188,6 +191,11 @@ def test_files_that_have_changed_or_gone(tmp_path):
     np.savez(tmp_path / "x.npz", a=IMAGES[:20])
     with pytest.raises(UserError, match="has 20 rows, not 21"):
         extracted(tmp_path, sources)
+    np.save(tmp_path / "y.npy", IMAGES)
+    (tmp_path / "y.npy").write_bytes((tmp_path / "y.npy").read_bytes()[:-9])
+    found = extracted(tmp_path, [*sources[:3], "y.npy#/0", "y.npy#/1", "gone.npy#/0"], on_error="skip")
+    assert found.skipped == ["3", "4", "5"]
+    assert "y.npy: is truncated" in found.manifest["skipped"][0]["reason"]
     np.savez(tmp_path / "x.npz", b=IMAGES)
     with pytest.raises(UserError, match=r"has no array 'a'; .*\(known: b\)"):
         extracted(tmp_path, sources)
@@ -211,7 +219,7 @@ def test_the_example_over_a_small_world(project, tmp_path):
     assert str(params.datasets["world"].settings["images"]) in example  # the images that the example counts on
     plan = experiments.plan(params, ROOT / "papers")
     assert {job.dataset for job in plan.jobs.values()} == {"elsewhere"}
-    for name in ("vsepp_files", "xmedia"):
+    for name in ("vsepp_files", "xmedia_arrays"):
         validated(reader.Settings, params.datasets[name].settings, name)
     shutil.copytree(ROOT / "papers", "papers", dirs_exist_ok=True)
     project("prepare", "elsewhere")

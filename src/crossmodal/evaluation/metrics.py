@@ -5,7 +5,7 @@ Ranks are 1-based (a perfect query has rank 1), so recall@K counts ranks that ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -57,3 +57,19 @@ def folds(n_groups: int, n_folds: int) -> list[np.ndarray]:
     if n_folds < 1 or n_groups % n_folds:
         raise ValueError(f"folds: {n_groups} groups cannot be cut into {n_folds} equal folds")
     return np.split(np.arange(n_groups), n_folds)
+
+
+def metrics_of_queries(queries: Mapping[str, np.ndarray], ks: Iterable[int] = (1, 5, 10)) -> dict[str, float]:
+    """{metric: value} of one ranking, from its columns of `queries.parquet`; all but the ranks are in per cent.
+
+    `map` is the mean average precision over the whole gallery; `map@50` that of the first 50 ranks, divided by the
+    relevant items among them (equation 4.2.1 of the thesis). Columns that are not there make no metric.
+    """
+    ranks = np.asarray(queries["rank"])
+    found = {f"recall@{k}": value for k, value in recall_at_k(ranks, ks).items()}
+    found |= {"median_rank": median_rank(ranks), "mean_rank": mean_rank(ranks)}
+    for column in ("average_precision", "average_precision@50"):
+        if column in queries:
+            name = column.replace("average_precision", "map")
+            found[name] = 100.0 * float(np.mean(np.asarray(queries[column])))
+    return found

@@ -1,146 +1,28 @@
-"""Exact ranking in blocks: never the whole query-by-gallery score matrix in memory.
+"""Ranks, average precision and the best items, exact, in blocks: never the whole query-by-gallery matrix in memory.
 
-A score is compared as float32. Ties count against the model: an item that scores as much as the best relevant
-one and is not relevant itself is ranked before it, so that a collapsed model (all vectors equal) gets the worst rank.
+An item's score is its inner product with the query as `vectors` defines it (or what a function gives, `Scores`). Ties
+count against the model: an item that scores as much as a relevant one and is not relevant itself is ranked before it,
+so that a collapsed model (all vectors equal) gets the worst rank. No result depends on the block size, the number of
+threads, the device or the order of the gallery.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-ScoreBlock = Callable[[slice], torch.Tensor]
-"""Takes a slice of the queries, gives their (q, G) scores against the whole gallery; larger is better."""
+from crossmodal.evaluation.blocks import DEFAULT_BUDGET, Products, Scores, source
+from crossmodal.evaluation.counting import count
+from crossmodal.evaluation.topk import Best
+from crossmodal.evaluation.vectors import Array, Vectors, bound, full_precision, tiny
 
-DEFAULT_BUDGET = 256 * 2**20
-
-
-def score_blocks(
-    queries: np.ndarray | torch.Tensor,
-    gallery: np.ndarray | torch.Tensor,
-    *,
-    budget: int = DEFAULT_BUDGET,
-) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Inner products of all queries with all of the gallery, a block of queries at a time.
-
-    Parameters
-    ----------
-    queries : (Q, d). gallery : (G, d).
-    budget : bytes that one block of float32 scores may take.
-
-    Yields
-    ------
-    (slice of the queries, (q, G) float32 scores). The tensor is reused: use it before asking for the next one.
-    """
-    queries, gallery = _as_float(queries, "queries"), _as_float(gallery, "gallery")
-    if queries.shape[1] != gallery.shape[1]:
-        raise ValueError(f"queries have {queries.shape[1]} dimensions, the gallery has {gallery.shape[1]}")
-    step = block_size(len(gallery), budget)
-    buffer = torch.empty(min(step, len(queries)), len(gallery), device=queries.device)
-    for start in range(0, len(queries), step):
-        rows = slice(start, min(start + step, len(queries)))
-        out = buffer[: rows.stop - rows.start]
-        torch.mm(queries[rows], gallery.T, out=out)
-        yield rows, out
+FEW = 16  # relevant items a query, on average, up to which all of them are scored before the blocks are made
 
 
-def block_size(n_gallery: int, budget: int = DEFAULT_BUDGET) -> int:
-    """Queries in a block of float32 scores that stays within `budget` bytes."""
-    return max(1, budget // (4 * max(n_gallery, 1)))
-
-
-def _as_float(x: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
-    x = torch.as_tensor(x)
-    if x.ndim != 2 or len(x) == 0:
-        raise ValueError(f"{name}: expected (items, dimensions) with at least one item, found {tuple(x.shape)}")
-    x = x.detach().float()
-    if not torch.isfinite(x).all():
-        raise ValueError(f"{name}: holds values that are not finite; a model that diverged cannot be ranked")
-    return x
-
-
-def retrieval_ranks(
-    queries: np.ndarray | torch.Tensor,
-    gallery: np.ndarray | torch.Tensor,
-    query_groups: np.ndarray,
-    gallery_groups: np.ndarray,
-    *,
-    budget: int = DEFAULT_BUDGET,
-) -> np.ndarray:
-    """1-based rank of each query's best-ranked relevant item, ties against the model.
-
-    Parameters
-    ----------
-    queries : (Q, d), gallery : (G, d), compared by inner product.
-    query_groups : (Q,), gallery_groups : (G,): an item is relevant where the groups are equal.
-
-    Returns
-    -------
-    (Q,) int64.
-
-    Raises
-    ------
-    ValueError : a query without a relevant item, shapes that do not fit, values that are not finite.
-    """
-    blocks = score_blocks(queries, gallery, budget=budget)
-    return ranks_from_blocks(blocks, query_groups, gallery_groups)
-
-
-def ranks_from_blocks(
-    blocks: Iterator[tuple[slice, torch.Tensor]], query_groups: np.ndarray, gallery_groups: np.ndarray
-) -> np.ndarray:
-    """As `retrieval_ranks`, from any source of score blocks (cross attention has no vectors to multiply)."""
-    relevant, starts = _relevant_items(query_groups, gallery_groups)
-    ranks = np.empty(len(starts) - 1, dtype=np.int64)
-    for rows, scores in blocks:
-        counts = torch.as_tensor(np.diff(starts[rows.start : rows.stop + 1]))
-        row_of = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        items = torch.as_tensor(relevant[starts[rows.start] : starts[rows.stop]])
-        row_of, items = row_of.to(scores.device), items.to(scores.device)
-        own = scores[row_of, items]
-        if not torch.isfinite(own).all():
-            raise ValueError("scores: hold values that are not finite; a model that diverged cannot be ranked")
-        best = torch.full((len(counts),), -torch.inf, device=scores.device)
-        best.scatter_reduce_(0, row_of, own, "amax")
-        # Items at or above the best relevant score, without the relevant ones among them, stand before it.
-        above = (scores >= best[:, None]).sum(1)
-        own_above = torch.zeros_like(above).scatter_add_(0, row_of, (own >= best[row_of]).to(above.dtype))
-        ranks[rows] = (above - own_above + 1).cpu().numpy()
-    return ranks
-
-
-def _relevant_items(query_groups: np.ndarray, gallery_groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each query the gallery's items of its group, as one flat array and the (Q + 1,) places where each begins."""
-    query_groups, gallery_groups = np.asarray(query_groups), np.asarray(gallery_groups)
-    order = np.argsort(gallery_groups, kind="stable")
-    ordered = gallery_groups[order]
-    left = np.searchsorted(ordered, query_groups, "left")
-    counts = np.searchsorted(ordered, query_groups, "right") - left
-    if (counts == 0).any():
-        lone = query_groups[np.argmax(counts == 0)]
-        raise ValueError(f"query group {lone} has no item in the gallery: recall is not defined for it")
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    offsets = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
-    return order[np.repeat(left, counts) + offsets], starts
-
-
-def top_k(
-    queries: np.ndarray | torch.Tensor, gallery: np.ndarray | torch.Tensor, k: int, *, budget: int = DEFAULT_BUDGET
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k best items of the gallery for each query: (Q, k) int64 indices and float32 scores, best first.
-
-    Equal scores come in the gallery's order, so that the answer is the same on every machine.
-    """
-    k = min(k, len(gallery))
-    indices = np.empty((len(queries), k), dtype=np.int64)
-    values = np.empty((len(queries), k), dtype=np.float32)
-    for rows, scores in score_blocks(queries, gallery, budget=budget):
-        ordered, order = torch.sort(scores, dim=1, descending=True, stable=True)
-        indices[rows], values[rows] = order[:, :k].cpu().numpy(), ordered[:, :k].cpu().numpy()
-    return indices, values
+class NoRelevantItemError(ValueError):
+    """A query has no relevant item in the gallery, so that its rank and its average precision are not defined."""
 
 
 @dataclass(frozen=True)
@@ -148,47 +30,300 @@ class Ranking:
     """What is kept of each query's ranking."""
 
     ranks: np.ndarray  # (Q,) int64, 1-based, of the best-ranked relevant item
-    average_precision: np.ndarray  # (Q,) float64 in (0, 1], over the whole gallery
+    precision: dict[str, np.ndarray]  # (Q,) float64 average precision by its name (`precision.NAMES`); may be empty
     top: np.ndarray  # (Q, k) int64, best items of the gallery
     top_scores: np.ndarray  # (Q, k) float32
 
 
-def rank_queries(
-    blocks: Iterator[tuple[slice, torch.Tensor]], query_groups: np.ndarray, gallery_groups: np.ndarray, k: int = 10
-) -> Ranking:
-    """Ranks, average precision and the best `k`, in one pass over the score blocks.
+@dataclass(frozen=True)
+class Relevant:
+    """For each query the gallery's items of its group, as one flat array and the (Q + 1,) places where each begins."""
 
-    Average precision is the mean over the relevant items of (relevant ones at or before it) / (its rank), ties against
-    the model.
+    items: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.diff(self.starts)
+
+    @property
+    def queries(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.starts) - 1), self.counts)
+
+
+def relevant_items(query_groups: Array, gallery_groups: Array) -> Relevant:
+    """Which items are relevant: those of the query's group.
 
     Raises
     ------
-    ValueError : a query without a relevant item, scores that are not finite.
+    NoRelevantItemError : a group that the gallery lacks.
     """
-    relevant, starts = _relevant_items(query_groups, gallery_groups)
-    n = len(starts) - 1
-    k = min(k, len(gallery_groups))
-    ranks, precision = np.empty(n, dtype=np.int64), np.empty(n)
-    top, top_scores = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float32)
-    for rows, scores in blocks:
-        counts = np.diff(starts[rows.start : rows.stop + 1])
-        slots = np.arange(counts.max())
-        there = torch.as_tensor(slots[None, :] < counts[:, None], device=scores.device)  # (q, r)
-        places = np.minimum(starts[rows, None] + slots[None, :], len(relevant) - 1)
-        items = torch.as_tensor(relevant[places], device=scores.device)
-        own = scores.gather(1, items)
-        if not torch.isfinite(own[there]).all():
-            raise ValueError("scores: hold values that are not finite; a model that diverged cannot be ranked")
-        own = own.masked_fill(~there, -torch.inf).sort(1, descending=True).values
-        # Of everything that scores at least as much as the j-th relevant item, the relevant ones are taken out.
-        reach = torch.stack([(scores >= own[:, j, None]).sum(1) for j in range(own.shape[1])], 1)
-        reach -= (own[:, None, :] >= own[:, :, None]).sum(2)
-        position = torch.arange(1, own.shape[1] + 1, device=scores.device)
-        own_rank = reach + position
-        ranks[rows] = own_rank[:, 0].cpu().numpy()
-        terms = (position / own_rank.double()).masked_fill(~there, 0).sum(1)
-        precision[rows] = (terms / there.sum(1)).cpu().numpy()
-        if k:
-            best = scores.topk(k, 1)
-            top[rows], top_scores[rows] = best.indices.cpu().numpy(), best.values.cpu().numpy()
-    return Ranking(ranks, precision, top, top_scores)
+    query_groups, gallery_groups = _vector(query_groups, "query_groups"), _vector(gallery_groups, "gallery_groups")
+    order = np.argsort(gallery_groups, kind="stable")
+    ordered = gallery_groups[order]
+    left = np.searchsorted(ordered, query_groups, "left")
+    counts = np.searchsorted(ordered, query_groups, "right") - left
+    if (counts == 0).any():
+        lone = query_groups[np.argmax(counts == 0)]
+        raise NoRelevantItemError(f"query group {lone} has no item in the gallery: its rank is not defined")
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    offsets = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
+    return Relevant(order[np.repeat(left, counts) + offsets], starts)
+
+
+def _vector(values: Array, name: str) -> np.ndarray:
+    values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if values.ndim != 1:
+        raise ValueError(f"{name}: expected a vector with one group an item, found shape {values.shape}")
+    return values
+
+
+def _check(shape: tuple[int, int], query_groups: Array, gallery_groups: Array) -> None:
+    for n, groups, name in zip(shape, (query_groups, gallery_groups), ("query", "gallery"), strict=True):
+        if len(groups) != n:
+            raise ValueError(f"{name}_groups: {len(groups)} groups for {n} items")
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What other items must reach to be ranked before a relevant one."""
+
+    scores: np.ndarray  # (Q, m) float64 scores of relevant items, best first; +inf where there are fewer
+    own: np.ndarray  # (Q, m) int64, relevant items that reach each of them
+
+    @property
+    def there(self) -> np.ndarray:
+        return np.isfinite(self.scores)
+
+
+def _levels(scores: np.ndarray, starts: np.ndarray, every: bool) -> Levels:
+    """Of flat scores of relevant items: of all of them, or of the best of each query."""
+    counts = np.diff(starts)
+    query = np.repeat(np.arange(len(counts)), counts)
+    if not every:
+        best = np.maximum.reduceat(scores, starts[:-1])
+        return Levels(best[:, None], np.add.reduceat(scores == best[query], starts[:-1], dtype=np.int64)[:, None])
+    ordered = scores[np.lexsort((-scores, query))]
+    place = np.arange(len(scores)) - np.repeat(starts[:-1], counts)
+    table = np.full((len(counts), counts.max()), np.inf)
+    table[query, place] = ordered
+    own = np.zeros(table.shape, np.int64)
+    for slot in range(table.shape[1]):  # relevant items of the same score reach each other's level
+        own += table[:, slot, None] >= table
+    return Levels(table, own - (~np.isfinite(table)).sum(1)[:, None])
+
+
+def _best_levels(products: Products, relevant: Relevant, budget: int) -> Levels:
+    """The best relevant score of each query where there are many: a matrix product of each group picks candidates."""
+    q, g = products.queries, products.gallery
+    n = len(relevant.starts) - 1
+    best, own = np.empty((n, 1)), np.empty((n, 1), np.int64)
+    _, group = np.unique(relevant.items[relevant.starts[:-1]], return_inverse=True)  # same first item: same group
+    order = np.argsort(group, kind="stable")
+    margin = 0.0 if products.exact else 2 * bound(q, g)
+    for members in np.split(order, np.cumsum(np.bincount(group))[:-1]):
+        items = relevant.items[slice(*relevant.starts[members[0] : members[0] + 2])]
+        right, step = g.block(g.index(items)), max(1, budget // (4 * len(items)))
+        for start in range(0, len(members), step):
+            part = members[start : start + step]
+            with full_precision():
+                near = q.block(q.index(part)) @ right.T
+            cut = near.amax(1).double().cpu().numpy() - margin * q.norms[part] * g.norms[items].max() - 2 * tiny(q)
+            row, col = (near.double() >= q.index(cut)[:, None]).nonzero(as_tuple=True)
+            row, col = row.cpu().numpy(), col.cpu().numpy()
+            begins = np.searchsorted(row, np.arange(len(part) + 1))
+            found = _levels(products.scores(part[row], items[col]), begins, False)
+            best[part], own[part] = found.scores, found.own
+    return Levels(best, own)
+
+
+def levels(products: Products, relevant: Relevant, every: bool = False, budget: int = DEFAULT_BUDGET) -> Levels:
+    """Exact scores of the relevant items of each query: of the best, or of `every` one."""
+    if not every and len(relevant.items) > FEW * max(products.shape):
+        return _best_levels(products, relevant, budget)
+    return _levels(products.scores(relevant.queries, relevant.items), relevant.starts, every)
+
+
+def _levels_both_ways(
+    sides: tuple[Products, Products], relevant: list[Relevant], every: list[bool], budget: int
+) -> list[Levels]:
+    """`levels` of both directions, whose relevant pairs are the same ones: scored once where they are few."""
+    if len(relevant[0].items) > FEW * max(sides[0].shape):
+        return [levels(*which, budget) for which in zip(sides, relevant, every, strict=True)]
+    scores = sides[0].scores(relevant[0].queries, relevant[0].items)
+    turned = scores[np.lexsort((relevant[0].queries, relevant[0].items))]
+    return [_levels(s, r.starts, e) for s, r, e in zip((scores, turned), relevant, every, strict=True)]
+
+
+def retrieval_ranks(
+    queries: Array | Vectors | Scores,
+    gallery: Array | Vectors | None,
+    query_groups: Array,
+    gallery_groups: Array,
+    *,
+    cosine: bool = False,
+    budget: int = DEFAULT_BUDGET,
+) -> np.ndarray:
+    """1-based rank of each query's best-ranked relevant item, ties against the model.
+
+    Parameters
+    ----------
+    queries : (Q, d), gallery : (G, d), compared by inner product; or `Scores` and None.
+    query_groups : (Q,), gallery_groups : (G,): an item is relevant where the groups are equal.
+    cosine : compare by cosine instead (a vector of zeros has cosine 0 with everything).
+    budget : bytes that a block of float32 scores may take; the result does not depend on it.
+
+    Returns
+    -------
+    (Q,) int64.
+
+    Raises
+    ------
+    NoRelevantItemError : a query whose group the gallery lacks.
+    ValueError : shapes that do not fit, values that are not finite.
+    """
+    of = source(queries, gallery, cosine=cosine)
+    return rank_queries(of, query_groups, gallery_groups, budget=budget, precision=False).ranks
+
+
+def ranks_both_ways(
+    queries: Array | Vectors,
+    gallery: Array | Vectors,
+    query_groups: Array,
+    gallery_groups: Array,
+    *,
+    cosine: bool = False,
+    budget: int = DEFAULT_BUDGET,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`retrieval_ranks` of the queries among the gallery and of the gallery among the queries, from one product.
+
+    Returns
+    -------
+    (Q,) and (G,) int64.
+    """
+    of = source(queries, gallery, cosine=cosine)
+    there, back = rank_both_ways(of, query_groups, gallery_groups, budget=budget, precision=False)
+    return there.ranks, back.ranks
+
+
+def rank_queries(
+    of: Products | Scores,
+    query_groups: Array,
+    gallery_groups: Array,
+    k: int = 0,
+    *,
+    precision: bool = True,
+    budget: int = DEFAULT_BUDGET,
+) -> Ranking:
+    """Ranks, average precision and the best `k` in one pass over the blocks of a `source`.
+
+    Raises
+    ------
+    NoRelevantItemError : a query whose group the gallery lacks.
+    ValueError : shapes that do not fit, values that are not finite.
+    """
+    _check(of.shape, query_groups, gallery_groups)
+    relevant = relevant_items(query_groups, gallery_groups)
+    every = precision and relevant.counts.max() <= FEW
+    wanted = levels(of, relevant, every, budget) if isinstance(of, Products) else None
+    shape = wanted.scores.shape if wanted else (of.shape[0], int(relevant.counts.max()) if every else 1)
+    above, best = np.zeros(shape, np.int64), Best(of, k)
+    kept = []
+    for rows, cols, block in of.blocks(budget):
+        if wanted is None:  # the function's scores are all there is: those of the relevant items are in the block
+            part = relevant.starts[rows.start : rows.stop + 1]
+            query = relevant.queries[part[0] : part[-1]] - rows.start
+            own = block[query, relevant.items[part[0] : part[-1]]].double().cpu().numpy()
+            here = _levels(own, part - part[0], every)
+            padded = np.full((len(part) - 1, shape[1]), np.inf)
+            padded[:, : here.scores.shape[1]] = here.scores
+            kept.append(Levels(padded, np.pad(here.own, ((0, 0), (0, shape[1] - here.own.shape[1])))))
+            asked = padded
+        else:
+            asked = wanted.scores[rows]
+        above[rows] += count(of, rows, cols, block, asked)[0]
+        best.update(rows, cols, block)
+    if wanted is None:
+        wanted = Levels(np.concatenate([p.scores for p in kept]), np.concatenate([p.own for p in kept]))
+    return _ranking(of, wanted, above, best, query_groups, gallery_groups, precision, every, budget)
+
+
+def rank_both_ways(
+    of: Products,
+    query_groups: Array,
+    gallery_groups: Array,
+    k: int = 0,
+    *,
+    precision: bool = True,
+    budget: int = DEFAULT_BUDGET,
+) -> tuple[Ranking, Ranking]:
+    """`rank_queries` in both directions, each product made once and counted for both."""
+    if not isinstance(of, Products):
+        raise ValueError("queries: expected vectors; `Scores` are ranked one way at a time")
+    _check(of.shape, query_groups, gallery_groups)
+    sides = (of, of.turned)
+    groups = ((query_groups, gallery_groups), (gallery_groups, query_groups))
+    relevant = [relevant_items(*pair) for pair in groups]
+    every = [bool(precision and r.counts.max() <= FEW) for r in relevant]
+    wanted = _levels_both_ways(sides, relevant, every, budget)
+    above = [np.zeros(level.scores.shape, np.int64) for level in wanted]
+    best = [Best(side, k) for side in sides]
+    for rows, cols, block in of.blocks(budget):
+        found = count(of, rows, cols, block, wanted[0].scores[rows], wanted[1].scores[cols])
+        above[0][rows] += found[0]
+        above[1][cols] += found[1]
+        best[0].update(rows, cols, block)
+        best[1].update(cols, rows, block.T)
+    there, back = (
+        _ranking(sides[n], wanted[n], above[n], best[n], *groups[n], precision, every[n], budget) for n in (0, 1)
+    )
+    return there, back
+
+
+def _ranking(
+    of: Products | Scores,
+    wanted: Levels,
+    above: np.ndarray,
+    best: Best,
+    query_groups: Array,
+    gallery_groups: Array,
+    precision: bool,
+    every: bool,
+    budget: int,
+) -> Ranking:
+    from crossmodal.evaluation import precision as precisions
+
+    others = above - wanted.own
+    found = {}
+    if precision:
+        if every:
+            found = precisions.of_ranks(np.where(wanted.there, others + np.arange(1, others.shape[1] + 1), 0))
+        else:
+            found = precisions.of_source(of, query_groups, gallery_groups, budget=budget)
+    return Ranking(others[:, 0] + 1, found, *best.result())
+
+
+def top_k(
+    queries: Array | Vectors | Scores,
+    gallery: Array | Vectors | None,
+    k: int,
+    *,
+    cosine: bool = False,
+    budget: int = DEFAULT_BUDGET,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best items of the gallery for each query: (Q, k) int64 indices and float32 scores, best first.
+
+    Equal scores come in the gallery's order, so that the answer is the same on every machine. A `k` larger than the
+    gallery gives all of it.
+
+    Raises
+    ------
+    ValueError : a `k` below 1, shapes that do not fit, values that are not finite.
+    """
+    if k < 1:
+        raise ValueError(f"k: expected at least 1, found {k}")
+    of = source(queries, gallery, cosine=cosine)
+    best = Best(of, k)
+    for rows, cols, block in of.blocks(budget):
+        best.update(rows, cols, block)
+    return best.result()

@@ -377,29 +377,41 @@ class _Driver:
         finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None,
         kept: pd.DataFrame,
     ) -> dict[str, Any]:
-        """Write the shards as one array, one of them in memory at a time."""
+        """Write the shards as one array, one of them in memory at a time.
+
+        What `finish` changes is in float32 until then: a number is rounded to fewer bits once, at the end.
+        """
         facts: dict[str, Any] = {}
+        parts = filter(len, map(np.load, shards))
         with whole(storage.paths(features)[0]) as temporary:
-            array, row = None, 0
-            for shard in shards:
-                part = np.load(shard)
-                if not len(part):
-                    continue
-                if array is None:
-                    kind = np.dtype(self.settings.dtype)
-                    array = np.lib.format.open_memmap(temporary, "w+", kind, (len(kept), *part.shape[1:]))
-                with np.errstate(over="ignore"):
-                    array[row : row + len(part)] = part
-                if not np.isfinite(array[row : row + len(part)]).all():
-                    most = float(np.abs(part).max())
-                    raise UserError(
-                        f"{self.target.name}: a value of {most:.0f} is too large for {kind}; set `dtype: float32`"
-                    )
-                row += len(part)
-            if finish is not None:
+            if finish is None:
+                self._write(temporary, self.settings.dtype, len(kept), parts)
+                return facts
+            exact = temporary.with_suffix(".exact")
+            try:
+                array = self._write(exact, "float32", len(kept), parts)
                 facts = finish(array, kept)
-            array.flush()
+                steps = range(0, len(array), self.size)
+                self._write(temporary, self.settings.dtype, len(kept), (array[n : n + self.size] for n in steps))
+            finally:
+                exact.unlink(missing_ok=True)
         return facts
+
+    def _write(self, path: Path, dtype: str, count: int, parts: Iterable[np.ndarray]) -> np.ndarray:
+        array, row = None, 0
+        for part in parts:
+            if array is None:
+                array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (count, *part.shape[1:]))
+            with np.errstate(over="ignore"):
+                array[row : row + len(part)] = part
+            if not np.isfinite(array[row : row + len(part)]).all():
+                most = float(np.abs(part).max())
+                raise UserError(
+                    f"{self.target.name}: a value of {most:.0f} is too large for {dtype}; set `dtype: float32`"
+                )
+            row += len(part)
+        array.flush()
+        return array
 
 
 @contextmanager

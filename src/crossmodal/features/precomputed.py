@@ -6,7 +6,6 @@ The items come from the data set reader `precomputed`, whose sources are rows of
 from __future__ import annotations
 
 import hashlib
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,24 +45,24 @@ def extract(
     Raises
     ------
     UserError : a file that is missing or damaged, an array that is not there; a row that is not of finite numbers.
+        With `on_error: skip` their rows are left out.
     """
     sources = items.source[items.modality == modality]
     places = {str(source): Place.parse(str(source)) for source in sources}
 
-    @cache
-    def opened(file: str, name: str, columns: bool) -> Array:
-        return open_array(Path(root) / file, name, columns)
-
     arrays = {(place.file, place.array, place.columns): None for place in places.values()}
-    found = [opened(*key) for key in arrays]
-    hashes = {file: sha256_file(Path(root) / file) for file in dict.fromkeys(key[0] for key in arrays)}
+    arrays = {key: _opened(Path(root), *key) for key in arrays}
+    good = [array for array in arrays.values() if isinstance(array, Array)]
+    hashes = {file: _hash(Path(root) / file) for file in dict.fromkeys(key[0] for key in arrays)}
     if settings.dtype == "kept":
-        narrow = all(array.dtype == np.float16 for array in found)
+        narrow = bool(good) and all(array.dtype == np.float16 for array in good)
         settings = settings.model_copy(update={"dtype": "float16" if narrow else "float32"})
 
     def load(item: Item) -> tuple[np.ndarray, int | None]:
         place = places[item.source]
-        array = opened(place.file, place.array, place.columns)
+        array = arrays[place.file, place.array, place.columns]
+        if isinstance(array, UserError):
+            raise UserError(f"{array} (item {item.item_id})")
         if place.row >= len(array):
             raise UserError(f"{array.where}: has {len(array)} rows, not {place.row + 1}; prepare the data set again")
         with np.errstate(over="ignore"):
@@ -78,7 +77,7 @@ def extract(
         array, counts = np.stack([row for row, _ in rows]), [count for _, count in rows]
         return array if None in counts else (array, {"count": counts})
 
-    stride = 4 * int(np.prod(found[0].shape[1:], dtype=np.int64)) if found else 4
+    stride = 4 * int(np.prod(good[0].shape[1:], dtype=np.int64)) if good else 4
     extraction.extract(
         items,
         root,
@@ -93,6 +92,21 @@ def extract(
         packages=("h5py", "scipy", "pyarrow"),
         store=store,
     )
+
+
+def _opened(root: Path, file: str, name: str, columns: bool) -> Array | UserError:
+    try:
+        return open_array(root / file, name, columns)
+    except UserError as error:  # each of its items is told of
+        return error
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file; of nothing where it cannot be read, which its items' `load` will say."""
+    try:
+        return sha256_file(path)
+    except OSError:
+        return hashlib.sha256().hexdigest()
 
 
 def _digest(hashes: dict[str, str], source: str) -> bytes:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from crossmodal.evaluation.quality import chance_interval
 from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Row
-from crossmodal.reporting import runs
+from crossmodal.reporting import quality, runs, significance
 
 TYPES = {
     "paper": "string",
@@ -31,6 +32,12 @@ TYPES = {
     "ours_sd": "float64",
     "difference": "float64",
     "significant": "boolean",
+    "ours_low": "float64",
+    "ours_high": "float64",
+    "reference": "string",
+    "p_value": "float64",
+    "p_holm": "float64",
+    "against": "string",
     "n_seeds": "int64",
     "n_expected": "int64",
     "status": "string",
@@ -47,9 +54,6 @@ TYPES = {
 }
 PUBLISHED_ONLY = "published only"
 NOT_QUICK = "missing: not part of quick; run `snakemake all`"
-
-# How seldom a sound control is called off. Each table is checked some dozen times, so this is far out in the tail.
-ALPHA = 1e-5
 
 
 def compare(
@@ -68,17 +72,20 @@ def compare(
     The columns of `TYPES`. `status` is `done` (of at least one seed; `n_expected` tells how many there should be),
     `missing: why` or `published only`. `ours_sd` is the sample standard deviation, null for one seed. `significant`
     is null where the data set is played by a stand-in, and otherwise says whether the published number lies outside
-    the 95 % confidence interval of our mean.
+    the 95 % confidence interval of our mean. `ours_low` and `ours_high` are that of a bootstrap over queries and seeds;
+    `reference` is the run that a cell is tested against, `p_value` and `p_holm` before and after correction over the
+    table, `against` is `better` or `worse` where the difference is significant. `qc` is of the whole table.
     """
     chosen = runs.chosen(plan, jobs)
     lookup = _lookup(metrics)
-    checks = controls(metrics)
+    checks, wrong = controls(metrics), quality.faults(metrics)
     notes = _Fallbacks(folder)
     rows = []
     for paper in plan.papers.values():
         for table in paper.tables:
             protocol = _protocol(plan.folds_of(table))
             qc = verdict(checks, plan.dataset_of(table.dataset), protocol)
+            first = len(rows)
             for number, row in enumerate(table.rows):
                 for place, column in enumerate(table.columns):
                     cell = {
@@ -99,7 +106,17 @@ def compare(
                     experiment = experiment_of(paper, row, column)
                     ours = _ours(plan, paper, experiment, column, protocol, chosen, lookup, notes)
                     rows.append(cell | ours | _difference(row.published[place], ours))
+            found = quality.of_rows(wrong, rows[first:])
+            if found and not qc.startswith("off"):
+                for row in rows[first:]:
+                    row["qc"] = f"off: {found}"
+    if folder is not None:
+        significance.fill(plan, rows, {key for key in chosen if _measured(key, lookup)}, folder)
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+
+
+def _measured(key: str, lookup: Lookup) -> bool:
+    return any(found[0] == key for found in lookup)
 
 
 def experiment_of(paper: Paper, row: Row, column: Column) -> str | None:
@@ -205,17 +222,6 @@ class _Fallbacks:
         return "; ".join(found) or None
 
 
-def chance_recall(k: int, n_queries: int, n_gallery: int) -> float:
-    """The probability that a random order has a relevant item among the best K.
-
-    A query's relevant items are taken to be n_gallery / n_queries (five captions an image), at least one.
-    """
-    from scipy.stats import hypergeom
-
-    relevant = max(1, round(n_gallery / n_queries))
-    return float(1.0 - hypergeom.pmf(0, n_gallery, relevant, min(k, n_gallery)))
-
-
 def controls(metrics: pd.DataFrame) -> pd.DataFrame:
     """One row a check of a control: `chance` within binomial bounds of its expectation, `oracle` at 100.
 
@@ -223,8 +229,6 @@ def controls(metrics: pd.DataFrame) -> pd.DataFrame:
     -------
     Columns dataset, split, model, seed, direction, metric, protocol, value, expected, low, high, ok (all in per cent).
     """
-    from scipy.stats import binom
-
     columns = ["dataset", "split", "model", "seed", "direction", "metric", "protocol", "value"]
     picked = metrics[metrics.model.isin(["chance", "oracle"]) & metrics.metric.str.match(r"recall@\d+$")]
     picked = picked.drop(columns="paper").drop_duplicates()
@@ -233,11 +237,9 @@ def controls(metrics: pd.DataFrame) -> pd.DataFrame:
         if row.model == "oracle":
             expected = low = high = 100.0
         else:
-            share = chance_recall(int(row.metric.removeprefix("recall@")), row.n_queries, row.n_gallery)
+            k = int(row.metric.removeprefix("recall@"))
             folds = int(row.protocol.removeprefix("fold")) if row.protocol.startswith("fold") else 1
-            n = row.n_queries * folds
-            low, high = (100.0 * binom.ppf(q, n, share) / n for q in (ALPHA / 2, 1 - ALPHA / 2))
-            expected = 100.0 * share
+            expected, low, high = chance_interval(k, row.n_queries, row.n_gallery, folds)
         rows.append(
             {name: getattr(row, name) for name in columns}
             | {"expected": expected, "low": low, "high": high, "ok": low - 1e-6 <= row.value <= high + 1e-6}

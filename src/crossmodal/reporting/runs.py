@@ -56,6 +56,20 @@ def manifest(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def queries(folder: Path) -> pd.DataFrame | None:
+    """A run's queries without their best answers; None where there is no file that can be read."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_schema
+
+    path = folder / "queries.parquet"
+    try:
+        names = [name for name in read_schema(path).names if not name.startswith("top")]
+        return read_parquet(path, names)
+    except (OSError, ArrowException, UserError) as error:
+        log.warning("%s: left out of intervals and tests: %s", path, error)
+        return None
+
+
 def history(folder: Path) -> pd.DataFrame:
     """A run's epochs; empty for a model that is not trained, or a file that cannot be read."""
     path = folder / "history.parquet"

@@ -23,6 +23,7 @@ from crossmodal.reporting.comparison import PUBLISHED_ONLY
 
 DASH = "–"
 MINUS = "−"
+MARKS = {"better": "↑", "worse": "↓"}
 NO_SYSTEM = "no system yet (published only)"
 
 
@@ -52,6 +53,9 @@ class Cell:
     n_seeds: int
     n_expected: int
     status: str
+    low: float | None = None
+    high: float | None = None
+    against: str = ""
 
     @property
     def published_text(self) -> str:
@@ -67,7 +71,16 @@ class Cell:
 
     @property
     def ours_text(self) -> str:
-        return f"{self.mean_text} ± {self.sd_text}" if self.sd_text else self.mean_text
+        return f"{self.mean_text} ± {self.sd_text}{self.mark}" if self.sd_text else f"{self.mean_text}{self.mark}"
+
+    @property
+    def mark(self) -> str:
+        """An arrow where our number differs from that of its reference by more than queries and seeds explain."""
+        return MARKS.get(self.against, "")
+
+    @property
+    def interval_text(self) -> str:
+        return "" if self.low is None or self.high is None else f"95 % interval {ours(self.low)} to {ours(self.high)}"
 
     @property
     def difference_text(self) -> str:
@@ -225,6 +238,9 @@ def _cell(record: dict[str, Any]) -> Cell:
         n_seeds=int(record["n_seeds"]),
         n_expected=int(record["n_expected"]),
         status=str(record["status"]),
+        low=some("ours_low"),
+        high=some("ours_high"),
+        against="" if pd.isna(record["against"]) else str(record["against"]),
     )
 
 
@@ -255,6 +271,8 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame) -> lis
         )
     elif frame.significant.notna().any():
         said.append(("rules", "* the published number lies outside the 95 % confidence interval of our mean."))
+    if done.p_holm.notna().any():
+        said.append(("rules", _tested(table, done)))
     said.append(("rules", "Recall in per cent; ranks are 1-based and ties count against the model."))
     fallbacks = dict.fromkeys(one for text in done.fallbacks.dropna() for one in str(text).split("; "))
     if fallbacks:
@@ -267,6 +285,18 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame) -> lis
     if table.note:
         said.append(("note", table.note))
     return said
+
+
+def _tested(table: Table, done: pd.DataFrame) -> str:
+    """What the arrows mean."""
+    what = f"the row “{table.baseline}”" if table.baseline else "the best other system with the same annotation"
+    seeds = (
+        "over queries and over seeds" if done.n_seeds.max() > 1 else "over queries; one seed tells nothing of others"
+    )
+    return (
+        f"↑ better, ↓ worse than {what}, {seeds} (paired permutations, Welch's test; Holm's correction over the table, "
+        "p < 0.05); 95 % intervals by bootstrap and p-values are in the CSV."
+    )
 
 
 def _sizes(done: pd.DataFrame, folds: int) -> str:
@@ -374,6 +404,8 @@ _TEX = {
     "−": "$-$",
     "–": "--",
     "→": r"$\to$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "“": "``",
     "”": "''",
     "×": r"$\times$",

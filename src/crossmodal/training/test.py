@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,25 @@ import pandas as pd
 import torch
 
 from crossmodal.errors import UserError
-from crossmodal.evaluation.metrics import folds as cut_folds
-from crossmodal.evaluation.metrics import mean_rank, median_rank, recall_at_k
-from crossmodal.evaluation.ranking import Ranking, block_size, rank_queries
+from crossmodal.evaluation import (
+    Ranking,
+    Scores,
+    metrics_of_queries,
+    rank_both_ways,
+    rank_queries,
+    recall_at_k,
+    source,
+)
+from crossmodal.evaluation import folds as cut_folds
 from crossmodal.files import whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.training.data import Corpus
 
 KS = (1, 5, 10)
 ENCODE_BATCH = 256
+SCORE_BATCH = 64
+TOP = 10  # best items that are kept of each query
+IN_MEMORY = 2**28  # bytes of a matrix of scores
 
 
 @torch.inference_mode()
@@ -36,38 +47,61 @@ def encode(
     return torch.cat(encoded)
 
 
-def blocks(
-    model: base.Model, queries: torch.Tensor, gallery: torch.Tensor, *, swapped: bool = False
-) -> Iterator[tuple[slice, torch.Tensor]]:
-    """The model's own scores, a block of queries at a time. `swapped`: `score` takes (gallery, queries)."""
-    step = block_size(len(gallery))
-    for start in range(0, len(queries), step):
-        rows = slice(start, min(start + step, len(queries)))
-        with torch.inference_mode():
-            scores = model.score(gallery, queries[rows]).T if swapped else model.score(queries[rows], gallery)
-        yield rows, scores.float()
+class Pair:
+    """The encodings of two modalities, to be ranked both ways; in the model's order, which `score` takes them in."""
+
+    def __init__(self, model: base.Model, encodings: dict[str, torch.Tensor], groups: dict[str, np.ndarray]):
+        self.names = tuple(encodings)
+        self.groups = groups
+        self.encodings = list(encodings.values())
+        vectors = type(model).score is base.Model.score and all(x.ndim == 2 for x in self.encodings)
+        self.matrix = None if vectors else scored(model, *self.encodings)
+
+    def rank(self, inside: list[np.ndarray] | None = None, k: int = 0, precision: bool = True) -> dict[str, Ranking]:
+        """{modality that asks: ranking} of all items, or of those at the places `inside` of either modality.
+
+        Raises
+        ------
+        UserError : encodings or scores that cannot be ranked.
+        """
+        inside = inside or [np.arange(len(x)) for x in self.encodings]
+        groups = [self.groups[name][places] for name, places in zip(self.names, inside, strict=True)]
+        try:
+            if self.matrix is None:
+                of = source(*(x[torch.from_numpy(p).to(x.device)] for x, p in zip(self.encodings, inside, strict=True)))
+                found = rank_both_ways(of, *groups, k, precision=precision)
+            else:
+                found = []
+                for matrix, (rows, cols), pair in (
+                    (self.matrix, inside, groups),
+                    (self.matrix.T, inside[::-1], groups[::-1]),
+                ):
+                    of = Scores(lambda part, m=matrix, r=rows, c=cols: m[np.ix_(r[part], c)], (len(rows), len(cols)))
+                    found.append(rank_queries(of, *pair, k, precision=precision))
+        except ValueError as error:
+            raise UserError(f"{self.names[0]} and {self.names[1]}: {error}") from None
+        return dict(zip(self.names, found, strict=True))
 
 
-def rank(
-    model: base.Model,
-    encodings: dict[str, torch.Tensor],
-    groups: dict[str, np.ndarray],
-    query: str,
-    gallery: str,
-    order: list[str],
-    k: int = 10,
-) -> Ranking:
-    """Rank one modality's items for the queries of another. `score` always takes them in the model's `order`."""
-    swapped = order.index(query) > order.index(gallery)
-    scores = blocks(model, encodings[query], encodings[gallery], swapped=swapped)
-    try:
-        return rank_queries(scores, groups[query], groups[gallery], k)
-    except ValueError as error:
-        raise UserError(f"{query} -> {gallery}: {error}") from None
+@torch.inference_mode()
+def scored(model: base.Model, left: torch.Tensor, right: torch.Tensor) -> np.ndarray:
+    """(N, M) float32 scores of a model that has no vectors, each pair scored once; a large matrix lies on the disk."""
+    shape = (len(left), len(right))
+    if 4 * shape[0] * shape[1] <= IN_MEMORY:
+        matrix = np.empty(shape, np.float32)
+    else:
+        with tempfile.TemporaryFile() as file:  # has no name; the map alone keeps it
+            matrix = np.memmap(file, np.float32, "w+", shape=shape)
+    for start in range(0, len(left), SCORE_BATCH):  # always the same batches: their size may change the last bits
+        rows = slice(start, start + SCORE_BATCH)
+        matrix[rows] = model.score(left[rows], right).float().cpu().numpy()
+    return matrix
 
 
-def directions(modalities: list[str]) -> list[tuple[str, str]]:
-    return [(a, b) for a in modalities for b in modalities if a != b]
+def _encodings(
+    model: base.Model, corpus: Corpus, pair: tuple[str, str], index: dict[str, np.ndarray], device: torch.device
+) -> dict[str, torch.Tensor]:
+    return {m: encode(model, corpus, m, partner, index[m], device) for m, partner in (pair, pair[::-1])}
 
 
 def recalls(
@@ -82,15 +116,11 @@ def recalls(
     index = {m: corpus.inputs[m].where(partition) for m in order}
     groups = {m: corpus.inputs[m].groups[index[m]] for m in order}
     found: dict[str, float] = {}
-    for a, b in directions(order):
-        if order.index(a) < order.index(b):
-            encodings = {
-                a: encode(model, corpus, a, b, index[a], device),
-                b: encode(model, corpus, b, a, index[b], device),
-            }
-            for query, gallery in ((a, b), (b, a)):
-                ranks = rank(model, encodings, groups, query, gallery, order, k=0).ranks
-                found |= {f"{query}-to-{gallery}_recall@{k}": v for k, v in recall_at_k(ranks, KS).items()}
+    for a, b in combinations(order, 2):
+        pair = Pair(model, _encodings(model, corpus, (a, b), index, device), groups)
+        for query, ranking in pair.rank(precision=False).items():
+            gallery = b if query == a else a
+            found |= {f"{query}-to-{gallery}_recall@{k}": v for k, v in recall_at_k(ranking.ranks, KS).items()}
     return {**found, "recall_sum": float(sum(found.values()))}
 
 
@@ -109,16 +139,16 @@ def test(model: base.Model, corpus: Corpus, folds: list[int], device: torch.devi
     numbers: list[dict[str, Any]] = []
     queries: list[pd.DataFrame] = []
     saved: dict[str, np.ndarray] = {}
-    pairs = [(a, b) for a, b in directions(order) if order.index(a) < order.index(b)]
-    for a, b in pairs:
-        encodings = {a: encode(model, corpus, a, b, index[a], device), b: encode(model, corpus, b, a, index[b], device)}
+    for a, b in combinations(order, 2):
+        encodings = _encodings(model, corpus, (a, b), index, device)
         for m, partner in ((a, b), (b, a)):
             if encodings[m].ndim == 2:
                 key = m if len(order) == 2 else f"{m}.{partner}"
                 saved[key] = encodings[m].float().cpu().numpy()
                 saved[f"{m}_ids"] = ids[m].astype(str)
+        pair = Pair(model, encodings, groups)
         for n_folds in folds:
-            numbers_here, frames = _protocol(model, encodings, groups, ids, (a, b), order, n_folds)
+            numbers_here, frames = _protocol(pair, ids, n_folds)
             numbers += numbers_here
             queries += frames
     for protocol in dict.fromkeys(row["protocol"] for row in numbers):
@@ -133,61 +163,48 @@ def test(model: base.Model, corpus: Corpus, folds: list[int], device: torch.devi
     return {"numbers": numbers}
 
 
-def _protocol(
-    model: base.Model,
-    encodings: dict[str, torch.Tensor],
-    groups: dict[str, np.ndarray],
-    ids: dict[str, np.ndarray],
-    pair: tuple[str, str],
-    order: list[str],
-    n_folds: int,
-) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+def _protocol(pair: Pair, ids: dict[str, np.ndarray], n_folds: int) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """Both directions of a pair of modalities over the folds of the test set (one fold: all of it)."""
     protocol = "all" if n_folds == 1 else f"fold{n_folds}"
-    known = np.array(list(dict.fromkeys(groups[pair[0]])))
+    known = np.array(list(dict.fromkeys(pair.groups[pair.names[0]])))
     try:
         parts = cut_folds(len(known), n_folds)
     except ValueError as error:
         raise UserError(f"params.yaml: datasets.*.folds: {error}") from None
-    numbers, frames = [], []
-    for query, gallery in (pair, pair[::-1]):
-        direction = f"{query}-to-{gallery}"
-        values: dict[str, list[float]] = {}
-        for number, part in enumerate(parts):
-            inside = {m: np.flatnonzero(np.isin(groups[m], known[part])) for m in pair}
-            ranked = rank(
-                model,
-                {m: encodings[m][torch.from_numpy(inside[m]).to(encodings[m].device)] for m in pair},
-                {m: groups[m][inside[m]] for m in pair},
-                query,
-                gallery,
-                order,
-            )
-            for k, value in recall_at_k(ranked.ranks, KS).items():
-                values.setdefault(f"recall@{k}", []).append(value)
-            values.setdefault("median_rank", []).append(median_rank(ranked.ranks))
-            values.setdefault("mean_rank", []).append(mean_rank(ranked.ranks))
-            gallery_ids = ids[gallery][inside[gallery]]
+    values: dict[tuple[str, str], list[float]] = {}
+    frames = []
+    for number, part in enumerate(parts):
+        inside = [np.flatnonzero(np.isin(pair.groups[m], known[part])) for m in pair.names]
+        places = dict(zip(pair.names, inside, strict=True))
+        for query, ranked in pair.rank(inside, k=TOP).items():
+            gallery = pair.names[1] if query == pair.names[0] else pair.names[0]
             frames.append(
                 pd.DataFrame(
                     {
                         "protocol": protocol,
-                        "direction": direction,
+                        "direction": f"{query}-to-{gallery}",
                         "fold": number,
-                        "query_id": ids[query][inside[query]],
-                        "query_group": groups[query][inside[query]],
+                        "query_id": ids[query][places[query]],
+                        "query_group": pair.groups[query][places[query]],
                         "rank": ranked.ranks,
-                        "average_precision": ranked.average_precision,
-                        "top": list(gallery_ids[ranked.top]),
+                        **ranked.precision,
+                        "top": list(ids[gallery][places[gallery]][ranked.top]),
                         "top_scores": list(ranked.top_scores),
                     }
                 )
             )
-        size = {"n_queries": len(frames[-1]), "n_gallery": len(gallery_ids)}
-        numbers += [
-            {"direction": direction, "metric": metric, "protocol": protocol, "value": float(np.mean(found)), **size}
-            for metric, found in values.items()
-        ]
+            sizes = {"n_queries": len(places[query]), "n_gallery": len(places[gallery])}
+            for metric, value in metrics_of_queries(frames[-1]).items():
+                values.setdefault((f"{query}-to-{gallery}", metric), []).append(value)
+            values.setdefault((f"{query}-to-{gallery}", ""), []).append(sizes)
+    numbers = []
+    for (direction, metric), found in values.items():
+        if metric:
+            sizes = values[direction, ""][0]
+            row = {"direction": direction, "metric": metric, "protocol": protocol, "value": float(np.mean(found))}
+            numbers.append(row | sizes)
+    numbers.sort(key=lambda row: row["direction"])  # stable: metrics stay in their order
+    frames.sort(key=lambda frame: frame.direction.iloc[0])
     return numbers, frames
 
 

@@ -1,0 +1,309 @@
+"""Vectors whose inner products are compared exactly, though most are only ever computed in float32.
+
+The score of a pair is defined here, once: float64 products summed by halves (`Vectors.scores`). It is a function of the
+two vectors alone, so no result depends on how work is cut up, on threads, on the device or on what else is in the
+gallery. A matrix product is only a filter: it stands within a proven distance of that score (Higham, Accuracy and
+Stability of Numerical Algorithms, 2002, eq. 3.5, which holds for any order of summation), and what it leaves open is
+decided by the score itself. Knows nothing of ranks.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = np.ndarray | Tensor
+
+SCAN = 2**22  # values looked at together: 32 MiB of float64
+PAIRS = 2**16  # values of a chunk of pairs, which should stay in the cache
+MANY = 2**17  # pairs from which looking for equal vectors pays
+
+
+class Vectors:
+    """(N, d) vectors: an array (memory-mapped too) or a tensor, read a block at a time and never copied whole.
+
+    Parameters
+    ----------
+    x : (N, d), any real type. float16, bfloat16 and float32 are taken as they are, all others as float64.
+    name : what error messages call it.
+    cosine : divide each vector by its norm, so that inner products are cosines; a vector of zeros stays as it is.
+
+    Raises
+    ------
+    ValueError : another shape, no vector at all, values that are not finite.
+    """
+
+    def __init__(self, x: Array, name: str = "vectors", *, cosine: bool = False):
+        if isinstance(x, np.ndarray) and x.dtype == object:
+            raise ValueError(f"{name}: expected numbers, found an array of objects")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a memory map that may not be written is only read here
+            x = torch.as_tensor(x).detach()
+        if x.ndim != 2 or 0 in x.shape:
+            raise ValueError(f"{name}: expected (items, dimensions) with at least one item, found {tuple(x.shape)}")
+        if x.dtype.is_complex or x.dtype == torch.bool:
+            raise ValueError(f"{name}: expected real numbers, found {x.dtype}")
+        self.x, self.name, self.cosine = x, name, cosine
+        self.single = x.dtype in (torch.float16, torch.bfloat16, torch.float32) and not cosine
+        self._scan()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def dim(self) -> int:
+        return self.x.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.x.device
+
+    def _scan(self) -> None:
+        """One pass: finite or not, norms, and by which power of two the values are scaled to stay within float32."""
+        norms, largest = [], 0.0
+        step = max(1, SCAN // self.dim)
+        for start in range(0, len(self), step):
+            part = self.x[start : start + step]
+            if not self.single or self.x.dtype != torch.float32:
+                part = part.double()
+            low, high = part.aminmax()
+            if not (torch.isfinite(low) and torch.isfinite(high)):
+                raise ValueError(
+                    f"{self.name}: holds values that are not finite; a model that diverged cannot be ranked"
+                )
+            largest = max(largest, -float(low), float(high))
+        # Exact: a power of two. In between nothing overflows, and what underflows is within the bound.
+        self.exponent = 0 if largest == 0 or (self.single and 2**-10 <= largest <= 2**10) else -math.frexp(largest)[1]
+        self.lengths = None
+        if self.cosine:
+            self.lengths = torch.cat([self._lengths(slice(s, s + step)) for s in range(0, len(self), step)])
+            self.norms = np.ones(len(self)) * (1 + 1e-9)
+            return
+        for start in range(0, len(self), step):
+            part = self._scaled(self.x[start : start + step])
+            norms.append(torch.linalg.vector_norm(part.float(), dim=1))
+        slack = 1 + 2 * self.dim * 2.0**-24  # what rounding may have taken, and below what underflow may have
+        self.norms = torch.cat(norms).double().cpu().numpy() * slack + math.sqrt(self.dim) * 2.0**-62  # upper bounds
+
+    def _scaled(self, part: Tensor) -> Tensor:
+        return part if self.exponent == 0 else torch.ldexp(part.double(), torch.tensor(self.exponent))
+
+    def _lengths(self, rows: slice) -> Tensor:
+        part = self._scaled(self.x[rows]).double()
+        lengths = fold(part * part).sqrt()
+        return torch.where(lengths > 0, lengths, 1.0)
+
+    def _exact(self, rows: slice | Tensor) -> Tensor:
+        """(n, d) the vectors that the score is defined on, float32 where that holds them and float64 otherwise."""
+        part = self._scaled(self.x[rows])
+        if self.lengths is not None:
+            return part.double() / self.lengths[rows, None]
+        return part.float() if self.single and self.exponent == 0 else part.double()
+
+    @property
+    def plain(self) -> bool:
+        """float32 that the score is defined on as it stands."""
+        return self.x.dtype == torch.float32 and self.single and self.exponent == 0
+
+    def copy(self, rows: np.ndarray, out: np.ndarray, taken: np.ndarray) -> None:
+        """Some vectors, the values of `_exact`, into (n, d) `out` in NumPy; `taken` is (n, d) float32 to work in."""
+        if self.plain:
+            np.take(self.x.numpy(), rows, axis=0, out=out if out.dtype == np.float32 else taken, mode="clip")
+            if out.dtype != np.float32:
+                out[:] = taken
+        elif self.x.dtype in (torch.float32, torch.float64):
+            out[:] = self.x.numpy()[rows]
+            if self.exponent:
+                np.ldexp(out, self.exponent, out=out)
+            if self.lengths is not None:
+                out /= self.lengths.numpy()[rows, None]
+        else:
+            out[:] = self._exact(torch.from_numpy(rows)).double().numpy()
+
+    def block(self, rows: slice, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(n, d) for a matrix product: rounded to `dtype`, and no copy where there is nothing to change."""
+        return self._exact(rows).to(dtype)
+
+    @cached_property
+    def grid(self) -> int | None:
+        """The a for which all values are whole multiples of 2^-a, where there is one up to 24: small integers, codes.
+
+        Sums of their products are exact in float32 as long as they are small enough, whatever the order.
+        """
+        first = self._exact(slice(0, 4)).double()
+        powers = (a for a in range(25) if bool((torch.ldexp(first, torch.tensor(a)).frac() == 0).all()))
+        a = next(powers, None)
+        if a is None:
+            return None
+        step = max(1, SCAN // self.dim)
+        parts = (self._exact(slice(start, start + step)).double() for start in range(0, len(self), step))
+        whole = all(bool((torch.ldexp(part, torch.tensor(a)).frac() == 0).all()) for part in parts)
+        return a if whole else None
+
+    @cached_property
+    def first(self) -> np.ndarray | None:
+        """(N,) for each vector the first that is equal to it; None where all differ."""
+        generator = torch.Generator().manual_seed(0)
+        odd = torch.randint(-(2**62), 2**62, (self.dim,), generator=generator).to(self.device) * 2 + 1
+        step = max(1, SCAN // self.dim)
+        hashes = []
+        for start in range(0, len(self), step):
+            part = self._exact(slice(start, start + step)).double() + 0.0  # -0.0 is 0.0
+            hashes.append((part.contiguous().view(torch.int64) * odd).sum(1))
+        _, index, inverse = np.unique(torch.cat(hashes).cpu().numpy(), return_index=True, return_inverse=True)
+        if len(index) == len(self):
+            return None
+        first = index[inverse]
+        for start in range(0, len(self), step):  # equal hashes prove nothing
+            rows = slice(start, start + step)
+            same = (self._exact(rows) == self._exact(self.index(first[rows]))).all(1).cpu().numpy()
+            first[rows] = np.where(same, first[rows], np.arange(start, start + len(same)))
+        return first
+
+    def index(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+def fold(x: Any) -> Any:
+    """(n,) sums of the rows of (n, d), by adding the right half to the left until one column is left; x is used up.
+
+    Elementwise additions only, so the order is the same on every device, in NumPy and in torch.
+    """
+    width = x.shape[1]
+    while width > 1:
+        half = (width + 1) // 2
+        x[:, : width - half] += x[:, half:width]
+        width = half
+    return x[:, 0]
+
+
+def scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """(P,) float64 scores of the pairs (i, j): what the rest of the library means by a score.
+
+    In units of 2^-(exponents of the two), which is the same for all pairs.
+    """
+    if len(i) > MANY and (queries.first is not None or gallery.first is not None):
+        a = i if queries.first is None else queries.first[i]
+        b = j if gallery.first is None else gallery.first[j]
+        codes, inverse = np.unique(a * np.int64(len(gallery)) + b, return_inverse=True)
+        return _scores(queries, gallery, codes // len(gallery), codes % len(gallery))[inverse]
+    return _scores(queries, gallery, i, j)
+
+
+def _scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    found = np.empty(len(i))
+    if queries.device.type == "cpu":
+        _in_numpy(queries, gallery, i, j, found)
+        return found
+    step = max(1, SCAN // queries.dim)
+    for start in range(0, len(i), step):
+        part = slice(start, start + step)
+        product = queries._exact(queries.index(i[part])).double()
+        product *= gallery._exact(gallery.index(j[part]))
+        found[part] = fold(product).cpu().numpy()
+    return found
+
+
+def near(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(P,) sums by halves in float32 and how far each may be from the score; None where that would save nothing.
+
+    In this order a product goes through log2(d) roundings, not d: far nearer than a matrix product, for half the work.
+    """
+    if not (queries.plain and gallery.plain and queries.device.type == "cpu"):
+        return None
+    found = np.empty(len(i), np.float32)
+    _in_numpy(queries, gallery, i, j, found)
+    each = 1.02 * (math.ceil(math.log2(queries.dim)) + 2) * 2.0**-24 + 1.02 * (queries.dim + 1) * 2.0**-53
+    return found.astype(np.float64), each * queries.norms[i] * gallery.norms[j] + tiny(queries)
+
+
+def _in_numpy(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray, found: np.ndarray) -> None:
+    """Sums of products of pairs by halves, in the type of `found` and into it, in buffers that stay in the cache."""
+    dim = queries.dim
+    step = max(1, PAIRS // dim)
+
+    def some(begin: int) -> None:
+        end = min(begin + 64 * step, len(i))
+        shape = min(step, end - begin), dim
+        left, right = np.empty(shape, found.dtype), np.empty(shape, found.dtype)
+        taken = np.empty(shape, np.float32)
+        for start in range(begin, end, step):
+            part = slice(start, min(start + step, end))
+            n = part.stop - part.start
+            queries.copy(i[part], left[:n], taken[:n])
+            gallery.copy(j[part], right[:n], taken[:n])
+            left[:n] *= right[:n]
+            found[part] = fold(left[:n])
+
+    spread(some, range(0, len(i), 64 * step))
+
+
+def spread(task: Callable[[int], object], starts: range) -> list[Any]:
+    """What `task` gives for each start, over as many threads as torch may use; tasks must not call torch's own."""
+    n = min(torch.get_num_threads(), len(starts))
+    if n <= 1 or threading.current_thread() is not threading.main_thread():
+        return [task(start) for start in starts]
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(task, starts))
+
+
+def unscaled(queries: Vectors, gallery: Vectors, values: np.ndarray) -> np.ndarray:
+    """Scores in the units of the vectors as they were given."""
+    shift = sum(vectors.exponent for vectors in (queries, gallery) if not vectors.cosine)
+    return values if shift == 0 else np.ldexp(values, -shift)
+
+
+def exact(queries: Vectors, gallery: Vectors, digits: int = 24) -> bool:
+    """Whether every sum in a matrix product is exact with `digits` binary digits, since the values are on a grid."""
+    if queries.grid is None or gallery.grid is None:
+        return False
+    return queries.norms.max() * gallery.norms.max() * 2.0 ** (queries.grid + gallery.grid) <= 2.0**digits
+
+
+def bound(queries: Vectors, gallery: Vectors, dtype: torch.dtype = torch.float32) -> float:
+    """How far a matrix product may be from the score, for each unit of the product of the two norms.
+
+    d roundings in the sum, two of the values to float32, and the score's own d in float64; underflow is in `TINY`.
+    """
+    u = 2.0**-24 if dtype == torch.float32 else 2.0**-53
+    if queries.dim * u > 0.01:
+        raise ValueError(f"{queries.name}: {queries.dim:,} dimensions are more than float32 products can tell apart")
+    return 1.02 * (queries.dim + 3) * (u + 2.0**-53)
+
+
+def tiny(queries: Vectors, dtype: torch.dtype = torch.float32) -> float:
+    """What products may lose to underflow, whatever the norms."""
+    return queries.dim * (2.0**-124 if dtype == torch.float32 else 2.0**-1000)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 products in float32: no TF32, no bfloat16, no autocast, whatever the caller has set."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def pair(queries: Array | Vectors, gallery: Array | Vectors, *, cosine: bool = False) -> tuple[Vectors, Vectors]:
+    """Both sides, checked against each other; the gallery is brought to the queries' device."""
+    q = queries if isinstance(queries, Vectors) else Vectors(queries, "queries", cosine=cosine)
+    g = gallery if isinstance(gallery, Vectors) else Vectors(gallery, "gallery", cosine=cosine)
+    if q.dim != g.dim:
+        raise ValueError(f"queries have {q.dim} dimensions, the gallery has {g.dim}")
+    if q.device != g.device:
+        g = Vectors(g.x.to(q.device), g.name, cosine=g.cosine)
+    return q, g

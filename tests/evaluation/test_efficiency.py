@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from crossmodal.evaluation.efficiency import annotation_ratio, annotations_to_reach, area
+
+
+def test_a_line_over_log_annotations():
+    amounts = np.array([10.0, 100.0, 1000.0])
+    assert area(amounts, np.array([10.0, 20.0, 30.0])) == pytest.approx(20.0)
+    assert area(amounts[::-1], np.array([30.0, 20.0, 10.0])) == pytest.approx(20.0)
+    assert area(7 * amounts, np.array([10.0, 20.0, 60.0])) == pytest.approx((15 + 40) / 2)
+
+
+def test_annotations_to_reach_by_interpolation():
+    amounts, recalls = np.array([10.0, 100.0, 1000.0]), np.array([10.0, 20.0, 60.0])
+    assert annotations_to_reach(amounts, recalls, 20.0) == pytest.approx(100)
+    assert annotations_to_reach(amounts, recalls, 15.0) == pytest.approx(10**1.5)
+    assert annotations_to_reach(amounts, recalls, 40.0) == pytest.approx(10**2.5)
+    assert annotations_to_reach(amounts, recalls, 5.0) == pytest.approx(10)
+    assert np.isnan(annotations_to_reach(amounts, recalls, 61.0))
+    many = annotations_to_reach(amounts, np.array([recalls, recalls + 10]), 20.0)
+    np.testing.assert_allclose(many, [100, 10])
+
+
+def test_a_model_that_needs_a_third():
+    amounts, recalls = np.array([10.0, 100.0, 1000.0]), np.array([10.0, 20.0, 30.0])
+    assert annotation_ratio(amounts / 3, recalls, amounts, recalls, 25.0) == pytest.approx(3.0)
+    assert np.isnan(annotation_ratio(amounts, recalls, amounts, recalls - 30, 25.0))
+
+
+def test_errors_name_the_fault():
+    with pytest.raises(ValueError, match="at least two amounts"):
+        area(np.array([1.0]), np.array([1.0]))
+    with pytest.raises(ValueError, match="different amounts above 0"):
+        area(np.array([0.0, 1.0]), np.array([1.0, 2.0]))

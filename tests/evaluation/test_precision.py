@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from literal import exact_scores, literal_precision, near_ties
+from sklearn.metrics import average_precision_score
+from torchmetrics.functional.retrieval import retrieval_average_precision
+
+from crossmodal.evaluation import NoRelevantItemError, Scores, average_precision, precision_recall_curve
+
+SMALL = arrays.arrays(np.float32, (5, 3), elements=st.integers(-2, 2).map(float))
+LARGE = arrays.arrays(np.float32, (23, 3), elements=st.integers(-2, 2).map(float))
+LABELS = np.array([0, 1, 2, 0, 1]), np.arange(23) % 4
+
+
+def drawn(seed, n_queries=30, n_gallery=120, dim=16, kinds=6):
+    rng = np.random.default_rng(seed)
+    queries, gallery = (rng.normal(size=(n, dim)).astype(np.float32) for n in (n_queries, n_gallery))
+    return queries, gallery, rng.integers(0, kinds, n_queries), rng.integers(0, kinds, n_gallery)
+
+
+def test_against_scikit_learn():
+    queries, gallery, asked, labels = drawn(0)
+    scores = queries.astype(float) @ gallery.T.astype(float)
+    expected = [average_precision_score(labels == a, s) for a, s in zip(asked, scores, strict=True)]
+    for normalise in ("retrieved", "relevant"):
+        found = average_precision(queries, gallery, asked, labels, None, normalise)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_against_torchmetrics():
+    """Its `top_k` divides by the relevant items within the cut, as equation 4.2.1 does."""
+    queries, gallery, asked, labels = drawn(1)
+    scores = torch.from_numpy(queries) @ torch.from_numpy(gallery).T
+    for at in (1, 7, 50):
+        found = average_precision(queries, gallery, asked, labels, at)
+        for row, value in enumerate(found):
+            relevant = torch.from_numpy(labels == asked[row])
+            expected = retrieval_average_precision(scores[row], relevant, top_k=at).item()
+            assert value == pytest.approx(expected, rel=1e-6)
+
+
+@given(SMALL, LARGE, st.sampled_from([None, 1, 4, 50]), st.sampled_from(["retrieved", "relevant"]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_ties_count_against_whatever_the_cut(queries, gallery, at, normalise, as_scores):
+    scores = exact_scores(queries, gallery)
+    expected = [literal_precision(s, LABELS[1] == a, at, normalise) for s, a in zip(scores, LABELS[0], strict=True)]
+    pair = (Scores.of(queries @ gallery.T), None) if as_scores else (queries, gallery)
+    found = average_precision(*pair, *LABELS, at, normalise, budget=500)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("at", [None, 10])
+def test_near_ties_are_those_of_rational_numbers(at):
+    queries, gallery = near_ties(4)
+    asked, labels = np.arange(12) % 3, np.arange(60) % 3
+    scores = exact_scores(queries, gallery)
+    expected = [literal_precision(s, labels == a, at) for s, a in zip(scores, asked, strict=True)]
+    found = average_precision(queries, gallery, asked, labels, at)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    order = np.random.default_rng(0).permutation(60)
+    again = average_precision(queries, gallery[order], asked, labels[order], at, budget=2000)
+    assert (found == again).all()
+
+
+def test_several_labels():
+    queries, gallery, *_ = drawn(2, 10, 40)
+    rng = np.random.default_rng(3)
+    asked, labels = rng.random((10, 5)) < 0.4, rng.random((40, 5)) < 0.3
+    asked[:, 0] |= ~asked.any(1)
+    labels[0] = True
+    scores = exact_scores(queries, gallery)
+    expected = [literal_precision(s, (labels & a).any(1)) for s, a in zip(scores, asked, strict=True)]
+    np.testing.assert_allclose(average_precision(queries, gallery, asked, labels, None), expected, rtol=1e-12)
+    one_hot = np.eye(6)
+    q, g, a, b = drawn(5)
+    assert (average_precision(q, g, one_hot[a], one_hot[b]) == average_precision(q, g, a, b)).all()
+
+
+def test_the_two_normalisations_by_hand():
+    scores = Scores.of(np.array([[5.0, 4.0, 3.0, 2.0, 1.0]], np.float32))
+    labels = np.array([1, 0, 1, 0, 1])
+    assert average_precision(scores, None, [1], labels, 3, "retrieved")[0] == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(scores, None, [1], labels, 3, "relevant")[0] == pytest.approx((1 + 2 / 3) / 3)
+    assert average_precision(scores, None, [1], 1 - labels, 1)[0] == 0.0  # relevant ones, none of them retrieved
+
+
+def test_queries_without_relevant_items():
+    queries, gallery = np.eye(2), np.eye(2)
+    with pytest.raises(NoRelevantItemError, match="query 1 has no relevant item"):
+        average_precision(queries, gallery, [0, 5], [0, 1])
+    found = average_precision(queries, gallery, [0, 5], [0, 1], missing="nan")
+    assert found[0] == 1.0
+    assert np.isnan(found[1])
+    _, curve = precision_recall_curve(queries, gallery, [0, 5], [0, 1], missing="nan")
+    assert np.isnan(curve[1]).all()
+    with pytest.raises(ValueError, match='"raise" or "nan"'):
+        average_precision(queries, gallery, [0, 1], [0, 1], missing="zero")
+    with pytest.raises(ValueError, match="normalise"):
+        average_precision(queries, gallery, [0, 1], [0, 1], normalise="all")
+    with pytest.raises(ValueError, match="query_labels"):
+        average_precision(queries, gallery, [0], [0, 1])
+    with pytest.raises(ValueError, match="not the same kinds"):
+        average_precision(queries, gallery, [0, 1], np.eye(2))
+
+
+def test_precision_recall_by_hand():
+    scores = Scores.of(np.array([[5.0, 4.0, 3.0, 2.0, 1.0]], np.float32))
+    recalls, curve = precision_recall_curve(scores, None, [1], np.array([0, 1, 1, 0, 1]), 4)
+    assert recalls.tolist() == [0, 1 / 3, 2 / 3, 1]
+    # Precisions at the three relevant items: 1/2, 2/3, 3/5; the best at or after each.
+    np.testing.assert_allclose(curve[0], [2 / 3, 2 / 3, 2 / 3, 3 / 5])

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from crossmodal.evaluation.statistics import (
+    bootstrap_interval,
+    clustered,
+    holm,
+    permutation_test,
+    permutation_tests,
+    query_values,
+    resampled_means,
+)
+
+
+def test_interval_is_that_of_a_mean():
+    values = np.random.default_rng(0).normal(3, 2, 4000)
+    low, high = bootstrap_interval(values, n_resamples=4000)
+    error = stats.norm.ppf(0.975) * values.std(ddof=1) / np.sqrt(4000)
+    assert low == pytest.approx(values.mean() - error, abs=0.05 * error)
+    assert high == pytest.approx(values.mean() + error, abs=0.05 * error)
+
+
+def test_coverage_of_means_over_queries():
+    rng = np.random.default_rng(1)
+    hits = sum(low <= 40 <= high for low, high in (_drawn_interval(rng) for _ in range(300)))
+    assert stats.binom.cdf(hits, 300, 0.95) > 1e-3
+    assert stats.binom.sf(hits, 300, 0.95) > 1e-3
+
+
+def _drawn_interval(rng):
+    return bootstrap_interval(100.0 * (rng.random(250) < 0.4), n_resamples=400, seed=int(rng.integers(2**31)))
+
+
+def test_queries_of_a_group_are_not_independent():
+    """Five equal captions an image tell no more than one."""
+    rng = np.random.default_rng(2)
+    one = rng.normal(size=300)
+    five, groups = np.repeat(one, 5), np.repeat(np.arange(300), 5)
+    assert bootstrap_interval(five, groups) == pytest.approx(bootstrap_interval(one))
+    narrow = np.subtract(*bootstrap_interval(five)[::-1])
+    assert narrow < 0.6 * np.subtract(*bootstrap_interval(five, groups)[::-1])
+
+
+def test_seeds_widen_the_interval():
+    rng = np.random.default_rng(3)
+    queries = rng.normal(size=1000)
+    apart = np.stack([queries + shift for shift in (-1.0, 0.0, 1.0)])
+    alike = np.stack([queries] * 3)
+    width = [np.subtract(*bootstrap_interval(values)[::-1]) for values in (apart, alike)]
+    assert width[0] > 5 * width[1]
+
+
+def test_groups_of_unequal_size_give_the_mean_over_queries():
+    values, groups = np.arange(10.0), np.array([0, 0, 0, 0, 0, 0, 0, 1, 2, 2])
+    data = clustered([values], groups)
+    assert data.means[0] == pytest.approx(4.5)
+    _, _, drawn = resampled_means(data, 2000)
+    assert drawn.min() == pytest.approx(3.0)  # the first group thrice
+    assert drawn.max() == pytest.approx(8.5)
+
+
+def test_permutations_against_every_sign():
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(0.5, 1, 12), rng.normal(0, 1, 12)
+    expected = stats.permutation_test(
+        (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    assert permutation_test(a, b, n_permutations=40000) == pytest.approx(expected, abs=0.01)
+
+
+def test_p_values_without_a_difference_are_uniform():
+    rng = np.random.default_rng(5)
+    found = [permutation_test(*rng.normal(size=(2, 60)), n_permutations=199, seed=n) for n in range(300)]
+    assert stats.kstest(found, "uniform").pvalue > 1e-3
+    assert permutation_test(np.ones(5), np.ones(5)) == 1.0
+
+
+def test_a_difference_must_hold_over_seeds_too():
+    rng = np.random.default_rng(6)
+    base = rng.normal(size=(1, 2000))
+    steady = base + np.array([[0.4], [0.41], [0.39]])
+    unsteady = base + np.array([[1.6], [-0.6], [0.2]])
+    zero = base + np.array([[0.0], [0.01], [-0.01]])
+    assert permutation_test(steady, zero) < 1e-3
+    assert permutation_test(unsteady, zero) == pytest.approx(
+        stats.ttest_ind(unsteady.mean(1), zero.mean(1), equal_var=False).pvalue, rel=1e-6
+    )
+    assert permutation_test(unsteady[:1], zero[:1]) < 1e-3  # one seed can say nothing of seeds
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.5, np.nan, 0.9]), [1.0, np.nan, 1.0])
+    assert len(holm([])) == 0
+
+
+def test_the_same_bits_with_any_number_of_threads():
+    from threadpoolctl import threadpool_limits
+
+    rng = np.random.default_rng(7)
+    data = clustered(list(rng.random((6, 2, 900))), np.arange(900) // 3)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append((*resampled_means(data, 300), permutation_tests(data, [(0, 1), (2, 3)], 500)))
+    for one, two in zip(*found, strict=True):
+        assert (one == two).all()
+
+
+def test_query_values_make_the_metric():
+    ranks = np.array([1, 3, 12, 6])
+    assert query_values("recall@5", ranks).mean() == 50.0
+    assert query_values("mean_rank", ranks).mean() == 5.5
+    assert query_values("map@50", ranks, {"average_precision@50": np.full(4, 0.25)}).mean() == 25.0
+    assert query_values("median_rank", ranks) is None
+    assert query_values("map", ranks) is None
+
+
+def test_errors_name_the_fault():
+    with pytest.raises(ValueError, match="same queries"):
+        clustered([np.ones(3), np.ones(4)])
+    with pytest.raises(ValueError, match="not finite"):
+        clustered([np.array([1.0, np.nan])])
+    with pytest.raises(ValueError, match="2 groups for 3 queries"):
+        clustered([np.ones(3)], np.array([1, 2]))

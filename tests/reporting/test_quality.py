@@ -1,0 +1,102 @@
+"""Quality control: impossible numbers, seeds that differ, missing runs; each named with its row."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from crossmodal import cli
+from crossmodal.experiments import Plan
+from crossmodal.reporting import collect, quality
+from crossmodal.reporting import comparison as comparing
+
+KEY = "world/full/vse0/seed1"
+
+
+@pytest.fixture
+def results(made: Path, tmp_path: Path) -> Path:
+    """A copy that may be spoilt."""
+    return Path(shutil.copytree(made, tmp_path / "results"))
+
+
+def spoil(results: Path, metric: str, value: float) -> None:
+    path = results / "runs" / KEY / "metrics.json"
+    content = json.loads(path.read_text())
+    next(n for n in content["numbers"] if n["metric"] == metric)["value"] = value
+    path.write_text(json.dumps(content))
+
+
+def said(plan: Plan, results: Path, **options: object) -> list[str]:
+    collect.write(plan, plan.jobs, results / "runs", results)
+    return quality.check(plan, plan.jobs, results / "runs", results, **options)
+
+
+def test_a_sound_scope_passes(plan: Plan, results: Path) -> None:
+    assert quality.check(plan, plan.jobs, results / "runs", results) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "what"),
+    [
+        ("recall@10", 120.0, "recall@10 is 120, expected 0 to 100"),
+        ("median_rank", 0.0, "median_rank is 0, expected 1 to 200"),
+        ("recall@1", 99.5, "recall falls as K grows"),
+    ],
+)
+def test_impossible_numbers_fail_their_table_and_name_the_row(plan, results, metric, value, what) -> None:
+    spoil(results, metric, value)
+    found = said(plan, results)
+    table = [line for line in found if line.startswith("mfsr table1: ")]
+    assert len(table) == 1
+    assert "row 'VSE0 (sum of hinges)': world/full/vse0/seed1" in table[0]
+    assert what in table[0]
+    assert not any(line.startswith("a3vse") for line in found)  # no table of that paper has the row
+    assert any(line.startswith(f"{KEY}: ") and "its queries give" in line for line in found)
+
+
+def test_two_runs_of_one_seed(plan: Plan, made: Path, results: Path) -> None:
+    metrics = pd.read_parquet(made / "metrics.parquet")
+    own = metrics[(metrics.model == "vse0") & (metrics.seed == 1)]
+    found = quality.faults(pd.concat([metrics, own.assign(value=own.value / 2)]))
+    assert {fault.name for fault in found} == {"vse0"}
+    assert "two runs of this seed differ" in str(found[0])
+    spoil(results, "mean_rank", 7.25)
+    lines = said(plan, results, against=made)
+    assert any(line.startswith(KEY) and "two runs of this seed differ" in line for line in lines)
+    assert quality.check(plan, plan.jobs, made / "runs", made, against=made) == []
+
+
+def test_a_missing_run_is_named_with_its_row(plan: Plan, results: Path) -> None:
+    shutil.rmtree(results / "runs" / KEY)
+    found = said(plan, results)
+    assert all("'VSE0 (sum of hinges)'" in line and "2 of 3 seeds of world/full/vse0" in line for line in found)
+    assert {line.split(":")[0] for line in found} >= {"mfsr table1", "mfsr table2"}
+
+
+def test_missing_controls(plan: Plan, results: Path) -> None:
+    for seed in (0, 1, 2):
+        shutil.rmtree(results / f"runs/world/full/chance/seed{seed}")
+    assert any("controls not run: chance" in line for line in said(plan, results))
+
+
+def test_a_changed_control_is_off(plan: Plan, made: Path) -> None:
+    metrics = pd.read_parquet(made / "metrics.parquet")
+    metrics.loc[metrics.model == "oracle", "value"] = 99.0
+    assert comparing.compare(plan, metrics).qc.str.startswith("off: oracle").all()
+
+
+def test_the_command_exits_with_1(results: Path, monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
+    monkeypatch.setattr(cli, "_plan", lambda: plan)
+    monkeypatch.setattr(cli, "_scope", lambda plan, quick: (plan.jobs, results))
+    monkeypatch.chdir(results.parent)
+    assert CliRunner().invoke(cli.app, ["check"]).exit_code == 0
+    spoil(results, "recall@10", 120.0)
+    collect.write(plan, plan.jobs, results / "runs", results)
+    done = CliRunner().invoke(cli.app, ["check"])
+    assert done.exit_code == 1
+    assert "row 'VSE0 (sum of hinges)'" in done.output
