@@ -48,7 +48,8 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
         key: getattr(settings, key) for key in ("min_count", "max_words", "rare_words") if hasattr(settings, key)
     }
     reads = module.Model.reads
-    corpus = load(data / job.dataset, job.split, reads, job.inputs, vocabulary=vocabulary, **options)
+    options |= {"unannotated": module.Model.unannotated, "vocabulary": vocabulary}
+    corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
     torch.manual_seed(job.seed)
     return module.Model(settings, corpus.context), corpus
 
