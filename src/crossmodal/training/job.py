@@ -44,9 +44,12 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"model {job.name}")
-    options = {key: getattr(settings, key) for key in ("min_count", "max_words") if hasattr(settings, key)}
+    options = {
+        key: getattr(settings, key) for key in ("min_count", "max_words", "rare_words") if hasattr(settings, key)
+    }
     reads = module.Model.reads
-    corpus = load(data / job.dataset, job.split, reads, job.inputs, vocabulary=vocabulary, **options)
+    options |= {"unannotated": module.Model.unannotated, "vocabulary": vocabulary}
+    corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
     torch.manual_seed(job.seed)
     return module.Model(settings, corpus.context), corpus
 
