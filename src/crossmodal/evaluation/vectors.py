@@ -96,7 +96,10 @@ class Vectors:
         self.norms = torch.cat(norms).double().cpu().numpy() * slack + math.sqrt(self.dim) * 2.0**-62  # upper bounds
 
     def _scaled(self, part: Tensor) -> Tensor:
-        return part if self.exponent == 0 else torch.ldexp(part.double(), torch.tensor(self.exponent))
+        if self.exponent == 0:
+            return part
+        half = self.exponent // 2  # in two steps, each within float64; torch.ldexp takes its powers in float32
+        return part.double() * 2.0**half * 2.0 ** (self.exponent - half)
 
     def _lengths(self, rows: slice) -> Tensor:
         part = self._scaled(self.x[rows]).double()
