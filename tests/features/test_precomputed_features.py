@@ -148,9 +148,9 @@ def test_region_sets_with_counts_and_half_floats(tmp_path):
     sets = RNG.normal(size=(6, 4, 3)).astype(np.float16)
     sets[2, 3] = np.nan  # padding
     np.save(tmp_path / "r.npy", sets)
-    found = extracted(tmp_path, [f"r.npy#/{i}[:{c}]" for i, c in ((5, 4), (2, 3), (0, 1))])
+    found = extracted(tmp_path, [*(f"r.npy#/{i}[:{c}]" for i, c in ((5, 4), (2, 3), (0, 1))), "r.npy#/1"])
     assert found.array.dtype == np.float16
-    assert found.counts.tolist() == [4, 3, 1]
+    assert found.counts.tolist() == [4, 3, 1, 4]
     assert np.array_equal(found.array[0], sets[5])
     assert np.array_equal(found.array[1, :3], sets[2, :3])
     assert not found.array[1, 3:].any()

@@ -80,29 +80,24 @@ def extracted(folder, dataset):
     return "12 items in" in log
 
 
-def test_a_second_data_set_extracts_nothing(project):
-    snakemake(project, "features")
-    assert extracted(project, "one")
-    second = "data/two/features/image.small"
-    snakemake(project, f"{second}.json")
-    assert not extracted(project, "two")
-    one, two = (store.paths(project / f"data/{name}/features/image.small") for name in ("one", "two"))
-    assert one[0].samefile(two[0])
-    assert one[2].read_bytes() == two[2].read_bytes()
-    # And linking left the first data set as it was.
-    assert "Nothing to be done" in snakemake(project, "-n", "features")
+def test_the_same_photographs_are_extracted_once(project):
+    """Also where two data sets want them at the same moment; and what is deleted or outdated is linked again."""
+    one, two = (project / f"data/{name}" for name in ("one", "two"))
+    wanted = ("features", "data/two/features/image.small.json")
+    snakemake(project, *wanted)
+    assert sorted([extracted(project, "one"), extracted(project, "two")]) == [False, True]
+    arrays = [store.paths(folder / "features/image.small")[0] for folder in (one, two)]
+    assert arrays[0].samefile(arrays[1])
+    before = read_json(one / "features/image.small.json")
+    assert read_json(two / "features/image.small.json") == before
 
-
-def test_what_is_deleted_or_touched_is_linked_again(project):
-    folder = project / "data/one"
-    before = read_json(folder / "features/image.small.json")
-    shutil.rmtree(folder / "features")
-    snakemake(project, "features")
-    assert not extracted(project, "one")
-    assert read_json(folder / "features/image.small.json") == before
-    assert "Nothing to be done" in snakemake(project, "-n", "features")
-    table = pd.read_parquet(folder / "items.parquet")
-    table.to_parquet(folder / "items.parquet", compression="gzip")  # other bytes, the same items
-    assert "rule extract" in snakemake(project, "features")
-    assert not extracted(project, "one")
-    assert store.open_features(folder / "features/image.small").manifest == before
+    shutil.rmtree(one / "features")
+    table = pd.read_parquet(two / "items.parquet")
+    table.to_parquet(two / "items.parquet", compression="gzip")  # other bytes, the same items
+    text = snakemake(project, *wanted)
+    assert "rule items" not in text
+    for name in ("one", "two"):
+        assert f"data/{name}/features/image.small.npy" in text
+        assert not extracted(project, name)
+        assert store.open_features(project / f"data/{name}/features/image.small").manifest == before
+    assert "Nothing to be done" in snakemake(project, "-n", *wanted)

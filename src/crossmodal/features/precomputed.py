@@ -49,7 +49,7 @@ def extract(
     """
     sources = items.source[items.modality == modality]
     places = {str(source): Place.parse(str(source)) for source in sources}
-
+    counted = any(place.count is not None for place in places.values())
     arrays = {(place.file, place.array, place.columns): None for place in places.values()}
     arrays = {key: _opened(Path(root), *key) for key in arrays}
     good = [array for array in arrays.values() if isinstance(array, Array)]
@@ -58,7 +58,7 @@ def extract(
         narrow = bool(good) and all(array.dtype == np.float16 for array in good)
         settings = settings.model_copy(update={"dtype": "float16" if narrow else "float32"})
 
-    def load(item: Item) -> tuple[np.ndarray, int | None]:
+    def load(item: Item) -> tuple[np.ndarray, int]:
         place = places[item.source]
         array = arrays[place.file, place.array, place.columns]
         if isinstance(array, UserError):
@@ -71,11 +71,11 @@ def extract(
             raise UserError(f"{array.where}: row {place.row} ({item.item_id}) is not all finite numbers")
         if place.count is not None:
             row[place.count :] = 0  # whatever the file is padded with
-        return row, place.count
+        return row, len(row) if place.count is None else place.count
 
-    def compute(rows: list[tuple[np.ndarray, int | None]]) -> Any:
+    def compute(rows: list[tuple[np.ndarray, int]]) -> Any:
         array, counts = np.stack([row for row, _ in rows]), [count for _, count in rows]
-        return array if None in counts else (array, {"count": counts})
+        return (array, {"count": counts}) if counted else array
 
     stride = 4 * int(np.prod(good[0].shape[1:], dtype=np.int64)) if good else 4
     extraction.extract(
