@@ -24,7 +24,6 @@ PARTS = ["train"] * 5 + ["val", "test"]
 BOXES = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 40, "longest": 64}
 FOUND = {"boxes": "detected", "network": "resnet50", "regions": 3, "proposals": 4}
 SMALL = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 40, "crop": 32}
-UNCUT = {key: value for key, value in SMALL.items() if key != "crop"}
 
 
 def glove(folder: Path) -> dict[str, str]:
@@ -61,11 +60,6 @@ NETWORK = ("weights_sha256", "precision", "device", "transform")
 CASES: dict[str, list[Case]] = {
     "image": [Case("image", SMALL, shown=(*NETWORK, "fallback"))],
     "precomputed": [Case("image", shown=("files",), source="row")],
-    "regions": [
-        Case(
-            "image", {"boxes": "grid", "grid": 2, **UNCUT}, shown=("weights_sha256", "precision", "device", "fallback")
-        )
-    ],
     "video": [Case("video", {**SMALL, "frames": 3}, shown=(*NETWORK, "fallback", "sampling"))],
     "audio": [
         Case("audio", shown=("standardised_by", "resampling", "pooling")),
