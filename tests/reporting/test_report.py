@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import make_results
 from PIL import Image
 
+from conftest import make_results
 from crossmodal.experiments import Plan
 from crossmodal.reporting import collect, figures, report, runs
 from crossmodal.reporting.gallery import choose, gallery, thumbnail
