@@ -163,13 +163,28 @@ def train(
 
 
 @app.command()
-def evaluate(run: RunName) -> None:
+def evaluate(
+    run: RunName,
+    step: Annotated[
+        str, typer.Option(help="`encode`, a shard's number from 0, or `gather`, with `evaluation.shards` above 1.")
+    ] = "all",
+) -> None:
     """Rank the test items with a trained run: `queries.parquet` and `metrics.json`."""
-    from crossmodal.training.job import test_job
+    from crossmodal.training import job as jobs
 
     plan = _plan()
     job, folder = _run(plan, run)
-    test_job(job, folder, Path(plan.params.paths.data), plan.params.scale)
+    data, count = Path(plan.params.paths.data), plan.params.evaluation.shards
+    if step == "all":
+        jobs.test_job(job, folder, data, plan.params.scale)
+    elif step == "encode":
+        jobs.encode_job(job, folder, data)
+    elif step == "gather":
+        jobs.gather_job(job, folder, data, plan.params.scale, count)
+    elif step.isdigit() and int(step) < count:
+        jobs.shard_job(job, folder, int(step), count)
+    else:
+        raise UserError(f"--step {step!r}: expected all, encode, gather, or a number below evaluation.shards, {count}")
 
 
 def _scope(plan: Plan, quick: bool) -> tuple[dict, Path]:

@@ -106,7 +106,7 @@ class Dag:
         return [
             f"{self.data}/{dataset}/features/{modality}.{extractor}.json"
             for dataset in self.plan.datasets
-            for modality, extractor in self.plan.inputs_of(dataset).items()
+            for modality, extractor in self.plan.extractors_of(dataset)
         ]
 
     @property

@@ -28,6 +28,7 @@ CONTROLS = ("chance", "oracle")
 PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the extractor that gathers them
 
 Scale = Literal["embedded", "full"]
+Inputs = dict[str, str | dict[Literal["vector", "regions"], str]]
 
 
 class Strict(BaseModel):
@@ -53,7 +54,7 @@ class Dataset(Open):
     )
     title: str = Field(description="name in tables and captions")
     folds: list[int] = Field([1], description="test protocols: 1 is the whole test set, 5 the mean over five folds")
-    inputs: dict[str, str] = Field({}, description="modality to extractor, over those of the scale")
+    inputs: Inputs = Field({}, description="modality to extractor, over those of the scale")
 
     @model_validator(mode="after")
     def _one_name(self) -> Dataset:
@@ -81,7 +82,9 @@ class Extractor(Open):
 
 class ScaleSettings(Strict):
     stand_in: str | None = Field(None, description="data set that plays the part of every published one")
-    inputs: dict[str, str] = Field(description="modality to the extractor whose features the models read")
+    inputs: Inputs = Field(
+        description="modality to the extractor whose features the models read; or `vector` and `regions` to one each"
+    )
     models: dict[str, dict[str, Any]] = Field({}, description="settings of a model at this scale, over its defaults")
 
 
@@ -93,6 +96,10 @@ class Paths(Strict):
 class Threads(Strict):
     features: int = Field(64, ge=1, description="extraction takes as many cores as there are, up to this")
     train: int = Field(1, ge=1, description="torch threads of one training run; a fixed number, so results are too")
+
+
+class Evaluation(Strict):
+    shards: int = Field(1, ge=1, description="jobs over which the ranking of a run's test items is spread; 1: no such")
 
 
 class Tracking(Strict):
@@ -112,6 +119,7 @@ class Params(Strict):
     threads: Threads = Threads()
     splits: Splits = Splits()
     tracking: Tracking = Tracking()
+    evaluation: Evaluation = Evaluation()
     datasets: dict[str, Dataset]
     extractors: dict[str, Extractor]
     scales: dict[Scale, ScaleSettings]
@@ -147,12 +155,13 @@ class Params(Strict):
         inputs = {f"datasets.{name}.inputs": dataset.inputs for name, dataset in self.datasets.items()}
         inputs |= {f"scales.{name}.inputs": chosen.inputs for name, chosen in self.scales.items()}
         for place, chosen in inputs.items():
-            for modality, extractor in chosen.items():
-                if extractor not in self.extractors:
-                    raise ValueError(
-                        f"{place}.{modality}: {extractor!r} is no extractor of `extractors`"
-                        + suggestion(extractor, self.extractors)
-                    )
+            for modality, named in chosen.items():
+                for extractor in _each(named):
+                    if extractor not in self.extractors:
+                        raise ValueError(
+                            f"{place}.{modality}: {extractor!r} is no extractor of `extractors`"
+                            + suggestion(extractor, self.extractors)
+                        )
         if self.scale not in self.scales:
             raise ValueError(f"scales: {self.scale!r} is chosen by `scale` but has no block")
         for scale, chosen in self.scales.items():
@@ -168,6 +177,11 @@ class Params(Strict):
                         + suggestion(model, registry.names("models"))
                     )
         return self
+
+
+def _each(named: str | dict[str, str]) -> list[str]:
+    """The extractors that a modality of `inputs` names."""
+    return [named] if isinstance(named, str) else list(named.values())
 
 
 class Experiment(Strict):
@@ -305,8 +319,12 @@ class Plan:
         """The data set that plays a published one at this scale: itself, or the stand-in."""
         return self.scale.stand_in or published
 
-    def inputs_of(self, dataset: str) -> dict[str, str]:
-        """Modality to the extractor whose features of a data set are read at this scale."""
+    def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
+        """Each (modality, extractor) whose features of a data set are read at this scale."""
+        return [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in _each(named)]
+
+    def inputs_of(self, dataset: str) -> Inputs:
+        """Modality to the extractor, or to one for each form, whose features of a data set are read at this scale."""
         chosen = self.params.datasets[dataset]
         if chosen.arrays is None:
             return {**self.scale.inputs, **chosen.inputs}
@@ -347,14 +365,19 @@ class Plan:
                     f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
                     f"none, only arrays; give `captions`, or choose papers whose models read vectors"
                 )
-        wanted = [modality for modality, form in registry.reads(model).items() if form != "tokens"]
-        lacking = [modality for modality in wanted if modality not in inputs]
-        if lacking:
-            raise UserError(
-                f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {lacking[0]} features of "
-                f"{dataset!r}, but no extractor is named for them"
-            )
-        return {modality: inputs[modality] for modality in wanted}
+        found = {}
+        for modality, form in registry.reads(model).items():
+            if form == "tokens":
+                continue
+            named = inputs.get(modality, {})
+            extractor = named if isinstance(named, str) else named.get(form)
+            if extractor is None:
+                raise UserError(
+                    f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {modality} features of "
+                    f"{dataset!r} in the form {form!r}, but no extractor is named for them"
+                )
+            found[modality] = extractor
+        return found
 
     @cached_property
     def jobs(self) -> dict[str, Job]:
@@ -541,7 +564,7 @@ def check_settings(made: Plan) -> None:
 
     Imports those modules (torch with them), which the DAG's building calls only when something has changed.
     """
-    used_extractors = {name for dataset in made.datasets for name in made.inputs_of(dataset).values()}
+    used_extractors = {name for dataset in made.datasets for _, name in made.extractors_of(dataset)}
     for name in made.datasets:
         dataset = made.params.datasets[name]
         reader = registry.module("datasets", dataset.reader)

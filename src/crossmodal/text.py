@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import pandas as pd
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, write_json
 
+RareWords = Literal["mark", "drop"]
 PAD, UNKNOWN, START, END = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<unk>", "<start>", "<end>")
 
@@ -59,8 +61,15 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def encode(self, captions: Sequence[Sequence[str]], max_length: int) -> tuple[np.ndarray, np.ndarray]:
+    def encode(
+        self, captions: Sequence[Sequence[str]], max_length: int, rare_words: RareWords = "mark"
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Ids of captions between start and end marks.
+
+        Parameters
+        ----------
+        rare_words : `mark` makes words outside the vocabulary `<unk>` (VSE++); `drop` leaves them out, after the
+            caption is cut (A3VSE, section 4.3).
 
         Returns
         -------
@@ -68,7 +77,9 @@ class Vocabulary:
         of more than `max_length` words is cut.
         """
         index = {word: i for i, word in enumerate(self.words)}
-        rows = [[START, *(index.get(word, UNKNOWN) for word in caption[:max_length]), END] for caption in captions]
+        cut = ([index.get(word, UNKNOWN) for word in caption[:max_length]] for caption in captions)
+        dropped = UNKNOWN if rare_words == "drop" else None
+        rows = [[START, *(word for word in ids if word != dropped), END] for ids in cut]
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         ids = np.full((len(rows), int(lengths.max(initial=1))), PAD, dtype=np.int32)
         for i, row in enumerate(rows):

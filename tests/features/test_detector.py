@@ -79,8 +79,10 @@ def test_each_class_suppresses_as_torchvision_does(classes):
     boxes, offset = random_boxes(60, 0, classes), 1
     scores = torch.rand(60, 70, generator=torch.Generator().manual_seed(1))
     found = detector.class_nms(boxes, scores, 0.3, offset)
+    wider = boxes + torch.tensor([0, 0, offset, offset])
+    assert torch.equal(detector.nms_together(wider, scores, 0.3, size=32), found)
     for c in range(70):
-        own = boxes[:, c if classes > 1 else 0] + torch.tensor([0, 0, offset, offset])
+        own = wider[:, c if classes > 1 else 0]
         assert found[:, c].nonzero()[:, 0].tolist() == sorted(nms(own, scores[:, c], 0.3).tolist())
     assert 0.1 < found.float().mean() < 0.9
 

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from makers import MAKERS, WORDS
+from safetensors.torch import save_file
+from small_detector import narrow, published
 from test_text_features import tiny
 
 from crossmodal import registry
@@ -19,6 +21,8 @@ from crossmodal.features import extraction, store
 
 N = 7
 PARTS = ["train"] * 5 + ["val", "test"]
+BOXES = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 40, "longest": 64}
+FOUND = {"boxes": "detected", "network": "resnet50", "regions": 3, "proposals": 4}
 SMALL = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 40, "crop": 32}
 
 
@@ -27,6 +31,11 @@ def glove(folder: Path) -> dict[str, str]:
     lines = [f"{word} {' '.join(map(str, np.random.default_rng(n).random(6)))}" for n, word in enumerate(WORDS)]
     path.write_text("\n".join(lines) + "\n")
     return {"vectors": str(path)}
+
+
+def checkpoint(folder: Path) -> dict[str, str]:
+    save_file(published(narrow(), "caffe"), folder / "detector.safetensors")
+    return {"weights": str(folder / "detector.safetensors")}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,10 @@ CASES: dict[str, list[Case]] = {
     "mesh": [
         Case("mesh", {"size": 64}, shown=("layout",)),
         Case("mesh", {"size": 64, "numbers": "floats", "bounds": "box"}),
+    ],
+    "regions": [
+        Case("image", {**BOXES, "boxes": "grid", "grid": 2}, shown=("layer", "stride", "fallback")),
+        Case("image", {**BOXES, **FOUND}, checkpoint, ("weights_sha256", "convention", "precision")),
     ],
     "text": [
         Case("text", {"kind": "bag_of_words"}, shown=("vocabulary",)),

@@ -21,7 +21,10 @@ def inputs(form, n, generator):
 
 def ten_pairs(model, n=10):
     generator = torch.Generator().manual_seed(0)
-    return base.Batch({m: inputs(f, n, generator) for m, f in model.reads.items()}, torch.arange(n))
+    forms = {**model.reads, "semantics": "tokens"}
+    extra = {m: inputs(forms[m], n, generator) for m in model.unannotated}
+    pairs = {m: inputs(f, n, generator) for m, f in model.reads.items()}
+    return base.Batch(pairs, torch.arange(n), None, extra, torch.arange(n, 2 * n))
 
 
 def built(name, seed=0):

@@ -65,13 +65,15 @@ class Batch:
     """Items that a step or an encoding is given.
 
     `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
-    are (B,) ids of what belongs together: rows with the same one are no negatives of each other.
+    are (B,) ids of what belongs together: rows with the same one are no negatives of each other. `unannotated` holds
+    further items without a caption, as many as a batch has pairs, with groups of their own.
     """
 
     inputs: dict[str, Input]
     groups: Tensor | None = None
     labels: Tensor | None = None
     unannotated: dict[str, Input] = field(default_factory=dict)
+    unannotated_groups: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         def move(value):
@@ -87,6 +89,7 @@ class Batch:
             groups=move(self.groups),
             labels=move(self.labels),
             unannotated=move(self.unannotated),
+            unannotated_groups=move(self.unannotated_groups),
         )
 
 
@@ -122,7 +125,10 @@ class Model(nn.Module):
     """False: no gradient steps; `fit` is called once and the result is what is evaluated."""
 
     unannotated: ClassVar[tuple[str, ...]] = ()
-    """Modalities of which each batch also brings items outside of the annotated pairs."""
+    """Modalities of which each batch also brings items outside of the annotated pairs.
+
+    `semantics` stands beside `image`: the names of the regions of the same images, as tokens (002, section 4.3).
+    """
 
     knows_pairs: ClassVar[bool] = False
     """Only for a control that is meant to cheat: `encode` is given the groups."""

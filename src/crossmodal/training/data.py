@@ -14,10 +14,11 @@ import pandas as pd
 import torch
 
 from crossmodal.errors import UserError
+from crossmodal.features.semantics import token_table
 from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_parquet, sha256_bytes
 from crossmodal.models.base import Batch, Context, Form, Input, Regions, Tokens
-from crossmodal.text import Vocabulary
+from crossmodal.text import RareWords, Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Corpus:
 
     inputs: dict[str, Inputs]
     pairs: dict[str, np.ndarray]  # modality to (P,) indices; row i of each belongs together
-    unannotated: dict[str, np.ndarray]
+    unannotated: np.ndarray  # (U,) indices of the training images without a caption
     vocabulary: Vocabulary
     fingerprint: dict[str, str]  # what the data is: hashes for the manifest
 
@@ -89,15 +90,17 @@ class Corpus:
         shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form != "tokens"}
         return Context(shapes, len(self.vocabulary))
 
-    def batch(self, picks: torch.Tensor, unannotated: dict[str, torch.Tensor] | None = None) -> Batch:
-        """The training pairs at `picks`."""
+    def batch(self, picks: torch.Tensor, bare: torch.Tensor | None = None, also: tuple[str, ...] = ()) -> Batch:
+        """The training pairs at `picks`, and what is `also` asked for of the images at `bare`."""
         inputs, groups = {}, None
         for modality, index in self.pairs.items():
             chosen = torch.from_numpy(index)[picks]
             inputs[modality] = self.inputs[modality].gather(chosen)
             groups = torch.from_numpy(self.inputs[modality].groups)[chosen]
-        extra = {m: self.inputs[m].gather(index) for m, index in (unannotated or {}).items()}
-        return Batch(inputs, groups, unannotated=extra)
+        if bare is None:
+            return Batch(inputs, groups)
+        extra = {name: self.inputs[name].gather(bare) for name in also}
+        return Batch(inputs, groups, None, extra, torch.from_numpy(self.inputs["image"].groups)[bare])
 
     def items(self, modality: str, index: np.ndarray, size: int, *, with_groups: bool = False) -> Iterator[Batch]:
         """Batches of the items at `index` of one modality, for encoding."""
@@ -117,8 +120,10 @@ def load(
     reads: dict[str, Form],
     extractors: dict[str, str],
     *,
+    unannotated: tuple[str, ...] = (),
     min_count: int = 4,
     max_words: int = 82,
+    rare_words: RareWords = "mark",
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
     """Open a prepared data set.
@@ -127,6 +132,7 @@ def load(
     ----------
     folder : `data/DATASET`. split : name of a file in its `splits`.
     reads : modality to form, as the model declares them. extractors : modality to extractor.
+    unannotated : what it wants of images without a caption; with `semantics` their regions' names are read as well.
     vocabulary : a trained model's own; None builds it from the split's captions.
 
     Raises
@@ -145,6 +151,7 @@ def load(
     for column in ("image_id", "caption_id"):
         pairs = pairs[pairs[column].isna() | pairs[column].isin(items.item_id)]
     annotated = pairs[pairs.caption_id.notna()]
+    named = _semantics(arrays["image"], items) if "semantics" in unannotated else None
     inputs: dict[str, Inputs] = {}
     for modality, form in reads.items():
         rows = items[items.modality == modality]
@@ -163,12 +170,11 @@ def load(
                     f"{folder / 'tokens.parquet'}: lacks captions of items.parquet; delete it and run again"
                 )
             if vocabulary is None:
-                vocabulary = Vocabulary.build(tokens.loc[annotated.caption_id.unique()], min_count)
-            ids, lengths = vocabulary.encode(tokens.to_list(), max_words)
+                read = [*tokens.loc[annotated.caption_id.unique()]]
+                read += [] if named is None else [*named.tokens[named.partition == "train"]]
+                vocabulary = Vocabulary.build(read, min_count)
             fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
-            inputs[modality] = Inputs(
-                tensor=torch.from_numpy(ids), rows=torch.arange(len(ids)), lengths=torch.from_numpy(lengths), **common
-            )
+            inputs[modality] = Inputs(**_encoded(vocabulary, tokens, max_words, rare_words), **common)
             continue
         features = arrays[modality]
         fingerprint[f"{modality}.{extractors[modality]}"] = features.manifest["sha256"]
@@ -185,9 +191,28 @@ def load(
     place = {m: pd.Series(np.arange(len(x.ids)), index=x.ids) for m, x in inputs.items()}
     columns = {"image": "image_id", "text": "caption_id"}
     paired = {m: place[m].loc[annotated[columns[m]]].to_numpy() for m in inputs if m in columns}
-    bare = pairs.image_id[pairs.caption_id.isna()]
-    unannotated = {"image": place["image"].loc[bare].to_numpy()} if "image" in place else {}
-    return Corpus(inputs, paired, unannotated, vocabulary, fingerprint)
+    bare = np.empty(0, dtype=np.int64)
+    if "image" in inputs:
+        bare = place["image"].loc[pairs.image_id[pairs.caption_id.isna()]].to_numpy(dtype=np.int64)
+    if named is not None:
+        of_image = inputs["image"]
+        encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
+        inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
+    return Corpus(inputs, paired, bare, vocabulary, fingerprint)
+
+
+def _semantics(features: Features, items: pd.DataFrame) -> pd.DataFrame:
+    """`tokens` and `partition` of each image, in their order."""
+    images = items[items.modality == "image"].set_index("item_id")
+    named = token_table(features).set_index("item_id").loc[images.index]
+    return named.assign(partition=images.partition)
+
+
+def _encoded(
+    vocabulary: Vocabulary, tokens: pd.Series, max_words: int, rare_words: RareWords
+) -> dict[str, torch.Tensor]:
+    ids, lengths = vocabulary.encode(tokens.to_list(), max_words, rare_words)
+    return {"tensor": torch.from_numpy(ids), "rows": torch.arange(len(ids)), "lengths": torch.from_numpy(lengths)}
 
 
 def _open(folder: Path, modality: str, form: Form, extractors: dict[str, str]) -> Features:
@@ -247,13 +272,11 @@ def _batches(corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tupl
     for picks in order.split(size):
         if len(picks) < 2:
             continue
-        extra = {}
-        for modality in unannotated:
-            pool = torch.from_numpy(corpus.unannotated.get(modality, np.empty(0, dtype=np.int64)))
-            if len(pool) == 0:  # nothing is un-annotated in `full`: the pairs' own items play the part
-                pool = torch.from_numpy(corpus.pairs[modality])
-            extra[modality] = pool[torch.randint(len(pool), (len(picks),), generator=generator)]
-        yield corpus.batch(picks, extra)
+        bare = None
+        if unannotated:  # in `full` nothing is, and the pairs' own images play the part
+            pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])
+            bare = pool[torch.randint(len(pool), (len(picks),), generator=generator)]
+        yield corpus.batch(picks, bare, unannotated)
 
 
 def ahead(made: Iterator[Batch]) -> Iterator[Batch]:

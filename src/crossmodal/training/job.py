@@ -29,6 +29,7 @@ from crossmodal.files import (
 )
 from crossmodal.models import base
 from crossmodal.text import Vocabulary
+from crossmodal.training import sharded
 from crossmodal.training import test as testing
 from crossmodal.training.data import Corpus, load
 from crossmodal.training.devices import device_slot
@@ -43,9 +44,12 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"model {job.name}")
-    options = {key: getattr(settings, key) for key in ("min_count", "max_words") if hasattr(settings, key)}
+    options = {
+        key: getattr(settings, key) for key in ("min_count", "max_words", "rare_words") if hasattr(settings, key)
+    }
     reads = module.Model.reads
-    corpus = load(data / job.dataset, job.split, reads, job.inputs, vocabulary=vocabulary, **options)
+    options |= {"unannotated": module.Model.unannotated, "vocabulary": vocabulary}
+    corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
     torch.manual_seed(job.seed)
     return module.Model(settings, corpus.context), corpus
 
@@ -123,6 +127,38 @@ def test_job(job: Job, folder: Path, data: Path, scale: str) -> None:
     ------
     UserError : a run that is not trained, or weights that are not what its manifest says.
     """
+    model, corpus = _trained(job, folder, data)
+    with device_slot(CHECKPOINTS) as device:
+        numbers = testing.test(model.to(device), corpus, job.folds, device, folder)
+    _write_metrics(job, folder, scale, numbers)
+
+
+def encode_job(job: Job, folder: Path, data: Path) -> None:
+    """The first of three steps of a test in shards: encodings of the test items as .npy, in `folder/encoded`."""
+    model, corpus = _trained(job, folder, data)
+    with device_slot(CHECKPOINTS) as device:
+        sharded.encode(model.to(device), corpus, device, folder / "encoded")
+
+
+def shard_job(job: Job, folder: Path, number: int, count: int) -> None:
+    """The second: one of `count` shards, to `folder/shards/NUMBER.npz`."""
+    torch.set_num_threads(job.threads)
+    sharded.rank(folder / "encoded", number, count, folder / "shards" / f"{number}.npz")
+
+
+def gather_job(job: Job, folder: Path, data: Path, scale: str, count: int) -> None:
+    """The last: shards to what `test_job` writes, with the same bits; a model without vectors is tested whole here."""
+    torch.set_num_threads(job.threads)
+    if not sharded.compares_vectors(folder / "encoded"):
+        log.info("%s: has no vectors to cut: its test items are ranked whole", job.key)
+        test_job(job, folder, data, scale)
+        return
+    paths = [folder / "shards" / f"{number}.npz" for number in range(count)]
+    _write_metrics(job, folder, scale, sharded.gather(folder / "encoded", paths, job.folds, folder))
+
+
+def _trained(job: Job, folder: Path, data: Path) -> tuple[base.Model, Corpus]:
+    """A job's model with its trained weights, and its data."""
     from safetensors.torch import load_file
 
     weights = folder / "model.safetensors"
@@ -136,8 +172,10 @@ def test_job(job: Job, folder: Path, data: Path, scale: str) -> None:
         model.load_state_dict(load_file(weights))
     except RuntimeError as error:
         raise UserError(f"{weights}: does not fit {job.name}: {str(error).splitlines()[0]}; train it again") from None
-    with device_slot(CHECKPOINTS) as device:
-        numbers = testing.test(model.to(device), corpus, job.folds, device, folder)
+    return model, corpus
+
+
+def _write_metrics(job: Job, folder: Path, scale: str, numbers: dict[str, Any]) -> None:
     described = {
         "dataset": job.dataset,
         "split": job.split,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,19 @@ def encode(
 class Pair:
     """The encodings of two modalities, to be ranked both ways; in the model's order, which `score` takes them in."""
 
-    def __init__(self, model: base.Model, encodings: dict[str, torch.Tensor], groups: dict[str, np.ndarray]):
+    def __init__(
+        self,
+        encodings: dict[str, torch.Tensor],
+        groups: dict[str, np.ndarray],
+        model: base.Model | None = None,
+        ranked: dict[str, Ranking] | None = None,
+    ):
+        """`model`: scores the encodings where they are no vectors. `ranked`: what ranking all items gives, if known."""
         self.names = tuple(encodings)
         self.groups = groups
         self.encodings = list(encodings.values())
-        vectors = type(model).score is base.Model.score and all(x.ndim == 2 for x in self.encodings)
-        self.matrix = None if vectors else scored(model, *self.encodings)
+        self.ranked = ranked
+        self.matrix = None if model is None or compares_vectors(model, encodings) else scored(model, *self.encodings)
 
     def rank(self, inside: list[np.ndarray] | None = None, k: int = 0, precision: bool = True) -> dict[str, Ranking]:
         """{modality that asks: ranking} of all items, or of those at the places `inside` of either modality.
@@ -64,6 +72,8 @@ class Pair:
         ------
         UserError : encodings or scores that cannot be ranked.
         """
+        if self.ranked is not None and (inside is None or [*map(len, inside)] == [*map(len, self.encodings)]):
+            return self.ranked
         inside = inside or [np.arange(len(x)) for x in self.encodings]
         groups = [self.groups[name][places] for name, places in zip(self.names, inside, strict=True)]
         try:
@@ -83,6 +93,11 @@ class Pair:
         return dict(zip(self.names, found, strict=True))
 
 
+def compares_vectors(model: base.Model, encodings: dict[str, torch.Tensor]) -> bool:
+    """Whether a model's scores are the inner products of its encodings."""
+    return type(model).score is base.Model.score and all(x.ndim == 2 for x in encodings.values())
+
+
 @torch.inference_mode()
 def scored(model: base.Model, left: torch.Tensor, right: torch.Tensor) -> np.ndarray:
     """(N, M) float32 scores of a model that has no vectors, each pair scored once; a large matrix lies on the disk."""
@@ -98,7 +113,7 @@ def scored(model: base.Model, left: torch.Tensor, right: torch.Tensor) -> np.nda
     return matrix
 
 
-def _encodings(
+def encodings_of(
     model: base.Model, corpus: Corpus, pair: tuple[str, str], index: dict[str, np.ndarray], device: torch.device
 ) -> dict[str, torch.Tensor]:
     return {m: encode(model, corpus, m, partner, index[m], device) for m, partner in (pair, pair[::-1])}
@@ -117,7 +132,7 @@ def recalls(
     groups = {m: corpus.inputs[m].groups[index[m]] for m in order}
     found: dict[str, float] = {}
     for a, b in combinations(order, 2):
-        pair = Pair(model, _encodings(model, corpus, (a, b), index, device), groups)
+        pair = Pair(encodings_of(model, corpus, (a, b), index, device), groups, model)
         for query, ranking in pair.rank(precision=False).items():
             gallery = b if query == a else a
             found |= {f"{query}-to-{gallery}_recall@{k}": v for k, v in recall_at_k(ranking.ranks, KS).items()}
@@ -132,21 +147,31 @@ def test(model: base.Model, corpus: Corpus, folds: list[int], device: torch.devi
     The numbers of `metrics.json`: rows of direction, metric, protocol, value, n_queries, n_gallery. A fold protocol's
     value is the mean over its folds, of each of which n_queries and n_gallery tell the size.
     """
-    order = list(model.reads)
-    index = {m: corpus.inputs[m].where("test") for m in order}
-    groups = {m: corpus.inputs[m].groups[index[m]] for m in order}
-    ids = {m: corpus.inputs[m].ids[index[m]] for m in order}
+    index, ids, groups = test_items(model, corpus)
+    pairs = combinations(model.reads, 2)
+    encoded = ((pair, encodings_of(model, corpus, pair, index, device)) for pair in pairs)
+    return written((Pair(encodings, groups, model) for _, encodings in encoded), ids, folds, folder)
+
+
+def test_items(model: base.Model, corpus: Corpus) -> tuple[dict[str, np.ndarray], ...]:
+    """Places, ids and groups of the test items of each modality that a model reads."""
+    index = {m: corpus.inputs[m].where("test") for m in model.reads}
+    ids = {m: corpus.inputs[m].ids[index[m]] for m in model.reads}
+    return index, ids, {m: corpus.inputs[m].groups[index[m]] for m in model.reads}
+
+
+def written(pairs: Iterable[Pair], ids: dict[str, np.ndarray], folds: list[int], folder: Path) -> dict[str, Any]:
+    """Rank pairs of modalities under every protocol and write what `test` says."""
     numbers: list[dict[str, Any]] = []
     queries: list[pd.DataFrame] = []
     saved: dict[str, np.ndarray] = {}
-    for a, b in combinations(order, 2):
-        encodings = _encodings(model, corpus, (a, b), index, device)
-        for m, partner in ((a, b), (b, a)):
-            if encodings[m].ndim == 2:
-                key = m if len(order) == 2 else f"{m}.{partner}"
-                saved[key] = encodings[m].float().cpu().numpy()
+    for pair in pairs:
+        for m, encodings in zip(pair.names, pair.encodings, strict=True):
+            if encodings.ndim == 2:
+                (partner,) = set(pair.names) - {m}
+                key = m if len(ids) == 2 else f"{m}.{partner}"
+                saved[key] = encodings.float().cpu().numpy()
                 saved[f"{m}_ids"] = ids[m].astype(str)
-        pair = Pair(model, encodings, groups)
         for n_folds in folds:
             numbers_here, frames = _protocol(pair, ids, n_folds)
             numbers += numbers_here

@@ -1,13 +1,15 @@
-"""Encoders of global features and captions (001, eq. 1 and 2)."""
+"""Encoders of global features, captions, region sets and word sequences."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from crossmodal.models.base import Tokens
+from crossmodal.models.base import Regions, Tokens
 
 
 class ImageEncoder(nn.Module):
@@ -40,3 +42,65 @@ class CaptionEncoder(nn.Module):
         packed = pack_padded_sequence(self.words(tokens.ids[order]), tokens.lengths[order].cpu(), batch_first=True)
         _, last = self.gru(packed)  # (layers, B, d)
         return F.normalize(last[-1][torch.argsort(order)], dim=1)
+
+
+class RegionEncoder(nn.Module):
+    """One linear map of each region's feature; L2-normalised (SCAN, eq. of its section 3.2) or as it is (002, 4.3)."""
+
+    def __init__(self, in_dim: int, dim: int, *, unit: bool = True):
+        super().__init__()
+        self.fc = nn.Linear(in_dim, dim)
+        self.unit = unit
+        nn.init.xavier_uniform_(self.fc.weight)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, regions: Regions) -> Tensor:
+        """(B, M, D) features -> (B, M, d); zeros where there is no region."""
+        out = self.fc(regions.features)
+        out = F.normalize(out, dim=2) if self.unit else out
+        return out * mask(regions.counts, out.shape[1])[..., None]
+
+
+class WordEncoder(nn.Module):
+    """Word vectors and a recurrent network whose states at every word are the sentence's vectors.
+
+    Both ways and averaged, each of unit length (SCAN, section 3.2: GRU), or one way as they are (002, 3.2: LSTM).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        word_dim: int,
+        dim: int,
+        *,
+        cell: Literal["gru", "lstm"] = "gru",
+        bidirectional: bool = True,
+        unit: bool = True,
+    ):
+        super().__init__()
+        self.words = nn.Embedding(vocabulary_size, word_dim)
+        nn.init.uniform_(self.words.weight, -0.1, 0.1)
+        network = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+        self.network = network(word_dim, dim, batch_first=True, bidirectional=bidirectional)
+        self.unit = unit
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """(B, L) ids -> (B, L, d); zeros where there is no word."""
+        # Packed: no step is spent on padding, and the way back begins at the caption's own last word.
+        packed = pack_padded_sequence(
+            self.words(tokens.ids), tokens.lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        out, _ = pad_packed_sequence(self.network(packed)[0], batch_first=True, total_length=tokens.ids.shape[1])
+        if self.network.bidirectional:
+            out = out.unflatten(2, (2, -1)).mean(2)
+        return F.normalize(out, dim=2) if self.unit else out
+
+
+def mask(counts: Tensor, width: int) -> Tensor:
+    """(B, width) bool: which of a row's places are filled, the first `counts`."""
+    return torch.arange(width, device=counts.device) < counts[:, None]
+
+
+def there(encodings: Tensor) -> Tensor:
+    """(B, M) bool: which vectors of (B, M, d) encodings are there; the others are zeros."""
+    return (encodings != 0).any(2)

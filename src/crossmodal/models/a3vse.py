@@ -1,0 +1,140 @@
+"""A3VSE: adversarial attentive alignment for sparsely annotated corpora (002, section 3).
+
+Regions and words are each encoded, attended to by K heads in the light of their mean, and aligned by triplets and six
+domain discriminators. Un-annotated images take part with the names of their regions in place of a sentence.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts.adversaries import Discriminator, reversal_strength
+from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, there
+from crossmodal.models.parts.losses import hinge_triplet
+
+
+class Settings(base.Schedule):
+    """The published settings (section 4.3). It leaves open the temperatures and the discriminators' size."""
+
+    epochs: int = Field(24, ge=1)
+    lr: float = Field(5e-4, gt=0)
+    lr_drop: int = Field(16, ge=1)
+    weight_decay: float = Field(1e-6, ge=0)
+    dim: int = Field(512, ge=1, description="H: dimensions of a region, of a word and of the context vectors")
+    word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
+    heads: int = Field(3, ge=1, description="K: heads of the attention")
+    attention: bool = Field(True, description="false: the mean of regions or words in place of the heads (table 5)")
+    temperature_image: float = Field(1.0, gt=0, description="λ of the softmax over regions; not in the paper")
+    temperature_text: float = Field(1.0, gt=0, description="λ of the softmax over words; not in the paper")
+    semantics: Literal["regional", "none"] = Field(
+        "regional", description="what stands for the sentence of an un-annotated image; none: they take no part"
+    )
+    margin: float = Field(0.2, ge=0, description="α of annotated pairs")
+    margin_semantics: float = Field(0.3, ge=0, description="α of un-annotated images and their regions' names")
+    beta: float = Field(0.8, ge=0, le=1, description="weight of the annotated pairs' triplets (eq. 3)")
+    image_unannotated: float = Field(0.2, ge=0, description="λ of v with vᵘ: intra-modal alignment (eq. 5)")
+    text_semantics: float = Field(0.1, ge=0, description="λ of t with s: intra-modal alignment (eq. 5)")
+    image_text: float = Field(0.5, ge=0, description="λ of v with t: cross-modal alignment (eq. 6)")
+    unannotated_semantics: float = Field(0.5, ge=0, description="λ of vᵘ with s: cross-modal alignment (eq. 6)")
+    image_semantics: float = Field(0.3, ge=0, description="λ of v with s: transitive alignment (eq. 7)")
+    unannotated_text: float = Field(0.3, ge=0, description="λ of vᵘ with t: transitive alignment (eq. 7)")
+    steepness: float = Field(10.0, ge=0, description="η of the reversal's strength")
+    discriminator_dim: int = Field(512, ge=1, description="hidden units of a discriminator; not in the paper")
+
+
+DOMAINS = {
+    "image_unannotated": ("image", "unannotated"),
+    "text_semantics": ("text", "semantics"),
+    "image_text": ("image", "text"),
+    "unannotated_semantics": ("unannotated", "semantics"),
+    "image_semantics": ("image", "semantics"),
+    "unannotated_text": ("unannotated", "text"),
+}
+"""Pairs of domains that a discriminator each tells apart, under the name of its weight."""
+
+
+class ContextAttention(nn.Module):
+    """K heads that weight vectors by how well they agree with their mean (eq. 1)."""
+
+    def __init__(self, dim: int, heads: int, temperature: float):
+        super().__init__()
+        self.heads, self.temperature = heads, temperature
+        self.of_mean = nn.Linear(dim, heads * dim, bias=False)  # P of all heads
+        self.of_each = nn.Linear(dim, heads * dim, bias=False)  # Q of all heads
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(B, M, H) vectors, zeros where there is none -> (B, K·H)."""
+        mask = there(vectors)
+        mean = mean_of(vectors)
+        context = torch.tanh(self.of_mean(mean)).unflatten(1, (self.heads, -1))  # (B, K, H)
+        each = torch.tanh(self.of_each(vectors)).unflatten(2, (self.heads, -1))  # (B, M, K, H)
+        agreement = torch.einsum("bkh,bmkh->bkm", context, each)
+        weights = (self.temperature * agreement).masked_fill(~mask[:, None], -torch.inf).softmax(2)
+        return (weights @ vectors).flatten(1)
+
+
+def mean_of(vectors: Tensor) -> Tensor:
+    """(B, M, H) vectors, zeros where there is none -> (B, H) mean of those that are there."""
+    return vectors.sum(1) / there(vectors).sum(1, keepdim=True)
+
+
+class Model(base.Model):
+    reads: ClassVar[dict[str, Form]] = {"image": "regions", "text": "tokens"}
+    unannotated: ClassVar[tuple[str, ...]] = ("image", "semantics")
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        s = settings
+        self.image = RegionEncoder(context.shapes["image"][-1], s.dim, unit=False)
+        self.text = WordEncoder(
+            context.vocabulary_size, s.word_dim, s.dim, cell="lstm", bidirectional=False, unit=False
+        )
+        self.image_attention = ContextAttention(s.dim, s.heads, s.temperature_image)
+        self.text_attention = ContextAttention(s.dim, s.heads, s.temperature_text)
+        width = s.dim * (s.heads if s.attention else 1)
+        self.discriminators = nn.ModuleDict({name: Discriminator(width, s.discriminator_dim) for name in DOMAINS})
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def features(self, modality: str, value: base.Input) -> Tensor:
+        """(B, K·H) of images or sentences, before they are brought to unit length: G of the paper."""
+        encoder, attention = {
+            "image": (self.image, self.image_attention),
+            "text": (self.text, self.text_attention),
+        }[modality]
+        vectors = encoder(value)
+        return attention(vectors) if self.settings.attention else mean_of(vectors)
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, K·H) unit vectors; `partner` makes no difference."""
+        return F.normalize(self.features(modality, batch.inputs[modality]), dim=1)
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        """Triplets (eq. 3) and adversaries (eq. 8), which the reversal of gradients trains in the same step."""
+        s = self.settings
+        found = {"image": self.features("image", batch.inputs["image"])}
+        found["text"] = self.features("text", batch.inputs["text"])
+        if s.semantics != "none":
+            found["unannotated"] = self.features("image", batch.unannotated["image"])
+            found["semantics"] = self.features("text", batch.unannotated["semantics"])
+        unit = {name: F.normalize(value, dim=1) for name, value in found.items()}
+        triplet = hinge_triplet(unit["image"] @ unit["text"].T, s.margin, hardest=True, groups=batch.groups)
+        if s.semantics != "none":
+            scores = unit["unannotated"] @ unit["semantics"].T
+            weak = hinge_triplet(scores, s.margin_semantics, hardest=True, groups=batch.unannotated_groups)
+            triplet = s.beta * triplet + (1 - s.beta) * weak
+        strength = reversal_strength(progress, s.steepness)
+        adversary = triplet.new_zeros(())
+        for name, (first, second) in DOMAINS.items():
+            weight = getattr(s, name)
+            if weight and first in found and second in found:
+                adversary = adversary + weight * self.discriminators[name].loss(found[first], found[second], strength)
+        return {"loss": triplet + adversary, "triplet": triplet, "adversary": adversary}

@@ -1,0 +1,52 @@
+"""Domain discriminators trained against the encoders through a gradient reversal (Ganin and Lempitsky; 002, eq. 4)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * gradient, None
+
+
+def reverse_gradient(x: Tensor, strength: float) -> Tensor:
+    """`x` as it is; its gradient is multiplied by -strength on the way back."""
+    return _Reversed.apply(x, strength)
+
+
+def reversal_strength(progress: float, steepness: float = 10.0) -> float:
+    """2 / (1 + exp(-steepness · progress)) - 1: from 0 at the start towards 1 (002, section 4.3)."""
+    return 2 / (1 + math.exp(-steepness * progress)) - 1
+
+
+class Discriminator(nn.Module):
+    """Tells which of two domains a vector is of; an MLP of one hidden layer."""
+
+    def __init__(self, in_dim: int, dim: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(in_dim, dim), nn.ReLU(), nn.Linear(dim, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, d) -> (B,) logits of the first domain."""
+        return self.layers(x).squeeze(1)
+
+    def loss(self, first: Tensor, second: Tensor, strength: float) -> Tensor:
+        """Mean cross-entropy of telling (A, d) from (B, d): the negative of 002's eq. 4.
+
+        The discriminator minimises it, and what made the vectors maximises it with `strength`.
+        """
+        one = self(reverse_gradient(first, strength))
+        other = self(reverse_gradient(second, strength))
+        return F.softplus(-one).mean() + F.softplus(other).mean()

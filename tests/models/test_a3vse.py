@@ -1,0 +1,141 @@
+"""A3VSE against its equations, one item and one head at a time in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from crossmodal.models import a3vse, base
+from crossmodal.models.parts.adversaries import Discriminator, reversal_strength, reverse_gradient
+
+F64 = torch.float64
+
+
+def test_the_heads_of_attention():
+    """Eq. 1, a head, an item and a region at a time."""
+    torch.manual_seed(0)
+    attention = a3vse.ContextAttention(5, 3, 2.0).double()
+    vectors = torch.randn(2, 4, 5, dtype=F64)
+    vectors[1, 3] = 0  # is not there
+    found = attention(vectors).detach()
+    for row, v in zip(found, (vectors[0], vectors[1, :3]), strict=True):
+        mean = sum(v) / len(v)
+        parts = []
+        for k in range(3):
+            P, Q = attention.of_mean.weight[5 * k : 5 * k + 5], attention.of_each.weight[5 * k : 5 * k + 5]
+            alpha = [float((torch.tanh(P @ mean) @ torch.tanh(Q @ one)).detach()) for one in v]
+            total = sum(math.exp(2.0 * a) for a in alpha)
+            parts.append(sum(math.exp(2.0 * a) / total * one for a, one in zip(alpha, v, strict=True)))
+        torch.testing.assert_close(row, torch.cat(parts).detach())
+
+
+def test_the_discriminators_loss_is_the_negative_of_the_papers():
+    """Eq. 4: the mean of log D over one domain and of log(1 - D) over the other."""
+    torch.manual_seed(0)
+    judge = Discriminator(5, 8).double()
+    a, b = torch.randn(6, 5, dtype=F64), torch.randn(4, 5, dtype=F64)
+    D = torch.sigmoid(judge(a)), torch.sigmoid(judge(b))
+    expected = sum(math.log(p) for p in D[0]) / 6 + sum(math.log(1 - p) for p in D[1]) / 4
+    assert float(judge.loss(a, b, 1.0)) == pytest.approx(-expected)
+
+
+def test_gradients_are_reversed_for_what_made_the_vectors():
+    torch.manual_seed(0)
+    judge = Discriminator(5, 8).double()
+    a, b = torch.randn(6, 5, dtype=F64, requires_grad=True), torch.randn(4, 5, dtype=F64)
+
+    def gradients(strength):
+        wanted = [a, *judge.parameters()]
+        return torch.autograd.grad(judge.loss(a, b, strength), wanted)
+
+    plain, reversed_ = gradients(-1.0), gradients(0.3)
+    torch.testing.assert_close(reversed_[0], -0.3 * plain[0])
+    for one, other in zip(plain[1:], reversed_[1:], strict=True):
+        torch.testing.assert_close(one, other)
+    assert torch.equal(reverse_gradient(a, 5.0), a)
+
+
+def test_the_reversals_strength():
+    assert reversal_strength(0) == 0
+    assert reversal_strength(0.5) == pytest.approx(math.tanh(2.5))  # 2 / (1 + exp(-x)) - 1 is tanh(x / 2)
+    assert reversal_strength(1) == pytest.approx(0.9999, abs=1e-4)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return a3vse.Model(a3vse.Settings(dim=6, word_dim=4), base.Context({"image": (3, 7)}, 12)).double()
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+
+    def tokens(n):
+        lengths = torch.randint(2, 6, (n,), generator=generator)
+        return base.Tokens(
+            torch.randint(4, 12, (n, 5), generator=generator) * (torch.arange(5) < lengths[:, None]), lengths
+        )
+
+    def regions(n):
+        return base.Regions(torch.randn(n, 3, 7, generator=generator, dtype=F64), torch.tensor([3, 2, 3, 1])[:n])
+
+    return base.Batch(
+        {"image": regions(4), "text": tokens(4)},
+        torch.tensor([0, 1, 2, 2]),
+        None,
+        {"image": regions(4), "semantics": tokens(4)},
+        torch.tensor([5, 6, 7, 5]),
+    )
+
+
+def triplet(a, b, groups, margin):
+    """Eq. 2, over the items that do not belong together."""
+    total = 0.0
+    for i in range(len(a)):
+        others = [j for j in range(len(a)) if groups[j] != groups[i]]
+        own = float(a[i] @ b[i] / a[i].norm() / b[i].norm())
+        first = max(float(a[i] @ b[j] / a[i].norm() / b[j].norm()) for j in others)
+        second = max(float(a[j] @ b[i] / a[j].norm() / b[i].norm()) for j in others)
+        total += max(0, margin - own + first) + max(0, margin - own + second)
+    return total / len(a)
+
+
+def test_the_whole_loss(model, batch):
+    """Eq. 3 and 5 to 9 with their published weights."""
+    v, t = model.features("image", batch.inputs["image"]), model.features("text", batch.inputs["text"])
+    vu = model.features("image", batch.unannotated["image"])
+    s = model.features("text", batch.unannotated["semantics"])
+    strong = triplet(v.detach(), t.detach(), batch.groups, 0.2)
+    weak = triplet(vu.detach(), s.detach(), batch.unannotated_groups, 0.3)
+    judge = model.discriminators
+    adversary = (
+        0.2 * judge["image_unannotated"].loss(v, vu, 1)
+        + 0.1 * judge["text_semantics"].loss(t, s, 1)
+        + 0.5 * judge["image_text"].loss(v, t, 1)
+        + 0.5 * judge["unannotated_semantics"].loss(vu, s, 1)
+        + 0.3 * judge["image_semantics"].loss(v, s, 1)
+        + 0.3 * judge["unannotated_text"].loss(vu, t, 1)
+    )
+    found = model.loss(batch, 0.5, "model")
+    assert float(found["triplet"]) == pytest.approx(0.8 * strong + 0.2 * weak)
+    assert float(found["adversary"]) == pytest.approx(float(adversary))
+    assert float(found["loss"]) == pytest.approx(0.8 * strong + 0.2 * weak + float(adversary))
+
+
+def test_ablations(batch):
+    def loss(**over):
+        torch.manual_seed(0)
+        settings = a3vse.Settings(dim=6, word_dim=4, **over)
+        model = a3vse.Model(settings, base.Context({"image": (3, 7)}, 12)).double()
+        return model, model.loss(batch, 0.5, "model")
+
+    model, found = loss(semantics="none", image_text=0)
+    v, t = model.features("image", batch.inputs["image"]), model.features("text", batch.inputs["text"])
+    assert float(found["loss"]) == pytest.approx(triplet(v.detach(), t.detach(), batch.groups, 0.2))
+    model, _ = loss(attention=False)
+    features = batch.inputs["image"]
+    mean = model.image.fc(features.features[1, :2]).mean(0)
+    torch.testing.assert_close(model.features("image", features)[1], mean)
