@@ -95,10 +95,14 @@ def _peak_of(kind: str, images: np.ndarray, texts: np.ndarray) -> dict[str, floa
     return {name: float(value) for name, value in (part.split("=") for part in done.stdout.split())}
 
 
+def peak_memory_mib() -> float:
+    """Peak of this process alone: `ru_maxrss` would begin with that of the process which started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+
+
 def measure_peak(kind: str, folder: str) -> None:
     import time
-
-    from crossmodal.files import peak_memory_mib
 
     if kind == "ranks":
         images, texts = (np.load(Path(folder) / f"{name}.npy") for name in ("images", "texts"))

@@ -65,10 +65,23 @@ def test_everything_that_is_promised_is_there(project):
     assert comparison.status.str.match("done|published only|missing: .+").all()
     for kind in ("csv", "md", "tex", "html"):
         assert (project / f"results/quick/tables/mfsr-table1.{kind}").stat().st_size > 500
+    assert (project / "results/quick/.checked").exists()
+    efficiency = pd.read_csv(project / "results/quick/annotation_efficiency.csv")
+    assert {"recall@1", "recall@5", "recall@10"} == set(efficiency.metric)
     page = (project / "results/quick/report.html").read_text()
     assert "data:image/jpeg;base64," in page
     assert "<svg" in page
     assert 'src="http' not in page
+
+
+def test_shards_over_jobs_give_the_same_bits(project):
+    before = [(project / RUN / name).read_bytes() for name in ("metrics.json", "queries.parquet")]
+    words = ("--config", 'evaluation={"shards": 3}', "--forcerun", "encode", "--rerun-triggers", "mtime")
+    code, text = snakemake(project, f"{RUN}/metrics.json", *words)
+    assert code == 0, text
+    assert text.count("rule rank_shard:") == 3
+    assert [(project / RUN / name).read_bytes() for name in ("metrics.json", "queries.parquet")] == before
+    assert not (project / RUN / "encoded").exists()
 
 
 def test_mlflow_holds_every_run(project):

@@ -78,7 +78,8 @@ def _vector(values: Array, name: str) -> np.ndarray:
     return values
 
 
-def _check(shape: tuple[int, int], query_groups: Array, gallery_groups: Array) -> None:
+def check_groups(shape: tuple[int, int], query_groups: Array, gallery_groups: Array) -> None:
+    """Raise ValueError unless each side has one group an item."""
     for n, groups, name in zip(shape, (query_groups, gallery_groups), ("query", "gallery"), strict=True):
         if len(groups) != n:
             raise ValueError(f"{name}_groups: {len(groups)} groups for {n} items")
@@ -96,7 +97,7 @@ class Levels:
         return np.isfinite(self.scores)
 
 
-def _levels(scores: np.ndarray, starts: np.ndarray, every: bool) -> Levels:
+def levels_from(scores: np.ndarray, starts: np.ndarray, every: bool) -> Levels:
     """Of flat scores of relevant items: of all of them, or of the best of each query."""
     counts = np.diff(starts)
     query = np.repeat(np.arange(len(counts)), counts)
@@ -132,7 +133,7 @@ def _best_levels(products: Products, relevant: Relevant, budget: int) -> Levels:
             row, col = (near.double() >= q.index(cut)[:, None]).nonzero(as_tuple=True)
             row, col = row.cpu().numpy(), col.cpu().numpy()
             begins = np.searchsorted(row, np.arange(len(part) + 1))
-            found = _levels(products.scores(part[row], items[col]), begins, False)
+            found = levels_from(products.scores(part[row], items[col]), begins, False)
             best[part], own[part] = found.scores, found.own
     return Levels(best, own)
 
@@ -141,7 +142,7 @@ def levels(products: Products, relevant: Relevant, every: bool = False, budget: 
     """Exact scores of the relevant items of each query: of the best, or of `every` one."""
     if not every and len(relevant.items) > FEW * max(products.shape):
         return _best_levels(products, relevant, budget)
-    return _levels(products.scores(relevant.queries, relevant.items), relevant.starts, every)
+    return levels_from(products.scores(relevant.queries, relevant.items), relevant.starts, every)
 
 
 def _levels_both_ways(
@@ -152,7 +153,7 @@ def _levels_both_ways(
         return [levels(*which, budget) for which in zip(sides, relevant, every, strict=True)]
     scores = sides[0].scores(relevant[0].queries, relevant[0].items)
     turned = scores[np.lexsort((relevant[0].queries, relevant[0].items))]
-    return [_levels(s, r.starts, e) for s, r, e in zip((scores, turned), relevant, every, strict=True)]
+    return [levels_from(s, r.starts, e) for s, r, e in zip((scores, turned), relevant, every, strict=True)]
 
 
 def retrieval_ranks(
@@ -222,7 +223,7 @@ def rank_queries(
     NoRelevantItemError : a query whose group the gallery lacks.
     ValueError : shapes that do not fit, values that are not finite.
     """
-    _check(of.shape, query_groups, gallery_groups)
+    check_groups(of.shape, query_groups, gallery_groups)
     relevant = relevant_items(query_groups, gallery_groups)
     every = precision and relevant.counts.max() <= FEW
     wanted = levels(of, relevant, every, budget) if isinstance(of, Products) else None
@@ -234,7 +235,7 @@ def rank_queries(
             part = relevant.starts[rows.start : rows.stop + 1]
             query = relevant.queries[part[0] : part[-1]] - rows.start
             own = block[query, relevant.items[part[0] : part[-1]]].double().cpu().numpy()
-            here = _levels(own, part - part[0], every)
+            here = levels_from(own, part - part[0], every)
             padded = np.full((len(part) - 1, shape[1]), np.inf)
             padded[:, : here.scores.shape[1]] = here.scores
             kept.append(Levels(padded, np.pad(here.own, ((0, 0), (0, shape[1] - here.own.shape[1])))))
@@ -260,7 +261,7 @@ def rank_both_ways(
     """`rank_queries` in both directions, each product made once and counted for both."""
     if not isinstance(of, Products):
         raise ValueError("queries: expected vectors; `Scores` are ranked one way at a time")
-    _check(of.shape, query_groups, gallery_groups)
+    check_groups(of.shape, query_groups, gallery_groups)
     sides = (of, of.turned)
     groups = ((query_groups, gallery_groups), (gallery_groups, query_groups))
     relevant = [relevant_items(*pair) for pair in groups]

@@ -16,7 +16,7 @@ import numpy as np
 from crossmodal.evaluation.blocks import DEFAULT_BUDGET, Products
 from crossmodal.evaluation.counting import count
 from crossmodal.evaluation.precision import of_ranks
-from crossmodal.evaluation.ranking import FEW, Levels, Ranking, Relevant, _check, _levels, relevant_items
+from crossmodal.evaluation.ranking import FEW, Levels, Ranking, Relevant, check_groups, levels_from, relevant_items
 from crossmodal.evaluation.topk import Best, best_of
 from crossmodal.evaluation.vectors import Array, Vectors, unscaled
 
@@ -115,7 +115,7 @@ def rank_shard(
         one by one.
     """
     rows, cols = rectangle
-    _check((len(queries), len(gallery)), query_groups, gallery_groups)
+    check_groups((len(queries), len(gallery)), query_groups, gallery_groups)
     q = Vectors(queries[rows], "queries", cosine=cosine)
     g = Vectors(gallery[cols], "gallery", cosine=cosine)
     of = Products(q, g)
@@ -152,8 +152,10 @@ def _levels_of(own: Vectors, others: Array, relevant: Relevant, every: bool, cos
         )
     needed, place = np.unique(relevant.items, return_inverse=True)
     picked = Vectors(others[needed], "relevant items", cosine=cosine)
-    scores = Products(own, picked).scores(relevant.queries, place)
-    return _levels(unscaled(own, picked, scores), relevant.starts, every)
+    scores = unscaled(own, picked, Products(own, picked).scores(relevant.queries, place))
+    if not np.isfinite(scores).all():
+        raise ValueError("shards: scores are too large for float64; scale the vectors down")
+    return levels_from(scores, relevant.starts, every)
 
 
 def gather(shards: Iterable[Shard], shape: tuple[int, int]) -> tuple[Ranking, Ranking]:

@@ -96,7 +96,10 @@ class Vectors:
         self.norms = torch.cat(norms).double().cpu().numpy() * slack + math.sqrt(self.dim) * 2.0**-62  # upper bounds
 
     def _scaled(self, part: Tensor) -> Tensor:
-        return part if self.exponent == 0 else torch.ldexp(part.double(), torch.tensor(self.exponent))
+        if self.exponent == 0:
+            return part
+        half = self.exponent // 2  # in two steps, each within float64; torch.ldexp takes its powers in float32
+        return part.double() * 2.0**half * 2.0 ** (self.exponent - half)
 
     def _lengths(self, rows: slice) -> Tensor:
         part = self._scaled(self.x[rows]).double()
@@ -202,7 +205,7 @@ def scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> 
 
 def _scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     found = np.empty(len(i))
-    if queries.device.type == "cpu":
+    if _on_cpu(queries):
         _in_numpy(queries, gallery, i, j, found)
         return found
     step = max(1, SCAN // queries.dim)
@@ -214,12 +217,16 @@ def _scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) ->
     return found
 
 
+def _on_cpu(of: Vectors) -> bool:
+    return of.device.type == "cpu"
+
+
 def near(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """(P,) sums by halves in float32 and how far each may be from the score; None where that would save nothing.
 
     In this order a product goes through log2(d) roundings, not d: far nearer than a matrix product, for half the work.
     """
-    if not (queries.plain and gallery.plain and queries.device.type == "cpu"):
+    if not (queries.plain and gallery.plain and _on_cpu(queries)):
         return None
     found = np.empty(len(i), np.float32)
     _in_numpy(queries, gallery, i, j, found)
