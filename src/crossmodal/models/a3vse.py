@@ -18,6 +18,7 @@ from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import Discriminator, reversal_strength
 from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, there
 from crossmodal.models.parts.losses import hinge_triplet
+from crossmodal.text import RareWords
 
 
 class Settings(base.Schedule):
@@ -27,6 +28,7 @@ class Settings(base.Schedule):
     lr: float = Field(5e-4, gt=0)
     lr_drop: int = Field(16, ge=1)
     weight_decay: float = Field(1e-6, ge=0)
+    rare_words: RareWords = Field("drop", description="words of fewer than `min_count` are left out, not marked")
     dim: int = Field(512, ge=1, description="H: dimensions of a region, of a word and of the context vectors")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     heads: int = Field(3, ge=1, description="K: heads of the attention")

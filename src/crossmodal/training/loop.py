@@ -18,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from crossmodal.errors import UserError
@@ -26,6 +25,16 @@ from crossmodal.files import whole
 from crossmodal.models import base
 from crossmodal.training.data import Corpus, batches
 from crossmodal.training.test import recalls
+
+# Fabric imports torchmetrics, where there is one, to see its version, and with it torchvision and matplotlib: two
+# seconds of each run's start.
+_hidden = "torchmetrics" not in sys.modules
+if _hidden:
+    sys.modules["torchmetrics"] = None
+from lightning_fabric import Fabric  # noqa: E402
+
+if _hidden:
+    del sys.modules["torchmetrics"]
 
 log = logging.getLogger(__name__)
 
