@@ -32,7 +32,7 @@ def main() -> None:
         f"1,000 resamples and 9,999 permutations, 20 rows x 3 seeds x 5,000 queries: "
         f"{seconds['one column']:.2f} s a column, {seconds['six columns']:.2f} s for six"
     )
-    save("statistics", {"seconds": seconds})
+    save("significance", {"seconds": seconds})
 
 
 if __name__ == "__main__":
