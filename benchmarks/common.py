@@ -39,7 +39,9 @@ def peak(script: str, count: int) -> float:
     told = "import runpy, sys; from crossmodal.files import peak_memory_mib; sys.argv = sys.argv[1:]; "
     told += "runpy.run_path(sys.argv[0], run_name='__main__'); print(peak_memory_mib())"
     command = [sys.executable, "-c", told, script, "--peak", str(count)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    beside = Path(script).parent  # where its own imports are found
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=beside)
+    return float(done.stdout.split()[-1])
 
 
 def save(name: str, found: dict) -> None:
