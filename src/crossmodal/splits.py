@@ -1,7 +1,7 @@
 """Annotation-sparsity splits: which training images have captions, and how many (002, section 4.1).
 
-`full`, or `NNpct-Mcap`: NN per cent of the training images, M captions of each; the other training images stay in the
-corpus without a caption. Validation and test stay whole, so a split names training items only.
+`full`, `NNpct-Mcap`: NN per cent of the training images, M captions of each, or `none`; the other training images stay
+in the corpus without a caption. Validation and test stay whole, so a split names training items only.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ PATTERN = re.compile(r"(?P<percent>[1-9]\d?)pct-(?P<captions>[1-5])cap")
 
 
 def parse(split: str) -> tuple[int, int | None]:
-    """(per cent of the images, captions an image or None for all) of a split's name.
+    """(per cent of the images, captions an image or None for all) of a split's name; 0 per cent for `none`.
 
     Raises
     ------
     UserError : a name of another form.
     """
-    if split == "full":
-        return 100, None
+    if split in ("full", "none"):
+        return (100 if split == "full" else 0), None
     match = PATTERN.fullmatch(split)
     if match is None:
         raise UserError(
-            f"split {split!r}: expected `full` or NNpct-Mcap, such as 10pct-5cap (1-99 per cent, 1-5 captions)"
+            f"split {split!r}: expected `full`, `none` or NNpct-Mcap, such as 10pct-5cap (1-99 per cent, 1-5 captions)"
         )
     return int(match["percent"]), int(match["captions"])
 
@@ -42,7 +42,7 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
     Parameters
     ----------
     items : rows of `items.parquet` with an image and its captions a group.
-    split : `full` or `NNpct-Mcap`.
+    split : `full`, `none` or `NNpct-Mcap`.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
     # A number a caption, drawn for all of them whatever the split: its order within its image.
     pairs["draw"] = rng.random(len(pairs))
     pairs["order"] = pairs.groupby("item_id_image", sort=False)["draw"].rank(method="first")
-    annotated = place[place < max(1, round(len(images) * percent / 100))].index
+    annotated = place[place < max(percent > 0, round(len(images) * percent / 100))].index
     chosen = pairs.item_id_image.isin(annotated)
     if captions is not None:
         chosen &= pairs.order <= captions

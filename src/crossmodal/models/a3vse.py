@@ -49,6 +49,9 @@ class Settings(base.Schedule):
     unannotated_text: float = Field(0.3, ge=0, description="λ of vᵘ with t: transitive alignment (eq. 7)")
     steepness: float = Field(10.0, ge=0, description="η of the reversal's strength")
     discriminator_dim: int = Field(512, ge=1, description="hidden units of a discriminator; not in the paper")
+    discriminate: Literal["features", "unit"] = Field(
+        "features", description="what the discriminators read: vectors as they are (eq. 4) or of unit length"
+    )
 
 
 DOMAINS = {
@@ -133,10 +136,11 @@ class Model(base.Model):
             scores = unit["unannotated"] @ unit["semantics"].T
             weak = hinge_triplet(scores, s.margin_semantics, hardest=True, groups=batch.unannotated_groups)
             triplet = s.beta * triplet + (1 - s.beta) * weak
+        told = found if s.discriminate == "features" else unit
         strength = reversal_strength(progress, s.steepness)
         adversary = triplet.new_zeros(())
         for name, (first, second) in DOMAINS.items():
             weight = getattr(s, name)
             if weight and first in found and second in found:
-                adversary = adversary + weight * self.discriminators[name].loss(found[first], found[second], strength)
+                adversary = adversary + weight * self.discriminators[name].loss(told[first], told[second], strength)
         return {"loss": triplet + adversary, "triplet": triplet, "adversary": adversary}

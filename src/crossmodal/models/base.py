@@ -41,6 +41,9 @@ class Schedule(Settings):
     clip: float = Field(2.0, ge=0, description="largest norm of the gradient; 0 leaves it as it is")
     min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
     max_words: int = Field(82, ge=1, description="words of a caption that are read")
+    least_steps: int = Field(
+        0, ge=0, description="steps of an epoch at least: fewer pairs are gone through several times (002, section 4.2)"
+    )
 
 
 class Tokens(NamedTuple):
@@ -99,6 +102,9 @@ class Context:
 
     shapes: dict[str, tuple[int, ...]]  # modality to the shape of one item's features: (D,) or (R, D)
     vocabulary_size: int = 0
+    word_vectors: Tensor | None = None  # (vocabulary_size, word_dim) start of the word embedding, where one is asked for
+    n_concepts: int = 0  # names that a `concepts` form counts
+    groups: Tensor | None = None  # (G,) int64 ids of the groups of the training pairs, ascending
     n_classes: int = 0
 
 

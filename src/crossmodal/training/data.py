@@ -256,20 +256,34 @@ def batches(
     epoch: int,
     unannotated: tuple[str, ...] = (),
     device: torch.device | None = None,
+    least: int = 0,
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches, a function of (seed, epoch) alone; the last may be smaller.
 
     A lone pair has no negative, so it is left out.
+
+    Parameters
+    ----------
+    least : batches at least: the pairs are shuffled and gone through again until there are so many.
     """
-    made = _batches(corpus, size, seed, epoch, unannotated)
+    made = _batches(corpus, size, seed, epoch, unannotated, least)
     for batch in ahead(made) if corpus.waits else made:
         yield batch if device is None else batch.to(device)
 
 
-def _batches(corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...]) -> Iterator[Batch]:
+def steps_of(corpus: Corpus, size: int, least: int = 0) -> int:
+    """Batches of an epoch."""
+    whole = max(1, corpus.n_pairs // size + (corpus.n_pairs % size > 1))
+    return whole * max(1, -(-least // whole))
+
+
+def _batches(
+    corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], least: int
+) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(corpus.n_pairs, generator=generator)
-    for picks in order.split(size):
+    rounds = steps_of(corpus, size, least) // steps_of(corpus, size)
+    orders = (torch.randperm(corpus.n_pairs, generator=generator) for _ in range(rounds))
+    for picks in (part for order in orders for part in order.split(size)):
         if len(picks) < 2:
             continue
         bare = None

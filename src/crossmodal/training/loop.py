@@ -23,7 +23,7 @@ from torch import nn
 from crossmodal.errors import UserError
 from crossmodal.files import whole
 from crossmodal.models import base
-from crossmodal.training.data import Corpus, batches
+from crossmodal.training.data import Corpus, batches, steps_of
 from crossmodal.training.test import recalls
 
 # Fabric imports torchmetrics, where there is one, to see its version, and with it torchvision and matplotlib: two
@@ -166,13 +166,13 @@ def _epoch(
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * factor
     model.train()
-    size = model.settings.batch_size
-    steps = max(1, -(-corpus.n_pairs // size))
+    size, least = model.settings.batch_size, getattr(model.settings, "least_steps", 0)
+    steps = steps_of(corpus, size, least)
     sums: dict[str, torch.Tensor] = {}
     clip = model.settings.clip
     began = time.perf_counter()
     done = 0
-    for step, batch in enumerate(batches(corpus, size, seed, epoch, model.unannotated, fabric.device)):
+    for step, batch in enumerate(batches(corpus, size, seed, epoch, model.unannotated, fabric.device, least)):
         progress = (epoch + step / steps) / stage.epochs
         for turn, optimiser in turns.items():
             terms = model.loss(batch, progress, turn)
