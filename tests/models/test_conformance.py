@@ -30,10 +30,12 @@ def ten_pairs(model, n=10):
 def built(name, seed=0):
     module = registry.module("models", name)
     settings = {"dim": 16, "word_dim": 8, "lr": 1e-2, "margin": 0.2, "dropout": 0.0}
+    settings |= {"widths": (8, 16), "blocks": (1, 1)}
     small = {k: v for k, v in settings.items() if k in module.Settings.model_fields}
     shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f != "tokens"}
     torch.manual_seed(seed)
-    return module.Model(module.Settings(**small), base.Context(shapes, vocabulary_size=30))
+    context = base.Context(shapes, vocabulary_size=30, groups=torch.arange(10))
+    return module.Model(module.Settings(**small), context)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -88,7 +88,8 @@ class Corpus:
     @property
     def context(self) -> Context:
         shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form != "tokens"}
-        return Context(shapes, len(self.vocabulary))
+        groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
+        return Context(shapes, len(self.vocabulary), groups=groups[0] if groups else None)
 
     def batch(self, picks: torch.Tensor, bare: torch.Tensor | None = None, also: tuple[str, ...] = ()) -> Batch:
         """The training pairs at `picks`, and what is `also` asked for of the images at `bare`."""
