@@ -101,7 +101,7 @@ def tokenize(dataset: DatasetName) -> None:
 @app.command()
 def split(
     dataset: DatasetName,
-    name: Annotated[str, typer.Argument(metavar="SPLIT", help="`full`, or NNpct-Mcap such as 10pct-5cap.")],
+    name: Annotated[str, typer.Argument(metavar="SPLIT", help="`full`, `none`, or NNpct-Mcap such as 10pct-5cap.")],
 ) -> None:
     """Choose the annotated pairs of a sparse corpus: `splits/SPLIT.parquet`."""
     from crossmodal import splits

@@ -74,7 +74,7 @@ class Dag:
         job = self.job(wildcards)
         folder = f"{self.data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
-        if "tokens" in registry.reads(job.model).values():
+        if {"tokens", "concepts"} & {*registry.reads(job.model).values()}:
             files.append(f"{folder}/tokens.parquet")
         return [*files, *(f"{folder}/features/{modality}.{name}.json" for modality, name in job.inputs.items())]
 

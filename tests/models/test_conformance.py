@@ -7,6 +7,9 @@ from crossmodal import registry
 from crossmodal.models import base
 
 SYSTEMS = sorted(registry.names("models"))
+CLASSES = 5
+CONCEPTS = 20
+WORDS = ("tokens", "concepts")
 
 
 def inputs(form, n, generator):
@@ -14,6 +17,8 @@ def inputs(form, n, generator):
         lengths = torch.randint(3, 9, (n,), generator=generator)
         ids = torch.randint(4, 30, (n, 8), generator=generator)
         return base.Tokens(ids * (torch.arange(8) < lengths[:, None]), lengths)
+    if form == "concepts":
+        return base.Concepts(torch.randint(0, CONCEPTS, (n, 6), generator=generator), torch.rand(n, 6, generator=generator))
     if form == "regions":
         return base.Regions(torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4))
     return torch.randn(n, 12, generator=generator)
@@ -24,18 +29,21 @@ def ten_pairs(model, n=10):
     forms = {**model.reads, "semantics": "tokens"}
     extra = {m: inputs(forms[m], n, generator) for m in model.unannotated}
     pairs = {m: inputs(f, n, generator) for m, f in model.reads.items()}
-    return base.Batch(pairs, torch.arange(n), None, extra, torch.arange(n, 2 * n))
+    return base.Batch(pairs, torch.arange(n), torch.arange(n) % CLASSES, extra, torch.arange(n, 2 * n))
 
 
 def built(name, seed=0):
     module = registry.module("models", name)
-    settings = {"dim": 16, "word_dim": 8, "lr": 1e-2, "margin": 0.2, "dropout": 0.0}
-    settings |= {"widths": (8, 16), "blocks": (1, 1)}
-    small = {k: v for k, v in settings.items() if k in module.Settings.model_fields}
-    shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f != "tokens"}
+    small = {"dim": 16, "word_dim": 8, "hidden": (32,), "lr": 1e-2, "margin": 0.2, "dropout": 0.0}
+    small |= {"widths": (8, 16), "blocks": (1, 1)}
+    small = {k: v for k, v in small.items() if k in module.Settings.model_fields}
+    shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f not in WORDS}
     torch.manual_seed(seed)
-    context = base.Context(shapes, vocabulary_size=30, groups=torch.arange(10))
-    return module.Model(module.Settings(**small), context)
+    known = {"vocabulary_size": 30, "n_classes": CLASSES, "n_concepts": CONCEPTS, "groups": torch.arange(10)}
+    model = module.Model(module.Settings(**small), base.Context(shapes, **known))
+    if not model.trains:
+        model.fit([ten_pairs(model)])
+    return model
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

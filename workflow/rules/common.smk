@@ -36,7 +36,7 @@ def TRACKED(scope):
 
 wildcard_constraints:
     dataset=BENCH.dataset_pattern,
-    split=r"full|[1-9]\d?pct-[1-5]cap",
+    split=r"full|none|[1-9]\d?pct-[1-5]cap",
     name=r"[a-z0-9_]+(\.[a-z0-9_+-]+)?",
     seed=r"\d+",
     modality="image|text|audio|video|mesh",

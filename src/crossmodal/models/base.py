@@ -18,13 +18,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-Form = Literal["vector", "regions", "tokens"]
+Form = Literal["vector", "regions", "tokens", "concepts"]
 
 
 class Settings(BaseModel):
     """Parameters of a system; a misspelt one is an error. Subclasses add theirs and set the paper's defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """What is chosen in the place of something better that must be brought; a run's manifest tells it."""
+        return []
 
 
 class Schedule(Settings):
@@ -60,7 +65,14 @@ class Regions(NamedTuple):
     counts: Tensor  # (B,) int64, regions that are there
 
 
-Input = Tensor | Tokens | Regions
+class Concepts(NamedTuple):
+    """What the items of a batch show or speak of, as scores of named concepts."""
+
+    ids: Tensor  # (B, L) int64 below `Context.n_concepts`, each once
+    scores: Tensor  # (B, L), 0 where there is none
+
+
+Input = Tensor | Tokens | Regions | Concepts
 
 
 @dataclass
@@ -82,7 +94,7 @@ class Batch:
         def move(value):
             if isinstance(value, Mapping):
                 return {key: move(one) for key, one in value.items()}
-            if isinstance(value, Tokens | Regions):
+            if isinstance(value, Tokens | Regions | Concepts):
                 return type(value)(*(move(one) for one in value))
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 

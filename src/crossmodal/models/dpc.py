@@ -48,6 +48,10 @@ class Settings(base.Schedule):
     image_weight: float = Field(1.0, ge=0, description="λ2: of the images' instance loss")
     text_weight: float = Field(1.0, ge=0, description="λ3: of the captions' instance loss")
 
+    @property
+    def fallbacks(self) -> list[str]:
+        return ["word vectors: seeded, not word2vec"] if self.word_vectors == "seeded" else []
+
     @model_validator(mode="after")
     def _stages(self) -> Settings:
         if len(self.widths) != len(self.blocks):

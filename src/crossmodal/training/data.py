@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal import concepts
 from crossmodal.errors import UserError
-from crossmodal.features.semantics import token_table
+from crossmodal.features.semantics import named_regions, token_table
 from crossmodal.features.store import Features, open_features
-from crossmodal.files import read_parquet, sha256_bytes
-from crossmodal.models.base import Batch, Context, Form, Input, Regions, Tokens
+from crossmodal.files import read_json, read_parquet, sha256_bytes
+from crossmodal.models.base import Batch, Concepts, Context, Form, Input, Regions, Tokens
 from crossmodal.text import RareWords, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Inputs:
     rows: torch.Tensor  # (N,) rows of `tensor`
     lengths: torch.Tensor | None = None
     form: Form = "vector"
+    scores: torch.Tensor | None = None  # (M, L) of the concepts whose ids are in `tensor`
 
     def gather(self, index: torch.Tensor) -> Input:
         """The items at `index`, as the model reads them. No copy is made of anything else."""
@@ -59,6 +62,8 @@ class Inputs:
             return Tokens(picked[:, : int(lengths.max())].long(), lengths)
         if self.form == "regions":
             return Regions(picked.float(), self.lengths[index])
+        if self.form == "concepts":
+            return Concepts(picked.long(), self.scores[self.rows[index]])
         return picked.float()
 
     def where(self, partition: str) -> np.ndarray:
@@ -75,6 +80,7 @@ class Corpus:
     unannotated: np.ndarray  # (U,) indices of the training images without a caption
     vocabulary: Vocabulary
     fingerprint: dict[str, str]  # what the data is: hashes for the manifest
+    n_concepts: int = 0
 
     @property
     def waits(self) -> bool:
@@ -87,9 +93,11 @@ class Corpus:
 
     @property
     def context(self) -> Context:
-        shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form != "tokens"}
+        words = ("tokens", "concepts")
+        shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form not in words}
         groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
-        return Context(shapes, len(self.vocabulary), groups=groups[0] if groups else None)
+        known = {"n_concepts": self.n_concepts, "groups": groups[0] if groups else None}
+        return Context(shapes, len(self.vocabulary), **known)
 
     def batch(self, picks: torch.Tensor, bare: torch.Tensor | None = None, also: tuple[str, ...] = ()) -> Batch:
         """The training pairs at `picks`, and what is `also` asked for of the images at `bare`."""
@@ -125,6 +133,8 @@ def load(
     min_count: int = 4,
     max_words: int = 82,
     rare_words: RareWords = "mark",
+    semantics: Literal["regional", "global", "none"] = "regional",
+    expansion: concepts.Expansion = "wordnet",
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
     """Open a prepared data set.
@@ -133,7 +143,9 @@ def load(
     ----------
     folder : `data/DATASET`. split : name of a file in its `splits`.
     reads : modality to form, as the model declares them. extractors : modality to extractor.
-    unannotated : what it wants of images without a caption; with `semantics` their regions' names are read as well.
+    unannotated : what it wants of images without a caption; with `semantics` what is named in them is read as well.
+    semantics : the names of the regions one by one, or of the whole image (002, section 4.6).
+    expansion : of captions' words, where the model reads concepts.
     vocabulary : a trained model's own; None builds it from the split's captions.
 
     Raises
@@ -147,12 +159,15 @@ def load(
         "items": _frame_hash(items),
         "split": _frame_hash(pairs),
     }
-    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form != "tokens"}
+    spoken = {m for m, form in reads.items() if form == "tokens" or (form == "concepts" and m == "text")}
+    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if m not in spoken}
     items = _without_skipped(items, {m: features.skipped for m, features in arrays.items()})
     for column in ("image_id", "caption_id"):
         pairs = pairs[pairs[column].isna() | pairs[column].isin(items.item_id)]
     annotated = pairs[pairs.caption_id.notna()]
-    named = _semantics(arrays["image"], items) if "semantics" in unannotated else None
+    wanted = semantics != "none" and "semantics" in unannotated
+    named = _semantics(arrays["image"], items, semantics) if wanted else None
+    names = concepts.names_of(named_regions(arrays["image"])) if "concepts" in reads.values() else ()
     inputs: dict[str, Inputs] = {}
     for modality, form in reads.items():
         rows = items[items.modality == modality]
@@ -164,12 +179,22 @@ def load(
             "partition": rows.partition.to_numpy(dtype=object),
             "form": form,
         }
-        if form == "tokens":
+        if modality in spoken:
             tokens = read_parquet(folder / "tokens.parquet").set_index("item_id").tokens.reindex(rows.item_id)
             if tokens.isna().any():
                 raise UserError(
                     f"{folder / 'tokens.parquet'}: lacks captions of items.parquet; delete it and run again"
                 )
+        if form == "concepts":
+            if modality in spoken:
+                found = concepts.of_captions(tokens, names, _expansion(folder, expansion))
+            else:
+                fingerprint[f"{modality}.{extractors[modality]}"] = arrays[modality].manifest["sha256"]
+                found = concepts.of_regions(arrays[modality].index.set_index("item_id").loc[rows.item_id], names)
+            ids, scores = map(torch.from_numpy, found)
+            inputs[modality] = Inputs(tensor=ids, scores=scores, rows=torch.arange(len(ids)), **common)
+            continue
+        if form == "tokens":
             if vocabulary is None:
                 read = [*tokens.loc[annotated.caption_id.unique()]]
                 read += [] if named is None else [*named.tokens[named.partition == "train"]]
@@ -191,7 +216,7 @@ def load(
     vocabulary = vocabulary or Vocabulary.build([])
     place = {m: pd.Series(np.arange(len(x.ids)), index=x.ids) for m, x in inputs.items()}
     columns = {"image": "image_id", "text": "caption_id"}
-    paired = {m: place[m].loc[annotated[columns[m]]].to_numpy() for m in inputs if m in columns}
+    paired = {m: place[m].loc[annotated[columns[m]]].to_numpy(dtype=np.int64) for m in inputs if m in columns}
     bare = np.empty(0, dtype=np.int64)
     if "image" in inputs:
         bare = place["image"].loc[pairs.image_id[pairs.caption_id.isna()]].to_numpy(dtype=np.int64)
@@ -199,14 +224,27 @@ def load(
         of_image = inputs["image"]
         encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
         inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
-    return Corpus(inputs, paired, bare, vocabulary, fingerprint)
+    return Corpus(inputs, paired, bare, vocabulary, fingerprint, len(names))
 
 
-def _semantics(features: Features, items: pd.DataFrame) -> pd.DataFrame:
+def _semantics(features: Features, items: pd.DataFrame, kind: str) -> pd.DataFrame:
     """`tokens` and `partition` of each image, in their order."""
     images = items[items.modality == "image"].set_index("item_id")
-    named = token_table(features).set_index("item_id").loc[images.index]
+    if kind == "global":
+        index = named_regions(features).set_index("item_id").loc[images.index]
+        names = concepts.names_of(index)
+        named = pd.DataFrame({"tokens": concepts.tags(concepts.of_regions(index, names), names)}, images.index)
+    else:
+        named = token_table(features).set_index("item_id").loc[images.index]
     return named.assign(partition=images.partition)
+
+
+def _expansion(folder: Path, kind: concepts.Expansion) -> concepts.Expand:
+    if kind == "wordnet":
+        return concepts.wordnet()
+    regions = read_json(folder / "items.json").get("regions") or {}
+    log.info("captions' words are expanded by the data set's own synonyms and plurals, not by WordNet")
+    return concepts.own(regions.get("synonyms") or {})
 
 
 def _encoded(
