@@ -53,6 +53,7 @@ class Settings(base.Schedule):
     unannotated_text: float = Field(0.3, ge=0, description="λ of vᵘ with t: transitive alignment (eq. 7)")
     steepness: float = Field(10.0, ge=0, description="η of the reversal's strength")
     discriminator_dim: int = Field(512, ge=1, description="hidden units of a discriminator; not in the paper")
+    discriminator_lr: float = Field(1.0, gt=0, description="their learning rate, as a multiple of the encoders'")
     discriminate: Literal["features", "unit"] = Field(
         "features", description="what the discriminators read: vectors as they are (eq. 4) or of unit length"
     )
@@ -133,6 +134,16 @@ class Model(base.Model):
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, K·H) unit vectors; `partner` makes no difference."""
         return F.normalize(self.features(modality, batch.inputs[modality]), dim=1)
+
+    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
+        s = self.settings
+        judges = list(self.discriminators.parameters())
+        own = {id(one) for one in judges}
+        groups = [
+            {"params": [one for one in self.parameters() if id(one) not in own], "lr": stage.lr},
+            {"params": judges, "lr": stage.lr * s.discriminator_lr},
+        ]
+        return {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """Triplets (eq. 3) and adversaries (eq. 8), which the reversal of gradients trains in the same step."""

@@ -46,8 +46,8 @@ class Schedule(Settings):
     clip: float = Field(2.0, ge=0, description="largest norm of the gradient; 0 leaves it as it is")
     min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
     max_words: int = Field(82, ge=1, description="words of a caption that are read")
-    least_steps: int = Field(
-        0, ge=0, description="steps of an epoch at least: fewer pairs are gone through several times (002, section 4.2)"
+    epoch_steps: int = Field(
+        0, ge=0, description="steps of an epoch, however many pairs there are (002, section 4.2); 0: once through them"
     )
 
 

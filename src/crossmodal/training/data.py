@@ -295,7 +295,7 @@ def batches(
     epoch: int,
     unannotated: tuple[str, ...] = (),
     device: torch.device | None = None,
-    least: int = 0,
+    steps: int = 0,
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches, a function of (seed, epoch) alone; the last may be smaller.
 
@@ -303,28 +303,32 @@ def batches(
 
     Parameters
     ----------
-    least : batches at least: the pairs are shuffled and gone through again until there are so many.
+    steps : batches, for which the pairs are shuffled and gone through as often as it takes; 0: once.
     """
-    made = _batches(corpus, size, seed, epoch, unannotated, least)
+    made = _batches(corpus, size, seed, epoch, unannotated, steps)
     for batch in ahead(made) if corpus.waits else made:
         yield batch if device is None else batch.to(device)
 
 
-def steps_of(corpus: Corpus, size: int, least: int = 0) -> int:
+def steps_of(corpus: Corpus, size: int, steps: int = 0) -> int:
     """Batches of an epoch."""
-    whole = max(1, corpus.n_pairs // size + (corpus.n_pairs % size > 1))
-    return whole * max(1, -(-least // whole))
+    return steps or corpus.n_pairs // size + (corpus.n_pairs % size > 1)
+
+
+def _picks(n: int, size: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Numbers below `n` in shuffled batches: once all of them, or so many batches."""
+    made = 0
+    while made < max(steps, 1) and n > 1:
+        parts = [part for part in torch.randperm(n, generator=generator).split(size) if len(part) > 1]
+        yield from parts[: steps - made] if steps else parts
+        made += len(parts)
 
 
 def _batches(
-    corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], least: int
+    corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], steps: int
 ) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    rounds = steps_of(corpus, size, least) // steps_of(corpus, size)
-    orders = (torch.randperm(corpus.n_pairs, generator=generator) for _ in range(rounds))
-    for picks in (part for order in orders for part in order.split(size)):
-        if len(picks) < 2:
-            continue
+    for picks in _picks(corpus.n_pairs, size, steps, generator):
         bare = None
         if unannotated:  # in `full` nothing is, and the pairs' own images play the part
             pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])

@@ -166,13 +166,13 @@ def _epoch(
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * factor
     model.train()
-    size, least = model.settings.batch_size, getattr(model.settings, "least_steps", 0)
-    steps = steps_of(corpus, size, least)
+    size, wanted = model.settings.batch_size, getattr(model.settings, "epoch_steps", 0)
+    steps = max(1, steps_of(corpus, size, wanted))
     sums: dict[str, torch.Tensor] = {}
     clip = model.settings.clip
     began = time.perf_counter()
     done = 0
-    for step, batch in enumerate(batches(corpus, size, seed, epoch, model.unannotated, fabric.device, least)):
+    for step, batch in enumerate(batches(corpus, size, seed, epoch, model.unannotated, fabric.device, wanted)):
         progress = (epoch + step / steps) / stage.epochs
         for turn, optimiser in turns.items():
             terms = model.loss(batch, progress, turn)
