@@ -18,6 +18,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import sha256_json, write_text
 
 STATE = Path(".snakemake")
+USED_LATER = {"folds", "inputs", "relevance", "stand_in"}  # keys of a data set that its items do not depend on
 
 
 class Dag:
@@ -94,7 +95,10 @@ class Dag:
     def dataset_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
         source = registry.source_hash("datasets", dataset.reader)
-        return f"{sha256_json(dataset.model_dump(exclude={'folds'}))[:16]}.{source}"
+        return f"{sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]}.{source}"
+
+    def split_identity(self, wildcards: Any) -> str:
+        return f"{self.params.splits.seed}.{self.params.datasets[wildcards.dataset].relevance}"
 
     def extractor_identity(self, wildcards: Any) -> str:
         extractor = self.params.extractors[wildcards.extractor]

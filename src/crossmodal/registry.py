@@ -54,12 +54,11 @@ def module(kind: str, name: str) -> ModuleType:
 def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Modality to form (`vector`, `regions`, `tokens`) that a model reads, by its source and its settings alone.
 
-    A model that says nothing of it reads what `models.base.Model` does. `modalities` among the settings chooses others;
-    those that the model does not name are vectors.
+    A model that says nothing of it reads what `models.base.Model` does. `modalities` among the settings chooses others,
+    which are vectors.
     """
-    declared = _declared(model)
     modalities = (settings or {}).get("modalities")
-    return {m: declared.get(m, "vector") for m in modalities} if modalities else declared
+    return dict.fromkeys(modalities, "vector") if modalities else _declared(model)
 
 
 @cache

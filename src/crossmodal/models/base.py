@@ -145,7 +145,7 @@ class Model(nn.Module):
         self.settings = settings
         self.context = context
         if modalities := getattr(settings, "modalities", None):
-            self.reads = {m: type(self).reads.get(m, "vector") for m in modalities}
+            self.reads = dict.fromkeys(modalities, "vector")
 
     # -- what every system defines ------------------------------------------------------------------------------------
 

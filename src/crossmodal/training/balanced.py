@@ -123,7 +123,7 @@ class Classes:
         return {m: torch.from_numpy(places) for m, places in rows.items()}
 
     def subsets(self, known: set[int]) -> dict[str, list[int]]:
-        """Protocols of some of the classes that are `known` among test items: `seen` and `unseen`, the `first` stage's."""
+        """Protocols of some of the classes `known` among test items: `seen`, `unseen`, and the `first` stage's."""
         unseen = [code for code in known if code >= self.count]
         seen = [code for code in known if code < self.count] if unseen else []
         found = {"seen": seen, "unseen": unseen, "first": [code for code in self.first if code in known]}

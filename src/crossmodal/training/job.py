@@ -47,9 +47,8 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     options = {
         key: getattr(settings, key) for key in ("min_count", "max_words", "rare_words") if hasattr(settings, key)
     }
-    reads = {
-        m: module.Model.reads.get(m, "vector") for m in getattr(settings, "modalities", None) or module.Model.reads
-    }
+    modalities = getattr(settings, "modalities", None)
+    reads = dict.fromkeys(modalities, "vector") if modalities else module.Model.reads
     options |= {"relevance": job.relevance, "unannotated": module.Model.unannotated, "vocabulary": vocabulary}
     corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
     torch.manual_seed(job.seed)

@@ -37,7 +37,7 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
             path = folder / f"{'-'.join(pair)}.{m}.npy"
             with whole(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, value.float().cpu().numpy())
-    about = {"modalities": list(model.reads), "vectors": vectors, "subsets": items.subsets}
+    about = {"modalities": list(model.reads), "vectors": vectors, "subsets": items.subsets, "by_class": items.by_class}
     write_json(folder / "encoded.json", about)
 
 
@@ -87,7 +87,7 @@ def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> 
     tables = {m: read_parquet(folder / f"{m}.parquet") for m in about["modalities"]}
     ids = {m: table.item_id.to_numpy(dtype=object) for m, table in tables.items()}
     groups, relevance = ({m: t[name].to_numpy() for m, t in tables.items()} for name in ("group", "relevance"))
-    items = testing.Items(ids, groups, relevance, about["subsets"])
+    items = testing.Items(ids, groups, relevance, about["subsets"], about["by_class"])
     pairs = []
     for pair in _pairs(folder):
         encodings = _encodings(folder, pair)

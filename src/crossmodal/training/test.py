@@ -28,6 +28,8 @@ from crossmodal.evaluation import (
     source,
 )
 from crossmodal.evaluation import folds as cut_folds
+from crossmodal.evaluation.precision import NAMES
+from crossmodal.evaluation.quality import chance_precision
 from crossmodal.files import whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.training.data import Corpus
@@ -134,6 +136,7 @@ class Items:
     groups: dict[str, np.ndarray]
     relevance: dict[str, np.ndarray]  # codes: equal where two items answer each other
     subsets: dict[str, list[int]]  # protocols of some classes alone, with their codes
+    by_class: bool = False
 
     @classmethod
     def of(cls, model: base.Model, corpus: Corpus, partition: str) -> tuple[Items, dict[str, np.ndarray]]:
@@ -144,7 +147,7 @@ class Items:
         relevance = {m: corpus.relevance(m)[index[m]] for m in index}
         known = set(np.concatenate([*relevance.values()]).tolist())
         found = {} if corpus.classes is None else corpus.classes.subsets(known)
-        return cls(ids, groups, relevance, found), index
+        return cls(ids, groups, relevance, found, corpus.classes is not None), index
 
     def parts(self, pair: tuple[str, ...], folds: list[int]) -> Iterator[tuple[str, list[list[np.ndarray]]]]:
         """Each protocol with the places of a pair's items in each of its folds.
@@ -276,6 +279,13 @@ def _protocol(
             sizes.setdefault(direction, {"n_queries": len(places[query]), "n_gallery": len(places[gallery])})
             for metric, value in metrics_of_queries(frames[-1]).items():
                 values.setdefault((direction, metric), []).append(value)
+            if items.by_class:
+                counts = np.bincount(pair.relevance[gallery][places[gallery]])
+                relevant = counts[pair.relevance[query][places[query]]]
+                for name, (at, _) in NAMES.items():
+                    metric = name.replace("average_precision", "map") + "_chance"  # what a random order would have
+                    value = 100 * float(chance_precision(relevant, len(places[gallery]), at).mean())
+                    values.setdefault((direction, metric), []).append(value)
     numbers = []
     for (direction, metric), found in values.items():
         row = {"direction": direction, "metric": metric, "protocol": protocol, "value": float(np.mean(found))}
