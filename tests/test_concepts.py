@@ -38,7 +38,13 @@ def test_an_image_has_the_best_score_of_each_of_its_names():
 def test_captions_are_searched_for_phrases_and_their_synonyms():
     names = ("box", "car", "love symbol")
     expand = concepts.own({"box": ["crate"], "heart": ["love symbol"]})
-    captions = [["two", "crates", "and", "a", "car"], ["a", "heart"], ["a", "love", "symbol"], ["love", "and", "symbol"], []]
+    captions = [
+        ["two", "crates", "and", "a", "car"],
+        ["a", "heart"],
+        ["a", "love", "symbol"],
+        ["love", "and", "symbol"],
+        [],
+    ]
     found = dense(concepts.of_captions(captions, names, expand), 3)
     np.testing.assert_array_equal(found, [[1, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]])
 
@@ -52,8 +58,8 @@ def test_wordnet_that_is_not_there_is_told(monkeypatch):
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [])
-    with pytest.raises(UserError, match="python -m nltk.downloader wordnet"):
-        _fresh(monkeypatch)
+    _fresh(monkeypatch)
+    with pytest.raises(UserError, match=r"python -m nltk\.downloader wordnet"):
         concepts.wordnet()
 
 

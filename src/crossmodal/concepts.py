@@ -1,6 +1,6 @@
 """Concepts: names of what images show, with scores, and the words of captions that mean them (002, section 4.2).
 
-Two phrases mean the same where a synset of WordNet holds both, or, without WordNet, where a list of synonyms does. Which
+Two phrases mean the same where a synset of WordNet holds both or, without WordNet, where a list of synonyms does: which
 of the two is a setting.
 """
 

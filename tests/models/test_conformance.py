@@ -18,7 +18,9 @@ def inputs(form, n, generator):
         ids = torch.randint(4, 30, (n, 8), generator=generator)
         return base.Tokens(ids * (torch.arange(8) < lengths[:, None]), lengths)
     if form == "concepts":
-        return base.Concepts(torch.randint(0, CONCEPTS, (n, 6), generator=generator), torch.rand(n, 6, generator=generator))
+        return base.Concepts(
+            torch.randint(0, CONCEPTS, (n, 6), generator=generator), torch.rand(n, 6, generator=generator)
+        )
     if form == "regions":
         return base.Regions(torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4))
     return torch.randn(n, 12, generator=generator)

@@ -84,7 +84,9 @@ def test_the_instance_loss_and_its_shared_classifier(batch):
     with torch.no_grad():
         parts = []
         for f in (model.image(batch.inputs["image"]), model.text(batch.inputs["text"])):
-            losses = [-math.log(float(torch.exp(W @ f[n])[c] / torch.exp(W @ f[n]).sum())) for n, c in enumerate(classes)]
+            losses = [
+                -math.log(float(torch.exp(W @ f[n])[c] / torch.exp(W @ f[n]).sum())) for n, c in enumerate(classes)
+            ]
             parts.append(sum(losses) / 4)
         found = model.loss(batch, 0.0, "model")
         assert float(found["image_instance"]) == pytest.approx(parts[0])

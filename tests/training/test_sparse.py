@@ -55,12 +55,12 @@ def test_an_epoch_has_the_steps_that_are_asked_for(prepared):
     corpus = load(prepared / "toy", "50pct-2cap", READS, {"image": "raw"}, min_count=1)  # 36 pairs
     for size, steps, expected in ((16, 0, 3), (16, 2, 2), (16, 7, 7), (35, 0, 1), (35, 2, 2)):
         found = list(batches(corpus, size, 0, 0, steps=steps))
-        assert len(found) == steps_of(corpus, size, steps) == expected
+        assert len(found) == steps_of(corpus, size, steps=steps) == expected
     once, twice, few = ([b.groups.tolist() for b in batches(corpus, 16, 0, 0, steps=n)] for n in (0, 6, 2))
     assert twice[:3] == once
     assert few == once[:2]
     assert sorted(map(sorted, twice[3:])) != sorted(map(sorted, once))
-    seen = sum(twice, [])
+    seen = [group for groups in twice for group in groups]
     assert {seen.count(group) for group in seen} == {4}  # two captions, twice
 
 
@@ -133,8 +133,9 @@ def test_word_embeddings_begin_with_vectors_of_a_file(named, tmp_path):
     torch.testing.assert_close(found, torch.tensor([1.0, 2, 3, 4]), atol=1e-4, rtol=0)
     with pytest.raises(UserError, match="has vectors of 4 numbers, and the model's `word_dim` is 5"):
         jobs.train_job(made.model_copy(update={"settings": settings | {"word_dim": 5}}), tmp_path / "other", named)
+    absent = made.model_copy(update={"settings": settings | {"word_vectors": "x.txt"}})
     with pytest.raises(UserError, match="no such file of word vectors"):
-        jobs.train_job(made.model_copy(update={"settings": settings | {"word_vectors": "x.txt"}}), tmp_path / "o", named)
+        jobs.train_job(absent, tmp_path / "absent", named)
     plain = made.model_copy(update={"settings": {**settings, "word_vectors": "seeded"}})
     jobs.train_job(plain, tmp_path / "plain", named)
     assert read_json(tmp_path / "plain" / "manifest.json")["fallbacks"] == ["word vectors: seeded, not GloVe"]
@@ -143,7 +144,15 @@ def test_word_embeddings_begin_with_vectors_of_a_file(named, tmp_path):
 def test_the_classes_of_the_instance_loss_are_the_annotated_images(named, tmp_path):
     corpus = load(named / "named", "50pct-1cap", dpc.Model.reads, {"image": "raw"}, min_count=1)
     assert len(corpus.context.groups) == 12
-    small = {"dim": 8, "word_dim": 4, "widths": (8, 8), "blocks": (1, 1), "epochs": 2, "ranking_epochs": 2, "batch_size": 6}
+    small = {
+        "dim": 8,
+        "word_dim": 4,
+        "widths": (8, 8),
+        "blocks": (1, 1),
+        "epochs": 2,
+        "ranking_epochs": 2,
+        "batch_size": 6,
+    }
     made = job("dpc", "50pct-1cap", {"image": "raw"}, min_count=1, **small)
     jobs.train_job(made, tmp_path, named)
     jobs.test_job(made, tmp_path, named, "embedded")

@@ -6,7 +6,7 @@ its own module's `Settings`, in `check_settings`.
 """
 
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
-from crossmodal.experiments.jobs import CONTROLS, Job, Plan, Unreadable, check_settings, plan
+from crossmodal.experiments.jobs import CONTROLS, Job, Plan, UnreadableError, check_settings, plan
 from crossmodal.experiments.papers import (
     DIRECTIONS,
     SPLIT,
@@ -28,6 +28,7 @@ from crossmodal.experiments.params import (
     Inputs,
     Params,
     Paths,
+    Relevance,
     Scale,
     ScaleSettings,
     Splits,
@@ -57,6 +58,7 @@ __all__ = [
     "Params",
     "Paths",
     "Plan",
+    "Relevance",
     "Row",
     "Scale",
     "ScaleSettings",
@@ -65,7 +67,7 @@ __all__ = [
     "Table",
     "Threads",
     "Tracking",
-    "Unreadable",
+    "UnreadableError",
     "check_settings",
     "extractors_in",
     "from_config",

@@ -1,8 +1,8 @@
 """DAN: dual attention over regions and words in steps, each modality with a memory of its own (002's baseline [36]).
 
-The matching network (m-DAN) of Nam, Ha and Kim, CVPR 2017, eq. 3 to 9 and 13 to 19. A pair's score is the sum over steps
-of the inner products of what either side attends to, so an item's vector is that of all its steps side by side. The
-network for questions (r-DAN), whose two sides share a memory, gives no vectors and is not here.
+The matching network (m-DAN) of Nam, Ha and Kim, CVPR 2017. A pair's score is the sum over steps of the inner products
+of what either side attends to, so an item's vector is that of all its steps side by side. The network for questions
+(r-DAN), whose two sides share a memory, gives no vectors and is not here.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ class Settings(base.Schedule):
     steps: int = Field(2, ge=1, description="K: steps of attention after the first, which is a mean")
     margin: float = Field(100.0, ge=0, description="margin of the hinges; vectors are not of unit length")
     dropout: float = Field(0.5, ge=0, lt=1, description="of regions and word states; where is not in the paper")
-    negatives: Literal["all", "hardest"] = Field("all", description="of a pair: all others of its batch, or the hardest")
+    negatives: Literal["all", "hardest"] = Field(
+        "all", description="of a pair: all others of its batch, or the hardest"
+    )
 
 
 class Attention(nn.Module):
-    """One step of one modality: vectors weighted by how they agree with the memory (eq. 4, 5, 7 and 8)."""
+    """One step of one modality: vectors weighted by how they agree with the memory (visual and textual attention)."""
 
     def __init__(self, in_dim: int, dim: int):
         super().__init__()
@@ -95,7 +97,7 @@ class Model(base.Model):
         return found
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, (K + 1)·d): their inner product is the sum over steps (eq. 17); not of unit length."""
+        """(B, (K + 1)·d): their inner product is the sum over steps; not of unit length."""
         steps = {"image": self.image_steps, "text": self.text_steps}[modality]
         return torch.cat(steps(batch.inputs[modality]), dim=1)
 

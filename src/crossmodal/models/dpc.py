@@ -1,13 +1,13 @@
 """DPC: two convolutional paths, trained to tell every image and its captions from all others, then by ranking too.
 
 Zheng, Zheng, Garrett, Yang and Shen, Dual-path convolutional image-text embeddings with instance loss (002's baseline
-[52]): each image with its captions is a class of its own, and one classifier is shared by both paths. Features are read:
-their fine-tuning of the image network in the second stage is not done.
+[52]): each image with its captions is a class of its own, and one classifier is shared by both paths. Image features
+are read; the fine-tuning of their network in the second stage is not done.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
