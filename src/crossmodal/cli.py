@@ -251,6 +251,16 @@ def report(quick: Scope = False) -> None:
 
 
 @app.command()
+def maps(quick: Scope = False) -> None:
+    """Draw the embeddings of the runs that papers name, by t-SNE: `figures/embeddings.svg`."""
+    from crossmodal.reporting import maps as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
+
+
+@app.command()
 def track(
     quick: Scope = False,
     init: Annotated[bool, typer.Option("--init", help="Only make the store.")] = False,

@@ -38,8 +38,27 @@ rule render_tables:
         "crossmodal tables {params.flag} 2> {log}"
 
 
+# Two dimensions of the embeddings of the runs that papers name (`map: true`).
+rule draw_maps:
+    input:
+        lambda wildcards: BENCH.mapped(wildcards),
+        datasets=BENCH.datasets,
+    output:
+        f"{SCOPE}figures/embeddings.svg",
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}maps.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal maps {params.flag} 2> {log}"
+
+
 rule render_report:
     input:
+        maps=f"{SCOPE}figures/embeddings.svg",
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
         lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
         datasets=BENCH.datasets,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,15 @@ class Plan:
                 job = self.job(experiment, self.params.seeds[0], dataset=dataset)
                 jobs.setdefault(job.key, job)
         return jobs
+
+    def mapped(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """Those of `jobs` whose embeddings papers want drawn (`map: true`), of the first seed."""
+        found: dict[str, Job] = {}
+        for experiment in (one for paper in self.papers.values() for one in paper.experiments.values() if one.map):
+            with suppress(UnreadableError):
+                key = self.job(experiment, self.params.seeds[0]).key
+                found |= {key: jobs[key]} if key in jobs else {}
+        return list(found.values())
 
     @property
     def datasets(self) -> list[str]:

@@ -28,6 +28,7 @@ class Experiment(Strict):
     full: dict[str, Any] = Field({}, description="settings at scale full only")
     after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
     quick: bool = False
+    map: bool = Field(False, description="whether its embeddings are drawn in two dimensions")
 
 
 class Column(Strict):

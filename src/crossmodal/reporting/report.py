@@ -234,12 +234,18 @@ def render(
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
             efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
+            maps=_figure(scope / "figures" / "embeddings.svg", "Embeddings in two dimensions"),
             galleries=galleries(plan, metrics, results, data),
             versions=_versions(),
         )
     )
     write_text(target, page)
     log.info("%s: %d of %d runs, %.0f kB", target, sum(r["done"] for r in rows), len(asked), len(page) / 1000)
+
+
+def _figure(path: Path, label: str) -> Markup:
+    """A figure that another step has drawn, or nothing."""
+    return Markup(figures.inline(path.read_text(encoding="utf-8"), label) if path.exists() else "")
 
 
 def _failures(compared: pd.DataFrame) -> list[str]:
