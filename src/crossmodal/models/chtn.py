@@ -8,6 +8,7 @@ share, with a softmax over the target's classes on top. The image networks are r
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.classes import Scaled
+from crossmodal.models.parts.encoders import Scaled
 from crossmodal.models.parts.mmd import layerwise_mmd
 
 
@@ -34,7 +35,7 @@ class Layers(nn.ModuleList):
     """Fully connected layers with ReLUs, of which every activation is given."""
 
     def __init__(self, *dims: int):
-        super().__init__(nn.Linear(a, b) for a, b in zip(dims, dims[1:], strict=False))
+        super().__init__(nn.Linear(a, b) for a, b in pairwise(dims))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         found = []
@@ -53,8 +54,8 @@ class Model(base.Model):
         source, d = base.source_of(context), settings.dim
         if source.shapes["image"] != context.shapes["image"]:
             raise ValueError(
-                f"images of source and target pass the same layers, but their features are {source.shapes['image']} and "
-                f"{context.shapes['image']} numbers; read both by one extractor"
+                f"images of source and target pass the same layers, but their features have the shapes "
+                f"{source.shapes['image']} and {context.shapes['image']}; read both by one extractor"
             )
         self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in self.reads})
         self.of_source = Scaled(source, "image")

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.chtn import Layers, pair_distance
-from crossmodal.models.parts.classes import Scaled
+from crossmodal.models.parts.encoders import Scaled
 from crossmodal.models.parts.mmd import layerwise_mmd
 
 

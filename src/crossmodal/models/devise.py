@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.classes import ClassSettings, Scaled
+from crossmodal.models.parts.classes import ClassSettings
+from crossmodal.models.parts.encoders import Scaled
 
 
 class Settings(ClassSettings, base.Schedule):
@@ -26,7 +27,7 @@ class Settings(ClassSettings, base.Schedule):
 
 
 class Model(base.Model):
-    reads: ClassVar[dict[str, Form]] = {"image": "vector", "class": "vector"}
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "class": "classes"}
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)

@@ -45,7 +45,7 @@ class Settings(ClassSettings):
 
 
 class Model(ClosedForm):
-    reads: ClassVar[dict[str, Form]] = {"image": "vector", "class": "vector"}
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "class": "classes"}
 
     settings: Settings
 

@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy: how far apart the distributions are that two sets of vectors come from (Gretton et al., 2012).
+"""Maximum mean discrepancy: how far apart the distributions of two sets of vectors are (Gretton et al., 2012).
 
 In the reproducing kernel Hilbert space of a sum of Gaussian kernels, as transfer networks take it layer by layer (000,
 section 9.2.3).
