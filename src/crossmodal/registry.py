@@ -86,7 +86,7 @@ _NOT_FOLLOWED = ("crossmodal.errors", "crossmodal.files", "crossmodal.registry",
 
 
 def _add_source(name: str, digest: hashlib._Hash, seen: set[str]) -> None:
-    if name in seen or name in _NOT_FOLLOWED:
+    if name in seen or f"{name}.".startswith(tuple(f"{one}." for one in _NOT_FOLLOWED)):
         return
     seen.add(name)
     spec = util.find_spec(name)
