@@ -9,10 +9,12 @@ import ast
 import hashlib
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from crossmodal.errors import UserError, suggestion
 
@@ -49,12 +51,18 @@ def module(kind: str, name: str) -> ModuleType:
     return importlib.import_module(known[name])
 
 
-@cache
-def reads(model: str) -> dict[str, str]:
-    """Modality to form (`vector`, `regions`, `tokens`) that a model reads, by its source alone.
+def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Modality to form (`vector`, `regions`, `tokens`) that a model reads, by its source and its settings alone.
 
-    A model that says nothing of it reads what `models.base.Model` does.
+    A model that says nothing of it reads what `models.base.Model` does. `modalities` among the settings chooses others,
+    which are vectors.
     """
+    modalities = (settings or {}).get("modalities")
+    return dict.fromkeys(modalities, "vector") if modalities else _declared(model)
+
+
+@cache
+def _declared(model: str) -> dict[str, str]:
     for name in (model, "base"):
         origin = util.find_spec(names("models").get(name, f"crossmodal.models.{name}")).origin
         for node in ast.walk(ast.parse(Path(origin).read_bytes())):

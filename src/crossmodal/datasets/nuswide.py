@@ -99,8 +99,8 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         chosen |= dict.fromkeys(wanted[:tested], "test") | dict.fromkeys(wanted[tested:], "train")
     if missing:
         raise UserError(
-            f"{settings.folder}: {len(missing)} of the {len(chosen)} chosen images are not there: {raw.first(missing)}; "
-            f"fetch them, or set {where}.images in params.yaml"
+            f"{settings.folder}: {len(missing)} of the {len(chosen)} chosen images are not there: "
+            f"{raw.first(missing)}; fetch them, or set {where}.images in params.yaml"
         )
     training = {name: settings.classes[of[where_in[name]]] for name, part in chosen.items() if part == "train"}
     chosen |= dict.fromkeys(raw.carve(training, settings.val, settings.seed), "val")

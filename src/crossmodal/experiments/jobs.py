@@ -13,7 +13,7 @@ from crossmodal import registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments.blocks import Strict, validated
 from crossmodal.experiments.papers import Experiment, Paper, Table, read_papers
-from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, extractors_in
+from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Relevance, extractors_in
 from crossmodal.files import sha256_json
 
 CONTROLS = ("chance", "oracle")
@@ -30,6 +30,9 @@ class Job(Strict):
     inputs: dict[str, str]
     settings: dict[str, Any]
     folds: list[int] = Field([1])
+    relevance: Relevance = "group"
+    after: str | None = None  # the run that this one begins from, but for its seed: DATASET/SPLIT/NAME
+    origin: str | None = None  # a hash of all that its weights depend on, but for the seed
     threads: int = 1
     papers: tuple[str, ...] = ()
     quick: bool = False
@@ -49,6 +52,11 @@ class Job(Strict):
         return self.model_dump(exclude={"papers", "quick", "folds"})
 
     @property
+    def before(self) -> str | None:
+        """The key of the run that this one begins from."""
+        return self.after and f"{self.after}/seed{self.seed}"
+
+    @property
     def hash(self) -> str:
         return sha256_json(self.identity)[:16]
 
@@ -62,8 +70,12 @@ class Plan:
         self.scale = params.scales[params.scale]
 
     def dataset_of(self, published: str) -> str:
-        """The data set that plays a published one at this scale: itself, or the stand-in."""
-        return self.scale.stand_in or published
+        """The data set that plays a published one at this scale: itself, or its stand-in."""
+        stand_ins = {self.scale.stand_in, *(dataset.stand_in for dataset in self.params.datasets.values())}
+        if self.scale.stand_in is None or published in stand_ins:
+            return published
+        chosen = self.params.datasets.get(published)
+        return (chosen and chosen.stand_in) or self.scale.stand_in
 
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
         """Each (modality, extractor) whose features of a data set are read at this scale."""
@@ -81,38 +93,47 @@ class Plan:
         """Folds of a table's protocol at this scale; a stand-in's test set is ranked whole."""
         return 1 if self.scale.stand_in else table.folds
 
-    def job(self, experiment: Experiment, seed: int, paper: str = "") -> Job:
-        dataset = self.dataset_of(experiment.dataset)
+    def job(self, experiment: Experiment, seed: int, paper: str = "", dataset: str = "") -> Job:
+        """The run of an experiment, on `dataset` itself where one is given."""
+        dataset = dataset or self.dataset_of(experiment.dataset)
+        chosen = self.params.datasets[dataset]
         settings = {**self.scale.models.get(experiment.model, {})}
+        if experiment.model in CONTROLS and chosen.relevance == "label":
+            settings["modalities"] = list(self.inputs_of(dataset))
         if self.params.scale == "full":
             settings |= experiment.full
         settings |= experiment.settings
+        first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
         return Job(
             dataset=dataset,
             split=experiment.split,
             model=experiment.model,
             variant=experiment.variant,
             seed=seed,
-            inputs=self._read(experiment.model, dataset),
+            inputs=self._read(experiment.model, settings, dataset),
             settings=settings,
-            folds=self.params.datasets[dataset].folds,
+            folds=chosen.folds,
+            relevance=chosen.relevance,
+            after=first and first.key.rpartition("/")[0],
+            origin=first and sha256_json({**first.identity, "seed": None})[:16],
             threads=self.params.threads.train,
             papers=(paper,) if paper else (),
             quick=experiment.quick and seed == self.params.seeds[0],
         )
 
-    def _read(self, model: str, dataset: str) -> dict[str, str]:
+    def _read(self, model: str, settings: Mapping[str, Any], dataset: str) -> dict[str, str]:
         """The extractors of the modalities that a model reads: a run depends on no others."""
         inputs = self.inputs_of(dataset)
         arrays = self.params.datasets[dataset].arrays or {}
-        for modality, form in registry.reads(model).items():
+        reads = registry.reads(model, settings)
+        for modality, form in reads.items():
             if form == "tokens" and arrays.get(modality):
                 raise UserError(
                     f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
                     f"none, only arrays; give `captions`, or choose papers whose models read vectors"
                 )
         found = {}
-        for modality, form in registry.reads(model).items():
+        for modality, form in reads.items():
             if form == "tokens":
                 continue
             named = inputs.get(modality, {})
@@ -145,9 +166,8 @@ class Plan:
                     jobs[job.key] = job
         for dataset in {job.dataset: None for job in jobs.values()}:
             for control in CONTROLS:
-                job = self.job(Experiment(model=control, dataset=dataset, quick=True), self.params.seeds[0]).model_copy(
-                    update={"dataset": dataset}
-                )
+                experiment = Experiment(model=control, dataset=dataset, quick=True)
+                job = self.job(experiment, self.params.seeds[0], dataset=dataset)
                 jobs.setdefault(job.key, job)
         return jobs
 

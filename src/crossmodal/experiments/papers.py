@@ -12,7 +12,7 @@ from crossmodal import registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments.blocks import Strict, read_yaml, validated
 
-SPLIT = r"full|[1-9]\d?pct-[1-5]cap"
+SPLIT = r"full|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
 VARIANT = r"[a-z0-9][a-z0-9_+-]*"
 DIRECTIONS = ("image-to-text", "text-to-image")
 
@@ -26,6 +26,7 @@ class Experiment(Strict):
     variant: str = Field("", pattern=f"^({VARIANT})?$")
     settings: dict[str, Any] = Field({}, description="settings at every scale")
     full: dict[str, Any] = Field({}, description="settings at scale full only")
+    after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
     quick: bool = False
 
 
@@ -33,6 +34,7 @@ class Column(Strict):
     direction: str
     metric: str
     system: str | None = Field(None, description="a system's name where columns, not rows, tell systems apart")
+    protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: test items of those classes alone")
 
 
 class Row(Strict):
@@ -88,6 +90,18 @@ class Paper(Strict):
 
     @model_validator(mode="after")
     def _experiments(self) -> Paper:
+        for name, experiment in self.experiments.items():
+            seen = [name]
+            while experiment.after is not None:
+                if experiment.after not in self.experiments:
+                    raise ValueError(
+                        f"experiments.{seen[-1]}.after: no experiment {experiment.after!r}"
+                        + suggestion(experiment.after, self.experiments)
+                    )
+                if experiment.after in seen:
+                    raise ValueError(f"experiments.{name}.after: begins from itself, by way of {', '.join(seen)}")
+                seen.append(experiment.after)
+                experiment = self.experiments[experiment.after]
         for table in self.tables:
             for row in table.rows:
                 for name in named_experiments(row):

@@ -20,6 +20,7 @@ NAME = r"[a-z0-9][a-z0-9_]*"
 PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the extractor that gathers them
 
 Scale = Literal["embedded", "full"]
+Relevance = Literal["group", "label"]
 Inputs = dict[str, str | dict[Literal["vector", "regions"], str]]
 
 
@@ -31,6 +32,12 @@ class Dataset(Open):
     title: str = Field(description="name in tables and captions")
     folds: list[int] = Field([1], description="test protocols: 1 is the whole test set, 5 the mean over five folds")
     inputs: Inputs = Field({}, description="modality to extractor, over those of the scale")
+    relevance: Relevance = Field(
+        "group", description="an item answers a query of its `group` (an image and its captions) or of its `label`"
+    )
+    stand_in: str | None = Field(
+        None, description="data set that plays its part where the scale has stand-ins, instead of the scale's"
+    )
 
     @model_validator(mode="after")
     def _one_name(self) -> Dataset:
@@ -57,7 +64,9 @@ class Extractor(Open):
 
 
 class ScaleSettings(Strict):
-    stand_in: str | None = Field(None, description="data set that plays the part of every published one")
+    stand_in: str | None = Field(
+        None, description="data set that plays the part of every published one that names none itself"
+    )
     inputs: Inputs = Field(
         description="modality to the extractor whose features the models read; or `vector` and `regions` to one each"
     )
@@ -140,12 +149,12 @@ class Params(Strict):
                         )
         if self.scale not in self.scales:
             raise ValueError(f"scales: {self.scale!r} is chosen by `scale` but has no block")
+        stand_ins = {f"scales.{name}.stand_in": chosen.stand_in for name, chosen in self.scales.items()}
+        stand_ins |= {f"datasets.{name}.stand_in": dataset.stand_in for name, dataset in self.datasets.items()}
+        for place, named in stand_ins.items():
+            if named is not None and named not in self.datasets:
+                raise ValueError(f"{place}: {named!r} is no data set of `datasets`" + suggestion(named, self.datasets))
         for scale, chosen in self.scales.items():
-            if chosen.stand_in is not None and chosen.stand_in not in self.datasets:
-                raise ValueError(
-                    f"scales.{scale}.stand_in: {chosen.stand_in!r} is no data set of `datasets`"
-                    + suggestion(chosen.stand_in, self.datasets)
-                )
             for model in chosen.models:
                 if model not in registry.names("models"):
                     raise ValueError(
