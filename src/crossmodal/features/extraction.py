@@ -138,16 +138,8 @@ def run(
 
 
 def given_of(items: pd.DataFrame, root: Path, modality: str, folder: Path) -> Given:
-    """The items of a modality.
-
-    Raises
-    ------
-    UserError : there are none.
-    """
-    rows = items[items.modality == modality]
-    if rows.empty:
-        raise UserError(f"items.parquet: holds no {modality} items to extract features of")
-    return Given(rows, Path(root), modality, folder)
+    """The items of a modality."""
+    return Given(items[items.modality == modality], Path(root), modality, folder)
 
 
 def extract(
@@ -169,8 +161,10 @@ def extract(
 
     Raises
     ------
-    UserError : a bad item (with `on_error: stop`), no good one. What is finished stays for the next call.
+    UserError : no items, a bad item (with `on_error: stop`), no good one. What is finished stays for the next call.
     """
+    if given.rows.empty:
+        raise UserError(f"items.parquet: holds no {given.modality} items to extract features of")
     listed, settings = given.items, recipe.settings or settings
     with threads_of(threads) as (workers, count):
         digest = recipe.digest or (_digest_text if given.modality == "text" else _digest_file)
