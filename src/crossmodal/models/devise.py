@@ -56,8 +56,8 @@ def ranking_loss(scores: Tensor, labels: Tensor, margin: float) -> Tensor:
     scores : (B, C) of each image with each class. labels : (B,) columns of the images' own classes.
     """
     own = scores.gather(1, labels[:, None])
-    hinges = (margin - own + scores).clamp(min=0)
-    return (hinges.sum(1) - margin).mean()  # a class's hinge with itself is the margin
+    hinges = (margin - own + scores).clamp(min=0).scatter(1, labels[:, None], 0.0)
+    return hinges.sum(1).mean()
 
 
 def distinct(labels: Tensor) -> tuple[Tensor, Tensor]:
