@@ -121,7 +121,7 @@ def test_s_g_finds_what_is_named(named, tmp_path):
 def test_word_embeddings_begin_with_vectors_of_a_file(named, tmp_path):
     path = tmp_path / "glove.txt"
     path.write_text("car 1 2 3 4\nkite 4 3 2 1\n")
-    settings = {"dim": 4, "word_dim": 4, "epochs": 1, "min_count": 1, "word_vectors": str(path), "lr": 1e-9}
+    settings = {"dim": 4, "word_dim": 4, "epochs": 1, "min_count": 1, "word_embedding": str(path), "lr": 1e-9}
     made = job("a3vse", "full", {"image": "regions"}, **settings)
     jobs.train_job(made, tmp_path / "run", named)
     manifest = read_json(tmp_path / "run" / "manifest.json")
@@ -133,10 +133,10 @@ def test_word_embeddings_begin_with_vectors_of_a_file(named, tmp_path):
     torch.testing.assert_close(found, torch.tensor([1.0, 2, 3, 4]), atol=1e-4, rtol=0)
     with pytest.raises(UserError, match="has vectors of 4 numbers, and the model's `word_dim` is 5"):
         jobs.train_job(made.model_copy(update={"settings": settings | {"word_dim": 5}}), tmp_path / "other", named)
-    absent = made.model_copy(update={"settings": settings | {"word_vectors": "x.txt"}})
+    absent = made.model_copy(update={"settings": settings | {"word_embedding": "x.txt"}})
     with pytest.raises(UserError, match="no such file of word vectors"):
         jobs.train_job(absent, tmp_path / "absent", named)
-    plain = made.model_copy(update={"settings": {**settings, "word_vectors": "seeded"}})
+    plain = made.model_copy(update={"settings": {**settings, "word_embedding": "seeded"}})
     jobs.train_job(plain, tmp_path / "plain", named)
     assert read_json(tmp_path / "plain" / "manifest.json")["fallbacks"] == ["word vectors: seeded, not GloVe"]
 

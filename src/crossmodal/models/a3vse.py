@@ -35,7 +35,7 @@ class Settings(base.Schedule):
     attention: bool = Field(True, description="false: the mean of regions or words in place of the heads (table 5)")
     temperature_image: float = Field(1.0, gt=0, description="λ of the softmax over regions; not in the paper")
     temperature_text: float = Field(1.0, gt=0, description="λ of the softmax over words; not in the paper")
-    word_vectors: str = Field("seeded", description="file of GloVe vectors to begin with (section 4.3), or seeded")
+    word_embedding: str = Field("seeded", description="file of GloVe vectors to begin with (section 4.3), or seeded")
     semantics: Literal["regional", "global", "none"] = Field(
         "regional",
         description="what stands for the sentence of an un-annotated image: s, the names of its regions; s_g, of the "
@@ -60,7 +60,7 @@ class Settings(base.Schedule):
 
     @property
     def fallbacks(self) -> list[str]:
-        return ["word vectors: seeded, not GloVe"] if self.word_vectors == "seeded" else []
+        return ["word vectors: seeded, not GloVe"] if self.word_embedding == "seeded" else []
 
 
 DOMAINS = {

@@ -36,7 +36,7 @@ class Settings(base.Schedule):
     max_words: int = Field(30, ge=1)
     dim: int = Field(2048, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
-    word_vectors: str = Field("seeded", description="file of word2vec or GloVe vectors to begin with, or seeded")
+    word_embedding: str = Field("seeded", description="file of word2vec or GloVe vectors to begin with, or seeded")
     length: int = Field(32, ge=4, description="words that the text path sees, padded with zeros")
     shift: bool = Field(True, description="each caption of a training batch begins at a random one of these places")
     widths: tuple[int, ...] = Field((256, 512, 1024, 2048), description="channels of the text path's stages")
@@ -50,7 +50,7 @@ class Settings(base.Schedule):
 
     @property
     def fallbacks(self) -> list[str]:
-        return ["word vectors: seeded, not word2vec"] if self.word_vectors == "seeded" else []
+        return ["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else []
 
     @model_validator(mode="after")
     def _stages(self) -> Settings:

@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,7 @@ from crossmodal.files import read_json, read_parquet, sha256_bytes
 from crossmodal.models.base import Batch, Concepts, Context, Form, Input, Regions, Tokens
 from crossmodal.text import RareWords, Vocabulary
 from crossmodal.training import balanced
+from crossmodal.training import classes as class_items
 from crossmodal.training.balanced import Classes, Moments
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Corpus:
     vocabulary: Vocabulary
     fingerprint: dict[str, str]  # what the data is: hashes for the manifest
     classes: Classes | None = None  # where items answer each other by class
+    source: Corpus | None = None  # the labelled data that knowledge is transferred from
     n_concepts: int = 0
 
     @property
@@ -108,7 +110,20 @@ class Corpus:
             known = {"n_concepts": self.n_concepts, "groups": groups[0] if groups else None}
             return Context(shapes, len(self.vocabulary), **known)
         moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
-        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments)
+        source = self.source and self.source.context
+        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source)
+
+    def transferring_from(self, source: Corpus) -> Corpus:
+        """With batches of another data set beside its own.
+
+        Raises
+        ------
+        UserError : its own items do not answer each other by class.
+        """
+        if self.classes is None:
+            raise UserError("a model that transfers knowledge needs a data set with `relevance: label`")
+        found = {f"source.{name}": value for name, value in source.fingerprint.items()}
+        return replace(self, source=source, fingerprint=self.fingerprint | found)
 
     @property
     def criterion(self) -> str:
@@ -169,6 +184,8 @@ def load(
     semantics: Literal["regional", "global", "none"] = "regional",
     expansion: concepts.Expansion = "wordnet",
     vocabulary: Vocabulary | None = None,
+    class_vectors: class_items.Vectors = "attributes",
+    word_vectors: Path | None = None,
 ) -> Corpus:
     """Open a prepared data set.
 
@@ -181,6 +198,7 @@ def load(
     semantics : the names of the regions one by one, or of the whole image (002, section 4.6).
     expansion : of captions' words, where the model reads concepts.
     vocabulary : a trained model's own; None builds it from the split's captions.
+    class_vectors, word_vectors : what classes are known by, where the model reads them (`training.classes`).
 
     Raises
     ------
@@ -194,7 +212,8 @@ def load(
         "split": _frame_hash(pairs),
     }
     spoken = {m for m, form in reads.items() if form == "tokens" or (form == "concepts" and m == "text")}
-    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if m not in spoken}
+    made_here = spoken | {m for m, form in reads.items() if form == "classes"}
+    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if m not in made_here}
     items = _without_skipped(items, {m: features.skipped for m, features in arrays.items()})
     if relevance == "label":
         known = balanced.Labels.of(items, split)
@@ -211,6 +230,12 @@ def load(
     names = concepts.names_of(named_regions(arrays["image"])) if "concepts" in reads.values() else ()
     inputs: dict[str, Inputs] = {}
     for modality, form in reads.items():
+        if form == "classes":
+            if known is None:
+                raise UserError(f"{folder.name}: the model tells classes, which needs a data set with relevance: label")
+            fields, fingerprint[modality] = class_items.load(folder, known, class_vectors, word_vectors)
+            inputs[modality] = Inputs(**fields)
+            continue
         rows = items[items.modality == modality]
         if rows.empty:
             raise UserError(f"{folder / 'items.parquet'}: holds no {modality} items, which the model reads")
@@ -263,6 +288,7 @@ def load(
         paired = {m: place[m].loc[annotated[columns[m]]].to_numpy(dtype=np.int64) for m in inputs if m in columns}
     else:
         rows = {m: np.flatnonzero(pd.Index(x.ids).isin(trained)) for m, x in inputs.items()}
+        rows |= {m: x.where("train") for m, x in inputs.items() if x.form == "classes"}
         classes = balanced.Classes.of(known, rows, inputs)
         paired = classes.paired()
     bare = place["image"].loc[bare].to_numpy(dtype=np.int64) if "image" in inputs else np.empty(0, dtype=np.int64)
@@ -270,7 +296,7 @@ def load(
         of_image = inputs["image"]
         encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
         inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
-    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, len(names))
+    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, n_concepts=len(names))
 
 
 def _semantics(features: Features, items: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -392,9 +418,19 @@ def _rows(corpus: Corpus, size: int, seed: int, epoch: int, modalities: tuple[st
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     chosen = corpus.classes.draw(modalities or tuple(corpus.inputs), generator)
     parts = {m: index.split(size) for m, index in chosen.items()}
+    further = None if corpus.source is None else _endless(corpus.source, size, generator)
     for place, first in enumerate(next(iter(parts.values()))):
         if len(first) >= 2:
-            yield corpus.gathered({m: pieces[place] for m, pieces in parts.items()})
+            batch = corpus.gathered({m: pieces[place] for m, pieces in parts.items()})
+            yield batch if further is None else replace(batch, source=next(further))
+
+
+def _endless(corpus: Corpus, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """Whole batches of class-balanced rows, one epoch after another."""
+    while True:
+        chosen = corpus.classes.draw(tuple(corpus.inputs), generator)
+        for start in range(0, max(1, corpus.n_rows() - size + 1), size):
+            yield corpus.gathered({m: index[start : start + size] for m, index in chosen.items()})
 
 
 def ahead(made: Iterator[Batch]) -> Iterator[Batch]:
