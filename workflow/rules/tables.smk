@@ -58,9 +58,9 @@ rule draw_maps:
 
 rule render_report:
     input:
-        maps=f"{SCOPE}figures/embeddings.svg",
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
         lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
+        maps=f"{SCOPE}figures/embeddings.svg",
         datasets=BENCH.datasets,
         comparison=f"{SCOPE}comparison.parquet",
         metrics=f"{SCOPE}metrics.parquet",
