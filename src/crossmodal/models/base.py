@@ -137,6 +137,9 @@ class Model(nn.Module):
     `semantics` stands beside `image`: the names of the regions of the same images, as tokens (002, section 4.3).
     """
 
+    needs_classes: ClassVar[bool] = False
+    """Its batches must have `labels`: it is for data whose items answer each other by class."""
+
     knows_pairs: ClassVar[bool] = False
     """Only for a control that is meant to cheat: `encode` is given the groups."""
 
