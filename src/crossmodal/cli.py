@@ -130,6 +130,7 @@ def extract(
     from crossmodal import experiments, registry
     from crossmodal.datasets import items
     from crossmodal.errors import suggestion
+    from crossmodal.features import extraction
 
     plan = _plan()
     folder = _dataset(plan, dataset)
@@ -141,7 +142,8 @@ def extract(
     modality = modality or chosen.modality
     module = registry.module("features", chosen.extractor)
     settings = experiments.validated(module.Settings, chosen.settings, f"params.yaml: extractors.{extractor}")
-    module.extract(
+    extraction.run(
+        chosen.extractor,
         items.read(folder),
         items.root(folder),
         settings,

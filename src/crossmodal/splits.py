@@ -74,7 +74,7 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
     frame = pairs.loc[chosen, ["item_id_image", "item_id_text"]].set_axis(["image_id", "caption_id"], axis=1)
     rest = images.item_id[~images.item_id.isin(annotated)]
     bare = pd.DataFrame({"image_id": rest, "caption_id": pd.Series(None, index=rest.index, dtype=object)})
-    return pd.concat([frame, bare], ignore_index=True).astype("string")
+    return pd.concat([frame.astype("string"), bare.astype("string")], ignore_index=True)
 
 
 def stage(split: str) -> tuple[int, int] | None:
