@@ -243,7 +243,7 @@ def controls(metrics: pd.DataFrame) -> pd.DataFrame:
     }
     by_class = {key[:4] for key in random}
     rows = []
-    for row in picked[picked.metric.str.match(r"(recall@\d+|map(@\w+)?)$")].itertuples(index=False):
+    for row in picked[picked.metric.str.match(r"(recall@\d+|map(@[0-9R]+)?)$")].itertuples(index=False):
         expected = random.get(tuple(getattr(row, name) for name in columns[:7]))
         if row.model == "oracle":
             expected = low = high = 100.0
