@@ -45,6 +45,7 @@ class Row(Strict):
     source: str | None = Field(None, description="where the paper has the number from, if not its own")
     dataset: str | None = None
     split: str | None = None
+    protocol: str | None = Field(None, description="as a column's, for the columns that name none")
     extra: dict[str, Any] = Field({})
     published: list[float | None]
     experiment: str | dict[str, str] | None = Field(None, description="an experiment, or one for each system")

@@ -163,6 +163,9 @@ class Model(nn.Module):
     `semantics` stands beside `image`: the names of the regions of the same images, as tokens (002, section 4.3).
     """
 
+    needs_classes: ClassVar[bool] = False
+    """Its batches must have `labels`: it is for data whose items answer each other by class."""
+
     source_reads: ClassVar[dict[str, Form]] = {}
     """Modalities that are read of the data set that an experiment names as its `source`; none: it needs no such."""
 

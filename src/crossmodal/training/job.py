@@ -50,6 +50,11 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     options = {key: getattr(settings, key) for key in OPTIONS if hasattr(settings, key)}
     modalities = getattr(settings, "modalities", None)
     reads = dict.fromkeys(modalities, "vector") if modalities else module.Model.reads
+    if module.Model.needs_classes and job.relevance != "label":
+        raise UserError(
+            f"params.yaml: datasets.{job.dataset}: model {job.model!r} learns from classes; set `relevance: label` "
+            f"(each item needs its class), or choose another model"
+        )
     options |= {"relevance": job.relevance, "unannotated": module.Model.unannotated, "vocabulary": vocabulary}
     corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
     if job.source:
