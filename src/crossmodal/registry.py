@@ -58,15 +58,20 @@ def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, st
     which are vectors.
     """
     modalities = (settings or {}).get("modalities")
-    return dict.fromkeys(modalities, "vector") if modalities else _declared(model)
+    return dict.fromkeys(modalities, "vector") if modalities else _declared(model, "reads")
+
+
+def source_reads(model: str) -> dict[str, str]:
+    """The same of the data set that a model transfers knowledge from; empty for one that transfers none."""
+    return _declared(model, "source_reads")
 
 
 @cache
-def _declared(model: str) -> dict[str, str]:
+def _declared(model: str, attribute: str) -> dict[str, str]:
     for name in (model, "base"):
         origin = util.find_spec(names("models").get(name, f"crossmodal.models.{name}")).origin
         for node in ast.walk(ast.parse(Path(origin).read_bytes())):
-            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "reads" and node.value:
+            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == attribute and node.value:
                 return ast.literal_eval(node.value)
     raise AssertionError("models.base says what is read")
 

@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from crossmodal.files import read_parquet, sha256_bytes
 from crossmodal.models.base import Batch, Context, Form, Input, Regions, Tokens
 from crossmodal.text import RareWords, Vocabulary
 from crossmodal.training import balanced
+from crossmodal.training import classes as class_items
 from crossmodal.training.balanced import Classes, Moments
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Corpus:
     vocabulary: Vocabulary
     fingerprint: dict[str, str]  # what the data is: hashes for the manifest
     classes: Classes | None = None  # where items answer each other by class
+    source: Corpus | None = None  # the labelled data that knowledge is transferred from
 
     @property
     def waits(self) -> bool:
@@ -100,7 +102,20 @@ class Corpus:
         if self.classes is None:
             return Context(shapes, len(self.vocabulary))
         moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
-        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments)
+        source = self.source and self.source.context
+        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source)
+
+    def transferring_from(self, source: Corpus) -> Corpus:
+        """With batches of another data set beside its own.
+
+        Raises
+        ------
+        UserError : its own items do not answer each other by class.
+        """
+        if self.classes is None:
+            raise UserError("a model that transfers knowledge needs a data set with `relevance: label`")
+        found = {f"source.{name}": value for name, value in source.fingerprint.items()}
+        return replace(self, source=source, fingerprint=self.fingerprint | found)
 
     @property
     def criterion(self) -> str:
@@ -159,6 +174,8 @@ def load(
     max_words: int = 82,
     rare_words: RareWords = "mark",
     vocabulary: Vocabulary | None = None,
+    class_vectors: class_items.Vectors = "attributes",
+    word_vectors: Path | None = None,
 ) -> Corpus:
     """Open a prepared data set.
 
@@ -169,6 +186,7 @@ def load(
     relevance : whether items answer each other by their group, or by their label.
     unannotated : what it wants of images without a caption; with `semantics` their regions' names are read as well.
     vocabulary : a trained model's own; None builds it from the split's captions.
+    class_vectors, word_vectors : what classes are known by, where the model reads them (`training.classes`).
 
     Raises
     ------
@@ -181,7 +199,8 @@ def load(
         "items": _frame_hash(items),
         "split": _frame_hash(pairs),
     }
-    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form != "tokens"}
+    made_here = ("tokens", "classes")
+    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form not in made_here}
     items = _without_skipped(items, {m: features.skipped for m, features in arrays.items()})
     if relevance == "label":
         known = balanced.Labels.of(items, split)
@@ -196,6 +215,12 @@ def load(
     named = _semantics(arrays["image"], items) if "semantics" in unannotated else None
     inputs: dict[str, Inputs] = {}
     for modality, form in reads.items():
+        if form == "classes":
+            if known is None:
+                raise UserError(f"{folder.name}: the model tells classes, which needs a data set with relevance: label")
+            fields, fingerprint[modality] = class_items.load(folder, known, class_vectors, word_vectors)
+            inputs[modality] = Inputs(**fields)
+            continue
         rows = items[items.modality == modality]
         if rows.empty:
             raise UserError(f"{folder / 'items.parquet'}: holds no {modality} items, which the model reads")
@@ -238,6 +263,7 @@ def load(
         paired = {m: place[m].loc[annotated[columns[m]]].to_numpy() for m in inputs if m in columns}
     else:
         rows = {m: np.flatnonzero(pd.Index(x.ids).isin(trained)) for m, x in inputs.items()}
+        rows |= {m: x.where("train") for m, x in inputs.items() if x.form == "classes"}
         classes = balanced.Classes.of(known, rows, inputs)
         paired = classes.paired()
     bare = place["image"].loc[bare].to_numpy(dtype=np.int64) if "image" in inputs else np.empty(0, dtype=np.int64)
@@ -335,9 +361,19 @@ def _rows(corpus: Corpus, size: int, seed: int, epoch: int, modalities: tuple[st
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     chosen = corpus.classes.draw(modalities or tuple(corpus.inputs), generator)
     parts = {m: index.split(size) for m, index in chosen.items()}
+    further = None if corpus.source is None else _endless(corpus.source, size, generator)
     for place, first in enumerate(next(iter(parts.values()))):
         if len(first) >= 2:
-            yield corpus.gathered({m: pieces[place] for m, pieces in parts.items()})
+            batch = corpus.gathered({m: pieces[place] for m, pieces in parts.items()})
+            yield batch if further is None else replace(batch, source=next(further))
+
+
+def _endless(corpus: Corpus, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """Whole batches of class-balanced rows, one epoch after another."""
+    while True:
+        chosen = corpus.classes.draw(tuple(corpus.inputs), generator)
+        for start in range(0, max(1, corpus.n_rows() - size + 1), size):
+            yield corpus.gathered({m: index[start : start + size] for m, index in chosen.items()})
 
 
 def ahead(made: Iterator[Batch]) -> Iterator[Batch]:

@@ -37,6 +37,7 @@ from crossmodal.training.loop import train
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".checkpoints")
+OPTIONS = ("min_count", "max_words", "rare_words", "class_vectors", "word_vectors")  # settings of how data are read
 
 
 def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[base.Model, Corpus]:
@@ -44,15 +45,24 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"model {job.name}")
-    options = {
-        key: getattr(settings, key) for key in ("min_count", "max_words", "rare_words") if hasattr(settings, key)
-    }
+    options = {key: getattr(settings, key) for key in OPTIONS if hasattr(settings, key)}
     modalities = getattr(settings, "modalities", None)
     reads = dict.fromkeys(modalities, "vector") if modalities else module.Model.reads
+    if module.Model.needs_classes and job.relevance != "label":
+        raise UserError(
+            f"params.yaml: datasets.{job.dataset}: model {job.model!r} learns from classes; set `relevance: label` "
+            f"(each item needs its class), or choose another model"
+        )
     options |= {"relevance": job.relevance, "unannotated": module.Model.unannotated, "vocabulary": vocabulary}
     corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
+    if job.source:
+        source = load(data / job.source, "full", module.Model.source_reads, job.source_inputs, relevance="label")
+        corpus = corpus.transferring_from(source)
     torch.manual_seed(job.seed)
-    return module.Model(settings, corpus.context), corpus
+    try:
+        return module.Model(settings, corpus.context), corpus
+    except ValueError as error:
+        raise UserError(f"model {job.name} on {job.dataset}: {error}") from None
 
 
 def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before: Path | None = None) -> None:
@@ -120,10 +130,14 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
 def _fallbacks(job: Job, data: Path) -> list[str]:
     """What stands in for something better in the features that a run reads."""
     found = []
-    for modality, extractor in job.inputs.items():
-        path = data / job.dataset / "features" / f"{modality}.{extractor}.json"
+    read = [(job.dataset, *pair) for pair in job.inputs.items()]
+    read += [(job.source, *pair) for pair in job.source_inputs.items()]
+    for dataset, modality, extractor in read:
+        path = data / dataset / "features" / f"{modality}.{extractor}.json"
         if path.exists() and "fallback" in (manifest := read_json(path)):
             found.append(f"{modality} features of {extractor}: {manifest['fallback']}")
+    if job.settings.get("class_vectors") == "words" and not job.settings.get("word_vectors"):
+        found.append("class vectors: seeded vectors of the words of each class's text; name a file as `word_vectors`")
     return found
 
 
