@@ -51,7 +51,7 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
         rows.append(row | {"control": model in CONTROLS, "values": values, "links": linked})
     return {
         "columns": [
-            {"direction": d, "metric": m, "lower": m in LOWER_IS_BETTER, "label": _label(m)} for d, m in columns
+            {"direction": d, "metric": m, "lower": m in LOWER_IS_BETTER, "label": label(m)} for d, m in columns
         ],
         "views": _views(columns),
         "rows": rows,
@@ -72,7 +72,8 @@ def _place(column: tuple[str, str]) -> tuple[Any, ...]:
     return direction in WHOLE, direction, order, metric
 
 
-def _label(metric: str) -> str:
+def label(metric: str) -> str:
+    """`R@10`, `mAP@50`, `Sum`."""
     return {"recall_sum": "Sum"}.get(metric, metric.replace("recall@", "R@").replace("map", "mAP").replace("_", " "))
 
 
@@ -88,7 +89,7 @@ def _views(columns: list[tuple[str, str]]) -> list[dict[str, Any]]:
         for metric in dict.fromkeys(m for _, m in columns if m.startswith(("map", "recall@"))):
             picked = [i for i, (_, m) in enumerate(columns) if m == metric]
             if len(picked) > 2:
-                views.append({"title": f"{_label(metric)}, every direction", "columns": picked})
+                views.append({"title": f"{label(metric)}, every direction", "columns": picked})
     for direction in directions:
         title = direction.replace("-to-", " to ")
         views.append(

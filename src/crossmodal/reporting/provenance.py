@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -57,12 +58,17 @@ def of_runs(manifests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         for name, version in (manifest.get("versions") or {}).items():
             used.setdefault(name, {})[str(version)] = None
     return {
-        "first": min(ends, default=""),
-        "last": max(ends, default=""),
+        "first": _moment(min(ends, default="")),
+        "last": _moment(max(ends, default="")),
         "commits": list(commits),
         "machines": list(machines),
         "versions": [(name, ", ".join(found)) for name, found in sorted(used.items())],
     }
+
+
+def _moment(iso: str) -> str:
+    """`2026-11-24 09:10 UTC` of a time as manifests have it."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2 UTC", iso)
 
 
 def tracked(tracking: Tracking) -> dict[str, str]:

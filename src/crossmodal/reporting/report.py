@@ -1,6 +1,6 @@
 """`report.html`: one page that holds everything it shows (no request leaves it), in light and dark, wide and narrow.
 
-Tables of the papers are HTML; the leaderboard, curves and galleries are drawn by the page's own scripts from JSON in it.
+Tables of the papers are HTML; the leaderboard, curves and galleries are drawn by the page's scripts from JSON in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.curves import curves
 from crossmodal.reporting.gallery import Gallery, Items, described, gallery
-from crossmodal.reporting.leaderboard import leaderboard
+from crossmodal.reporting.leaderboard import label, leaderboard
 
 log = logging.getLogger(__name__)
 
@@ -271,7 +271,7 @@ def _leaders(plan: Plan, systems: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _criterion_name(metric: str) -> str:
-    return "sum of recalls" if metric == "recall_sum" else f"mean {tables.metric_name(metric)}"
+    return "sum of recalls" if metric == "recall_sum" else f"mean {label(metric)}"
 
 
 def _directions(metrics: pd.DataFrame) -> dict[str, set[str]]:
