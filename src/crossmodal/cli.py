@@ -269,6 +269,16 @@ def report(quick: Scope = False) -> None:
 
 
 @app.command()
+def spaces(quick: Scope = False) -> None:
+    """Draw what the thesis shows of spaces of several modalities: `figures/space-*.svg`."""
+    from crossmodal.reporting import spaces as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
+
+
+@app.command()
 def track(
     quick: Scope = False,
     init: Annotated[bool, typer.Option("--init", help="Only make the store.")] = False,
