@@ -72,7 +72,7 @@ class Work:
     load: Callable[[Item], Any]
     """One item, read. A UserError says that it is bad, and why."""
     compute: Callable[[list[Any]], Computed]
-    """(B, D) or (B, R, D) features of loaded items, and what else the index keeps of each: column to B values."""
+    """(B, ...) features of loaded items, and what else the index keeps of each: column to B values."""
     batch: int = 1
     """Items of a batch."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -333,7 +333,8 @@ class _Driver:
         array, extra = found if isinstance(found, tuple) else (found, {})
         if len(array) != len(loaded):
             raise ValueError(f"{self.work.compute}: {len(array)} features of {len(loaded)} items")
-        return np.asarray(array, np.float32), extra
+        array = np.asarray(array)
+        return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False), extra
 
     def _shards(self, todo: list[int], advance: Callable[[int], None]) -> Iterator[tuple[int, _Shard]]:
         """Each shard once all its batches are done. Batches of the next begin before that, so that no core waits."""

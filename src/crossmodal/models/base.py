@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-Form = Literal["vector", "regions", "tokens"]
+Form = Literal["vector", "regions", "tokens", "pixels"]
 
 
 class Settings(BaseModel):
@@ -58,6 +58,7 @@ class Regions(NamedTuple):
 
 
 Input = Tensor | Tokens | Regions
+"""(B, D) vectors, captions, region sets, or (B, 3, S, S) uint8 pixels."""
 
 
 @dataclass
@@ -66,7 +67,8 @@ class Batch:
 
     `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
     are (B,) ids of what belongs together: rows with the same one are no negatives of each other. `unannotated` holds
-    further items without a caption, as many as a batch has pairs, with groups of their own.
+    further items without a caption, as many as a batch has pairs, with groups of their own. `beside` holds the same
+    items as `inputs` in the form that the model's `beside` names.
     """
 
     inputs: dict[str, Input]
@@ -74,6 +76,7 @@ class Batch:
     labels: Tensor | None = None
     unannotated: dict[str, Input] = field(default_factory=dict)
     unannotated_groups: Tensor | None = None
+    beside: dict[str, Input] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         def move(value):
@@ -90,6 +93,7 @@ class Batch:
             labels=move(self.labels),
             unannotated=move(self.unannotated),
             unannotated_groups=move(self.unannotated_groups),
+            beside=move(self.beside),
         )
 
 
@@ -100,6 +104,7 @@ class Context:
     shapes: dict[str, tuple[int, ...]]  # modality to the shape of one item's features: (D,) or (R, D)
     vocabulary_size: int = 0
     n_classes: int = 0
+    beside: dict[str, tuple[int, ...]] = field(default_factory=dict)  # the same of the forms that stand beside these
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,9 @@ class Model(nn.Module):
 
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
     """Modalities with the form in which each is read."""
+
+    beside: ClassVar[dict[str, Form]] = {}
+    """Modality to a second form that its items are read in, such as the pixels of the images whose vectors are read."""
 
     trains: ClassVar[bool] = True
     """False: no gradient steps; `fit` is called once and the result is what is evaluated."""

@@ -6,8 +6,9 @@ import logging
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,13 @@ from crossmodal.text import RareWords, Vocabulary
 log = logging.getLogger(__name__)
 
 MAPPED = 2**30  # bytes up to which features are mapped; rows of larger ones are read, so that they do not stay resident
+
+FORMS = {
+    "vector": (2, "one vector an item"),
+    "regions": (3, "a set of regions an item"),
+    "pixels": (4, "a small picture an item, as the extractor `pixels` makes them"),
+}
+"""Axes of an array of each form, and how they are called."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Inputs:
             return Tokens(picked[:, : int(lengths.max())].long(), lengths)
         if self.form == "regions":
             return Regions(picked.float(), self.lengths[index])
-        return picked.float()
+        return picked if self.form == "pixels" else picked.float()
 
     def where(self, partition: str) -> np.ndarray:
         """Indices of the items of a partition, in their stored order."""
@@ -75,11 +83,12 @@ class Corpus:
     unannotated: np.ndarray  # (U,) indices of the training images without a caption
     vocabulary: Vocabulary
     fingerprint: dict[str, str]  # what the data is: hashes for the manifest
+    beside: dict[str, Inputs] = field(default_factory=dict)  # the same items of a modality in a second form
 
     @property
     def waits(self) -> bool:
         """Whether a batch is worth reading while the one before it is computed on."""
-        return any(isinstance(one.tensor, OnDisk) for one in self.inputs.values())
+        return any(isinstance(one.tensor, OnDisk) for one in (*self.inputs.values(), *self.beside.values()))
 
     @property
     def n_pairs(self) -> int:
@@ -88,30 +97,35 @@ class Corpus:
     @property
     def context(self) -> Context:
         shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form != "tokens"}
-        return Context(shapes, len(self.vocabulary))
+        beside = {m: tuple(x.tensor.shape[1:]) for m, x in self.beside.items()}
+        return Context(shapes, len(self.vocabulary), beside=beside)
 
     def batch(self, picks: torch.Tensor, bare: torch.Tensor | None = None, also: tuple[str, ...] = ()) -> Batch:
         """The training pairs at `picks`, and what is `also` asked for of the images at `bare`."""
-        inputs, groups = {}, None
+        inputs, beside, groups = {}, {}, None
         for modality, index in self.pairs.items():
             chosen = torch.from_numpy(index)[picks]
             inputs[modality] = self.inputs[modality].gather(chosen)
+            if modality in self.beside:
+                beside[modality] = self.beside[modality].gather(chosen)
             groups = torch.from_numpy(self.inputs[modality].groups)[chosen]
         if bare is None:
-            return Batch(inputs, groups)
+            return Batch(inputs, groups, beside=beside)
         extra = {name: self.inputs[name].gather(bare) for name in also}
-        return Batch(inputs, groups, None, extra, torch.from_numpy(self.inputs["image"].groups)[bare])
+        of_bare = torch.from_numpy(self.inputs["image"].groups)[bare]
+        return Batch(inputs, groups, None, extra, of_bare, beside)
 
     def items(self, modality: str, index: np.ndarray, size: int, *, with_groups: bool = False) -> Iterator[Batch]:
         """Batches of the items at `index` of one modality, for encoding."""
         parts = self._items(modality, index, size, with_groups)
-        yield from ahead(parts) if isinstance(self.inputs[modality].tensor, OnDisk) else parts
+        yield from ahead(parts) if self.waits else parts
 
     def _items(self, modality: str, index: np.ndarray, size: int, with_groups: bool) -> Iterator[Batch]:
         for start in range(0, len(index), size):
             chosen = torch.from_numpy(index[start : start + size])
             groups = torch.from_numpy(self.inputs[modality].groups)[chosen] if with_groups else None
-            yield Batch({modality: self.inputs[modality].gather(chosen)}, groups)
+            beside = {modality: self.beside[modality].gather(chosen)} if modality in self.beside else {}
+            yield Batch({modality: self.inputs[modality].gather(chosen)}, groups, beside=beside)
 
 
 def load(
@@ -120,6 +134,7 @@ def load(
     reads: dict[str, Form],
     extractors: dict[str, str],
     *,
+    beside: dict[str, tuple[Form, str]] | None = None,
     unannotated: tuple[str, ...] = (),
     min_count: int = 4,
     max_words: int = 82,
@@ -132,6 +147,7 @@ def load(
     ----------
     folder : `data/DATASET`. split : name of a file in its `splits`.
     reads : modality to form, as the model declares them. extractors : modality to extractor.
+    beside : modality to the second form that it is read in, and to the extractor of that.
     unannotated : what it wants of images without a caption; with `semantics` their regions' names are read as well.
     vocabulary : a trained model's own; None builds it from the split's captions.
 
@@ -147,12 +163,14 @@ def load(
         "split": _frame_hash(pairs),
     }
     arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form != "tokens"}
-    items = _without_skipped(items, {m: features.skipped for m, features in arrays.items()})
+    second = {m: _open(folder, m, form, {m: extractor}) for m, (form, extractor) in (beside or {}).items()}
+    items = _without_skipped(items, [id_ for found in (*arrays.values(), *second.values()) for id_ in found.skipped])
     for column in ("image_id", "caption_id"):
         pairs = pairs[pairs[column].isna() | pairs[column].isin(items.item_id)]
     annotated = pairs[pairs.caption_id.notna()]
     named = _semantics(arrays["image"], items) if "semantics" in unannotated else None
     inputs: dict[str, Inputs] = {}
+    others: dict[str, Inputs] = {}
     for modality, form in reads.items():
         rows = items[items.modality == modality]
         if rows.empty:
@@ -176,17 +194,12 @@ def load(
             fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
             inputs[modality] = Inputs(**_encoded(vocabulary, tokens, max_words, rare_words), **common)
             continue
-        features = arrays[modality]
-        fingerprint[f"{modality}.{extractors[modality]}"] = features.manifest["sha256"]
-        if features.array.nbytes > MAPPED:
-            tensor = OnDisk(features)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
-                tensor = torch.from_numpy(features.array)
-        rows_of = torch.from_numpy(features.rows(common["ids"]))
-        counts = torch.from_numpy(features.counts[rows_of.numpy()]) if form == "regions" else None
-        inputs[modality] = Inputs(tensor=tensor, rows=rows_of, lengths=counts, **common)
+        fingerprint[f"{modality}.{extractors[modality]}"] = arrays[modality].manifest["sha256"]
+        inputs[modality] = Inputs(**_cached(arrays[modality], common["ids"], form), **common)
+        if beside and modality in beside:
+            form, extractor = beside[modality]
+            fingerprint[f"{modality}.{extractor}"] = second[modality].manifest["sha256"]
+            others[modality] = Inputs(**_cached(second[modality], common["ids"], form), **{**common, "form": form})
     vocabulary = vocabulary or Vocabulary.build([])
     place = {m: pd.Series(np.arange(len(x.ids)), index=x.ids) for m, x in inputs.items()}
     columns = {"image": "image_id", "text": "caption_id"}
@@ -198,7 +211,20 @@ def load(
         of_image = inputs["image"]
         encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
         inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
-    return Corpus(inputs, paired, bare, vocabulary, fingerprint)
+    return Corpus(inputs, paired, bare, vocabulary, fingerprint, others)
+
+
+def _cached(features: Features, ids: np.ndarray, form: Form) -> dict[str, Any]:
+    """Features of items: mapped where they are small, left on the disk where they are large."""
+    if features.array.nbytes > MAPPED:
+        tensor = OnDisk(features)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
+            tensor = torch.from_numpy(features.array)
+    rows = features.rows(ids)
+    counts = torch.from_numpy(features.counts[rows]) if form == "regions" else None
+    return {"tensor": tensor, "rows": torch.from_numpy(rows), "lengths": counts}
 
 
 def _semantics(features: Features, items: pd.DataFrame) -> pd.DataFrame:
@@ -221,17 +247,15 @@ def _open(folder: Path, modality: str, form: Form, extractors: dict[str, str]) -
             f"params.yaml: scales.*.inputs: the model reads {modality} features, but no extractor is named for them"
         )
     features = open_features(folder / "features" / f"{modality}.{extractors[modality]}")
-    if features.array.ndim != (2 if form == "vector" else 3):
-        raise UserError(
-            f"{features.path}: has shape {features.array.shape}; "
-            f"the model reads {'one vector an item' if form == 'vector' else 'a set of regions an item'}"
-        )
+    axes, told = FORMS[form]
+    if features.array.ndim != axes:
+        raise UserError(f"{features.path}: has shape {features.array.shape}; the model reads {told}")
     return features
 
 
-def _without_skipped(items: pd.DataFrame, skipped: dict[str, list[str]]) -> pd.DataFrame:
+def _without_skipped(items: pd.DataFrame, skipped: list[str]) -> pd.DataFrame:
     """`items` without those that have no features, and without what belonged to them alone (an image's captions)."""
-    gone = items.item_id.isin([item_id for ids in skipped.values() for item_id in ids])
+    gone = items.item_id.isin(skipped)
     if not gone.any():
         return items
     kept = items[~gone]
