@@ -190,5 +190,9 @@ class Model(nn.Module):
     def begin(self, stage: Stage) -> None:
         """Called before a stage: freeze or add what it asks for."""
 
+    def inspect(self, batch: Batch) -> dict[str, Tensor]:
+        """Arrays, a row a pair of the batch, that show what goes on inside: parts, what was made anew; none here."""
+        return {}
+
     def fit(self, batches: Iterable[Batch]) -> None:
         """Closed-form systems take all training pairs here, a batch at a time; `trains` is False for them."""
