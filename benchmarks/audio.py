@@ -14,7 +14,7 @@ import pandas as pd
 import soundfile
 from common import alternate, peak, processor, save
 
-from crossmodal.features import audio, store
+from crossmodal.features import audio, extraction, store
 
 COUNT, SECONDS, RATE, ROUNDS = 160, 5, 44100, 5
 GOAL = 150  # clips a second
@@ -54,7 +54,9 @@ def measure(kind: str, channels: int) -> dict:
         runs = iter(range(10**6))
 
         def ours() -> None:  # each time into a store of its own, or what is there would be found
-            audio.extract(items, folder, settings, folder / str(next(runs)) / "audio.x", threads=2)
+            extraction.run(
+                "audio", items, folder, settings, folder / str(next(runs)) / "audio.x", threads=2, modality="audio"
+            )
 
         def reads() -> None:
             with ThreadPoolExecutor(2) as pool:
@@ -91,7 +93,9 @@ def run_once(count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         items = pd.concat([draw(Path(name), 1, "wav", seconds=0.5)] * count, ignore_index=True)
         items["item_id"] = [str(n) for n in range(count)]
-        audio.extract(items, Path(name), audio.Settings(), Path(name) / "audio.x", threads=2)
+        extraction.run(
+            "audio", items, Path(name), audio.Settings(), Path(name) / "audio.x", threads=2, modality="audio"
+        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import trimesh
 from common import alternate, peak, processor, save
 from scipy.spatial.distance import cdist
 
-from crossmodal.features import dodecahedron, mesh, shapes, silhouettes
+from crossmodal.features import dodecahedron, extraction, mesh, shapes, silhouettes
 
 ROUNDS = 15
 GOAL = 0.3  # seconds a mesh
@@ -105,7 +105,7 @@ def run_once(count: int) -> None:
         trimesh.creation.box([1, 2, 3]).export(Path(name) / "a.off")
         ids = [str(n) for n in range(count)]
         items = pd.DataFrame({"item_id": ids, "modality": "mesh", "partition": "train", "source": "a.off"})
-        mesh.extract(items, Path(name), mesh.Settings(), Path(name) / "mesh.x", threads=2)
+        extraction.run("mesh", items, Path(name), mesh.Settings(), Path(name) / "mesh.x", threads=2, modality="mesh")
 
 
 if __name__ == "__main__":

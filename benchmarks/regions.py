@@ -37,8 +37,9 @@ def extracted(folder: Path, frame: pd.DataFrame, settings: regions.Settings, wor
     """Through the whole extraction with a network that is ready, nothing found in the store."""
     with tempfile.TemporaryDirectory() as name:
         target = Path(name) / "features" / "image.x"
-        told = {"extractor": "regions", "modality": "image", "threads": THREADS, "depends": {}}
-        extraction.extract(frame, folder, settings, target, begin=lambda _: work, **told)
+        given = extraction.given_of(frame, folder, "image", Path(name))
+        recipe = extraction.Recipe(lambda _: work)
+        extraction.extract(given, recipe, settings, target, extractor="regions", threads=THREADS)
         return np.array(store.open_features(target).array)
 
 

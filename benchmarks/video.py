@@ -22,7 +22,7 @@ from common import alternate, save
 from PIL import Image
 
 from crossmodal.datasets import world
-from crossmodal.features import extraction, image, networks, video
+from crossmodal.features import driver, extraction, image, networks, video
 
 N, FRAMES, ROUNDS = 96, 72, 3
 NETWORKS = {"shufflenet_v2_x1_0": N, "resnet152": 2}  # network to how many of the clips it computes
@@ -65,7 +65,7 @@ def measure(network: str, items: pd.DataFrame, folder: Path) -> dict:
         run(torch.stack([image.transform(picture, settings) for picture in batch]))
 
     def pooled(function, values) -> None:
-        with extraction._threads(threads) as (workers, _):
+        with driver.threads_of(threads) as (workers, _):
             list(workers.map(function, values))
 
     def plain(path: Path) -> None:
@@ -79,7 +79,7 @@ def measure(network: str, items: pd.DataFrame, folder: Path) -> dict:
         made = mock.patch.object(networks, "build", return_value=(model, weights))
         ready = mock.patch.object(image, "runner", return_value=(run, facts))
         with tempfile.TemporaryDirectory() as name, made, ready:
-            video.extract(items, folder, settings, Path(name) / "video.x", threads=threads)
+            extraction.run("video", items, folder, settings, Path(name) / "video.x", threads=threads, modality="video")
 
     cases = {
         "ours": ours,

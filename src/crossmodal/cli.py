@@ -101,16 +101,21 @@ def tokenize(dataset: DatasetName) -> None:
 @app.command()
 def split(
     dataset: DatasetName,
-    name: Annotated[str, typer.Argument(metavar="SPLIT", help="`full`, or NNpct-Mcap such as 10pct-5cap.")],
+    name: Annotated[
+        str, typer.Argument(metavar="SPLIT", help="`full`, NNpct-Mcap such as 10pct-5cap, or classesIofN.")
+    ],
 ) -> None:
-    """Choose the annotated pairs of a sparse corpus: `splits/SPLIT.parquet`."""
+    """Choose the annotated pairs of a sparse corpus, or the classes of a stage: `splits/SPLIT.parquet`."""
     from crossmodal import splits
     from crossmodal.datasets import items
     from crossmodal.files import write_parquet
 
     plan = _plan()
     folder = _dataset(plan, dataset)
-    made = splits.make(items.read(folder), name, plan.params.splits.seed)
+    if plan.params.datasets[dataset].relevance == "label":
+        made = splits.make_labelled(items.read(folder), name)
+    else:
+        made = splits.make(items.read(folder), name, plan.params.splits.seed)
     write_parquet(folder / "splits" / f"{name}.parquet", made)
     logging.info("%s: %s", name, splits.summary(made))
 
@@ -125,6 +130,7 @@ def extract(
     from crossmodal import experiments, registry
     from crossmodal.datasets import items
     from crossmodal.errors import suggestion
+    from crossmodal.features import extraction
 
     plan = _plan()
     folder = _dataset(plan, dataset)
@@ -136,7 +142,8 @@ def extract(
     modality = modality or chosen.modality
     module = registry.module("features", chosen.extractor)
     settings = experiments.validated(module.Settings, chosen.settings, f"params.yaml: extractors.{extractor}")
-    module.extract(
+    extraction.run(
+        chosen.extractor,
         items.read(folder),
         items.root(folder),
         settings,
@@ -159,7 +166,8 @@ def train(
 
     plan = _plan()
     job, folder = _run(plan, run)
-    train_job(job, folder, Path(plan.params.paths.data), fresh=fresh)
+    before = job.before and Path(plan.params.paths.results) / "runs" / job.before
+    train_job(job, folder, Path(plan.params.paths.data), fresh=fresh, before=before)
 
 
 @app.command()

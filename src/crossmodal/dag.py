@@ -18,6 +18,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import sha256_json, write_text
 
 STATE = Path(".snakemake")
+USED_LATER = {"folds", "inputs", "relevance", "stand_in"}  # keys of a data set that its items do not depend on
 
 
 class Dag:
@@ -74,9 +75,15 @@ class Dag:
         job = self.job(wildcards)
         folder = f"{self.data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
-        if "tokens" in registry.reads(job.model).values():
+        if "tokens" in registry.reads(job.model, job.settings).values():
             files.append(f"{folder}/tokens.parquet")
-        return [*files, *(f"{folder}/features/{modality}.{name}.json" for modality, name in job.inputs.items())]
+        return [*files, *(f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors)]
+
+    def train_inputs(self, wildcards: Any) -> list[str]:
+        """Those, and the weights that it begins from."""
+        before = self.job(wildcards).before
+        first = [f"{self.results}/runs/{before}/{name}" for name in ("model.safetensors", "manifest.json")]
+        return self.run_inputs(wildcards) + (first if before else [])
 
     def train_identity(self, wildcards: Any) -> str:
         job = self.job(wildcards)
@@ -88,7 +95,10 @@ class Dag:
     def dataset_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
         source = registry.source_hash("datasets", dataset.reader)
-        return f"{sha256_json(dataset.model_dump(exclude={'folds'}))[:16]}.{source}"
+        return f"{sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]}.{source}"
+
+    def split_identity(self, wildcards: Any) -> str:
+        return f"{self.params.splits.seed}.{self.params.datasets[wildcards.dataset].relevance}"
 
     def extractor_identity(self, wildcards: Any) -> str:
         extractor = self.params.extractors[wildcards.extractor]
@@ -149,6 +159,4 @@ def job_of(plan: experiments.Plan, key: str) -> Job:
     experiment = experiments.validated(
         experiments.Experiment, {"model": model, "dataset": dataset, "split": split}, f"run {key}"
     )
-    return plan.job(experiment, int(seed[4:])).model_copy(
-        update={"dataset": dataset, "folds": plan.params.datasets[dataset].folds}
-    )
+    return plan.job(experiment, int(seed[4:]), dataset=dataset)

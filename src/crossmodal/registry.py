@@ -9,10 +9,12 @@ import ast
 import hashlib
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from crossmodal.errors import UserError, suggestion
 
@@ -49,18 +51,29 @@ def module(kind: str, name: str) -> ModuleType:
     return importlib.import_module(known[name])
 
 
-@cache
-def reads(model: str) -> dict[str, str]:
-    """Modality to form (`vector`, `regions`, `tokens`) that a model reads, by its source alone.
+def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Modality to form (`vector`, `regions`, `tokens`) that a model reads, by its source and its settings alone.
 
-    A model that says nothing of it reads what `models.base.Model` does.
+    A model that says nothing of it reads what `models.base.Model` does. `modalities` among the settings chooses others,
+    which are vectors.
     """
+    modalities = (settings or {}).get("modalities")
+    return dict.fromkeys(modalities, "vector") if modalities else _declared(model, "reads")
+
+
+def beside(model: str) -> dict[str, str]:
+    """Modality to the second form that a model reads it in, by its source alone."""
+    return _declared(model, "beside")
+
+
+@cache
+def _declared(model: str, what: str) -> dict[str, str]:
     for name in (model, "base"):
         origin = util.find_spec(names("models").get(name, f"crossmodal.models.{name}")).origin
         for node in ast.walk(ast.parse(Path(origin).read_bytes())):
-            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "reads" and node.value:
+            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == what and node.value:
                 return ast.literal_eval(node.value)
-    raise AssertionError("models.base says what is read")
+    raise AssertionError(f"models.base says what `{what}` is")
 
 
 @cache
@@ -86,7 +99,7 @@ _NOT_FOLLOWED = ("crossmodal.errors", "crossmodal.files", "crossmodal.registry",
 
 
 def _add_source(name: str, digest: hashlib._Hash, seen: set[str]) -> None:
-    if name in seen or name in _NOT_FOLLOWED:
+    if name in seen or f"{name}.".startswith(tuple(f"{one}." for one in _NOT_FOLLOWED)):
         return
     seen.add(name)
     spec = util.find_spec(name)

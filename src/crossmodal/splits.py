@@ -1,7 +1,9 @@
-"""Annotation-sparsity splits: which training images have captions, and how many (002, section 4.1).
+"""Splits: which training images have captions, and how many (002, section 4.1), or which classes are trained on.
 
 `full`, or `NNpct-Mcap`: NN per cent of the training images, M captions of each; the other training images stay in the
-corpus without a caption. Validation and test stay whole, so a split names training items only.
+corpus without a caption. Of data whose items answer each other by class: `full`, or `classesIofN`, the I-th of N groups
+of classes that come one after another (003, section 3.4). Validation and test stay whole, so a split names training
+items only.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import pandas as pd
 from crossmodal.errors import UserError
 
 PATTERN = re.compile(r"(?P<percent>[1-9]\d?)pct-(?P<captions>[1-5])cap")
+STAGE = re.compile(r"classes(?P<number>[1-9]\d?)of(?P<count>[1-9]\d?)")
 
 
 def parse(split: str) -> tuple[int, int | None]:
@@ -71,11 +74,67 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
     frame = pairs.loc[chosen, ["item_id_image", "item_id_text"]].set_axis(["image_id", "caption_id"], axis=1)
     rest = images.item_id[~images.item_id.isin(annotated)]
     bare = pd.DataFrame({"image_id": rest, "caption_id": pd.Series(None, index=rest.index, dtype=object)})
-    return pd.concat([frame, bare], ignore_index=True).astype("string")
+    return pd.concat([frame.astype("string"), bare.astype("string")], ignore_index=True)
+
+
+def stage(split: str) -> tuple[int, int] | None:
+    """(I, N) of `classesIofN`, from 1; None for `full`.
+
+    Raises
+    ------
+    UserError : a name of another form, or more stages than there are.
+    """
+    if split == "full":
+        return None
+    match = STAGE.fullmatch(split)
+    if match is None or int(match["number"]) > int(match["count"]):
+        raise UserError(f"split {split!r}: of data with classes, expected `full` or classesIofN, such as classes1of4")
+    return int(match["number"]), int(match["count"])
+
+
+def class_groups(labels: pd.Series, count: int) -> list[list[str]]:
+    """The classes of training items, sorted, in `count` groups of one size, of which the last may be smaller.
+
+    Raises
+    ------
+    UserError : fewer classes than groups.
+    """
+    classes = sorted(labels.dropna().unique())
+    size = -(-len(classes) // count)
+    groups = [classes[start : start + size] for start in range(0, len(classes), size)]
+    if len(groups) != count:
+        raise UserError(f"split: {len(classes)} classes cannot be cut into {count} groups of {size}")
+    return groups
+
+
+def make_labelled(items: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The training items of a data set with classes: all, or those of one group of classes.
+
+    Returns
+    -------
+    Frame of `item_id` and `label`, in the order of `items`.
+
+    Raises
+    ------
+    UserError : an unknown split, or training items without a class.
+    """
+    number = stage(split)
+    train = items.loc[items.partition == "train", ["item_id", "label"]]
+    bare = train.item_id[train.label.isna()]
+    if len(bare) or train.empty:
+        what = (
+            f"{len(bare)} training items have no label, such as {bare.iloc[0]!r}" if len(bare) else "none is trained on"
+        )
+        raise UserError(f"items.parquet: {what}; a data set with `relevance: label` needs the class of each")
+    if number is not None:
+        train = train[train.label.isin(class_groups(train.label, number[1])[number[0] - 1])]
+    return train.reset_index(drop=True).astype("string")
 
 
 def summary(split: pd.DataFrame) -> dict[str, int]:
-    """Counts of a split: pairs, annotated images, un-annotated images."""
+    """Counts of a split: pairs, annotated images, un-annotated images; or items and classes."""
+    if "label" in split:
+        return {"items": len(split), "classes": int(split.label.nunique())}
     annotated = split[split.caption_id.notna()]
     return {
         "pairs": len(annotated),

@@ -11,7 +11,7 @@ import soundfile
 from pydantic import ValidationError
 
 from crossmodal.errors import UserError
-from crossmodal.features import audio, store
+from crossmodal.features import audio, extraction, store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media" / "audio"
 RATE = 22050
@@ -304,7 +304,7 @@ GOOD = [f"{n}.wav" for n in range(6)]
 def run(folder: Path, names: list[str], target: Path, threads: int = 2, parts: str = "train", **over) -> store.Features:
     frame = pd.DataFrame({"item_id": names, "modality": "audio", "partition": parts, "source": names})
     frame.loc[frame.index[-2:], "partition"] = "test"
-    audio.extract(frame, folder, audio.Settings(**over), target, threads=threads)
+    extraction.run("audio", frame, folder, audio.Settings(**over), target, threads=threads, modality="audio")
     return store.open_features(target)
 
 

@@ -29,15 +29,12 @@ class Settings(extraction.Settings):
     factor: float = Field(1.0, description="of the values")
 
 
-def extract(items, root, settings, target, *, threads, modality, store):
+def recipe(settings, given):
     work = extraction.Work(
         lambda item: np.frombuffer(item.path.read_bytes(), np.uint8),
         lambda loaded: np.stack([settings.factor * statistics(data) for data in loaded]),
     )
-    extraction.extract(
-        items, root, settings, target, extractor="bytestats", modality=modality, threads=threads, depends={},
-        begin=lambda listed: work, store=store,
-    )
+    return extraction.Recipe(lambda listed: work)
 '''
 HELP = "def statistics(data):\n    import numpy as np\n    return np.array([data.mean(), data.min(), data.max()])\n"
 

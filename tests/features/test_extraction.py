@@ -12,7 +12,7 @@ import pytest
 
 from crossmodal.errors import UserError
 from crossmodal.features import extraction, store
-from crossmodal.features.extraction import Item, Work
+from crossmodal.features.extraction import Item, Recipe, Work
 
 NAMES = [f"{n}.bin" for n in range(10)]
 
@@ -53,19 +53,12 @@ class Run:
             return load(item)
 
         settings = extraction.Settings(**{"shard": 4, **over})
-        extraction.extract(
-            items() if frame is None else frame,
-            self.folder,
-            settings,
-            target or self.target,
-            extractor="image",
-            modality="audio",
-            threads=2,
-            depends=depends or {},
-            begin=lambda listed: Work(counted, compute, batch, {"device": "cpu"}),
-            finish=finish,
-        )
-        return store.open_features(target or self.target)
+        recipe = Recipe(lambda listed: Work(counted, compute, batch, {"device": "cpu"}), depends or {}, finish=finish)
+        rows = items() if frame is None else frame
+        target = target or self.target
+        given = extraction.given_of(rows, self.folder, "audio", target.parent)
+        extraction.extract(given, recipe, settings, target, extractor="image", threads=2)
+        return store.open_features(target)
 
 
 @pytest.fixture

@@ -118,15 +118,17 @@ class Extractor:
         module = registry.module("features", self.name)
         settings = module.Settings.model_validate({**self.given, **over})
         target = place / f"{self.case.modality}.{self.name}"
-        drive = extraction.extract
+        made = module.recipe
 
-        def changed(*args, begin, **words):
-            return drive(*args, begin=(lambda listed: change(begin(listed))) if change else begin, **words)
+        def changed(*args):
+            recipe = made(*args)
+            return replace(recipe, begin=(lambda listed: change(recipe.begin(listed))) if change else recipe.begin)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(extraction, "extract", changed)
+            patch.setattr(module, "recipe", changed)
             items = self.items if items is None else items
-            module.extract(items, self.folder, settings, target, threads=threads, modality=self.case.modality)
+            words = {"threads": threads, "modality": self.case.modality}
+            extraction.run(self.name, items, self.folder, settings, target, **words)
         return store.open_features(target)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision import transforms
 
 from crossmodal.errors import UserError
-from crossmodal.features import extraction, image, networks, store
+from crossmodal.features import driver, extraction, image, networks, store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SMALL = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 72, "crop": 64}
@@ -55,7 +55,7 @@ def names(folder) -> list[str]:
 
 
 def run(folder: Path, names: list[str], target: Path, threads: int = 2, **over) -> np.ndarray:
-    image.extract(frame(names), folder, settings(**over), target, threads=threads)
+    extraction.run("image", frame(names), folder, settings(**over), target, threads=threads, modality="image")
     return np.array(store.open_features(target).array)
 
 
@@ -118,7 +118,7 @@ def test_auto_leaves_bf16_where_it_is_not_near(folder, names, tmp_path, monkeypa
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_bits_with_any_number_of_threads(folder, names, tmp_path, monkeypatch, precision):
-    monkeypatch.setattr(extraction.os, "sched_getaffinity", lambda _: range(3), raising=False)
+    monkeypatch.setattr(driver.os, "sched_getaffinity", lambda _: range(3), raising=False)
     torch.set_num_threads(2)
     for threads in (1, 3):
         run(folder, names, tmp_path / f"image.{threads}", threads=threads, precision=precision)
@@ -244,7 +244,7 @@ def test_real_weights_see_the_dogs(tmp_path):
     path = SHARED / "weights" / "mobilenet_v2-imagenet.safetensors"
     chosen = image.Settings(network="mobilenet_v2", weights=str(path), l2=False, precision="fp32")
     root = SHARED / "flickr8k-1000" / "images"
-    image.extract(frame(names), root, chosen, tmp_path / "image.a", threads=2)
+    extraction.run("image", frame(names), root, chosen, tmp_path / "image.a", threads=2, modality="image")
     found = torch.from_numpy(np.array(store.open_features(tmp_path / "image.a").array))
     state = {name: value.float() for name, value in load_file(path).items()}
     classes = (found @ state["classifier.1.weight"].T + state["classifier.1.bias"]).argmax(1)

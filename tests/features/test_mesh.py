@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
 from crossmodal.errors import UserError
-from crossmodal.features import dodecahedron, mesh, shapes, store
+from crossmodal.features import dodecahedron, extraction, mesh, shapes, store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media" / "mesh"
 
@@ -279,7 +279,7 @@ def folder(tmp_path_factory) -> Path:
 
 def run(folder: Path, names: list[str], target: Path, threads: int = 2, **over) -> store.Features:
     frame = pd.DataFrame({"item_id": names, "modality": "mesh", "partition": "train", "source": names})
-    mesh.extract(frame, folder, mesh.Settings(size=64, **over), target, threads=threads)
+    extraction.run("mesh", frame, folder, mesh.Settings(size=64, **over), target, threads=threads, modality="mesh")
     return store.open_features(target)
 
 

@@ -4,14 +4,15 @@ import pytest
 from PIL import Image
 
 from crossmodal.errors import UserError
-from crossmodal.features import pixels, store
+from crossmodal.features import extraction, pixels, store
 
 
 def made(folder, picture, **settings):
     Image.fromarray(picture).save(folder / "x.png")
     items = pd.DataFrame([{"item_id": "x", "modality": "image", "partition": "train", "source": "x.png"}])
-    pixels.extract(items, folder, pixels.Settings(**settings), folder / "out" / "image.pixels", threads=1)
-    found = store.open_features(folder / "out" / "image.pixels")
+    target = folder / "features" / "image.pixels"
+    extraction.run("pixels", items, folder, pixels.Settings(**settings), target, threads=1, modality="image")
+    found = store.open_features(target)
     assert found.array.dtype == np.uint8
     return np.array(found.array)[0]
 
@@ -44,4 +45,4 @@ def test_what_cannot_be():
 def test_another_modality_is_refused(tmp_path):
     items = pd.DataFrame([{"item_id": "x", "modality": "video", "partition": "train", "source": "x.mp4"}])
     with pytest.raises(UserError, match="'pixels' reads image"):
-        pixels.extract(items, tmp_path, pixels.Settings(), tmp_path / "video.x", threads=1, modality="video")
+        extraction.run("pixels", items, tmp_path, pixels.Settings(), tmp_path / "x", threads=1, modality="video")

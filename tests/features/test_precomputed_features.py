@@ -18,7 +18,7 @@ from crossmodal.datasets import items
 from crossmodal.datasets import precomputed as reader
 from crossmodal.errors import UserError
 from crossmodal.experiments import validated
-from crossmodal.features import precomputed, store
+from crossmodal.features import extraction, precomputed, store
 from crossmodal.files import read_json
 from crossmodal.training.data import load
 
@@ -138,8 +138,14 @@ def frame_of(sources, modality="image"):
 
 def extracted(folder, sources, **settings):
     chosen = validated(precomputed.Settings, settings, "extractors.precomputed")
-    precomputed.extract(
-        frame_of(sources), folder, chosen, folder / "f" / "image.precomputed", threads=2, modality="image"
+    extraction.run(
+        "precomputed",
+        frame_of(sources),
+        folder,
+        chosen,
+        folder / "f" / "image.precomputed",
+        threads=2,
+        modality="image",
     )
     return store.open_features(folder / "f" / "image.precomputed")
 

@@ -56,7 +56,7 @@ def run(folder, chosen: regions.Settings, name: str = "a", threads: int = 2, cou
     names = [f"{n}.png" for n in range(count)]
     frame = pd.DataFrame({"item_id": names, "modality": "image", "source": names})
     target = folder / "features" / f"image.{name}"
-    regions.extract(frame, folder / "raw", chosen, target, threads=threads)
+    extraction.run("regions", frame, folder / "raw", chosen, target, threads=threads, modality="image")
     return store.open_features(target)
 
 
@@ -122,7 +122,16 @@ def test_batches_threads_and_order_change_nothing(folder):
     for name, order, threads in (("threads", list(GIVEN), 2), ("turned", ["2.png", "0.png"], 1)):
         frame = pd.DataFrame({"item_id": order, "modality": "image", "source": order})
         target = folder / "features" / f"image.{name}"
-        regions.extract(frame, folder / "raw", settings(), target, threads=threads, store=folder / "elsewhere")
+        extraction.run(
+            "regions",
+            frame,
+            folder / "raw",
+            settings(),
+            target,
+            threads=threads,
+            store=folder / "elsewhere",
+            modality="image",
+        )
     assert (folder / "features" / "image.threads.npy").read_bytes() == two.path.read_bytes()
     turned = store.open_features(folder / "features" / "image.turned")
     np.testing.assert_allclose(turned.array, two.array[[2, 0]], rtol=1e-4, atol=1e-6)
@@ -189,7 +198,9 @@ def test_the_worlds_regions_are_worsened_and_know_what_they_hold(tmp_path):
     base = {"network": "shufflenet_v2_x1_0", "weights": "world", "resize": 128, "regions": 3}
     worse, exact = regions.Settings(boxes="annotated", **base), regions.Settings(boxes="annotated", worsen=None, **base)
     for name, one in (("worse", worse), ("exact", exact)):
-        regions.extract(frame, root, one, tmp_path / "features" / f"image.{name}", threads=2)
+        extraction.run(
+            "regions", frame, root, one, tmp_path / "features" / f"image.{name}", threads=2, modality="image"
+        )
     worse, exact = (store.open_features(tmp_path / "features" / f"image.{name}") for name in ("worse", "exact"))
     assert worse.manifest["annotations"]["worsened"]["missed"] == 0.1
     assert worse.index["count"].sum() < exact.index["count"].sum()

@@ -15,7 +15,7 @@ from test_skipthoughts import by_hand, write
 
 from crossmodal import experiments, wordvectors
 from crossmodal.errors import UserError
-from crossmodal.features import store, text
+from crossmodal.features import extraction, store, text
 
 CAPTIONS = ["A dog runs.", "A dog, a red dog!", "The cat sits; the dog runs.", "A red cat jumps", "The zebra and a dog"]
 PARTS = ["train", "train", "train", "val", "test"]
@@ -31,7 +31,7 @@ def frame(captions=CAPTIONS, parts=PARTS) -> pd.DataFrame:
 def run(tmp_path, items=None, name="a", **settings) -> store.Features:
     chosen = experiments.validated(text.Settings, settings, "params.yaml: extractors.a")
     target = tmp_path / "f" / f"text.{name}"
-    text.extract(frame() if items is None else items, tmp_path, chosen, target, threads=2)
+    extraction.run("text", frame() if items is None else items, tmp_path, chosen, target, threads=2, modality="text")
     return store.open_features(target)
 
 
@@ -56,7 +56,7 @@ def test_settings_are_those_of_the_kind():
 
 def test_other_items_are_refused(tmp_path):
     with pytest.raises(UserError, match="set `modality: text`"):
-        text.extract(frame(), tmp_path, text.BagOfWords(), tmp_path / "image.a", threads=1, modality="image")
+        extraction.run("text", frame(), tmp_path, text.BagOfWords(), tmp_path / "image.a", threads=1, modality="image")
 
 
 # -- fitted on the training captions ----------------------------------------------------------------------------------

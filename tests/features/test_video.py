@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from crossmodal.errors import UserError
-from crossmodal.features import image, store, video
+from crossmodal.features import extraction, image, store, video
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media" / "video"
 SMALL = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 40, "crop": 32, "precision": "fp32"}
@@ -28,7 +28,7 @@ def frame(names: list[str], modality: str = "video") -> pd.DataFrame:
 
 
 def run(folder: Path, names: list[str], target: Path, threads: int = 2, **over) -> store.Features:
-    video.extract(frame(names), folder, settings(**over), target, threads=threads)
+    extraction.run("video", frame(names), folder, settings(**over), target, threads=threads, modality="video")
     return store.open_features(target)
 
 
@@ -140,7 +140,7 @@ def test_features_are_the_mean_of_the_image_extractors(tmp_path):
             names.append(f"{n}-{k}.png")
             pictures[step // 2 + k * step].save(tmp_path / names[-1])
     bare = image.Settings(**SMALL, l2=False)
-    image.extract(frame(names, "image"), tmp_path, bare, tmp_path / "image.a", threads=1)
+    extraction.run("image", frame(names, "image"), tmp_path, bare, tmp_path / "image.a", threads=1, modality="image")
     expected = np.array(store.open_features(tmp_path / "image.a").array).reshape(2, 4, -1).mean(1)
     found = run(tmp_path, ["a.mp4", "b.avi"], tmp_path / "video.a", frames=4, l2=False)
     np.testing.assert_allclose(found.array, expected, rtol=1e-4, atol=1e-6)
@@ -155,7 +155,7 @@ def test_features_are_the_mean_of_the_image_extractors(tmp_path):
 
 def test_other_items_are_refused(tmp_path):
     with pytest.raises(UserError, match="set `modality: video`"):
-        video.extract(frame(["a"]), tmp_path, settings(), tmp_path / "image.a", threads=1, modality="image")
+        extraction.run("video", frame(["a"]), tmp_path, settings(), tmp_path / "image.a", threads=1, modality="image")
 
 
 def test_bits_do_not_depend_on_the_threads(tmp_path):

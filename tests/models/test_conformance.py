@@ -7,6 +7,7 @@ from crossmodal import registry
 from crossmodal.models import base
 
 SYSTEMS = sorted(registry.names("models"))
+CLASSES = 5
 
 
 def inputs(form, n, generator):
@@ -24,15 +25,19 @@ def ten_pairs(model, n=10):
     forms = {**model.reads, "semantics": "tokens"}
     extra = {m: inputs(forms[m], n, generator) for m in model.unannotated}
     pairs = {m: inputs(f, n, generator) for m, f in model.reads.items()}
-    return base.Batch(pairs, torch.arange(n), None, extra, torch.arange(n, 2 * n))
+    return base.Batch(pairs, torch.arange(n), torch.arange(n) % CLASSES, extra, torch.arange(n, 2 * n))
 
 
 def built(name, seed=0):
     module = registry.module("models", name)
-    small = {k: v for k, v in {"dim": 16, "word_dim": 8, "lr": 1e-2}.items() if k in module.Settings.model_fields}
+    small = {"dim": 16, "word_dim": 8, "hidden": (32,), "lr": 1e-2}
+    small = {k: v for k, v in small.items() if k in module.Settings.model_fields}
     shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f != "tokens"}
     torch.manual_seed(seed)
-    return module.Model(module.Settings(**small), base.Context(shapes, vocabulary_size=30))
+    model = module.Model(module.Settings(**small), base.Context(shapes, vocabulary_size=30, n_classes=CLASSES))
+    if not model.trains:
+        model.fit([ten_pairs(model)])
+    return model
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

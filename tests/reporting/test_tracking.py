@@ -9,9 +9,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from conftest import make_plan
 from filelock import FileLock
 
+from conftest import make_plan
 from crossmodal.experiments import Plan
 from crossmodal.reporting import tracking
 

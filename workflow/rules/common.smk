@@ -1,6 +1,7 @@
 # The checked plan, before any rule: an error in params.yaml or papers/ ends here.
 from crossmodal.dag import Dag
 from crossmodal.errors import UserError
+from crossmodal.experiments import SPLIT
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -25,6 +26,11 @@ def run_inputs(wildcards):
     return BENCH.run_inputs(wildcards)
 
 
+def train_inputs(wildcards):
+    job_of(wildcards)
+    return BENCH.train_inputs(wildcards)
+
+
 def tables_of(scope):
     folder = f"{BENCH.results}/{scope}tables"
     return [f"{folder}/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex", "html")]
@@ -36,7 +42,7 @@ def TRACKED(scope):
 
 wildcard_constraints:
     dataset=BENCH.dataset_pattern,
-    split=r"full|[1-9]\d?pct-[1-5]cap",
+    split=SPLIT,
     name=r"[a-z0-9_]+(\.[a-z0-9_+-]+)?",
     seed=r"\d+",
     modality="image|text|audio|video|mesh",

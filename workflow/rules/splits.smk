@@ -1,11 +1,11 @@
-# Which training images are annotated, and by how many captions.
+# Which training images are annotated, and by how many captions; or which classes are trained on.
 rule split:
     input:
         f"{DATA}/items.parquet",
     output:
         f"{DATA}/splits/{{split}}.parquet",
     params:
-        seed=BENCH.params.splits.seed,
+        identity=BENCH.split_identity,
     log:
         "logs/splits/{dataset}.{split}.log",
     conda:

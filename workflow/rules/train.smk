@@ -1,7 +1,7 @@
 # One run: a model on a data set under a split from a seed. Checkpoints lie elsewhere, so that a killed run goes on.
 rule train:
     input:
-        run_inputs,
+        train_inputs,
     output:
         config=f"{RUN}/config.yaml",
         vocabulary=f"{RUN}/vocabulary.json",

@@ -63,20 +63,27 @@ class Listing:
 def carve(groups: Mapping[str, Hashable], share: float, seed: int) -> set[str]:
     """Groups of the training part that are kept for validation: of each stratum its share, and never all of it.
 
-    A group's place in the order is a hash of the seed and its name, so that items that are added leave the others'
-    order as it is.
-
     Parameters
     ----------
     groups : {group: stratum}, such as the class.
     share : 0 to 1; a stratum of two or more groups gives at least one if it is above 0.
     """
+    chosen: set[str] = set()
+    for members in shuffled(groups, seed).values():
+        count = min(max(1, round(share * len(members))), len(members) - 1) if share > 0 else 0
+        chosen.update(members[:count])
+    return chosen
+
+
+def shuffled(groups: Mapping[str, Hashable], seed: int) -> dict[Hashable, list[str]]:
+    """{stratum: its groups in an order of their own}.
+
+    A group's place in the order is a hash of the seed and its name, so that items that are added leave the others'
+    order as it is.
+    """
     strata: dict[Hashable, list[str]] = {}
     for group, stratum in groups.items():
         strata.setdefault(stratum, []).append(group)
-    chosen: set[str] = set()
     for members in strata.values():
-        count = min(max(1, round(share * len(members))), len(members) - 1) if share > 0 else 0
         members.sort(key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
-        chosen.update(members[:count])
-    return chosen
+    return strata

@@ -63,12 +63,13 @@ def metrics_of_queries(queries: Mapping[str, np.ndarray], ks: Iterable[int] = (1
     """{metric: value} of one ranking, from its columns of `queries.parquet`; all but the ranks are in per cent.
 
     `map` is the mean average precision over the whole gallery; `map@50` that of the first 50 ranks, divided by the
-    relevant items among them (equation 4.2.1 of the thesis). Columns that are not there make no metric.
+    relevant items among them (equation 4.2.1 of the thesis); `map@R` that of as many ranks as there are relevant items,
+    divided by their number. Columns that are not there make no metric.
     """
     ranks = np.asarray(queries["rank"])
     found = {f"recall@{k}": value for k, value in recall_at_k(ranks, ks).items()}
     found |= {"median_rank": median_rank(ranks), "mean_rank": mean_rank(ranks)}
-    for column in ("average_precision", "average_precision@50"):
+    for column in ("average_precision", "average_precision@50", "average_precision@R"):
         if column in queries:
             name = column.replace("average_precision", "map")
             found[name] = 100.0 * float(np.mean(np.asarray(queries[column])))

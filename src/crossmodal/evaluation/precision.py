@@ -20,9 +20,10 @@ from crossmodal.evaluation.vectors import Array, Vectors
 Normalise = Literal["retrieved", "relevant"]
 Missing = Literal["raise", "nan"]
 
-NAMES: dict[str, tuple[int | None, Normalise]] = {
+NAMES: dict[str, tuple[int | Literal["R"] | None, Normalise]] = {
     "average_precision": (None, "relevant"),
     "average_precision@50": (50, "retrieved"),
+    "average_precision@R": ("R", "relevant"),
 }
 """What is kept of each query, and with which cut and normalisation."""
 
@@ -164,9 +165,10 @@ def _settled(of: Products, query: int, near: np.ndarray, relevant: np.ndarray, m
     return hit
 
 
-def _precision(hits: np.ndarray, total: np.ndarray, at: int | None, normalise: Normalise) -> np.ndarray:
-    """(q,) average precision of (q, K) relevance in rank order."""
-    row, place = np.nonzero(hits[:, :at])
+def _precision(hits: np.ndarray, total: np.ndarray, at: int | str | None, normalise: Normalise) -> np.ndarray:
+    """(q,) average precision of (q, K) relevance in rank order; "R" cuts each at its number of relevant items."""
+    hits = hits & (np.arange(hits.shape[1]) < total[:, None]) if at == "R" else hits[:, :at]
+    row, place = np.nonzero(hits)
     found = np.bincount(row, minlength=len(hits))
     number = np.arange(len(row)) - np.repeat(np.cumsum(found) - found, found)
     terms = np.bincount(row, (number + 1) / (place + 1), minlength=len(hits))
@@ -181,7 +183,8 @@ def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
     there, place = ranks > 0, np.arange(1, ranks.shape[1] + 1)
     found = {}
     for name, (at, normalise) in NAMES.items():
-        inside = there if at is None else there & (ranks <= at)
+        cut = there.sum(1, keepdims=True) if at == "R" else at
+        inside = there if cut is None else there & (ranks <= cut)
         terms = np.where(inside, place / np.maximum(ranks, 1), 0.0).sum(1)
         found[name] = terms / np.maximum((inside if normalise == "retrieved" else there).sum(1), 1)
     return found

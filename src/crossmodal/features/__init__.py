@@ -7,6 +7,7 @@ HELPERS = (
     "checkpoints",
     "detector",
     "dodecahedron",
+    "driver",
     "extraction",
     "networks",
     "pooling",

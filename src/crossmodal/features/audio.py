@@ -24,7 +24,7 @@ from scipy.signal import firwin, get_window, resample_poly
 
 from crossmodal.errors import UserError
 from crossmodal.features import extraction
-from crossmodal.features.extraction import Item, Work
+from crossmodal.features.extraction import Given, Item, Recipe, Work
 
 BATCH = 8  # clips that a thread takes at once
 BLOCK = 1024  # frames transformed at once
@@ -289,21 +289,12 @@ def filter_bank(settings: Settings) -> scipy.sparse.csr_array:
 # -- extraction -------------------------------------------------------------------------------------------------------
 
 
-def extract(
-    items: pd.DataFrame,
-    root: Path,
-    settings: Settings,
-    target: Path,
-    *,
-    threads: int,
-    modality: str = "audio",
-    store: Path | None = None,
-) -> None:
-    """Coefficients (N, 29) of every item of a modality; see `extraction.extract`.
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Coefficients (N, 29) of sound clips.
 
     Raises
     ------
-    UserError : a bad clip, no training part to standardise by; finished shards stay, and the next call goes on.
+    UserError : settings that do not fit; a bad clip, no training part to standardise by.
     """
     filter_bank(settings)  # settings that do not fit are told before any clip is read
 
@@ -314,19 +305,12 @@ def extract(
         except UserError as error:
             raise UserError(f"{item.path}: {error}") from None
 
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="audio",
-        modality=modality,
-        threads=threads,
-        depends={"pooling": "mean over the frames", "resampling": "scipy.signal.resample_poly"},
-        begin=lambda listed: Work(load=load, compute=np.stack, batch=BATCH, facts={"device": "cpu"}),
+    return Recipe(
+        lambda listed: Work(load, np.stack, BATCH, {"device": "cpu"}),
+        {"pooling": "mean over the frames", "resampling": "scipy.signal.resample_poly"},
         finish=standardise if settings.standardise else None,
+        again=restandardise if settings.standardise else None,
         packages=("av", "scipy", "soundfile"),
-        store=store,
     )
 
 
@@ -346,3 +330,9 @@ def standardise(array: np.ndarray, rows: pd.DataFrame) -> dict[str, Any]:
     mean, sd = known.mean(0), known.std(0)
     array[:] = (array - mean) / np.where(sd > 0, sd, 1)
     return {"standardised_by": {"partition": "train", "mean": mean.tolist(), "sd": sd.tolist()}}
+
+
+def restandardise(array: np.ndarray, manifest: dict[str, Any]) -> np.ndarray:
+    """Further rows brought to the scale of those that `standardise` told the manifest of."""
+    mean, sd = (np.array(manifest["standardised_by"][key]) for key in ("mean", "sd"))
+    return (array - mean) / np.where(sd > 0, sd, 1)

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import torch
 import torchvision
 from PIL import Image, ImageFile
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import InterpolationMode, center_crop, pil_to_tensor, resize, ten_crop
 
 from crossmodal.errors import UserError
-from crossmodal.features import extraction, networks
-from crossmodal.features.extraction import Item, Work
+from crossmodal.features import networks
+from crossmodal.features.extraction import Given, Recipe, Work
 from crossmodal.features.networks import MEAN, STD
 
 log = logging.getLogger(__name__)
@@ -99,41 +98,20 @@ def forward(model: nn.Module, pixels: Tensor, settings: Settings, device: torch.
     return nn.functional.normalize(out, dim=1) if settings.l2 else out
 
 
-def extract(
-    items: pd.DataFrame,
-    root: Path,
-    settings: Settings,
-    target: Path,
-    *,
-    threads: int,
-    modality: str = "image",
-    store: Path | None = None,
-) -> None:
-    """Features (N, D) of every item of a modality; see `extraction.extract`.
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Features (N, D) of images.
 
     Raises
     ------
-    UserError : a bad image or bad weights; shards that are finished stay, and the next call goes on from them.
+    UserError : a bad image or bad weights.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, facts = networks.build(settings)
     _check_transform(settings)
-
-    def begin(listed: list[Item]) -> Work:
-        return work(model, settings, device, [item.path for item in listed])
-
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="image",
-        modality=modality,
-        threads=threads,
-        depends=described(settings, facts),
-        begin=begin,
+    return Recipe(
+        lambda listed: work(model, settings, device, [item.path for item in listed]),
+        described(settings, facts),
         packages=("torchvision", "pillow"),
-        store=store,
     )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 import trimesh
 from pydantic import Field
@@ -19,7 +18,7 @@ from pydantic import Field
 from crossmodal.errors import UserError
 from crossmodal.features import dodecahedron, extraction, shapes, silhouettes
 from crossmodal.features.dodecahedron import FIELDS, VIEWS
-from crossmodal.features.extraction import Item, Work
+from crossmodal.features.extraction import Given, Item, Recipe, Work
 from crossmodal.features.shapes import FOURIER, MOMENTS, NUMBERS
 
 GRID = 2**20  # points of the longest side: what a shift or another unit does to a vertex's last bits is rounded away
@@ -212,21 +211,12 @@ def lightfield_distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray
 # -- extraction -------------------------------------------------------------------------------------------------------
 
 
-def extract(
-    items: pd.DataFrame,
-    root: Path,
-    settings: Settings,
-    target: Path,
-    *,
-    threads: int,
-    modality: str = "mesh",
-    store: Path | None = None,
-) -> None:
-    """Descriptors (N, 4700) of every item of a modality; see `extraction.extract`.
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Descriptors (N, 4700) of meshes.
 
     Raises
     ------
-    UserError : a bad mesh; shards that are finished stay, and the next call goes on from them.
+    UserError : a bad mesh.
     """
 
     def load(item: Item) -> np.ndarray:
@@ -236,16 +226,8 @@ def extract(
         except UserError as error:
             raise UserError(f"{item.path}: {error}") from None
 
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="mesh",
-        modality=modality,
-        threads=threads,
-        depends={"layout": "light field, view, number: 35 moments, 10 Fourier, circularity, eccentricity"},
-        begin=lambda listed: Work(load=load, compute=np.stack, facts={"device": "cpu"}),
+    return Recipe(
+        lambda listed: Work(load=load, compute=np.stack, facts={"device": "cpu"}),
+        {"layout": "light field, view, number: 35 moments, 10 Fourier, circularity, eccentricity"},
         packages=("scipy", "trimesh"),
-        store=store,
     )

@@ -228,11 +228,14 @@ def ready(
     precision, are those of fp32 but for a cosine of `LEAST_COSINE`: some networks with weights of their own lose more.
     """
     precision = precision_of(settings, device)
-    if settings.precision == "auto" and precision == "bf16":
-        exact = probe(prepare(model, "fp32", device), "fp32").flatten(1)
-        found = probe(prepare(model, "bf16", device), "bf16").flatten(1)
-        least = nn.functional.cosine_similarity(exact, found).min().item()
-        if not least >= LEAST_COSINE:
-            log.warning("%s: fp32 is taken, since bf16 reaches a cosine of %.4f only", settings.network, least)
-            precision = "fp32"
-    return prepare(model, precision, device), precision
+    if settings.precision != "auto" or precision == "fp32":
+        return prepare(model, precision, device), precision
+    run = prepare(model, "fp32", device)
+    exact = probe(run, "fp32").flatten(1)
+    run = run.to(torch.bfloat16)  # in place: folding the norms of a large network takes a second
+    found = probe(run, "bf16").flatten(1)
+    least = nn.functional.cosine_similarity(exact, found).min().item()
+    if least >= LEAST_COSINE:
+        return run, "bf16"
+    log.warning("%s: fp32 is taken, since bf16 reaches a cosine of %.4f only", settings.network, least)
+    return prepare(model, "fp32", device), "fp32"

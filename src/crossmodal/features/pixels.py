@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field, model_validator
 from torchvision.transforms.functional import InterpolationMode, center_crop, pil_to_tensor, resize
 
 from crossmodal.features import extraction
-from crossmodal.features.extraction import Item, Work
+from crossmodal.features.extraction import Given, Item, Recipe, Work
 from crossmodal.features.image import read
 
 
@@ -29,38 +27,21 @@ class Settings(extraction.Settings):
         return self
 
 
-def extract(
-    items: pd.DataFrame,
-    root: Path,
-    settings: Settings,
-    target: Path,
-    *,
-    threads: int,
-    modality: str = "image",
-    store: Path | None = None,
-) -> None:
-    """Pixels (N, 3, S, S) of every image, red, green and blue; see `extraction.extract`.
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Pixels (N, 3, S, S) of images, red, green and blue.
 
     Raises
     ------
     UserError : another modality, a bad image.
     """
-    extraction.expect("image", modality, "pixels")
+    extraction.expect("image", given.modality, "pixels")
 
     def load(item: Item) -> np.ndarray:
         picture = resize(read(item.path), settings.resize, InterpolationMode.BILINEAR)
         return pil_to_tensor(center_crop(picture, settings.crop)).numpy()
 
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="pixels",
-        modality=modality,
-        threads=threads,
-        depends={"transform": {"interpolation": "bilinear, antialiased", "crop": "center", "exif": "ignored"}},
-        begin=lambda listed: Work(load, np.stack, 16),
+    return Recipe(
+        lambda listed: Work(load, np.stack, 16),
+        {"transform": {"interpolation": "bilinear, antialiased", "crop": "center", "exif": "ignored"}},
         packages=("torchvision", "pillow"),
-        store=store,
     )

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from crossmodal.arrays import Array, Place, open_array
 from crossmodal.errors import UserError
 from crossmodal.features import extraction
-from crossmodal.features.extraction import Item, Work
+from crossmodal.features.extraction import Given, Item, Recipe, Work
 from crossmodal.files import sha256_file
 
 BATCH = 2**24  # bytes of a batch
@@ -30,30 +29,20 @@ class Settings(extraction.Settings):
     )
 
 
-def extract(
-    items: pd.DataFrame,
-    root: Path,
-    settings: Settings,
-    target: Path,
-    *,
-    threads: int,
-    modality: str,
-    store: Path | None = None,
-) -> None:
-    """Features of every item of a modality; see `extraction.extract`.
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Rows of arrays as they are.
 
     Raises
     ------
     UserError : a file that is missing or damaged, an array that is not there; a row that is not of finite numbers.
         With `on_error: skip` their rows are left out.
     """
-    sources = items.source[items.modality == modality]
-    places = {str(source): Place.parse(str(source)) for source in sources}
+    places = {str(source): Place.parse(str(source)) for source in given.rows.source}
     counted = any(place.count is not None for place in places.values())
     arrays = {(place.file, place.array, place.columns): None for place in places.values()}
-    arrays = {key: _opened(Path(root), *key) for key in arrays}
+    arrays = {key: _opened(given.root, *key) for key in arrays}
     good = [array for array in arrays.values() if isinstance(array, Array)]
-    hashes = {file: _hash(Path(root) / file) for file in dict.fromkeys(key[0] for key in arrays)}
+    hashes = {file: _hash(given.root / file) for file in dict.fromkeys(key[0] for key in arrays)}
     if settings.dtype == "kept":
         narrow = bool(good) and all(array.dtype == np.float16 for array in good)
         settings = settings.model_copy(update={"dtype": "float16" if narrow else "float32"})
@@ -78,19 +67,12 @@ def extract(
         return (array, {"count": counts}) if counted else array
 
     stride = 4 * int(np.prod(good[0].shape[1:], dtype=np.int64)) if good else 4
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="precomputed",
-        modality=modality,
-        threads=threads,
-        depends={"files": dict(sorted(hashes.items()))},
-        begin=lambda listed: Work(load, compute, max(1, min(512, BATCH // max(stride, 1)))),
+    return Recipe(
+        lambda listed: Work(load, compute, max(1, min(512, BATCH // max(stride, 1)))),
+        {"files": dict(sorted(hashes.items()))},
         digest=lambda item: _digest(hashes, item.source),
         packages=("h5py", "scipy", "pyarrow"),
-        store=store,
+        settings=settings,
     )
 
 

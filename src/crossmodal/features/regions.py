@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -21,9 +20,9 @@ from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.functional import InterpolationMode, pil_to_tensor, resize
 
 from crossmodal.errors import UserError
-from crossmodal.features import annotations, checkpoints, detector, extraction, image, networks, pooling
+from crossmodal.features import annotations, checkpoints, detector, image, networks, pooling
 from crossmodal.features.annotations import Annotations, Region, Worsening
-from crossmodal.features.extraction import Item, Work
+from crossmodal.features.extraction import Given, Item, Recipe, Work
 
 NEUTRAL = "image"  # class of the one region of an image in which none is annotated
 DETECTED, ANNOTATED = 36, 8  # regions of an image at most, unless told otherwise
@@ -110,25 +109,13 @@ class Found(NamedTuple):
     confidences: list[float]
 
 
-def extract(
-    items: pd.DataFrame,
-    root: Path,
-    settings: Settings,
-    target: Path,
-    *,
-    threads: int,
-    modality: str = "image",
-    store: Path | None = None,
-) -> None:
-    """Features (N, R, D) of every item of a modality; see `extraction.extract`.
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Features (N, R, D) of images.
 
     The index keeps of each image `count` (regions that are there) and lists of that length: `boxes` (x1, y1, x2, y2 in
     pixels of its file), `class`, `attribute` (either may be empty) and `confidence`. Annotated or detected regions come
-    first, the most confident one at the front, then the cells of the grid, without a name.
-
-    Parameters
-    ----------
-    target : `data/DATASET/features/...`; for `boxes: annotated`, `data/DATASET/items.json` names the annotations.
+    first, the most confident one at the front, then the cells of the grid, without a name. For `boxes: annotated`,
+    `items.json` in the data set's folder names the annotations.
 
     Raises
     ------
@@ -145,32 +132,20 @@ def extract(
         net, facts = networks.build(settings)
         cut = pooling.last_map(net, settings.network)
         facts = {**facts, "layer": cut.layer, "stride": cut.stride}
-        given = None
+        named = None
         if settings.boxes == "annotated":
-            given = annotations.read(target.parent.parent, settings.worsen)
+            named = annotations.read(given.folder, settings.worsen)
             facts["annotations"] = {
-                "file": given.path.name,
-                "sha256": given.sha256,
-                "worsened": given.worsening.model_dump() if given.worsening else None,
-                "without_regions": given.bare(items.source[items.modality == modality]),
+                "file": named.path.name,
+                "sha256": named.sha256,
+                "worsened": named.worsening.model_dump() if named.worsening else None,
+                "without_regions": named.bare(given.rows.source),
             }
 
         def begin(listed: list[Item]) -> Work:
-            return _pool(cut, given, settings, device, listed)
+            return _pool(cut, named, settings, device, listed)
 
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="regions",
-        modality=modality,
-        threads=threads,
-        depends={**depends, **facts},
-        begin=begin,
-        packages=("torchvision", "pillow"),
-        store=store,
-    )
+    return Recipe(begin, {**depends, **facts}, packages=("torchvision", "pillow"))
 
 
 def _together(found: list[Found], settings: Settings) -> tuple[np.ndarray, dict[str, list[Any]]]:

@@ -11,12 +11,11 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, TfidfVectorizer
@@ -24,7 +23,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer,
 from crossmodal import wordvectors
 from crossmodal.errors import UserError, suggestion
 from crossmodal.features import extraction, networks, skipthoughts
-from crossmodal.features.extraction import Item, Work
+from crossmodal.features.extraction import Given, Item, Recipe, Work
 from crossmodal.files import read_json, sha256_file, sha256_json
 from crossmodal.text import tokenize
 
@@ -125,51 +124,19 @@ KINDS: dict[str, type[Settings]] = {
 }
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What a kind hands to the driver; see `extraction.extract`."""
-
-    depends: dict[str, Any]
-    begin: Callable[[list[Item]], Work]
-    finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None = None
-    packages: tuple[str, ...] = ()
-
-
-def extract(
-    items: pd.DataFrame,
-    root: Path,
-    settings: Settings,
-    target: Path,
-    *,
-    threads: int,
-    modality: str = "text",
-    store: Path | None = None,
-) -> None:
-    """Features (N, D) of every caption. A caption without a known word is a bad item, never a vector of zeros.
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Features (N, D) of captions. A caption without a known word is a bad item, never a vector of zeros.
 
     Of fitted kinds the manifest keeps `vocabulary` (the words of the columns, in their order) and `idf`; of word
     vectors how many words have none, and the most frequent of those. The index keeps each caption's `unknown` words.
 
     Raises
     ------
-    UserError : a bad caption, or files of vectors that are missing or damaged; see `extraction.extract`.
+    UserError : a bad caption, or files of vectors that are missing or damaged.
     """
-    extraction.expect("text", modality, "text")
-    kind = _MADE[settings.kind](settings)
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="text",
-        modality=modality,
-        threads=threads,
-        depends=kind.depends,
-        begin=kind.begin,
-        finish=kind.finish,
-        packages=("nltk", "scikit-learn", *kind.packages),
-        store=store,
-    )
+    extraction.expect("text", given.modality, "text")
+    made = _MADE[settings.kind](settings)
+    return replace(made, packages=("nltk", "scikit-learn", *made.packages))
 
 
 def words(caption: str) -> list[str]:
@@ -226,7 +193,7 @@ def fit(settings: _Fitted, captions: Sequence[Sequence[str]]) -> CountVectorizer
     return made.fit(captions)
 
 
-def _fitted(settings: _Fitted) -> _Kind:
+def _fitted(settings: _Fitted) -> Recipe:
     told: dict[str, Any] = {}
 
     def begin(listed: list[Item]) -> Work:
@@ -249,13 +216,18 @@ def _fitted(settings: _Fitted) -> _Kind:
         # What is in shards of a killed run depends on all training captions, by way of these.
         return Work(load, compute, settings.batch_size, {"fitted_sha256": sha256_json(told)})
 
-    return _Kind({"fitted_on": "training captions"}, begin, lambda array, rows: told)
+    return Recipe(
+        begin,
+        {"fitted_on": "training captions"},
+        finish=lambda array, rows: told,
+        again=lambda array, manifest: array,
+    )
 
 
 # -- word vectors -----------------------------------------------------------------------------------------------------
 
 
-def _word_vectors(settings: WordVectors) -> _Kind:
+def _word_vectors(settings: WordVectors) -> Recipe:
     path = Path(settings.vectors)
     if settings.vectors == "seeded":
         depends = _fallback("seeded random word vectors")
@@ -304,7 +276,7 @@ def _word_vectors(settings: WordVectors) -> _Kind:
 
         return Work(load, compute, settings.batch_size, facts)
 
-    return _Kind(depends, begin)
+    return Recipe(begin, depends)
 
 
 def _fallback(told: str) -> dict[str, Any]:
@@ -315,12 +287,12 @@ def _fallback(told: str) -> dict[str, Any]:
 # -- Skip-Thoughts ----------------------------------------------------------------------------------------------------
 
 
-def _skip_thoughts(settings: SkipThoughts) -> _Kind:
+def _skip_thoughts(settings: SkipThoughts) -> Recipe:
     path = Path(settings.vectors)
     if settings.vectors == "seeded":
-        return _Kind(_fallback("a seeded random Skip-Thoughts encoder"), lambda listed: _encoded(listed, settings))
+        return Recipe(lambda listed: _encoded(listed, settings), _fallback("a seeded random Skip-Thoughts encoder"))
     if path.is_dir():
-        return _Kind(skipthoughts.describe(path), lambda listed: _encoded(listed, settings))
+        return Recipe(lambda listed: _encoded(listed, settings), skipthoughts.describe(path))
     if not path.is_file():
         raise UserError(
             f"extractors.*.vectors: {settings.vectors!r} is neither an .npy of Skip-Thoughts vectors nor a folder with "
@@ -329,7 +301,7 @@ def _skip_thoughts(settings: SkipThoughts) -> _Kind:
     depends = {"vectors": path.name, "vectors_sha256": sha256_file(path)}
     if settings.ids:
         depends["ids_sha256"] = sha256_json(_read_ids(Path(settings.ids)))
-    return _Kind(depends, lambda listed: _made_elsewhere(listed, settings))
+    return Recipe(lambda listed: _made_elsewhere(listed, settings), depends)
 
 
 def _encoded(listed: list[Item], settings: SkipThoughts) -> Work:
@@ -400,7 +372,7 @@ def _read_ids(path: Path) -> list[str]:
 # -- sentence transformers --------------------------------------------------------------------------------------------
 
 
-def _sentence_transformer(settings: SentenceTransformer) -> _Kind:
+def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
     try:
         import sentence_transformers
     except ImportError:
@@ -433,10 +405,10 @@ def _sentence_transformer(settings: SentenceTransformer) -> _Kind:
     depends = {"model": Path(settings.model).name, "weights_sha256": networks.hash_of(model.cpu())}
     model.to(device)
     work = Work(load, compute, settings.batch_size, {"device": device})
-    return _Kind(depends, lambda listed: work, packages=("sentence-transformers", "transformers"))
+    return Recipe(lambda listed: work, depends, packages=("sentence-transformers", "transformers"))
 
 
-_MADE: dict[str, Callable[[Any], _Kind]] = {
+_MADE: dict[str, Callable[[Any], Recipe]] = {
     "bag_of_words": _fitted,
     "tfidf": _fitted,
     "word_vectors": _word_vectors,

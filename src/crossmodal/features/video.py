@@ -15,7 +15,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pandas as pd
 import torch
 from av.container import InputContainer
 from av.stream import Disposition
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from crossmodal.errors import UserError
 from crossmodal.features import extraction, image, networks
-from crossmodal.features.extraction import Work
+from crossmodal.features.extraction import Given, Recipe, Work
 
 log = logging.getLogger(__name__)
 
@@ -248,23 +247,14 @@ def _said(error: Exception) -> str:
 # -- computing --------------------------------------------------------------------------------------------------------
 
 
-def extract(
-    items: pd.DataFrame,
-    root: Path,
-    settings: Settings,
-    target: Path,
-    *,
-    threads: int,
-    modality: str = "video",
-    store: Path | None = None,
-) -> None:
-    """Features (N, D) of every video; the index keeps `frames`, how many were used, and `times`, their seconds.
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Features (N, D) of videos; the index keeps `frames`, how many were used, and `times`, their seconds.
 
     Raises
     ------
-    UserError : a bad video or bad weights; see `extraction.extract`.
+    UserError : a bad video or bad weights.
     """
-    extraction.expect("video", modality, "video")
+    extraction.expect("video", given.modality, "video")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, facts = networks.build(settings)
     sampling = {
@@ -272,18 +262,10 @@ def extract(
         "pooling": "mean of the moments' frames, then the norm",
         "rotation": "as the file asks",
     }
-    extraction.extract(
-        items,
-        root,
-        settings,
-        target,
-        extractor="video",
-        modality=modality,
-        threads=threads,
-        depends={**image.described(settings, facts), "sampling": sampling},
-        begin=lambda listed: work(model, settings, device, [item.path for item in listed]),
+    return Recipe(
+        lambda listed: work(model, settings, device, [item.path for item in listed]),
+        {**image.described(settings, facts), "sampling": sampling},
         packages=("av", "torchvision", "pillow"),
-        store=store,
     )
 
 

@@ -66,9 +66,10 @@ class Batch:
     """Items that a step or an encoding is given.
 
     `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
-    are (B,) ids of what belongs together: rows with the same one are no negatives of each other. `unannotated` holds
-    further items without a caption, as many as a batch has pairs, with groups of their own. `beside` holds the same
-    items as `inputs` in the form that the model's `beside` names.
+    are (B,) ids of what belongs together: rows with the same one are no negatives of each other. `labels` are (B,)
+    classes of a data set whose items are relevant to each other by class: row i of every modality is of class
+    `labels[i]`. `unannotated` holds further items without a caption, as many as a batch has pairs, with groups of their
+    own. `beside` holds the same items as `inputs` in the form that the model's `beside` names.
     """
 
     inputs: dict[str, Input]
@@ -104,7 +105,13 @@ class Context:
     shapes: dict[str, tuple[int, ...]]  # modality to the shape of one item's features: (D,) or (R, D)
     vocabulary_size: int = 0
     n_classes: int = 0
-    beside: dict[str, tuple[int, ...]] = field(default_factory=dict)  # the same of the forms that stand beside these
+    """Classes of the training partition; items of other classes have labels from this number on."""
+    trained: tuple[int, ...] = ()
+    """Those of the split's own training items: fewer where classes come in stages."""
+    moments: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Modality to the (D,) mean and standard deviation of its vectors over the training partition, found when asked."""
+    beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Modality to the shape of one item in the model's second form."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ class Model(nn.Module):
     """A system; the class `Model` of each module of `crossmodal.models` is one of these."""
 
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
-    """Modalities with the form in which each is read."""
+    """Modalities with the form in which each is read. A setting `modalities` chooses others, read as vectors."""
 
     beside: ClassVar[dict[str, Form]] = {}
     """Modality to a second form that its items are read in, such as the pixels of the images whose vectors are read."""
@@ -145,6 +152,8 @@ class Model(nn.Module):
         super().__init__()
         self.settings = settings
         self.context = context
+        if modalities := getattr(settings, "modalities", None):
+            self.reads = dict.fromkeys(modalities, "vector")
 
     # -- what every system defines ------------------------------------------------------------------------------------
 
@@ -196,3 +205,15 @@ class Model(nn.Module):
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Closed-form systems take all training pairs here, a batch at a time; `trains` is False for them."""
+
+    def inherit(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over the weights of the run that this one begins from (`after` of its experiment), before training.
+
+        Raises
+        ------
+        ValueError : they do not fit.
+        """
+        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        if own != {name: tuple(value.shape) for name, value in weights.items()}:
+            raise ValueError("its weights are of another shape")
+        self.load_state_dict(dict(weights))

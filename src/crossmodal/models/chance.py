@@ -13,6 +13,7 @@ from crossmodal.models.base import Regions, Tokens
 
 
 class Settings(base.Settings):
+    modalities: tuple[str, ...] | None = Field(None, description="those that are read, instead of images and captions")
     dim: int = Field(64, ge=1, description="dimensions of the random vectors")
 
 

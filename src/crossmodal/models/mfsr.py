@@ -53,8 +53,11 @@ class Settings(base.Schedule):
         description="the generator's aims as the text has them, or eq. 11 to 13 to the letter, which are unbounded and "
         "have the generator hide from D2 what it made the image of",
     )
+    same: Literal["made", "real"] = Field(
+        "made", description="pairs of one content that D2 is shown: [x'; x] as in eq. 12, or [x; x] as in eq. 4"
+    )
     discriminator_lr: float | None = Field(None, gt=0, description="of D1 and D2; that of the stage unless given")
-    beta: float = Field(0.5, ge=0, lt=1, description="Adam's first β for D1 and D2 (DCGAN's)")
+    beta: float = Field(0.5, ge=0, lt=1, description="Adam's first β for G, D1 and D2 (DCGAN's)")
 
     @field_validator("image_size")
     @classmethod
@@ -157,13 +160,15 @@ class Model(base.Model):
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """The model's, then that of D1 and D2 together, which share no parameter."""
         s = self.settings
-        judges = [*self.discriminators.parameters()] if s.image else []
-        known = {id(p) for p in judges}
-        own = [p for p in self.parameters() if id(p) not in known]
-        found = {"model": torch.optim.Adam(own, lr=stage.lr, weight_decay=s.weight_decay)}
-        if judges:
+        known = dict(self.named_children())
+        judges, maker = known.pop("discriminators", None), known.pop("generator", None)
+        groups: list[dict] = [{"params": [p for part in known.values() for p in part.parameters()]}]
+        if maker is not None:
+            groups.append({"params": [*maker.parameters()], "betas": (s.beta, 0.999)})
+        found = {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
+        if judges is not None:
             rate = s.discriminator_lr or stage.lr
-            found["discriminators"] = torch.optim.Adam(judges, lr=rate, betas=(s.beta, 0.999))
+            found["discriminators"] = torch.optim.Adam(judges.parameters(), lr=rate, betas=(s.beta, 0.999))
         return found
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
@@ -200,7 +205,10 @@ class Model(base.Model):
             with torch.no_grad():
                 self._made = batch, self.generator(self.parts("image", batch).all)
         verdicts = self._verdicts(batch, self._made[1])
-        verdicts["real"] = self.discriminators["real"](self._images(batch))
+        images = self._images(batch)
+        verdicts["real"] = self.discriminators["real"](images)
+        if self.settings.same == "real":
+            verdicts["own"] = self.discriminators["content"](images, images)
         losses = dcgan.printed_losses if self.settings.gan == "printed" else dcgan.discriminator_losses
         found = losses(**verdicts)
         return {"loss": found["real"] + found["content"], "real": found["real"], "content": found["content"]}
@@ -214,16 +222,18 @@ class Model(base.Model):
         places, there = dcgan.others(batch.groups)
         images = self._images(batch)
         # One call for both: the batch norms see own and other pairs alike.
-        own, other = self.discriminators["content"](
-            torch.cat([made, made[places]]), torch.cat([images, images])
-        ).chunk(2)
+        own, other = self.discriminators["content"](torch.cat([made, made[places]]), torch.cat([images, images])).chunk(
+            2
+        )
         return {"made": self.discriminators["real"](made), "own": own, "other": other, "there": there}
 
     @torch.no_grad()
     def inspect(self, batch: base.Batch) -> dict[str, Tensor]:
         """Parts of pairs, their images and captions, and both as they are made of the parts."""
         image, text = self.parts("image", batch), self.parts("text", batch)
-        found = {f"{m}_{name}": value for m, p in (("image", image), ("text", text)) for name, value in p._asdict().items()}
+        found = {
+            f"{m}_{name}": value for m, p in (("image", image), ("text", text)) for name, value in p._asdict().items()
+        }
         tokens = batch.inputs["text"]
         if self.settings.image:
             found["pictures"] = dcgan.as_pixels(self._images(batch))

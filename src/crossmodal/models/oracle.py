@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,6 +13,7 @@ from crossmodal.models import base
 
 
 class Settings(base.Settings):
+    modalities: tuple[str, ...] | None = Field(None, description="those that are read, instead of images and captions")
     dim: int = 64
 
 
@@ -20,7 +22,7 @@ class Model(base.Model):
     knows_pairs: ClassVar[bool] = True
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim): a random unit vector a group, the same for every item of it."""
+        """(B, dim): a random unit vector a group (or class), the same for every item of it."""
         assert batch.groups is not None
         vectors = [
             torch.randn(self.settings.dim, generator=torch.Generator().manual_seed(int(group)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from crossmodal.evaluation.quality import chance_interval
+from crossmodal.evaluation.quality import chance_interval, precision_interval
 from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Row
 from crossmodal.reporting import quality, runs, significance
 
@@ -223,19 +223,31 @@ class _Fallbacks:
 
 
 def controls(metrics: pd.DataFrame) -> pd.DataFrame:
-    """One row a check of a control: `chance` within binomial bounds of its expectation, `oracle` at 100.
+    """One row a check of a control: `chance` within bounds of its expectation, `oracle` at 100.
+
+    Where items answer each other by class, what is expected of chance is among its numbers (`map@50_chance`): recall is
+    then not looked at.
 
     Returns
     -------
     Columns dataset, split, model, seed, direction, metric, protocol, value, expected, low, high, ok (all in per cent).
     """
     columns = ["dataset", "split", "model", "seed", "direction", "metric", "protocol", "value"]
-    picked = metrics[metrics.model.isin(["chance", "oracle"]) & metrics.metric.str.match(r"recall@\d+$")]
-    picked = picked.drop(columns="paper").drop_duplicates()
+    picked = metrics[metrics.model.isin(["chance", "oracle"])].drop(columns="paper").drop_duplicates()
+    random = {
+        (*(getattr(row, name) for name in columns[:5]), row.metric.removesuffix("_chance"), row.protocol): row.value
+        for row in picked[picked.metric.str.endswith("_chance")].itertuples(index=False)
+    }
+    by_class = {key[:4] for key in random}
     rows = []
-    for row in picked.itertuples(index=False):
+    for row in picked[picked.metric.str.match(r"(recall@\d+|map(@\w+)?)$")].itertuples(index=False):
+        expected = random.get(tuple(getattr(row, name) for name in columns[:7]))
         if row.model == "oracle":
             expected = low = high = 100.0
+        elif expected is not None:
+            low, high = precision_interval(expected, row.n_queries)
+        elif row.metric.startswith("map") or (row.dataset, row.split, row.model, row.seed) in by_class:
+            continue
         else:
             k = int(row.metric.removeprefix("recall@"))
             folds = int(row.protocol.removeprefix("fold")) if row.protocol.startswith("fold") else 1

@@ -1,4 +1,8 @@
-"""The items of a data set as a model reads them: features memory-mapped, captions as ids, batches gathered by index."""
+"""The items of a data set as a model reads them: features memory-mapped, captions as ids, batches gathered by index.
+
+What belongs together is told by groups (an image and its captions) or by classes; the batches of the latter are drawn
+in `training.balanced`.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,14 @@ import pandas as pd
 import torch
 
 from crossmodal.errors import UserError
+from crossmodal.experiments import Relevance
 from crossmodal.features.semantics import token_table
 from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_parquet, sha256_bytes
 from crossmodal.models.base import Batch, Context, Form, Input, Regions, Tokens
 from crossmodal.text import RareWords, Vocabulary
+from crossmodal.training import balanced
+from crossmodal.training.balanced import Classes, Moments
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +65,7 @@ class Inputs:
     rows: torch.Tensor  # (N,) rows of `tensor`
     lengths: torch.Tensor | None = None
     form: Form = "vector"
+    labels: np.ndarray | None = None  # (N,) int64 classes, -1 for none
 
     def gather(self, index: torch.Tensor) -> Input:
         """The items at `index`, as the model reads them. No copy is made of anything else."""
@@ -83,6 +91,7 @@ class Corpus:
     unannotated: np.ndarray  # (U,) indices of the training images without a caption
     vocabulary: Vocabulary
     fingerprint: dict[str, str]  # what the data is: hashes for the manifest
+    classes: Classes | None = None  # where items answer each other by class
     beside: dict[str, Inputs] = field(default_factory=dict)  # the same items of a modality in a second form
 
     @property
@@ -98,19 +107,43 @@ class Corpus:
     def context(self) -> Context:
         shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form != "tokens"}
         beside = {m: tuple(x.tensor.shape[1:]) for m, x in self.beside.items()}
-        return Context(shapes, len(self.vocabulary), beside=beside)
+        if self.classes is None:
+            return Context(shapes, len(self.vocabulary), beside=beside)
+        moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
+        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, beside)
+
+    @property
+    def criterion(self) -> str:
+        """The number on validation items by which an epoch is chosen, of those that `validate` gives."""
+        return "recall_sum" if self.classes is None else "map@50_sum"
+
+    def n_rows(self, modalities: tuple[str, ...] | None = None) -> int:
+        """Rows of an epoch of batches."""
+        return self.n_pairs if self.classes is None else self.classes.size(modalities or tuple(self.inputs))
+
+    def relevance(self, modality: str) -> np.ndarray:
+        """(N,) codes of a modality's items: those of two modalities with the same one answer each other."""
+        one = self.inputs[modality]
+        return one.groups if self.classes is None else one.labels
 
     def batch(self, picks: torch.Tensor, bare: torch.Tensor | None = None, also: tuple[str, ...] = ()) -> Batch:
         """The training pairs at `picks`, and what is `also` asked for of the images at `bare`."""
-        inputs, beside, groups = {}, {}, None
-        for modality, index in self.pairs.items():
-            chosen = torch.from_numpy(index)[picks]
-            inputs[modality] = self.inputs[modality].gather(chosen)
+        return self.gathered({m: torch.from_numpy(index)[picks] for m, index in self.pairs.items()}, bare, also)
+
+    def gathered(
+        self, chosen: dict[str, torch.Tensor], bare: torch.Tensor | None = None, also: tuple[str, ...] = ()
+    ) -> Batch:
+        """The items at the places `chosen` of each modality, whose rows belong together, and what is `also` asked."""
+        inputs, beside, groups, labels = {}, {}, None, None
+        for modality, index in chosen.items():
+            one = self.inputs[modality]
+            inputs[modality] = one.gather(index)
             if modality in self.beside:
-                beside[modality] = self.beside[modality].gather(chosen)
-            groups = torch.from_numpy(self.inputs[modality].groups)[chosen]
+                beside[modality] = self.beside[modality].gather(index)
+            groups = torch.from_numpy(one.groups)[index]
+            labels = None if self.classes is None else torch.from_numpy(one.labels)[index]
         if bare is None:
-            return Batch(inputs, groups, beside=beside)
+            return Batch(inputs, groups, labels, beside=beside)
         extra = {name: self.inputs[name].gather(bare) for name in also}
         of_bare = torch.from_numpy(self.inputs["image"].groups)[bare]
         return Batch(inputs, groups, None, extra, of_bare, beside)
@@ -123,7 +156,7 @@ class Corpus:
     def _items(self, modality: str, index: np.ndarray, size: int, with_groups: bool) -> Iterator[Batch]:
         for start in range(0, len(index), size):
             chosen = torch.from_numpy(index[start : start + size])
-            groups = torch.from_numpy(self.inputs[modality].groups)[chosen] if with_groups else None
+            groups = torch.from_numpy(self.relevance(modality))[chosen] if with_groups else None
             beside = {modality: self.beside[modality].gather(chosen)} if modality in self.beside else {}
             yield Batch({modality: self.inputs[modality].gather(chosen)}, groups, beside=beside)
 
@@ -134,6 +167,7 @@ def load(
     reads: dict[str, Form],
     extractors: dict[str, str],
     *,
+    relevance: Relevance = "group",
     beside: dict[str, tuple[Form, str]] | None = None,
     unannotated: tuple[str, ...] = (),
     min_count: int = 4,
@@ -148,6 +182,7 @@ def load(
     folder : `data/DATASET`. split : name of a file in its `splits`.
     reads : modality to form, as the model declares them. extractors : modality to extractor.
     beside : modality to the second form that it is read in, and to the extractor of that.
+    relevance : whether items answer each other by their group, or by their label.
     unannotated : what it wants of images without a caption; with `semantics` their regions' names are read as well.
     vocabulary : a trained model's own; None builds it from the split's captions.
 
@@ -165,9 +200,16 @@ def load(
     arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form != "tokens"}
     second = {m: _open(folder, m, form, {m: extractor}) for m, (form, extractor) in (beside or {}).items()}
     items = _without_skipped(items, [id_ for found in (*arrays.values(), *second.values()) for id_ in found.skipped])
-    for column in ("image_id", "caption_id"):
-        pairs = pairs[pairs[column].isna() | pairs[column].isin(items.item_id)]
-    annotated = pairs[pairs.caption_id.notna()]
+    if relevance == "label":
+        known = balanced.Labels.of(items, split)
+        items = known.restricted(items)
+        trained, bare = pairs.item_id, pd.Series(dtype="string")
+    else:
+        known = None
+        for column in ("image_id", "caption_id"):
+            pairs = pairs[pairs[column].isna() | pairs[column].isin(items.item_id)]
+        annotated = pairs[pairs.caption_id.notna()]
+        trained, bare = annotated.caption_id.unique(), pairs.image_id[pairs.caption_id.isna()]
     named = _semantics(arrays["image"], items) if "semantics" in unannotated else None
     inputs: dict[str, Inputs] = {}
     others: dict[str, Inputs] = {}
@@ -180,6 +222,7 @@ def load(
             "groups": rows.group_id.map(codes).to_numpy(dtype=np.int64),
             "partition": rows.partition.to_numpy(dtype=object),
             "form": form,
+            "labels": None if known is None else known.encode(rows.label),
         }
         if form == "tokens":
             tokens = read_parquet(folder / "tokens.parquet").set_index("item_id").tokens.reindex(rows.item_id)
@@ -188,7 +231,7 @@ def load(
                     f"{folder / 'tokens.parquet'}: lacks captions of items.parquet; delete it and run again"
                 )
             if vocabulary is None:
-                read = [*tokens.loc[annotated.caption_id.unique()]]
+                read = [*tokens.loc[tokens.index.isin(trained) if known else trained]]
                 read += [] if named is None else [*named.tokens[named.partition == "train"]]
                 vocabulary = Vocabulary.build(read, min_count)
             fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
@@ -202,16 +245,20 @@ def load(
             others[modality] = Inputs(**_cached(second[modality], common["ids"], form), **{**common, "form": form})
     vocabulary = vocabulary or Vocabulary.build([])
     place = {m: pd.Series(np.arange(len(x.ids)), index=x.ids) for m, x in inputs.items()}
-    columns = {"image": "image_id", "text": "caption_id"}
-    paired = {m: place[m].loc[annotated[columns[m]]].to_numpy() for m in inputs if m in columns}
-    bare = np.empty(0, dtype=np.int64)
-    if "image" in inputs:
-        bare = place["image"].loc[pairs.image_id[pairs.caption_id.isna()]].to_numpy(dtype=np.int64)
+    classes = None
+    if known is None:
+        columns = {"image": "image_id", "text": "caption_id"}
+        paired = {m: place[m].loc[annotated[columns[m]]].to_numpy() for m in inputs if m in columns}
+    else:
+        rows = {m: np.flatnonzero(pd.Index(x.ids).isin(trained)) for m, x in inputs.items()}
+        classes = balanced.Classes.of(known, rows, inputs)
+        paired = classes.paired()
+    bare = place["image"].loc[bare].to_numpy(dtype=np.int64) if "image" in inputs else np.empty(0, dtype=np.int64)
     if named is not None:
         of_image = inputs["image"]
         encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
         inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
-    return Corpus(inputs, paired, bare, vocabulary, fingerprint, others)
+    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, others)
 
 
 def _cached(features: Features, ids: np.ndarray, form: Form) -> dict[str, Any]:
@@ -280,12 +327,17 @@ def batches(
     epoch: int,
     unannotated: tuple[str, ...] = (),
     device: torch.device | None = None,
+    modalities: tuple[str, ...] | None = None,
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches, a function of (seed, epoch) alone; the last may be smaller.
 
-    A lone pair has no negative, so it is left out.
+    A lone pair has no negative, so it is left out. Data with classes has as many rows an epoch as the largest of its
+    `modalities` has training items, each class as often as any other.
     """
-    made = _batches(corpus, size, seed, epoch, unannotated)
+    if corpus.classes is not None:
+        made = _rows(corpus, size, seed, epoch, modalities)
+    else:
+        made = _batches(corpus, size, seed, epoch, unannotated)
     for batch in ahead(made) if corpus.waits else made:
         yield batch if device is None else batch.to(device)
 
@@ -301,6 +353,15 @@ def _batches(corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tupl
             pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])
             bare = pool[torch.randint(len(pool), (len(picks),), generator=generator)]
         yield corpus.batch(picks, bare, unannotated)
+
+
+def _rows(corpus: Corpus, size: int, seed: int, epoch: int, modalities: tuple[str, ...] | None) -> Iterator[Batch]:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    chosen = corpus.classes.draw(modalities or tuple(corpus.inputs), generator)
+    parts = {m: index.split(size) for m, index in chosen.items()}
+    for place, first in enumerate(next(iter(parts.values()))):
+        if len(first) >= 2:
+            yield corpus.gathered({m: pieces[place] for m, pieces in parts.items()})
 
 
 def ahead(made: Iterator[Batch]) -> Iterator[Batch]:

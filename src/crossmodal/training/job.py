@@ -47,15 +47,21 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     options = {
         key: getattr(settings, key) for key in ("min_count", "max_words", "rare_words") if hasattr(settings, key)
     }
-    reads = module.Model.reads
-    options |= {"unannotated": module.Model.unannotated, "vocabulary": vocabulary}
+    modalities = getattr(settings, "modalities", None)
+    reads = dict.fromkeys(modalities, "vector") if modalities else module.Model.reads
+    options["beside"] = {m: (form, job.beside[m]) for m, form in module.Model.beside.items()}
+    options |= {"relevance": job.relevance, "unannotated": module.Model.unannotated, "vocabulary": vocabulary}
     corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
     torch.manual_seed(job.seed)
     return module.Model(settings, corpus.context), corpus
 
 
-def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False) -> None:
+def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before: Path | None = None) -> None:
     """Train a job and write `config.yaml`, `vocabulary.json`, `history.parquet`, `model.safetensors`, `manifest.json`.
+
+    Parameters
+    ----------
+    before : folder of the run that the job begins from, if it names one.
 
     Raises
     ------
@@ -66,9 +72,11 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False) -> Non
     began = time.perf_counter()
     model, corpus = _built(job, data)
     source = registry.source_hash("models", job.model)
-    identity = sha256_json([job.identity, corpus.fingerprint, source])
-    log.info("%s: %d training pairs, %d words", job.key, corpus.n_pairs, len(corpus.vocabulary))
     facts: dict[str, Any] = {}
+    if before is not None:
+        facts["before"] = {"run": job.before, "weights_sha256": _begin_from(model, before)}
+    identity = sha256_json([job.identity, corpus.fingerprint, source, *facts.values()])
+    log.info("%s: %d training pairs, %d words", job.key, corpus.n_pairs, len(corpus.vocabulary))
     checkpoint = CHECKPOINTS / f"{job.hash}.pt"
     history = pd.DataFrame()
     if model.trains:
@@ -113,7 +121,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False) -> Non
 def _fallbacks(job: Job, data: Path) -> list[str]:
     """What stands in for something better in the features that a run reads."""
     found = []
-    for modality, extractor in job.inputs.items():
+    for modality, extractor in job.extractors:
         path = data / job.dataset / "features" / f"{modality}.{extractor}.json"
         if path.exists() and "fallback" in (manifest := read_json(path)):
             found.append(f"{modality} features of {extractor}: {manifest['fallback']}")
@@ -157,16 +165,34 @@ def gather_job(job: Job, folder: Path, data: Path, scale: str, count: int) -> No
     _write_metrics(job, folder, scale, sharded.gather(folder / "encoded", paths, job.folds, folder))
 
 
+def _weights(folder: Path) -> Path:
+    """The weights of a trained run, which are what its manifest says."""
+    weights = folder / "model.safetensors"
+    if not weights.exists():
+        run = "/".join(folder.parts[-4:])
+        raise UserError(f"{weights}: not found; train the run first (crossmodal train {run})")
+    if sha256_file(weights) != read_json(folder / "manifest.json")["weights_sha256"]:
+        raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
+    return weights
+
+
+def _begin_from(model: base.Model, folder: Path) -> str:
+    """Hand a model the weights of the run that it begins from; gives their hash."""
+    from safetensors.torch import load_file
+
+    weights = _weights(folder)
+    try:
+        model.inherit(load_file(weights))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{weights}: cannot be gone on from: {str(error).splitlines()[0]}") from None
+    return read_json(folder / "manifest.json")["weights_sha256"]
+
+
 def _trained(job: Job, folder: Path, data: Path) -> tuple[base.Model, Corpus]:
     """A job's model with its trained weights, and its data."""
     from safetensors.torch import load_file
 
-    weights = folder / "model.safetensors"
-    if not weights.exists():
-        raise UserError(f"{weights}: not found; train the run first (crossmodal train {job.key})")
-    manifest = read_json(folder / "manifest.json")
-    if sha256_file(weights) != manifest["weights_sha256"]:
-        raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
+    weights = _weights(folder)
     model, corpus = _built(job, data, Vocabulary.load(folder / "vocabulary.json"))
     try:
         model.load_state_dict(load_file(weights))

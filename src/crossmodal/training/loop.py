@@ -24,7 +24,7 @@ from crossmodal.errors import UserError
 from crossmodal.files import whole
 from crossmodal.models import base
 from crossmodal.training.data import Corpus, batches
-from crossmodal.training.test import recalls
+from crossmodal.training.test import validate
 
 # Fabric imports torchmetrics, where there is one, to see its version, and with it torchvision and matplotlib: two
 # seconds of each run's start.
@@ -67,7 +67,9 @@ def train(
     checkpoint: Path | None = None,
     identity: str = "",
 ) -> Trained:
-    """Train in place and leave the model with the weights of its best epoch (largest validation sum of recalls).
+    """Train in place and leave the model with the weights of its best epoch on the validation items.
+
+    That has the largest sum of recalls, or of mAP@50 where items answer each other by class (`Corpus.criterion`).
 
     Parameters
     ----------
@@ -104,15 +106,16 @@ def train(
             for epoch in range(first, stage.epochs):
                 row = _epoch(fabric, model, corpus, turns, stage, seed + 7919 * number, epoch)
                 began = time.perf_counter()
-                found = recalls(model, corpus, "val", device, stage.modalities)
+                found = validate(model, corpus, "val", device, stage.modalities)
                 row |= {f"val_{name}": value for name, value in found.items()}
                 row["validation_seconds"] = time.perf_counter() - began
                 history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
-                if found["recall_sum"] > best_sum:
-                    best, best_sum = deepcopy(_weights(model)), found["recall_sum"]
+                if found[corpus.criterion] > best_sum:
+                    best, best_sum = deepcopy(_weights(model)), found[corpus.criterion]
                 log.info(
-                    "%s epoch %d/%d: loss %.4f, validation sum of recalls %.1f (best %.1f), lr %.2g",
-                    *(stage.name, epoch + 1, stage.epochs, row["loss"], found["recall_sum"], best_sum),
+                    "%s epoch %d/%d: loss %.4f, validation %s %.1f (best %.1f), lr %.2g",
+                    *(stage.name, epoch + 1, stage.epochs, row["loss"]),
+                    *(corpus.criterion, found[corpus.criterion], best_sum),
                     row["learning_rate"],
                 )
                 advance(loss=row["loss"], best=best_sum)
@@ -124,7 +127,7 @@ def train(
         model.load_state_dict(best)
     frame = pd.DataFrame(history)
     last = frame[frame.stage == stages[-1].name]
-    return Trained(frame, int(last.epoch.loc[last.val_recall_sum.idxmax()]), resumed_at)
+    return Trained(frame, int(last.epoch.loc[last[f"val_{corpus.criterion}"].idxmax()]), resumed_at)
 
 
 def _devices(device: torch.device) -> list[int] | int:
@@ -167,12 +170,13 @@ def _epoch(
             group["lr"] = group["initial_lr"] * factor
     model.train()
     size = model.settings.batch_size
-    steps = max(1, -(-corpus.n_pairs // size))
+    steps = max(1, -(-corpus.n_rows(stage.modalities) // size))
     sums: dict[str, torch.Tensor] = {}
     clip = model.settings.clip
     began = time.perf_counter()
     done = 0
-    for step, batch in enumerate(batches(corpus, size, seed, epoch, model.unannotated, fabric.device)):
+    made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities)
+    for step, batch in enumerate(made):
         progress = (epoch + step / steps) / stage.epochs
         for turn, optimiser in turns.items():
             terms = model.loss(batch, progress, turn)
@@ -218,7 +222,7 @@ class _progress:  # noqa: N801
 
     def advance(self, loss: float, best: float) -> None:
         if self.bar is not None:
-            self.bar.update(self.task, advance=1, description=f"loss {loss:.3f} · best sum of recalls {best:.1f}")
+            self.bar.update(self.task, advance=1, description=f"loss {loss:.3f} · best on validation {best:.1f}")
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:

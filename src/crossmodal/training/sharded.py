@@ -22,10 +22,11 @@ from crossmodal.training.data import Corpus
 
 def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path) -> None:
     """Encodings of the test items: `A-B.MODALITY.npy`, `MODALITY.parquet` with ids and groups, `encoded.json` last."""
-    index, ids, groups = testing.test_items(model, corpus)
+    items, index = testing.Items.of(model, corpus, "test")
     folder.mkdir(parents=True, exist_ok=True)
     for m in model.reads:
-        write_parquet(folder / f"{m}.parquet", pd.DataFrame({"item_id": ids[m], "group": groups[m]}))
+        columns = {"item_id": items.ids[m], "group": items.groups[m], "relevance": items.relevance[m]}
+        write_parquet(folder / f"{m}.parquet", pd.DataFrame(columns))
     vectors = True
     for pair in combinations(model.reads, 2):
         encodings = testing.encodings_of(model, corpus, pair, index, device)
@@ -36,7 +37,8 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
             path = folder / f"{'-'.join(pair)}.{m}.npy"
             with whole(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, value.float().cpu().numpy())
-    write_json(folder / "encoded.json", {"modalities": list(model.reads), "vectors": vectors})
+    about = {"modalities": list(model.reads), "vectors": vectors, "subsets": items.subsets, "by_class": items.by_class}
+    write_json(folder / "encoded.json", about)
 
 
 def compares_vectors(folder: Path) -> bool:
@@ -62,11 +64,11 @@ def rank(folder: Path, number: int, count: int, target: Path) -> None:
     arrays: dict[str, np.ndarray] = {}
     for pair in _pairs(folder) if compares_vectors(folder) else []:
         encodings = _encodings(folder, pair)
-        groups = [read_parquet(folder / f"{m}.parquet")["group"].to_numpy() for m in pair]
+        codes = [read_parquet(folder / f"{m}.parquet")["relevance"].to_numpy() for m in pair]
         a, b = encodings.values()
         try:
             rectangle = sharding.cut((len(a), len(b)), count)[number]
-            shard = sharding.rank_shard(a, b, *groups, rectangle, testing.TOP)
+            shard = sharding.rank_shard(a, b, *codes, rectangle, testing.TOP)
         except ValueError as error:
             raise UserError(f"{pair[0]} and {pair[1]}: {error} (evaluation.shards is {count})") from None
         arrays |= {f"{'-'.join(pair)}.{name}": value for name, value in shard.arrays().items()}
@@ -81,8 +83,11 @@ def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> 
     ------
     UserError : shards that are missing, damaged, or of another cut.
     """
-    tables = {m: read_parquet(folder / f"{m}.parquet") for m in read_json(folder / "encoded.json")["modalities"]}
-    groups = {m: table["group"].to_numpy() for m, table in tables.items()}
+    about = read_json(folder / "encoded.json")
+    tables = {m: read_parquet(folder / f"{m}.parquet") for m in about["modalities"]}
+    ids = {m: table.item_id.to_numpy(dtype=object) for m, table in tables.items()}
+    groups, relevance = ({m: t[name].to_numpy() for m, t in tables.items()} for name in ("group", "relevance"))
+    items = testing.Items(ids, groups, relevance, about["subsets"], about["by_class"])
     pairs = []
     for pair in _pairs(folder):
         encodings = _encodings(folder, pair)
@@ -92,8 +97,8 @@ def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> 
         except ValueError as error:
             raise UserError(f"{shards[0].parent}: {error}; delete the folder and run the shards again") from None
         tensors = {m: torch.from_numpy(np.asarray(x)) for m, x in encodings.items()}
-        pairs.append(testing.Pair(tensors, groups, ranked=dict(zip(pair, found, strict=True))))
-    return testing.written(pairs, {m: t.item_id.to_numpy(dtype=object) for m, t in tables.items()}, folds, target)
+        pairs.append(testing.Pair(tensors, relevance, ranked=dict(zip(pair, found, strict=True))))
+    return testing.written(pairs, items, folds, target)
 
 
 def _shard(path: Path, pair: str) -> sharding.Shard:

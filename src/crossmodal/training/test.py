@@ -1,9 +1,14 @@
-"""A trained model on the test items: encodings, per-query ranks, and the metrics of each protocol."""
+"""A trained model on the test items: encodings, per-query ranks, and the metrics of each protocol.
+
+Protocols are the whole test set (`all`) and folds of it; where items answer each other by class also the items of some
+classes alone: `seen` and `unseen` ones, and the `first` of classes that come in stages.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,8 @@ from crossmodal.evaluation import (
     source,
 )
 from crossmodal.evaluation import folds as cut_folds
+from crossmodal.evaluation.precision import NAMES
+from crossmodal.evaluation.quality import chance_precision
 from crossmodal.files import whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.training.data import Corpus
@@ -54,13 +61,15 @@ class Pair:
     def __init__(
         self,
         encodings: dict[str, torch.Tensor],
-        groups: dict[str, np.ndarray],
+        relevance: dict[str, np.ndarray],
         model: base.Model | None = None,
         ranked: dict[str, Ranking] | None = None,
     ):
-        """`model`: scores the encodings where they are no vectors. `ranked`: what ranking all items gives, if known."""
+        """`relevance`: codes of the items, equal where they answer each other. `model`: scores the encodings where they
+        are no vectors. `ranked`: what ranking all items gives, if known.
+        """
         self.names = tuple(encodings)
-        self.groups = groups
+        self.relevance = relevance
         self.encodings = list(encodings.values())
         self.ranked = ranked
         self.matrix = None if model is None or compares_vectors(model, encodings) else scored(model, *self.encodings)
@@ -75,16 +84,16 @@ class Pair:
         if self.ranked is not None and (inside is None or [*map(len, inside)] == [*map(len, self.encodings)]):
             return self.ranked
         inside = inside or [np.arange(len(x)) for x in self.encodings]
-        groups = [self.groups[name][places] for name, places in zip(self.names, inside, strict=True)]
+        codes = [self.relevance[name][places] for name, places in zip(self.names, inside, strict=True)]
         try:
             if self.matrix is None:
                 of = source(*(x[torch.from_numpy(p).to(x.device)] for x, p in zip(self.encodings, inside, strict=True)))
-                found = rank_both_ways(of, *groups, k, precision=precision)
+                found = rank_both_ways(of, *codes, k, precision=precision)
             else:
                 found = []
                 for matrix, (rows, cols), pair in (
-                    (self.matrix, inside, groups),
-                    (self.matrix.T, inside[::-1], groups[::-1]),
+                    (self.matrix, inside, codes),
+                    (self.matrix.T, inside[::-1], codes[::-1]),
                 ):
                     of = Scores(lambda part, m=matrix, r=rows, c=cols: m[np.ix_(r[part], c)], (len(rows), len(cols)))
                     found.append(rank_queries(of, *pair, k, precision=precision))
@@ -119,24 +128,73 @@ def encodings_of(
     return {m: encode(model, corpus, m, partner, index[m], device) for m, partner in (pair, pair[::-1])}
 
 
-def recalls(
+@dataclass(frozen=True)
+class Items:
+    """The items of a partition, in each modality that a model reads."""
+
+    ids: dict[str, np.ndarray]
+    groups: dict[str, np.ndarray]
+    relevance: dict[str, np.ndarray]  # codes: equal where two items answer each other
+    subsets: dict[str, list[int]]  # protocols of some classes alone, with their codes
+    by_class: bool = False
+
+    @classmethod
+    def of(cls, model: base.Model, corpus: Corpus, partition: str) -> tuple[Items, dict[str, np.ndarray]]:
+        """Those of a partition, and their places in the corpus."""
+        index = {m: corpus.inputs[m].where(partition) for m in model.reads}
+        ids = {m: corpus.inputs[m].ids[index[m]] for m in index}
+        groups = {m: corpus.inputs[m].groups[index[m]] for m in index}
+        relevance = {m: corpus.relevance(m)[index[m]] for m in index}
+        known = set(np.concatenate([*relevance.values()]).tolist())
+        found = {} if corpus.classes is None else corpus.classes.subsets(known)
+        return cls(ids, groups, relevance, found, corpus.classes is not None), index
+
+    def parts(self, pair: tuple[str, ...], folds: list[int]) -> Iterator[tuple[str, list[list[np.ndarray]]]]:
+        """Each protocol with the places of a pair's items in each of its folds.
+
+        Raises
+        ------
+        UserError : groups that cannot be cut into so many folds.
+        """
+        known = np.array(list(dict.fromkeys(self.relevance[pair[0]])))
+        for n in folds:
+            try:
+                codes = [known[part] for part in cut_folds(len(known), n)]
+            except ValueError as error:
+                raise UserError(f"params.yaml: datasets.*.folds: {error}") from None
+            yield "all" if n == 1 else f"fold{n}", [self._inside(pair, part) for part in codes]
+        for name, part in self.subsets.items():
+            yield name, [self._inside(pair, np.array(part))]
+
+    def _inside(self, pair: tuple[str, ...], codes: np.ndarray) -> list[np.ndarray]:
+        return [np.flatnonzero(np.isin(self.relevance[m], codes)) for m in pair]
+
+
+def validate(
     model: base.Model,
     corpus: Corpus,
     partition: str,
     device: torch.device,
     modalities: tuple[str, ...] | None = None,
 ) -> dict[str, float]:
-    """Recall@K of both directions on a partition, and their sum (`recall_sum`), by which runs are selected."""
+    """All directions on a partition: recall@K and their sum, or mAP@50 (by class) and its sum.
+
+    The sum, by which runs are selected, is called `Corpus.criterion`.
+    """
     order = [m for m in model.reads if modalities is None or m in modalities]
     index = {m: corpus.inputs[m].where(partition) for m in order}
-    groups = {m: corpus.inputs[m].groups[index[m]] for m in order}
+    relevance = {m: corpus.relevance(m)[index[m]] for m in order}
+    by_class = corpus.classes is not None
     found: dict[str, float] = {}
     for a, b in combinations(order, 2):
-        pair = Pair(encodings_of(model, corpus, (a, b), index, device), groups, model)
-        for query, ranking in pair.rank(precision=False).items():
-            gallery = b if query == a else a
-            found |= {f"{query}-to-{gallery}_recall@{k}": v for k, v in recall_at_k(ranking.ranks, KS).items()}
-    return {**found, "recall_sum": float(sum(found.values()))}
+        pair = Pair(encodings_of(model, corpus, (a, b), index, device), relevance, model)
+        for query, ranking in pair.rank(precision=by_class).items():
+            direction = f"{query}-to-{b if query == a else a}"
+            if by_class:
+                found[f"{direction}_map@50"] = 100 * float(ranking.precision["average_precision@50"].mean())
+            else:
+                found |= {f"{direction}_recall@{k}": v for k, v in recall_at_k(ranking.ranks, KS).items()}
+    return {**found, corpus.criterion: float(sum(found.values()))}
 
 
 def test(model: base.Model, corpus: Corpus, folds: list[int], device: torch.device, folder: Path) -> dict[str, Any]:
@@ -147,20 +205,13 @@ def test(model: base.Model, corpus: Corpus, folds: list[int], device: torch.devi
     The numbers of `metrics.json`: rows of direction, metric, protocol, value, n_queries, n_gallery. A fold protocol's
     value is the mean over its folds, of each of which n_queries and n_gallery tell the size.
     """
-    index, ids, groups = test_items(model, corpus)
+    items, index = Items.of(model, corpus, "test")
     pairs = combinations(model.reads, 2)
     encoded = ((pair, encodings_of(model, corpus, pair, index, device)) for pair in pairs)
-    return written((Pair(encodings, groups, model) for _, encodings in encoded), ids, folds, folder)
+    return written((Pair(encodings, items.relevance, model) for _, encodings in encoded), items, folds, folder)
 
 
-def test_items(model: base.Model, corpus: Corpus) -> tuple[dict[str, np.ndarray], ...]:
-    """Places, ids and groups of the test items of each modality that a model reads."""
-    index = {m: corpus.inputs[m].where("test") for m in model.reads}
-    ids = {m: corpus.inputs[m].ids[index[m]] for m in model.reads}
-    return index, ids, {m: corpus.inputs[m].groups[index[m]] for m in model.reads}
-
-
-def written(pairs: Iterable[Pair], ids: dict[str, np.ndarray], folds: list[int], folder: Path) -> dict[str, Any]:
+def written(pairs: Iterable[Pair], items: Items, folds: list[int], folder: Path) -> dict[str, Any]:
     """Rank pairs of modalities under every protocol and write what `test` says."""
     numbers: list[dict[str, Any]] = []
     queries: list[pd.DataFrame] = []
@@ -169,18 +220,17 @@ def written(pairs: Iterable[Pair], ids: dict[str, np.ndarray], folds: list[int],
         for m, encodings in zip(pair.names, pair.encodings, strict=True):
             if encodings.ndim == 2:
                 (partner,) = set(pair.names) - {m}
-                key = m if len(ids) == 2 else f"{m}.{partner}"
+                key = m if len(items.ids) == 2 else f"{m}.{partner}"
                 saved[key] = encodings.float().cpu().numpy()
-                saved[f"{m}_ids"] = ids[m].astype(str)
-        for n_folds in folds:
-            numbers_here, frames = _protocol(pair, ids, n_folds)
+                saved[f"{m}_ids"] = items.ids[m].astype(str)
+        for protocol, parts in items.parts(pair.names, folds):
+            numbers_here, frames = _protocol(pair, items, protocol, parts)
             numbers += numbers_here
             queries += frames
     for protocol in dict.fromkeys(row["protocol"] for row in numbers):
         rows = [r for r in numbers if r["protocol"] == protocol]
-        total = sum(row["value"] for row in rows if row["metric"].startswith("recall@"))
-        sizes = {"n_queries": sum(r["n_queries"] for r in rows if r["metric"] == "recall@1"), "n_gallery": 0}
-        numbers.append({"direction": "both", "metric": "recall_sum", "protocol": protocol, "value": total, **sizes})
+        directions = {r["direction"]: r["n_queries"] for r in rows}
+        numbers += _summed(protocol, rows, sum(directions.values()), len(directions))
     if saved:
         with whole(folder / "embeddings.npz") as temporary, temporary.open("wb") as stream:
             np.savez(stream, **saved)
@@ -188,46 +238,58 @@ def written(pairs: Iterable[Pair], ids: dict[str, np.ndarray], folds: list[int],
     return {"numbers": numbers}
 
 
-def _protocol(pair: Pair, ids: dict[str, np.ndarray], n_folds: int) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
-    """Both directions of a pair of modalities over the folds of the test set (one fold: all of it)."""
-    protocol = "all" if n_folds == 1 else f"fold{n_folds}"
-    known = np.array(list(dict.fromkeys(pair.groups[pair.names[0]])))
-    try:
-        parts = cut_folds(len(known), n_folds)
-    except ValueError as error:
-        raise UserError(f"params.yaml: datasets.*.folds: {error}") from None
+def _summed(protocol: str, rows: list[dict[str, Any]], n_queries: int, n_directions: int) -> list[dict[str, Any]]:
+    """The sum of recalls over both directions; average precision averaged over directions (003, table 8: `Avg`)."""
+    about = {"protocol": protocol, "n_queries": n_queries, "n_gallery": 0}
+    total = sum(row["value"] for row in rows if row["metric"].startswith("recall@"))
+    found = [{"direction": "both", "metric": "recall_sum", "value": total, **about}] if n_directions == 2 else []
+    for metric in dict.fromkeys(row["metric"] for row in rows if row["metric"].startswith("map")):
+        mean = sum(row["value"] for row in rows if row["metric"] == metric) / n_directions
+        found.append({"direction": "average", "metric": metric, "value": mean, **about})
+    return found
+
+
+def _protocol(
+    pair: Pair, items: Items, protocol: str, parts: list[list[np.ndarray]]
+) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+    """Both directions of a pair of modalities over the folds of a protocol (one fold: all of it)."""
     values: dict[tuple[str, str], list[float]] = {}
+    sizes: dict[str, dict[str, int]] = {}
     frames = []
-    for number, part in enumerate(parts):
-        inside = [np.flatnonzero(np.isin(pair.groups[m], known[part])) for m in pair.names]
+    for number, inside in enumerate(parts):
         places = dict(zip(pair.names, inside, strict=True))
         for query, ranked in pair.rank(inside, k=TOP).items():
             gallery = pair.names[1] if query == pair.names[0] else pair.names[0]
+            direction = f"{query}-to-{gallery}"
             frames.append(
                 pd.DataFrame(
                     {
                         "protocol": protocol,
-                        "direction": f"{query}-to-{gallery}",
+                        "direction": direction,
                         "fold": number,
-                        "query_id": ids[query][places[query]],
-                        "query_group": pair.groups[query][places[query]],
+                        "query_id": items.ids[query][places[query]],
+                        "query_group": items.groups[query][places[query]],
                         "rank": ranked.ranks,
                         **ranked.precision,
-                        "top": list(ids[gallery][places[gallery]][ranked.top]),
+                        "top": list(items.ids[gallery][places[gallery]][ranked.top]),
                         "top_scores": list(ranked.top_scores),
                     }
                 )
             )
-            sizes = {"n_queries": len(places[query]), "n_gallery": len(places[gallery])}
+            sizes.setdefault(direction, {"n_queries": len(places[query]), "n_gallery": len(places[gallery])})
             for metric, value in metrics_of_queries(frames[-1]).items():
-                values.setdefault((f"{query}-to-{gallery}", metric), []).append(value)
-            values.setdefault((f"{query}-to-{gallery}", ""), []).append(sizes)
+                values.setdefault((direction, metric), []).append(value)
+            if items.by_class:
+                counts = np.bincount(pair.relevance[gallery][places[gallery]])
+                relevant = counts[pair.relevance[query][places[query]]]
+                for name, (at, _) in NAMES.items():
+                    metric = name.replace("average_precision", "map") + "_chance"  # what a random order would have
+                    value = 100 * float(chance_precision(relevant, len(places[gallery]), at).mean())
+                    values.setdefault((direction, metric), []).append(value)
     numbers = []
     for (direction, metric), found in values.items():
-        if metric:
-            sizes = values[direction, ""][0]
-            row = {"direction": direction, "metric": metric, "protocol": protocol, "value": float(np.mean(found))}
-            numbers.append(row | sizes)
+        row = {"direction": direction, "metric": metric, "protocol": protocol, "value": float(np.mean(found))}
+        numbers.append(row | sizes[direction])
     numbers.sort(key=lambda row: row["direction"])  # stable: metrics stay in their order
     frames.sort(key=lambda frame: frame.direction.iloc[0])
     return numbers, frames

@@ -5,6 +5,8 @@ D1 tells real images from made ones; D2 tells pairs of an image made from anothe
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,7 +73,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [channels * 2**n for n in range(doublings(check_size(size)))]
         layers: list[nn.Module] = [nn.Conv2d(3 * images, channels, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for width, wider in zip(widths, widths[1:], strict=False):
+        for width, wider in pairwise(widths):
             layers += [nn.Conv2d(width, wider, 4, 2, 1, bias=False), nn.BatchNorm2d(wider)]
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4))

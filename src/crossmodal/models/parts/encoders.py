@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -101,6 +102,18 @@ class WordEncoder(nn.Module):
         if self.network.bidirectional:
             out = out.unflatten(2, (2, -1)).mean(2)
         return F.normalize(out, dim=2) if self.unit else out
+
+
+class Perceptron(nn.Sequential):
+    """Fully connected layers with an activation (and dropout) between them; the last layer has none of its own."""
+
+    def __init__(self, *dims: int, activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0):
+        layers: list[nn.Module] = []
+        for number, (in_dim, dim) in enumerate(pairwise(dims)):
+            if number:
+                layers += [activation(), *([nn.Dropout(dropout)] if dropout else [])]
+            layers.append(nn.Linear(in_dim, dim))
+        super().__init__(*layers)
 
 
 def mask(counts: Tensor, width: int) -> Tensor:

@@ -1,0 +1,80 @@
+"""params.yaml and papers/*.yaml to validated jobs: the only reader of either, and free of heavy imports.
+
+`load` merges the parameters with their overlays and checks them; `plan` turns them and the papers into jobs, one a
+(data set, split, model, variant, seed). What a data set, extractor or model takes beyond the keys here is checked by
+its own module's `Settings`, in `check_settings`.
+"""
+
+from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
+from crossmodal.experiments.jobs import CONTROLS, Job, Plan, check_settings, plan
+from crossmodal.experiments.papers import (
+    DIRECTIONS,
+    SPLIT,
+    VARIANT,
+    Column,
+    Experiment,
+    Paper,
+    Row,
+    Table,
+    named_experiments,
+    read_papers,
+)
+from crossmodal.experiments.params import (
+    NAME,
+    PRECOMPUTED,
+    Dataset,
+    Evaluation,
+    Extractor,
+    Inputs,
+    Params,
+    Paths,
+    Relevance,
+    Scale,
+    ScaleSettings,
+    Splits,
+    Threads,
+    Tracking,
+    extractors_in,
+    from_config,
+    load,
+)
+
+__all__ = [
+    "CONTROLS",
+    "DIRECTIONS",
+    "NAME",
+    "PRECOMPUTED",
+    "SPLIT",
+    "VARIANT",
+    "Column",
+    "Dataset",
+    "Evaluation",
+    "Experiment",
+    "Extractor",
+    "Inputs",
+    "Job",
+    "Open",
+    "Paper",
+    "Params",
+    "Paths",
+    "Plan",
+    "Relevance",
+    "Row",
+    "Scale",
+    "ScaleSettings",
+    "Splits",
+    "Strict",
+    "Table",
+    "Threads",
+    "Tracking",
+    "check_settings",
+    "extractors_in",
+    "from_config",
+    "load",
+    "merge",
+    "named_experiments",
+    "plan",
+    "read_papers",
+    "read_yaml",
+    "validated",
+]

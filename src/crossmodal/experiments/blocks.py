@@ -1,0 +1,106 @@
+"""Blocks of settings and how they are read: YAML, overlays, validation with one clear error a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from crossmodal.errors import UserError, suggestion
+
+
+class Strict(BaseModel):
+    """A block of settings in which a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Open(BaseModel):
+    """A block whose further keys belong to a module of its own (`reader`, `extractor`) and are checked there."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`; blocks are merged key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+    """YAML in which a key given twice is an error: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    try:
+        value = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a mapping of settings, found {type(value).__name__}")
+    return value
+
+
+def validated(model: type[BaseModel], value: Any, where: str) -> Any:
+    """`value` as `model`, or one clear error naming the key, with a suggestion for a misspelt one."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(model, item, where) for item in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        owner = _block(model, item["loc"][:-1])
+        known = owner.model_fields if owner is not None else ()
+        return f"{where}: {place}: unknown key{suggestion(str(item['loc'][-1]), known)}"
+    if item["type"] == "value_error":
+        return f"{where}: {place + ': ' if place else ''}{item['ctx']['error']}"
+    if item["type"] == "missing":
+        return f"{where}: {place}: is missing"
+    return f"{where}: {place}: {item['msg']}; found {item['input']!r}"
+
+
+def _block(model: type[BaseModel], path: Iterable[Any]) -> type[BaseModel] | None:
+    """The class of the block at `path` below `model`, looked up through lists and dicts of blocks."""
+    current: Any = model
+    for part in path:
+        if not _is_block(current):
+            current = next((one for one in getattr(current, "__args__", ()) if _holds_block(one)), None)
+        elif part in current.model_fields:
+            current = current.model_fields[part].annotation
+        else:
+            return None
+    while current is not None and not _is_block(current):
+        current = next((one for one in getattr(current, "__args__", ()) if _holds_block(one)), None)
+    return current
+
+
+def _is_block(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _holds_block(annotation: Any) -> bool:
+    return _is_block(annotation) or any(_holds_block(one) for one in getattr(annotation, "__args__", ()))

@@ -1,0 +1,233 @@
+"""The validated parameters and papers to jobs, one a (data set, split, model, variant, seed)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from crossmodal import registry
+from crossmodal.errors import UserError, suggestion
+from crossmodal.experiments.blocks import Strict, validated
+from crossmodal.experiments.papers import Experiment, Paper, Table, read_papers
+from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Relevance, extractors_in
+from crossmodal.files import sha256_json
+
+CONTROLS = ("chance", "oracle")
+
+
+class Job(Strict):
+    """One training run, resolved: all that its result depends on besides the data and the code."""
+
+    dataset: str
+    split: str
+    model: str
+    variant: str = ""
+    seed: int
+    inputs: dict[str, str]
+    beside: dict[str, str] = {}  # modality to the extractor of its second form
+    settings: dict[str, Any]
+    folds: list[int] = Field([1])
+    relevance: Relevance = "group"
+    after: str | None = None  # the run that this one begins from, but for its seed: DATASET/SPLIT/NAME
+    origin: str | None = None  # a hash of all that its weights depend on, but for the seed
+    threads: int = 1
+    papers: tuple[str, ...] = ()
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        """The model's folder: `vsepp`, or `vsepp.batch24` for a variant."""
+        return f"{self.model}.{self.variant}" if self.variant else self.model
+
+    @property
+    def key(self) -> str:
+        return f"{self.dataset}/{self.split}/{self.name}/seed{self.seed}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the run's weights depend on: settings, not the papers that asked for it or how it is tested."""
+        return self.model_dump(exclude={"papers", "quick", "folds"})
+
+    @property
+    def extractors(self) -> list[tuple[str, str]]:
+        """Each (modality, extractor) whose features it reads."""
+        return [*self.inputs.items(), *self.beside.items()]
+
+    @property
+    def before(self) -> str | None:
+        """The key of the run that this one begins from."""
+        return self.after and f"{self.after}/seed{self.seed}"
+
+    @property
+    def hash(self) -> str:
+        return sha256_json(self.identity)[:16]
+
+
+class Plan:
+    """The validated parameters, the papers and the jobs they ask for."""
+
+    def __init__(self, params: Params, papers: Mapping[str, Paper]):
+        self.params = params
+        self.papers = dict(papers)
+        self.scale = params.scales[params.scale]
+
+    def dataset_of(self, published: str) -> str:
+        """The data set that plays a published one at this scale: itself, or its stand-in."""
+        stand_ins = {self.scale.stand_in, *(dataset.stand_in for dataset in self.params.datasets.values())}
+        if self.scale.stand_in is None or published in stand_ins:
+            return published
+        chosen = self.params.datasets.get(published)
+        return (chosen and chosen.stand_in) or self.scale.stand_in
+
+    def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
+        """Each (modality, extractor) whose features of a data set are read at this scale."""
+        return [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
+
+    def inputs_of(self, dataset: str) -> Inputs:
+        """Modality to the extractor, or to one for each form, whose features of a data set are read at this scale."""
+        chosen = self.params.datasets[dataset]
+        if chosen.arrays is None:
+            return {**self.scale.inputs, **chosen.inputs}
+        found = {m: PRECOMPUTED if is_array else self.scale.inputs.get(m) for m, is_array in chosen.arrays.items()}
+        return {**{m: extractor for m, extractor in found.items() if extractor}, **chosen.inputs}
+
+    def folds_of(self, table: Table) -> int:
+        """Folds of a table's protocol at this scale; a stand-in's test set is ranked whole."""
+        return 1 if self.scale.stand_in else table.folds
+
+    def job(self, experiment: Experiment, seed: int, paper: str = "", dataset: str = "") -> Job:
+        """The run of an experiment, on `dataset` itself where one is given."""
+        dataset = dataset or self.dataset_of(experiment.dataset)
+        chosen = self.params.datasets[dataset]
+        settings = {**self.scale.models.get(experiment.model, {})}
+        if experiment.model in CONTROLS and chosen.relevance == "label":
+            settings["modalities"] = list(self.inputs_of(dataset))
+        if self.params.scale == "full":
+            settings |= experiment.full
+        settings |= experiment.settings
+        first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
+        return Job(
+            dataset=dataset,
+            split=experiment.split,
+            model=experiment.model,
+            variant=experiment.variant,
+            seed=seed,
+            inputs=self._read(experiment.model, settings, dataset),
+            beside=self._beside(experiment.model, dataset),
+            settings=settings,
+            folds=chosen.folds,
+            relevance=chosen.relevance,
+            after=first and first.key.rpartition("/")[0],
+            origin=first and sha256_json({**first.identity, "seed": None})[:16],
+            threads=self.params.threads.train,
+            papers=(paper,) if paper else (),
+            quick=experiment.quick and seed == self.params.seeds[0],
+        )
+
+    def _read(self, model: str, settings: Mapping[str, Any], dataset: str) -> dict[str, str]:
+        """The extractors of the modalities that a model reads: a run depends on no others."""
+        inputs = self.inputs_of(dataset)
+        arrays = self.params.datasets[dataset].arrays or {}
+        reads = registry.reads(model, settings)
+        for modality, form in reads.items():
+            if form == "tokens" and arrays.get(modality):
+                raise UserError(
+                    f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
+                    f"none, only arrays; give `captions`, or choose papers whose models read vectors"
+                )
+        found = {}
+        for modality, form in reads.items():
+            if form == "tokens":
+                continue
+            named = inputs.get(modality, {})
+            extractor = named if isinstance(named, str) else named.get(form)
+            if extractor is None:
+                raise UserError(
+                    f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {modality} features of "
+                    f"{dataset!r} in the form {form!r}, but no extractor is named for them"
+                )
+            found[modality] = extractor
+        return found
+
+    def _beside(self, model: str, dataset: str) -> dict[str, str]:
+        """The extractors of the second forms that a model reads modalities in."""
+        found = {}
+        for modality, form in registry.beside(model).items():
+            named = self.inputs_of(dataset).get(modality)
+            if not isinstance(named, Mapping) or form not in named:
+                raise UserError(
+                    f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {modality} of {dataset!r} "
+                    f"in the form {form!r} besides, but no extractor is named for it; give {modality} as "
+                    f"{{vector: ..., {form}: ...}}"
+                )
+            found[modality] = named[form]
+        return found
+
+    @cached_property
+    def jobs(self) -> dict[str, Job]:
+        """{key: job} of everything that params.yaml selects, controls included; one job where papers share a run."""
+        jobs: dict[str, Job] = {}
+        for paper in self.papers.values():
+            for name, experiment in paper.experiments.items():
+                for seed in self.params.seeds:
+                    job = self.job(experiment, seed, paper.name)
+                    other = jobs.get(job.key)
+                    if other is not None and other.identity != job.identity:
+                        raise UserError(
+                            f"papers/{paper.name}.yaml: experiment {name!r} wants {job.key} with other settings than "
+                            f"papers/{other.papers[0]}.yaml does; give one of them a `variant` of its own"
+                        )
+                    if other is not None:
+                        papers = tuple(dict.fromkeys(other.papers + job.papers))
+                        job = job.model_copy(update={"papers": papers, "quick": job.quick or other.quick})
+                    jobs[job.key] = job
+        for dataset in {job.dataset: None for job in jobs.values()}:
+            for control in CONTROLS:
+                experiment = Experiment(model=control, dataset=dataset, quick=True)
+                job = self.job(experiment, self.params.seeds[0], dataset=dataset)
+                jobs.setdefault(job.key, job)
+        return jobs
+
+    @property
+    def datasets(self) -> list[str]:
+        return sorted({job.dataset for job in self.jobs.values()})
+
+
+def plan(params: Params, folder: str | Path = "papers") -> Plan:
+    """Jobs of the parameters and papers.
+
+    Raises
+    ------
+    UserError : an unknown paper, model or data set, or two experiments that want one run with different settings.
+    """
+    made = Plan(params, read_papers(params.papers, folder))
+    for paper in made.papers.values():
+        for key, experiment in paper.experiments.items():
+            if made.dataset_of(experiment.dataset) not in params.datasets:
+                raise UserError(
+                    f"papers/{paper.name}.yaml: experiments.{key}.dataset: {experiment.dataset!r} is no "
+                    f"data set of params.yaml" + suggestion(experiment.dataset, params.datasets)
+                )
+    return made
+
+
+def check_settings(made: Plan) -> None:
+    """Check what only a module knows: the settings of each data set, extractor and model that is used.
+
+    Imports those modules (torch with them), which the DAG's building calls only when something has changed.
+    """
+    used_extractors = {name for dataset in made.datasets for _, name in made.extractors_of(dataset)}
+    for name in made.datasets:
+        dataset = made.params.datasets[name]
+        reader = registry.module("datasets", dataset.reader)
+        validated(reader.Settings, dataset.settings, f"params.yaml: datasets.{name}")
+    for name in used_extractors:
+        extractor = made.params.extractors[name]
+        module = registry.module("features", extractor.extractor)
+        validated(module.Settings, extractor.settings, f"params.yaml: extractors.{name}")
+    for key, job in {(job.model, job.variant): job for job in made.jobs.values()}.items():
+        validated(registry.module("models", job.model).Settings, job.settings, f"model {'.'.join(filter(None, key))}")

@@ -1,0 +1,139 @@
+"""papers/*.yaml as pydantic models: what a paper trains, the tables that it prints and the numbers in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from crossmodal import registry
+from crossmodal.errors import UserError, suggestion
+from crossmodal.experiments.blocks import Strict, read_yaml, validated
+
+SPLIT = r"full|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
+VARIANT = r"[a-z0-9][a-z0-9_+-]*"
+DIRECTIONS = ("image-to-text", "text-to-image")
+
+
+class Experiment(Strict):
+    """One thing a paper trains; with the seeds of params.yaml it becomes jobs."""
+
+    model: str
+    dataset: str
+    split: str = Field("full", pattern=f"^({SPLIT})$")
+    variant: str = Field("", pattern=f"^({VARIANT})?$")
+    settings: dict[str, Any] = Field({}, description="settings at every scale")
+    full: dict[str, Any] = Field({}, description="settings at scale full only")
+    after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
+    quick: bool = False
+
+
+class Column(Strict):
+    direction: str
+    metric: str
+    system: str | None = Field(None, description="a system's name where columns, not rows, tell systems apart")
+    protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: test items of those classes alone")
+
+
+class Row(Strict):
+    label: str
+    group: str | None = None
+    source: str | None = Field(None, description="where the paper has the number from, if not its own")
+    dataset: str | None = None
+    split: str | None = None
+    extra: dict[str, Any] = Field({})
+    published: list[float | None]
+    experiment: str | dict[str, str] | None = Field(None, description="an experiment, or one for each system")
+    note: str | None = None
+
+
+class Table(Strict):
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    title: str
+    source: str = Field(description="document and table that the numbers stand in")
+    dataset: str
+    split: str = "full"
+    protocol: str = Field(description="what the published numbers were measured on, in words")
+    folds: int = Field(1, description="folds of the test set whose mean the paper reports")
+    baseline: str | None = Field(None, description="label of the row that others are tested against; else the best")
+    columns: list[Column]
+    rows: list[Row]
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _widths(self) -> Table:
+        if self.baseline is not None and self.baseline not in [row.label for row in self.rows]:
+            raise ValueError(
+                f"table {self.id}: baseline: no row {self.baseline!r}"
+                + suggestion(self.baseline, [row.label for row in self.rows])
+            )
+        for row in self.rows:
+            if len(row.published) != len(self.columns):
+                raise ValueError(
+                    f"table {self.id}, row {row.label!r}: {len(row.published)} published numbers for "
+                    f"{len(self.columns)} columns (use null for a missing one)"
+                )
+        return self
+
+
+class Paper(Strict):
+    name: str = ""
+    title: str
+    authors: str
+    venue: str
+    year: int
+    doi: str
+    experiments: dict[str, Experiment] = Field({})
+    tables: list[Table]
+
+    @model_validator(mode="after")
+    def _experiments(self) -> Paper:
+        for name, experiment in self.experiments.items():
+            seen = [name]
+            while experiment.after is not None:
+                if experiment.after not in self.experiments:
+                    raise ValueError(
+                        f"experiments.{seen[-1]}.after: no experiment {experiment.after!r}"
+                        + suggestion(experiment.after, self.experiments)
+                    )
+                if experiment.after in seen:
+                    raise ValueError(f"experiments.{name}.after: begins from itself, by way of {', '.join(seen)}")
+                seen.append(experiment.after)
+                experiment = self.experiments[experiment.after]
+        for table in self.tables:
+            for row in table.rows:
+                for name in named_experiments(row):
+                    if name not in self.experiments:
+                        raise ValueError(
+                            f"table {table.id}, row {row.label!r}: no experiment {name!r}"
+                            + suggestion(name, self.experiments)
+                        )
+        return self
+
+
+def named_experiments(row: Row) -> list[str]:
+    """The experiments that fill a row: none, one, or one for each system of the columns."""
+    if row.experiment is None:
+        return []
+    return [row.experiment] if isinstance(row.experiment, str) else list(row.experiment.values())
+
+
+def read_papers(names: Iterable[str], folder: str | Path = "papers") -> dict[str, Paper]:
+    folder = Path(folder)
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    papers = {}
+    for name in names:
+        if name not in known:
+            raise UserError(f"params.yaml: papers: no {folder / name}.yaml{suggestion(name, known)}")
+        path = folder / f"{name}.yaml"
+        paper = validated(Paper, {**read_yaml(path), "name": name}, str(path))
+        for key, experiment in paper.experiments.items():
+            if experiment.model not in registry.names("models"):
+                raise UserError(
+                    f"{path}: experiments.{key}.model: model {experiment.model!r} is unknown"
+                    + suggestion(experiment.model, registry.names("models"))
+                )
+        papers[name] = paper
+    return papers

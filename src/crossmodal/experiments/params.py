@@ -1,0 +1,203 @@
+"""params.yaml as pydantic models: the only place that says which keys there are and what they mean.
+
+What a data set, extractor or model takes beyond these is checked by its own module's `Settings`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+
+from crossmodal import registry
+from crossmodal.errors import suggestion
+from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
+
+NAME = r"[a-z0-9][a-z0-9_]*"
+PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the extractor that gathers them
+
+Scale = Literal["embedded", "full"]
+Relevance = Literal["group", "label"]
+Inputs = dict[str, str | dict[Literal["vector", "regions", "pixels"], str]]
+
+
+class Dataset(Open):
+    reader: str = Field(
+        validation_alias=AliasChoices("reader", "kind"),
+        description="module of crossmodal.datasets that reads (or draws) the raw files; `kind` means the same",
+    )
+    title: str = Field(description="name in tables and captions")
+    folds: list[int] = Field([1], description="test protocols: 1 is the whole test set, 5 the mean over five folds")
+    inputs: Inputs = Field({}, description="modality to extractor, over those of the scale")
+    relevance: Relevance = Field(
+        "group", description="an item answers a query of its `group` (an image and its captions) or of its `label`"
+    )
+    stand_in: str | None = Field(
+        None, description="data set that plays its part where the scale has stand-ins, instead of the scale's"
+    )
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Dataset:
+        if "kind" in self.settings:
+            raise ValueError(
+                f"gives both reader: {self.reader} and kind: {self.settings['kind']}; they are one key (a block of an "
+                f"overlay is merged with that of params.yaml: give it a name of its own)"
+            )
+        return self
+
+    @property
+    def arrays(self) -> dict[str, bool] | None:
+        """Of features made elsewhere: modality to whether it is arrays (else captions). None for raw media."""
+        modalities = self.settings.get("modalities")
+        if self.reader != PRECOMPUTED or not isinstance(modalities, Mapping):
+            return None
+        parts = {m: [p] if isinstance(p, Mapping) else p if isinstance(p, list) else [] for m, p in modalities.items()}
+        return {m: not any(isinstance(p, Mapping) and p.get("captions") for p in all_) for m, all_ in parts.items()}
+
+
+class Extractor(Open):
+    extractor: str = Field(description="module of crossmodal.features that makes the array")
+    modality: Literal["image", "text", "audio", "video", "mesh"] = "image"
+
+
+class ScaleSettings(Strict):
+    stand_in: str | None = Field(
+        None, description="data set that plays the part of every published one that names none itself"
+    )
+    inputs: Inputs = Field(
+        description="modality to the extractor whose features the models read; or `vector` and `regions` to one each"
+    )
+    models: dict[str, dict[str, Any]] = Field({}, description="settings of a model at this scale, over its defaults")
+
+
+class Paths(Strict):
+    data: str = "data"
+    results: str = "results"
+
+
+class Threads(Strict):
+    features: int = Field(64, ge=1, description="extraction takes as many cores as there are, up to this")
+    train: int = Field(1, ge=1, description="torch threads of one training run; a fixed number, so results are too")
+
+
+class Evaluation(Strict):
+    shards: int = Field(1, ge=1, description="jobs over which the ranking of a run's test items is spread; 1: no such")
+
+
+class Tracking(Strict):
+    enabled: bool = True
+    uri: str = "sqlite:///mlflow.db"
+
+
+class Splits(Strict):
+    seed: int = 0
+
+
+class Params(Strict):
+    scale: Scale = "embedded"
+    papers: list[str]
+    seeds: list[int] = Field(min_length=1)
+    paths: Paths = Paths()
+    threads: Threads = Threads()
+    splits: Splits = Splits()
+    tracking: Tracking = Tracking()
+    evaluation: Evaluation = Evaluation()
+    datasets: dict[str, Dataset]
+    extractors: dict[str, Extractor]
+    scales: dict[Scale, ScaleSettings]
+
+    @field_validator("datasets", "extractors")
+    @classmethod
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not re.fullmatch(NAME, name):
+                raise ValueError(f"{name!r}: a name is made of small letters, digits and '_' (it becomes a folder)")
+        return value
+
+    @field_validator("extractors")
+    @classmethod
+    def _gathering(cls, value: dict[str, Extractor]) -> dict[str, Extractor]:
+        """Features made elsewhere are gathered without a block that says so."""
+        return {**value, PRECOMPUTED: value.get(PRECOMPUTED) or Extractor(extractor=PRECOMPUTED)}
+
+    @model_validator(mode="after")
+    def _references(self) -> Params:
+        for name, dataset in self.datasets.items():
+            if dataset.reader not in registry.names("datasets"):
+                raise ValueError(
+                    f"datasets.{name}.reader: {dataset.reader!r} is unknown"
+                    + suggestion(dataset.reader, registry.names("datasets"))
+                )
+        for name, extractor in self.extractors.items():
+            if extractor.extractor not in registry.names("features"):
+                raise ValueError(
+                    f"extractors.{name}.extractor: {extractor.extractor!r} is unknown"
+                    + suggestion(extractor.extractor, registry.names("features"))
+                )
+        inputs = {f"datasets.{name}.inputs": dataset.inputs for name, dataset in self.datasets.items()}
+        inputs |= {f"scales.{name}.inputs": chosen.inputs for name, chosen in self.scales.items()}
+        for place, chosen in inputs.items():
+            for modality, named in chosen.items():
+                for extractor in extractors_in(named):
+                    if extractor not in self.extractors:
+                        raise ValueError(
+                            f"{place}.{modality}: {extractor!r} is no extractor of `extractors`"
+                            + suggestion(extractor, self.extractors)
+                        )
+        if self.scale not in self.scales:
+            raise ValueError(f"scales: {self.scale!r} is chosen by `scale` but has no block")
+        stand_ins = {f"scales.{name}.stand_in": chosen.stand_in for name, chosen in self.scales.items()}
+        stand_ins |= {f"datasets.{name}.stand_in": dataset.stand_in for name, dataset in self.datasets.items()}
+        for place, named in stand_ins.items():
+            if named is not None and named not in self.datasets:
+                raise ValueError(f"{place}: {named!r} is no data set of `datasets`" + suggestion(named, self.datasets))
+        for scale, chosen in self.scales.items():
+            for model in chosen.models:
+                if model not in registry.names("models"):
+                    raise ValueError(
+                        f"scales.{scale}.models: model {model!r} is unknown"
+                        + suggestion(model, registry.names("models"))
+                    )
+        return self
+
+
+def extractors_in(named: str | dict[str, str]) -> list[str]:
+    """The extractors that a modality of `inputs` names."""
+    return [named] if isinstance(named, str) else list(named.values())
+
+
+def load(path: str | Path = "params.yaml", overlays: Iterable[str | Path] = ()) -> Params:
+    """The validated parameters of a file and its overlays (later ones win)."""
+    value = read_yaml(path)
+    for overlay in overlays:
+        value = merge(value, read_yaml(overlay))
+    return from_config(value, str(path))
+
+
+def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params:
+    """Parameters that are in memory already (Snakemake's merged `config`).
+
+    A top-level key that is no parameter and holds a string is a place to be filled in: `photographs: raw/mine` stands
+    wherever a value says `{photographs}`, so that an overlay can leave a path to the command line.
+    """
+    places = {k: v for k, v in config.items() if k not in Params.model_fields and isinstance(v, str)}
+    used: set[str] = set()
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: filled(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [filled(one) for one in value]
+        if isinstance(value, str):
+            for name, text in places.items():
+                if f"{{{name}}}" in value:
+                    used.add(name)
+                    value = value.replace(f"{{{name}}}", text)
+        return value
+
+    value = {key: filled(one) for key, one in config.items() if key not in places}
+    # One that nothing refers to is a misspelt parameter, and is told as such.
+    return validated(Params, {**value, **{k: v for k, v in places.items() if k not in used}}, where)

@@ -1,0 +1,48 @@
+"""Deep-SM: semantic matching with a network a modality (Wei et al., 2017; a row of 003, table 5).
+
+Each network is trained to name the class of its modality's items, and its class probabilities are the vectors that are
+compared. The authors fine-tune the image network; here features are read, not fine-tuned.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts.closed import Modality
+from crossmodal.models.parts.encoders import Perceptron
+
+
+class Settings(base.Schedule):
+    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    hidden: tuple[int, ...] = Field((2048, 1024), description="units of each modality's hidden layers")
+    dropout: float = Field(0.5, ge=0, lt=1, description="of the hidden layers")
+    lr: float = Field(1e-3, gt=0)
+
+
+class Model(base.Model):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        self.networks = nn.ModuleDict(
+            {
+                m: Perceptron(*context.shapes[m], *settings.hidden, context.n_classes, dropout=settings.dropout)
+                for m in settings.modalities
+            }
+        )
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, C) class probabilities of unit length; `partner` makes no difference."""
+        return F.normalize(torch.softmax(self.networks[modality](batch.inputs[modality]), dim=1), dim=1)
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        """The cross-entropy of each modality's items, averaged over the modalities."""
+        parts = [F.cross_entropy(net(batch.inputs[m]), batch.labels) for m, net in self.networks.items()]
+        return {"loss": torch.stack(parts).mean()}

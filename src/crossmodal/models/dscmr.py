@@ -1,0 +1,93 @@
+"""DSCMR: deep supervised cross-modal retrieval (Zhen et al., 2019; 003, section 2.4, equations 2.4.1 to 2.4.6).
+
+A network a modality with a last layer that all share, a linear classifier P in the common space, and three losses: of
+the labels, of the similarities within and between modalities, and of the distance of what belongs together. With more
+than two modalities the losses of each pair are added up and each modality's own are counted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts.closed import Modality
+from crossmodal.models.parts.encoders import Perceptron
+
+
+class Settings(base.Schedule):
+    """The document leaves open the networks and the weights; these are of DSCMR's own paper."""
+
+    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    hidden: tuple[int, ...] = Field((2048, 1024), min_length=1, description="units of each modality's hidden layers")
+    dim: int = Field(1024, ge=1, description="units of the shared last layer: dimensions of the common space")
+    batch_size: int = Field(100, ge=2)
+    epochs: int = Field(500, ge=1)
+    lr: float = Field(1e-4, gt=0)
+    lr_drop: int = Field(500, ge=1)
+    class_weight: float = Field(1.0, ge=0, description="of eq. 2.4.2")
+    modal_weight: float = Field(1e-3, ge=0, description="of eq. 2.4.6")
+    invariance_weight: float = Field(0.1, ge=0, description="of eq. 2.4.1")
+    scale: float = Field(1.0, gt=0, description="of the cosines in eq. 2.4.3 to 2.4.5; DSCMR's own paper has a half")
+
+
+class Model(base.Model):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        self.networks = nn.ModuleDict(
+            {m: Perceptron(*context.shapes[m], *settings.hidden) for m in settings.modalities}
+        )
+        self.shared = nn.Linear(settings.hidden[-1], settings.dim)
+        self.classifier = nn.Linear(settings.dim, context.n_classes, bias=False)  # P
+
+    def _vectors(self, modality: str, batch: base.Batch) -> Tensor:
+        return self.shared(F.relu(self.networks[modality](batch.inputs[modality])))
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, dim) unit vectors; `partner` makes no difference."""
+        return F.normalize(self._vectors(modality, batch), dim=1)
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        s = self.settings
+        vectors = {m: self._vectors(m, batch) for m in s.modalities}
+        ones = F.one_hot(batch.labels, self.context.n_classes).to(vectors[s.modalities[0]])
+        of_classes = label_loss({m: self.classifier(x) for m, x in vectors.items()}, ones)
+        modal = modal_loss(vectors, batch.labels, s.scale)
+        invariance = invariance_loss(vectors)
+        total = s.class_weight * of_classes + s.modal_weight * modal + s.invariance_weight * invariance
+        return {"loss": total, "classes": of_classes, "modal": modal, "invariance": invariance}
+
+
+def invariance_loss(vectors: Mapping[str, Tensor]) -> Tensor:
+    """‖U - V‖F / N of each pair of modalities' (N, d) vectors (eq. 2.4.1)."""
+    pairs = [torch.linalg.vector_norm(u - v) / len(u) for u, v in combinations(vectors.values(), 2)]
+    return torch.stack(pairs).sum()
+
+
+def label_loss(predicted: Mapping[str, Tensor], ones: Tensor) -> Tensor:
+    """‖PᵀU - Y‖F / N of each modality's (N, C) predictions, Y the labels' (N, C) ones (eq. 2.4.2)."""
+    return torch.stack([torch.linalg.vector_norm(p - ones) / len(ones) for p in predicted.values()]).sum()
+
+
+def modal_loss(vectors: Mapping[str, Tensor], labels: Tensor, scale: float = 1.0) -> Tensor:
+    """Mean of log(1 + exp Γ) - S Γ over all pairs of items, Γ their cosine and S whether their class is the same.
+
+    Between the modalities of each pair (eq. 2.4.3) and within each modality (eq. 2.4.4 and 2.4.5), added (eq. 2.4.6).
+    """
+    same = (labels[:, None] == labels[None, :]).to(next(iter(vectors.values())))
+    units = {m: F.normalize(x, dim=1) for m, x in vectors.items()}
+    pairs = [*combinations(units.values(), 2), *((u, u) for u in units.values())]
+    parts = []
+    for u, v in pairs:
+        gamma = scale * (u @ v.T)
+        parts.append((F.softplus(gamma) - same * gamma).mean())
+    return torch.stack(parts).sum()

@@ -1,0 +1,41 @@
+"""Partial least squares: directions of the largest covariance of two modalities (Sharma and Jacobs, 2011).
+
+A classical baseline, through scikit-learn. What CCA does for correlation it does for covariance, so that it needs no
+regularisation.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from crossmodal.models.base import Form
+from crossmodal.models.parts import closed
+from crossmodal.models.parts.closed import Projecting
+
+
+class Settings(closed.Settings):
+    dim: int = Field(32, ge=1, description="directions, at most")
+    form: Literal["canonical", "svd"] = Field(
+        "canonical", description="canonical: each direction after the last one's share is taken away; svd: all at once"
+    )
+
+
+class Model(Projecting):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+
+    settings: Settings
+
+    def fit_pair(self, a: str, x: np.ndarray, b: str, y: np.ndarray, labels: np.ndarray | None) -> None:
+        from sklearn.cross_decomposition import PLSSVD, PLSCanonical
+
+        dim = min(self.settings.dim, np.linalg.matrix_rank(x), np.linalg.matrix_rank(y))
+        if self.settings.form == "svd":
+            found = PLSSVD(dim, scale=False).fit(x, y)
+            of_a, of_b = found.x_weights_, found.y_weights_
+        else:
+            found = PLSCanonical(dim, scale=False, max_iter=1000).fit(x, y)
+            of_a, of_b = found.x_rotations_, found.y_rotations_
+        self.keep_pair(a, of_a, b, of_b)

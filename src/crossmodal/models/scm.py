@@ -1,0 +1,48 @@
+"""Semantic correlation matching: class probabilities of what CCA makes of each modality (Rasiwasia et al., 2010).
+
+A classical baseline: correlation first (`cca`), semantics on top of it (`sm`), a logistic regression a modality in the
+space of each pair.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossmodal.models import base, cca
+from crossmodal.models.base import Form
+from crossmodal.models.parts.closed import projection
+from crossmodal.models.sm import logistic
+
+
+class Settings(cca.Settings):
+    regularisation: float = Field(0.1, ge=0, description="κ over the mean variance of a modality's dimensions")
+    inverse_penalty: float = Field(1.0, gt=0, description="C of the logistic regression: smaller is smoother")
+    iterations: int = Field(300, ge=1, description="of its solver, at most")
+
+
+class Model(cca.Model):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+
+    settings: Settings
+
+    def fit_pair(self, a: str, x: np.ndarray, b: str, y: np.ndarray, labels: np.ndarray | None) -> None:
+        super().fit_pair(a, x, b, y, labels)
+        for modality, partner, values in ((a, b, x), (b, a, y)):
+            name = projection(modality, partner)
+            projected = values @ self.get_buffer(name).double().numpy()
+            weight, bias = logistic(projected, labels, self.settings.inverse_penalty, self.settings.iterations)
+            self.keep(f"{name}_weight", weight)
+            self.keep(f"{name}_bias", bias)
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, C) probabilities of the classes, of unit length, in the space of the two modalities."""
+        name = projection(modality, partner)
+        projected = self.features(modality, batch) @ self.get_buffer(name)
+        logits = projected @ self.get_buffer(f"{name}_weight") + self.get_buffer(f"{name}_bias")
+        return F.normalize(torch.softmax(logits, dim=1), dim=1)

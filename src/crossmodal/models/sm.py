@@ -1,0 +1,62 @@
+"""Semantic matching: each modality's class probabilities are its vectors (Rasiwasia et al., 2010).
+
+A classical baseline: multinomial logistic regression a modality, through scikit-learn. The probabilities of any two
+modalities are compared by their cosine.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts import closed
+from crossmodal.models.parts.closed import ClosedForm
+
+
+class Settings(closed.Settings):
+    inverse_penalty: float = Field(0.01, gt=0, description="C of the logistic regression: smaller is smoother")
+    iterations: int = Field(300, ge=1, description="of its solver, at most")
+
+
+class Model(ClosedForm):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+
+    settings: Settings
+
+    def fit_modality(self, modality: str, x: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        weight, bias = logistic(x, labels, self.settings.inverse_penalty, self.settings.iterations)
+        self.keep(f"{modality}_weight", weight)
+        self.keep(f"{modality}_bias", bias)
+        return x
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, C) probabilities of the classes, of unit length; `partner` makes no difference."""
+        weight, bias = self.get_buffer(f"{modality}_weight"), self.get_buffer(f"{modality}_bias")
+        return F.normalize(torch.softmax(self.features(modality, batch) @ weight + bias, dim=1), dim=1)
+
+
+def logistic(
+    x: np.ndarray, labels: np.ndarray | None, inverse_penalty: float, iterations: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(D, C) weights and (C,) biases of a multinomial logistic regression of (N, D) features, classes in order.
+
+    Raises
+    ------
+    ValueError : no labels, or of one class only.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if labels is None or len(np.unique(labels)) < 2:
+        raise ValueError("semantic matching needs training items of two classes at least; this data set has no labels")
+    found = LogisticRegression(C=inverse_penalty, max_iter=iterations).fit(x, labels)
+    weight, bias = found.coef_.T, found.intercept_
+    if weight.shape[1] == 1:  # of two classes only the second's is given
+        weight, bias = np.hstack([-weight / 2, weight / 2]), np.array([-bias[0] / 2, bias[0] / 2])
+    return weight, bias

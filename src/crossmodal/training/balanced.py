@@ -1,0 +1,183 @@
+"""Data whose items answer each other by class: their labels, and rows that hold an item of one class in each modality.
+
+The batches of 003 (section 3.1, B): each class as often as any other, whatever the sizes of classes and modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from crossmodal import splits
+
+if TYPE_CHECKING:
+    from crossmodal.training.data import Inputs
+
+CHUNK = 4096  # rows that moments are summed over at a time
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a data set as numbers: first those of the training partition, sorted, then the unseen ones."""
+
+    names: list[str]
+    count: int  # of the training partition
+    trained: tuple[int, ...]  # of the split
+    first: tuple[int, ...]  # of the first stage, where classes come in stages
+
+    @classmethod
+    def of(cls, items: pd.DataFrame, split: str) -> Labels:
+        train = items.label[items.partition == "train"].dropna()
+        seen = sorted(train.unique())
+        names = seen + sorted(set(items.label.dropna()) - set(seen))
+        number = splits.stage(split)
+        groups = splits.class_groups(train, number[1]) if number else [seen]
+        place = {name: code for code, name in enumerate(names)}
+        trained, first = groups[number[0] - 1] if number else seen, groups[0] if number else []
+        return cls(names, len(seen), tuple(place[n] for n in trained), tuple(place[n] for n in first))
+
+    def encode(self, labels: pd.Series) -> np.ndarray:
+        """(N,) int64, -1 for an item without a class."""
+        return pd.Categorical(labels, categories=self.names).codes.astype(np.int64)
+
+    def restricted(self, items: pd.DataFrame) -> pd.DataFrame:
+        """`items` without validation items of classes that the split does not train on: runs are selected by the rest.
+
+        Items without a class, which answer nothing, are left out of validation and test too.
+        """
+        codes = self.encode(items.label)
+        gone = (items.partition == "val") & ~np.isin(codes, self.trained)
+        return items[~gone & ~((items.partition != "train") & (codes < 0))]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A split's training items by class, in each modality."""
+
+    count: int  # classes of the training partition
+    trained: tuple[int, ...]
+    first: tuple[int, ...]
+    items: dict[str, np.ndarray]  # modality to (N,) places of its items, sorted by class
+    kinds: dict[str, np.ndarray]  # modality to their (N,) places in `trained`
+    mates: dict[tuple[str, str], np.ndarray]  # two modalities to what an item of one has of its group in the other; -1
+
+    @classmethod
+    def of(cls, labels: Labels, rows: dict[str, np.ndarray], inputs: Mapping[str, Inputs]) -> Classes:
+        """`rows`: modality to the places of the split's training items.
+
+        Raises
+        ------
+        UserError : a modality without an item of a class.
+        """
+        from crossmodal.errors import UserError
+
+        order = {m: rows[m][np.argsort(inputs[m].labels[rows[m]], kind="stable")] for m in rows}
+        kinds = {m: np.searchsorted(labels.trained, inputs[m].labels[order[m]]) for m in rows}
+        for m, found in kinds.items():
+            gone = set(range(len(labels.trained))) - set(found.tolist())
+            if gone:
+                name = labels.names[labels.trained[min(gone)]]
+                raise UserError(
+                    f"items.parquet: no {m} item of class {name!r} to train on; models read {', '.join(rows)}"
+                )
+        mates = {(a, b): _mates(inputs[a], inputs[b], order[b]) for a in rows for b in rows if a != b}
+        return cls(labels.count, labels.trained, labels.first, order, kinds, mates)
+
+    def paired(self) -> dict[str, np.ndarray]:
+        """Rows for a closed form: each item of the largest modality once, with one of its group or class in others.
+
+        Returns
+        -------
+        Modality to (N,) places.
+        """
+        base = self._largest(tuple(self.items))
+        kind = self.kinds[base]
+        counts = np.bincount(kind)
+        occurrence = np.arange(len(kind)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self._filled(tuple(self.items), base, kind, occurrence, self.items)
+
+    def draw(self, modalities: tuple[str, ...], generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """An epoch's rows, as many as the largest of `modalities` has items: every class once, and again, in turn.
+
+        Within a class its items come in random order, all before one comes again. What has an item of its own group in
+        another modality (a text of its image) is joined with that.
+
+        Returns
+        -------
+        Modality to (N,) places.
+        """
+        base = self._largest(modalities)
+        n, n_kinds = self.size(modalities), len(self.trained)
+        turns = -(-n // n_kinds)
+        kind = torch.rand(turns, n_kinds, generator=generator).argsort(1).flatten()[:n].numpy()
+        shuffled = {}
+        for m in modalities:
+            noise = torch.rand(len(self.items[m]), generator=generator, dtype=torch.float64).numpy()
+            shuffled[m] = self.items[m][np.lexsort((noise, self.kinds[m]))]
+        rows = self._filled(modalities, base, kind, np.arange(n) // n_kinds, shuffled)
+        return {m: torch.from_numpy(places) for m, places in rows.items()}
+
+    def subsets(self, known: set[int]) -> dict[str, list[int]]:
+        """Protocols of some of the classes `known` among test items: `seen`, `unseen`, and the `first` stage's."""
+        unseen = [code for code in known if code >= self.count]
+        seen = [code for code in known if code < self.count] if unseen else []
+        found = {"seen": seen, "unseen": unseen, "first": [code for code in self.first if code in known]}
+        return {name: sorted(codes) for name, codes in found.items() if codes}
+
+    def size(self, modalities: tuple[str, ...]) -> int:
+        """Rows of an epoch: items of the largest of some modalities."""
+        return len(self.items[self._largest(modalities)])
+
+    def _largest(self, modalities: tuple[str, ...]) -> str:
+        return max(modalities, key=lambda m: len(self.items[m]))
+
+    def _filled(
+        self,
+        modalities: tuple[str, ...],
+        base: str,
+        kind: np.ndarray,
+        occurrence: np.ndarray,
+        items: dict[str, np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """The `occurrence`-th item of each row's class, beginning again after the last; mates of the base's instead."""
+        rows = {}
+        for m in (base, *(m for m in modalities if m != base)):
+            counts = np.bincount(self.kinds[m])
+            starts = np.cumsum(counts) - counts
+            rows[m] = items[m][starts[kind] + occurrence % counts[kind]]
+            if m != base:
+                own = self.mates[base, m][rows[base]]
+                rows[m] = np.where(own >= 0, own, rows[m])
+        return {m: rows[m] for m in modalities}
+
+
+def _mates(inputs: Inputs, others: Inputs, rows: np.ndarray) -> np.ndarray:
+    """(N,) of all items the first place among `rows` of the other modality with the same group; -1 for none."""
+    place = pd.Series(rows, index=others.groups[rows])
+    place = place[~place.index.duplicated()]
+    return place.reindex(inputs.groups).fillna(-1).to_numpy(dtype=np.int64)
+
+
+class Moments(Mapping):
+    """Modality to the (D,) mean and standard deviation of its training items' vectors, summed in float64 when asked."""
+
+    def __init__(self, inputs: Mapping[str, Inputs]):
+        self.inputs = dict(inputs)
+
+    def __getitem__(self, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
+        one = self.inputs[modality]
+        index = torch.from_numpy(one.where("train"))
+        mean = sum(one.gather(part).double().sum(0) for part in index.split(CHUNK)) / len(index)
+        variance = sum(((one.gather(part).double() - mean) ** 2).sum(0) for part in index.split(CHUNK)) / len(index)
+        return mean.float(), variance.sqrt().float()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.inputs)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
