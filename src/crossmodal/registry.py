@@ -70,9 +70,10 @@ def beside(model: str) -> dict[str, str]:
 def _declared(model: str, what: str) -> dict[str, str]:
     for name in (model, "base"):
         origin = util.find_spec(names("models").get(name, f"crossmodal.models.{name}")).origin
-        for node in ast.walk(ast.parse(Path(origin).read_bytes())):
-            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == what and node.value:
-                return ast.literal_eval(node.value)
+        for found in ast.parse(Path(origin).read_bytes()).body:
+            for node in found.body if isinstance(found, ast.ClassDef) and found.name == "Model" else ():
+                if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == what and node.value:
+                    return ast.literal_eval(node.value)
     raise AssertionError(f"models.base says what `{what}` is")
 
 

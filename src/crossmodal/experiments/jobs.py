@@ -28,7 +28,7 @@ class Job(Strict):
     variant: str = ""
     seed: int
     inputs: dict[str, str]
-    beside: dict[str, str] = {}  # modality to the extractor of its second form
+    beside: dict[str, str] = Field({})  # modality to the extractor of its second form
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
@@ -106,8 +106,7 @@ class Plan:
         settings = {**self.scale.models.get(experiment.model, {})}
         if experiment.model in CONTROLS and chosen.relevance == "label":
             settings["modalities"] = list(self.inputs_of(dataset))
-        if self.params.scale == "full":
-            settings |= experiment.full
+        settings |= experiment.full if self.params.scale == "full" else experiment.embedded
         settings |= experiment.settings
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
         return Job(

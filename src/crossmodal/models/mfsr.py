@@ -33,7 +33,7 @@ class Settings(base.Schedule):
     word_dim: int = Field(300, ge=1, description="K: dimensions of a word vector")
     layers: int = Field(4, ge=1, description="stacked layers of the GRU and of the decoder")
     part_dim: int | None = Field(None, ge=1, description="dimensions of each part; d / 3 unless given")
-    hidden: int = Field(0, ge=0, description="hidden layers of the MLPs that part (eq. 3); 0: a linear map")
+    hidden_layers: int = Field(0, ge=0, description="of the MLPs that part (eq. 3); 0: one fully connected layer")
     margin: float = Field(0.2, ge=0, description="α of the hinges (eq. 9)")
     modal: float = Field(1.0, ge=0, description="weight of the modal loss (eq. 7)")
     specific: float = Field(1.0, ge=0, description="weight of the specific loss (eq. 10)")
@@ -104,9 +104,9 @@ def specific_loss(image: Parts, text: Parts, correlation: str = "signed") -> Ten
 class Separation(nn.Module):
     """An MLP whose output is cut into three parts (eq. 3)."""
 
-    def __init__(self, dim: int, part: int, hidden: int):
+    def __init__(self, dim: int, part: int, hidden_layers: int):
         super().__init__()
-        layers = [layer for _ in range(hidden) for layer in (nn.Linear(dim, dim), nn.ReLU())]
+        layers = [layer for _ in range(hidden_layers) for layer in (nn.Linear(dim, dim), nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(dim, 3 * part))
         for layer in self.layers[::2]:
             # No bias at the start: it would make all items nearly one, from where the hardest negatives lead nowhere.
@@ -132,7 +132,7 @@ class Model(base.Model):
                 "text": CaptionEncoder(context.vocabulary_size, s.word_dim, s.dim, s.layers, unit=False),
             }
         )
-        self.separations = nn.ModuleDict({m: Separation(s.dim, s.part, s.hidden) for m in self.encoders})
+        self.separations = nn.ModuleDict({m: Separation(s.dim, s.part, s.hidden_layers) for m in self.encoders})
         if s.image:
             self.generator = dcgan.Generator(3 * s.part, s.image_size, s.channels)
             self.discriminators = nn.ModuleDict(
@@ -195,9 +195,8 @@ class Model(base.Model):
         made = self.generator(image.all)
         self._made = batch, made.detach()
         verdicts = self._verdicts(batch, made)
-        if self.settings.gan == "printed":
-            return dcgan.printed_losses(verdicts.pop("made"), **verdicts)["generator"]
-        return dcgan.generator_loss(**{name: value for name, value in verdicts.items() if name != "real"})
+        loss = dcgan.printed_generator_loss if self.settings.gan == "printed" else dcgan.generator_loss
+        return loss(**verdicts)
 
     def _discriminators_loss(self, batch: base.Batch) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(True)
@@ -209,8 +208,8 @@ class Model(base.Model):
         verdicts["real"] = self.discriminators["real"](images)
         if self.settings.same == "real":
             verdicts["own"] = self.discriminators["content"](images, images)
-        losses = dcgan.printed_losses if self.settings.gan == "printed" else dcgan.discriminator_losses
-        found = losses(**verdicts)
+        printed = self.settings.gan == "printed"
+        found = (dcgan.printed_discriminator_losses if printed else dcgan.discriminator_losses)(**verdicts)
         return {"loss": found["real"] + found["content"], "real": found["real"], "content": found["content"]}
 
     def _images(self, batch: base.Batch) -> Tensor:

@@ -114,7 +114,7 @@ def mean_where(values: Tensor, there: Tensor) -> Tensor:
 def discriminator_losses(real: Tensor, made: Tensor, own: Tensor, other: Tensor, there: Tensor) -> dict[str, Tensor]:
     """What D1 and D2 minimise: the cross-entropies of what they are to tell.
 
-    Eq. 11 and 12 print log(1 - D) for each -log(D): the same aim, but without a lower bound; see `printed_losses`.
+    Eq. 11 and 12 print log(1 - D) for each -log(D): the same aim, but without a lower bound (`printed_discriminator_losses`).
 
     Parameters
     ----------
@@ -130,20 +130,22 @@ def discriminator_losses(real: Tensor, made: Tensor, own: Tensor, other: Tensor,
 def generator_loss(made: Tensor, own: Tensor, other: Tensor, there: Tensor) -> Tensor:
     """What the generator minimises: D1 is to take x' for real, and D2 to see that x' shows what x does and x'' not.
 
-    So the text has it. Eq. 13 prints the terms of D2 the other way round: the generator would hide from D2 whose image
-    it made; see `printed_losses`.
+    So the text has it. Eq. 13 prints the terms of D2 the other way round, so that the generator would hide from D2
+    whose image it made (`printed_generator_loss`).
     """
     return (F.softplus(-made).mean() + F.softplus(-own).mean() + mean_where(F.softplus(other), there)) / 2
 
 
-def printed_losses(real: Tensor, made: Tensor, own: Tensor, other: Tensor, there: Tensor) -> dict[str, Tensor]:
-    """Eq. 11, 12 and 13 to the letter, as `real`, `content` and `generator`; all are unbounded below."""
-
-    def log(logits: Tensor) -> Tensor:
-        return F.logsigmoid(logits)
-
+def printed_discriminator_losses(
+    real: Tensor, made: Tensor, own: Tensor, other: Tensor, there: Tensor
+) -> dict[str, Tensor]:
+    """Eq. 11 and 12 to the letter, unbounded below."""
     return {
-        "real": log(-real).mean() + log(made).mean(),
-        "content": log(-own).mean() + mean_where(log(other), there),
-        "generator": (log(-made).mean() + log(own).mean() + mean_where(log(-other), there)) / 2,
+        "real": F.logsigmoid(-real).mean() + F.logsigmoid(made).mean(),
+        "content": F.logsigmoid(-own).mean() + mean_where(F.logsigmoid(other), there),
     }
+
+
+def printed_generator_loss(made: Tensor, own: Tensor, other: Tensor, there: Tensor) -> Tensor:
+    """Eq. 13 to the letter, unbounded below."""
+    return (F.logsigmoid(-made).mean() + F.logsigmoid(own).mean() + mean_where(F.logsigmoid(-other), there)) / 2
