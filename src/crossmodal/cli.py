@@ -335,6 +335,46 @@ def features_prune(
 
 
 @app.command()
+def search(
+    run: RunName,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="A sentence to search for.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Search for an image file.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Search for a sound file.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Search for a video file.")] = None,
+    mesh: Annotated[Path | None, typer.Option(help="Search for a mesh file.")] = None,
+    item: Annotated[str | None, typer.Option(help="Search for an item of the data set, by its id.")] = None,
+    to: Annotated[str | None, typer.Option(help="Modality of the answers, where the run has more than two.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Answers.")] = 10,
+    partition: Annotated[str, typer.Option(help="Items that are searched: train, val, test or all.")] = "test",
+    html: Annotated[Path | None, typer.Option(help="Write the answers as a page, too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object in place of a table.")] = False,
+) -> None:
+    """Search a data set by a trained run: a sentence or a file of yours against the run's items.
+
+    `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
+    """
+    from crossmodal.reporting import answers
+    from crossmodal.training import search as step
+
+    files = {"image": image, "audio": audio, "video": video, "mesh": mesh}
+    queries = [step.Query(modality, str(path)) for modality, path in files.items() if path is not None]
+    queries += [step.Query("text", text)] if text is not None else []
+    queries += [step.Query("", "", item)] if item is not None else []
+    if len(queries) != 1:
+        raise UserError(
+            f"{len(queries)} queries are given; expected one: a TEXT, a file (--image, --audio, ...) or --item"
+        )
+    if partition not in ("train", "val", "test", "all"):
+        raise UserError(f"--partition {partition!r}: expected train, val, test or all")
+    plan = _plan()
+    _, folder = _run(plan, run)
+    found = step.search(plan, folder, queries[0], to, k=k, partition=partition)
+    answers.show(found, as_json=as_json)
+    if html is not None:
+        answers.write(found, html)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of params.yaml, made from the classes that check it."""
     import json

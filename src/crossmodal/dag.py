@@ -77,7 +77,12 @@ class Dag:
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
         if "tokens" in registry.reads(job.model, job.settings).values():
             files.append(f"{folder}/tokens.parquet")
-        return [*files, *(f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors)]
+        files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
+        if job.source:
+            folder = f"{self.data}/{job.source}"
+            files += [f"{folder}/items.parquet", f"{folder}/splits/full.parquet"]
+            files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.source_inputs.items()]
+        return files
 
     def train_inputs(self, wildcards: Any) -> list[str]:
         """Those, and the weights that it begins from."""

@@ -61,6 +61,11 @@ def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, st
     return dict.fromkeys(modalities, "vector") if modalities else _declared(model, "reads")
 
 
+def source_reads(model: str) -> dict[str, str]:
+    """The same of the data set that a model transfers knowledge from; empty for one that transfers none."""
+    return _declared(model, "source_reads")
+
+
 def beside(model: str) -> dict[str, str]:
     """Modality to the second form that a model reads it in, by its source alone."""
     return _declared(model, "beside")

@@ -28,7 +28,9 @@ def ten_pairs(model, n=10):
     extra = {m: inputs(forms[m], n, generator) for m in model.unannotated}
     pairs = {m: inputs(f, n, generator) for m, f in model.reads.items()}
     beside = {m: inputs(f, n, generator) for m, f in model.beside.items()}
-    return base.Batch(pairs, torch.arange(n), torch.arange(n) % CLASSES, extra, torch.arange(n, 2 * n), beside)
+    labels = torch.arange(n) % CLASSES
+    source = base.Batch({m: inputs(f, n, generator) for m, f in model.source_reads.items()}, labels=labels)
+    return base.Batch(pairs, torch.arange(n), labels, extra, torch.arange(n, 2 * n), source, beside)
 
 
 def built(name, seed=0):
@@ -42,11 +44,14 @@ def built(name, seed=0):
         "channels": 4,
         "layers": 1,
         "image": 0.1,
+        "per_word": True,
     }
     small = {k: v for k, v in small.items() if k in module.Settings.model_fields}
     shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f != "tokens"}
     torch.manual_seed(seed)
-    model = module.Model(module.Settings(**small), base.Context(shapes, vocabulary_size=30, n_classes=CLASSES))
+    source = base.Context(dict.fromkeys(module.Model.source_reads, (12,)), n_classes=CLASSES)
+    context = base.Context(shapes, vocabulary_size=30, n_classes=CLASSES, source=source)
+    model = module.Model(module.Settings(**small), context)
     if not model.trains:
         model.fit([ten_pairs(model)])
     return model

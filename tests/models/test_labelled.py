@@ -116,7 +116,9 @@ def test_projectors_learn_against_the_modality_classifier() -> None:
 def test_deep_sm_gives_class_probabilities() -> None:
     model, batch = made("deepsm", hidden=(16,))
     model.eval()
-    expected = torch.softmax(model.networks["text"](batch.inputs["text"]), 1)
+    expected = torch.softmax(
+        model.networks["text"](batch.inputs["text"]), 1
+    )  # no moments are given: features as they are
     torch.testing.assert_close(
         model.encode("text", batch, "image"), expected / expected.pow(2).sum(1, keepdim=True).sqrt()
     )

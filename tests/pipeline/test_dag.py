@@ -44,6 +44,7 @@ def project(tmp_path_factory):
     for name in ("workflow", "papers"):
         shutil.copytree(ROOT / name, folder / name)
     params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["papers"] = ["mfsr", "a3vse"]
     params["datasets"]["world"] |= {"images": 120, "val": 20, "test": 20}
     for model in params["scales"]["embedded"]["models"].values():
         model |= {"epochs": 2, "dim": 32, "min_count": 1}

@@ -145,3 +145,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> Path:
     results = make_results(tmp_path_factory.mktemp("whole"), plan)
     collect.write(plan, plan.jobs, results / "runs", results)
     return results
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and no experiment of ours: its migrations take seconds, so once for all."""
+    from crossmodal.reporting import tracking
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    tracking._client(f"sqlite:///{path}").search_experiments()
+    return path

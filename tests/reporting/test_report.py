@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import json
 import logging
 import re
 import shutil
@@ -12,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from PIL import Image
 
 from conftest import make_results
 from crossmodal.experiments import Plan
 from crossmodal.reporting import collect, figures, report, runs
-from crossmodal.reporting.gallery import choose, gallery, thumbnail
+from crossmodal.reporting.curves import curves, label
+from crossmodal.reporting.gallery import Items, choose, described, gallery
 
 TITLES = {"world": "embedded world"}
 
@@ -55,18 +54,47 @@ def test_inline_svg_follows_the_page(made: Path) -> None:
 
 
 def test_gallery_marks_the_true_matches(made: Path) -> None:
-    found = gallery(made.parent / "data" / "world", made / "runs/world/full/vse0/seed0")
+    items = Items(made.parent / "data" / "world")
+    found = gallery(items, made / "runs/world/full/vse0/seed0")
     assert set(found.directions) == {"image-to-text", "text-to-image"}
     for direction, queries in found.directions.items():
         assert len(queries) == 6
         assert [q.rank for q in queries] == sorted(q.rank for q in queries)
         for q in queries:
-            scene = q.query.id.split("#")[0]
-            assert [item.true for item in q.top] == [item.id.split("#")[0] == scene for item in q.top]
-            assert any(item.true for item in q.top) == (q.rank <= 5) == (q.truth is None)
-            assert all((item.image if direction == "text-to-image" else item.text) for item in q.top)
-    again = gallery(made.parent / "data" / "world", made / "runs/world/full/vse0/seed0")
-    assert again == found
+            scene = q.id.split("#")[0]
+            assert [answer.true for answer in q.top] == [answer.id.split("#")[0] == scene for answer in q.top]
+            assert any(answer.true for answer in q.top) == (q.rank <= 5) == (q.truth is None)
+            assert [answer.score for answer in q.top] == sorted((answer.score for answer in q.top), reverse=True)
+            assert all(("#" in answer.id) == (direction == "image-to-text") for answer in q.top)
+    assert gallery(items, made / "runs/world/full/vse0/seed0") == found
+    other = gallery(items, made / "runs/world/full/vsepp/seed1", like=found)
+    assert [[q.id for q in part] for part in other.directions.values()] == [
+        [q.id for q in part] for part in found.directions.values()
+    ]
+    assert other != found
+
+
+def test_a_gallery_of_classes_marks_all_of_the_class(made: Path) -> None:
+    items = Items(made.parent / "data" / "world", "label")
+    items.frame["label"] = [f"class {int(id_[3:].split('#')[0]) % 2}" for id_ in items.frame.index]
+    found = gallery(items, made / "runs/world/full/vse0/seed0")
+    for query in found.directions["text-to-image"]:
+        even = int(query.id[3:].split("#")[0]) % 2
+        assert [answer.true for answer in query.top] == [int(answer.id[3:]) % 2 == even for answer in query.top]
+
+
+def test_pictures_past_the_room_are_left_out(made: Path, caplog) -> None:
+    items = Items(made.parent / "data" / "world")
+    found = gallery(items, made / "runs/world/full/vse0/seed0")
+    (whole,) = described([(items, [found])])
+    pictures = {id_: one["picture"] for id_, one in whole["items"].items() if "picture" in one}
+    assert pictures
+    assert all(("text" in one) != ("picture" in one) for one in whole["items"].values())
+    with caplog.at_level(logging.WARNING):
+        (short,) = described([(items, [found])], most=2 * max(map(len, pictures.values())))
+    kept = sum("picture" in one for one in short["items"].values())
+    assert 0 < kept < len(pictures)
+    assert f"{len(pictures) - kept} of {len(whole['items'])} items have no small copy" in caplog.text
 
 
 def test_choice_mixes_hits_and_misses() -> None:
@@ -76,21 +104,8 @@ def test_choice_mixes_hits_and_misses() -> None:
     assert len(choose(frame.head(3))) == 3
 
 
-def test_thumbnails(tmp_path: Path, caplog) -> None:
-    Image.new("RGB", (640, 480), "teal").save(tmp_path / "a.jpg")
-    uri = thumbnail(tmp_path / "a.jpg")
-    with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as small:
-        assert (small.format, small.size) == ("JPEG", (149, 112))
-    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
-    with caplog.at_level(logging.WARNING):
-        assert thumbnail(tmp_path / "b.jpg") is None
-        assert thumbnail(tmp_path / "c.jpg") is None
-    assert "b.jpg" in caplog.text
-    assert "c.jpg" in caplog.text
-
-
 def test_a_missing_gallery_is_a_warning(tmp_path: Path, caplog) -> None:
-    assert gallery(tmp_path, tmp_path) is None
+    assert gallery(Items(tmp_path), tmp_path) is None
     assert "no gallery" in caplog.text
 
 
@@ -100,10 +115,16 @@ def page(made: Path, plan: Plan) -> str:
     return (made / "report.html").read_text(encoding="utf-8")
 
 
+def content(page: str, name: str) -> dict:
+    return json.loads(re.search(rf'<script type="application/json" id="data-{name}">(.*?)</script>', page, re.S)[1])
+
+
 def test_the_page_loads_nothing(page: str) -> None:
-    assert not re.search(r"""(?:src|href|action|data)\s*=\s*["']?\s*(?:https?:)?//""", page)
+    body = page[: page.index("<script>")]
+    assert not re.search(r"""(?:src|href|action|data)\s*=\s*["']?\s*(?:https?:)?//""", body)
     assert not re.search(r"@import|url\((?!#)", page)
-    assert "<script" not in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"<script[^>]*\bsrc", page)
     for source in re.findall(r'\bsrc="([^"]{5})', page):
         assert source == "data:"
     for anchor in re.findall(r'href="#([\w.-]+)"', page):
@@ -111,21 +132,67 @@ def test_the_page_loads_nothing(page: str) -> None:
 
 
 def test_the_page_shows_it_all(page: str) -> None:
-    for section in ("summary", "paper-mfsr", "paper-a3vse", "curves", "annotation", "gallery", "runs"):
+    sections = ("summary", "leaderboard", "paper-mfsr", "paper-a3vse", "curves", "annotation", "gallery", "runs")
+    for section in sections:
         assert f'<section id="{section}"' in page
     assert page.count('<figure class="table"') == 8
-    assert page.count('<svg class="figure"') == 3
-    assert "prefers-color-scheme: dark" in page
+    assert page.count('<svg class="figure"') == 2
+    assert "light-dark(" in page
     assert "36 checks pass" in page
     assert "24<small> of 24 done" in page
-    assert "observer 0 &amp; friends &lt;0&gt;" in page  # captions are text, whatever they hold
-    assert 'class="thumb true"' in page
     assert len(page) < 1_500_000
+    shown = content(page, "galleries")
+    assert [len(entry["runs"]) for entry in shown] == [2]
+    texts = [one["text"] for one in shown[0]["items"].values() if one["modality"] == "text"]
+    assert any("& friends <0>" in text for text in texts)  # captions are text, whatever they hold
+    assert "friends <0>" not in page
 
 
-def test_the_page_is_the_same_each_time(made: Path, plan: Plan, page: str, tmp_path: Path) -> None:
-    report.render(plan, made, made.parent / "data", tmp_path / "again.html", scope=made)
-    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+def test_the_board_holds_every_number(page: str, made: Path) -> None:
+    metrics = collect.distinct(pd.read_parquet(made / "metrics.parquet"))
+    board = content(page, "board")
+    assert board["base"] == "runs"
+    found = {}
+    for row in board["rows"]:
+        for j, values in row["values"].items():
+            column = board["columns"][int(j)]
+            for seed, value in zip(row["seeds"], values, strict=True):
+                key = (row["dataset"], row["split"], row["name"], seed, row["protocol"])
+                found[*key, column["direction"], column["metric"]] = value
+    assert len(found) == len(metrics)
+    for row in metrics.itertuples():
+        key = (row.dataset, row.split, row.name, row.seed, row.protocol, row.direction, row.metric)
+        assert found[key] == pytest.approx(row.value, abs=6e-4)
+    assert {c["metric"] for c in board["columns"] if c["lower"]} == {"median_rank", "mean_rank"}
+    overview = board["views"][0]
+    assert overview["title"] == "Overview"
+    labels = [board["columns"][j]["label"] for j in overview["columns"]]
+    assert labels == ["R@1", "R@5", "R@10", "R@1", "R@5", "R@10", "Sum"]
+
+
+def test_the_page_holds_every_epoch(page: str, made: Path, plan: Plan) -> None:
+    epochs = runs.histories(made / "runs", plan.jobs)
+    drawn = content(page, "curves")
+    assert drawn["measures"][0] == {"name": "val_recall_sum", "label": "Validation: sum of recalls"}
+    assert {run["run"] for run in drawn["runs"]} == set(epochs.run)
+    for run in drawn["runs"]:
+        own = epochs[epochs.run == run["run"]]
+        assert run["epochs"] == own.epoch.tolist()
+        assert run["values"]["loss"] == pytest.approx(own.loss.tolist(), rel=1e-4)
+
+
+def test_long_histories_are_thinned_but_keep_their_ends() -> None:
+    frame = pd.DataFrame({"run": "a", "dataset": "d", "split": "full", "name": "m", "seed": 0, "epoch": range(1, 1001)})
+    (run,) = curves(frame.assign(loss=1.0))["runs"]
+    assert len(run["epochs"]) == 200
+    assert run["epochs"][0] == 1
+    assert run["epochs"][-1] == 1000
+    assert label("val_image-to-text_recall@1") == "Validation: R@1, image to text"
+
+
+def test_the_page_is_the_same_each_time(made: Path, plan: Plan, page: str) -> None:
+    report.render(plan, made, made.parent / "data", made / "again.html")
+    assert (made / "again.html").read_text(encoding="utf-8") == page
 
 
 def test_the_quick_page_of_a_part(tmp_path: Path, plan: Plan) -> None:
@@ -158,6 +225,7 @@ def test_failed_controls_head_the_page(made: Path, plan: Plan, tmp_path: Path) -
     from crossmodal.reporting.comparison import compare
 
     compare(plan, metrics).to_parquet(tmp_path / "comparison.parquet")
+    shutil.copy(made / "annotation_efficiency.csv", tmp_path)
     report.render(plan, made, made.parent / "data", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "6 off<small> of 36 checks" in page

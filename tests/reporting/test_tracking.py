@@ -18,14 +18,6 @@ from crossmodal.reporting import tracking
 KEYS = [f"world/full/vsepp/seed{seed}" for seed in (0, 1, 2)] + ["world/full/chance/seed0"]
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and no experiment of ours: its migrations take seconds, so once for all."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._client(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def place(tmp_path: Path, empty_store: Path, made: Path) -> tuple[Plan, Path]:
     """A plan whose store is in `tmp_path`, and a results folder of four runs."""

@@ -45,6 +45,7 @@ rule render_report:
         datasets=BENCH.datasets,
         comparison=f"{SCOPE}comparison.parquet",
         metrics=f"{SCOPE}metrics.parquet",
+        efficiency=f"{SCOPE}annotation_efficiency.csv",
     output:
         page=f"{SCOPE}report.html",
         curves=f"{SCOPE}figures/learning-curves.svg",

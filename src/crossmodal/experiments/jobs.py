@@ -32,6 +32,8 @@ class Job(Strict):
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
+    source: str | None = None  # the data set that knowledge is transferred from
+    source_inputs: dict[str, str] = Field({})
     after: str | None = None  # the run that this one begins from, but for its seed: DATASET/SPLIT/NAME
     origin: str | None = None  # a hash of all that its weights depend on, but for the seed
     threads: int = 1
@@ -108,6 +110,7 @@ class Plan:
             settings["modalities"] = list(self.inputs_of(dataset))
         settings |= experiment.full if self.params.scale == "full" else experiment.embedded
         settings |= experiment.settings
+        source = experiment.source and self.dataset_of(experiment.source)
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
         return Job(
             dataset=dataset,
@@ -115,11 +118,15 @@ class Plan:
             model=experiment.model,
             variant=experiment.variant,
             seed=seed,
-            inputs=self._read(experiment.model, settings, dataset),
+            inputs=self._read(experiment.model, registry.reads(experiment.model, settings), dataset),
             beside=self._beside(experiment.model, dataset),
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
+            source=source,
+            source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
+            if source
+            else {},
             after=first and first.key.rpartition("/")[0],
             origin=first and sha256_json({**first.identity, "seed": None})[:16],
             threads=self.params.threads.train,
@@ -127,11 +134,10 @@ class Plan:
             quick=experiment.quick and seed == self.params.seeds[0],
         )
 
-    def _read(self, model: str, settings: Mapping[str, Any], dataset: str) -> dict[str, str]:
+    def _read(self, model: str, reads: Mapping[str, str], dataset: str) -> dict[str, str]:
         """The extractors of the modalities that a model reads: a run depends on no others."""
         inputs = self.inputs_of(dataset)
         arrays = self.params.datasets[dataset].arrays or {}
-        reads = registry.reads(model, settings)
         for modality, form in reads.items():
             if form == "tokens" and arrays.get(modality):
                 raise UserError(
@@ -140,7 +146,7 @@ class Plan:
                 )
         found = {}
         for modality, form in reads.items():
-            if form == "tokens":
+            if form in ("tokens", "classes"):
                 continue
             named = inputs.get(modality, {})
             extractor = named if isinstance(named, str) else named.get(form)
@@ -193,7 +199,8 @@ class Plan:
 
     @property
     def datasets(self) -> list[str]:
-        return sorted({job.dataset for job in self.jobs.values()})
+        """Those that runs are trained and tested on, or transfer from."""
+        return sorted({name for job in self.jobs.values() for name in (job.dataset, job.source) if name})
 
 
 def plan(params: Params, folder: str | Path = "papers") -> Plan:

@@ -20,7 +20,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import reversal_strength, reverse_gradient
 from crossmodal.models.parts.closed import Modality
-from crossmodal.models.parts.encoders import Perceptron
+from crossmodal.models.parts.encoders import Perceptron, Scaled
 
 
 class Settings(base.Schedule):
@@ -45,6 +45,7 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
+        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in settings.modalities})
         self.projectors = nn.ModuleDict(
             {
                 m: Perceptron(*context.shapes[m], *settings.hidden, settings.dim, activation=nn.Tanh)
@@ -56,7 +57,7 @@ class Model(base.Model):
         self.modality = Perceptron(*halves, len(settings.modalities))
 
     def _vectors(self, modality: str, batch: base.Batch) -> Tensor:
-        return torch.tanh(self.projectors[modality](batch.inputs[modality]))
+        return torch.tanh(self.projectors[modality](self.scaled[modality](batch.inputs[modality])))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors; `partner` makes no difference."""

@@ -18,7 +18,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-Form = Literal["vector", "regions", "tokens", "pixels"]
+Form = Literal["vector", "regions", "tokens", "pixels", "classes"]
+"""`classes`: a vector a class, of the pseudo-modality `class` of data with unseen classes."""
 
 
 class Settings(BaseModel):
@@ -69,7 +70,8 @@ class Batch:
     are (B,) ids of what belongs together: rows with the same one are no negatives of each other. `labels` are (B,)
     classes of a data set whose items are relevant to each other by class: row i of every modality is of class
     `labels[i]`. `unannotated` holds further items without a caption, as many as a batch has pairs, with groups of their
-    own. `beside` holds the same items as `inputs` in the form that the model's `beside` names.
+    own. `source` is a batch of another data set that knowledge is transferred from, with labels of its own. `beside`
+    holds the same items as `inputs` in the form that the model's `beside` names.
     """
 
     inputs: dict[str, Input]
@@ -77,6 +79,7 @@ class Batch:
     labels: Tensor | None = None
     unannotated: dict[str, Input] = field(default_factory=dict)
     unannotated_groups: Tensor | None = None
+    source: Batch | None = None
     beside: dict[str, Input] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
@@ -94,6 +97,7 @@ class Batch:
             labels=move(self.labels),
             unannotated=move(self.unannotated),
             unannotated_groups=move(self.unannotated_groups),
+            source=self.source and self.source.to(device),
             beside=move(self.beside),
         )
 
@@ -110,6 +114,8 @@ class Context:
     """Those of the split's own training items: fewer where classes come in stages."""
     moments: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Modality to the (D,) mean and standard deviation of its vectors over the training partition, found when asked."""
+    source: Context | None = None
+    """The same of the data set that knowledge is transferred from."""
     beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Modality to the shape of one item in the model's second form."""
 
@@ -144,6 +150,12 @@ class Model(nn.Module):
 
     `semantics` stands beside `image`: the names of the regions of the same images, as tokens (002, section 4.3).
     """
+
+    needs_classes: ClassVar[bool] = False
+    """Its batches must have `labels`: it is for data whose items answer each other by class."""
+
+    source_reads: ClassVar[dict[str, Form]] = {}
+    """Modalities that are read of the data set that an experiment names as its `source`; none: it needs no such."""
 
     knows_pairs: ClassVar[bool] = False
     """Only for a control that is meant to cheat: `encode` is given the groups."""
@@ -217,3 +229,15 @@ class Model(nn.Module):
         if own != {name: tuple(value.shape) for name, value in weights.items()}:
             raise ValueError("its weights are of another shape")
         self.load_state_dict(dict(weights))
+
+
+def source_of(context: Context) -> Context:
+    """The context of the data set that knowledge is transferred from.
+
+    Raises
+    ------
+    ValueError : there is none.
+    """
+    if context.source is None:
+        raise ValueError("transfers from a labelled source data set; name it as the experiment's `source`")
+    return context.source

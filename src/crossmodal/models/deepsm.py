@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed import Modality
-from crossmodal.models.parts.encoders import Perceptron
+from crossmodal.models.parts.encoders import Perceptron, Scaled
 
 
 class Settings(base.Schedule):
@@ -31,6 +31,7 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
+        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in settings.modalities})
         self.networks = nn.ModuleDict(
             {
                 m: Perceptron(*context.shapes[m], *settings.hidden, context.n_classes, dropout=settings.dropout)
@@ -38,11 +39,14 @@ class Model(base.Model):
             }
         )
 
+    def _logits(self, modality: str, batch: base.Batch) -> Tensor:
+        return self.networks[modality](self.scaled[modality](batch.inputs[modality]))
+
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, C) class probabilities of unit length; `partner` makes no difference."""
-        return F.normalize(torch.softmax(self.networks[modality](batch.inputs[modality]), dim=1), dim=1)
+        return F.normalize(torch.softmax(self._logits(modality, batch), dim=1), dim=1)
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """The cross-entropy of each modality's items, averaged over the modalities."""
-        parts = [F.cross_entropy(net(batch.inputs[m]), batch.labels) for m, net in self.networks.items()]
+        parts = [F.cross_entropy(self._logits(m, batch), batch.labels) for m in self.networks]
         return {"loss": torch.stack(parts).mean()}

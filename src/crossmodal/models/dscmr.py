@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed import Modality
-from crossmodal.models.parts.encoders import Perceptron
+from crossmodal.models.parts.encoders import Perceptron, Scaled
 
 
 class Settings(base.Schedule):
@@ -43,6 +43,7 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
+        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in settings.modalities})
         self.networks = nn.ModuleDict(
             {m: Perceptron(*context.shapes[m], *settings.hidden) for m in settings.modalities}
         )
@@ -50,7 +51,7 @@ class Model(base.Model):
         self.classifier = nn.Linear(settings.dim, context.n_classes, bias=False)  # P
 
     def _vectors(self, modality: str, batch: base.Batch) -> Tensor:
-        return self.shared(F.relu(self.networks[modality](batch.inputs[modality])))
+        return self.shared(F.relu(self.networks[modality](self.scaled[modality](batch.inputs[modality]))))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors; `partner` makes no difference."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.errors import UserError
 from crossmodal.evaluation.efficiency import annotations_to_reach, area
 from crossmodal.evaluation.statistics import clustered, resampled_means
 from crossmodal.experiments import CONTROLS, DIRECTIONS, Job, Plan
@@ -132,6 +133,21 @@ def _interval(name: str, drawn: np.ndarray) -> dict[str, float]:
     with np.errstate(invalid="ignore"):
         ends = np.percentile(np.where(np.isnan(drawn), np.inf, drawn), [2.5, 97.5], method="inverted_cdf")
     return {f"{name}_{end}": value for end, value in zip(("low", "high"), ends, strict=True) if np.isfinite(value)}
+
+
+def read(path: Path) -> pd.DataFrame:
+    """`annotation_efficiency.csv` as `efficiency` gave it.
+
+    Raises
+    ------
+    UserError : it has not been made, or is damaged.
+    """
+    try:
+        return pd.read_csv(path, dtype=TYPES, keep_default_na=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; the step that makes it (`crossmodal collect`) has not run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error}); run `crossmodal collect` again") from None
 
 
 def lines(frame: pd.DataFrame, metric: str = "recall@10") -> list[dict[str, str]]:

@@ -84,7 +84,9 @@ def compare(
     for paper in plan.papers.values():
         for table in paper.tables:
             protocol = _protocol(plan.folds_of(table))
-            qc = verdict(checks, plan.dataset_of(table.dataset), protocol)
+            played = dict.fromkeys(plan.dataset_of(row.dataset or table.dataset) for row in table.rows)
+            verdicts = [verdict(checks, dataset, protocol) for dataset in played]
+            qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"))  # the worst
             first = len(rows)
             for number, row in enumerate(table.rows):
                 for place, column in enumerate(table.columns):
@@ -104,7 +106,8 @@ def compare(
                         "qc": qc,
                     }
                     experiment = experiment_of(paper, row, column)
-                    ours = _ours(plan, paper, experiment, column, protocol, chosen, lookup, notes)
+                    own = column.protocol or row.protocol or protocol
+                    ours = _ours(plan, paper, experiment, column, own, chosen, lookup, notes)
                     rows.append(cell | ours | _difference(row.published[place], ours))
             found = quality.of_rows(wrong, rows[first:])
             if found and not qc.startswith("off"):
@@ -240,7 +243,7 @@ def controls(metrics: pd.DataFrame) -> pd.DataFrame:
     }
     by_class = {key[:4] for key in random}
     rows = []
-    for row in picked[picked.metric.str.match(r"(recall@\d+|map(@\w+)?)$")].itertuples(index=False):
+    for row in picked[picked.metric.str.match(r"(recall@\d+|map(@[0-9R]+)?)$")].itertuples(index=False):
         expected = random.get(tuple(getattr(row, name) for name in columns[:7]))
         if row.model == "oracle":
             expected = low = high = 100.0

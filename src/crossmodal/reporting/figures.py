@@ -19,6 +19,7 @@ from crossmodal.reporting.collect import distinct
 INK, FAINT, GRID = "#22262e", "#6b7280", "#d9dce3"
 COLOURS = ("#3f6fd8", "#dd7a2b", "#25967a", "#b0509c", "#c9a227", "#d0494c", "#6a7fa0", "#7d8f2f")
 STYLES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (8, 3)))
+MOST_LINES = 14  # of a panel
 MARKERS = {1: "o", 2: "s", 3: "^", 4: "v", 5: "D"}
 _RC = {
     "svg.fonttype": "none",
@@ -93,7 +94,8 @@ def _ordered_splits(splits: Any) -> list[str]:
 def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
     """Validation's sum of recalls and training loss by epoch: a thin line a run, a thick one the mean over seeds.
 
-    A row of axes for each data set; a colour for each model, a dash for each split.
+    A row of axes for each data set; a colour for each model, a dash for each split. Where that makes too many lines,
+    those of the most annotation alone.
     """
     with _context():
         histories = histories.dropna(subset=["epoch"]) if len(histories) else histories
@@ -105,6 +107,8 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
         for (left, right), dataset in zip(axes, datasets, strict=True):
             part = histories[histories.dataset == dataset]
             names, splits = sorted(part.name.unique()), _ordered_splits(part.split)
+            if len(part.drop_duplicates(["name", "split"])) > MOST_LINES:
+                splits = splits[:1]
             for name in names:
                 for split in splits:
                     runs = part[(part.name == name) & (part.split == split)]
@@ -116,7 +120,8 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
                     for ax, column in ((left, "val_recall_sum"), (right, "loss")):
                         if len(runs) and column in runs and runs[column].notna().any():
                             _curve(ax, runs, column, label, look)
-            left.set_title(f"{titles.get(dataset, dataset)}: sum of recalls, validation")
+            only = f" ({splits[0]})" if len(splits) == 1 and splits[0] != "full" else ""
+            left.set_title(f"{titles.get(dataset, dataset)}{only}: sum of recalls, validation")
             right.set_title("Training loss")
             for ax in (left, right):
                 ax.set_xlabel("Epoch")
@@ -151,7 +156,7 @@ def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "
         figure = _figure(10.2, 3.5 * max(1, len(datasets)))
         if not datasets:
             return _svg(_empty(figure, "One degree of annotation so far: nothing to compare."))
-        directions = sorted(frame.direction.unique())
+        directions = sorted(frame[frame.dataset.isin(datasets)].direction.unique())
         axes = figure.subplots(len(datasets), len(directions), squeeze=False, sharey="row")
         for row, dataset in zip(axes, datasets, strict=True):
             part = frame[frame.dataset == dataset]

@@ -1,45 +1,44 @@
-"""Test queries with their best five answers, true matches marked, as the papers' own galleries show them."""
+"""Test queries with their best five answers, true matches marked, as the papers' own galleries show them.
+
+Several runs answer the same queries. What an item looks like is kept once, however often it is shown.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from crossmodal.errors import UserError
-from crossmodal.files import read_json, read_parquet
+from crossmodal.files import read_parquet
+from crossmodal.reporting.media import Medium, medium
 
 log = logging.getLogger(__name__)
 
-HEIGHT = 112
 # (lowest rank, highest rank, queries) of each kind: a gallery of hits alone would flatter any model.
 MIXTURE = ((1, 1, 2), (2, 10, 2), (11, None, 2))
+MOST_BYTES = 15_000_000  # of all small copies of a page
 
 
 @dataclass(frozen=True)
-class Item:
-    """An answer or a query: a thumbnail (a data URI) or a text."""
-
+class Answer:
     id: str
-    modality: str
-    text: str | None
-    image: str | None
-    true: bool = False
+    true: bool
+    score: float | None = None
 
 
 @dataclass(frozen=True)
 class Query:
-    query: Item
+    id: str
     rank: int
-    top: list[Item]
-    truth: Item | None
-    """The match, where the five answers lack it."""
+    top: list[Answer]
+    truth: str | None
+    """A match, where the five answers hold none."""
 
 
 @dataclass(frozen=True)
@@ -49,56 +48,58 @@ class Gallery:
     directions: dict[str, list[Query]]
 
 
-class _Items:
-    """The items of a data set by id, with their thumbnails."""
+@dataclass
+class Items:
+    """The items of a data set by id, with the small copies of those that were asked for."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.frame = read_parquet(folder / "items.parquet").astype({"item_id": "string"}).set_index("item_id")
-        self.thumbnails: dict[str, str | None] = {}
+    folder: Path
+    relevance: str = "group"  # or `label`: what items that answer each other have in common
+    shown: dict[str, Medium] = field(default_factory=dict)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        return read_parquet(self.folder / "items.parquet").astype({"item_id": "string"}).set_index("item_id")
 
     @cached_property
     def root(self) -> Path:
-        return self.folder / read_json(self.folder / "items.json")["root"]
+        from crossmodal.datasets import items
 
-    def item(self, id_: str, group: str | None = None) -> Item:
+        return items.root(self.folder)
+
+    @cached_property
+    def codes(self) -> pd.Series:
+        return self.frame["label" if self.relevance == "label" else "group_id"].astype("string")
+
+    @cached_property
+    def _first(self) -> dict[tuple[str, str], str]:
+        """{(modality, code): a test item}"""
+        tested = self.frame[self.frame.partition == "test"]
+        first = tested.assign(code=self.codes[tested.index]).drop_duplicates(["modality", "code"])
+        return {(str(row.modality), str(row.code)): str(row.Index) for row in first.itertuples()}
+
+    def truth(self, modality: str, code: str) -> str | None:
+        return self._first.get((modality, code))
+
+    def describe(self, id_: str, room: int) -> dict[str, Any]:
+        """What a page shows of an item; without its small copy where that is larger than `room` bytes."""
         row = self.frame.loc[id_]
-        image = self._thumbnail(str(row.source)) if row.modality == "image" else None
-        text = str(row.source) if row.modality == "text" else None if image else f"{row.modality} {id_}"
-        return Item(id_, str(row.modality), text, image, group is not None and str(row.group_id) == group)
-
-    def _thumbnail(self, source: str) -> str | None:
-        if source not in self.thumbnails:
-            self.thumbnails[source] = thumbnail(self.root / source)
-        return self.thumbnails[source]
-
-    def truth(self, modality: str, group: str) -> str | None:
-        found = self.frame.index[(self.frame.modality == modality) & (self.frame.group_id.astype(str) == group)]
-        return str(found[0]) if len(found) else None
-
-
-def thumbnail(path: Path, height: int = HEIGHT) -> str | None:
-    """An image as a small JPEG in a data URI; None, and a line in the log, for one that cannot be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (height * 4, height * 2))
-            small = image.convert("RGB")
-            width = max(1, round(small.width * height / small.height))
-            small = small.resize((min(width, height * 3), height), Image.Resampling.LANCZOS)
-    except (OSError, ValueError) as error:
-        log.warning("%s: no thumbnail: %s", path, error)
-        return None
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+        found: dict[str, Any] = {"modality": str(row.modality)}
+        if pd.notna(row.label):
+            found["label"] = str(row.label)
+        if row.modality == "text":
+            return found | {"text": str(row.source)}
+        if id_ not in self.shown:
+            self.shown[id_] = medium(self.root / str(row.source), str(row.modality))
+        small = self.shown[id_]
+        if len(small.picture or "") + len(small.player or "") <= room:
+            found |= {key: value for key, value in vars(small).items() if value}
+        return found
 
 
-def choose(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def choose(queries: pd.DataFrame, seed: int = 0, share: float = 1.0) -> pd.DataFrame:
     """A few queries of one direction: hits, near misses and misses, the same for the same seed, best ranks first.
 
-    Where a kind is short, the others fill its places.
+    Where a kind is short, the others fill its places. `share` of the usual number, one of a kind at least.
     """
     generator = np.random.default_rng(seed)
     ranks = queries["rank"].to_numpy()
@@ -106,47 +107,87 @@ def choose(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     picked: list[int] = []
     for low, high, n in MIXTURE:
         inside = (ranks[order] >= low) & (ranks[order] <= (high if high is not None else ranks.max()))
-        picked += order[inside][:n].tolist()
-    wanted = min(len(queries), sum(n for *_, n in MIXTURE))
+        picked += order[inside][: max(1, round(share * n))].tolist()
+    wanted = min(len(queries), sum(max(1, round(share * n)) for *_, n in MIXTURE))
     picked += [i for i in order.tolist() if i not in set(picked)][: wanted - len(picked)]
     return queries.iloc[picked].sort_values("rank", kind="stable")
 
 
-def gallery(data: Path, run: Path, *, seed: int = 0, n: int = 5, label: str = "") -> Gallery | None:
+def gallery(
+    items: Items, run: Path, *, like: Gallery | None = None, seed: int = 0, n: int = 5, label: str = ""
+) -> Gallery | None:
     """Queries of a run with their best `n` answers.
 
     Parameters
     ----------
-    data : folder of the data set, with `items.parquet` and `items.json`.
+    items : of the run's data set.
     run : folder of the run, with `queries.parquet`.
+    like : another run's gallery, whose queries are shown again; else they are chosen by this run's ranks.
 
     Returns
     -------
-    None, and a line in the log, where either is missing or they do not fit together.
+    None, and a line in the log, where the queries are missing or do not fit the items.
     """
     try:
-        columns = ["protocol", "direction", "query_id", "rank", "fold", "top"]
+        columns = ["protocol", "direction", "query_id", "rank", "fold", "top", "top_scores"]
         queries = read_parquet(run / "queries.parquet", columns)
-        items = _Items(data)
         protocol = "all" if (queries.protocol == "all").any() else queries.protocol.iloc[0]
         queries = queries[queries.protocol == protocol]
         found = {}
-        for direction, part in queries.groupby("direction", sort=True):
-            found[str(direction)] = [_query(items, row, str(direction), n) for row in choose(part, seed).itertuples()]
-        return Gallery(data.name, label or run.name, found)
+        directions = sorted(queries.direction.unique())
+        for direction in directions:
+            part = queries[queries.direction == direction]
+            if like is None:
+                part = choose(part, seed, 1.0 if len(directions) <= 2 else 0.5)
+            else:
+                ids = [query.id for query in like.directions.get(direction, ())]
+                part = part.drop_duplicates("query_id").set_index("query_id", drop=False).loc[ids]
+            found[str(direction)] = [_query(items, row, str(direction), n) for row in part.itertuples(index=False)]
+        return Gallery(items.folder.name, label or run.name, found)
     except UserError as error:
-        log.warning("no gallery of %s: %s", data.name, error)
+        log.warning("no gallery of %s: %s", items.folder.name, error)
     except (KeyError, IndexError, AttributeError) as error:
-        log.warning("no gallery of %s: %s and the items do not fit together (%s)", data.name, run, error)
+        log.warning("no gallery of %s: %s and the items do not fit together (%s)", items.folder.name, run, error)
     return None
 
 
-def _query(items: _Items, row: object, direction: str, n: int) -> Query:
-    query = items.item(str(row.query_id))
-    group = str(items.frame.group_id[query.id])
-    top = [items.item(str(id_), group) for id_ in list(row.top)[:n]]
-    truth = None
-    if not any(item.true for item in top):
-        id_ = items.truth(direction.split("-to-")[1], group)
-        truth = items.item(id_, group) if id_ else None
-    return Query(query, int(row.rank), top, truth)
+def _query(items: Items, row: Any, direction: str, n: int) -> Query:
+    id_ = str(row.query_id)
+    code = items.codes[id_]
+    answers = zip(list(row.top)[:n], list(row.top_scores)[:n], strict=True)
+    top = [Answer(str(one), bool(items.codes[str(one)] == code), float(score)) for one, score in answers]
+    missed = not any(answer.true for answer in top)
+    return Query(id_, int(row.rank), top, items.truth(direction.split("-to-")[1], str(code)) if missed else None)
+
+
+def described(galleries: list[tuple[Items, list[Gallery]]], most: int = MOST_BYTES) -> list[dict[str, Any]]:
+    """As a page reads them: for each data set its items, each once, and its runs' queries.
+
+    Small copies past `most` bytes are left out, which is logged; each data set has its equal share.
+    """
+    made = []
+    for items, runs in galleries:
+        room = most // max(1, len(galleries))
+        known: dict[str, dict[str, Any]] = {}
+        lost = 0
+        for id_ in dict.fromkeys(id_ for run in runs for id_ in _ids(run)):
+            known[id_] = items.describe(id_, room)
+            room -= sum(len(known[id_].get(part, "")) for part in ("picture", "player"))
+            lost += known[id_]["modality"] != "text" and "picture" not in known[id_]
+        if lost:
+            log.warning("gallery of %s: %d of %d items have no small copy", items.folder.name, lost, len(known))
+        made.append({"dataset": items.folder.name, "items": known, "runs": [_plain(run) for run in runs]})
+    return made
+
+
+def _ids(run: Gallery) -> list[str]:
+    queries = [query for part in run.directions.values() for query in part]
+    return [id_ for q in queries for id_ in (q.id, *(a.id for a in q.top), q.truth) if id_ is not None]
+
+
+def _plain(run: Gallery) -> dict[str, Any]:
+    def plain(query: Query) -> dict[str, Any]:
+        top = [[a.id, int(a.true), None if a.score is None else float(f"{a.score:.4g}")] for a in query.top]
+        return {"query": query.id, "rank": query.rank, "top": top, "truth": query.truth}
+
+    return {"run": run.run, "directions": {d: [plain(query) for query in part] for d, part in run.directions.items()}}

@@ -1,26 +1,34 @@
-"""`report.html`: one page that holds everything it shows (no request leaves it), in light and dark, wide and narrow."""
+"""`report.html`: one page that holds everything it shows (no request leaves it), in light and dark, wide and narrow.
+
+Tables of the papers are HTML; the leaderboard, curves and galleries are drawn by the page's scripts from JSON in it.
+"""
 
 from __future__ import annotations
 
 import logging
-from importlib import metadata
+import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from crossmodal.experiments import CONTROLS, DIRECTIONS, Job, Plan
+from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import annotation, figures, runs, tables
+from crossmodal.reporting import annotation, figures, provenance, runs, tables
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting.collect import distinct
-from crossmodal.reporting.gallery import Gallery, gallery
+from crossmodal.reporting.curves import curves
+from crossmodal.reporting.gallery import Gallery, Items, described, gallery
+from crossmodal.reporting.leaderboard import label, leaderboard
 
 log = logging.getLogger(__name__)
 
-LIBRARIES = ("crossmodal", "torch", "numpy", "pandas", "pyarrow", "matplotlib", "snakemake", "mlflow")
-KS = (1, 5, 10)
+SCRIPTS = ("page.js", "sort.js", "board.js", "chart.js", "heat.js", "gallery.js")
+CRITERIA = (("both", "recall_sum"), ("average", "map@50"), ("average", "map"))  # what systems are told apart by
+COSTS = ["seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "parameters", "pairs", "best_epoch"]
+SYSTEMS = 2  # whose galleries are shown of a data set
 
 
 def _text(mean: float, sd: float | None = None, digits: int = 1) -> str:
@@ -37,74 +45,49 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def leaderboards(plan: Plan, metrics: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each data set its models at full annotation, best first, controls last: means and s.d. over seeds."""
+def criteria(metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row a run and data set's criterion: the sum of recalls, or where there is none the mean of mAP@50.
+
+    Columns dataset, split, name, model, seed, criterion, value; of the protocol that ranks the whole test set.
+    """
     frame = distinct(metrics)
-    boards = []
-    for dataset in sorted(frame.dataset.unique()):
-        for protocol in sorted(frame[frame.dataset == dataset].protocol.unique()):
-            part = frame[(frame.dataset == dataset) & (frame.protocol == protocol) & (frame.split == "full")]
-            totals = part[part.metric == "recall_sum"].groupby("name").value
-            rows = []
-            for name, total in totals.mean().sort_values(ascending=False).items():
-                own = part[part["name"] == name]
-                cells = []
-                for direction in DIRECTIONS:
-                    for k in KS:
-                        values = own[(own.direction == direction) & (own.metric == f"recall@{k}")].value
-                        cells.append((values.mean(), values.std(ddof=1), _text(values.mean())))
-                rows.append(
-                    {
-                        "name": name,
-                        "control": own.model.iloc[0] in CONTROLS,
-                        "cells": cells,
-                        "total": _text(total),
-                        "sd": _text(totals.std(ddof=1)[name]),
-                        "share": total / (100 * len(cells)) * 100,
-                        "seeds": own.seed.nunique(),
-                    }
-                )
-            if rows:
-                rows.sort(key=lambda row: row["control"])
-                boards.append(
-                    {
-                        "title": _dataset_title(plan, dataset),
-                        "dataset": dataset,
-                        "protocol": "the whole test set" if protocol == "all" else f"mean over {protocol[4:]} folds",
-                        "sizes": _sizes(part),
-                        "rows": rows,
-                    }
-                )
-    return boards
+    keys = ["dataset", "split", "name", "model", "seed"]
+    found = pd.DataFrame(columns=[*keys, "criterion", "value"])
+    for direction, metric in CRITERIA:
+        part = frame[(frame.direction == direction) & (frame.metric == metric)]
+        part = part.sort_values("protocol").drop_duplicates(keys)  # 'all' first
+        new = part[~part.dataset.isin(found.dataset)].assign(criterion=metric)[[*keys, "criterion", "value"]]
+        found = pd.concat([found, new], ignore_index=True) if len(found) else new.reset_index(drop=True)
+    return found
+
+
+def best(criterion: pd.DataFrame) -> pd.DataFrame:
+    """Systems by their mean over seeds, best first, for each data set: those of full annotation, if there are any."""
+    frame = criterion[~criterion.model.isin(CONTROLS)]
+    full = frame[frame.split == "full"].dataset.unique()
+    frame = frame[(frame.split == "full") | ~frame.dataset.isin(full)]
+    means = frame.groupby(["dataset", "split", "name", "criterion"], as_index=False).value.agg(["mean", "std", "size"])
+    return means.sort_values(["dataset", "mean"], ascending=[True, False], kind="stable")
 
 
 def _dataset_title(plan: Plan, name: str) -> str:
     return plan.params.datasets[name].title if name in plan.params.datasets else name
 
 
-def _sizes(part: pd.DataFrame) -> str:
-    found = []
-    for direction, label in zip(DIRECTIONS, ("images", "captions"), strict=True):
-        n = part[part.direction == direction].n_queries
-        if len(n):
-            found.append(f"{int(n.iloc[0]):,} {label}")
-    return " and ".join(found)
-
-
-def overview(metrics: pd.DataFrame, folder: Path, jobs: dict[str, Job]) -> list[dict[str, Any]]:
-    """A row for each (data set, split, model): seeds done, sum of recalls, seconds and memory, and what is missing."""
-    frame = distinct(metrics)
-    totals = frame[(frame.metric == "recall_sum")].sort_values("protocol")  # 'all' first
-    totals = totals.drop_duplicates(["dataset", "split", "name", "seed"])
+def overview(
+    criterion: pd.DataFrame, manifests: dict[str, dict[str, Any]], jobs: dict[str, Job]
+) -> list[dict[str, Any]]:
+    """A row for each (data set, split, model): seeds done, the criterion, what it cost, and what is missing."""
+    totals = dict(list(criterion.groupby(["dataset", "split", "name"])))
     groups: dict[tuple[str, str, str], list[Job]] = {}
     for job in jobs.values():
         groups.setdefault((job.dataset, job.split, job.name), []).append(job)
     rows = []
     for (dataset, split, name), members in groups.items():
-        own = totals[(totals.dataset == dataset) & (totals.split == split) & (totals["name"] == name)]
+        own = totals.get((dataset, split, name), criterion.iloc[:0])
         done = set(own.seed)
-        facts = pd.DataFrame([runs.manifest(folder / job.key) for job in members if job.seed in done])
-        facts = facts.reindex(columns=["seconds", "peak_memory_mib", "parameters", "pairs", "best_epoch"]).astype(float)
+        facts = pd.DataFrame([manifests.get(job.key, {}) for job in members if job.seed in done])
+        facts = facts.reindex(columns=COSTS).apply(pd.to_numeric, errors="coerce")
         mean = facts.mean()
         rows.append(
             {
@@ -115,9 +98,12 @@ def overview(metrics: pd.DataFrame, folder: Path, jobs: dict[str, Job]) -> list[
                 "done": len(done),
                 "planned": len(members),
                 "missing": ", ".join(str(job.seed) for job in members if job.seed not in done),
-                "recall_sum": _text(own.value.mean(), own.value.std(ddof=1)),
+                "criterion": _text(own.value.mean(), own.value.std(ddof=1)),
+                "facts": {key: None if pd.isna(value) else float(value) for key, value in mean.items()},
                 "seconds": _time(mean.seconds),
-                "memory": f"{mean.peak_memory_mib:,.0f} MiB" if pd.notna(mean.peak_memory_mib) else tables.DASH,
+                "memory": _memory(mean.peak_memory_mib),
+                "gpu_memory": _memory(mean.gpu_memory_mib),
+                "energy": f"{mean.energy_joules / 3600:,.2f} Wh" if pd.notna(mean.energy_joules) else tables.DASH,
                 "parameters": _short(mean.parameters),
                 "pairs": f"{mean.pairs:,.0f}" if pd.notna(mean.pairs) else tables.DASH,
                 "best_epoch": _text(mean.best_epoch, digits=0),
@@ -126,6 +112,10 @@ def overview(metrics: pd.DataFrame, folder: Path, jobs: dict[str, Job]) -> list[
         )
     rows.sort(key=lambda r: (r["dataset"], -figures.share(r["split"]), r["split"], r["control"], r["name"]))
     return rows
+
+
+def _memory(mib: float) -> str:
+    return f"{mib:,.0f} MiB" if pd.notna(mib) else tables.DASH
 
 
 def _short(n: float) -> str:
@@ -137,31 +127,22 @@ def _short(n: float) -> str:
     return f"{n:.0f}"
 
 
-def galleries(plan: Plan, metrics: pd.DataFrame, results: Path, data: Path) -> list[dict[str, Any]]:
-    """For each data set the gallery of its best run at full annotation (or at any, where none is full)."""
-    frame = distinct(metrics)
-    frame = frame[(frame.metric == "recall_sum") & ~frame.model.isin(CONTROLS)]
-    found = []
-    for dataset, part in frame.groupby("dataset", sort=True):
-        part = part[part.split == "full"] if (part.split == "full").any() else part
-        best = part.loc[part.value.idxmax()]
-        key = f"{dataset}/{best.split}/{best['name']}/seed{best.seed}"
-        made: Gallery | None = gallery(data / str(dataset), results / "runs" / key, label=key)
-        if made is not None:
-            found.append({"title": _dataset_title(plan, str(dataset)), "run": key, "gallery": made})
-    return found
-
-
-def _versions() -> list[tuple[str, str]]:
-    from platform import python_version
-
-    found = [("Python", python_version())]
-    for name in LIBRARIES:
-        try:
-            found.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def galleries(plan: Plan, criterion: pd.DataFrame, results: Path, data: Path) -> list[dict[str, Any]]:
+    """For each data set the galleries of its best systems, which answer the same queries."""
+    found: list[tuple[Items, list[Gallery]]] = []
+    for dataset, systems in best(criterion).groupby("dataset", sort=True):
+        known = plan.params.datasets.get(str(dataset))
+        items = Items(data / str(dataset), getattr(known, "relevance", "group"))
+        made: list[Gallery] = []
+        for system in systems.head(SYSTEMS).itertuples():
+            runs_of = criterion[(criterion.dataset == dataset) & (criterion.split == system.split)]
+            run = runs_of[runs_of["name"] == system.name].sort_values("value").iloc[-1]
+            key = f"{dataset}/{run.split}/{run['name']}/seed{run.seed}"
+            one = gallery(items, results / "runs" / key, label=key, like=made[0] if made else None)
+            made += [one] if one is not None else []
+        if made:
+            found.append((items, made))
+    return [entry | {"title": _dataset_title(plan, entry["dataset"])} for entry in described(found)]
 
 
 def render(
@@ -190,9 +171,15 @@ def render(
     asked = runs.chosen(plan, jobs)
     metrics = read_parquet(scope / "metrics.parquet")
     compared = read_parquet(scope / "comparison.parquet")
+    efficient = annotation.read(scope / "annotation_efficiency.csv")
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
-    efficient = annotation.efficiency(plan, asked, results / "runs")
-    drawn = figures.write(metrics, runs.histories(results / "runs", asked), efficient, titles, scope / "figures")
+    epochs = runs.histories(results / "runs", asked)
+    drawn = figures.write(metrics, epochs, efficient, titles, scope / "figures")
+    criterion = criteria(metrics)
+    finished = [f"{r.dataset}/{r.split}/{r.name}/seed{r.seed}" for r in criterion.itertuples(index=False)]
+    manifests = {key: runs.manifest(results / "runs" / key) for key in finished if key in asked}
+    rows = overview(criterion, manifests, asked)
+    checks = comparing.controls(metrics)
     views = tables.views(plan, compared)
     papers = [
         {
@@ -202,9 +189,15 @@ def render(
         }
         for paper in plan.papers.values()
     ]
-    rows = overview(metrics, results / "runs", asked)
-    checks = comparing.controls(metrics)
-    boards = leaderboards(plan, metrics)
+    links = provenance.tracked(plan.params.tracking)
+    shown = galleries(plan, criterion, results, data)
+    base = Path(os.path.relpath(results / "runs", Path(target).parent)).as_posix()
+    folder = Path(__file__).parent / "templates"
+    content = {
+        "board": leaderboard(metrics, titles, links) | {"base": base},
+        "curves": curves(epochs) | {"titles": titles},
+        "galleries": shown,
+    }
     page = (
         tables.environment()
         .get_template("report.html.j2")
@@ -212,34 +205,79 @@ def render(
             plan=plan,
             scale=plan.params.scale,
             quick=jobs is not None and len(asked) < len(plan.jobs),
-            stand_in=_dataset_title(plan, plan.scale.stand_in) if plan.scale.stand_in else "",
-            played=sorted({titles.get(t.dataset, t.dataset) for p in plan.papers.values() for t in p.tables}),
-            datasets=[_dataset_title(plan, name) for name in plan.datasets],
+            stand_ins=_stand_ins(plan, titles),
+            datasets=[_dataset_title(plan, name) for name in sorted({job.dataset for job in asked.values()})],
+            models=sorted({job.name for job in asked.values() if job.model not in CONTROLS}),
             seeds=sorted({job.seed for job in asked.values()}),
-            boards=boards,
-            directions=DIRECTIONS,
-            ks=KS,
+            leaders=_leaders(plan, best(criterion)),
             papers=papers,
             cells_done=int((compared.status == "done").sum()),
             cells=len(compared),
             cells_published=int(compared.published.notna().sum()),
             rows=rows,
+            costs=[key for key in ("gpu_memory", "energy") if any(row[key] != tables.DASH for row in rows)],
             done=sum(row["done"] for row in rows),
             planned=len(asked),
             spent=_time(sum(row["total_seconds"] for row in rows)),
+            made=provenance.of_runs(manifests.values()),
+            code=provenance.code(),
             checks=len(checks),
             failed=list(dict.fromkeys(_failures(compared))),
             off=[_check(check) for check in checks[~checks.ok.astype(bool)].itertuples()] if len(checks) else [],
-            curves=Markup(figures.inline(drawn["learning-curves"], "Learning curves")),
+            has_curves=bool(content["curves"]["runs"]),
+            several=any(len(part) > 2 for part in _directions(metrics).values()),
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
             efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
-            galleries=galleries(plan, metrics, results, data),
-            versions=_versions(),
+            others=[],
+            galleries=shown,
+            content={name: htmlsafe_json_dumps(value, separators=(",", ":")) for name, value in content.items()},
+            script=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         )
     )
     write_text(target, page)
     log.info("%s: %d of %d runs, %.0f kB", target, sum(r["done"] for r in rows), len(asked), len(page) / 1000)
+
+
+def _stand_ins(plan: Plan, titles: dict[str, str]) -> list[tuple[str, list[str]]]:
+    """Each stand-in with the published data sets that it plays."""
+    found: dict[str, dict[str, None]] = {}
+    for table in (table for paper in plan.papers.values() for table in paper.tables):
+        for dataset in dict.fromkeys([table.dataset, *(row.dataset or table.dataset for row in table.rows)]):
+            played = plan.dataset_of(dataset)
+            if played != dataset:
+                found.setdefault(titles.get(played, played), {})[titles.get(dataset, dataset)] = None
+    return [(stand_in, sorted(played)) for stand_in, played in found.items()]
+
+
+def _leaders(plan: Plan, systems: pd.DataFrame) -> list[dict[str, Any]]:
+    """The best system of each data set and the one after it."""
+    found = []
+    for dataset, part in systems.groupby("dataset", sort=True):
+        first = part.iloc[0]
+        second = part.iloc[1] if len(part) > 1 else None
+        found.append(
+            {
+                "title": _dataset_title(plan, str(dataset)),
+                "split": first.split,
+                "name": first["name"],
+                "criterion": _criterion_name(first.criterion),
+                "value": _text(first["mean"], first["std"]),
+                "seeds": int(first["size"]),
+                "second": None if second is None else f"{second['name']} {_text(second['mean'], second['std'])}",
+            }
+        )
+    return found
+
+
+def _criterion_name(metric: str) -> str:
+    return "sum of recalls" if metric == "recall_sum" else f"mean {label(metric)}"
+
+
+def _directions(metrics: pd.DataFrame) -> dict[str, set[str]]:
+    """{data set: the directions in which it was tested}"""
+    single = metrics[metrics.direction.str.contains("-to-")]
+    return {str(name): set(part) for name, part in single.groupby("dataset").direction}
 
 
 def _failures(compared: pd.DataFrame) -> list[str]:

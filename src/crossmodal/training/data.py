@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from crossmodal.files import read_parquet, sha256_bytes
 from crossmodal.models.base import Batch, Context, Form, Input, Regions, Tokens
 from crossmodal.text import RareWords, Vocabulary
 from crossmodal.training import balanced
+from crossmodal.training import classes as class_items
 from crossmodal.training.balanced import Classes, Moments
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Corpus:
     vocabulary: Vocabulary
     fingerprint: dict[str, str]  # what the data is: hashes for the manifest
     classes: Classes | None = None  # where items answer each other by class
+    source: Corpus | None = None  # the labelled data that knowledge is transferred from
     beside: dict[str, Inputs] = field(default_factory=dict)  # the same items of a modality in a second form
 
     @property
@@ -110,7 +112,20 @@ class Corpus:
         if self.classes is None:
             return Context(shapes, len(self.vocabulary), beside=beside)
         moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
-        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, beside)
+        source = self.source and self.source.context
+        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source, beside)
+
+    def transferring_from(self, source: Corpus) -> Corpus:
+        """With batches of another data set beside its own.
+
+        Raises
+        ------
+        UserError : its own items do not answer each other by class.
+        """
+        if self.classes is None:
+            raise UserError("a model that transfers knowledge needs a data set with `relevance: label`")
+        found = {f"source.{name}": value for name, value in source.fingerprint.items()}
+        return replace(self, source=source, fingerprint=self.fingerprint | found)
 
     @property
     def criterion(self) -> str:
@@ -174,6 +189,8 @@ def load(
     max_words: int = 82,
     rare_words: RareWords = "mark",
     vocabulary: Vocabulary | None = None,
+    class_vectors: class_items.Vectors = "attributes",
+    word_vectors: Path | None = None,
 ) -> Corpus:
     """Open a prepared data set.
 
@@ -185,6 +202,7 @@ def load(
     relevance : whether items answer each other by their group, or by their label.
     unannotated : what it wants of images without a caption; with `semantics` their regions' names are read as well.
     vocabulary : a trained model's own; None builds it from the split's captions.
+    class_vectors, word_vectors : what classes are known by, where the model reads them (`training.classes`).
 
     Raises
     ------
@@ -197,7 +215,8 @@ def load(
         "items": _frame_hash(items),
         "split": _frame_hash(pairs),
     }
-    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form != "tokens"}
+    made_here = ("tokens", "classes")
+    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form not in made_here}
     second = {m: _open(folder, m, form, {m: extractor}) for m, (form, extractor) in (beside or {}).items()}
     items = _without_skipped(items, [id_ for found in (*arrays.values(), *second.values()) for id_ in found.skipped])
     if relevance == "label":
@@ -214,6 +233,12 @@ def load(
     inputs: dict[str, Inputs] = {}
     others: dict[str, Inputs] = {}
     for modality, form in reads.items():
+        if form == "classes":
+            if known is None:
+                raise UserError(f"{folder.name}: the model tells classes, which needs a data set with relevance: label")
+            fields, fingerprint[modality] = class_items.load(folder, known, class_vectors, word_vectors)
+            inputs[modality] = Inputs(**fields)
+            continue
         rows = items[items.modality == modality]
         if rows.empty:
             raise UserError(f"{folder / 'items.parquet'}: holds no {modality} items, which the model reads")
@@ -251,6 +276,7 @@ def load(
         paired = {m: place[m].loc[annotated[columns[m]]].to_numpy() for m in inputs if m in columns}
     else:
         rows = {m: np.flatnonzero(pd.Index(x.ids).isin(trained)) for m, x in inputs.items()}
+        rows |= {m: x.where("train") for m, x in inputs.items() if x.form == "classes"}
         classes = balanced.Classes.of(known, rows, inputs)
         paired = classes.paired()
     bare = place["image"].loc[bare].to_numpy(dtype=np.int64) if "image" in inputs else np.empty(0, dtype=np.int64)
@@ -258,7 +284,7 @@ def load(
         of_image = inputs["image"]
         encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
         inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
-    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, others)
+    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, beside=others)
 
 
 def _cached(features: Features, ids: np.ndarray, form: Form) -> dict[str, Any]:
@@ -359,9 +385,19 @@ def _rows(corpus: Corpus, size: int, seed: int, epoch: int, modalities: tuple[st
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     chosen = corpus.classes.draw(modalities or tuple(corpus.inputs), generator)
     parts = {m: index.split(size) for m, index in chosen.items()}
+    further = None if corpus.source is None else _endless(corpus.source, size, generator)
     for place, first in enumerate(next(iter(parts.values()))):
         if len(first) >= 2:
-            yield corpus.gathered({m: pieces[place] for m, pieces in parts.items()})
+            batch = corpus.gathered({m: pieces[place] for m, pieces in parts.items()})
+            yield batch if further is None else replace(batch, source=next(further))
+
+
+def _endless(corpus: Corpus, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """Whole batches of class-balanced rows, one epoch after another."""
+    while True:
+        chosen = corpus.classes.draw(tuple(corpus.inputs), generator)
+        for start in range(0, max(1, corpus.n_rows() - size + 1), size):
+            yield corpus.gathered({m: index[start : start + size] for m, index in chosen.items()})
 
 
 def ahead(made: Iterator[Batch]) -> Iterator[Batch]:

@@ -34,9 +34,11 @@ from crossmodal.training import test as testing
 from crossmodal.training.data import Corpus, load
 from crossmodal.training.devices import device_slot
 from crossmodal.training.loop import train
+from crossmodal.training.trained import checked_weights, described, take_weights
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".checkpoints")
+OPTIONS = ("min_count", "max_words", "rare_words", "class_vectors", "word_vectors")  # settings of how data are read
 
 
 def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[base.Model, Corpus]:
@@ -44,16 +46,25 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"model {job.name}")
-    options = {
-        key: getattr(settings, key) for key in ("min_count", "max_words", "rare_words") if hasattr(settings, key)
-    }
+    options = {key: getattr(settings, key) for key in OPTIONS if hasattr(settings, key)}
     modalities = getattr(settings, "modalities", None)
     reads = dict.fromkeys(modalities, "vector") if modalities else module.Model.reads
     options["beside"] = {m: (form, job.beside[m]) for m, form in module.Model.beside.items()}
+    if module.Model.needs_classes and job.relevance != "label":
+        raise UserError(
+            f"params.yaml: datasets.{job.dataset}: model {job.model!r} learns from classes; set `relevance: label` "
+            f"(each item needs its class), or choose another model"
+        )
     options |= {"relevance": job.relevance, "unannotated": module.Model.unannotated, "vocabulary": vocabulary}
     corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
+    if job.source:
+        source = load(data / job.source, "full", module.Model.source_reads, job.source_inputs, relevance="label")
+        corpus = corpus.transferring_from(source)
     torch.manual_seed(job.seed)
-    return module.Model(settings, corpus.context), corpus
+    try:
+        return module.Model(settings, corpus.context), corpus
+    except ValueError as error:
+        raise UserError(f"model {job.name} on {job.dataset}: {error}") from None
 
 
 def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before: Path | None = None) -> None:
@@ -103,6 +114,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
         "hash": job.hash,
         "source": source,
         "data": corpus.fingerprint,
+        "context": described(corpus.context),
         "fallbacks": _fallbacks(job, data),
         "parameters": sum(p.numel() for p in model.parameters()),
         "pairs": corpus.n_pairs,
@@ -121,10 +133,14 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
 def _fallbacks(job: Job, data: Path) -> list[str]:
     """What stands in for something better in the features that a run reads."""
     found = []
-    for modality, extractor in job.extractors:
-        path = data / job.dataset / "features" / f"{modality}.{extractor}.json"
+    read = [(job.dataset, *pair) for pair in job.extractors]
+    read += [(job.source, *pair) for pair in job.source_inputs.items()]
+    for dataset, modality, extractor in read:
+        path = data / dataset / "features" / f"{modality}.{extractor}.json"
         if path.exists() and "fallback" in (manifest := read_json(path)):
             found.append(f"{modality} features of {extractor}: {manifest['fallback']}")
+    if job.settings.get("class_vectors") == "words" and not job.settings.get("word_vectors"):
+        found.append("class vectors: seeded vectors of the words of each class's text; name a file as `word_vectors`")
     return found
 
 
@@ -165,22 +181,11 @@ def gather_job(job: Job, folder: Path, data: Path, scale: str, count: int) -> No
     _write_metrics(job, folder, scale, sharded.gather(folder / "encoded", paths, job.folds, folder))
 
 
-def _weights(folder: Path) -> Path:
-    """The weights of a trained run, which are what its manifest says."""
-    weights = folder / "model.safetensors"
-    if not weights.exists():
-        run = "/".join(folder.parts[-4:])
-        raise UserError(f"{weights}: not found; train the run first (crossmodal train {run})")
-    if sha256_file(weights) != read_json(folder / "manifest.json")["weights_sha256"]:
-        raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
-    return weights
-
-
 def _begin_from(model: base.Model, folder: Path) -> str:
     """Hand a model the weights of the run that it begins from; gives their hash."""
     from safetensors.torch import load_file
 
-    weights = _weights(folder)
+    weights = checked_weights(folder)
     try:
         model.inherit(load_file(weights))
     except (ValueError, RuntimeError) as error:
@@ -190,14 +195,9 @@ def _begin_from(model: base.Model, folder: Path) -> str:
 
 def _trained(job: Job, folder: Path, data: Path) -> tuple[base.Model, Corpus]:
     """A job's model with its trained weights, and its data."""
-    from safetensors.torch import load_file
-
-    weights = _weights(folder)
+    weights = checked_weights(folder)
     model, corpus = _built(job, data, Vocabulary.load(folder / "vocabulary.json"))
-    try:
-        model.load_state_dict(load_file(weights))
-    except RuntimeError as error:
-        raise UserError(f"{weights}: does not fit {job.name}: {str(error).splitlines()[0]}; train it again") from None
+    take_weights(model, weights)
     return model, corpus
 
 

@@ -44,8 +44,11 @@ class ClosedForm(base.Model):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def fit(self, batches: Iterable[base.Batch]) -> None:
-        """Fit each modality, then each pair of modalities, on all training items."""
-        values, labels = gathered(batches, self.settings.modalities)
+        """Gather all training items and fit them."""
+        self.fit_all(*gathered(batches, getattr(self.settings, "modalities", None) or self.reads))
+
+    def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
+        """Fit each modality, then each pair of modalities; (N, D) values, rows belonging together, and (N,) labels."""
         found = {m: self.fit_modality(m, self.scaled(m, x), labels) for m, x in values.items()}
         for a, b in combinations(self.settings.modalities, 2):
             self.fit_pair(a, found[a], b, found[b], labels)

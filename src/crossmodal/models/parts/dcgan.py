@@ -114,7 +114,8 @@ def mean_where(values: Tensor, there: Tensor) -> Tensor:
 def discriminator_losses(real: Tensor, made: Tensor, own: Tensor, other: Tensor, there: Tensor) -> dict[str, Tensor]:
     """What D1 and D2 minimise: the cross-entropies of what they are to tell.
 
-    Eq. 11 and 12 print log(1 - D) for each -log(D): the same aim, but without a lower bound (`printed_discriminator_losses`).
+    Eq. 11 and 12 print log(1 - D) for each -log(D): the same aims, but without a lower bound; see
+    `printed_discriminator_losses`.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from crossmodal.models.base import Regions, Tokens
+from crossmodal.models.base import Context, Regions, Tokens
 
 
 class ImageEncoder(nn.Module):
@@ -102,6 +102,21 @@ class WordEncoder(nn.Module):
         if self.network.bidirectional:
             out = out.unflatten(2, (2, -1)).mean(2)
         return F.normalize(out, dim=2) if self.unit else out
+
+
+class Scaled(nn.Module):
+    """A modality's features, centred and divided by their s.d. over the training items."""
+
+    def __init__(self, context: Context, modality: str):
+        super().__init__()
+        (dim,) = context.shapes[modality]
+        mean, deviation = context.moments.get(modality, (torch.zeros(dim), torch.ones(dim)))
+        self.register_buffer("mean", mean)
+        # What is constant in training says nothing: it is centred and left alone.
+        self.register_buffer("scale", torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale
 
 
 class Perceptron(nn.Sequential):

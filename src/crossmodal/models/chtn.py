@@ -1,0 +1,94 @@
+"""CHTN: cross-modal hybrid transfer network (Huang, Peng and Yuan, 2017; 000, section 9.2.3.1).
+
+Images of a large labelled source data set help a small set of images and texts. Modal-sharing transfer: source and
+target images pass the same two layers, whose activations' distributions come together (MMD), and a target's image and
+text come together layer by layer (Euclidean distance). Layer-sharing correlation: two layers that both modalities
+share, with a softmax over the target's classes on top. The image networks are read, not fine-tuned.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts.encoders import Scaled
+from crossmodal.models.parts.mmd import layerwise_mmd
+
+
+class Settings(base.Schedule):
+    """The chapter leaves open sizes and weights; all losses count once."""
+
+    dim: int = Field(1024, ge=1, description="units of each layer: dimensions of the common space")
+    lr: float = Field(1e-3, gt=0)
+    single_modal: float = Field(1.0, ge=0, description="weight of the MMD of source and target images; 0: no transfer")
+    cross_modal: float = Field(1.0, ge=0, description="weight of the distance of a target's image and text")
+
+
+class Layers(nn.ModuleList):
+    """Fully connected layers with ReLUs, of which every activation is given."""
+
+    def __init__(self, *dims: int):
+        super().__init__(nn.Linear(a, b) for a, b in pairwise(dims))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        found = []
+        for layer in self:
+            x = F.relu(layer(x))
+            found.append(x)
+        return found
+
+
+class Model(base.Model):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+    source_reads: ClassVar[dict[str, Form]] = {"image": "vector"}
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        source, d = base.source_of(context), settings.dim
+        if source.shapes["image"] != context.shapes["image"]:
+            raise ValueError(
+                f"images of source and target pass the same layers, but their features have the shapes "
+                f"{source.shapes['image']} and {context.shapes['image']}; read both by one extractor"
+            )
+        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in self.reads})
+        self.of_source = Scaled(source, "image")
+        self.own = nn.ModuleDict({m: Layers(*context.shapes[m], d, d) for m in self.reads})
+        self.shared = Layers(d, d, d)
+        self.classifier = nn.Linear(d, context.n_classes)
+        self.source_classifier = nn.Linear(d, source.n_classes)
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, dim) unit vectors: the last shared layer; `partner` makes no difference."""
+        own = self.own[modality](self.scaled[modality](batch.inputs[modality]))
+        return F.normalize(self.shared(own[-1])[-1], dim=1)
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        s = self.settings
+        image, text = (self.own[m](self.scaled[m](batch.inputs[m])) for m in ("image", "text"))
+        source = self.own["image"](self.of_source(batch.source.inputs["image"]))
+        told = [F.cross_entropy(self.classifier(self.shared(x[-1])[-1]), batch.labels) for x in (image, text)]
+        terms = {
+            "classes": torch.stack(told).sum(),
+            "source_classes": F.cross_entropy(self.source_classifier(source[-1]), batch.source.labels),
+            "single_modal": layerwise_mmd(source, image),
+            "cross_modal": pair_distance(image, text),
+        }
+        total = terms["classes"] + terms["source_classes"]
+        total = total + s.single_modal * terms["single_modal"] + s.cross_modal * terms["cross_modal"]
+        return {"loss": total, **terms}
+
+
+def pair_distance(x: list[Tensor], y: list[Tensor], weights: Tensor | None = None) -> Tensor:
+    """Mean squared Euclidean distance of what belongs together, over the units of a layer, added over the layers.
+
+    weights : (B,) of the pairs, which add up to 1; all the same by default.
+    """
+    layers = [(a - b).pow(2).mean(1) for a, b in zip(x, y, strict=True)]
+    return torch.stack([one.mean() if weights is None else (weights * one).sum() for one in layers]).sum()

@@ -1,0 +1,55 @@
+"""ConSE: an image is a convex combination of its likeliest seen classes' vectors (Norouzi et al., 2014; 000, 9.2.2.2).
+
+Zero-shot without a map to train: a softmax classifier of the seen classes weighs their vectors (eq. 9.6, 9.7), and an
+image is told the class whose vector has the largest cosine with the sum.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts.classes import ClassSettings, vectors_of
+from crossmodal.models.parts.closed import ClosedForm
+from crossmodal.models.sm import logistic
+
+
+class Settings(ClassSettings):
+    standardise: bool = Field(True, description="divide features by their s.d. over the training items")
+    top: int = Field(10, ge=1, description="T: the likeliest seen classes that are combined")
+    inverse_penalty: float = Field(0.01, gt=0, description="C of the softmax classifier: smaller is smoother")
+    iterations: int = Field(300, ge=1, description="of its solver, at most")
+
+
+class Model(ClosedForm):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "class": "classes"}
+
+    settings: Settings
+
+    def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
+        x = self.scaled("image", values["image"])
+        weight, bias = logistic(x, labels, self.settings.inverse_penalty, self.settings.iterations)
+        self.keep("weight", weight)
+        self.keep("bias", bias)
+        self.keep("classes", vectors_of(values["class"], labels))
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, K) unit vectors: f(I) of images (eq. 9.6), w of classes."""
+        if modality == "class":
+            return F.normalize(batch.inputs["class"], dim=1)
+        logits = self.features("image", batch) @ self.get_buffer("weight") + self.get_buffer("bias")
+        classes = F.normalize(self.get_buffer("classes"), dim=1)
+        return F.normalize(convex(torch.softmax(logits, dim=1), classes, self.settings.top), dim=1)
+
+
+def convex(probabilities: Tensor, classes: Tensor, top: int) -> Tensor:
+    """(B, K) sums of the (C, K) vectors of the `top` likeliest classes, weighted by (B, C) probabilities over Z."""
+    best, places = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
+    return torch.einsum("bt,btk->bk", best / best.sum(1, keepdim=True), classes[places])  # eq. 9.7 is the sum

@@ -1,0 +1,139 @@
+"""CVS: a common vector space of several modalities, with or without aligned attention (003, section 3.1).
+
+Two fully connected layers a modality, an attention block a pair of modalities, cross-entropy over classes and triplets
+within and between modalities. All modalities are trained at once; `mcvs` and `rvs` take them one after another.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts.aligned import AlignedAttention, Branch, Term, moments_of
+from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances
+
+Modality = Literal["image", "text", "audio", "video", "mesh"]
+MOMENTUM = 0.1
+
+
+class Settings(base.Schedule):
+    """Section 4.2. Open in the thesis, and ours: epochs, standardised features, the weights of eq. 3.1.7, `partner`.
+
+    An item's vector depends on an item of the other modality, which is not known when one of them is the query. In its
+    place stands, at test time, the mean of that modality's training vectors (`mean`) or the item's own (`self`).
+    """
+
+    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    dim: int = Field(512, ge=1, description="dimensions of the common space, and units of the layers before it")
+    attention: bool = Field(True, description="aligned attention; without it the layers' output, of unit length")
+    terms: tuple[Term, ...] = Field(("i", "s", "is"), min_length=1, description="of eq. 3.1.11: W_i, W_s and W_is")
+    partner: Literal["mean", "self"] = Field("mean", description="what stands for the other modality's item in a test")
+    standardise: bool = Field(True, description="divide features by their s.d. over the training items")
+    margins: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="of eq. 3.1.6: alpha_1, alpha_2, alpha_3")
+    gammas: tuple[float, float, float] = Field((0.25, 0.25, 0.5), description="of eq. 3.1.6: weights of the triplets")
+    class_weight: float = Field(1.0, ge=0, description="alpha of eq. 3.1.7")
+    triplet_weight: float = Field(1.0, ge=0, description="beta of eq. 3.1.7")
+    batch_size: int = Field(128, ge=2)
+    epochs: int = Field(60, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    lr_drop: int = Field(40, ge=1)
+    clip: float = Field(0.0, ge=0)
+
+
+class Model(base.Model):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+    needs_classes: ClassVar[bool] = True
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        self.branches = nn.ModuleDict(
+            {
+                m: Branch(*context.shapes[m], settings.dim, moments_of(context, m, settings.standardise))
+                for m in settings.modalities
+            }
+        )
+        self.blocks = nn.ModuleDict(self.made_blocks() if settings.attention else {})
+        self.classifier = nn.Linear(settings.dim, context.n_classes)
+        for m in settings.modalities:
+            self.register_buffer(f"{m}_centre", torch.zeros(settings.dim))
+            self.register_buffer(f"{m}_batches", torch.zeros((), dtype=torch.int64))
+        self.pairs = list(combinations(settings.modalities, 2))
+        """Pairs of modalities whose losses are taken: all of them here."""
+        self.learning = set(settings.modalities)
+        """Modalities that are trained: all of them here."""
+        trained = torch.tensor(context.trained or range(context.n_classes))
+        self.register_buffer("trained", trained, persistent=False)
+
+    def made_blocks(self) -> dict[str, nn.Module]:
+        """A block a pair: n (n - 1) / 2 of n modalities."""
+        pairs = combinations(self.settings.modalities, 2)
+        return {f"{a}-{b}": AlignedAttention(self.settings.dim, self.settings.terms) for a, b in pairs}
+
+    def aligned(self, a: str, g_a: Tensor, b: str, g_b: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, d) of two modalities -> their vectors for each other, of unit length."""
+        if not self.settings.attention:
+            return F.normalize(g_a, dim=1), F.normalize(g_b, dim=1)
+        if f"{b}-{a}" in self.blocks:
+            return self.blocks[f"{b}-{a}"](g_b, g_a)[::-1]
+        return self.blocks[f"{a}-{b}"](g_a, g_b)
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, dim) unit vectors for comparison with those of `partner`."""
+        own = self.branches[modality](batch.inputs[modality])
+        other = own if self.settings.partner == "self" else self.get_buffer(f"{partner}_centre").expand_as(own)
+        return self.aligned(modality, own, partner, other)[0]
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        s = self.settings
+        g = {m: self.branches[m](batch.inputs[m]) for m in {m: None for pair in self.pairs for m in pair}}
+        self._follow(g)
+        sides = [self.aligned(a, g[a], b, g[b]) for a, b in self.pairs]
+        x, y = (torch.stack(side) for side in zip(*sides, strict=True))  # (P, B, d): either side of each pair
+        classes = self.class_loss(torch.cat([x, y], 1), batch.labels)
+        triplets = triplet_loss(x, y, batch.labels, s.margins, s.gammas)
+        total = s.class_weight * classes + s.triplet_weight * triplets
+        return {"loss": total, "classes": classes, "triplets": triplets}
+
+    def class_loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of both sides of each pair, a mean over items, added over pairs (eq. 3.1.4 and 3.1.5).
+
+        Over the classes that the split trains on: where they come in stages, those that are being added (section 3.4).
+        """
+        logits = self.classifier(vectors)[..., self.trained]  # (P, 2B, K)
+        places = torch.searchsorted(self.trained, labels).repeat(len(vectors) * (vectors.shape[1] // len(labels)))
+        return F.cross_entropy(logits.flatten(0, 1), places) * len(vectors)
+
+    @torch.no_grad()
+    def _follow(self, g: dict[str, Tensor]) -> None:
+        """Keep the running mean of each modality's vectors, as the partner that is not known in a test."""
+        for m in self.learning & set(g):
+            count, centre = self.get_buffer(f"{m}_batches"), self.get_buffer(f"{m}_centre")
+            count += 1
+            centre += (g[m].mean(0) - centre) * torch.clamp(1 / count, min=MOMENTUM)
+
+
+def triplet_loss(
+    x: Tensor, y: Tensor, labels: Tensor, margins: tuple[float, float, float], gammas: tuple[float, float, float]
+) -> Tensor:
+    """Triplets within and between two modalities, added over pairs of them (eq. 3.1.6).
+
+    The sum over x and y takes each pair in both orders; half of it is returned, so that anchors of either modality
+    count alike.
+
+    Parameters
+    ----------
+    x, y : (P, B, d) vectors of either side of each pair; row i is of class `labels[i]`.
+    """
+    both = torch.cat([x, y])
+    own = squared_distances(both, both)
+    within = [semi_hard_triplets(own, labels, margin, own=True) for margin in dict.fromkeys(margins[:2])]
+    between = squared_distances(x, y)
+    there, back = (semi_hard_triplets(d, labels, margins[2], own=False) for d in (between, between.transpose(1, 2)))
+    return (gammas[0] * within[0].sum() + gammas[1] * within[-1].sum() + gammas[2] * (there + back).sum()) / 2

@@ -1,0 +1,68 @@
+"""DeViSE: images mapped linearly to the vectors of their classes by a ranking loss (Frome et al., 2013; 000, eq. 9.5).
+
+Zero-shot: an image is told the class whose vector has the largest inner product with what the map makes of it, whether
+the class was trained on or not. The authors fine-tune the image network in the end; here features are read.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts.classes import ClassSettings
+from crossmodal.models.parts.encoders import Scaled
+
+
+class Settings(ClassSettings, base.Schedule):
+    """The chapter leaves open the margin, which is of DeViSE's own paper, and the schedule."""
+
+    margin: float = Field(0.1, ge=0, description="γ of the hinges")
+    lr: float = Field(1e-3, gt=0)
+
+
+class Model(base.Model):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "class": "classes"}
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        self.scaled = Scaled(context, "image")
+        self.map = nn.Linear(*context.shapes["image"], *context.shapes["class"], bias=False)  # M
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, K): M I of images, and the unit vectors of classes."""
+        if modality == "class":
+            return F.normalize(batch.inputs["class"], dim=1)
+        return self.map(self.scaled(batch.inputs["image"]))
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        """Eq. 9.5, the mean over the images; a class's negatives are the other classes of the batch."""
+        labels, first = distinct(batch.labels)
+        classes = self.encode("class", batch, "image")[first]
+        scores = self.encode("image", batch, "class") @ classes.T
+        return {"loss": ranking_loss(scores, labels, self.settings.margin)}
+
+
+def ranking_loss(scores: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Σ_{j≠y} max(0, γ - s_y + s_j) of each image, averaged over the images (eq. 9.5).
+
+    Parameters
+    ----------
+    scores : (B, C) of each image with each class. labels : (B,) columns of the images' own classes.
+    """
+    own = scores.gather(1, labels[:, None])
+    hinges = (margin - own + scores).clamp(min=0).scatter(1, labels[:, None], 0.0)
+    return hinges.sum(1).mean()
+
+
+def distinct(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,) places of each row's label among the distinct ones, and the (C,) first row of each of those."""
+    found, places = torch.unique(labels, return_inverse=True)
+    rows = torch.arange(len(labels), device=labels.device)
+    first = torch.full((len(found),), len(labels), device=labels.device).scatter_reduce(0, places, rows, "amin")
+    return places, first

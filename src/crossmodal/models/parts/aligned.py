@@ -1,0 +1,69 @@
+"""Aligned attention between two modalities (003, section 3.1, C and 3.3, A) and what comes before it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.parts.encoders import Perceptron
+
+Term = Literal["i", "s", "is"]
+
+
+class Branch(nn.Module):
+    """A modality's features, scaled by what they are in training, through two fully connected layers."""
+
+    def __init__(self, in_dim: int, dim: int, moments: tuple[Tensor, Tensor] | None):
+        super().__init__()
+        mean, deviation = moments or (torch.zeros(in_dim), torch.ones(in_dim))
+        self.register_buffer("mean", mean.clone())
+        # What is constant in training says nothing: it is centred and left alone.
+        self.register_buffer("deviation", torch.where(deviation > 1e-8 * (1 + mean.abs()), deviation, 1.0))
+        self.layers = Perceptron(in_dim, dim, dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) -> (B, d), g of equation 3.1.11."""
+        return self.layers((features - self.mean) / self.deviation)
+
+
+class AlignedAttention(nn.Module):
+    """Weights of the values of two vectors, from both (eq. 3.1.11 to 3.1.14). No biases, as printed."""
+
+    def __init__(self, dim: int, terms: tuple[Term, ...] = ("i", "s", "is")):
+        """`terms`: the products of equation 3.1.11 that are there; figure 25 leaves each out in turn."""
+        super().__init__()
+        self.weights = nn.ModuleDict({name: nn.Linear(dim, dim, bias=False) for name in terms})
+        self.out = nn.Linear(dim, dim, bias=False)  # W_e; of the RVS's blocks W_se
+
+    def hidden(self, g_i: Tensor, g_s: Tensor) -> Tensor:
+        """(B, d): tanh(g_i W_i + g_s W_s + (g_i g_s) W_is)."""
+        given = {"i": g_i, "s": g_s, "is": g_i * g_s}
+        return torch.tanh(sum(layer(given[name]) for name, layer in self.weights.items()))
+
+    def forward(self, g_i: Tensor, g_s: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, d) vectors of two modalities -> both, aligned and of unit length."""
+        e = self.out(self.hidden(g_i, g_s))
+        return attended(g_i, e), attended(g_s, e)
+
+
+class ReferenceAttention(AlignedAttention):
+    """The block of a modality and the reference, which has its own W_ie, shared by all blocks (eq. 3.3.1 to 3.3.6)."""
+
+    def forward(self, g_i: Tensor, g_s: Tensor, reference: nn.Linear) -> tuple[Tensor, Tensor]:
+        """`g_i`: (B, d) of the reference modality, `reference` its W_ie."""
+        hidden = self.hidden(g_i, g_s)
+        return attended(g_i, reference(hidden)), attended(g_s, self.out(hidden))
+
+
+def attended(g: Tensor, e: Tensor) -> Tensor:
+    """g + softmax(e) g, of unit length: the skip connection of equation 3.1.13."""
+    return F.normalize(g + torch.softmax(e, dim=1) * g, dim=1)
+
+
+def moments_of(context: base.Context, modality: str, wanted: bool) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation of a modality in training, where they are `wanted` and known."""
+    return context.moments[modality] if wanted and modality in context.moments else None

@@ -1,0 +1,47 @@
+"""Triplets of anchors, positives and semi-hard negatives in whole batches (003, sections 2.5 and 2.6)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """(..., A, d) and (..., B, d) -> (..., A, B) squared Euclidean distances (003, eq. 3.1.2)."""
+    squares = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
+    return (squares - 2 * x @ y.transpose(-1, -2)).clamp(min=0)
+
+
+def semi_hard_triplets(distances: Tensor, labels: Tensor, margin: float, *, own: bool) -> Tensor:
+    """Mean hinge over all (anchor, positive) pairs of a batch, each with its semi-hard negative.
+
+    That is the nearest of the negatives that are farther from the anchor than the positive; where none is, the
+    farthest of all (as FaceNet's common implementation does: a harder one would collapse the space).
+
+    Parameters
+    ----------
+    distances : (..., B, B) of anchors (rows) and others, row and column i both of class `labels[i]`.
+    labels : (B,) classes.
+    own : the others are the anchors themselves: an item is no positive of its own.
+
+    Returns
+    -------
+    (...) means; 0 where there is no pair with a negative.
+    """
+    same = labels[:, None] == labels[None, :]
+    n_negatives = (~same).sum(1, keepdim=True)
+    positive = same & (n_negatives > 0)
+    if own:
+        positive = positive & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    most = int(positive.sum(1).max())
+    if most == 0:
+        return distances.sum((-1, -2)) * 0
+    table = positive.long().argsort(dim=1, descending=True, stable=True)[:, :most]  # (B, M): each anchor's positives
+    there = positive.gather(1, table)
+    of_positive = distances.gather(-1, table.expand(*distances.shape[:-1], most))
+    with torch.no_grad():
+        ordered, order = distances.masked_fill(same, float("inf")).sort(-1)
+        farther = torch.searchsorted(ordered, of_positive.contiguous(), right=True)  # the first that is farther
+        chosen = order.gather(-1, torch.minimum(farther, n_negatives - 1).clamp(min=0))
+    hinges = (of_positive - distances.gather(-1, chosen) + margin).clamp(min=0) * there
+    return hinges.sum((-1, -2)) / there.sum()

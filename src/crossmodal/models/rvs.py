@@ -1,0 +1,68 @@
+"""RVS: a space grown a modality at a time around one reference modality (003, section 3.3).
+
+One attention block a modality, that of it and the reference, whose share W_ie of equation 3.3.1 is the same in all of
+them and fixed after the first stage. Two modalities that are not the reference are never trained against each other.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base, cvs, mcvs
+from crossmodal.models.parts.aligned import ReferenceAttention
+
+
+class Settings(mcvs.Settings):
+    """As M-CVS; `reference` is one of the first two modalities.
+
+    Section 3.3 speaks of one transformation for each modality: a modality's vectors are the same for all others, those
+    of the reference alone depend on the other one.
+    """
+
+    reference: cvs.Modality = Field("image", description="the modality that all others are mapped to")
+
+    @model_validator(mode="after")
+    def _early(self) -> Settings:
+        if self.reference not in self.modalities[:2]:
+            raise ValueError(f"reference: {self.reference!r} is none of the first two of {', '.join(self.modalities)}")
+        return self
+
+
+class Model(mcvs.Model):
+    settings: Settings
+
+    def made_blocks(self) -> dict[str, nn.Module]:
+        """A block for each modality but the reference: n - 1 of n modalities."""
+        s = self.settings
+        return {m: ReferenceAttention(s.dim, s.terms) for m in s.modalities if m != s.reference}
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        if settings.attention:
+            self.reference_out = nn.Linear(settings.dim, settings.dim, bias=False)  # W_ie
+
+    def aligned(self, a: str, g_a: Tensor, b: str, g_b: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.settings.attention:
+            return F.normalize(g_a, dim=1), F.normalize(g_b, dim=1)
+        if b == self.settings.reference:
+            return self.aligned(b, g_b, a, g_a)[::-1]
+        return self.blocks[b](g_a, g_b, self.reference_out)
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, dim) unit vectors, of another modality than the reference the same for every partner."""
+        reference = self.settings.reference
+        return super().encode(modality, batch, partner if modality == reference else reference)
+
+    def trained_pairs(self, names: tuple[str, ...]) -> list[tuple[str, str]]:
+        """The reference with the stage's new modality."""
+        reference = self.settings.reference
+        return [(reference, next(m for m in reversed(names) if m != reference))]
+
+    def new_parts(self, names: tuple[str, ...]) -> list[nn.Module]:
+        shared = [self.reference_out] if self.settings.attention and len(names) == 2 else []
+        return [*super().new_parts(names), *shared]
+
+    def block_of(self, a: str, b: str) -> str:
+        return b if a == self.settings.reference else a

@@ -1,0 +1,145 @@
+"""Cross-modal transfer with an outlier gate (Socher et al., 2013; 000, equations 9.8 and 9.9).
+
+A two-layer network maps images to the vectors of their classes. Whether an image is of a seen class is told by how much
+of an outlier its vector is among those of the training images (LoOP: Kriegel et al., 2009); a seen one goes to a
+softmax classifier, another one to isometric Gaussians around the unseen classes' vectors:
+P(y|I) = P(seen|I) P(y|seen, I) + P(unseen|I) P(y|unseen, I).
+
+The network is scikit-learn's, with biases; its hidden units are what the chapter leaves open.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts.classes import ClassSettings, vectors_of
+from crossmodal.models.parts.closed import ClosedForm
+from crossmodal.models.sm import logistic
+
+BLOCK = 512  # images whose distances to all training images are held at once
+FAR = -1e4  # log-probability of what is impossible
+
+
+class Settings(ClassSettings):
+    """Neighbours and λ are of Socher's paper, which has a hidden layer of 100 units."""
+
+    standardise: bool = Field(True, description="divide features by their s.d. over the training items")
+    units: int = Field(100, ge=1, description="of the hidden layer")
+    epochs: int = Field(200, ge=1, description="of the network's training")
+    penalty: float = Field(1e-4, ge=0, description="on the network's squared weights")
+    neighbours: int = Field(20, ge=2, description="k of the local outlier probability")
+    spread: float = Field(3.0, gt=0, description="λ of the local outlier probability")
+    gate: bool = Field(True, description="false: every class is told by the Gaussians alone")
+    inverse_penalty: float = Field(0.01, gt=0, description="C of the softmax classifier: smaller is smoother")
+    iterations: int = Field(300, ge=1, description="of its solver, at most")
+    seed: int = Field(0, ge=0, description="of the network's first weights and batches")
+
+
+class Model(ClosedForm):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "class": "classes"}
+
+    settings: Settings
+
+    def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPRegressor
+
+        s = self.settings
+        x = self.scaled("image", values["image"])
+        w = np.array(F.normalize(torch.from_numpy(values["class"]), dim=1))
+        network = MLPRegressor(
+            hidden_layer_sizes=(s.units,),
+            activation="tanh",
+            alpha=s.penalty,
+            max_iter=s.epochs,
+            tol=1e-6,
+            random_state=s.seed,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are a setting
+            fitted = network.fit(x, w)
+        for name, arrays in (("theta", fitted.coefs_), ("bias", fitted.intercepts_)):
+            for number, array in enumerate(arrays, 1):
+                self.keep(f"{name}{number}", array)
+        semantic = self._mapped(torch.from_numpy(x).float())
+        weight, bias = logistic(x, labels, s.inverse_penalty, s.iterations)
+        self.keep("weight", weight)
+        self.keep("softmax_bias", bias)
+        self.keep("classes", F.normalize(torch.from_numpy(vectors_of(values["class"], labels)), dim=1))
+        self.keep("anchors", semantic)
+        own = neighbour_distances(semantic, semantic, s.neighbours, skip_self=True)
+        distance = own[0].pow(2).mean(1).sqrt()
+        self.keep("anchors_reach", distance)
+        factor = distance / distance[own[1]].mean(1) - 1  # local outlier factors of the training images themselves
+        self.keep("outlier_scale", s.spread * factor.pow(2).mean().sqrt())
+        self.keep("variance", (semantic - torch.from_numpy(w)).pow(2).mean())  # around the classes' own vectors
+
+    def _mapped(self, x: Tensor) -> Tensor:
+        """θ₂ tanh(θ₁ I): (B, D) scaled features -> (B, K)."""
+        hidden = torch.tanh(x @ self.get_buffer("theta1") + self.get_buffer("bias1"))
+        return hidden @ self.get_buffer("theta2") + self.get_buffer("bias2")
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, K + 1 + C) of images: vector, outlier probability, log-probabilities of the seen classes.
+
+        (B, K + 1) of classes: unit vector, and which seen class it is, or -1.
+        """
+        if modality == "class":
+            vectors = F.normalize(batch.inputs["class"], dim=1)
+            exact = "donot_use_mm_for_euclid_dist"  # by way of products the distance of equal vectors is not 0
+            distance, place = torch.cdist(vectors, self.get_buffer("classes"), compute_mode=exact).min(1)
+            return torch.cat([vectors, torch.where(distance < 1e-4, place, -1)[:, None]], 1)
+        x = self.features("image", batch)
+        semantic = self._mapped(x)
+        outlier = self.outlier_probability(semantic)
+        seen = torch.log_softmax(x @ self.get_buffer("weight") + self.get_buffer("softmax_bias"), dim=1)
+        return torch.cat([semantic, outlier[:, None], seen], 1)
+
+    def outlier_probability(self, vectors: Tensor) -> Tensor:
+        """(B,) LoOP of vectors among those of the training images: max(0, erf(lof / Z))."""
+        training, reach = self.get_buffer("anchors"), self.get_buffer("anchors_reach")
+        distances, places = neighbour_distances(vectors, training, self.settings.neighbours)
+        factor = distances.pow(2).mean(1).sqrt() / reach[places].mean(1) - 1
+        return torch.erf(factor / self.get_buffer("outlier_scale")).clamp(0, 1)
+
+    def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        """(q, g) log P(y|I) of images with classes (eq. 9.9); the unseen classes are those of the gallery."""
+        k = self.get_buffer("classes").shape[1]
+        semantic, outlier, of_seen = queries[:, :k], queries[:, k], queries[:, k + 1 :]
+        vectors, place = gallery[:, :k], gallery[:, k].long()
+        gaussian = -(torch.cdist(semantic, vectors) ** 2) / (2 * self.get_buffer("variance"))
+        if not self.settings.gate:
+            return gaussian
+        seen = place >= 0
+        unseen = torch.log_softmax(gaussian.masked_fill(seen, -torch.inf), 1) if (~seen).any() else gaussian
+        # An image that is surely of one kind still ranks the classes of the other: below all of its own.
+        novel = unseen + outlier.log().clamp(min=FAR)[:, None]
+        known = of_seen[:, place.clamp(min=0)] + torch.log1p(-outlier).clamp(min=FAR)[:, None]
+        return torch.where(seen, known, novel)
+
+
+def neighbour_distances(x: Tensor, of: Tensor, k: int, *, skip_self: bool = False) -> tuple[Tensor, Tensor]:
+    """(B, k) distances of (B, K) vectors to their nearest among (N, K), and (B, k) places; a block at a time.
+
+    skip_self : `x` is `of`, and no vector is its own neighbour.
+    """
+    k = min(k, len(of) - skip_self)
+    distances, places = [], []
+    for start in range(0, len(x), BLOCK):
+        found = torch.cdist(x[start : start + BLOCK], of)
+        if skip_self:
+            rows = torch.arange(len(found))
+            found[rows, start + rows] = torch.inf
+        near = found.topk(k, dim=1, largest=False)
+        distances.append(near.values)
+        places.append(near.indices)
+    return torch.cat(distances), torch.cat(places)

@@ -1,0 +1,156 @@
+"""Small copies of items that a page holds in itself, as data URIs: pictures, sounds, films, pictures of meshes.
+
+Sounds become MP3, films H.264, each cut after a few seconds, which every browser plays. What cannot be read is logged
+and left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossmodal.errors import UserError
+
+log = logging.getLogger(__name__)
+
+HEIGHT = 112  # pixels of a picture or film
+SECONDS = 5.0  # of a sound or film
+FILM_RATE = 10  # frames a second
+SOUND_RATE = 22_050
+SOUND_RATES = (8000, 11_025, 12_000, 16_000, SOUND_RATE, 24_000)  # of MP3's, those that speech and noises need
+BARS = 56
+MOST_FACES = 60_000
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What a page shows of an item, and plays where it can be played."""
+
+    picture: str | None = None
+    player: str | None = None
+
+
+def medium(path: Path, modality: str) -> Medium:
+    """The small copy of an item's file; an empty one, and a line in the log, for a file that cannot be read."""
+    makers = {"image": _image, "audio": _sound, "video": _film, "mesh": _mesh}
+    try:
+        return makers[modality](path)
+    except (UserError, OSError, ValueError, RuntimeError) as error:  # libsndfile's errors are RuntimeErrors
+        log.warning("%s: no small copy: %s", path, error)
+        return Medium()
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _jpeg(image: object, height: int = HEIGHT) -> str:
+    from PIL import Image
+
+    small = image.convert("RGB")
+    width = max(1, round(small.width * height / small.height))
+    small = small.resize((min(width, height * 3), height), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=82)
+    return _uri("image/jpeg", stream.getvalue())
+
+
+def _image(path: Path) -> Medium:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        image.draft("RGB", (HEIGHT * 4, HEIGHT * 2))
+        return Medium(_jpeg(image))
+
+
+def _sound(path: Path) -> Medium:
+    """The wave's outline as the picture."""
+    import soundfile
+
+    from crossmodal.features import audio
+
+    wave, rate = audio.read(path)
+    wave = wave[: int(SECONDS * rate)]
+    if rate not in SOUND_RATES:
+        wave, rate = audio.resampled(wave, rate, SOUND_RATE), SOUND_RATE
+    stream = io.BytesIO()
+    soundfile.write(stream, np.clip(wave, -1, 1), rate, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.7)
+    return Medium(_outline(wave), _uri("audio/mpeg", stream.getvalue()))
+
+
+def _outline(wave: np.ndarray) -> str:
+    loud = [float(np.abs(part).max(initial=0)) for part in np.array_split(wave, BARS)]
+    highest = max(loud) or 1.0
+    heights = [max(1.0, 40 * value / highest) for value in loud]
+    bars = "".join(f"M{3 * i + 1.5:g} {20 - h / 2:.1f}v{h:.1f}" for i, h in enumerate(heights))
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {3 * BARS} 40"><path d="{bars}" stroke="#5f86cf" '
+    return _uri("image/svg+xml", (svg + 'stroke-width="1.6" stroke-linecap="round"/></svg>').encode())
+
+
+def _film(path: Path) -> Medium:
+    """At most `FILM_RATE` frames a second, of which the middle one is the picture."""
+    import av
+    from PIL import Image
+
+    from crossmodal.datasets.drawing.media import mp4
+
+    frames, due = [], 0.0
+    try:
+        with av.open(str(path)) as container:
+            first = None
+            for frame in container.decode(video=0):
+                now = float(frame.time or 0.0)
+                first = now if first is None else first
+                if now - first >= SECONDS:
+                    break
+                if now - first + 1e-6 >= due:
+                    width = max(2, round(frame.width * HEIGHT / frame.height / 2) * 2)
+                    frames.append(frame.to_ndarray(format="rgb24", width=width, height=HEIGHT))
+                    due += 1 / FILM_RATE
+    except av.FFmpegError as error:
+        raise UserError(f"cannot be decoded ({error})") from None
+    if not frames:
+        raise UserError("holds no frames")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "film.mp4"
+        mp4(target, frames, FILM_RATE, "libx264")
+        return Medium(_jpeg(Image.fromarray(frames[len(frames) // 2])), _uri("video/mp4", target.read_bytes()))
+
+
+def _mesh(path: Path, size: int = 2 * HEIGHT) -> Medium:
+    """Seen from the front, above and to the right, lit from the viewer's left; faces behind are painted first."""
+    from PIL import Image, ImageDraw
+
+    from crossmodal.features import mesh
+
+    vertices, faces = mesh.normalised(*mesh.read(path))
+    if len(faces) > MOST_FACES:
+        raise UserError(f"{len(faces):,} faces; pictures are drawn of at most {MOST_FACES:,}")
+    turn, tilt = np.radians(35), np.radians(25)
+    around = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    over = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    points = vertices @ (over @ around).T
+    corners = points[faces]  # (F, 3, 3)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    normals *= np.where(normals[:, 2:] < 0, -1, 1)  # both sides are lit: meshes in the wild are turned either way
+    light = np.array([-0.45, 0.55, 0.7]) / np.linalg.norm([-0.45, 0.55, 0.7])
+    shade = 0.35 + 0.65 * np.clip(normals @ light, 0, 1)
+    colours = (shade[:, None] * np.array([150, 178, 224])).astype(int)
+    middle = (points.max(0) + points.min(0)) / 2
+    scale = 0.92 * size / max(float(np.ptp(points[:, :2], axis=0).max()), 1e-9)
+    flat = (corners[:, :, :2] - middle[:2]) * np.array([scale, -scale]) + size / 2
+    image = Image.new("RGBA", (size, size))
+    draw = ImageDraw.Draw(image)
+    for face in np.argsort(corners[:, :, 2].mean(1)):
+        colour = (*colours[face].tolist(), 255)
+        draw.polygon([tuple(point) for point in flat[face]], fill=colour, outline=colour)
+    stream = io.BytesIO()
+    image.resize((HEIGHT, HEIGHT), Image.Resampling.LANCZOS).save(stream, "PNG", optimize=True)
+    return Medium(_uri("image/png", stream.getvalue()))

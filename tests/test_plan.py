@@ -1,0 +1,94 @@
+"""Jobs of data sets with classes: what plays them, what their controls read, runs that begin from others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crossmodal import experiments, registry
+from crossmodal.dag import job_of
+from crossmodal.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+PAPER = {
+    "title": "t",
+    "authors": "a",
+    "venue": "v",
+    "year": 2000,
+    "doi": "d",
+    "tables": [],
+    "experiments": {
+        "two": {"model": "cvs", "dataset": "xmedia", "variant": "image+text"},
+        "three": {
+            "model": "mcvs",
+            "dataset": "xmedia",
+            "variant": "image+text+video",
+            "settings": {"modalities": ["image", "text", "video"]},
+            "after": "two",
+        },
+        "chance": {"model": "chance", "dataset": "pascal"},
+    },
+}
+
+
+def planned(tmp_path, change=lambda paper, params: None):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["toy"], "seeds": [0, 1]}
+    paper = yaml.safe_load(yaml.safe_dump(PAPER))
+    change(paper, params)
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(paper))
+    return experiments.plan(experiments.from_config(params), tmp_path)
+
+
+def test_a_data_set_names_what_plays_it(tmp_path):
+    plan = planned(tmp_path)
+    played = {"xmedia": "media_world", "cub": "birds_world", "coco": "world", "media_world": "media_world"}
+    assert {name: plan.dataset_of(name) for name in played} == played
+    full = planned(tmp_path, lambda paper, params: params.update(scale="full"))
+    assert {name: full.dataset_of(name) for name in played} == {name: name for name in played}
+
+    def misspelt(paper, params):
+        params["datasets"]["cub"]["stand_in"] = "bird_world"
+
+    with pytest.raises(UserError, match=r"datasets.cub.stand_in: 'bird_world'.*did you mean 'birds_world'"):
+        planned(tmp_path, misspelt)
+
+
+def test_inputs_follow_the_modalities(tmp_path):
+    jobs = planned(tmp_path).jobs
+    job = jobs["media_world/full/mcvs.image+text+video/seed1"]
+    assert job.inputs == {"image": "world", "text": "bow", "video": "video"}
+    assert job.relevance == "label"
+    for control in ("chance", "oracle"):
+        assert list(jobs[f"media_world/full/{control}/seed0"].inputs) == ["image", "text", "audio", "video", "mesh"]
+    assert registry.reads("cvs") == registry.reads("cvs", {"modalities": None}) == {"image": "vector", "text": "vector"}
+    assert registry.reads("mcvs", {"modalities": ["mesh", "text"]}) == {"mesh": "vector", "text": "vector"}
+
+
+def test_a_run_begins_from_the_one_of_its_seed(tmp_path):
+    plan = planned(tmp_path)
+    for seed in (0, 1, 5):
+        job = job_of(plan, f"media_world/full/mcvs.image+text+video/seed{seed}")
+        assert job.before == f"media_world/full/cvs.image+text/seed{seed}"
+
+    def changed(paper, params):
+        paper["experiments"]["two"]["settings"] = {"lr": 0.5}
+
+    other = planned(tmp_path, changed).jobs
+    for name, same in (("mcvs.image+text+video", False), ("cvs.image+text", False), ("chance", True)):
+        key = f"media_world/full/{name}/seed0"
+        assert (other[key].hash == plan.jobs[key].hash) is same
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [({"three": "tow"}, "experiments.three.after: no experiment 'tow'"), ({"two": "three"}, "begins from itself")],
+)
+def test_what_cannot_be_begun_from(tmp_path, after, words):
+    def change(paper, params):
+        for name, value in after.items():
+            paper["experiments"][name]["after"] = value
+
+    with pytest.raises(UserError, match=words):
+        planned(tmp_path, change)
