@@ -85,7 +85,7 @@ def test_the_specific_loss(batch, correlation):
     for modality in ("image", "text"):
         parts = model.parts(modality, batch)
         for i in range(4):
-            product = sum(float(a) * float(b) for a, b in zip(parts.specific[i], parts.semantic[i], strict=True))
+            product = sum(a * b for a, b in zip(parts.specific[i].tolist(), parts.semantic[i].tolist(), strict=True))
             expected += math.exp(abs(product) if correlation == "absolute" else product) / 4
     found = mfsr.specific_loss(model.parts("image", batch), model.parts("text", batch), correlation)
     assert float(found) == pytest.approx(expected)
