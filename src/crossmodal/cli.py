@@ -223,6 +223,22 @@ def tables(quick: Scope = False) -> None:
 
 
 @app.command()
+def table(
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="PAPER-TABLE, such as a3vse-table1.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Of results/quick.")] = False,
+    ours: Annotated[bool, typer.Option("--ours", help="Only rows with a system here.")] = False,
+) -> None:
+    """Show a paper's table in the terminal: published numbers and ours."""
+    from crossmodal.files import read_parquet
+    from crossmodal.reporting import terminal
+    from crossmodal.reporting.views import views
+
+    plan = _plan()
+    _, target = _scope(plan, quick)
+    terminal.show(terminal.find(views(plan, read_parquet(target / "comparison.parquet")), name), only_ours=ours)
+
+
+@app.command()
 def check(
     quick: Scope = False,
     against: Annotated[
@@ -246,6 +262,16 @@ def check(
 def report(quick: Scope = False) -> None:
     """Write the figures and `report.html`, the one page to look at."""
     from crossmodal.reporting import report as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
+
+
+@app.command()
+def spaces(quick: Scope = False) -> None:
+    """Draw what the thesis shows of spaces of several modalities: `figures/space-*.svg`."""
+    from crossmodal.reporting import spaces as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)
