@@ -14,7 +14,7 @@ SEEDS = {"mfsr": "001*.txt", "a3vse": "002*.txt"}
 ROWS = {
     ("mfsr", "table1"): 19,
     ("mfsr", "table2"): 17,
-    ("mfsr", "table3"): 7,
+    ("mfsr", "table3"): 8,
     ("a3vse", "table1"): 9,
     ("a3vse", "table2"): 16,
     ("a3vse", "table3"): 9,
@@ -43,6 +43,10 @@ PRINTED = {
     ("a3vse", "table4", "566,435", "VSE++ [6]", None, "text-to-image", "recall@5"): 56.0,
     ("a3vse", "table5", "", "s, without attention", None, "text-to-image", "recall@10"): 62.7,
 }
+
+
+ABLATION = ("", "mo", "sp", "mo+sp", "mo+sp+img-re", "mo+sp+cap-re", "orthogonal")
+"""Variants of mFSR."""
 
 
 def plan_of(scale: str) -> experiments.Plan:
@@ -100,6 +104,7 @@ def test_rows_with_an_experiment_train_on_the_split_of_the_row(papers: dict[str,
 def test_jobs_at_scale_embedded() -> None:
     plan = plan_of("embedded")
     runs = ["full/vsepp", "full/vse0", "full/vsepp.batch24", "full/chance", "full/oracle", "none/sg"]
+    runs += [f"full/mfsr{'.' * bool(variant)}{variant}" for variant in ABLATION]
     compared = ("10pct-5cap", "50pct-2cap", "10pct-1cap", "full")
     runs += [f"{split}/{model}" for split in compared for model in ("vsepp", "dan", "dpc", "scan", "a3vse")]
     grid = [f"{share}pct-{n}cap" for share in (5, 10, 20, 50) for n in (1, 2, 5)]
@@ -121,6 +126,7 @@ def test_jobs_at_scale_full() -> None:
     plan = plan_of("full")
     runs = [f"{d}/full/{m}" for d in ("coco", "flickr30k") for m in ("vsepp", "vse0", "vsepp.batch24", *("chance",))]
     runs += [f"{d}/full/oracle" for d in ("coco", "flickr30k")]
+    runs += [f"coco/full/mfsr{'.' * bool(variant)}{variant}" for variant in ABLATION] + ["flickr30k/full/mfsr"]
     compared = {"flickr30k": ("10pct-5cap", "50pct-2cap", "full"), "coco": ("10pct-1cap", "50pct-2cap", "full")}
     shares = {"flickr30k": (10, 20, 50), "coco": (5, 10, 20)}
     for dataset, splits in compared.items():
@@ -136,6 +142,9 @@ def test_jobs_at_scale_full() -> None:
     settings = plan.jobs["coco/full/vsepp.batch24/seed0"].settings
     assert settings == {"batch_size": 24, "dim": 3072, "layers": 4}
     assert plan.jobs["coco/full/vsepp/seed0"].folds == [1, 5]
+    mfsr = plan.jobs["coco/full/mfsr/seed0"]
+    assert mfsr.settings == {}  # the paper's own are the model's defaults
+    assert mfsr.extractors == [("image", "resnet152"), ("image", "pixels")]
 
 
 def seed_text(paper: str) -> str | None:
@@ -166,3 +175,13 @@ def test_every_published_row_stands_in_the_scan(papers: dict[str, experiments.Pa
             if "captions" not in row.label and not row.label.startswith(("s", "Swap", "Without", "No", "A3VSE")):
                 names = [re.sub(r"\W+", "", re.sub(r"VSE\++", "VSE+", line.split("[")[0])) for line in matching]
                 assert any(name.startswith(first_name(row.label)) for name in names), row.label
+
+
+def test_a_second_form_that_is_not_named_leaves_its_runs_out() -> None:
+    """mFSR reads pixels beside vectors; where no extractor of them is named, the others run and the error says what."""
+    value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mfsr"]}
+    value["scales"]["embedded"]["inputs"] = {"image": "world"}
+    plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
+    assert {job.model for job in plan.jobs.values()} == {"vsepp", "vse0", "chance", "oracle"}
+    with pytest.raises(experiments.UnreadableError, match="'mfsr' reads image of 'world' in the form 'pixels' besides"):
+        plan.job(plan.papers["mfsr"].experiments["mfsr-coco"], 0)

@@ -33,6 +33,7 @@ class Job(Strict):
     variant: str = ""
     seed: int
     inputs: dict[str, str]
+    beside: dict[str, str] = Field({})  # modality to the extractor of its second form
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
@@ -57,6 +58,11 @@ class Job(Strict):
     def identity(self) -> dict[str, Any]:
         """What the run's weights depend on: settings, not the papers that asked for it or how it is tested."""
         return self.model_dump(exclude={"papers", "quick", "folds"})
+
+    @property
+    def extractors(self) -> list[tuple[str, str]]:
+        """Each (modality, extractor) whose features it reads."""
+        return [*self.inputs.items(), *self.beside.items()]
 
     @property
     def before(self) -> str | None:
@@ -107,8 +113,7 @@ class Plan:
         settings = {**self.scale.models.get(experiment.model, {})}
         if experiment.model in CONTROLS and chosen.relevance == "label":
             settings["modalities"] = list(self.inputs_of(dataset))
-        if self.params.scale == "full":
-            settings |= experiment.full
+        settings |= experiment.full if self.params.scale == "full" else experiment.embedded
         settings |= experiment.settings
         source = experiment.source and self.dataset_of(experiment.source)
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
@@ -119,6 +124,7 @@ class Plan:
             variant=experiment.variant,
             seed=seed,
             inputs=self._read(experiment.model, registry.reads(experiment.model, settings), dataset),
+            beside=self._beside(experiment.model, dataset),
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
@@ -155,6 +161,20 @@ class Plan:
                     f"{dataset!r} in the form {form!r}, but no extractor is named for them"
                 )
             found[modality] = extractor
+        return found
+
+    def _beside(self, model: str, dataset: str) -> dict[str, str]:
+        """The extractors of the second forms that a model reads modalities in."""
+        found = {}
+        for modality, form in registry.beside(model).items():
+            named = self.inputs_of(dataset).get(modality)
+            if not isinstance(named, Mapping) or form not in named:
+                raise UnreadableError(
+                    f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {modality} of {dataset!r} "
+                    f"in the form {form!r} besides, but no extractor is named for it; give {modality} as "
+                    f"{{vector: ..., {form}: ...}}"
+                )
+            found[modality] = named[form]
         return found
 
     @cached_property

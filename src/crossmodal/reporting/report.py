@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import annotation, figures, provenance, runs, tables, views
+from crossmodal.reporting import annotation, figures, provenance, runs, sections, tables, views
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.curves import curves
@@ -230,8 +230,7 @@ def render(
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
             efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
-            maps=_figure(scope / "figures" / "embeddings.svg", "Embeddings in two dimensions"),
-            others=[],
+            others=sections.drawn(scope / "figures"),
             galleries=shown,
             content={name: htmlsafe_json_dumps(value, separators=(",", ":")) for name, value in content.items()},
             script=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),
@@ -239,11 +238,6 @@ def render(
     )
     write_text(target, page)
     log.info("%s: %d of %d runs, %.0f kB", target, sum(r["done"] for r in rows), len(asked), len(page) / 1000)
-
-
-def _figure(path: Path, label: str) -> Markup:
-    """A figure that another step has drawn, or nothing."""
-    return Markup(figures.inline(path.read_text(encoding="utf-8"), label) if path.exists() else "")
 
 
 def _stand_ins(plan: Plan, titles: dict[str, str]) -> list[tuple[str, list[str]]]:
