@@ -52,7 +52,7 @@ def test_descending_the_discrepancy_moves_one_set_onto_the_other() -> None:
         optimiser.zero_grad()
         squared_mmd(x, y).backward()
         optimiser.step()
-    assert (y.detach().mean(0) - x.mean(0)).norm() < 0.5
+    assert (y.detach().mean(0) - x.mean(0)).norm() < 1.0  # 4.2 at first
 
 
 def test_distance_of_pairs_is_added_over_layers() -> None:
