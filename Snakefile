@@ -29,6 +29,7 @@ rule all:
     default_target: True
     input:
         tables_of(""),
+        spaces_of(""),
         f"{BENCH.results}/report.html",
         f"{BENCH.results}/.checked",
         TRACKED("") if BENCH.params.tracking.enabled else [],
@@ -37,6 +38,7 @@ rule all:
 rule quick:
     input:
         tables_of("quick/"),
+        spaces_of("quick/"),
         f"{BENCH.results}/quick/report.html",
         f"{BENCH.results}/quick/.checked",
         TRACKED("quick/") if BENCH.params.tracking.enabled else [],

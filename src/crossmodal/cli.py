@@ -223,6 +223,22 @@ def tables(quick: Scope = False) -> None:
 
 
 @app.command()
+def table(
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="PAPER-TABLE, such as a3vse-table1.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Of results/quick.")] = False,
+    ours: Annotated[bool, typer.Option("--ours", help="Only rows with a system here.")] = False,
+) -> None:
+    """Show a paper's table in the terminal: published numbers and ours."""
+    from crossmodal.files import read_parquet
+    from crossmodal.reporting import terminal
+    from crossmodal.reporting.views import views
+
+    plan = _plan()
+    _, target = _scope(plan, quick)
+    terminal.show(terminal.find(views(plan, read_parquet(target / "comparison.parquet")), name), only_ours=ours)
+
+
+@app.command()
 def check(
     quick: Scope = False,
     against: Annotated[
@@ -246,6 +262,16 @@ def check(
 def report(quick: Scope = False) -> None:
     """Write the figures and `report.html`, the one page to look at."""
     from crossmodal.reporting import report as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
+
+
+@app.command()
+def spaces(quick: Scope = False) -> None:
+    """Draw what the thesis shows of spaces of several modalities: `figures/space-*.svg`."""
+    from crossmodal.reporting import spaces as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)
@@ -332,6 +358,46 @@ def features_prune(
         raise typer.Exit(1)
     freed = sum(catalog.remove(entry) for entry in gone)
     typer.echo(f"{catalog.readable(freed)} freed")
+
+
+@app.command()
+def search(
+    run: RunName,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="A sentence to search for.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Search for an image file.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Search for a sound file.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Search for a video file.")] = None,
+    mesh: Annotated[Path | None, typer.Option(help="Search for a mesh file.")] = None,
+    item: Annotated[str | None, typer.Option(help="Search for an item of the data set, by its id.")] = None,
+    to: Annotated[str | None, typer.Option(help="Modality of the answers, where the run has more than two.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Answers.")] = 10,
+    partition: Annotated[str, typer.Option(help="Items that are searched: train, val, test or all.")] = "test",
+    html: Annotated[Path | None, typer.Option(help="Write the answers as a page, too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object in place of a table.")] = False,
+) -> None:
+    """Search a data set by a trained run: a sentence or a file of yours against the run's items.
+
+    `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
+    """
+    from crossmodal.reporting import answers
+    from crossmodal.training import search as step
+
+    files = {"image": image, "audio": audio, "video": video, "mesh": mesh}
+    queries = [step.Query(modality, str(path)) for modality, path in files.items() if path is not None]
+    queries += [step.Query("text", text)] if text is not None else []
+    queries += [step.Query("", "", item)] if item is not None else []
+    if len(queries) != 1:
+        raise UserError(
+            f"{len(queries)} queries are given; expected one: a TEXT, a file (--image, --audio, ...) or --item"
+        )
+    if partition not in ("train", "val", "test", "all"):
+        raise UserError(f"--partition {partition!r}: expected train, val, test or all")
+    plan = _plan()
+    _, folder = _run(plan, run)
+    found = step.search(plan, folder, queries[0], to, k=k, partition=partition)
+    answers.show(found, as_json=as_json)
+    if html is not None:
+        answers.write(found, html)
 
 
 @app.command()

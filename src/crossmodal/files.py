@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from crossmodal.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _REASONS = {
     errno.ENOSPC: "no space is left on the disk; free some and run again",
@@ -96,8 +97,10 @@ def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
 
 
 def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
+    import pandas
+
     try:
-        return pd.read_parquet(path, columns=columns)
+        return pandas.read_parquet(path, columns=columns)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; the step that makes it has not run") from None
     except (OSError, ValueError) as error:

@@ -10,13 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, write_json
+from crossmodal.imports import without
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RareWords = Literal["mark", "drop"]
 PAD, UNKNOWN, START, END = 0, 1, 2, 3
@@ -33,7 +36,8 @@ def tokenize(captions: Iterable[str]) -> list[list[str]]:
     NLTK's tokenizer takes one sentence, since it parts the full stop from the last word only; where sentences end is
     told by a rule here, for NLTK's own needs a download.
     """
-    from nltk.tokenize import NLTKWordTokenizer
+    with without("scipy", "sklearn", "matplotlib"):  # NLTK's other parts use them
+        from nltk.tokenize import NLTKWordTokenizer
 
     split = NLTKWordTokenizer().tokenize
     return [[word for part in _SENTENCE.split(text.lower()) for word in split(part)] for text in captions]
@@ -41,6 +45,8 @@ def tokenize(captions: Iterable[str]) -> list[list[str]]:
 
 def token_table(items: pd.DataFrame) -> pd.DataFrame:
     """`item_id`, `tokens` of every caption of a data set."""
+    import pandas as pd
+
     texts = items[items.modality == "text"]
     return pd.DataFrame({"item_id": texts.item_id.to_numpy(), "tokens": tokenize(texts.source)})
 

@@ -36,6 +36,14 @@ def tables_of(scope):
     return [f"{folder}/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex", "html")]
 
 
+SPACES = ("space-losses", "space-attention", "space-blocks", "space-time", "space-directions")
+
+
+def spaces_of(scope):
+    grown = any(job.model in ("cvs", "mcvs", "rvs") for job in BENCH.plan.jobs.values())
+    return [f"{BENCH.results}/{scope}figures/{name}.svg" for name in SPACES] if grown else []
+
+
 def TRACKED(scope):
     return f"{BENCH.results}/{scope}tracking.json"
 

@@ -38,6 +38,25 @@ rule render_tables:
         "crossmodal tables {params.flag} 2> {log}"
 
 
+# Figures of spaces that grow a modality at a time, where a paper has such.
+rule render_spaces:
+    input:
+        lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
+        metrics=f"{SCOPE}metrics.parquet",
+    output:
+        [f"{SCOPE}figures/{name}.svg" for name in SPACES],
+        f"{SCOPE}figures/space-time.csv",
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}spaces.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal spaces {params.flag} 2> {log}"
+
+
 rule render_report:
     input:
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),

@@ -194,8 +194,10 @@ def extract(
 
 def features_of(
     extractor: str, settings: Settings, given: Given, sources: list[str], manifest: dict[str, Any]
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
     """(n, ...) float32 features of further items, files or sentences, as those of a data set were made.
+
+    And what the index of features keeps of each besides, such as the `count` of regions.
 
     Parameters
     ----------
@@ -210,11 +212,12 @@ def features_of(
     further = [Item(f"query {n}", source, Path(source), "query") for n, source in enumerate(sources)]
     work = recipe.begin([*given.items, *further])
     found = work.compute([work.load(item) for item in further])
-    array = np.asarray(found[0] if isinstance(found, tuple) else found, np.float32)
+    found, extra = found if isinstance(found, tuple) else (found, {})
+    array = np.asarray(found, np.float32)
     if recipe.finish is not None and recipe.again is None:
         raise UserError(f"extractor {extractor!r} cannot make features of items outside of a data set")
     array = array if recipe.again is None else recipe.again(array, manifest)
-    return array.astype(settings.dtype).astype(np.float32)
+    return array.astype(settings.dtype).astype(np.float32), extra
 
 
 def expect(modality: str, found: str, extractor: str) -> None:

@@ -34,6 +34,7 @@ from crossmodal.training import test as testing
 from crossmodal.training.data import Corpus, load
 from crossmodal.training.devices import device_slot
 from crossmodal.training.loop import train
+from crossmodal.training.trained import checked_weights, described, take_weights
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".checkpoints")
@@ -112,6 +113,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
         "hash": job.hash,
         "source": source,
         "data": corpus.fingerprint,
+        "context": described(corpus.context),
         "fallbacks": _fallbacks(job, data),
         "parameters": sum(p.numel() for p in model.parameters()),
         "pairs": corpus.n_pairs,
@@ -178,22 +180,11 @@ def gather_job(job: Job, folder: Path, data: Path, scale: str, count: int) -> No
     _write_metrics(job, folder, scale, sharded.gather(folder / "encoded", paths, job.folds, folder))
 
 
-def _weights(folder: Path) -> Path:
-    """The weights of a trained run, which are what its manifest says."""
-    weights = folder / "model.safetensors"
-    if not weights.exists():
-        run = "/".join(folder.parts[-4:])
-        raise UserError(f"{weights}: not found; train the run first (crossmodal train {run})")
-    if sha256_file(weights) != read_json(folder / "manifest.json")["weights_sha256"]:
-        raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
-    return weights
-
-
 def _begin_from(model: base.Model, folder: Path) -> str:
     """Hand a model the weights of the run that it begins from; gives their hash."""
     from safetensors.torch import load_file
 
-    weights = _weights(folder)
+    weights = checked_weights(folder)
     try:
         model.inherit(load_file(weights))
     except (ValueError, RuntimeError) as error:
@@ -203,14 +194,9 @@ def _begin_from(model: base.Model, folder: Path) -> str:
 
 def _trained(job: Job, folder: Path, data: Path) -> tuple[base.Model, Corpus]:
     """A job's model with its trained weights, and its data."""
-    from safetensors.torch import load_file
-
-    weights = _weights(folder)
+    weights = checked_weights(folder)
     model, corpus = _built(job, data, Vocabulary.load(folder / "vocabulary.json"))
-    try:
-        model.load_state_dict(load_file(weights))
-    except RuntimeError as error:
-        raise UserError(f"{weights}: does not fit {job.name}: {str(error).splitlines()[0]}; train it again") from None
+    take_weights(model, weights)
     return model, corpus
 
 

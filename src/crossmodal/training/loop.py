@@ -22,19 +22,13 @@ from torch import nn
 
 from crossmodal.errors import UserError
 from crossmodal.files import whole
+from crossmodal.imports import without
 from crossmodal.models import base
 from crossmodal.training.data import Corpus, batches
 from crossmodal.training.test import validate
 
-# Fabric imports torchmetrics, where there is one, to see its version, and with it torchvision and matplotlib: two
-# seconds of each run's start.
-_hidden = "torchmetrics" not in sys.modules
-if _hidden:
-    sys.modules["torchmetrics"] = None
-from lightning_fabric import Fabric  # noqa: E402
-
-if _hidden:
-    del sys.modules["torchmetrics"]
+with without("torchmetrics"):  # with it Fabric imports torchvision and matplotlib, two seconds of each run's start
+    from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
 

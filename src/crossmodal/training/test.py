@@ -247,7 +247,10 @@ def written(pairs: Iterable[Pair], items: Items, folds: list[int], folder: Path)
     for protocol in dict.fromkeys(row["protocol"] for row in numbers):
         rows = [r for r in numbers if r["protocol"] == protocol]
         directions = {r["direction"]: r["n_queries"] for r in rows}
-        numbers += _summed(protocol, rows, sum(directions.values()), len(directions))
+        if not items.by_class:
+            numbers.append(_recall_sum(protocol, rows))
+        else:
+            numbers += _averaged(protocol, rows, sum(directions.values()), len(directions))
     if saved:
         with whole(folder / "embeddings.npz") as temporary, temporary.open("wb") as stream:
             np.savez(stream, **saved)
@@ -255,14 +258,21 @@ def written(pairs: Iterable[Pair], items: Items, folds: list[int], folder: Path)
     return {"numbers": numbers}
 
 
-def _summed(protocol: str, rows: list[dict[str, Any]], n_queries: int, n_directions: int) -> list[dict[str, Any]]:
-    """The sum of recalls over both directions; average precision averaged over directions (003, table 8: `Avg`)."""
-    about = {"protocol": protocol, "n_queries": n_queries, "n_gallery": 0}
+def _recall_sum(protocol: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sum of all recalls, over both directions."""
     total = sum(row["value"] for row in rows if row["metric"].startswith("recall@"))
-    found = [{"direction": "both", "metric": "recall_sum", "value": total, **about}] if n_directions == 2 else []
+    n_queries = sum(row["n_queries"] for row in rows if row["metric"] == "recall@1")
+    about = {"direction": "both", "metric": "recall_sum", "protocol": protocol, "value": total}
+    return {**about, "n_queries": n_queries, "n_gallery": 0}
+
+
+def _averaged(protocol: str, rows: list[dict[str, Any]], n_queries: int, n_directions: int) -> list[dict[str, Any]]:
+    """Average precision's mean over all directions (003, table 8: `Avg`)."""
+    found = []
     for metric in dict.fromkeys(row["metric"] for row in rows if row["metric"].startswith("map")):
         mean = sum(row["value"] for row in rows if row["metric"] == metric) / n_directions
-        found.append({"direction": "average", "metric": metric, "value": mean, **about})
+        about = {"direction": "average", "metric": metric, "protocol": protocol, "value": mean}
+        found.append({**about, "n_queries": n_queries, "n_gallery": 0})
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,8 +41,16 @@ def semi_hard_triplets(distances: Tensor, labels: Tensor, margin: float, *, own:
     there = positive.gather(1, table)
     of_positive = distances.gather(-1, table.expand(*distances.shape[:-1], most))
     with torch.no_grad():
-        ordered, order = distances.masked_fill(same, float("inf")).sort(-1)
+        ordered, order = _ascending(distances.detach().masked_fill(same, float("inf")))
         farther = torch.searchsorted(ordered, of_positive.contiguous(), right=True)  # the first that is farther
         chosen = order.gather(-1, torch.minimum(farther, n_negatives - 1).clamp(min=0))
     hinges = (of_positive - distances.gather(-1, chosen) + margin).clamp(min=0) * there
     return hinges.sum((-1, -2)) / there.sum()
+
+
+def _ascending(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and places along the last axis, smallest first."""
+    if x.device.type != "cpu":
+        return x.sort(-1)
+    order = torch.from_numpy(np.argsort(x.numpy(), axis=-1))  # several times as quick as torch's on short rows
+    return x.gather(-1, order), order

@@ -1,0 +1,119 @@
+"""A trained run without its data: the model of a run's folder, for encoding what is in no data set.
+
+Free of what training needs, since a search pays for each import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crossmodal import registry
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job, validated
+from crossmodal.files import read_json, sha256_file
+from crossmodal.models import base
+from crossmodal.text import Vocabulary, tokenize
+
+
+def described(context: base.Context) -> dict[str, Any]:
+    """What a manifest keeps of a context: enough to build the model again, whose weights hold the rest."""
+    return {
+        "shapes": {modality: list(shape) for modality, shape in context.shapes.items()},
+        "vocabulary_size": context.vocabulary_size,
+        "n_classes": context.n_classes,
+        "trained": list(context.trained),
+    }
+
+
+def _context(told: dict[str, Any]) -> base.Context:
+    shapes = {modality: tuple(shape) for modality, shape in told["shapes"].items()}
+    # The weights hold those that a model keeps.
+    moments = {m: (torch.zeros(shape[-1]), torch.ones(shape[-1])) for m, shape in shapes.items()}
+    return base.Context(shapes, told["vocabulary_size"], told["n_classes"], tuple(told["trained"]), moments)
+
+
+def checked_weights(folder: Path) -> Path:
+    """The weights of a trained run, which are what its manifest says.
+
+    Raises
+    ------
+    UserError : a run that is not trained, or other bytes.
+    """
+    weights = folder / "model.safetensors"
+    if not weights.exists():
+        run = "/".join(folder.parts[-4:])
+        raise UserError(f"{weights}: not found; train the run first (crossmodal train {run})")
+    if sha256_file(weights) != read_json(folder / "manifest.json")["weights_sha256"]:
+        raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
+    return weights
+
+
+def take_weights(model: base.Model, weights: Path) -> None:
+    """Load a file of weights into the model that they are of.
+
+    Raises
+    ------
+    UserError : weights of another model.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise UserError(f"{weights}: does not fit: {str(error).splitlines()[0]}; train it again") from None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's model, ready to encode."""
+
+    job: Job
+    model: base.Model
+    vocabulary: Vocabulary
+
+    def tokens(self, captions: list[str]) -> base.Tokens:
+        """Captions as the model reads them.
+
+        Raises
+        ------
+        UserError : a caption none of whose words the run knows.
+        """
+        s = self.model.settings
+        words = tokenize(captions)
+        known = set(self.vocabulary.words)
+        for caption, found in zip(captions, words, strict=True):
+            if not known.intersection(found):
+                raise UserError(f"{caption!r}: has none of the {len(known)} words that {self.job.key} was trained with")
+        ids, lengths = self.vocabulary.encode(words, s.max_words, s.rare_words if hasattr(s, "rare_words") else "mark")
+        return base.Tokens(torch.from_numpy(ids).long(), torch.from_numpy(lengths))
+
+    @torch.inference_mode()
+    def encode(self, modality: str, value: base.Input, partner: str) -> torch.Tensor:
+        """(B, ...) encodings of inputs of one modality, for comparison with those of another."""
+        return self.model.encode(modality, base.Batch({modality: value}), partner)
+
+
+def open_run(folder: Path) -> Trained:
+    """The trained run of a folder.
+
+    Raises
+    ------
+    UserError : a folder without a trained run, or one of another version.
+    """
+    import yaml
+
+    weights = checked_weights(folder)
+    manifest = read_json(folder / "manifest.json")
+    if "context" not in manifest:
+        raise UserError(f"{folder / 'manifest.json'}: says no `context`; an earlier version trained it: train it again")
+    job = validated(Job, yaml.safe_load((folder / "config.yaml").read_text()), f"{folder / 'config.yaml'}")
+    torch.set_num_threads(job.threads)
+    module = registry.module("models", job.model)
+    settings = validated(module.Settings, job.settings, f"{folder / 'config.yaml'}: settings")
+    model = module.Model(settings, _context(manifest["context"]))
+    take_weights(model, weights)
+    return Trained(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"))
