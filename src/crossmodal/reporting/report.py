@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import annotation, figures, provenance, runs, tables, views
+from crossmodal.reporting import annotation, figures, provenance, runs, sections, tables, views
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.curves import curves
@@ -230,7 +230,7 @@ def render(
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
             efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
-            others=[],
+            others=sections.drawn(scope / "figures"),
             galleries=shown,
             content={name: htmlsafe_json_dumps(value, separators=(",", ":")) for name, value in content.items()},
             script=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),

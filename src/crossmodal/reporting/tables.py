@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from crossmodal.experiments import Plan
 from crossmodal.files import read_parquet, write_text
@@ -82,7 +83,12 @@ def to_html(view: View) -> str:
     )
 
 
-WRITERS = {"csv": to_csv, "md": to_md, "tex": to_tex, "html": to_html}
+def to_page(view: View) -> str:
+    """The table as a page of its own."""
+    return environment().get_template("alone.html.j2").render(title=view.table.title, body=Markup(to_html(view)))
+
+
+WRITERS = {"csv": to_csv, "md": to_md, "tex": to_tex, "html": to_page}
 
 
 def render(plan: Plan, comparison: pd.DataFrame, folder: Path) -> list[Path]:
