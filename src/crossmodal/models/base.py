@@ -218,6 +218,15 @@ class Model(nn.Module):
     def fit(self, batches: Iterable[Batch]) -> None:
         """Closed-form systems take all training pairs here, a batch at a time; `trains` is False for them."""
 
+    def measure(self, train: Iterable[Batch], test: Iterable[Batch]) -> dict[tuple[str, str], float]:
+        """{(direction, metric): value} of what a system is measured by besides retrieval; nothing for most.
+
+        Parameters
+        ----------
+        train, test : batches of the items of the partitions that belong together (of one group), in each modality.
+        """
+        return {}
+
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the weights of the run that this one begins from (`after` of its experiment), before training.
 

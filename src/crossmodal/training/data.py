@@ -163,6 +163,22 @@ class Corpus:
         of_bare = torch.from_numpy(self.inputs["image"].groups)[bare]
         return Batch(inputs, groups, None, extra, of_bare, beside)
 
+    def joined(self, partition: str, size: int) -> Iterator[Batch]:
+        """Batches of the items of a partition that have one of their group in every other modality, each joined to it.
+
+        Items of the largest modality come once each; of several of a group in another one the first is taken.
+        """
+        index = {m: one.where(partition) for m, one in self.inputs.items()}
+        base = max(index, key=lambda m: len(index[m]))
+        groups = self.inputs[base].groups[index[base]]
+        chosen = {base: index[base]}
+        for m in index.keys() - {base}:
+            place = pd.Series(index[m], index=self.inputs[m].groups[index[m]])
+            chosen[m] = place[~place.index.duplicated()].reindex(groups).fillna(-1).to_numpy(dtype=np.int64)
+        there = np.stack([*chosen.values()]).min(0) >= 0
+        for part in torch.from_numpy(np.flatnonzero(there)).split(size):
+            yield self.gathered({m: torch.from_numpy(chosen[m])[part] for m in self.inputs})
+
     def items(self, modality: str, index: np.ndarray, size: int, *, with_groups: bool = False) -> Iterator[Batch]:
         """Batches of the items at `index` of one modality, for encoding."""
         parts = self._items(modality, index, size, with_groups)
