@@ -14,7 +14,7 @@ SEEDS = {"mfsr": "001*.txt", "a3vse": "002*.txt"}
 ROWS = {
     ("mfsr", "table1"): 19,
     ("mfsr", "table2"): 17,
-    ("mfsr", "table3"): 7,
+    ("mfsr", "table3"): 8,
     ("a3vse", "table1"): 9,
     ("a3vse", "table2"): 16,
     ("a3vse", "table3"): 9,
@@ -42,6 +42,10 @@ PRINTED = {
     ("a3vse", "table4", "566,435", "VSE++ [6]", None, "text-to-image", "recall@5"): 56.0,
     ("a3vse", "table5", "", "s, without attention", None, "text-to-image", "recall@10"): 62.7,
 }
+
+
+ABLATION = ("", "mo", "sp", "mo+sp", "mo+sp+img-re", "mo+sp+cap-re", "orthogonal")
+"""Variants of mFSR."""
 
 
 def plan_of(scale: str) -> experiments.Plan:
@@ -99,6 +103,7 @@ def test_rows_with_an_experiment_train_on_the_split_of_the_row(papers: dict[str,
 def test_jobs_at_scale_embedded() -> None:
     plan = plan_of("embedded")
     runs = ["full/vsepp", "full/vse0", "full/vsepp.batch24", "full/chance", "full/oracle"]
+    runs += [f"full/mfsr{'.' * bool(variant)}{variant}" for variant in ABLATION]
     runs += [f"{split}/vsepp" for split in ("10pct-5cap", "50pct-2cap", "10pct-1cap")]
     assert set(plan.jobs) == {f"world/{run}/seed{seed}" for run in runs for seed in (0, 1, 2)}
     quick = {key for key, job in plan.jobs.items() if job.quick}
@@ -115,12 +120,16 @@ def test_jobs_at_scale_full() -> None:
     plan = plan_of("full")
     runs = [f"{d}/full/{m}" for d in ("coco", "flickr30k") for m in ("vsepp", "vse0", "vsepp.batch24", *("chance",))]
     runs += [f"{d}/full/oracle" for d in ("coco", "flickr30k")]
+    runs += [f"coco/full/mfsr{'.' * bool(variant)}{variant}" for variant in ABLATION] + ["flickr30k/full/mfsr"]
     runs += ["flickr30k/10pct-5cap/vsepp", "flickr30k/50pct-2cap/vsepp"]
     runs += ["coco/10pct-1cap/vsepp", "coco/50pct-2cap/vsepp"]
     assert set(plan.jobs) == {f"{run}/seed{seed}" for run in runs for seed in (0, 1, 2)}
     settings = plan.jobs["coco/full/vsepp.batch24/seed0"].settings
     assert settings == {"batch_size": 24, "dim": 3072, "layers": 4}
     assert plan.jobs["coco/full/vsepp/seed0"].folds == [1, 5]
+    mfsr = plan.jobs["coco/full/mfsr/seed0"]
+    assert mfsr.settings == {}  # the paper's own are the model's defaults
+    assert mfsr.extractors == [("image", "resnet152"), ("image", "pixels")]
 
 
 def seed_text(paper: str) -> str | None:
@@ -151,3 +160,13 @@ def test_every_published_row_stands_in_the_scan(papers: dict[str, experiments.Pa
             if "captions" not in row.label and not row.label.startswith(("s", "Swap", "Without", "No", "A3VSE")):
                 names = [re.sub(r"\W+", "", re.sub(r"VSE\++", "VSE+", line.split("[")[0])) for line in matching]
                 assert any(name.startswith(first_name(row.label)) for name in names), row.label
+
+
+def test_a_second_form_that_is_not_named_leaves_its_runs_out() -> None:
+    """mFSR reads pixels beside vectors; where no extractor of them is named, the others run and the error says what."""
+    value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mfsr"]}
+    value["scales"]["embedded"]["inputs"] = {"image": "world"}
+    plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
+    assert {job.model for job in plan.jobs.values()} == {"vsepp", "vse0", "chance", "oracle"}
+    with pytest.raises(experiments.UnreadableError, match="'mfsr' reads image of 'world' in the form 'pixels' besides"):
+        plan.job(plan.papers["mfsr"].experiments["mfsr-coco"], 0)

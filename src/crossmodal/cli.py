@@ -223,6 +223,22 @@ def tables(quick: Scope = False) -> None:
 
 
 @app.command()
+def table(
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="PAPER-TABLE, such as a3vse-table1.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Of results/quick.")] = False,
+    ours: Annotated[bool, typer.Option("--ours", help="Only rows with a system here.")] = False,
+) -> None:
+    """Show a paper's table in the terminal: published numbers and ours."""
+    from crossmodal.files import read_parquet
+    from crossmodal.reporting import terminal
+    from crossmodal.reporting.views import views
+
+    plan = _plan()
+    _, target = _scope(plan, quick)
+    terminal.show(terminal.find(views(plan, read_parquet(target / "comparison.parquet")), name), only_ours=ours)
+
+
+@app.command()
 def check(
     quick: Scope = False,
     against: Annotated[

@@ -77,7 +77,7 @@ class Dag:
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
         if "tokens" in registry.reads(job.model, job.settings).values():
             files.append(f"{folder}/tokens.parquet")
-        files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.inputs.items()]
+        files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
         if job.source:
             folder = f"{self.data}/{job.source}"
             files += [f"{folder}/items.parquet", f"{folder}/splits/full.parquet"]

@@ -66,14 +66,20 @@ def source_reads(model: str) -> dict[str, str]:
     return _declared(model, "source_reads")
 
 
+def beside(model: str) -> dict[str, str]:
+    """Modality to the second form that a model reads it in, by its source alone."""
+    return _declared(model, "beside")
+
+
 @cache
-def _declared(model: str, attribute: str) -> dict[str, str]:
+def _declared(model: str, what: str) -> dict[str, str]:
     for name in (model, "base"):
         origin = util.find_spec(names("models").get(name, f"crossmodal.models.{name}")).origin
-        for node in ast.walk(ast.parse(Path(origin).read_bytes())):
-            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == attribute and node.value:
-                return ast.literal_eval(node.value)
-    raise AssertionError("models.base says what is read")
+        for found in ast.parse(Path(origin).read_bytes()).body:
+            for node in found.body if isinstance(found, ast.ClassDef) and found.name == "Model" else ():
+                if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == what and node.value:
+                    return ast.literal_eval(node.value)
+    raise AssertionError(f"models.base says what `{what}` is")
 
 
 @cache

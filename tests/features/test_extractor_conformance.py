@@ -59,6 +59,7 @@ class Case:
 NETWORK = ("weights_sha256", "precision", "device", "transform")
 CASES: dict[str, list[Case]] = {
     "image": [Case("image", SMALL, shown=(*NETWORK, "fallback"))],
+    "pixels": [Case("image", {"resize": 40, "crop": 32}, shown=("transform",))],
     "precomputed": [Case("image", shown=("files",), source="row")],
     "video": [Case("video", {**SMALL, "frames": 3}, shown=(*NETWORK, "fallback", "sampling"))],
     "audio": [
@@ -142,8 +143,8 @@ def near(found, expected) -> None:
 
 def test_a_row_an_item(made):
     array = made.whole.array
-    assert array.dtype == np.float32
-    assert array.ndim in (2, 3)
+    assert array.dtype == (np.uint8 if made.name == "pixels" else np.float32)
+    assert array.ndim in (2, 3, 4)
     assert len(array) == N
     assert np.isfinite(array).all()
     assert made.whole.index.item_id.tolist() == [f"i{n}" for n in range(N)]
@@ -168,6 +169,10 @@ def test_the_manifest_is_complete(made):
 
 
 def test_half_precision(made, tmp_path):
+    if made.name == "pixels":
+        with pytest.raises(ValueError, match="uint8"):
+            made.run(tmp_path, dtype="float16")
+        return
     found = made.run(tmp_path, dtype="float16")
     assert found.array.dtype == np.float16
     np.testing.assert_array_equal(found.array, np.array(made.whole.array).astype(np.float16))

@@ -21,8 +21,22 @@ SHAPES = ("circle", "square", "triangle")
 
 
 def make_plan(**over: object) -> Plan:
+    """The project's papers with the experiments of a few systems alone."""
     params = experiments.from_config(experiments.merge(experiments.read_yaml(ROOT / "params.yaml"), over))
-    return experiments.plan(params, ROOT / "papers")
+    papers = experiments.read_papers(params.papers, ROOT / "papers")
+    return experiments.Plan(params, {name: _few(paper) for name, paper in papers.items()})
+
+
+def _few(paper: experiments.Paper) -> experiments.Paper:
+    names = {model.split(".")[0] for model in STRENGTH}
+    kept = {name: one for name, one in paper.experiments.items() if one.model in names}
+
+    def row(one: experiments.Row) -> experiments.Row:
+        there = set(experiments.named_experiments(one)) <= set(kept)
+        return one if there else one.model_copy(update={"experiment": None})
+
+    tables = [table.model_copy(update={"rows": [row(one) for one in table.rows]}) for table in paper.tables]
+    return paper.model_copy(update={"experiments": kept, "tables": tables})
 
 
 def make_data(folder: Path, n_images: int = 40) -> None:

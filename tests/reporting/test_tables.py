@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from crossmodal.experiments import Plan
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting import tables
 from crossmodal.reporting.collect import collect
+from crossmodal.reporting.latex import tex
+from crossmodal.reporting.views import Cell, Text, grid, number
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +48,12 @@ def test_no_published_number_is_lost(views: dict[str, tables.View], kind: str) -
 
 
 def test_numbers() -> None:
-    assert tables.number(90.0) == "90.0"
-    assert tables.number(0.512) == "0.512"
-    assert tables.number(None) == "–"
-    cell = tables.Cell(64.6, 61.0, 1.25, -3.6, True, 3, 3, "done")
+    assert number(90.0) == "90.0"
+    assert number(0.512) == "0.512"
+    assert number(None) == "–"
+    cell = Cell(64.6, 61.0, 1.25, -3.6, True, 3, 3, "done")
     assert (cell.ours_text, cell.difference_text) == ("61.0 ± 1.2", "−3.6*")
-    alone = tables.Cell(64.6, 70.04, None, 5.44, False, 1, 3, "done")
+    alone = Cell(64.6, 70.04, None, 5.44, False, 1, 3, "done")
     assert (alone.ours_text, alone.difference_text) == ("70.0", "+5.4")
 
 
@@ -83,9 +87,52 @@ def test_tex_holds_together(views: dict[str, tables.View]) -> None:
     assert r"VSE++ \& mo \& sp" in tables.to_tex(views["mfsr-table3"])
     assert r"10\% images" in tables.to_tex(views["a3vse-table1"])
     assert r"s\_g baseline" in tables.to_tex(views["a3vse-table2"])
-    assert tables.tex("50 % of $x_{1}^2$ & ~\\ ± –") == (
+    assert tex("50 % of $x_{1}^2$ & ~\\ ± –") == (
         r"50 \% of \$x\_\{1\}\textasciicircum{}2\$ \& \textasciitilde{}\textbackslash{} $\pm$ --"
     )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_tex_compiles_as_it_is(views: dict[str, tables.View], tmp_path: Path) -> None:
+    found = "\n\\clearpage\n".join(tables.to_tex(view) for view in views.values())
+    text = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{found}\n\\end{{document}}\n"
+    (tmp_path / "all.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+def test_best_and_second_are_marked(made: Path, plan: Plan) -> None:
+    comparison = pd.read_parquet(made / "comparison.parquet")
+    cells = (comparison.paper == "mfsr") & (comparison.table == "table3") & (comparison.column == 0)
+    comparison.loc[cells, "published"] = [50.0, 60.0, 60.0, 55.0, 40.0, 59.9, 10.0, 5.0][: cells.sum()]
+    done = cells & (comparison.status == "done")
+    comparison.loc[done, "ours_mean"] = [20.04 - i for i in range(done.sum())]
+    view = next(v for v in tables.views(plan, comparison) if v.id == "mfsr-table3")
+    places = [line.cells[0].published_place for line in view.lines]
+    assert places[: cells.sum()] == [0, 1, 1, 0, 0, 2, 0, 0][: cells.sum()]
+    first = next(line.cells[0] for line in view.lines if line.cells[0].status == "done")
+    assert first.place == (1 if done.sum() > 1 else 0)
+    assert r"\textbf{60.0}" in tables.to_tex(view)
+    assert r"\underline{59.9}" in tables.to_tex(view)
+    assert "**60.0**" in tables.to_md(view)
+    assert '<td class="number best"' in tables.to_html(view)
+
+
+def test_numbers_of_other_annotation_are_not_compared(views: dict[str, tables.View]) -> None:
+    view = views["a3vse-table1"]  # a row a degree of annotation, its systems in columns
+    for row, part in view.frame.groupby("row"):
+        for (_, _), same in part.groupby(["direction", "metric"]):
+            places = [view.lines[row].cells[column].published_place for column in same.column]
+            assert sorted(places) in ([1, 2], [1, 1])
+            assert same.published.iloc[places.index(1)] == same.published.max()
+
+
+def test_every_rendering_has_the_grid(views: dict[str, tables.View]) -> None:
+    rows = grid(views["mfsr-table1"])
+    assert all(isinstance(cell, Text) for row in rows if not isinstance(row, str) for cell in row)
+    assert len({len(row) for row in rows if not isinstance(row, str)}) == 1
 
 
 class _Rows(HTMLParser):

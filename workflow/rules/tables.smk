@@ -26,7 +26,17 @@ rule render_tables:
         comparison=f"{SCOPE}comparison.parquet",
         metrics=f"{SCOPE}metrics.parquet",
     output:
-        [f"{SCOPE}tables/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex", "html")],
+        [f"{SCOPE}tables/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex")],
+        [
+            report(
+                f"{SCOPE}tables/{name}.html",
+                caption="../report/table.rst",
+                category="Tables",
+                subcategory=name.partition("-")[0],
+                labels={"table": name.partition("-")[2]},
+            )
+            for name in BENCH.table_names
+        ],
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
         identity=BENCH.report_identity,
@@ -44,7 +54,15 @@ rule render_spaces:
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
         metrics=f"{SCOPE}metrics.parquet",
     output:
-        [f"{SCOPE}figures/{name}.svg" for name in SPACES],
+        [
+            report(
+                f"{SCOPE}figures/{name}.svg",
+                caption="../report/spaces.rst",
+                category="Figures",
+                labels={"figure": name},
+            )
+            for name in SPACES
+        ],
         f"{SCOPE}figures/space-time.csv",
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
@@ -65,11 +83,32 @@ rule render_report:
         comparison=f"{SCOPE}comparison.parquet",
         metrics=f"{SCOPE}metrics.parquet",
         efficiency=f"{SCOPE}annotation_efficiency.csv",
+        spaces=lambda wildcards: spaces_of(wildcards.scope),
     output:
-        page=f"{SCOPE}report.html",
-        curves=f"{SCOPE}figures/learning-curves.svg",
-        annotation=f"{SCOPE}figures/annotation.svg",
-        efficiency=f"{SCOPE}figures/efficiency.svg",
+        page=report(
+            f"{SCOPE}report.html",
+            caption="../report/page.rst",
+            category="Page",
+            labels={"page": "report"},
+        ),
+        curves=report(
+            f"{SCOPE}figures/learning-curves.svg",
+            caption="../report/curves.rst",
+            category="Figures",
+            labels={"figure": "learning curves"},
+        ),
+        annotation=report(
+            f"{SCOPE}figures/annotation.svg",
+            caption="../report/annotation.rst",
+            category="Figures",
+            labels={"figure": "recall against annotation"},
+        ),
+        efficiency=report(
+            f"{SCOPE}figures/efficiency.svg",
+            caption="../report/efficiency.rst",
+            category="Figures",
+            labels={"figure": "annotation efficiency"},
+        ),
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
         identity=BENCH.report_identity,

@@ -6,7 +6,7 @@ its own module's `Settings`, in `check_settings`.
 """
 
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
-from crossmodal.experiments.jobs import CONTROLS, Job, Plan, check_settings, plan
+from crossmodal.experiments.jobs import CONTROLS, Job, Plan, UnreadableError, check_settings, plan
 from crossmodal.experiments.papers import (
     DIRECTIONS,
     SPLIT,
@@ -67,6 +67,7 @@ __all__ = [
     "Table",
     "Threads",
     "Tracking",
+    "UnreadableError",
     "check_settings",
     "extractors_in",
     "from_config",

@@ -19,6 +19,10 @@ from crossmodal.files import sha256_json
 CONTROLS = ("chance", "oracle")
 
 
+class UnreadableError(UserError):
+    """A model that reads what a data set does not have."""
+
+
 class Job(Strict):
     """One training run, resolved: all that its result depends on besides the data and the code."""
 
@@ -28,6 +32,7 @@ class Job(Strict):
     variant: str = ""
     seed: int
     inputs: dict[str, str]
+    beside: dict[str, str] = Field({})  # modality to the extractor of its second form
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
@@ -52,6 +57,11 @@ class Job(Strict):
     def identity(self) -> dict[str, Any]:
         """What the run's weights depend on: settings, not the papers that asked for it or how it is tested."""
         return self.model_dump(exclude={"papers", "quick", "folds"})
+
+    @property
+    def extractors(self) -> list[tuple[str, str]]:
+        """Each (modality, extractor) whose features it reads."""
+        return [*self.inputs.items(), *self.beside.items()]
 
     @property
     def before(self) -> str | None:
@@ -102,8 +112,7 @@ class Plan:
         settings = {**self.scale.models.get(experiment.model, {})}
         if experiment.model in CONTROLS and chosen.relevance == "label":
             settings["modalities"] = list(self.inputs_of(dataset))
-        if self.params.scale == "full":
-            settings |= experiment.full
+        settings |= experiment.full if self.params.scale == "full" else experiment.embedded
         settings |= experiment.settings
         source = experiment.source and self.dataset_of(experiment.source)
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
@@ -114,6 +123,7 @@ class Plan:
             variant=experiment.variant,
             seed=seed,
             inputs=self._read(experiment.model, registry.reads(experiment.model, settings), dataset),
+            beside=self._beside(experiment.model, dataset),
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
@@ -134,7 +144,7 @@ class Plan:
         arrays = self.params.datasets[dataset].arrays or {}
         for modality, form in reads.items():
             if form == "tokens" and arrays.get(modality):
-                raise UserError(
+                raise UnreadableError(
                     f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
                     f"none, only arrays; give `captions`, or choose papers whose models read vectors"
                 )
@@ -145,21 +155,47 @@ class Plan:
             named = inputs.get(modality, {})
             extractor = named if isinstance(named, str) else named.get(form)
             if extractor is None:
-                raise UserError(
+                raise UnreadableError(
                     f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {modality} features of "
                     f"{dataset!r} in the form {form!r}, but no extractor is named for them"
                 )
             found[modality] = extractor
         return found
 
+    def _beside(self, model: str, dataset: str) -> dict[str, str]:
+        """The extractors of the second forms that a model reads modalities in."""
+        found = {}
+        for modality, form in registry.beside(model).items():
+            named = self.inputs_of(dataset).get(modality)
+            if not isinstance(named, Mapping) or form not in named:
+                raise UnreadableError(
+                    f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {modality} of {dataset!r} "
+                    f"in the form {form!r} besides, but no extractor is named for it; give {modality} as "
+                    f"{{vector: ..., {form}: ...}}"
+                )
+            found[modality] = named[form]
+        return found
+
     @cached_property
     def jobs(self) -> dict[str, Job]:
-        """{key: job} of everything that params.yaml selects, controls included; one job where papers share a run."""
+        """{key: job} of everything that params.yaml selects, controls included; one job where papers share a run.
+
+        An experiment whose model reads what its data set does not have is left out; the tables say why.
+
+        Raises
+        ------
+        UserError : two experiments that want one run with different settings; no experiment that can be run.
+        """
         jobs: dict[str, Job] = {}
+        unreadable: UnreadableError | None = None
         for paper in self.papers.values():
             for name, experiment in paper.experiments.items():
                 for seed in self.params.seeds:
-                    job = self.job(experiment, seed, paper.name)
+                    try:
+                        job = self.job(experiment, seed, paper.name)
+                    except UnreadableError as error:
+                        unreadable = error
+                        break
                     other = jobs.get(job.key)
                     if other is not None and other.identity != job.identity:
                         raise UserError(
@@ -170,6 +206,8 @@ class Plan:
                         papers = tuple(dict.fromkeys(other.papers + job.papers))
                         job = job.model_copy(update={"papers": papers, "quick": job.quick or other.quick})
                     jobs[job.key] = job
+        if unreadable is not None and not jobs:
+            raise unreadable
         for dataset in {job.dataset: None for job in jobs.values()}:
             for control in CONTROLS:
                 experiment = Experiment(model=control, dataset=dataset, quick=True)

@@ -26,6 +26,7 @@ class Experiment(Strict):
     variant: str = Field("", pattern=f"^({VARIANT})?$")
     settings: dict[str, Any] = Field({}, description="settings at every scale")
     full: dict[str, Any] = Field({}, description="settings at scale full only")
+    embedded: dict[str, Any] = Field({}, description="settings at scale embedded only")
     source: str | None = Field(None, description="labelled data set that knowledge is transferred from")
     after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
     quick: bool = False

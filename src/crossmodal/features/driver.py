@@ -142,7 +142,8 @@ class Driver:
         array, extra = found if isinstance(found, tuple) else (found, {})
         if len(array) != len(loaded):
             raise ValueError(f"{self.work.compute}: {len(array)} features of {len(loaded)} items")
-        return np.asarray(array, np.float32), extra
+        array = np.asarray(array)
+        return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False), extra
 
     def _shards(self, todo: list[int], advance: Callable[[int], None]) -> Iterator[tuple[int, _Shard]]:
         """Each shard once all its batches are done. Batches of the next begin before that, so that no core waits."""

@@ -67,7 +67,7 @@ class Work:
     load: Callable[[Item], Any]
     """One item, read. A UserError says that it is bad, and why."""
     compute: Callable[[list[Any]], Computed]
-    """(B, D) or (B, R, D) features of loaded items, and what else the index keeps of each: column to B values."""
+    """(B, ...) features of loaded items, and what else the index keeps of each: column to B values."""
     batch: int = 1
     """Items of a batch."""
     facts: dict[str, Any] = field(default_factory=dict)

@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-Form = Literal["vector", "regions", "tokens", "classes"]
+Form = Literal["vector", "regions", "tokens", "pixels", "classes"]
 """`classes`: a vector a class, of the pseudo-modality `class` of data with unseen classes."""
 
 
@@ -59,6 +59,7 @@ class Regions(NamedTuple):
 
 
 Input = Tensor | Tokens | Regions
+"""(B, D) vectors, captions, region sets, or (B, 3, S, S) uint8 pixels."""
 
 
 @dataclass
@@ -69,7 +70,8 @@ class Batch:
     are (B,) ids of what belongs together: rows with the same one are no negatives of each other. `labels` are (B,)
     classes of a data set whose items are relevant to each other by class: row i of every modality is of class
     `labels[i]`. `unannotated` holds further items without a caption, as many as a batch has pairs, with groups of their
-    own. `source` is a batch of another data set that knowledge is transferred from, with labels of its own.
+    own. `source` is a batch of another data set that knowledge is transferred from, with labels of its own. `beside`
+    holds the same items as `inputs` in the form that the model's `beside` names.
     """
 
     inputs: dict[str, Input]
@@ -78,6 +80,7 @@ class Batch:
     unannotated: dict[str, Input] = field(default_factory=dict)
     unannotated_groups: Tensor | None = None
     source: Batch | None = None
+    beside: dict[str, Input] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         def move(value):
@@ -95,6 +98,7 @@ class Batch:
             unannotated=move(self.unannotated),
             unannotated_groups=move(self.unannotated_groups),
             source=self.source and self.source.to(device),
+            beside=move(self.beside),
         )
 
 
@@ -112,6 +116,8 @@ class Context:
     """Modality to the (D,) mean and standard deviation of its vectors over the training partition, found when asked."""
     source: Context | None = None
     """The same of the data set that knowledge is transferred from."""
+    beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Modality to the shape of one item in the model's second form."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,9 @@ class Model(nn.Module):
 
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
     """Modalities with the form in which each is read. A setting `modalities` chooses others, read as vectors."""
+
+    beside: ClassVar[dict[str, Form]] = {}
+    """Modality to a second form that its items are read in, such as the pixels of the images whose vectors are read."""
 
     trains: ClassVar[bool] = True
     """False: no gradient steps; `fit` is called once and the result is what is evaluated."""
@@ -202,8 +211,21 @@ class Model(nn.Module):
     def begin(self, stage: Stage) -> None:
         """Called before a stage: freeze or add what it asks for."""
 
+    def inspect(self, batch: Batch) -> dict[str, Tensor]:
+        """Arrays, a row a pair of the batch, that show what goes on inside: parts, what was made anew; none here."""
+        return {}
+
     def fit(self, batches: Iterable[Batch]) -> None:
         """Closed-form systems take all training pairs here, a batch at a time; `trains` is False for them."""
+
+    def measure(self, train: Iterable[Batch], test: Iterable[Batch]) -> dict[tuple[str, str], float]:
+        """{(direction, metric): value} of what a system is measured by besides retrieval; nothing for most.
+
+        Parameters
+        ----------
+        train, test : batches of the items of the partitions that belong together (of one group), in each modality.
+        """
+        return {}
 
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the weights of the run that this one begins from (`after` of its experiment), before training.

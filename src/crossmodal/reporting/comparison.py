@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from crossmodal.evaluation.quality import chance_interval, precision_interval
-from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Row
+from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Row, UnreadableError
 from crossmodal.reporting import quality, runs, significance
 
 TYPES = {
@@ -159,7 +159,10 @@ def _ours(
     if name is None:
         return {"n_seeds": 0, "n_expected": 0, "status": PUBLISHED_ONLY}
     experiment: Experiment = paper.experiments[name]
-    planned = [plan.job(experiment, seed, paper.name) for seed in plan.params.seeds]
+    try:
+        planned = [plan.job(experiment, seed, paper.name) for seed in plan.params.seeds]
+    except UnreadableError as error:
+        return {"n_seeds": 0, "n_expected": 0, "experiment": name, "status": f"missing: {error}"}
     expected = [job for job in planned if job.key in chosen]
     first = planned[0]
     about = {

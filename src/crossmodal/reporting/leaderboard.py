@@ -13,8 +13,8 @@ import pandas as pd
 from crossmodal.experiments import CONTROLS
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.figures import share
+from crossmodal.reporting.views import LOWER_IS_BETTER, metric_name
 
-LOWER_IS_BETTER = ("median_rank", "mean_rank")
 ORDER = ("recall_sum", "recall@1", "recall@5", "recall@10", "map@50", "map@R", "map", *LOWER_IS_BETTER)
 WHOLE = ("both", "average")  # directions of numbers that are of several directions
 OVERVIEW = ("recall@1", "recall@5", "recall@10")
@@ -74,7 +74,7 @@ def _place(column: tuple[str, str]) -> tuple[Any, ...]:
 
 def label(metric: str) -> str:
     """`R@10`, `mAP@50`, `Sum`."""
-    return {"recall_sum": "Sum"}.get(metric, metric.replace("recall@", "R@").replace("map", "mAP").replace("_", " "))
+    return "Sum" if metric == "recall_sum" else metric_name(metric)
 
 
 def _views(columns: list[tuple[str, str]]) -> list[dict[str, Any]]:

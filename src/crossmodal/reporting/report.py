@@ -16,12 +16,13 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import annotation, figures, provenance, runs, tables
+from crossmodal.reporting import annotation, figures, provenance, runs, sections, tables, views
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.curves import curves
 from crossmodal.reporting.gallery import Gallery, Items, described, gallery
 from crossmodal.reporting.leaderboard import label, leaderboard
+from crossmodal.reporting.views import DASH
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +34,13 @@ SYSTEMS = 2  # whose galleries are shown of a data set
 
 def _text(mean: float, sd: float | None = None, digits: int = 1) -> str:
     if pd.isna(mean):
-        return tables.DASH
+        return DASH
     return f"{mean:,.{digits}f}" + ("" if sd is None or pd.isna(sd) else f" ± {sd:.{digits}f}")
 
 
 def _time(seconds: float) -> str:
     if pd.isna(seconds):
-        return tables.DASH
+        return DASH
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -103,9 +104,9 @@ def overview(
                 "seconds": _time(mean.seconds),
                 "memory": _memory(mean.peak_memory_mib),
                 "gpu_memory": _memory(mean.gpu_memory_mib),
-                "energy": f"{mean.energy_joules / 3600:,.2f} Wh" if pd.notna(mean.energy_joules) else tables.DASH,
+                "energy": f"{mean.energy_joules / 3600:,.2f} Wh" if pd.notna(mean.energy_joules) else DASH,
                 "parameters": _short(mean.parameters),
-                "pairs": f"{mean.pairs:,.0f}" if pd.notna(mean.pairs) else tables.DASH,
+                "pairs": f"{mean.pairs:,.0f}" if pd.notna(mean.pairs) else DASH,
                 "best_epoch": _text(mean.best_epoch, digits=0),
                 "total_seconds": float(facts.seconds.sum()),
             }
@@ -115,12 +116,12 @@ def overview(
 
 
 def _memory(mib: float) -> str:
-    return f"{mib:,.0f} MiB" if pd.notna(mib) else tables.DASH
+    return f"{mib:,.0f} MiB" if pd.notna(mib) else DASH
 
 
 def _short(n: float) -> str:
     if pd.isna(n):
-        return tables.DASH
+        return DASH
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if n >= size:
             return f"{n / size:.1f}{unit}"
@@ -180,12 +181,12 @@ def render(
     manifests = {key: runs.manifest(results / "runs" / key) for key in finished if key in asked}
     rows = overview(criterion, manifests, asked)
     checks = comparing.controls(metrics)
-    views = tables.views(plan, compared)
+    seen = views.views(plan, compared)
     papers = [
         {
             "paper": paper,
-            "views": [view for view in views if view.paper is paper],
-            "html": [Markup(tables.to_html(view)) for view in views if view.paper is paper],
+            "views": [view for view in seen if view.paper is paper],
+            "html": [Markup(tables.to_html(view)) for view in seen if view.paper is paper],
         }
         for paper in plan.papers.values()
     ]
@@ -215,7 +216,7 @@ def render(
             cells=len(compared),
             cells_published=int(compared.published.notna().sum()),
             rows=rows,
-            costs=[key for key in ("gpu_memory", "energy") if any(row[key] != tables.DASH for row in rows)],
+            costs=[key for key in ("gpu_memory", "energy") if any(row[key] != DASH for row in rows)],
             done=sum(row["done"] for row in rows),
             planned=len(asked),
             spent=_time(sum(row["total_seconds"] for row in rows)),
@@ -229,7 +230,7 @@ def render(
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
             efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
-            others=[],
+            others=sections.drawn(scope / "figures"),
             galleries=shown,
             content={name: htmlsafe_json_dumps(value, separators=(",", ":")) for name, value in content.items()},
             script=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),

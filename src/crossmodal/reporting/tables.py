@@ -1,316 +1,22 @@
-"""A paper's tables as CSV, Markdown, LaTeX and HTML: published, ours as mean ± s.d. over seeds, the difference.
-
-One structure (`View`), made from `comparison.parquet`, and a writer a format. A missing cell says why.
-"""
+"""A paper's tables as CSV, Markdown, LaTeX and HTML, each from its `View`."""
 
 from __future__ import annotations
 
 import io
-import math
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
-from crossmodal.errors import UserError
-from crossmodal.experiments import Column, Paper, Plan, Table
+from crossmodal.experiments import Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting.comparison import PUBLISHED_ONLY
+from crossmodal.reporting.latex import to_tex
+from crossmodal.reporting.views import NO_SYSTEM, Line, View, extra, flat_heads, grid, title, views
 
-DASH = "–"
-MINUS = "−"
-MARKS = {"better": "↑", "worse": "↓"}
-NO_SYSTEM = "no system yet (published only)"
-
-
-def number(value: float | None, digits: int = 1) -> str:
-    """One decimal as papers print them, more where the value has them; `–` for none."""
-    if value is None or pd.isna(value):
-        return DASH
-    text = f"{value:.{digits}f}"
-    if digits < 6 and not math.isclose(float(text), value, abs_tol=1e-9):
-        return number(value, digits + 1)
-    return text.replace("-", MINUS)
-
-
-def ours(value: float | None, digits: int = 1) -> str:
-    if value is None or pd.isna(value):
-        return DASH
-    return f"{value:.{digits}f}".replace("-", MINUS)
-
-
-@dataclass(frozen=True)
-class Cell:
-    published: float | None
-    mean: float | None
-    sd: float | None
-    difference: float | None
-    significant: bool
-    n_seeds: int
-    n_expected: int
-    status: str
-    low: float | None = None
-    high: float | None = None
-    against: str = ""
-
-    @property
-    def published_text(self) -> str:
-        return number(self.published)
-
-    @property
-    def mean_text(self) -> str:
-        return ours(self.mean)
-
-    @property
-    def sd_text(self) -> str:
-        return "" if self.sd is None else f"{self.sd:.1f}"
-
-    @property
-    def ours_text(self) -> str:
-        return f"{self.mean_text} ± {self.sd_text}{self.mark}" if self.sd_text else f"{self.mean_text}{self.mark}"
-
-    @property
-    def mark(self) -> str:
-        """An arrow where our number differs from that of its reference by more than queries and seeds explain."""
-        return MARKS.get(self.against, "")
-
-    @property
-    def interval_text(self) -> str:
-        return "" if self.low is None or self.high is None else f"95 % interval {ours(self.low)} to {ours(self.high)}"
-
-    @property
-    def difference_text(self) -> str:
-        if self.difference is None:
-            return DASH
-        sign = "+" if self.difference > 0 else MINUS if self.difference < 0 else "±"
-        return f"{sign}{abs(self.difference):.1f}{'*' if self.significant else ''}"
-
-    @property
-    def missing(self) -> bool:
-        return self.status.startswith("missing")
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of the published table."""
-
-    label: str
-    group: str | None
-    extra: dict[str, Any]
-    cells: list[Cell]
-    marks: str = ""
-
-    @property
-    def has_system(self) -> bool:
-        return any(cell.status != PUBLISHED_ONLY for cell in self.cells)
-
-    @property
-    def published(self) -> bool:
-        """False for our own additions, of which no number is published."""
-        return any(cell.published is not None for cell in self.cells)
-
-    @property
-    def done(self) -> bool:
-        return any(cell.status == "done" for cell in self.cells)
-
-    @property
-    def differs(self) -> bool:
-        return any(cell.difference is not None for cell in self.cells)
-
-    @property
-    def remark(self) -> str:
-        """What stands after our numbers: how many seeds, or why there are none."""
-        if not self.has_system:
-            return NO_SYSTEM
-        done = [cell for cell in self.cells if cell.status == "done"]
-        reasons = dict.fromkeys(cell.status for cell in self.cells if cell.missing)
-        if not done:
-            return "; ".join(reasons)
-        n, expected = min(c.n_seeds for c in done), max(c.n_expected for c in done)
-        seeds = f"{n} of {expected} seeds" if n < expected else f"{n} seed{'s' if n > 1 else ''}"
-        return "; ".join([seeds, *reasons])
-
-
-@dataclass(frozen=True)
-class View:
-    """A table as all writers see it."""
-
-    paper: Paper
-    table: Table
-    columns: list[Column]
-    extras: list[str]
-    lines: list[Line]
-    caption: list[tuple[str, str]]
-    notes: list[tuple[str, str]]
-    frame: pd.DataFrame = field(repr=False)
-
-    @property
-    def id(self) -> str:
-        return f"{self.paper.name}-{self.table.id}"
-
-    @property
-    def has_system(self) -> bool:
-        """False for a table of which nothing can be run yet."""
-        return any(line.has_system for line in self.lines)
-
-    @property
-    def heads(self) -> list[list[tuple[str, int]]]:
-        """The header's rows over the numbers, each of (text, columns spanned): systems, directions, metrics."""
-        levels = [[_title(c.direction) for c in self.columns], [metric_name(c.metric) for c in self.columns]]
-        spans = [[(c.system, c.direction) for c in self.columns], list(range(len(self.columns)))]
-        if any(c.system for c in self.columns):
-            levels.insert(0, [c.system or "" for c in self.columns])
-            spans.insert(0, [c.system for c in self.columns])
-        return [_spans(texts, keys) for texts, keys in zip(levels, spans, strict=True)]
-
-    @property
-    def qc(self) -> str:
-        return str(self.frame.qc.iloc[0]) if len(self.frame) else "not run"
-
-
-def _spans(texts: list[str], keys: list[Any]) -> list[tuple[str, int]]:
-    found: list[list[Any]] = []
-    for text, key in zip(texts, keys, strict=True):
-        if found and found[-1][2] == key:
-            found[-1][1] += 1
-        else:
-            found.append([text, 1, key])
-    return [(text, n) for text, n, _ in found]
-
-
-def _title(text: str) -> str:
-    return text[:1].upper() + text[1:].replace("_", " ")
-
-
-def metric_name(metric: str) -> str:
-    """`R@10` for `recall@10`; others with spaces for underscores."""
-    return metric.replace("recall@", "R@").replace("_", " ")
-
-
-def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
-    """Every table of every paper.
-
-    Raises
-    ------
-    UserError : a comparison made from other papers than the plan's.
-    """
-    return [_view(plan, paper, table, comparison) for paper in plan.papers.values() for table in paper.tables]
-
-
-def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> View:
-    frame = comparison[(comparison.paper == paper.name) & (comparison.table == table.id)]
-    frame = frame.sort_values(["row", "column"]).reset_index(drop=True)
-    width = len(table.columns)
-    if len(frame) != width * len(table.rows):
-        raise UserError(
-            f"comparison.parquet: {paper.name} {table.id} has {len(frame)} cells, expected {width * len(table.rows)}; "
-            "it was made from another papers/ or params.yaml: run `crossmodal collect` again"
-        )
-    marks: dict[str, str] = {}
-    lines = []
-    for index, row in enumerate(table.rows):
-        part = frame.iloc[index * width : (index + 1) * width]
-        mark = ""
-        if row.note:
-            mark = marks.setdefault(row.note, chr(ord("a") + len(marks) % 26))
-        cells = [_cell(record) for record in part.to_dict("records")]
-        lines.append(Line(row.label, row.group, row.extra, cells, mark))
-    extras = list(dict.fromkeys(key for row in table.rows for key in row.extra))
-    notes = [(mark, text) for text, mark in marks.items()]
-    caption = _caption(plan, paper, table, frame)
-    return View(paper, table, table.columns, extras, lines, caption, notes, frame)
-
-
-def _cell(record: dict[str, Any]) -> Cell:
-    def some(key: str) -> float | None:
-        return None if pd.isna(record[key]) else float(record[key])
-
-    return Cell(
-        published=some("published"),
-        mean=some("ours_mean"),
-        sd=some("ours_sd"),
-        difference=some("difference"),
-        significant=not pd.isna(record["significant"]) and bool(record["significant"]),
-        n_seeds=int(record["n_seeds"]),
-        n_expected=int(record["n_expected"]),
-        status=str(record["status"]),
-        low=some("ours_low"),
-        high=some("ours_high"),
-        against="" if pd.isna(record["against"]) else str(record["against"]),
-    )
-
-
-def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """(kind, sentence) of what a reader must know beside the numbers."""
-    titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
-    done = frame[frame.status == "done"]
-    played = plan.dataset_of(table.dataset)
-    title, original = titles.get(played, played), titles.get(table.dataset, table.dataset)
-    stand_in = played != table.dataset
-    source = f"{paper.authors}, {paper.venue} {paper.year}, doi:{paper.doi}, {table.source}"
-    said = [("published", f"Published: {source}: {table.protocol}.")]
-    if (frame.status == PUBLISHED_ONLY).all():
-        said.append(("ours", f"Here: {NO_SYSTEM}."))
-        return [*said, ("note", table.note)] if table.note else said
-    where = f"{original} is played by the stand-in “{title}”" if stand_in else f"the test items of {title}"
-    folds = plan.folds_of(table)
-    how = "ranked as a whole" if folds == 1 else f"mean over {folds} folds"
-    what = f"Here: {where}{_sizes(done, folds)}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
-    said.append(("ours", what))
-    if stand_in:
-        said.append(
-            (
-                "warning",
-                "A difference between the stand-in and a published number says nothing about either system; "
-                "compare our rows with each other only.",
-            )
-        )
-    elif frame.significant.notna().any():
-        said.append(("rules", "* the published number lies outside the 95 % confidence interval of our mean."))
-    if done.p_holm.notna().any():
-        said.append(("rules", _tested(table, done)))
-    said.append(("rules", "Recall in per cent; ranks are 1-based and ties count against the model."))
-    fallbacks = dict.fromkeys(one for text in done.fallbacks.dropna() for one in str(text).split("; "))
-    if fallbacks:
-        said.append(("fallback", f"Fallbacks: {'; '.join(fallbacks)}."))
-    qc = str(frame.qc.iloc[0]) if len(frame) else ""
-    if qc.startswith("off"):
-        said.append(("qc", f"Quality control failed, do not use these numbers: {qc.removeprefix('off: ')}."))
-    elif qc.startswith("not run") and len(done):
-        said.append(("qc", f"Quality control incomplete: {qc.removeprefix('not run: ')} not run."))
-    if table.note:
-        said.append(("note", table.note))
-    return said
-
-
-def _tested(table: Table, done: pd.DataFrame) -> str:
-    """What the arrows mean."""
-    what = f"the row “{table.baseline}”" if table.baseline else "the best other system with the same annotation"
-    seeds = (
-        "over queries and over seeds" if done.n_seeds.max() > 1 else "over queries; one seed tells nothing of others"
-    )
-    return (
-        f"↑ better, ↓ worse than {what}, {seeds} (paired permutations, Welch's test; Holm's correction over the table, "
-        "p < 0.05); 95 % intervals by bootstrap and p-values are in the CSV."
-    )
-
-
-def _sizes(done: pd.DataFrame, folds: int) -> str:
-    """`, 200 test images and 1,000 test captions`, from the queries of both directions."""
-    counts = done.dropna(subset=["n_queries"]).drop_duplicates("direction").set_index("direction").n_queries
-    plural = {"image": "images", "text": "captions", "mesh": "meshes", "audio": "sounds", "video": "videos"}
-    named = []
-    for direction, n in counts.items():
-        query = str(direction).split("-to-")[0]
-        named.append(f"{int(n):,} {plural.get(query, query)}")
-    return f" ({' and '.join(named)}{' a fold' if folds > 1 else ' to test on'})" if named else ""
-
-
-# -- the writers ----------------------------------------------------------------------------------------------------
+MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
 
 
 def to_csv(view: View) -> str:
@@ -320,56 +26,19 @@ def to_csv(view: View) -> str:
     return stream.getvalue()
 
 
-def _grid(view: View) -> list[list[str] | str]:
-    """Rows of plain text: method, extras, what, numbers, remark; a bare string opens a group."""
-    rows: list[list[str] | str] = []
-    group = None
-    for line in view.lines:
-        if line.group != group:
-            group = line.group
-            rows.append(group or "")
-        label = f"{line.label} ({line.marks})" if line.marks else line.label
-        head = [label, *(_extra(line.extra.get(key)) for key in view.extras)]
-        blank = ["" for _ in head]
-        if line.published:
-            remark = "" if line.has_system else NO_SYSTEM
-            rows.append([*head, "published", *(c.published_text for c in line.cells), remark])
-            head = blank
-        if line.has_system or not line.published:
-            rows.append([*head, "here", *(c.ours_text for c in line.cells), line.remark])
-        if line.differs:
-            rows.append([*blank, "difference", *(c.difference_text for c in line.cells), ""])
-    return rows
-
-
-def _extra(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
-
-
-def _flat_heads(view: View) -> list[str]:
-    return [
-        " ".join(filter(None, [column.system, _arrow(column.direction), metric_name(column.metric)]))
-        for column in view.columns
-    ]
-
-
-def _arrow(direction: str) -> str:
-    return direction.replace("-to-", "→")
-
-
 def to_md(view: View) -> str:
     """A table of aligned columns, its caption above and its notes below."""
 
     def escape(text: str) -> str:
         return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
-    head = ["Method", *(_title(key) for key in view.extras), "", *_flat_heads(view), ""]
+    head = ["Method", *(title(key) for key in view.extras), "", *flat_heads(view), ""]
     body = []
-    for row in _grid(view):
-        cells = [f"**{escape(row)}**", *[""] * (len(head) - 1)] if isinstance(row, str) else [escape(c) for c in row]
-        body.append(cells)
+    for row in grid(view):
+        if isinstance(row, str):
+            body.append([f"**{escape(row)}**", *[""] * (len(head) - 1)])
+        else:
+            body.append([MARKDOWN[cell.place].format(escape(cell.text)) for cell in row])
     texts = [[escape(cell) for cell in head], *body]
     widths = [max(3, *(len(row[i]) for row in texts)) for i in range(len(head))]
     first = 2 + len(view.extras)
@@ -386,79 +55,6 @@ def to_md(view: View) -> str:
     return f"### {escape(view.table.title)}\n\n{said}\n\n{table}\n{notes.rstrip()}".rstrip() + "\n"
 
 
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "→": r"$\to$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "“": "``",
-    "”": "''",
-    "×": r"$\times$",
-}
-
-
-def tex(text: str) -> str:
-    """`text` with everything that LaTeX would read as a command written out."""
-    return "".join(_TEX.get(character, character) for character in text)
-
-
-def to_tex(view: View) -> str:
-    """A booktabs table; needs `\\usepackage{booktabs}` alone."""
-    n_left, n_numbers = 2 + len(view.extras), len(view.columns)
-    width = n_left + n_numbers + 1
-    lines = [
-        "% Needs \\usepackage{booktabs}.",
-        r"\begin{table}",
-        r"  \centering",
-        r"  \small",
-        "  \\caption{" + tex(" ".join([f"{view.table.title}.", *(text for _, text in view.caption)])) + "}",
-        "  \\label{tab:" + view.id + "}",
-        "  \\begin{tabular}{" + "l" * n_left + "r" * n_numbers + "l}",
-        r"    \toprule",
-    ]
-    for level, spans in enumerate(view.heads):
-        last = level == len(view.heads) - 1
-        left = ["Method", *(_title(key) for key in view.extras), ""] if last else [""] * n_left
-        cells = [tex(text) if n == 1 else f"\\multicolumn{{{n}}}{{c}}{{{tex(text)}}}" for text, n in spans]
-        lines.append("    " + " & ".join([*map(tex, left), *cells, ""]).rstrip() + r" \\")
-        if not last:
-            start, rules = n_left + 1, []
-            for _, n in spans:
-                rules.append(f"\\cmidrule(lr){{{start}-{start + n - 1}}}")
-                start += n
-            lines.append("    " + " ".join(rules))
-    lines.append(r"    \midrule")
-    opened = False
-    for row in _grid(view):
-        if isinstance(row, str):
-            if opened:
-                lines.append(r"    \addlinespace")
-            lines.append(f"    \\multicolumn{{{width}}}{{l}}{{\\emph{{{tex(row)}}}}} \\\\")
-        else:
-            lines.append("    " + " & ".join(map(tex, row)).rstrip() + r" \\")
-        opened = True
-    lines += [r"    \bottomrule", r"  \end{tabular}"]
-    if view.notes:
-        said = "; ".join(f"({mark}) {text}" for mark, text in view.notes)
-        lines += ["  \\par\\smallskip", "  {\\footnotesize " + tex(said) + ".}"]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
 @cache
 def environment() -> jinja2.Environment:
     """The templates beside this module; every value is escaped unless it is marked safe."""
@@ -469,7 +65,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters |= {"extra": _extra, "title_": _title, "groupby_order": _groups, "n": "{:,}".format}
+    made.filters |= {"extra": extra, "title_": title, "groupby_order": _groups, "n": "{:,}".format}
     return made
 
 
@@ -480,10 +76,19 @@ def _groups(lines: list[Line]) -> list[tuple[str | None, list[Line]]]:
 
 def to_html(view: View) -> str:
     """A `<figure>` with classes and no style of its own."""
-    return environment().get_template("table.html.j2").render(view=view, no_system=NO_SYSTEM)
+    return (
+        environment()
+        .get_template("table.html.j2")
+        .render(view=view, no_system=NO_SYSTEM, places=("", " best", " second"))
+    )
 
 
-WRITERS = {"csv": to_csv, "md": to_md, "tex": to_tex, "html": to_html}
+def to_page(view: View) -> str:
+    """The table as a page of its own."""
+    return environment().get_template("alone.html.j2").render(title=view.table.title, body=Markup(to_html(view)))
+
+
+WRITERS = {"csv": to_csv, "md": to_md, "tex": to_tex, "html": to_page}
 
 
 def render(plan: Plan, comparison: pd.DataFrame, folder: Path) -> list[Path]:

@@ -10,8 +10,9 @@ import logging
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,13 @@ from crossmodal.training.balanced import Classes, Moments
 log = logging.getLogger(__name__)
 
 MAPPED = 2**30  # bytes up to which features are mapped; rows of larger ones are read, so that they do not stay resident
+
+FORMS = {
+    "vector": (2, "one vector an item"),
+    "regions": (3, "a set of regions an item"),
+    "pixels": (4, "a small picture an item, as the extractor `pixels` makes them"),
+}
+"""Axes of an array of each form, and how they are called."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Inputs:
             return Tokens(picked[:, : int(lengths.max())].long(), lengths)
         if self.form == "regions":
             return Regions(picked.float(), self.lengths[index])
-        return picked.float()
+        return picked if self.form == "pixels" else picked.float()
 
     def where(self, partition: str) -> np.ndarray:
         """Indices of the items of a partition, in their stored order."""
@@ -86,11 +94,12 @@ class Corpus:
     fingerprint: dict[str, str]  # what the data is: hashes for the manifest
     classes: Classes | None = None  # where items answer each other by class
     source: Corpus | None = None  # the labelled data that knowledge is transferred from
+    beside: dict[str, Inputs] = field(default_factory=dict)  # the same items of a modality in a second form
 
     @property
     def waits(self) -> bool:
         """Whether a batch is worth reading while the one before it is computed on."""
-        return any(isinstance(one.tensor, OnDisk) for one in self.inputs.values())
+        return any(isinstance(one.tensor, OnDisk) for one in (*self.inputs.values(), *self.beside.values()))
 
     @property
     def n_pairs(self) -> int:
@@ -99,11 +108,12 @@ class Corpus:
     @property
     def context(self) -> Context:
         shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form != "tokens"}
+        beside = {m: tuple(x.tensor.shape[1:]) for m, x in self.beside.items()}
         if self.classes is None:
-            return Context(shapes, len(self.vocabulary))
+            return Context(shapes, len(self.vocabulary), beside=beside)
         moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
         source = self.source and self.source.context
-        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source)
+        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source, beside)
 
     def transferring_from(self, source: Corpus) -> Corpus:
         """With batches of another data set beside its own.
@@ -139,27 +149,47 @@ class Corpus:
         self, chosen: dict[str, torch.Tensor], bare: torch.Tensor | None = None, also: tuple[str, ...] = ()
     ) -> Batch:
         """The items at the places `chosen` of each modality, whose rows belong together, and what is `also` asked."""
-        inputs, groups, labels = {}, None, None
+        inputs, beside, groups, labels = {}, {}, None, None
         for modality, index in chosen.items():
             one = self.inputs[modality]
             inputs[modality] = one.gather(index)
+            if modality in self.beside:
+                beside[modality] = self.beside[modality].gather(index)
             groups = torch.from_numpy(one.groups)[index]
             labels = None if self.classes is None else torch.from_numpy(one.labels)[index]
         if bare is None:
-            return Batch(inputs, groups, labels)
+            return Batch(inputs, groups, labels, beside=beside)
         extra = {name: self.inputs[name].gather(bare) for name in also}
-        return Batch(inputs, groups, None, extra, torch.from_numpy(self.inputs["image"].groups)[bare])
+        of_bare = torch.from_numpy(self.inputs["image"].groups)[bare]
+        return Batch(inputs, groups, None, extra, of_bare, beside)
+
+    def joined(self, partition: str, size: int) -> Iterator[Batch]:
+        """Batches of the items of a partition that have one of their group in every other modality, each joined to it.
+
+        Items of the largest modality come once each; of several of a group in another one the first is taken.
+        """
+        index = {m: one.where(partition) for m, one in self.inputs.items()}
+        base = max(index, key=lambda m: len(index[m]))
+        groups = self.inputs[base].groups[index[base]]
+        chosen = {base: index[base]}
+        for m in index.keys() - {base}:
+            place = pd.Series(index[m], index=self.inputs[m].groups[index[m]])
+            chosen[m] = place[~place.index.duplicated()].reindex(groups).fillna(-1).to_numpy(dtype=np.int64)
+        there = np.stack([*chosen.values()]).min(0) >= 0
+        for part in torch.from_numpy(np.flatnonzero(there)).split(size):
+            yield self.gathered({m: torch.from_numpy(chosen[m])[part] for m in self.inputs})
 
     def items(self, modality: str, index: np.ndarray, size: int, *, with_groups: bool = False) -> Iterator[Batch]:
         """Batches of the items at `index` of one modality, for encoding."""
         parts = self._items(modality, index, size, with_groups)
-        yield from ahead(parts) if isinstance(self.inputs[modality].tensor, OnDisk) else parts
+        yield from ahead(parts) if self.waits else parts
 
     def _items(self, modality: str, index: np.ndarray, size: int, with_groups: bool) -> Iterator[Batch]:
         for start in range(0, len(index), size):
             chosen = torch.from_numpy(index[start : start + size])
             groups = torch.from_numpy(self.relevance(modality))[chosen] if with_groups else None
-            yield Batch({modality: self.inputs[modality].gather(chosen)}, groups)
+            beside = {modality: self.beside[modality].gather(chosen)} if modality in self.beside else {}
+            yield Batch({modality: self.inputs[modality].gather(chosen)}, groups, beside=beside)
 
 
 def load(
@@ -169,6 +199,7 @@ def load(
     extractors: dict[str, str],
     *,
     relevance: Relevance = "group",
+    beside: dict[str, tuple[Form, str]] | None = None,
     unannotated: tuple[str, ...] = (),
     min_count: int = 4,
     max_words: int = 82,
@@ -183,6 +214,7 @@ def load(
     ----------
     folder : `data/DATASET`. split : name of a file in its `splits`.
     reads : modality to form, as the model declares them. extractors : modality to extractor.
+    beside : modality to the second form that it is read in, and to the extractor of that.
     relevance : whether items answer each other by their group, or by their label.
     unannotated : what it wants of images without a caption; with `semantics` their regions' names are read as well.
     vocabulary : a trained model's own; None builds it from the split's captions.
@@ -201,7 +233,8 @@ def load(
     }
     made_here = ("tokens", "classes")
     arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form not in made_here}
-    items = _without_skipped(items, {m: features.skipped for m, features in arrays.items()})
+    second = {m: _open(folder, m, form, {m: extractor}) for m, (form, extractor) in (beside or {}).items()}
+    items = _without_skipped(items, [id_ for found in (*arrays.values(), *second.values()) for id_ in found.skipped])
     if relevance == "label":
         known = balanced.Labels.of(items, split)
         items = known.restricted(items)
@@ -214,6 +247,7 @@ def load(
         trained, bare = annotated.caption_id.unique(), pairs.image_id[pairs.caption_id.isna()]
     named = _semantics(arrays["image"], items) if "semantics" in unannotated else None
     inputs: dict[str, Inputs] = {}
+    others: dict[str, Inputs] = {}
     for modality, form in reads.items():
         if form == "classes":
             if known is None:
@@ -244,17 +278,12 @@ def load(
             fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
             inputs[modality] = Inputs(**_encoded(vocabulary, tokens, max_words, rare_words), **common)
             continue
-        features = arrays[modality]
-        fingerprint[f"{modality}.{extractors[modality]}"] = features.manifest["sha256"]
-        if features.array.nbytes > MAPPED:
-            tensor = OnDisk(features)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
-                tensor = torch.from_numpy(features.array)
-        rows_of = torch.from_numpy(features.rows(common["ids"]))
-        counts = torch.from_numpy(features.counts[rows_of.numpy()]) if form == "regions" else None
-        inputs[modality] = Inputs(tensor=tensor, rows=rows_of, lengths=counts, **common)
+        fingerprint[f"{modality}.{extractors[modality]}"] = arrays[modality].manifest["sha256"]
+        inputs[modality] = Inputs(**_cached(arrays[modality], common["ids"], form), **common)
+        if beside and modality in beside:
+            form, extractor = beside[modality]
+            fingerprint[f"{modality}.{extractor}"] = second[modality].manifest["sha256"]
+            others[modality] = Inputs(**_cached(second[modality], common["ids"], form), **{**common, "form": form})
     vocabulary = vocabulary or Vocabulary.build([])
     place = {m: pd.Series(np.arange(len(x.ids)), index=x.ids) for m, x in inputs.items()}
     classes = None
@@ -271,7 +300,20 @@ def load(
         of_image = inputs["image"]
         encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
         inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
-    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes)
+    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, beside=others)
+
+
+def _cached(features: Features, ids: np.ndarray, form: Form) -> dict[str, Any]:
+    """Features of items: mapped where they are small, left on the disk where they are large."""
+    if features.array.nbytes > MAPPED:
+        tensor = OnDisk(features)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
+            tensor = torch.from_numpy(features.array)
+    rows = features.rows(ids)
+    counts = torch.from_numpy(features.counts[rows]) if form == "regions" else None
+    return {"tensor": tensor, "rows": torch.from_numpy(rows), "lengths": counts}
 
 
 def _semantics(features: Features, items: pd.DataFrame) -> pd.DataFrame:
@@ -294,17 +336,15 @@ def _open(folder: Path, modality: str, form: Form, extractors: dict[str, str]) -
             f"params.yaml: scales.*.inputs: the model reads {modality} features, but no extractor is named for them"
         )
     features = open_features(folder / "features" / f"{modality}.{extractors[modality]}")
-    if features.array.ndim != (2 if form == "vector" else 3):
-        raise UserError(
-            f"{features.path}: has shape {features.array.shape}; "
-            f"the model reads {'one vector an item' if form == 'vector' else 'a set of regions an item'}"
-        )
+    axes, told = FORMS[form]
+    if features.array.ndim != axes:
+        raise UserError(f"{features.path}: has shape {features.array.shape}; the model reads {told}")
     return features
 
 
-def _without_skipped(items: pd.DataFrame, skipped: dict[str, list[str]]) -> pd.DataFrame:
+def _without_skipped(items: pd.DataFrame, skipped: list[str]) -> pd.DataFrame:
     """`items` without those that have no features, and without what belonged to them alone (an image's captions)."""
-    gone = items.item_id.isin([item_id for ids in skipped.values() for item_id in ids])
+    gone = items.item_id.isin(skipped)
     if not gone.any():
         return items
     kept = items[~gone]

@@ -49,6 +49,7 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     options = {key: getattr(settings, key) for key in OPTIONS if hasattr(settings, key)}
     modalities = getattr(settings, "modalities", None)
     reads = dict.fromkeys(modalities, "vector") if modalities else module.Model.reads
+    options["beside"] = {m: (form, job.beside[m]) for m, form in module.Model.beside.items()}
     if module.Model.needs_classes and job.relevance != "label":
         raise UserError(
             f"params.yaml: datasets.{job.dataset}: model {job.model!r} learns from classes; set `relevance: label` "
@@ -132,7 +133,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
 def _fallbacks(job: Job, data: Path) -> list[str]:
     """What stands in for something better in the features that a run reads."""
     found = []
-    read = [(job.dataset, *pair) for pair in job.inputs.items()]
+    read = [(job.dataset, *pair) for pair in job.extractors]
     read += [(job.source, *pair) for pair in job.source_inputs.items()]
     for dataset, modality, extractor in read:
         path = data / dataset / "features" / f"{modality}.{extractor}.json"

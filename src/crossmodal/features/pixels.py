@@ -1,0 +1,47 @@
+"""Small square pictures (N, 3, S, S) of 8 bits a value: what a system that makes images anew compares with."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+from torchvision.transforms.functional import InterpolationMode, center_crop, pil_to_tensor, resize
+
+from crossmodal.features import extraction
+from crossmodal.features.extraction import Given, Item, Recipe, Work
+from crossmodal.features.image import read
+
+
+class Settings(extraction.Settings):
+    """The defaults are the size of DCGAN's images; 256 and 224 give what the image networks are shown."""
+
+    resize: int = Field(64, ge=8, description="short side in pixels, the aspect kept")
+    crop: int = Field(64, ge=8, description="side of the square crop in pixels")
+    dtype: Literal["uint8"] = Field("uint8", description="numbers of the stored array")
+
+    @model_validator(mode="after")
+    def _inside(self) -> Settings:
+        if self.crop > self.resize:
+            raise ValueError(f"crop: {self.crop} pixels do not fit in a short side of {self.resize} (`resize`)")
+        return self
+
+
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Pixels (N, 3, S, S) of images, red, green and blue.
+
+    Raises
+    ------
+    UserError : another modality, a bad image.
+    """
+    extraction.expect("image", given.modality, "pixels")
+
+    def load(item: Item) -> np.ndarray:
+        picture = resize(read(item.path), settings.resize, InterpolationMode.BILINEAR)
+        return pil_to_tensor(center_crop(picture, settings.crop)).numpy()
+
+    return Recipe(
+        lambda listed: Work(load, np.stack, 16),
+        {"transform": {"interpolation": "bilinear, antialiased", "crop": "center", "exif": "ignored"}},
+        packages=("torchvision", "pillow"),
+    )

@@ -1,0 +1,243 @@
+"""mFSR: image and caption features parted into modal, semantic and specific information, and made anew (001).
+
+The three parts of an image make it again through a DCGAN with two discriminators, those of a caption through a decoder;
+semantic parts alone are compared. Image features are read, not fine-tuned, and word vectors are learned from the start.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts import dcgan
+from crossmodal.models.parts.decoder import CaptionDecoder
+from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
+from crossmodal.models.parts.losses import hinge_triplet
+from crossmodal.text import END, START
+
+
+class Settings(base.Schedule):
+    """The published settings (sections 3.1 and 3.5). Weights of 0 leave a loss out: the ablation of table 3.
+
+    The paper leaves open the margin, the sizes of parts and networks and what the discriminators learn with.
+    """
+
+    batch_size: int = Field(24, ge=2, description="pairs in a batch")
+    dim: int = Field(3072, ge=3, description="d: dimensions of the representations that are parted")
+    word_dim: int = Field(300, ge=1, description="K: dimensions of a word vector")
+    layers: int = Field(4, ge=1, description="stacked layers of the GRU and of the decoder")
+    part_dim: int | None = Field(None, ge=1, description="dimensions of each part; d / 3 unless given")
+    hidden_layers: int = Field(0, ge=0, description="of the MLPs that part (eq. 3); 0: one fully connected layer")
+    margin: float = Field(0.2, ge=0, description="α of the hinges (eq. 9)")
+    modal: float = Field(1.0, ge=0, description="weight of the modal loss (eq. 7)")
+    specific: float = Field(1.0, ge=0, description="weight of the specific loss (eq. 10)")
+    correlation: Literal["signed", "absolute"] = Field(
+        "signed",
+        description="of semantic and specific parts: as eq. 10 prints it, which is least where they are opposite, or "
+        "its absolute value, which is least where they are orthogonal",
+    )
+    image: float = Field(1.0, ge=0, description="weight of the image reconstruction loss (eq. 13)")
+    caption: float = Field(1.0, ge=0, description="weight of the caption reconstruction loss (eq. 14)")
+    per_word: bool = Field(False, description="that loss is a mean over words, not the printed sum over a caption's")
+    cell: Literal["gru", "rnn"] = Field("gru", description="of the decoder, which the paper calls an RNN")
+    image_size: int = Field(64, description="side of the images that are made, in pixels: a power of two")
+    channels: int = Field(64, ge=1, description="of the generator's last and the discriminators' first features")
+    gan: Literal["text", "printed"] = Field(
+        "text",
+        description="the generator's aims as the text has them, or eq. 11 to 13 to the letter, which are unbounded and "
+        "have the generator hide from D2 what it made the image of",
+    )
+    same: Literal["made", "real"] = Field(
+        "made", description="pairs of one content that D2 is shown: [x'; x] as in eq. 12, or [x; x] as in eq. 4"
+    )
+    discriminator_lr: float | None = Field(None, gt=0, description="of D1 and D2; that of the stage unless given")
+    beta: float = Field(0.5, ge=0, lt=1, description="Adam's first β for G, D1 and D2 (DCGAN's)")
+
+    @field_validator("image_size")
+    @classmethod
+    def _doubled(cls, value: int) -> int:
+        return dcgan.check_size(value)
+
+    @property
+    def part(self) -> int:
+        return self.part_dim or max(1, self.dim // 3)
+
+
+class Parts(NamedTuple):
+    """What an item's representation is parted into: (B, part) each, of unit length (eq. 3)."""
+
+    modal: Tensor
+    semantic: Tensor
+    specific: Tensor
+
+    @property
+    def all(self) -> Tensor:
+        """(B, 3 part): what an item is made of again (eq. 4 and 5)."""
+        return torch.cat(self, 1)
+
+
+def modal_loss(image: Tensor, text: Tensor) -> Tensor:
+    """Eq. 7: modal parts (B, p) near their modality's mean of the batch, the two means far from each other.
+
+    The scan prints the last term as the distance of an item from its own mean; the text says what is meant.
+    """
+    means = image.mean(0), text.mean(0)
+    near = (image - means[0]).norm(dim=1) + (text - means[1]).norm(dim=1)
+    return near.mean() + torch.exp(-(means[0] - means[1]).norm())
+
+
+def specific_loss(image: Parts, text: Parts, correlation: str = "signed") -> Tensor:
+    """Eq. 10: the mean of exp(⟨specific, semantic⟩) of images and of captions."""
+    total = image.semantic.new_zeros(())
+    for parts in (image, text):
+        product = (parts.specific * parts.semantic).sum(1)
+        total = total + torch.exp(product.abs() if correlation == "absolute" else product).mean()
+    return total
+
+
+class Separation(nn.Module):
+    """An MLP whose output is cut into three parts (eq. 3)."""
+
+    def __init__(self, dim: int, part: int, hidden_layers: int):
+        super().__init__()
+        layers = [layer for _ in range(hidden_layers) for layer in (nn.Linear(dim, dim), nn.ReLU())]
+        self.layers = nn.Sequential(*layers, nn.Linear(dim, 3 * part))
+        for layer in self.layers[::2]:
+            # No bias at the start: it would make all items nearly one, from where the hardest negatives lead nowhere.
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, vectors: Tensor) -> Parts:
+        """(B, d) -> three of (B, part)."""
+        return Parts(*(F.normalize(part, dim=1) for part in self.layers(vectors).chunk(3, 1)))
+
+
+class Model(base.Model):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
+    beside: ClassVar[dict[str, Form]] = {"image": "pixels"}
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        s = settings
+        (in_dim,) = context.shapes["image"]
+        self.encoders = nn.ModuleDict(
+            {
+                "image": ImageEncoder(in_dim, s.dim, unit=False),
+                "text": CaptionEncoder(context.vocabulary_size, s.word_dim, s.dim, s.layers, unit=False),
+            }
+        )
+        self.separations = nn.ModuleDict({m: Separation(s.dim, s.part, s.hidden_layers) for m in self.encoders})
+        if s.image:
+            self.generator = dcgan.Generator(3 * s.part, s.image_size, s.channels)
+            self.discriminators = nn.ModuleDict(
+                {
+                    "real": dcgan.Discriminator(s.image_size, s.channels),
+                    "content": dcgan.Discriminator(s.image_size, s.channels, images=2),
+                }
+            )
+        if s.caption:
+            self.decoder = CaptionDecoder(context.vocabulary_size, s.word_dim, 3 * s.part, s.layers, s.cell)
+        self._made: tuple[base.Batch, Tensor] | None = None
+
+    @property
+    def words(self) -> nn.Embedding:
+        """W_e: one embedding for encoder and decoder."""
+        return self.encoders["text"].words
+
+    def parts(self, modality: str, batch: base.Batch) -> Parts:
+        return self.separations[modality](self.encoders[modality](batch.inputs[modality]))
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, part) unit vectors, the semantic parts; `partner` makes no difference."""
+        return self.parts(modality, batch).semantic
+
+    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
+        """The model's, then that of D1 and D2 together, which share no parameter."""
+        s = self.settings
+        known = dict(self.named_children())
+        judges, maker = known.pop("discriminators", None), known.pop("generator", None)
+        groups: list[dict] = [{"params": [p for part in known.values() for p in part.parameters()]}]
+        if maker is not None:
+            groups.append({"params": [*maker.parameters()], "betas": (s.beta, 0.999)})
+        found = {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
+        if judges is not None:
+            rate = s.discriminator_lr or stage.lr
+            found["discriminators"] = torch.optim.Adam(judges.parameters(), lr=rate, betas=(s.beta, 0.999))
+        return found
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        """Eq. 6 for the model, eq. 11 and 12 for the discriminators, which then judge what the model has just made."""
+        if turn == "discriminators":
+            return self._discriminators_loss(batch)
+        s = self.settings
+        image, text = self.parts("image", batch), self.parts("text", batch)
+        scores = self.score(image.semantic, text.semantic)
+        found = {"semantic": hinge_triplet(scores, s.margin, hardest=True, groups=batch.groups)}
+        if s.modal:
+            found["modal"] = s.modal * modal_loss(image.modal, text.modal)
+        if s.specific:
+            found["specific"] = s.specific * specific_loss(image, text, s.correlation)
+        if s.image:
+            found["image"] = s.image * self._generator_loss(batch, image)
+        if s.caption:
+            told = self.decoder.loss(self.words, batch.inputs["text"], text.all, s.per_word)
+            found["caption"] = s.caption * told
+        return {"loss": torch.stack([*found.values()]).sum(), **found}
+
+    def _generator_loss(self, batch: base.Batch, image: Parts) -> Tensor:
+        self.discriminators.requires_grad_(False)  # it is not their turn
+        made = self.generator(image.all)
+        self._made = batch, made.detach()
+        verdicts = self._verdicts(batch, made)
+        loss = dcgan.printed_generator_loss if self.settings.gan == "printed" else dcgan.generator_loss
+        return loss(**verdicts)
+
+    def _discriminators_loss(self, batch: base.Batch) -> dict[str, Tensor]:
+        self.discriminators.requires_grad_(True)
+        if self._made is None or self._made[0] is not batch:
+            with torch.no_grad():
+                self._made = batch, self.generator(self.parts("image", batch).all)
+        verdicts = self._verdicts(batch, self._made[1])
+        images = self._images(batch)
+        verdicts["real"] = self.discriminators["real"](images)
+        if self.settings.same == "real":
+            verdicts["own"] = self.discriminators["content"](images, images)
+        printed = self.settings.gan == "printed"
+        found = (dcgan.printed_discriminator_losses if printed else dcgan.discriminator_losses)(**verdicts)
+        return {"loss": found["real"] + found["content"], "real": found["real"], "content": found["content"]}
+
+    def _images(self, batch: base.Batch) -> Tensor:
+        dtype = next(self.generator.parameters()).dtype
+        return dcgan.as_images(batch.beside["image"], self.settings.image_size, dtype)
+
+    def _verdicts(self, batch: base.Batch, made: Tensor) -> dict[str, Tensor]:
+        """Logits of D1 for what was made, and of D2 for it and for what was made of another image, with the image."""
+        places, there = dcgan.others(batch.groups)
+        images = self._images(batch)
+        # One call for both: the batch norms see own and other pairs alike.
+        own, other = self.discriminators["content"](torch.cat([made, made[places]]), torch.cat([images, images])).chunk(
+            2
+        )
+        return {"made": self.discriminators["real"](made), "own": own, "other": other, "there": there}
+
+    @torch.no_grad()
+    def inspect(self, batch: base.Batch) -> dict[str, Tensor]:
+        """Parts of pairs, their images and captions, and both as they are made of the parts."""
+        image, text = self.parts("image", batch), self.parts("text", batch)
+        found = {
+            f"{m}_{name}": value for m, p in (("image", image), ("text", text)) for name, value in p._asdict().items()
+        }
+        tokens = batch.inputs["text"]
+        if self.settings.image:
+            found["pictures"] = dcgan.as_pixels(self._images(batch))
+            found["pictures_made"] = dcgan.as_pixels(self.generator(image.all))
+        if self.settings.caption:
+            found["words"] = tokens.ids
+            found["words_made"] = self.decoder.say(self.words, text.all, START, END, tokens.ids.shape[1])
+        return found

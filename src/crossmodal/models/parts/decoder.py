@@ -1,0 +1,57 @@
+"""A recurrent decoder of captions: a vector to a sentence (001, eq. 5 and 14)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from crossmodal.models.base import Tokens
+
+
+class CaptionDecoder(nn.Module):
+    """A network whose first state, in every layer, is the vector that a caption is made of.
+
+    So the vector needs no map of its own: as in 001, its parts together are as wide as the network. Words are embedded
+    by whoever calls, since 001 has one embedding for encoder and decoder.
+    """
+
+    def __init__(
+        self, vocabulary_size: int, word_dim: int, dim: int, layers: int = 1, cell: Literal["gru", "rnn"] = "gru"
+    ):
+        super().__init__()
+        self.network = {"gru": nn.GRU, "rnn": nn.RNN}[cell](word_dim, dim, layers, batch_first=True)
+        self.fc = nn.Linear(dim, vocabulary_size)
+
+    def loss(self, words: nn.Embedding, tokens: Tokens, vectors: Tensor, per_word: bool = False) -> Tensor:
+        """Eq. 14: -Σ log p(w_t | w_0 ... w_{t-1}) of each caption, told its own words so far (teacher forcing).
+
+        Parameters
+        ----------
+        tokens : captions between their start and end marks, of at least two ids each. vectors : (B, dim).
+        per_word : the mean over all words, in place of the mean over captions of their sums.
+        """
+        lengths = (tokens.lengths - 1).cpu()
+        told = pack_padded_sequence(words(tokens.ids[:, :-1]), lengths, batch_first=True, enforce_sorted=False)
+        asked = pack_padded_sequence(tokens.ids[:, 1:], lengths, batch_first=True, enforce_sorted=False)
+        out, _ = self.network(told, self._state(vectors))
+        total = F.cross_entropy(self.fc(out.data), asked.data, reduction="sum")
+        return total / (len(asked.data) if per_word else len(vectors))
+
+    @torch.no_grad()
+    def say(self, words: nn.Embedding, vectors: Tensor, start: int, end: int, most: int) -> Tensor:
+        """(B, most) ids of the likeliest words one after the other; `end` from the first `end` on."""
+        state, last = self._state(vectors), torch.full((len(vectors), 1), start, device=vectors.device)
+        said = []
+        for _ in range(most):
+            out, state = self.network(words(last), state)
+            ended = last == end
+            last = self.fc(out).argmax(2).masked_fill(ended, end)
+            said.append(last)
+        return torch.cat(said, 1)
+
+    def _state(self, vectors: Tensor) -> Tensor:
+        return vectors.expand(self.network.num_layers, -1, -1).contiguous()

@@ -1,0 +1,47 @@
+"""Figures that other steps have drawn, as sections of the page: those that are there are shown, with their captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from crossmodal.reporting import figures
+
+# (section, its title in the navigation, its title): {figure: (title, caption)}
+SECTIONS: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {
+    ("embeddings", "Embeddings", "Embeddings"): {
+        "embeddings": (
+            "",
+            "Test images and a caption of each where the model puts them, in two dimensions (t-SNE on cosines); a line "
+            "joins what belongs together.",
+        ),
+    },
+    ("reconstructions", "Reconstructions", "Reconstructions"): {
+        "reconstructions": ("", "Test images, and what the generator makes of the parts of their encodings."),
+        "parts": ("Separation", "How the parts of an encoding lie to each other."),
+    },
+    ("spaces", "Spaces", "Spaces that grow a modality at a time"): {
+        "space-losses": ("Losses", "By epoch, stage after stage; dashes part the stages."),
+        "space-attention": ("Attention", "Mean mAP@50 with and without parts of the aligned attention."),
+        "space-blocks": ("Blocks", "Attention blocks that are trained when a modality is added."),
+        "space-time": ("Time", "Milliseconds of an iteration as modalities are added, measured."),
+        "space-directions": ("Directions", "mAP@50 of every direction: rows ask, columns answer."),
+    },
+}
+
+
+def drawn(folder: Path) -> list[dict[str, Any]]:
+    """The sections of which a figure lies in `folder`, each with its figures as SVG that follows the page's theme."""
+    found = []
+    for (name, short, title), known in SECTIONS.items():
+        parts = []
+        for stem, (subtitle, caption) in known.items():
+            path = folder / f"{stem}.svg"
+            if path.exists():
+                svg = figures.inline(path.read_text(encoding="utf-8"), f"{title}: {subtitle}" if subtitle else title)
+                parts.append({"title": subtitle, "caption": caption, "svg": Markup(svg)})
+        if parts:
+            found.append({"id": name, "short": short, "title": title, "parts": parts})
+    return found

@@ -1,0 +1,75 @@
+"""A paper's table in the terminal, by rich: what `crossmodal table a3vse-table1` shows."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from crossmodal.errors import UserError, suggestion
+from crossmodal.reporting.views import NO_SYSTEM, View, flat_heads, grid, title
+
+STYLES = {0: "", 1: "bold", 2: "underline"}  # by `Text.place`
+KINDS = {"warning": "yellow", "fallback": "yellow", "qc": "bold red", "ours": "", "published": "dim"}
+
+
+def find(views: list[View], name: str) -> View:
+    """The table `PAPER-TABLE`.
+
+    Raises
+    ------
+    UserError : no such table.
+    """
+    known = {view.id: view for view in views}
+    if name not in known:
+        raise UserError(f"table {name!r} is unknown{suggestion(name, known)}")
+    return known[name]
+
+
+def rendered(view: View, *, only_ours: bool = False) -> Group:
+    """The table with its caption above and its notes below.
+
+    Parameters
+    ----------
+    only_ours : leave out the rows of systems that there are published numbers of only.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
+    table.add_column("Method", no_wrap=False, min_width=10)
+    for key in view.extras:
+        table.add_column(title(key), justify="right")
+    table.add_column("")
+    for head in flat_heads(view):
+        table.add_column(head.replace(" R@", "\nR@").replace(" mAP", "\nmAP"), justify="right", no_wrap=True)
+    table.add_column("", style="dim", max_width=28)
+    skip = False
+    for row in grid(view):
+        if isinstance(row, str):
+            if row:
+                table.add_section()
+                table.add_row(Text(row, style="italic"))
+            continue
+        what, remark = row[1 + len(view.extras)].text, row[-1].text
+        if what == "published":
+            skip = only_ours and remark == NO_SYSTEM
+        if skip:
+            continue
+        style = {"here": "cyan", "difference": "dim"}.get(what, "")
+        *cells, last = row
+        table.add_row(*(Text(cell.text, style=STYLES[cell.place]) for cell in cells), Text(last.text), style=style)
+    caption = [Text(text, style=KINDS.get(kind, "dim")) for kind, text in view.caption]
+    notes = [Text(f"({mark}) {text}", style="dim") for mark, text in view.notes]
+    return Group(Text(view.table.title, style="bold"), *caption, Text(), table, *notes)
+
+
+def show(view: View, console: Console | None = None, *, only_ours: bool = False) -> None:
+    """Print it. A table wider than the terminal is not cut: its lines go on, for `less -S`."""
+    console = console or Console()
+    content = rendered(view, only_ours=only_ours)
+    for part in content.renderables:
+        if isinstance(part, Table):
+            width = console.measure(part, options=console.options.update(max_width=10_000)).maximum
+            width = max(width, console.width)
+            Console(file=console.file, width=width, force_terminal=console.is_terminal).print(part)
+        else:
+            console.print(part)
