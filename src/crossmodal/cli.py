@@ -269,6 +269,16 @@ def report(quick: Scope = False) -> None:
 
 
 @app.command()
+def insides(quick: Scope = False) -> None:
+    """Draw parts of encodings and what was made again of them: `figures/parts.svg`, `figures/reconstructions.svg`."""
+    from crossmodal.reporting import insides as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
+
+
+@app.command()
 def spaces(quick: Scope = False) -> None:
     """Draw what the thesis shows of spaces of several modalities: `figures/space-*.svg`."""
     from crossmodal.reporting import spaces as step
