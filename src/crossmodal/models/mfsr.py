@@ -35,6 +35,13 @@ class Settings(base.Schedule):
     part_dim: int | None = Field(None, ge=1, description="dimensions of each part; d / 3 unless given")
     hidden_layers: int = Field(0, ge=0, description="of the MLPs that part (eq. 3); 0: one fully connected layer")
     margin: float = Field(0.2, ge=0, description="α of the hinges (eq. 9)")
+    warm_up: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training in which all negatives count instead of the hardest; not in the paper, for "
+        "small data, where the hardest at first draw everything into one point",
+    )
     modal: float = Field(1.0, ge=0, description="weight of the modal loss (eq. 7)")
     specific: float = Field(1.0, ge=0, description="weight of the specific loss (eq. 10)")
     correlation: Literal["signed", "absolute"] = Field(
@@ -178,7 +185,8 @@ class Model(base.Model):
         s = self.settings
         image, text = self.parts("image", batch), self.parts("text", batch)
         scores = self.score(image.semantic, text.semantic)
-        found = {"semantic": hinge_triplet(scores, s.margin, hardest=True, groups=batch.groups)}
+        hardest = progress >= s.warm_up
+        found = {"semantic": hinge_triplet(scores, s.margin, hardest=hardest, groups=batch.groups)}
         if s.modal:
             found["modal"] = s.modal * modal_loss(image.modal, text.modal)
         if s.specific:
