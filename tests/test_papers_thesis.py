@@ -39,6 +39,11 @@ def tables() -> dict[str, experiments.Table]:
     return {table.id: table for table in paper.tables}
 
 
+def published(table: experiments.Table) -> list[experiments.Row]:
+    """The rows that the thesis prints."""
+    return [row for row in table.rows if any(number is not None for number in row.published)]
+
+
 @pytest.mark.parametrize("place", PRINTED, ids=lambda place: " ".join(filter(None, place)))
 def test_numbers_are_as_printed(tables: dict[str, experiments.Table], place: tuple) -> None:
     table_id, group, label, direction = place
@@ -64,7 +69,7 @@ def test_averages_follow_from_the_directions(tables: dict[str, experiments.Table
     """The thesis rounds, or cuts (.29175 is printed as .291)."""
     table = tables[table_id]
     assert table.columns[-1].direction == "average"
-    for row in table.rows:
+    for row in published(table):
         *directions, average = row.published
         assert sum(directions) / len(directions) == pytest.approx(average, abs=0.1)
 
@@ -85,7 +90,7 @@ def test_every_published_row_stands_in_the_scan(tables: dict[str, experiments.Ta
             continue
         directions = [column.direction for column in table.columns]
         queries = dict.fromkeys(d.partition("-")[0] for d in directions if d != "average")
-        for row in table.rows:
+        for row in published(table):
             values = dict(zip(directions, row.published, strict=True))
             whole = [[values[d] for d in directions if d.startswith(f"{query}-")] for query in queries]
             expected = whole if table.id in MATRICES else [[one[0] for one in whole]]

@@ -75,6 +75,29 @@ rule render_spaces:
         "crossmodal spaces {params.flag} 2> {log}"
 
 
+# Two dimensions of the embeddings of the runs that papers name (`map: true`).
+rule draw_maps:
+    input:
+        lambda wildcards: BENCH.mapped(wildcards),
+        datasets=BENCH.datasets,
+    output:
+        report(
+            f"{SCOPE}figures/embeddings.svg",
+            caption="../report/maps.rst",
+            category="Figures",
+            labels={"figure": "embeddings"},
+        ),
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}maps.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal maps {params.flag} 2> {log}"
+
+
 # Parts of encodings, and the images and captions that are made again of them, where a system does that.
 rule render_insides:
     input:
@@ -109,6 +132,7 @@ rule render_report:
         metrics=f"{SCOPE}metrics.parquet",
         efficiency=f"{SCOPE}annotation_efficiency.csv",
         spaces=lambda wildcards: spaces_of(wildcards.scope),
+        maps=f"{SCOPE}figures/embeddings.svg",
         insides=lambda wildcards: insides_of(wildcards.scope),
     output:
         page=report(

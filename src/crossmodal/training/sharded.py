@@ -38,6 +38,7 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
             with whole(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, value.float().cpu().numpy())
     about = {"modalities": list(model.reads), "vectors": vectors, "subsets": items.subsets, "by_class": items.by_class}
+    about["measured"] = testing.measured(model, corpus, device) if vectors else []
     write_json(folder / "encoded.json", about)
 
 
@@ -98,7 +99,8 @@ def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> 
             raise UserError(f"{shards[0].parent}: {error}; delete the folder and run the shards again") from None
         tensors = {m: torch.from_numpy(np.asarray(x)) for m, x in encodings.items()}
         pairs.append(testing.Pair(tensors, relevance, ranked=dict(zip(pair, found, strict=True))))
-    return testing.written(pairs, items, folds, target)
+    found = testing.written(pairs, items, folds, target)
+    return {"numbers": found["numbers"] + about["measured"]}
 
 
 def _shard(path: Path, pair: str) -> sharding.Shard:

@@ -208,7 +208,24 @@ def test(model: base.Model, corpus: Corpus, folds: list[int], device: torch.devi
     items, index = Items.of(model, corpus, "test")
     pairs = combinations(model.reads, 2)
     encoded = ((pair, encodings_of(model, corpus, pair, index, device)) for pair in pairs)
-    return written((Pair(encodings, items.relevance, model) for _, encodings in encoded), items, folds, folder)
+    found = written((Pair(encodings, items.relevance, model) for _, encodings in encoded), items, folds, folder)
+    return {"numbers": found["numbers"] + measured(model, corpus, device)}
+
+
+@torch.inference_mode()
+def measured(model: base.Model, corpus: Corpus, device: torch.device) -> list[dict[str, Any]]:
+    """Rows for `metrics.json` of what a system is measured by besides retrieval (`Model.measure`)."""
+    if type(model).measure is base.Model.measure:
+        return []
+    model.eval()
+    parts = ([batch.to(device) for batch in corpus.joined(name, ENCODE_BATCH)] for name in ("train", "test"))
+    train, test = parts
+    try:
+        found = model.measure(train, test)
+    except ValueError as error:
+        raise UserError(f"{type(model).__module__.rpartition('.')[2]}: {error}") from None
+    about = {"protocol": "all", "n_queries": sum(len(batch.groups) for batch in test), "n_gallery": 0}
+    return [{"direction": d, "metric": metric, "value": value, **about} for (d, metric), value in found.items()]
 
 
 def written(pairs: Iterable[Pair], items: Items, folds: list[int], folder: Path) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""Bimodal autoencoders and the four learning settings of Ngiam et al. (2011) (000, section 9.1).
+
+Features are learned without labels: by an autoencoder of one modality, or by one of both that must make both again from
+one alone as often as from both. A linear classifier on top of them is then trained and tested on:
+(1) single-modal learning: one modality throughout; (2) fusion: both throughout; (3) cross-modal learning: features
+learned of both, classes told of one; (4) shared representation: classes learned of one and told of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form
+from crossmodal.models.parts.closed import Modality
+from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.sm import logistic
+
+
+class Settings(base.Schedule):
+    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, max_length=2, description="the two")
+    hidden: tuple[int, ...] = Field((256,), min_length=1, description="units of each modality's hidden layers")
+    dim: int = Field(128, ge=1, description="units of the middle layer: dimensions of the features")
+    lr: float = Field(1e-3, gt=0)
+    inverse_penalty: float = Field(0.1, gt=0, description="C of the linear classifier: smaller is smoother")
+    iterations: int = Field(300, ge=1, description="of its solver, at most")
+
+
+class Autoencoder(nn.Module):
+    """Of one modality or more: networks into a middle layer, to which they are added, and out of it."""
+
+    def __init__(self, dims: dict[str, int], hidden: tuple[int, ...], dim: int):
+        super().__init__()
+        self.into = nn.ModuleDict({m: Perceptron(d, *hidden, dim) for m, d in dims.items()})
+        self.out = nn.ModuleDict({m: Perceptron(dim, *hidden[::-1], d) for m, d in dims.items()})
+
+    def forward(self, given: dict[str, Tensor]) -> Tensor:
+        """(B, dim) features of the modalities that are given; what is not counts as zeros."""
+        return torch.tanh(torch.stack([self.into[m](x) for m, x in given.items()]).sum(0))
+
+    def loss(self, given: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
+        """Mean squared error of what is made of the given modalities, added over the wanted ones."""
+        features = self(given)
+        return torch.stack([F.mse_loss(self.out[m](features), x) for m, x in wanted.items()]).sum()
+
+
+class Model(base.Model):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        dims = {m: context.shapes[m][0] for m in settings.modalities}
+        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in dims})
+        self.both = Autoencoder(dims, settings.hidden, settings.dim)
+        self.single = nn.ModuleDict({m: Autoencoder({m: d}, settings.hidden, settings.dim) for m, d in dims.items()})
+
+    def _given(self, batch: base.Batch) -> dict[str, Tensor]:
+        return {m: self.scaled[m](batch.inputs[m]) for m in self.settings.modalities if m in batch.inputs}
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, dim) unit vectors: the features that the bimodal autoencoder has of one modality alone."""
+        return F.normalize(self.both({modality: self._given(batch)[modality]}), dim=1)
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        x = self._given(batch)
+        both = [self.both.loss(given, x) for given in (x, *({m: one} for m, one in x.items()))]
+        single = [self.single[m].loss({m: one}, {m: one}) for m, one in x.items()]
+        terms = {"both": torch.stack(both).mean(), "single": torch.stack(single).mean()}
+        return {"loss": terms["both"] + terms["single"], **terms}
+
+    def measure(self, train: Iterable[base.Batch], test: Iterable[base.Batch]) -> dict[tuple[str, str], float]:
+        """Per cent of the test items whose class is told, in each of the four settings."""
+        learned, labels = self._features(train)
+        tested, truth = self._features(test)
+        a, b = self.settings.modalities
+        told = {
+            **{f"single-modal-{m}": (f"single-{m}", f"single-{m}") for m in (a, b)},
+            "fusion": ("both", "both"),
+            **{f"cross-modal-{m}": (f"both-{m}", f"both-{m}") for m in (a, b)},
+            **{f"shared-{m}-to-{o}": (f"both-{m}", f"both-{o}") for m, o in ((a, b), (b, a))},
+        }
+        s, found = self.settings, {}
+        for name, (trained_on, tested_on) in told.items():
+            weight, bias = logistic(learned[trained_on], labels, s.inverse_penalty, s.iterations)
+            guess = np.unique(labels)[(tested[tested_on] @ weight + bias).argmax(1)]
+            found[name, "accuracy"] = 100 * float((guess == truth).mean())
+        return found
+
+    @torch.no_grad()
+    def _features(self, batches: Iterable[base.Batch]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Features of all rows by what made them of what, and the rows' labels."""
+        found: dict[str, list[np.ndarray]] = {}
+        labels = []
+        for batch in batches:
+            x = self._given(batch)
+            made = {"both": self.both(x)}
+            made |= {f"both-{m}": self.both({m: one}) for m, one in x.items()}
+            made |= {f"single-{m}": self.single[m]({m: one}) for m, one in x.items()}
+            for name, value in made.items():
+                found.setdefault(name, []).append(value.double().cpu().numpy())
+            labels.append(batch.labels.cpu().numpy())
+        return {name: np.concatenate(parts) for name, parts in found.items()}, np.concatenate(labels)

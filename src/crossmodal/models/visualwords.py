@@ -1,0 +1,180 @@
+"""Word embeddings with visual context: Xu et al. (2014) and Kottur et al. (2016) (000, section 9.2.1, eq. 9.1 to 9.4).
+
+`global`: a word is told from the mean of the words around it and, joined to that, what a map makes of the image (Xu).
+`scene`: the kind of scene, one of K clusters of images, is told from the mean of the words of a window (Kottur).
+`none`: the first without the image, which is what the others are compared with.
+
+How well words that look alike come together is measured on test items: the rank correlation, over pairs of words, of
+their vectors' cosines with those of the mean features of the images whose captions have them. Captions and images find
+each other by what the model says of the words of an image (`global`) or of its scene (`scene`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base
+from crossmodal.models.base import Form, Tokens
+from crossmodal.models.parts.closed import ClosedForm
+from crossmodal.models.parts.encoders import mask
+
+SPECIAL = 4  # ids below are no words: padding, beginning, end, <unk>
+
+
+class Settings(base.Settings):
+    """The chapter leaves open the sizes; the window is two words to either side."""
+
+    context: Literal["global", "scene", "none"] = Field("global", description="what the image is to the words")
+    dim: int = Field(64, ge=2, description="dimensions of the words of a window")
+    visual_dim: int = Field(64, ge=1, description="dimensions of what the map makes of an image")
+    window: int = Field(2, ge=1, description="words to either side")
+    scenes: int = Field(25, ge=2, description="K: clusters of images")
+    epochs: int = Field(5, ge=1)
+    batch_size: int = Field(512, ge=1, description="captions")
+    lr: float = Field(5e-3, gt=0)
+    min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
+    max_words: int = Field(82, ge=1, description="words of a caption that are read")
+    frequent: int = Field(10, ge=1, description="test captions that a word must stand in to be measured")
+
+
+class Model(ClosedForm):
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
+
+    settings: Settings
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        s, size = settings, context.vocabulary_size
+        self.words = nn.Embedding(size, s.dim)
+        visual = s.visual_dim if s.context == "global" else 0
+        self.image = nn.Linear(*context.shapes["image"], visual) if visual else None
+        self.told = nn.Embedding(s.scenes if s.context == "scene" else size, s.dim + visual)  # w of eq. 9.1
+        nn.init.normal_(self.words.weight, std=0.1)
+        nn.init.normal_(self.told.weight, std=0.1)
+
+    def fit(self, batches: Iterable[base.Batch]) -> None:
+        s, images, ids = self.settings, [], []
+        for batch in batches:
+            images.append(batch.inputs["image"])
+            tokens = batch.inputs["text"].ids
+            ids.append(F.pad(tokens, (0, s.max_words - tokens.shape[1])))
+        images, ids = torch.cat(images), torch.cat(ids)
+        ids = ids[:, : int((ids > 0).sum(1).max())]
+        self.keep("mean", images.mean(0))
+        self.keep("scale", images.std(0).clamp(min=1e-6))
+        images = self._scaled(images)
+        scenes = self._scenes(images) if s.context == "scene" else None
+        optimiser = torch.optim.Adam(self.parameters(), lr=s.lr)
+        generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)  # the run's own seed
+        for _ in range(s.epochs):
+            for picks in torch.randperm(len(ids), generator=generator).split(s.batch_size):
+                optimiser.zero_grad()
+                self.loss_of(images[picks], ids[picks], None if scenes is None else scenes[picks]).backward()
+                optimiser.step()
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return (images - self.get_buffer("mean")) / self.get_buffer("scale")
+
+    def _scenes(self, images: Tensor) -> Tensor:
+        """(N,) g(I): clusters by k-means, found offline."""
+        from sklearn.cluster import KMeans
+
+        found = KMeans(min(self.settings.scenes, len(images)), n_init=2, random_state=0).fit(images.numpy())
+        self.keep("centres", found.cluster_centers_)
+        return torch.from_numpy(found.labels_).long()
+
+    def loss_of(self, images: Tensor, ids: Tensor, scenes: Tensor | None) -> Tensor:
+        """-L of eq. 9.3, or eq. 9.4: the mean over the words (windows) of scaled (B, D) images and (B, L) captions."""
+        there = ids >= SPECIAL
+        local, whole = window_means(self.words(ids), there, self.settings.window)
+        if scenes is not None:
+            logits = whole @ self.told.weight.T  # (B, L, K), of the window with its middle word
+            kinds = scenes[:, None].expand(ids.shape)
+            return F.cross_entropy(logits[there], kinds[there])
+        features = local
+        if self.image is not None:
+            features = torch.cat([local, self.image(images)[:, None].expand(-1, ids.shape[1], -1)], 2)  # f
+        return F.cross_entropy(features[there] @ self.told.weight.T, ids[there])
+
+    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, K) or (B, visual_dim): inner products are P(g(I) | w), or the image's part in the words' scores."""
+        s = self.settings
+        if modality == "image":
+            x = self._scaled(batch.inputs["image"])
+            if s.context == "scene":
+                centres = self.get_buffer("centres")
+                return F.one_hot(torch.cdist(x, centres).argmin(1), s.scenes).float()
+            return x.new_zeros(len(x), 1) if self.image is None else self.image(x)
+        tokens: Tokens = batch.inputs["text"]
+        there = ((tokens.ids >= SPECIAL) & mask(tokens.lengths, tokens.ids.shape[1]))[..., None].float()
+        count = there.sum(1).clamp(min=1)
+        if s.context == "scene":
+            mean = (self.words(tokens.ids) * there).sum(1) / count
+            return torch.softmax(mean @ self.told.weight.T, 1)
+        if self.image is None:
+            return tokens.ids.new_zeros(len(tokens.ids), 1).float()
+        return (self.told(tokens.ids)[..., s.dim :] * there).sum(1) / count
+
+    def vectors(self) -> Tensor:
+        """(V, d) the words' vectors: w of eq. 9.1, or those of the hidden layer of eq. 9.4."""
+        return self.words.weight if self.settings.context == "scene" else self.told.weight
+
+    def measure(self, train: Iterable[base.Batch], test: Iterable[base.Batch]) -> dict[tuple[str, str], float]:
+        """`words relatedness`: 100 times the rank correlation with how alike the words' test images are."""
+        images, ids = [], []
+        for batch in test:
+            images.append(self._scaled(batch.inputs["image"]).cpu())
+            ids += [set(row.tolist()) for row in batch.inputs["text"].ids]
+        looks, words = mean_looks(torch.cat(images).double().numpy(), ids, self.settings.frequent)
+        vectors = self.vectors().detach().cpu().double().numpy()[words]
+        return {("words", "relatedness"): 100 * rank_correlation(vectors, looks)}
+
+
+def window_means(vectors: Tensor, there: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Means of the (B, L, d) vectors within `window` words of each, without it and with it; (B, L) bool: are there."""
+    weight = there.to(vectors)
+    masked = vectors * weight[..., None]
+
+    def around(x: Tensor) -> Tensor:  # sums over the window, from cumulated ones
+        total = F.pad(x.cumsum(1), (0, 0, 1, 0))
+        length = x.shape[1]
+        places = torch.arange(length, device=x.device)
+        return total[:, (places + window + 1).clamp(max=length)] - total[:, (places - window).clamp(min=0)]
+
+    sums, counts = around(masked), around(weight[..., None])
+    without = (sums - masked) / (counts - weight[..., None]).clamp(min=1)
+    return without, sums / counts.clamp(min=1)
+
+
+def mean_looks(images: np.ndarray, ids: list[set[int]], frequent: int) -> tuple[np.ndarray, np.ndarray]:
+    """(W, D) mean features of the images whose captions have a word, without the mean of all, and the (W,) words."""
+    found: dict[int, list[int]] = {}
+    for row, words in enumerate(ids):
+        for word in words:
+            if word >= SPECIAL:
+                found.setdefault(word, []).append(row)
+    kept = sorted(word for word, rows in found.items() if frequent <= len(rows) < len(ids))
+    overall = images.mean(0)
+    return np.array([images[found[word]].mean(0) - overall for word in kept]), np.array(kept, dtype=int)
+
+
+def rank_correlation(vectors: np.ndarray, looks: np.ndarray) -> float:
+    """Spearman's correlation of the cosines of all pairs of (W, d) vectors and of (W, D) looks.
+
+    Raises
+    ------
+    ValueError : fewer than three words.
+    """
+    from scipy.spatial.distance import pdist
+    from scipy.stats import spearmanr
+
+    if len(vectors) < 3:
+        raise ValueError(f"{len(vectors)} words stand in enough test captions to be compared; lower `frequent`")
+    return float(spearmanr(pdist(vectors, "cosine"), pdist(looks, "cosine")).statistic)
