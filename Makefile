@@ -43,6 +43,8 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/mesh.py
 	@$(BIN)/python benchmarks/regions.py
 	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python benchmarks/spaces.py
+	@$(BIN)/python benchmarks/attention.py
 	@$(BIN)/python benchmarks/video.py
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/ranking.py --large

@@ -1,7 +1,11 @@
-"""Steps a second of the training loop against the bare forward, backward and step on batches already in memory."""
+"""Steps a second of the training loop against the bare forward, backward and step on batches already in memory.
+
+Names of systems on the command line choose among them; `--small` takes a few steps, to see that it runs.
+"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,9 +14,9 @@ import pandas as pd
 import torch
 from common import alternate, save
 
+from crossmodal import registry
 from crossmodal.datasets import items, world
 from crossmodal.features import store
-from crossmodal.models import base, vsepp
 from crossmodal.splits import make
 from crossmodal.text import token_table
 from crossmodal.training.data import batches, load
@@ -20,7 +24,7 @@ from crossmodal.training.loop import _epoch
 
 
 def prepared(folder: Path) -> None:
-    """A data set of 2,000 scenes' captions and made-up ResNet-sized features."""
+    """A data set of 2,000 scenes' captions and made-up features, global and of twelve regions."""
     rows = []
     for index in range(2000):
         partition = "train" if index < 1600 else "val" if index < 1800 else "test"
@@ -31,45 +35,76 @@ def prepared(folder: Path) -> None:
     items.write(frame, folder, {"root": "."})
     token_table(frame).to_parquet(folder / "tokens.parquet")
     (folder / "splits").mkdir()
-    make(frame, "full", 0).to_parquet(folder / "splits" / "full.parquet")
+    make(frame, "10pct-5cap", 0).to_parquet(folder / "splits" / "10pct-5cap.parquet")
     (folder / "features").mkdir()
-    target = folder / "features" / "image.x"
-    np.save(f"{target}.npy", np.random.default_rng(0).random((2000, 2048), np.float32))
-    store.save(target, frame.item_id[frame.modality == "image"], {})
+    rng = np.random.default_rng(0)
+    index = frame.loc[frame.modality == "image", ["item_id"]].assign(count=12)
+    things = [world.scene(1, n).things for n in range(2000)]
+    index["class"], index["attribute"], index["confidence"] = (
+        pd.Series([[told(one) for one in some] for some in things], index=index.index)
+        for told in (lambda one: one.kind, lambda one: one.colour, lambda one: 0.9)
+    )
+    for name, shape in (("x", (2000, 2048)), ("r", (2000, 12, 1024))):
+        target = folder / "features" / f"image.{name}"
+        np.save(f"{target}.npy", rng.random(shape, np.float32))
+        store.save(target, index if name == "r" else index.item_id, {})
+
+
+SYSTEMS = {
+    "vsepp": {"dim": 256, "batch_size": 64},
+    "scan": {"dim": 128, "word_dim": 64, "batch_size": 32},
+    "dan": {"dim": 128, "word_dim": 64, "batch_size": 32, "optimiser": "adam"},
+    "dpc": {"dim": 128, "word_dim": 64, "widths": (64, 128), "blocks": (1, 1), "batch_size": 32, "optimiser": "adam"},
+    "a3vse": {"dim": 128, "word_dim": 64, "batch_size": 32},
+}
+"""Settings of each system that is measured."""
+
+
+def measured(folder: Path, name: str, steps: int) -> dict:
+    """Seconds of `steps` of the loop and of their bare forward, backward and step."""
+    from lightning_fabric import Fabric
+
+    module = registry.module("models", name)
+    settings = module.Settings(**SYSTEMS[name], epoch_steps=steps)
+    inputs = {"image": "x" if module.Model.reads["image"] == "vector" else "r"}
+    corpus = load(folder, "10pct-5cap", module.Model.reads, inputs, unannotated=module.Model.unannotated)
+    torch.manual_seed(0)
+    model = module.Model(settings, corpus.context).train()
+    ready = list(batches(corpus, settings.batch_size, 0, 0, model.unannotated, steps=steps))
+    stage = model.stages()[0]
+    (bare_optimiser,) = model.optimisers(stage).values()
+    fabric = Fabric(accelerator="cpu", devices=1)
+    optimiser = fabric.setup_optimizers(*model.optimisers(stage).values())
+
+    def bare() -> None:
+        for batch in ready:
+            loss = model.loss(batch, 0.0, "model")["loss"]
+            bare_optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+            bare_optimiser.step()
+
+    def ours() -> None:
+        _epoch(fabric, model, corpus, {"model": optimiser}, stage, 0, 0)
+
+    return alternate({"bare": bare, "ours": ours}, 5)
 
 
 def main() -> None:
-    from lightning_fabric import Fabric
-
     torch.set_num_threads(1)
-    settings = vsepp.Settings(dim=256, batch_size=64, lr=1e-3)
-    with tempfile.TemporaryDirectory() as name:
-        prepared(Path(name))
-        corpus = load(Path(name), "full", vsepp.Model.reads, {"image": "x"})
-        model = vsepp.Model(settings, corpus.context)
-        ready = list(batches(corpus, 64, 0, 0))
-        adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-        fabric = Fabric(accelerator="cpu", devices=1)
-        stage = base.Stage("train", 1, 1e-3, 15)
-        optimiser = fabric.setup_optimizers(torch.optim.Adam(model.parameters(), lr=1e-3))
-
-        def bare() -> None:
-            for batch in ready:
-                loss = model.loss(batch, 0.0, "model")["loss"]
-                adam.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-                adam.step()
-
-        def ours() -> None:
-            _epoch(fabric, model, corpus, {"model": optimiser}, stage, 0, 0)
-
-        seconds = alternate({"bare": bare, "ours": ours}, 5)
-    share = seconds["bare"] / seconds["ours"]
-    print(
-        f"training: {100 * share:.1f} % of the bare loop's steps a second ({len(ready) / seconds['ours']:.1f} steps/s)"
-    )
-    save("training", {"steps": len(ready), "seconds": seconds, "share_of_bare": share, "torch": torch.__version__})
+    chosen = [name for name in sys.argv[1:] if name in SYSTEMS] or list(SYSTEMS)
+    steps = 4 if "--small" in sys.argv else 40
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        prepared(Path(folder))
+        for name in chosen:
+            seconds = measured(Path(folder), name, steps)
+            share = seconds["bare"] / seconds["ours"]
+            found[name] = {"seconds": seconds, "share_of_bare": share}
+            rate = steps / seconds["ours"]
+            print(f"training {name}: {100 * share:.1f} % of the bare loop's steps a second ({rate:.1f} steps/s)")
+    if chosen == list(SYSTEMS) and steps == 40:
+        save("training", {"steps": steps, "systems": found, "torch": torch.__version__})
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ ROWS = {
     ("a3vse", "table4"): 16,
     ("a3vse", "table5"): 8,
 }
+ABLATIONS = ("no-s", "global-s", "no-attention", "no-adversary", "no-intra", "no-cross", "no-trans")
 # (paper, table, group or split, row, system, direction, metric): as printed.
 PRINTED = {
     ("mfsr", "table1", "VGG", "DVSA [29]", None, "image-to-text", "recall@1"): 38.4,
@@ -102,12 +103,17 @@ def test_rows_with_an_experiment_train_on_the_split_of_the_row(papers: dict[str,
 
 def test_jobs_at_scale_embedded() -> None:
     plan = plan_of("embedded")
-    runs = ["full/vsepp", "full/vse0", "full/vsepp.batch24", "full/chance", "full/oracle"]
+    runs = ["full/vsepp", "full/vse0", "full/vsepp.batch24", "full/chance", "full/oracle", "none/sg"]
     runs += [f"full/mfsr{'.' * bool(variant)}{variant}" for variant in ABLATION]
-    runs += [f"{split}/vsepp" for split in ("10pct-5cap", "50pct-2cap", "10pct-1cap")]
+    compared = ("10pct-5cap", "50pct-2cap", "10pct-1cap", "full")
+    runs += [f"{split}/{model}" for split in compared for model in ("vsepp", "dan", "dpc", "scan", "a3vse")]
+    grid = [f"{share}pct-{n}cap" for share in (5, 10, 20, 50) for n in (1, 2, 5)]
+    runs += [f"{split}/{model}" for split in grid for model in ("scan", "a3vse")]
+    runs += [f"10pct-5cap/a3vse.{name}" for name in ABLATIONS]
     assert set(plan.jobs) == {f"world/{run}/seed{seed}" for run in runs for seed in (0, 1, 2)}
     quick = {key for key, job in plan.jobs.items() if job.quick}
-    names = ("full/vsepp", "full/vse0", "full/chance", "full/oracle", "10pct-5cap/vsepp")
+    names = ["full/vsepp", "full/vse0", "full/chance", "full/oracle", "10pct-5cap/vsepp", "none/sg"]
+    names += ["10pct-1cap/scan", "10pct-1cap/a3vse"]
     assert quick == {f"world/{name}/seed0" for name in names}
     assert set(plan.jobs["world/full/vsepp/seed0"].papers) == {"mfsr", "a3vse"}
     batch24 = plan.jobs["world/full/vsepp.batch24/seed0"].settings
@@ -121,9 +127,18 @@ def test_jobs_at_scale_full() -> None:
     runs = [f"{d}/full/{m}" for d in ("coco", "flickr30k") for m in ("vsepp", "vse0", "vsepp.batch24", *("chance",))]
     runs += [f"{d}/full/oracle" for d in ("coco", "flickr30k")]
     runs += [f"coco/full/mfsr{'.' * bool(variant)}{variant}" for variant in ABLATION] + ["flickr30k/full/mfsr"]
-    runs += ["flickr30k/10pct-5cap/vsepp", "flickr30k/50pct-2cap/vsepp"]
-    runs += ["coco/10pct-1cap/vsepp", "coco/50pct-2cap/vsepp"]
+    compared = {"flickr30k": ("10pct-5cap", "50pct-2cap", "full"), "coco": ("10pct-1cap", "50pct-2cap", "full")}
+    shares = {"flickr30k": (10, 20, 50), "coco": (5, 10, 20)}
+    for dataset, splits in compared.items():
+        runs += [f"{dataset}/none/sg"]
+        runs += [f"{dataset}/{split}/{model}" for split in splits for model in ("vsepp", "dan", "dpc", "scan", "a3vse")]
+        grid = [f"{share}pct-{n}cap" for share in shares[dataset] for n in (1, 2, 5)]
+        runs += [f"{dataset}/{split}/{model}" for split in grid for model in ("scan", "a3vse")]
+    runs += [f"flickr30k/10pct-5cap/a3vse.{name}" for name in ABLATIONS]
     assert set(plan.jobs) == {f"{run}/seed{seed}" for run in runs for seed in (0, 1, 2)}
+    assert plan.jobs["flickr30k/10pct-5cap/scan/seed0"].settings["epoch_steps"] == 566
+    assert "epoch_steps" not in plan.jobs["flickr30k/full/scan/seed0"].settings
+    assert plan.jobs["coco/full/scan/seed0"].settings["attention"] == "image-to-text"
     settings = plan.jobs["coco/full/vsepp.batch24/seed0"].settings
     assert settings == {"batch_size": 24, "dim": 3072, "layers": 4}
     assert plan.jobs["coco/full/vsepp/seed0"].folds == [1, 5]

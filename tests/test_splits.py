@@ -34,8 +34,13 @@ def test_counts_follow_the_percentages(items):
     }
 
 
+def test_without_captions(items):
+    frame = splits.make(items, "none", 0)
+    assert splits.summary(frame) == {"pairs": 0, "annotated_images": 0, "unannotated_images": 40}
+
+
 def test_smaller_inside_larger(items):
-    chain = ["10pct-1cap", "10pct-2cap", "20pct-2cap", "50pct-2cap", "50pct-5cap", "full"]
+    chain = ["none", "10pct-1cap", "10pct-2cap", "20pct-2cap", "50pct-2cap", "50pct-5cap", "full"]
     sets = [pairs(splits.make(items, name, 3)) for name in chain]
     for small, large in itertools.pairwise(sets):
         assert small < large

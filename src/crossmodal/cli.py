@@ -102,7 +102,7 @@ def tokenize(dataset: DatasetName) -> None:
 def split(
     dataset: DatasetName,
     name: Annotated[
-        str, typer.Argument(metavar="SPLIT", help="`full`, NNpct-Mcap such as 10pct-5cap, or classesIofN.")
+        str, typer.Argument(metavar="SPLIT", help="`full`, `none`, NNpct-Mcap such as 10pct-5cap, or classesIofN.")
     ],
 ) -> None:
     """Choose the annotated pairs of a sparse corpus, or the classes of a stage: `splits/SPLIT.parquet`."""
@@ -262,6 +262,16 @@ def check(
 def report(quick: Scope = False) -> None:
     """Write the figures and `report.html`, the one page to look at."""
     from crossmodal.reporting import report as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
+
+
+@app.command()
+def maps(quick: Scope = False) -> None:
+    """Draw the embeddings of the runs that papers name, by t-SNE: `figures/embeddings.svg`."""
+    from crossmodal.reporting import maps as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)

@@ -67,6 +67,11 @@ class Dag:
         jobs = self.quick if wildcards.scope else self.plan.jobs
         return [f"{self.results}/runs/{key}/{file}" for key in jobs]
 
+    def mapped(self, wildcards: Any) -> list[str]:
+        """`queries.parquet` of the runs whose embeddings are drawn; what they are drawn from lies beside it."""
+        jobs = self.quick if wildcards.scope else self.plan.jobs
+        return [f"{self.results}/runs/{job.key}/queries.parquet" for job in self.plan.mapped(jobs)]
+
     def datasets(self, wildcards: Any) -> list[str]:
         return [f"{self.data}/{name}/items.json" for name in self.plan.datasets]
 
@@ -75,7 +80,7 @@ class Dag:
         job = self.job(wildcards)
         folder = f"{self.data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
-        if "tokens" in registry.reads(job.model, job.settings).values():
+        if {"tokens", "concepts"} & {*registry.reads(job.model, job.settings).values()}:
             files.append(f"{folder}/tokens.parquet")
         files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
         if job.source:

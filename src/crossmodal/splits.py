@@ -1,9 +1,9 @@
 """Splits: which training images have captions, and how many (002, section 4.1), or which classes are trained on.
 
-`full`, or `NNpct-Mcap`: NN per cent of the training images, M captions of each; the other training images stay in the
-corpus without a caption. Of data whose items answer each other by class: `full`, or `classesIofN`, the I-th of N groups
-of classes that come one after another (003, section 3.4). Validation and test stay whole, so a split names training
-items only.
+`full`, `NNpct-Mcap`: NN per cent of the training images, M captions of each, or `none`; the other training images stay
+in the corpus without a caption. Of data whose items answer each other by class: `full`, or `classesIofN`, the I-th of N
+groups of classes that come one after another (003, section 3.4). Validation and test stay whole, so a split names
+training items only.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ STAGE = re.compile(r"classes(?P<number>[1-9]\d?)of(?P<count>[1-9]\d?)")
 
 
 def parse(split: str) -> tuple[int, int | None]:
-    """(per cent of the images, captions an image or None for all) of a split's name.
+    """(per cent of the images, captions an image or None for all) of a split's name; 0 per cent for `none`.
 
     Raises
     ------
     UserError : a name of another form.
     """
-    if split == "full":
-        return 100, None
+    if split in ("full", "none"):
+        return (100 if split == "full" else 0), None
     match = PATTERN.fullmatch(split)
     if match is None:
         raise UserError(
-            f"split {split!r}: expected `full` or NNpct-Mcap, such as 10pct-5cap (1-99 per cent, 1-5 captions)"
+            f"split {split!r}: expected `full`, `none` or NNpct-Mcap, such as 10pct-5cap (1-99 per cent, 1-5 captions)"
         )
     return int(match["percent"]), int(match["captions"])
 
@@ -45,7 +45,7 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
     Parameters
     ----------
     items : rows of `items.parquet` with an image and its captions a group.
-    split : `full` or `NNpct-Mcap`.
+    split : `full`, `none` or `NNpct-Mcap`.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
     # A number a caption, drawn for all of them whatever the split: its order within its image.
     pairs["draw"] = rng.random(len(pairs))
     pairs["order"] = pairs.groupby("item_id_image", sort=False)["draw"].rank(method="first")
-    annotated = place[place < max(1, round(len(images) * percent / 100))].index
+    annotated = place[place < max(percent > 0, round(len(images) * percent / 100))].index
     chosen = pairs.item_id_image.isin(annotated)
     if captions is not None:
         chosen &= pairs.order <= captions

@@ -8,6 +8,8 @@ from crossmodal.models import base
 
 SYSTEMS = sorted(registry.names("models"))
 CLASSES = 5
+CONCEPTS = 20
+WORDS = ("tokens", "concepts")
 
 
 def inputs(form, n, generator):
@@ -15,6 +17,10 @@ def inputs(form, n, generator):
         lengths = torch.randint(3, 9, (n,), generator=generator)
         ids = torch.randint(4, 30, (n, 8), generator=generator)
         return base.Tokens(ids * (torch.arange(8) < lengths[:, None]), lengths)
+    if form == "concepts":
+        return base.Concepts(
+            torch.randint(0, CONCEPTS, (n, 6), generator=generator), torch.rand(n, 6, generator=generator)
+        )
     if form == "regions":
         return base.Regions(torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4))
     if form == "pixels":
@@ -40,6 +46,10 @@ def built(name, seed=0):
         "word_dim": 8,
         "hidden": (32,),
         "lr": 1e-2,
+        "margin": 0.2,
+        "dropout": 0.0,
+        "widths": (8, 16),
+        "blocks": (1, 1),
         "image_size": 16,
         "channels": 4,
         "layers": 1,
@@ -47,11 +57,11 @@ def built(name, seed=0):
         "per_word": True,
     }
     small = {k: v for k, v in small.items() if k in module.Settings.model_fields}
-    shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f != "tokens"}
+    shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f not in WORDS}
     torch.manual_seed(seed)
     source = base.Context(dict.fromkeys(module.Model.source_reads, (12,)), n_classes=CLASSES)
-    context = base.Context(shapes, vocabulary_size=30, n_classes=CLASSES, source=source)
-    model = module.Model(module.Settings(**small), context)
+    known = {"vocabulary_size": 30, "n_classes": CLASSES, "n_concepts": CONCEPTS, "groups": torch.arange(10)}
+    model = module.Model(module.Settings(**small), base.Context(shapes, source=source, **known))
     if not model.trains:
         model.fit([ten_pairs(model)])
     return model

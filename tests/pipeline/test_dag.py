@@ -46,9 +46,12 @@ def project(tmp_path_factory):
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["papers"] = ["mfsr", "a3vse"]
     params["datasets"]["world"] |= {"images": 120, "val": 20, "test": 20}
+    small = {"epochs": 2, "dim": 32, "epoch_steps": 4}
     for model in params["scales"]["embedded"]["models"].values():
-        model |= {"epochs": 2, "dim": 32, "min_count": 1}
+        model |= {key: value for key, value in small.items() if key in model}
+        model |= {"min_count": 1} if "epochs" in model else {}
     params["extractors"]["world"] |= {"resize": 64, "crop": 64}
+    params["extractors"]["regions"] |= {"resize": 64}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     code, text = snakemake(folder, "quick")
     assert code == 0, text
@@ -90,7 +93,7 @@ def test_mlflow_holds_every_run(project):
     with sqlite3.connect(project / "mlflow.db") as store:
         (children,) = store.execute("select count(*) from tags where key = 'mlflow.parentRunId'").fetchone()
         (epochs,) = store.execute("select count(*) from metrics where key = 'val.recall_sum'").fetchone()
-    assert (children, epochs) == (5, 6)
+    assert (children, epochs) == (8, 10)
 
 
 def test_second_run_does_nothing(project):
@@ -172,7 +175,7 @@ def test_tracking_that_is_down_fails_nothing_and_is_rebuilt(project):
     assert again.returncode == 0, again.stderr
     with sqlite3.connect(project / "fresh.db") as store:
         (children,) = store.execute("select count(*) from tags where key = 'mlflow.parentRunId'").fetchone()
-    assert children == 5
+    assert children == 8
 
 
 def _with(project, name, change):

@@ -37,6 +37,9 @@ def test_figures_are_the_same_bytes_each_time(made: Path, plan: Plan) -> None:
     assert "vsepp.batch24" in figures.learning_curves(epochs, TITLES)
     drawn = figures.annotation(metrics, TITLES)
     assert all(f"{tick} %" in drawn for tick in (2, 10, 20, 100))
+    free = metrics[(metrics.model == "vsepp") & (metrics.split == "full")].assign(model="sg", split="none")
+    assert "sg, no pairs" not in drawn
+    assert "sg, no pairs" in figures.annotation(pd.concat([metrics, free]), TITLES)
 
 
 def test_figures_of_nothing_say_so(made: Path) -> None:

@@ -75,6 +75,29 @@ rule render_spaces:
         "crossmodal spaces {params.flag} 2> {log}"
 
 
+# Two dimensions of the embeddings of the runs that papers name (`map: true`).
+rule draw_maps:
+    input:
+        lambda wildcards: BENCH.mapped(wildcards),
+        datasets=BENCH.datasets,
+    output:
+        report(
+            f"{SCOPE}figures/embeddings.svg",
+            caption="../report/maps.rst",
+            category="Figures",
+            labels={"figure": "embeddings"},
+        ),
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}maps.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal maps {params.flag} 2> {log}"
+
+
 rule render_report:
     input:
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
@@ -84,6 +107,7 @@ rule render_report:
         metrics=f"{SCOPE}metrics.parquet",
         efficiency=f"{SCOPE}annotation_efficiency.csv",
         spaces=lambda wildcards: spaces_of(wildcards.scope),
+        maps=f"{SCOPE}figures/embeddings.svg",
     output:
         page=report(
             f"{SCOPE}report.html",

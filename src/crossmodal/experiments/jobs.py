@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -143,17 +144,17 @@ class Plan:
         inputs = self.inputs_of(dataset)
         arrays = self.params.datasets[dataset].arrays or {}
         for modality, form in reads.items():
-            if form == "tokens" and arrays.get(modality):
+            if _spoken(modality, form) and arrays.get(modality):
                 raise UnreadableError(
                     f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
                     f"none, only arrays; give `captions`, or choose papers whose models read vectors"
                 )
         found = {}
         for modality, form in reads.items():
-            if form in ("tokens", "classes"):
+            if form == "classes" or _spoken(modality, form):
                 continue
             named = inputs.get(modality, {})
-            extractor = named if isinstance(named, str) else named.get(form)
+            extractor = named if isinstance(named, str) else named.get("regions" if form == "concepts" else form)
             if extractor is None:
                 raise UnreadableError(
                     f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {modality} features of "
@@ -215,10 +216,24 @@ class Plan:
                 jobs.setdefault(job.key, job)
         return jobs
 
+    def mapped(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """Those of `jobs` whose embeddings papers want drawn (`map: true`), of the first seed."""
+        found: dict[str, Job] = {}
+        for experiment in (one for paper in self.papers.values() for one in paper.experiments.values() if one.map):
+            with suppress(UnreadableError):
+                key = self.job(experiment, self.params.seeds[0]).key
+                found |= {key: jobs[key]} if key in jobs else {}
+        return list(found.values())
+
     @property
     def datasets(self) -> list[str]:
         """Those that runs are trained and tested on, or transfer from."""
         return sorted({name for job in self.jobs.values() for name in (job.dataset, job.source) if name})
+
+
+def _spoken(modality: str, form: str) -> bool:
+    """Whether captions' words are read, of which there are no features."""
+    return form == "tokens" or (modality == "text" and form == "concepts")
 
 
 def plan(params: Params, folder: str | Path = "papers") -> Plan:

@@ -12,7 +12,7 @@ from crossmodal import registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments.blocks import Strict, read_yaml, validated
 
-SPLIT = r"full|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
+SPLIT = r"full|none|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
 VARIANT = r"[a-z0-9][a-z0-9_+-]*"
 DIRECTIONS = ("image-to-text", "text-to-image")
 
@@ -30,6 +30,7 @@ class Experiment(Strict):
     source: str | None = Field(None, description="labelled data set that knowledge is transferred from")
     after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
     quick: bool = False
+    map: bool = Field(False, description="whether its embeddings are drawn in two dimensions")
 
 
 class Column(Strict):

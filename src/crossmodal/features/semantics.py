@@ -26,6 +26,25 @@ def sequence(
     return [word for region in words for word in region]
 
 
+NAMING = ("class", "attribute", "confidence")
+
+
+def named_regions(features: Features) -> pd.DataFrame:
+    """The index of region features, which names each image's regions.
+
+    Raises
+    ------
+    UserError : features whose index names no regions.
+    """
+    missing = [column for column in NAMING if column not in features.index]
+    if missing:
+        raise UserError(
+            f"{features.path}: its index has no column {missing[0]!r}; regional semantics need the features of a "
+            "`regions` extractor"
+        )
+    return features.index
+
+
 def token_table(features: Features, most: int | None = None) -> pd.DataFrame:
     """`item_id`, `tokens` of every image of region features: the form of `crossmodal.text.token_table`.
 
@@ -33,13 +52,6 @@ def token_table(features: Features, most: int | None = None) -> pd.DataFrame:
     ------
     UserError : features whose index names no regions.
     """
-    index = features.index
-    columns = ("class", "attribute", "confidence")
-    missing = [column for column in columns if column not in index]
-    if missing:
-        raise UserError(
-            f"{features.path}: its index has no column {missing[0]!r}; regional semantics need the features of a "
-            "`regions` extractor"
-        )
-    tokens = [sequence(*row, most) for row in zip(*(index[column] for column in columns), strict=True)]
+    index = named_regions(features)
+    tokens = [sequence(*row, most) for row in zip(*(index[column] for column in NAMING), strict=True)]
     return pd.DataFrame({"item_id": index.item_id, "tokens": tokens})

@@ -35,12 +35,16 @@ class Settings(base.Schedule):
     attention: bool = Field(True, description="false: the mean of regions or words in place of the heads (table 5)")
     temperature_image: float = Field(1.0, gt=0, description="λ of the softmax over regions; not in the paper")
     temperature_text: float = Field(1.0, gt=0, description="λ of the softmax over words; not in the paper")
-    semantics: Literal["regional", "none"] = Field(
-        "regional", description="what stands for the sentence of an un-annotated image; none: they take no part"
+    word_embedding: str = Field("seeded", description="file of GloVe vectors to begin with (section 4.3), or seeded")
+    semantics: Literal["regional", "global", "none"] = Field(
+        "regional",
+        description="what stands for the sentence of an un-annotated image: s, the names of its regions; s_g, of the "
+        "whole image; none: they take no part (table 5)",
     )
     margin: float = Field(0.2, ge=0, description="α of annotated pairs")
     margin_semantics: float = Field(0.3, ge=0, description="α of un-annotated images and their regions' names")
     beta: float = Field(0.8, ge=0, le=1, description="weight of the annotated pairs' triplets (eq. 3)")
+    adversary: float = Field(1.0, ge=0, description="weight of all adversarial losses beside the triplets; 1 in eq. 9")
     image_unannotated: float = Field(0.2, ge=0, description="λ of v with vᵘ: intra-modal alignment (eq. 5)")
     text_semantics: float = Field(0.1, ge=0, description="λ of t with s: intra-modal alignment (eq. 5)")
     image_text: float = Field(0.5, ge=0, description="λ of v with t: cross-modal alignment (eq. 6)")
@@ -49,6 +53,14 @@ class Settings(base.Schedule):
     unannotated_text: float = Field(0.3, ge=0, description="λ of vᵘ with t: transitive alignment (eq. 7)")
     steepness: float = Field(10.0, ge=0, description="η of the reversal's strength")
     discriminator_dim: int = Field(512, ge=1, description="hidden units of a discriminator; not in the paper")
+    discriminator_lr: float = Field(1.0, gt=0, description="their learning rate, as a multiple of the encoders'")
+    discriminate: Literal["features", "unit"] = Field(
+        "features", description="what the discriminators read: vectors as they are (eq. 4) or of unit length"
+    )
+
+    @property
+    def fallbacks(self) -> list[str]:
+        return ["word vectors: seeded, not GloVe"] if self.word_embedding == "seeded" else []
 
 
 DOMAINS = {
@@ -105,6 +117,10 @@ class Model(base.Model):
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
+        if context.word_vectors is not None:
+            self.text.words.weight.data.copy_(context.word_vectors)
+        if s.semantics == "none":
+            self.unannotated = ()  # none are brought
 
     def features(self, modality: str, value: base.Input) -> Tensor:
         """(B, K·H) of images or sentences, before they are brought to unit length: G of the paper."""
@@ -118,6 +134,16 @@ class Model(base.Model):
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, K·H) unit vectors; `partner` makes no difference."""
         return F.normalize(self.features(modality, batch.inputs[modality]), dim=1)
+
+    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
+        s = self.settings
+        judges = list(self.discriminators.parameters())
+        own = {id(one) for one in judges}
+        groups = [
+            {"params": [one for one in self.parameters() if id(one) not in own], "lr": stage.lr},
+            {"params": judges, "lr": stage.lr * s.discriminator_lr},
+        ]
+        return {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """Triplets (eq. 3) and adversaries (eq. 8), which the reversal of gradients trains in the same step."""
@@ -133,10 +159,11 @@ class Model(base.Model):
             scores = unit["unannotated"] @ unit["semantics"].T
             weak = hinge_triplet(scores, s.margin_semantics, hardest=True, groups=batch.unannotated_groups)
             triplet = s.beta * triplet + (1 - s.beta) * weak
+        told = found if s.discriminate == "features" else unit
         strength = reversal_strength(progress, s.steepness)
         adversary = triplet.new_zeros(())
         for name, (first, second) in DOMAINS.items():
-            weight = getattr(s, name)
+            weight = s.adversary * getattr(s, name)
             if weight and first in found and second in found:
-                adversary = adversary + weight * self.discriminators[name].loss(found[first], found[second], strength)
+                adversary = adversary + weight * self.discriminators[name].loss(told[first], told[second], strength)
         return {"loss": triplet + adversary, "triplet": triplet, "adversary": adversary}

@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-Form = Literal["vector", "regions", "tokens", "pixels", "classes"]
+Form = Literal["vector", "regions", "tokens", "concepts", "pixels", "classes"]
 """`classes`: a vector a class, of the pseudo-modality `class` of data with unseen classes."""
 
 
@@ -26,6 +26,11 @@ class Settings(BaseModel):
     """Parameters of a system; a misspelt one is an error. Subclasses add theirs and set the paper's defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """What is chosen in the place of something better that must be brought; a run's manifest tells it."""
+        return []
 
 
 class Schedule(Settings):
@@ -42,6 +47,9 @@ class Schedule(Settings):
     clip: float = Field(2.0, ge=0, description="largest norm of the gradient; 0 leaves it as it is")
     min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
     max_words: int = Field(82, ge=1, description="words of a caption that are read")
+    epoch_steps: int = Field(
+        0, ge=0, description="steps of an epoch, however many pairs there are (002, section 4.2); 0: once through them"
+    )
 
 
 class Tokens(NamedTuple):
@@ -58,8 +66,15 @@ class Regions(NamedTuple):
     counts: Tensor  # (B,) int64, regions that are there
 
 
-Input = Tensor | Tokens | Regions
-"""(B, D) vectors, captions, region sets, or (B, 3, S, S) uint8 pixels."""
+class Concepts(NamedTuple):
+    """What the items of a batch show or speak of, as scores of named concepts."""
+
+    ids: Tensor  # (B, L) int64 below `Context.n_concepts`, each once
+    scores: Tensor  # (B, L), 0 where there is none
+
+
+Input = Tensor | Tokens | Regions | Concepts
+"""(B, D) vectors, captions, region sets, concepts, or (B, 3, S, S) uint8 pixels."""
 
 
 @dataclass
@@ -86,7 +101,7 @@ class Batch:
         def move(value):
             if isinstance(value, Mapping):
                 return {key: move(one) for key, one in value.items()}
-            if isinstance(value, Tokens | Regions):
+            if isinstance(value, Tokens | Regions | Concepts):
                 return type(value)(*(move(one) for one in value))
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
@@ -118,6 +133,12 @@ class Context:
     """The same of the data set that knowledge is transferred from."""
     beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Modality to the shape of one item in the model's second form."""
+    groups: Tensor | None = field(default=None, compare=False)
+    """(G,) int64 ids of the groups of the training pairs, ascending; tensors are not compared."""
+    word_vectors: Tensor | None = field(default=None, compare=False)
+    """(vocabulary_size, word_dim) start of the word embedding, where a file of vectors is named."""
+    n_concepts: int = 0
+    """Names that the form `concepts` tells of."""
 
 
 @dataclass(frozen=True)

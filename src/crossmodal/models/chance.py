@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from crossmodal.models import base
-from crossmodal.models.base import Regions, Tokens
+from crossmodal.models.base import Concepts, Regions, Tokens
 
 
 class Settings(base.Settings):
@@ -27,5 +27,5 @@ class Model(base.Model):
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) standard normal draws: another call gives other vectors."""
         value = batch.inputs[modality]
-        first = value[0] if isinstance(value, Tokens | Regions) else value
+        first = value[0] if isinstance(value, Tokens | Regions | Concepts) else value
         return torch.randn(len(first), self.settings.dim, generator=self.generator).to(first.device)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from crossmodal.files import write_text
@@ -75,8 +76,8 @@ def _svg(figure: Any) -> str:
 
 def share(split: str) -> float:
     """Annotated pairs of a split in per cent of all: 100 for `full`, 4 for `10pct-2cap` (of five captions)."""
-    if split == "full":
-        return 100.0
+    if split in ("full", "none"):
+        return 100.0 if split == "full" else 0.0
     found = re.fullmatch(r"(\d+)pct-(\d)cap", split)
     return int(found[1]) * int(found[2]) / 5 if found else float("nan")
 
@@ -141,9 +142,10 @@ def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str,
 
 
 def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "recall@10") -> str:
-    """A recall against the share of annotated pairs (log scale): a line a model, a panel a direction.
+    """A recall against the share of annotated pairs (log scale): a line a model, a panel a direction (002, figure 1).
 
-    Points are runs (their shape: captions an image), lines go through the means at each share.
+    Points are runs (their shape: captions an image), lines go through the means at each share. Models with a single
+    share are left out, but for those that take no pairs: they are a level to be reached.
     """
     with _context():
         frame = distinct(metrics[(metrics.metric == metric)])
@@ -151,6 +153,8 @@ def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "
         frame = frame.assign(share=[share(s) for s in frame.split], captions=[captions(s) for s in frame.split])
         controls = frame[frame.model == "chance"]
         frame = frame[~frame.model.isin(["chance", "oracle"])].dropna(subset=["share"])
+        free, frame = frame[frame.share == 0], frame[frame.share > 0]
+        frame = frame[frame.groupby(["dataset", "name"]).share.transform("nunique") > 1]
         several = frame.groupby("dataset").share.nunique() if len(frame) else pd.Series(dtype=int)
         datasets = [name for name in sorted(several.index) if several[name] > 1]
         figure = _figure(10.2, 3.5 * max(1, len(datasets)))
@@ -180,10 +184,14 @@ def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "
                             alpha=0.75,
                         )
                 floor = controls[(controls.dataset == dataset) & (controls.direction == direction)].value
+                level = free[(free.dataset == dataset) & (free.direction == direction)]
+                for name, value in level.groupby("name").value.mean().items():
+                    ax.axhline(value, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=f"{name}, no pairs")
                 if len(floor):
                     ax.axhline(floor.mean(), color=FAINT, linewidth=1, linestyle=(0, (2, 2)), label="chance")
                 ax.set_xscale("log")
-                ticks = sorted(part.share.unique())
+                least = part.share.min()
+                ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if tick >= least]
                 ax.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
                 ax.minorticks_off()
                 ax.set_xlabel("Annotated pairs")
@@ -195,6 +203,34 @@ def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "
                 handles.append(_marker(n))
                 labels.append(f"{n} caption{'s' if n > 1 else ''} an image")
             row[-1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+        return _svg(figure)
+
+
+def embeddings(panels: Mapping[str, np.ndarray]) -> str:
+    """Vectors in two dimensions (002, figure 3): images blue, captions red, a line from each image to its caption.
+
+    Parameters
+    ----------
+    panels : title to the (2n, 2) places of n images and then of their captions.
+    """
+    with _context():
+        rows = max(1, -(-len(panels) // 3))
+        figure = _figure(10.2, 3.6 * rows)
+        if not panels:
+            return _svg(_empty(figure, "No run with vectors is to be drawn."))
+        axes = figure.subplots(rows, min(3, len(panels)), squeeze=False).ravel()
+        for ax, (title, places) in zip(axes, panels.items(), strict=False):
+            ends = places.reshape(2, -1, 2)
+            ax.plot(*ends.transpose(2, 0, 1), color=GRID, linewidth=0.7, zorder=1)
+            for points, colour, name in zip(ends, (COLOURS[0], COLOURS[5]), ("image", "caption"), strict=True):
+                ax.scatter(*points.T, s=9, color=colour, linewidths=0, label=name, zorder=2)
+            ax.set_title(title)
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[["left", "bottom"]].set_visible(False)
+        for ax in axes[len(panels) :]:
+            ax.remove()
+        axes[0].legend(loc="lower left", markerscale=2)
         return _svg(figure)
 
 

@@ -12,18 +12,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal import concepts
 from crossmodal.errors import UserError
 from crossmodal.experiments import Relevance
-from crossmodal.features.semantics import token_table
+from crossmodal.features.semantics import named_regions, token_table
 from crossmodal.features.store import Features, open_features
-from crossmodal.files import read_parquet, sha256_bytes
-from crossmodal.models.base import Batch, Context, Form, Input, Regions, Tokens
+from crossmodal.files import read_json, read_parquet, sha256_bytes
+from crossmodal.models.base import Batch, Concepts, Context, Form, Input, Regions, Tokens
 from crossmodal.text import RareWords, Vocabulary
 from crossmodal.training import balanced
 from crossmodal.training import classes as class_items
@@ -36,6 +37,7 @@ MAPPED = 2**30  # bytes up to which features are mapped; rows of larger ones are
 FORMS = {
     "vector": (2, "one vector an item"),
     "regions": (3, "a set of regions an item"),
+    "concepts": (3, "a set of named regions an item"),
     "pixels": (4, "a small picture an item, as the extractor `pixels` makes them"),
 }
 """Axes of an array of each form, and how they are called."""
@@ -66,6 +68,7 @@ class Inputs:
     rows: torch.Tensor  # (N,) rows of `tensor`
     lengths: torch.Tensor | None = None
     form: Form = "vector"
+    scores: torch.Tensor | None = None  # (M, L) of the concepts whose ids are in `tensor`
     labels: np.ndarray | None = None  # (N,) int64 classes, -1 for none
 
     def gather(self, index: torch.Tensor) -> Input:
@@ -76,6 +79,8 @@ class Inputs:
             return Tokens(picked[:, : int(lengths.max())].long(), lengths)
         if self.form == "regions":
             return Regions(picked.float(), self.lengths[index])
+        if self.form == "concepts":
+            return Concepts(picked.long(), self.scores[self.rows[index]])
         return picked if self.form == "pixels" else picked.float()
 
     def where(self, partition: str) -> np.ndarray:
@@ -95,6 +100,7 @@ class Corpus:
     classes: Classes | None = None  # where items answer each other by class
     source: Corpus | None = None  # the labelled data that knowledge is transferred from
     beside: dict[str, Inputs] = field(default_factory=dict)  # the same items of a modality in a second form
+    n_concepts: int = 0
 
     @property
     def waits(self) -> bool:
@@ -107,10 +113,12 @@ class Corpus:
 
     @property
     def context(self) -> Context:
-        shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form != "tokens"}
+        shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form not in ("tokens", "concepts")}
         beside = {m: tuple(x.tensor.shape[1:]) for m, x in self.beside.items()}
         if self.classes is None:
-            return Context(shapes, len(self.vocabulary), beside=beside)
+            groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
+            known = {"n_concepts": self.n_concepts, "groups": groups[0] if groups else None, "beside": beside}
+            return Context(shapes, len(self.vocabulary), **known)
         moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
         source = self.source and self.source.context
         return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source, beside)
@@ -204,6 +212,8 @@ def load(
     min_count: int = 4,
     max_words: int = 82,
     rare_words: RareWords = "mark",
+    semantics: Literal["regional", "global", "none"] = "regional",
+    expansion: concepts.Expansion = "wordnet",
     vocabulary: Vocabulary | None = None,
     class_vectors: class_items.Vectors = "attributes",
     word_vectors: Path | None = None,
@@ -216,7 +226,9 @@ def load(
     reads : modality to form, as the model declares them. extractors : modality to extractor.
     beside : modality to the second form that it is read in, and to the extractor of that.
     relevance : whether items answer each other by their group, or by their label.
-    unannotated : what it wants of images without a caption; with `semantics` their regions' names are read as well.
+    unannotated : what it wants of images without a caption; with `semantics` what is named in them is read as well.
+    semantics : the names of the regions one by one, or of the whole image (002, section 4.6).
+    expansion : of captions' words, where the model reads concepts.
     vocabulary : a trained model's own; None builds it from the split's captions.
     class_vectors, word_vectors : what classes are known by, where the model reads them (`training.classes`).
 
@@ -231,8 +243,9 @@ def load(
         "items": _frame_hash(items),
         "split": _frame_hash(pairs),
     }
-    made_here = ("tokens", "classes")
-    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if form not in made_here}
+    spoken = {m for m, form in reads.items() if form == "tokens" or (form == "concepts" and m == "text")}
+    made_here = spoken | {m for m, form in reads.items() if form == "classes"}
+    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if m not in made_here}
     second = {m: _open(folder, m, form, {m: extractor}) for m, (form, extractor) in (beside or {}).items()}
     items = _without_skipped(items, [id_ for found in (*arrays.values(), *second.values()) for id_ in found.skipped])
     if relevance == "label":
@@ -245,7 +258,9 @@ def load(
             pairs = pairs[pairs[column].isna() | pairs[column].isin(items.item_id)]
         annotated = pairs[pairs.caption_id.notna()]
         trained, bare = annotated.caption_id.unique(), pairs.image_id[pairs.caption_id.isna()]
-    named = _semantics(arrays["image"], items) if "semantics" in unannotated else None
+    wanted = semantics != "none" and "semantics" in unannotated
+    named = _semantics(arrays["image"], items, semantics) if wanted else None
+    names = concepts.names_of(named_regions(arrays["image"])) if "concepts" in reads.values() else ()
     inputs: dict[str, Inputs] = {}
     others: dict[str, Inputs] = {}
     for modality, form in reads.items():
@@ -265,12 +280,22 @@ def load(
             "form": form,
             "labels": None if known is None else known.encode(rows.label),
         }
-        if form == "tokens":
+        if modality in spoken:
             tokens = read_parquet(folder / "tokens.parquet").set_index("item_id").tokens.reindex(rows.item_id)
             if tokens.isna().any():
                 raise UserError(
                     f"{folder / 'tokens.parquet'}: lacks captions of items.parquet; delete it and run again"
                 )
+        if form == "concepts":
+            if modality in spoken:
+                found = concepts.of_captions(tokens, names, _expansion(folder, expansion))
+            else:
+                fingerprint[f"{modality}.{extractors[modality]}"] = arrays[modality].manifest["sha256"]
+                found = concepts.of_regions(arrays[modality].index.set_index("item_id").loc[rows.item_id], names)
+            ids, scores = map(torch.from_numpy, found)
+            inputs[modality] = Inputs(tensor=ids, scores=scores, rows=torch.arange(len(ids)), **common)
+            continue
+        if form == "tokens":
             if vocabulary is None:
                 read = [*tokens.loc[tokens.index.isin(trained) if known else trained]]
                 read += [] if named is None else [*named.tokens[named.partition == "train"]]
@@ -289,7 +314,7 @@ def load(
     classes = None
     if known is None:
         columns = {"image": "image_id", "text": "caption_id"}
-        paired = {m: place[m].loc[annotated[columns[m]]].to_numpy() for m in inputs if m in columns}
+        paired = {m: place[m].loc[annotated[columns[m]]].to_numpy(dtype=np.int64) for m in inputs if m in columns}
     else:
         rows = {m: np.flatnonzero(pd.Index(x.ids).isin(trained)) for m, x in inputs.items()}
         rows |= {m: x.where("train") for m, x in inputs.items() if x.form == "classes"}
@@ -300,7 +325,7 @@ def load(
         of_image = inputs["image"]
         encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
         inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
-    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, beside=others)
+    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, beside=others, n_concepts=len(names))
 
 
 def _cached(features: Features, ids: np.ndarray, form: Form) -> dict[str, Any]:
@@ -316,11 +341,24 @@ def _cached(features: Features, ids: np.ndarray, form: Form) -> dict[str, Any]:
     return {"tensor": tensor, "rows": torch.from_numpy(rows), "lengths": counts}
 
 
-def _semantics(features: Features, items: pd.DataFrame) -> pd.DataFrame:
+def _semantics(features: Features, items: pd.DataFrame, kind: str) -> pd.DataFrame:
     """`tokens` and `partition` of each image, in their order."""
     images = items[items.modality == "image"].set_index("item_id")
-    named = token_table(features).set_index("item_id").loc[images.index]
+    if kind == "global":
+        index = named_regions(features).set_index("item_id").loc[images.index]
+        names = concepts.names_of(index)
+        named = pd.DataFrame({"tokens": concepts.tags(concepts.of_regions(index, names), names)}, images.index)
+    else:
+        named = token_table(features).set_index("item_id").loc[images.index]
     return named.assign(partition=images.partition)
+
+
+def _expansion(folder: Path, kind: concepts.Expansion) -> concepts.Expand:
+    if kind == "wordnet":
+        return concepts.wordnet()
+    regions = read_json(folder / "items.json").get("regions") or {}
+    log.info("captions' words are expanded by the data set's own synonyms and plurals, not by WordNet")
+    return concepts.own(regions.get("synonyms") or {})
 
 
 def _encoded(
@@ -370,26 +408,45 @@ def batches(
     unannotated: tuple[str, ...] = (),
     device: torch.device | None = None,
     modalities: tuple[str, ...] | None = None,
+    steps: int = 0,
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches, a function of (seed, epoch) alone; the last may be smaller.
 
     A lone pair has no negative, so it is left out. Data with classes has as many rows an epoch as the largest of its
     `modalities` has training items, each class as often as any other.
+
+    Parameters
+    ----------
+    steps : batches, for which the pairs are shuffled and gone through as often as it takes; 0: once.
     """
     if corpus.classes is not None:
         made = _rows(corpus, size, seed, epoch, modalities)
     else:
-        made = _batches(corpus, size, seed, epoch, unannotated)
+        made = _batches(corpus, size, seed, epoch, unannotated, steps)
     for batch in ahead(made) if corpus.waits else made:
         yield batch if device is None else batch.to(device)
 
 
-def _batches(corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...]) -> Iterator[Batch]:
+def steps_of(corpus: Corpus, size: int, modalities: tuple[str, ...] | None = None, steps: int = 0) -> int:
+    """Batches of an epoch, of which `steps` may be asked for where there are pairs."""
+    rows = corpus.n_rows(modalities)
+    return steps if steps and corpus.classes is None else rows // size + (rows % size > 1)
+
+
+def _picks(n: int, size: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Numbers below `n` in shuffled batches: once all of them, or so many batches."""
+    made = 0
+    while made < max(steps, 1) and n > 1:
+        parts = [part for part in torch.randperm(n, generator=generator).split(size) if len(part) > 1]
+        yield from parts[: steps - made] if steps else parts
+        made += len(parts)
+
+
+def _batches(
+    corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], steps: int
+) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(corpus.n_pairs, generator=generator)
-    for picks in order.split(size):
-        if len(picks) < 2:
-            continue
+    for picks in _picks(corpus.n_pairs, size, steps, generator):
         bare = None
         if unannotated:  # in `full` nothing is, and the pairs' own images play the part
             pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])

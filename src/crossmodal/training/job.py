@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 import yaml
 
-from crossmodal import registry
+from crossmodal import registry, wordvectors
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, validated
 from crossmodal.files import (
@@ -38,7 +39,8 @@ from crossmodal.training.trained import checked_weights, described, take_weights
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".checkpoints")
-OPTIONS = ("min_count", "max_words", "rare_words", "class_vectors", "word_vectors")  # settings of how data are read
+# Settings of how data are read.
+OPTIONS = ("min_count", "max_words", "rare_words", "semantics", "expansion", "class_vectors", "word_vectors")
 
 
 def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[base.Model, Corpus]:
@@ -60,11 +62,29 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     if job.source:
         source = load(data / job.source, "full", module.Model.source_reads, job.source_inputs, relevance="label")
         corpus = corpus.transferring_from(source)
+    context = corpus.context
+    path = getattr(settings, "word_embedding", "seeded")
+    if path != "seeded" and vocabulary is None:
+        context = replace(context, word_vectors=_word_vectors(path, settings, corpus, job.seed))
     torch.manual_seed(job.seed)
     try:
-        return module.Model(settings, corpus.context), corpus
+        return module.Model(settings, context), corpus
     except ValueError as error:
         raise UserError(f"model {job.name} on {job.dataset}: {error}") from None
+
+
+def _word_vectors(path: str, settings: base.Settings, corpus: Corpus, seed: int) -> torch.Tensor:
+    """(words, D) start of a word embedding; the file's hash goes into the corpus's fingerprint."""
+    found = wordvectors.read(path, corpus.vocabulary.words)
+    if found.dim != settings.word_dim:
+        raise UserError(
+            f"{path}: has vectors of {found.dim} numbers, and the model's `word_dim` is {settings.word_dim}; make them "
+            "the same in params.yaml"
+        )
+    missing = found.missing(corpus.vocabulary.words)
+    log.info("%s: vectors of %d of %d words", path, len(corpus.vocabulary) - len(missing), len(corpus.vocabulary))
+    corpus.fingerprint["word_vectors"] = sha256_file(path)
+    return torch.from_numpy(found.table(corpus.vocabulary.words, seed))
 
 
 def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before: Path | None = None) -> None:
@@ -101,7 +121,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
         facts |= {"best_epoch": done.best_epoch, "resumed_after_epoch": done.resumed_at, "device": device.type}
     else:
         every = torch.arange(corpus.n_pairs)
-        model.fit(corpus.batch(picks) for picks in every.split(1024))
+        model.fit(corpus.batch(picks) for picks in every.split(1024) if len(picks))
     folder.mkdir(parents=True, exist_ok=True)
     resolved = {**job.model_dump(mode="json"), "settings": model.settings.model_dump(mode="json")}
     write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
@@ -115,7 +135,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
         "source": source,
         "data": corpus.fingerprint,
         "context": described(corpus.context),
-        "fallbacks": _fallbacks(job, data),
+        "fallbacks": [*_fallbacks(job, data), *model.settings.fallbacks],
         "parameters": sum(p.numel() for p in model.parameters()),
         "pairs": corpus.n_pairs,
         "words": len(corpus.vocabulary),

@@ -24,7 +24,7 @@ from crossmodal.errors import UserError
 from crossmodal.files import whole
 from crossmodal.imports import without
 from crossmodal.models import base
-from crossmodal.training.data import Corpus, batches
+from crossmodal.training.data import Corpus, batches, steps_of
 from crossmodal.training.test import validate
 
 with without("torchmetrics"):  # with it Fabric imports torchvision and matplotlib, two seconds of each run's start
@@ -163,13 +163,13 @@ def _epoch(
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * factor
     model.train()
-    size = model.settings.batch_size
-    steps = max(1, -(-corpus.n_rows(stage.modalities) // size))
+    size, wanted = model.settings.batch_size, getattr(model.settings, "epoch_steps", 0)
+    steps = max(1, steps_of(corpus, size, stage.modalities, wanted))
     sums: dict[str, torch.Tensor] = {}
     clip = model.settings.clip
     began = time.perf_counter()
     done = 0
-    made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities)
+    made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted)
     for step, batch in enumerate(made):
         progress = (epoch + step / steps) / stage.epochs
         for turn, optimiser in turns.items():

@@ -26,6 +26,8 @@ def described(context: base.Context) -> dict[str, Any]:
         "vocabulary_size": context.vocabulary_size,
         "n_classes": context.n_classes,
         "trained": list(context.trained),
+        "n_groups": 0 if context.groups is None else len(context.groups),
+        "n_concepts": context.n_concepts,
     }
 
 
@@ -33,7 +35,8 @@ def _context(told: dict[str, Any]) -> base.Context:
     shapes = {modality: tuple(shape) for modality, shape in told["shapes"].items()}
     # The weights hold those that a model keeps.
     moments = {m: (torch.zeros(shape[-1]), torch.ones(shape[-1])) for m, shape in shapes.items()}
-    return base.Context(shapes, told["vocabulary_size"], told["n_classes"], tuple(told["trained"]), moments)
+    rest = {"groups": torch.zeros(told["n_groups"], dtype=torch.int64), "n_concepts": told["n_concepts"]}
+    return base.Context(shapes, told["vocabulary_size"], told["n_classes"], tuple(told["trained"]), moments, **rest)
 
 
 def checked_weights(folder: Path) -> Path:
