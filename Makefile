@@ -43,11 +43,13 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/mesh.py
 	@$(BIN)/python benchmarks/regions.py
 	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python benchmarks/spaces.py
 	@$(BIN)/python benchmarks/attention.py
 	@$(BIN)/python benchmarks/video.py
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/ranking.py --large
 	@$(BIN)/python benchmarks/significance.py
+	@$(BIN)/python benchmarks/report.py
 
 ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db

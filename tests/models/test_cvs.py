@@ -252,6 +252,17 @@ def test_partners_stand_for_what_is_not_known():
         torch.testing.assert_close(m.eval().encode("image", batch(), "text"), expected)
 
 
+@pytest.mark.parametrize("name", ["cvs", "mcvs", "rvs"])
+def test_without_unit_length_vectors_are_compared_by_their_distance(name):
+    model, unit = made(name, attention=False), made(name, attention=False, unit=True)
+    unit.load_state_dict(model.state_dict())
+    g = {m: model.branches[m](batch().inputs[m]).detach() for m in ALL}
+    for (a, b), vectors in encodings(model, ALL).items():
+        found = model.score(vectors, encodings(model, ALL)[b, a])
+        torch.testing.assert_close(found, -(torch.cdist(g[a], g[b]) ** 2) / 2, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(encodings(unit, (a, b))[a, b], F.normalize(g[a], dim=1))
+
+
 def test_centres_are_running_means():
     model = made("cvs", ALL[:2])
     mean = torch.zeros(DIM)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from crossmodal.experiments import Tracking
+from crossmodal.files import commit
 from crossmodal.reporting import provenance, tracking
 
 
@@ -23,14 +24,14 @@ def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
     git(tmp_path, "commit", "-qm", "first")
     git(tmp_path, "tag", "v1")
     head = git(tmp_path, "rev-parse", "HEAD")
-    assert provenance.commit(tmp_path) == head[:12]
+    assert commit(tmp_path) == head[:12]
     (tmp_path / "a").write_text("2")
-    assert provenance.commit(tmp_path) == f"{head[:12]} and changes"
+    assert commit(tmp_path) == f"{head[:12]} and changes"
 
 
 def test_no_checkout_has_no_commit(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.commit(tmp_path) == ""
+    assert commit(tmp_path) == ""
 
 
 def test_what_manifests_say() -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.aligned import AlignedAttention, Branch, Term, moments_of
-from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances
+from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances, with_squares
 
 Modality = Literal["image", "text", "audio", "video", "mesh"]
 MOMENTUM = 0.1
@@ -32,7 +32,8 @@ class Settings(base.Schedule):
 
     modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
     dim: int = Field(512, ge=1, description="dimensions of the common space, and units of the layers before it")
-    attention: bool = Field(True, description="aligned attention; without it the layers' output, of unit length")
+    attention: bool = Field(True, description="aligned attention, whose output is of unit length")
+    unit: bool = Field(False, description="unit length without attention too; the thesis normalises attention's output")
     terms: tuple[Term, ...] = Field(("i", "s", "is"), min_length=1, description="of eq. 3.1.11: W_i, W_s and W_is")
     partner: Literal["mean", "self"] = Field("mean", description="what stands for the other modality's item in a test")
     standardise: bool = Field(True, description="divide features by their s.d. over the training items")
@@ -77,15 +78,30 @@ class Model(base.Model):
         return {f"{a}-{b}": AlignedAttention(self.settings.dim, self.settings.terms) for a, b in pairs}
 
     def aligned(self, a: str, g_a: Tensor, b: str, g_b: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, d) of two modalities -> their vectors for each other, of unit length."""
+        """(B, d) of two modalities -> their vectors for each other, of unit length but without attention."""
         if not self.settings.attention:
-            return F.normalize(g_a, dim=1), F.normalize(g_b, dim=1)
+            return self.unaligned(g_a), self.unaligned(g_b)
         if f"{b}-{a}" in self.blocks:
             return self.blocks[f"{b}-{a}"](g_b, g_a)[::-1]
         return self.blocks[f"{a}-{b}"](g_a, g_b)
 
+    def unaligned(self, g: Tensor) -> Tensor:
+        """(B, d), the vectors of a model without attention."""
+        return F.normalize(g, dim=1) if self.settings.unit else g
+
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim) unit vectors for comparison with those of `partner`."""
+        """(B, dim) unit vectors for comparison with those of `partner`.
+
+        Without unit length (B, dim + 2), whose products with the partner's are minus half their squared distances.
+        """
+        vectors = self.placed(modality, batch, partner)
+        if self.settings.attention or self.settings.unit:
+            return vectors
+        order = self.settings.modalities.index
+        return with_squares(vectors, order(modality) < order(partner))
+
+    def placed(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, dim) of a modality's items by themselves: what stands for the partner's is not known."""
         own = self.branches[modality](batch.inputs[modality])
         other = own if self.settings.partner == "self" else self.get_buffer(f"{partner}_centre").expand_as(own)
         return self.aligned(modality, own, partner, other)[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from crossmodal.models import base, cvs, mcvs
 from crossmodal.models.parts.aligned import ReferenceAttention
@@ -45,15 +44,15 @@ class Model(mcvs.Model):
 
     def aligned(self, a: str, g_a: Tensor, b: str, g_b: Tensor) -> tuple[Tensor, Tensor]:
         if not self.settings.attention:
-            return F.normalize(g_a, dim=1), F.normalize(g_b, dim=1)
+            return self.unaligned(g_a), self.unaligned(g_b)
         if b == self.settings.reference:
             return self.aligned(b, g_b, a, g_a)[::-1]
         return self.blocks[b](g_a, g_b, self.reference_out)
 
-    def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim) unit vectors, of another modality than the reference the same for every partner."""
+    def placed(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
+        """(B, dim), of another modality than the reference the same for every partner."""
         reference = self.settings.reference
-        return super().encode(modality, batch, partner if modality == reference else reference)
+        return super().placed(modality, batch, partner if modality == reference else reference)
 
     def trained_pairs(self, names: tuple[str, ...]) -> list[tuple[str, str]]:
         """The reference with the stage's new modality."""

@@ -101,14 +101,16 @@ def ablation(jobs: dict[str, Job], metrics: pd.DataFrame) -> str:
                 continue
             gone = {"i", "s", "is"} - set(other.settings.get("terms", ("i", "s", "is")))
             label = "all three" if not gone else "without " + ", ".join(f"W_{term}" for term in sorted(gone))
-            bars[label if other.settings.get("attention", True) else "no attention"] = _average(metrics, other)
+            if not other.settings.get("attention", True):
+                label = "none, unit length" if other.settings.get("unit") else "none"
+            bars[label] = _average(metrics, other)
     bars = {label: values for label, values in bars.items() if len(values)}
     with figures._context():
         figure = figures._figure(6.4, 3.2)
         if not bars:
             return figures._svg(figures._empty(figure, "No run with and without parts of the attention yet."))
         ax = figure.subplots()
-        order = sorted(bars, key=lambda label: (label == "no attention", label))
+        order = sorted(bars, key=lambda label: (label.startswith("none"), label))
         ax.bar(order, [bars[label].mean() for label in order], width=0.55, color=COLOURS[0], alpha=0.35)
         for place, label in enumerate(order):
             ax.plot([place] * len(bars[label]), bars[label], "o", color=COLOURS[0], markersize=4)

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 import yaml
 
 from crossmodal import registry, wordvectors
+from crossmodal.energy import Meter
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, validated
 from crossmodal.files import (
+    commit,
     hardware,
     library_versions,
     peak_memory_mib,
@@ -101,6 +104,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
     from safetensors.torch import save_file
 
     began = time.perf_counter()
+    meter = Meter()
     model, corpus = _built(job, data)
     source = registry.source_hash("models", job.model)
     facts: dict[str, Any] = {}
@@ -141,7 +145,10 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
         "words": len(corpus.vocabulary),
         "weights_sha256": sha256_file(folder / "model.safetensors"),
         "versions": library_versions("crossmodal", "torch", "lightning-fabric", "numpy", "pandas"),
+        "commit": commit(),
         "hardware": hardware(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "energy_joules": meter.stop(),
         "seconds": round(time.perf_counter() - began, 2),
         "peak_memory_mib": peak_memory_mib(),
         **facts,

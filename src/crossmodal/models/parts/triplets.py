@@ -13,6 +13,13 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return (squares - 2 * x @ y.transpose(-1, -2)).clamp(min=0)
 
 
+def with_squares(x: Tensor, first: bool) -> Tensor:
+    """(B, d) -> (B, d + 2), so that products of the `first` side's and the other's are -|x - y|² / 2."""
+    half = -x.square().sum(1, keepdim=True) / 2
+    one = torch.ones_like(half)
+    return torch.cat([x, half, one] if first else [x, one, half], 1)
+
+
 def semi_hard_triplets(distances: Tensor, labels: Tensor, margin: float, *, own: bool) -> Tensor:
     """Mean hinge over all (anchor, positive) pairs of a batch, each with its semi-hard negative.
 
