@@ -132,6 +132,7 @@ rule render_report:
         metrics=f"{SCOPE}metrics.parquet",
         efficiency=f"{SCOPE}annotation_efficiency.csv",
         spaces=lambda wildcards: spaces_of(wildcards.scope),
+        tracked=lambda wildcards: TRACKED(wildcards.scope) if BENCH.params.tracking.enabled else [],
         maps=f"{SCOPE}figures/embeddings.svg",
         insides=lambda wildcards: insides_of(wildcards.scope),
     output:
