@@ -16,7 +16,6 @@ rule track:
     input:
         lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
         store=f"{BENCH.results}/.tracking-store",
-        page=f"{SCOPE}report.html",
     output:
         f"{SCOPE}tracking.json",
     params:
