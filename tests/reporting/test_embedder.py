@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
@@ -119,7 +118,7 @@ def test_why_there_is_none(made_run, tmp_path: Path):
 
 
 def test_which_runs_are_tracked_with_theirs(made_run, tmp_path: Path):
-    plan, job, folder, *_ = made_run
+    _, job, folder, *_ = made_run
     for models, seed, kept in (("first", 0, True), ("first", 1, False), ("none", 0, False)):
         params = make_plan(tracking={"models": models}).params
         tags = tracking._model(job.model_copy(update={"seed": seed}), folder, tmp_path / f"{models}{seed}", "0", params)

@@ -252,8 +252,6 @@ def test_the_environment_names_a_server(place: tuple[Plan, Path], monkeypatch) -
             asked.append(self.path)
             self.send_error(503)
 
-        do_POST = do_GET
-
         def log_message(self, *_: object) -> None:
             pass
 
