@@ -66,9 +66,9 @@ def tracked(tracking: Tracking) -> dict[str, str]:
 
     Read from the database itself: MLflow takes seconds to be imported.
     """
-    if not tracking.enabled or not tracking.uri.startswith("sqlite:///"):
+    if not tracking.enabled or not tracking.address.startswith("sqlite:///"):
         return {}
-    path = Path(tracking.uri.removeprefix("sqlite:///"))
+    path = Path(tracking.address.removeprefix("sqlite:///"))
     asked = (
         "SELECT tags.value, runs.experiment_id, runs.run_uuid FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid "
         "WHERE tags.key = 'crossmodal.key' AND runs.lifecycle_stage = 'active'"

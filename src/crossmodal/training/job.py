@@ -37,6 +37,7 @@ from crossmodal.training import sharded
 from crossmodal.training import test as testing
 from crossmodal.training.data import Corpus, load
 from crossmodal.training.devices import device_slot
+from crossmodal.training.inspection import inspect
 from crossmodal.training.loop import train
 from crossmodal.training.trained import checked_weights, described, take_weights
 
@@ -172,7 +173,7 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
 
 
 def test_job(job: Job, folder: Path, data: Path, scale: str) -> None:
-    """Rank the test items with a trained job: `embeddings.npz`, `queries.parquet`, `metrics.json`.
+    """Rank the test items with a trained job: `embeddings.npz`, `queries.parquet`, `metrics.json`; `inside.*`.
 
     Raises
     ------
@@ -181,6 +182,7 @@ def test_job(job: Job, folder: Path, data: Path, scale: str) -> None:
     model, corpus = _trained(job, folder, data)
     with device_slot(CHECKPOINTS) as device:
         numbers = testing.test(model.to(device), corpus, job.folds, device, folder)
+        inspect(model, corpus, device, folder)
     _write_metrics(job, folder, scale, numbers)
 
 
@@ -189,6 +191,7 @@ def encode_job(job: Job, folder: Path, data: Path) -> None:
     model, corpus = _trained(job, folder, data)
     with device_slot(CHECKPOINTS) as device:
         sharded.encode(model.to(device), corpus, device, folder / "encoded")
+        inspect(model, corpus, device, folder)
 
 
 def shard_job(job: Job, folder: Path, number: int, count: int) -> None:
