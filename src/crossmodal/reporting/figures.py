@@ -93,7 +93,7 @@ def _ordered_splits(splits: Any) -> list[str]:
 
 
 def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
-    """The criterion on validation items and the training loss by epoch: thin lines are runs, thick ones means over seeds.
+    """The criterion on validation items and the training loss by epoch: thin lines are runs, thick ones their means.
 
     A row of axes for each data set; a colour for each model, a dash for each split. Where that makes too many lines,
     those of the most annotation alone.
