@@ -8,7 +8,8 @@ from pathlib import Path
 
 from crossmodal.experiments import Tracking
 from crossmodal.files import commit
-from crossmodal.reporting import provenance, tracking
+from crossmodal.reporting import provenance
+from crossmodal.reporting.mlflowstore import KEY, client_of
 
 
 def git(folder: Path, *words: str) -> str:
@@ -55,9 +56,9 @@ def test_runs_in_mlflow_are_found(tmp_path: Path, empty_store: Path) -> None:
     assert provenance.tracked(store) == {}
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     assert provenance.tracked(store) == {}
-    client = tracking._client(store.uri)
+    client = client_of(store.uri)
     experiment = client.create_experiment("any")
-    kept, gone = (client.create_run(experiment, tags={tracking.KEY: key}).info.run_id for key in ("a/b", "c/d"))
+    kept, gone = (client.create_run(experiment, tags={KEY: key}).info.run_id for key in ("a/b", "c/d"))
     client.delete_run(gone)
     assert provenance.tracked(store) == {"a/b": f"{provenance.LOCAL_PAGES}/#/experiments/{experiment}/runs/{kept}"}
     assert provenance.tracked(store.model_copy(update={"enabled": False})) == {}
