@@ -35,7 +35,7 @@ def summary(metrics: pd.DataFrame) -> dict[str, Any]:
 
 
 def headline(metrics: pd.DataFrame) -> dict[str, Any]:
-    """{data set: {split: {model: {number: mean over seeds}}}} of one number a model, for comparing versions at a glance.
+    """{data set: {split: {model: {number: mean over seeds}}}} of one number a model, to compare versions by.
 
     It is the sum of recalls over both directions; of runs that have none, the mean average precision over all of them.
     """
