@@ -50,7 +50,7 @@ ABLATION = ("", "mo", "sp", "mo+sp", "mo+sp+img-re", "mo+sp+cap-re", "orthogonal
 
 
 def plan_of(scale: str) -> experiments.Plan:
-    value = experiments.read_yaml(ROOT / "params.yaml") | {"scale": scale}
+    value = experiments.read_yaml(ROOT / "params.yaml") | {"scale": scale, "papers": list(SEEDS)}
     return experiments.plan(experiments.from_config(value), ROOT / "papers")
 
 

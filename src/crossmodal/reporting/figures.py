@@ -93,7 +93,7 @@ def _ordered_splits(splits: Any) -> list[str]:
 
 
 def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
-    """Validation's sum of recalls and training loss by epoch: a thin line a run, a thick one the mean over seeds.
+    """Validation's sum (of recalls or mAP@50) and training loss by epoch: a thin line a run, thick the mean over seeds.
 
     A row of axes for each data set; a colour for each model, a dash for each split. Where that makes too many lines,
     those of the most annotation alone.
@@ -107,6 +107,7 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
         axes = figure.subplots(len(datasets), 2, squeeze=False)
         for (left, right), dataset in zip(axes, datasets, strict=True):
             part = histories[histories.dataset == dataset]
+            criterion, what = _criterion(part)
             names, splits = sorted(part.name.unique()), _ordered_splits(part.split)
             if len(part.drop_duplicates(["name", "split"])) > MOST_LINES:
                 splits = splits[:1]
@@ -118,11 +119,11 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
                         "linestyle": STYLES[splits.index(split) % len(STYLES)],
                     }
                     label = name if split == "full" else f"{name}, {split}"
-                    for ax, column in ((left, "val_recall_sum"), (right, "loss")):
+                    for ax, column in ((left, criterion), (right, "loss")):
                         if len(runs) and column in runs and runs[column].notna().any():
                             _curve(ax, runs, column, label, look)
             only = f" ({splits[0]})" if len(splits) == 1 and splits[0] != "full" else ""
-            left.set_title(f"{titles.get(dataset, dataset)}{only}: sum of recalls, validation")
+            left.set_title(f"{titles.get(dataset, dataset)}{only}: {what}, validation")
             right.set_title("Training loss")
             for ax in (left, right):
                 ax.set_xlabel("Epoch")
@@ -131,6 +132,13 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
             left.set_ylim(bottom=0)
             right.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
         return _svg(figure)
+
+
+def _criterion(history: pd.DataFrame) -> tuple[str, str]:
+    """The column by which epochs are selected, and its name."""
+    column = "val_map@50_sum"
+    by_class = column in history and history[column].notna().any()
+    return (column, "sum of mAP@50") if by_class else ("val_recall_sum", "sum of recalls")
 
 
 def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str, Any]) -> None:
@@ -273,12 +281,12 @@ def _marker(n: int) -> Any:
 
 
 def run_curve(history: pd.DataFrame, title: str) -> str:
-    """One run's validation sum of recalls and loss, for its record in MLflow."""
+    """One run's validation sum and loss, for its record in MLflow."""
     with _context():
         figure = _figure(7.2, 2.8)
-        for ax, (column, name) in zip(
-            figure.subplots(1, 2), (("val_recall_sum", "sum of recalls, validation"), ("loss", "loss")), strict=True
-        ):
+        criterion, what = _criterion(history)
+        curves = ((criterion, f"{what}, validation"), ("loss", "loss"))
+        for ax, (column, name) in zip(figure.subplots(1, 2), curves, strict=True):
             if column in history:
                 ax.plot(history.epoch, history[column], color=COLOURS[0], linewidth=2)
             ax.set_title(name)
