@@ -49,6 +49,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/ranking.py --large
 	@$(BIN)/python benchmarks/significance.py
+	@$(BIN)/python benchmarks/report.py
 
 ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db

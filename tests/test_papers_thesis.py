@@ -101,3 +101,25 @@ def test_every_published_row_stands_in_the_scan(tables: dict[str, experiments.Ta
                 name = re.sub(r"\W|_", "", row.label)
                 named = [line for line, n in zip(lines, printed, strict=True) if n == expected[0]]
                 assert any(name in re.sub(r"\W|_", "", line) for line in named), (table.id, row.label)
+
+
+def test_the_chapters_tables_print_no_numbers_and_are_filled_by_experiments() -> None:
+    paper = experiments.read_papers(["chapter9"], ROOT / "papers")["chapter9"]
+    assert [table.id for table in paper.tables] == ["settings", "words", "zero-shot", "transfer"]
+    rows = [row for table in paper.tables for row in table.rows]
+    assert not any(number is not None for row in rows for number in row.published)
+    assert sorted(row.experiment for row in rows) == sorted(paper.experiments)
+
+
+@pytest.mark.parametrize("scale", ["embedded", "full"])
+def test_sources_and_classes_of_the_chapters_runs(scale: str) -> None:
+    value = experiments.read_yaml(ROOT / "params.yaml") | {"scale": scale, "papers": ["chapter9", "cvs"], "seeds": [0]}
+    plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
+    birds, media = ("birds_world", "media_world") if scale == "embedded" else ("cub", "xmedianet")
+    job = plan.jobs[f"{birds}/full/chtn/seed0"]
+    assert (job.source, set(job.source_inputs), set(job.inputs)) == (media, {"image"}, {"image", "text"})
+    assert set(plan.jobs[f"{birds}/full/dckt/seed0"].source_inputs) == {"image", "text"}
+    assert set(plan.jobs[f"{birds}/full/devise/seed0"].inputs) == {"image"}
+    assert {birds, media} <= set(plan.datasets)
+    five = plan.jobs[f"{'media_world' if scale == 'embedded' else 'xmedia'}/full/dscmr.five/seed0"]
+    assert set(five.inputs) == {"image", "text", "audio", "video", "mesh"}

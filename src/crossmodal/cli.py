@@ -269,6 +269,16 @@ def report(quick: Scope = False) -> None:
 
 
 @app.command()
+def insides(quick: Scope = False) -> None:
+    """Draw parts of encodings and what was made again of them: `figures/parts.svg`, `figures/reconstructions.svg`."""
+    from crossmodal.reporting import insides as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
+
+
+@app.command()
 def maps(quick: Scope = False) -> None:
     """Draw the embeddings of the runs that papers name, by t-SNE: `figures/embeddings.svg`."""
     from crossmodal.reporting import maps as step

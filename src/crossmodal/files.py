@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -138,6 +139,16 @@ def hardware() -> dict[str, Any]:
     if torch is not None and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found
+
+
+def commit(folder: Path | None = None) -> str:
+    """`0123456789ab`, with ` and changes` where tracked files differ from it; empty where there is no git checkout."""
+    try:
+        ask = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty= and changes"]
+        done = subprocess.run(ask, cwd=folder, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
 
 
 def peak_memory_mib() -> float:

@@ -241,6 +241,24 @@ def test_the_ablation_leaves_out_what_has_no_weight(batch):
     assert float(half["loss"]) == pytest.approx(float(whole["loss"]) - float(whole["modal"]) / 2)
 
 
+def test_the_warm_up_counts_all_negatives(batch):
+    model = built(modal=0, specific=0, image=0, caption=0, warm_up=0.5)
+    v, t = (model.encode(m, batch, "").detach() for m in ("image", "text"))
+    every = 0.0
+    for j in range(4):
+        for k in (k for k in range(4) if batch.groups[k] != batch.groups[j]):
+            own = float(v[j] @ t[j])
+            every += max(0.2 - own + float(v[j] @ t[k]), 0) + max(0.2 - own + float(t[j] @ v[k]), 0)
+    assert float(model.loss(batch, 0.49, "model")["loss"]) == pytest.approx(every / 4)
+    assert float(model.loss(batch, 0.5, "model")["loss"]) == pytest.approx(hinges(v, t, batch.groups, 0.2))
+
+
+def test_word_vectors_to_begin_with():
+    given = torch.arange(48.0).view(12, 4)
+    model = mfsr.Model(mfsr.Settings(**SMALL), base.Context({"image": (7,)}, 12, word_vectors=given))
+    assert torch.equal(model.words.weight, given)
+
+
 def test_per_word(batch):
     tokens = batch.inputs["text"]
     model = built()

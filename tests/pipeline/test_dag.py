@@ -92,7 +92,7 @@ def test_mlflow_holds_every_run(project):
     assert "failed" not in read_json(project / "results/quick/tracking.json")
     with sqlite3.connect(project / "mlflow.db") as store:
         (children,) = store.execute("select count(*) from tags where key = 'mlflow.parentRunId'").fetchone()
-        (epochs,) = store.execute("select count(*) from metrics where key = 'val.recall_sum'").fetchone()
+        (epochs,) = store.execute("select count(*) from metrics where key = 'val/recall_sum'").fetchone()
     assert (children, epochs) == (8, 10)
 
 

@@ -164,8 +164,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> Path:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables and no experiment of ours: its migrations take seconds, so once for all."""
-    from crossmodal.reporting import tracking
+    from crossmodal.reporting.mlflowstore import client_of
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._client(f"sqlite:///{path}").search_experiments()
+    client_of(f"sqlite:///{path}").search_experiments()
     return path

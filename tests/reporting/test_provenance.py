@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 from crossmodal.experiments import Tracking
-from crossmodal.reporting import provenance, tracking
+from crossmodal.files import commit
+from crossmodal.reporting import provenance
+from crossmodal.reporting.mlflowstore import KEY, client_of
 
 
 def git(folder: Path, *words: str) -> str:
@@ -23,14 +25,14 @@ def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
     git(tmp_path, "commit", "-qm", "first")
     git(tmp_path, "tag", "v1")
     head = git(tmp_path, "rev-parse", "HEAD")
-    assert provenance.commit(tmp_path) == head[:12]
+    assert commit(tmp_path) == head[:12]
     (tmp_path / "a").write_text("2")
-    assert provenance.commit(tmp_path) == f"{head[:12]} and changes"
+    assert commit(tmp_path) == f"{head[:12]} and changes"
 
 
 def test_no_checkout_has_no_commit(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.commit(tmp_path) == ""
+    assert commit(tmp_path) == ""
 
 
 def test_what_manifests_say() -> None:
@@ -54,9 +56,9 @@ def test_runs_in_mlflow_are_found(tmp_path: Path, empty_store: Path) -> None:
     assert provenance.tracked(store) == {}
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     assert provenance.tracked(store) == {}
-    client = tracking._client(store.uri)
+    client = client_of(store.uri)
     experiment = client.create_experiment("any")
-    kept, gone = (client.create_run(experiment, tags={tracking.KEY: key}).info.run_id for key in ("a/b", "c/d"))
+    kept, gone = (client.create_run(experiment, tags={KEY: key}).info.run_id for key in ("a/b", "c/d"))
     client.delete_run(gone)
     assert provenance.tracked(store) == {"a/b": f"{provenance.LOCAL_PAGES}/#/experiments/{experiment}/runs/{kept}"}
     assert provenance.tracked(store.model_copy(update={"enabled": False})) == {}

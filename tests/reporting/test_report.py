@@ -42,6 +42,40 @@ def test_figures_are_the_same_bytes_each_time(made: Path, plan: Plan) -> None:
     assert "sg, no pairs" in figures.annotation(pd.concat([metrics, free]), TITLES)
 
 
+def test_the_criterion_of_classes_is_drawn(made: Path, plan: Plan) -> None:
+    epochs = runs.histories(made / "runs", plan.jobs).rename(columns={"val_recall_sum": "val_map@50_sum"})
+    drawn = figures.learning_curves(epochs, TITLES)
+    assert "sum of mAP@50, validation" in drawn
+    assert "sum of recalls" not in drawn
+    one = epochs[epochs.run == epochs.run.iloc[0]]
+    assert figures.run_curve(one, "title").count("sum of mAP@50, validation") == 1
+
+
+def test_a_run_without_a_criterion_is_done(made: Path, plan: Plan) -> None:
+    metrics = pd.read_parquet(made / "metrics.parquet")
+    plain = report.criteria(metrics[metrics.metric != "recall_sum"])
+    assert plain.empty
+    rows = report.overview(plain, {key: {"seconds": 60.0} for key in plan.jobs}, plan.jobs)
+    assert all(row["done"] == row["planned"] for row in rows)
+    assert {row["criterion"] for row in rows} == {"–"}
+    assert {row["seconds"] for row in rows} == {"60 s"}
+
+
+def test_systems_are_told_apart_by_what_they_have() -> None:
+    about = {"paper": "", "split": "full", "variant": "", "protocol": "all", "n_queries": 1, "n_gallery": 1}
+    values = [("a", "x", 0, "both", "recall_sum", 300.0), ("a", "x", 1, "both", "recall_sum", 310.0)]
+    values += [("a", "y", 0, "both", "recall_sum", 320.0), ("b", "x", 0, "average", "map@50", 40.0)]
+    values += [("b", "y", 0, "average", "map@50", 50.0), ("b", "oracle", 0, "average", "map@50", 100.0)]
+    names = ["dataset", "model", "seed", "direction", "metric", "value"]
+    found = report.best(report.criteria(pd.DataFrame(values, columns=names).assign(**about)))
+    assert found[["dataset", "name", "mean", "size"]].to_numpy().tolist() == [
+        ["a", "y", 320.0, 1],
+        ["a", "x", 305.0, 2],
+        ["b", "y", 50.0, 1],
+        ["b", "x", 40.0, 1],
+    ]
+
+
 def test_figures_of_nothing_say_so(made: Path) -> None:
     metrics = pd.read_parquet(made / "metrics.parquet")
     assert "One degree of annotation" in figures.annotation(metrics[metrics.split == "full"], TITLES)

@@ -31,7 +31,8 @@ def prepared(tmp_path_factory):
         make(frame, name, 0).to_parquet(folder / "splits" / f"{name}.parquet")
     (folder / "features").mkdir()
     regions = rng.normal(size=(60, 4, 6)).astype(np.float32)
-    for name, array in (("raw", vectors), ("regions", regions)):
+    pixels = rng.integers(0, 256, (60, 3, 8, 8), np.uint8)
+    for name, array in (("raw", vectors), ("regions", regions), ("pixels", pixels)):
         np.save(folder / "features" / f"image.{name}.npy", array)
         store.save(folder / "features" / f"image.{name}", [row[0] for row in images], {"extractor": "made by hand"})
     return folder.parent

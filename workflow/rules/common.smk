@@ -44,6 +44,15 @@ def spaces_of(scope):
     return [f"{BENCH.results}/{scope}figures/{name}.svg" for name in SPACES] if grown else []
 
 
+INSIDES = ("parts", "reconstructions")
+
+
+def insides_of(scope):
+    jobs = BENCH.quick if scope else BENCH.plan.jobs
+    parted = any(job.model == "mfsr" for job in jobs.values())
+    return [f"{BENCH.results}/{scope}figures/{name}.svg" for name in INSIDES] if parted else []
+
+
 def TRACKED(scope):
     return f"{BENCH.results}/{scope}tracking.json"
 

@@ -98,6 +98,31 @@ rule draw_maps:
         "crossmodal maps {params.flag} 2> {log}"
 
 
+# Parts of encodings, and the images and captions that are made again of them, where a system does that.
+rule render_insides:
+    input:
+        lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
+    output:
+        [
+            report(
+                f"{SCOPE}figures/{name}.svg",
+                caption="../report/insides.rst",
+                category="Figures",
+                labels={"figure": name},
+            )
+            for name in INSIDES
+        ],
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}insides.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal insides {params.flag} 2> {log}"
+
+
 rule render_report:
     input:
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
@@ -107,7 +132,9 @@ rule render_report:
         metrics=f"{SCOPE}metrics.parquet",
         efficiency=f"{SCOPE}annotation_efficiency.csv",
         spaces=lambda wildcards: spaces_of(wildcards.scope),
+        tracked=lambda wildcards: TRACKED(wildcards.scope) if BENCH.params.tracking.enabled else [],
         maps=f"{SCOPE}figures/embeddings.svg",
+        insides=lambda wildcards: insides_of(wildcards.scope),
     output:
         page=report(
             f"{SCOPE}report.html",

@@ -3,7 +3,7 @@ rule tracking_store:
     output:
         touch(f"{BENCH.results}/.tracking-store"),
     params:
-        uri=BENCH.params.tracking.uri,
+        uri=BENCH.params.tracking.address,
     log:
         "logs/tracking-store.log",
     conda:
@@ -16,7 +16,6 @@ rule track:
     input:
         lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
         store=f"{BENCH.results}/.tracking-store",
-        page=f"{SCOPE}report.html",
     output:
         f"{SCOPE}tracking.json",
     params:

@@ -88,7 +88,7 @@ class Paper(Strict):
     authors: str
     venue: str
     year: int
-    doi: str
+    doi: str | None = Field(None, description="none for a thesis")
     experiments: dict[str, Experiment] = Field({})
     tables: list[Table]
 

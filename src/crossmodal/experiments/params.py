@@ -5,6 +5,7 @@ What a data set, extractor or model takes beyond these is checked by its own mod
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -89,7 +90,15 @@ class Evaluation(Strict):
 
 class Tracking(Strict):
     enabled: bool = True
-    uri: str = "sqlite:///mlflow.db"
+    uri: str = Field("sqlite:///mlflow.db", description="where runs are tracked, unless MLFLOW_TRACKING_URI says")
+    models: Literal["all", "first", "none"] = Field(
+        "all", description="which runs are tracked with their embedder: all, those of the first seed, or none"
+    )
+
+    @property
+    def address(self) -> str:
+        """The store's: of the environment, as MLflow's users expect, else of params.yaml."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or self.uri
 
 
 class Splits(Strict):

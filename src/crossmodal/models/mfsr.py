@@ -1,7 +1,8 @@
 """mFSR: image and caption features parted into modal, semantic and specific information, and made anew (001).
 
 The three parts of an image make it again through a DCGAN with two discriminators, those of a caption through a decoder;
-semantic parts alone are compared. Image features are read, not fine-tuned, and word vectors are learned from the start.
+semantic parts alone are compared. Image features are read: the paper's second stage, 15 epochs that fine-tune
+ResNet-152 on the photographs themselves, is left out (no row of its tables names it).
 """
 
 from __future__ import annotations
@@ -31,10 +32,18 @@ class Settings(base.Schedule):
     batch_size: int = Field(24, ge=2, description="pairs in a batch")
     dim: int = Field(3072, ge=3, description="d: dimensions of the representations that are parted")
     word_dim: int = Field(300, ge=1, description="K: dimensions of a word vector")
+    word_embedding: str = Field("seeded", description="file of word2vec vectors to begin with (3.1), or seeded")
     layers: int = Field(4, ge=1, description="stacked layers of the GRU and of the decoder")
     part_dim: int | None = Field(None, ge=1, description="dimensions of each part; d / 3 unless given")
     hidden_layers: int = Field(0, ge=0, description="of the MLPs that part (eq. 3); 0: one fully connected layer")
     margin: float = Field(0.2, ge=0, description="α of the hinges (eq. 9)")
+    warm_up: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training in which all negatives count instead of the hardest; not in the paper, for "
+        "small data, where the hardest at first draw everything into one point",
+    )
     modal: float = Field(1.0, ge=0, description="weight of the modal loss (eq. 7)")
     specific: float = Field(1.0, ge=0, description="weight of the specific loss (eq. 10)")
     correlation: Literal["signed", "absolute"] = Field(
@@ -63,6 +72,10 @@ class Settings(base.Schedule):
     @classmethod
     def _doubled(cls, value: int) -> int:
         return dcgan.check_size(value)
+
+    @property
+    def fallbacks(self) -> list[str]:
+        return ["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else []
 
     @property
     def part(self) -> int:
@@ -132,6 +145,8 @@ class Model(base.Model):
                 "text": CaptionEncoder(context.vocabulary_size, s.word_dim, s.dim, s.layers, unit=False),
             }
         )
+        if context.word_vectors is not None:
+            self.words.weight.data.copy_(context.word_vectors)
         self.separations = nn.ModuleDict({m: Separation(s.dim, s.part, s.hidden_layers) for m in self.encoders})
         if s.image:
             self.generator = dcgan.Generator(3 * s.part, s.image_size, s.channels)
@@ -178,7 +193,8 @@ class Model(base.Model):
         s = self.settings
         image, text = self.parts("image", batch), self.parts("text", batch)
         scores = self.score(image.semantic, text.semantic)
-        found = {"semantic": hinge_triplet(scores, s.margin, hardest=True, groups=batch.groups)}
+        hardest = progress >= s.warm_up
+        found = {"semantic": hinge_triplet(scores, s.margin, hardest=hardest, groups=batch.groups)}
         if s.modal:
             found["modal"] = s.modal * modal_loss(image.modal, text.modal)
         if s.specific:

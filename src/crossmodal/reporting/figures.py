@@ -93,7 +93,7 @@ def _ordered_splits(splits: Any) -> list[str]:
 
 
 def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
-    """Validation's sum (of recalls or mAP@50) and training loss by epoch: a thin line a run, thick the mean over seeds.
+    """The criterion on validation items and the training loss by epoch: thin lines are runs, thick ones their means.
 
     A row of axes for each data set; a colour for each model, a dash for each split. Where that makes too many lines,
     those of the most annotation alone.
@@ -107,8 +107,8 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
         axes = figure.subplots(len(datasets), 2, squeeze=False)
         for (left, right), dataset in zip(axes, datasets, strict=True):
             part = histories[histories.dataset == dataset]
-            criterion, what = _criterion(part)
             names, splits = sorted(part.name.unique()), _ordered_splits(part.split)
+            criterion, what = _criterion(part)
             if len(part.drop_duplicates(["name", "split"])) > MOST_LINES:
                 splits = splits[:1]
             for name in names:
@@ -134,11 +134,12 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
         return _svg(figure)
 
 
-def _criterion(history: pd.DataFrame) -> tuple[str, str]:
-    """The column by which epochs are selected, and its name."""
-    column = "val_map@50_sum"
-    by_class = column in history and history[column].notna().any()
-    return (column, "sum of mAP@50") if by_class else ("val_recall_sum", "sum of recalls")
+def _criterion(histories: pd.DataFrame) -> tuple[str, str]:
+    """The column by which epochs were chosen, and what it is called."""
+    for column, name in (("val_recall_sum", "sum of recalls"), ("val_map@50_sum", "sum of mAP@50")):
+        if column in histories and histories[column].notna().any():
+            return column, name
+    return "val_recall_sum", "sum of recalls"
 
 
 def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str, Any]) -> None:
@@ -281,12 +282,13 @@ def _marker(n: int) -> Any:
 
 
 def run_curve(history: pd.DataFrame, title: str) -> str:
-    """One run's validation sum and loss, for its record in MLflow."""
+    """One run's criterion on validation items and its loss, for its record in MLflow."""
     with _context():
         figure = _figure(7.2, 2.8)
         criterion, what = _criterion(history)
-        curves = ((criterion, f"{what}, validation"), ("loss", "loss"))
-        for ax, (column, name) in zip(figure.subplots(1, 2), curves, strict=True):
+        for ax, (column, name) in zip(
+            figure.subplots(1, 2), ((criterion, f"{what}, validation"), ("loss", "loss")), strict=True
+        ):
             if column in history:
                 ax.plot(history.epoch, history[column], color=COLOURS[0], linewidth=2)
             ax.set_title(name)

@@ -124,7 +124,10 @@ def _film(path: Path) -> Medium:
 
 
 def _mesh(path: Path, size: int = 2 * HEIGHT) -> Medium:
-    """Seen from the front, above and to the right, lit from the viewer's left; faces behind are painted first."""
+    """Seen from the front, above and to the right, with z upwards, as 3D collections mostly have it.
+
+    Lit from the viewer's left; faces behind are painted first.
+    """
     from PIL import Image, ImageDraw
 
     from crossmodal.features import mesh
@@ -135,7 +138,7 @@ def _mesh(path: Path, size: int = 2 * HEIGHT) -> Medium:
     turn, tilt = np.radians(35), np.radians(25)
     around = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
     over = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
-    points = vertices @ (over @ around).T
+    points = (vertices[:, [0, 2, 1]] * [1, 1, -1]) @ (over @ around).T  # to the right, upwards, to the viewer
     corners = points[faces]  # (F, 3, 3)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)

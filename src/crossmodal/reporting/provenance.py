@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from importlib import metadata
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from crossmodal.experiments import Tracking
+from crossmodal.files import commit
 
 LIBRARIES = ("crossmodal", "torch", "numpy", "pandas", "pyarrow", "matplotlib", "snakemake", "mlflow")
 LOCAL_PAGES = "http://127.0.0.1:5000"  # where `make ui` serves a store that is a file
@@ -31,16 +31,6 @@ def versions() -> list[tuple[str, str]]:
 def code() -> dict[str, Any]:
     """The commit of the folder that the pipeline is run in, where it is a git checkout, and the versions."""
     return {"commit": commit(), "versions": versions()}
-
-
-def commit(folder: Path | None = None) -> str:
-    """`0123456789ab`, with ` and changes` where tracked files differ from it; empty where there is no git checkout."""
-    try:
-        ask = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty= and changes"]
-        done = subprocess.run(ask, cwd=folder, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
 
 
 def of_runs(manifests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -76,9 +66,9 @@ def tracked(tracking: Tracking) -> dict[str, str]:
 
     Read from the database itself: MLflow takes seconds to be imported.
     """
-    if not tracking.enabled or not tracking.uri.startswith("sqlite:///"):
+    if not tracking.enabled or not tracking.address.startswith("sqlite:///"):
         return {}
-    path = Path(tracking.uri.removeprefix("sqlite:///"))
+    path = Path(tracking.address.removeprefix("sqlite:///"))
     asked = (
         "SELECT tags.value, runs.experiment_id, runs.run_uuid FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid "
         "WHERE tags.key = 'crossmodal.key' AND runs.lifecycle_stage = 'active'"

@@ -78,7 +78,12 @@ def _dataset_title(plan: Plan, name: str) -> str:
 def overview(
     criterion: pd.DataFrame, manifests: dict[str, dict[str, Any]], jobs: dict[str, Job]
 ) -> list[dict[str, Any]]:
-    """A row for each (data set, split, model): seeds done, the criterion, what it cost, and what is missing."""
+    """A row for each (data set, split, model): seeds done, the criterion, what it cost, and what is missing.
+
+    Parameters
+    ----------
+    manifests : of the runs that are done.
+    """
     totals = dict(list(criterion.groupby(["dataset", "split", "name"])))
     groups: dict[tuple[str, str, str], list[Job]] = {}
     for job in jobs.values():
@@ -86,8 +91,8 @@ def overview(
     rows = []
     for (dataset, split, name), members in groups.items():
         own = totals.get((dataset, split, name), criterion.iloc[:0])
-        done = set(own.seed)
-        facts = pd.DataFrame([manifests.get(job.key, {}) for job in members if job.seed in done])
+        done = {job.seed for job in members if job.key in manifests}
+        facts = pd.DataFrame([manifests[job.key] for job in members if job.key in manifests])
         facts = facts.reindex(columns=COSTS).apply(pd.to_numeric, errors="coerce")
         mean = facts.mean()
         rows.append(
@@ -177,8 +182,9 @@ def render(
     epochs = runs.histories(results / "runs", asked)
     drawn = figures.write(metrics, epochs, efficient, titles, scope / "figures")
     criterion = criteria(metrics)
-    finished = [f"{r.dataset}/{r.split}/{r.name}/seed{r.seed}" for r in criterion.itertuples(index=False)]
-    manifests = {key: runs.manifest(results / "runs" / key) for key in finished if key in asked}
+    measured = metrics[["dataset", "split", "model", "variant", "seed"]].drop_duplicates().itertuples(index=False)
+    done = {f"{r.dataset}/{r.split}/{runs.name(r.model, r.variant)}/seed{r.seed}" for r in measured}
+    manifests = {key: runs.manifest(results / "runs" / key) for key in asked if key in done}
     rows = overview(criterion, manifests, asked)
     checks = comparing.controls(metrics)
     seen = views.views(plan, compared)

@@ -19,8 +19,14 @@ SECTIONS: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {
         ),
     },
     ("reconstructions", "Reconstructions", "Reconstructions"): {
-        "reconstructions": ("", "Test images, and what the generator makes of the parts of their encodings."),
-        "parts": ("Separation", "How the parts of an encoding lie to each other."),
+        "reconstructions": (
+            "",
+            "Test images and captions, and what is made again of the parts of their encodings (captions in blue).",
+        ),
+        "parts": (
+            "Separation",
+            "Means over runs. The printed specific loss is least where semantic and specific parts are opposite (-1).",
+        ),
     },
     ("spaces", "Spaces", "Spaces that grow a modality at a time"): {
         "space-losses": ("Losses", "By epoch, stage after stage; dashes part the stages."),

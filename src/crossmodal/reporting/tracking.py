@@ -1,133 +1,38 @@
-"""Finished runs into MLflow: a run a seed, nested under one for its (data set, split, model), all in one experiment.
+"""Finished runs into MLflow: an experiment a paper, in it a run a row of its tables, nested in that a run a seed.
 
-The store is a copy of what lies in `results/`, so it can be lost and rebuilt, and a store that is down is a warning.
-Each run carries its key and a hash of its `metrics.json`: an unchanged one is left alone, a changed one replaced.
+A run that no paper asks for is in the experiment `crossmodal`. The store is a copy of what lies in `results/`, so it
+can be lost and rebuilt, and a store that is down is a warning. Each run carries its key and a hash of what it was
+logged from: an unchanged one is left alone, a changed one replaced.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from crossmodal.experiments import Job, Params, Plan, Tracking
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments
 from crossmodal.files import sha256_file, sha256_json, write_json
-from crossmodal.reporting import figures, runs
+from crossmodal.reporting import embedder, figures, runs
+from crossmodal.reporting.mlflowstore import EXPERIMENT, HASH, KEY, Store, opened
 
 log = logging.getLogger(__name__)
 
-EXPERIMENT = "crossmodal"
-KEY, HASH, PARENT = "crossmodal.key", "crossmodal.hash", "mlflow.parentRunId"
+LAYOUT = 2  # of what is logged of a run: another number logs all of them again
+PARENT = "mlflow.parentRunId"
 ARTIFACTS = ("manifest.json", "config.yaml", "metrics.json", "train.log")
-LOCK_SECONDS = 60.0
-BATCH = 1000  # metrics that MLflow takes in one request
-
-
-# -- the store ------------------------------------------------------------------------------------------------------
-
-
-def database(uri: str) -> Path | None:
-    """The file of a `sqlite:///` address; None for a server's.
-
-    Raises
-    ------
-    ValueError : an address that MLflow no longer writes to (a folder), or none at all.
-    """
-    if uri.startswith("sqlite:///"):
-        return Path(uri.removeprefix("sqlite:///"))
-    if re.match(r"(https?|postgresql|mysql|mssql)(\+\w+)?://", uri):
-        return None
-    raise ValueError(f"tracking.uri is {uri!r}; expected sqlite:///FILE.db or the address of an MLflow server")
-
-
-def _client(uri: str) -> Any:
-    """MLflow's client, quiet, and without the usage statistics that MLflow would send."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    from mlflow import MlflowClient
-
-    for noisy in ("alembic", "mlflow.store.db.utils", "sqlalchemy"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-class _Store:
-    """An open store: the client, the experiment, and what it holds already."""
-
-    def __init__(self, client: Any, experiment: str):
-        self.client, self.experiment = client, experiment
-        self.known: dict[str, list[tuple[str, str]]] = {}
-        token = None
-        while True:
-            page = client.search_runs([experiment], max_results=1000, page_token=token)
-            for run in page:
-                key = run.data.tags.get(KEY)
-                if key:
-                    self.known.setdefault(key, []).append((run.info.run_id, run.data.tags.get(HASH, "")))
-            token = page.token
-            if not token:
-                break
-
-    def current(self, key: str, digest: str) -> str | None:
-        """The id of the run of this key and content. Whatever else has the key is deleted."""
-        kept = None
-        for run_id, found in self.known.pop(key, []):
-            if found == digest and kept is None:
-                kept = run_id
-            else:
-                self.client.delete_run(run_id)
-        if kept:
-            self.known[key] = [(kept, digest)]
-        return kept
-
-    def clear(self) -> None:
-        for entries in self.known.values():
-            for run_id, _ in entries:
-                self.client.delete_run(run_id)
-        self.known = {}
-
-
-@contextmanager
-def _opened(uri: str, artifacts: Path | None = None, *, rebuild: bool = False) -> Iterator[_Store]:
-    """The store, made where it is not there yet. One process at a time: MLflow's migrations and SQLite want that."""
-    path = database(uri)
-    with ExitStack() as stack:
-        location = None
-        if path is not None:
-            from filelock import FileLock
-
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(path.with_name(f"{path.name}.lock"), timeout=LOCK_SECONDS))
-            if rebuild and path.exists() and not _is_sqlite(path):
-                aside = path.with_name(f"{path.name}.unreadable")
-                log.warning("%s: is no SQLite database; moved to %s and made anew", path, aside)
-                path.replace(aside)
-            location = (artifacts or path.parent / "mlartifacts").resolve().as_uri()
-        elif artifacts is not None:
-            location = artifacts.resolve().as_uri()
-        client = _client(uri)
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found is not None and found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=location)
-        yield _Store(client, experiment)
-
-
-def _is_sqlite(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(15) in (b"SQLite format 3", b"")
+SYSTEM = ("seconds", "peak_memory_mib", "gpu_memory_mib")
 
 
 def _safely(what: str, step: Callable[[], Any]) -> Any:
@@ -150,7 +55,7 @@ def init_store(uri: str, artifacts: Path | None = None) -> bool:
     """
 
     def step() -> bool:
-        with _opened(uri, artifacts):
+        with opened(uri, artifacts):
             return True
 
     return _safely(f"{uri} cannot be made", step)
@@ -161,7 +66,7 @@ def make_store(tracking: Tracking) -> bool:
     if not tracking.enabled:
         log.info("tracking is switched off in params.yaml")
         return False
-    return init_store(tracking.uri)
+    return init_store(tracking.address)
 
 
 # -- what is logged -------------------------------------------------------------------------------------------------
@@ -195,12 +100,15 @@ def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
 
 
 def _final(numbers: list[dict[str, Any]]) -> dict[str, float]:
-    """`test.image-to-text.recall_1`, `test.recall_sum`; `test-fold5. ...` under a fold protocol."""
+    """`test/image-to-text.recall_1`, `test/recall_sum`; `test-fold5/...` under a fold protocol.
+
+    MLflow's charts are grouped by what is before the slash.
+    """
     found = {}
     for row in numbers:
         head = "test" if row["protocol"] == "all" else f"test-{row['protocol']}"
         middle = "" if row["direction"] == "both" else f"{row['direction']}."
-        found[metric_name(f"{head}.{middle}{row['metric']}")] = float(row["value"])
+        found[metric_name(f"{head}/{middle}{row['metric']}")] = float(row["value"])
     return found
 
 
@@ -208,73 +116,175 @@ def _epochs(history: pd.DataFrame) -> Iterator[tuple[str, float, int]]:
     """(name, value, epoch) of every finite number of a history."""
     columns = [c for c in history if c != "epoch" and pd.api.types.is_numeric_dtype(history[c])]
     for column in columns:
-        name = f"val.{column[4:].replace('_recall@', '.recall_')}" if column.startswith("val_") else f"train.{column}"
+        name = f"val/{column[4:].replace('_recall@', '.recall_')}" if column.startswith("val_") else f"train/{column}"
         for epoch, value in zip(history["epoch"], history[column], strict=True):
             if value is not None and math.isfinite(value):
                 yield metric_name(name), float(value), int(epoch)
 
 
-def _log(store: _Store, run_id: str, metrics: list[tuple[str, float, int]], params: dict[str, str], time: int) -> None:
-    from mlflow.entities import Metric, Param
-
-    entities = [Metric(name, value, time, step) for name, value, step in metrics]
-    listed = [Param(name, value) for name, value in params.items()]
-    for start in range(0, max(len(entities), len(listed), 1), BATCH):
-        batch = entities[start : start + BATCH - 100]  # a request takes 1,000 things in all, 100 parameters among them
-        store.client.log_batch(run_id, metrics=batch, params=listed[:100] if start == 0 else [])
-        rest = entities[start + BATCH - 100 : start + BATCH]
-        if rest:
-            store.client.log_batch(run_id, metrics=rest)
-    for start in range(100, len(listed), 100):
-        store.client.log_batch(run_id, params=listed[start : start + 100])
+def _facts(manifest: dict[str, Any]) -> dict[str, float]:
+    """`system/seconds`, which MLflow shows among its system metrics, and `run/parameters`."""
+    facts = {f"system/{name}": manifest.get(name) for name in SYSTEM}
+    facts |= {f"run/{name}": manifest.get(name) for name in ("parameters", "pairs", "best_epoch")}
+    return {name: float(value) for name, value in facts.items() if isinstance(value, int | float)}
 
 
-def _tags(job: Job, key: str) -> dict[str, str]:
-    return {
-        KEY: key,
-        "dataset": job.dataset,
-        "split": job.split,
-        "model": job.model,
-        "variant": job.variant,
-        "papers": ",".join(job.papers),
-    }
+# -- the tree of a paper --------------------------------------------------------------------------------------------
 
 
 def _group(job: Job) -> str:
     return f"{job.dataset}/{job.split}/{job.name}"
 
 
-def _parent(store: _Store, job: Job) -> str:
-    """The run that a job's seeds are nested under."""
-    key = _group(job)
-    if key in store.known:
-        return store.known[key][0][0]
-    made = store.client.create_run(store.experiment, tags=_tags(job, key), run_name=key)
-    store.known[key] = [(made.info.run_id, "")]
-    return made.info.run_id
+@dataclass(frozen=True)
+class Place:
+    """Where a job's runs are: in an experiment, under the run of a group, which is a row of the paper's tables."""
+
+    experiment: str
+    group: str
+    labels: tuple[str, ...] = ()
+    """The rows' names in the paper's tables."""
+    tables: tuple[str, ...] = ()
 
 
-def _track(store: _Store, job: Job, folder: Path, params: Params) -> str:
+class Tree:
+    """The places of a plan's jobs, in each paper that asks for them."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.rows: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+        for name, paper in plan.papers.items():
+            for table in paper.tables:
+                for row in table.rows:
+                    for experiment in named_experiments(row):
+                        system = isinstance(row.experiment, dict) and next(
+                            key for key, value in row.experiment.items() if value == experiment
+                        )
+                        self._row(name, experiment, f"{system}, {row.label}" if system else row.label, table.id)
+        # What a run begins from is one of its stages, unless a table has a row of it.
+        self.later: dict[tuple[str, str], str] = {}
+        for job in plan.jobs.values():
+            for paper in job.papers:
+                if job.after and (paper, job.after) not in self.rows:
+                    self.later.setdefault((paper, job.after), _group(job))
+
+    def _row(self, paper: str, experiment: str, label: str, table: str) -> None:
+        try:
+            job = self.plan.job(self.plan.papers[paper].experiments[experiment], self.plan.params.seeds[0], paper)
+        except UserError:  # the data set lacks what the model reads: there is no such run
+            return
+        row = self.rows.setdefault((paper, _group(job)), {"labels": {}, "tables": {}})
+        row["labels"][label] = None
+        row["tables"][table] = None
+
+    def places(self, job: Job) -> list[Place]:
+        found = []
+        for paper in job.papers or ("",):
+            group = _group(job)
+            while (paper, group) in self.later:
+                group = self.later[paper, group]
+            row = self.rows.get((paper, group), {"labels": {}, "tables": {}})
+            name = f"{EXPERIMENT}/{paper}" if paper else EXPERIMENT
+            found.append(Place(name, group, tuple(row["labels"]), tuple(row["tables"])))
+        return found
+
+    def about(self, place: Place) -> str:
+        """The paper of an experiment, in a line."""
+        paper = self.plan.papers.get(place.experiment.partition("/")[2])
+        return f"{paper.title}. {paper.authors}. {paper.venue}, {paper.year}. doi:{paper.doi}" if paper else ""
+
+    def stage(self, job: Job) -> int:
+        """1 for a job that begins from nothing, 2 for one that begins from such a one, and so on."""
+        before = self.plan.jobs.get(job.before or "")
+        return 1 + self.stage(before) if before else 1 + bool(job.before)
+
+    def data(self, job: Job) -> str:
+        """Whether a job's data set is one that plays the part of published ones."""
+        params = self.plan.params
+        played = {scale.stand_in for scale in params.scales.values()}
+        played |= {dataset.stand_in for dataset in params.datasets.values()}
+        return "stand-in" if job.dataset in played else "real"
+
+    def tags(self, job: Job, place: Place, key: str) -> dict[str, str]:
+        tags = {
+            KEY: key,
+            "dataset": job.dataset,
+            "data": self.data(job),
+            "split": job.split,
+            "model": job.model,
+            "variant": job.variant,
+            "paper": place.experiment.partition("/")[2],
+            "papers": ",".join(job.papers),
+            "row": "; ".join(place.labels),
+            "tables": ", ".join(place.tables),
+        }
+        return {name: value for name, value in tags.items() if value}
+
+
+# -- into the store -------------------------------------------------------------------------------------------------
+
+
+def _parent(store: Store, tree: Tree, job: Job, place: Place) -> str:
+    """The run of a row, that its seeds are nested under."""
+    known = (place.experiment, place.group)
+    if known not in store.known:
+        dataset, split, name = place.group.split("/")
+        model, _, variant = name.partition(".")
+        row = job.model_copy(update={"dataset": dataset, "split": split, "model": model, "variant": variant})
+        made = store.client.create_run(
+            store.experiment(place.experiment),
+            tags=tree.tags(row, place, place.group),
+            run_name=f"{place.labels[0]} ({place.group})" if place.labels else place.group,
+        )
+        store.known[known] = [(made.info.run_id, "")]
+    return store.known[known][0][0]
+
+
+def _digest(folder: Path, params: Params) -> str:
+    """Of all that is logged of a run."""
+    return sha256_json([LAYOUT, sha256_file(folder / "metrics.json"), params.tracking.models])
+
+
+def _track(store: Store, tree: Tree, job: Job, folder: Path) -> str:
     """`missing`, `unchanged` or `tracked`."""
     numbers = runs.numbers(folder, job)
     if numbers is None:
         return "missing"
-    path = folder / "metrics.json"
-    digest = sha256_file(path)
-    if store.current(job.key, digest):
-        return "unchanged"
-    manifest = runs.manifest(folder)
-    history = runs.history(folder)
-    end = int(path.stat().st_mtime * 1000)
+    digest = _digest(folder, tree.plan.params)
+    states = []
+    for place in tree.places(job):
+        store.experiment(place.experiment, tree.about(place))
+        if store.current(place.experiment, job.key, digest):
+            states.append("unchanged")
+        else:
+            _write(store, tree, job, place, folder, numbers, digest)
+            states.append("tracked")
+    return "tracked" if "tracked" in states else "unchanged"
+
+
+def _write(
+    store: Store, tree: Tree, job: Job, place: Place, folder: Path, numbers: list[dict[str, Any]], digest: str
+) -> None:
+    params = tree.plan.params
+    manifest, history = runs.manifest(folder), runs.history(folder)
+    end = int((folder / "metrics.json").stat().st_mtime * 1000)
     start = end - int(1000 * float(manifest.get("seconds") or 0))
-    tags = {**_tags(job, job.key), "seed": str(job.seed), PARENT: _parent(store, job)}
+    tags = {**tree.tags(job, place, job.key), "seed": str(job.seed), PARENT: _parent(store, tree, job, place)}
+    if job.before or _group(job) != place.group:
+        tags |= {"stage": str(tree.stage(job)), **({"before": job.before} if job.before else {})}
+    if manifest.get("commit"):
+        commit, _, changed = str(manifest["commit"]).partition(" ")
+        tags |= {"git_commit": commit, "mlflow.source.git.commit": commit, "git_changes": str(bool(changed)).lower()}
+    if manifest.get("fallbacks"):
+        tags["fallback"] = "; ".join(manifest["fallbacks"])[:5000]
     name = f"{job.name} {job.split} seed{job.seed}"
-    run_id = store.client.create_run(store.experiment, start_time=start, tags=tags, run_name=name).info.run_id
-    facts = {f"run.{k}": manifest.get(k) for k in ("seconds", "peak_memory_mib", "parameters", "pairs", "best_epoch")}
-    final = _final(numbers) | {k: float(v) for k, v in facts.items() if isinstance(v, int | float)}
+    run_id = store.client.create_run(
+        store.experiment(place.experiment), start_time=start, tags=tags, run_name=name
+    ).info.run_id
+    final = _final(numbers) | _facts(manifest)
     last = int(history.epoch.max()) if len(history) else 0
     metrics = [*_epochs(history), *((name, value, last) for name, value in final.items())]
-    _log(store, run_id, metrics, _params(job, folder, params), end)
+    store.log(run_id, metrics, _params(job, folder, params), end)
     with tempfile.TemporaryDirectory() as temporary:
         for file in ARTIFACTS:
             if (folder / file).exists():
@@ -282,18 +292,29 @@ def _track(store: _Store, job: Job, folder: Path, params: Params) -> str:
         if len(history):
             svg = figures.run_curve(history, job.key)
             (Path(temporary) / "learning-curve.svg").write_text(svg, encoding="utf-8")
+        for tag, value in _model(job, folder, Path(temporary) / "model", run_id, params).items():
+            store.client.set_tag(run_id, tag, value)
         store.client.log_artifacts(run_id, temporary)
     # The hash comes last: a run that was cut short has none, and is replaced the next time.
     store.client.set_tag(run_id, HASH, digest)
     store.client.set_terminated(run_id, "FINISHED", end)
-    store.known[job.key] = [(run_id, digest)]
-    return "tracked"
+    store.known[place.experiment, job.key] = [(run_id, digest)]
 
 
-def _summarise(store: _Store, group: str, members: list[Job], folder: Path) -> None:
-    """Means and s.d. over seeds onto the parent run, where they have changed."""
-    parent = store.known.get(group)
-    found = {job.key: store.known[job.key][0][1] for job in members if job.key in store.known}
+def _model(job: Job, folder: Path, target: Path, run_id: str, params: Params) -> dict[str, str]:
+    """Save the run's embedder among its artifacts; the tags that tell of it, or why there is none."""
+    wanted = {"all": True, "first": job.seed == params.seeds[0], "none": False}[params.tracking.models]
+    reason = embedder.without(job, folder) if wanted else f"tracking.models is {params.tracking.models}"
+    if reason:
+        return {"embedder": f"none: {reason}"}
+    return {"embedder": "model", "mlflow.log-model.history": json.dumps([embedder.save(job, folder, target, run_id)])}
+
+
+def _summarise(store: Store, place: Place, members: list[Job], folder: Path) -> None:
+    """Means and s.d. over seeds onto the run of a row, where they have changed."""
+    parent = store.known.get((place.experiment, place.group))
+    known = {job.key: store.known.get((place.experiment, job.key)) for job in members}
+    found = {key: entries[0][1] for key, entries in known.items() if entries}
     if not parent or not found:
         return
     run_id, old = parent[0]
@@ -301,13 +322,12 @@ def _summarise(store: _Store, group: str, members: list[Job], folder: Path) -> N
     if digest == old:
         return
     finals = pd.DataFrame([_final(runs.numbers(folder / job.key, job) or []) for job in members if job.key in found])
-    values = {**finals.mean().to_dict(), "seeds": float(len(finals))}
+    values = {**finals.mean().to_dict(), "run/seeds": float(len(finals))}
     if len(finals) > 1:
         values |= {f"{name}.sd": value for name, value in finals.std(ddof=1).items()}
     times = [(folder / job.key / "metrics.json").stat().st_mtime for job in members if job.key in found]
     end = int(1000 * max(times))
-    metrics = [(name, value, 0) for name, value in values.items() if math.isfinite(value)]
-    _log(store, run_id, metrics, {}, end)
+    store.log(run_id, [(name, value, 0) for name, value in values.items() if math.isfinite(value)], {}, end)
     store.client.set_tag(run_id, HASH, digest)
     store.client.set_terminated(run_id, "FINISHED", end)
     parent[0] = (run_id, digest)
@@ -316,45 +336,23 @@ def _summarise(store: _Store, group: str, members: list[Job], folder: Path) -> N
 def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool) -> dict[str, Any]:
     asked = runs.chosen(plan, jobs)
     folder = Path(results) / "runs"
+    tree = Tree(plan)
     done: dict[str, Any] = {"tracked": [], "unchanged": [], "missing": []}
     groups: dict[str, list[Job]] = {}
     for job in plan.jobs.values():  # the means are over all seeds, also where only some are asked for
         groups.setdefault(_group(job), []).append(job)
-    with _opened(plan.params.tracking.uri, rebuild=rebuild) as store:
+    with opened(plan.params.tracking.address, rebuild=rebuild) as store:
         if rebuild:
             store.clear()
         for key, job in asked.items():
-            done[_track(store, job, folder / key, plan.params)].append(key)
-        for group in dict.fromkeys(_group(job) for job in asked.values()):
-            _summarise(store, group, groups[group], folder)
+            done[_track(store, tree, job, folder / key)].append(key)
+        for place in dict.fromkeys(place for job in asked.values() for place in tree.places(job)):
+            _summarise(store, place, groups.get(place.group, []), folder)
     log.info("MLflow: %s", ", ".join(f"{len(keys)} {state}" for state, keys in done.items()))
     return done
 
 
 # -- the steps ------------------------------------------------------------------------------------------------------
-
-
-def track(job: Job, folder: Path, params: Params, plan: Plan | None = None) -> bool:
-    """Hand one finished run over; False, and a warning, where the store is down or the run is not finished.
-
-    Parameters
-    ----------
-    folder : the run's folder.
-    params : with the store's address in `tracking.uri`.
-    plan : where given, the parent's means over the seeds of the plan are brought up to date too.
-    """
-    if not params.tracking.enabled:
-        return False
-
-    def step() -> bool:
-        with _opened(params.tracking.uri) as store:
-            state = _track(store, job, Path(folder), params)
-            if plan is not None:
-                members = [other for other in plan.jobs.values() if _group(other) == _group(job)]
-                _summarise(store, _group(job), members, Path(folder).parents[3])
-            return state != "missing"
-
-    return _safely(f"{job.key} is not tracked", step)
 
 
 def track_all(plan: Plan, results: Path, jobs: dict[str, Job] | None = None) -> bool:
@@ -370,7 +368,7 @@ def rebuild(plan: Plan, results: Path, jobs: dict[str, Job] | None = None) -> bo
 def _report(plan: Plan, results: Path, jobs: dict[str, Job] | None, *, rebuild: bool) -> dict[str, Any]:
     if not plan.params.tracking.enabled:
         return {"failed": "tracking is switched off in params.yaml"}
-    uri = plan.params.tracking.uri
+    uri = plan.params.tracking.address
     done = _safely(f"{uri} cannot be written", lambda: _sync(plan, Path(results), jobs, rebuild))
     return {"uri": uri, **done} if done else {"uri": uri, "failed": "the store is down; see the log"}
 

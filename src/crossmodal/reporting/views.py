@@ -274,7 +274,7 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame) -> lis
     played = plan.dataset_of(table.dataset)
     title, original = titles.get(played, played), titles.get(table.dataset, table.dataset)
     stand_in = played != table.dataset
-    source = f"{paper.authors}, {paper.venue} {paper.year}, doi:{paper.doi}, {table.source}"
+    source = f"{paper.authors}, {paper.venue} {paper.year}{f', doi:{paper.doi}' if paper.doi else ''}, {table.source}"
     said = [("published", f"Published: {source}: {table.protocol}.")]
     if (frame.status == PUBLISHED_ONLY).all():
         said.append(("ours", f"Here: {NO_SYSTEM}."))

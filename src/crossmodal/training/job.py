@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 import yaml
 
 from crossmodal import registry, wordvectors
+from crossmodal.energy import Meter
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, validated
 from crossmodal.files import (
+    commit,
     hardware,
     library_versions,
     peak_memory_mib,
@@ -34,6 +37,7 @@ from crossmodal.training import sharded
 from crossmodal.training import test as testing
 from crossmodal.training.data import Corpus, load
 from crossmodal.training.devices import device_slot
+from crossmodal.training.inspection import inspect
 from crossmodal.training.loop import train
 from crossmodal.training.trained import checked_weights, described, take_weights
 
@@ -101,6 +105,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
     from safetensors.torch import save_file
 
     began = time.perf_counter()
+    meter = Meter()
     model, corpus = _built(job, data)
     source = registry.source_hash("models", job.model)
     facts: dict[str, Any] = {}
@@ -141,7 +146,10 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
         "words": len(corpus.vocabulary),
         "weights_sha256": sha256_file(folder / "model.safetensors"),
         "versions": library_versions("crossmodal", "torch", "lightning-fabric", "numpy", "pandas"),
+        "commit": commit(),
         "hardware": hardware(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "energy_joules": meter.stop(),
         "seconds": round(time.perf_counter() - began, 2),
         "peak_memory_mib": peak_memory_mib(),
         **facts,
@@ -165,7 +173,7 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
 
 
 def test_job(job: Job, folder: Path, data: Path, scale: str) -> None:
-    """Rank the test items with a trained job: `embeddings.npz`, `queries.parquet`, `metrics.json`.
+    """Rank the test items with a trained job: `embeddings.npz`, `queries.parquet`, `metrics.json`; `inside.*`.
 
     Raises
     ------
@@ -174,6 +182,7 @@ def test_job(job: Job, folder: Path, data: Path, scale: str) -> None:
     model, corpus = _trained(job, folder, data)
     with device_slot(CHECKPOINTS) as device:
         numbers = testing.test(model.to(device), corpus, job.folds, device, folder)
+        inspect(model, corpus, device, folder)
     _write_metrics(job, folder, scale, numbers)
 
 
@@ -182,6 +191,7 @@ def encode_job(job: Job, folder: Path, data: Path) -> None:
     model, corpus = _trained(job, folder, data)
     with device_slot(CHECKPOINTS) as device:
         sharded.encode(model.to(device), corpus, device, folder / "encoded")
+        inspect(model, corpus, device, folder)
 
 
 def shard_job(job: Job, folder: Path, number: int, count: int) -> None:

@@ -1,0 +1,58 @@
+"""Energy that a machine's processors take, where Linux lets one read it (RAPL, `/sys/class/powercap`).
+
+It is that of whole processors, whatever else runs on them meanwhile; graphics cards are not counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+POWERCAP = Path("/sys/class/powercap")
+SECONDS = 30.0  # between two readings: a counter begins anew after some 250 kJ
+
+
+class Meter:
+    """Counts from its making on."""
+
+    def __init__(self, folder: Path = POWERCAP, seconds: float = SECONDS):
+        self._last: dict[Path, int] = {}
+        self._range: dict[Path, int] = {}
+        self._spent = 0
+        self._lock = threading.Lock()
+        for zone in sorted(folder.glob("*rapl:[0-9]*")):
+            if zone.name.count(":") == 1:  # a processor, not a part of one
+                try:
+                    self._last[zone] = _number(zone / "energy_uj")
+                    self._range[zone] = _number(zone / "max_energy_range_uj")
+                except (OSError, ValueError):  # mostly for root alone
+                    self._last.pop(zone, None)
+        self._stop = threading.Event()
+        if self._last:
+            threading.Thread(target=self._count, args=(seconds,), daemon=True).start()
+
+    def _count(self, seconds: float) -> None:
+        while not self._stop.wait(seconds):
+            self.read()
+
+    def read(self) -> float | None:
+        """Joules so far; None where none can be read."""
+        with self._lock:
+            for zone, last in list(self._last.items()):
+                try:
+                    now = _number(zone / "energy_uj")
+                except (OSError, ValueError):
+                    self._last.clear()  # a sum of some of the processors would be taken for that of all
+                    break
+                self._spent += (now - last) % (self._range[zone] + 1)
+                self._last[zone] = now
+            return self._spent / 1e6 if self._last else None
+
+    def stop(self) -> float | None:
+        """As `read`, for the last time."""
+        self._stop.set()
+        return self.read()
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text(encoding="ascii"))

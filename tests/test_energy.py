@@ -1,0 +1,56 @@
+"""Counters of energy: sums over processors, counters that begin anew, and machines that have none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crossmodal.energy import Meter
+
+
+def write(folder: Path, zone: str, value: int, most: int = 999) -> None:
+    (folder / zone).mkdir(exist_ok=True)
+    (folder / zone / "energy_uj").write_text(f"{value}\n")
+    (folder / zone / "max_energy_range_uj").write_text(f"{most}\n")
+
+
+def test_processors_are_added_and_parts_are_not(tmp_path: Path) -> None:
+    for zone in ("intel-rapl:0", "intel-rapl:1", "intel-rapl:0:0"):
+        write(tmp_path, zone, 100)
+    meter = Meter(tmp_path)
+    assert meter.read() == 0
+    write(tmp_path, "intel-rapl:0", 150)
+    write(tmp_path, "intel-rapl:0:0", 900)
+    write(tmp_path, "intel-rapl:1", 107)
+    assert meter.stop() == pytest.approx(57e-6)
+
+
+def test_a_counter_that_begins_anew(tmp_path: Path) -> None:
+    write(tmp_path, "intel-rapl:0", 990)
+    meter = Meter(tmp_path)
+    write(tmp_path, "intel-rapl:0", 20)
+    assert meter.read() == pytest.approx(30e-6)
+    write(tmp_path, "intel-rapl:0", 5)
+    assert meter.stop() == pytest.approx((30 + 985) * 1e-6)
+
+
+def test_readings_between(tmp_path: Path) -> None:
+    write(tmp_path, "intel-rapl:0", 0)
+    meter = Meter(tmp_path, seconds=0.005)
+    write(tmp_path, "intel-rapl:0", 600)
+    while meter._spent < 600:
+        pass
+    write(tmp_path, "intel-rapl:0", 100)
+    assert meter.stop() == pytest.approx(1100e-6)
+
+
+def test_a_machine_without_counters(tmp_path: Path) -> None:
+    assert Meter(tmp_path).stop() is None
+    write(tmp_path, "intel-rapl:0", 5)
+    (tmp_path / "intel-rapl:0" / "max_energy_range_uj").unlink()
+    assert Meter(tmp_path).stop() is None
+    write(tmp_path, "intel-rapl:0", 5)
+    meter = Meter(tmp_path)
+    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
+    assert meter.stop() is None

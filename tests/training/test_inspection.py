@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+
+from crossmodal.experiments import Job
+from crossmodal.files import read_json
+from crossmodal.training import job as jobs
+
+SETTINGS = {"dim": 24, "word_dim": 8, "layers": 1, "epochs": 2, "batch_size": 16, "min_count": 1, "lr": 0.003}
+SETTINGS |= {"image_size": 8, "channels": 4}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Checkpoints go to the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def ran(prepared, folder, **over):
+    made = Job(
+        dataset="toy",
+        split="full",
+        model="mfsr",
+        seed=0,
+        inputs={"image": "raw"},
+        beside={"image": "pixels"},
+        settings={**SETTINGS, **over},
+    )
+    jobs.train_job(made, folder, prepared)
+    jobs.test_job(made, folder, prepared, "embedded")
+    return made
+
+
+def test_a_run_tells_what_it_does_inside(prepared, tmp_path):
+    """Trained with two optimisers that take turns, on pixels beside vectors."""
+    ran(prepared, tmp_path / "run")
+    told = read_json(tmp_path / "run" / "inside.json")
+    parts = ("modal", "semantic", "specific")
+    expected = {f"{m}_{kind}" for m in ("image", "text") for kind in ("cosine", "abs_cosine")}
+    expected |= {f"{part}_silhouette" for part in parts} | {"picture_rank", "words_right"}
+    assert set(told["numbers"]) == expected
+    assert 1 <= told["numbers"]["picture_rank"] <= 12
+    assert 0 <= told["numbers"]["words_right"] <= 100
+    assert len(told["captions"]) == 12
+    with np.load(tmp_path / "run" / "inside.npz") as file:
+        pixels = np.load(prepared / "toy" / "features" / "image.pixels.npy")
+        np.testing.assert_array_equal(file["pictures"], pixels[48:])  # of the test images, in their order
+        assert file["pictures_made"].shape == (12, 3, 8, 8)
+        assert file["modal_plane"].shape == (24, 2)
+        assert np.abs(file["image_cosines"]).mean() == pytest.approx(told["numbers"]["image_abs_cosine"])
+    history = read_json(tmp_path / "run" / "manifest.json")
+    assert set(history["data"]) >= {"image.raw", "image.pixels"}
+
+
+def test_captions_are_those_of_the_images(prepared, tmp_path):
+    ran(prepared, tmp_path / "run", image=0)
+    told = read_json(tmp_path / "run" / "inside.json")
+    vectors = np.load(prepared / "toy" / "features" / "image.raw.npy")[48:]
+    for own, vector in zip(told["captions"], vectors, strict=True):
+        assert len(own["words"].split()) == (vector > 0).sum()  # a caption names the coordinates above zero
+    assert "picture_rank" not in told["numbers"]
+
+
+def test_a_model_that_shows_nothing_leaves_nothing(prepared, tmp_path):
+    settings = {"dim": 16, "word_dim": 8, "epochs": 1, "min_count": 1}
+    made = Job(dataset="toy", split="full", model="vsepp", seed=0, inputs={"image": "raw"}, settings=settings)
+    jobs.train_job(made, tmp_path / "run", prepared)
+    jobs.test_job(made, tmp_path / "run", prepared, "embedded")
+    assert not list((tmp_path / "run").glob("inside.*"))
+
+
+def test_the_same_seed_gives_the_same_bits(prepared, tmp_path):
+    for name in "ab":
+        ran(prepared, tmp_path / name)
+    for file in ("model.safetensors", "inside.npz", "inside.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert torch.get_num_threads() == 1
