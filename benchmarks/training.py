@@ -24,7 +24,7 @@ from crossmodal.training.loop import _epoch
 
 
 def prepared(folder: Path) -> None:
-    """A data set of 2,000 scenes' captions and made-up features, global and of twelve regions."""
+    """A data set of 2,000 scenes' captions and made-up features, global, of twelve regions, and pixels."""
     rows = []
     for index in range(2000):
         partition = "train" if index < 1600 else "val" if index < 1800 else "test"
@@ -44,9 +44,11 @@ def prepared(folder: Path) -> None:
         pd.Series([[told(one) for one in some] for some in things], index=index.index)
         for told in (lambda one: one.kind, lambda one: one.colour, lambda one: 0.9)
     )
-    for name, shape in (("x", (2000, 2048)), ("r", (2000, 12, 1024))):
+    arrays = {"x": rng.random((2000, 2048), np.float32), "r": rng.random((2000, 12, 1024), np.float32)}
+    arrays["p"] = rng.integers(0, 256, (2000, 3, 32, 32), np.uint8)
+    for name, array in arrays.items():
         target = folder / "features" / f"image.{name}"
-        np.save(f"{target}.npy", rng.random(shape, np.float32))
+        np.save(f"{target}.npy", array)
         store.save(target, index if name == "r" else index.item_id, {})
 
 
@@ -56,6 +58,7 @@ SYSTEMS = {
     "dan": {"dim": 128, "word_dim": 64, "batch_size": 32, "optimiser": "adam"},
     "dpc": {"dim": 128, "word_dim": 64, "widths": (64, 128), "blocks": (1, 1), "batch_size": 32, "optimiser": "adam"},
     "a3vse": {"dim": 128, "word_dim": 64, "batch_size": 32},
+    "mfsr": {"dim": 96, "part_dim": 64, "word_dim": 64, "layers": 1, "image_size": 32, "channels": 8},
 }
 """Settings of each system that is measured."""
 
@@ -67,25 +70,29 @@ def measured(folder: Path, name: str, steps: int) -> dict:
     module = registry.module("models", name)
     settings = module.Settings(**SYSTEMS[name], epoch_steps=steps)
     inputs = {"image": "x" if module.Model.reads["image"] == "vector" else "r"}
-    corpus = load(folder, "10pct-5cap", module.Model.reads, inputs, unannotated=module.Model.unannotated)
+    options = {"unannotated": module.Model.unannotated}
+    options["beside"] = {modality: (form, "p") for modality, form in module.Model.beside.items()}
+    corpus = load(folder, "10pct-5cap", module.Model.reads, inputs, **options)
     torch.manual_seed(0)
     model = module.Model(settings, corpus.context).train()
     ready = list(batches(corpus, settings.batch_size, 0, 0, model.unannotated, steps=steps))
     stage = model.stages()[0]
-    (bare_optimiser,) = model.optimisers(stage).values()
+    bare_optimisers = model.optimisers(stage)
     fabric = Fabric(accelerator="cpu", devices=1)
-    optimiser = fabric.setup_optimizers(*model.optimisers(stage).values())
+    optimisers = {turn: fabric.setup_optimizers(one) for turn, one in model.optimisers(stage).items()}
 
     def bare() -> None:
         for batch in ready:
-            loss = model.loss(batch, 0.0, "model")["loss"]
-            bare_optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-            bare_optimiser.step()
+            for turn, optimiser in bare_optimisers.items():
+                loss = model.loss(batch, 0.0, turn)["loss"]
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                own = [p for group in optimiser.param_groups for p in group["params"]]
+                torch.nn.utils.clip_grad_norm_(own, 2.0)
+                optimiser.step()
 
     def ours() -> None:
-        _epoch(fabric, model, corpus, {"model": optimiser}, stage, 0, 0)
+        _epoch(fabric, model, corpus, optimisers, stage, 0, 0)
 
     return alternate({"bare": bare, "ours": ours}, 5)
 

@@ -26,7 +26,7 @@ from crossmodal.text import END, START
 class Settings(base.Schedule):
     """The published settings (sections 3.1 and 3.5). Weights of 0 leave a loss out: the ablation of table 3.
 
-    The paper leaves open the margin, the sizes of parts and networks and what the discriminators learn with.
+    The paper leaves open the margin, the sizes of parts and networks and how fast the adversaries learn.
     """
 
     batch_size: int = Field(24, ge=2, description="pairs in a batch")
@@ -65,7 +65,7 @@ class Settings(base.Schedule):
     same: Literal["made", "real"] = Field(
         "made", description="pairs of one content that D2 is shown: [x'; x] as in eq. 12, or [x; x] as in eq. 4"
     )
-    discriminator_lr: float | None = Field(None, gt=0, description="of D1 and D2; that of the stage unless given")
+    gan_lr: float | None = Field(None, gt=0, description="Adam's for G, D1 and D2; that of the stage unless given")
     beta: float = Field(0.5, ge=0, lt=1, description="Adam's first β for G, D1 and D2 (DCGAN's)")
 
     @field_validator("image_size")
@@ -175,15 +175,15 @@ class Model(base.Model):
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """The model's, then that of D1 and D2 together, which share no parameter."""
         s = self.settings
+        own = {"lr": s.gan_lr or stage.lr, "betas": (s.beta, 0.999)}
         known = dict(self.named_children())
         judges, maker = known.pop("discriminators", None), known.pop("generator", None)
         groups: list[dict] = [{"params": [p for part in known.values() for p in part.parameters()]}]
         if maker is not None:
-            groups.append({"params": [*maker.parameters()], "betas": (s.beta, 0.999)})
+            groups.append({"params": [*maker.parameters()], **own})
         found = {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
         if judges is not None:
-            rate = s.discriminator_lr or stage.lr
-            found["discriminators"] = torch.optim.Adam(judges.parameters(), lr=rate, betas=(s.beta, 0.999))
+            found["discriminators"] = torch.optim.Adam(judges.parameters(), **own)
         return found
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
