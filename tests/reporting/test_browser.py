@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from crossmodal.experiments import Plan
-from crossmodal.reporting import report
+from crossmodal.reporting import collect, report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -221,3 +221,16 @@ def test_a_narrow_window_scrolls_down_only(page: sync_api.Page) -> None:
     for selector in ("#chart", "#gallery", "#directions"):
         page.locator(selector).scroll_into_view_if_needed()
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+def test_a_page_of_no_runs_opens(browser: sync_api.Browser, plan: Plan, tmp_path: Path) -> None:
+    collect.write(plan, plan.jobs, tmp_path / "runs", tmp_path)
+    report.render(plan, tmp_path, tmp_path / "data", tmp_path / "report.html")
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    assert "No row answers" in page.locator("#board").inner_text()
+    assert said == []
+    page.close()

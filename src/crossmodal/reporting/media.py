@@ -12,6 +12,7 @@ import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def _uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _jpeg(image: object, height: int = HEIGHT) -> str:
+def _jpeg(image: Any, height: int = HEIGHT) -> str:
     from PIL import Image
 
     small = image.convert("RGB")

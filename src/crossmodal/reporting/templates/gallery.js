@@ -16,12 +16,12 @@
     const queries = () => data[state.set].runs[state.run].directions[state.direction] || [];
     const item = id => data[state.set].items[id];
     const kind = rank => (rank === 1 ? "good" : rank <= 10 ? "near" : "far");
-    const plural = { audio: "sound" };
+    const called = { audio: "sound" };
 
     // An item as a thumbnail or a text; `large` ones play.
     function shown(id, large) {
       const one = item(id);
-      const name = `${plural[one.modality] || one.modality} ${id}`;
+      const name = `${called[one.modality] || one.modality} ${id}`;
       if (one.text !== undefined) return make("span", { class: "text" }, one.text);
       if (large && one.player && one.modality === "video") {
         return make("video", { src: one.player, poster: one.picture, controls: true, loop: true, muted: true, playsinline: true, "aria-label": name });
