@@ -225,6 +225,9 @@ def test_the_example_over_a_small_world(project, tmp_path):
     assert str(params.datasets["world"].settings["images"]) in example  # the images that the example counts on
     plan = experiments.plan(params, ROOT / "papers")
     assert {job.dataset for job in plan.jobs.values()} == {"elsewhere"}
+    read = {job.model for job in plan.jobs.values()}
+    assert "vsepp" in read
+    assert not read & {"scan", "a3vse", "dan", "sg"}  # they read regions
     for name in ("vsepp_files", "xmedia_arrays"):
         validated(reader.Settings, params.datasets[name].settings, name)
     shutil.copytree(ROOT / "papers", "papers", dirs_exist_ok=True)

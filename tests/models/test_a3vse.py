@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from crossmodal.models import a3vse, base
 from crossmodal.models.parts.adversaries import Discriminator, reversal_strength, reverse_gradient
@@ -37,7 +38,7 @@ def test_the_discriminators_loss_is_the_negative_of_the_papers():
     judge = Discriminator(5, 8).double()
     a, b = torch.randn(6, 5, dtype=F64), torch.randn(4, 5, dtype=F64)
     D = torch.sigmoid(judge(a)), torch.sigmoid(judge(b))
-    expected = sum(math.log(p) for p in D[0]) / 6 + sum(math.log(1 - p) for p in D[1]) / 4
+    expected = sum(math.log(p) for p in D[0].tolist()) / 6 + sum(math.log(1 - p) for p in D[1].tolist()) / 4
     assert float(judge.loss(a, b, 1.0)) == pytest.approx(-expected)
 
 
@@ -139,3 +140,31 @@ def test_ablations(batch):
     features = batch.inputs["image"]
     mean = model.image.fc(features.features[1, :2]).mean(0)
     torch.testing.assert_close(model.features("image", features)[1], mean)
+
+
+def test_weaker_adversaries_on_unit_vectors(batch):
+    """`adversary` weighs all of eq. 8, and `discriminate: unit` shows the discriminators directions alone."""
+
+    def adversary(**over):
+        torch.manual_seed(0)
+        settings = a3vse.Settings(dim=6, word_dim=4, **over)
+        model = a3vse.Model(settings, base.Context({"image": (3, 7)}, 12)).double()
+        return model, model.loss(batch, 0.5, "model")["adversary"].detach()
+
+    _, whole = adversary()
+    torch.testing.assert_close(adversary(adversary=0.25)[1], 0.25 * whole)
+    assert adversary(adversary=0)[1] == 0
+    only = dict.fromkeys(a3vse.DOMAINS, 0.0) | {"image_text": 1.0}
+    model, found = adversary(discriminate="unit", **only)
+    v, t = (F.normalize(model.features(m, batch.inputs[m]), dim=1) for m in ("image", "text"))
+    torch.testing.assert_close(found, model.discriminators["image_text"].loss(v, t, 1.0).detach())
+
+
+def test_discriminators_have_a_learning_rate_of_their_own():
+    torch.manual_seed(0)
+    settings = a3vse.Settings(dim=6, word_dim=4, discriminator_lr=5.0)
+    model = a3vse.Model(settings, base.Context({"image": (3, 7)}, 12))
+    encoders, judges = model.optimisers(model.stages()[0])["model"].param_groups
+    assert (encoders["lr"], judges["lr"]) == (5e-4, 2.5e-3)
+    assert {id(p) for p in judges["params"]} == {id(p) for p in model.discriminators.parameters()}
+    assert len(encoders["params"]) + len(judges["params"]) == len(list(model.parameters()))

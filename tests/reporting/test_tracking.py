@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import shutil
 import sqlite3
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from conftest import make_plan
+from conftest import ROOT, make_plan, make_results
+from crossmodal import experiments
 from crossmodal.experiments import Plan
-from crossmodal.reporting import tracking
+from crossmodal.reporting import mlflowstore, tracking
 
 KEYS = [f"world/full/vsepp/seed{seed}" for seed in (0, 1, 2)] + ["world/full/chance/seed0"]
 
@@ -27,14 +32,19 @@ def place(tmp_path: Path, empty_store: Path, made: Path) -> tuple[Plan, Path]:
     return make_plan(tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"}), tmp_path / "results"
 
 
-def stored(plan: Plan) -> list:
-    client = tracking._client(plan.params.tracking.uri)
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
-    return list(client.search_runs([experiment.experiment_id], max_results=1000))
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def by_key(plan: Plan) -> dict:
-    found = stored(plan)
+def stored(plan: Plan, experiment: str = "crossmodal/mfsr") -> list:
+    client = mlflowstore.client_of(plan.params.tracking.address)
+    found = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([found.experiment_id], max_results=1000))
+
+
+def by_key(plan: Plan, experiment: str = "crossmodal/mfsr") -> dict:
+    found = stored(plan, experiment)
     keyed = {run.data.tags[tracking.KEY]: run for run in found}
     assert len(keyed) == len(found)
     return keyed
@@ -46,23 +56,28 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
     found = by_key(plan)
     assert set(found) == {*KEYS, "world/full/vsepp", "world/full/chance"}
     run, parent = found[KEYS[0]], found["world/full/vsepp"]
+    assert parent.info.run_name == "VSE++ [3] (world/full/vsepp)"
+    assert (parent.data.tags["row"], parent.data.tags["tables"]) == ("VSE++ [3]", "table1, table2")
+    assert (run.data.tags["paper"], run.data.tags["data"]) == ("mfsr", "stand-in")
+    assert run.data.tags["embedder"] == "none: it compares without vectors"
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert "mlflow.parentRunId" not in parent.data.tags
     assert run.info.status == parent.info.status == "FINISHED"
     assert (run.data.params["settings.dim"], run.data.params["seed"]) == ("256", "0")
     numbers = json.loads((results / "runs" / KEYS[0] / "metrics.json").read_text())["numbers"]
     expected = next(n["value"] for n in numbers if (n["direction"], n["metric"]) == ("image-to-text", "recall@1"))
-    assert run.data.metrics["test.image-to-text.recall_1"] == pytest.approx(expected)
-    client = tracking._client(plan.params.tracking.uri)
-    curve = client.get_metric_history(run.info.run_id, "val.recall_sum")
+    assert run.data.metrics["test/image-to-text.recall_1"] == pytest.approx(expected)
+    assert run.data.metrics["system/seconds"] == pytest.approx(41.5)
+    client = mlflowstore.client_of(plan.params.tracking.address)
+    curve = client.get_metric_history(run.info.run_id, "val/recall_sum")
     assert [point.step for point in curve] == [1, 2, 3, 4, 5, 6]
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files == {"manifest.json", "config.yaml", "metrics.json", "train.log", "learning-curve.svg"}
     assert (results.parent / "mlartifacts").is_dir()
-    sums = [found[key].data.metrics["test.recall_sum"] for key in KEYS[:3]]
-    assert parent.data.metrics["test.recall_sum"] == pytest.approx(sum(sums) / 3)
-    assert parent.data.metrics["seeds"] == 3
-    assert "test.recall_sum.sd" in parent.data.metrics
+    sums = [found[key].data.metrics["test/recall_sum"] for key in KEYS[:3]]
+    assert parent.data.metrics["test/recall_sum"] == pytest.approx(sum(sums) / 3)
+    assert parent.data.metrics["run/seeds"] == 3
+    assert "test/recall_sum.sd" in parent.data.metrics
 
 
 def test_tracking_again_changes_nothing_but_what_changed(place: tuple[Plan, Path]) -> None:
@@ -75,19 +90,19 @@ def test_tracking_again_changes_nothing_but_what_changed(place: tuple[Plan, Path
     content = json.loads(path.read_text())
     next(n for n in content["numbers"] if n["metric"] == "recall_sum")["value"] = 123.0
     path.write_text(json.dumps(content))
-    assert tracking.track(plan.jobs[KEYS[1]], path.parent, plan.params, plan)
+    assert tracking.track_all(plan, results, {KEYS[1]: plan.jobs[KEYS[1]]})
     after = by_key(plan)
     assert {key for key in after if after[key].info.run_id != before[key]} == {KEYS[1]}
-    assert after[KEYS[1]].data.metrics["test.recall_sum"] == 123.0
-    sums = [after[key].data.metrics["test.recall_sum"] for key in KEYS[:3]]
-    assert after["world/full/vsepp"].data.metrics["test.recall_sum"] == pytest.approx(sum(sums) / 3)
+    assert after[KEYS[1]].data.metrics["test/recall_sum"] == 123.0
+    sums = [after[key].data.metrics["test/recall_sum"] for key in KEYS[:3]]
+    assert after["world/full/vsepp"].data.metrics["test/recall_sum"] == pytest.approx(sum(sums) / 3)
 
 
 def test_a_run_cut_short_is_replaced(place: tuple[Plan, Path]) -> None:
     plan, results = place
-    with tracking._opened(plan.params.tracking.uri) as store:
+    with mlflowstore.opened(plan.params.tracking.uri) as store:
         tags = {tracking.KEY: KEYS[0]}
-        cut = store.client.create_run(store.experiment, tags=tags).info.run_id
+        cut = store.client.create_run(store.experiment("crossmodal/mfsr"), tags=tags).info.run_id
     assert tracking.track_all(plan, results)
     assert by_key(plan)[KEYS[0]].info.run_id != cut
 
@@ -106,14 +121,14 @@ def test_rebuild_of_an_unreadable_database(place: tuple[Plan, Path], empty_store
     plan, results = place
     path = results.parent / "mlflow.db"
     path.write_bytes(b"not a database")
-    make = tracking._client
+    make = mlflowstore.client_of
 
     def quickly(uri: str):
         if not path.exists():  # spare the migrations
             shutil.copy(empty_store, path)
         return make(uri)
 
-    monkeypatch.setattr(tracking, "_client", quickly)
+    monkeypatch.setattr(mlflowstore, "client_of", quickly)
     assert tracking.rebuild(plan, results)
     assert len(stored(plan)) == 6
     assert (results.parent / "mlflow.db.unreadable").read_bytes() == b"not a database"
@@ -133,13 +148,12 @@ def test_a_bad_address_is_a_warning(place: tuple[Plan, Path], uri: str, caplog) 
         assert tracking.init_store(uri) is False
         assert tracking.track_all(plan, results) is False
         assert tracking.rebuild(plan, results) is False
-        assert tracking.track(plan.jobs[KEYS[0]], results / "runs" / KEYS[0], plan.params) is False
     assert "the runs are unharmed" in caplog.text
 
 
 def test_a_locked_store_is_a_warning(place: tuple[Plan, Path], monkeypatch) -> None:
     plan, results = place
-    monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(mlflowstore, "LOCK_SECONDS", 0.1)
     with FileLock(results.parent / "mlflow.db.lock"):
         assert tracking.track_all(plan, results) is False
 
@@ -176,5 +190,76 @@ def test_make_store(tmp_path: Path, empty_store: Path) -> None:
 
 
 def test_names_and_parameters() -> None:
-    assert tracking.metric_name("test.image-to-text.recall@10") == "test.image-to-text.recall_10"
+    assert tracking.metric_name("test/image-to-text.recall@10") == "test/image-to-text.recall_10"
     assert tracking.flattened({"a": {"b": 1, "c": {"d": [1]}}, "e": None}) == {"a.b": "1", "a.c.d": "[1]", "e": "None"}
+
+
+def test_runs_of_two_papers_and_of_none(place: tuple[Plan, Path]) -> None:
+    plan, results = place
+    jobs = {key: plan.jobs[key].model_copy(update={"papers": ("mfsr",)}) for key in KEYS}
+    jobs[KEYS[0]] = jobs[KEYS[0]].model_copy(update={"papers": ("mfsr", "a3vse")})
+    jobs[KEYS[3]] = jobs[KEYS[3]].model_copy(update={"papers": ()})
+    assert tracking.track_all(plan, results, jobs)
+    assert set(by_key(plan, "crossmodal")) == {KEYS[3], "world/full/chance"}
+    assert set(by_key(plan, "crossmodal/a3vse")) == {KEYS[0], "world/full/vsepp"}
+    assert set(by_key(plan)) == {*KEYS[:3], "world/full/vsepp"}
+    tree = tracking.Tree(plan)
+    assert "Pattern Recognition" in tree.about(tree.places(jobs[KEYS[0]])[0])
+
+
+def test_what_a_run_begins_from_is_one_of_its_stages() -> None:
+    plan = experiments.plan(experiments.from_config(experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["cvs"]}))
+    runs = [job for job in plan.jobs.values() if job.dataset == "media_world"]
+    jobs = {job.name: job for job in runs if job.seed == 0 and job.split == "full"}
+    tree = tracking.Tree(plan)
+    last = jobs["mcvs.image+text+video+audio+mesh"]
+    assert [tree.stage(jobs[name]) for name in ("cvs.image+text", "mcvs.image+text+video", last.name)] == [1, 2, 4]
+    # One that has a row of its own is under that; one that has none under the row of what goes on from it.
+    for job in jobs.values():
+        for place in tree.places(job):
+            own = ("cvs", tracking._group(job)) in tree.rows
+            begun = any(other.after == tracking._group(job) for other in jobs.values())
+            assert (place.group == tracking._group(job)) is (own or not begun)
+
+
+def _one(arguments: tuple[Plan, Path, str]) -> bool:
+    plan, results, key = arguments
+    return tracking.track_all(plan, results, {key: plan.jobs[key]})
+
+
+def test_sixteen_at_once(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    plan = make_plan(tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"}, seeds=list(range(16)))
+    keys = [f"world/full/chance/seed{seed}" for seed in range(16)]
+    results = make_results(tmp_path, plan, keys)
+    with ProcessPoolExecutor(16, multiprocessing.get_context("fork")) as pool:
+        assert all(pool.map(_one, [(plan, results, key) for key in keys]))
+    found = by_key(plan)
+    assert set(found) == {*keys, "world/full/chance"}
+    parent = found.pop("world/full/chance")
+    assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {parent.info.run_id}
+    assert parent.data.metrics["run/seeds"] == 16
+    sums = [run.data.metrics["test/recall_sum"] for run in found.values()]
+    assert parent.data.metrics["test/recall_sum"] == pytest.approx(sum(sums) / 16)
+
+
+def test_the_environment_names_a_server(place: tuple[Plan, Path], monkeypatch) -> None:
+    plan, results = place
+    asked = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        assert tracking.track_all(plan, results) is False
+        server.shutdown()
+    assert any("experiments/get-by-name" in path for path in asked)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert plan.params.tracking.address == plan.params.tracking.uri

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,16 @@ def save(job: Job, folder: Path, target: Path, run_id: str) -> dict[str, Any]:
             shutil.copyfile(folder / name, own / name)
         script = Path(temporary) / "embedder.py"
         script.write_text(SCRIPT, encoding="utf-8")
-        pyfunc.save_model(
-            target,
-            python_model=str(script),
-            artifacts={"run": str(own)},
-            signature=signature(job),
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in LIBRARIES],
-            metadata={"run": job.key, "shapes": read_json(folder / "manifest.json")["context"]["shapes"]},
-            mlflow_model=told,
-        )
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is no example of an input
+            pyfunc.save_model(
+                target,
+                python_model=str(script),
+                artifacts={"run": str(own)},
+                signature=signature(job),
+                pip_requirements=[f"{name}=={metadata.version(name)}" for name in LIBRARIES],
+                metadata={"run": job.key, "shapes": read_json(folder / "manifest.json")["context"]["shapes"]},
+                mlflow_model=told,
+            )
     return told.get_tags_dict()
 
 

@@ -13,6 +13,7 @@ import math
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -327,7 +328,9 @@ def _summarise(store: Store, place: Place, members: list[Job], folder: Path) -> 
         values |= {f"{name}.sd": value for name, value in finals.std(ddof=1).items()}
     times = [(folder / job.key / "metrics.json").stat().st_mtime for job in members if job.key in found]
     end = int(1000 * max(times))
-    store.log(run_id, [(name, value, 0) for name, value in values.items() if math.isfinite(value)], {}, end)
+    # Of two values of one step MLflow keeps the later, and of one moment the larger: hence the time of now.
+    now = int(1000 * time.time())
+    store.log(run_id, [(name, value, 0) for name, value in values.items() if math.isfinite(value)], {}, now)
     store.client.set_tag(run_id, HASH, digest)
     store.client.set_terminated(run_id, "FINISHED", end)
     parent[0] = (run_id, digest)
