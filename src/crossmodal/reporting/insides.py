@@ -51,12 +51,12 @@ def parts(shown: Mapping[str, list[dict[str, Any]]]) -> str:
             left.plot(means(key), places, "o", color=colour, label=label, markersize=6, alpha=0.85)
         left.axvline(0, color=FAINT, linewidth=0.8)
         left.set_xlim(-1.05, 1.05)
-        left.set_title("Cosine of semantic and specific part")
+        left.set_title("cos(semantic, specific)")
         for key, colour in (("modal", COLOURS[2]), ("semantic", COLOURS[3]), ("specific", COLOURS[5])):
             middle.plot(means(f"{key}_silhouette"), places, "o", color=colour, label=key, markersize=6, alpha=0.85)
         middle.axvline(0, color=FAINT, linewidth=0.8)
         middle.set_xlim(-0.25, 1.05)
-        middle.set_title("Silhouette of the two modalities")
+        middle.set_title("Silhouette of modalities")
         left.set_yticks(places, names)
         middle.set_yticks(places, [""] * len(names))
         for ax in (left, middle):

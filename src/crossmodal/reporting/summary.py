@@ -20,12 +20,14 @@ HEADLINES = ("recall_sum", "map@50", "map")
 def summary(metrics: pd.DataFrame) -> dict[str, Any]:
     """{data set: {split: {model: {number: mean over seeds}}}}.
 
-    Numbers are `recall_sum` and `image-to-text.recall@1` and so on; those of a fold protocol begin with its name.
+    Numbers are `recall_sum` and `image-to-text.recall@1` and so on, and `average.map@50` where items answer each other
+    by class; those of another protocol than the whole test set begin with its name.
     """
     from crossmodal.reporting.collect import distinct
 
     found: dict[str, Any] = {}
-    wanted = metrics[metrics.metric.str.match(r"recall(_sum|@\d+)$")]
+    by_class = (metrics.metric == "map@50") & (metrics.direction == "average")
+    wanted = metrics[metrics.metric.str.match(r"recall(_sum|@\d+)$") | by_class]
     means = distinct(wanted).groupby(["dataset", "split", "name", "protocol", "direction", "metric"]).value.mean()
     for (dataset, split, name, protocol, direction, metric), value in means.items():
         label = metric if direction == "both" else f"{direction}.{metric}"

@@ -326,8 +326,10 @@ def _tested(table: Table, done: pd.DataFrame) -> str:
 
 def _sizes(done: pd.DataFrame, folds: int) -> str:
     """`, 200 test images and 1,000 test captions`, from the queries of both directions."""
-    counts = done.dropna(subset=["n_queries"]).drop_duplicates("direction").set_index("direction").n_queries
+    ranked = done[done.n_gallery.fillna(1) > 0]  # not sums and what else is measured
+    counts = ranked.dropna(subset=["n_queries"]).drop_duplicates("direction").set_index("direction").n_queries
     plural = {"image": "images", "text": "captions", "mesh": "meshes", "audio": "sounds", "video": "videos"}
+    plural["class"] = "classes"
     named = []
     for direction, n in counts.items():
         query = str(direction).split("-to-")[0]

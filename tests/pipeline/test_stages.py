@@ -1,0 +1,103 @@
+"""Stages as steps of the real DAG: each is trained once, shared by all that begins with it, and nothing older again."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from crossmodal.files import read_json
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+RUNS = "results/runs/media_world/full"
+WORLD = {"images": 60, "audio": 60, "videos": 60, "meshes": 60, "shortest": 0.2, "longest": 0.3, "val": 0.2}
+TOY = {
+    "title": "t",
+    "authors": "a",
+    "venue": "v",
+    "year": 2000,
+    "doi": "d",
+    "tables": [],
+    "experiments": {
+        "two": {"model": "cvs", "dataset": "xmedia", "variant": "image+text"},
+        "audio": {
+            "model": "mcvs",
+            "dataset": "xmedia",
+            "variant": "image+text+audio",
+            "settings": {"modalities": ["image", "text", "audio"]},
+            "after": "two",
+        },
+    },
+}
+
+
+def snakemake(folder, *words):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    environment.pop("CROSSMODAL_PARAMS", None)
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def trained(text):
+    """Names of the runs whose weights a run of Snakemake makes."""
+    return {line.split("/")[4] for line in text.splitlines() if "output:" in line and "model.safetensors" in line}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A tiny five-modality world with a run of images and texts."""
+    folder = tmp_path_factory.mktemp("stages")
+    shutil.copy(ROOT / "Snakefile", folder)
+    shutil.copytree(ROOT / "workflow", folder / "workflow")
+    (folder / "papers").mkdir()
+    (folder / "papers" / "toy.yaml").write_text(yaml.safe_dump(TOY))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["toy"], "seeds": [0]}
+    params["tracking"]["enabled"] = False
+    params["datasets"]["media_world"] |= WORLD
+    params["extractors"]["world"] |= {"resize": 64, "crop": 64}
+    for model in ("cvs", "mcvs"):
+        params["scales"]["embedded"]["models"][model] = {"dim": 16, "epochs": 2, "batch_size": 32}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    code, text = snakemake(folder, f"{RUNS}/cvs.image+text/seed0/metrics.json")
+    assert code == 0, text
+    assert trained(text) == {"cvs.image+text"}
+    return folder
+
+
+def test_a_new_modality_trains_its_own_stage_alone(project):
+    target = f"{RUNS}/mcvs.image+text+audio/seed0/metrics.json"
+    code, text = snakemake(project, target)
+    assert code == 0, text
+    assert trained(text) == {"mcvs.image+text+audio"}
+    values = [
+        {(n["direction"], n["metric"]): n["value"] for n in read_json(project / RUNS / name)["numbers"]}
+        for name in ("cvs.image+text/seed0/metrics.json", "mcvs.image+text+audio/seed0/metrics.json")
+    ]
+    shared = [key for key in values[0] if key[0] in ("image-to-text", "text-to-image")]
+    assert all(values[0][key] == values[1][key] for key in shared)
+    assert len({direction for direction, _ in values[1]} - {"average"}) == 6
+    history = pd.read_parquet(project / RUNS / "mcvs.image+text+audio/seed0/history.parquet")
+    assert list(history.stage) == ["audio", "audio"]
+    code, text = snakemake(project, "-n", target)
+    assert "Nothing to be done" in text
+
+
+def test_a_changed_first_stage_trains_what_begins_with_it(project):
+    changed = ["--config", "scales={embedded: {models: {cvs: {lr: 0.002}}}}"]
+    code, text = snakemake(project, "-n", f"{RUNS}/mcvs.image+text+audio/seed0/metrics.json", *changed)
+    assert code == 0, text
+    assert trained(text) == {"cvs.image+text", "mcvs.image+text+audio"}
+
+
+def test_classes_of_a_stage_are_a_split(project):
+    code, text = snakemake(project, "data/media_world/splits/classes2of4.parquet")
+    assert code == 0, text
+    frame = pd.read_parquet(project / "data/media_world/splits/classes2of4.parquet")
+    assert frame.label.nunique() == 5
