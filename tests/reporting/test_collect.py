@@ -69,6 +69,17 @@ def test_summary_is_the_mean_over_seeds(made: Path) -> None:
     assert "fold5.recall_sum" in summary.summary(folded)["world"]["full"]["vsepp"]
 
 
+def test_headline_is_one_number_a_model(made: Path) -> None:
+    found = json.loads((made / "headline.json").read_text())["world"]["full"]
+    whole = json.loads((made / "summary.json").read_text())["world"]["full"]
+    assert found == {name: {"recall_sum": numbers["recall_sum"]} for name, numbers in whole.items()}
+    metrics = pd.read_parquet(made / "metrics.parquet")
+    rows = metrics[metrics.metric == "recall_sum"].assign(metric="map@50", direction="average")
+    assert summary.headline(rows)["world"]["full"]["oracle"] == {"map@50": 600.0}
+    both = summary.headline(pd.concat([metrics, rows]))
+    assert both["world"]["full"]["oracle"] == {"recall_sum": 600.0}
+
+
 def test_plots(made: Path) -> None:
     curves = pd.read_csv(made / "plots" / "learning_curves.csv")
     assert list(curves) == summary.CURVES

@@ -8,6 +8,7 @@ rule collect:
         comparison=f"{SCOPE}comparison.parquet",
         efficiency=f"{SCOPE}annotation_efficiency.csv",
         summary=f"{SCOPE}summary.json",
+        headline=f"{SCOPE}headline.json",
         curves=f"{SCOPE}plots/learning_curves.csv",
         recall=f"{SCOPE}plots/recall.csv",
     params:

@@ -86,7 +86,7 @@ def compare(
             protocol = _protocol(plan.folds_of(table))
             played = dict.fromkeys(plan.dataset_of(row.dataset or table.dataset) for row in table.rows)
             verdicts = [verdict(checks, dataset, protocol) for dataset in played]
-            qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"))  # the worst
+            qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"), default="ok")  # the worst
             first = len(rows)
             for number, row in enumerate(table.rows):
                 for place, column in enumerate(table.columns):

@@ -12,8 +12,9 @@ from crossmodal.experiments import Job
 from crossmodal.files import write_json, write_text
 from crossmodal.reporting import runs
 
-CURVES = ["run", "epoch", "val_recall_sum", "loss"]
-RECALLS = ["run", "dataset", "split", "model", "seed", "direction", "protocol", "k", "recall"]
+CURVES = ["run", "where", "model", "epoch", "val_recall_sum", "loss"]
+RECALLS = ["run", "where", "dataset", "split", "model", "seed", "direction", "protocol", "k", "recall"]
+HEADLINES = ("recall_sum", "map@50", "map")
 
 
 def summary(metrics: pd.DataFrame) -> dict[str, Any]:
@@ -35,9 +36,30 @@ def summary(metrics: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
+def headline(metrics: pd.DataFrame) -> dict[str, Any]:
+    """{data set: {split: {model: {number: mean over seeds}}}} of one number a model, to compare versions by.
+
+    It is the sum of recalls over both directions; of runs that have none, the mean average precision over all of them.
+    """
+    from crossmodal.reporting.collect import distinct
+
+    found: dict[str, Any] = {}
+    wanted = metrics[(metrics.protocol == "all") & metrics.direction.isin(["both", "average"])]
+    means = distinct(wanted).groupby(["dataset", "split", "name", "metric"]).value.mean()
+    for metric in HEADLINES:
+        if metric in means.index.unique("metric"):
+            for (dataset, split, name), value in means.xs(metric, level="metric").items():
+                numbers = found.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})
+                if not numbers:
+                    numbers[metric] = round(float(value), 4)
+    return found
+
+
 def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     """Epochs of all runs in the columns `CURVES`."""
-    return runs.histories(folder, jobs).reindex(columns=CURVES)
+    frame = runs.histories(folder, jobs)
+    where = frame["dataset"] + " " + frame["split"]
+    return frame.assign(where=where, model=frame["name"]).reindex(columns=CURVES)
 
 
 def recalls(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +69,8 @@ def recalls(metrics: pd.DataFrame) -> pd.DataFrame:
     frame = distinct(metrics[metrics.metric.str.match(r"recall@\d+$")])
     run = frame.dataset + "/" + frame.split + "/" + frame.name.rename("run") + "/seed" + frame.seed.astype("string")
     k = frame.metric.str.removeprefix("recall@").astype("int64")
-    return frame.assign(run=run, k=k, recall=frame.value, model=frame["name"]).reindex(columns=RECALLS)
+    where = frame.dataset + " " + frame.split
+    return frame.assign(run=run, where=where, k=k, recall=frame.value, model=frame["name"]).reindex(columns=RECALLS)
 
 
 def _csv(frame: pd.DataFrame) -> str:
@@ -57,7 +80,8 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def write(metrics: pd.DataFrame, jobs: dict[str, Job], folder: Path, target: Path) -> None:
-    """`summary.json`, `plots/learning_curves.csv` and `plots/recall.csv`, into `target`."""
+    """`summary.json`, `headline.json`, `plots/learning_curves.csv` and `plots/recall.csv`, into `target`."""
     write_json(target / "summary.json", summary(metrics))
+    write_json(target / "headline.json", headline(metrics))
     write_text(target / "plots" / "learning_curves.csv", _csv(curves(jobs, folder)))
     write_text(target / "plots" / "recall.csv", _csv(recalls(metrics)))
