@@ -81,6 +81,7 @@ def losses(jobs: dict[str, Job], folder: Path) -> str:
             for end in ends:
                 ax.axvline(end + 0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
             ax.set_ylim(bottom=0)
+            ax.xaxis.get_major_locator().set_params(integer=True)
         return figures._svg(figure)
 
 
@@ -135,10 +136,11 @@ def blocks(most: int = 5) -> str:
 
 
 def times(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
-    """Measured milliseconds an iteration: a row for each model, number of modalities and run."""
+    """Measured milliseconds an iteration: a row for each model, number of modalities and run on one data set."""
     rows = []
+    on = {job.dataset for job in _largest(jobs, "cvs")}
     for key, job in jobs.items():
-        if job.model in MODELS and _plain(job):
+        if job.model in MODELS and _plain(job) and job.dataset in on:
             history = runs.history(folder / key)
             if len(history):
                 spent = 1000 * history.seconds.sum() / history.steps.sum()
@@ -180,7 +182,7 @@ def directions(metrics: pd.DataFrame, titles: dict[str, str]) -> str:
         axes = figure.subplots(rows, 3, squeeze=False).ravel()
         for ax, ((dataset, name), values) in zip(axes, panels, strict=False):
             _heat(ax, values)
-            ax.set_title(f"{name}\n{titles.get(dataset, dataset)}, mean {values.mean():.1f}", fontsize=9)
+            ax.set_title(f"{name}, mean {values.mean():.1f}\n{titles.get(dataset, dataset)}", fontsize=8)
         for ax in axes[len(panels) :]:
             ax.remove()
         return figures._svg(figure)
