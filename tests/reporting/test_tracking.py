@@ -63,6 +63,8 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert "mlflow.parentRunId" not in parent.data.tags
     assert run.info.status == parent.info.status == "FINISHED"
+    assert parent.info.start_time <= run.info.start_time
+    assert parent.info.start_time <= parent.info.end_time
     assert (run.data.params["settings.dim"], run.data.params["seed"]) == ("256", "0")
     numbers = json.loads((results / "runs" / KEYS[0] / "metrics.json").read_text())["numbers"]
     expected = next(n["value"] for n in numbers if (n["direction"], n["metric"]) == ("image-to-text", "recall@1"))

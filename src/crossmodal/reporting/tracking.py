@@ -225,8 +225,8 @@ class Tree:
 # -- into the store -------------------------------------------------------------------------------------------------
 
 
-def _parent(store: Store, tree: Tree, job: Job, place: Place) -> str:
-    """The run of a row, that its seeds are nested under."""
+def _parent(store: Store, tree: Tree, job: Job, place: Place, start: int) -> str:
+    """The run of a row, that its seeds are nested under; `start` is that of the first of them, in ms."""
     known = (place.experiment, place.group)
     if known not in store.known:
         dataset, split, name = place.group.split("/")
@@ -234,6 +234,7 @@ def _parent(store: Store, tree: Tree, job: Job, place: Place) -> str:
         row = job.model_copy(update={"dataset": dataset, "split": split, "model": model, "variant": variant})
         made = store.client.create_run(
             store.experiment(place.experiment),
+            start_time=start,
             tags=tree.tags(row, place, place.group),
             run_name=f"{place.labels[0]} ({place.group})" if place.labels else place.group,
         )
@@ -270,7 +271,7 @@ def _write(
     manifest, history = runs.manifest(folder), runs.history(folder)
     end = int((folder / "metrics.json").stat().st_mtime * 1000)
     start = end - int(1000 * float(manifest.get("seconds") or 0))
-    tags = {**tree.tags(job, place, job.key), "seed": str(job.seed), PARENT: _parent(store, tree, job, place)}
+    tags = {**tree.tags(job, place, job.key), "seed": str(job.seed), PARENT: _parent(store, tree, job, place, start)}
     if job.before or _group(job) != place.group:
         tags |= {"stage": str(tree.stage(job)), **({"before": job.before} if job.before else {})}
     if manifest.get("commit"):
