@@ -38,7 +38,6 @@ from crossmodal.training import test as testing
 from crossmodal.training.data import Corpus, load
 from crossmodal.training.devices import device_slot
 from crossmodal.training.inspection import inspect
-from crossmodal.training.loop import train
 from crossmodal.training.trained import checked_weights, described, take_weights
 
 log = logging.getLogger(__name__)
@@ -116,6 +115,8 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
     checkpoint = CHECKPOINTS / f"{job.hash}.pt"
     history = pd.DataFrame()
     if model.trains:
+        from crossmodal.training.loop import train  # seconds, with what optimisers import
+
         if fresh:
             checkpoint.unlink(missing_ok=True)
         with device_slot(CHECKPOINTS) as device:
