@@ -198,11 +198,11 @@ def test_slurm_profile_plans(project):
 def test_dvc_versions_the_results(project, tmp_path):
     """`dvc repro`, `metrics show`, `plots show`, `exp run -S` and a local remote, on the controls alone."""
     folder = tmp_path / "versioned"
-    left = shutil.ignore_patterns("results", ".snakemake", "mlflow.db*", "mlartifacts")
+    left = shutil.ignore_patterns("data", "results", ".snakemake", "mlflow.db*", "mlartifacts")
     shutil.copytree(project, folder, ignore=left)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / ".dvc").mkdir()
-    for name in ("dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore"):
+    (folder / ".dvc/plots").mkdir(parents=True)
+    for name in ("dvc.yaml", ".dvc/config", ".dvc/plots/models.json", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
     paper = yaml.safe_load((folder / "papers/mfsr.yaml").read_text())
     controls = {name: e for name, e in paper["experiments"].items() if e["model"] in ("chance", "oracle")}

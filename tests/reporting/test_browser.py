@@ -191,6 +191,7 @@ def test_a_gallery_opens_by_key_and_leads_on(page: sync_api.Page) -> None:
     assert len(runs) == 2
     first = gallery.locator(".asked").all_inner_texts()
     gallery.get_by_label("Run").select_option(label=runs[1])
+    sync_api.expect(gallery.locator(".asked")).to_have_count(len(first))  # they are drawn one after another
     assert gallery.locator(".asked").all_inner_texts() == first
 
 

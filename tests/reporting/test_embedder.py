@@ -58,7 +58,6 @@ def made_run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(made_run, tmp_path_factory, empty_store):
     """The model as MLflow loads it from the run, the run itself, and its store's address."""
-    import mlflow
 
     plan, job, folder, *_ = made_run
     place = tmp_path_factory.mktemp("tracked")
@@ -70,10 +69,9 @@ def loaded(made_run, tmp_path_factory, empty_store):
     client = mlflowstore.client_of(plan.params.tracking.uri)
     experiment = client.get_experiment_by_name("crossmodal/mfsr").experiment_id
     (run,) = client.search_runs([experiment], f"tags.`{tracking.KEY}` = '{KEY}'")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(plan.params.tracking.uri)
-    yield pyfunc.load_model(f"runs:/{run.info.run_id}/model"), run
-    mlflow.set_tracking_uri(before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", plan.params.tracking.uri)  # not by MLflow's function, which never unsets it
+        yield pyfunc.load_model(f"runs:/{run.info.run_id}/model"), run
 
 
 def test_it_gives_the_embeddings_of_the_run(made_run, loaded):
