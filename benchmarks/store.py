@@ -20,7 +20,8 @@ from common import alternate, save
 from crossmodal.features import store
 from crossmodal.files import peak_memory_mib, write_json, write_parquet
 from crossmodal.text import Vocabulary
-from crossmodal.training.data import Corpus, Inputs, OnDisk, batches
+from crossmodal.training.batches import batches
+from crossmodal.training.corpus import Corpus, Inputs, OnDisk
 
 SHAPE = (113_287, 36, 2048)  # images of MS-COCO's training part, regions, dimensions
 BATCH = 128

@@ -19,7 +19,8 @@ from crossmodal.datasets import items, world
 from crossmodal.features import store
 from crossmodal.splits import make
 from crossmodal.text import token_table
-from crossmodal.training.data import batches, load
+from crossmodal.training.batches import batches
+from crossmodal.training.data import load
 from crossmodal.training.loop import _epoch
 
 

@@ -202,6 +202,15 @@ def _scope(plan: Plan, quick: bool) -> tuple[dict, Path]:
     return plan.jobs, results
 
 
+def _write(module: str, quick: bool) -> None:
+    """A step of reporting that writes what it makes of a scope's runs."""
+    from importlib import import_module
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    import_module(f"crossmodal.reporting.{module}").write(plan, jobs, target)
+
+
 @app.command()
 def collect(quick: Scope = False) -> None:
     """Gather what runs have measured: `metrics.parquet`, `comparison.parquet`, `summary.json`."""
@@ -261,41 +270,25 @@ def check(
 @app.command()
 def report(quick: Scope = False) -> None:
     """Write the figures and `report.html`, the one page to look at."""
-    from crossmodal.reporting import report as step
-
-    plan = _plan()
-    jobs, target = _scope(plan, quick)
-    step.write(plan, jobs, target)
+    _write("report", quick)
 
 
 @app.command()
 def insides(quick: Scope = False) -> None:
     """Draw parts of encodings and what was made again of them: `figures/parts.svg`, `figures/reconstructions.svg`."""
-    from crossmodal.reporting import insides as step
-
-    plan = _plan()
-    jobs, target = _scope(plan, quick)
-    step.write(plan, jobs, target)
+    _write("insides", quick)
 
 
 @app.command()
 def maps(quick: Scope = False) -> None:
     """Draw the embeddings of the runs that papers name, by t-SNE: `figures/embeddings.svg`."""
-    from crossmodal.reporting import maps as step
-
-    plan = _plan()
-    jobs, target = _scope(plan, quick)
-    step.write(plan, jobs, target)
+    _write("maps", quick)
 
 
 @app.command()
 def spaces(quick: Scope = False) -> None:
     """Draw what the thesis shows of spaces of several modalities: `figures/space-*.svg`."""
-    from crossmodal.reporting import spaces as step
-
-    plan = _plan()
-    jobs, target = _scope(plan, quick)
-    step.write(plan, jobs, target)
+    _write("spaces", quick)
 
 
 @app.command()

@@ -96,7 +96,8 @@ def source_hash(kind: str, name: str) -> str:
     seen: set[str] = set()
     _add_source(known[name], digest, seen)
     if kind == "models":
-        _add_source("crossmodal.training.loop", digest, seen)
+        for name in ("crossmodal.training.loop", "crossmodal.training.data"):  # how it is trained, and on what
+            _add_source(name, digest, seen)
     return digest.hexdigest()[:16]
 
 

@@ -1,10 +1,13 @@
 """What every registered system must do, whatever it is."""
 
+import json
+
 import pytest
 import torch
 
 from crossmodal import registry
 from crossmodal.models import base
+from crossmodal.training.trained import context_of, described
 
 SYSTEMS = sorted(registry.names("models"))
 CLASSES = 5
@@ -76,6 +79,18 @@ def test_encodings_and_scores(name):
         one, other = model.encode(first, batch, second), model.encode(second, batch, first)
         assert len(one) == len(other) == 10
         assert model.score(one, other[:7]).shape == (10, 7)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_it_is_built_again_from_what_its_manifest_says(name):
+    model = built(name).eval()
+    told = json.loads(json.dumps(described(model.context)))
+    again = type(model)(model.settings, context_of(told)).eval()
+    again.load_state_dict(model.state_dict())
+    batch = ten_pairs(model)
+    first, second = list(model.reads)
+    with torch.no_grad():
+        assert torch.equal(again.encode(first, batch, second), model.encode(first, batch, second))
 
 
 @pytest.mark.parametrize("name", [n for n in SYSTEMS if registry.module("models", n).Model.trains])

@@ -279,8 +279,7 @@ def test_features_are_standardised_by_training():
     x[:, 2] = 4.0
     context = base.Context(dict.fromkeys(ALL[:2], (7,)), n_classes=CLASSES, moments={"image": (x.mean(0), x.std(0))})
     model = made("cvs", ALL[:2], context=context)
-    branch = model.branches["image"]
-    scaled = (x - branch.mean) / branch.deviation
+    scaled = model.branches["image"].scaled(x)
     torch.testing.assert_close(scaled.std(0)[[0, 1, 3]], torch.ones(3))
     assert (scaled[:, 2] == 0).all()
-    assert (made("cvs", ALL[:2], context=context, standardise=False).branches["image"].deviation == 1).all()
+    assert (made("cvs", ALL[:2], context=context, standardise=False).branches["image"].scaled.scale == 1).all()

@@ -14,7 +14,8 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.training import job as jobs
-from crossmodal.training.data import batches, load
+from crossmodal.training.batches import batches
+from crossmodal.training.data import load
 from crossmodal.training.loop import train
 from crossmodal.training.test import validate
 

@@ -20,7 +20,9 @@ from crossmodal.models import base, vsepp
 from crossmodal.training import data, loop
 from crossmodal.training import job as jobs
 from crossmodal.training import test as testing
-from crossmodal.training.data import batches, load
+from crossmodal.training.batches import batches
+from crossmodal.training.corpus import Corpus
+from crossmodal.training.data import load
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 6, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
 READS = {"image": "vector", "text": "tokens"}
@@ -268,8 +270,8 @@ def test_the_next_batch_is_made_while_one_is_used(prepared, monkeypatch):
     monkeypatch.setattr(data, "MAPPED", 0)
     corpus = load(prepared / "toy", "full", READS, {"image": "raw"})
     made = []
-    original = data.Corpus.batch
-    monkeypatch.setattr(data.Corpus, "batch", lambda *a: made.append(threading.current_thread()) or original(*a))
+    original = Corpus.batch
+    monkeypatch.setattr(Corpus, "batch", lambda *a: made.append(threading.current_thread()) or original(*a))
     stream = batches(corpus, 16, 0, 0)
     next(stream)
     for _ in range(500):
@@ -283,7 +285,7 @@ def test_the_next_batch_is_made_while_one_is_used(prepared, monkeypatch):
     def broken(*_):
         raise UserError("a bad row")
 
-    monkeypatch.setattr(data.Corpus, "batch", broken)
+    monkeypatch.setattr(Corpus, "batch", broken)
     with pytest.raises(UserError, match="a bad row"):
         next(batches(corpus, 16, 0, 0))
 

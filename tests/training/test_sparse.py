@@ -16,7 +16,8 @@ from crossmodal.models import a3vse, dpc, sg
 from crossmodal.splits import make
 from crossmodal.text import token_table
 from crossmodal.training import job as jobs
-from crossmodal.training.data import batches, load, steps_of
+from crossmodal.training.batches import batches, steps_of
+from crossmodal.training.data import load
 
 READS = {"image": "vector", "text": "tokens"}
 THINGS = ["box", "car", "kite", "tree"]

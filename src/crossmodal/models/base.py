@@ -220,6 +220,10 @@ class Model(nn.Module):
         """(q, g) scores of encodings (q, ...) with encodings (g, ...), larger is better: inner products here."""
         return queries @ gallery.T
 
+    def compares_vectors(self, *encodings: Tensor) -> bool:
+        """Whether its scores of these encodings are their inner products."""
+        return type(self).score is Model.score and all(x.ndim == 2 for x in encodings)
+
     def optimisers(self, stage: Stage) -> dict[str, torch.optim.Optimizer]:
         """Optimisers by name; each takes its turn at every batch, in this order."""
         parameters = [p for p in self.parameters() if p.requires_grad]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.aligned import AlignedAttention, Branch, Term, moments_of
+from crossmodal.models.parts.aligned import AlignedAttention, Branch, Term
 from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances, with_squares
 
 Modality = Literal["image", "text", "audio", "video", "mesh"]
@@ -55,10 +55,7 @@ class Model(base.Model):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         self.branches = nn.ModuleDict(
-            {
-                m: Branch(*context.shapes[m], settings.dim, moments_of(context, m, settings.standardise))
-                for m in settings.modalities
-            }
+            {m: Branch(context, m, settings.dim, standardise=settings.standardise) for m in settings.modalities}
         )
         self.blocks = nn.ModuleDict(self.made_blocks() if settings.attention else {})
         self.classifier = nn.Linear(settings.dim, context.n_classes)

@@ -16,7 +16,7 @@ import torch
 from crossmodal import splits
 
 if TYPE_CHECKING:
-    from crossmodal.training.data import Inputs
+    from crossmodal.training.corpus import Inputs
 
 CHUNK = 4096  # rows that moments are summed over at a time
 
@@ -85,8 +85,8 @@ class Classes:
                 raise UserError(
                     f"items.parquet: no {m} item of class {name!r} to train on; models read {', '.join(rows)}"
                 )
-        mates = {(a, b): _mates(inputs[a], inputs[b], order[b]) for a in rows for b in rows if a != b}
-        return cls(labels.count, labels.trained, labels.first, order, kinds, mates)
+        joined = {(a, b): mates(inputs[a], inputs[b], order[b]) for a in rows for b in rows if a != b}
+        return cls(labels.count, labels.trained, labels.first, order, kinds, joined)
 
     def paired(self) -> dict[str, np.ndarray]:
         """Rows for a closed form: each item of the largest modality once, with one of its group or class in others.
@@ -156,7 +156,7 @@ class Classes:
         return {m: rows[m] for m in modalities}
 
 
-def _mates(inputs: Inputs, others: Inputs, rows: np.ndarray) -> np.ndarray:
+def mates(inputs: Inputs, others: Inputs, rows: np.ndarray) -> np.ndarray:
     """(N,) of all items the first place among `rows` of the other modality with the same group; -1 for none."""
     place = pd.Series(rows, index=others.groups[rows])
     place = place[~place.index.duplicated()]

@@ -1,16 +1,9 @@
-"""The items of a data set as a model reads them: features memory-mapped, captions as ids, batches gathered by index.
-
-What belongs together is told by groups (an image and its captions) or by classes; the batches of the latter are drawn
-in `training.balanced`.
-"""
+"""Opens a prepared data set as a model reads it: features memory-mapped, captions as ids, pairs as places."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +17,11 @@ from crossmodal.experiments import Relevance
 from crossmodal.features.semantics import named_regions, token_table
 from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_json, read_parquet, sha256_bytes
-from crossmodal.models.base import Batch, Concepts, Context, Form, Input, Regions, Tokens
+from crossmodal.models.base import Form, Settings
 from crossmodal.text import RareWords, Vocabulary
 from crossmodal.training import balanced
 from crossmodal.training import classes as class_items
-from crossmodal.training.balanced import Classes, Moments
+from crossmodal.training.corpus import Corpus, Inputs, OnDisk
 
 log = logging.getLogger(__name__)
 
@@ -42,162 +35,12 @@ FORMS = {
 }
 """Axes of an array of each form, and how they are called."""
 
-
-@dataclass(frozen=True)
-class OnDisk:
-    """Features in the place of a tensor: `rows` of them are read from their file when they are asked for."""
-
-    features: Features
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.features.array.shape
-
-    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self.features.gather(rows.numpy()))
+OPTIONS = ("min_count", "max_words", "rare_words", "semantics", "expansion", "class_vectors", "word_vectors")
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """All items of one modality: row i of the tensors is item `ids[i]`."""
-
-    ids: np.ndarray
-    groups: np.ndarray  # (N,) int64
-    partition: np.ndarray
-    tensor: torch.Tensor | OnDisk  # (M, ...) features, or (N, L) token ids
-    rows: torch.Tensor  # (N,) rows of `tensor`
-    lengths: torch.Tensor | None = None
-    form: Form = "vector"
-    scores: torch.Tensor | None = None  # (M, L) of the concepts whose ids are in `tensor`
-    labels: np.ndarray | None = None  # (N,) int64 classes, -1 for none
-
-    def gather(self, index: torch.Tensor) -> Input:
-        """The items at `index`, as the model reads them. No copy is made of anything else."""
-        picked = self.tensor[self.rows[index]]
-        if self.form == "tokens":
-            lengths = self.lengths[index]
-            return Tokens(picked[:, : int(lengths.max())].long(), lengths)
-        if self.form == "regions":
-            return Regions(picked.float(), self.lengths[index])
-        if self.form == "concepts":
-            return Concepts(picked.long(), self.scores[self.rows[index]])
-        return picked if self.form == "pixels" else picked.float()
-
-    def where(self, partition: str) -> np.ndarray:
-        """Indices of the items of a partition, in their stored order."""
-        return np.flatnonzero(self.partition == partition)
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A data set under a split: every modality's inputs, the training pairs, the vocabulary."""
-
-    inputs: dict[str, Inputs]
-    pairs: dict[str, np.ndarray]  # modality to (P,) indices; row i of each belongs together
-    unannotated: np.ndarray  # (U,) indices of the training images without a caption
-    vocabulary: Vocabulary
-    fingerprint: dict[str, str]  # what the data is: hashes for the manifest
-    classes: Classes | None = None  # where items answer each other by class
-    source: Corpus | None = None  # the labelled data that knowledge is transferred from
-    beside: dict[str, Inputs] = field(default_factory=dict)  # the same items of a modality in a second form
-    n_concepts: int = 0
-
-    @property
-    def waits(self) -> bool:
-        """Whether a batch is worth reading while the one before it is computed on."""
-        return any(isinstance(one.tensor, OnDisk) for one in (*self.inputs.values(), *self.beside.values()))
-
-    @property
-    def n_pairs(self) -> int:
-        return len(next(iter(self.pairs.values())))
-
-    @property
-    def context(self) -> Context:
-        shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form not in ("tokens", "concepts")}
-        beside = {m: tuple(x.tensor.shape[1:]) for m, x in self.beside.items()}
-        if self.classes is None:
-            groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
-            known = {"n_concepts": self.n_concepts, "groups": groups[0] if groups else None, "beside": beside}
-            return Context(shapes, len(self.vocabulary), **known)
-        moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
-        source = self.source and self.source.context
-        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source, beside)
-
-    def transferring_from(self, source: Corpus) -> Corpus:
-        """With batches of another data set beside its own.
-
-        Raises
-        ------
-        UserError : its own items do not answer each other by class.
-        """
-        if self.classes is None:
-            raise UserError("a model that transfers knowledge needs a data set with `relevance: label`")
-        found = {f"source.{name}": value for name, value in source.fingerprint.items()}
-        return replace(self, source=source, fingerprint=self.fingerprint | found)
-
-    @property
-    def criterion(self) -> str:
-        """The number on validation items by which an epoch is chosen, of those that `validate` gives."""
-        return "recall_sum" if self.classes is None else "map@50_sum"
-
-    def n_rows(self, modalities: tuple[str, ...] | None = None) -> int:
-        """Rows of an epoch of batches."""
-        return self.n_pairs if self.classes is None else self.classes.size(modalities or tuple(self.inputs))
-
-    def relevance(self, modality: str) -> np.ndarray:
-        """(N,) codes of a modality's items: those of two modalities with the same one answer each other."""
-        one = self.inputs[modality]
-        return one.groups if self.classes is None else one.labels
-
-    def batch(self, picks: torch.Tensor, bare: torch.Tensor | None = None, also: tuple[str, ...] = ()) -> Batch:
-        """The training pairs at `picks`, and what is `also` asked for of the images at `bare`."""
-        return self.gathered({m: torch.from_numpy(index)[picks] for m, index in self.pairs.items()}, bare, also)
-
-    def gathered(
-        self, chosen: dict[str, torch.Tensor], bare: torch.Tensor | None = None, also: tuple[str, ...] = ()
-    ) -> Batch:
-        """The items at the places `chosen` of each modality, whose rows belong together, and what is `also` asked."""
-        inputs, beside, groups, labels = {}, {}, None, None
-        for modality, index in chosen.items():
-            one = self.inputs[modality]
-            inputs[modality] = one.gather(index)
-            if modality in self.beside:
-                beside[modality] = self.beside[modality].gather(index)
-            groups = torch.from_numpy(one.groups)[index]
-            labels = None if self.classes is None else torch.from_numpy(one.labels)[index]
-        if bare is None:
-            return Batch(inputs, groups, labels, beside=beside)
-        extra = {name: self.inputs[name].gather(bare) for name in also}
-        of_bare = torch.from_numpy(self.inputs["image"].groups)[bare]
-        return Batch(inputs, groups, None, extra, of_bare, beside)
-
-    def joined(self, partition: str, size: int) -> Iterator[Batch]:
-        """Batches of the items of a partition that have one of their group in every other modality, each joined to it.
-
-        Items of the largest modality come once each; of several of a group in another one the first is taken.
-        """
-        index = {m: one.where(partition) for m, one in self.inputs.items()}
-        base = max(index, key=lambda m: len(index[m]))
-        groups = self.inputs[base].groups[index[base]]
-        chosen = {base: index[base]}
-        for m in index.keys() - {base}:
-            place = pd.Series(index[m], index=self.inputs[m].groups[index[m]])
-            chosen[m] = place[~place.index.duplicated()].reindex(groups).fillna(-1).to_numpy(dtype=np.int64)
-        there = np.stack([*chosen.values()]).min(0) >= 0
-        for part in torch.from_numpy(np.flatnonzero(there)).split(size):
-            yield self.gathered({m: torch.from_numpy(chosen[m])[part] for m in self.inputs})
-
-    def items(self, modality: str, index: np.ndarray, size: int, *, with_groups: bool = False) -> Iterator[Batch]:
-        """Batches of the items at `index` of one modality, for encoding."""
-        parts = self._items(modality, index, size, with_groups)
-        yield from ahead(parts) if self.waits else parts
-
-    def _items(self, modality: str, index: np.ndarray, size: int, with_groups: bool) -> Iterator[Batch]:
-        for start in range(0, len(index), size):
-            chosen = torch.from_numpy(index[start : start + size])
-            groups = torch.from_numpy(self.relevance(modality))[chosen] if with_groups else None
-            beside = {modality: self.beside[modality].gather(chosen)} if modality in self.beside else {}
-            yield Batch({modality: self.inputs[modality].gather(chosen)}, groups, beside=beside)
+def options_of(settings: Settings) -> dict[str, Any]:
+    """What a model's settings say of how `load` reads its data."""
+    return {key: getattr(settings, key) for key in OPTIONS if hasattr(settings, key)}
 
 
 def load(
@@ -398,85 +241,3 @@ def _without_skipped(items: pd.DataFrame, skipped: list[str]) -> pd.DataFrame:
 def _frame_hash(frame: pd.DataFrame) -> str:
     """Hash of a frame's content, whatever wrote the file."""
     return sha256_bytes(pd.util.hash_pandas_object(frame.astype("string"), index=False).to_numpy().tobytes())
-
-
-def batches(
-    corpus: Corpus,
-    size: int,
-    seed: int,
-    epoch: int,
-    unannotated: tuple[str, ...] = (),
-    device: torch.device | None = None,
-    modalities: tuple[str, ...] | None = None,
-    steps: int = 0,
-) -> Iterator[Batch]:
-    """One epoch of shuffled batches, a function of (seed, epoch) alone; the last may be smaller.
-
-    A lone pair has no negative, so it is left out. Data with classes has as many rows an epoch as the largest of its
-    `modalities` has training items, each class as often as any other.
-
-    Parameters
-    ----------
-    steps : batches, for which the pairs are shuffled and gone through as often as it takes; 0: once.
-    """
-    if corpus.classes is not None:
-        made = _rows(corpus, size, seed, epoch, modalities)
-    else:
-        made = _batches(corpus, size, seed, epoch, unannotated, steps)
-    for batch in ahead(made) if corpus.waits else made:
-        yield batch if device is None else batch.to(device)
-
-
-def steps_of(corpus: Corpus, size: int, modalities: tuple[str, ...] | None = None, steps: int = 0) -> int:
-    """Batches of an epoch, of which `steps` may be asked for where there are pairs."""
-    rows = corpus.n_rows(modalities)
-    return steps if steps and corpus.classes is None else rows // size + (rows % size > 1)
-
-
-def _picks(n: int, size: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Numbers below `n` in shuffled batches: once all of them, or so many batches."""
-    made = 0
-    while made < max(steps, 1) and n > 1:
-        parts = [part for part in torch.randperm(n, generator=generator).split(size) if len(part) > 1]
-        yield from parts[: steps - made] if steps else parts
-        made += len(parts)
-
-
-def _batches(
-    corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], steps: int
-) -> Iterator[Batch]:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    for picks in _picks(corpus.n_pairs, size, steps, generator):
-        bare = None
-        if unannotated:  # in `full` nothing is, and the pairs' own images play the part
-            pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])
-            bare = pool[torch.randint(len(pool), (len(picks),), generator=generator)]
-        yield corpus.batch(picks, bare, unannotated)
-
-
-def _rows(corpus: Corpus, size: int, seed: int, epoch: int, modalities: tuple[str, ...] | None) -> Iterator[Batch]:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    chosen = corpus.classes.draw(modalities or tuple(corpus.inputs), generator)
-    parts = {m: index.split(size) for m, index in chosen.items()}
-    further = None if corpus.source is None else _endless(corpus.source, size, generator)
-    for place, first in enumerate(next(iter(parts.values()))):
-        if len(first) >= 2:
-            batch = corpus.gathered({m: pieces[place] for m, pieces in parts.items()})
-            yield batch if further is None else replace(batch, source=next(further))
-
-
-def _endless(corpus: Corpus, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Whole batches of class-balanced rows, one epoch after another."""
-    while True:
-        chosen = corpus.classes.draw(tuple(corpus.inputs), generator)
-        for start in range(0, max(1, corpus.n_rows() - size + 1), size):
-            yield corpus.gathered({m: index[start : start + size] for m, index in chosen.items()})
-
-
-def ahead(made: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each made by another thread while the one before it is used."""
-    with ThreadPoolExecutor(1) as worker:
-        upcoming = worker.submit(next, made, None)
-        while (batch := upcoming.result()) is not None:
-            upcoming = worker.submit(next, made, None)
-            yield batch

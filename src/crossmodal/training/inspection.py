@@ -12,7 +12,7 @@ from crossmodal.evaluation import separation
 from crossmodal.files import whole, write_json
 from crossmodal.models import base
 from crossmodal.text import SPECIAL
-from crossmodal.training.data import Corpus
+from crossmodal.training.corpus import Corpus
 
 BATCH = 256
 SHOWN = 12  # pairs whose pictures and captions are kept

@@ -35,15 +35,14 @@ from crossmodal.models import base
 from crossmodal.text import Vocabulary
 from crossmodal.training import sharded
 from crossmodal.training import test as testing
-from crossmodal.training.data import Corpus, load
+from crossmodal.training.corpus import Corpus
+from crossmodal.training.data import load, options_of
 from crossmodal.training.devices import device_slot
 from crossmodal.training.inspection import inspect
 from crossmodal.training.trained import checked_weights, described, take_weights
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".checkpoints")
-# Settings of how data are read.
-OPTIONS = ("min_count", "max_words", "rare_words", "semantics", "expansion", "class_vectors", "word_vectors")
 
 
 def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[base.Model, Corpus]:
@@ -51,9 +50,7 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"model {job.name}")
-    options = {key: getattr(settings, key) for key in OPTIONS if hasattr(settings, key)}
-    modalities = getattr(settings, "modalities", None)
-    reads = dict.fromkeys(modalities, "vector") if modalities else module.Model.reads
+    options = options_of(settings)
     options["beside"] = {m: (form, job.beside[m]) for m, form in module.Model.beside.items()}
     if module.Model.needs_classes and job.relevance != "label":
         raise UserError(
@@ -61,6 +58,7 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
             f"(each item needs its class), or choose another model"
         )
     options |= {"relevance": job.relevance, "unannotated": module.Model.unannotated, "vocabulary": vocabulary}
+    reads = registry.reads(job.model, settings.model_dump())
     corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
     if job.source:
         source = load(data / job.source, "full", module.Model.source_reads, job.source_inputs, relevance="label")

@@ -24,7 +24,8 @@ from crossmodal.errors import UserError
 from crossmodal.files import whole
 from crossmodal.imports import without
 from crossmodal.models import base
-from crossmodal.training.data import Corpus, batches, steps_of
+from crossmodal.training.batches import batches, steps_of
+from crossmodal.training.corpus import Corpus
 from crossmodal.training.test import validate
 
 with without("torchmetrics"):  # with it Fabric imports torchvision and matplotlib, two seconds of each run's start

@@ -15,6 +15,7 @@ import torch
 
 from crossmodal import registry
 from crossmodal.errors import UserError, suggestion
+from crossmodal.evaluation import Scores, top_k
 from crossmodal.experiments import PRECOMPUTED, Plan, validated
 from crossmodal.files import read_json
 from crossmodal.models import base
@@ -77,12 +78,11 @@ def search(
         ids, gallery = kept
     else:
         ids, gallery = _encoded(run, data, to, query.modality, partition)
-    scores = _scores(run, (query.modality, to), asked, gallery)
-    best = _best(scores, k)
+    best, scores = (found[0] for found in _best(run, (query.modality, to), asked, gallery, k))
     found = [str(ids[place]) for place in best]
     answers = [
-        Answer(item_id, modality, float(scores[place]), source)
-        for item_id, place, (modality, source) in zip(found, best, _rows(data, found), strict=True)
+        Answer(item_id, modality, float(score), source)
+        for item_id, score, (modality, source) in zip(found, scores, _rows(data, found), strict=True)
     ]
     return Found(run.job.key, query, to, len(ids), answers)
 
@@ -154,13 +154,11 @@ def _kept(folder: Path, query: str, to: str) -> tuple[np.ndarray, torch.Tensor] 
 
 def _encoded(run: Trained, data: Path, to: str, query: str, partition: str) -> tuple[np.ndarray, torch.Tensor]:
     """Ids and encodings of a partition's items, or of all."""
-    from crossmodal.training.data import load
+    from crossmodal.training.data import load, options_of
     from crossmodal.training.test import encode
 
-    s = run.model.settings
-    options = {key: getattr(s, key) for key in ("min_count", "max_words", "rare_words") if hasattr(s, key)}
+    options = options_of(run.model.settings) | {"relevance": run.job.relevance, "vocabulary": run.vocabulary}
     reads = {to: run.model.reads[to]}
-    options |= {"relevance": run.job.relevance, "vocabulary": run.vocabulary}
     inputs = {m: name for m, name in run.job.inputs.items() if m == to}
     corpus = load(data, run.job.split, reads, inputs, **options)
     here = corpus.inputs[to]
@@ -172,22 +170,17 @@ def _encoded(run: Trained, data: Path, to: str, query: str, partition: str) -> t
 
 
 @torch.inference_mode()
-def _scores(run: Trained, pair: tuple[str, str], asked: torch.Tensor, gallery: torch.Tensor) -> np.ndarray:
-    """(G,) scores of the gallery with the one query."""
-    if type(run.model).score is base.Model.score and asked.ndim == 2:
-        return (gallery @ asked[0]).numpy()
+def _best(
+    run: Trained, pair: tuple[str, str], asked: torch.Tensor, gallery: torch.Tensor, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(1, k) places in the gallery and scores of what answers the one query best, as the run's test ranks it."""
+    if run.model.compares_vectors(asked, gallery):
+        return top_k(asked, gallery, k)
     query, to = map(list(run.model.reads).index, pair)
     score = run.model.score  # takes the modalities in the model's order
-    parts = [score(asked, x)[0] if query < to else score(x, asked)[:, 0] for x in gallery.split(BLOCK)]
-    return torch.cat(parts).float().numpy()
-
-
-def _best(scores: np.ndarray, k: int) -> np.ndarray:
-    """Places of the k largest scores, equal ones in the gallery's order."""
-    k = min(k, len(scores))
-    least = np.partition(scores, len(scores) - k)[len(scores) - k]
-    near = np.flatnonzero(scores >= least)
-    return near[np.lexsort((near, -scores[near]))][:k]
+    parts = [score(asked, x) if query < to else score(x, asked).T for x in gallery.split(BLOCK)]
+    matrix = torch.cat(parts, 1).float().numpy()
+    return top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
 
 
 def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from crossmodal.evaluation import sharding
 from crossmodal.files import read_json, read_parquet, whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.training import test as testing
-from crossmodal.training.data import Corpus
+from crossmodal.training.corpus import Corpus
 
 
 def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path) -> None:
@@ -30,7 +30,7 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
     vectors = True
     for pair in combinations(model.reads, 2):
         encodings = testing.encodings_of(model, corpus, pair, index, device)
-        vectors = vectors and testing.compares_vectors(model, encodings)
+        vectors = vectors and model.compares_vectors(*encodings.values())
         if not vectors:
             break
         for m, value in encodings.items():

@@ -32,7 +32,7 @@ from crossmodal.evaluation.precision import NAMES
 from crossmodal.evaluation.quality import chance_precision
 from crossmodal.files import whole, write_json, write_parquet
 from crossmodal.models import base
-from crossmodal.training.data import Corpus
+from crossmodal.training.corpus import Corpus
 
 KS = (1, 5, 10)
 ENCODE_BATCH = 256
@@ -72,7 +72,8 @@ class Pair:
         self.relevance = relevance
         self.encodings = list(encodings.values())
         self.ranked = ranked
-        self.matrix = None if model is None or compares_vectors(model, encodings) else scored(model, *self.encodings)
+        vectors = model is None or model.compares_vectors(*self.encodings)
+        self.matrix = None if vectors else scored(model, *self.encodings)
 
     def rank(self, inside: list[np.ndarray] | None = None, k: int = 0, precision: bool = True) -> dict[str, Ranking]:
         """{modality that asks: ranking} of all items, or of those at the places `inside` of either modality.
@@ -100,11 +101,6 @@ class Pair:
         except ValueError as error:
             raise UserError(f"{self.names[0]} and {self.names[1]}: {error}") from None
         return dict(zip(self.names, found, strict=True))
-
-
-def compares_vectors(model: base.Model, encodings: dict[str, torch.Tensor]) -> bool:
-    """Whether a model's scores are the inner products of its encodings."""
-    return type(model).score is base.Model.score and all(x.ndim == 2 for x in encodings.values())
 
 
 @torch.inference_mode()

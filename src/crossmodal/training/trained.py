@@ -28,14 +28,19 @@ def described(context: base.Context) -> dict[str, Any]:
         "trained": list(context.trained),
         "n_groups": 0 if context.groups is None else len(context.groups),
         "n_concepts": context.n_concepts,
+        "source": None if context.source is None else described(context.source),
     }
 
 
-def _context(told: dict[str, Any]) -> base.Context:
+def context_of(told: dict[str, Any]) -> base.Context:
+    """The context that `described` told of; vectors of zeros stand where the weights hold better ones."""
     shapes = {modality: tuple(shape) for modality, shape in told["shapes"].items()}
-    # The weights hold those that a model keeps.
     moments = {m: (torch.zeros(shape[-1]), torch.ones(shape[-1])) for m, shape in shapes.items()}
-    rest = {"groups": torch.zeros(told["n_groups"], dtype=torch.int64), "n_concepts": told["n_concepts"]}
+    rest = {
+        "groups": torch.zeros(told["n_groups"], dtype=torch.int64),
+        "n_concepts": told["n_concepts"],
+        "source": told["source"] and context_of(told["source"]),
+    }
     return base.Context(shapes, told["vocabulary_size"], told["n_classes"], tuple(told["trained"]), moments, **rest)
 
 
@@ -91,7 +96,7 @@ class Trained:
         for caption, found in zip(captions, words, strict=True):
             if not known.intersection(found):
                 raise UserError(f"{caption!r}: has none of the {len(known)} words that {self.job.key} was trained with")
-        ids, lengths = self.vocabulary.encode(words, s.max_words, s.rare_words if hasattr(s, "rare_words") else "mark")
+        ids, lengths = self.vocabulary.encode(words, s.max_words, getattr(s, "rare_words", "mark"))
         return base.Tokens(torch.from_numpy(ids).long(), torch.from_numpy(lengths))
 
     @torch.inference_mode()
@@ -110,13 +115,15 @@ def open_run(folder: Path) -> Trained:
     import yaml
 
     weights = checked_weights(folder)
-    manifest = read_json(folder / "manifest.json")
-    if "context" not in manifest:
-        raise UserError(f"{folder / 'manifest.json'}: says no `context`; an earlier version trained it: train it again")
+    manifest = folder / "manifest.json"
+    try:
+        context = context_of(read_json(manifest)["context"])
+    except KeyError as error:
+        raise UserError(f"{manifest}: says no {error}; an earlier version trained it: train it again") from None
     job = validated(Job, yaml.safe_load((folder / "config.yaml").read_text()), f"{folder / 'config.yaml'}")
     torch.set_num_threads(job.threads)
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"{folder / 'config.yaml'}: settings")
-    model = module.Model(settings, _context(manifest["context"]))
+    model = module.Model(settings, context)
     take_weights(model, weights)
     return Trained(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"))

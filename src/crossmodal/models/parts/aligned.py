@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossmodal.models import base
-from crossmodal.models.parts.encoders import Perceptron
+from crossmodal.models.base import Context
+from crossmodal.models.parts.encoders import Perceptron, Scaled
 
 Term = Literal["i", "s", "is"]
 
@@ -17,17 +17,14 @@ Term = Literal["i", "s", "is"]
 class Branch(nn.Module):
     """A modality's features, scaled by what they are in training, through two fully connected layers."""
 
-    def __init__(self, in_dim: int, dim: int, moments: tuple[Tensor, Tensor] | None):
+    def __init__(self, context: Context, modality: str, dim: int, *, standardise: bool):
         super().__init__()
-        mean, deviation = moments or (torch.zeros(in_dim), torch.ones(in_dim))
-        self.register_buffer("mean", mean.clone())
-        # What is constant in training says nothing: it is centred and left alone.
-        self.register_buffer("deviation", torch.where(deviation > 1e-8 * (1 + mean.abs()), deviation, 1.0))
-        self.layers = Perceptron(in_dim, dim, dim)
+        self.scaled = Scaled(context, modality, wanted=standardise)
+        self.layers = Perceptron(*context.shapes[modality], dim, dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) -> (B, d), g of equation 3.1.11."""
-        return self.layers((features - self.mean) / self.deviation)
+        return self.layers(self.scaled(features))
 
 
 class AlignedAttention(nn.Module):
@@ -62,8 +59,3 @@ class ReferenceAttention(AlignedAttention):
 def attended(g: Tensor, e: Tensor) -> Tensor:
     """g + softmax(e) g, of unit length: the skip connection of equation 3.1.13."""
     return F.normalize(g + torch.softmax(e, dim=1) * g, dim=1)
-
-
-def moments_of(context: base.Context, modality: str, wanted: bool) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation of a modality in training, where they are `wanted` and known."""
-    return context.moments[modality] if wanted and modality in context.moments else None

@@ -105,12 +105,13 @@ class WordEncoder(nn.Module):
 
 
 class Scaled(nn.Module):
-    """A modality's features, centred and divided by their s.d. over the training items."""
+    """A modality's features, centred and divided by their s.d. over the training items; else, if not `wanted`, left."""
 
-    def __init__(self, context: Context, modality: str):
+    def __init__(self, context: Context, modality: str, *, wanted: bool = True):
         super().__init__()
         (dim,) = context.shapes[modality]
-        mean, deviation = context.moments.get(modality, (torch.zeros(dim), torch.ones(dim)))
+        moments = context.moments.get(modality) if wanted else None
+        mean, deviation = moments or (torch.zeros(dim), torch.ones(dim))
         self.register_buffer("mean", mean)
         # What is constant in training says nothing: it is centred and left alone.
         self.register_buffer("scale", torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0))
