@@ -16,6 +16,7 @@ from common import alternate, save
 
 from crossmodal.evaluation import average_precision, rank_both_ways, ranks_both_ways, source
 from crossmodal.evaluation.sharding import cut, gather, rank_shard
+from crossmodal.files import peak_memory_mib
 
 ROUNDS = 5
 
@@ -93,12 +94,6 @@ def _peak_of(kind: str, images: np.ndarray, texts: np.ndarray) -> dict[str, floa
         command = [sys.executable, __file__, "--peak", kind, folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     return {name: float(value) for name, value in (part.split("=") for part in done.stdout.split())}
-
-
-def peak_memory_mib() -> float:
-    """Peak of this process alone: `ru_maxrss` would begin with that of the process which started it."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
 
 
 def measure_peak(kind: str, folder: str) -> None:

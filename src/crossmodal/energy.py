@@ -26,7 +26,8 @@ class Meter:
                     self._last[zone] = _number(zone / "energy_uj")
                     self._range[zone] = _number(zone / "max_energy_range_uj")
                 except (OSError, ValueError):  # mostly for root alone
-                    self._last.pop(zone, None)
+                    self._last.clear()  # as in `read`
+                    break
         self._stop = threading.Event()
         if self._last:
             threading.Thread(target=self._count, args=(seconds,), daemon=True).start()

@@ -40,7 +40,8 @@ SPACES = ("space-losses", "space-attention", "space-blocks", "space-time", "spac
 
 
 def spaces_of(scope):
-    grown = any(job.model in ("cvs", "mcvs", "rvs") for job in BENCH.plan.jobs.values())
+    jobs = BENCH.quick if scope else BENCH.plan.jobs
+    grown = any(job.model in ("cvs", "mcvs", "rvs") for job in jobs.values())
     return [f"{BENCH.results}/{scope}figures/{name}.svg" for name in SPACES] if grown else []
 
 

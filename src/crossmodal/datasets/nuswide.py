@@ -83,7 +83,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     usable = (labels.sum(1) == 1) & np.array([bool(found) for found in tags])
     of = labels.argmax(1)
     on_disk = raw.Listing(settings.folder)
-    chosen: dict[str, str] = {}
+    label_of: dict[str, str] = {}
     where_in = {name: row for row, name in enumerate(names)}
     strata = raw.shuffled({names[row]: settings.classes[of[row]] for row in np.flatnonzero(usable)}, settings.seed)
     missing: list[str] = []
@@ -95,20 +95,21 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
                 f"at least 3 are needed: choose other classes in {where}.classes"
             )
         missing += [name for name in wanted if not on_disk.holds(*name.rsplit("/", 1))]
-        tested = max(1, round(settings.test * len(wanted)))
-        chosen |= dict.fromkeys(wanted[:tested], "test") | dict.fromkeys(wanted[tested:], "train")
+        label_of |= dict.fromkeys(wanted, label)
     if missing:
         raise UserError(
-            f"{settings.folder}: {len(missing)} of the {len(chosen)} chosen images are not there: "
+            f"{settings.folder}: {len(missing)} of the {len(label_of)} chosen images are not there: "
             f"{raw.first(missing)}; fetch them, or set {where}.images in params.yaml"
         )
-    training = {name: settings.classes[of[where_in[name]]] for name, part in chosen.items() if part == "train"}
-    chosen |= dict.fromkeys(raw.carve(training, settings.val, settings.seed), "val")
+    tested = raw.carve(label_of, settings.test, settings.seed)
+    training = {name: label for name, label in label_of.items() if name not in tested}
+    kept = raw.carve(training, settings.val, settings.seed)
+    chosen = dict.fromkeys(label_of, "train") | dict.fromkeys(tested, "test") | dict.fromkeys(kept, "val")
     images, texts = [], []
     for name in sorted(chosen, key=where_in.__getitem__):
         row = where_in[name]
         stem = name.removesuffix(".jpg")
-        common = (stem, settings.classes[of[row]], chosen[name])
+        common = (stem, label_of[name], chosen[name])
         images.append((f"image/{stem}", "image", *common, name))
         texts.append((f"text/{stem}", "text", *common, tags[row]))
     return items.validate(pd.DataFrame(images + texts, columns=list(items.COLUMNS)), root)

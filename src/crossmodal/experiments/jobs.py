@@ -219,10 +219,11 @@ class Plan:
     def mapped(self, jobs: Mapping[str, Job]) -> list[Job]:
         """Those of `jobs` whose embeddings papers want drawn (`map: true`), of the first seed."""
         found: dict[str, Job] = {}
-        for experiment in (one for paper in self.papers.values() for one in paper.experiments.values() if one.map):
-            with suppress(UnreadableError):
-                key = self.job(experiment, self.params.seeds[0]).key
-                found |= {key: jobs[key]} if key in jobs else {}
+        for name, paper in self.papers.items():
+            for experiment in (one for one in paper.experiments.values() if one.map):
+                with suppress(UnreadableError):
+                    key = self.job(experiment, self.params.seeds[0], name).key
+                    found |= {key: jobs[key]} if key in jobs else {}
         return list(found.values())
 
     @property

@@ -209,13 +209,13 @@ def features_of(
     UserError : an item that cannot be read, settings or weights that the extractor refuses.
     """
     recipe = registry.module("features", extractor).recipe(settings, given)
+    if recipe.finish is not None and recipe.again is None:
+        raise UserError(f"extractor {extractor!r} cannot make features of items outside of a data set")
     further = [Item(f"query {n}", source, Path(source), "query") for n, source in enumerate(sources)]
     work = recipe.begin([*given.items, *further])
     found = work.compute([work.load(item) for item in further])
     found, extra = found if isinstance(found, tuple) else (found, {})
     array = np.asarray(found, np.float32)
-    if recipe.finish is not None and recipe.again is None:
-        raise UserError(f"extractor {extractor!r} cannot make features of items outside of a data set")
     array = array if recipe.again is None else recipe.again(array, manifest)
     return array.astype(settings.dtype).astype(np.float32), extra
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import Discriminator, reversal_strength
-from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, there
+from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, mean_of, there
 from crossmodal.models.parts.losses import hinge_triplet
 from crossmodal.text import RareWords
 
@@ -86,17 +86,12 @@ class ContextAttention(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """(B, M, H) vectors, zeros where there is none -> (B, K·H)."""
         mask = there(vectors)
-        mean = mean_of(vectors)
+        mean = mean_of(vectors, mask)
         context = torch.tanh(self.of_mean(mean)).unflatten(1, (self.heads, -1))  # (B, K, H)
         each = torch.tanh(self.of_each(vectors)).unflatten(2, (self.heads, -1))  # (B, M, K, H)
         agreement = torch.einsum("bkh,bmkh->bkm", context, each)
         weights = (self.temperature * agreement).masked_fill(~mask[:, None], -torch.inf).softmax(2)
         return (weights @ vectors).flatten(1)
-
-
-def mean_of(vectors: Tensor) -> Tensor:
-    """(B, M, H) vectors, zeros where there is none -> (B, H) mean of those that are there."""
-    return vectors.sum(1) / there(vectors).sum(1, keepdim=True)
 
 
 class Model(base.Model):
@@ -129,7 +124,7 @@ class Model(base.Model):
             "text": (self.text, self.text_attention),
         }[modality]
         vectors = encoder(value)
-        return attention(vectors) if self.settings.attention else mean_of(vectors)
+        return attention(vectors) if self.settings.attention else mean_of(vectors, there(vectors))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, K·H) unit vectors; `partner` makes no difference."""

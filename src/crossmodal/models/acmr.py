@@ -42,6 +42,7 @@ class Settings(base.Schedule):
 
 class Model(base.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+    needs_classes: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)

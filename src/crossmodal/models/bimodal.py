@@ -53,6 +53,7 @@ class Autoencoder(nn.Module):
 
 class Model(base.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+    needs_classes: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)

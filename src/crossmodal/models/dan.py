@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.encoders import WordEncoder, mask
+from crossmodal.models.parts.encoders import WordEncoder, mask, mean_of
 from crossmodal.models.parts.losses import hinge_triplet
+from crossmodal.models.parts.optimisers import Momentum
 
 
 class Settings(base.Schedule):
@@ -58,11 +59,7 @@ class Attention(nn.Module):
         return (weights[:, None] @ vectors).squeeze(1)
 
 
-def _mean(vectors: Tensor, there: Tensor) -> Tensor:
-    return (vectors * there[..., None]).sum(1) / there.sum(1, keepdim=True)
-
-
-class Model(base.Model):
+class Model(Momentum):
     reads: ClassVar[dict[str, Form]] = {"image": "regions", "text": "tokens"}
 
     def __init__(self, settings: Settings, context: base.Context):
@@ -78,7 +75,7 @@ class Model(base.Model):
         """K + 1 vectors (B, d) of an image: v of each step."""
         there = mask(regions.counts, regions.features.shape[1])
         vectors = self.dropout(regions.features)
-        found = [torch.tanh(self.project[0](_mean(vectors, there)))]
+        found = [torch.tanh(self.project[0](mean_of(vectors, there)))]
         memory = found[0]
         for attend, project in zip(self.image_attention, self.project[1:], strict=True):
             found.append(torch.tanh(project(attend(vectors, there, memory))))
@@ -89,7 +86,7 @@ class Model(base.Model):
         """K + 1 vectors (B, d) of a sentence: u of each step."""
         there = mask(tokens.lengths, tokens.ids.shape[1])
         vectors = self.dropout(2 * self.words(tokens))  # the sum of both ways, of which the encoder gives the mean
-        found = [_mean(vectors, there)]
+        found = [mean_of(vectors, there)]
         memory = found[0]
         for attend in self.text_attention:
             found.append(attend(vectors, there, memory))
@@ -105,9 +102,3 @@ class Model(base.Model):
         scores = self.score(self.encode("image", batch, "text"), self.encode("text", batch, "image"))
         hardest = self.settings.negatives == "hardest"
         return {"loss": hinge_triplet(scores, self.settings.margin, hardest=hardest, groups=batch.groups)}
-
-    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
-        if self.settings.optimiser == "adam":
-            return super().optimisers(stage)
-        decay = self.settings.weight_decay
-        return {"model": torch.optim.SGD(self.parameters(), lr=stage.lr, momentum=0.9, weight_decay=decay)}

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.parts.encoders import mask
 from crossmodal.models.parts.losses import hinge_triplet
+from crossmodal.models.parts.optimisers import Momentum
 from crossmodal.text import RareWords
 
 
@@ -126,7 +127,7 @@ class TextPath(nn.Module):
         return wide
 
 
-class Model(base.Model):
+class Model(Momentum):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         s = settings
@@ -173,12 +174,6 @@ class Model(base.Model):
                 found["ranking"] = random_hinges(scores, s.margin, batch.groups)
             loss = loss + s.ranking_weight * found["ranking"]
         return {"loss": loss, **found}
-
-    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
-        if self.settings.optimiser == "adam":
-            return super().optimisers(stage)
-        decay = self.settings.weight_decay
-        return {"model": torch.optim.SGD(self.parameters(), lr=stage.lr, momentum=0.9, weight_decay=decay)}
 
 
 def random_hinges(scores: Tensor, margin: float, groups: Tensor) -> Tensor:

@@ -70,4 +70,4 @@ class Model(cvs.Model):
         return [*new, *blocks, *([self.classifier] if len(names) == 2 else [])]
 
     def block_of(self, a: str, b: str) -> str:
-        return f"{a}-{b}" if f"{a}-{b}" in self.blocks else f"{b}-{a}"
+        return f"{a}-{b}"

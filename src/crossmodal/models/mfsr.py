@@ -210,7 +210,7 @@ class Model(base.Model):
         self.discriminators.requires_grad_(False)  # it is not their turn
         made = self.generator(image.all)
         self._made = batch, made.detach()
-        verdicts = self._verdicts(batch, made)
+        verdicts = self._verdicts(batch, made, self._images(batch))
         loss = dcgan.printed_generator_loss if self.settings.gan == "printed" else dcgan.generator_loss
         return loss(**verdicts)
 
@@ -219,8 +219,8 @@ class Model(base.Model):
         if self._made is None or self._made[0] is not batch:
             with torch.no_grad():
                 self._made = batch, self.generator(self.parts("image", batch).all)
-        verdicts = self._verdicts(batch, self._made[1])
         images = self._images(batch)
+        verdicts = self._verdicts(batch, self._made[1], images)
         verdicts["real"] = self.discriminators["real"](images)
         if self.settings.same == "real":
             verdicts["own"] = self.discriminators["content"](images, images)
@@ -232,10 +232,9 @@ class Model(base.Model):
         dtype = next(self.generator.parameters()).dtype
         return dcgan.as_images(batch.beside["image"], self.settings.image_size, dtype)
 
-    def _verdicts(self, batch: base.Batch, made: Tensor) -> dict[str, Tensor]:
+    def _verdicts(self, batch: base.Batch, made: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Logits of D1 for what was made, and of D2 for it and for what was made of another image, with the image."""
         places, there = dcgan.others(batch.groups)
-        images = self._images(batch)
         # One call for both: the batch norms see own and other pairs alike.
         own, other = self.discriminators["content"](torch.cat([made, made[places]]), torch.cat([images, images])).chunk(
             2

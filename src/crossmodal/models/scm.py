@@ -28,6 +28,7 @@ class Settings(cca.Settings):
 
 class Model(cca.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+    needs_classes: ClassVar[bool] = True
 
     settings: Settings
 

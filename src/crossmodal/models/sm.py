@@ -27,6 +27,7 @@ class Settings(closed.Settings):
 
 class Model(ClosedForm):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+    needs_classes: ClassVar[bool] = True
 
     settings: Settings
 

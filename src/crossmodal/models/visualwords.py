@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form, Tokens
 from crossmodal.models.parts.closed import ClosedForm
-from crossmodal.models.parts.encoders import mask
 
 SPECIAL = 4  # ids below are no words: padding, beginning, end, <unk>
 
@@ -113,7 +112,7 @@ class Model(ClosedForm):
                 return F.one_hot(torch.cdist(x, centres).argmin(1), s.scenes).float()
             return x.new_zeros(len(x), 1) if self.image is None else self.image(x)
         tokens: Tokens = batch.inputs["text"]
-        there = ((tokens.ids >= SPECIAL) & mask(tokens.lengths, tokens.ids.shape[1]))[..., None].float()
+        there = (tokens.ids >= SPECIAL)[..., None].float()
         count = there.sum(1).clamp(min=1)
         if s.context == "scene":
             mean = (self.words(tokens.ids) * there).sum(1) / count

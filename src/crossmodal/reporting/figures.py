@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,9 @@ def captions(split: str) -> int:
     return int(found[1]) if found else 5
 
 
-def _ordered_splits(splits: Any) -> list[str]:
-    return sorted(set(splits), key=lambda s: (-share(s), s))
+def ordered_splits(splits: Iterable[str]) -> list[str]:
+    """Each split once, the most annotation first; those that are no share of the annotation, by name, last."""
+    return sorted(set(splits), key=lambda s: (-np.nan_to_num(share(s), nan=-1.0), s))
 
 
 def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
@@ -107,7 +108,7 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
         axes = figure.subplots(len(datasets), 2, squeeze=False)
         for (left, right), dataset in zip(axes, datasets, strict=True):
             part = histories[histories.dataset == dataset]
-            names, splits = sorted(part.name.unique()), _ordered_splits(part.split)
+            names, splits = sorted(part.name.unique()), ordered_splits(part.split)
             criterion, what = _criterion(part)
             if len(part.drop_duplicates(["name", "split"])) > MOST_LINES:
                 splits = splits[:1]

@@ -18,7 +18,6 @@ from crossmodal.reporting import figures
 from crossmodal.reporting.figures import COLOURS, FAINT, INK
 
 SHOWN = 6  # pairs in a figure
-MODEL = "mfsr"
 
 
 def found(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -26,7 +25,7 @@ def found(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[dict[str, Any
     shown: dict[str, list[dict[str, Any]]] = {}
     for job in sorted(jobs.values(), key=lambda job: (job.name.count("."), job.dataset, job.key)):
         path = folder / job.key / "inside.json"
-        if job.model == MODEL and path.exists():
+        if path.exists():
             shown.setdefault(job.name, []).append({**read_json(path), "folder": path.parent})
     return shown
 

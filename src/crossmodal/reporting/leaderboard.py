@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossmodal.experiments import CONTROLS
 from crossmodal.reporting.collect import distinct
-from crossmodal.reporting.figures import share
+from crossmodal.reporting.figures import ordered_splits
 from crossmodal.reporting.views import LOWER_IS_BETTER, metric_name
 
 ORDER = ("recall_sum", "recall@1", "recall@5", "recall@10", "map@50", "map@R", "map", *LOWER_IS_BETTER)
@@ -56,13 +56,8 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
         "views": _views(columns),
         "rows": rows,
         "titles": {name: titles.get(name, name) for name in sorted(frame.dataset.unique())},
-        "splits": sorted({str(s) for s in frame.split.unique()}, key=lambda s: (s != "full", -_share(s), s)),
+        "splits": ordered_splits(map(str, frame.split)),
     }
-
-
-def _share(split: str) -> float:
-    known = share(split)
-    return -1.0 if pd.isna(known) else known
 
 
 def _place(column: tuple[str, str]) -> tuple[Any, ...]:

@@ -66,10 +66,12 @@ def placed(images: np.ndarray, texts: np.ndarray, seed: int = 0) -> np.ndarray:
 def write(plan: Plan, jobs: Mapping[str, Job], target: Path) -> None:
     """`figures/embeddings.svg` in `target`, of the runs that papers want drawn and that have vectors."""
     results, data = Path(plan.params.paths.results), Path(plan.params.paths.data)
-    panels = {}
+    panels, groups = {}, {}
     for job in plan.mapped(jobs):
-        items = read_parquet(data / job.dataset / "items.parquet", ["item_id", "group_id"])
-        found = paired(results / "runs" / job.key, dict(zip(items.item_id, items.group_id, strict=True)))
+        if job.dataset not in groups:
+            items = read_parquet(data / job.dataset / "items.parquet", ["item_id", "group_id"])
+            groups[job.dataset] = dict(zip(items.item_id, items.group_id, strict=True))
+        found = paired(results / "runs" / job.key, groups[job.dataset])
         if found is None:
             log.warning("%s: has no vectors of images and captions to draw", job.key)
             continue

@@ -7,13 +7,13 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from importlib import metadata
-from pathlib import Path
 from platform import python_version
 from typing import Any
 from urllib.parse import quote
 
 from crossmodal.experiments import Tracking
 from crossmodal.files import commit
+from crossmodal.reporting.mlflowstore import KEY, database
 
 LIBRARIES = ("crossmodal", "torch", "numpy", "pandas", "pyarrow", "matplotlib", "snakemake", "mlflow")
 LOCAL_PAGES = "http://127.0.0.1:5000"  # where `make ui` serves a store that is a file
@@ -66,12 +66,15 @@ def tracked(tracking: Tracking) -> dict[str, str]:
 
     Read from the database itself: MLflow takes seconds to be imported.
     """
-    if not tracking.enabled or not tracking.address.startswith("sqlite:///"):
+    path = None
+    if tracking.enabled:
+        with suppress(ValueError):  # an address that tracking itself warns of
+            path = database(tracking.address)
+    if path is None:
         return {}
-    path = Path(tracking.address.removeprefix("sqlite:///"))
     asked = (
         "SELECT tags.value, runs.experiment_id, runs.run_uuid FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid "
-        "WHERE tags.key = 'crossmodal.key' AND runs.lifecycle_stage = 'active'"
+        "WHERE tags.key = ? AND runs.lifecycle_stage = 'active'"
     )
     found: dict[str, str] = {}
     with suppress(sqlite3.Error):  # no store yet, or one that MLflow itself must mend
@@ -79,6 +82,6 @@ def tracked(tracking: Tracking) -> dict[str, str]:
         with closing(sqlite3.connect(address, uri=True, timeout=10)) as store:
             found = {
                 key: f"{LOCAL_PAGES}/#/experiments/{experiment}/runs/{run}"
-                for key, experiment, run in store.execute(asked)
+                for key, experiment, run in store.execute(asked, (KEY,))
             }
     return found

@@ -192,7 +192,10 @@ class Tree:
     def about(self, place: Place) -> str:
         """The paper of an experiment, in a line."""
         paper = self.plan.papers.get(place.experiment.partition("/")[2])
-        return f"{paper.title}. {paper.authors}. {paper.venue}, {paper.year}. doi:{paper.doi}" if paper else ""
+        if paper is None:
+            return ""
+        doi = f" doi:{paper.doi}" if paper.doi else ""
+        return f"{paper.title}. {paper.authors}. {paper.venue}, {paper.year}.{doi}"
 
     def stage(self, job: Job) -> int:
         """1 for a job that begins from nothing, 2 for one that begins from such a one, and so on."""

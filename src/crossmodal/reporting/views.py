@@ -220,7 +220,8 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
         lines.append(Line(row.label, row.group, row.extra, cells, mark))
     extras = list(dict.fromkeys(key for row in table.rows for key in row.extra))
     notes = [(mark, text) for text, mark in marks.items()]
-    caption = _caption(plan, paper, table, frame)
+    placed = any(cell["place"] for cell in places.values())
+    caption = _caption(plan, paper, table, frame, placed)
     return View(paper, table, table.columns, extras, lines, caption, notes, frame)
 
 
@@ -267,7 +268,7 @@ def _places(frame: pd.DataFrame) -> dict[tuple[int, int], dict[str, int]]:
     return found
 
 
-def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame) -> list[tuple[str, str]]:
+def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, placed: bool) -> list[tuple[str, str]]:
     """(kind, sentence) of what a reader must know beside the numbers."""
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
     done = frame[frame.status == "done"]
@@ -297,7 +298,7 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame) -> lis
     if done.p_holm.notna().any():
         said.append(("rules", _tested(table, done)))
     said.append(("rules", "Recall in per cent; ranks are 1-based and ties count against the model."))
-    if any(cell["place"] for cell in _places(frame).values()):
+    if placed:
         said.append(("rules", "Best in bold, second underlined, of the same data and annotation; ours apart."))
     fallbacks = dict.fromkeys(one for text in done.fallbacks.dropna() for one in str(text).split("; "))
     if fallbacks:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossmodal.models.parts.encoders import Perceptron
+
 
 class _Reversed(torch.autograd.Function):
     @staticmethod
@@ -36,7 +38,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, in_dim: int, dim: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(in_dim, dim), nn.ReLU(), nn.Linear(dim, 1))
+        self.layers = Perceptron(in_dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, d) -> (B,) logits of the first domain."""

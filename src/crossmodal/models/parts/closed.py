@@ -45,7 +45,7 @@ class ClosedForm(base.Model):
 
     def fit(self, batches: Iterable[base.Batch]) -> None:
         """Gather all training items and fit them."""
-        self.fit_all(*gathered(batches, getattr(self.settings, "modalities", None) or self.reads))
+        self.fit_all(*gathered(batches, self.reads))
 
     def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
         """Fit each modality, then each pair of modalities; (N, D) values, rows belonging together, and (N,) labels."""

@@ -24,9 +24,9 @@ class ImageEncoder(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, D) features -> (B, d)."""
+        """(..., D) features -> (..., d)."""
         out = self.fc(features)
-        return F.normalize(out, dim=1) if self.unit else out
+        return F.normalize(out, dim=-1) if self.unit else out
 
 
 class CaptionEncoder(nn.Module):
@@ -52,20 +52,12 @@ class CaptionEncoder(nn.Module):
         return F.normalize(out, dim=1) if self.unit else out
 
 
-class RegionEncoder(nn.Module):
+class RegionEncoder(ImageEncoder):
     """One linear map of each region's feature; L2-normalised (SCAN, eq. of its section 3.2) or as it is (002, 4.3)."""
-
-    def __init__(self, in_dim: int, dim: int, *, unit: bool = True):
-        super().__init__()
-        self.fc = nn.Linear(in_dim, dim)
-        self.unit = unit
-        nn.init.xavier_uniform_(self.fc.weight)
-        nn.init.zeros_(self.fc.bias)
 
     def forward(self, regions: Regions) -> Tensor:
         """(B, M, D) features -> (B, M, d); zeros where there is no region."""
-        out = self.fc(regions.features)
-        out = F.normalize(out, dim=2) if self.unit else out
+        out = super().forward(regions.features)
         return out * mask(regions.counts, out.shape[1])[..., None]
 
 
@@ -135,6 +127,11 @@ class Perceptron(nn.Sequential):
 def mask(counts: Tensor, width: int) -> Tensor:
     """(B, width) bool: which of a row's places are filled, the first `counts`."""
     return torch.arange(width, device=counts.device) < counts[:, None]
+
+
+def mean_of(vectors: Tensor, there: Tensor) -> Tensor:
+    """(B, M, d) vectors, of which the (B, M) bool `there` are there -> (B, d) mean of those."""
+    return (vectors * there[..., None]).sum(1) / there.sum(1, keepdim=True)
 
 
 def there(encodings: Tensor) -> Tensor:

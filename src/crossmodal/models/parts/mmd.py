@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from crossmodal.models.parts.triplets import squared_distances
+
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # widths, over the mean squared distance of all vectors
 
 
@@ -20,8 +22,7 @@ def squared_mmd(x: Tensor, y: Tensor, factors: Sequence[float] = FACTORS) -> Ten
     The mean is that of the squared distances of all different vectors; no gradient flows through it.
     """
     both = torch.cat([x, y])
-    norms = both.pow(2).sum(1)
-    distances = (norms[:, None] + norms[None, :] - 2 * both @ both.T).clamp(min=0)
+    distances = squared_distances(both, both)
     n = len(both)
     mean = (distances.detach().sum() / (n * (n - 1))).clamp(min=torch.finfo(both.dtype).tiny)
     kernel = torch.stack([torch.exp(-distances / (factor * mean)) for factor in factors]).mean(0)

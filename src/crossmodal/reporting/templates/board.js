@@ -18,13 +18,11 @@
     rising: null,
     all: false,
   };
-  const protocols = [...new Set(data.rows.map(row => row.protocol))].sort();
+  const protocols = unique(data.rows.map(row => row.protocol)).sort();
   const said = make("p", { class: "said", role: "status" });
   const table = make("table", { class: "grid" });
   const more = make("button", { type: "button", class: "more", onclick: () => { state.all = true; show(); } });
 
-  const protocolName = name =>
-    name === "all" ? "whole test set" : name.startsWith("fold") ? `mean of ${name.slice(4)} folds` : `${name} classes`;
   const own = (row, column) => (row.values[column] || []).filter(value => value !== null);
 
   // The column that a view is sorted by unless another is asked for: what is of all directions, else the first.

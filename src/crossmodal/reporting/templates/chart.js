@@ -8,7 +8,6 @@
     const data = content("curves");
     const series = 8; // colours of the page
     const dashes = ["", "7 4", "2 3", "9 3 2 3"];
-    const unique = values => [...new Set(values)];
     const datasets = unique(data.runs.map(run => run.dataset));
     const state = { dataset: datasets[0], split: "", measure: "", hidden: new Set(), epoch: null };
     const svg = make("svg:svg", { class: "chart", "aria-hidden": "true" });

@@ -10,7 +10,6 @@
     const columns = data.columns.map((_, j) => j).filter(single);
     const several = data.rows.filter(row => columns.filter(j => row.values[j]).map(j => data.columns[j].direction)
       .reduce((seen, direction) => seen.add(direction), new Set()).size > 2);
-    const unique = values => [...new Set(values)];
     const datasets = unique(several.map(row => row.dataset));
     const state = { dataset: datasets[0], split: "", metric: "", protocol: "" };
     const filters = make("div", { class: "filters" });
@@ -29,8 +28,8 @@
       const change = key => value => { state[key] = value; show(); };
       filters.replaceChildren(
         choice("Data set", datasets.map(name => [name, data.titles[name]]), state.dataset, change("dataset")),
-        choice("Split", splits.map(name => [name, name]), state.split, change("split")),
-        ...(protocols.length > 1 ? [choice("Tested on", protocols.map(name => [name, name]), state.protocol, change("protocol"))] : []),
+        choice("Annotation", splits.map(name => [name, name]), state.split, change("split")),
+        ...(protocols.length > 1 ? [choice("Tested on", protocols.map(name => [name, protocolName(name)]), state.protocol, change("protocol"))] : []),
         choice("Metric", metrics.map(name => [name, data.columns.find(column => column.metric === name).label]), state.metric, change("metric")));
       const wanted = columns.filter(j => data.columns[j].metric === state.metric);
       const made = rows.map(row => {

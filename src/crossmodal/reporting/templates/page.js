@@ -20,6 +20,10 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+const unique = values => [...new Set(values)];
+const protocolName = name =>
+  name === "all" ? "whole test set" : name.startsWith("fold") ? `mean of ${name.slice(4)} folds` : `${name} classes`;
+
 const DASH = "–";
 const format = (value, digits = 1) =>
   value === null || value === undefined || Number.isNaN(value)
