@@ -83,16 +83,6 @@ def test_everything_that_is_promised_is_there(project):
     assert 'src="http' not in page
 
 
-def test_shards_over_jobs_give_the_same_bits(project):
-    before = [(project / RUN / name).read_bytes() for name in ("metrics.json", "queries.parquet")]
-    words = ("--config", 'evaluation={"shards": 3}', "--forcerun", "encode", "--rerun-triggers", "mtime")
-    code, text = snakemake(project, f"{RUN}/metrics.json", *words)
-    assert code == 0, text
-    assert text.count("rule rank_shard:") == 3
-    assert [(project / RUN / name).read_bytes() for name in ("metrics.json", "queries.parquet")] == before
-    assert not (project / RUN / "encoded").exists()
-
-
 def test_mlflow_holds_every_run(project):
     assert "failed" not in read_json(project / "results/quick/tracking.json")
     with sqlite3.connect(project / "mlflow.db") as store:
@@ -237,6 +227,17 @@ def test_dvc_versions_the_results(project, tmp_path):
     ok("dvc", "exp", "run", "-S", "seeds=[1]")
     assert set(pd.read_parquet(folder / "results/metrics.parquet").seed) == {1}
     assert "world.full.chance.recall_sum" in ok("dvc", "metrics", "diff")
+
+
+def test_shards_over_jobs_give_the_same_bits(project):
+    """After the others: what was ranked in shards is ranked again when they are gone."""
+    before = [(project / RUN / name).read_bytes() for name in ("metrics.json", "queries.parquet")]
+    words = ("--config", 'evaluation={"shards": 3}', "--forcerun", "encode", "--rerun-triggers", "mtime")
+    code, text = snakemake(project, f"{RUN}/metrics.json", *words)
+    assert code == 0, text
+    assert text.count("rule rank_shard:") == 3
+    assert [(project / RUN / name).read_bytes() for name in ("metrics.json", "queries.parquet")] == before
+    assert not (project / RUN / "encoded").exists()
 
 
 @pytest.fixture
