@@ -19,7 +19,7 @@ $(STAMP): requirements/lock.txt pyproject.toml
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "crossmodal needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@echo "installing the pinned dependencies (torch with its CUDA libraries: about 5 GB)"
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/lock.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/lock.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(STAMP)
 	@echo "ready: source $(BIN)/activate"
@@ -27,7 +27,7 @@ $(STAMP): requirements/lock.txt pyproject.toml
 test: setup      ## ruff and the whole test suite
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
 	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules

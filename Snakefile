@@ -24,6 +24,7 @@ localrules:
     all,
     quick,
     features,
+    inputs,
     tables,
     report,
 
@@ -50,6 +51,11 @@ rule quick:
 rule features:
     input:
         BENCH.features,
+
+
+rule inputs:
+    input:
+        BENCH.inputs,
 
 
 rule tables:

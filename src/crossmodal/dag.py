@@ -77,7 +77,9 @@ class Dag:
 
     def run_inputs(self, wildcards: Any) -> list[str]:
         """The files that a run is trained on."""
-        job = self.job(wildcards)
+        return self._inputs(self.job(wildcards))
+
+    def _inputs(self, job: Job) -> list[str]:
         folder = f"{self.data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
         if {"tokens", "concepts"} & {*registry.reads(job.model, job.settings).values()}:
@@ -128,6 +130,11 @@ class Dag:
             for dataset in self.plan.datasets
             for modality, extractor in self.plan.extractors_of(dataset)
         ]
+
+    @property
+    def inputs(self) -> list[str]:
+        """Everything under the data folder that the runs stand on."""
+        return sorted({file for job in self.plan.jobs.values() for file in self._inputs(job)} | {*self.datasets(None)})
 
     @property
     def table_names(self) -> list[str]:

@@ -92,44 +92,50 @@ def source_hash(kind: str, name: str) -> str:
     known = names(kind)
     if name not in known:
         raise UserError(f"{kind}: {name!r} is unknown" + suggestion(name, known))
-    digest = hashlib.sha256()
-    seen: set[str] = set()
-    _add_source(known[name], digest, seen)
-    if kind == "models":
-        for name in ("crossmodal.training.loop", "crossmodal.training.data"):  # how it is trained, and on what
-            _add_source(name, digest, seen)
-    return digest.hexdigest()[:16]
+    # For a model also how it is trained, and on what.
+    first = [known[name], *(("crossmodal.training.loop", "crossmodal.training.data") if kind == "models" else ())]
+    sources: dict[str, str] = {}
+    while first:
+        name = first.pop()
+        if name not in sources and not f"{name}.".startswith(tuple(f"{one}." for one in _NOT_FOLLOWED)):
+            sources[name], imported = _source(name)
+            first += imported
+    return hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()[:16]
 
 
 # A change here reaches results through data that is hashed itself, or not at all.
 _NOT_FOLLOWED = ("crossmodal.errors", "crossmodal.files", "crossmodal.registry", "crossmodal.experiments")
 
 
-def _add_source(name: str, digest: hashlib._Hash, seen: set[str]) -> None:
-    if name in seen or f"{name}.".startswith(tuple(f"{one}." for one in _NOT_FOLLOWED)):
-        return
-    seen.add(name)
-    spec = util.find_spec(name)
-    if spec is None or spec.origin is None:
-        return
-    tree = ast.parse(Path(spec.origin).read_bytes())
+@cache
+def _source(name: str) -> tuple[str, tuple[str, ...]]:
+    """Hash of a module's source, and the modules of its own package that it imports."""
+    path = _path(name)
+    if path is None:
+        return "", ()
+    tree = ast.parse(path.read_bytes())
     own = ("crossmodal.", f"{name.split('.')[0]}.")  # another package's extractor may have modules of its own
-    # The tree, not the text: another comment or line break retrains nothing.
-    digest.update(name.encode() + b"\0" + ast.dump(tree).encode())
+    imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(own):
-            targets = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names if alias.name.startswith(own)]
-        else:
-            continue
-        for target in sorted(targets):
-            if _is_module(target):
-                _add_source(target, digest, seen)
+            imported |= {alias.name for alias in node.names if alias.name.startswith(own)}
+    # The tree, not the text: another comment or line break retrains nothing.
+    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return digest, tuple(sorted(target for target in imported if _path(target)))
 
 
-def _is_module(name: str) -> bool:
-    try:
-        return util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+def _path(name: str) -> Path | None:
+    """The file of a module, by where it must lie: to ask for its spec would import the packages that it lies in."""
+    top, *below = name.split(".")
+    spec = util.find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    if spec.submodule_search_locations is None:
+        return None if below else Path(spec.origin)
+    for root in map(Path, spec.submodule_search_locations):
+        for path in (root.joinpath(*below, "__init__.py"), root.joinpath(*below).with_suffix(".py")):
+            if path.is_file():
+                return path
+    return None

@@ -1,19 +1,17 @@
 """The real DAG on a tiny world, as a user runs it."""
 
-import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from commands import ROOT, call, snakemake
 
 from crossmodal.files import read_json
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 # A run that two papers ask for is in the experiment of each, and is counted once.
 CHILDREN = """select count(distinct own.value) from tags own join tags up on own.run_uuid = up.run_uuid
@@ -21,18 +19,6 @@ CHILDREN = """select count(distinct own.value) from tags own join tags up on own
 EPOCHS = """select count(*) from (select distinct own.value, epoch.step from metrics epoch
     join tags own on own.run_uuid = epoch.run_uuid where own.key = 'crossmodal.key' and epoch.key = 'val/recall_sum')"""
 RUN = "results/runs/world/full/vsepp/seed0"
-
-
-def call(folder, *command, **variables):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, **variables}
-    environment.pop("CROSSMODAL_PARAMS", None)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
-
-
-def snakemake(folder, *words, **variables):
-    return call(folder, sys.executable, "-m", "snakemake", "--cores", "2", *words, **variables)
 
 
 def retrained(text):
@@ -183,50 +169,6 @@ def test_slurm_profile_plans(project):
     code, text = snakemake(project, "-n", "all", "--workflow-profile", "workflow/profiles/slurm")
     assert code == 0, text
     assert "rule train:" in text
-
-
-def test_dvc_versions_the_results(project, tmp_path):
-    """`dvc repro`, `metrics show`, `plots show`, `exp run -S` and a local remote, on the controls alone."""
-    folder = tmp_path / "versioned"
-    left = shutil.ignore_patterns("results", ".snakemake", "mlflow.db*", "mlartifacts")
-    shutil.copytree(project, folder, ignore=left)
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / ".dvc/plots").mkdir(parents=True)
-    for name in ("dvc.yaml", ".dvc/config", ".dvc/plots/models.json", ".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, folder / name)
-    paper = yaml.safe_load((folder / "papers/mfsr.yaml").read_text())
-    controls = {name: e for name, e in paper["experiments"].items() if e["model"] in ("chance", "oracle")}
-    paper["experiments"] = controls
-    for table in paper["tables"]:
-        table["rows"] = [row for row in table["rows"] if row.get("experiment", "oracle-coco") in controls]
-    (folder / "papers/mfsr.yaml").write_text(yaml.safe_dump(paper))
-    _with(folder, "params.yaml", {"papers": ["mfsr"], "seeds": [0], "tracking": {"enabled": False}})
-    identity = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-
-    def ok(*command):
-        code, text = call(folder, *command, **identity)
-        assert code == 0, text
-        return text
-
-    ok("git", "init", "--quiet")
-    ok("dvc", "remote", "add", "--default", "beside", str(tmp_path / "remote"))
-    ok("dvc", "repro")
-    ok("git", "add", "-A")
-    ok("git", "commit", "--quiet", "-m", "results")
-    assert "600" in ok("dvc", "metrics", "show", "--md")
-    assert "index.html" in ok("dvc", "plots", "show", "-o", str(tmp_path / "plots"))
-    assert "didn't change" in ok("dvc", "repro")
-    ok("dvc", "push")
-    clone = tmp_path / "clone"
-    ok("git", "clone", "--quiet", ".", str(clone))
-    shutil.copy(folder / ".dvc/config", clone / ".dvc")
-    code, text = call(clone, "dvc", "pull")
-    assert code == 0, text
-    one = "results/metrics.parquet"
-    assert (clone / one).read_bytes() == (folder / one).read_bytes()
-    ok("dvc", "exp", "run", "-S", "seeds=[1]")
-    assert set(pd.read_parquet(folder / "results/metrics.parquet").seed) == {1}
-    assert "world.full.chance.recall_sum" in ok("dvc", "metrics", "diff")
 
 
 def test_shards_over_jobs_give_the_same_bits(project):

@@ -1,36 +1,24 @@
 """The real DAG over the store: what one data set has had extracted, no other extracts again."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from commands import ROOT, snakemake
 from PIL import Image
 
 from crossmodal.features import store
 from crossmodal.files import read_json
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 SMALL = {"extractor": "image", "network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 32, "crop": 32}
 
 
-def call(folder, *command):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path}
-    environment.pop("CROSSMODAL_PARAMS", None)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
-
-
-def snakemake(folder, *words):
-    code, text = call(folder, sys.executable, "-m", "snakemake", "--cores", "2", *words)
+def made(folder, *words):
+    code, text = snakemake(folder, *words)
     assert code == 0, text
     return text
 
@@ -84,7 +72,7 @@ def test_the_same_photographs_are_extracted_once(project):
     """Also where two data sets want them at the same moment; and what is deleted or outdated is linked again."""
     one, two = (project / f"data/{name}" for name in ("one", "two"))
     wanted = ("features", "data/two/features/image.small.json")
-    snakemake(project, *wanted)
+    made(project, *wanted)
     assert sorted([extracted(project, "one"), extracted(project, "two")]) == [False, True]
     arrays = [store.paths(folder / "features/image.small")[0] for folder in (one, two)]
     assert arrays[0].samefile(arrays[1])
@@ -94,10 +82,10 @@ def test_the_same_photographs_are_extracted_once(project):
     shutil.rmtree(one / "features")
     table = pd.read_parquet(two / "items.parquet")
     table.to_parquet(two / "items.parquet", compression="gzip")  # other bytes, the same items
-    text = snakemake(project, *wanted)
+    text = made(project, *wanted)
     assert "rule items" not in text
     for name in ("one", "two"):
         assert f"data/{name}/features/image.small.npy" in text
         assert not extracted(project, name)
         assert store.open_features(project / f"data/{name}/features/image.small").manifest == before
-    assert "Nothing to be done" in snakemake(project, "-n", *wanted)
+    assert "Nothing to be done" in made(project, "-n", *wanted)

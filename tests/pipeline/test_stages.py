@@ -1,18 +1,14 @@
 """Stages as steps of the real DAG: each is trained once, shared by all that begins with it, and nothing older again."""
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from commands import ROOT, snakemake
 
 from crossmodal.files import read_json
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 RUNS = "results/runs/media_world/full"
 WORLD = {"images": 60, "audio": 60, "videos": 60, "meshes": 60, "shortest": 0.2, "longest": 0.3, "val": 0.2}
@@ -34,15 +30,6 @@ TOY = {
         },
     },
 }
-
-
-def snakemake(folder, *words):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path}
-    environment.pop("CROSSMODAL_PARAMS", None)
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
 
 
 def trained(text):
