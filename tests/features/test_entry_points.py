@@ -96,6 +96,7 @@ def test_a_changed_source_of_another_package_is_noticed(tmp_path, monkeypatch):
             path = tmp_path / "bytestats" / name
             path.write_text(path.read_text() + "\nCHANGED = True\n")
             registry.source_hash.cache_clear()
+            registry._source.cache_clear()
             after = registry.source_hash("features", "bytestats")
             assert after != before
             before = after
