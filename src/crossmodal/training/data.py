@@ -120,55 +120,64 @@ def load(
             "ids": rows.item_id.to_numpy(dtype=object),
             "groups": rows.group_id.map(codes).to_numpy(dtype=np.int64),
             "partition": rows.partition.to_numpy(dtype=object),
-            "form": form,
             "labels": None if known is None else known.encode(rows.label),
         }
-        if modality in spoken:
-            tokens = read_parquet(folder / "tokens.parquet").set_index("item_id").tokens.reindex(rows.item_id)
-            if tokens.isna().any():
-                raise UserError(
-                    f"{folder / 'tokens.parquet'}: lacks captions of items.parquet; delete it and run again"
-                )
-        if form == "concepts":
-            if modality in spoken:
-                found = concepts.of_captions(tokens, names, _expansion(folder, expansion))
-            else:
-                fingerprint[f"{modality}.{extractors[modality]}"] = arrays[modality].manifest["sha256"]
-                found = concepts.of_regions(arrays[modality].index.set_index("item_id").loc[rows.item_id], names)
-            ids, scores = map(torch.from_numpy, found)
-            inputs[modality] = Inputs(tensor=ids, scores=scores, rows=torch.arange(len(ids)), **common)
-            continue
+        if modality in arrays:
+            fingerprint[f"{modality}.{extractors[modality]}"] = arrays[modality].manifest["sha256"]
+        if modality in second:
+            other, extractor = beside[modality]
+            fingerprint[f"{modality}.{extractor}"] = second[modality].manifest["sha256"]
+            others[modality] = Inputs(**_cached(second[modality], common["ids"], other), form=other, **common)
         if form == "tokens":
+            tokens = _tokens(folder, rows.item_id)
             if vocabulary is None:
                 read = [*tokens.loc[tokens.index.isin(trained) if known else trained]]
                 read += [] if named is None else [*named.tokens[named.partition == "train"]]
                 vocabulary = Vocabulary.build(read, min_count)
             fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
-            inputs[modality] = Inputs(**_encoded(vocabulary, tokens, max_words, rare_words), **common)
-            continue
-        fingerprint[f"{modality}.{extractors[modality]}"] = arrays[modality].manifest["sha256"]
-        inputs[modality] = Inputs(**_cached(arrays[modality], common["ids"], form), **common)
-        if beside and modality in beside:
-            form, extractor = beside[modality]
-            fingerprint[f"{modality}.{extractor}"] = second[modality].manifest["sha256"]
-            others[modality] = Inputs(**_cached(second[modality], common["ids"], form), **{**common, "form": form})
+            fields = _encoded(vocabulary, tokens, max_words, rare_words)
+        elif form == "concepts" and modality in spoken:
+            fields = _scored(concepts.of_captions(_tokens(folder, rows.item_id), names, _expansion(folder, expansion)))
+        elif form == "concepts":
+            named_in = arrays[modality].index.set_index("item_id").loc[rows.item_id]
+            fields = _scored(concepts.of_regions(named_in, names))
+        else:
+            fields = _cached(arrays[modality], common["ids"], form)
+        inputs[modality] = Inputs(**fields, form=form, **common)
     vocabulary = vocabulary or Vocabulary.build([])
-    place = {m: pd.Series(np.arange(len(x.ids)), index=x.ids) for m, x in inputs.items()}
     classes = None
     if known is None:
-        columns = {"image": "image_id", "text": "caption_id"}
-        paired = {m: place[m].loc[annotated[columns[m]]].to_numpy(dtype=np.int64) for m in inputs if m in columns}
+        paired = _places(inputs, {"image": annotated.image_id, "text": annotated.caption_id})
     else:
         rows = {m: np.flatnonzero(pd.Index(x.ids).isin(trained)) for m, x in inputs.items()}
         rows |= {m: x.where("train") for m, x in inputs.items() if x.form == "classes"}
         classes = balanced.Classes.of(known, rows, inputs)
         paired = classes.paired()
-    bare = place["image"].loc[bare].to_numpy(dtype=np.int64) if "image" in inputs else np.empty(0, dtype=np.int64)
+    bare = _places(inputs, {"image": bare}).get("image", np.empty(0, dtype=np.int64))
     if named is not None:
         of_image = inputs["image"]
         encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
         inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
     return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, beside=others, n_concepts=len(names))
+
+
+def _tokens(folder: Path, ids: pd.Series) -> pd.Series:
+    """The words of each caption, by its id."""
+    tokens = read_parquet(folder / "tokens.parquet").set_index("item_id").tokens.reindex(ids)
+    if tokens.isna().any():
+        raise UserError(f"{folder / 'tokens.parquet'}: lacks captions of items.parquet; delete it and run again")
+    return tokens
+
+
+def _places(inputs: dict[str, Inputs], wanted: dict[str, pd.Series]) -> dict[str, np.ndarray]:
+    """Where the items of those ids lie, in each modality that is read."""
+    place = {m: pd.Series(np.arange(len(inputs[m].ids)), index=inputs[m].ids) for m in inputs if m in wanted}
+    return {m: place[m].loc[wanted[m]].to_numpy(dtype=np.int64) for m in place}
+
+
+def _scored(found: tuple[np.ndarray, np.ndarray]) -> dict[str, torch.Tensor]:
+    ids, scores = map(torch.from_numpy, found)
+    return {"tensor": ids, "scores": scores, "rows": torch.arange(len(ids))}
 
 
 def _cached(features: Features, ids: np.ndarray, form: Form) -> dict[str, Any]:
