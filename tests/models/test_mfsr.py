@@ -17,7 +17,7 @@ SMALL = {"dim": 9, "word_dim": 4, "layers": 2, "image_size": 8, "channels": 3}
 
 def built(**over):
     torch.manual_seed(0)
-    context = base.Context({"image": (7,)}, 12, beside={"image": (3, 8, 8)})
+    context = base.Context({"image": (7,)}, 12)
     return mfsr.Model(mfsr.Settings(**{**SMALL, **over}), context).double()
 
 

@@ -28,6 +28,13 @@ LEAST_SIDE, MOST_PIXELS = 4, 50_000_000  # of a picture; one of 50 million takes
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a photograph is an error, whatever another library has set
 
 
+def crop_inside(settings: Any) -> Any:
+    """Checks that a square of `crop` pixels fits in a short side of `resize`."""
+    if settings.crop > settings.resize:
+        raise ValueError(f"crop: {settings.crop} pixels do not fit in a short side of {settings.resize} (`resize`)")
+    return settings
+
+
 class Settings(networks.Settings):
     """The defaults are the published transform of VSE++ (short side 256, centre crop 224, unit norm)."""
 
@@ -37,11 +44,7 @@ class Settings(networks.Settings):
     l2: bool = Field(True, description="unit length; of ten crops, after their mean")
     batch_size: int = Field(16, ge=1, description="crops in a forward pass of one thread")
 
-    @model_validator(mode="after")
-    def _inside(self) -> Settings:
-        if self.crop > self.resize:
-            raise ValueError(f"crop: {self.crop} pixels do not fit in a short side of {self.resize} (`resize`)")
-        return self
+    _inside = model_validator(mode="after")(crop_inside)
 
     @property
     def batch(self) -> int:

@@ -10,7 +10,7 @@ from torchvision.transforms.functional import InterpolationMode, center_crop, pi
 
 from crossmodal.features import extraction
 from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.features.image import read
+from crossmodal.features.image import crop_inside, read
 
 
 class Settings(extraction.Settings):
@@ -20,11 +20,7 @@ class Settings(extraction.Settings):
     crop: int = Field(64, ge=8, description="side of the square crop in pixels")
     dtype: Literal["uint8"] = Field("uint8", description="numbers of the stored array")
 
-    @model_validator(mode="after")
-    def _inside(self) -> Settings:
-        if self.crop > self.resize:
-            raise ValueError(f"crop: {self.crop} pixels do not fit in a short side of {self.resize} (`resize`)")
-        return self
+    _inside = model_validator(mode="after")(crop_inside)
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:

@@ -131,8 +131,6 @@ class Context:
     """Modality to the (D,) mean and standard deviation of its vectors over the training partition, found when asked."""
     source: Context | None = None
     """The same of the data set that knowledge is transferred from."""
-    beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Modality to the shape of one item in the model's second form."""
     groups: Tensor | None = field(default=None, compare=False)
     """(G,) int64 ids of the groups of the training pairs, ascending; tensors are not compared."""
     word_vectors: Tensor | None = field(default=None, compare=False)

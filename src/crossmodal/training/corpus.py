@@ -91,14 +91,13 @@ class Corpus:
     @property
     def context(self) -> Context:
         shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form not in ("tokens", "concepts")}
-        beside = {m: tuple(x.tensor.shape[1:]) for m, x in self.beside.items()}
         if self.classes is None:
             groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
-            known = {"n_concepts": self.n_concepts, "groups": groups[0] if groups else None, "beside": beside}
+            known = {"n_concepts": self.n_concepts, "groups": groups[0] if groups else None}
             return Context(shapes, len(self.vocabulary), **known)
         moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
         source = self.source and self.source.context
-        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source, beside)
+        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source)
 
     def transferring_from(self, source: Corpus) -> Corpus:
         """With batches of another data set beside its own.
