@@ -179,7 +179,10 @@ def _epoch(
             fabric.backward(terms["loss"])
             parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
             # The norm is taken either way: its course tells a run that diverges from one that does not learn.
-            norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
+            if clip > 0:
+                norm = nn.utils.clip_grad_norm_(parameters, clip)
+            else:
+                norm = nn.utils.get_total_norm([p.grad for p in parameters])
             optimiser.step()
             named = {**terms, "gradient_norm": norm}
             for name, value in named.items():
