@@ -27,7 +27,7 @@ $(STAMP): requirements/lock.txt pyproject.toml
 test: setup      ## ruff and the whole test suite
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
 	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules

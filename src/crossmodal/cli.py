@@ -240,11 +240,11 @@ def table(
     """Show a paper's table in the terminal: published numbers and ours."""
     from crossmodal.files import read_parquet
     from crossmodal.reporting import terminal
-    from crossmodal.reporting.views import views
+    from crossmodal.reporting.views import view
 
     plan = _plan()
     _, target = _scope(plan, quick)
-    terminal.show(terminal.find(views(plan, read_parquet(target / "comparison.parquet")), name), only_ours=ours)
+    terminal.show(view(plan, read_parquet(target / "comparison.parquet"), name), only_ours=ours)
 
 
 @app.command()

@@ -7,24 +7,10 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from crossmodal.errors import UserError, suggestion
 from crossmodal.reporting.views import NO_SYSTEM, View, flat_heads, grid, title
 
 STYLES = {0: "", 1: "bold", 2: "underline"}  # by `Text.place`
 KINDS = {"warning": "yellow", "fallback": "yellow", "qc": "bold red", "ours": "", "published": "dim"}
-
-
-def find(views: list[View], name: str) -> View:
-    """The table `PAPER-TABLE`.
-
-    Raises
-    ------
-    UserError : no such table.
-    """
-    known = {view.id: view for view in views}
-    if name not in known:
-        raise UserError(f"table {name!r} is unknown{suggestion(name, known)}")
-    return known[name]
 
 
 def rendered(view: View, *, only_ours: bool = False) -> Group:

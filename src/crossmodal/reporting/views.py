@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from crossmodal.errors import UserError
+from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import CONTROLS, Column, Paper, Plan, Table
 from crossmodal.reporting.comparison import PUBLISHED_ONLY
 
@@ -196,6 +196,19 @@ def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
     UserError : a comparison made from other papers than the plan's.
     """
     return [_view(plan, paper, table, comparison) for paper in plan.papers.values() for table in paper.tables]
+
+
+def view(plan: Plan, comparison: pd.DataFrame, name: str) -> View:
+    """The table `PAPER-TABLE`; of the others nothing need be there.
+
+    Raises
+    ------
+    UserError : no such table, or a comparison made from another version of it.
+    """
+    known = {f"{paper.name}-{table.id}": (paper, table) for paper in plan.papers.values() for table in paper.tables}
+    if name not in known:
+        raise UserError(f"table {name!r} is unknown{suggestion(name, known)}")
+    return _view(plan, *known[name], comparison)
 
 
 def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> View:
