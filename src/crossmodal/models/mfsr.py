@@ -19,7 +19,7 @@ from crossmodal.models.base import Form
 from crossmodal.models.parts import dcgan
 from crossmodal.models.parts.decoder import CaptionDecoder
 from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
-from crossmodal.models.parts.losses import hinge_triplet
+from crossmodal.models.parts.losses import WarmUp, hinge_triplet
 from crossmodal.text import END, START
 
 
@@ -37,13 +37,7 @@ class Settings(base.Schedule):
     part_dim: int | None = Field(None, ge=1, description="dimensions of each part; d / 3 unless given")
     hidden_layers: int = Field(0, ge=0, description="of the MLPs that part (eq. 3); 0: one fully connected layer")
     margin: float = Field(0.2, ge=0, description="α of the hinges (eq. 9)")
-    warm_up: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the training in which all negatives count instead of the hardest; not in the paper, for "
-        "small data, where the hardest at first draw everything into one point",
-    )
+    warm_up: WarmUp = 0.0
     modal: float = Field(1.0, ge=0, description="weight of the modal loss (eq. 7)")
     specific: float = Field(1.0, ge=0, description="weight of the specific loss (eq. 10)")
     correlation: Literal["signed", "absolute"] = Field(

@@ -15,7 +15,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.attention import Normalisation, Pooling, cross_attention_scores, in_blocks
 from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, there
-from crossmodal.models.parts.losses import hinge_triplet
+from crossmodal.models.parts.losses import WarmUp, hinge_triplet
 
 
 class Settings(base.Schedule):
@@ -24,6 +24,7 @@ class Settings(base.Schedule):
     dim: int = Field(1024, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     margin: float = Field(0.2, ge=0, description="margin of the hinges")
+    warm_up: WarmUp = 0.0
     attention: Literal["text-to-image", "image-to-text"] = Field(
         "text-to-image", description="words attend to regions, or regions to words"
     )
@@ -69,4 +70,5 @@ class Model(base.Model):
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         images, sentences = self.encode("image", batch, "text"), self.encode("text", batch, "image")
         scores = self.attend(images, sentences, there(images), there(sentences))
-        return {"loss": hinge_triplet(scores, self.settings.margin, hardest=True, groups=batch.groups)}
+        hardest = progress >= self.settings.warm_up
+        return {"loss": hinge_triplet(scores, self.settings.margin, hardest=hardest, groups=batch.groups)}

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
+
+WarmUp = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="share of the training in which all negatives count instead of the hardest; not in the paper, for "
+        "small data, where the hardest at first draw everything into one point",
+    ),
+]
+"""A setting of models that train with the hardest negatives."""
 
 
 def hinge_triplet(scores: Tensor, margin: float, *, hardest: bool, groups: Tensor | None = None) -> Tensor:
