@@ -25,7 +25,7 @@ from torch import Tensor
 Array = np.ndarray | Tensor
 
 SCAN = 2**22  # values looked at together: 32 MiB of float64
-PAIRS = 2**16  # values of a chunk of pairs, which should stay in the cache
+PAIRS = 2**17  # values of a chunk of pairs, which should stay in the cache
 MANY = 2**17  # pairs from which looking for equal vectors pays
 
 
@@ -206,7 +206,7 @@ def scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> 
 def _scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     found = np.empty(len(i))
     if _on_cpu(queries):
-        _in_numpy(queries, gallery, i, j, found)
+        _in_numpy(queries, gallery, i, j, found, np.float64, fold)
         return found
     step = max(1, SCAN // queries.dim)
     for start in range(0, len(i), step):
@@ -222,27 +222,36 @@ def _on_cpu(of: Vectors) -> bool:
 
 
 def near(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(P,) sums by halves in float32 and how far each may be from the score; None where that would save nothing.
+    """(P,) products rounded to float32, summed in float64, and how far each may be from the score.
 
-    In this order a product goes through log2(d) roundings, not d: far nearer than a matrix product, for half the work.
+    Each product is rounded once, and the sum, in whatever order, d times in float64: far nearer than a matrix product,
+    for half the work of the score. None where that would save nothing.
     """
     if not (queries.plain and gallery.plain and _on_cpu(queries)):
         return None
-    found = np.empty(len(i), np.float32)
-    _in_numpy(queries, gallery, i, j, found)
-    each = 1.02 * (math.ceil(math.log2(queries.dim)) + 2) * 2.0**-24 + 1.02 * (queries.dim + 1) * 2.0**-53
-    return found.astype(np.float64), each * queries.norms[i] * gallery.norms[j] + tiny(queries)
+    found = np.empty(len(i))
+    _in_numpy(queries, gallery, i, j, found, np.float32, lambda products: products.sum(1, dtype=np.float64))
+    each = 1.02 * 2.0**-24 + 2.04 * (queries.dim + 1) * 2.0**-53
+    return found, each * queries.norms[i] * gallery.norms[j] + tiny(queries)
 
 
-def _in_numpy(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray, found: np.ndarray) -> None:
-    """Sums of products of pairs by halves, in the type of `found` and into it, in buffers that stay in the cache."""
+def _in_numpy(
+    queries: Vectors,
+    gallery: Vectors,
+    i: np.ndarray,
+    j: np.ndarray,
+    found: np.ndarray,
+    dtype: type,
+    total: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Into `found` what `total` makes of pairs' products in `dtype`, in buffers that stay in the cache."""
     dim = queries.dim
     step = max(1, PAIRS // dim)
 
     def some(begin: int) -> None:
         end = min(begin + 64 * step, len(i))
         shape = min(step, end - begin), dim
-        left, right = np.empty(shape, found.dtype), np.empty(shape, found.dtype)
+        left, right = np.empty(shape, dtype), np.empty(shape, dtype)
         taken = np.empty(shape, np.float32)
         for start in range(begin, end, step):
             part = slice(start, min(start + step, end))
@@ -250,7 +259,7 @@ def _in_numpy(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray, 
             queries.copy(i[part], left[:n], taken[:n])
             gallery.copy(j[part], right[:n], taken[:n])
             left[:n] *= right[:n]
-            found[part] = fold(left[:n])
+            found[part] = total(left[:n])
 
     spread(some, range(0, len(i), 64 * step))
 
