@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from conftest import make_results
+from crossmodal.datasets.items import COLUMNS
 from crossmodal.experiments import Plan
 from crossmodal.reporting import collect, figures, report, runs
 from crossmodal.reporting.curves import curves, label
@@ -118,6 +119,25 @@ def test_a_gallery_of_classes_marks_all_of_the_class(made: Path) -> None:
     for query in found.directions["text-to-image"]:
         even = int(query.id[3:].split("#")[0]) % 2
         assert [answer.true for answer in query.top] == [int(answer.id[3:]) % 2 == even for answer in query.top]
+
+
+def test_classes_are_shown_by_their_names(tmp_path: Path) -> None:
+    """Where models rank classes, which are no items of their own."""
+    rows = [("a", "image", "a", "finch", "test", "a.jpg"), ("b", "image", "b", "heron", "test", "b.jpg")]
+    pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(tmp_path / "items.parquet")
+    texts = {"label": ["finch", "heron"], "text": ["small", "tall"]}
+    pd.DataFrame(texts).to_parquet(tmp_path / "classes.parquet")
+    asked = {"protocol": "all", "direction": "image-to-class", "fold": 0, "query_id": ["a", "b"], "rank": [2, 1]}
+    top = {"top": [["class/heron", "class/finch"], ["class/heron", "class/finch"]], "top_scores": [[0.9, 0.8]] * 2}
+    pd.DataFrame({**asked, **top}).to_parquet(tmp_path / "queries.parquet")
+    birds = Items(tmp_path, "label")
+    found = gallery(birds, tmp_path).directions["image-to-class"]
+    assert {query.id: [answer.true for answer in query.top] for query in found} == {
+        "a": [False, True],
+        "b": [True, False],
+    }
+    shown = birds.describe("class/heron", 0)
+    assert shown == {"modality": "class", "label": "heron", "text": "heron: tall"}
 
 
 def test_pictures_past_the_room_are_left_out(made: Path, caplog) -> None:

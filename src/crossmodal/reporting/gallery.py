@@ -58,7 +58,14 @@ class Items:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        return read_parquet(self.folder / "items.parquet").astype({"item_id": "string"}).set_index("item_id")
+        """The items by id, and after them the classes, where a data set knows what they are and models rank them."""
+        frame = read_parquet(self.folder / "items.parquet")
+        if (self.folder / "classes.parquet").exists():
+            classes = read_parquet(self.folder / "classes.parquet")
+            ids = "class/" + classes.label.astype("string")
+            about = {"item_id": ids, "modality": "class", "group_id": ids, "label": classes.label, "partition": "test"}
+            frame = pd.concat([frame, pd.DataFrame({**about, "source": classes.text})], ignore_index=True)
+        return frame.astype({"item_id": "string"}).set_index("item_id")
 
     @cached_property
     def root(self) -> Path:
@@ -86,6 +93,8 @@ class Items:
         found: dict[str, Any] = {"modality": str(row.modality)}
         if pd.notna(row.label):
             found["label"] = str(row.label)
+        if row.modality == "class":
+            return found | {"text": f"{row.label}: {row.source}"}
         if row.modality == "text":
             return found | {"text": str(row.source)}
         if id_ not in self.shown:
@@ -173,7 +182,7 @@ def described(galleries: list[tuple[Items, list[Gallery]]], most: int = MOST_BYT
         for id_ in dict.fromkeys(id_ for run in runs for id_ in _ids(run)):
             known[id_] = items.describe(id_, room)
             room -= sum(len(known[id_].get(part, "")) for part in ("picture", "player"))
-            lost += known[id_]["modality"] != "text" and "picture" not in known[id_]
+            lost += "text" not in known[id_] and "picture" not in known[id_]
         if lost:
             log.warning("gallery of %s: %d of %d items have no small copy", items.folder.name, lost, len(known))
         made.append({"dataset": items.folder.name, "items": known, "runs": [_plain(run) for run in runs]})
