@@ -84,8 +84,19 @@ def test_plots(made: Path) -> None:
     curves = pd.read_csv(made / "plots" / "learning_curves.csv")
     assert list(curves) == summary.CURVES
     assert curves.run.nunique() == 6 * 3  # the controls are not trained
+    history = pd.read_parquet(made / "runs/world/full/vse0/seed0/history.parquet")
+    shown = curves[curves.run == "world/full/vse0/seed0"].validation.to_numpy()
+    assert shown == pytest.approx(history.val_recall_sum.to_numpy(), rel=1e-5)
+
     recalls = pd.read_csv(made / "plots" / "recall.csv")
     assert list(recalls) == summary.RECALLS
     one = recalls[(recalls.run == "world/full/oracle/seed0") & (recalls.direction == "image-to-text")]
     assert one.k.tolist() == [1, 5, 10]
     assert one.recall.tolist() == [100.0] * 3
+
+
+def test_runs_with_classes_are_drawn_by_their_precision(monkeypatch) -> None:
+    epochs = {"run": ["a", "b"], "name": ["x", "y"], "dataset": "d", "split": "full", "epoch": 1, "loss": 0.5}
+    frame = pd.DataFrame({**epochs, "val_recall_sum": [100.0, None], "val_map@50_sum": [None, 70.0]})
+    monkeypatch.setattr(summary.runs, "histories", lambda folder, jobs: frame)
+    assert summary.curves({}, Path()).validation.tolist() == [100.0, 70.0]

@@ -12,7 +12,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import write_json, write_text
 from crossmodal.reporting import runs
 
-CURVES = ["run", "where", "model", "epoch", "val_recall_sum", "loss"]
+CURVES = ["run", "where", "model", "epoch", "validation", "loss"]
 RECALLS = ["run", "where", "dataset", "split", "model", "seed", "direction", "protocol", "k", "recall"]
 HEADLINES = ("recall_sum", "map@50", "map")
 
@@ -59,7 +59,9 @@ def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     """Epochs of all runs in the columns `CURVES`."""
     frame = runs.histories(folder, jobs)
     where = frame["dataset"] + " " + frame["split"]
-    return frame.assign(where=where, model=frame["name"]).reindex(columns=CURVES)
+    # What an epoch was chosen by: the sum of recalls, or with classes that of mean average precisions.
+    validation = frame.reindex(columns=["val_recall_sum", "val_map@50_sum"]).astype("float64").bfill(axis=1).iloc[:, 0]
+    return frame.assign(where=where, model=frame["name"], validation=validation).reindex(columns=CURVES)
 
 
 def recalls(metrics: pd.DataFrame) -> pd.DataFrame:
