@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from crossmodal.models import a3vse, base, scan, vsepp
 from crossmodal.models.parts.losses import hinge_triplet
 
 
@@ -33,3 +34,24 @@ def test_by_hand():
 def test_shape_is_checked():
     with pytest.raises(ValueError, match=r"\(B, B\)"):
         hinge_triplet(torch.zeros(2, 3), 0.2, hardest=True)
+
+
+SMALL = {"dim": 6, "word_dim": 4, "warm_up": 0.5}
+WARMED = {
+    "vsepp": vsepp.Model(vsepp.Settings(**SMALL), base.Context({"image": (5,)}, 9)),
+    "scan": scan.Model(scan.Settings(**SMALL), base.Context({"image": (3, 5)}, 9)),
+    "a3vse": a3vse.Model(a3vse.Settings(**SMALL, semantics="none", adversary=0.0), base.Context({"image": (3, 5)}, 9)),
+}
+
+
+@pytest.mark.parametrize("name", WARMED)
+@pytest.mark.parametrize(("progress", "hardest"), [(0.0, False), (0.49, False), (0.5, True)])
+def test_all_negatives_count_while_a_model_warms_up(name, progress, hardest):
+    torch.manual_seed(0)
+    model = WARMED[name].eval()
+    image = torch.rand(4, 5) if name == "vsepp" else base.Regions(torch.rand(4, 3, 5), torch.tensor([3, 2, 3, 1]))
+    text = base.Tokens(torch.randint(1, 9, (4, 5)), torch.tensor([5, 2, 3, 4]))
+    batch = base.Batch({"image": image, "text": text}, torch.arange(4))
+    scores = model.score(model.encode("image", batch, "text"), model.encode("text", batch, "image"))
+    expected = by_loops(scores.detach().double().numpy(), 0.2, hardest, range(4))
+    assert float(model.loss(batch, progress, "model")["loss"].detach()) == pytest.approx(expected, abs=1e-6)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from crossmodal.models import base, scan
 from crossmodal.models.parts import attention
 from crossmodal.models.parts.attention import cross_attention_scores, in_blocks
 
@@ -108,19 +107,3 @@ def test_blocks_stay_within_their_budget(monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", 8)
     in_blocks(score, regions, words, there, said, 2**15)
     assert max(seen) <= 2**15
-
-
-@pytest.mark.parametrize(("progress", "pooled"), [(0.0, "sum"), (0.49, "sum"), (0.5, "max")])
-def test_all_negatives_count_while_it_warms_up(progress, pooled):
-    torch.manual_seed(0)
-    model = scan.Model(scan.Settings(dim=6, word_dim=4, warm_up=0.5), base.Context({"image": (3, 5)}, 9)).eval()
-    image = base.Regions(torch.rand(4, 3, 5), torch.tensor([3, 2, 3, 1]))
-    text = base.Tokens(torch.randint(1, 9, (4, 5)), torch.tensor([5, 2, 3, 4]))
-    batch = base.Batch({"image": image, "text": text}, torch.arange(4))
-    s = model.score(model.encode("image", batch, "text"), model.encode("text", batch, "image")).tolist()
-    expected = 0.0
-    for i in range(4):
-        others = [j for j in range(4) if j != i]
-        for hinges in ([0.2 - s[i][i] + s[i][j] for j in others], [0.2 - s[i][i] + s[j][i] for j in others]):
-            expected += {"sum": sum, "max": max}[pooled](max(0.0, one) for one in hinges) / 4
-    assert float(model.loss(batch, progress, "model")["loss"].detach()) == pytest.approx(expected, abs=1e-6)

@@ -17,7 +17,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import Discriminator, reversal_strength
 from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, mean_of, there
-from crossmodal.models.parts.losses import hinge_triplet
+from crossmodal.models.parts.losses import WarmUp, hinge_triplet
 from crossmodal.text import RareWords
 
 
@@ -43,6 +43,7 @@ class Settings(base.Schedule):
     )
     margin: float = Field(0.2, ge=0, description="α of annotated pairs")
     margin_semantics: float = Field(0.3, ge=0, description="α of un-annotated images and their regions' names")
+    warm_up: WarmUp = 0.0
     beta: float = Field(0.8, ge=0, le=1, description="weight of the annotated pairs' triplets (eq. 3)")
     adversary: float = Field(1.0, ge=0, description="weight of all adversarial losses beside the triplets; 1 in eq. 9")
     image_unannotated: float = Field(0.2, ge=0, description="λ of v with vᵘ: intra-modal alignment (eq. 5)")
@@ -149,10 +150,11 @@ class Model(base.Model):
             found["unannotated"] = self.features("image", batch.unannotated["image"])
             found["semantics"] = self.features("text", batch.unannotated["semantics"])
         unit = {name: F.normalize(value, dim=1) for name, value in found.items()}
-        triplet = hinge_triplet(unit["image"] @ unit["text"].T, s.margin, hardest=True, groups=batch.groups)
+        hardest = progress >= s.warm_up
+        triplet = hinge_triplet(unit["image"] @ unit["text"].T, s.margin, hardest=hardest, groups=batch.groups)
         if s.semantics != "none":
             scores = unit["unannotated"] @ unit["semantics"].T
-            weak = hinge_triplet(scores, s.margin_semantics, hardest=True, groups=batch.unannotated_groups)
+            weak = hinge_triplet(scores, s.margin_semantics, hardest=hardest, groups=batch.unannotated_groups)
             triplet = s.beta * triplet + (1 - s.beta) * weak
         told = found if s.discriminate == "features" else unit
         strength = reversal_strength(progress, s.steepness)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crossmodal.models import base
 from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
-from crossmodal.models.parts.losses import hinge_triplet
+from crossmodal.models.parts.losses import WarmUp, hinge_triplet
 
 
 class Settings(base.Schedule):
@@ -22,6 +22,7 @@ class Settings(base.Schedule):
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     layers: int = Field(1, ge=1, description="stacked GRU layers")
     margin: float = Field(0.2, ge=0, description="margin of the hinges")
+    warm_up: WarmUp = 0.0
 
 
 class Model(base.Model):
@@ -40,4 +41,5 @@ class Model(base.Model):
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         scores = self.score(self.encode("image", batch, "text"), self.encode("text", batch, "image"))
-        return {"loss": hinge_triplet(scores, self.settings.margin, hardest=self.hardest, groups=batch.groups)}
+        hardest = self.hardest and progress >= self.settings.warm_up
+        return {"loss": hinge_triplet(scores, self.settings.margin, hardest=hardest, groups=batch.groups)}
