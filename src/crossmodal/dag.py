@@ -134,11 +134,11 @@ class Dag:
     @property
     def inputs(self) -> list[str]:
         """Everything under the data folder that the runs stand on."""
-        return sorted({file for job in self.plan.jobs.values() for file in self._inputs(job)} | {*self.datasets(None)})
+        return sorted({file for job in self.plan.jobs.values() for file in self._inputs(job)})
 
     @property
     def table_names(self) -> list[str]:
-        return [f"{paper.name}-{table.id}" for paper in self.plan.papers.values() for table in paper.tables]
+        return [*self.plan.tables]
 
     @property
     def dataset_pattern(self) -> str:

@@ -15,6 +15,11 @@ MODALITIES = ("image", "text", "audio", "video", "mesh")
 PARTITIONS = ("train", "val", "test")
 
 
+def class_id(label: str) -> str:
+    """The id of a class, where models rank classes as they do items."""
+    return f"class/{label}"
+
+
 def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
     """`frame` with the contract's columns, in their order.
 

@@ -102,6 +102,11 @@ class Plan:
         found = {m: PRECOMPUTED if is_array else self.scale.inputs.get(m) for m, is_array in chosen.arrays.items()}
         return {**{m: extractor for m, extractor in found.items() if extractor}, **chosen.inputs}
 
+    @property
+    def tables(self) -> dict[str, tuple[Paper, Table]]:
+        """Every table of every paper, by the name `PAPER-TABLE`."""
+        return {f"{paper.name}-{table.id}": (paper, table) for paper in self.papers.values() for table in paper.tables}
+
     def folds_of(self, table: Table) -> int:
         """Folds of a table's protocol at this scale; a stand-in's test set is ranked whole."""
         return 1 if self.scale.stand_in else table.folds

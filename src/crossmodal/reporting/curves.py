@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.reporting.runs import CRITERIA
+
 MOST = 200  # points of a line
 ABOUT = ("run", "dataset", "split", "name", "seed", "epoch", "stage", "steps")
-FIRST = ("val_recall_sum", "val_map@50_sum", "loss")
+FIRST = (*CRITERIA, "loss")
 
 
 def curves(histories: pd.DataFrame) -> dict[str, Any]:

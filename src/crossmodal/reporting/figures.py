@@ -16,6 +16,7 @@ import pandas as pd
 
 from crossmodal.files import write_text
 from crossmodal.reporting.collect import distinct
+from crossmodal.reporting.runs import CRITERIA
 
 INK, FAINT, GRID = "#22262e", "#6b7280", "#d9dce3"
 COLOURS = ("#3f6fd8", "#dd7a2b", "#25967a", "#b0509c", "#c9a227", "#d0494c", "#6a7fa0", "#7d8f2f")
@@ -137,10 +138,9 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
 
 def _criterion(histories: pd.DataFrame) -> tuple[str, str]:
     """The column by which epochs were chosen, and what it is called."""
-    for column, name in (("val_recall_sum", "sum of recalls"), ("val_map@50_sum", "sum of mAP@50")):
-        if column in histories and histories[column].notna().any():
-            return column, name
-    return "val_recall_sum", "sum of recalls"
+    there = [column for column in CRITERIA if column in histories and histories[column].notna().any()]
+    column = next(iter(there or CRITERIA))
+    return column, CRITERIA[column]
 
 
 def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str, Any]) -> None:

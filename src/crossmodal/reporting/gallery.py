@@ -59,10 +59,12 @@ class Items:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The items by id, and after them the classes, where a data set knows what they are and models rank them."""
+        from crossmodal.datasets.items import class_id
+
         frame = read_parquet(self.folder / "items.parquet")
         if (self.folder / "classes.parquet").exists():
             classes = read_parquet(self.folder / "classes.parquet")
-            ids = "class/" + classes.label.astype("string")
+            ids = classes.label.map(class_id)
             about = {"item_id": ids, "modality": "class", "group_id": ids, "label": classes.label, "partition": "test"}
             frame = pd.concat([frame, pd.DataFrame({**about, "source": classes.text})], ignore_index=True)
         return frame.astype({"item_id": "string"}).set_index("item_id")

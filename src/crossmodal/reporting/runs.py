@@ -15,6 +15,8 @@ from crossmodal.files import read_json, read_parquet
 
 log = logging.getLogger(__name__)
 
+CRITERIA = {"val_recall_sum": "sum of recalls", "val_map@50_sum": "sum of mAP@50"}
+"""Columns of a history by which epochs are chosen, without classes and with them, and what they are called."""
 FIELDS = ("direction", "metric", "protocol", "value", "n_queries", "n_gallery")
 
 

@@ -59,8 +59,7 @@ def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     """Epochs of all runs in the columns `CURVES`."""
     frame = runs.histories(folder, jobs)
     where = frame["dataset"] + " " + frame["split"]
-    # What an epoch was chosen by: the sum of recalls, or with classes that of mean average precisions.
-    validation = frame.reindex(columns=["val_recall_sum", "val_map@50_sum"]).astype("float64").bfill(axis=1).iloc[:, 0]
+    validation = frame.reindex(columns=[*runs.CRITERIA]).astype("float64").bfill(axis=1).iloc[:, 0]
     return frame.assign(where=where, model=frame["name"], validation=validation).reindex(columns=CURVES)
 
 

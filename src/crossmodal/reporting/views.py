@@ -195,7 +195,7 @@ def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
     ------
     UserError : a comparison made from other papers than the plan's.
     """
-    return [_view(plan, paper, table, comparison) for paper in plan.papers.values() for table in paper.tables]
+    return [_view(plan, *one, comparison) for one in plan.tables.values()]
 
 
 def view(plan: Plan, comparison: pd.DataFrame, name: str) -> View:
@@ -205,10 +205,9 @@ def view(plan: Plan, comparison: pd.DataFrame, name: str) -> View:
     ------
     UserError : no such table, or a comparison made from another version of it.
     """
-    known = {f"{paper.name}-{table.id}": (paper, table) for paper in plan.papers.values() for table in paper.tables}
-    if name not in known:
-        raise UserError(f"table {name!r} is unknown{suggestion(name, known)}")
-    return _view(plan, *known[name], comparison)
+    if name not in plan.tables:
+        raise UserError(f"table {name!r} is unknown{suggestion(name, plan.tables)}")
+    return _view(plan, *plan.tables[name], comparison)
 
 
 def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> View:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from crossmodal import wordvectors
+from crossmodal.datasets.items import class_id
 from crossmodal.errors import UserError
 from crossmodal.files import read_parquet, sha256_bytes
 from crossmodal.text import tokenize
@@ -53,7 +54,7 @@ def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tupl
     codes = np.concatenate([labels.trained, labels.trained, np.arange(len(labels.names))]).astype(np.int64)
     partition = ["train"] * len(labels.trained) + ["val"] * len(labels.trained) + ["test"] * len(labels.names)
     fields = {
-        "ids": np.array([f"class/{labels.names[code]}" for code in codes], dtype=object),
+        "ids": np.array([class_id(labels.names[code]) for code in codes], dtype=object),
         "groups": -1 - codes,  # no item's
         "partition": np.array(partition, dtype=object),
         "tensor": torch.from_numpy(matrix),
