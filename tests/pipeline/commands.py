@@ -17,5 +17,12 @@ def call(folder, *command, **variables):
     return done.returncode, done.stdout + done.stderr
 
 
+def ok(folder, *command, **variables):
+    """Everything printed by a command that must end well."""
+    code, text = call(folder, *command, **variables)
+    assert code == 0, text
+    return text
+
+
 def snakemake(folder, *words, **variables):
     return call(folder, sys.executable, "-m", "snakemake", "--cores", "2", *words, **variables)

@@ -2,24 +2,15 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import ROOT, ok
 
 pytest.importorskip("dvc_s3", reason="needs dvc-s3")
 server = pytest.importorskip("moto.server", reason="needs moto[server]")
-ROOT = Path(__file__).parents[2]
 
-
-def ok(folder: Path, *command: str) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
-    environment = {**os.environ, **keys, "PATH": path}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 def test_an_s3_server(tmp_path: Path) -> None:
@@ -44,13 +35,13 @@ def test_an_s3_server(tmp_path: Path) -> None:
         (folder / "dvc.yaml").write_text(
             "stages:\n  data:\n    cmd: test -d data\n    outs:\n      - data:\n          persist: true\n"
         )
-        ok(folder, "dvc", "repro")
-        ok(folder, "dvc", "push")
+        ok(folder, "dvc", "repro", **KEYS)
+        ok(folder, "dvc", "push", **KEYS)
         assert bucket.list_objects_v2(Bucket="features")["KeyCount"] == 2  # the array and the list of the folder
         whole = array.read_bytes()
         shutil.rmtree(folder / "data")
         shutil.rmtree(folder / ".dvc/cache")
-        ok(folder, "dvc", "pull")
+        ok(folder, "dvc", "pull", **KEYS)
         assert array.read_bytes() == whole
     finally:
         listening.stop()

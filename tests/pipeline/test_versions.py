@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from commands import ROOT, call, snakemake
+from commands import ROOT, ok, snakemake
 
 pytestmark = pytest.mark.slow
 IDENTITY = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -40,17 +40,11 @@ def project(tmp_path):
     return folder
 
 
-def ok(folder, *command):
-    code, text = call(folder, *command, **IDENTITY)
-    assert code == 0, text
-    return text
-
-
-def test_dvc_versions_the_results(project, tmp_path):
+def test_dvc_dvc_versions_the_results(project, tmp_path):
     ok(project, "dvc", "remote", "add", "--default", "beside", str(tmp_path / "remote"))
     ok(project, "dvc", "repro")
     ok(project, "git", "add", "-A")
-    ok(project, "git", "commit", "--quiet", "-m", "results")
+    ok(project, "git", "commit", "--quiet", "-m", "results", **IDENTITY)
     assert "600" in ok(project, "dvc", "metrics", "show", "--md")
     assert "index.html" in ok(project, "dvc", "plots", "show", "-o", str(tmp_path / "plots"))
     assert "didn't change" in ok(project, "dvc", "repro")
@@ -64,6 +58,6 @@ def test_dvc_versions_the_results(project, tmp_path):
     code, text = snakemake(clone, "all")
     assert code == 0, text
     assert "Nothing to be done" in text
-    ok(project, "dvc", "exp", "run", "-S", "seeds=[1]")
+    ok(project, "dvc", "exp", "run", "-S", "seeds=[1]", **IDENTITY)
     assert set(pd.read_parquet(project / "results/metrics.parquet").seed) == {1}
     assert "world.full.chance.recall_sum" in ok(project, "dvc", "metrics", "diff")

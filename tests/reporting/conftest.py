@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,9 @@ from PIL import Image, ImageDraw
 
 from crossmodal import experiments
 from crossmodal.experiments import Job, Plan
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[2]
 STRENGTH = {"vsepp": 2.5, "vse0": 2.0, "vsepp.batch24": 2.2, "chance": 0.0, "oracle": 1e6}
@@ -160,6 +166,19 @@ def made(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> Path:
     results = make_results(tmp_path_factory.mktemp("whole"), plan)
     collect.write(plan, plan.jobs, results / "runs", results)
     return results
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; a test that asks for it skips where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -14,21 +14,11 @@ from crossmodal.experiments import Plan
 from crossmodal.reporting import collect, report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 MODALITIES = ("image", "text", "audio", "video", "mesh")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def address(made: Path, plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> str:
+def address(browser: sync_api.Browser, made: Path, plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of the made-up results, one of its runs tested in all directions between five modalities."""
     scope = tmp_path_factory.mktemp("scope")
     for name in ("comparison.parquet", "annotation_efficiency.csv"):

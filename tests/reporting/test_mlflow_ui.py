@@ -18,14 +18,15 @@ from conftest import make_plan
 from crossmodal.reporting import mlflowstore, tracking
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = pytest.mark.slow
 KEYS = ["world/full/vsepp/seed0", "world/full/vse0/seed0"]
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, made: Path) -> Iterator[tuple[str, list]]:
-    """Address of a server over a store of two models' runs, and those runs."""
+def served(
+    browser: sync_api.Browser, tmp_path_factory: pytest.TempPathFactory, empty_store: Path, made: Path
+) -> Iterator[tuple[str, list]]:
+    """Address of a server over a store of two models' runs, and those runs. Nothing is served without a browser."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copy(empty_store, folder / "mlflow.db")
     for key in KEYS:
@@ -53,14 +54,6 @@ def served(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, made: Pa
             yield address, [found[key] for key in KEYS]
         finally:
             server.terminate()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
