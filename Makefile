@@ -52,7 +52,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/report.py
 
 ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
-	@echo "open http://127.0.0.1:5000/#/experiments?workflowType=machine_learning (the pages' model training side)"
+	@echo "open http://127.0.0.1:5000 and choose Model training at the top left, which it remembers"
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 lock:            ## pin the dependencies of pyproject.toml again
