@@ -50,6 +50,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/ranking.py --large
 	@$(BIN)/python benchmarks/significance.py
 	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python benchmarks/search.py
 
 ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
 	@echo "open http://127.0.0.1:5000 and choose Model training at the top left, which it remembers"

@@ -92,6 +92,22 @@ class Vocabulary:
             ids[i, : len(row)] = row
         return ids, lengths
 
+    def encode_known(
+        self, captions: list[str], max_length: int, rare_words: RareWords = "mark"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`encode` of captions that were not cut into words yet, which anyone may have written.
+
+        Raises
+        ------
+        UserError : none of a caption's words is known.
+        """
+        words = tokenize(captions)
+        known = set(self.words)
+        for caption, found in zip(captions, words, strict=True):
+            if not known.intersection(found):
+                raise UserError(f"{caption!r}: has none of the {len(known)} words that the run was trained with")
+        return self.encode(words, max_length, rare_words)
+
     def save(self, path: str | Path) -> None:
         write_json(path, {"words": self.words})
 

@@ -1,6 +1,9 @@
 """Search by a trained run: its answers are those that the run's own test ranks first."""
 
 import json
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -8,14 +11,16 @@ import pytest
 import torch
 import yaml
 
-from crossmodal import experiments
+from crossmodal import experiments, registry
 from crossmodal.cli import app
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.files import read_parquet
+from crossmodal.files import read_parquet, write_json
 from crossmodal.models import base
+from crossmodal.text import Vocabulary
+from crossmodal.training import encoded, trained
 from crossmodal.training import job as jobs
-from crossmodal.training import trained
+from crossmodal.training.exported import open_exported
 from crossmodal.training.search import Query, search
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 2, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
@@ -43,6 +48,12 @@ def run(prepared, tmp_path_factory):
     return folder, experiments.plan(experiments.load(path), prepared), path
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Exported encoders are kept in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def queries(run):
     frame = read_parquet(run[0] / "queries.parquet")
@@ -64,20 +75,87 @@ def test_a_sentence_has_the_answers_of_its_own_words(run, queries, prepared):
     assert found.answers[0].source.endswith(items.source[found.answers[0].item_id])
 
 
+@pytest.mark.parametrize("model", ["vsepp", "a3vse", "mfsr"])
+def test_sentences_are_encoded_without_torch_from_the_second_time_on(tmp_path, model):
+    """The exported encoder says what the model says, of sentences of any length; not of other weights."""
+    reads = registry.reads(model)
+    module = registry.module("models", model)
+    chosen = {"vsepp": {}, "a3vse": {"dim": 8, "heads": 2}, "mfsr": {"dim": 12, "layers": 2, "image": 0}}[model]
+    settings = module.Settings(word_dim=8, **({"dim": 16} | chosen))
+    vocabulary = Vocabulary.build([["a", "red", "ball", "left", "of", "cup"]], min_count=1)
+    shapes = {"image": (5, 6) if reads["image"] == "regions" else (6,)}
+    torch.manual_seed(0)
+    opened = trained.Trained(
+        Job(dataset="toy", split="full", model=model, seed=0, inputs={}, settings={}),
+        module.Model(settings, base.Context(shapes, len(vocabulary))).eval(),
+        vocabulary,
+    )
+    vocabulary.save(tmp_path / "vocabulary.json")
+    write_json(tmp_path / "manifest.json", {"weights_sha256": "a"})
+    assert open_exported(tmp_path, opened.job, "image") is None
+    encoded.export(opened, tmp_path, "image")
+    exported = open_exported(tmp_path, opened.job, "image")
+    for sentence in ("ball", "a red ball left of a cup", "a cup " * 20):
+        expected = opened.encode("text", opened.tokens([sentence]), "image")[0].numpy()
+        np.testing.assert_allclose(exported.encode(sentence), expected, atol=1e-5)
+    with pytest.raises(UserError, match="has none of the"):
+        exported.encode("xyzzy")
+    write_json(tmp_path / "manifest.json", {"weights_sha256": "b"})
+    assert open_exported(tmp_path, opened.job, "image") is None
+
+
+def test_the_second_search_by_a_sentence_has_the_same_answers_and_no_torch(run, monkeypatch):
+    first = search(run[1], run[0], Query("text", "worde wordc"), k=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(trained, "open_run", None)
+        second = search(run[1], run[0], Query("text", "worde wordc"), k=5)
+    assert [a.item_id for a in second.answers] == [a.item_id for a in first.answers]
+    np.testing.assert_allclose([a.score for a in second.answers], [a.score for a in first.answers], atol=1e-5)
+    code = "import sys; import crossmodal.training.search, crossmodal.reporting.answers; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_an_encoder_that_comes_to_other_vectors_is_not_kept(tmp_path, caplog):
+    """As a trace does that holds fast to the length of its example."""
+
+    class Odd(base.Model):
+        def encode(self, modality, batch, partner):
+            ids = batch.inputs["text"].ids
+            return ids[:, :2].float() + int(ids.shape[1])
+
+    class Chosen(base.Settings):
+        max_words: int = 9
+
+    vocabulary = Vocabulary.build([["a", "b"]], min_count=1)
+    job = Job(dataset="toy", split="full", model="odd", seed=0, inputs={}, settings={})
+    vocabulary.save(tmp_path / "vocabulary.json")
+    write_json(tmp_path / "manifest.json", {"weights_sha256": "a"})
+    with caplog.at_level("INFO"):
+        encoded.export(trained.Trained(job, Odd(Chosen(), base.Context({})), vocabulary), tmp_path, "image")
+    assert "is not exported" in caplog.text
+    assert open_exported(tmp_path, job, "image") is None
+
+
 def test_other_items_are_encoded(run):
-    """All of them, and the test items where the evaluation's embeddings are gone."""
+    """All of them, and the test items where there are no embeddings of the evaluation."""
     every = search(run[1], run[0], Query("", "", "i50#0"), partition="all", k=60)
     assert len(every.answers) == every.gallery == 60
     kept = search(run[1], run[0], Query("", "", "i50#0"), k=12)
     among = [answer.item_id for answer in every.answers if int(answer.item_id[1:]) >= 48]
     assert among == [answer.item_id for answer in kept.answers]
-    held = run[0] / "embeddings.npz"
+    with without_embeddings(run[0]):
+        again = search(run[1], run[0], Query("", "", "i50#0"), k=12)
+    assert [answer.item_id for answer in again.answers] == among
+
+
+@contextmanager
+def without_embeddings(folder):
+    held = folder / "embeddings.npz"
     held.rename(held.with_suffix(".away"))
     try:
-        again = search(run[1], run[0], Query("", "", "i50#0"), k=12)
+        yield
     finally:
         held.with_suffix(".away").rename(held)
-    assert [answer.item_id for answer in again.answers] == among
 
 
 def test_scores_without_vectors_keep_the_models_order(run, monkeypatch):
@@ -89,15 +167,16 @@ def test_scores_without_vectors_keep_the_models_order(run, monkeypatch):
 
     opened = trained.open_run(run[0])
     monkeypatch.setattr(type(opened.model), "score", score)
-    monkeypatch.setattr("crossmodal.training.search.open_run", lambda folder: opened)
+    monkeypatch.setattr(trained, "open_run", lambda folder: opened)
     with np.load(run[0] / "embeddings.npz") as kept:
         images, texts = (torch.from_numpy(kept[name]) for name in ("image", "text"))
         ids = {name: kept[f"{name}_ids"] for name in ("image", "text")}
     matrix = score(None, images, texts).numpy()
     row, column = list(ids["image"]).index("i50"), list(ids["text"]).index("i50#0")
-    found = search(run[1], run[0], Query("", "", "i50"), k=3)
-    assert [a.item_id for a in found.answers] == list(ids["text"][np.argsort(-matrix[row])[:3]])
-    found = search(run[1], run[0], Query("", "", "i50#0"), k=3)
+    with without_embeddings(run[0]):
+        of_image = search(run[1], run[0], Query("", "", "i50"), k=3)
+        found = search(run[1], run[0], Query("", "", "i50#0"), k=3)
+    assert [a.item_id for a in of_image.answers] == list(ids["text"][np.argsort(-matrix[row])[:3]])
     assert [a.item_id for a in found.answers] == list(ids["image"][np.argsort(-matrix[:, column])[:3]])
     assert type(opened.model).score is not base.Model.score
 

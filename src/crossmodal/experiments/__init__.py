@@ -6,7 +6,7 @@ its own module's `Settings`, in `check_settings`.
 """
 
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
-from crossmodal.experiments.jobs import CONTROLS, Job, Plan, UnreadableError, check_settings, plan
+from crossmodal.experiments.jobs import CONTROLS, Job, Plan, UnreadableError, check_settings, job_in, plan
 from crossmodal.experiments.papers import (
     DIRECTIONS,
     SPLIT,
@@ -71,6 +71,7 @@ __all__ = [
     "check_settings",
     "extractors_in",
     "from_config",
+    "job_in",
     "load",
     "merge",
     "named_experiments",

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from crossmodal import registry
 from crossmodal.errors import UserError, suggestion
-from crossmodal.experiments.blocks import Strict, validated
+from crossmodal.experiments.blocks import Strict, read_yaml, validated
 from crossmodal.experiments.papers import Experiment, Paper, Table, read_papers
 from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Relevance, extractors_in
 from crossmodal.files import sha256_json
@@ -72,6 +72,20 @@ class Job(Strict):
     @property
     def hash(self) -> str:
         return sha256_json(self.identity)[:16]
+
+
+def job_in(folder: Path) -> Job:
+    """The job that was trained in a run's folder.
+
+    Raises
+    ------
+    UserError : none was, or its `config.yaml` is damaged.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        run = "/".join(folder.parts[-4:])
+        raise UserError(f"{path}: not found; train the run first (crossmodal train {run})")
+    return validated(Job, read_yaml(path), str(path))
 
 
 class Plan:

@@ -1,29 +1,21 @@
 """Search by a trained run: a sentence or a file of the user's own against the items of the run's data set.
 
 Whole test sets are answered from the embeddings that the run's evaluation has kept; other items, and those of systems
-that compare without vectors, are encoded first.
+that compare without vectors, are encoded first. Sentences are encoded without torch from the second time on.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from crossmodal import registry
 from crossmodal.errors import UserError, suggestion
-from crossmodal.evaluation import Scores, top_k
-from crossmodal.experiments import PRECOMPUTED, Plan, validated
+from crossmodal.experiments import Job, Plan, job_in
 from crossmodal.files import read_json
-from crossmodal.models import base
-from crossmodal.training.trained import Trained, open_run
-
-log = logging.getLogger(__name__)
-
-BLOCK = 512  # items that are scored at once where there are no vectors
+from crossmodal.training.exported import open_exported
 
 
 @dataclass(frozen=True)
@@ -68,137 +60,113 @@ def search(
     ------
     UserError : a run that is not trained or does not read the modality, a file that cannot be read, an unknown item.
     """
-    run = open_run(folder)
-    data = Path(plan.params.paths.data) / run.job.dataset
+    job = job_in(folder)
+    data = Path(plan.params.paths.data) / job.dataset
     if query.item_id is not None:
         query = Query(*_rows(data, [query.item_id])[0], query.item_id)
-    query, to = _directed(run, query, to)
-    asked = run.encode(query.modality, _input(plan, run, data, query), to)
-    if partition == "test" and (kept := _kept(folder, query.modality, to)) is not None:
-        ids, gallery = kept
+    query, to = _directed(job, query, to)
+    kept = _kept(folder, to, query.modality) if partition == "test" else None
+    asked = None if kept is None else _vector(job, folder, query, to)
+    if asked is not None:
+        ids, (best, scores) = kept[0], _nearest(asked, kept[1], k)
     else:
-        ids, gallery = _encoded(run, data, to, query.modality, partition)
-    best, scores = (found[0] for found in _best(run, (query.modality, to), asked, gallery, k))
+        ids, best, scores = _by_the_model(plan, folder, data, query, to, kept, k, partition)
     found = [str(ids[place]) for place in best]
     answers = [
         Answer(item_id, modality, float(score), source)
         for item_id, score, (modality, source) in zip(found, scores, _rows(data, found), strict=True)
     ]
-    return Found(run.job.key, query, to, len(ids), answers)
+    return Found(job.key, query, to, len(ids), answers)
 
 
-def _directed(run: Trained, query: Query, to: str | None) -> tuple[Query, str]:
+def _directed(job: Job, query: Query, to: str | None) -> tuple[Query, str]:
     """A query of a modality that the run reads, and the modality of its answers."""
-    reads = list(run.model.reads)
+    reads = list(registry.reads(job.model, job.settings))
     if query.modality not in reads:
-        raise UserError(
-            f"{run.job.key}: reads {' and '.join(reads)}, not {query.modality}; choose another run or query"
-        )
+        raise UserError(f"{job.key}: reads {' and '.join(reads)}, not {query.modality}; choose another run or query")
     others = [m for m in reads if m != query.modality]
     to = to or others[0]
     if to not in others:
         raise UserError(
-            f"--to {to!r}: {run.job.key} compares {query.modality} with {', '.join(others)}" + suggestion(to, others)
+            f"--to {to!r}: {job.key} compares {query.modality} with {', '.join(others)}" + suggestion(to, others)
         )
     return query, to
 
 
-def _input(plan: Plan, run: Trained, data: Path, query: Query) -> base.Input:
-    """The query as the model reads it."""
-    form = run.model.reads[query.modality]
-    if form == "tokens":
-        return run.tokens([query.source])
-    extractor = run.job.inputs[query.modality]
-    manifest = data / "features" / f"{query.modality}.{extractor}"
-    if query.item_id is not None:
-        return _stored(manifest, query.item_id, form)
-    from crossmodal.datasets import items
-    from crossmodal.features import extraction
-
-    chosen = plan.params.extractors[extractor]
-    if chosen.extractor == PRECOMPUTED:
-        raise UserError(
-            f"{run.job.key}: its {query.modality} features were made elsewhere, so there is no way to make those of "
-            f"{query.source}; search for an item of the data set with --item"
-        )
-    settings = validated(
-        registry.module("features", chosen.extractor).Settings, chosen.settings, f"params.yaml: extractors.{extractor}"
-    )
-    given = extraction.given_of(items.read(data), items.root(data), query.modality, data)
-    told = read_json(Path(f"{manifest}.json"))
-    array, extra = extraction.features_of(chosen.extractor, settings, given, [query.source], told)
-    tensor = torch.from_numpy(array)
-    if form == "regions":
-        return base.Regions(tensor, torch.tensor(extra.get("count", [tensor.shape[1]])))
-    return tensor
-
-
-def _stored(target: Path, item_id: str, form: base.Form) -> base.Input:
-    from crossmodal.features.store import open_features
-
-    features = open_features(target)
-    rows = features.rows([item_id])
-    tensor = torch.from_numpy(features.gather(rows)).float()
-    return base.Regions(tensor, torch.from_numpy(features.counts[rows])) if form == "regions" else tensor
-
-
-def _kept(folder: Path, query: str, to: str) -> tuple[np.ndarray, torch.Tensor] | None:
+def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Ids and vectors of the test items, as the run's evaluation kept them; None where it has kept none."""
-    path = folder / "embeddings.npz"
-    if not path.exists() or path.stat().st_mtime < (folder / "model.safetensors").stat().st_mtime:
+    path, weights = folder / "embeddings.npz", folder / "model.safetensors"
+    if not (path.exists() and weights.exists()) or path.stat().st_mtime < weights.stat().st_mtime:
         return None
     with np.load(path) as kept:
-        name = next((name for name in (to, f"{to}.{query}") if name in kept), None)
-        return None if name is None else (kept[f"{to}_ids"], torch.from_numpy(kept[name]))
+        name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
+        return None if name is None else (kept[f"{modality}_ids"], kept[name])
 
 
-def _encoded(run: Trained, data: Path, to: str, query: str, partition: str) -> tuple[np.ndarray, torch.Tensor]:
-    """Ids and encodings of a partition's items, or of all."""
-    from crossmodal.training.data import load, options_of
-    from crossmodal.training.test import encode
-
-    options = options_of(run.model.settings) | {"relevance": run.job.relevance, "vocabulary": run.vocabulary}
-    reads = {to: run.model.reads[to]}
-    inputs = {m: name for m, name in run.job.inputs.items() if m == to}
-    corpus = load(data, run.job.split, reads, inputs, **options)
-    here = corpus.inputs[to]
-    index = np.arange(len(here.ids)) if partition == "all" else here.where(partition)
-    if not len(index):
-        raise UserError(f"{data.name}: has no {to} items of the partition {partition!r} to search")
-    log.info("%s: %d %s items are encoded", run.job.key, len(index), to)
-    return here.ids[index], encode(run.model, corpus, to, query, index, torch.device("cpu"))
+def _vector(job: Job, folder: Path, query: Query, to: str) -> np.ndarray | None:
+    """(d,) vector of a query for which the model need not be opened; None for others."""
+    if query.item_id is not None:
+        own = _kept(folder, query.modality, to)
+        row = np.flatnonzero(own[0] == query.item_id) if own is not None else ()
+        return own[1][row[0]] if len(row) else None
+    if query.modality != "text" or (exported := open_exported(folder, job, to)) is None:
+        return None
+    return exported.encode(query.source)
 
 
-@torch.inference_mode()
-def _best(
-    run: Trained, pair: tuple[str, str], asked: torch.Tensor, gallery: torch.Tensor, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(1, k) places in the gallery and scores of what answers the one query best, as the run's test ranks it."""
-    if run.model.compares_vectors(asked, gallery):
-        return top_k(asked, gallery, k)
-    query, to = map(list(run.model.reads).index, pair)
-    score = run.model.score  # takes the modalities in the model's order
-    parts = [score(asked, x) if query < to else score(x, asked).T for x in gallery.split(BLOCK)]
-    matrix = torch.cat(parts, 1).float().numpy()
-    return top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
+def _nearest(asked: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(k,) places in a gallery (G, d) and scores of what is nearest to a (d,) vector; of equals the first."""
+    scores = np.einsum("gd,d->g", gallery, asked, dtype=np.float64)
+    near = np.flatnonzero(scores >= np.partition(scores, -k)[-k]) if k < len(scores) else np.arange(len(scores))
+    best = near[np.lexsort((near, -scores[near]))[:k]]
+    return best, scores[best]
+
+
+def _by_the_model(
+    plan: Plan,
+    folder: Path,
+    data: Path,
+    query: Query,
+    to: str,
+    kept: tuple[np.ndarray, np.ndarray] | None,
+    k: int,
+    partition: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids of the items that are searched; (k,) places and scores of the best."""
+    import torch
+
+    from crossmodal.training import encoded
+    from crossmodal.training.trained import open_run
+
+    run = open_run(folder)
+    given = encoded.query_input(plan, run, data, query.modality, query.source, query.item_id)
+    asked = run.encode(query.modality, given, to)
+    if kept is None:
+        ids, gallery = encoded.partition_of(run, data, to, query.modality, partition)
+    else:
+        ids, gallery = kept[0], torch.from_numpy(kept[1])
+    best, scores = encoded.best(run, (query.modality, to), asked, gallery, k)
+    if run.model.reads[query.modality] == "tokens" and run.model.compares_vectors(asked, gallery):
+        encoded.export(run, folder, to)
+    return ids, best, scores
 
 
 def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
     """Modalities of items with their sentences or paths."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
     from pyarrow.parquet import ParquetFile
 
-    # Not by `read_table` with a filter, which imports pandas.
+    # Neither by `read_table` with a filter nor by Arrow's own look-up of a value: both import pandas.
     with ParquetFile(data / "items.parquet") as file:
         table = file.read(["item_id", "modality", "source"])
-    wanted = pc.is_in(table["item_id"], value_set=pa.array(ids, table["item_id"].type))
-    found = {row["item_id"]: row for row in table.filter(wanted).to_pylist()}
-    missing = [item_id for item_id in ids if item_id not in found]
-    if missing:
-        raise UserError(f"{data / 'items.parquet'}: holds no item {missing[0]!r}; item ids are those of that table")
+    known = table["item_id"].to_pylist()
     root = data / read_json(data / "items.json")["root"]
-    rows = [found[item_id] for item_id in ids]
-    return [
-        (row["modality"], row["source"] if row["modality"] == "text" else str(root / row["source"])) for row in rows
-    ]
+    found = []
+    for item_id in ids:
+        try:
+            row = known.index(item_id)
+        except ValueError:
+            told = f"{data / 'items.parquet'}: holds no item {item_id!r}; item ids are those of that table"
+            raise UserError(told) from None
+        modality, source = (table[name][row].as_py() for name in ("modality", "source"))
+        found.append((modality, source if modality == "text" else str(root / source)))
+    return found

@@ -13,10 +13,10 @@ import torch
 
 from crossmodal import registry
 from crossmodal.errors import UserError
-from crossmodal.experiments import Job, validated
+from crossmodal.experiments import Job, job_in, validated
 from crossmodal.files import read_json, sha256_file
 from crossmodal.models import base
-from crossmodal.text import Vocabulary, tokenize
+from crossmodal.text import RareWords, Vocabulary
 
 
 def described(context: base.Context) -> dict[str, Any]:
@@ -83,6 +83,10 @@ class Trained:
     model: base.Model
     vocabulary: Vocabulary
 
+    @property
+    def rare_words(self) -> RareWords:
+        return getattr(self.model.settings, "rare_words", "mark")
+
     def tokens(self, captions: list[str]) -> base.Tokens:
         """Captions as the model reads them.
 
@@ -90,13 +94,7 @@ class Trained:
         ------
         UserError : a caption none of whose words the run knows.
         """
-        s = self.model.settings
-        words = tokenize(captions)
-        known = set(self.vocabulary.words)
-        for caption, found in zip(captions, words, strict=True):
-            if not known.intersection(found):
-                raise UserError(f"{caption!r}: has none of the {len(known)} words that {self.job.key} was trained with")
-        ids, lengths = self.vocabulary.encode(words, s.max_words, getattr(s, "rare_words", "mark"))
+        ids, lengths = self.vocabulary.encode_known(captions, self.model.settings.max_words, self.rare_words)
         return base.Tokens(torch.from_numpy(ids).long(), torch.from_numpy(lengths))
 
     @torch.inference_mode()
@@ -112,15 +110,13 @@ def open_run(folder: Path) -> Trained:
     ------
     UserError : a folder without a trained run, or one of another version.
     """
-    import yaml
-
     weights = checked_weights(folder)
     manifest = folder / "manifest.json"
     try:
         context = context_of(read_json(manifest)["context"])
     except KeyError as error:
         raise UserError(f"{manifest}: says no {error}; an earlier version trained it: train it again") from None
-    job = validated(Job, yaml.safe_load((folder / "config.yaml").read_text()), f"{folder / 'config.yaml'}")
+    job = job_in(folder)
     torch.set_num_threads(job.threads)
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"{folder / 'config.yaml'}: settings")

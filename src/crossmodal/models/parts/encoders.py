@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from crossmodal.models.base import Context, Regions, Tokens
 
@@ -44,12 +44,8 @@ class CaptionEncoder(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """(B, L) ids -> (B, d)."""
-        order = torch.argsort(tokens.lengths, descending=True, stable=True)
-        # Packed: no step is spent on padding, and the last state is that of the caption's own last word.
-        packed = pack_padded_sequence(self.words(tokens.ids[order]), tokens.lengths[order].cpu(), batch_first=True)
-        _, last = self.gru(packed)  # (layers, B, d)
-        out = last[-1][torch.argsort(order)]
-        return F.normalize(out, dim=1) if self.unit else out
+        _, last = self.gru(packed(self.words(tokens.ids), tokens.lengths))  # (layers, B, d)
+        return F.normalize(last[-1], dim=1) if self.unit else last[-1]
 
 
 class RegionEncoder(ImageEncoder):
@@ -86,11 +82,9 @@ class WordEncoder(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """(B, L) ids -> (B, L, d); zeros where there is no word."""
-        # Packed: no step is spent on padding, and the way back begins at the caption's own last word.
-        packed = pack_padded_sequence(
-            self.words(tokens.ids), tokens.lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        out, _ = pad_packed_sequence(self.network(packed)[0], batch_first=True, total_length=tokens.ids.shape[1])
+        out, _ = self.network(packed(self.words(tokens.ids), tokens.lengths))
+        if isinstance(out, PackedSequence):
+            out, _ = pad_packed_sequence(out, batch_first=True, total_length=tokens.ids.shape[1])
         if self.network.bidirectional:
             out = out.unflatten(2, (2, -1)).mean(2)
         return F.normalize(out, dim=2) if self.unit else out
@@ -122,6 +116,17 @@ class Perceptron(nn.Sequential):
                 layers += [activation(), *([nn.Dropout(dropout)] if dropout else [])]
             layers.append(nn.Linear(in_dim, dim))
         super().__init__(*layers)
+
+
+def packed(vectors: Tensor, lengths: Tensor) -> PackedSequence | Tensor:
+    """(B, L, d) word vectors of captions as recurrent networks take them, who spend no step on padding.
+
+    The last state is then that of a caption's own last word, and the way back begins there. ONNX knows no such
+    sequences, nor needs them: what is exported takes one caption at a time.
+    """
+    if torch.onnx.is_in_onnx_export():
+        return vectors
+    return pack_padded_sequence(vectors, lengths.cpu(), batch_first=True, enforce_sorted=False)
 
 
 def mask(counts: Tensor, width: int) -> Tensor:

@@ -1,0 +1,63 @@
+"""The sentence encoder of a trained run as an ONNX file: to import torch alone takes longer than a search may.
+
+Made by `encoded.export` at the first search by a sentence, kept outside of the results, and made again where the run's
+weights are other ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossmodal.experiments import Job
+from crossmodal.files import read_json
+from crossmodal.text import RareWords, Vocabulary
+
+ENCODERS = Path(".encoders")
+
+
+def place(job: Job, to: str) -> Path:
+    """The file of the encoder of sentences that are compared with items of a modality."""
+    return ENCODERS / job.key / f"text-{to}.onnx"
+
+
+@dataclass(frozen=True)
+class Exported:
+    session: Any
+    vocabulary: Vocabulary
+    max_words: int
+    rare_words: RareWords
+
+    def encode(self, sentence: str) -> np.ndarray:
+        """(d,) float32 vector of a sentence.
+
+        Raises
+        ------
+        UserError : the run knows none of its words.
+        """
+        ids, _ = self.vocabulary.encode_known([sentence], self.max_words, self.rare_words)
+        return self.vectors(ids.astype(np.int64))[0]
+
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """(1, d) float32 vector of a sentence's (1, L) int64 word ids."""
+        return self.session.run(None, {"ids": ids})[0]
+
+
+def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
+    """The exported encoder of the run in a folder; None where there is none of its weights."""
+    path = place(job, to)
+    if not path.exists():
+        return None
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads = 1  # one sentence
+    session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    told = session.get_modelmeta().custom_metadata_map
+    if told["weights_sha256"] != read_json(folder / "manifest.json")["weights_sha256"]:
+        return None
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    return Exported(session, vocabulary, int(told["max_words"]), told["rare_words"])
