@@ -338,7 +338,7 @@ def _tested(table: Table, done: pd.DataFrame) -> str:
 
 
 def _sizes(done: pd.DataFrame, folds: int) -> str:
-    """`, 200 test images and 1,000 test captions`, from the queries of both directions."""
+    """` (200 images and 1,000 captions to test on)`, from the queries of all directions."""
     ranked = done[done.n_gallery.fillna(1) > 0]  # not sums and what else is measured
     counts = ranked.dropna(subset=["n_queries"]).drop_duplicates("direction").set_index("direction").n_queries
     plural = {"image": "images", "text": "captions", "mesh": "meshes", "audio": "sounds", "video": "videos"}
@@ -347,7 +347,9 @@ def _sizes(done: pd.DataFrame, folds: int) -> str:
     for direction, n in counts.items():
         query = str(direction).split("-to-")[0]
         named.append(f"{int(n):,} {plural.get(query, query)}")
-    return f" ({' and '.join(named)}{' a fold' if folds > 1 else ' to test on'})" if named else ""
+    *most, last = dict.fromkeys(named) or [""]
+    listed = f"{', '.join(most)} and {last}" if most else last
+    return f" ({listed}{' a fold' if folds > 1 else ' to test on'})" if named else ""
 
 
 @dataclass(frozen=True)
