@@ -6,6 +6,7 @@ leaves open, so that every answer made of blocks is that of the exact scores. Kn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,7 +17,6 @@ from crossmodal.evaluation import vectors
 from crossmodal.evaluation.vectors import Array, Vectors
 
 DEFAULT_BUDGET = 128 * 2**20
-ROWS = 1024  # queries of a block where the budget cannot hold whole rows of so many: below, products are slower
 DENSE = 64  # one pair in so many open: a float64 product of the part is cheaper than its pairs one by one
 
 Pairs = tuple[np.ndarray, np.ndarray]
@@ -67,6 +67,7 @@ class Products:
         self.queries, self.gallery = queries, gallery
         self.shape = (len(queries), len(gallery))
         self.exact = vectors.exact(queries, gallery)
+        self._known: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def turned(self) -> Products:
@@ -80,9 +81,9 @@ class Products:
         rows, cols = rows or slice(0, self.shape[0]), cols or slice(0, self.shape[1])
         n, width = rows.stop - rows.start, cols.stop - cols.start
         values = max(1, budget // 4)
-        height = min(n, max(values // width, min(ROWS, values)))
+        height = min(n, max(values // width, math.isqrt(values)))  # square if need be: flat products are slower
         step = min(width, max(1, values // height))
-        buffer = torch.empty(height * step, device=self.queries.device)
+        buffer = _room(height * step, self.queries.device)
         for top in range(rows.start, rows.stop, height):
             part = slice(top, min(top + height, rows.stop))
             left = self.queries.block(part)
@@ -90,9 +91,7 @@ class Products:
                 across = slice(start, min(start + step, cols.stop))
                 right = self.gallery.block(across)
                 out = buffer[: len(left) * len(right)].view(len(left), len(right))
-                with vectors.full_precision():
-                    torch.mm(left, right.T, out=out)
-                yield part, across, out
+                yield part, across, vectors.product(left, right, out)
 
     def error(self, rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
         """How far the products of a block may be from the scores: (q,) for each query, (g,) for each of the gallery."""
@@ -106,6 +105,24 @@ class Products:
         """(P,) float64 scores of pairs."""
         return vectors.scores(self.queries, self.gallery, i, j)
 
+    def remember(self, i: np.ndarray, j: np.ndarray, scores: np.ndarray) -> None:
+        """Keep the scores of pairs, at least one, that `reach` will be asked for: levels are reached by their own."""
+        codes = self._codes(i, j)
+        order = np.argsort(codes)
+        self._known = codes[order], scores[order]
+
+    def _codes(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        return i * np.int64(self.shape[1]) + j
+
+    def _scores_or_known(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        if self._known is None:
+            return self.scores(i, j)
+        codes, scores = self._known
+        place = np.searchsorted(codes, wanted := self._codes(i, j)).clip(max=len(codes) - 1)
+        found, new = scores[place], codes[place] != wanted
+        found[new] = self.scores(i[new], j[new])
+        return found
+
     def reach(self, i: np.ndarray, j: np.ndarray, level: np.ndarray, size: int) -> np.ndarray:
         """(P,) bool: whether pairs that a block of `size` pairs left open score at least `level`."""
         reached = np.empty(len(i), dtype=bool)
@@ -118,7 +135,7 @@ class Products:
             reached = closer[0] >= level
             still = np.flatnonzero(np.abs(closer[0] - level) <= closer[1])
         if len(still):
-            reached[still] = self.scores(i[still], j[still]) >= level[still]
+            reached[still] = self._scores_or_known(i[still], j[still]) >= level[still]
         return reached
 
     def _finer(self, i: np.ndarray, j: np.ndarray, budget: int = 2**25) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +154,13 @@ class Products:
         each = vectors.bound(self.queries, self.gallery, torch.float64)
         least = vectors.tiny(self.queries, torch.float64)
         return found, each * self.queries.norms[i] * self.gallery.norms[j] + least
+
+
+def _room(values: int, device: torch.device) -> Tensor:
+    """Memory for float32 values, on the CPU from NumPy: it asks for huge pages, so that the first use costs less."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty(values, np.float32))
+    return torch.empty(values, device=device)
 
 
 Source = Scores | Products

@@ -105,26 +105,56 @@ def _ordered(
     if of.exact:
         for rows, scores in _whole_rows(of, budget // 8):
             relevant = labels.block(rows)
-            yield rows, _sorted(_keys(scores, relevant), length)[:, :length] & 1 == 0, relevant.sum(1)
+            yield rows, _hits(scores, relevant, length)[0], relevant.sum(1)
         return
     each, kept = vectors.bound(of.queries, of.gallery, torch.float64), {}
     step = max(1, budget // (32 * width))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         scores, relevant = _scores64(of, rows, kept, budget), labels.block(rows)
-        best = _sorted(_keys(scores, relevant), min(length + SPARE, width))
-        hits = best & 1 == 0
         # Twice the bound, for both of a pair, and the last bit that the keys have lost.
         size = of.queries.norms[rows] * of.gallery.norms.max()
         margin = 2 * (each * size + vectors.tiny(of.queries, torch.float64)) + 2.0**-50 * size
-        value = _values(best)
-        doubt = ((value[:, :-1] - value[:, 1:] <= margin[:, None]) & (hits[:, :-1] != hits[:, 1:])).any(1)
-        if best.shape[1] < width:
-            doubt |= value[:, length - 1] - value[:, -1] <= margin
-        hits = hits[:, :length]
+        hits, doubt = _hits(scores, relevant, length, margin)
         for row in np.flatnonzero(doubt):
             hits[row] = _settled(of, rows.start + row, scores[row], relevant[row], margin[row])[:length]
         yield rows, hits, relevant.sum(1)
+
+
+def _hits(
+    scores: np.ndarray, relevant: np.ndarray, length: int, margin: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(q, length) bool whether the item at each rank is relevant; (q,) whether scores within `margin` leave that open.
+
+    Parameters
+    ----------
+    scores, relevant : (q, G). margin : (q,) for float64 scores; none: the scores are exact.
+    """
+    width = scores.shape[1]
+    kept = min(length + SPARE, width) if margin is not None else length
+    hits, doubt = np.empty((len(scores), length), bool), np.zeros(len(scores), bool)
+
+    def strip(start: int) -> None:
+        part = slice(start, start + STRIP)
+        keys = _keys(scores[part], relevant[part])
+        if kept < width:
+            keys.partition(width - kept, axis=1)
+            keys = keys[:, -kept:]
+        keys.sort(axis=1)
+        keys = keys[:, ::-1]
+        found = keys & 1 == 0
+        hits[part] = found[:, :length]
+        if margin is None:
+            return
+        value = _values(keys)
+        near = value[:, :-1] - value[:, 1:] <= margin[part, None]
+        open_ = (near & (found[:, :-1] != found[:, 1:])).any(1)
+        if kept < width:
+            open_ |= value[:, length - 1] - value[:, -1] <= margin[part]
+        doubt[part] = open_
+
+    vectors.spread(strip, range(0, len(scores), STRIP))
+    return hits, doubt
 
 
 def _whole_rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -137,20 +167,6 @@ def _whole_rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.
         rows = slice(start, min(start + step, of.shape[0]))
         parts = [block.cpu().numpy().copy() for _, _, block in of.blocks(2**60, rows)]
         yield rows, np.concatenate(parts)
-
-
-def _sorted(keys: np.ndarray, length: int) -> np.ndarray:
-    """(q, length) the largest keys of each row, largest first; `keys` is used up."""
-
-    def strip(start: int) -> None:
-        part = keys[start : start + STRIP]
-        if length < part.shape[1]:
-            part.partition(part.shape[1] - length, axis=1)
-            part = part[:, -length:]
-        part.sort(axis=1)
-
-    vectors.spread(strip, range(0, len(keys), STRIP))
-    return keys[:, -length:][:, ::-1]
 
 
 def _settled(of: Products, query: int, near: np.ndarray, relevant: np.ndarray, margin: float) -> np.ndarray:
@@ -168,7 +184,7 @@ def _settled(of: Products, query: int, near: np.ndarray, relevant: np.ndarray, m
 def _precision(hits: np.ndarray, total: np.ndarray, at: int | str | None, normalise: Normalise) -> np.ndarray:
     """(q,) average precision of (q, K) relevance in rank order; "R" cuts each at its number of relevant items."""
     hits = hits & (np.arange(hits.shape[1]) < total[:, None]) if at == "R" else hits[:, :at]
-    row, place = np.nonzero(hits)
+    row, place = np.divmod(np.flatnonzero(hits), hits.shape[1])  # several times quicker than np.nonzero
     found = np.bincount(row, minlength=len(hits))
     number = np.arange(len(row)) - np.repeat(np.cumsum(found) - found, found)
     terms = np.bincount(row, (number + 1) / (place + 1), minlength=len(hits))

@@ -16,7 +16,7 @@ import torch
 from crossmodal.evaluation.blocks import DEFAULT_BUDGET, Products, Scores, source
 from crossmodal.evaluation.counting import count
 from crossmodal.evaluation.topk import Best
-from crossmodal.evaluation.vectors import Array, Vectors, bound, full_precision, tiny
+from crossmodal.evaluation.vectors import Array, Vectors, bound, product, tiny
 
 FEW = 16  # relevant items a query, on average, up to which all of them are scored before the blocks are made
 
@@ -127,8 +127,7 @@ def _best_levels(products: Products, relevant: Relevant, budget: int) -> Levels:
         right, step = g.block(g.index(items)), max(1, budget // (4 * len(items)))
         for start in range(0, len(members), step):
             part = members[start : start + step]
-            with full_precision():
-                near = q.block(q.index(part)) @ right.T
+            near = product(q.block(q.index(part)), right)
             cut = near.amax(1).double().cpu().numpy() - margin * q.norms[part] * g.norms[items].max() - 2 * tiny(q)
             row, col = (near.double() >= q.index(cut)[:, None]).nonzero(as_tuple=True)
             row, col = row.cpu().numpy(), col.cpu().numpy()
@@ -142,7 +141,13 @@ def levels(products: Products, relevant: Relevant, every: bool = False, budget: 
     """Exact scores of the relevant items of each query: of the best, or of `every` one."""
     if not every and len(relevant.items) > FEW * max(products.shape):
         return _best_levels(products, relevant, budget)
-    return levels_from(products.scores(relevant.queries, relevant.items), relevant.starts, every)
+    return levels_from(_scores_of(products, relevant), relevant.starts, every)
+
+
+def _scores_of(products: Products, relevant: Relevant) -> np.ndarray:
+    scores = products.scores(relevant.queries, relevant.items)
+    products.remember(relevant.queries, relevant.items, scores)
+    return scores
 
 
 def _levels_both_ways(
@@ -151,7 +156,7 @@ def _levels_both_ways(
     """`levels` of both directions, whose relevant pairs are the same ones: scored once where they are few."""
     if len(relevant[0].items) > FEW * max(sides[0].shape):
         return [levels(*which, budget) for which in zip(sides, relevant, every, strict=True)]
-    scores = sides[0].scores(relevant[0].queries, relevant[0].items)
+    scores = _scores_of(sides[0], relevant[0])
     turned = scores[np.lexsort((relevant[0].queries, relevant[0].items))]
     return [levels_from(s, r.starts, e) for s, r, e in zip((scores, turned), relevant, every, strict=True)]
 
