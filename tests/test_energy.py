@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pynvml
 import pytest
 
-from crossmodal.energy import Meter
+from crossmodal.energy import Meter, card_joules
 
 
 def write(folder: Path, zone: str, value: int, most: int = 999) -> None:
@@ -54,3 +55,20 @@ def test_a_machine_without_counters(tmp_path: Path) -> None:
     meter = Meter(tmp_path)
     (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
     assert meter.stop() is None
+
+
+def test_a_card_counts_millijoules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its UUID, so that CUDA_VISIBLE_DEVICES may number the cards as it likes."""
+    counted = {"GPU-a": 5_250}
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", counted.__getitem__)
+    assert card_joules("a") == 5.25
+
+
+def test_a_card_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    assert card_joules("a") is None

@@ -1,6 +1,6 @@
-"""Energy that a machine's processors take, where Linux lets one read it (RAPL, `/sys/class/powercap`).
+"""Energy that a machine's processors take, where Linux lets one read it (RAPL, `/sys/class/powercap`), and its cards.
 
-It is that of whole processors, whatever else runs on them meanwhile; graphics cards are not counted.
+It is that of whole processors, whatever else runs on them meanwhile. NVIDIA's driver counts each of its cards.
 """
 
 from __future__ import annotations
@@ -53,6 +53,17 @@ class Meter:
         """As `read`, for the last time."""
         self._stop.set()
         return self.read()
+
+
+def card_joules(uuid: str) -> float | None:
+    """What an NVIDIA card has taken since its driver was loaded; None where that cannot be read (parts of a card)."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")) / 1e3
+    except pynvml.NVMLError:
+        return None
 
 
 def _number(path: Path) -> int:

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -131,6 +132,7 @@ def test_schedule_and_history(prepared, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from types import SimpleNamespace
 from crossmodal.experiments import Job
 from crossmodal.training import job as jobs, loop
 real = loop._epoch
@@ -296,3 +298,19 @@ def test_training_on_a_large_file_gives_the_same_bits(prepared, tmp_path, monkey
     run(prepared, tmp_path / "read", epochs=2)
     hashes = [read_json(tmp_path / name / "manifest.json")["weights_sha256"] for name in ("mapped", "read")]
     assert hashes[0] == hashes[1]
+
+
+def test_what_a_run_takes_of_a_card_is_noted(monkeypatch):
+    """On a made-up card: the driver's counter before and after, none where it stands still unread."""
+    card = SimpleNamespace(uuid="a")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    for counter, noted in ((iter([10.0, 12.5]), {"gpu_energy_joules": 2.5}), (iter([None]), {})):
+        monkeypatch.setattr(jobs, "card_joules", lambda uuid, counter=counter: next(counter))
+        facts = {}
+        with jobs._card(torch.device("cuda"), facts):
+            pass
+        assert facts == {"gpu_memory_mib": 3.0, **noted}
+    with jobs._card(torch.device("cpu"), facts := {}):
+        pass
+    assert facts == {}

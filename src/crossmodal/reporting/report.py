@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 SCRIPTS = ("page.js", "sort.js", "board.js", "chart.js", "heat.js", "gallery.js")
 CRITERIA = (("both", "recall_sum"), ("average", "map@50"), ("average", "map"))  # what systems are told apart by
-COSTS = ["seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "parameters", "pairs", "best_epoch"]
+COSTS = ["seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "gpu_energy_joules"]
+COSTS += ["parameters", "pairs", "best_epoch"]
 SYSTEMS = 2  # whose galleries are shown of a data set
 
 
@@ -109,7 +110,8 @@ def overview(
                 "seconds": _time(mean.seconds),
                 "memory": _memory(mean.peak_memory_mib),
                 "gpu_memory": _memory(mean.gpu_memory_mib),
-                "energy": f"{mean.energy_joules / 3600:,.2f} Wh" if pd.notna(mean.energy_joules) else DASH,
+                "energy": _energy(mean.energy_joules),
+                "gpu_energy": _energy(mean.gpu_energy_joules),
                 "parameters": _short(mean.parameters),
                 "pairs": f"{mean.pairs:,.0f}" if pd.notna(mean.pairs) else DASH,
                 "best_epoch": _text(mean.best_epoch, digits=0),
@@ -118,6 +120,10 @@ def overview(
         )
     rows.sort(key=lambda r: (r["dataset"], -figures.share(r["split"]), r["split"], r["control"], r["name"]))
     return rows
+
+
+def _energy(joules: float) -> str:
+    return f"{joules / 3600:,.2f} Wh" if pd.notna(joules) else DASH
 
 
 def _memory(mib: float) -> str:
@@ -222,7 +228,7 @@ def render(
             cells=len(compared),
             cells_published=int(compared.published.notna().sum()),
             rows=rows,
-            costs=[key for key in ("gpu_memory", "energy") if any(row[key] != DASH for row in rows)],
+            costs=[key for key in ("gpu_memory", "energy", "gpu_energy") if any(row[key] != DASH for row in rows)],
             done=sum(row["done"] for row in rows),
             planned=len(asked),
             spent=_time(sum(row["total_seconds"] for row in rows)),

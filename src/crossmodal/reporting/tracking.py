@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 LAYOUT = 2  # of what is logged of a run: another number logs all of them again
 PARENT = "mlflow.parentRunId"
 ARTIFACTS = ("manifest.json", "config.yaml", "metrics.json", "train.log")
-SYSTEM = ("seconds", "peak_memory_mib", "gpu_memory_mib")
+SYSTEM = ("seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "gpu_energy_joules")
 
 
 def _safely(what: str, step: Callable[[], Any]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch
 import yaml
 
 from crossmodal import registry, wordvectors
-from crossmodal.energy import Meter
+from crossmodal.energy import Meter, card_joules
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, validated
 from crossmodal.files import (
@@ -117,10 +119,8 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
 
         if fresh:
             checkpoint.unlink(missing_ok=True)
-        with device_slot(CHECKPOINTS) as device:
+        with device_slot(CHECKPOINTS) as device, _card(device, facts):
             done = train(model, corpus, job.seed, device, checkpoint, identity)
-            if device.type == "cuda":
-                facts["gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
         history = done.history
         facts |= {"best_epoch": done.best_epoch, "resumed_after_epoch": done.resumed_at, "device": device.type}
     else:
@@ -155,6 +155,20 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
     }
     write_json(folder / "manifest.json", manifest)
     checkpoint.unlink(missing_ok=True)
+
+
+@contextmanager
+def _card(device: torch.device, facts: dict[str, Any]) -> Iterator[None]:
+    """Note what the block takes of a graphics card."""
+    if device.type != "cuda":
+        yield
+        return
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    before = card_joules(uuid)
+    yield
+    facts["gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    if before is not None and (after := card_joules(uuid)) is not None:
+        facts["gpu_energy_joules"] = round(after - before, 3)
 
 
 def _fallbacks(job: Job, data: Path) -> list[str]:
