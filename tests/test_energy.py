@@ -12,8 +12,10 @@ from crossmodal.energy import Meter, card_joules
 
 def write(folder: Path, zone: str, value: int, most: int = 999) -> None:
     (folder / zone).mkdir(exist_ok=True)
-    (folder / zone / "energy_uj").write_text(f"{value}\n")
-    (folder / zone / "max_energy_range_uj").write_text(f"{most}\n")
+    for name, number in (("max_energy_range_uj", most), ("energy_uj", value)):
+        whole = folder / zone / f"{name}.new"  # as the kernel does: no reading finds half a number
+        whole.write_text(f"{number}\n")
+        whole.replace(folder / zone / name)
 
 
 def test_processors_are_added_and_parts_are_not(tmp_path: Path) -> None:
