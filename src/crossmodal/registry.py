@@ -55,10 +55,12 @@ def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, st
     """Modality to form (`vector`, `regions`, `tokens`) that a model reads, by its source and its settings alone.
 
     A model that says nothing of it reads what `models.base.Model` does. `modalities` among the settings chooses others,
-    which are vectors.
+    which are vectors; `image_network` has images read as such.
     """
-    modalities = (settings or {}).get("modalities")
-    return dict.fromkeys(modalities, "vector") if modalities else _declared(model, "reads")
+    settings = settings or {}
+    modalities = settings.get("modalities")
+    found = dict.fromkeys(modalities, "vector") if modalities else _declared(model, "reads")
+    return {**found, "image": "images"} if settings.get("image_network") else found
 
 
 def source_reads(model: str) -> dict[str, str]:
@@ -104,7 +106,9 @@ def source_hash(kind: str, name: str) -> str:
 
 
 # A change here reaches results through data that is hashed itself, or not at all.
-_NOT_FOLLOWED = ("crossmodal.errors", "crossmodal.files", "crossmodal.registry", "crossmodal.experiments")
+_NOT_FOLLOWED = tuple(
+    f"crossmodal.{name}" for name in ("errors", "files", "registry", "experiments", "features.extraction")
+)
 
 
 @cache

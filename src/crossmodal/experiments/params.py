@@ -22,7 +22,7 @@ PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the ex
 
 Scale = Literal["embedded", "full"]
 Relevance = Literal["group", "label"]
-Inputs = dict[str, str | dict[Literal["vector", "regions", "pixels"], str]]
+Inputs = dict[str, str | dict[Literal["vector", "regions", "pixels", "images"], str]]
 
 
 class Dataset(Open):
@@ -69,7 +69,7 @@ class ScaleSettings(Strict):
         None, description="data set that plays the part of every published one that names none itself"
     )
     inputs: Inputs = Field(
-        description="modality to the extractor of what models read of it; or `vector`, `regions`, `pixels` to one each"
+        description="modality to the extractor of what models read of it; or `vector`, `regions`, `pixels`, `images` to one each"
     )
     models: dict[str, dict[str, Any]] = Field({}, description="settings of a model at this scale, over its defaults")
 

@@ -50,12 +50,7 @@ def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
     ------
     UserError : a network without a linear classifier, weights that cannot be had or are another network's.
     """
-    # Two old networks warn unless told that their slow start values are wanted.
-    options = {"init_weights": True} if settings.network in ("googlenet", "inception_v3") else {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = torchvision.models.get_model(settings.network, weights=None, **options)
-    head = _classifier(model, settings.network)
+    model, head = _seeded(settings.network, settings.seed)
     names = torchvision.models.get_model_weights(settings.network)
     if settings.weights in names.__members__:
         model, facts = _published(settings, names[settings.weights])
@@ -74,6 +69,24 @@ def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
     facts.setdefault("weights_sha256", hash_of(model))
     _set(model, head, nn.Identity())
     return model.eval(), facts
+
+
+def bare(network: str) -> tuple[nn.Module, int]:
+    """A network without its classifier and without trained weights, and the dimensions of its features."""
+    model, head = _seeded(network, 0)
+    dim = model.get_submodule(head).in_features
+    _set(model, head, nn.Identity())
+    return model, dim
+
+
+def _seeded(network: str, seed: int) -> tuple[nn.Module, str]:
+    """A network with random weights, and the name of its classifier."""
+    # Two old networks warn unless told that their slow start values are wanted.
+    options = {"init_weights": True} if network in ("googlenet", "inception_v3") else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = torchvision.models.get_model(network, weights=None, **options)
+    return model, _classifier(model, network)
 
 
 def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, Any]]:

@@ -18,8 +18,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-Form = Literal["vector", "regions", "tokens", "concepts", "pixels", "classes"]
-"""`classes`: a vector a class, of the pseudo-modality `class` of data with unseen classes."""
+Form = Literal["vector", "regions", "tokens", "concepts", "pixels", "images", "classes"]
+"""`pixels`: small pictures to make anew; `images`: what an image network is shown. `classes`: a vector a class, of the
+pseudo-modality `class` of data with unseen classes.
+"""
 
 
 class Settings(BaseModel):
@@ -74,7 +76,7 @@ class Concepts(NamedTuple):
 
 
 Input = Tensor | Tokens | Regions | Concepts
-"""(B, D) vectors, captions, region sets, concepts, or (B, 3, S, S) uint8 pixels."""
+"""(B, D) vectors, captions, region sets, concepts, or (B, 3, S, S) uint8 pixels or images."""
 
 
 @dataclass
@@ -156,7 +158,10 @@ class Model(nn.Module):
     """A system; the class `Model` of each module of `crossmodal.models` is one of these."""
 
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
-    """Modalities with the form in which each is read. A setting `modalities` chooses others, read as vectors."""
+    """Modalities with the form in which each is read.
+
+    A setting `modalities` chooses others, read as vectors; a setting `image_network` has images read as such.
+    """
 
     beside: ClassVar[dict[str, Form]] = {}
     """Modality to a second form that its items are read in, such as the pixels of the images whose vectors are read."""
@@ -185,6 +190,8 @@ class Model(nn.Module):
         self.context = context
         if modalities := getattr(settings, "modalities", None):
             self.reads = dict.fromkeys(modalities, "vector")
+        if getattr(settings, "image_network", ""):
+            self.reads = {**self.reads, "image": "images"}
 
     # -- what every system defines ------------------------------------------------------------------------------------
 
@@ -257,6 +264,10 @@ class Model(nn.Module):
         ------
         ValueError : they do not fit.
         """
+        network = getattr(self, "image_network", None)  # has weights of its own at the start: `parts.finetuning`
+        if network is not None:
+            network.take_weights()
+            weights = {**weights, **{f"image_network.{name}": value for name, value in network.state_dict().items()}}
         own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
         if own != {name: tuple(value.shape) for name, value in weights.items()}:
             raise ValueError("its weights are of another shape")

@@ -1,8 +1,8 @@
 """mFSR: image and caption features parted into modal, semantic and specific information, and made anew (001).
 
 The three parts of an image make it again through a DCGAN with two discriminators, those of a caption through a decoder;
-semantic parts alone are compared. Image features are read: the paper's second stage, 15 epochs that fine-tune
-ResNet-152 on the photographs themselves, is left out (no row of its tables names it).
+semantic parts alone are compared. The second stage, 15 epochs that fine-tune ResNet-152 on the photographs themselves,
+is a run of its own (`image_network`), after one on fixed features.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts import dcgan
+from crossmodal.models.parts import dcgan, finetuning
 from crossmodal.models.parts.decoder import CaptionDecoder
 from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
 from crossmodal.models.parts.losses import WarmUp, hinge_triplet
 from crossmodal.text import END, START
 
 
-class Settings(base.Schedule):
+class Settings(finetuning.Settings):
     """The published settings (sections 3.1 and 3.5). Weights of 0 leave a loss out: the ablation of table 3.
 
     The paper leaves open the margin, the sizes of parts and networks and how fast the adversaries learn.
@@ -132,7 +132,7 @@ class Model(base.Model):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         s = settings
-        (in_dim,) = context.shapes["image"]
+        self.image_network, in_dim = finetuning.network_of(s, context)
         self.encoders = nn.ModuleDict(
             {
                 "image": ImageEncoder(in_dim, s.dim, unit=False),
@@ -160,7 +160,10 @@ class Model(base.Model):
         return self.encoders["text"].words
 
     def parts(self, modality: str, batch: base.Batch) -> Parts:
-        return self.separations[modality](self.encoders[modality](batch.inputs[modality]))
+        given = batch.inputs[modality]
+        if modality == "image":
+            given = finetuning.features(self.image_network, given)
+        return self.separations[modality](self.encoders[modality](given))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, part) unit vectors, the semantic parts; `partner` makes no difference."""

@@ -58,7 +58,7 @@ class Inputs:
             return Regions(picked.float(), self.lengths[index])
         if self.form == "concepts":
             return Concepts(picked.long(), self.scores[self.rows[index]])
-        return picked if self.form == "pixels" else picked.float()
+        return picked if self.form in ("pixels", "images") else picked.float()
 
     def where(self, partition: str) -> np.ndarray:
         """Indices of the items of a partition, in their stored order."""

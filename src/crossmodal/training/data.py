@@ -32,6 +32,7 @@ FORMS = {
     "regions": (3, "a set of regions an item"),
     "concepts": (3, "a set of named regions an item"),
     "pixels": (4, "a small picture an item, as the extractor `pixels` makes them"),
+    "images": (4, "an image an item, as the extractor `pixels` makes them"),
 }
 """Axes of an array of each form, and how they are called."""
 
