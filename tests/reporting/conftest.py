@@ -35,10 +35,11 @@ def make_plan(**over: object) -> Plan:
 
 
 def _few(paper: experiments.Paper) -> experiments.Paper:
-    names = {model.split(".")[0] for model in STRENGTH}
-    kept = {name: one for name, one in paper.experiments.items() if one.model in names}
+    kept = {name: one for name, one in paper.experiments.items() if f"{one.model}.{one.variant}".strip(".") in STRENGTH}
 
     def row(one: experiments.Row) -> experiments.Row:
+        if isinstance(one.experiment, str):  # the network's features stand for the fine-tuned network
+            one = one.model_copy(update={"experiment": one.experiment.replace("vsepp-finetuned", "vsepp")})
         there = set(experiments.named_experiments(one)) <= set(kept)
         return one if there else one.model_copy(update={"experiment": None})
 

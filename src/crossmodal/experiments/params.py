@@ -69,7 +69,8 @@ class ScaleSettings(Strict):
         None, description="data set that plays the part of every published one that names none itself"
     )
     inputs: Inputs = Field(
-        description="modality to the extractor of what models read of it; or `vector`, `regions`, `pixels`, `images` to one each"
+        description="modality to the extractor of what models read of it; or `vector`, `regions`, `pixels`, `images` "
+        "to one each"
     )
     models: dict[str, dict[str, Any]] = Field({}, description="settings of a model at this scale, over its defaults")
 

@@ -69,7 +69,8 @@ class Settings(finetuning.Settings):
 
     @property
     def fallbacks(self) -> list[str]:
-        return ["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else []
+        words = ["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else []
+        return [*words, *super().fallbacks]
 
     @property
     def part(self) -> int:

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from crossmodal.errors import UserError
 from crossmodal.models import base
 
 CHUNK = 64  # images that pass at once where no gradients are kept
@@ -25,6 +26,11 @@ class Settings(base.Schedule):
     image_norms: Literal["frozen", "trained"] = Field(
         "frozen", description="its batch norms: as they came, since batches are small, or trained along"
     )
+
+    @property
+    def fallbacks(self) -> list[str]:
+        seeded = self.image_network and self.image_weights == "seeded"
+        return [f"{self.image_network}: seeded random weights"] if seeded else []
 
 
 class ImageNetwork(nn.Module):
@@ -44,8 +50,7 @@ class ImageNetwork(nn.Module):
 
         Raises
         ------
-        ValueError : weights whose batch norms are folded into its convolutions.
-        UserError : weights that cannot be had, or of another network.
+        UserError : weights that cannot be had, or of another network, or with batch norms folded into convolutions.
         """
         from crossmodal.features import networks
 
@@ -54,7 +59,7 @@ class ImageNetwork(nn.Module):
         try:
             self.body.load_state_dict(trained.state_dict())
         except RuntimeError:
-            raise ValueError(f"{s.image_weights}: has its batch norms folded in and cannot be fine-tuned") from None
+            raise UserError(f"{s.image_weights}: has its batch norms folded in and cannot be fine-tuned") from None
         self.ready = True
 
     def train(self, mode: bool = True) -> ImageNetwork:
@@ -67,7 +72,7 @@ class ImageNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training and not self.ready:
-            raise ValueError("image_network: is fine-tuned after a run on its features; name that as `after`")
+            raise UserError("image_network: is fine-tuned after a run on its features; name that as `after`")
         if torch.is_grad_enabled():
             return self._features(images)
         return torch.cat([self._features(part) for part in images.split(CHUNK)])

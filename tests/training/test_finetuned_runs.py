@@ -1,0 +1,61 @@
+"""A run that fine-tunes an image network, from its job to its folder."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job
+from crossmodal.features import networks
+from crossmodal.files import read_json
+from crossmodal.training import job as jobs
+from crossmodal.training.trained import open_run
+
+NETWORK = "shufflenet_v2_x0_5"
+TUNED = {"image_network": NETWORK, "image_weights": "seeded"}
+COMMON = {"dim": 8, "word_dim": 4, "epochs": 1, "batch_size": 12, "min_count": 1}
+
+
+@pytest.fixture
+def fifteen(monkeypatch):
+    """Networks of as many features as the toy data has, which the run before is trained on."""
+    bare, build = networks.bare, networks.build
+
+    def cut(network):
+        return nn.Sequential(network, nn.AdaptiveAvgPool1d(15))
+
+    monkeypatch.setattr(networks, "bare", lambda name: (cut(bare(name)[0]), 15))
+    monkeypatch.setattr(networks, "build", lambda settings: (cut(build(settings)[0]), {}))
+
+
+@pytest.mark.usefixtures("fifteen")
+def test_it_goes_on_from_a_run_and_opens_again(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = Job(dataset="toy", split="full", model="vsepp", seed=0, inputs={"image": "raw"}, settings=COMMON)
+    jobs.train_job(job, tmp_path / "fixed", prepared)
+    changes = {"inputs": {"image": "pixels"}, "variant": "finetuned", "settings": COMMON | TUNED, "after": "x"}
+    tuned = job.model_copy(update=changes)
+    jobs.train_job(tuned, tmp_path / "tuned", prepared, before=tmp_path / "fixed")
+    manifest = read_json(tmp_path / "tuned" / "manifest.json")
+    assert f"{NETWORK}: seeded random weights" in manifest["fallbacks"]
+    assert manifest["before"]["weights_sha256"] == read_json(tmp_path / "fixed" / "manifest.json")["weights_sha256"]
+    jobs.test_job(tuned, tmp_path / "tuned", prepared, "embedded")
+    with np.load(tmp_path / "tuned" / "embeddings.npz") as kept:
+        expected, ids = kept["image"], list(kept["image_ids"])
+    pixels = torch.from_numpy(np.load(prepared / "toy" / "features" / "image.pixels.npy"))
+    found = open_run(tmp_path / "tuned").encode("image", pixels[[int(name[1:]) for name in ids]], "text")
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    other = tuned.model_copy(update={"settings": COMMON | TUNED | {"dim": 9}})
+    with pytest.raises(UserError, match="another shape"):
+        jobs.train_job(other, tmp_path / "other", prepared, before=tmp_path / "fixed")
+
+
+@pytest.mark.usefixtures("fifteen")
+def test_it_does_not_begin_alone(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inputs = {"image": "pixels"}
+    job = Job(dataset="toy", split="full", model="vsepp", seed=0, inputs=inputs, settings=COMMON | TUNED)
+    with pytest.raises(UserError, match="name that as `after`"):
+        jobs.train_job(job, tmp_path / "alone", prepared)
+    assert not (tmp_path / "alone").exists()
