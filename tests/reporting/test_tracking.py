@@ -57,7 +57,10 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
     assert set(found) == {*KEYS, "world/full/vsepp", "world/full/chance"}
     run, parent = found[KEYS[0]], found["world/full/vsepp"]
     assert parent.info.run_name == "VSE++ [3] (world/full/vsepp)"
-    assert (parent.data.tags["row"], parent.data.tags["tables"]) == ("VSE++ [3]; VSE++, fixed image network", "table1, table2")
+    assert (parent.data.tags["row"], parent.data.tags["tables"]) == (
+        "VSE++ [3]; VSE++, fixed image network",
+        "table1, table2",
+    )
     assert (run.data.tags["paper"], run.data.tags["data"]) == ("mfsr", "stand-in")
     assert run.data.tags["embedder"] == "none: it compares without vectors"
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
