@@ -6,7 +6,16 @@ its own module's `Settings`, in `check_settings`.
 """
 
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
-from crossmodal.experiments.jobs import CONTROLS, Job, Plan, UnreadableError, check_settings, job_in, plan
+from crossmodal.experiments.jobs import (
+    CONTROLS,
+    Job,
+    Plan,
+    UnreadableError,
+    check_settings,
+    job_in,
+    made_by_training,
+    plan,
+)
 from crossmodal.experiments.papers import (
     DIRECTIONS,
     SPLIT,
@@ -73,6 +82,7 @@ __all__ = [
     "from_config",
     "job_in",
     "load",
+    "made_by_training",
     "merge",
     "named_experiments",
     "plan",

@@ -81,11 +81,21 @@ def job_in(folder: Path) -> Job:
     ------
     UserError : none was, or its `config.yaml` is damaged.
     """
-    path = folder / "config.yaml"
-    if not path.exists():
-        run = "/".join(folder.parts[-4:])
-        raise UserError(f"{path}: not found; train the run first (crossmodal train {run})")
+    path = made_by_training(folder / "config.yaml")
     return validated(Job, read_yaml(path), str(path))
+
+
+def made_by_training(path: Path) -> Path:
+    """A file of a run's folder, which is there.
+
+    Raises
+    ------
+    UserError : it is not.
+    """
+    if not path.exists():
+        run = "/".join(path.parent.parts[-4:])
+        raise UserError(f"{path}: not found; train the run first (crossmodal train {run})")
+    return path
 
 
 class Plan:

@@ -13,7 +13,7 @@ import torch
 
 from crossmodal import registry
 from crossmodal.errors import UserError
-from crossmodal.experiments import Job, job_in, validated
+from crossmodal.experiments import Job, job_in, made_by_training, validated
 from crossmodal.files import read_json, sha256_file
 from crossmodal.models import base
 from crossmodal.text import RareWords, Vocabulary
@@ -51,10 +51,7 @@ def checked_weights(folder: Path) -> Path:
     ------
     UserError : a run that is not trained, or other bytes.
     """
-    weights = folder / "model.safetensors"
-    if not weights.exists():
-        run = "/".join(folder.parts[-4:])
-        raise UserError(f"{weights}: not found; train the run first (crossmodal train {run})")
+    weights = made_by_training(folder / "model.safetensors")
     if sha256_file(weights) != read_json(folder / "manifest.json")["weights_sha256"]:
         raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
     return weights
