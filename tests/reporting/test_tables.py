@@ -143,6 +143,16 @@ def test_best_and_second_are_marked(made: Path, plan: Plan) -> None:
     assert '<td class="number best"' in tables.to_html(view)
 
 
+def test_numbers_of_other_test_sets_are_not_compared(made: Path, plan: Plan) -> None:
+    """Such as those of the first stage's classes and of all (thesis, table 13)."""
+    comparison = pd.read_parquet(made / "comparison.parquet")
+    cells = (comparison.paper == "mfsr") & (comparison.table == "table3") & (comparison.column == 0)
+    comparison.loc[cells, "published"] = [90.0, 80.0, 70.0, 60.0, 50.0, 40.0, 30.0, 20.0][: cells.sum()]
+    comparison.loc[cells & (comparison.row % 2 == 1), "protocol"] = "first"
+    view = next(v for v in tables.views(plan, comparison) if v.id == "mfsr-table3")
+    assert [line.cells[0].published_place for line in view.lines][:6] == [1, 1, 2, 2, 0, 0]
+
+
 def test_numbers_of_other_annotation_are_not_compared(views: dict[str, tables.View]) -> None:
     view = views["a3vse-table1"]  # a row a degree of annotation, its systems in columns
     for row, part in view.frame.groupby("row"):

@@ -260,7 +260,7 @@ LOWER_IS_BETTER = ("median_rank", "mean_rank")
 
 
 def _places(frame: pd.DataFrame) -> dict[tuple[int, int], dict[str, int]]:
-    """{(row, column): `Cell.place` and `Cell.published_place`}: first and second of each data set, split and metric.
+    """{(row, column): `Cell.place` and `Cell.published_place`}: first and second of a data set, split, test and metric.
 
     Numbers that look the same share a place; controls have none, nor has a number that stands alone.
     """
@@ -271,7 +271,7 @@ def _places(frame: pd.DataFrame) -> dict[tuple[int, int], dict[str, int]]:
         (ours, "ours_mean", "ours_dataset", "ours_split", "place"),
     ):
         part = part.dropna(subset=[column])
-        for (_, _, _, metric), same in part.groupby([dataset, split, "direction", "metric"], dropna=False):
+        for (*_, metric), same in part.groupby([dataset, split, "protocol", "direction", "metric"], dropna=False):
             values = same[column].round(6 if key == "published_place" else 1)
             best = sorted(values.unique(), reverse=metric not in LOWER_IS_BETTER)
             if len(best) > 1:
