@@ -146,11 +146,16 @@ def test_best_and_second_are_marked(made: Path, plan: Plan) -> None:
 def test_numbers_of_other_test_sets_are_not_compared(made: Path, plan: Plan) -> None:
     """Such as those of the first stage's classes and of all (thesis, table 13)."""
     comparison = pd.read_parquet(made / "comparison.parquet")
+    paper, table = plan.tables["mfsr-table3"]
+    rows = [row.model_copy(update={"protocol": "first" if n % 2 else None}) for n, row in enumerate(table.rows)]
+    parted = table.model_copy(update={"rows": rows})
     cells = (comparison.paper == "mfsr") & (comparison.table == "table3") & (comparison.column == 0)
-    comparison.loc[cells, "published"] = [90.0, 80.0, 70.0, 60.0, 50.0, 40.0, 30.0, 20.0][: cells.sum()]
-    comparison.loc[cells & (comparison.row % 2 == 1), "protocol"] = "first"
-    view = next(v for v in tables.views(plan, comparison) if v.id == "mfsr-table3")
-    assert [line.cells[0].published_place for line in view.lines][:6] == [1, 1, 2, 2, 0, 0]
+    comparison.loc[cells, "published"] = [90.0, 80.0, 70.0, 60.0, 50.0, 40.0, 30.0, 20.0]
+    tables_of = [parted if one is table else one for one in paper.tables]
+    papers = {**plan.papers, "mfsr": paper.model_copy(update={"tables": tables_of})}
+    for which, expected in ((Plan(plan.params, papers), [1, 1, 2, 2]), (plan, [1, 2, 0, 0])):
+        view = next(v for v in tables.views(which, comparison) if v.id == "mfsr-table3")
+        assert [line.cells[0].published_place for line in view.lines] == [*expected, 0, 0, 0, 0]
 
 
 def test_numbers_of_other_annotation_are_not_compared(views: dict[str, tables.View]) -> None:

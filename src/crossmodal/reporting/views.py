@@ -220,7 +220,7 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
             "it was made from another papers/ or params.yaml: run `crossmodal collect` again"
         )
     marks: dict[str, str] = {}
-    places = _places(frame)
+    places = _places(table, frame)
     lines = []
     for index, row in enumerate(table.rows):
         part = frame.iloc[index * width : (index + 1) * width]
@@ -259,19 +259,21 @@ def _cell(record: dict[str, Any]) -> Cell:
 LOWER_IS_BETTER = ("median_rank", "mean_rank")
 
 
-def _places(frame: pd.DataFrame) -> dict[tuple[int, int], dict[str, int]]:
+def _places(table: Table, frame: pd.DataFrame) -> dict[tuple[int, int], dict[str, int]]:
     """{(row, column): `Cell.place` and `Cell.published_place`}: first and second of a data set, split, test and metric.
 
     Numbers that look the same share a place; controls have none, nor has a number that stands alone.
     """
     found = {(int(r), int(c)): {"place": 0, "published_place": 0} for r, c in zip(frame.row, frame.column, strict=True)}
+    tests = [table.columns[c].protocol or table.rows[r].protocol for r, c in zip(frame.row, frame.column, strict=True)]
+    frame = frame.assign(test=pd.Series(tests, frame.index, dtype="string"))
     ours = frame[~frame.ours_model.isin(CONTROLS)]
     for part, column, dataset, split, key in (
         (frame, "published", "dataset", "split", "published_place"),
         (ours, "ours_mean", "ours_dataset", "ours_split", "place"),
     ):
         part = part.dropna(subset=[column])
-        for (*_, metric), same in part.groupby([dataset, split, "protocol", "direction", "metric"], dropna=False):
+        for (*_, metric), same in part.groupby([dataset, split, "test", "direction", "metric"], dropna=False):
             values = same[column].round(6 if key == "published_place" else 1)
             best = sorted(values.unique(), reverse=metric not in LOWER_IS_BETTER)
             if len(best) > 1:
