@@ -264,10 +264,6 @@ class Model(nn.Module):
         ------
         ValueError : they do not fit.
         """
-        network = getattr(self, "image_network", None)  # has weights of its own at the start: `parts.finetuning`
-        if network is not None:
-            network.take_weights()
-            weights = {**weights, **{f"image_network.{name}": value for name, value in network.state_dict().items()}}
         own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
         if own != {name: tuple(value.shape) for name, value in weights.items()}:
             raise ValueError("its weights are of another shape")

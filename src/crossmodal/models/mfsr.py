@@ -126,7 +126,7 @@ class Separation(nn.Module):
         return Parts(*(F.normalize(part, dim=1) for part in self.layers(vectors).chunk(3, 1)))
 
 
-class Model(base.Model):
+class Model(finetuning.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
     beside: ClassVar[dict[str, Form]] = {"image": "pixels"}
 

@@ -27,7 +27,7 @@ class Settings(finetuning.Settings):
     warm_up: WarmUp = 0.0
 
 
-class Model(base.Model):
+class Model(finetuning.Model):
     hardest: ClassVar[bool] = True
     """The largest hinge of each pair; False for the sum of all."""
 

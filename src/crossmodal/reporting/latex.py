@@ -65,11 +65,14 @@ _NARROW = dict.fromkeys(".,:;'il|!()[] ", 0.36) | dict.fromkeys("abcdefghjknopqr
 SMALLER = 0.86  # of the type of a standard deviation
 
 
+def _ems(text: str) -> float:
+    return sum(_WIDE.get(c, _NARROW.get(c, 0.57)) for c in text)
+
+
 def _extent(cell: Text, type_: Type) -> float:
     """Points that a cell needs, without the gaps beside it."""
     number, _, deviation = cell.text.partition(" ± ")
-    ems = sum(_WIDE.get(c, _NARROW.get(c, 0.57)) for c in number)
-    ems += sum(_WIDE.get(c, _NARROW.get(c, 0.57)) for c in f"±{deviation}") * SMALLER if deviation else 0
+    ems = _ems(number) + (SMALLER * _ems(f"±{deviation}") if deviation else 0.0)
     return ems * type_.size * (1.19 if cell.place == 1 else 1.02)
 
 

@@ -6,6 +6,7 @@ photographs, the network too, slowly.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -79,6 +80,20 @@ class ImageNetwork(nn.Module):
 
     def _features(self, images: Tensor) -> Tensor:
         return self.body(self.normalised(images.byte(), images.device, "fp32"))
+
+
+class Model(base.Model):
+    """A system whose image network can be fine-tuned: `image_network`, None where features are read."""
+
+    image_network: ImageNetwork | None
+
+    def inherit(self, weights: Mapping[str, Tensor]) -> None:
+        """As every system, but that the network comes with weights of its own."""
+        if self.image_network is not None:
+            self.image_network.take_weights()
+            own = self.image_network.state_dict()
+            weights = {**weights, **{f"image_network.{name}": value for name, value in own.items()}}
+        super().inherit(weights)
 
 
 def network_of(settings: Settings, context: base.Context) -> tuple[ImageNetwork | None, int]:
