@@ -83,12 +83,14 @@ def batch():
     def regions(n):
         return base.Regions(torch.randn(n, 3, 7, generator=generator, dtype=F64), torch.tensor([3, 2, 3, 1])[:n])
 
+    pairs = {"image": regions(4), "text": tokens(4)}
+    others, named = regions(4), tokens(4)
+    named.ids[3], named.lengths[3] = named.ids[0], named.lengths[0]  # two images whose regions have the same names
     return base.Batch(
-        {"image": regions(4), "text": tokens(4)},
+        pairs,
         torch.tensor([0, 1, 2, 2]),
         None,
-        {"image": regions(4), "semantics": tokens(4)},
-        torch.tensor([5, 6, 7, 5]),
+        {"image": others, "semantics": named},
     )
 
 
@@ -110,7 +112,7 @@ def test_the_whole_loss(model, batch):
     vu = model.features("image", batch.unannotated["image"])
     s = model.features("text", batch.unannotated["semantics"])
     strong = triplet(v.detach(), t.detach(), batch.groups, 0.2)
-    weak = triplet(vu.detach(), s.detach(), batch.unannotated_groups, 0.3)
+    weak = triplet(vu.detach(), s.detach(), [0, 1, 2, 0], 0.3)  # the last is named as the first
     judge = model.discriminators
     adversary = (
         0.2 * judge["image_unannotated"].loss(v, vu, 1)

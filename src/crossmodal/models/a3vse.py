@@ -33,7 +33,12 @@ class Settings(base.Schedule):
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     heads: int = Field(3, ge=1, description="K: heads of the attention")
     attention: bool = Field(True, description="false: the mean of regions or words in place of the heads (table 5)")
-    temperature_image: float = Field(1.0, gt=0, description="λ of the softmax over regions; not in the paper")
+    temperature_image: float = Field(
+        0.03,
+        gt=0,
+        description="λ of the softmax over regions; not in the paper. Features that are not normalised saturate eq. 1, "
+        "which with λ = 1 picks one region from the start",
+    )
     temperature_text: float = Field(1.0, gt=0, description="λ of the softmax over words; not in the paper")
     word_embedding: str = Field("seeded", description="file of GloVe vectors to begin with (section 4.3), or seeded")
     semantics: Literal["regional", "global", "none"] = Field(
@@ -154,7 +159,9 @@ class Model(base.Model):
         triplet = hinge_triplet(unit["image"] @ unit["text"].T, s.margin, hardest=hardest, groups=batch.groups)
         if s.semantics != "none":
             scores = unit["unannotated"] @ unit["semantics"].T
-            weak = hinge_triplet(scores, s.margin_semantics, hardest=hardest, groups=batch.unannotated_groups)
+            # Images whose regions have the same names are no negatives: they would always be the hardest, and no help.
+            named = batch.unannotated["semantics"].ids.unique(dim=0, return_inverse=True)[1]
+            weak = hinge_triplet(scores, s.margin_semantics, hardest=hardest, groups=named)
             triplet = s.beta * triplet + (1 - s.beta) * weak
         told = found if s.discriminate == "features" else unit
         strength = reversal_strength(progress, s.steepness)

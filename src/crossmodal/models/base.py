@@ -86,16 +86,15 @@ class Batch:
     `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
     are (B,) ids of what belongs together: rows with the same one are no negatives of each other. `labels` are (B,)
     classes of a data set whose items are relevant to each other by class: row i of every modality is of class
-    `labels[i]`. `unannotated` holds further items without a caption, as many as a batch has pairs, with groups of their
-    own. `source` is a batch of another data set that knowledge is transferred from, with labels of its own. `beside`
-    holds the same items as `inputs` in the form that the model's `beside` names.
+    `labels[i]`. `unannotated` holds further items without a caption, as many as a batch has pairs. `source` is a batch
+    of another data set that knowledge is transferred from, with labels of its own. `beside` holds the same items as
+    `inputs` in the form that the model's `beside` names.
     """
 
     inputs: dict[str, Input]
     groups: Tensor | None = None
     labels: Tensor | None = None
     unannotated: dict[str, Input] = field(default_factory=dict)
-    unannotated_groups: Tensor | None = None
     source: Batch | None = None
     beside: dict[str, Input] = field(default_factory=dict)
 
@@ -113,7 +112,6 @@ class Batch:
             groups=move(self.groups),
             labels=move(self.labels),
             unannotated=move(self.unannotated),
-            unannotated_groups=move(self.unannotated_groups),
             source=self.source and self.source.to(device),
             beside=move(self.beside),
         )

@@ -144,8 +144,7 @@ class Corpus:
         if bare is None:
             return Batch(inputs, groups, labels, beside=beside)
         extra = {name: self.inputs[name].gather(bare) for name in also}
-        of_bare = torch.from_numpy(self.inputs["image"].groups)[bare]
-        return Batch(inputs, groups, None, extra, of_bare, beside=beside)
+        return Batch(inputs, groups, None, extra, beside=beside)
 
     def joined(self, partition: str, size: int) -> Iterator[Batch]:
         """Batches of the items of a partition that have one of their group in every other modality, each joined to it.
