@@ -32,6 +32,23 @@ def test_the_heads_of_attention():
         torch.testing.assert_close(row, torch.cat(parts).detach())
 
 
+def test_attention_over_raw_features_begins_spread():
+    """Detector features are not negative and not normalised: with λ = 1 each head begins as a choice of one."""
+    torch.manual_seed(0)
+    regions = base.Regions(torch.randn(4, 36, 2048).relu(), torch.full((4,), 36))  # norms of some 32
+    model = a3vse.Model(a3vse.Settings(), base.Context({"image": (36, 2048)}, 12))
+    vectors = model.image(regions)
+
+    def effective(attention):
+        weights = attention.weights(vectors).detach()
+        torch.testing.assert_close(weights.sum(2), torch.ones(4, 3))
+        return float(torch.exp(-torch.xlogy(weights, weights).sum(2)).mean())
+
+    assert effective(model.image_attention) > 24
+    model.image_attention.temperature = 1.0
+    assert effective(model.image_attention) < 6
+
+
 def test_the_discriminators_loss_is_the_negative_of_the_papers():
     """Eq. 4: the mean of log D over one domain and of log(1 - D) over the other."""
     torch.manual_seed(0)

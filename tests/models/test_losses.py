@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossmodal.models import a3vse, base, scan, vsepp
+from crossmodal.models import a3vse, base, scan, vse0, vsepp
 from crossmodal.models.parts.losses import hinge_triplet
 
 
@@ -55,3 +55,9 @@ def test_all_negatives_count_while_a_model_warms_up(name, progress, hardest):
     scores = model.score(model.encode("image", batch, "text"), model.encode("text", batch, "image"))
     expected = by_loops(scores.detach().double().numpy(), 0.2, hardest, range(4))
     assert float(model.loss(batch, progress, "model")["loss"].detach()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_vse0_warms_up_for_good():
+    assert vse0.Settings().warm_up == 1
+    with pytest.raises(ValueError, match="warm_up"):
+        vse0.Settings(warm_up=0.5)

@@ -109,7 +109,7 @@ def test_changed_source_retrains_that_model_only(project, tmp_path):
     code, text = snakemake(project, "-n", "quick", PYTHONPATH=str(tmp_path))
     assert code == 0, text
     assert retrained(text) == set()
-    source.write_text(sound.replace("hardest: ClassVar[bool] = False", "hardest: ClassVar[bool] = bool(0)"))
+    source.write_text(sound.replace("ge=1, le=1", "ge=1.0, le=1.0"))
     assert source.read_text() != sound
     code, text = snakemake(project, "-n", "quick", PYTHONPATH=str(tmp_path))
     assert code == 0, text

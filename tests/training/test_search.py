@@ -20,7 +20,7 @@ from crossmodal.models import base
 from crossmodal.text import Vocabulary
 from crossmodal.training import encoded, trained
 from crossmodal.training import job as jobs
-from crossmodal.training.exported import open_exported
+from crossmodal.training.exported import open_exported, place
 from crossmodal.training.search import Query, search
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 2, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
@@ -76,7 +76,7 @@ def test_a_sentence_has_the_answers_of_its_own_words(run, queries, prepared):
 
 
 @pytest.mark.parametrize("model", ["vsepp", "a3vse", "mfsr"])
-def test_sentences_are_encoded_without_torch_from_the_second_time_on(tmp_path, model):
+def test_sentences_are_encoded_without_torch_from_the_second_time_on(tmp_path, model, caplog):
     """The exported encoder says what the model says, of sentences of any length; not of other weights."""
     reads = registry.reads(model)
     module = registry.module("models", model)
@@ -102,6 +102,10 @@ def test_sentences_are_encoded_without_torch_from_the_second_time_on(tmp_path, m
         exported.encode("xyzzy")
     write_json(tmp_path / "manifest.json", {"weights_sha256": "b"})
     assert open_exported(tmp_path, opened.job, "image") is None
+    file = place(opened.job, "image")
+    file.write_bytes(file.read_bytes()[:-100])
+    assert open_exported(tmp_path, opened.job, "image") is None
+    assert f"{file}: cannot be read" in caplog.text
 
 
 def test_the_second_search_by_a_sentence_has_the_same_answers_and_no_torch(run, monkeypatch):

@@ -91,13 +91,16 @@ class ContextAttention(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(B, M, H) vectors, zeros where there is none -> (B, K·H)."""
+        return (self.weights(vectors) @ vectors).flatten(1)
+
+    def weights(self, vectors: Tensor) -> Tensor:
+        """(B, M, H) vectors, zeros where there is none -> (B, K, M), which sum to 1."""
         mask = there(vectors)
         mean = mean_of(vectors, mask)
         context = torch.tanh(self.of_mean(mean)).unflatten(1, (self.heads, -1))  # (B, K, H)
         each = torch.tanh(self.of_each(vectors)).unflatten(2, (self.heads, -1))  # (B, M, K, H)
         agreement = torch.einsum("bkh,bmkh->bkm", context, each)
-        weights = (self.temperature * agreement).masked_fill(~mask[:, None], -torch.inf).softmax(2)
-        return (weights @ vectors).flatten(1)
+        return (self.temperature * agreement).masked_fill(~mask[:, None], -torch.inf).softmax(2)
 
 
 class Model(base.Model):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from pydantic import Field
 
 from crossmodal.models import vsepp
+from crossmodal.models.vsepp import Model
+
+__all__ = ["Model", "Settings"]
 
 
 class Settings(vsepp.Settings):
-    """As VSE++."""
+    """As VSE++, whose warm-up never ends."""
 
-
-class Model(vsepp.Model):
-    hardest: ClassVar[bool] = False
+    warm_up: float = Field(1.0, ge=1, le=1, description="all negatives count throughout")

@@ -6,8 +6,6 @@ of its own (`image_network`), after one on fixed features.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 
@@ -28,9 +26,6 @@ class Settings(finetuning.Settings):
 
 
 class Model(finetuning.Model):
-    hardest: ClassVar[bool] = True
-    """The largest hinge of each pair; False for the sum of all."""
-
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         self.image_network, in_dim = finetuning.network_of(settings, context)
@@ -45,5 +40,5 @@ class Model(finetuning.Model):
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         scores = self.score(self.encode("image", batch, "text"), self.encode("text", batch, "image"))
-        hardest = self.hardest and progress >= self.settings.warm_up
+        hardest = progress >= self.settings.warm_up
         return {"loss": hinge_triplet(scores, self.settings.margin, hardest=hardest, groups=batch.groups)}

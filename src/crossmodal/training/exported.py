@@ -6,6 +6,7 @@ weights are other ones.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.text import RareWords, Vocabulary
 
+log = logging.getLogger(__name__)
 ENCODERS = Path(".encoders")
 
 
@@ -47,7 +49,7 @@ class Exported:
 
 
 def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
-    """The exported encoder of the run in a folder; None where there is none of its weights."""
+    """The exported encoder of the run in a folder; None where there is none of its weights that can be read."""
     path = place(job, to)
     if not path.exists():
         return None
@@ -55,8 +57,12 @@ def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
 
     options = SessionOptions()
     options.intra_op_num_threads = 1  # one sentence
-    session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    told = session.get_modelmeta().custom_metadata_map
+    try:
+        session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        told = session.get_modelmeta().custom_metadata_map
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        log.warning("%s: cannot be read (%s); it is made again", path, str(error).splitlines()[0])
+        return None
     if told["weights_sha256"] != read_json(folder / "manifest.json")["weights_sha256"]:
         return None
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
