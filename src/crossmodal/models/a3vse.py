@@ -150,7 +150,11 @@ class Model(base.Model):
         return {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
-        """Triplets (eq. 3) and adversaries (eq. 8), which the reversal of gradients trains in the same step."""
+        """Triplets (eq. 3) and adversaries (eq. 8), which the reversal of gradients trains in the same step.
+
+        Not in the paper: un-annotated images whose regions have the same names are no negatives of each other. They
+        would always be the hardest, and their gradients cancel.
+        """
         s = self.settings
         found = {"image": self.features("image", batch.inputs["image"])}
         found["text"] = self.features("text", batch.inputs["text"])
@@ -162,7 +166,6 @@ class Model(base.Model):
         triplet = hinge_triplet(unit["image"] @ unit["text"].T, s.margin, hardest=hardest, groups=batch.groups)
         if s.semantics != "none":
             scores = unit["unannotated"] @ unit["semantics"].T
-            # Images whose regions have the same names are no negatives: they would always be the hardest, and no help.
             named = batch.unannotated["semantics"].ids.unique(dim=0, return_inverse=True)[1]
             weak = hinge_triplet(scores, s.margin_semantics, hardest=hardest, groups=named)
             triplet = s.beta * triplet + (1 - s.beta) * weak

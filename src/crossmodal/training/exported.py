@@ -61,7 +61,7 @@ def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
         session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
         told = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # whatever a damaged file makes the reader raise
-        log.warning("%s: cannot be read (%s); it is made again", path, str(error).splitlines()[0])
+        log.warning("%s: cannot be read (%s); it is made again", path, error)
         return None
     if told["weights_sha256"] != read_json(folder / "manifest.json")["weights_sha256"]:
         return None
