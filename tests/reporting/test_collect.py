@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from drawn import make_run
 
-from conftest import make_run
 from crossmodal.experiments import Plan
 from crossmodal.reporting import summary
 from crossmodal.reporting.collect import TYPES, collect, distinct

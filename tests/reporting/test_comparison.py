@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import make_plan, make_run
 
-from conftest import make_plan, make_run
 from crossmodal.evaluation.quality import chance_recall
 from crossmodal.experiments import Plan
 from crossmodal.reporting import comparison as comparing

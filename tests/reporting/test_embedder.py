@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawn import make_plan, make_run
 from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
 
-from conftest import make_plan, make_run
 from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file, write_json

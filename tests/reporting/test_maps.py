@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from drawn import ROOT
 
-from conftest import ROOT
 from crossmodal import experiments
 from crossmodal.errors import UserError
 from crossmodal.reporting import figures, maps

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from drawn import make_plan
 
-from conftest import make_plan
 from crossmodal.reporting import mlflowstore, tracking
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from drawn import make_results
 
-from conftest import make_results
 from crossmodal.datasets.items import COLUMNS
 from crossmodal.experiments import Plan
 from crossmodal.reporting import collect, figures, report, runs

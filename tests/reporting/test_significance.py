@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import make_plan
 
-from conftest import make_plan
 from crossmodal.errors import UserError
 from crossmodal.evaluation.statistics import bootstrap_interval, holm, permutation_test
 from crossmodal.experiments import Plan, Table, validated

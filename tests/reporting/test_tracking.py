@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from drawn import ROOT, make_plan, make_results
 from filelock import FileLock
 
-from conftest import ROOT, make_plan, make_results
 from crossmodal import experiments
 from crossmodal.experiments import Plan
 from crossmodal.reporting import mlflowstore, tracking
