@@ -108,6 +108,7 @@ def test_jobs_at_scale_embedded() -> None:
         "full/vsepp.finetuned",
         "full/vse0",
         "full/vsepp.batch24",
+        "full/scan.ensemble",
         "full/chance",
         "full/oracle",
         "none/sg",
@@ -132,7 +133,7 @@ def test_jobs_at_scale_embedded() -> None:
 
 def test_jobs_at_scale_full() -> None:
     plan = plan_of("full")
-    systems = ("vsepp", "vsepp.finetuned", "vse0", "vsepp.batch24", "chance", "oracle")
+    systems = ("vsepp", "vsepp.finetuned", "vse0", "vsepp.batch24", "scan.ensemble", "chance", "oracle")
     runs = [f"{d}/full/{m}" for d in ("coco", "flickr30k") for m in systems]
     runs += [f"coco/full/mfsr{'.' * bool(variant)}{variant}" for variant in ABLATION]
     runs += ["flickr30k/full/mfsr", "flickr30k/full/mfsr.finetuned"]
@@ -194,6 +195,6 @@ def test_a_second_form_that_is_not_named_leaves_its_runs_out() -> None:
     value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mfsr"]}
     value["scales"]["embedded"]["inputs"] = {"image": "world"}
     plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
-    assert {job.model for job in plan.jobs.values()} == {"vsepp", "vse0", "chance", "oracle"}
+    assert {job.model for job in plan.jobs.values()} == {"vsepp", "vse0", "scan", "chance", "oracle"}
     with pytest.raises(experiments.UnreadableError, match="'mfsr' reads image of 'world' in the form 'pixels' besides"):
         plan.job(plan.papers["mfsr"].experiments["mfsr-coco"], 0)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from crossmodal.models import base, scan
 from crossmodal.models.parts import attention
 from crossmodal.models.parts.attention import cross_attention_scores, in_blocks
 
@@ -107,3 +108,42 @@ def test_blocks_stay_within_their_budget(monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", 8)
     in_blocks(score, regions, words, there, said, 2**15)
     assert max(seen) <= 2**15
+
+
+def small(**over):
+    torch.manual_seed(0)
+    return scan.Model(scan.Settings(dim=6, word_dim=4, **over), base.Context({"image": (4, 5)}, 12))
+
+
+def six_pairs():
+    torch.manual_seed(1)
+    image = base.Regions(torch.rand(6, 4, 5), torch.tensor([4, 2, 3, 1, 4, 4]))
+    text = base.Tokens(torch.randint(1, 12, (6, 5)), torch.tensor([5, 2, 3, 4, 1, 5]))
+    return base.Batch({"image": image, "text": text}, torch.arange(6))
+
+
+def test_an_ensemble_is_two_networks_trained_alone_and_the_mean_of_their_scores():
+    both = small(ensemble=True, pooling="mean")
+    alone = [
+        small(pooling="mean"),
+        small(attention="image-to-text", smooth=4.0, sharpness=5.0),
+    ]
+    for one in alone:
+        one.load_state_dict({name: both.state_dict()[name] for name in one.state_dict()})
+    batch = six_pairs()
+    for model in (both, *alone):
+        optimisers = model.optimisers(base.Stage("train", 1, 0.01, 1))
+        for _ in range(5):
+            for turn, optimiser in optimisers.items():
+                optimiser.zero_grad()
+                model.loss(batch, 0.5, turn)["loss"].backward()
+                torch.nn.utils.clip_grad_norm_(
+                    [p for p in optimiser.param_groups[0]["params"] if p.grad is not None], 0.1
+                )
+                optimiser.step()
+        model.eval()
+    with torch.no_grad():
+        scores = [one.score(one.encode("image", batch, "text"), one.encode("text", batch, "image")) for one in alone]
+        found = both.score(both.encode("image", batch, "text"), both.encode("text", batch, "image"))
+    assert not torch.allclose(scores[0], scores[1], atol=1e-3)
+    torch.testing.assert_close(found, (scores[0] + scores[1]) / 2)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.attention import Normalisation, Pooling, cross_attention_scores, in_blocks
 from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, there
 from crossmodal.models.parts.losses import WarmUp, hinge_triplet
+
+Way = Literal["text-to-image", "image-to-text"]
+OTHER: dict[Way, Way] = {"text-to-image": "image-to-text", "image-to-text": "text-to-image"}
 
 
 class Settings(base.Schedule):
@@ -25,9 +29,7 @@ class Settings(base.Schedule):
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     margin: float = Field(0.2, ge=0, description="margin of the hinges")
     warm_up: WarmUp = 0.0
-    attention: Literal["text-to-image", "image-to-text"] = Field(
-        "text-to-image", description="words attend to regions, or regions to words"
-    )
+    attention: Way = Field("text-to-image", description="words attend to regions, or regions to words")
     smooth: float = Field(9.0, gt=0, description="inverse temperature of the attention (λ1; 4 for image-to-text)")
     pooling: Pooling = Field("logsumexp", description="of the relevances of words or regions")
     sharpness: float = Field(6.0, gt=0, description="of the log-sum-exp (λ2; 5 for image-to-text)")
@@ -35,6 +37,31 @@ class Settings(base.Schedule):
     slope: float = Field(
         0.0, ge=0, description="what is left of negative cosines where they are clipped; the authors' program has 0.1"
     )
+    ensemble: bool = Field(
+        False,
+        description="train a second network beside the first, whose attention goes the other way, and take the mean of "
+        "their scores, as the paper's best rows do; the epoch is chosen for both",
+    )
+    other_smooth: float = Field(4.0, gt=0, description="λ1 of the second network")
+    other_pooling: Pooling = Field("logsumexp", description="pooling of the second network")
+    other_sharpness: float = Field(5.0, gt=0, description="λ2 of the second network")
+
+
+class Network(nn.Module):
+    """Encoders of regions and of words, and attention one way between them."""
+
+    def __init__(self, settings: Settings, context: base.Context, way: Way, **pooled: object):
+        super().__init__()
+        self.way = way
+        self.options = {"normalisation": settings.normalisation, "slope": settings.slope, **pooled}
+        self.image = RegionEncoder(context.shapes["image"][-1], settings.dim)
+        self.text = WordEncoder(context.vocabulary_size, settings.word_dim, settings.dim)
+
+    def attend(self, images: Tensor, sentences: Tensor, image_mask: Tensor, sentence_mask: Tensor) -> Tensor:
+        """(A, B) scores of images (A, M, dim) with sentences (B, L, dim), all at once."""
+        if self.way == "text-to-image":
+            return cross_attention_scores(images, sentences, image_mask, sentence_mask, **self.options)
+        return cross_attention_scores(sentences, images, sentence_mask, image_mask, **self.options).T
 
 
 class Model(base.Model):
@@ -42,33 +69,44 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.image = RegionEncoder(context.shapes["image"][-1], settings.dim)
-        self.text = WordEncoder(context.vocabulary_size, settings.word_dim, settings.dim)
+        s = settings
+        pooled = {"smooth": s.smooth, "pooling": s.pooling, "sharpness": s.sharpness}
+        self.networks = nn.ModuleDict({s.attention: Network(s, context, s.attention, **pooled)})
+        if s.ensemble:
+            pooled = {"smooth": s.other_smooth, "pooling": s.other_pooling, "sharpness": s.other_sharpness}
+            other = OTHER[s.attention]
+            self.networks[other] = Network(s, context, other, **pooled)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, M, dim) unit vectors of regions, or (B, L, dim) of words; zeros where there is none."""
-        return {"image": self.image, "text": self.text}[modality](batch.inputs[modality])
+        """(B, M, dim) unit vectors of regions, or (B, L, dim) of words; zeros where there is none.
+
+        Those of an ensemble's two networks lie side by side: (B, M, 2·dim).
+        """
+        value = batch.inputs[modality]
+        return torch.cat([getattr(one, modality)(value) for one in self.networks.values()], 2)
 
     def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
-        """(A, B) scores of images (A, M, dim) with sentences (B, L, dim)."""
-        return in_blocks(self.attend, queries, gallery, there(queries), there(gallery))
+        """(A, B) scores of images (A, M, dim) with sentences (B, L, dim), as `encode` gives them."""
+        # Contiguous once for all: blocks of a half would be copied each time.
+        sides = zip(*(x.unflatten(2, (len(self.networks), -1)).unbind(2) for x in (queries, gallery)), strict=True)
+        scores = []
+        for one, (images, sentences) in zip(self.networks.values(), sides, strict=True):
+            images, sentences = images.contiguous(), sentences.contiguous()
+            scores.append(in_blocks(one.attend, images, sentences, there(images), there(sentences)))
+        return sum(scores) / len(scores)
 
-    def attend(self, images: Tensor, sentences: Tensor, image_mask: Tensor, sentence_mask: Tensor) -> Tensor:
-        """(A, B) scores, all at once."""
-        s = self.settings
-        options = {
-            "smooth": s.smooth,
-            "normalisation": s.normalisation,
-            "slope": s.slope,
-            "pooling": s.pooling,
-            "sharpness": s.sharpness,
+    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
+        """One for each network, which is trained, and its gradients clipped, as if it were alone."""
+        decay = self.settings.weight_decay
+        return {
+            way: torch.optim.Adam(one.parameters(), lr=stage.lr, weight_decay=decay)
+            for way, one in self.networks.items()
         }
-        if s.attention == "text-to-image":
-            return cross_attention_scores(images, sentences, image_mask, sentence_mask, **options)
-        return cross_attention_scores(sentences, images, sentence_mask, image_mask, **options).T
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
-        images, sentences = self.encode("image", batch, "text"), self.encode("text", batch, "image")
-        scores = self.attend(images, sentences, there(images), there(sentences))
+        """Hinges on the scores of the network whose turn it is."""
+        network = self.networks[turn]
+        images, sentences = network.image(batch.inputs["image"]), network.text(batch.inputs["text"])
+        scores = network.attend(images, sentences, there(images), there(sentences))
         hardest = progress >= self.settings.warm_up
         return {"loss": hinge_triplet(scores, self.settings.margin, hardest=hardest, groups=batch.groups)}
