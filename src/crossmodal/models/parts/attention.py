@@ -18,7 +18,8 @@ Normalisation = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", 
 Pooling = Literal["logsumexp", "mean", "max", "sum"]
 
 EPSILON = 1e-8
-DEFAULT_BUDGET = 32 * 2**20  # what is still in a processor's cache pays
+BUDGET = 8 * 2**20  # what is still in a processor's cache pays
+DEVICE_BUDGET = 256 * 2**20  # of a device that is kept waiting by small blocks
 BLOCK = 64  # images that sentences are counted out for
 
 
@@ -41,7 +42,7 @@ def cross_attention_scores(
 
     Parameters
     ----------
-    context : (A, M, d) vectors of unit length. queries : (B, N, d) vectors of unit length.
+    context : (A, M, d) vectors of unit length, zeros where there is none. queries : (B, N, d), likewise.
     context_mask : (A, M) bool, vectors that are there. query_mask : (B, N) bool.
     smooth : inverse temperature of the attention's softmax (λ1).
     normalisation : of the cosines before the softmax. The norms are taken over the queries, as the paper prints them
@@ -55,42 +56,45 @@ def cross_attention_scores(
     """
     n_context, m, dim = context.shape
     n_queries, n, _ = queries.shape
-    # (B, N, A, M): the context last, which the softmax runs over
-    cosines = (queries.reshape(-1, dim) @ context.reshape(-1, dim).T).view(n_queries, n, n_context, m)
-    weights = _normalised(cosines, query_mask[:, :, None, None], normalisation, slope)
-    weights = (smooth * weights).masked_fill(~context_mask, -torch.inf).softmax(-1)
+    # (A, M, N, B): softmax, norms and sums run over M or N, and a processor's vectors over B. The other way round, a
+    # softmax over a last dimension as short as a sentence takes longer than the products.
+    flat = queries.transpose(0, 1).reshape(-1, dim)
+    cosines = (context.reshape(-1, dim) @ flat.T).view(n_context, m, n, n_queries)
+    absent = torch.zeros_like(context_mask, dtype=cosines.dtype).masked_fill(~context_mask, -torch.inf)
+    weights = _normalised(cosines, query_mask.T, normalisation, slope)
+    weights = torch.add(absent[:, :, None, None], weights, alpha=smooth).softmax(1)
     gram = context @ context.transpose(1, 2)  # (A, M, M)
-    by_image = weights.view(-1, n_context, m).transpose(0, 1)  # (A, BN, M)
-    squared = (by_image * torch.bmm(by_image, gram)).sum(-1).T.reshape(n_queries, n, n_context)
+    of_gram = torch.bmm(gram, weights.flatten(2)).view_as(weights)
+    squared = (weights * of_gram).sum(1)
     # Rounding may leave a tiny negative square.
-    relevance = (weights * cosines).sum(-1) / squared.clamp(min=EPSILON).sqrt()  # (B, N, A)
-    return pool(relevance, query_mask[:, :, None], pooling, sharpness).T
+    relevance = (weights * cosines).sum(1) / squared.clamp(min=EPSILON).sqrt()  # (A, N, B)
+    return pool(relevance, query_mask.T, pooling, sharpness)
 
 
 def _normalised(cosines: Tensor, there: Tensor, kind: Normalisation, slope: float) -> Tensor:
-    """(B, N, A, M) cosines, normalised over the queries (N) that are there."""
+    """(A, M, N, B) cosines, zeros for queries that are not `there` (N, B), normalised over the queries (N)."""
     if kind == "none":
         return cosines
     if kind == "softmax":
-        return cosines.masked_fill(~there, -torch.inf).softmax(1)
+        return cosines.masked_fill(~there, -torch.inf).softmax(2)
     if kind.startswith("clipped"):
         cosines = F.leaky_relu(cosines, slope)
     if kind == "clipped":
         return cosines
-    own = cosines * there
     if kind.endswith("l1norm"):
-        return cosines / own.abs().sum(1, keepdim=True).clamp(min=EPSILON)
-    return cosines / own.square().sum(1, keepdim=True).clamp(min=EPSILON**2).sqrt()  # clamped: the root has a gradient
+        return cosines / cosines.abs().sum(2, keepdim=True).clamp(min=EPSILON)
+    # Clamped inside: the root has a gradient.
+    return cosines / cosines.square().sum(2, keepdim=True).clamp(min=EPSILON**2).sqrt()
 
 
 def pool(relevance: Tensor, there: Tensor, kind: Pooling, sharpness: float) -> Tensor:
-    """(B, N, A) relevances of the queries that are `there` -> (B, A) scores."""
+    """(A, N, B) relevances of the queries that are `there` (N, B) -> (A, B) scores."""
     if kind == "logsumexp":
         return (sharpness * relevance).masked_fill(~there, -torch.inf).logsumexp(1) / sharpness
     if kind == "max":
         return relevance.masked_fill(~there, -torch.inf).amax(1)
     total = (relevance * there).sum(1)
-    return total if kind == "sum" else total / there.sum(1)
+    return total if kind == "sum" else total / there.sum(0)
 
 
 def in_blocks(
@@ -99,9 +103,11 @@ def in_blocks(
     sentences: Tensor,
     image_mask: Tensor,
     sentence_mask: Tensor,
-    budget: int = DEFAULT_BUDGET,
+    budget: int | None = None,
 ) -> Tensor:
     """(A, B) scores of all images with all sentences, as many at a time as keep their cosines within `budget` bytes.
+
+    The budget is `BUDGET` on a CPU and `DEVICE_BUDGET` elsewhere, unless given.
 
     Sentences go through in the order of their lengths, so that little is spent on padding.
 
@@ -110,6 +116,8 @@ def in_blocks(
     score : takes (a, M, d) images, (b, N, d) sentences and their masks, gives (a, b) scores.
     images : (A, M, d). sentences : (B, N, d). image_mask : (A, M) bool. sentence_mask : (B, N) bool.
     """
+    if budget is None:
+        budget = BUDGET if images.device.type == "cpu" else DEVICE_BUDGET
     lengths = sentence_mask.sum(1)
     order = torch.argsort(lengths, stable=True)
     found = images.new_empty(len(images), len(sentences))
