@@ -30,7 +30,7 @@ test: setup      ## ruff and the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
-	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules
+	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules || { echo "a step failed: the last log named above says why" >&2; exit 1; }
 	@echo
 	@echo "look at   results/quick/report.html    (tables, curves, a gallery)"
 	@echo "          results/quick/tables/        (each table as csv, md, tex, html)"

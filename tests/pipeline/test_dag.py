@@ -32,7 +32,7 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     for name in ("Snakefile", "params.yaml"):
         shutil.copy(ROOT / name, folder)
-    for name in ("workflow", "papers"):
+    for name in ("workflow", "profiles", "papers"):
         shutil.copytree(ROOT / name, folder / name)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["papers"] = ["mfsr", "a3vse"]
@@ -165,8 +165,17 @@ def _with(project, name, change):
     return project
 
 
+def test_a_missing_file_is_named_with_its_key(project):
+    """In what Snakemake prints, as the default profile asks, not in a step's log alone."""
+    code, text = snakemake(project, "data/flickr30k/items.parquet", "--config", "scale=full")
+    assert code == 1
+    wanted = "dataset_flickr30k.json: not found; set datasets.flickr30k.annotations in params.yaml"
+    assert wanted in text
+    assert not (project / "data/flickr30k/items.parquet").exists()
+
+
 def test_slurm_profile_plans(project):
-    code, text = snakemake(project, "-n", "all", "--workflow-profile", "workflow/profiles/slurm")
+    code, text = snakemake(project, "-n", "all", "--workflow-profile", "profiles/slurm")
     assert code == 0, text
     assert "rule train:" in text
 

@@ -40,7 +40,8 @@ def project(tmp_path_factory):
     """The project with two data sets of the same photographs and a paper of two controls."""
     folder = tmp_path_factory.mktemp("features")
     shutil.copy(ROOT / "Snakefile", folder)
-    shutil.copytree(ROOT / "workflow", folder / "workflow")
+    for name in ("workflow", "profiles"):
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "papers").mkdir()
     photographs(folder)
     table = {"id": "t", "title": "T", "source": "S", "dataset": "one", "protocol": "P", "rows": [], "columns": []}

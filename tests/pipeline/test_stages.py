@@ -42,7 +42,8 @@ def project(tmp_path_factory):
     """A tiny five-modality world with a run of images and texts."""
     folder = tmp_path_factory.mktemp("stages")
     shutil.copy(ROOT / "Snakefile", folder)
-    shutil.copytree(ROOT / "workflow", folder / "workflow")
+    for name in ("workflow", "profiles"):
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "papers").mkdir()
     (folder / "papers" / "toy.yaml").write_text(yaml.safe_dump(TOY))
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["toy"], "seeds": [0]}

@@ -16,7 +16,7 @@ WANTED = ("chance", "oracle", "vse0")
 def project(tmp_path):
     """The project, under git, with a tiny world and the controls and one trained model of a paper."""
     folder = tmp_path / "versioned"
-    for name in ("workflow", "src"):
+    for name in ("workflow", "profiles", "src"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("papers", ".dvc/plots"):
         (folder / name).mkdir(parents=True)
