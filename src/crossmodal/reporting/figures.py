@@ -227,7 +227,7 @@ def embeddings(panels: Mapping[str, np.ndarray]) -> str:
         rows = max(1, -(-len(panels) // 3))
         figure = _figure(10.2, 3.6 * rows)
         if not panels:
-            return _svg(_empty(figure, "No run with vectors is to be drawn."))
+            return _svg(_empty(figure, "No experiment asks for it (map: true)."))
         axes = figure.subplots(rows, min(3, len(panels)), squeeze=False).ravel()
         for ax, (title, places) in zip(axes, panels.items(), strict=False):
             ends = places.reshape(2, -1, 2)
