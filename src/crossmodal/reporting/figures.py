@@ -227,7 +227,7 @@ def embeddings(panels: Mapping[str, np.ndarray]) -> str:
         rows = max(1, -(-len(panels) // 3))
         figure = _figure(10.2, 3.6 * rows)
         if not panels:
-            return _svg(_empty(figure, "No experiment asks for it (map: true)."))
+            return _svg(_empty(figure, "No run with vectors yet of an experiment with map: true."))
         axes = figure.subplots(rows, min(3, len(panels)), squeeze=False).ravel()
         for ax, (title, places) in zip(axes, panels.items(), strict=False):
             ends = places.reshape(2, -1, 2)
@@ -240,7 +240,7 @@ def embeddings(panels: Mapping[str, np.ndarray]) -> str:
             ax.spines[["left", "bottom"]].set_visible(False)
         for ax in axes[len(panels) :]:
             ax.remove()
-        axes[0].legend(loc="lower left", markerscale=2)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, markerscale=2)
         return _svg(figure)
 
 
