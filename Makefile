@@ -43,6 +43,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/mesh.py
 	@$(BIN)/python benchmarks/regions.py
 	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python benchmarks/device.py
 	@$(BIN)/python benchmarks/spaces.py
 	@$(BIN)/python benchmarks/attention.py
 	@$(BIN)/python benchmarks/video.py

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -20,15 +21,18 @@ from crossmodal.features import store
 from crossmodal.splits import make
 from crossmodal.text import token_table
 from crossmodal.training.batches import batches
-from crossmodal.training.data import load
+from crossmodal.training.data import Corpus, load
 from crossmodal.training.loop import _epoch
 
 
-def prepared(folder: Path) -> None:
-    """A data set of 2,000 scenes' captions and made-up features, global, of twelve regions, and pixels."""
+def prepared(
+    folder: Path, split: str = "10pct-5cap", train: int = 1600, regions: int = 12, width: int = 1024, pixels: int = 32
+) -> None:
+    """A data set of scenes' captions, 400 of them not to train on, and made-up features: global, of regions, pixels."""
     rows = []
-    for index in range(2000):
-        partition = "train" if index < 1600 else "val" if index < 1800 else "test"
+    images = train + 400
+    for index in range(images):
+        partition = "train" if index < train else "val" if index < train + 200 else "test"
         rows.append((f"{index}", "image", f"{index}", None, partition, f"{index}.jpg"))
         sentences = world.captions(1, index, world.scene(1, index))
         rows += [(f"{index}#{k}", "text", f"{index}", None, partition, text) for k, text in enumerate(sentences)]
@@ -36,17 +40,17 @@ def prepared(folder: Path) -> None:
     items.write(frame, folder, {"root": "."})
     token_table(frame).to_parquet(folder / "tokens.parquet")
     (folder / "splits").mkdir()
-    make(frame, "10pct-5cap", 0).to_parquet(folder / "splits" / "10pct-5cap.parquet")
+    make(frame, split, 0).to_parquet(folder / "splits" / f"{split}.parquet")
     (folder / "features").mkdir()
     rng = np.random.default_rng(0)
-    index = frame.loc[frame.modality == "image", ["item_id"]].assign(count=12)
-    things = [world.scene(1, n).things for n in range(2000)]
+    index = frame.loc[frame.modality == "image", ["item_id"]].assign(count=regions)
+    things = [world.scene(1, n).things for n in range(images)]
     index["class"], index["attribute"], index["confidence"] = (
         pd.Series([[told(one) for one in some] for some in things], index=index.index)
         for told in (lambda one: one.kind, lambda one: one.colour, lambda one: 0.9)
     )
-    arrays = {"x": rng.random((2000, 2048), np.float32), "r": rng.random((2000, 12, 1024), np.float32)}
-    arrays["p"] = rng.integers(0, 256, (2000, 3, 32, 32), np.uint8)
+    arrays = {"x": rng.random((images, 2048), np.float32), "r": rng.random((images, regions, width), np.float32)}
+    arrays["p"] = rng.integers(0, 256, (images, 3, pixels, pixels), np.uint8)
     for name, array in arrays.items():
         target = folder / "features" / f"image.{name}"
         np.save(f"{target}.npy", array)
@@ -64,16 +68,20 @@ SYSTEMS = {
 """Settings of each system that is measured."""
 
 
+def opened(folder: Path, module: ModuleType, split: str) -> Corpus:
+    """What a system reads of the `prepared` data set."""
+    inputs = {"image": "x" if module.Model.reads["image"] == "vector" else "r"}
+    beside = {modality: (form, "p") for modality, form in module.Model.beside.items()}
+    return load(folder, split, module.Model.reads, inputs, beside=beside, unannotated=module.Model.unannotated)
+
+
 def measured(folder: Path, name: str, steps: int) -> dict:
     """Seconds of `steps` of the loop and of their bare forward, backward and step."""
     from lightning_fabric import Fabric
 
     module = registry.module("models", name)
     settings = module.Settings(**SYSTEMS[name], epoch_steps=steps)
-    inputs = {"image": "x" if module.Model.reads["image"] == "vector" else "r"}
-    options = {"unannotated": module.Model.unannotated}
-    options["beside"] = {modality: (form, "p") for modality, form in module.Model.beside.items()}
-    corpus = load(folder, "10pct-5cap", module.Model.reads, inputs, **options)
+    corpus = opened(folder, module, "10pct-5cap")
     torch.manual_seed(0)
     model = module.Model(settings, corpus.context).train()
     ready = list(batches(corpus, settings.batch_size, 0, 0, model.unannotated, steps=steps))
