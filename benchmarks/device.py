@@ -18,12 +18,9 @@ import torch
 from common import alternate, save
 from lightning_fabric import Fabric
 
-from crossmodal import registry
-from crossmodal.models import base
 from crossmodal.training.batches import batches
-from crossmodal.training.data import Corpus
 from crossmodal.training.loop import _epoch
-from training import SYSTEMS, opened, prepared
+from training import SYSTEMS, built, prepared, take
 
 ROUNDS = 3
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
@@ -36,33 +33,17 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def built(name: str, folder: Path, split: str, small: bool, **over: int) -> tuple[base.Model, Corpus]:
-    module = registry.module("models", name)
-    settings = module.Settings(**((SYSTEMS[name] if small else {}) | over))
-    corpus = opened(folder, module, split)
-    torch.manual_seed(0)
-    return module.Model(settings, corpus.context), corpus
-
-
 def rates(name: str, folder: Path, small: bool, device: torch.device, steps: int) -> dict[str, float]:
     """Steps (forward, backward, clipping and update, of each optimiser) a second on batches that are on the device."""
-    model, corpus = built(name, folder, "10pct-5cap", small)
-    model.to(device).train()
+    model, corpus = built(name, folder, "10pct-5cap", **(SYSTEMS[name] if small else {}))
+    model.to(device)
     stage = model.stages()[0]
     optimisers = model.optimisers(stage)
     size = model.settings.batch_size
     ready = list(batches(corpus, size, 0, 0, model.unannotated, device, steps=steps))
 
     def run(kind: torch.dtype | None) -> None:
-        for batch in ready:
-            for turn, optimiser in optimisers.items():
-                with torch.autocast(device.type, kind or torch.bfloat16, enabled=kind is not None):
-                    loss = model.loss(batch, 0.0, turn)["loss"]
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                own = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
-                torch.nn.utils.clip_grad_norm_(own, 2.0)
-                optimiser.step()
+        take(model, ready, optimisers, kind)
         wait(device)
 
     cases = {label: lambda kind=kind: run(kind) for label, kind in PRECISIONS.items()}
@@ -73,7 +54,7 @@ def rates(name: str, folder: Path, small: bool, device: torch.device, steps: int
 
 def epoch(name: str, folder: Path, small: bool, device: torch.device) -> float:
     """Seconds of an epoch of the training loop, reading included."""
-    model, corpus = built(name, folder, "full", small)
+    model, corpus = built(name, folder, "full", **(SYSTEMS[name] if small else {}))
     fabric = Fabric(accelerator=device.type, devices=1)
     model.to(device)
     stage = model.stages()[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from common import alternate, save
 from crossmodal import registry
 from crossmodal.datasets import items, world
 from crossmodal.features import store
+from crossmodal.models import base
 from crossmodal.splits import make
 from crossmodal.text import token_table
 from crossmodal.training.batches import batches
@@ -68,42 +68,50 @@ SYSTEMS = {
 """Settings of each system that is measured."""
 
 
-def opened(folder: Path, module: ModuleType, split: str) -> Corpus:
-    """What a system reads of the `prepared` data set."""
+def built(name: str, folder: Path, split: str, **settings: object) -> tuple[base.Model, Corpus]:
+    """A system and what it reads of the `prepared` data set."""
+    module = registry.module("models", name)
     inputs = {"image": "x" if module.Model.reads["image"] == "vector" else "r"}
     beside = {modality: (form, "p") for modality, form in module.Model.beside.items()}
-    return load(folder, split, module.Model.reads, inputs, beside=beside, unannotated=module.Model.unannotated)
+    corpus = load(folder, split, module.Model.reads, inputs, beside=beside, unannotated=module.Model.unannotated)
+    torch.manual_seed(0)
+    return module.Model(module.Settings(**settings), corpus.context).train(), corpus
+
+
+def take(
+    model: base.Model,
+    ready: list[base.Batch],
+    optimisers: dict[str, torch.optim.Optimizer],
+    autocast: torch.dtype | None = None,
+) -> None:
+    """The bare steps: forward, backward, clipping and update of each optimiser, on batches in memory."""
+    device = next(model.parameters()).device.type
+    for batch in ready:
+        for turn, optimiser in optimisers.items():
+            with torch.autocast(device, autocast, enabled=autocast is not None):
+                loss = model.loss(batch, 0.0, turn)["loss"]
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            own = [p for group in optimiser.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(own, 2.0)
+            optimiser.step()
 
 
 def measured(folder: Path, name: str, steps: int) -> dict:
     """Seconds of `steps` of the loop and of their bare forward, backward and step."""
     from lightning_fabric import Fabric
 
-    module = registry.module("models", name)
-    settings = module.Settings(**SYSTEMS[name], epoch_steps=steps)
-    corpus = opened(folder, module, "10pct-5cap")
-    torch.manual_seed(0)
-    model = module.Model(settings, corpus.context).train()
-    ready = list(batches(corpus, settings.batch_size, 0, 0, model.unannotated, steps=steps))
+    model, corpus = built(name, folder, "10pct-5cap", **SYSTEMS[name], epoch_steps=steps)
+    ready = list(batches(corpus, model.settings.batch_size, 0, 0, model.unannotated, steps=steps))
     stage = model.stages()[0]
     bare_optimisers = model.optimisers(stage)
     fabric = Fabric(accelerator="cpu", devices=1)
     optimisers = {turn: fabric.setup_optimizers(one) for turn, one in model.optimisers(stage).items()}
 
-    def bare() -> None:
-        for batch in ready:
-            for turn, optimiser in bare_optimisers.items():
-                loss = model.loss(batch, 0.0, turn)["loss"]
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                own = [p for group in optimiser.param_groups for p in group["params"]]
-                torch.nn.utils.clip_grad_norm_(own, 2.0)
-                optimiser.step()
-
     def ours() -> None:
         _epoch(fabric, model, corpus, optimisers, stage, 0, 0)
 
-    return alternate({"bare": bare, "ours": ours}, 5)
+    return alternate({"bare": lambda: take(model, ready, bare_optimisers), "ours": ours}, 5)
 
 
 def main() -> None:
