@@ -35,6 +35,9 @@ class Settings(BaseModel):
         return []
 
 
+EpochOver = Literal["annotated", "all"]
+
+
 class Schedule(Settings):
     """The training that the published systems share: Adam, steps of the learning rate, clipped gradients."""
 
