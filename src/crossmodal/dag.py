@@ -18,7 +18,8 @@ from crossmodal.experiments import Job
 from crossmodal.files import sha256_json, write_text
 
 STATE = Path(".snakemake")
-USED_LATER = {"folds", "inputs", "relevance", "stand_in"}  # keys of a data set that its items do not depend on
+# Keys of a data set that its items do not depend on.
+USED_LATER = {"folds", "inputs", "relevance", "stages", "stand_in"}
 
 
 class Dag:
@@ -110,7 +111,8 @@ class Dag:
         return f"{sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]}.{source}"
 
     def split_identity(self, wildcards: Any) -> str:
-        return f"{self.params.splits.seed}.{self.params.datasets[wildcards.dataset].relevance}"
+        dataset = self.params.datasets[wildcards.dataset]
+        return f"{self.params.splits.seed}.{dataset.relevance}.{','.join(map(str, dataset.stages))}"
 
     def extractor_identity(self, wildcards: Any) -> str:
         extractor = self.params.extractors[wildcards.extractor]

@@ -37,6 +37,7 @@ class Job(Strict):
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
+    stages: tuple[int, ...] = ()  # sizes of the groups of classes of a split `classesIofN`
     source: str | None = None  # the data set that knowledge is transferred from
     source_inputs: dict[str, str] = Field({})
     after: str | None = None  # the run that this one begins from, but for its seed: DATASET/SPLIT/NAME
@@ -157,6 +158,7 @@ class Plan:
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
+            stages=chosen.stages,
             source=source,
             source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
             if source

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 
 from crossmodal import registry
 from crossmodal.errors import suggestion
@@ -35,6 +35,9 @@ class Dataset(Open):
     inputs: Inputs = Field({}, description="modality to extractor, over those of the scale")
     relevance: Relevance = Field(
         "group", description="an item answers a query of its `group` (an image and its captions) or of its `label`"
+    )
+    stages: tuple[PositiveInt, ...] = Field(
+        (), description="sizes of the groups of classes of the splits `classesIofN` for this N; else of one size"
     )
     stand_in: str | None = Field(
         None, description="data set that plays its part where the scale has stand-ins, instead of the scale's"

@@ -59,7 +59,8 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
             f"params.yaml: datasets.{job.dataset}: model {job.model!r} learns from classes; set `relevance: label` "
             f"(each item needs its class), or choose another model"
         )
-    options |= {"relevance": job.relevance, "unannotated": module.Model.unannotated, "vocabulary": vocabulary}
+    options |= {"relevance": job.relevance, "stages": job.stages, "unannotated": module.Model.unannotated}
+    options["vocabulary"] = vocabulary
     reads = registry.reads(job.model, settings.model_dump())
     corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
     if job.source:
