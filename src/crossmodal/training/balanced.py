@@ -29,6 +29,7 @@ class Labels:
     count: int  # of the training partition
     trained: tuple[int, ...]  # of the split
     first: tuple[int, ...]  # of the first stage, where classes come in stages
+    tested: tuple[int, ...]  # those that test items are of
 
     @classmethod
     def of(cls, items: pd.DataFrame, split: str, stages: Sequence[int] = ()) -> Labels:
@@ -40,7 +41,8 @@ class Labels:
         groups = splits.class_groups(train, number[1], stages) if number else [seen]
         place = {name: code for code, name in enumerate(names)}
         trained, first = groups[number[0] - 1] if number else seen, groups[0] if number else []
-        return cls(names, len(seen), tuple(place[n] for n in trained), tuple(place[n] for n in first))
+        tested = sorted(place[n] for n in items.label[items.partition == "test"].dropna().unique())
+        return cls(names, len(seen), tuple(place[n] for n in trained), tuple(place[n] for n in first), tuple(tested))
 
     def encode(self, labels: pd.Series) -> np.ndarray:
         """(N,) int64, -1 for an item without a class."""

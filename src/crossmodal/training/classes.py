@@ -25,8 +25,9 @@ SEEDED_DIM = 50  # of word vectors without a file: Socher's size
 def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tuple[dict, str]:
     """Items of the pseudo-modality `class`, by the fields of `data.Inputs`, and the hash of their vectors.
 
-    A class is listed once a partition: the split's own to train on and to select by, all of them to be told at the
-    test.
+    A class is listed once per partition: the split's own to train on and to select by, and at the test every class that
+    has test items. One without any is no candidate: where all images of the seen classes are trained on, the test is
+    of the unseen classes alone.
 
     Parameters
     ----------
@@ -51,8 +52,9 @@ def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tupl
         matrix = np.stack(table.attributes.to_list()).astype(np.float32)
     else:
         matrix = _of_words(table.text.to_list(), file, path)
-    codes = np.concatenate([labels.trained, labels.trained, np.arange(len(labels.names))]).astype(np.int64)
-    partition = ["train"] * len(labels.trained) + ["val"] * len(labels.trained) + ["test"] * len(labels.names)
+    listed = {"train": labels.trained, "val": labels.trained, "test": labels.tested}
+    codes = np.concatenate([*listed.values()]).astype(np.int64)
+    partition = [name for name, some in listed.items() for _ in some]
     fields = {
         "ids": np.array([class_id(labels.names[code]) for code in codes], dtype=object),
         "groups": -1 - codes,  # no item's
