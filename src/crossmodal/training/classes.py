@@ -22,7 +22,7 @@ Vectors = Literal["attributes", "words"]
 SEEDED_DIM = 50  # of word vectors without a file: Socher's size
 
 
-def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tuple[dict, str]:
+def load(folder: Path, labels: Labels, kind: Vectors, vectors: str) -> tuple[dict, str]:
     """Items of the pseudo-modality `class`, by the fields of `data.Inputs`, and the hash of their vectors.
 
     A class is listed once per partition: the split's own to train on and to select by, and at the test every class that
@@ -32,7 +32,8 @@ def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tupl
     Parameters
     ----------
     folder : `data/DATASET`.
-    kind : shares of attributes, or the mean word vector of the class's text. file : of word vectors; None: seeded ones.
+    kind : shares of attributes, or the mean word vector of the class's text.
+    vectors : for the latter a file of word vectors, or `seeded`.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tupl
     if kind == "attributes":
         matrix = np.stack(table.attributes.to_list()).astype(np.float32)
     else:
-        matrix = _of_words(table.text.to_list(), file, path)
+        matrix = _of_words(table.text.to_list(), vectors, path)
     listed = {"train": labels.trained, "val": labels.trained, "test": labels.tested}
     codes = np.concatenate([*listed.values()]).astype(np.int64)
     partition = [name for name, some in listed.items() for _ in some]
@@ -67,13 +68,13 @@ def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tupl
     return fields, sha256_bytes(matrix.tobytes())
 
 
-def _of_words(texts: list[str], file: Path | None, path: Path) -> np.ndarray:
+def _of_words(texts: list[str], named: str, path: Path) -> np.ndarray:
     """(classes, D) mean vectors of the words of each class's text."""
     words = tokenize(texts)
     every = [word for told in words for word in told]
-    vectors = wordvectors.seeded(every, SEEDED_DIM) if file is None else wordvectors.read(file, every)
+    vectors = wordvectors.seeded(every, SEEDED_DIM) if named == "seeded" else wordvectors.read(named, every)
     rows = [[vectors.index[word] for word in told if word in vectors.index] for told in words]
     if not all(rows):
         bare = texts[[bool(one) for one in rows].index(False)]
-        raise UserError(f"{path}: {file} has a vector of no word of {bare!r}; name a larger file")
+        raise UserError(f"{path}: {named} has a vector of no word of {bare!r}; name a larger file")
     return np.stack([vectors.matrix[one].mean(0) for one in rows])

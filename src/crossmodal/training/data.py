@@ -62,7 +62,7 @@ def load(
     expansion: concepts.Expansion = "wordnet",
     vocabulary: Vocabulary | None = None,
     class_vectors: class_items.Vectors = "attributes",
-    word_vectors: Path | None = None,
+    word_vectors: str = "",
 ) -> Corpus:
     """Open a prepared data set.
 
