@@ -110,11 +110,11 @@ class Plan:
 
     def dataset_of(self, published: str) -> str:
         """The data set that plays a published one at this scale: itself, or its stand-in."""
-        stand_ins = {self.scale.stand_in, *(dataset.stand_in for dataset in self.params.datasets.values())}
-        if self.scale.stand_in is None or published in stand_ins:
+        if published in self.params.players([self.scale]):
             return published
         chosen = self.params.datasets.get(published)
-        return (chosen and chosen.stand_in) or self.scale.stand_in
+        own = chosen.stand_in if chosen else None
+        return own or self.scale.stand_ins.get(published) or self.scale.stand_in or published
 
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
         """Each (modality, extractor) whose features of a data set are read at this scale."""
@@ -135,7 +135,7 @@ class Plan:
 
     def folds_of(self, table: Table) -> int:
         """Folds of a table's protocol at this scale; a stand-in's test set is ranked whole."""
-        return 1 if self.scale.stand_in else table.folds
+        return table.folds if self.dataset_of(table.dataset) == table.dataset else 1
 
     def job(self, experiment: Experiment, seed: int, paper: str = "", dataset: str = "") -> Job:
         """The run of an experiment, on `dataset` itself where one is given."""
