@@ -99,7 +99,8 @@ def _asked(model: str) -> dict[str, Any]:
         found = module("models", model)
         fields = found.Settings.model_fields
         defaults = {key: fields[key].get_default() for key in ("modalities", "image_network") if key in fields}
-        declared = {what: dict(getattr(found.Model, what)) for what in ("reads", "source_reads", "beside")}
+        # Pairs, not a mapping: a model's scores take the modalities in its order, which JSON with sorted keys loses.
+        declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
     except (ImportError, SyntaxError, AttributeError) as error:
         raise UserError(
             f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
