@@ -113,11 +113,11 @@ def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:
     """`make()`, or what it gave for this version of `what` before, from a file of the user's cache folder.
 
     One file for each `what`, so that the folder does not grow with every version. Where the folder cannot be written or
-    a file of it is damaged, `make` is called again.
+    a file of it is damaged, or another version of this module or of Python wrote it, `make` is called again.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossmodal"
     path = folder / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.json"
-    version = f"{version} {sys.implementation.cache_tag}"
+    version = f"{version} {sys.implementation.cache_tag} {_own_version()}"
     with suppress(UserError, OSError, KeyError, TypeError):
         known = read_json(path)
         if known["version"] == version:
@@ -126,6 +126,11 @@ def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:
     with suppress(UserError, OSError):
         write_json(path, {"what": what, "version": version, "value": value})
     return value
+
+
+@cache
+def _own_version() -> str:
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 # -- the source that a rule runs --------------------------------------------------------------------------------------
