@@ -15,7 +15,7 @@ from crossmodal.models import base
 MODELS = sorted(registry.names("models"))
 
 
-CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_declared", "_source", "_packages", "_file")]
+CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_declared", "_source", "_file")]
 
 
 def forget():

@@ -192,7 +192,6 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str]]:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imported)
 
 
-@cache
 def _packages() -> frozenset[str]:
     """Packages whose sources are followed: this one, and those that bring models, data sets or extractors."""
     return frozenset(path.split(".")[0] for kind in KINDS for path in names(kind).values())
