@@ -115,7 +115,7 @@ def test_the_chapters_tables_print_no_numbers_and_are_filled_by_experiments() ->
 def test_sources_and_classes_of_the_chapters_runs(scale: str) -> None:
     value = experiments.read_yaml(ROOT / "params.yaml") | {"scale": scale, "papers": ["chapter9", "cvs"], "seeds": [0]}
     plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
-    birds, media = ("birds_world", "media_world") if scale == "embedded" else ("cub", "xmedianet")
+    birds, media = ("birds_world", "media_world") if scale == "embedded" else ("cub_held", "xmedianet")
     job = plan.jobs[f"{birds}/full/chtn/seed0"]
     assert (job.source, set(job.source_inputs), set(job.inputs)) == (media, {"image"}, {"image", "text"})
     assert set(plan.jobs[f"{birds}/full/dckt/seed0"].source_inputs) == {"image", "text"}

@@ -48,6 +48,15 @@ def test_a_data_set_names_what_plays_it(tmp_path):
     full = planned(tmp_path, lambda paper, params: params.update(scale="full"))
     assert {name: full.dataset_of(name) for name in played} == {name: name for name in played}
 
+    def own(paper, params):
+        params["scale"] = "full"
+        params["datasets"]["xmedia"]["stand_in"] = "media_world"
+
+    named = planned(tmp_path, own)  # in the data set's own block: at every scale
+    assert {name: named.dataset_of(name) for name in played} == {
+        "xmedia": "media_world", "cub": "cub", "coco": "coco", "media_world": "media_world",
+    }  # fmt: skip
+
     def misspelt(paper, params):
         params["datasets"]["cub"]["stand_in"] = "bird_world"
 

@@ -112,8 +112,9 @@ def split(
 
     plan = _plan()
     folder = _dataset(plan, dataset)
-    if plan.params.datasets[dataset].relevance == "label":
-        made = splits.make_labelled(items.read(folder), name)
+    chosen = plan.params.datasets[dataset]
+    if chosen.relevance == "label":
+        made = splits.make_labelled(items.read(folder), name, chosen.stages)
     else:
         made = splits.make(items.read(folder), name, plan.params.splits.seed)
     write_parquet(folder / "splits" / f"{name}.parquet", made)

@@ -14,6 +14,7 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.training import job as jobs
+from crossmodal.training.balanced import Labels
 from crossmodal.training.batches import batches
 from crossmodal.training.data import load
 from crossmodal.training.loop import train
@@ -74,6 +75,17 @@ def test_all_items_of_a_class_come_before_one_comes_again(labelled):
     audio = Counter(chosen["audio"].tolist())
     assert set(audio.values()) <= {2, 3}  # two clips of each class for five rows
     assert len(audio) == 10
+
+
+def test_classes_of_a_stage_are_those_of_the_named_sizes(labelled):
+    """Five training classes; runs of a later stage are also tested on the classes of the first."""
+    items = pd.read_parquet(labelled / "kinds" / "items.parquet")
+    for number, trained in ((1, (0,)), (2, (1, 2, 3)), (3, (4,))):
+        found = Labels.of(items, f"classes{number}of3", (1, 3, 1))
+        assert (found.trained, found.first) == (trained, (0,))
+        assert Labels.of(items, f"classes{number}of3").first == (0, 1)
+    full = Labels.of(items, "full", (1, 3, 1))
+    assert (full.trained, full.first) == ((0, 1, 2, 3, 4), ())
 
 
 def test_rows_follow_from_seed_and_epoch(labelled):

@@ -9,26 +9,33 @@ try:
 except UserError as error:
     raise WorkflowError(f"{error}")
 
+if workflow.is_main_process:
+    for fallback in BENCH.fallbacks:
+        logger.warning(f"Fallback: {fallback}")
+
 DATA = f"{BENCH.data}/{{dataset}}"
 RUN = f"{BENCH.results}/runs/{{dataset}}/{{split}}/{{name}}/seed{{seed}}"
 SCOPE = f"{BENCH.results}/{{scope}}"
 
 
-def job_of(wildcards):
-    try:
-        return BENCH.job(wildcards)
-    except UserError as error:
-        raise WorkflowError(f"{error}")
+def of_run(ask):
+    """What the plan says of a run. With --keep-going, one that cannot be planned fails in its own step, which says why:
+    the others are made.
+    """
+
+    def answer(wildcards):
+        try:
+            return ask(wildcards)
+        except UserError as error:
+            if not workflow.execution_settings.keep_going:
+                raise WorkflowError(f"{error}")
+            return []
+
+    return answer
 
 
-def run_inputs(wildcards):
-    job_of(wildcards)
-    return BENCH.run_inputs(wildcards)
-
-
-def train_inputs(wildcards):
-    job_of(wildcards)
-    return BENCH.train_inputs(wildcards)
+run_inputs = of_run(BENCH.run_inputs)
+train_inputs = of_run(BENCH.train_inputs)
 
 
 def tables_of(scope):

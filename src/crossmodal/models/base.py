@@ -34,6 +34,12 @@ class Settings(BaseModel):
         """What is chosen in the place of something better that must be brought; a run's manifest tells it."""
         return []
 
+    @property
+    def unasked(self) -> list[str]:
+        """Settings by which random numbers stand in for what is published (`seeded`) though nobody asked for them."""
+        fields = [name for name in type(self).model_fields if getattr(self, name) == "seeded"]
+        return [name for name in fields if name not in self.model_fields_set]
+
 
 EpochOver = Literal["annotated", "all"]
 
