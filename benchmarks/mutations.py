@@ -2,8 +2,8 @@
 
 Of cosmic-ray's operators those are taken that change a value and not its type (`+` becomes `-`, not `<<`), since a
 mutant that cannot run says nothing of a test. Ours leave something out: a keyword argument, an entry of a list or
-dictionary, a statement; and swap functions of the same form (`min` for `max`, `mean` for `sum`). Annotations and the
-texts of errors are left alone.
+dictionary, a statement; and swap functions of the same form (`min` for `max`, `mean` for `sum`). Annotations, the texts
+of errors and what only guards against a slip of the code itself (`strict`) are left alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SWAPS = {
     "sin": "cos", "exp": "log", "softmax": "log_softmax",
 }  # fmt: skip
 SWAPS |= {new: old for old, new in SWAPS.items()}
-TEXTS = {"description"}  # keyword arguments that only tell
+SILENT = {"description", "strict"}  # keyword arguments that only tell, or guard
 
 
 class _OneNode(Operator):
@@ -62,7 +62,7 @@ class LeaveKeywordOut(_OneNode):
 
     def applies(self, node):
         return node.type == "argument" and len(node.children) == 3 and node.children[1].type == "operator" and (
-            node.children[1].value == "=" and node.children[0].value not in TEXTS
+            node.children[1].value == "=" and node.children[0].value not in SILENT
         )  # fmt: skip
 
     def changed(self, node):
@@ -235,7 +235,7 @@ def places(file: str) -> Iterator[Place]:
 
 @cache
 def _meaning(source: str) -> str:
-    """The syntax tree without annotations, and without whether arguments may be given by name."""
+    """The syntax tree without annotations and guards, and without whether arguments may be given by name."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.arg):
@@ -249,6 +249,8 @@ def _meaning(source: str) -> str:
             )
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.returns = None
+        elif isinstance(node, ast.Call):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in SILENT]
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(value=None)
     return ast.dump(tree)
