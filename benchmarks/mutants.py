@@ -221,20 +221,10 @@ def _traced_run(files: list[str], tests: tuple[str, ...], scratch: Path, told: P
 
 
 def _options(scratch: Path) -> list[str]:
-    quiet = [
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:warnings",
-        "--durations",
-        "0",
-        "-x",
-        "-m",
-        "not slow",
-    ]
-    return [*quiet, "--hypothesis-seed", "0", "--basetemp", str(scratch / "pytest")]
+    """What pytest is told: nothing that a mutant's fate does not depend on, since it starts once for each."""
+    quick = [f"-pno:{name}" for name in ("cacheprovider", "warnings", "unraisableexception", "threadexception")]
+    drawn = ["-p_hypothesis_pytestplugin", "--hypothesis-seed=0"]
+    return [*quick, *drawn, "--assert=plain", "-x", "-mnot slow", f"--basetemp={scratch / 'pytest'}"]
 
 
 # ---- the mutants
@@ -260,7 +250,7 @@ class Replaced(importlib.machinery.SourceFileLoader):
 
 
 class Only:
-    """A pytest plugin: only the given tests, in the given order."""
+    """A pytest plugin: only the given tests, in the given order, and no word more once one has failed."""
 
     def __init__(self, order: list[str]):
         self.place = {test: i for i, test in enumerate(order)}
@@ -271,6 +261,10 @@ class Only:
         items[:] = sorted(
             (item for item in items if item.nodeid in self.place), key=lambda item: self.place[item.nodeid]
         ) or list(items)
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            os._exit(1)
 
 
 @dataclass
@@ -288,6 +282,7 @@ def start(mutant: Mutant, order: list[str], seconds: float, scratch: Path) -> in
     code = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
@@ -310,37 +305,46 @@ def outcomes(queue: Iterable[Mutant], baseline: Baseline, scratch: Path, jobs: i
     """What becomes of each mutant, with as many at once as there are jobs."""
     running: dict[int, Running] = {}
     queue, number, more = iter(queue), 0, True
-    while running or more:
-        while more and len(running) < jobs:
-            mutant = next(queue, None)
-            if mutant is None:
-                more = False
-                break
-            order = baseline.order(mutant)
-            if not order:  # no test reaches it
-                yield mutant, SURVIVED
-                continue
-            number += 1
-            place = scratch / f"mutant{number}"
-            place.mkdir()
-            seconds = SECONDS + TIMES * sum(baseline.seconds[test] for test in order)
-            pid = start(mutant, order, seconds, place)
-            running[pid] = Running(mutant, place, time.monotonic() + WALL * seconds)
-        for pid, run in list(running.items()):
-            done, status = os.waitpid(pid, os.WNOHANG)
-            late = not done and time.monotonic() > run.until
-            if not done and not late:
-                continue
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)  # the child, and what its tests have started
-            if late:
-                os.waitpid(pid, 0)
-            code = None if late else os.waitstatus_to_exitcode(status)
-            del running[pid]
-            shutil.rmtree(run.scratch, ignore_errors=True)
-            out_of_time = late or code in (-signal.SIGXCPU, -signal.SIGKILL)
-            yield run.mutant, TIMEOUT if out_of_time else SURVIVED if code in (0, 5) else KILLED
-        time.sleep(0.005)
+    try:
+        while running or more:
+            while more and len(running) < jobs:
+                mutant = next(queue, None)
+                if mutant is None:
+                    more = False
+                    break
+                order = baseline.order(mutant)
+                if not order:  # no test reaches it
+                    yield mutant, SURVIVED
+                    continue
+                number += 1
+                place = scratch / f"mutant{number}"
+                place.mkdir()
+                seconds = SECONDS + TIMES * sum(baseline.seconds[test] for test in order)
+                pid = start(mutant, order, seconds, place)
+                running[pid] = Running(mutant, place, time.monotonic() + WALL * seconds)
+            for pid, run in list(running.items()):
+                done, status = os.waitpid(pid, os.WNOHANG)
+                late = not done and time.monotonic() > run.until
+                if not done and not late:
+                    continue
+                del running[pid]
+                stop(pid, reap=late)
+                shutil.rmtree(run.scratch, ignore_errors=True)
+                code = None if late else os.waitstatus_to_exitcode(status)
+                out_of_time = late or code in (-signal.SIGXCPU, -signal.SIGKILL)
+                yield run.mutant, TIMEOUT if out_of_time else SURVIVED if code in (0, 5) else KILLED
+            time.sleep(0.005)
+    finally:
+        for pid in running:
+            stop(pid, reap=True)
+
+
+def stop(pid: int, reap: bool) -> None:
+    """End a child and what its tests have started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    if reap:
+        os.waitpid(pid, 0)
 
 
 def drawn(found: list[Place], sample: int | None, seed: int, again: set[tuple[str, str]] | None) -> Iterator[Mutant]:
@@ -402,7 +406,7 @@ def study(name: str, asked: argparse.Namespace, scratch: Path, judged: Judged, r
     if asked.modules:
         files = [file for file in files if Path(file).stem in asked.modules]
     kept = json.loads(results.read_text()) if results.exists() and asked.again else None
-    say = Console(stderr=True)
+    say = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     say.print(f"{name}: the tests on the unchanged source, traced")
     baseline = measure(files, package.tests, scratch)
     for library in baseline.libraries:
@@ -439,11 +443,7 @@ def study(name: str, asked: argparse.Namespace, scratch: Path, judged: Judged, r
         counts[mutant.file][outcome] += 1
         if outcome == SURVIVED:
             survivors.append({"file": mutant.file, "line": mutant.line, "old": mutant.old, "new": mutant.new})
-            say.print(
-                f"survived {mutant.file}:{mutant.line}\n  - {mutant.old}\n  + {mutant.new}",
-                highlight=False,
-                markup=False,
-            )
+            say.print(f"survived {mutant.file}:{mutant.line}\n  - {mutant.old}\n  + {mutant.new}")
         if done % 50 == 0:
             say.print(f"{name}: {done} mutants, {(time.monotonic() - began) / done:.1f} s each")
     survivors.sort(key=lambda one: (one["file"], one["line"], one["new"]))
@@ -529,9 +529,8 @@ def main() -> None:
         os.environ |= {
             "PYTHONPATH": str(copy / "src"),
             "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(folder) / "hypothesis"),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }
-        sys.dont_write_bytecode = True
         judged = Judged(yaml.safe_load(Path(EQUIVALENT).read_text()) or [])
         for entry in judged.stale():
             print(f"{EQUIVALENT}: no line of {entry['file']} reads {entry['old']!r}: remove the entry", file=sys.stderr)

@@ -116,6 +116,19 @@ def test_a_cut_that_no_relevant_item_reaches():
         assert found["average_precision@R"][0] == 0.0
 
 
+def test_scores_that_differ_in_their_last_bit():
+    """Of both signs, from a function in float32; 0 and -0 are a tie."""
+    for value in (1.0, -1.0, 3e-39, -3e-39):
+        near = np.float32(value), np.nextafter(np.float32(value), np.float32(np.inf))
+        for order in ((0, 1), (1, 0)):
+            scores = Scores.of(np.array([[near[k] for k in order]]))
+            for relevant in (0, 1):
+                found = average_precision(scores, None, [1], [int(k == relevant) for k in order], None)
+                assert found[0] == (1.0 if relevant == 1 else 0.5)
+    for zeros in ((0.0, -0.0), (-0.0, 0.0)):
+        assert average_precision(Scores.of(np.array([zeros], np.float32)), None, [1], [1, 0], None)[0] == 0.5
+
+
 def test_several_labels():
     queries, gallery, *_ = drawn(2, 10, 40)
     rng = np.random.default_rng(3)

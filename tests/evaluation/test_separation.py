@@ -61,6 +61,9 @@ def test_ranks_of_own():
     real = np.array([0.0, 10.0, 20.0])[:, None, None]
     made = np.array([1.0, 19.0, 5.0])[:, None, None]
     assert separation.ranks_of_own(made, real).tolist() == [1, 2, 3]  # 5 is as far from 0 as from 10; 20 is its own
+    made, real = RNG.normal(size=(2, 12, 2, 3))
+    gaps = ((made[:, None] - real[None]) ** 2).sum((2, 3))
+    assert separation.ranks_of_own(made, real).tolist() == [1 + (row < row[i]).sum() for i, row in enumerate(gaps)]
     same = np.zeros((3, 2))
     assert separation.ranks_of_own(same, same).tolist() == [3, 3, 3]  # ties count against
 
