@@ -41,7 +41,8 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 EQUIVALENT = "tests/mutants/equivalent.yaml"
-SECONDS, TIMES, WALL = 10.0, 4.0, 10.0  # a mutant's processor time: 10 s and 4 x the tests'; 10 x that by the clock
+SECONDS, TIMES = 10.0, 4.0  # processor time of a test on a mutant: 10 s and 4 x the longest of its file
+WALL = 600.0  # by the clock, for one that waits for ever: so many seconds beside 40 x the tests' processor time
 MEMORY = 12 * 2**30
 
 
@@ -82,7 +83,7 @@ KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
 class Baseline:
     """What the tests do on the unchanged source."""
 
-    seconds: dict[str, float] = field(default_factory=dict)  # of each test
+    seconds: dict[str, float] = field(default_factory=dict)  # processor time of each test
     reached: dict[str, dict[int, set[str]]] = field(default_factory=dict)  # file to line to tests
     libraries: list[str] = field(default_factory=list)  # modules that are imported, without the project's own
 
@@ -131,7 +132,7 @@ class Traced:
     """A pytest plugin: coverage by test, a fixture that outlives a test counted for each that asks for it."""
 
     def __init__(self, coverage):
-        self.coverage, self.seconds, self.asked = coverage, defaultdict(float), {}
+        self.coverage, self.seconds, self.asked = coverage, {}, {}
 
     def pytest_collection_finish(self, session):
         for item in session.items:
@@ -144,7 +145,11 @@ class Traced:
     def pytest_runtest_protocol(self, item):
         self.coverage.switch_context(item.nodeid)
         self.now = item.nodeid
-        return (yield)
+        began = time.process_time()
+        try:
+            return (yield)
+        finally:
+            self.seconds[item.nodeid] = time.process_time() - began
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef):
@@ -157,11 +162,6 @@ class Traced:
         finally:
             self.now = before
             self.coverage.switch_context(before)
-
-    def pytest_runtest_logreport(self, report):
-        if report.when == "call" and not report.skipped:
-            self.seconds[report.nodeid] += 0.0
-        self.seconds[report.nodeid] += report.duration
 
 
 def _fixture(definition) -> str:
@@ -250,10 +250,15 @@ class Replaced(importlib.machinery.SourceFileLoader):
 
 
 class Only:
-    """A pytest plugin: only the given tests, in the given order, and no word more once one has failed."""
+    """A pytest plugin: only the given tests, in the given order, none longer than it may, none after a failure."""
 
-    def __init__(self, order: list[str]):
+    def __init__(self, order: list[str], seconds: dict[str, float]):
         self.place = {test: i for i, test in enumerate(order)}
+        self.longest: dict[str, float] = defaultdict(float)  # of each file: fixtures may fall to another test of it
+        for test in order:
+            file = test.split("::")[0]
+            self.longest[file] = max(self.longest[file], seconds[test])
+        signal.setitimer(signal.ITIMER_PROF, 3 * SECONDS)  # for the imports; SIGPROF ends the process
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items):
@@ -261,6 +266,9 @@ class Only:
         items[:] = sorted(
             (item for item in items if item.nodeid in self.place), key=lambda item: self.place[item.nodeid]
         ) or list(items)
+
+    def pytest_runtest_logstart(self, nodeid):
+        signal.setitimer(signal.ITIMER_PROF, SECONDS + TIMES * self.longest[nodeid.split("::")[0]])
 
     def pytest_runtest_logreport(self, report):
         if report.failed:
@@ -274,7 +282,7 @@ class Running:
     until: float
 
 
-def start(mutant: Mutant, order: list[str], seconds: float, scratch: Path) -> int:
+def start(mutant: Mutant, order: list[str], seconds: dict[str, float], scratch: Path) -> int:
     """Fork a child that runs the tests on a mutant, and give its process number."""
     pid = os.fork()
     if pid:
@@ -286,15 +294,13 @@ def start(mutant: Mutant, order: list[str], seconds: float, scratch: Path) -> in
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        limit = int(seconds) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         parts = Path(mutant.file).relative_to("src").with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         sys.meta_path.insert(0, Replaced(name, mutant))
         files = list(dict.fromkeys(test.split("::")[0] for test in order))
-        code = int(pytest.main([*_options(scratch), *files], plugins=[Only(order)]))
+        code = int(pytest.main([*_options(scratch), *files], plugins=[Only(order, seconds)]))
     except BaseException:
         code = 1
     finally:
@@ -319,9 +325,9 @@ def outcomes(queue: Iterable[Mutant], baseline: Baseline, scratch: Path, jobs: i
                 number += 1
                 place = scratch / f"mutant{number}"
                 place.mkdir()
-                seconds = SECONDS + TIMES * sum(baseline.seconds[test] for test in order)
-                pid = start(mutant, order, seconds, place)
-                running[pid] = Running(mutant, place, time.monotonic() + WALL * seconds)
+                pid = start(mutant, order, baseline.seconds, place)
+                wall = WALL + 10 * TIMES * sum(baseline.seconds[test] for test in order)
+                running[pid] = Running(mutant, place, time.monotonic() + wall)
             for pid, run in list(running.items()):
                 done, status = os.waitpid(pid, os.WNOHANG)
                 late = not done and time.monotonic() > run.until
@@ -331,7 +337,7 @@ def outcomes(queue: Iterable[Mutant], baseline: Baseline, scratch: Path, jobs: i
                 stop(pid, reap=late)
                 shutil.rmtree(run.scratch, ignore_errors=True)
                 code = None if late else os.waitstatus_to_exitcode(status)
-                out_of_time = late or code in (-signal.SIGXCPU, -signal.SIGKILL)
+                out_of_time = late or code in (-signal.SIGPROF, -signal.SIGKILL)
                 yield run.mutant, TIMEOUT if out_of_time else SURVIVED if code in (0, 5) else KILLED
             time.sleep(0.005)
     finally:
@@ -538,7 +544,8 @@ def main() -> None:
             asked.modules = modules
             results = HERE / "results" / f"mutants-{name.replace('/', '-')}.json"
             told.append(study(name, asked, Path(folder), judged, results))
-    Console().print(summary(told))
+    console = Console()
+    Console(width=max(console.width, 110)).print(summary(told))
     sys.stdout.flush()
     os._exit(0)  # the libraries that were imported one by one have much to say when they are taken down
 

@@ -16,6 +16,7 @@ from crossmodal.evaluation import (
     rank_both_ways,
     rank_queries,
     source,
+    vectors,
 )
 
 SMALL = arrays.arrays(np.float32, (5, 3), elements=st.integers(-2, 2).map(float))
@@ -114,6 +115,35 @@ def test_a_cut_that_no_relevant_item_reaches():
             np.mean([(n + 1) / (61 - relevant + n) for n in range(relevant)])
         )
         assert found["average_precision@R"][0] == 0.0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("at", [None, 2])
+def test_one_pair_that_products_leave_open(sign, at):
+    """The same float64 terms in two orders: the last bits of their sums decide, as `vectors.scores` has them."""
+    rng = np.random.default_rng(9)
+    terms = rng.random(40)
+    for _ in range(40):
+        near = np.stack([rng.permutation(terms), rng.permutation(terms)])
+        far = (terms - np.linspace(20, 30, 40)[:, None]) if sign > 0 else (terms + np.linspace(20, 30, 40)[:, None])
+        queries, gallery = sign * np.ones((1, 40)), np.concatenate([near, far])
+        first, second = vectors.scores(*map(vectors.Vectors, (queries, gallery)), np.zeros(2, int), np.arange(2))
+        found = average_precision(queries, gallery, [1], [1, *[0] * 41], at)
+        assert found[0] == (1.0 if first > second else 0.5)
+
+
+def test_the_best_of_a_large_gallery():
+    """So many items that only the first ranks are sorted."""
+    queries, gallery, asked, labels = drawn(10, 4, 3000)
+    scores = queries.astype(float) @ gallery.T.astype(float)
+    for at in (10, 100):
+        expected = []
+        for row, kind in zip(scores, asked, strict=True):
+            hits = (labels == kind)[np.argsort(-row)][:at]
+            expected.append((np.cumsum(hits) / np.arange(1, at + 1) * hits).sum() / max(hits.sum(), 1))
+        np.testing.assert_allclose(average_precision(queries, gallery, asked, labels, at), expected, rtol=1e-12)
+        by_function = average_precision(Scores.of(scores), None, asked, labels, at)
+        np.testing.assert_allclose(by_function, expected, rtol=1e-12)
 
 
 def test_scores_that_differ_in_their_last_bit():

@@ -68,6 +68,9 @@ def test_the_chance_interval_is_binomial():
     assert low == pytest.approx(100 * stats.binom.ppf(0.01, 120, 1 / 8) / 120)
     assert high == pytest.approx(100 * stats.binom.ppf(0.99, 120, 1 / 8) / 120)
     assert 0 < low < expected < high < 30
+    found = chance_interval(5, 40000, 40, folds=3, alpha=0.02)[1:]  # fine enough for any other level to differ
+    shares = stats.binom.ppf([0.01, 0.99], 120000, 5 / 40) / 1200
+    assert found == pytest.approx(tuple(shares), rel=1e-12)
     wide = chance_interval(5, 40, 40, folds=3)
     assert (wide[1] < low) & (wide[2] > high)  # by default as seldom as 1 in 100,000
 

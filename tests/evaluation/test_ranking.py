@@ -198,6 +198,8 @@ def test_errors_name_the_fault():
     one = np.ones((1, 2))
     with pytest.raises(NoRelevantItemError, match="group 7 has no item"):
         retrieval_ranks(one, one, np.array([7]), np.array([1]))
+    with pytest.raises(NoRelevantItemError, match="group 8 has no item"):
+        retrieval_ranks(np.ones((3, 2)), one, np.array([1, 8, 1]), np.array([1]))
     with pytest.raises(ValueError, match="not finite"):
         retrieval_ranks(np.full((1, 2), np.nan), one, np.array([1]), np.array([1]))
     with pytest.raises(ValueError, match="not finite"):

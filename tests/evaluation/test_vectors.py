@@ -63,6 +63,15 @@ def test_norms_are_upper_bounds_and_near():
     np.testing.assert_allclose(np.linalg.norm(vectors_in, axis=1), 1, rtol=1e-12)
 
 
+def test_vectors_are_taken_as_they_are():
+    """No bit of float64 is lost, and none of float32 whose values lie too far from each other for one scale."""
+    x = np.array([[0.75, 0.1, 1 / 3]])
+    assert (Vectors(x)._exact(slice(0, 1)).numpy() == x).all()
+    wide = np.array([[1e38, 1e-38]], np.float32)
+    of = Vectors(wide)
+    assert (of._exact(slice(0, 1)).numpy() == np.ldexp(wide.astype(np.float64), of.exponent)).all()
+
+
 def test_whether_sums_are_exact():
     """Whole multiples of 2^-a whose products' sums stay below 2^24 times 2^-(a + b)."""
     halves = Vectors(np.array([[0.5, 1.5], [2.0, -3.0]], np.float32))
