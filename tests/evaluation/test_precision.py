@@ -133,8 +133,8 @@ def test_one_pair_that_products_leave_open(sign, at):
 
 
 def test_the_best_of_a_large_gallery():
-    """So many items that only the first ranks are sorted."""
-    queries, gallery, asked, labels = drawn(10, 4, 3000)
+    """So many items, and queries, that only the first ranks are sorted."""
+    queries, gallery, asked, labels = drawn(10, 40, 3000)
     scores = queries.astype(float) @ gallery.T.astype(float)
     for at in (10, 100):
         expected = []
