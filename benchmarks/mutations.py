@@ -3,7 +3,7 @@
 Of cosmic-ray's operators those are taken that change a value and not its type (`+` becomes `-`, not `<<`), since a
 mutant that cannot run says nothing of a test. Ours leave something out: a keyword argument, an entry of a list or
 dictionary, a statement; and swap functions of the same form (`min` for `max`, `mean` for `sum`). Annotations, the texts
-of errors and what only guards against a slip of the code itself (`strict`) are left alone.
+of errors, what only guards against a slip of the code itself (`strict`) and `device` are left alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SWAPS = {
     "sin": "cos", "exp": "log", "softmax": "log_softmax",
 }  # fmt: skip
 SWAPS |= {new: old for old, new in SWAPS.items()}
-SILENT = {"description", "strict"}  # keyword arguments that only tell, or guard
+SILENT = {"description", "strict", "device"}  # keyword arguments that only tell, or guard, or need a GPU to be missed
 
 
 class _OneNode(Operator):
