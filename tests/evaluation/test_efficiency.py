@@ -22,6 +22,23 @@ def test_annotations_to_reach_by_interpolation():
     np.testing.assert_allclose(many, [100, 10])
 
 
+def test_two_points_in_any_order():
+    assert area(np.array([8.0, 2.0]), np.array([30.0, 10.0])) == pytest.approx(20.0)
+    amounts, recalls = np.array([100.0, 10.0]), np.array([40.0, 20.0])
+    assert annotations_to_reach(amounts, recalls, 40.0) == pytest.approx(100)
+    assert annotations_to_reach(amounts, recalls, 20.0) == pytest.approx(10)
+    assert annotations_to_reach(amounts, recalls, 25.0) == pytest.approx(10**1.25)
+
+
+def test_curves_of_several_models():
+    amounts = np.array([1.0, 10.0, 100.0])
+    curves = np.array([[[0.0, 10.0, 20.0]], [[30.0, 30.0, 30.0]]])
+    np.testing.assert_allclose(area(amounts, curves), [[10.0], [30.0]])
+    # A curve that falls and rises again reaches the target where it does so first.
+    falling = annotations_to_reach(amounts, np.array([[0.0, 20.0, 10.0], [5.0, 5.0, 10.0]]), 10.0)
+    np.testing.assert_allclose(falling, [10**0.5, 100])
+
+
 def test_a_model_that_needs_a_third():
     amounts, recalls = np.array([10.0, 100.0, 1000.0]), np.array([10.0, 20.0, 30.0])
     assert annotation_ratio(amounts / 3, recalls, amounts, recalls, 25.0) == pytest.approx(3.0)
@@ -33,3 +50,9 @@ def test_errors_name_the_fault():
         area(np.array([1.0]), np.array([1.0]))
     with pytest.raises(ValueError, match="different amounts above 0"):
         area(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
+    with pytest.raises(ValueError, match="different amounts above 0"):
+        area(np.array([2.0, 1.0, 2.0]), np.ones(3))
+    with pytest.raises(ValueError, match="a recall for each"):
+        area(np.array([1.0, 2.0]), np.ones(3))
+    with pytest.raises(ValueError, match="at least two amounts"):
+        area(np.ones((2, 2)), np.ones((2, 2)))

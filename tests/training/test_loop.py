@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from crossmodal.errors import UserError
@@ -125,8 +126,15 @@ def test_schedule_and_history(prepared, tmp_path):
     assert history.epoch.tolist() == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(history.learning_rate, [0.01] * 4 + [0.001] * 2)
     assert (history.steps == 7).all()
+    # The weights that are kept are those of the best epoch: validated once more, they give the largest sum there was.
+    corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
+    model = vsepp.Model(vsepp.Settings(**SETTINGS), corpus.context)
+    model.load_state_dict(load_file(tmp_path / "a" / "model.safetensors"))
+    found = testing.validate(model, corpus, "val", CPU)["recall_sum"]
+    assert found == pytest.approx(max(history.val_recall_sum))
     best = read_json(tmp_path / "a" / "manifest.json")["best_epoch"]
-    assert best == history.epoch[history.val_recall_sum.idxmax()]
+    assert history.val_recall_sum[best - 1] == pytest.approx(found)
+    assert (history.val_recall_sum[: best - 1] < found).all()
 
 
 KILLED = """
