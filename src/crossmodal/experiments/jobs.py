@@ -114,6 +114,11 @@ class Plan:
         chosen = self.params.datasets.get(published)
         return (chosen and chosen.stand_in) or self.scale.stand_in
 
+    def source_of(self, published: str) -> str:
+        """The data set that plays a published one at this scale where knowledge is transferred from it."""
+        chosen = self.params.datasets.get(published)
+        return (self.scale.stand_in and chosen and chosen.source_stand_in) or self.dataset_of(published)
+
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
         """Each (modality, extractor) whose features of a data set are read at this scale."""
         return [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
@@ -144,7 +149,7 @@ class Plan:
             settings["modalities"] = list(self.inputs_of(dataset))
         settings |= experiment.full if self.params.scale == "full" else experiment.embedded
         settings |= experiment.settings
-        source = experiment.source and self.dataset_of(experiment.source)
+        source = experiment.source and self.source_of(experiment.source)
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
         return Job(
             dataset=dataset,
