@@ -249,7 +249,7 @@ def test_what_differs_is_said_below_the_table_in_every_rendering(compared: pd.Da
     assert [line.marks for line in found.lines[:4]] == ["a, b", "b", "c", ""]
     settings = [text for mark, text in found.notes if not mark]
     assert found.notes[:3] == [
-        ("a", "as printed"), ("b", "Not as published: trained on <half> of 50 % of it."), ("c", "another note")
+        ("a", "as printed"), ("b", "Differs: trained on <half> of 50 % of it."), ("c", "another note")
     ]  # fmt: skip
     assert len(settings) == 3
     assert settings[0].startswith("Settings here of One, in brackets those of the paper, or our default")
@@ -261,19 +261,19 @@ def test_what_differs_is_said_below_the_table_in_every_rendering(compared: pd.Da
     assert "batch_size" not in settings[2]  # 24 is what it has at every scale
     html, md, tex = tables.to_html(found), tables.to_md(found), tables.to_tex(found)
     assert "One<sup>a, b</sup>" in html
-    assert "<li><sup>b</sup> Not as published: trained on &lt;half&gt; of 50 % of it.</li>" in html
+    assert "<li><sup>b</sup> Differs: trained on &lt;half&gt; of 50 % of it.</li>" in html
     assert "<li>Settings here of One," in html
     assert "One (a, b)" in md
-    assert "\n(b) Not as published: trained on &lt;half> of 50 % of it.  " in md
+    assert "\n(b) Differs: trained on &lt;half> of 50 % of it.  " in md
     assert "\nSettings here of One," in md
     assert "One (a, b) &" in tex
-    assert r"(b) Not as published: trained on \textless{}half\textgreater{} of 50 \% of it.\par" in tex
+    assert r"(b) Differs: trained on \textless{}half\textgreater{} of 50 \% of it.\par" in tex
     assert r"batch\_size 16 (128)" in tex
     stream = io.StringIO()
     terminal.show(found, Console(file=stream, width=200))
     text = " ".join(stream.getvalue().split())
     assert "One (a, b)" in text
-    assert "(b) Not as published: trained on <half> of 50 % of it." in text
+    assert "(b) Differs: trained on <half> of 50 % of it." in text
     assert "Settings here of One," in text
     csv = pd.read_csv(io.StringIO(tables.to_csv(found)))
     assert csv.differs.notna().tolist() == [True] * 4 + [False] * 10

@@ -229,7 +229,7 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
     lines = []
     for index, row in enumerate(table.rows):
         part = frame.iloc[index * width : (index + 1) * width]
-        said = [text for text in (row.note, row.differs and f"Not as published: {row.differs}") if text]
+        said = [text for text in (row.note, row.differs and f"Differs: {row.differs}") if text]
         mark = ", ".join(marks.setdefault(text, letters(len(marks))) for text in said)
         records = enumerate(part.to_dict("records"))
         cells = [replace(_cell(record), **places[index, column]) for column, record in records]
