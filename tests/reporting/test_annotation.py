@@ -53,11 +53,11 @@ def test_two_systems_are_compared_by_ratio() -> None:
 
 
 def test_two_systems_by_hand() -> None:
-    """Recalls of one query each, so that nothing is drawn by chance: `a` has 20, 50, 80 of 10, 100, 1,000 pairs."""
-    ids = np.arange(1)
+    """Two queries alike, so that nothing is drawn by chance: `a` has 20, 50, 80 of 10, 100, 1,000 pairs."""
+    ids = np.arange(2)
     amounts = {name: np.array([10.0, 100.0, 1000.0]) for name in ("a", "b")}
     recalls = {"a": (20.0, 50.0, 80.0), "b": (10.0, 20.0, 60.0)}
-    found = {(n, s): (np.full((1, 1), v), ids, ids) for n, r in recalls.items() for s, v in zip("xyz", r, strict=True)}
+    found = {(n, s): (np.full((1, 2), v), ids, ids) for n, r in recalls.items() for s, v in zip("xyz", r, strict=True)}
     rows = {row["system"]: row for row in annotation._rows(["a", "b"], ("x", "y", "z"), amounts, found)}
     assert rows["a"]["area"] == pytest.approx((35 + 65) / 2)  # trapezia over two decades
     assert rows["b"]["area"] == pytest.approx((15 + 40) / 2)

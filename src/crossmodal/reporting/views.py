@@ -345,7 +345,10 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, placed
     where = f"{original} is played by the stand-in “{title}”" if stand_in else f"the test items of {title}"
     folds = plan.folds_of(table)
     how = "ranked as a whole" if folds == 1 else f"mean over {folds} folds"
-    what = f"Here: {where}{_sizes(done, folds)}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
+    texts = "captions" if plan.params.datasets[played].relevance == "group" else "texts"
+    what = (
+        f"Here: {where}{_sizes(done, folds, texts)}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
+    )
     said.append(("ours", what))
     if stand_in:
         said.append(
@@ -415,11 +418,11 @@ def _tested(table: Table, done: pd.DataFrame) -> str:
     )
 
 
-def _sizes(done: pd.DataFrame, folds: int) -> str:
-    """` (200 images and 1,000 captions to test on)`, from the queries of all directions."""
+def _sizes(done: pd.DataFrame, folds: int, texts: str) -> str:
+    """` (200 images and 1,000 captions to test on)`, from the queries of all directions; `texts` is what these are."""
     ranked = done[done.n_gallery.fillna(1) > 0]  # not sums and what else is measured
     counts = ranked.dropna(subset=["n_queries"]).drop_duplicates("direction").set_index("direction").n_queries
-    plural = {"image": "images", "text": "captions", "mesh": "meshes", "audio": "sounds", "video": "videos"}
+    plural = {"image": "images", "text": texts, "mesh": "meshes", "audio": "sounds", "video": "videos"}
     plural["class"] = "classes"
     named = []
     for direction, n in counts.items():
