@@ -392,6 +392,15 @@ def test_seeds_are_expected_of_what_was_asked_for() -> None:
     assert seen(plan, found).lines[0].remark == "2 seeds"
 
 
+def test_a_row_has_as_many_seeds_as_its_poorest_number() -> None:
+    plan, metrics = toy_plan(), toy_metrics()
+    gone = (metrics.model == "vsepp") & (metrics.variant == "") & (metrics.metric == "mean_rank") & (metrics.seed == 2)
+    line = seen(plan, comparing.compare(plan, metrics[~gone])).lines[0]
+    assert [cell.n_seeds for cell in line.cells] == [3, 2]
+    assert line.cells[1].mean == pytest.approx(3.5)
+    assert line.remark == "2 of 3 seeds"
+
+
 # -- significance ---------------------------------------------------------------------------------------------------
 
 SYSTEMS = {
