@@ -115,16 +115,17 @@ def test_the_chapters_tables_print_no_numbers_and_are_filled_by_experiments() ->
 def test_sources_and_classes_of_the_chapters_runs(scale: str) -> None:
     value = experiments.read_yaml(ROOT / "params.yaml") | {"scale": scale, "papers": ["chapter9", "cvs"], "seeds": [0]}
     plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
-    birds, media = ("birds_world", "media_source") if scale == "embedded" else ("cub", "xmedianet")
+    birds, media = ("birds_world", "media_world") if scale == "embedded" else ("cub", "xmedianet")
     job = plan.jobs[f"{birds}/full/chtn/seed0"]
-    assert (job.source, set(job.source_inputs), set(job.inputs)) == (media, {"image"}, {"image", "text"})
+    source = "media_source" if scale == "embedded" else "xmedianet"
+    assert (job.source, set(job.source_inputs), set(job.inputs)) == (source, {"image"}, {"image", "text"})
     assert set(plan.jobs[f"{birds}/full/dckt/seed0"].source_inputs) == {"image", "text"}
     assert set(plan.jobs[f"{birds}/full/devise/seed0"].inputs) == {"image"}
-    assert {birds, media} <= set(plan.datasets)
+    assert {birds, media, source} <= set(plan.datasets)
     five = plan.jobs[f"{'media_world' if scale == 'embedded' else 'xmedia'}/full/dscmr.five/seed0"]
     assert set(five.inputs) == {"image", "text", "audio", "video", "mesh"}
     targets = ("media_world",) if scale == "embedded" else ("pascal", "nuswide")
-    assert {plan.jobs[f"{name}/full/dckt/seed0"].source for name in targets} == {media}
+    assert {plan.jobs[f"{name}/full/dckt/seed0"].source for name in targets} == {source}
 
 
 def test_scvm_is_m_cvs_without_attention_grown_from_image_and_text(tables: dict[str, experiments.Table]) -> None:

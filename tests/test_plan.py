@@ -76,9 +76,10 @@ def test_what_is_transferred_from_is_played_by_another_data_set(tmp_path):
     assert job_of(planned(tmp_path, full), "pascal/full/dckt/seed0").source == "xmedianet"
 
     def misspelt(paper, params):
-        params["datasets"]["xmedianet"]["source_stand_in"] = "media_sources"
+        params["scales"]["embedded"]["source_stand_ins"]["xmedianet"] = "media_sources"
 
-    with pytest.raises(UserError, match=r"xmedianet.source_stand_in: 'media_sources'.*did you mean 'media_source'"):
+    what = r"embedded.source_stand_ins.xmedianet: 'media_sources'.*did you mean 'media_source'"
+    with pytest.raises(UserError, match=what):
         planned(tmp_path, misspelt)
 
 

@@ -18,8 +18,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import sha256_json, write_text
 
 STATE = Path(".snakemake")
-# Keys of a data set that its items do not depend on.
-USED_LATER = {"folds", "inputs", "relevance", "stand_in", "source_stand_in"}
+USED_LATER = {"folds", "inputs", "relevance", "stand_in"}  # keys of a data set that its items do not depend on
 
 
 class Dag:

@@ -116,8 +116,7 @@ class Plan:
 
     def source_of(self, published: str) -> str:
         """The data set that plays a published one at this scale where knowledge is transferred from it."""
-        chosen = self.params.datasets.get(published)
-        return (self.scale.stand_in and chosen and chosen.source_stand_in) or self.dataset_of(published)
+        return self.scale.source_stand_ins.get(published) or self.dataset_of(published)
 
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
         """Each (modality, extractor) whose features of a data set are read at this scale."""

@@ -39,10 +39,6 @@ class Dataset(Open):
     stand_in: str | None = Field(
         None, description="data set that plays its part where the scale has stand-ins, instead of the scale's"
     )
-    source_stand_in: str | None = Field(
-        None,
-        description="the same where knowledge is transferred from it: another one, lest a data set learn from itself",
-    )
 
     @model_validator(mode="after")
     def _one_name(self) -> Dataset:
@@ -77,6 +73,11 @@ class ScaleSettings(Strict):
         "to one each"
     )
     models: dict[str, dict[str, Any]] = Field({}, description="settings of a model at this scale, over its defaults")
+    source_stand_ins: dict[str, str] = Field(
+        {},
+        description="published data set to the one that plays its part where knowledge is transferred from it; without, "
+        "what plays it otherwise",
+    )
 
 
 class Paths(Strict):
@@ -164,13 +165,17 @@ class Params(Strict):
         if self.scale not in self.scales:
             raise ValueError(f"scales: {self.scale!r} is chosen by `scale` but has no block")
         stand_ins = {f"scales.{name}.stand_in": chosen.stand_in for name, chosen in self.scales.items()}
-        for name, dataset in self.datasets.items():
-            stand_ins[f"datasets.{name}.stand_in"] = dataset.stand_in
-            stand_ins[f"datasets.{name}.source_stand_in"] = dataset.source_stand_in
+        stand_ins |= {f"datasets.{name}.stand_in": dataset.stand_in for name, dataset in self.datasets.items()}
         for place, named in stand_ins.items():
             if named is not None and named not in self.datasets:
                 raise ValueError(f"{place}: {named!r} is no data set of `datasets`" + suggestion(named, self.datasets))
         for scale, chosen in self.scales.items():
+            for played, named in chosen.source_stand_ins.items():
+                if named not in self.datasets:
+                    raise ValueError(
+                        f"scales.{scale}.source_stand_ins.{played}: {named!r} is no data set of `datasets`"
+                        + suggestion(named, self.datasets)
+                    )
             for model in chosen.models:
                 if model not in registry.names("models"):
                     raise ValueError(
