@@ -75,8 +75,8 @@ class ScaleSettings(Strict):
     models: dict[str, dict[str, Any]] = Field({}, description="settings of a model at this scale, over its defaults")
     source_stand_ins: dict[str, str] = Field(
         {},
-        description="published data set to the one that plays its part where knowledge is transferred from it; without, "
-        "what plays it otherwise",
+        description="published data set to the one that plays its part where knowledge is transferred from it; of "
+        "others that is what plays them otherwise",
     )
 
 
