@@ -50,6 +50,11 @@ PAPER: dict[str, Any] = {
         }
     ],
 }
+# At scale embedded; the toy's own, so that params.yaml may change.
+MODELS = {
+    "vsepp": {"dim": 256, "epochs": 10, "epoch_steps": 100, "lr_drop": 7, "batch_size": 16, "lr": 0.001},
+    "vse0": {"dim": 256, "epochs": 8, "lr_drop": 6, "batch_size": 64, "lr": 0.001},
+}
 # (model, variant, split): {column: a value each of seeds 0, 1 and 2}
 VALUES: dict[tuple[str, str, str], list[list[float | None]]] = {
     ("vsepp", "", "full"): [[60.0, 63.0, 69.0], [3.0, 4.0, 8.0]],  # 64.0 ± 4.58, 5.0 ± 2.65
@@ -64,7 +69,9 @@ VALUES: dict[tuple[str, str, str], list[list[float | None]]] = {
 def toy_plan(table: dict[str, Any] | None = None, **over: object) -> Plan:
     """The toy alone, its table changed by `table` and the parameters by `over`."""
     ours = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["toy"]}
-    params = experiments.from_config(experiments.merge(ours, over))
+    params = experiments.merge(ours, over)
+    params["scales"]["embedded"]["models"] = MODELS
+    params = experiments.from_config(params)
     paper = {**PAPER, "name": "toy", "tables": [{**PAPER["tables"][0], **(table or {})}]}
     return Plan(params, {"toy": experiments.validated(experiments.Paper, paper, "toy.yaml")})
 
