@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from crossmodal import experiments
+from crossmodal.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 SEEDS = {"mfsr": "001*.txt", "a3vse": "002*.txt"}
@@ -99,6 +100,37 @@ def test_rows_with_an_experiment_train_on_the_split_of_the_row(papers: dict[str,
                     experiment = paper.experiments[name]
                     assert experiment.split == (row.split or table.split)
                     assert experiment.dataset == (row.dataset or table.dataset)
+
+
+def test_what_is_not_as_published_is_said_at_its_row(papers: dict[str, experiments.Paper]) -> None:
+    found = tables(papers)
+    for name in ("table2", "table4"):
+        said = {}
+        for row in found["a3vse", name].rows:
+            said.setdefault(row.label.split(" ")[0], []).append(row.differs)
+        assert all("fine-tuned" in text for system in ("DPC", "VSE++") for text in said[system])
+        assert len(said["DPC"]) == len(said["VSE++"]) == 3
+        assert "image classifiers" in said["s_g"][0]
+        assert said["A3VSE"][:2] == [None, None]
+        assert "every image is annotated" in said["A3VSE"][2]
+    ablation = {row.label: row.differs for row in found["a3vse", "table5"].rows}
+    assert [label for label, text in ablation.items() if text] == ["Swap s with s_g"]
+    # VSE++ with its network fine-tuned, as mFSR quotes it, is what A3VSE's table gives of VSE++ with all pairs.
+    (quoted,) = [row.published for row in found["mfsr", "table2"].rows if row.label == "VSE++ [3]"]
+    whole = [row.published for row in found["a3vse", "table2"].rows if row.label == "VSE++ [6]"][2]
+    assert [whole[i] for i in (3, 4, 5, 0, 1, 2)] == pytest.approx(quoted, abs=1.7)
+    for name in ("table1", "table2", "table3"):
+        small = [row for row in found["mfsr", name].rows if row.extra.get("batch_size") == 24]
+        assert all("image network" in row.differs for row in small)
+    assert "gain" in found["mfsr", "table3"].rows[0].differs
+
+
+def test_a_row_that_is_not_trained_cannot_differ() -> None:
+    row = {"label": "x", "published": [1.0], "differs": "otherwise"}
+    about = {"id": "t", "title": "T", "source": "s", "dataset": "coco", "protocol": "p"}
+    table = {**about, "columns": [{"direction": "image-to-text", "metric": "recall@1"}], "rows": [row]}
+    with pytest.raises(UserError, match=r"table t, row 'x': differs: no `experiment` is named"):
+        experiments.validated(experiments.Table, table, "papers/x.yaml")
 
 
 def test_jobs_at_scale_embedded() -> None:

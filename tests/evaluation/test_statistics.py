@@ -216,3 +216,40 @@ def test_errors_name_the_fault():
         clustered([np.ones(2), np.array([1.0, np.inf])])
     with pytest.raises(ValueError, match="2 groups for 3 queries"):
         clustered([np.ones(3)], np.array([1, 2]))
+
+
+def test_the_observed_order_is_one_of_the_draws():
+    """No draw of 99 is as far as thirty differences of one sign, and yet the p-value is not 0 (2^-29 are)."""
+    ones, zeros = np.ones(30), np.zeros(30)
+    assert permutation_test(ones, zeros, n_permutations=99) == 1 / 100
+    assert permutation_test(zeros, ones, n_permutations=399) == 1 / 400  # to either side
+
+
+def test_ties_with_the_observed_difference_count():
+    """Of eight choices of three signs two are as far as what was seen: +++ and ---."""
+    assert permutation_test(np.ones(3), np.zeros(3), n_permutations=20000) == pytest.approx(2 / 8, abs=0.015)
+
+
+def test_queries_are_tested_by_their_mean_over_seeds():
+    """The first of two seeds differs in nothing, their mean does in every query; the other row has one seed."""
+    base = np.arange(30.0)
+    assert permutation_test(np.stack([base, base + 2]), base, n_permutations=99) == 1 / 100
+    assert permutation_test(np.stack([base + 2, base - 2]), base, n_permutations=99) == 1.0
+
+
+def test_seeds_that_make_no_difference():
+    """Two systems without chance in them: their difference is sure if there is one."""
+    base = np.arange(30.0)
+    apart, alike = np.stack([base + 1] * 3), np.stack([base] * 2)
+    assert permutation_test(apart, alike, n_permutations=99) == 1 / 100
+    assert permutation_test(alike, alike, n_permutations=99) == 1.0
+
+
+def test_holm_counts_what_is_there_and_ends_at_1():
+    np.testing.assert_allclose(holm([0.01, np.nan, 0.04]), [0.02, np.nan, 0.04])
+    np.testing.assert_allclose(holm([0.9, 0.6, 0.8]), [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(holm([0.02, 0.001, 0.011]), [0.022, 0.003, 0.022])
+
+
+def test_a_rank_of_k_is_among_the_first_k():
+    assert query_values("recall@5", np.array([5, 6, 4])).tolist() == [100.0, 0.0, 100.0]

@@ -116,6 +116,10 @@ class Plan:
         own = chosen.stand_in if chosen else None
         return own or self.scale.stand_ins.get(published) or self.scale.stand_in or published
 
+    def source_of(self, published: str) -> str:
+        """The data set that plays a published one at this scale where knowledge is transferred from it."""
+        return self.scale.source_stand_ins.get(published) or self.dataset_of(published)
+
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
         """Each (modality, extractor) whose features of a data set are read at this scale."""
         return [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
@@ -146,7 +150,7 @@ class Plan:
             settings["modalities"] = list(self.inputs_of(dataset))
         settings |= experiment.full if self.params.scale == "full" else experiment.embedded
         settings |= experiment.settings
-        source = experiment.source and self.dataset_of(experiment.source)
+        source = experiment.source and self.source_of(experiment.source)
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
         return Job(
             dataset=dataset,

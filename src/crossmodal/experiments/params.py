@@ -77,6 +77,11 @@ class ScaleSettings(Strict):
         "to one each"
     )
     models: dict[str, dict[str, Any]] = Field({}, description="settings of a model at this scale, over its defaults")
+    source_stand_ins: dict[str, str] = Field(
+        {},
+        description="published data set to the one that plays its part where knowledge is transferred from it; of "
+        "others that is what plays them otherwise",
+    )
 
 
 class Paths(Strict):
@@ -171,6 +176,12 @@ class Params(Strict):
             if named is not None and named not in self.datasets:
                 raise ValueError(f"{place}: {named!r} is no data set of `datasets`" + suggestion(named, self.datasets))
         for scale, chosen in self.scales.items():
+            for played, named in chosen.source_stand_ins.items():
+                if named not in self.datasets:
+                    raise ValueError(
+                        f"scales.{scale}.source_stand_ins.{played}: {named!r} is no data set of `datasets`"
+                        + suggestion(named, self.datasets)
+                    )
             for model in chosen.models:
                 if model not in registry.names("models"):
                     raise ValueError(
