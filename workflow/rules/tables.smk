@@ -155,6 +155,12 @@ rule render_report:
             category="Figures",
             labels={"figure": "recall against annotation"},
         ),
+        crossovers=report(
+            f"{SCOPE}figures/crossovers.svg",
+            caption="../report/crossovers.rst",
+            category="Figures",
+            labels={"figure": "crossovers"},
+        ),
         efficiency=report(
             f"{SCOPE}figures/efficiency.svg",
             caption="../report/efficiency.rst",

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -151,26 +151,48 @@ def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str,
     ax.plot(mean.index, mean, linewidth=2, label=label, **look)
 
 
-def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "recall@10") -> str:
+class Annotated(NamedTuple):
+    """The runs of a figure of recalls against annotation: a row a run and direction, with `share` and `captions`."""
+
+    trained: pd.DataFrame  # of systems of at least two shares, of data sets with such
+    free: pd.DataFrame  # of systems that take no pairs
+    controls: pd.DataFrame  # of chance
+
+
+def annotated(metrics: pd.DataFrame, metric: str) -> Annotated:
+    """What is drawn of a recall against the share of annotated pairs, of the whole test set where that was ranked."""
+    frame = distinct(metrics[(metrics.metric == metric)])
+    frame = frame[frame.protocol == "all"] if (frame.protocol == "all").any() else frame
+    frame = frame.assign(share=[share(s) for s in frame.split], captions=[captions(s) for s in frame.split])
+    controls = frame[frame.model == "chance"]
+    frame = frame[~frame.model.isin(["chance", "oracle"])].dropna(subset=["share"])
+    free, frame = frame[frame.share == 0], frame[frame.share > 0]
+    return Annotated(frame[frame.groupby(["dataset", "name"]).share.transform("nunique") > 1], free, controls)
+
+
+def annotation(
+    metrics: pd.DataFrame,
+    titles: Mapping[str, str],
+    metric: str = "recall@10",
+    meetings: pd.DataFrame | None = None,
+) -> str:
     """A recall against the share of annotated pairs (log scale): a line a model, a panel a direction (002, figure 1).
 
     Points are runs (their shape: captions an image), lines go through the means at each share. Models with a single
     share are left out, but for those that take no pairs: they are a level to be reached.
+
+    Parameters
+    ----------
+    meetings : where curves of this metric meet, as `crossovers.meetings` finds it: rings, and a line below the panel.
     """
     with _context():
-        frame = distinct(metrics[(metrics.metric == metric)])
-        frame = frame[frame.protocol == "all"] if (frame.protocol == "all").any() else frame
-        frame = frame.assign(share=[share(s) for s in frame.split], captions=[captions(s) for s in frame.split])
-        controls = frame[frame.model == "chance"]
-        frame = frame[~frame.model.isin(["chance", "oracle"])].dropna(subset=["share"])
-        free, frame = frame[frame.share == 0], frame[frame.share > 0]
-        frame = frame[frame.groupby(["dataset", "name"]).share.transform("nunique") > 1]
-        several = frame.groupby("dataset").share.nunique() if len(frame) else pd.Series(dtype=int)
-        datasets = [name for name in sorted(several.index) if several[name] > 1]
-        figure = _figure(10.2, 3.5 * max(1, len(datasets)))
+        frame, free, controls = annotated(metrics, metric)
+        datasets = sorted(frame.dataset.unique())
         if not datasets:
-            return _svg(_empty(figure, "One degree of annotation so far: nothing to compare."))
-        directions = sorted(frame[frame.dataset.isin(datasets)].direction.unique())
+            return _svg(_empty(_figure(10.2, 3.5), "One degree of annotation so far: nothing to compare."))
+        directions = sorted(frame.direction.unique())
+        told = {} if meetings is None else _told(meetings)
+        figure = _figure(10.2, (3.5 + 0.16 * max(map(len, told.values()), default=0)) * len(datasets))
         axes = figure.subplots(len(datasets), len(directions), squeeze=False, sharey="row")
         for row, dataset in zip(axes, datasets, strict=True):
             part = frame[frame.dataset == dataset]
@@ -207,6 +229,11 @@ def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "
                 ax.set_xlabel("Annotated pairs")
                 ax.set_ylim(0, None)
                 ax.set_title(f"{titles.get(dataset, dataset)}: {direction.replace('-to-', ' to ')}")
+                if (dataset, direction) in told:
+                    here = meetings[(meetings.dataset == dataset) & (meetings.direction == direction)]
+                    ax.plot(here.share, here.value, **_RING)
+                    options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 8}
+                    ax.annotate("\n".join(told[dataset, direction]), (0, 0), (0, -36), color=INK, **options)
             row[0].set_ylabel(f"R@{metric.removeprefix('recall@')} (%)")
             handles, labels = row[-1].get_legend_handles_labels()
             for n in sorted(part.captions.unique()):
@@ -214,6 +241,30 @@ def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "
                 labels.append(f"{n} caption{'s' if n > 1 else ''} an image")
             row[-1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
         return _svg(figure)
+
+
+_RING = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 9,
+    "markerfacecolor": "none",
+    "markeredgecolor": INK,
+    "markeredgewidth": 1.4,
+    "zorder": 5,
+}
+
+
+def _told(meetings: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """{(data set, direction): a line for each two systems}"""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in meetings.itertuples():
+        found.setdefault((one.dataset, one.direction), []).append(f"{one.system} meets {one.other}: {met(one.share)}")
+    return found
+
+
+def met(place: float) -> str:
+    """The share of annotated pairs at which two curves meet, in words."""
+    return "none in range" if pd.isna(place) else f"at {place:.3g} % of the pairs"
 
 
 def embeddings(panels: Mapping[str, np.ndarray]) -> str:
@@ -317,12 +368,18 @@ def inline(svg: str, label: str) -> str:
 
 
 def write(
-    metrics: pd.DataFrame, histories: pd.DataFrame, efficient: pd.DataFrame, titles: Mapping[str, str], folder: Path
+    metrics: pd.DataFrame,
+    histories: pd.DataFrame,
+    efficient: pd.DataFrame,
+    meetings: pd.DataFrame,
+    titles: Mapping[str, str],
+    folder: Path,
 ) -> dict[str, str]:
-    """`learning-curves.svg`, `annotation.svg` and `efficiency.svg` into `folder`; gives their text by name."""
+    """The figures that `render_report` makes, as SVG files in `folder`; gives their text by name."""
     made = {
         "learning-curves": learning_curves(histories, titles),
         "annotation": annotation(metrics, titles),
+        "crossovers": annotation(metrics, titles, "recall@1", meetings),
         "efficiency": efficiency(efficient, titles),
     }
     for name, svg in made.items():

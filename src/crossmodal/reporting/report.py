@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import annotation, figures, provenance, runs, sections, tables, views
+from crossmodal.reporting import annotation, crossovers, figures, provenance, runs, sections, tables, views
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.curves import curves
@@ -186,7 +186,8 @@ def render(
     efficient = annotation.read(scope / "annotation_efficiency.csv")
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
     epochs = runs.histories(results / "runs", asked)
-    drawn = figures.write(metrics, epochs, efficient, titles, scope / "figures")
+    meetings = crossovers.meetings(metrics)
+    drawn = figures.write(metrics, epochs, efficient, meetings, titles, scope / "figures")
     criterion = criteria(metrics)
     measured = metrics[["dataset", "split", "model", "variant", "seed"]].drop_duplicates().itertuples(index=False)
     done = {f"{r.dataset}/{r.split}/{runs.name(r.model, r.variant)}/seed{r.seed}" for r in measured}
@@ -240,6 +241,7 @@ def render(
             has_curves=bool(content["curves"]["runs"]),
             several=any(len(part) > 2 for part in _directions(metrics).values()),
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
+            crossovers=Markup(figures.inline(drawn["crossovers"], "Recall at 1 against annotation")) if len(meetings) else "",
             efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
             others=sections.drawn(scope / "figures"),
