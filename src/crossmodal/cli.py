@@ -286,6 +286,12 @@ def maps(quick: Scope = False) -> None:
 
 
 @app.command()
+def vocabulary(quick: Scope = False) -> None:
+    """Count the words of regions' names and of captions, and draw them: `figures/vocabulary.svg` and `.csv`."""
+    _write("vocabulary", quick)
+
+
+@app.command()
 def spaces(quick: Scope = False) -> None:
     """Draw what the thesis shows of spaces of several modalities: `figures/space-*.svg`."""
     _write("spaces", quick)

@@ -72,6 +72,11 @@ class Dag:
         jobs = self.quick if wildcards.scope else self.plan.jobs
         return [f"{self.results}/runs/{job.key}/queries.parquet" for job in self.plan.mapped(jobs)]
 
+    def named(self, wildcards: Any) -> list[str]:
+        """The files of data sets and splits whose regions' names are counted."""
+        jobs = self.quick if wildcards.scope else self.plan.jobs
+        return sorted({file for job in self.plan.named(jobs) for file in self._inputs(job)})
+
     def datasets(self, wildcards: Any) -> list[str]:
         return [f"{self.data}/{name}/items.json" for name in self.plan.datasets]
 

@@ -73,6 +73,11 @@ def beside(model: str) -> dict[str, str]:
     return _declared(model, "beside")
 
 
+def unannotated(model: str) -> tuple[str, ...]:
+    """What a model reads of items outside of the annotated pairs, by its source alone."""
+    return _declared(model, "unannotated")
+
+
 @cache
 def _declared(model: str, what: str) -> dict[str, str]:
     for name in (model, "base"):

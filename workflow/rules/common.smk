@@ -54,6 +54,11 @@ def insides_of(scope):
     return [f"{BENCH.results}/{scope}figures/{name}.svg" for name in INSIDES] if parted else []
 
 
+def vocabulary_of(scope):
+    jobs = BENCH.quick if scope else BENCH.plan.jobs
+    return [f"{BENCH.results}/{scope}figures/vocabulary.svg"] if BENCH.plan.named(jobs) else []
+
+
 def TRACKED(scope):
     return f"{BENCH.results}/{scope}tracking.json"
 

@@ -124,6 +124,29 @@ rule render_insides:
         "crossmodal insides {params.flag} 2> {log}"
 
 
+# Words of regions' names and of captions, where images without a caption are read by what they show.
+rule count_words:
+    input:
+        lambda wildcards: BENCH.named(wildcards),
+    output:
+        report(
+            f"{SCOPE}figures/vocabulary.svg",
+            caption="../report/vocabulary.rst",
+            category="Figures",
+            labels={"figure": "vocabulary"},
+        ),
+        f"{SCOPE}figures/vocabulary.csv",
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}vocabulary.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal vocabulary {params.flag} 2> {log}"
+
+
 rule render_report:
     input:
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
@@ -136,6 +159,7 @@ rule render_report:
         tracked=lambda wildcards: TRACKED(wildcards.scope) if BENCH.params.tracking.enabled else [],
         maps=f"{SCOPE}figures/embeddings.svg",
         insides=lambda wildcards: insides_of(wildcards.scope),
+        vocabulary=lambda wildcards: vocabulary_of(wildcards.scope),
     output:
         page=report(
             f"{SCOPE}report.html",

@@ -253,6 +253,14 @@ class Plan:
         """Those of `jobs` whose answers papers want shown (`gallery: true`), of the first seed."""
         return self._marked(jobs, lambda experiment: experiment.gallery)
 
+    def named(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """One of `jobs` for each data set and sparse split whose un-annotated images are read by what they show."""
+        found: dict[tuple[str, str], Job] = {}
+        for job in jobs.values():
+            if job.split != "full" and "semantics" in registry.unannotated(job.model):
+                found.setdefault((job.dataset, job.split), job)
+        return list(found.values())
+
     def _marked(self, jobs: Mapping[str, Job], wanted: Callable[[Experiment], bool]) -> list[Job]:
         found: dict[str, Job] = {}
         for name, paper in self.papers.items():

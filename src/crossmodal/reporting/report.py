@@ -142,7 +142,7 @@ def _short(n: float) -> str:
 def galleries(
     plan: Plan, jobs: dict[str, Job], criterion: pd.DataFrame, results: Path, data: Path
 ) -> list[dict[str, Any]]:
-    """For each data set the galleries of its best systems and of the runs that papers mark; all answer the same queries.
+    """For each data set the galleries of its best systems and of the runs that papers mark, of the same queries.
 
     Of a best system the seed with the largest criterion is shown, of what papers mark (002, figure 4: sparse splits)
     the first seed. The queries are chosen by the ranks of the very best.
@@ -250,7 +250,9 @@ def render(
             has_curves=bool(content["curves"]["runs"]),
             several=any(len(part) > 2 for part in _directions(metrics).values()),
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
-            crossovers=Markup(figures.inline(drawn["crossovers"], "Recall at 1 against annotation")) if len(meetings) else "",
+            crossovers=Markup(figures.inline(drawn["crossovers"], "Recall at 1 against annotation"))
+            if len(meetings)
+            else "",
             efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
             others=sections.drawn(scope / "figures"),
