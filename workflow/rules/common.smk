@@ -36,7 +36,14 @@ def tables_of(scope):
     return [f"{folder}/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex", "html")]
 
 
-SPACES = ("space-losses", "space-attention", "space-blocks", "space-time", "space-directions")
+SPACES = (
+    "space-losses",
+    "space-attention",
+    "space-blocks",
+    "space-time",
+    "space-reconstruction",
+    "space-directions",
+)
 
 
 def spaces_of(scope):

@@ -42,6 +42,12 @@ SECTIONS: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {
         "space-attention": ("Attention", "Mean mAP@50 with and without parts of the aligned attention."),
         "space-blocks": ("Blocks", "Attention blocks that are trained when a modality is added."),
         "space-time": ("Time", "Milliseconds of an iteration as modalities are added, measured."),
+        "space-reconstruction": (
+            "Adversarial reconstruction",
+            "Mean squared difference of the input vectors from those that generators make again of their places in the "
+            "space, by epoch (log scale), and the last epoch's as a multiple of the first one's. The thesis reports "
+            "that it explodes, and that retrieval still works where classes and triplets are trained beside it.",
+        ),
         "space-directions": ("Directions", "mAP@50 of every direction: rows ask, columns answer."),
     },
 }
