@@ -66,6 +66,12 @@ def vocabulary_of(scope):
     return [f"{BENCH.results}/{scope}figures/vocabulary.svg"] if BENCH.plan.named(jobs) else []
 
 
+def transformation_of(scope):
+    jobs = BENCH.quick if scope else BENCH.plan.jobs
+    drawn = any(job.relevance == "label" for job in BENCH.plan.mapped(jobs))
+    return [f"{BENCH.results}/{scope}figures/transformation.svg"] if drawn else []
+
+
 def TRACKED(scope):
     return f"{BENCH.results}/{scope}tracking.json"
 

@@ -124,6 +124,28 @@ rule render_insides:
         "crossmodal insides {params.flag} 2> {log}"
 
 
+# The space of a run that papers name (`map: true`), of data with classes, before and after its training.
+rule draw_transformation:
+    input:
+        lambda wildcards: BENCH.transformed(wildcards),
+    output:
+        report(
+            f"{SCOPE}figures/transformation.svg",
+            caption="../report/transformation.rst",
+            category="Figures",
+            labels={"figure": "before and after training"},
+        ),
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}transformation.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal transformation {params.flag} 2> {log}"
+
+
 # Words of regions' names and of captions, where images without a caption are read by what they show.
 rule count_words:
     input:
@@ -160,6 +182,7 @@ rule render_report:
         maps=f"{SCOPE}figures/embeddings.svg",
         insides=lambda wildcards: insides_of(wildcards.scope),
         vocabulary=lambda wildcards: vocabulary_of(wildcards.scope),
+        transformation=lambda wildcards: transformation_of(wildcards.scope),
     output:
         page=report(
             f"{SCOPE}report.html",

@@ -295,6 +295,34 @@ def embeddings(panels: Mapping[str, np.ndarray]) -> str:
         return _svg(figure)
 
 
+def transformation(panels: Mapping[str, np.ndarray], modalities: np.ndarray, labels: np.ndarray) -> str:
+    """Items in two dimensions, in panels beside each other: colours are modalities, shapes are classes (003, figure 9).
+
+    Parameters
+    ----------
+    panels : title to the (n, 2) places of the items. modalities, labels : (n,) of each; a shape is taken by a class.
+    """
+    kinds, names = list(dict.fromkeys(labels.tolist())), list(dict.fromkeys(modalities.tolist()))
+    with _context():
+        figure = _figure(10.2, 5.0)
+        for ax, (title, places) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+            for colour, name in zip(COLOURS, names, strict=False):
+                for marker, kind in zip(MARKERS.values(), kinds, strict=False):
+                    points = places[(modalities == name) & (labels == kind)]
+                    ax.scatter(*points.T, s=24, marker=marker, color=colour, linewidths=0, alpha=0.8)
+            ax.set_title(title)
+            ax.grid(False)
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[["left", "bottom"]].set_visible(False)
+        shown = [(_sign("o", colour), name) for colour, name in zip(COLOURS, names, strict=False)]
+        shown += [
+            (_sign(marker, FAINT), f"class {n}") for n, marker in enumerate(MARKERS.values(), 1) if n <= len(kinds)
+        ]
+        figure.legend(*zip(*shown, strict=True), loc="outside lower left", ncols=len(shown))
+        return _svg(figure)
+
+
 def efficiency(frame: pd.DataFrame, titles: Mapping[str, str], metric: str = "recall@10") -> str:
     """Mean recall over log-annotations with its 95 % interval: a line a system, a panel a direction, of each data set.
 
@@ -328,9 +356,13 @@ def efficiency(frame: pd.DataFrame, titles: Mapping[str, str], metric: str = "re
 
 
 def _marker(n: int) -> Any:
+    return _sign(MARKERS.get(int(n), "o"), FAINT)
+
+
+def _sign(marker: str, colour: str) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], linestyle="none", marker=MARKERS.get(int(n), "o"), color=FAINT, markersize=5)
+    return Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=5)
 
 
 def run_curve(history: pd.DataFrame, title: str) -> str:

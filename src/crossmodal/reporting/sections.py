@@ -38,6 +38,11 @@ SECTIONS: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {
         ),
     },
     ("spaces", "Spaces", "Spaces that grow a modality at a time"): {
+        "transformation": (
+            "Before and after training",
+            "Test items of five classes where the first weights put them and where the trained ones do, in two "
+            "dimensions (t-SNE on cosines). Colours are modalities, shapes are classes.",
+        ),
         "space-losses": ("Losses", "By epoch, stage after stage; dashes part the stages."),
         "space-attention": ("Attention", "Mean mAP@50 with and without parts of the aligned attention."),
         "space-blocks": ("Blocks", "Attention blocks that are trained when a modality is added."),
