@@ -102,7 +102,15 @@ def test_the_step_writes_a_figure_and_its_numbers(data, tmp_path):
     ]
     drawn = (tmp_path / "results" / "figures" / "vocabulary.svg").read_text()
     ElementTree.fromstring(drawn)
-    for text in ("1,104", "1,576", "13.1", "9.8", "25.0", "6 words in its queries", "embedded world, 10pct-5cap"):
+    for text in (
+        "1,104",
+        "1,576",
+        "13.1",
+        "9.8",
+        "25.0",
+        "6 words in its queries",
+        "embedded world, 10 % of images annotated",
+    ):
         assert text in drawn, text
     vocabulary.write(plan, jobs, tmp_path / "again")
     assert (tmp_path / "again" / "figures" / "vocabulary.svg").read_text() == drawn
@@ -115,9 +123,8 @@ def test_an_overlap_of_no_words_is_a_dash(data):
 
 def test_sparse_splits_of_systems_that_read_names(tmp_path):
     plan = planned(tmp_path)
-    found = {(job.dataset, job.split) for job in plan.named(plan.jobs)}
-    shares = [f"{n}pct-{k}cap" for n in (5, 10, 20, 50) for k in (1, 2, 5)]
-    assert found == {("world", split) for split in shares}
+    found = [(job.dataset, job.split) for job in plan.named(plan.jobs)]
+    assert found == [("world", f"{share}pct-1cap") for share in (10, 20, 50, 5)]  # whatever the captions of an image
     others = {key: job for key, job in plan.jobs.items() if job.model != "a3vse"}
     assert plan.named(others) == []
 

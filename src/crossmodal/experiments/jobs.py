@@ -254,11 +254,14 @@ class Plan:
         return self._marked(jobs, lambda experiment: experiment.gallery)
 
     def named(self, jobs: Mapping[str, Job]) -> list[Job]:
-        """One of `jobs` for each data set and sparse split whose un-annotated images are read by what they show."""
+        """One of `jobs` for each data set and share of annotated images, of those that read what the others show.
+
+        However many captions an annotated image has, the un-annotated ones of a share are the same.
+        """
         found: dict[tuple[str, str], Job] = {}
         for job in jobs.values():
             if job.split != "full" and "semantics" in registry.unannotated(job.model):
-                found.setdefault((job.dataset, job.split), job)
+                found.setdefault((job.dataset, job.split.partition("-")[0]), job)
         return list(found.values())
 
     def _marked(self, jobs: Mapping[str, Job], wanted: Callable[[Experiment], bool]) -> list[Job]:

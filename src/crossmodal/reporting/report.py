@@ -250,9 +250,8 @@ def render(
             has_curves=bool(content["curves"]["runs"]),
             several=any(len(part) > 2 for part in _directions(metrics).values()),
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
-            crossovers=Markup(figures.inline(drawn["crossovers"], "Recall at 1 against annotation"))
-            if len(meetings)
-            else "",
+            crossovers=Markup(figures.inline(drawn["crossovers"], "Recall at 1 against annotation")),
+            meetings=len(meetings),
             efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
             others=sections.drawn(scope / "figures"),

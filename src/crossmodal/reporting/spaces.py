@@ -191,7 +191,7 @@ def reconstruction(jobs: dict[str, Job], folder: Path) -> str:
                 mean = curves.mean(axis=1)
                 ax.plot(mean.index, mean, color=colour, linewidth=2, label=label)
                 said.append((f"× {mean.iloc[-1] / mean.iloc[0]:.3g}", colour))
-            ax.set_title(title)
+            ax.set_title(title, pad=20)  # above the factors
             ax.set_xlabel("Epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
             if column == criterion:
@@ -199,7 +199,7 @@ def reconstruction(jobs: dict[str, Job], folder: Path) -> str:
                 continue
             ax.set_yscale("log")
             for n, (text, colour) in enumerate(said):
-                ax.text((2 * n + 1) / (2 * len(said)), 1.0, text, transform=ax.transAxes, ha="center", color=colour)
+                ax.text((2 * n + 1) / (2 * len(said)), 1.02, text, transform=ax.transAxes, ha="center", color=colour)
         axes[0].set_ylabel("Mean squared difference")
         axes[2].set_ylabel("mAP@50, sum (%)")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)

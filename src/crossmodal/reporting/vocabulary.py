@@ -22,6 +22,7 @@ from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_parquet, write_text
 from crossmodal.reporting import figures
 from crossmodal.reporting.figures import COLOURS, INK
+from crossmodal.splits import parse
 
 KINDS = {"regional": "s, names of regions", "global": "s_g, names of whole images"}
 PUBLISHED = {"regional": (1104, 13.1), "global": (1576, 9.8)}
@@ -100,11 +101,10 @@ def figure(measured: pd.DataFrame, titles: dict[str, str], min_count: int = 1) -
     """
     part = measured[measured.min_count == min_count]
     rows = [("Flickr30K, published", PUBLISHED)]
-    for (dataset, split), own in part.groupby(["dataset", "split"], sort=True):
+    for (dataset, _, split), own in part.groupby(["dataset", "images", "split"], sort=True):
         found = {one.kind: (one.words, one.overlap) for one in own.itertuples()}
-        rows.append(
-            (f"{titles.get(dataset, dataset)}, {split}\n{own.caption_words.iloc[0]:,} words in its queries", found)
-        )
+        about = f"{titles.get(dataset, dataset)}, {parse(split)[0]} % of images annotated"
+        rows.append((f"{about}\n{own.caption_words.iloc[0]:,} words in its queries", found))
     with figures._context():
         made = figures._figure(10.2, 1.3 + 0.55 * len(rows))
         left, right = made.subplots(1, 2)
