@@ -287,6 +287,18 @@ def maps(quick: Scope = False) -> None:
 
 
 @app.command()
+def transformation(quick: Scope = False) -> None:
+    """Draw a space of several modalities before and after its training, by t-SNE: `figures/transformation.svg`."""
+    _write("transformation", quick)
+
+
+@app.command()
+def vocabulary(quick: Scope = False) -> None:
+    """Count the words of regions' names and of captions, and draw them: `figures/vocabulary.svg` and `.csv`."""
+    _write("vocabulary", quick)
+
+
+@app.command()
 def spaces(quick: Scope = False) -> None:
     """Draw what the thesis shows of spaces of several modalities: `figures/space-*.svg`."""
     _write("spaces", quick)

@@ -71,8 +71,24 @@ class Dag:
 
     def mapped(self, wildcards: Any) -> list[str]:
         """`queries.parquet` of the runs whose embeddings are drawn; what they are drawn from lies beside it."""
+        return [f"{self.results}/runs/{job.key}/queries.parquet" for job in self._mapped(wildcards, "group")]
+
+    def transformed(self, wildcards: Any) -> list[str]:
+        """The weights of the run that is drawn before and after its training, and the data that it is drawn of."""
+        files = []
+        for job in self._mapped(wildcards, "label")[:1]:
+            files += [f"{self.results}/runs/{job.key}/{name}" for name in ("model.safetensors", "manifest.json")]
+            files += self._inputs(job)
+        return files
+
+    def _mapped(self, wildcards: Any, relevance: str) -> list[Job]:
         jobs = self.quick if wildcards.scope else self.plan.jobs
-        return [f"{self.results}/runs/{job.key}/queries.parquet" for job in self.plan.mapped(jobs)]
+        return [job for job in self.plan.mapped(jobs) if job.relevance == relevance]
+
+    def named(self, wildcards: Any) -> list[str]:
+        """The files of data sets and splits whose regions' names are counted."""
+        jobs = self.quick if wildcards.scope else self.plan.jobs
+        return sorted({file for job in self.plan.named(jobs) for file in self._inputs(job)})
 
     def datasets(self, wildcards: Any) -> list[str]:
         return [f"{self.data}/{name}/items.json" for name in self.plan.datasets]

@@ -86,6 +86,11 @@ def beside(model: str) -> dict[str, str]:
     return dict(_declared(model)["beside"])
 
 
+def unannotated(model: str) -> tuple[str, ...]:
+    """What a model reads of items outside of the annotated pairs, by its source alone."""
+    return _declared(model, "unannotated")
+
+
 @cache
 def _declared(model: str) -> dict[str, Any]:
     """What a model's class declares or inherits, as Python says; without torch where it has been asked before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -255,9 +255,27 @@ class Plan:
 
     def mapped(self, jobs: Mapping[str, Job]) -> list[Job]:
         """Those of `jobs` whose embeddings papers want drawn (`map: true`), of the first seed."""
+        return self._marked(jobs, lambda experiment: experiment.map)
+
+    def shown(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """Those of `jobs` whose answers papers want shown (`gallery: true`), of the first seed."""
+        return self._marked(jobs, lambda experiment: experiment.gallery)
+
+    def named(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """One of `jobs` for each data set and share of annotated images, of those that read what the others show.
+
+        However many captions an annotated image has, the un-annotated ones of a share are the same.
+        """
+        found: dict[tuple[str, str], Job] = {}
+        for job in jobs.values():
+            if job.split != "full" and "semantics" in registry.unannotated(job.model):
+                found.setdefault((job.dataset, job.split.partition("-")[0]), job)
+        return list(found.values())
+
+    def _marked(self, jobs: Mapping[str, Job], wanted: Callable[[Experiment], bool]) -> list[Job]:
         found: dict[str, Job] = {}
         for name, paper in self.papers.items():
-            for experiment in (one for one in paper.experiments.values() if one.map):
+            for experiment in filter(wanted, paper.experiments.values()):
                 with suppress(UnreadableError):
                     key = self.job(experiment, self.params.seeds[0], name).key
                     found |= {key: jobs[key]} if key in jobs else {}

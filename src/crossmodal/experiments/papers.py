@@ -31,6 +31,7 @@ class Experiment(Strict):
     after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
     quick: bool = False
     map: bool = Field(False, description="whether its embeddings are drawn in two dimensions")
+    gallery: bool = Field(False, description="whether its answers are shown beside those of the best systems")
 
 
 class Column(Strict):
