@@ -167,7 +167,7 @@ def _epoch(
     size, wanted = model.settings.batch_size, getattr(model.settings, "epoch_steps", 0)
     steps = max(1, steps_of(corpus, size, stage.modalities, wanted))
     sums: dict[str, torch.Tensor] = {}
-    clip = model.settings.clip
+    clip, by = model.settings.clip, model.settings.clip_by
     began = time.perf_counter()
     done = 0
     made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted)
@@ -179,10 +179,12 @@ def _epoch(
             fabric.backward(terms["loss"])
             parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
             # The norm is taken either way: its course tells a run that diverges from one that does not learn.
-            if clip > 0:
+            if clip > 0 and by == "norm":
                 norm = nn.utils.clip_grad_norm_(parameters, clip)
             else:
                 norm = nn.utils.get_total_norm([p.grad for p in parameters])
+                if clip > 0:
+                    nn.utils.clip_grad_value_(parameters, clip)
             optimiser.step()
             named = {**terms, "gradient_norm": norm}
             for name, value in named.items():
