@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
@@ -122,7 +121,8 @@ def test_what_is_mined_is_of_a_few_candidates_and_without_dropout(batch):
     for seed in range(40):
         torch.manual_seed(seed)
         (sentence, there), (image, also) = model.negatives(batch)
-        assert there.all() and also.all()
+        assert there.all()
+        assert also.all()
         assert torch.equal(sentence, image)
         seen.add(int(sentence[3]))
     assert seen == {0, 1}  # not its own group's
@@ -216,3 +216,48 @@ def test_dropout_is_on_either_side_while_training(model, batch):
             first, second = (model.train().encode(modality, batch, "") for _ in range(2))
             assert not torch.equal(first, second)
             assert torch.equal(*(model.eval().encode(modality, batch, "") for _ in range(2)))
+
+
+def things(n, generator):
+    """Four of forty attributes each: regions as a network's last map has them (no negative values, norms of about 25),
+    and a sentence of their names."""
+    prototypes = torch.randn(40, 64, generator=torch.Generator().manual_seed(7)).clamp(min=0)
+    prototypes = 25 * torch.nn.functional.normalize(prototypes, dim=1)
+    chosen = torch.stack([torch.randperm(40, generator=generator)[:4] for _ in range(n)])
+    regions = prototypes[chosen] + torch.randn(n, 4, 64, generator=generator).clamp(min=0)
+    names = torch.stack([row[torch.randperm(4, generator=generator)] for row in chosen]) + 4
+    count = torch.full((n,), 4)
+    return base.Batch({"image": base.Regions(regions, count), "text": base.Tokens(names, count)}, torch.arange(n))
+
+
+@pytest.mark.slow
+def test_it_learns_at_the_settings_that_reproduce_the_paper():
+    """Batches of 256, Adadelta, elements clipped at .1, margin 100, mined negatives, dropout: in a small network.
+
+    Of 200 unseen pairs the partner is among the first ten nearly always, where chance is a twentieth. Momentum with the
+    gradient's norm clipped at .1 finds it for a third to a half of them after as many steps, after a better start.
+    """
+    generator = torch.Generator().manual_seed(0)
+    training, unseen = things(1024, generator), things(200, generator)
+    torch.manual_seed(0)
+    settings = dan.Settings(dim=32, word_dim=32)
+    model = dan.Model(settings, base.Context({"image": (4, 64)}, 44))
+    optimiser = model.optimisers(model.stages()[0])["model"]
+    losses = []
+    for _ in range(400):
+        picks = torch.randperm(1024, generator=generator)[: settings.batch_size]
+        inputs = {m: type(given)(*(part[picks] for part in given)) for m, given in training.inputs.items()}
+        loss = model.loss(base.Batch(inputs, picks), 0.0, "model")["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        assert settings.clip_by == "value"
+        torch.nn.utils.clip_grad_value_(model.parameters(), settings.clip)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-20:]) < sum(losses[:20]) - 20
+    model.eval()
+    with torch.no_grad():
+        scores = model.score(model.encode("image", unseen, "text"), model.encode("text", unseen, "image"))
+    for one_way in (scores, scores.T):
+        best = one_way.argsort(1, descending=True)[:, :10]
+        assert float((best == torch.arange(200)[:, None]).any(1).float().mean()) > 0.7

@@ -29,7 +29,7 @@ class Settings(base.Schedule):
     Its R@1 on Flickr30K are 54.4 and 39.8 where the paper has 55.0 and 39.4. The paper prints momentum (`optimiser:
     sgd`, `word_lr: 1`), a learning rate that falls to a tenth after 30 of 60 epochs (`lr_drop: 30`, `lr_factor: .1`,
     `later_epochs: 0`), batches of 128, and one random image and sentence as a pair's negatives (`negatives: drawn`);
-    with these and clipped by the norm the network does not learn, which its reproducer says too ("only adadelta works").
+    with these, clipped by the norm of the gradient, it does not learn, and the program too says that Adadelta alone does.
 
     Three accidents of the program are not followed: its first vector of a sentence is divided by the length of the
     longest one of the batch, not by its own; the two ways of its LSTM may share their weights; and it draws the
@@ -97,9 +97,7 @@ class Model(Chosen):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         s, in_dim = settings, context.shapes["image"][-1]
-        self.words = WordEncoder(
-            context.vocabulary_size, s.word_dim, s.dim, cell="lstm", unit=False, dropout=s.dropout
-        )
+        self.words = WordEncoder(context.vocabulary_size, s.word_dim, s.dim, cell="lstm", unit=False, dropout=s.dropout)
         self.image_attention = nn.ModuleList(Attention(in_dim, s.dim, s.dropout) for _ in range(s.steps))
         self.text_attention = nn.ModuleList(Attention(s.dim, s.dim, s.dropout) for _ in range(s.steps))
         first = nn.Linear(in_dim, s.dim)
