@@ -29,7 +29,7 @@ class Settings(base.Schedule):
     Its R@1 on Flickr30K are 54.4 and 39.8 where the paper has 55.0 and 39.4. The paper prints momentum (`optimiser:
     sgd`, `word_lr: 1`), a learning rate that falls to a tenth after 30 of 60 epochs (`lr_drop: 30`, `lr_factor: .1`,
     `later_epochs: 0`), batches of 128, and one random image and sentence as a pair's negatives (`negatives: drawn`);
-    with these, clipped by the norm of the gradient, it does not learn, and the program too says that Adadelta alone does.
+    with these, clipped by the norm of the gradient, it does not learn. The program too says that Adadelta alone works.
 
     Three accidents of the program are not followed: its first vector of a sentence is divided by the length of the
     longest one of the batch, not by its own; the two ways of its LSTM may share their weights; and it draws the
