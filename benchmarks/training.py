@@ -61,7 +61,7 @@ SYSTEMS = {
     "vsepp": {"dim": 256, "batch_size": 64},
     "scan": {"dim": 128, "word_dim": 64, "batch_size": 32},
     "dan": {"dim": 128, "word_dim": 64, "batch_size": 32, "optimiser": "adam"},
-    "dpc": {"dim": 128, "word_dim": 64, "widths": (64, 128), "blocks": (1, 1), "batch_size": 32, "optimiser": "adam"},
+    "dpc": {"dim": 128, "word_dim": 64, "widths": (64, 128), "inner": (64, 128), "blocks": (1, 1), "optimiser": "adam"},
     "a3vse": {"dim": 128, "word_dim": 64, "batch_size": 32},
     "mfsr": {"dim": 96, "part_dim": 64, "word_dim": 64, "layers": 1, "image_size": 32, "channels": 8},
 }

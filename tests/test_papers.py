@@ -188,7 +188,7 @@ def test_jobs_at_scale_full() -> None:
     assert set(mfsr.settings) == {"word_embedding"}  # the paper's own are the model's defaults
     assert mfsr.extractors == [("image", "resnet152"), ("image", "pixels")]
     tuned = plan.jobs["coco/full/mfsr.finetuned/seed0"]
-    assert tuned.extractors == [("image", "pixels224"), ("image", "pixels")]
+    assert tuned.extractors == [("image", "pixels256"), ("image", "pixels")]
     assert (tuned.settings["epochs"], tuned.settings["lr"], tuned.after) == (15, 2e-5, "coco/full/mfsr")  # 001, 3.5
 
 

@@ -52,7 +52,11 @@ def built(name, seed=0):
         "margin": 0.2,
         "dropout": 0.0,
         "widths": (8, 16),
+        "inner": (4, 8),
         "blocks": (1, 1),
+        "optimiser": "adam",  # Adadelta begins with steps of a ten-thousandth of its rate
+        "word_lr": 1.0,
+        "classifier_lr": 1.0,
         "image_size": 16,
         "channels": 4,
         "layers": 1,

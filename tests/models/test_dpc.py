@@ -11,7 +11,17 @@ from torch.nn import functional as F
 from crossmodal.models import base, dpc
 
 F64 = torch.float64
-SMALL = {"dim": 6, "word_dim": 4, "widths": (8, 12, 12), "blocks": (2, 1, 1), "length": 8, "max_words": 6, "dropout": 0}
+SMALL = {
+    "dim": 6,
+    "word_dim": 4,
+    "widths": (8, 12, 12),
+    "inner": (5, 3, 4),
+    "blocks": (2, 1, 1),
+    "length": 8,
+    "max_words": 6,
+    "dropout": 0,
+    "candidates": 4,
+}
 
 
 def built(**over):
@@ -54,9 +64,10 @@ def dense(layers, x):
     return F.relu(normed(layers[1], layers[0].weight @ x))
 
 
-def test_the_paths(batch):
-    """Convolutions over one and two words, halved places before the second of three stages, and their mean."""
-    model = built()
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_the_paths(batch, pooling):
+    """Convolutions over one and two words, halved places before the second of three stages, and what is pooled."""
+    model = built(pooling=pooling)
     model.train()
     for _ in range(3):
         model.loss(batch, 0.0, "model")  # running statistics that are not 0 and 1
@@ -70,7 +81,8 @@ def test_the_paths(batch):
             x = [normed(model.text.norm, w) for w in words]
             for one, stride in zip(model.text.blocks, (1, 1, 2, 1), strict=True):
                 x = block(one, x, stride)
-            expected = dense(model.text.dense, sum(x) / len(x))
+            pooled = torch.stack(x).amax(0) if pooling == "max" else sum(x) / len(x)
+            expected = dense(model.text.dense, pooled)
             torch.testing.assert_close(texts[n], expected / expected.norm())
             image = dense(model.image[1], dense(model.image[0], batch.inputs["image"][n]))
             torch.testing.assert_close(images[n], image / image.norm())
@@ -78,14 +90,15 @@ def test_the_paths(batch):
 
 def test_the_instance_loss_and_its_shared_classifier(batch):
     """Softmax over the training groups of W f, for images and captions with the same W."""
-    model = built(shift=False).eval()
+    model = built(shift=False, negatives="drawn").eval()
     classes = [1, 0, 2, 2]  # places of groups 5, 2, 9 and 9 among 2, 5 and 9
-    W = model.classifier.weight
+    W, b = model.classifier.weight, torch.nn.init.uniform_(model.classifier.bias)
     with torch.no_grad():
         parts = []
         for f in (model.image(batch.inputs["image"]), model.text(batch.inputs["text"])):
             losses = [
-                -math.log(float(torch.exp(W @ f[n])[c] / torch.exp(W @ f[n]).sum())) for n, c in enumerate(classes)
+                -math.log(float(torch.exp(W @ f[n] + b)[c] / torch.exp(W @ f[n] + b).sum()))
+                for n, c in enumerate(classes)
             ]
             parts.append(sum(losses) / 4)
         found = model.loss(batch, 0.0, "model")
@@ -97,7 +110,107 @@ def test_the_instance_loss_and_its_shared_classifier(batch):
         model.begin(second)
         torch.manual_seed(0)
         found = model.loss(batch, 0.0, "model")
-        assert float(found["loss"]) == pytest.approx(sum(parts) + float(found["ranking"]))
+        assert float(found["loss"]) == pytest.approx(parts[0] + 0.1 * parts[1] + 2 * float(found["ranking"]))
+
+
+def test_the_second_stage_ranks_half_of_a_batch_against_mined_captions_and_random_images(batch):
+    """The program's second stage by hand: 2 pairs, the images of the other 2, a caption mined for each of the 2."""
+    model = built(shift=False).eval()
+    model.begin(model.stages()[1])
+    ids = torch.tensor([[4, 5, 0, 0, 0, 0, 0, 0], [6, 7, 8, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0, 0, 0], [11] + [0] * 7])
+    model.kept_ids.copy_(ids)
+    model.kept_lengths.copy_(torch.tensor([2, 3, 1, 1]))
+    model.kept_groups.copy_(torch.tensor([2, 9, 5, -1]))  # the last place is still empty
+    with torch.no_grad():
+        images, texts = model.encode("image", batch, "text"), model.encode("text", batch, "image")
+        kept = base.Batch({"text": base.Tokens(model.kept_ids, model.kept_lengths)})
+        candidates = model.encode("text", kept, "image")
+        groups, kept_groups, ranking, chosen = [5, 2, 9, 9], [2, 9, 5], 0.0, []
+        for i in range(2):
+            apart = [j for j in range(3) if kept_groups[j] != groups[i]]
+            best = max(apart, key=lambda j: float(images[i] @ candidates[j]))
+            chosen.append(best)
+            own = float(images[i] @ texts[i])
+            ranking += max(0, 1 - own + float(images[i] @ candidates[best]))
+            ranking += max(0, 1 - own + float(images[i + 2] @ texts[i]))
+        found = model.loss(batch, 0.0, "model")
+        assert float(found["ranking"]) == pytest.approx(ranking / 4)  # divided by the batch, as its derivatives are
+        # Every image has its instance loss; of captions the half that was shown, and what was mined.
+        mined = base.Tokens(model.kept_ids[chosen], model.kept_lengths[chosen])
+        paths = [model.text(base.Tokens(batch.inputs["text"].ids[:2], batch.inputs["text"].lengths[:2]))]
+        logits = model.classifier(torch.cat([*paths, model.text(mined)]))
+        classes = torch.tensor([1, 0, *({2: 0, 9: 2, 5: 1}[kept_groups[j]] for j in chosen)])
+        assert float(found["text_instance"]) == pytest.approx(float(F.cross_entropy(logits, classes)))
+        logits = model.classifier(model.image(batch.inputs["image"]))
+        expected = F.cross_entropy(logits, torch.tensor([1, 0, 2, 2]))
+        assert float(found["image_instance"]) == pytest.approx(float(expected))
+
+
+def test_captions_of_the_last_batches_are_kept_while_training(batch):
+    model = built(candidates=6)
+    assert not model.mined(batch).there.any()  # nothing has been seen
+    model.eval().loss(batch, 0.0, "model")
+    assert model.kept_groups.tolist() == [-1] * 6
+    model.train()
+    for _ in range(2):
+        model.loss(batch, 0.0, "model")
+    assert model.kept_groups.tolist() == [9, 9, 5, 2, 9, 9]
+    assert model.kept_lengths.tolist() == [4, 3, 5, 2, 4, 3]
+    assert torch.equal(model.kept_ids[2:, :5], batch.inputs["text"].ids)
+    assert model.mined(batch).there.all()
+    assert model.training
+    again = built(candidates=6)
+    again.load_state_dict(model.state_dict())  # a run that goes on mines from the same captions
+    assert torch.equal(again.kept_ids, model.kept_ids)
+
+
+def test_the_sizes_of_the_program():
+    """Text path, image branch and classifier as resnet52_new_hope_word2_pool.m of the authors' program lists them."""
+    context = base.Context({"image": (2048,)}, 20074, groups=torch.arange(29783))
+    with torch.device("meta"):
+        model = dpc.Model(dpc.Settings(), context)
+    convolutions = [(1, 300, 128), (2, 128, 128), (1, 128, 256), (1, 300, 256)]
+    convolutions += 2 * [(1, 256, 64), (2, 64, 64), (1, 64, 256)]
+    convolutions += [(1, 256, 512), (2, 512, 512), (1, 512, 512), (1, 256, 512)]
+    convolutions += 3 * [(1, 512, 128), (2, 128, 128), (1, 128, 512)]
+    convolutions += [(1, 512, 1024), (2, 1024, 1024), (1, 1024, 1024), (1, 512, 1024)]
+    convolutions += 5 * [(1, 1024, 256), (2, 256, 256), (1, 256, 1024)]
+    convolutions += [(1, 1024, 2048), (2, 2048, 2048), (1, 2048, 2048), (1, 1024, 2048)]
+    blocks = sum(words * inputs * outputs + 2 * outputs for words, inputs, outputs in convolutions)
+    found = sum(p.numel() for p in model.text.blocks.parameters())
+    assert found == blocks == 26_102_784
+    dense = 2048 * 2048 + 2 * 2048
+    assert sum(p.numel() for p in model.text.parameters()) == blocks + 20074 * 300 + 2 * 300 + dense
+    assert sum(p.numel() for p in model.image.parameters()) == 2 * dense
+    assert sum(p.numel() for p in model.classifier.parameters()) == 29783 * 2049
+    kernels = sorted(tuple(m.weight.shape[::-1]) for m in model.text.blocks.modules() if hasattr(m, "kernel_size"))
+    assert kernels == sorted(convolutions)
+
+
+def test_rates_momentum_and_first_weights_of_the_program():
+    """Its base rate .1 times each part's factor, and the other layers' weights of variance 1 / inputs."""
+    torch.manual_seed(0)
+    context = base.Context({"image": (90,)}, 50, groups=torch.arange(70))
+    model = dpc.Model(dpc.Settings(dim=80, widths=(60, 64), inner=(32, 48), blocks=(2, 1)), context)
+    first, second = model.stages()
+    optimiser = model.optimisers(first)["model"]
+    rates = {}
+    for group in optimiser.param_groups:
+        assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 1e-4)
+        rates |= {id(p): group["lr"] for p in group["params"]}
+    assert len(rates) == len([*model.parameters()])
+    base_rate = 0.1
+    of = {name: rates[id(p)] / base_rate for name, p in model.named_parameters()}
+    assert of["text.words.weight"] == pytest.approx(1e-3)
+    assert (of["classifier.weight"], of["classifier.bias"]) == (pytest.approx(0.01), pytest.approx(0.02))
+    assert (of["image.0.1.weight"], of["image.0.1.bias"]) == (pytest.approx(0.2), pytest.approx(0.1))
+    assert of["text.blocks.1.over_two.0.weight"] == of["image.1.0.weight"] == pytest.approx(0.1)
+    assert (second.lr, second.lr_drop, second.epochs, first.epochs, first.lr_drop) == (0.01, 40, 60, 240, 240)
+    for weight, inputs in ((model.image[0][0].weight, 90), (model.text.blocks[0].over_two[0].weight, 2 * 32)):
+        assert float(weight.detach().var()) == pytest.approx(1 / inputs, rel=0.05)
+    assert float(model.classifier.weight.detach().var()) == pytest.approx(0.01 / 80, rel=0.05)
+    norm = model.text.blocks[0].reduce[1]
+    assert (norm.eps, norm.momentum, model.dropout.p) == (1e-3, 0.05, 0.75)
 
 
 def test_random_hinges_take_one_negative_of_each_side():
@@ -141,3 +254,8 @@ def test_settings_that_do_not_fit_are_told():
         dpc.Settings(length=8)
     with pytest.raises(ValueError, match="blocks: gives 1 stages"):
         dpc.Settings(blocks=(2,))
+    with pytest.raises(ValueError, match="inner: gives 2 stages"):
+        dpc.Settings(inner=(2, 3))
+    with pytest.raises(ValueError, match="epochs: is 0, and so is `ranking_epochs`"):
+        dpc.Settings(epochs=0, ranking_epochs=0)
+    assert [stage.name for stage in built(epochs=0).stages()] == ["ranking"]

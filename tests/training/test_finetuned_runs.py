@@ -13,7 +13,7 @@ from crossmodal.training import job as jobs
 from crossmodal.training.trained import open_run
 
 NETWORK = "shufflenet_v2_x0_5"
-TUNED = {"image_network": NETWORK, "image_weights": "seeded"}
+TUNED = {"image_network": NETWORK, "image_weights": "seeded", "image_crop": 8}
 COMMON = {"dim": 8, "word_dim": 4, "epochs": 1, "batch_size": 12, "min_count": 1}
 
 

@@ -181,8 +181,10 @@ def test_the_classes_of_the_instance_loss_are_the_annotated_images(named, tmp_pa
         "dim": 8,
         "word_dim": 4,
         "widths": (8, 8),
+        "inner": (8, 8),
         "blocks": (1, 1),
         "epochs": 2,
+        "epoch_steps": 0,
         "ranking_epochs": 2,
         "batch_size": 6,
     }

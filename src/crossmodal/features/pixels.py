@@ -14,7 +14,7 @@ from crossmodal.features.image import crop_inside, read
 
 
 class Settings(extraction.Settings):
-    """The defaults are the size of DCGAN's images; 256 and 224 give what the image networks are shown."""
+    """The defaults are the size of DCGAN's images; 256 and 256 give what crops for the image networks are cut from."""
 
     resize: int = Field(64, ge=8, description="short side in pixels, the aspect kept")
     crop: int = Field(64, ge=8, description="side of the square crop in pixels")

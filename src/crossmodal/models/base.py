@@ -56,6 +56,9 @@ class Schedule(Settings):
     lr_factor: float = Field(0.1, gt=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(2.0, ge=0, description="largest norm of the gradient; 0 leaves it as it is")
+    clip_by: Literal["norm", "value"] = Field(
+        "norm", description="what `clip` bounds: the norm of the whole gradient, or the size of each of its elements"
+    )
     min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
     max_words: int = Field(82, ge=1, description="words of a caption that are read")
     epoch_steps: int = Field(

@@ -1,13 +1,12 @@
 """DPC: two convolutional paths, trained to tell every image and its captions from all others, then by ranking too.
 
-Zheng, Zheng, Garrett, Yang and Shen, Dual-path convolutional image-text embeddings with instance loss (002's baseline
-[52]): each image with its captions is a class of its own, and one classifier is shared by both paths. Image features
-are read; the fine-tuning of their network in the second stage is not done.
+Zheng, Zheng, Garrett, Yang, Xu and Shen, Dual-path convolutional image-text embeddings with instance loss (A3VSE's
+baseline [52]): each image with its captions is a class of its own, and one classifier is shared by both paths.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -15,24 +14,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.models import base
+from crossmodal.models.parts import finetuning
 from crossmodal.models.parts.encoders import mask
 from crossmodal.models.parts.losses import hinge_triplet
-from crossmodal.models.parts.optimisers import Momentum
+from crossmodal.models.parts.negatives import drawn, hardest, hinges
+from crossmodal.models.parts.optimisers import Chosen, others
 from crossmodal.text import RareWords
 
+NORM = {"eps": 1e-3, "momentum": 0.05}  # batch norms of the authors' program
+CLASSIFIER = 0.1  # its first weights, in those of any other layer
 
-class Settings(base.Schedule):
-    """The published settings, and those of the authors' program where the paper has none."""
+
+class Settings(finetuning.Settings):
+    """The settings of the authors' program (Image-Text-Embedding) on Flickr30K with ResNet-50.
+
+    Its first stage is 240 epochs of one caption an image, its second 60. On MS-COCO it has dropout .5, no bias in the
+    classifier, a first stage of 75 of its epochs and a second of 20 whose learning rate drops after 15. The paper
+    prints equal weights in its second stage (`ranking_weight: 1`, `ranking_text_weight: 1`).
+
+    The program's base rate of .1 is multiplied by a factor of each part; `lr` is that of the convolutions and dense
+    layers (.1 · .1), and the other parts are told in units of it.
+    """
 
     batch_size: int = Field(32, ge=2)
-    epochs: int = Field(60, ge=1, description="of the first stage: instance loss alone")
-    ranking_epochs: int = Field(60, ge=1, description="of the second stage: ranking and instance loss")
-    lr: float = Field(1e-3, gt=0)
-    lr_drop: int = Field(40, ge=1)
-    ranking_lr: float = Field(1e-4, gt=0, description="learning rate of the second stage")
+    epochs: int = Field(240, ge=0, description="of the first stage: instance loss alone")
+    epoch_steps: int = Field(931, ge=0, description="steps of an epoch: 29,783 images; 0: once through the pairs")
+    lr: float = Field(0.01, gt=0, description="learning rate of the first stage")
+    lr_drop: int = Field(240, ge=1, description="epochs of the first stage after which its learning rate drops")
+    ranking_epochs: int = Field(60, ge=0, description="of the second stage: ranking and instance loss")
+    ranking_lr: float = Field(0.01, gt=0, description="learning rate of the second stage")
+    ranking_lr_drop: int = Field(40, ge=1, description="epochs of the second stage after which its rate drops")
     weight_decay: float = Field(1e-4, ge=0)
     clip: float = Field(0.0, ge=0)
-    optimiser: Literal["sgd", "adam"] = Field("sgd", description="sgd: with a momentum of .9")
+    optimiser: Literal["nesterov", "sgd", "adam"] = Field("nesterov", description="sgd and nesterov: momentum of .9")
+    norm_lr: float = Field(2.0, gt=0, description="of the scales of batch norms, in learning rates")
+    word_lr: float = Field(0.01, gt=0, description="of the word vectors, in learning rates")
+    classifier_lr: float = Field(0.1, gt=0, description="of the classifier, in learning rates; twice that of its bias")
+    image_network_lr: float = Field(0.01, gt=0, description="of an image network that is fine-tuned, in learning rates")
+    image_area: tuple[float, float] = Field(
+        (0.64, 1.0), description="least and largest share of the image that a random crop holds: sides of .8 to 1"
+    )
     rare_words: RareWords = Field("drop", description="words without a vector are left out, not marked")
     max_words: int = Field(30, ge=1)
     dim: int = Field(2048, ge=1, description="dimensions of the common space")
@@ -41,22 +62,37 @@ class Settings(base.Schedule):
     length: int = Field(32, ge=4, description="words that the text path sees, padded with zeros")
     shift: bool = Field(True, description="each caption of a training batch begins at a random one of these places")
     widths: tuple[int, ...] = Field((256, 512, 1024, 2048), description="channels of the text path's stages")
+    inner: tuple[int, ...] = Field(
+        (128, 512, 1024, 2048), description="channels inside of each stage's first block; a quarter in its others"
+    )
     blocks: tuple[int, ...] = Field((3, 4, 6, 1), description="residual blocks of each stage")
-    dropout: float = Field(0.5, ge=0, lt=1, description="before the classifier")
+    pooling: Literal["max", "mean"] = Field("max", description="over places, after the blocks")
+    dropout: float = Field(0.75, ge=0, lt=1, description="before the classifier; the program has .5 on MS-COCO")
+    classifier_bias: bool = Field(True, description="of the classifier; the program has none on MS-COCO")
     margin: float = Field(1.0, ge=0, description="margin of the hinges on cosines")
-    negatives: Literal["random", "hardest"] = Field("random", description="of a pair, in the ranking loss")
-    ranking_weight: float = Field(1.0, ge=0, description="λ1: of the ranking loss, in the second stage")
+    negatives: Literal["mined", "drawn", "hardest"] = Field(
+        "mined",
+        description="of a pair, in the ranking loss: the hardest of `candidates` captions and a random image, on half "
+        "of each batch; one random caption and image; or the hardest of its batch",
+    )
+    candidates: int = Field(256, ge=1, description="captions of the batches before, among which one is mined")
+    ranking_weight: float = Field(2.0, ge=0, description="λ1: of the ranking loss, in the second stage")
     image_weight: float = Field(1.0, ge=0, description="λ2: of the images' instance loss")
-    text_weight: float = Field(1.0, ge=0, description="λ3: of the captions' instance loss")
+    text_weight: float = Field(1.0, ge=0, description="λ3: of the captions' instance loss, in the first stage")
+    ranking_text_weight: float = Field(0.1, ge=0, description="λ3 in the second stage")
 
     @property
     def fallbacks(self) -> list[str]:
-        return ["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else []
+        found = super().fallbacks
+        return found + (["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else [])
 
     @model_validator(mode="after")
     def _stages(self) -> Settings:
-        if len(self.widths) != len(self.blocks):
-            raise ValueError(f"blocks: gives {len(self.blocks)} stages, and widths {len(self.widths)}")
+        if not self.epochs + self.ranking_epochs:
+            raise ValueError("epochs: is 0, and so is `ranking_epochs`; one stage must have some")
+        for name in ("blocks", "inner"):
+            if len(getattr(self, name)) != len(self.widths):
+                raise ValueError(f"{name}: gives {len(getattr(self, name))} stages, and widths {len(self.widths)}")
         if self.length < self.max_words + 2:
             raise ValueError(
                 f"length: {self.length} places do not hold {self.max_words} words (`max_words`) and two marks"
@@ -67,43 +103,46 @@ class Settings(base.Schedule):
 class Block(nn.Module):
     """A bottleneck of convolutions over 1, 2 and 1 words, beside a shortcut."""
 
-    def __init__(self, in_dim: int, dim: int, stride: int = 1):
+    def __init__(self, in_dim: int, inner: int, dim: int, stride: int = 1):
         super().__init__()
-        inner = max(1, dim // 4)
-        self.reduce = nn.Sequential(nn.Conv1d(in_dim, inner, 1, bias=False), nn.BatchNorm1d(inner), nn.ReLU())
-        self.over_two = nn.Sequential(nn.Conv1d(inner, inner, 2, stride, bias=False), nn.BatchNorm1d(inner), nn.ReLU())
-        self.widen = nn.Sequential(nn.Conv1d(inner, dim, 1, bias=False), nn.BatchNorm1d(dim))
+        self.reduce = nn.Sequential(nn.Conv1d(in_dim, inner, 1, bias=False), _norm(inner), nn.ReLU())
+        self.over_two = nn.Sequential(nn.Conv1d(inner, inner, 2, stride, bias=False), _norm(inner), nn.ReLU())
+        self.widen = nn.Sequential(nn.Conv1d(inner, dim, 1, bias=False), _norm(dim))
         self.shortcut = nn.Identity()
         if stride > 1 or in_dim != dim:
-            self.shortcut = nn.Sequential(nn.Conv1d(in_dim, dim, 1, stride, bias=False), nn.BatchNorm1d(dim))
+            self.shortcut = nn.Sequential(nn.Conv1d(in_dim, dim, 1, stride, bias=False), _norm(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, L) -> (B, d, L / stride)."""
         return F.relu(self.widen(self.over_two(F.pad(self.reduce(x), (1, 0)))) + self.shortcut(x))
 
 
+def _norm(dim: int) -> nn.BatchNorm1d:
+    return nn.BatchNorm1d(dim, **NORM)
+
+
 def _dense(in_dim: int, dim: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(in_dim, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU())
+    return nn.Sequential(nn.Linear(in_dim, dim, bias=False), _norm(dim), nn.ReLU())
 
 
 class TextPath(nn.Module):
-    """Word vectors, residual convolutions, the mean over places and one dense layer."""
+    """Word vectors, residual convolutions, what is pooled over places, and one dense layer."""
 
     def __init__(self, s: Settings, context: base.Context):
         super().__init__()
-        self.length, self.shift = s.length, s.shift
+        self.length, self.shift, self.pooling = s.length, s.shift, s.pooling
         self.words = nn.Embedding(context.vocabulary_size, s.word_dim, padding_idx=0)
         nn.init.normal_(self.words.weight, std=s.word_dim**-0.5)
         if context.word_vectors is not None:
             self.words.weight.data.copy_(context.word_vectors)
         self.words.weight.data[0] = 0  # places without a word
-        self.norm = nn.BatchNorm1d(s.word_dim)
+        self.norm = _norm(s.word_dim)
         layers, width = [], s.word_dim
-        for stage, (dim, count) in enumerate(zip(s.widths, s.blocks, strict=True)):
+        for stage, (dim, inner, count) in enumerate(zip(s.widths, s.inner, s.blocks, strict=True)):
             # Places are halved between stages, but not before the last one.
             stride = 2 if 0 < stage < len(s.widths) - 1 else 1
             for n in range(count):
-                layers.append(Block(width, dim, stride if n == 0 else 1))
+                layers.append(Block(width, max(1, dim // 4) if n else inner, dim, 1 if n else stride))
                 width = dim
         self.blocks = nn.Sequential(*layers)
         self.dense = _dense(width, s.dim)
@@ -111,7 +150,8 @@ class TextPath(nn.Module):
     def forward(self, tokens: base.Tokens) -> Tensor:
         """(B, L) ids -> (B, d)."""
         vectors = self.words(self.placed(tokens))
-        return self.dense(self.blocks(self.norm(vectors.transpose(1, 2))).mean(2))
+        found = self.blocks(self.norm(vectors.transpose(1, 2)))
+        return self.dense(found.amax(2) if self.pooling == "max" else found.mean(2))
 
     def placed(self, tokens: base.Tokens) -> Tensor:
         """(B, length) ids with each caption at its first place: 0, or while training a random one that it fits in."""
@@ -127,53 +167,159 @@ class TextPath(nn.Module):
         return wide
 
 
-class Model(Momentum):
+class Mined(NamedTuple):
+    """The captions of a batch of the second stage: those of its first half, then one that was mined for each."""
+
+    tokens: base.Tokens
+    groups: Tensor  # (2 · half,)
+    there: Tensor  # (half,) bool: whether there was a caption of another group
+
+
+class Model(finetuning.Model, Chosen):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         s = settings
         if context.groups is None:
             raise ValueError("DPC needs the groups of the training pairs: each is a class of its instance loss")
-        (in_dim,) = context.shapes["image"]
+        self.image_network, in_dim = finetuning.network_of(s, context)
         self.image = nn.Sequential(_dense(in_dim, s.dim), _dense(s.dim, s.dim))
         self.text = TextPath(s, context)
         self.dropout = nn.Dropout(s.dropout)
         self.register_buffer("groups", context.groups)
-        self.classifier = nn.Linear(s.dim, len(context.groups), bias=False)  # shared by both paths
+        self.classifier = nn.Linear(s.dim, len(context.groups), bias=s.classifier_bias)  # shared by both paths
         self.ranking = False
+        # The captions of the last batches, from which negatives are mined; part of a checkpoint, for exact resume.
+        if s.negatives == "mined":
+            self.register_buffer("kept_ids", torch.zeros(s.candidates, s.length, dtype=torch.int64))
+            self.register_buffer("kept_lengths", torch.zeros(s.candidates, dtype=torch.int64))
+            self.register_buffer("kept_groups", torch.full((s.candidates,), -1, dtype=torch.int64))
+        self._first_weights()
+
+    def _first_weights(self) -> None:
+        """Uniform, of variance 1 / inputs; smaller in the classifier."""
+        for module in [*self.image.modules(), *self.text.modules(), self.classifier]:
+            if isinstance(module, nn.Linear | nn.Conv1d):
+                bound = (3 / module.weight[0].numel()) ** 0.5
+                bound *= CLASSIFIER if module is self.classifier else 1
+                nn.init.uniform_(module.weight, -bound, bound)
+        if self.classifier.bias is not None:
+            nn.init.zeros_(self.classifier.bias)
 
     def stages(self) -> list[base.Stage]:
         """The instance loss alone, then the ranking loss beside it."""
         s = self.settings
-        return [
+        both = [
             base.Stage("instance", s.epochs, s.lr, s.lr_drop, s.lr_factor),
-            base.Stage("ranking", s.ranking_epochs, s.ranking_lr, s.lr_drop, s.lr_factor),
+            base.Stage("ranking", s.ranking_epochs, s.ranking_lr, s.ranking_lr_drop, s.lr_factor),
         ]
+        return [stage for stage in both if stage.epochs]
 
     def begin(self, stage: base.Stage) -> None:
         self.ranking = stage.name == "ranking"
 
+    def parts(self) -> list[dict[str, Any]]:
+        s = self.settings
+        norms = [m.weight for path in (self.image, self.text) for m in path.modules() if isinstance(m, nn.BatchNorm1d)]
+        found = [
+            {"params": norms, "factor": s.norm_lr},
+            {"params": [self.text.words.weight], "factor": s.word_lr},
+            {"params": [self.classifier.weight], "factor": s.classifier_lr},
+        ]
+        if self.classifier.bias is not None:
+            found.append({"params": [self.classifier.bias], "factor": 2 * s.classifier_lr})
+        if self.image_network is not None:
+            found.append({"params": [*self.image_network.parameters()], "factor": s.image_network_lr})
+        return [{"params": others(self.parameters(), *found), "factor": 1.0}, *found]
+
+    def path(self, modality: str, given: base.Input) -> Tensor:
+        """(B, dim) of what the classifier takes, not of unit length."""
+        if modality == "image":
+            return self.image(finetuning.features(self.image_network, given))
+        return self.text(given)
+
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors; `partner` makes no difference."""
-        return F.normalize({"image": self.image, "text": self.text}[modality](batch.inputs[modality]), dim=1)
+        return F.normalize(self.path(modality, batch.inputs[modality]), dim=1)
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """λ1 L_rank + λ2 L_visual + λ3 L_textual, λ1 being 0 in the first stage."""
         s = self.settings
-        images, texts = self.image(batch.inputs["image"]), self.text(batch.inputs["text"])
-        classes = torch.searchsorted(self.groups, batch.groups)
+        captions, of_captions, mined = batch.inputs["text"], batch.groups, None
+        if s.negatives == "mined":
+            if self.ranking:
+                mined = self.mined(batch)
+                captions, of_captions, _ = mined
+            if self.training:
+                self._keep(batch)
+        images, texts = self.path("image", batch.inputs["image"]), self.path("text", captions)
         found = {
-            "image_instance": F.cross_entropy(self.classifier(self.dropout(images)), classes),
-            "text_instance": F.cross_entropy(self.classifier(self.dropout(texts)), classes),
+            "image_instance": self._instance_loss(images, batch.groups),
+            "text_instance": self._instance_loss(texts, of_captions),
         }
-        loss = s.image_weight * found["image_instance"] + s.text_weight * found["text_instance"]
+        text_weight = s.ranking_text_weight if self.ranking else s.text_weight
+        loss = s.image_weight * found["image_instance"] + text_weight * found["text_instance"]
         if self.ranking:
-            scores = F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
-            if s.negatives == "hardest":
-                found["ranking"] = hinge_triplet(scores, s.margin, hardest=True, groups=batch.groups)
+            images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
+            if mined is not None:
+                found["ranking"] = half_hinges(images, texts, batch.groups, mined.there, s.margin)
+            elif s.negatives == "drawn":
+                found["ranking"] = random_hinges(images @ texts.T, s.margin, batch.groups)
             else:
-                found["ranking"] = random_hinges(scores, s.margin, batch.groups)
+                found["ranking"] = hinge_triplet(images @ texts.T, s.margin, hardest=True, groups=batch.groups)
             loss = loss + s.ranking_weight * found["ranking"]
         return {"loss": loss, **found}
+
+    def _instance_loss(self, vectors: Tensor, groups: Tensor) -> Tensor:
+        return F.cross_entropy(self.classifier(self.dropout(vectors)), torch.searchsorted(self.groups, groups))
+
+    @torch.no_grad()
+    def mined(self, batch: base.Batch) -> Mined:
+        """Each image of the batch's first half with its own caption and the kept one that is nearest to it."""
+        half, tokens = len(batch.groups) // 2, batch.inputs["text"]
+        training = self.training
+        self.eval()  # as the program mines: running statistics, no shift
+        images = F.normalize(self.path("image", batch.inputs["image"][:half]), dim=1)
+        kept = F.normalize(self.path("text", base.Tokens(self.kept_ids, self.kept_lengths)), dim=1)
+        self.train(training)
+        own = batch.groups[:half]
+        possible = (own[:, None] != self.kept_groups) & (self.kept_groups >= 0)
+        places, there = hardest(images @ kept.T, possible)
+        ids = F.pad(tokens.ids[:half], (0, self.settings.length - tokens.ids.shape[1]))
+        mined = base.Tokens(
+            torch.cat([ids, self.kept_ids[places]]), torch.cat([tokens.lengths[:half], self.kept_lengths[places]])
+        )
+        # Where nothing was to be mined, a pair's own caption takes the place, so that each has a class.
+        mined.ids[half:][~there], mined.lengths[half:][~there] = ids[~there], tokens.lengths[:half][~there]
+        return Mined(mined, torch.cat([own, torch.where(there, self.kept_groups[places], own)]), there)
+
+    @torch.no_grad()
+    def _keep(self, batch: base.Batch) -> None:
+        """Keep the batch's captions in the place of the oldest ones."""
+        tokens = batch.inputs["text"]
+        ids = F.pad(tokens.ids, (0, self.settings.length - tokens.ids.shape[1]))
+        for name, new in (("kept_ids", ids), ("kept_lengths", tokens.lengths), ("kept_groups", batch.groups)):
+            old = getattr(self, name)
+            old.copy_(torch.cat([old, new])[-len(old) :])
+
+
+def half_hinges(images: Tensor, texts: Tensor, groups: Tensor, there: Tensor, margin: float) -> Tensor:
+    """Hinges of a batch's first half against mined captions and the images of its second half, as the program has them.
+
+    Parameters
+    ----------
+    images, texts : (B, d) and (2 · half, d) unit vectors; the second half of the texts are the mined ones.
+    groups : (B,) ids of the images. there : (half,) bool, whether a caption was mined.
+
+    Returns
+    -------
+    Scalar, the sum over the pairs divided by the images of the batch, which are twice as many.
+    """
+    half = len(there)
+    own = (images[:half] * texts[:half]).sum(1)
+    against_text = hinges(own, (images[:half] * texts[half:]).sum(1), there, margin)
+    apart = groups[:half] != groups[half : 2 * half]
+    against_image = hinges(own, (images[half : 2 * half] * texts[:half]).sum(1), apart, margin)
+    return (against_text + against_image).sum() / (2 * half)
 
 
 def random_hinges(scores: Tensor, margin: float, groups: Tensor) -> Tensor:
@@ -183,10 +329,9 @@ def random_hinges(scores: Tensor, margin: float, groups: Tensor) -> Tensor:
     ----------
     scores : (B, B), the pairs on the diagonal. groups : (B,) ids; a pair without another group has no hinge.
     """
-    others = groups[:, None] != groups[None, :]
-    alone = ~others.any(1)
-    drawn = torch.multinomial((others | alone[:, None]).float(), 2, replacement=True)  # (B, 2)
-    own = scores.diagonal()
-    text = (margin - own + scores.gather(1, drawn[:, :1]).squeeze(1)).clamp(min=0)
-    image = (margin - own + scores.T.gather(1, drawn[:, 1:]).squeeze(1)).clamp(min=0)
-    return ((text + image) * ~alone).mean()
+    possible = groups[:, None] != groups[None, :]
+    found = torch.zeros(len(scores), dtype=scores.dtype, device=scores.device)
+    for one_way in (scores, scores.T):
+        places, there = hardest(possible.float(), drawn(possible, 1))
+        found = found + hinges(scores.diagonal(), one_way.gather(1, places[:, None]).squeeze(1), there, margin)
+    return found.mean()

@@ -170,7 +170,7 @@ def _epoch(
         wanted = steps_over_all(corpus, size)
     steps = max(1, steps_of(corpus, size, stage.modalities, wanted))
     sums: dict[str, torch.Tensor] = {}
-    clip = model.settings.clip
+    clip, by = model.settings.clip, model.settings.clip_by
     began = time.perf_counter()
     done = 0
     made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted)
@@ -180,7 +180,7 @@ def _epoch(
             terms = model.loss(batch, progress, turn)
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(terms["loss"])
-            norms = _clip(optimiser, clip)
+            norms = _clip(optimiser, clip, by)
             optimiser.step()
             named = {**terms, **norms}
             for name, value in named.items():
@@ -198,8 +198,8 @@ def _epoch(
     return {**means, "learning_rate": rate, "steps": done, "seconds": seconds}
 
 
-def _clip(optimiser: Any, clip: float) -> dict[str, torch.Tensor]:
-    """Clip the gradients of each of an optimiser's groups by itself; their norms before that.
+def _clip(optimiser: Any, clip: float, by: str) -> dict[str, torch.Tensor]:
+    """Clip the gradients of each of an optimiser's groups by itself, by norm or by value; their norms before that.
 
     An adversary's gradients may be a hundred times the encoders': together with them the encoders would stand still.
     The norms are taken either way, since their course tells a run that diverges from one that does not learn.
@@ -207,10 +207,12 @@ def _clip(optimiser: Any, clip: float) -> dict[str, torch.Tensor]:
     norms = {}
     for group in optimiser.param_groups:
         parameters = [p for p in group["params"] if p.grad is not None]
-        if clip > 0:
+        if clip > 0 and by == "norm":
             norm = nn.utils.clip_grad_norm_(parameters, clip)
         else:
             norm = nn.utils.get_total_norm([p.grad for p in parameters])
+            if clip > 0:
+                nn.utils.clip_grad_value_(parameters, clip)
         norms["_".join(filter(None, [group.get("name"), "gradient_norm"]))] = norm
     return norms
 

@@ -61,6 +61,7 @@ class WordEncoder(nn.Module):
     """Word vectors and a recurrent network whose states at every word are the sentence's vectors.
 
     Both ways and averaged, each of unit length (SCAN, section 3.2: GRU), or one way as they are (002, 3.2: LSTM).
+    `dropout` is that of the word vectors, while training.
     """
 
     def __init__(
@@ -72,17 +73,19 @@ class WordEncoder(nn.Module):
         cell: Literal["gru", "lstm"] = "gru",
         bidirectional: bool = True,
         unit: bool = True,
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.words = nn.Embedding(vocabulary_size, word_dim)
         nn.init.uniform_(self.words.weight, -0.1, 0.1)
+        self.dropout = nn.Dropout(dropout)
         network = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
         self.network = network(word_dim, dim, batch_first=True, bidirectional=bidirectional)
         self.unit = unit
 
     def forward(self, tokens: Tokens) -> Tensor:
         """(B, L) ids -> (B, L, d); zeros where there is no word."""
-        out, _ = self.network(packed(self.words(tokens.ids), tokens.lengths))
+        out, _ = self.network(packed(self.dropout(self.words(tokens.ids)), tokens.lengths))
         if isinstance(out, PackedSequence):
             out, _ = pad_packed_sequence(out, batch_first=True, total_length=tokens.ids.shape[1])
         if self.network.bidirectional:

@@ -1,7 +1,8 @@
 """An image network that is trained on along with a system that read its features before.
 
-The second stage of 001 (section 3.5) and of VSE++ (its reference [3]): after a run on fixed features all is trained on
-photographs, the network too, slowly.
+The second stage of mFSR (section 3.5) and of VSE++ (its reference [3]): after a run on fixed features all is trained on
+photographs, the network too, slowly. As in VSE++'s program a feature is of unit length before it is mapped, and every
+step of the training shows another crop of a photograph, mirrored or not.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crossmodal.errors import UserError
 from crossmodal.models import base
 
 CHUNK = 64  # images that pass at once where no gradients are kept
+ASPECT = (3 / 4, 4 / 3)  # of a random crop, wide by high, in the programs of VSE++ and DPC
 
 
 class Settings(base.Schedule):
@@ -27,6 +30,19 @@ class Settings(base.Schedule):
     image_norms: Literal["frozen", "trained"] = Field(
         "frozen", description="its batch norms: as they came, since batches are small, or trained along"
     )
+    image_unit: bool = Field(
+        True, description="its features are brought to unit length, as the extractor `image` does unless `l2: false`"
+    )
+    image_crop: int = Field(224, ge=8, description="side in pixels of the square of an image that the network is shown")
+    image_views: Literal["random", "centre"] = Field(
+        "random",
+        description="while training: a random crop, brought to that size, or the centre, which is all that evaluation "
+        "sees. Crops are of the square that is read, where VSE++'s program has the whole photograph",
+    )
+    image_area: tuple[float, float] = Field(
+        (0.08, 1.0), description="least and largest share of the image that a random crop holds"
+    )
+    image_flips: bool = Field(True, description="random crops are mirrored half of the time")
 
     @property
     def fallbacks(self) -> list[str]:
@@ -74,12 +90,43 @@ class ImageNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.training and not self.ready:
             raise UserError("image_network: is fine-tuned after a run on its features; name that as `after`")
+        shown = self.shown(images.byte())
         if torch.is_grad_enabled():
-            return self._features(images)
-        return torch.cat([self._features(part) for part in images.split(CHUNK)])
+            return self._features(shown)
+        return torch.cat([self._features(part) for part in shown.split(CHUNK)])
+
+    def shown(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> (B, 3, S, S) uint8: random crops in training, else the centre.
+
+        Raises
+        ------
+        UserError : images that are smaller than the crop.
+        """
+        side = self.settings.image_crop
+        if min(images.shape[2:]) < side:
+            raise UserError(
+                f"image_crop: {side} pixels do not fit in images of {images.shape[2]} x {images.shape[3]}; set it to "
+                "the side that the network's features were made with, or read larger images (`crop` of the extractor)"
+            )
+        if self.training and self.settings.image_views == "random":
+            return torch.stack([self._crop(image) for image in images])
+        from torchvision.transforms.functional import center_crop
+
+        return center_crop(images, [side, side])
+
+    def _crop(self, image: Tensor) -> Tensor:
+        """A random crop of a (3, H, W) image; what is drawn follows from torch's seed, which each epoch has."""
+        from torchvision.transforms import RandomResizedCrop
+        from torchvision.transforms.functional import hflip, resized_crop
+
+        s = self.settings
+        place = RandomResizedCrop.get_params(image, list(s.image_area), list(ASPECT))
+        crop = resized_crop(image, *place, [s.image_crop, s.image_crop], antialias=True)
+        return hflip(crop) if s.image_flips and torch.rand(()) < 0.5 else crop
 
     def _features(self, images: Tensor) -> Tensor:
-        return self.body(self.normalised(images.byte(), images.device, "fp32"))
+        found = self.body(self.normalised(images, images.device, "fp32"))
+        return F.normalize(found, dim=1) if self.settings.image_unit else found
 
 
 class Model(base.Model):

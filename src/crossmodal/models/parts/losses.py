@@ -50,7 +50,7 @@ def batch_hinges(scores: Tensor, settings: Hinges, groups: Tensor | None, progre
 
 
 def hinge_triplet(
-    scores: Tensor, margin: float, *, hardest: bool, groups: Tensor | None = None, reduction: Reduction = "mean"
+    scores: Tensor, margin: float, *, hardest: bool, groups: Tensor | None = None, reduction: Reduction
 ) -> Tensor:
     """Hinges of a batch's pairs against its other items, both ways (VSE++, Faghri et al. 2018; mFSR, eq. 8 and 9).
 

@@ -1,17 +1,44 @@
-"""Optimisers that several systems choose between."""
+"""Optimisers that several systems choose between, and parts of a network that learn at rates of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from crossmodal.models import base
 
+MOMENTUM = 0.9
+RHO, EPSILON = 0.95, 1e-8  # of Adadelta as TensorFlow has it, with which DAN was reproduced; PyTorch's are .9 and 1e-6
 
-class Momentum(base.Model):
-    """A system whose paper trains it by gradient descent with momentum; its setting `optimiser` may say Adam."""
+
+class Chosen(base.Model):
+    """A system whose setting `optimiser` names what trains it: `sgd` and `nesterov` with a momentum of .9, or others.
+
+    `parts` tells which of its parameters learn faster or slower than the rest.
+    """
+
+    def parts(self) -> list[dict[str, Any]]:
+        """Groups of parameters, each with `factor`, by which the learning rate is multiplied, and maybe `weight_decay`.
+
+        What the history calls the learning rate is that of the first.
+        """
+        return [{"params": list(self.parameters()), "factor": 1.0}]
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
-        if self.settings.optimiser == "adam":
-            return super().optimisers(stage)
-        decay = self.settings.weight_decay
-        return {"model": torch.optim.SGD(self.parameters(), lr=stage.lr, momentum=0.9, weight_decay=decay)}
+        groups = [{"lr": stage.lr * part.pop("factor"), **part} for part in self.parts()]
+        common = {"lr": stage.lr, "weight_decay": self.settings.weight_decay}
+        name = self.settings.optimiser
+        if name == "adam":
+            return {"model": torch.optim.Adam(groups, **common)}
+        if name == "adadelta":
+            return {"model": torch.optim.Adadelta(groups, rho=RHO, eps=EPSILON, **common)}
+        return {"model": torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=name == "nesterov", **common)}
+
+
+def others(parameters: Iterable[Tensor], *taken: dict[str, Any]) -> list[Tensor]:
+    """The parameters that are in none of the groups."""
+    known = {id(p) for group in taken for p in group["params"]}
+    return [p for p in parameters if id(p) not in known]

@@ -1,0 +1,42 @@
+"""What `clip` bounds in a step of the loop."""
+
+import pytest
+import torch
+
+from crossmodal.models import vsepp
+from crossmodal.training import loop
+from crossmodal.training.data import load
+
+READS = {"image": "vector", "text": "tokens"}
+
+
+class Plain(vsepp.Model):
+    """Moves by its gradient itself."""
+
+    def optimisers(self, stage):
+        return {"model": torch.optim.SGD(self.parameters(), lr=1.0)}
+
+
+def moved(prepared, monkeypatch, tmp_path, **settings):
+    """All that one step changes in the weights, and the norm that the history tells."""
+    monkeypatch.chdir(tmp_path)
+    corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
+    torch.manual_seed(0)
+    chosen = {"dim": 16, "word_dim": 8, "epochs": 1, "epoch_steps": 1, "batch_size": 16, **settings}
+    model = Plain(vsepp.Settings(**chosen), corpus.context)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    done = loop.train(model, corpus, 0, torch.device("cpu"))
+    change = torch.cat([(value.detach() - before[name]).flatten() for name, value in model.named_parameters()])
+    return change, float(done.history.gradient_norm.iloc[0])
+
+
+def test_norm_or_each_element(prepared, monkeypatch, tmp_path):
+    gradient, norm = moved(prepared, monkeypatch, tmp_path, clip=0.0)
+    assert float(gradient.norm()) == pytest.approx(norm, rel=1e-4)
+    bound = float(gradient.abs().max()) / 4
+    by_value, told = moved(prepared, monkeypatch, tmp_path, clip=bound, clip_by="value")
+    assert told == pytest.approx(norm)  # as it was before it was clipped
+    torch.testing.assert_close(by_value, gradient.clamp(-bound, bound), rtol=1e-3, atol=1e-7)
+    assert int((by_value.abs() > 0.99 * bound).sum()) > 10
+    by_norm, _ = moved(prepared, monkeypatch, tmp_path, clip=norm / 4)
+    torch.testing.assert_close(by_norm, gradient / 4, rtol=1e-3, atol=1e-7)
