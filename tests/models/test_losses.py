@@ -37,7 +37,7 @@ def test_by_hand():
 
 def test_shape_is_checked():
     with pytest.raises(ValueError, match=r"\(B, B\)"):
-        hinge_triplet(torch.zeros(2, 3), 0.2, hardest=True)
+        hinge_triplet(torch.zeros(2, 3), 0.2, hardest=True, reduction="sum")
 
 
 SMALL = {"dim": 6, "word_dim": 4, "warm_up": 0.5}

@@ -173,7 +173,11 @@ class Model(Chosen):
         s, groups = self.settings, batch.groups
         if s.negatives in ("all", "hardest"):
             scores = self.score(self.encode("image", batch, "text"), self.encode("text", batch, "image"))
-            return {"loss": hinge_triplet(scores, s.margin, hardest=s.negatives == "hardest", groups=groups)}
+            return {
+                "loss": hinge_triplet(
+                    scores, s.margin, hardest=s.negatives == "hardest", groups=groups, reduction="mean"
+                )
+            }
         (sentence, sentence_there), (image, image_there) = self.negatives(batch)
         images, sentences = self.encode("image", batch, "text"), self.encode("text", batch, "image")
         own = (images * sentences).sum(1)

@@ -265,7 +265,9 @@ class Model(finetuning.Model, Chosen):
             elif s.negatives == "drawn":
                 found["ranking"] = random_hinges(images @ texts.T, s.margin, batch.groups)
             else:
-                found["ranking"] = hinge_triplet(images @ texts.T, s.margin, hardest=True, groups=batch.groups)
+                found["ranking"] = hinge_triplet(
+                    images @ texts.T, s.margin, hardest=True, groups=batch.groups, reduction="mean"
+                )
             loss = loss + s.ranking_weight * found["ranking"]
         return {"loss": loss, **found}
 
