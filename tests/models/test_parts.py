@@ -281,7 +281,7 @@ class Choice(base.Schedule):
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 def test_momentum_or_adam(kind):
-    model = optimisers.Momentum(Choice(optimiser=kind, weight_decay=0.25), base.Context({}))
+    model = optimisers.Chosen(Choice(optimiser=kind, weight_decay=0.25), base.Context({}))
     model.weight = nn.Parameter(torch.ones(2))
     (optimiser,) = model.optimisers(base.Stage("one", 1, 0.5, 1)).values()
     assert type(optimiser) is {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[kind]
