@@ -170,7 +170,8 @@ def _epoch(
     clip = model.settings.clip
     began = time.perf_counter()
     done = 0
-    made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted)
+    drawn = getattr(model.settings, "sampling", "shuffled")
+    made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn)
     for step, batch in enumerate(made):
         progress = (epoch + step / steps) / stage.epochs
         for turn, optimiser in turns.items():
