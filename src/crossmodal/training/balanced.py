@@ -1,8 +1,9 @@
 """Data whose items answer each other by class: their labels, and rows that hold an item of one class in each modality.
 
-Rows are drawn in two ways (`models.parts.labelled.Sampling`): `shuffled` passes every item once an epoch, as the
-programs of DSCMR and ACMR and section 3.1.B of the CVS thesis do; `balanced` draws every class as often as any other,
-whatever the sizes of classes and modalities, so that an epoch leaves out items of large classes.
+Rows are drawn in two ways (`models.parts.labelled.Sampling`). `shuffled` passes every item once an epoch: section 3.1.B
+of the CVS thesis goes on "till we have traversed through the entire dataset", and the programs of DSCMR and ACMR take
+the items one after another. `balanced` draws every class as often as any other, whatever the sizes of classes and
+modalities, so that an epoch leaves out items of large classes; it is ours.
 """
 
 from __future__ import annotations

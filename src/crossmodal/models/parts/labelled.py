@@ -20,7 +20,7 @@ class Labelled(base.Schedule):
     """Training on data whose items answer each other by class.
 
     None of the programs and papers that are followed here balances its classes, so that `shuffled` is the default of
-    all systems.
+    all systems. (DSCMR's and ACMR's programs do not even shuffle: they take the items in the order of their files.)
     """
 
     sampling: Sampling = Field(
