@@ -1,4 +1,4 @@
-"""Labelled systems on photographs and sentences of Pascal Sentence: they do not collapse, where the data are at hand."""
+"""Labelled systems on photographs and sentences of Pascal Sentence, where the data are at hand: none collapses."""
 
 from __future__ import annotations
 
