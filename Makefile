@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 CORES  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench ui lock clean
+.PHONY: help setup demo test mutants bench ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,12 @@ test: setup      ## ruff and the whole test suite
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+# ONLY=evaluation (a package) or evaluation/ranking (a module), several by commas; SAMPLE=300 draws as many of each package.
+mutants: setup   ## put small faults into the source and see which the tests notice (hours; ONLY=evaluation SAMPLE=100)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[mutants]'
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE)) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again)
 
 demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
 	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules || { echo "a step failed: the last log named above says why" >&2; exit 1; }

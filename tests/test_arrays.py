@@ -147,3 +147,23 @@ def test_a_place_is_a_source(place):
     assert Place.parse(str(place)) == place
     with pytest.raises(UserError, match=r"'a\.jpg' is no row of an array"):
         Place.parse("a.jpg")
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_columns_of_a_table_of_text(tmp_path, suffix, separator):
+    path = tmp_path / f"items.{suffix}"
+    rows = [["name", "class", "code", "f1", "f2"], ["a b", "NA", "007", "1.5", "2"], ["ö", "", "12", "-1", "3e2"]]
+    path.write_text("".join(separator.join(row) + "\n" for row in rows), encoding="utf-8")
+    assert open_array(path, "name").all().tolist() == ["a b", "ö"]
+    assert open_array(path, "class").all().tolist() == ["NA", ""]  # a class may be called so
+    assert open_array(path, "code").all().tolist() == ["007", "12"]  # a name, not the number 7
+    numbers = open_array(path, "f*")
+    assert numbers.dtype == np.float64
+    assert numbers.all().tolist() == [[1.5, 2.0], [-1.0, 300.0]]
+    assert open_array(path, "f2")[1] == 300
+    with pytest.raises(UserError, match=r"has no array 'clas'; did you mean 'class'"):
+        open_array(path, "clas")
+    with pytest.raises(UserError, match="holds several arrays; name one of them: class, code, f1, f2, name"):
+        open_array(path)
+    (tmp_path / f"one.{suffix}").write_text("label\nx\ny\n")
+    assert open_array(tmp_path / f"one.{suffix}").all().tolist() == ["x", "y"]

@@ -48,10 +48,47 @@ def test_a_data_set_names_what_plays_it(tmp_path):
     full = planned(tmp_path, lambda paper, params: params.update(scale="full"))
     assert {name: full.dataset_of(name) for name in played} == {name: name for name in played}
 
+    def own(paper, params):
+        params["scale"] = "full"
+        params["datasets"]["xmedia"]["stand_in"] = "media_world"
+
+    named = planned(tmp_path, own)  # in the data set's own block: at every scale
+    assert {name: named.dataset_of(name) for name in played} == {
+        "xmedia": "media_world", "cub": "cub", "coco": "coco", "media_world": "media_world",
+    }  # fmt: skip
+
     def misspelt(paper, params):
         params["datasets"]["cub"]["stand_in"] = "bird_world"
 
     with pytest.raises(UserError, match=r"datasets.cub.stand_in: 'bird_world'.*did you mean 'birds_world'"):
+        planned(tmp_path, misspelt)
+
+
+def test_what_is_transferred_from_is_played_by_another_data_set(tmp_path):
+    """XMediaNet and Pascal Sentence are both played by one world; transfer from it to itself would be none."""
+
+    def change(paper, params):
+        paper["experiments"]["moved"] = {"model": "dckt", "dataset": "pascal", "source": "xmedianet"}
+
+    plan = planned(tmp_path, change)
+    job = job_of(plan, "media_world/full/dckt/seed0")
+    assert (job.source, job.source_inputs) == ("media_source", {"image": "world", "text": "bow"})
+    assert "media_source" in plan.datasets
+    assert plan.source_of("xmedia") == "media_world"  # which names no other
+    settings = plan.params.datasets
+    assert settings["media_source"].settings["seed"] != settings["media_world"].settings["seed"]
+
+    def full(paper, params):
+        change(paper, params)
+        params["scale"] = "full"
+
+    assert job_of(planned(tmp_path, full), "pascal/full/dckt/seed0").source == "xmedianet"
+
+    def misspelt(paper, params):
+        params["scales"]["embedded"]["source_stand_ins"]["xmedianet"] = "media_sources"
+
+    what = r"embedded.source_stand_ins.xmedianet: 'media_sources'.*did you mean 'media_source'"
+    with pytest.raises(UserError, match=what):
         planned(tmp_path, misspelt)
 
 

@@ -1,4 +1,4 @@
-"""Arrays in files of other tools (.npy, .npz, .mat, .h5, .parquet, lines of .txt), found by name and read by rows.
+"""Arrays in files of other tools (.npy, .npz, .mat, .h5, .parquet, .csv, .tsv, lines of .txt), by name and by rows.
 
 Axes are those that the tool itself shows: a MATLAB matrix is (rows, columns) in both of its formats. `.npy` and large
 `.h5` and `.mat` v7.3 arrays are read a part at a time; the other formats bring an array into memory whole.
@@ -16,14 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from crossmodal.errors import UserError, suggestion
 from crossmodal.rows import Rows
 
-SUFFIXES = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".parquet", ".txt")
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".parquet", ".csv", ".tsv", ".txt")
 WHOLE = 2**30  # bytes up to which an HDF5 array is read at once: its chunks may hold a little of every row
 BLOCK = 2**24  # bytes that are read at a time of a larger one
 KEPT = 8  # such blocks in memory
@@ -62,7 +65,8 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
     Parameters
     ----------
     name : of the array; may be left out where the file holds one. Of a `.parquet` file a column of numbers, texts or
-        lists, or a pattern such as `f*` of columns that are put side by side.
+        lists, or a pattern such as `f*` of columns that are put side by side; likewise of a `.csv` or `.tsv` file,
+        whose first line names the columns.
     columns : the file has an item a column: its axes are reversed.
 
     Raises
@@ -87,6 +91,8 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
                 return _whole(path, name, archive[name], columns)
         if kind == ".parquet":
             return _parquet(path, name, columns)
+        if kind in (".csv", ".tsv"):
+            return _table(path, name, columns, "," if kind == ".csv" else "\t")
         return _hdf5(path, name, columns) if _is_hdf5(path) else _mat(path, name, columns)
 
 
@@ -165,10 +171,7 @@ def _npy(path: Path, name: str, columns: bool) -> Array:
 def _parquet(path: Path, name: str, columns: bool) -> Array:
     import pyarrow.parquet as pq
 
-    there = pq.read_schema(path).names
-    chosen = fnmatch.filter(there, name) if name and name not in there else []
-    if not chosen:
-        chosen = [_named(path, name, there)]
+    chosen = _columns(path, name, pq.read_schema(path).names)
     table = pq.read_table(path, columns=chosen)
     name = name or chosen[0]
     if len(chosen) > 1:
@@ -184,6 +187,31 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
         shape.append(sizes[0])
         values = values.flatten()
     return _whole(path, name, values.to_numpy(zero_copy_only=False).reshape(shape), columns)
+
+
+def _columns(path: Path, name: str, there: list[str]) -> list[str]:
+    """The column of that name, or those that it is a pattern of."""
+    matching = fnmatch.filter(there, name) if name and name not in there else []
+    return matching or [_named(path, name, there)]
+
+
+def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
+    """Columns of text: numbers where all values are, but not where some are written as names are (`007`)."""
+    import pandas as pd
+
+    frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8")
+    chosen = _columns(path, name, list(frame.columns))
+    values = [_numbers(frame[one]) for one in chosen]
+    array = np.stack(values, axis=1) if len(values) > 1 else values[0]
+    return _whole(path, name or chosen[0], array, columns)
+
+
+def _numbers(texts: pd.Series) -> np.ndarray:
+    named = texts.str.fullmatch(r"[+-]?0\d+").any()
+    try:
+        return texts.to_numpy(dtype=object) if named else texts.to_numpy().astype(np.float64)
+    except ValueError:
+        return texts.to_numpy(dtype=object)
 
 
 def _is_list(kind: Any) -> bool:

@@ -112,8 +112,9 @@ def split(
 
     plan = _plan()
     folder = _dataset(plan, dataset)
-    if plan.params.datasets[dataset].relevance == "label":
-        made = splits.make_labelled(items.read(folder), name)
+    chosen = plan.params.datasets[dataset]
+    if chosen.relevance == "label":
+        made = splits.make_labelled(items.read(folder), name, chosen.stages)
     else:
         made = splits.make(items.read(folder), name, plan.params.splits.seed)
     write_parquet(folder / "splits" / f"{name}.parquet", made)
@@ -283,6 +284,18 @@ def insides(quick: Scope = False) -> None:
 def maps(quick: Scope = False) -> None:
     """Draw the embeddings of the runs that papers name, by t-SNE: `figures/embeddings.svg`."""
     _write("maps", quick)
+
+
+@app.command()
+def transformation(quick: Scope = False) -> None:
+    """Draw a space of several modalities before and after its training, by t-SNE: `figures/transformation.svg`."""
+    _write("transformation", quick)
+
+
+@app.command()
+def vocabulary(quick: Scope = False) -> None:
+    """Count the words of regions' names and of captions, and draw them: `figures/vocabulary.svg` and `.csv`."""
+    _write("vocabulary", quick)
 
 
 @app.command()

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal import experiments, registry
-from crossmodal.errors import UserError
+from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
-from crossmodal.files import sha256_json, write_text
+from crossmodal.files import read_json, sha256_json, write_json, write_text
 
 STATE = Path(".snakemake")
-USED_LATER = {"folds", "inputs", "relevance", "stand_in"}  # keys of a data set that its items do not depend on
+# Keys of a data set that its items do not depend on.
+USED_LATER = {"folds", "inputs", "relevance", "stages", "stand_in"}
 
 
 class Dag:
@@ -39,10 +40,11 @@ class Dag:
             "features": {extractor.extractor for extractor in self.params.extractors.values()},
         }
         sources = [registry.source_hash(kind, name) for kind, names in used.items() for name in sorted(names)]
-        mark = STATE / f"checked-{sha256_json([self.params.model_dump(), sorted(self.plan.jobs), sources])[:16]}"
+        known = sha256_json([self.params.model_dump(), sorted(self.plan.jobs), sources])[:16]
+        mark = STATE / f"checked-{known}.json"
         if not mark.exists():
-            experiments.check_settings(self.plan)
-            write_text(mark, "")
+            write_json(mark, {"fallbacks": experiments.check_settings(self.plan)})
+        self.fallbacks: list[str] = read_json(mark)["fallbacks"]
 
     def _hand_on(self, config: dict[str, Any]) -> None:
         """The merged configuration goes to the sub-commands in a file; `crossmodal` is found without a venv."""
@@ -69,8 +71,24 @@ class Dag:
 
     def mapped(self, wildcards: Any) -> list[str]:
         """`queries.parquet` of the runs whose embeddings are drawn; what they are drawn from lies beside it."""
+        return [f"{self.results}/runs/{job.key}/queries.parquet" for job in self._mapped(wildcards, "group")]
+
+    def transformed(self, wildcards: Any) -> list[str]:
+        """The weights of the run that is drawn before and after its training, and the data that it is drawn of."""
+        files = []
+        for job in self._mapped(wildcards, "label")[:1]:
+            files += [f"{self.results}/runs/{job.key}/{name}" for name in ("model.safetensors", "manifest.json")]
+            files += self._inputs(job)
+        return files
+
+    def _mapped(self, wildcards: Any, relevance: str) -> list[Job]:
         jobs = self.quick if wildcards.scope else self.plan.jobs
-        return [f"{self.results}/runs/{job.key}/queries.parquet" for job in self.plan.mapped(jobs)]
+        return [job for job in self.plan.mapped(jobs) if job.relevance == relevance]
+
+    def named(self, wildcards: Any) -> list[str]:
+        """The files of data sets and splits whose regions' names are counted."""
+        jobs = self.quick if wildcards.scope else self.plan.jobs
+        return sorted({file for job in self.plan.named(jobs) for file in self._inputs(job)})
 
     def datasets(self, wildcards: Any) -> list[str]:
         return [f"{self.data}/{name}/items.json" for name in self.plan.datasets]
@@ -110,7 +128,8 @@ class Dag:
         return f"{sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]}.{source}"
 
     def split_identity(self, wildcards: Any) -> str:
-        return f"{self.params.splits.seed}.{self.params.datasets[wildcards.dataset].relevance}"
+        dataset = self.params.datasets[wildcards.dataset]
+        return f"{self.params.splits.seed}.{dataset.relevance}.{','.join(map(str, dataset.stages))}"
 
     def extractor_identity(self, wildcards: Any) -> str:
         extractor = self.params.extractors[wildcards.extractor]
@@ -154,7 +173,7 @@ def job_of(plan: experiments.Plan, key: str) -> Job:
 
     Raises
     ------
-    UserError : a path that names no run, or an unknown data set or model.
+    UserError : a path that names no run, an unknown data set or model, or a model that reads what the data set lacks.
     """
     if key in plan.jobs:
         return plan.jobs[key]
@@ -169,11 +188,11 @@ def job_of(plan: experiments.Plan, key: str) -> Job:
     if variant:
         raise UserError(f"{key}: no experiment of papers/*.yaml defines the variant {variant!r} of {model}")
     if dataset not in plan.params.datasets:
-        from crossmodal.errors import suggestion
-
         raise UserError(f"{key}: data set {dataset!r} is unknown" + suggestion(dataset, plan.params.datasets))
-    registry.source_hash("models", model)  # names an unknown model
     experiment = experiments.validated(
         experiments.Experiment, {"model": model, "dataset": dataset, "split": split}, f"run {key}"
     )
-    return plan.job(experiment, int(seed[4:]), dataset=dataset)
+    try:
+        return plan.job(experiment, int(seed[4:]), dataset=dataset)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None

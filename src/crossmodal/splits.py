@@ -2,13 +2,15 @@
 
 `full`, `NNpct-Mcap`: NN per cent of the training images, M captions of each, or `none`; the other training images stay
 in the corpus without a caption. Of data whose items answer each other by class: `full`, or `classesIofN`, the I-th of N
-groups of classes that come one after another (003, section 3.4). Validation and test stay whole, so a split names
-training items only.
+groups of classes that come one after another (Gopalakrishnan 2019, section 3.4). The groups are of one size, or of the
+sizes that the data set's `stages` names. Validation and test stay whole, so a split names training items only.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pandas as pd
@@ -92,14 +94,26 @@ def stage(split: str) -> tuple[int, int] | None:
     return int(match["number"]), int(match["count"])
 
 
-def class_groups(labels: pd.Series, count: int) -> list[list[str]]:
-    """The classes of training items, sorted, in `count` groups of one size, of which the last may be smaller.
+def class_groups(labels: pd.Series, count: int, stages: Sequence[int] = ()) -> list[list[str]]:
+    """The classes of training items, sorted by name, in `count` groups.
+
+    Parameters
+    ----------
+    stages : sizes of the groups, where there are `count` of them; otherwise the groups are of one size, of which the
+        last may be smaller.
 
     Raises
     ------
-    UserError : fewer classes than groups.
+    UserError : fewer classes than groups, or sizes that are not those of as many classes as there are.
     """
     classes = sorted(labels.dropna().unique())
+    if len(stages) == count:
+        if sum(stages) != len(classes):
+            raise UserError(
+                f"params.yaml: datasets.*.stages: {' + '.join(map(str, stages))} are {sum(stages)} classes, but the "
+                f"training items are of {len(classes)}; mend the sizes, or leave `stages` out for groups of one size"
+            )
+        return [classes[start:end] for start, end in pairwise(accumulate(stages, initial=0))]
     size = -(-len(classes) // count)
     groups = [classes[start : start + size] for start in range(0, len(classes), size)]
     if len(groups) != count:
@@ -107,8 +121,8 @@ def class_groups(labels: pd.Series, count: int) -> list[list[str]]:
     return groups
 
 
-def make_labelled(items: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The training items of a data set with classes: all, or those of one group of classes.
+def make_labelled(items: pd.DataFrame, split: str, stages: Sequence[int] = ()) -> pd.DataFrame:
+    """The training items of a data set with classes: all, or those of one group of classes (`class_groups`).
 
     Returns
     -------
@@ -127,7 +141,7 @@ def make_labelled(items: pd.DataFrame, split: str) -> pd.DataFrame:
         )
         raise UserError(f"items.parquet: {what}; a data set with `relevance: label` needs the class of each")
     if number is not None:
-        train = train[train.label.isin(class_groups(train.label, number[1])[number[0] - 1])]
+        train = train[train.label.isin(class_groups(train.label, number[1], stages)[number[0] - 1])]
     return train.reset_index(drop=True).astype("string")
 
 

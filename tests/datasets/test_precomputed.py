@@ -201,3 +201,18 @@ def test_more_mistakes(tmp_path, root):
         made(tmp_path, root, {"image": part})
     with pytest.raises(UserError, match=r"no such folder; set datasets\.x\.root"):
         made(tmp_path, tmp_path / "gone", {"image": IMAGES})
+
+
+def test_labels_in_files_of_their_own(tmp_path, root):
+    """A file with a line each, a column of a table, and a file of no known format, which is told as that."""
+    names = [f"class {label}" for label in LABELS]
+    (root / "labels.txt").write_text("\n".join(names) + "\n")
+    (root / "items.tsv").write_text("id\tclass\n" + "".join(f"{i:03d}\t{name}\n" for i, name in enumerate(names)))
+    (root / "labels.dat").write_text("\n".join(names) + "\n")
+    part = {"partition": "train", "array": "I_tr"}
+    for labels in ("labels.txt", "items.tsv#class"):
+        frame, _ = made(tmp_path / labels, root, {"image": {**part, "labels": labels, "ids": "items.tsv#id"}})
+        assert frame.label.tolist() == names
+        assert frame.item_id.tolist() == [f"image/{i:03d}" for i in range(40)]
+    with pytest.raises(UserError, match=r"labels\.dat: is of no known format; expected a name that ends in \.npy"):
+        made(tmp_path / "dat", root, {"image": {**part, "labels": "labels.dat"}})

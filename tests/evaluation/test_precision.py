@@ -8,7 +8,16 @@ from literal import exact_scores, literal_precision, near_ties
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.retrieval import retrieval_average_precision
 
-from crossmodal.evaluation import NoRelevantItemError, Scores, average_precision, precision_recall_curve
+from crossmodal.evaluation import (
+    NoRelevantItemError,
+    Scores,
+    average_precision,
+    precision_recall_curve,
+    rank_both_ways,
+    rank_queries,
+    source,
+    vectors,
+)
 
 SMALL = arrays.arrays(np.float32, (5, 3), elements=st.integers(-2, 2).map(float))
 LARGE = arrays.arrays(np.float32, (23, 3), elements=st.integers(-2, 2).map(float))
@@ -65,6 +74,91 @@ def test_near_ties_are_those_of_rational_numbers(at):
     assert (found == again).all()
 
 
+@pytest.mark.parametrize("kinds", [2, 16])
+def test_what_runs_keep_of_each_query(kinds):
+    """Whether relevant items are few and ranked one by one or many and rankings sorted: the same three definitions.
+
+    All divide by the relevant items there are, but that of the first 50 ranks by those within (thesis, eq. 4.2.1).
+    """
+    queries, gallery, *_ = drawn(6, 20, 200)
+    asked, labels = np.arange(20) % kinds, np.arange(200) % kinds
+    scores = exact_scores(queries, gallery)
+    found = rank_queries(source(queries, gallery), asked, labels).precision
+    there, back = rank_both_ways(source(queries, gallery), asked, labels)
+    turned = rank_both_ways(source(gallery, queries), labels, asked)
+    for name, at, normalise in (
+        ("average_precision", None, "relevant"),
+        ("average_precision@50", 50, "retrieved"),
+        ("average_precision@R", "R", "relevant"),
+    ):
+        expected = []
+        for row, kind in zip(scores, asked, strict=True):
+            hits = labels == kind
+            expected.append(literal_precision(row, hits, hits.sum() if at == "R" else at, normalise))
+        np.testing.assert_allclose(found[name], expected, rtol=1e-12)
+        np.testing.assert_allclose(there.precision[name], expected, rtol=1e-12)
+        np.testing.assert_allclose(turned[1].precision[name], expected, rtol=1e-12)
+        np.testing.assert_allclose(back.precision[name], turned[0].precision[name], rtol=1e-12)
+    assert (found["average_precision@50"] > found["average_precision"]).any()
+
+
+def test_a_cut_that_no_relevant_item_reaches():
+    """0 of 0 relevant items within the first 50 ranks is 0, and the whole ranking's precision is not."""
+    scores = Scores.of(-np.arange(60, dtype=np.float32)[None])
+    for relevant in (1, 20):  # ranked one by one, and sorted
+        labels = (np.arange(60) >= 60 - relevant).astype(int)
+        found = rank_queries(scores, np.array([1]), labels).precision
+        assert found["average_precision@50"][0] == (
+            0.0 if relevant == 1 else pytest.approx(np.mean([(n + 1) / (41 + n) for n in range(10)]))
+        )
+        assert found["average_precision"][0] == pytest.approx(
+            np.mean([(n + 1) / (61 - relevant + n) for n in range(relevant)])
+        )
+        assert found["average_precision@R"][0] == 0.0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("at", [None, 2])
+def test_one_pair_that_products_leave_open(sign, at):
+    """The same float64 terms in two orders: the last bits of their sums decide, as `vectors.scores` has them."""
+    rng = np.random.default_rng(9)
+    terms = rng.random(40)
+    for _ in range(40):
+        near = np.stack([rng.permutation(terms), rng.permutation(terms)])
+        far = (terms - np.linspace(20, 30, 40)[:, None]) if sign > 0 else (terms + np.linspace(20, 30, 40)[:, None])
+        queries, gallery = sign * np.ones((1, 40)), np.concatenate([near, far])
+        first, second = vectors.scores(*map(vectors.Vectors, (queries, gallery)), np.zeros(2, int), np.arange(2))
+        found = average_precision(queries, gallery, [1], [1, *[0] * 41], at)
+        assert found[0] == (1.0 if first > second else 0.5)
+
+
+def test_the_best_of_a_large_gallery():
+    """So many items, and queries, that only the first ranks are sorted."""
+    queries, gallery, asked, labels = drawn(10, 40, 3000)
+    scores = queries.astype(float) @ gallery.T.astype(float)
+    for at in (10, 100):
+        expected = []
+        for row, kind in zip(scores, asked, strict=True):
+            hits = (labels == kind)[np.argsort(-row)][:at]
+            expected.append((np.cumsum(hits) / np.arange(1, at + 1) * hits).sum() / max(hits.sum(), 1))
+        np.testing.assert_allclose(average_precision(queries, gallery, asked, labels, at), expected, rtol=1e-12)
+        by_function = average_precision(Scores.of(scores), None, asked, labels, at)
+        np.testing.assert_allclose(by_function, expected, rtol=1e-12)
+
+
+def test_scores_that_differ_in_their_last_bit():
+    """Of both signs, from a function in float32; 0 and -0 are a tie."""
+    for value in (1.0, -1.0, 3e-39, -3e-39):
+        near = np.float32(value), np.nextafter(np.float32(value), np.float32(np.inf))
+        for order in ((0, 1), (1, 0)):
+            scores = Scores.of(np.array([[near[k] for k in order]]))
+            for relevant in (0, 1):
+                found = average_precision(scores, None, [1], [int(k == relevant) for k in order], None)
+                assert found[0] == (1.0 if relevant == 1 else 0.5)
+    for zeros in ((0.0, -0.0), (-0.0, 0.0)):
+        assert average_precision(Scores.of(np.array([zeros], np.float32)), None, [1], [1, 0], None)[0] == 0.5
+
+
 def test_several_labels():
     queries, gallery, *_ = drawn(2, 10, 40)
     rng = np.random.default_rng(3)
@@ -104,6 +198,44 @@ def test_queries_without_relevant_items():
         average_precision(queries, gallery, [0], [0, 1])
     with pytest.raises(ValueError, match="not the same kinds"):
         average_precision(queries, gallery, [0, 1], np.eye(2))
+
+
+def test_labels_of_any_kind():
+    queries, gallery, asked, labels = drawn(7, 8, 30)
+    expected = average_precision(queries, gallery, asked, labels)
+    names = np.array(list("abcdef"))
+    for form in (torch.from_numpy, lambda x: names[x], lambda x: x - 3):
+        assert (average_precision(queries, gallery, form(asked), form(labels)) == expected).all()
+    counts = 3.0 * np.eye(6)  # any number but 0 is a label
+    assert (average_precision(queries, gallery, counts[asked], -counts[labels]) == expected).all()
+    with pytest.raises(ValueError, match="gallery_labels"):
+        average_precision(queries, gallery, asked, labels[:-1])
+    with pytest.raises(ValueError, match="query_labels"):
+        average_precision(queries, gallery, asked[:, None, None], labels)
+    with pytest.raises(ValueError, match="not the same kinds"):
+        average_precision(queries, gallery, counts[asked], np.eye(7)[labels])
+    for at in (0, -1):
+        with pytest.raises(ValueError, match="at: expected at least 1"):
+            average_precision(queries, gallery, asked, labels, at)
+
+
+def test_interpolated_precision_is_the_best_from_there_on():
+    queries, gallery, asked, labels = drawn(8, 12, 90)
+    recalls, curves = precision_recall_curve(queries, gallery, asked, labels)
+    np.testing.assert_allclose(recalls, np.arange(11) / 10)
+    scores = queries.astype(float) @ gallery.T.astype(float)
+    for row, curve in enumerate(curves):
+        hits = (labels == asked[row])[np.argsort(-scores[row])]
+        precision, found = np.cumsum(hits) / np.arange(1, 91), np.cumsum(hits)
+        expected = [max(precision[found * 10 >= level * hits.sum()]) for level in range(11)]
+        np.testing.assert_allclose(curve, expected, rtol=1e-12)
+    ends, two = precision_recall_curve(queries, gallery, asked, labels, 2, budget=400)
+    assert ends.tolist() == [0, 1]
+    np.testing.assert_allclose(two, curves[:, [0, 10]], rtol=1e-12)
+    with pytest.raises(ValueError, match="levels: expected at least 2"):
+        precision_recall_curve(queries, gallery, asked, labels, 1)
+    with pytest.raises(ValueError, match='"raise" or "nan"'):
+        precision_recall_curve(queries, gallery, asked, labels, missing="zero")
 
 
 def test_precision_recall_by_hand():

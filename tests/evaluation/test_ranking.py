@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from sklearn.metrics import top_k_accuracy_score
 from crossmodal.evaluation import (
     NoRelevantItemError,
     Scores,
+    blocks,
     counting,
     rank_both_ways,
     rank_queries,
@@ -185,13 +188,18 @@ def test_a_memory_map_is_read_where_it_lies(tmp_path):
     np.save(tmp_path / "g.npy", gallery)
     mapped = np.load(tmp_path / "g.npy", mmap_mode="r")
     groups, items = np.arange(20), np.arange(60) // 3
-    assert (retrieval_ranks(queries, mapped, groups, items) == retrieval_ranks(queries, gallery, groups, items)).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it may not be written, and nobody means to
+        found = retrieval_ranks(queries, mapped, groups, items)
+    assert (found == retrieval_ranks(queries, gallery, groups, items)).all()
 
 
 def test_errors_name_the_fault():
     one = np.ones((1, 2))
     with pytest.raises(NoRelevantItemError, match="group 7 has no item"):
         retrieval_ranks(one, one, np.array([7]), np.array([1]))
+    with pytest.raises(NoRelevantItemError, match="group 8 has no item"):
+        retrieval_ranks(np.ones((3, 2)), one, np.array([1, 8, 1]), np.array([1]))
     with pytest.raises(ValueError, match="not finite"):
         retrieval_ranks(np.full((1, 2), np.nan), one, np.array([1]), np.array([1]))
     with pytest.raises(ValueError, match="not finite"):
@@ -220,3 +228,140 @@ def test_the_code_for_other_devices_counts_the_same(seed, monkeypatch):
     found = ranks_both_ways(queries, gallery, groups, items)
     for one, other in zip(found, expected, strict=True):
         assert (one == other).all()
+
+
+@pytest.mark.parametrize("budget", [300, 2**20])
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_so_many_relevant_items_that_products_pick_the_best(kinds, budget):
+    """More than 16 relevant items for each of the longer side: near ties are not scored pair by pair there."""
+    queries, gallery = near_ties(7, 61, 97, 8)
+    queries[:5] *= 40  # vectors of other lengths
+    gallery[5:9] *= 7
+    groups, items = np.arange(61) % kinds, np.arange(97) % kinds
+    items[-3:] = [7, 8, 9]  # relevant to none
+    there = retrieval_ranks(queries, gallery, groups, items, budget=budget)
+    assert there.tolist() == literal_ranks(queries, gallery, groups, items)
+    both = ranks_both_ways(queries, gallery[:-3], groups, items[:-3], budget=budget)
+    assert both[0].tolist() == literal_ranks(queries, gallery[:-3], groups, items[:-3])
+    assert both[1].tolist() == literal_ranks(gallery[:-3], queries, items[:-3], groups)
+
+
+def test_classes_of_very_unequal_sizes():
+    """Few relevant items for some queries and many for others."""
+    rng = np.random.default_rng(8)
+    queries, gallery = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(70, 4)).astype(np.float32)
+    groups, items = np.minimum(np.arange(30), 5), np.minimum(np.arange(70), 5)
+    scores = exact_scores(queries, gallery)
+    there, back = rank_both_ways(source(queries, gallery), groups, items)
+    assert there.ranks.tolist() == literal_ranks(queries, gallery, groups, items)
+    assert back.ranks.tolist() == literal_ranks(gallery, queries, items, groups)
+    full = [literal_precision(s, items == g, 50) for s, g in zip(scores, groups, strict=True)]
+    np.testing.assert_allclose(there.precision["average_precision@50"], full, rtol=1e-12)
+    by_function = rank_queries(Scores.of(queries @ gallery.T), groups, items)
+    np.testing.assert_allclose(by_function.precision["average_precision@50"], full, rtol=1e-12)
+    assert rank_queries(source(queries, gallery), groups, items, precision=False).precision == {}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_so_many_open_pairs_that_they_are_settled_in_blocks(seed, monkeypatch):
+    """As where a million pairs nearly tie: float64 products first, and equal vectors scored once."""
+    queries, gallery = near_ties(seed, 40, 90, 12)
+    gallery[50:60] = gallery[40:50]
+    queries[30:33] = queries[:3]
+    groups, items = np.arange(40) % 30, np.arange(90) % 30
+    expected = literal_ranks(queries, gallery, groups, items)
+    monkeypatch.setattr(vectors, "MANY", 3)
+    monkeypatch.setattr(blocks, "DENSE", 10**9)
+    assert retrieval_ranks(queries, gallery, groups, items).tolist() == expected
+    assert retrieval_ranks(queries, gallery, groups, items, budget=3000).tolist() == expected
+    order = [sorted(range(90), key=lambda j: (-s[j], j))[:6] for s in exact_scores(queries, gallery)]
+    assert top_k(queries, gallery, 6)[0].tolist() == order
+
+
+def test_pairs_settled_in_blocks_are_within_their_bound():
+    queries, gallery = near_ties(3, 20, 50, 40)
+    of = source(queries, gallery)
+    i, j = (x.ravel() for x in np.indices((20, 50)))
+    exact = np.array(exact_scores(queries, gallery), dtype=float).ravel()
+    for budget in (1, 8 * 40 * 7, 2**25):
+        found, margin = of._finer(i, j, budget)
+        assert (np.abs(found - exact) <= margin).all()
+        assert (margin < 1e-12 * np.abs(exact)).all()
+    some = np.random.default_rng(0).permutation(1000)[:40]
+    found, _ = of._finer(i[some], j[some], 8 * 40 * 7)
+    np.testing.assert_allclose(found, exact[some], rtol=1e-12)
+
+
+@pytest.mark.parametrize("budget", [60, 2**20])
+def test_more_ties_than_candidates_are_kept(budget):
+    """All items score the same, so that the first of the gallery are the best; a better one at the end comes first."""
+    for value in (1.0, 0.1):
+        gallery = np.full((80, 3), value, np.float32)
+        queries = np.full((2, 3), 0.3, np.float32)
+        assert top_k(queries, gallery, 4, budget=budget)[0].tolist() == [[0, 1, 2, 3]] * 2
+        gallery[77] = value * 2
+        assert top_k(queries, gallery, 4, budget=budget)[0].tolist() == [[77, 0, 1, 2]] * 2
+        scores = Scores.of(np.stack([np.zeros(80), np.repeat([0.0, 1.0], 40)]).astype(np.float32))
+        items, values = top_k(scores, None, 30, budget=budget)
+        assert items.tolist() == [[*range(30)], [*range(40, 70)]]
+        assert values[1].tolist() == [1.0] * 30
+
+
+def test_a_function_is_asked_for_as_many_rows_as_it_wants():
+    asked = []
+
+    def function(rows):
+        asked.append((rows.start, rows.stop))
+        return torch.arange(10.0)[rows, None] * torch.ones(3, requires_grad=True)
+
+    top_k(Scores(function, (10, 3), rows=4), None, 1)
+    assert asked == [(0, 4), (4, 8), (8, 10)]
+    asked.clear()
+    top_k(Scores(function, (10, 3)), None, 1)
+    assert asked == [(0, 10)]
+    asked.clear()
+    top_k(Scores(function, (10, 3)), None, 1, budget=4 * 3 * 5)
+    assert asked == [(0, 5), (5, 10)]
+    asked.clear()
+    top_k(Scores(function, (10, 3)), None, 1, budget=1)  # one row is the least
+    assert len(asked) == 10
+
+
+def test_products_come_in_blocks_within_the_budget():
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.normal(size=(23, 5)).astype(np.float32), rng.normal(size=(31, 5)).astype(np.float32)
+    of = source(queries, gallery)
+    for budget, part in ((1, (None, None)), (4 * 40, (None, None)), (2**20, (slice(3, 9), slice(10, 30)))):
+        found, times = np.zeros((23, 31)), np.zeros((23, 31), int)
+        for rows, cols, block in of.blocks(budget, *part):
+            assert block.numel() * 4 <= max(budget, 4)
+            found[rows, cols] = block.numpy()
+            times[rows, cols] += 1
+        wanted = np.zeros((23, 31), int)
+        wanted[part[0] or slice(None), part[1] or slice(None)] = 1
+        assert (times == wanted).all()
+        np.testing.assert_allclose(found, wanted * (queries @ gallery.T), rtol=1e-4, atol=1e-5)
+
+
+def test_only_vectors_are_ranked_both_ways():
+    with pytest.raises(ValueError, match="one way at a time"):
+        rank_both_ways(Scores.of(np.eye(2)), np.arange(2), np.arange(2))
+    with pytest.raises(ValueError, match="expected None beside `Scores`"):
+        source(Scores.of(np.eye(2)), np.eye(2))
+    with pytest.raises(ValueError, match="gallery_groups: 3 groups for 2 items"):
+        rank_both_ways(source(np.eye(2), np.eye(2)), np.arange(2), np.arange(3))
+    with pytest.raises(ValueError, match="one group an item"):
+        retrieval_ranks(np.eye(2), np.eye(2), np.eye(2), np.arange(2))
+
+
+def test_cosines_of_vectors_of_any_length():
+    rng = np.random.default_rng(4)
+    queries, gallery = rng.normal(size=(9, 6)), rng.normal(size=(40, 6))
+    lengths = 10.0 ** rng.integers(-6, 7, 40)
+    items, values = top_k(queries, gallery * lengths[:, None], 40, cosine=True)
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, gallery)]
+    cosines = unit[0] @ unit[1].T
+    assert (items == np.argsort(-cosines, axis=1)).all()
+    np.testing.assert_allclose(values, -np.sort(-cosines, axis=1), rtol=1e-6)
+    given = vectors.Vectors(queries, cosine=True), vectors.Vectors(1e5 * gallery, cosine=True)
+    assert (top_k(*given, 40)[0] == items).all()

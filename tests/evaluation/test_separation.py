@@ -11,6 +11,13 @@ def test_cosines():
     np.testing.assert_allclose(found, [0, 1, -1], atol=1e-12)
 
 
+def test_the_cosine_of_nothing_is_0():
+    found = separation.cosines(
+        np.array([[0.0, 0.0], [1e-3, 0.0], [3.0, 4.0]]), np.array([[1.0, 2.0], [1e-3, 0], [4, 3]])
+    )
+    np.testing.assert_allclose(found, [0, 1, 0.96], rtol=1e-9)
+
+
 def test_the_silhouette_is_rousseeuws():
     a, b = RNG.normal(size=(5, 3)), RNG.normal(size=(7, 3)) + 1
 
@@ -40,10 +47,23 @@ def test_the_plane_keeps_distances_of_points_in_a_plane():
     assert separation.plane(np.arange(4.0)[:, None]).shape == (4, 2)
 
 
+def test_the_plane_has_the_larger_share_to_the_right():
+    """Axes by how far points lie apart along them, and the farthest point of each at a positive place."""
+    points = np.array([[0.0, 0.0], [0.0, 1.0], [-9.0, 0.0], [0.0, -2.0]])
+    for turned in (points, -points, 3 + points):
+        found = separation.plane(turned)
+        assert np.abs(found).argmax(0).tolist() == [2, 3]
+        assert (found[[2, 3], [0, 1]] > 0).all()
+    assert separation.plane(np.zeros((3, 3))).tolist() == [[0, 0]] * 3
+
+
 def test_ranks_of_own():
     real = np.array([0.0, 10.0, 20.0])[:, None, None]
     made = np.array([1.0, 19.0, 5.0])[:, None, None]
     assert separation.ranks_of_own(made, real).tolist() == [1, 2, 3]  # 5 is as far from 0 as from 10; 20 is its own
+    made, real = RNG.normal(size=(2, 12, 2, 3))
+    gaps = ((made[:, None] - real[None]) ** 2).sum((2, 3))
+    assert separation.ranks_of_own(made, real).tolist() == [1 + (row < row[i]).sum() for i, row in enumerate(gaps)]
     same = np.zeros((3, 2))
     assert separation.ranks_of_own(same, same).tolist() == [3, 3, 3]  # ties count against
 

@@ -81,3 +81,45 @@ def test_too_many_relevant_items_for_precision():
     queries, gallery, *_ = data()
     with pytest.raises(ValueError, match="precision=False"):
         rank_shard(queries, gallery, np.zeros(60), np.zeros(300), cut((60, 300), 2)[0])
+
+
+def test_cuts_are_as_near_to_squares_as_can_be():
+    assert cut((100, 100), 4) == [(slice(a, a + 50), slice(b, b + 50)) for a in (0, 50) for b in (0, 50)]
+    assert cut((100, 1000), 4) == [(slice(0, 100), slice(b, b + 250)) for b in (0, 250, 500, 750)]
+    assert cut((1000, 100), 2) == [(slice(0, 500), slice(0, 100)), (slice(500, 1000), slice(0, 100))]
+    assert [r.stop - r.start for r, _ in cut((10, 1), 3)] == [3, 3, 4]
+    with pytest.raises(ValueError, match="cannot be cut into 0"):
+        cut((2, 3), 0)
+
+
+def test_what_is_missing_is_named():
+    queries, gallery, groups, items = data()
+    left, right = (
+        rank_shard(queries, gallery, groups, items, (slice(0, 60), c)) for c in (slice(0, 100), slice(100, 300))
+    )
+    with pytest.raises(ValueError, match="queries 0 was compared with 100 of 300 items"):
+        gather([left], (60, 300))
+    top = rank_shard(queries, gallery, groups, items, (slice(0, 40), slice(0, 300)))
+    with pytest.raises(ValueError, match="queries 40 was compared with 0 of 300 items"):
+        gather([top], (60, 300))
+    low = rank_shard(queries, gallery, groups, items, (slice(40, 60), slice(0, 100)))
+    with pytest.raises(ValueError, match="queries 40 was compared with 100 of 300 items"):
+        gather([top, low], (60, 300))
+    whole = gather([right, left], (60, 300))
+    assert (whole[0].ranks == rank_both_ways(source(queries, gallery), groups, items)[0].ranks).all()
+
+
+def test_scores_that_are_too_large():
+    large = np.full((4, 2), 1e200)
+    with pytest.raises(ValueError, match="too large for float64"):
+        rank_shard(large, large, np.arange(4), np.arange(4), (slice(0, 4), slice(0, 4)))
+
+
+def test_shards_of_other_precision_have_none_together():
+    queries, gallery, groups, items = data()
+    one, other = cut((60, 300), 2)
+    shards = [rank_shard(queries, gallery, groups, items, one, precision=True)]
+    shards.append(rank_shard(queries, gallery, groups, items, other, precision=False))
+    there, _ = gather(shards, (60, 300))
+    assert there.precision == {}
+    assert (there.ranks == rank_both_ways(source(queries, gallery), groups, items)[0].ranks).all()

@@ -69,6 +69,87 @@ def test_permutations_against_every_sign():
     assert permutation_test(a, b, n_permutations=40000) == pytest.approx(expected, abs=0.01)
 
 
+def test_p_values_count_the_observed_difference_too():
+    """Phipson and Smyth 2010: (reached + 1) / (draws + 1), so that no p-value is 0."""
+    apart = np.ones(60)  # all 60 signs alike: one draw in 2^59 reaches it
+    assert permutation_test(apart, np.zeros(60), n_permutations=999) == pytest.approx(1 / 1000, rel=1e-12)
+    assert permutation_test(np.zeros(60), apart, n_permutations=49) == pytest.approx(1 / 50, rel=1e-12)
+    # Either sign of one difference is as far from 0 as the other: every draw reaches it.
+    assert permutation_test(np.ones(1), np.zeros(1), n_permutations=99) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("differences", "share"),
+    [
+        ((1.0, 1.0), 1 / 2),  # 2, 0, 0, -2
+        ((1.0, 1.0, 1.0), 1 / 4),  # all signs alike
+        ((0.1, 0.2, -0.3), 1.0),  # a sum of 0 is reached by all, though 0.1 + 0.2 - 0.3 is not 0 in binary
+        ((3.0, 1.0, 1.0, -1.0), 1 / 2),  # at least 4 from 0: those of 3 and of two of the ones, or of all, agree
+    ],
+)
+def test_p_values_of_few_queries_by_hand(differences, share):
+    values = np.array(differences)
+    found = permutation_test(values, np.zeros(len(values)), n_permutations=40000)
+    assert found == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 40000) + 1e-4)
+
+
+def test_captions_of_an_image_change_signs_together():
+    """Five captions of each of three images: one draw in four has all signs alike, not one in 2^14."""
+    found = permutation_test(np.ones(15), np.zeros(15), np.repeat(np.arange(3), 5), n_permutations=40000)
+    assert found == pytest.approx(1 / 4, abs=0.01)
+
+
+def test_each_pair_has_its_own_p_value():
+    rng = np.random.default_rng(8)
+    rows = [rng.normal(size=(1, 40)), rng.normal(0.3, 1, (1, 40)), rng.normal(size=(1, 40))]
+    pairs = [(0, 1), (2, 0), (1, 2)]
+    together = permutation_tests(clustered(rows), pairs, 500, seed=3)
+    alone = [permutation_test(rows[a], rows[b], n_permutations=500, seed=3) for a, b in pairs]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+    assert len(permutation_tests(clustered(rows), [], 500)) == 0
+
+
+def test_seeds_that_do_not_differ_among_themselves():
+    values = np.random.default_rng(9).normal(size=50)
+    same = np.stack([values, values])
+    assert permutation_test(same, same) == 1.0
+    assert permutation_test(same + 1, same, n_permutations=99) == pytest.approx(1 / 100)
+
+
+def test_an_interval_is_two_percentiles_of_the_drawn_means():
+    data = clustered([np.random.default_rng(10).random(80)])
+    low, high, drawn = resampled_means(data, 500, confidence=0.8)
+    assert drawn.shape == (1, 500)
+    np.testing.assert_allclose([low[0], high[0]], np.percentile(drawn[0], [10, 90]), rtol=1e-12)
+    narrow = bootstrap_interval(np.random.default_rng(10).random(80), confidence=0.8, n_resamples=500)
+    assert narrow == pytest.approx((low[0], high[0]), rel=1e-12)
+
+
+def test_rows_are_drawn_together():
+    """The same queries for all rows: the drawn means of a row and of the row plus 1 differ by 1."""
+    rng = np.random.default_rng(11)
+    values, many = rng.random((1, 30)), rng.random((3, 30))
+    rows = [many, values, many + 1, values + 1]
+    low, high, drawn = resampled_means(clustered(rows), 200, seed=5)
+    np.testing.assert_allclose(drawn[2] - drawn[0], 1, rtol=1e-9)
+    np.testing.assert_allclose(drawn[3] - drawn[1], 1, rtol=1e-9)
+    for place, row in enumerate(rows):
+        alone = resampled_means(clustered([row]), 200, seed=5)
+        np.testing.assert_allclose(drawn[place], alone[2][0], rtol=1e-9)
+        assert (low[place], high[place]) == pytest.approx((alone[0][0], alone[1][0]), rel=1e-9)
+
+
+def test_values_are_kept_to_a_part_in_2_to_the_50():
+    for scale in (1e-9, 1.0, 1e9):
+        values = scale * np.random.default_rng(12).random(1000)
+        data = clustered([values])
+        assert data.means[0] == pytest.approx(values.mean(), rel=1e-12)
+        shuffled = np.random.default_rng(0).permutation(data.sums[0][0])
+        assert shuffled.sum() == data.sums[0][0].sum()  # exact, in any order
+        assert np.cumsum(data.sums[0][0])[-1] == np.cumsum(shuffled)[-1]
+    assert clustered([np.zeros(4)]).means[0] == 0.0
+
+
 def test_p_values_without_a_difference_are_uniform():
     rng = np.random.default_rng(5)
     found = [permutation_test(*rng.normal(size=(2, 60)), n_permutations=199, seed=n) for n in range(300)]
@@ -92,6 +173,9 @@ def test_a_difference_must_hold_over_seeds_too():
 def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.5, np.nan, 0.9]), [1.0, np.nan, 1.0])
+    # By size .01, .02, .02, .6 times 4, 3, 2, 1; none is below one before it, none above 1.
+    np.testing.assert_allclose(holm([0.02, 0.6, 0.01, 0.02]), [0.06, 0.6, 0.04, 0.06])
+    np.testing.assert_allclose(holm([0.04, 0.045]), [0.08, 0.08])
     assert len(holm([])) == 0
 
 
@@ -111,16 +195,61 @@ def test_the_same_bits_with_any_number_of_threads():
 def test_query_values_make_the_metric():
     ranks = np.array([1, 3, 12, 6])
     assert query_values("recall@5", ranks).mean() == 50.0
+    assert query_values("recall@3", ranks).tolist() == [100.0, 100.0, 0.0, 0.0]
     assert query_values("mean_rank", ranks).mean() == 5.5
     assert query_values("map@50", ranks, {"average_precision@50": np.full(4, 0.25)}).mean() == 25.0
     assert query_values("median_rank", ranks) is None
     assert query_values("map", ranks) is None
+    assert query_values("map", ranks, {"average_precision@50": np.ones(4)}) is None
+    assert query_values("median_rank", ranks, {"average_precision": np.ones(4)}) is None
 
 
 def test_errors_name_the_fault():
     with pytest.raises(ValueError, match="same queries"):
         clustered([np.ones(3), np.ones(4)])
+    for wrong in ([], [np.empty((0, 3))], [np.ones((2, 2, 2))]):
+        with pytest.raises(ValueError, match="same queries"):
+            clustered(wrong)
     with pytest.raises(ValueError, match="not finite"):
         clustered([np.array([1.0, np.nan])])
+    with pytest.raises(ValueError, match="not finite"):
+        clustered([np.ones(2), np.array([1.0, np.inf])])
     with pytest.raises(ValueError, match="2 groups for 3 queries"):
         clustered([np.ones(3)], np.array([1, 2]))
+
+
+def test_the_observed_order_is_one_of_the_draws():
+    """No draw of 99 is as far as thirty differences of one sign, and yet the p-value is not 0 (2^-29 are)."""
+    ones, zeros = np.ones(30), np.zeros(30)
+    assert permutation_test(ones, zeros, n_permutations=99) == 1 / 100
+    assert permutation_test(zeros, ones, n_permutations=399) == 1 / 400  # to either side
+
+
+def test_ties_with_the_observed_difference_count():
+    """Of eight choices of three signs two are as far as what was seen: +++ and ---."""
+    assert permutation_test(np.ones(3), np.zeros(3), n_permutations=20000) == pytest.approx(2 / 8, abs=0.015)
+
+
+def test_queries_are_tested_by_their_mean_over_seeds():
+    """The first of two seeds differs in nothing, their mean does in every query; the other row has one seed."""
+    base = np.arange(30.0)
+    assert permutation_test(np.stack([base, base + 2]), base, n_permutations=99) == 1 / 100
+    assert permutation_test(np.stack([base + 2, base - 2]), base, n_permutations=99) == 1.0
+
+
+def test_seeds_that_make_no_difference():
+    """Two systems without chance in them: their difference is sure if there is one."""
+    base = np.arange(30.0)
+    apart, alike = np.stack([base + 1] * 3), np.stack([base] * 2)
+    assert permutation_test(apart, alike, n_permutations=99) == 1 / 100
+    assert permutation_test(alike, alike, n_permutations=99) == 1.0
+
+
+def test_holm_counts_what_is_there_and_ends_at_1():
+    np.testing.assert_allclose(holm([0.01, np.nan, 0.04]), [0.02, np.nan, 0.04])
+    np.testing.assert_allclose(holm([0.9, 0.6, 0.8]), [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(holm([0.02, 0.001, 0.011]), [0.022, 0.003, 0.022])
+
+
+def test_a_rank_of_k_is_among_the_first_k():
+    assert query_values("recall@5", np.array([5, 6, 4])).tolist() == [100.0, 0.0, 100.0]

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from crossmodal import experiments
 from crossmodal.experiments import Job, Plan
+from crossmodal.reporting import published
 
 ROOT = Path(__file__).parents[2]
 STRENGTH = {"vsepp": 2.5, "vse0": 2.0, "vsepp.batch24": 2.2, "chance": 0.0, "oracle": 1e6}
@@ -111,7 +112,8 @@ def make_run(folder: Path, job: Job, n_images: int = 40, epochs: int = 6, fallba
     folder.mkdir(parents=True)
     about = {name: getattr(job, name) for name in ("dataset", "split", "model", "variant", "seed")}
     (folder / "metrics.json").write_text(json.dumps({"job": about, "scale": "embedded", "numbers": numbers}))
-    (folder / "config.yaml").write_text(yaml.safe_dump(job.model_dump(mode="json")))
+    resolved = {**job.model_dump(mode="json"), "settings": published.resolved(job)}  # as training writes it
+    (folder / "config.yaml").write_text(yaml.safe_dump(resolved))
     (folder / "train.log").write_text("epoch 1\n")
     trained = job.model not in ("chance", "oracle")
     facts = {"seconds": 41.5 + job.seed, "peak_memory_mib": 812.0, "parameters": 1_250_000, "pairs": int(5000 * share)}

@@ -52,6 +52,30 @@ def test_two_systems_are_compared_by_ratio() -> None:
     assert rows["b"]["ratio_low"] < rows["b"]["ratio"] < rows["b"]["ratio_high"]
 
 
+def test_two_systems_by_hand() -> None:
+    """Two queries alike, so that nothing is drawn by chance: `a` has 20, 50, 80 of 10, 100, 1,000 pairs."""
+    ids = np.arange(2)
+    amounts = {name: np.array([10.0, 100.0, 1000.0]) for name in ("a", "b")}
+    recalls = {"a": (20.0, 50.0, 80.0), "b": (10.0, 20.0, 60.0)}
+    found = {(n, s): (np.full((1, 2), v), ids, ids) for n, r in recalls.items() for s, v in zip("xyz", r, strict=True)}
+    rows = {row["system"]: row for row in annotation._rows(["a", "b"], ("x", "y", "z"), amounts, found)}
+    assert rows["a"]["area"] == pytest.approx((35 + 65) / 2)  # trapezia over two decades
+    assert rows["b"]["area"] == pytest.approx((15 + 40) / 2)
+    assert rows["a"]["target"] == rows["b"]["target"] == 54.0  # nine tenths of the lower of the bests, 60
+    assert rows["a"]["pairs_needed"] == pytest.approx(100 * 10 ** (4 / 30))
+    assert rows["b"]["pairs_needed"] == pytest.approx(100 * 10 ** (34 / 40))
+    assert rows["b"]["reference"] == "a"
+    assert rows["b"]["ratio"] == pytest.approx(10 ** (34 / 40 - 4 / 30))
+    assert (rows["b"]["area_low"], rows["b"]["area_high"]) == pytest.approx((27.5, 27.5))
+
+
+def test_intervals_are_of_95_per_cent() -> None:
+    """Of the numbers 1 to 1,000 the ends leave out 25 below and 25 above; draws that never get there are infinite."""
+    drawn = np.arange(1.0, 1001.0)
+    assert annotation._interval("x", drawn) == {"x_low": 25.0, "x_high": 975.0}
+    assert annotation._interval("x", np.where(drawn > 900, np.nan, drawn)) == {"x_low": 25.0}
+
+
 def test_figure_and_lines(frame: pd.DataFrame) -> None:
     drawn = figures.efficiency(frame, {"world": "embedded world"})
     assert drawn == figures.efficiency(frame, {"world": "embedded world"})

@@ -67,6 +67,9 @@ def test_summary_is_the_mean_over_seeds(made: Path) -> None:
     assert "vsepp.batch24" in found["world"]["full"]
     folded = metrics.assign(protocol="fold5")
     assert "fold5.recall_sum" in summary.summary(folded)["world"]["full"]["vsepp"]
+    halves = summary.summary(pd.concat([metrics, folded.assign(value=folded.value / 2)]))["world"]["full"]["vsepp"]
+    assert halves["recall_sum"] == found["world"]["full"]["vsepp"]["recall_sum"]
+    assert halves["fold5.recall_sum"] == pytest.approx(sum(sums) / 6, abs=1e-3)
 
 
 def test_headline_is_one_number_a_model(made: Path) -> None:

@@ -100,3 +100,40 @@ def test_the_command_exits_with_1(results: Path, monkeypatch: pytest.MonkeyPatch
     done = CliRunner().invoke(cli.app, ["check"])
     assert done.exit_code == 1
     assert "row 'VSE0 (sum of hinges)'" in done.output
+
+
+def test_a_number_of_folds_is_the_mean_of_their_own(tmp_path: Path) -> None:
+    """Two of two queries hit in one fold and one of four in the other: 62.5, not 50 as of all six."""
+    queries = pd.DataFrame(
+        {
+            "protocol": "fold2",
+            "direction": "text-to-image",
+            "fold": [0, 0, 1, 1, 1, 1],
+            "query_id": list("abcdef"),
+            "query_group": range(6),
+            "rank": [1, 1, 1, 3, 4, 9],
+            "top": [["x"]] * 6,
+        }
+    )
+    queries.to_parquet(tmp_path / "queries.parquet")
+    about = {"direction": "text-to-image", "protocol": "fold2"}
+    right = [{**about, "metric": "recall@1", "value": 62.5}, {**about, "metric": "mean_rank", "value": 2.625}]
+    assert quality._own(tmp_path, right) == []
+    wrong = [{**about, "metric": "recall@1", "value": 50.0}]
+    assert quality._own(tmp_path, wrong) == ["text-to-image recall@1 (fold2) is 50, but its queries give 62.5"]
+
+
+def test_too_few_seeds_are_named(plan: Plan, results: Path) -> None:
+    """One of three is not enough, none is no row of a scope."""
+    for seed in (0, 2):
+        shutil.rmtree(results / f"runs/world/full/vsepp.batch24/seed{seed}")
+    assert any("1 of 3 seeds of world/full/vsepp.batch24" in line for line in said(plan, results))
+
+
+def test_recalls_that_stay_the_same_with_k_are_sound(made: Path) -> None:
+    metrics = pd.read_parquet(made / "metrics.parquet")
+    flat = metrics[(metrics.model == "vse0") & metrics.metric.str.startswith("recall@")].assign(value=50.0)
+    assert quality.faults(flat) == []
+    rising = flat.assign(value=flat.metric.str.removeprefix("recall@").astype(float))
+    assert quality.faults(rising) == []
+    assert {fault.name for fault in quality.faults(rising.assign(value=50 - rising.value))} == {"vse0"}

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from drawn import make_results
+from drawn import ROOT, make_results
 
+from crossmodal import experiments
 from crossmodal.datasets.items import COLUMNS
 from crossmodal.experiments import Plan
 from crossmodal.reporting import collect, figures, report, runs
@@ -152,6 +153,60 @@ def test_pictures_past_the_room_are_left_out(made: Path, caplog) -> None:
     kept = sum("picture" in one for one in short["items"].values())
     assert 0 < kept < len(pictures)
     assert f"{len(pictures) - kept} of {len(whole['items'])} items have no small copy" in caplog.text
+
+
+def marked(plan: Plan, *names: str) -> Plan:
+    """The plan with experiments marked `gallery: true`."""
+
+    def of(name: str, one: experiments.Experiment) -> experiments.Experiment:
+        return one.model_copy(update={"gallery": name in names})
+
+    papers = {
+        key: paper.model_copy(update={"experiments": {name: of(name, one) for name, one in paper.experiments.items()}})
+        for key, paper in plan.papers.items()
+    }
+    return experiments.Plan(plan.params, papers)
+
+
+def test_galleries_of_sparse_runs_stand_beside_the_best(made: Path, plan: Plan) -> None:
+    criterion = report.criteria(pd.read_parquet(made / "metrics.parquet"))
+    best = report.best(criterion).name.tolist()[: report.SYSTEMS]
+    sparse = ("vsepp-flickr30k-10pct-5cap", "vsepp-coco-10pct-1cap")
+    chosen = marked(plan, *sparse)
+    (found,) = report.galleries(chosen, chosen.jobs, criterion, made, made.parent / "data")
+    keys = [run["run"] for run in found["runs"]]
+    assert [key.split("/")[:3] for key in keys] == [
+        *(["world", "full", name] for name in best),
+        ["world", "10pct-5cap", "vsepp"],
+        ["world", "10pct-1cap", "vsepp"],
+    ]
+    assert [key.split("/")[3] for key in keys[2:]] == ["seed0", "seed0"]
+    for direction, queries in found["runs"][0]["directions"].items():
+        for run in found["runs"][1:]:
+            answered = run["directions"][direction]
+            assert [one["query"] for one in answered] == [one["query"] for one in queries]
+            own = pd.read_parquet(made / "runs" / run["run"] / "queries.parquet").query("direction == @direction")
+            own = own.set_index("query_id")
+            for one in answered:
+                assert one["rank"] == own["rank"][one["query"]]
+                assert [row[0] for row in one["top"]] == own.top[one["query"]][:5].tolist()
+                scene = one["query"].split("#")[0]
+                assert [row[1] for row in one["top"]] == [row[0].split("#")[0] == scene for row in one["top"]]
+    # A run that is marked and one of the best is shown once; one that is not of the scope, or not made, is not.
+    again = marked(plan, "vsepp-flickr30k-full", *sparse)
+    best_of = {key: job for key, job in again.jobs.items() if job.split == "full"}
+    (found,) = report.galleries(again, best_of, criterion, made, made.parent / "data")
+    shown = [run["run"] for run in found["runs"]]
+    assert len(shown) == len(set(shown))
+    assert {key.split("/")[1] for key in shown} == {"full"}
+
+
+def test_the_a3vse_paper_marks_sparse_runs_of_it_and_of_scan(plan: Plan) -> None:
+    whole = experiments.plan(plan.params, ROOT / "papers")
+    assert {job.key for job in whole.shown(whole.jobs)} == {
+        f"world/{split}/{model}/seed0" for split in ("10pct-1cap", "10pct-5cap") for model in ("a3vse", "scan")
+    }
+    assert whole.shown({}) == []
 
 
 def test_choice_mixes_hits_and_misses() -> None:

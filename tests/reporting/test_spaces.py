@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -64,3 +65,32 @@ def test_figures_of_nothing_and_of_numbers(plan: experiments.Plan, tmp_path: Pat
     assert made["space-losses"].count("not made yet") == 3
     assert ">42<" in made["space-directions"]
     assert ">49.0<" in made["space-attention"]
+
+
+def test_reconstructions_by_hand(plan: experiments.Plan, tmp_path: Path) -> None:
+    """Means over seeds, and the factor between the first epoch and the last: 2 and 6 to 100 and 300 is fifty-fold."""
+    assert "No run with an adversarial reconstruction yet" in spaces.reconstruction(plan.jobs, tmp_path)
+    rows = {"alone": ([[2.0, 100.0], [6.0, 300.0]], [4.0, 1.0]), "moving": ([[1.0, 0.5]] * 2, [1.0, 1.0])}
+    for variant, (images, texts) in rows.items():
+        for seed, image in enumerate(images):
+            folder = tmp_path / f"media_world/full/cvs_adversarial.{variant}/seed{seed}"
+            folder.mkdir(parents=True)
+            frame = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 2.0], "image_difference": image})
+            frame.assign(text_difference=texts, **{"val_map@50_sum": [10.0, 20.0]}).to_parquet(
+                folder / "history.parquet"
+            )
+    drawn = spaces.reconstruction(plan.jobs, tmp_path)
+    assert drawn == spaces.reconstruction(plan.jobs, tmp_path)
+    ElementTree.fromstring(drawn)
+    for factor in ("× 50", "× 0.25", "× 0.5", "× 1"):
+        assert f">{factor}<" in drawn, factor
+    assert "reconstruction alone" in drawn
+    assert "reconstruction alone, its target moves too" in drawn
+    assert "with class and metric losses" not in drawn  # not trained yet
+    assert "Sum of mAP@50" in drawn
+    made = [plan.jobs[f"media_world/full/cvs_adversarial.{name}/seed0"] for name in ("alone", "beside", "moving")]
+    assert [spaces._trained_by(job) for job in made] == [
+        "reconstruction alone",
+        "with class and metric losses",
+        "reconstruction alone, its target moves too",
+    ]

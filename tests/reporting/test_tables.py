@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -240,3 +241,23 @@ def test_a_comparison_of_other_papers_is_an_error(made: Path, plan: Plan) -> Non
     comparison = pd.read_parquet(made / "comparison.parquet")
     with pytest.raises(UserError, match="mfsr table1 has 125 cells, expected 126"):
         tables.views(plan, comparison.drop(index=0))
+
+
+def test_tex_notes_that_a_page_has_no_room_for_go_on_on_the_next(
+    views: dict[str, tables.View], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stands once, after the table, and none makes a float higher than a page."""
+    view = views["mfsr-table3"]
+    short = tables.to_tex(view)
+    long = replace(view, notes=[(f"n{i}", f"note {i} " + "and so on " * 60) for i in range(12)])
+    text = tables.to_tex(long)
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") > short.count(r"\begin{table}")
+    assert text.count(r"\begin{table}") - 1 == text.count("continued.}")
+    assert [f"(n{i}) note {i} and" in text for i in range(12)] == [True] * 12
+    places = [text.index(f"(n{i}) note {i} and") for i in range(12)]
+    assert places == sorted(places)
+    assert places[0] > text.rindex(r"\end{tabular}")
+    for page in text.split(r"\begin{table}")[2:]:  # of notes alone
+        assert (
+            sum(latex._note_height(line) for line in page.splitlines() if line.startswith("  {\\foot")) < latex.HEIGHT
+        )

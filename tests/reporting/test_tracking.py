@@ -82,7 +82,21 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
     sums = [found[key].data.metrics["test/recall_sum"] for key in KEYS[:3]]
     assert parent.data.metrics["test/recall_sum"] == pytest.approx(sum(sums) / 3)
     assert parent.data.metrics["run/seeds"] == 3
-    assert "test/recall_sum.sd" in parent.data.metrics
+    mean = sum(sums) / 3
+    assert parent.data.metrics["test/recall_sum.sd"] == pytest.approx((sum((x - mean) ** 2 for x in sums) / 2) ** 0.5)
+
+
+def test_numbers_of_folds_stand_apart() -> None:
+    numbers = [
+        {"direction": "image-to-text", "metric": "recall@1", "protocol": protocol, "value": value}
+        for protocol, value in (("all", 40.0), ("fold5", 60.5))
+    ]
+    numbers.append({"direction": "both", "metric": "recall_sum", "protocol": "fold5", "value": 300.0})
+    assert tracking._final(numbers) == {
+        "test/image-to-text.recall_1": 40.0,
+        "test-fold5/image-to-text.recall_1": 60.5,
+        "test-fold5/recall_sum": 300.0,
+    }
 
 
 def test_tracking_again_changes_nothing_but_what_changed(place: tuple[Plan, Path]) -> None:

@@ -14,7 +14,7 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.training import job as jobs
-from crossmodal.training.balanced import Classes
+from crossmodal.training.balanced import Classes, Labels
 from crossmodal.training.batches import batches
 from crossmodal.training.data import load
 from crossmodal.training.loop import train
@@ -119,7 +119,7 @@ def test_a_shuffled_epoch_passes_every_item(labelled):
     assert len(set(rows["image"].tolist())) < 10
 
 
-def test_items_that_many_rows_share_do_not_push_others_out():
+def test_texts_of_one_image_leave_no_row_for_an_image_without_one():
     """Three texts of the first of two images: each text once; the second image has no row, for there is no text."""
     groups = {"text": np.array([0, 0, 0]), "image": np.array([0, 1])}
     mates_ = {("text", "image"): np.array([0, 0, 0]), ("image", "text"): np.array([0, -1])}
@@ -142,6 +142,17 @@ def test_training_draws_as_the_settings_say(labelled, monkeypatch, sampling):
     train(model, made, 0, CPU)
     assert drawn == [sampling]
     assert cvs.Settings().sampling == "shuffled"
+
+
+def test_classes_of_a_stage_are_those_of_the_named_sizes(labelled):
+    """Five training classes; runs of a later stage are also tested on the classes of the first."""
+    items = pd.read_parquet(labelled / "kinds" / "items.parquet")
+    for number, trained in ((1, (0,)), (2, (1, 2, 3)), (3, (4,))):
+        found = Labels.of(items, f"classes{number}of3", (1, 3, 1))
+        assert (found.trained, found.first) == (trained, (0,))
+        assert Labels.of(items, f"classes{number}of3").first == (0, 1)
+    full = Labels.of(items, "full", (1, 3, 1))
+    assert (full.trained, full.first) == ((0, 1, 2, 3, 4), ())
 
 
 def test_rows_follow_from_seed_and_epoch(labelled):

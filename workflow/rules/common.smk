@@ -9,26 +9,33 @@ try:
 except UserError as error:
     raise WorkflowError(f"{error}")
 
+if workflow.is_main_process:
+    for fallback in BENCH.fallbacks:
+        logger.warning(f"Fallback: {fallback}")
+
 DATA = f"{BENCH.data}/{{dataset}}"
 RUN = f"{BENCH.results}/runs/{{dataset}}/{{split}}/{{name}}/seed{{seed}}"
 SCOPE = f"{BENCH.results}/{{scope}}"
 
 
-def job_of(wildcards):
-    try:
-        return BENCH.job(wildcards)
-    except UserError as error:
-        raise WorkflowError(f"{error}")
+def of_run(ask):
+    """What the plan says of a run. With --keep-going, one that cannot be planned fails in its own step, which says why:
+    the others are made.
+    """
+
+    def answer(wildcards):
+        try:
+            return ask(wildcards)
+        except UserError as error:
+            if not workflow.execution_settings.keep_going:
+                raise WorkflowError(f"{error}")
+            return []
+
+    return answer
 
 
-def run_inputs(wildcards):
-    job_of(wildcards)
-    return BENCH.run_inputs(wildcards)
-
-
-def train_inputs(wildcards):
-    job_of(wildcards)
-    return BENCH.train_inputs(wildcards)
+run_inputs = of_run(BENCH.run_inputs)
+train_inputs = of_run(BENCH.train_inputs)
 
 
 def tables_of(scope):
@@ -36,7 +43,14 @@ def tables_of(scope):
     return [f"{folder}/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex", "html")]
 
 
-SPACES = ("space-losses", "space-attention", "space-blocks", "space-time", "space-directions")
+SPACES = (
+    "space-losses",
+    "space-attention",
+    "space-blocks",
+    "space-time",
+    "space-reconstruction",
+    "space-directions",
+)
 
 
 def spaces_of(scope):
@@ -52,6 +66,17 @@ def insides_of(scope):
     jobs = BENCH.quick if scope else BENCH.plan.jobs
     parted = any(job.model == "mfsr" for job in jobs.values())
     return [f"{BENCH.results}/{scope}figures/{name}.svg" for name in INSIDES] if parted else []
+
+
+def vocabulary_of(scope):
+    jobs = BENCH.quick if scope else BENCH.plan.jobs
+    return [f"{BENCH.results}/{scope}figures/vocabulary.svg"] if BENCH.plan.named(jobs) else []
+
+
+def transformation_of(scope):
+    jobs = BENCH.quick if scope else BENCH.plan.jobs
+    drawn = any(job.relevance == "label" for job in BENCH.plan.mapped(jobs))
+    return [f"{BENCH.results}/{scope}figures/transformation.svg"] if drawn else []
 
 
 def TRACKED(scope):

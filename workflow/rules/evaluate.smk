@@ -13,7 +13,7 @@ if SHARDS == 1:
             queries=f"{RUN}/queries.parquet",
             metrics=f"{RUN}/metrics.json",
         params:
-            folds=BENCH.test_identity,
+            folds=of_run(BENCH.test_identity),
         log:
             f"{RUN}/evaluate.log",
         conda:
@@ -78,7 +78,7 @@ else:
             queries=f"{RUN}/queries.parquet",
             metrics=f"{RUN}/metrics.json",
         params:
-            folds=BENCH.test_identity,
+            folds=of_run(BENCH.test_identity),
             shards=SHARDS,
         log:
             f"{RUN}/evaluate.log",

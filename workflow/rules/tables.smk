@@ -124,6 +124,51 @@ rule render_insides:
         "crossmodal insides {params.flag} 2> {log}"
 
 
+# The space of a run that papers name (`map: true`), of data with classes, before and after its training.
+rule draw_transformation:
+    input:
+        lambda wildcards: BENCH.transformed(wildcards),
+    output:
+        report(
+            f"{SCOPE}figures/transformation.svg",
+            caption="../report/transformation.rst",
+            category="Figures",
+            labels={"figure": "before and after training"},
+        ),
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}transformation.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal transformation {params.flag} 2> {log}"
+
+
+# Words of regions' names and of captions, where images without a caption are read by what they show.
+rule count_words:
+    input:
+        lambda wildcards: BENCH.named(wildcards),
+    output:
+        report(
+            f"{SCOPE}figures/vocabulary.svg",
+            caption="../report/vocabulary.rst",
+            category="Figures",
+            labels={"figure": "vocabulary"},
+        ),
+        f"{SCOPE}figures/vocabulary.csv",
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}vocabulary.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal vocabulary {params.flag} 2> {log}"
+
+
 rule render_report:
     input:
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
@@ -136,6 +181,8 @@ rule render_report:
         tracked=lambda wildcards: TRACKED(wildcards.scope) if BENCH.params.tracking.enabled else [],
         maps=f"{SCOPE}figures/embeddings.svg",
         insides=lambda wildcards: insides_of(wildcards.scope),
+        vocabulary=lambda wildcards: vocabulary_of(wildcards.scope),
+        transformation=lambda wildcards: transformation_of(wildcards.scope),
     output:
         page=report(
             f"{SCOPE}report.html",
@@ -154,6 +201,12 @@ rule render_report:
             caption="../report/annotation.rst",
             category="Figures",
             labels={"figure": "recall against annotation"},
+        ),
+        crossovers=report(
+            f"{SCOPE}figures/crossovers.svg",
+            caption="../report/crossovers.rst",
+            category="Figures",
+            labels={"figure": "crossovers"},
         ),
         efficiency=report(
             f"{SCOPE}figures/efficiency.svg",

@@ -9,7 +9,7 @@ rule train:
         weights=f"{RUN}/model.safetensors",
         manifest=f"{RUN}/manifest.json",
     params:
-        identity=BENCH.train_identity,
+        identity=of_run(BENCH.train_identity),
     log:
         f"{RUN}/train.log",
     conda:

@@ -160,7 +160,8 @@ def _open(settings: Settings, part: Part, reference: str) -> Array:
         raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
     file, name = found["file"], found["array"]
     if file is None:
-        file, name = (name, "") if name.lower().endswith(SUFFIXES) else (part.file or settings.file, name)
+        is_file = name.lower().endswith(SUFFIXES) or (name != "" and (settings.root / name).is_file())
+        file, name = (name, "") if is_file else (part.file or settings.file, name)
     if not file:
         raise UserError(f"params.yaml: {reference!r}: names no file, nor does the data set")
     array = open_array(settings.root / file, name)

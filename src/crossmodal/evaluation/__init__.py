@@ -4,7 +4,7 @@ NumPy arrays or torch tensors, on the CPU or a GPU, as vectors or through a func
 """
 
 from crossmodal.evaluation.blocks import Products, Scores, source
-from crossmodal.evaluation.efficiency import annotation_ratio, annotations_to_reach, area
+from crossmodal.evaluation.efficiency import annotation_ratio, annotations_to_reach, area, crossover
 from crossmodal.evaluation.metrics import folds, mean_rank, median_rank, metrics_of_queries, recall_at_k
 from crossmodal.evaluation.precision import average_precision, precision_recall_curve
 from crossmodal.evaluation.ranking import (
@@ -30,6 +30,7 @@ __all__ = [
     "area",
     "average_precision",
     "bootstrap_interval",
+    "crossover",
     "folds",
     "holm",
     "mean_rank",

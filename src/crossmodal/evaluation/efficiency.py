@@ -56,6 +56,36 @@ def annotations_to_reach(annotations: np.ndarray, recalls: np.ndarray, target: f
     return np.where(reached.any(-1), found, np.nan)
 
 
+def crossover(
+    annotations: np.ndarray, recalls: np.ndarray, other_annotations: np.ndarray, other_recalls: np.ndarray
+) -> float:
+    """The fewest annotations at which two curves meet, each linear in log-annotations between its points.
+
+    Parameters
+    ----------
+    annotations, recalls : (K,) of the one. other_annotations, other_recalls : (J,) of the other.
+
+    Returns
+    -------
+    In the unit of the annotations; NaN where the curves do not meet on the amounts that both of them span.
+    """
+    x, y = _checked(annotations, recalls)
+    other_x, other_y = _checked(other_annotations, other_recalls)
+    low, high = max(x[0], other_x[0]), min(x[-1], other_x[-1])
+    if low > high:
+        return float("nan")
+    places = np.unique(np.concatenate([x, other_x]).clip(low, high))
+    gap = np.interp(places, x, y) - np.interp(places, other_x, other_y)
+    if gap[0] == 0:
+        return float(np.exp(places[0]))
+    met = np.flatnonzero(np.sign(gap[1:]) != np.sign(gap[0]))
+    if not len(met):
+        return float("nan")
+    after = met[0] + 1
+    part = gap[after - 1] / (gap[after - 1] - gap[after])
+    return float(np.exp(places[after - 1] + part * (places[after] - places[after - 1])))
+
+
 def annotation_ratio(
     annotations: np.ndarray,
     recalls: np.ndarray,

@@ -15,6 +15,7 @@ from crossmodal.experiments.jobs import (
     job_in,
     made_by_training,
     plan,
+    settings_of,
 )
 from crossmodal.experiments.papers import (
     DIRECTIONS,
@@ -88,5 +89,6 @@ __all__ = [
     "plan",
     "read_papers",
     "read_yaml",
+    "settings_of",
     "validated",
 ]

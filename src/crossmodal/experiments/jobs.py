@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from crossmodal import registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments.blocks import Strict, read_yaml, validated
 from crossmodal.experiments.papers import Experiment, Paper, Table, read_papers
-from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Relevance, extractors_in
+from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Relevance, Scale, extractors_in
 from crossmodal.files import sha256_json
 
 CONTROLS = ("chance", "oracle")
@@ -37,11 +37,13 @@ class Job(Strict):
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
+    stages: tuple[int, ...] = ()  # sizes of the groups of classes of a split `classesIofN`
     source: str | None = None  # the data set that knowledge is transferred from
     source_inputs: dict[str, str] = Field({})
     after: str | None = None  # the run that this one begins from, but for its seed: DATASET/SPLIT/NAME
     origin: str | None = None  # a hash of all that its weights depend on, but for the seed
     threads: int = 1
+    scale: Scale = "embedded"  # at which it was planned; what differs between scales are its other fields
     papers: tuple[str, ...] = ()
     quick: bool = False
 
@@ -57,7 +59,7 @@ class Job(Strict):
     @property
     def identity(self) -> dict[str, Any]:
         """What the run's weights depend on: settings, not the papers that asked for it or how it is tested."""
-        return self.model_dump(exclude={"papers", "quick", "folds"})
+        return self.model_dump(exclude={"papers", "quick", "folds", "scale"})
 
     @property
     def extractors(self) -> list[tuple[str, str]]:
@@ -108,11 +110,15 @@ class Plan:
 
     def dataset_of(self, published: str) -> str:
         """The data set that plays a published one at this scale: itself, or its stand-in."""
-        stand_ins = {self.scale.stand_in, *(dataset.stand_in for dataset in self.params.datasets.values())}
-        if self.scale.stand_in is None or published in stand_ins:
+        if published in self.params.players([self.scale]):
             return published
         chosen = self.params.datasets.get(published)
-        return (chosen and chosen.stand_in) or self.scale.stand_in
+        own = chosen.stand_in if chosen else None
+        return own or self.scale.stand_ins.get(published) or self.scale.stand_in or published
+
+    def source_of(self, published: str) -> str:
+        """The data set that plays a published one at this scale where knowledge is transferred from it."""
+        return self.scale.source_stand_ins.get(published) or self.dataset_of(published)
 
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
         """Each (modality, extractor) whose features of a data set are read at this scale."""
@@ -133,7 +139,7 @@ class Plan:
 
     def folds_of(self, table: Table) -> int:
         """Folds of a table's protocol at this scale; a stand-in's test set is ranked whole."""
-        return 1 if self.scale.stand_in else table.folds
+        return table.folds if self.dataset_of(table.dataset) == table.dataset else 1
 
     def job(self, experiment: Experiment, seed: int, paper: str = "", dataset: str = "") -> Job:
         """The run of an experiment, on `dataset` itself where one is given."""
@@ -144,7 +150,7 @@ class Plan:
             settings["modalities"] = list(self.inputs_of(dataset))
         settings |= experiment.full if self.params.scale == "full" else experiment.embedded
         settings |= experiment.settings
-        source = experiment.source and self.dataset_of(experiment.source)
+        source = experiment.source and self.source_of(experiment.source)
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
         return Job(
             dataset=dataset,
@@ -157,6 +163,7 @@ class Plan:
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
+            stages=chosen.stages,
             source=source,
             source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
             if source
@@ -164,6 +171,7 @@ class Plan:
             after=first and first.key.rpartition("/")[0],
             origin=first and sha256_json({**first.identity, "seed": None})[:16],
             threads=self.params.threads.train,
+            scale=self.params.scale,
             papers=(paper,) if paper else (),
             quick=experiment.quick and seed == self.params.seeds[0],
         )
@@ -247,9 +255,27 @@ class Plan:
 
     def mapped(self, jobs: Mapping[str, Job]) -> list[Job]:
         """Those of `jobs` whose embeddings papers want drawn (`map: true`), of the first seed."""
+        return self._marked(jobs, lambda experiment: experiment.map)
+
+    def shown(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """Those of `jobs` whose answers papers want shown (`gallery: true`), of the first seed."""
+        return self._marked(jobs, lambda experiment: experiment.gallery)
+
+    def named(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """One of `jobs` for each data set and share of annotated images, of those that read what the others show.
+
+        However many captions an annotated image has, the un-annotated ones of a share are the same.
+        """
+        found: dict[tuple[str, str], Job] = {}
+        for job in jobs.values():
+            if job.split != "full" and "semantics" in registry.unannotated(job.model):
+                found.setdefault((job.dataset, job.split.partition("-")[0]), job)
+        return list(found.values())
+
+    def _marked(self, jobs: Mapping[str, Job], wanted: Callable[[Experiment], bool]) -> list[Job]:
         found: dict[str, Job] = {}
         for name, paper in self.papers.items():
-            for experiment in (one for one in paper.experiments.values() if one.map):
+            for experiment in filter(wanted, paper.experiments.values()):
                 with suppress(UnreadableError):
                     key = self.job(experiment, self.params.seeds[0], name).key
                     found |= {key: jobs[key]} if key in jobs else {}
@@ -284,11 +310,34 @@ def plan(params: Params, folder: str | Path = "papers") -> Plan:
     return made
 
 
-def check_settings(made: Plan) -> None:
+def settings_of(job: Job, settings: type[BaseModel]) -> Any:
+    """A job's settings, validated by its model's class of them.
+
+    Raises
+    ------
+    UserError : settings that the model does not take; at `scale: full` random numbers in the place of what is published
+        (`Settings.unasked`).
+    """
+    made = validated(settings, job.settings, f"model {job.name}")
+    if job.scale == "full" and made.unasked:
+        keys = [f"scales.full.models.{job.model}.{name}" for name in made.unasked]
+        raise UserError(
+            f"params.yaml: {', '.join(keys)}: not set, so that random vectors would be used "
+            f"({'; '.join(made.fallbacks)}); name a file there, or set it to `seeded` if you want them"
+        )
+    return made
+
+
+def check_settings(made: Plan) -> list[str]:
     """Check what only a module knows: the settings of each data set, extractor and model that is used.
 
     Imports those modules (torch with them), which the DAG's building calls only when something has changed.
+
+    Returns
+    -------
+    What stands in for something better in the planned runs, a sentence each.
     """
+    fallbacks: dict[str, None] = {}
     used_extractors = {name for dataset in made.datasets for _, name in made.extractors_of(dataset)}
     for name in made.datasets:
         dataset = made.params.datasets[name]
@@ -298,5 +347,12 @@ def check_settings(made: Plan) -> None:
         extractor = made.params.extractors[name]
         module = registry.module("features", extractor.extractor)
         validated(module.Settings, extractor.settings, f"params.yaml: extractors.{name}")
-    for key, job in {(job.model, job.variant): job for job in made.jobs.values()}.items():
-        validated(registry.module("models", job.model).Settings, job.settings, f"model {'.'.join(filter(None, key))}")
+    for job in {job.name: job for job in made.jobs.values()}.values():
+        settings = settings_of(job, registry.module("models", job.model).Settings)
+        fallbacks |= {f"{job.model}: {what}": None for what in settings.fallbacks}
+    read = {name for job in made.jobs.values() for _, name in (*job.extractors, *job.source_inputs.items())}
+    for name in sorted(read):
+        for key, value in made.params.extractors[name].settings.items():
+            if value == "seeded":
+                fallbacks[f"extractor {name}: {key}: seeded, random numbers that nothing has trained"] = None
+    return [*fallbacks]

@@ -31,6 +31,7 @@ class Experiment(Strict):
     after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
     quick: bool = False
     map: bool = Field(False, description="whether its embeddings are drawn in two dimensions")
+    gallery: bool = Field(False, description="whether its answers are shown beside those of the best systems")
 
 
 class Column(Strict):
@@ -47,9 +48,16 @@ class Row(Strict):
     dataset: str | None = None
     split: str | None = None
     protocol: str | None = Field(None, description="as a column's, for the columns that name none")
-    extra: dict[str, Any] = Field({})
+    extra: dict[str, Any] = Field(
+        {},
+        description="published columns before the numbers; beside them stands what our run has, where its settings or "
+        "its manifest have the key",
+    )
     published: list[float | None]
     experiment: str | dict[str, str] | None = Field(None, description="an experiment, or one for each system")
+    differs: str | None = Field(
+        None, description="how what the experiment trains is not what was published, whatever its settings"
+    )
     note: str | None = None
 
 
@@ -78,6 +86,11 @@ class Table(Strict):
                 raise ValueError(
                     f"table {self.id}, row {row.label!r}: {len(row.published)} published numbers for "
                     f"{len(self.columns)} columns (use null for a missing one)"
+                )
+            if row.differs is not None and row.experiment is None:
+                raise ValueError(
+                    f"table {self.id}, row {row.label!r}: differs: no `experiment` is named that could differ from "
+                    f"what was published"
                 )
         return self
 

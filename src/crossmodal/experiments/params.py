@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 
 from crossmodal import registry
 from crossmodal.errors import suggestion
@@ -36,8 +36,11 @@ class Dataset(Open):
     relevance: Relevance = Field(
         "group", description="an item answers a query of its `group` (an image and its captions) or of its `label`"
     )
+    stages: tuple[PositiveInt, ...] = Field(
+        (), description="sizes of the groups of classes of the splits `classesIofN` for this N; else of one size"
+    )
     stand_in: str | None = Field(
-        None, description="data set that plays its part where the scale has stand-ins, instead of the scale's"
+        None, description="data set that plays its part at every scale, whatever plays it at the scale otherwise"
     )
 
     @model_validator(mode="after")
@@ -66,13 +69,19 @@ class Extractor(Open):
 
 class ScaleSettings(Strict):
     stand_in: str | None = Field(
-        None, description="data set that plays the part of every published one that names none itself"
+        None, description="data set that plays the part of every published one that nothing else plays"
     )
+    stand_ins: dict[str, str] = Field({}, description="published data set to the one that plays its part")
     inputs: Inputs = Field(
         description="modality to the extractor of what models read of it; or `vector`, `regions`, `pixels`, `images` "
         "to one each"
     )
     models: dict[str, dict[str, Any]] = Field({}, description="settings of a model at this scale, over its defaults")
+    source_stand_ins: dict[str, str] = Field(
+        {},
+        description="published data set to the one that plays its part where knowledge is transferred from it; of "
+        "others that is what plays them otherwise",
+    )
 
 
 class Paths(Strict):
@@ -161,10 +170,18 @@ class Params(Strict):
             raise ValueError(f"scales: {self.scale!r} is chosen by `scale` but has no block")
         stand_ins = {f"scales.{name}.stand_in": chosen.stand_in for name, chosen in self.scales.items()}
         stand_ins |= {f"datasets.{name}.stand_in": dataset.stand_in for name, dataset in self.datasets.items()}
+        for name, chosen in self.scales.items():
+            stand_ins |= {f"scales.{name}.stand_ins.{played}": by for played, by in chosen.stand_ins.items()}
         for place, named in stand_ins.items():
             if named is not None and named not in self.datasets:
                 raise ValueError(f"{place}: {named!r} is no data set of `datasets`" + suggestion(named, self.datasets))
         for scale, chosen in self.scales.items():
+            for played, named in chosen.source_stand_ins.items():
+                if named not in self.datasets:
+                    raise ValueError(
+                        f"scales.{scale}.source_stand_ins.{played}: {named!r} is no data set of `datasets`"
+                        + suggestion(named, self.datasets)
+                    )
             for model in chosen.models:
                 if model not in registry.names("models"):
                     raise ValueError(
@@ -172,6 +189,13 @@ class Params(Strict):
                         + suggestion(model, registry.names("models"))
                     )
         return self
+
+    def players(self, scales: Iterable[ScaleSettings]) -> set[str]:
+        """The data sets that play the parts of published ones at these scales."""
+        found = {dataset.stand_in for dataset in self.datasets.values()}
+        for scale in scales:
+            found |= {scale.stand_in, *scale.stand_ins.values()}
+        return found - {None}
 
 
 def extractors_in(named: str | dict[str, str]) -> list[str]:

@@ -34,6 +34,15 @@ class Settings(BaseModel):
         """What is chosen in the place of something better that must be brought; a run's manifest tells it."""
         return []
 
+    @property
+    def unasked(self) -> list[str]:
+        """Settings by which random numbers stand in for what is published (`seeded`) though nobody asked for them."""
+        fields = [name for name in type(self).model_fields if getattr(self, name) == "seeded"]
+        return [name for name in fields if name not in self.model_fields_set]
+
+
+EpochOver = Literal["annotated", "all"]
+
 
 class Schedule(Settings):
     """The training that the published systems share: Adam, steps of the learning rate, clipped gradients."""
@@ -84,7 +93,7 @@ class Batch:
     """Items that a step or an encoding is given.
 
     `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
-    are (B,) ids of what belongs together: rows with the same one are no negatives of each other. `labels` are (B,)
+    are (B,) ids of what belongs together, such as captions of one image. `labels` are (B,)
     classes of a data set whose items are relevant to each other by class: row i of every modality is of class
     `labels[i]`. `unannotated` holds further items without a caption, as many as a batch has pairs. `source` is a batch
     of another data set that knowledge is transferred from, with labels of its own. `beside` holds the same items as

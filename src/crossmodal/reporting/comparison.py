@@ -5,6 +5,7 @@ What every rendered table is made from. Means and sample standard deviations are
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from crossmodal.evaluation.quality import chance_interval, precision_interval
-from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Row, UnreadableError
-from crossmodal.reporting import quality, runs, significance
+from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Row, Table, UnreadableError
+from crossmodal.reporting import published, quality, runs, significance
 
 TYPES = {
     "paper": "string",
@@ -51,6 +52,9 @@ TYPES = {
     "comparable": "boolean",
     "qc": "string",
     "fallbacks": "string",
+    "differs": "string",
+    "ours_extra": "string",
+    "ours_settings": "string",
 }
 PUBLISHED_ONLY = "published only"
 NOT_QUICK = "missing: not part of quick; run `snakemake all`"
@@ -74,12 +78,15 @@ def compare(
     is null where the data set is played by a stand-in, and otherwise says whether the published number lies outside
     the 95 % confidence interval of our mean. `ours_low` and `ours_high` are that of a bootstrap over queries and seeds;
     `reference` is the run that a cell is tested against, `p_value` and `p_holm` before and after correction over the
-    table, `against` is `better` or `worse` where the difference is significant. `qc` is of the whole table.
+    table, `against` is `better` or `worse` where the difference is significant. `qc` is of the whole table. `differs`
+    is what the paper's file says of how our run is not what was published. `ours_extra` and `ours_settings` are JSON of
+    the cells that are done: what our run has of the table's columns before the numbers, and {setting: [ours,
+    published]} where these differ (`published.differences`).
     """
     chosen = runs.chosen(plan, jobs)
     lookup = _lookup(metrics)
     checks, wrong = controls(metrics), quality.faults(metrics)
-    notes = _Fallbacks(folder)
+    kept = _Kept(folder)
     rows = []
     for paper in plan.papers.values():
         for table in paper.tables:
@@ -88,6 +95,7 @@ def compare(
             verdicts = [verdict(checks, dataset, protocol) for dataset in played]
             qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"), default="ok")  # the worst
             first = len(rows)
+            extras = extra_keys(table)
             for number, row in enumerate(table.rows):
                 for place, column in enumerate(table.columns):
                     cell = {
@@ -104,10 +112,11 @@ def compare(
                         "metric": column.metric,
                         "published": row.published[place],
                         "qc": qc,
+                        "differs": row.differs,
                     }
                     experiment = experiment_of(paper, row, column)
                     own = column.protocol or row.protocol or protocol
-                    ours = _ours(plan, paper, experiment, column, own, chosen, lookup, notes)
+                    ours = _ours(plan, paper, experiment, column, own, chosen, lookup, kept, extras)
                     rows.append(cell | ours | _difference(row.published[place], ours))
             found = quality.of_rows(wrong, rows[first:])
             if found and not qc.startswith("off"):
@@ -153,7 +162,8 @@ def _ours(
     protocol: str,
     chosen: dict[str, Job],
     lookup: Lookup,
-    notes: _Fallbacks,
+    kept: _Kept,
+    extras: list[str],
 ) -> dict[str, Any]:
     """Our part of a cell."""
     if name is None:
@@ -184,6 +194,7 @@ def _ours(
         made = any(key[0] in cells for key in lookup)
         why = f"has no {column.metric} under protocol {protocol}" if made else "not made yet"
         return about | {"status": f"missing: run {where} {why}"}
+    made = [job for job in expected if cells[job.key] is not None]
     return about | {
         "status": "done",
         "ours_mean": found.value.mean(),
@@ -191,7 +202,9 @@ def _ours(
         "n_seeds": len(found),
         "n_queries": int(found.q.iloc[0]),
         "n_gallery": int(found.g.iloc[0]),
-        "fallbacks": notes.of(key for key, cell in cells.items() if cell is not None),
+        "fallbacks": kept.fallbacks(job.key for job in made),
+        "ours_extra": as_json(kept.extra(made[0], extras)),
+        "ours_settings": as_json(published.differences(experiment, kept.settings(made[0]))),
     }
 
 
@@ -209,23 +222,45 @@ def _difference(published: float | None, ours: dict[str, Any]) -> dict[str, Any]
     return found
 
 
-class _Fallbacks:
-    """What runs fell back on, read once a run from its manifest."""
+class _Kept:
+    """What the folders of runs keep beside their numbers, read once a run."""
 
     def __init__(self, folder: Path | None):
         self.folder = folder
-        self.known: dict[str, list[str]] = {}
+        self._manifests: dict[str, dict[str, Any]] = {}
+        self._settings: dict[str, dict[str, Any]] = {}
 
-    def of(self, keys: Iterable[str]) -> str | None:
-        if self.folder is None:
-            return None
-        found: dict[str, None] = {}
-        for key in keys:
-            if key not in self.known:
-                listed = runs.manifest(self.folder / key).get("fallbacks") or []
-                self.known[key] = [str(one) for one in listed]
-            found |= dict.fromkeys(self.known[key])
-        return "; ".join(found) or None
+    def manifest(self, key: str) -> dict[str, Any]:
+        """A run's manifest; empty where no folder of runs is looked at."""
+        if key not in self._manifests:
+            self._manifests[key] = {} if self.folder is None else runs.manifest(self.folder / key)
+        return self._manifests[key]
+
+    def fallbacks(self, keys: Iterable[str]) -> str | None:
+        """What runs fell back on; None for nothing."""
+        listed = [str(one) for key in keys for one in self.manifest(key).get("fallbacks") or []]
+        return "; ".join(dict.fromkeys(listed)) or None
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """The settings that a run was trained with; those of its job where the run does not tell its own."""
+        if job.key not in self._settings:
+            own = None if self.folder is None else runs.settings(self.folder / job.key)
+            self._settings[job.key] = published.resolved(job) if own is None else own
+        return self._settings[job.key]
+
+    def extra(self, job: Job, keys: Iterable[str]) -> dict[str, Any]:
+        """What a run has of the columns before a table's numbers: of its settings, else of its manifest."""
+        known = self.manifest(job.key) | self.settings(job)
+        return {key: known[key] for key in keys if known.get(key) is not None}
+
+
+def extra_keys(table: Table) -> list[str]:
+    """The columns before a table's numbers."""
+    return list(dict.fromkeys(key for row in table.rows for key in row.extra))
+
+
+def as_json(found: dict[str, Any]) -> str | None:
+    return json.dumps(found) if found else None
 
 
 def controls(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -151,26 +151,48 @@ def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str,
     ax.plot(mean.index, mean, linewidth=2, label=label, **look)
 
 
-def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "recall@10") -> str:
+class Annotated(NamedTuple):
+    """The runs of a figure of recalls against annotation: a row a run and direction, with `share` and `captions`."""
+
+    trained: pd.DataFrame  # of systems of at least two shares, of data sets with such
+    free: pd.DataFrame  # of systems that take no pairs
+    controls: pd.DataFrame  # of chance
+
+
+def annotated(metrics: pd.DataFrame, metric: str) -> Annotated:
+    """What is drawn of a recall against the share of annotated pairs, of the whole test set where that was ranked."""
+    frame = distinct(metrics[(metrics.metric == metric)])
+    frame = frame[frame.protocol == "all"] if (frame.protocol == "all").any() else frame
+    frame = frame.assign(share=[share(s) for s in frame.split], captions=[captions(s) for s in frame.split])
+    controls = frame[frame.model == "chance"]
+    frame = frame[~frame.model.isin(["chance", "oracle"])].dropna(subset=["share"])
+    free, frame = frame[frame.share == 0], frame[frame.share > 0]
+    return Annotated(frame[frame.groupby(["dataset", "name"]).share.transform("nunique") > 1], free, controls)
+
+
+def annotation(
+    metrics: pd.DataFrame,
+    titles: Mapping[str, str],
+    metric: str = "recall@10",
+    meetings: pd.DataFrame | None = None,
+) -> str:
     """A recall against the share of annotated pairs (log scale): a line a model, a panel a direction (002, figure 1).
 
     Points are runs (their shape: captions an image), lines go through the means at each share. Models with a single
     share are left out, but for those that take no pairs: they are a level to be reached.
+
+    Parameters
+    ----------
+    meetings : where curves of this metric meet, as `crossovers.meetings` finds it: rings, and a line below the panel.
     """
     with _context():
-        frame = distinct(metrics[(metrics.metric == metric)])
-        frame = frame[frame.protocol == "all"] if (frame.protocol == "all").any() else frame
-        frame = frame.assign(share=[share(s) for s in frame.split], captions=[captions(s) for s in frame.split])
-        controls = frame[frame.model == "chance"]
-        frame = frame[~frame.model.isin(["chance", "oracle"])].dropna(subset=["share"])
-        free, frame = frame[frame.share == 0], frame[frame.share > 0]
-        frame = frame[frame.groupby(["dataset", "name"]).share.transform("nunique") > 1]
-        several = frame.groupby("dataset").share.nunique() if len(frame) else pd.Series(dtype=int)
-        datasets = [name for name in sorted(several.index) if several[name] > 1]
-        figure = _figure(10.2, 3.5 * max(1, len(datasets)))
+        frame, free, controls = annotated(metrics, metric)
+        datasets = sorted(frame.dataset.unique())
         if not datasets:
-            return _svg(_empty(figure, "One degree of annotation so far: nothing to compare."))
-        directions = sorted(frame[frame.dataset.isin(datasets)].direction.unique())
+            return _svg(_empty(_figure(10.2, 3.5), "One degree of annotation so far: nothing to compare."))
+        directions = sorted(frame.direction.unique())
+        told = {} if meetings is None else _told(meetings)
+        figure = _figure(10.2, (3.5 + 0.16 * max(map(len, told.values()), default=0)) * len(datasets))
         axes = figure.subplots(len(datasets), len(directions), squeeze=False, sharey="row")
         for row, dataset in zip(axes, datasets, strict=True):
             part = frame[frame.dataset == dataset]
@@ -207,6 +229,11 @@ def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "
                 ax.set_xlabel("Annotated pairs")
                 ax.set_ylim(0, None)
                 ax.set_title(f"{titles.get(dataset, dataset)}: {direction.replace('-to-', ' to ')}")
+                if (dataset, direction) in told:
+                    here = meetings[(meetings.dataset == dataset) & (meetings.direction == direction)]
+                    ax.plot(here.share, here.value, **_RING)
+                    options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 8}
+                    ax.annotate("\n".join(told[dataset, direction]), (0, 0), (0, -36), color=INK, **options)
             row[0].set_ylabel(f"R@{metric.removeprefix('recall@')} (%)")
             handles, labels = row[-1].get_legend_handles_labels()
             for n in sorted(part.captions.unique()):
@@ -214,6 +241,30 @@ def annotation(metrics: pd.DataFrame, titles: Mapping[str, str], metric: str = "
                 labels.append(f"{n} caption{'s' if n > 1 else ''} an image")
             row[-1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
         return _svg(figure)
+
+
+_RING = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 9,
+    "markerfacecolor": "none",
+    "markeredgecolor": INK,
+    "markeredgewidth": 1.4,
+    "zorder": 5,
+}
+
+
+def _told(meetings: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """{(data set, direction): a line for each two systems}"""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in meetings.itertuples():
+        found.setdefault((one.dataset, one.direction), []).append(f"{one.system} meets {one.other}: {met(one.share)}")
+    return found
+
+
+def met(place: float) -> str:
+    """The share of annotated pairs at which two curves meet, in words."""
+    return "none in range" if pd.isna(place) else f"at {place:.3g} % of the pairs"
 
 
 def embeddings(panels: Mapping[str, np.ndarray]) -> str:
@@ -241,6 +292,34 @@ def embeddings(panels: Mapping[str, np.ndarray]) -> str:
         for ax in axes[len(panels) :]:
             ax.remove()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, markerscale=2)
+        return _svg(figure)
+
+
+def transformation(panels: Mapping[str, np.ndarray], modalities: np.ndarray, labels: np.ndarray) -> str:
+    """Items in two dimensions, in panels beside each other: colours are modalities, shapes are classes (003, figure 9).
+
+    Parameters
+    ----------
+    panels : title to the (n, 2) places of the items. modalities, labels : (n,) of each; a shape is taken by a class.
+    """
+    kinds, names = list(dict.fromkeys(labels.tolist())), list(dict.fromkeys(modalities.tolist()))
+    with _context():
+        figure = _figure(10.2, 5.0)
+        for ax, (title, places) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+            for colour, name in zip(COLOURS, names, strict=False):
+                for marker, kind in zip(MARKERS.values(), kinds, strict=False):
+                    points = places[(modalities == name) & (labels == kind)]
+                    ax.scatter(*points.T, s=24, marker=marker, color=colour, linewidths=0, alpha=0.8)
+            ax.set_title(title)
+            ax.grid(False)
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[["left", "bottom"]].set_visible(False)
+        shown = [(_sign("o", colour), name) for colour, name in zip(COLOURS, names, strict=False)]
+        shown += [
+            (_sign(marker, FAINT), f"class {n}") for n, marker in enumerate(MARKERS.values(), 1) if n <= len(kinds)
+        ]
+        figure.legend(*zip(*shown, strict=True), loc="outside lower left", ncols=len(shown))
         return _svg(figure)
 
 
@@ -277,9 +356,13 @@ def efficiency(frame: pd.DataFrame, titles: Mapping[str, str], metric: str = "re
 
 
 def _marker(n: int) -> Any:
+    return _sign(MARKERS.get(int(n), "o"), FAINT)
+
+
+def _sign(marker: str, colour: str) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], linestyle="none", marker=MARKERS.get(int(n), "o"), color=FAINT, markersize=5)
+    return Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=5)
 
 
 def run_curve(history: pd.DataFrame, title: str) -> str:
@@ -317,12 +400,18 @@ def inline(svg: str, label: str) -> str:
 
 
 def write(
-    metrics: pd.DataFrame, histories: pd.DataFrame, efficient: pd.DataFrame, titles: Mapping[str, str], folder: Path
+    metrics: pd.DataFrame,
+    histories: pd.DataFrame,
+    efficient: pd.DataFrame,
+    meetings: pd.DataFrame,
+    titles: Mapping[str, str],
+    folder: Path,
 ) -> dict[str, str]:
-    """`learning-curves.svg`, `annotation.svg` and `efficiency.svg` into `folder`; gives their text by name."""
+    """The figures that `render_report` makes, as SVG files in `folder`; gives their text by name."""
     made = {
         "learning-curves": learning_curves(histories, titles),
         "annotation": annotation(metrics, titles),
+        "crossovers": annotation(metrics, titles, "recall@1", meetings),
         "efficiency": efficiency(efficient, titles),
     }
     for name, svg in made.items():

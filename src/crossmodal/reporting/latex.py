@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import NamedTuple
 
-from crossmodal.reporting.views import Text, View, grid, title
+from crossmodal.reporting.views import Text, View, grid, noted, title
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -188,21 +188,26 @@ class _Tabular:
 
 
 def _height(text: str) -> float:
-    """Points of a caption or note in the document's own type, with the space around it."""
-    return 12.0 * (len(text) // 66 + 2) if text else 0.0
+    """Points of a caption in the document's own type, with the space around it."""
+    return 12.0 * (len(text) // 66 + 2)
+
+
+def _note_height(text: str) -> float:
+    """Points of a note, which is set smaller."""
+    return 9.5 * (len(text) // 78 + 1) + 3.0
 
 
 class _Floats:
     """Floats that are filled one after another."""
 
-    def __init__(self, view: View, type_: Type, notes: str):
-        self.view, self.type, self.notes = view, type_, notes
+    def __init__(self, view: View, type_: Type):
+        self.view, self.type = view, type_
         caption = " ".join([f"{view.table.title}.", *(text for _, text in view.caption)])
         self.lines = ["% Needs \\usepackage{booktabs}."]
         self._begin([f"  \\caption{{{tex(caption)}}}", f"  \\label{{tab:{view.id}}}"])
-        # Points that are left of a page, here and of a further one: notes may come to stand on any.
-        self.fresh = HEIGHT - _height(notes) - _height(view.table.title)
-        self.room = HEIGHT - _height(notes) - _height(caption)
+        # Points that are left of a page, of a further one and here.
+        self.fresh = HEIGHT - _height(view.table.title)
+        self.room = HEIGHT - _height(caption)
 
     def _begin(self, caption: list[str]) -> None:
         self.lines += [r"\begin{table}", r"  \centering", f"  {self.type.command}", *caption]
@@ -238,9 +243,17 @@ class _Floats:
             first = False
         self.lines += ENDS
 
+    def notes(self, texts: list[str]) -> None:
+        """Below the last panel, a paragraph each; what a page has no room for goes on on the next."""
+        for number, text in enumerate(texts):
+            if self.room < _note_height(text):
+                self._go_on()
+            elif number == 0:
+                self.lines.append(r"  \par\smallskip")
+            self.lines.append("  {\\footnotesize\\raggedright " + tex(text) + "\\par}")
+            self.room -= _note_height(text)
+
     def text(self) -> str:
-        if self.notes:
-            self.lines += ["  \\par\\smallskip", "  {\\footnotesize " + tex(self.notes) + ".}"]
         return "\n".join([*self.lines, r"\end{table}"]) + "\n"
 
 
@@ -256,8 +269,8 @@ def to_tex(view: View) -> str:
     type_, panels = PLAIN, _panels(view, units, PLAIN)
     if len(panels) > 1:
         type_, panels = CLOSE, _panels(view, units, CLOSE)
-    notes = [*((f"({mark})", text) for mark, text in view.notes), *((f"[{n}]", text) for text, n in remarks.items())]
-    floats = _Floats(view, type_, "; ".join(f"{mark} {text}" for mark, text in notes))
+    floats = _Floats(view, type_)
     for panel in panels:
         floats.put(_Tabular(view, panel), units)
+    floats.notes([*(noted(*note) for note in view.notes), *(f"[{n}] {text}" for text, n in remarks.items())])
     return floats.text()

@@ -51,13 +51,18 @@ def paired(run: Path, groups: Mapping[str, str], seed: int = 0) -> tuple[np.ndar
 
 
 def placed(images: np.ndarray, texts: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(2n, 2) places of n images and then of their n captions, by t-SNE on cosines.
+    """(2n, 2) places of n images and then of their n captions, by t-SNE on cosines."""
+    return scattered(np.concatenate([images, texts]), seed)
+
+
+def scattered(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(n, 2) places of (n, d) vectors by t-SNE on cosines.
 
     The exact method on one thread, so that the same vectors give the same places.
     """
     from sklearn.manifold import TSNE
 
-    vectors = np.concatenate([images, texts]).astype(np.float64)
+    vectors = vectors.astype(np.float64)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     return TSNE(2, perplexity=perplexity, init="pca", method="exact", random_state=seed).fit_transform(vectors)
@@ -67,7 +72,7 @@ def write(plan: Plan, jobs: Mapping[str, Job], target: Path) -> None:
     """`figures/embeddings.svg` in `target`, of the runs that papers want drawn and that have vectors."""
     results, data = Path(plan.params.paths.results), Path(plan.params.paths.data)
     panels, groups = {}, {}
-    for job in plan.mapped(jobs):
+    for job in (one for one in plan.mapped(jobs) if one.relevance == "group"):
         if job.dataset not in groups:
             items = read_parquet(data / job.dataset / "items.parquet", ["item_id", "group_id"])
             groups[job.dataset] = dict(zip(items.item_id, items.group_id, strict=True))

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import annotation, figures, provenance, runs, sections, tables, views
+from crossmodal.reporting import annotation, crossovers, figures, provenance, runs, sections, tables, views
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.curves import curves
@@ -139,17 +139,26 @@ def _short(n: float) -> str:
     return f"{n:.0f}"
 
 
-def galleries(plan: Plan, criterion: pd.DataFrame, results: Path, data: Path) -> list[dict[str, Any]]:
-    """For each data set the galleries of its best systems, which answer the same queries."""
+def galleries(
+    plan: Plan, jobs: dict[str, Job], criterion: pd.DataFrame, results: Path, data: Path
+) -> list[dict[str, Any]]:
+    """For each data set the galleries of its best systems and of the runs that papers mark, of the same queries.
+
+    Of a best system the seed with the largest criterion is shown, of what papers mark (002, figure 4: sparse splits)
+    the first seed. The queries are chosen by the ranks of the very best.
+    """
     found: list[tuple[Items, list[Gallery]]] = []
+    marked = [job for job in plan.shown(jobs) if (results / "runs" / job.key / "queries.parquet").exists()]
     for dataset, systems in best(criterion).groupby("dataset", sort=True):
         known = plan.params.datasets.get(str(dataset))
         items = Items(data / str(dataset), getattr(known, "relevance", "group"))
-        made: list[Gallery] = []
+        keys = []
         for system in systems.head(SYSTEMS).itertuples():
             runs_of = criterion[(criterion.dataset == dataset) & (criterion.split == system.split)]
             run = runs_of[runs_of["name"] == system.name].sort_values("value").iloc[-1]
-            key = f"{dataset}/{run.split}/{run['name']}/seed{run.seed}"
+            keys.append(f"{dataset}/{run.split}/{run['name']}/seed{run.seed}")
+        made: list[Gallery] = []
+        for key in dict.fromkeys([*keys, *(job.key for job in marked if job.dataset == dataset)]):
             one = gallery(items, results / "runs" / key, label=key, like=made[0] if made else None)
             made += [one] if one is not None else []
         if made:
@@ -186,7 +195,8 @@ def render(
     efficient = annotation.read(scope / "annotation_efficiency.csv")
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
     epochs = runs.histories(results / "runs", asked)
-    drawn = figures.write(metrics, epochs, efficient, titles, scope / "figures")
+    meetings = crossovers.meetings(metrics)
+    drawn = figures.write(metrics, epochs, efficient, meetings, titles, scope / "figures")
     criterion = criteria(metrics)
     measured = metrics[["dataset", "split", "model", "variant", "seed"]].drop_duplicates().itertuples(index=False)
     done = {f"{r.dataset}/{r.split}/{runs.name(r.model, r.variant)}/seed{r.seed}" for r in measured}
@@ -203,7 +213,7 @@ def render(
         for paper in plan.papers.values()
     ]
     links = provenance.tracked(plan.params.tracking)
-    shown = galleries(plan, criterion, results, data)
+    shown = galleries(plan, asked, criterion, results, data)
     base = Path(os.path.relpath(results / "runs", Path(target).parent)).as_posix()
     folder = Path(__file__).parent / "templates"
     content = {
@@ -240,6 +250,8 @@ def render(
             has_curves=bool(content["curves"]["runs"]),
             several=any(len(part) > 2 for part in _directions(metrics).values()),
             annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
+            crossovers=Markup(figures.inline(drawn["crossovers"], "Recall at 1 against annotation")),
+            meetings=len(meetings),
             efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
             others=sections.drawn(scope / "figures"),

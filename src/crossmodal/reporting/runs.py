@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from crossmodal.errors import UserError
-from crossmodal.experiments import Job, Plan
+from crossmodal.experiments import Job, Plan, read_yaml
 from crossmodal.files import read_json, read_parquet
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,21 @@ def manifest(folder: Path) -> dict[str, Any]:
         log.warning("%s", error)
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def settings(folder: Path) -> dict[str, Any] | None:
+    """A run's settings with all defaults, from its `config.yaml`; None where there is none that can be read."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return None
+    try:
+        found = read_yaml(path).get("settings")
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: expected a block `settings`")
+        return found
+    except UserError as error:
+        log.warning("%s", error)
+        return None
 
 
 def queries(folder: Path) -> pd.DataFrame | None:

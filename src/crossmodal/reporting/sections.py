@@ -18,6 +18,15 @@ SECTIONS: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {
             "joins what belongs together.",
         ),
     },
+    ("vocabulary", "Vocabulary", "Words of regions and of captions"): {
+        "vocabulary": (
+            "",
+            "What is named in the images that a split leaves without a caption, and the words of the test captions: "
+            "tokens with a letter or digit, however rare (vocabulary.csv also counts those of four times or more). "
+            "Overlap is of both in per cent of either. Our s_g are names of regions, scored above 0.3, where the paper "
+            "has those of image classifiers.",
+        ),
+    },
     ("reconstructions", "Reconstructions", "Reconstructions"): {
         "reconstructions": (
             "",
@@ -29,10 +38,21 @@ SECTIONS: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {
         ),
     },
     ("spaces", "Spaces", "Spaces that grow a modality at a time"): {
+        "transformation": (
+            "Before and after training",
+            "Test items of five classes where the first weights put them and where the trained ones do, in two "
+            "dimensions (t-SNE on cosines). Colours are modalities, shapes are classes.",
+        ),
         "space-losses": ("Losses", "By epoch, stage after stage; dashes part the stages."),
         "space-attention": ("Attention", "Mean mAP@50 with and without parts of the aligned attention."),
         "space-blocks": ("Blocks", "Attention blocks that are trained when a modality is added."),
         "space-time": ("Time", "Milliseconds of an iteration as modalities are added, measured."),
+        "space-reconstruction": (
+            "Adversarial reconstruction",
+            "Mean squared difference of the input vectors from those that generators make again of their places in the "
+            "space, by epoch (log scale), and the last epoch's as a multiple of the first one's. The thesis reports "
+            "that it explodes, and that retrieval still works where classes and triplets are trained beside it.",
+        ),
         "space-directions": ("Directions", "mAP@50 of every direction: rows ask, columns answer."),
     },
 }

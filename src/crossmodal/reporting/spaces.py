@@ -1,8 +1,4 @@
-"""The figures of the thesis on spaces of several modalities (003, figures 22 to 27), and its tables as heat maps.
-
-Figure 28, the loss of an adversarial reconstruction that grows without bound, is not drawn: the thesis names neither
-its networks nor its weight, and leaves it out of its models.
-"""
+"""The figures of the thesis on spaces of several modalities (003, figures 22 to 28), and its tables as heat maps."""
 
 from __future__ import annotations
 
@@ -168,6 +164,55 @@ def iterations(measured: pd.DataFrame) -> str:
         return figures._svg(figure)
 
 
+def reconstruction(jobs: dict[str, Job], folder: Path) -> str:
+    """What adversarial reconstruction leaves of input vectors, and what retrieval makes of it, by epoch (28).
+
+    The mean squared difference of a modality's input vectors from those made again (log scale), by each way in which it
+    is trained, with the factor between its first and last epoch; and the criterion on the validation items.
+    """
+    found: dict[str, list[pd.DataFrame]] = {}
+    for key, job in jobs.items():
+        history = runs.history(folder / key) if job.model == "cvs_adversarial" else pd.DataFrame()
+        if len(history):
+            found.setdefault(_trained_by(job), []).append(history)
+    with figures._context():
+        figure = figures._figure(10.2, 3.9)
+        if not found:
+            return figures._svg(figures._empty(figure, "No run with an adversarial reconstruction yet."))
+        axes = figure.subplots(1, 3)
+        criterion, what = figures._criterion(pd.concat([one for many in found.values() for one in many]))
+        panels = [("image_difference", "Image"), ("text_difference", "Text"), (criterion, what[:1].upper() + what[1:])]
+        for ax, (column, title) in zip(axes, panels, strict=True):
+            said = []
+            for colour, (label, histories) in zip(COLOURS, sorted(found.items()), strict=False):
+                curves = pd.concat([one.set_index("epoch")[column] for one in histories], axis=1)
+                for _, curve in curves.items():
+                    ax.plot(curve.index, curve, color=colour, linewidth=0.8, alpha=0.4)
+                mean = curves.mean(axis=1)
+                ax.plot(mean.index, mean, color=colour, linewidth=2, label=label)
+                said.append((f"× {mean.iloc[-1] / mean.iloc[0]:.3g}", colour))
+            ax.set_title(title, pad=20)  # above the factors
+            ax.set_xlabel("Epoch")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            if column == criterion:
+                ax.set_ylim(bottom=0)
+                continue
+            ax.set_yscale("log")
+            for n, (text, colour) in enumerate(said):
+                ax.text((2 * n + 1) / (2 * len(said)), 1.02, text, transform=ax.transAxes, ha="center", color=colour)
+        axes[0].set_ylabel("Mean squared difference")
+        axes[2].set_ylabel("mAP@50, sum (%)")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
+        return figures._svg(figure)
+
+
+def _trained_by(job: Job) -> str:
+    s = job.settings
+    alone = s.get("class_weight") == 0 and s.get("triplet_weight") == 0
+    said = "reconstruction alone" if alone else "with class and metric losses"
+    return f"{said}, its target moves too" if s.get("moving") else said
+
+
 def directions(metrics: pd.DataFrame, titles: dict[str, str]) -> str:
     """mAP@50 of every ordered pair of modalities as a heat map, a panel for each model of more than two."""
     here = (metrics.metric == METRIC) & (metrics.protocol == "all") & metrics.direction.str.contains("-to-")
@@ -206,6 +251,7 @@ FIGURES = {
     "space-attention": "Aligned attention without one of its products (003, figure 25)",
     "space-blocks": "Attention blocks that are trained when a modality is added (003, figure 26)",
     "space-time": "Measured time an iteration (003, figure 27)",
+    "space-reconstruction": "Adversarial reconstruction of the input vectors (003, figure 28)",
     "space-directions": "mAP@50 of every ordered pair of modalities (003, tables 7 to 11)",
 }
 
@@ -224,6 +270,7 @@ def draw(plan: Plan, jobs: dict[str, Job], folder: Path, metrics: pd.DataFrame) 
         "space-attention": ablation(jobs, frame),
         "space-blocks": blocks(),
         "space-time": iterations(times(jobs, folder)),
+        "space-reconstruction": reconstruction(jobs, folder),
         "space-directions": directions(frame, titles),
     }
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from crossmodal.experiments import Plan
 from crossmodal.files import read_parquet, write_text
 from crossmodal.reporting.latex import to_tex
-from crossmodal.reporting.views import NO_SYSTEM, Line, View, extra, flat_heads, grid, title, views
+from crossmodal.reporting.views import NO_SYSTEM, Line, View, extra, flat_heads, grid, noted, title, views
 
 MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
 
@@ -50,7 +50,7 @@ def to_md(view: View) -> str:
 
     rule = "| " + " | ".join("-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)) + " |"
     said = "\n".join(f"{escape(text)}  " for _, text in view.caption).rstrip()
-    notes = "".join(f"\n({mark}) {escape(text)}  " for mark, text in view.notes)
+    notes = "".join(f"\n{escape(noted(*note))}  " for note in view.notes)
     table = "\n".join([line(texts[0]), rule, *(line(row) for row in body)])
     return f"### {escape(view.table.title)}\n\n{said}\n\n{table}\n{notes.rstrip()}".rstrip() + "\n"
 

@@ -7,7 +7,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from crossmodal.reporting.views import NO_SYSTEM, View, flat_heads, grid, title
+from crossmodal.reporting.views import NO_SYSTEM, View, flat_heads, grid, noted, title
 
 STYLES = {0: "", 1: "bold", 2: "underline"}  # by `Text.place`
 KINDS = {"warning": "yellow", "fallback": "yellow", "qc": "bold red", "ours": "", "published": "dim"}
@@ -44,7 +44,7 @@ def rendered(view: View, *, only_ours: bool = False) -> Group:
         *cells, last = row
         table.add_row(*(Text(cell.text, style=STYLES[cell.place]) for cell in cells), Text(last.text), style=style)
     caption = [Text(text, style=KINDS.get(kind, "dim")) for kind, text in view.caption]
-    notes = [Text(f"({mark}) {text}", style="dim") for mark, text in view.notes]
+    notes = [Text(noted(*note), style="dim") for note in view.notes]
     return Group(Text(view.table.title, style="bold"), *caption, Text(), table, *notes)
 
 

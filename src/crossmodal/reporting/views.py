@@ -6,7 +6,9 @@ compared, and the one after it, are marked.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +16,7 @@ import pandas as pd
 
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import CONTROLS, Column, Paper, Plan, Table
-from crossmodal.reporting.comparison import PUBLISHED_ONLY
+from crossmodal.reporting.comparison import PUBLISHED_ONLY, extra_keys
 
 DASH = "–"
 MINUS = "−"
@@ -100,6 +102,8 @@ class Line:
     extra: dict[str, Any]
     cells: list[Cell]
     marks: str = ""
+    own_extra: dict[str, Any] = field(default_factory=dict)
+    """What our runs have of the columns of `extra`."""
 
     @property
     def has_system(self) -> bool:
@@ -143,6 +147,7 @@ class View:
     lines: list[Line]
     caption: list[tuple[str, str]]
     notes: list[tuple[str, str]]
+    """(mark, sentence) of what stands below the table; '' marks what is of several rows."""
     frame: pd.DataFrame = field(repr=False)
 
     @property
@@ -224,17 +229,60 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
     lines = []
     for index, row in enumerate(table.rows):
         part = frame.iloc[index * width : (index + 1) * width]
-        mark = ""
-        if row.note:
-            mark = marks.setdefault(row.note, chr(ord("a") + len(marks) % 26))
+        said = [text for text in (row.note, row.differs and f"Differs: {row.differs}") if text]
+        mark = ", ".join(marks.setdefault(text, letters(len(marks))) for text in said)
         records = enumerate(part.to_dict("records"))
         cells = [replace(_cell(record), **places[index, column]) for column, record in records]
-        lines.append(Line(row.label, row.group, row.extra, cells, mark))
-    extras = list(dict.fromkeys(key for row in table.rows for key in row.extra))
-    notes = [(mark, text) for text, mark in marks.items()]
+        lines.append(Line(row.label, row.group, row.extra, cells, mark, _own_extra(part)))
+    extras = extra_keys(table)
+    notes = [(mark, text) for text, mark in marks.items()] + [("", text) for text in _settings(frame)]
     placed = any(cell["place"] for cell in places.values())
     caption = _caption(plan, paper, table, frame, placed)
     return View(paper, table, table.columns, extras, lines, caption, notes, frame)
+
+
+def letters(number: int) -> str:
+    """`a` to `z`, then `aa`, `ab`, ..."""
+    before, last = divmod(number, 26)
+    return (letters(before - 1) if before else "") + chr(ord("a") + last)
+
+
+def _own_extra(part: pd.DataFrame) -> dict[str, Any]:
+    """What the runs of a row have of the columns before the numbers; of several systems' values each once."""
+    values: dict[str, list[Any]] = {}
+    for text in part.ours_extra.dropna().unique():
+        for key, value in json.loads(text).items():
+            if value not in values.setdefault(key, []):
+                values[key].append(value)
+    return {key: found[0] if len(found) == 1 else ", ".join(map(extra, found)) for key, found in values.items()}
+
+
+def _settings(frame: pd.DataFrame) -> list[str]:
+    """A sentence for each system, or several alike, whose settings are not the published ones."""
+    of_system: dict[str, dict[str, dict[str, None]]] = {}
+    for row in frame.dropna(subset=["ours_settings"]).itertuples():
+        system = row.system if pd.isna(row.column_system) else row.column_system
+        found = of_system.setdefault(system, {})
+        for name, (ours, published) in json.loads(row.ours_settings).items():
+            found.setdefault(name, {})[f"{setting(ours)} ({setting(published)})"] = None
+    systems: dict[str, list[str]] = {}
+    for system, found in of_system.items():
+        listed = ", ".join(f"{name} {' or '.join(values)}" for name, values in found.items())
+        systems.setdefault(listed, []).append(system)
+    return [
+        f"Settings here of {', '.join(named)}, in brackets those of the paper, or our default where it gives none: "
+        f"{listed}."
+        for listed, named in systems.items()
+    ]
+
+
+def setting(value: Any) -> str:
+    """A setting's value as params.yaml writes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(setting, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _cell(record: dict[str, Any]) -> Cell:
@@ -297,7 +345,10 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, placed
     where = f"{original} is played by the stand-in “{title}”" if stand_in else f"the test items of {title}"
     folds = plan.folds_of(table)
     how = "ranked as a whole" if folds == 1 else f"mean over {folds} folds"
-    what = f"Here: {where}{_sizes(done, folds)}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
+    texts = "captions" if plan.params.datasets[played].relevance == "group" else "texts"
+    what = (
+        f"Here: {where}{_sizes(done, folds, texts)}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
+    )
     said.append(("ours", what))
     if stand_in:
         said.append(
@@ -311,7 +362,7 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, placed
         said.append(("rules", "* the published number lies outside the 95 % confidence interval of our mean."))
     if done.p_holm.notna().any():
         said.append(("rules", _tested(table, done)))
-    said.append(("rules", "Recall in per cent; ranks are 1-based and ties count against the model."))
+    said.append(("rules", _measures(table)))
     if placed:
         said.append(("rules", "Best in bold, second underlined, of the same data and annotation; ours apart."))
     fallbacks = dict.fromkeys(one for text in done.fallbacks.dropna() for one in str(text).split("; "))
@@ -327,6 +378,34 @@ def _caption(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, placed
     return said
 
 
+MEASURES = (
+    (r"recall@\d+", "recall in per cent"),
+    (r"recall_sum", "sums of recalls in per cent"),
+    (r"map", "mean average precision in per cent"),
+    (
+        r"map@\d+",
+        "mAP@K in per cent: of a query's first K answers the mean precision at the relevant ones among them, averaged "
+        "over queries",
+    ),
+    (r"map@R", "mAP@R in per cent: average precision of as many answers as there are relevant ones"),
+    (r"accuracy", "accuracy in per cent"),
+    (r"relatedness", "relatedness: 100 times a rank correlation"),
+    (r"median_rank|mean_rank", "of ranks the lower is the better"),
+)
+"""What columns of a metric hold."""
+UNRANKED = ("accuracy", "relatedness")
+
+
+def _measures(table: Table) -> str:
+    """A sentence of what the numbers of a table's columns are."""
+    metrics = {column.metric for column in table.columns}
+    said = [text for form, text in MEASURES if any(re.fullmatch(form, metric) for metric in metrics)]
+    if not metrics <= set(UNRANKED):
+        said.append("ranks are 1-based and ties count against the model")
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}." if not text.startswith("mAP") else f"{text}."
+
+
 def _tested(table: Table, done: pd.DataFrame) -> str:
     """What the arrows mean."""
     what = f"the row “{table.baseline}”" if table.baseline else "the best other system with the same annotation"
@@ -339,11 +418,11 @@ def _tested(table: Table, done: pd.DataFrame) -> str:
     )
 
 
-def _sizes(done: pd.DataFrame, folds: int) -> str:
-    """` (200 images and 1,000 captions to test on)`, from the queries of all directions."""
+def _sizes(done: pd.DataFrame, folds: int, texts: str) -> str:
+    """` (200 images and 1,000 captions to test on)`, from the queries of all directions; `texts` is what these are."""
     ranked = done[done.n_gallery.fillna(1) > 0]  # not sums and what else is measured
     counts = ranked.dropna(subset=["n_queries"]).drop_duplicates("direction").set_index("direction").n_queries
-    plural = {"image": "images", "text": "captions", "mesh": "meshes", "audio": "sounds", "video": "videos"}
+    plural = {"image": "images", "text": texts, "mesh": "meshes", "audio": "sounds", "video": "videos"}
     plural["class"] = "classes"
     named = []
     for direction, n in counts.items():
@@ -371,15 +450,16 @@ def grid(view: View) -> list[list[Text] | str]:
             group = line.group
             rows.append(group or "")
         label = f"{line.label} ({line.marks})" if line.marks else line.label
-        head = [label, *(extra(line.extra.get(key)) for key in view.extras)]
-        blank = ["" for _ in head]
+        own = [extra(line.own_extra.get(key)) for key in view.extras]
+        blank = ["" for _ in [label, *own]]
         if line.published:
             remark = "" if line.has_system else NO_SYSTEM
             published = [(c.published_text, c.published_place) for c in line.cells]
-            rows.append(_texts([*head, "published"], published, remark))
-            head = blank
+            head = [label, *(extra(line.extra.get(key)) for key in view.extras), "published"]
+            rows.append(_texts(head, published, remark))
+            label = ""
         if line.has_system or not line.published:
-            rows.append(_texts([*head, "here"], [(c.ours_text, c.place) for c in line.cells], line.remark))
+            rows.append(_texts([label, *own, "here"], [(c.ours_text, c.place) for c in line.cells], line.remark))
         if line.differs:
             rows.append(_texts([*blank, "difference"], [(c.difference_text, 0) for c in line.cells], ""))
     return rows
@@ -387,6 +467,11 @@ def grid(view: View) -> list[list[Text] | str]:
 
 def _texts(head: list[str], numbers: list[tuple[str, int]], remark: str) -> list[Text]:
     return [*map(Text, head), *(Text(text, place) for text, place in numbers), Text(remark)]
+
+
+def noted(mark: str, text: str) -> str:
+    """A note with its mark before it."""
+    return f"({mark}) {text}" if mark else text
 
 
 def extra(value: Any) -> str:

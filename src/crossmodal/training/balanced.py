@@ -8,7 +8,7 @@ modalities, so that an epoch leaves out items of large classes; it is ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,17 +33,20 @@ class Labels:
     count: int  # of the training partition
     trained: tuple[int, ...]  # of the split
     first: tuple[int, ...]  # of the first stage, where classes come in stages
+    tested: tuple[int, ...]  # those that test items are of
 
     @classmethod
-    def of(cls, items: pd.DataFrame, split: str) -> Labels:
+    def of(cls, items: pd.DataFrame, split: str, stages: Sequence[int] = ()) -> Labels:
+        """`stages`: sizes of the groups of classes of a split `classesIofN` (`splits.class_groups`)."""
         train = items.label[items.partition == "train"].dropna()
         seen = sorted(train.unique())
         names = seen + sorted(set(items.label.dropna()) - set(seen))
         number = splits.stage(split)
-        groups = splits.class_groups(train, number[1]) if number else [seen]
+        groups = splits.class_groups(train, number[1], stages) if number else [seen]
         place = {name: code for code, name in enumerate(names)}
         trained, first = groups[number[0] - 1] if number else seen, groups[0] if number else []
-        return cls(names, len(seen), tuple(place[n] for n in trained), tuple(place[n] for n in first))
+        tested = sorted(place[n] for n in items.label[items.partition == "test"].dropna().unique())
+        return cls(names, len(seen), tuple(place[n] for n in trained), tuple(place[n] for n in first), tuple(tested))
 
     def encode(self, labels: pd.Series) -> np.ndarray:
         """(N,) int64, -1 for an item without a class."""

@@ -22,16 +22,18 @@ Vectors = Literal["attributes", "words"]
 SEEDED_DIM = 50  # of word vectors without a file: Socher's size
 
 
-def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tuple[dict, str]:
+def load(folder: Path, labels: Labels, kind: Vectors, vectors: str) -> tuple[dict, str]:
     """Items of the pseudo-modality `class`, by the fields of `data.Inputs`, and the hash of their vectors.
 
-    A class is listed once a partition: the split's own to train on and to select by, all of them to be told at the
-    test.
+    A class is listed once per partition: the split's own to train on and to select by, and at the test every class that
+    has test items. One without any is no candidate: where all images of the seen classes are trained on, the test is
+    of the unseen classes alone.
 
     Parameters
     ----------
     folder : `data/DATASET`.
-    kind : shares of attributes, or the mean word vector of the class's text. file : of word vectors; None: seeded ones.
+    kind : shares of attributes, or the mean word vector of the class's text.
+    vectors : for the latter a file of word vectors, or `seeded`.
 
     Raises
     ------
@@ -50,9 +52,10 @@ def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tupl
     if kind == "attributes":
         matrix = np.stack(table.attributes.to_list()).astype(np.float32)
     else:
-        matrix = _of_words(table.text.to_list(), file, path)
-    codes = np.concatenate([labels.trained, labels.trained, np.arange(len(labels.names))]).astype(np.int64)
-    partition = ["train"] * len(labels.trained) + ["val"] * len(labels.trained) + ["test"] * len(labels.names)
+        matrix = _of_words(table.text.to_list(), vectors, path)
+    listed = {"train": labels.trained, "val": labels.trained, "test": labels.tested}
+    codes = np.concatenate([*listed.values()]).astype(np.int64)
+    partition = [name for name, some in listed.items() for _ in some]
     fields = {
         "ids": np.array([class_id(labels.names[code]) for code in codes], dtype=object),
         "groups": -1 - codes,  # no item's
@@ -65,13 +68,13 @@ def load(folder: Path, labels: Labels, kind: Vectors, file: Path | None) -> tupl
     return fields, sha256_bytes(matrix.tobytes())
 
 
-def _of_words(texts: list[str], file: Path | None, path: Path) -> np.ndarray:
+def _of_words(texts: list[str], named: str, path: Path) -> np.ndarray:
     """(classes, D) mean vectors of the words of each class's text."""
     words = tokenize(texts)
     every = [word for told in words for word in told]
-    vectors = wordvectors.seeded(every, SEEDED_DIM) if file is None else wordvectors.read(file, every)
+    vectors = wordvectors.seeded(every, SEEDED_DIM) if named == "seeded" else wordvectors.read(named, every)
     rows = [[vectors.index[word] for word in told if word in vectors.index] for told in words]
     if not all(rows):
         bare = texts[[bool(one) for one in rows].index(False)]
-        raise UserError(f"{path}: {file} has a vector of no word of {bare!r}; name a larger file")
+        raise UserError(f"{path}: {named} has a vector of no word of {bare!r}; name a larger file")
     return np.stack([vectors.matrix[one].mean(0) for one in rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,7 @@ def load(
     extractors: dict[str, str],
     *,
     relevance: Relevance = "group",
+    stages: Sequence[int] = (),
     beside: dict[str, tuple[Form, str]] | None = None,
     unannotated: tuple[str, ...] = (),
     min_count: int = 4,
@@ -60,7 +62,7 @@ def load(
     expansion: concepts.Expansion = "wordnet",
     vocabulary: Vocabulary | None = None,
     class_vectors: class_items.Vectors = "attributes",
-    word_vectors: Path | None = None,
+    word_vectors: str = "",
 ) -> Corpus:
     """Open a prepared data set.
 
@@ -70,6 +72,7 @@ def load(
     reads : modality to form, as the model declares them. extractors : modality to extractor.
     beside : modality to the second form that it is read in, and to the extractor of that.
     relevance : whether items answer each other by their group, or by their label.
+    stages : sizes of the groups of classes that a split `classesIofN` is one of (`splits.class_groups`).
     unannotated : what it wants of images without a caption; with `semantics` what is named in them is read as well.
     semantics : the names of the regions one by one, or of the whole image (002, section 4.6).
     expansion : of captions' words, where the model reads concepts.
@@ -93,7 +96,7 @@ def load(
     second = {m: _open(folder, m, form, {m: extractor}) for m, (form, extractor) in (beside or {}).items()}
     items = _without_skipped(items, [id_ for found in (*arrays.values(), *second.values()) for id_ in found.skipped])
     if relevance == "label":
-        known = balanced.Labels.of(items, split)
+        known = balanced.Labels.of(items, split, stages)
         items = known.restricted(items)
         trained, bare = pairs.item_id, pd.Series(dtype="string")
     else:

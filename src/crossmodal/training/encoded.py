@@ -81,7 +81,8 @@ def partition_of(run: Trained, data: Path, to: str, query: str, partition: str) 
     from crossmodal.training.data import load, options_of
     from crossmodal.training.test import encode
 
-    options = options_of(run.model.settings) | {"relevance": run.job.relevance, "vocabulary": run.vocabulary}
+    options = options_of(run.model.settings) | {"relevance": run.job.relevance, "stages": run.job.stages}
+    options["vocabulary"] = run.vocabulary
     reads = {to: run.model.reads[to]}
     inputs = {m: name for m, name in run.job.inputs.items() if m == to}
     corpus = load(data, run.job.split, reads, inputs, **options)

@@ -19,7 +19,7 @@ import yaml
 from crossmodal import registry, wordvectors
 from crossmodal.energy import Meter, card_joules
 from crossmodal.errors import UserError
-from crossmodal.experiments import Job, validated
+from crossmodal.experiments import Job, settings_of
 from crossmodal.files import (
     commit,
     hardware,
@@ -51,7 +51,7 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     """The job's model with its first weights, and its data."""
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
-    settings = validated(module.Settings, job.settings, f"model {job.name}")
+    settings = settings_of(job, module.Settings)
     options = options_of(settings)
     options["beside"] = {m: (form, job.beside[m]) for m, form in module.Model.beside.items()}
     if module.Model.needs_classes and job.relevance != "label":
@@ -59,7 +59,8 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
             f"params.yaml: datasets.{job.dataset}: model {job.model!r} learns from classes; set `relevance: label` "
             f"(each item needs its class), or choose another model"
         )
-    options |= {"relevance": job.relevance, "unannotated": module.Model.unannotated, "vocabulary": vocabulary}
+    options |= {"relevance": job.relevance, "stages": job.stages, "unannotated": module.Model.unannotated}
+    options["vocabulary"] = vocabulary
     reads = registry.reads(job.model, settings.model_dump())
     corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
     if job.source:
@@ -111,6 +112,9 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
     if before is not None:
         facts["before"] = {"run": job.before, "weights_sha256": _begin_from(model, before)}
     identity = sha256_json([job.identity, corpus.fingerprint, source, *facts.values()])
+    fallbacks = [*_fallbacks(job, data), *model.settings.fallbacks]
+    for what in fallbacks:
+        log.warning("%s: fallback: %s", job.key, what)
     log.info("%s: %d training pairs, %d words", job.key, corpus.n_pairs, len(corpus.vocabulary))
     checkpoint = CHECKPOINTS / f"{job.hash}.pt"
     history = pd.DataFrame()
@@ -140,7 +144,8 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
         "source": source,
         "data": corpus.fingerprint,
         "context": described(corpus.context),
-        "fallbacks": [*_fallbacks(job, data), *model.settings.fallbacks],
+        "fallbacks": fallbacks,
+        "scale": job.scale,
         "parameters": sum(p.numel() for p in model.parameters()),
         "pairs": corpus.n_pairs,
         "words": len(corpus.vocabulary),
@@ -197,8 +202,6 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
         path = data / dataset / "features" / f"{modality}.{extractor}.json"
         if path.exists() and "fallback" in (manifest := read_json(path)):
             found.append(f"{modality} features of {extractor}: {manifest['fallback']}")
-    if job.settings.get("class_vectors") == "words" and not job.settings.get("word_vectors"):
-        found.append("class vectors: seeded vectors of the words of each class's text; name a file as `word_vectors`")
     return found
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crossmodal.models import base
 
@@ -17,9 +16,23 @@ class ClassSettings(base.Settings):
     class_vectors: Literal["attributes", "words"] = Field(
         "attributes", description="shares of its attributes, or the mean word vector of its text"
     )
-    word_vectors: Path | None = Field(
-        None, description="GloVe or word2vec file for `words`; without it each word has a seeded vector"
+    word_vectors: str = Field(
+        "", description="for `words`: a GloVe or word2vec file, or seeded, which gives each word a random vector"
     )
+
+    @model_validator(mode="after")
+    def _named(self) -> ClassSettings:
+        if self.class_vectors == "words" and not self.word_vectors:
+            raise ValueError(
+                "class_vectors: words: names no word vectors; set `word_vectors` to a file of GloVe or word2vec, or to "
+                "`seeded` for random ones"
+            )
+        return self
+
+    @property
+    def fallbacks(self) -> list[str]:
+        seeded = self.class_vectors == "words" and self.word_vectors == "seeded"
+        return ["class vectors: seeded random vectors of the words of each class's text"] if seeded else []
 
 
 def vectors_of(values: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,104 @@
+"""CVS with an adversarial reconstruction of its input vectors (003, sections 2.5 C, 3.1 A and 5.2 C; figure 28).
+
+From an item's vector in the common space a generator of its modality makes the 512-d vector again that its fully
+connected layers have given, and a discriminator tells the two apart. The thesis reports that the loss grows without
+bound and leaves it out of its models. `class_weight` and `triplet_weight` of 0 train the reconstruction alone.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models import base, cvs
+from crossmodal.models.base import Form
+from crossmodal.models.parts.adversaries import Discriminator
+from crossmodal.models.parts.encoders import Perceptron
+
+JUDGES = "discriminators"
+
+
+class Settings(cvs.Settings):
+    """As CVS. The thesis names neither the networks nor the weights of this loss: they are ours.
+
+    Its text has two halves that a reconstruction may be of, both of which are taken: the difference of an embedding and
+    the one that is made again (section 3.1, A), and the game of a generator and a discriminator (eq. 2.5.3).
+    """
+
+    difference: float = Field(
+        1.0, ge=0, description="weight of the mean squared difference of what is made from its model"
+    )
+    adversary: float = Field(1.0, ge=0, description="weight of the generators' side of eq. 2.5.3")
+    aim: Literal["printed", "non-saturating"] = Field(
+        "printed",
+        description="of the generators: the least log(1 - D(G(z))), as eq. 2.5.3 has it, or the least -log D(G(z)), "
+        "which Goodfellow et al. 2014 train with, since it does not vanish where the discriminator is right",
+    )
+    moving: bool = Field(
+        False,
+        description="whether the difference also draws the vectors that are to be made again, so that it can shrink "
+        "them to nothing; else they are what is given, as the real samples of eq. 2.5.3 are",
+    )
+    hidden_layers: int = Field(1, ge=0, description="of a generator, each of `dim` units")
+    discriminator_lr: float = Field(1.0, gt=0, description="learning rate of discriminators, as a multiple of `lr`")
+
+
+class Model(cvs.Model):
+    settings: Settings
+    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
+    needs_classes: ClassVar[bool] = True
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        widths = [settings.dim] * (settings.hidden_layers + 2)
+        self.generators = nn.ModuleDict({m: Perceptron(*widths) for m in settings.modalities})
+        self.judges = nn.ModuleDict({m: Discriminator(settings.dim, settings.dim) for m in settings.modalities})
+
+    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
+        judges = list(self.judges.parameters())
+        told = {id(one) for one in judges}
+        s = self.settings
+        own = [one for one in self.parameters() if id(one) not in told]
+        options = {"weight_decay": s.weight_decay}
+        return {
+            "model": torch.optim.Adam(own, lr=stage.lr, **options),
+            JUDGES: torch.optim.Adam(judges, lr=stage.lr * s.discriminator_lr, **options),
+        }
+
+    def remade(self, batch: base.Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Modality to (P, B, d) of its input vectors, and of those made again of its vectors for each partner."""
+        g = {m: self.branches[m](batch.inputs[m]) for m in self.settings.modalities}
+        real: dict[str, list[Tensor]] = {m: [] for m in g}
+        made: dict[str, list[Tensor]] = {m: [] for m in g}
+        for a, b in self.pairs:
+            for m, vectors in zip((a, b), self.aligned(a, g[a], b, g[b]), strict=True):
+                real[m].append(g[m])
+                made[m].append(self.generators[m](vectors))
+        return {m: (torch.stack(real[m]), torch.stack(made[m])) for m in g}
+
+    def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        s = self.settings
+        if turn == JUDGES:
+            with torch.no_grad():
+                remade = self.remade(batch)
+            told = [judged(self.judges[m], *vectors) for m, vectors in remade.items()]
+            return {"loss": torch.stack(told).sum()}
+        terms = super().loss(batch, progress, turn)
+        for m, (real, made) in self.remade(batch).items():
+            far = F.mse_loss(made, real if s.moving else real.detach())
+            logits = self.judges[m](made.flatten(0, 1))
+            fooled = -F.softplus(logits).mean() if s.aim == "printed" else F.softplus(-logits).mean()
+            reconstruction = s.difference * far + s.adversary * fooled
+            terms["loss"] = terms["loss"] + reconstruction
+            terms |= {f"{m}_reconstruction": reconstruction, f"{m}_difference": far, f"{m}_adversary": fooled}
+        return terms
+
+
+def judged(judge: Discriminator, real: Tensor, made: Tensor) -> Tensor:
+    """-log D(x) - log(1 - D(G(z))), means over (P, B, d) vectors of a modality and those made again (eq. 2.5.3)."""
+    true, false = (judge(vectors.flatten(0, 1)) for vectors in (real, made))
+    return F.softplus(-true).mean() + F.softplus(false).mean()

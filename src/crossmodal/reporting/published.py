@@ -1,0 +1,45 @@
+"""Where a run's settings are not the published ones: at scale embedded most systems are smaller than in their papers.
+
+Published are the defaults of a model's module, with what the experiment sets at every scale and at scale full.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from crossmodal import registry
+from crossmodal.experiments import CONTROLS, Experiment, Job, validated
+
+
+def resolved(job: Job) -> dict[str, Any]:
+    """A job's settings with all defaults."""
+    return _validated(job.model, json.dumps(job.settings)).model_dump(mode="json")
+
+
+def differences(experiment: Experiment, settings: dict[str, Any]) -> dict[str, list[Any]]:
+    """{setting: [ours, published]} of those that differ.
+
+    Controls have none. What a model falls back on where a file must be brought is left out: the run's manifest says so.
+
+    Parameters
+    ----------
+    settings : with all defaults, as `resolved` or a run's `config.yaml` gives them.
+    """
+    if experiment.model in CONTROLS:
+        return {}
+    wanted = _validated(experiment.model, json.dumps(experiment.full | experiment.settings))
+    found = {}
+    for name, value in wanted.model_dump(mode="json").items():
+        ours = settings.get(name, value)
+        fell_back = wanted.model_copy(update={name: ours}).fallbacks != wanted.fallbacks
+        if ours != value and not fell_back:
+            found[name] = [ours, value]
+    return found
+
+
+@cache
+def _validated(model: str, settings: str) -> Any:
+    """A model's settings, from JSON."""
+    return validated(registry.module("models", model).Settings, json.loads(settings), f"model {model}")

@@ -1,0 +1,121 @@
+"""papers/*.yaml: what a table, a row and an experiment must be, and each mistake's message."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from crossmodal.errors import UserError
+from crossmodal.experiments import SPLIT, VARIANT, Paper, Row, named_experiments, read_papers, validated
+
+COLUMNS = [{"direction": "image-to-text", "metric": "recall@1"}, {"direction": "text-to-image", "metric": "recall@1"}]
+
+
+def paper(rows=(), table=None, **experiments):
+    made = {"id": "t1", "title": "T", "source": "s", "dataset": "coco", "protocol": "p", "columns": COLUMNS}
+    made |= {"rows": list(rows)} | (table or {})
+    about = {"title": "t", "authors": "a", "venue": "v", "year": 2000}
+    return {**about, "experiments": experiments, "tables": [made]}
+
+
+def row(label="A", published=(1.0, None), **more):
+    return {"label": label, "published": list(published), **more}
+
+
+def fault(value) -> str:
+    with pytest.raises(UserError) as caught:
+        validated(Paper, value, "papers/x.yaml")
+    return str(caught.value)
+
+
+ONE = {"model": "scan", "dataset": "coco"}
+SPLITS = ["full", "none", "1pct-1cap", "99pct-5cap", "10pct-2cap", "classes1of4", "classes40of99"]
+NO_SPLITS = ["fulls", "0pct-1cap", "100pct-1cap", "10pct-6cap", "10pct-0cap", "classes0of4", "classes1of0", ""]
+
+
+def test_a_row_has_a_number_for_each_column():
+    for numbers in ((1.0,), (1.0, 2.0, 3.0), ()):
+        said = fault(paper([row(), row("B", numbers)]))
+        assert f"table t1, row 'B': {len(numbers)} published numbers for 2 columns" in said
+    assert validated(Paper, paper([row()]), "x").tables[0].rows[0].published == [1.0, None]
+
+
+def test_the_baseline_is_a_row():
+    assert "table t1: baseline: no row 'AB'; did you mean 'ABC'" in fault(paper([row("ABC")], {"baseline": "AB"}))
+    assert validated(Paper, paper([row("ABC")], {"baseline": "ABC"}), "x").tables[0].baseline == "ABC"
+
+
+def test_a_rows_experiments_are_there():
+    said = fault(paper([row(experiment="tow")], two=ONE))
+    assert "table t1, row 'A': no experiment 'tow'; did you mean 'two'" in said
+    said = fault(paper([row(experiment={"SCAN": "two", "VSE++": "three"})], two=ONE))
+    assert "no experiment 'three'" in said
+    assert validated(Paper, paper([row(experiment={"SCAN": "two"})], two=ONE), "x")
+
+
+def test_experiments_of_a_row():
+    made = {"label": "A", "published": []}
+    assert named_experiments(Row(**made)) == []
+    assert named_experiments(Row(**made, experiment="a")) == ["a"]
+    assert named_experiments(Row(**made, experiment={"x": "a", "y": "b", "z": "a"})) == ["a", "b", "a"]
+
+
+def test_chains_of_experiments_begin_somewhere():
+    chain = {"a": {**ONE, "variant": "a"}, "b": {**ONE, "after": "a"}, "c": {**ONE, "after": "b"}}
+    assert validated(Paper, paper([], **chain), "x").experiments["c"].after == "b"
+    said = fault(paper([], **{**chain, "a": {**ONE, "after": "c"}}))
+    assert "begins from itself, by way of a, c, b" in said
+    assert "begins from itself" in fault(paper([], a={**ONE, "after": "a"}))
+    said = fault(paper([], **{**chain, "b": {**ONE, "after": "aa"}}))
+    assert "experiments.b.after: no experiment 'aa'; did you mean 'a'" in said
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_splits_that_there_are(name):
+    assert re.fullmatch(SPLIT, name)
+    assert validated(Paper, paper([], a={**ONE, "split": name}), "x").experiments["a"].split == name
+
+
+@pytest.mark.parametrize("name", NO_SPLITS)
+def test_splits_that_there_are_not(name):
+    assert "experiments.a.split" in fault(paper([], a={**ONE, "split": name}))
+
+
+def test_variants_are_folders():
+    for name in ("", "a", "0", "image+text", "a_b-c"):
+        assert validated(Paper, paper([], a={**ONE, "variant": name}), "x").experiments["a"].variant == name
+    for name in ("A", "a.b", "a/b", "+a", "-a", "a b"):
+        assert "experiments.a.variant" in fault(paper([], a={**ONE, "variant": name}))
+        assert not re.fullmatch(VARIANT, name)
+
+
+def test_names_of_tables_are_files():
+    for name in ("T1", "t 1", "t_1", ""):
+        assert "tables.0.id" in fault(paper([], {"id": name}))
+
+
+def test_what_is_not_said():
+    made = validated(Paper, paper([row()], a=ONE), "x")
+    experiment, table = made.experiments["a"], made.tables[0]
+    assert (experiment.split, experiment.variant, experiment.quick, experiment.map) == ("full", "", False, False)
+    assert (experiment.settings, experiment.full, experiment.embedded) == ({}, {}, {})
+    assert (table.folds, table.split, table.baseline, made.doi) == (1, "full", None, None)
+    assert "tables.0.rows.0.notes: unknown key; did you mean 'note'" in fault(paper([row(notes="n")]))
+
+
+def test_files_of_papers(tmp_path):
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(paper([row()], a=ONE)))
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(paper([], a={**ONE, "model": "scann"})))
+    found = read_papers(["one"], tmp_path)
+    assert (list(found), found["one"].name) == (["one"], "one")
+    assert read_papers([], tmp_path) == {}
+    with pytest.raises(
+        UserError, match=r"params\.yaml: papers: no .*on\.yaml; did you mean 'one'\? \(known: one, two\)"
+    ):
+        read_papers(["one", "on"], tmp_path)
+    with pytest.raises(
+        UserError, match=r"two\.yaml: experiments\.a\.model: model 'scann' is unknown; did you mean 'scan'"
+    ):
+        read_papers(["one", "two"], tmp_path)

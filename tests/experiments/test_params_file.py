@@ -1,0 +1,143 @@
+"""params.yaml: what refers to what, places that are filled in, overlays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crossmodal import experiments
+from crossmodal.errors import UserError
+from crossmodal.experiments import extractors_in, from_config, load, merge
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "papers": [],
+    "seeds": [0],
+    "datasets": {"world": {"reader": "world", "title": "W"}, "coco": {"reader": "karpathy", "title": "C"}},
+    "extractors": {"net": {"extractor": "image"}, "boxes": {"extractor": "regions"}},
+    "scales": {"embedded": {"stand_in": "world", "inputs": {"image": {"vector": "net", "regions": "boxes"}}}},
+}
+
+
+def with_(**blocks):
+    return from_config(merge(SMALL, blocks))
+
+
+def fault(**blocks) -> str:
+    with pytest.raises(UserError) as caught:
+        with_(**blocks)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        ({"datasets": {"coco": {"reader": "karpaty"}}}, "coco.reader: 'karpaty' is unknown; did you mean 'karpathy'"),
+        ({"extractors": {"net": {"extractor": "imag"}}}, "net.extractor: 'imag' is unknown; did you mean 'image'"),
+        ({"datasets": {"coco": {"inputs": {"image": "nett"}}}}, "datasets.coco.inputs.image: 'nett' is no extractor"),
+        (
+            {"scales": {"embedded": {"inputs": {"image": {"vector": "nett"}}}}},
+            "scales.embedded.inputs.image: 'nett' is no extractor of `extractors`; did you mean 'net'",
+        ),
+        ({"scale": "full"}, "scales: 'full' is chosen by `scale` but has no block"),
+        ({"scales": {"embedded": {"stand_in": "word"}}}, "scales.embedded.stand_in: 'word' is no data set"),
+        ({"scales": {"embedded": {"stand_ins": {"coco": "word"}}}}, "embedded.stand_ins.coco: 'word' is no data set"),
+        ({"datasets": {"coco": {"stand_in": "word"}}}, "datasets.coco.stand_in: 'word' is no data set"),
+        ({"scales": {"embedded": {"models": {"scam": {}}}}}, "scales.embedded.models: model 'scam' is unknown"),
+        ({"datasets": {"coco": {"kind": "karpathy"}}}, "they are one key"),
+        ({"datasets": {"Coco": {"reader": "world", "title": "c"}}}, "'Coco': a name is made of small letters"),
+        ({"extractors": {"a-b": {"extractor": "image"}}}, "'a-b': a name is made of small letters"),
+        ({"seeds": []}, "seeds: "),
+        ({"evaluation": {"shards": 0}}, "evaluation.shards: "),
+        ({"threads": {"train": 0}}, "threads.train: "),
+        ({"datasets": {"coco": {"stages": [3, 0]}}}, "datasets.coco.stages.1: "),
+        ({"sede": 1}, "sede: unknown key; did you mean 'seeds'"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(blocks, words):
+    assert words in fault(**blocks)
+
+
+def test_kind_is_another_word_for_reader():
+    made = from_config({**SMALL, "datasets": {"world": {"kind": "world", "title": "W", "images": 5}}})
+    assert made.datasets["world"].reader == "world"
+    assert made.datasets["world"].settings == {"images": 5}
+
+
+def test_features_made_elsewhere_need_no_extractors_block():
+    assert with_().extractors["precomputed"].extractor == "precomputed"
+    own = with_(extractors={"precomputed": {"extractor": "precomputed", "on_error": "skip"}})
+    assert own.extractors["precomputed"].settings == {"on_error": "skip"}
+
+
+def test_what_of_a_data_set_is_arrays():
+    def arrays(reader, **modalities):
+        block = {"reader": reader, "title": "T", "modalities": modalities}
+        return with_(datasets={"x": block}).datasets["x"].arrays
+
+    assert arrays("precomputed", image=[{"array": "a"}], text={"captions": "t.txt"}) == {"image": True, "text": False}
+    assert arrays("precomputed", text=[{"array": "a"}, {"array": "b"}], image="odd") == {"text": True, "image": True}
+    assert arrays("karpathy", image=[{"array": "a"}]) is None
+    assert with_().datasets["world"].arrays is None
+
+
+def test_extractors_of_a_modality():
+    assert extractors_in("a") == ["a"]
+    assert extractors_in({"vector": "a", "regions": "b"}) == ["a", "b"]
+
+
+def test_who_plays_for_others():
+    made = with_(
+        datasets={"coco": {"stand_in": "mine"}, "mine": {"reader": "world", "title": "M"}},
+        scales={"full": {"inputs": {"image": "net"}, "stand_ins": {"coco": "coco"}}},
+    )
+    assert made.players([made.scales["embedded"]]) == {"world", "mine"}
+    assert made.players([made.scales["full"]]) == {"mine", "coco"}
+    assert made.players(made.scales.values()) == {"world", "mine", "coco"}
+
+
+def test_places_are_filled_wherever_they_are_named():
+    made = from_config(
+        {
+            **SMALL,
+            "here": "raw/a",
+            "there": "b",
+            "datasets": {
+                "world": {"reader": "world", "title": "{here} {there}", "deep": [{"x": "{here}/1"}, 2, "{other}"]},
+            },
+        }
+    )
+    assert made.datasets["world"].title == "raw/a b"
+    assert made.datasets["world"].settings == {"deep": [{"x": "raw/a/1"}, 2, "{other}"]}
+    with pytest.raises(UserError, match="unused: unknown key"):
+        from_config({**SMALL, "unused": "x"})
+
+
+def test_later_files_win(tmp_path):
+    for name, value in (("a", SMALL), ("b", {"seeds": [1], "splits": {"seed": 5}}), ("c", {"seeds": [2, 3]})):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(value))
+    found = load(tmp_path / "a.yaml", [tmp_path / "b.yaml", tmp_path / "c.yaml"])
+    assert (found.seeds, found.splits.seed) == ([2, 3], 5)
+    assert load(tmp_path / "a.yaml").seeds == [0]
+    (tmp_path / "d.yaml").write_text("sede: 1\n")
+    with pytest.raises(UserError, match=r"a\.yaml: sede: unknown key"):
+        load(tmp_path / "a.yaml", [tmp_path / "d.yaml"])
+
+
+def test_the_environment_says_where_runs_are_tracked(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert with_(tracking={"uri": "sqlite:///a.db"}).tracking.address == "sqlite:///a.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://b")
+    assert with_(tracking={"uri": "sqlite:///a.db"}).tracking.address == "http://b"
+
+
+def test_the_shipped_file():
+    made = load(ROOT / "params.yaml")
+    assert (made.scale, made.seeds, made.evaluation.shards) == ("embedded", [0, 1, 2], 1)
+    assert set(made.scales) == {"embedded", "full"}
+    assert made.scales["full"].stand_in is None
+    assert not made.scales["full"].stand_ins
+    assert not any(dataset.stand_in for dataset in made.datasets.values())
+    assert experiments.Params.model_validate(made.model_dump()) == made

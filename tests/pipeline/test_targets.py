@@ -1,0 +1,85 @@
+"""Runs that are asked for by their paths: a user's own model, and one bad path among good ones."""
+
+import shutil
+
+import pytest
+import yaml
+from commands import ROOT, snakemake
+
+pytestmark = pytest.mark.slow
+RUNS = "results/runs/world/full"
+GOOD = [f"{RUNS}/{name}/metrics.json" for name in ("chance/seed0", "chance/seed1", "oracle/seed0", "mine/seed0")]
+BAD = f"{RUNS}/mcvs/seed0/metrics.json"  # reads text as vectors, which the world's captions have none of
+UNKNOWN = f"{RUNS}/vsep/seed0/metrics.json"
+MINE = '''"""SCAN by another name: nothing here says what it reads."""
+from crossmodal.models.scan import Model, Settings
+'''
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A tiny world, and a package beside this one with a model that inherits all it has."""
+    folder = tmp_path_factory.mktemp("targets")
+    shutil.copy(ROOT / "Snakefile", folder)
+    for name in ("workflow", "profiles", "papers"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / "site" / "mine").mkdir(parents=True)
+    (folder / "site" / "mine" / "__init__.py").write_text("")
+    (folder / "site" / "mine" / "model.py").write_text(MINE)
+    info = folder / "site" / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[crossmodal.models]\nmine = mine.model\n")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["mfsr"], "seeds": [0]}
+    params["tracking"]["enabled"] = False
+    params["datasets"]["world"] |= {"images": 80, "val": 20, "test": 20}
+    params["scales"]["embedded"]["models"]["mine"] = {
+        "dim": 8,
+        "word_dim": 8,
+        "epochs": 1,
+        "batch_size": 16,
+        "min_count": 1,
+    }
+    params["extractors"]["world"] |= {"resize": 64, "crop": 64}
+    params["extractors"]["regions"] |= {"resize": 64}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return folder
+
+
+def run(folder, *words):
+    path = f"{ROOT / 'src'}:{folder / 'site'}"
+    return snakemake(folder, *words, PYTHONPATH=path, XDG_CACHE_HOME=str(folder / "cache"))
+
+
+def test_a_bad_path_among_good_ones_is_named(project):
+    for bad, words in ((BAD, "model 'mcvs' reads text features of 'world' in the form 'vector'"), (UNKNOWN, "'vsepp'")):
+        code, text = run(project, "-n", *GOOD, bad)
+        assert code != 0
+        assert words in text
+        assert bad.removeprefix("results/runs/").removesuffix("/metrics.json") in text
+
+
+def test_with_keep_going_the_others_are_made(project):
+    code, text = run(project, "--keep-going", *GOOD, BAD, UNKNOWN)
+    assert code != 0  # not everything was made
+    for target in GOOD:
+        assert (project / target).exists(), text
+    assert "world/full/mcvs/seed0: params.yaml: scales.embedded.inputs: model 'mcvs' reads text" in text
+    assert "did you mean 'vsepp'" in text
+    assert not (project / BAD).exists()
+
+
+def test_the_dag_is_built_again_without_torch(project):
+    """Declarations are remembered: what is imported is seen by a folder of modules in which torch cannot be had."""
+    blocked = project / "blocked" / "torch"
+    blocked.mkdir(parents=True)
+    (blocked / "__init__.py").write_text("raise ImportError('torch is not to be imported here')\n")
+    code, text = run(project, "-n", *GOOD)
+    assert code == 0, text
+    path = f"{ROOT / 'src'}:{project / 'site'}:{project / 'blocked'}"
+    code, text = snakemake(project, "-n", *GOOD, PYTHONPATH=path, XDG_CACHE_HOME=str(project / "cache"))
+    assert code == 0, text
+    empty = {"PYTHONPATH": path, "XDG_CACHE_HOME": str(project / "nothing")}
+    code, text = snakemake(project, "-n", *GOOD, **empty)
+    assert code != 0
+    assert "torch is not to be imported here" in text
