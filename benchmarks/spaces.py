@@ -1,4 +1,4 @@
-"""CVS on five modalities of XMedia's sizes: the loop with its class-balanced batches and triplets against bare steps.
+"""CVS on five modalities of XMedia's sizes: the loop with its labelled batches and triplets against bare steps.
 
 Bare is the forward pass, the backward pass and the step on batches in memory: with the whole loss, and with the class
 loss alone, so that the mining of triplets counts as our part too.

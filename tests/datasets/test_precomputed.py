@@ -42,6 +42,14 @@ IMAGES = [
 ]
 
 
+def test_nothing_is_kept_for_validation_where_none_is_wanted(tmp_path, root):
+    frame, manifest = made(tmp_path, root, {"image": IMAGES}, val=0)
+    assert frame.partition.value_counts().to_dict() == {"train": 40, "test": 10}
+    assert manifest["carved"]["items"] == 0
+    with pytest.raises(UserError, match="greater than or equal to 0"):
+        settings(root, {"image": IMAGES}, val=-0.1)
+
+
 def test_modalities_of_different_counts(tmp_path, root):
     text = {"partition": "train", "array": "T_tr", "labels": "txt_tr"}
     frame, manifest = made(tmp_path, root, {"image": IMAGES, "text": text}, val=0.25)

@@ -59,6 +59,35 @@ def test_canonical_directions_are_those_of_scikit_learn() -> None:
         assert np.corrcoef(x @ of_x[:, k], y @ of_y[:, k])[0, 1] == pytest.approx(correlations[k])
 
 
+@pytest.mark.parametrize("standardise", [True, False])
+def test_shares_that_sum_to_one_have_no_further_direction_in_single_precision(standardise: bool) -> None:
+    """Stored as float32 their null direction has a singular value of about 1e-8 of the largest, which is none.
+
+    The reference takes the exact shares without the last one, which follows from the others, in double precision.
+    """
+    data = related(400)
+    logits = 0.5 * data["image"] + 0.2 * np.random.default_rng(5).normal(size=(400, P))
+    exact = np.exp(logits - logits.max(1, keepdims=True))
+    exact /= exact.sum(1, keepdims=True)
+    stored = {**data, "image": np.float32(exact), "text": np.hstack([data["text"], data["text"] ** 2])}
+    module = registry.module("models", "cca")
+    shapes = {"image": (P,), "text": (2 * Q,)}
+    model = module.Model(module.Settings(dim=32, standardise=standardise), base.Context(shapes))
+    model.fit([batch_of(stored)])
+    x, y = exact[:, :-1], np.float32(stored["text"]).astype(float)
+    u, v = ((z - z.mean(0)) / np.sqrt(len(z)) for z in (x, y))
+    white = [z @ np.linalg.inv(np.linalg.cholesky(z.T @ z)).T for z in (u, v)]
+    left, rho, _ = np.linalg.svd(white[0].T @ white[1], full_matrices=False)
+    assert len(rho) == P - 1
+    found = [model.features(m, batch_of(stored)) @ model.get_buffer(f"{m}_to_{o}")
+             for m, o in (("image", "text"), ("text", "image"))]  # fmt: skip
+    assert found[0].shape == (400, P - 1)
+    ours, theirs = (z.double().numpy() for z in found)
+    np.testing.assert_allclose(np.diag(ours.T @ theirs) / 400, rho, atol=1e-4)
+    for k in range(3):
+        assert abs(np.corrcoef(ours[:, k], white[0] @ left[:, k])[0, 1]) == pytest.approx(1, abs=1e-4)
+
+
 def test_regularised_directions_solve_the_generalised_eigenproblem() -> None:
     """Cxy (Cyy + κI)⁻¹ Cyx w = ρ² (Cxx + κI) w, and wᵀ(Cxx + κI)w = 1."""
     x, y = centred(related())

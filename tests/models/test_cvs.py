@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from crossmodal import registry
 from crossmodal.models import base
-from crossmodal.models.cvs import triplet_loss
+from crossmodal.models.cvs import cross_entropy, triplet_loss
 from crossmodal.models.parts.aligned import AlignedAttention, ReferenceAttention
 from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances
 
@@ -88,7 +88,7 @@ def test_reference_attention_is_equations_3_3_1_to_3_3_6():
             np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-12)
 
 
-def literal_triplets(anchors, others, labels, margin, own):
+def literal_triplets(anchors, others, labels, margin, own, reduction=np.mean):
     hinges = []
     for i, anchor in enumerate(anchors):
         squares = ((others - anchor) ** 2).sum(1)
@@ -97,7 +97,7 @@ def literal_triplets(anchors, others, labels, margin, own):
             if negatives and not (own and i == j):
                 farther = [d for d in negatives if d > squares[j]]
                 hinges.append(max(0.0, squares[j] - (farther[0] if farther else negatives[-1]) + margin))
-    return np.mean(hinges)
+    return reduction(hinges)
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -122,17 +122,47 @@ def test_no_triplet_is_no_loss():
         assert float(loss.detach()) == 0
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("margins", [(1.0, 1.0, 1.0), (0.5, 0.8, 1.2)])
-def test_triplet_loss_is_equation_3_1_6(margins):
+def test_triplet_loss_is_equation_3_1_6(margins, reduction):
+    """Printed as sums over the triplets; as their means by default."""
+    of = {"mean": np.mean, "sum": np.sum}[reduction]
     x, y = torch.stack([doubles(N), doubles(N, 2)]), torch.stack([doubles(N, 1), doubles(N, 3)])
     gammas = (0.25, 0.35, 0.4)
     expected = 0.0
     for one, other in zip(x.numpy(), y.numpy(), strict=True):
         for a, b in ((one, other), (other, one)):
-            within = [literal_triplets(v, v, LABELS.numpy(), m, True) for v, m in zip((a, b), margins, strict=False)]
-            between = literal_triplets(a, b, LABELS.numpy(), margins[2], False)
+            within = [
+                literal_triplets(v, v, LABELS.numpy(), m, True, of) for v, m in zip((a, b), margins, strict=False)
+            ]
+            between = literal_triplets(a, b, LABELS.numpy(), margins[2], False, of)
             expected += np.dot(gammas, [*within, between]) / 2
-    assert float(triplet_loss(x, y, LABELS, margins, gammas)) == pytest.approx(expected, abs=1e-12)
+    assert float(triplet_loss(x, y, LABELS, margins, gammas, reduction)) == pytest.approx(expected, abs=1e-10)
+    if reduction == "mean":
+        assert float(triplet_loss(x, y, LABELS, margins, gammas)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("other_classes", ["none", "binary", "printed"])
+def test_cross_entropy_is_equation_3_1_4(other_classes):
+    logits = 3 * torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.tensor([0, 3, 1, 1, 2])
+    term = {"none": lambda f: 0.0, "binary": lambda f: np.log(1 - f), "printed": lambda f: 1 - np.log(f)}[other_classes]
+    expected = 0.0
+    for row, label in zip(logits.numpy(), labels.tolist(), strict=True):
+        f = np.exp(row) / np.exp(row).sum()
+        for k in range(4):
+            expected -= (np.log(f[k]) if k == label else term(f[k])) / 5
+    assert float(cross_entropy(logits, labels, other_classes)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_settings_choose_the_readings_of_the_losses():
+    given = batch()
+    found = {}
+    for other_classes, triplets in (("none", "mean"), ("printed", "sum")):
+        model = made("cvs", ("image", "text"), other_classes=other_classes, triplets=triplets)
+        found[other_classes] = model.loss(given, 0.0, "model")
+    assert found["printed"]["triplets"] > 10 * found["none"]["triplets"]  # hundreds of triplets in place of one
+    assert found["printed"]["classes"] < found["none"]["classes"]  # what is added to be negated is above 1
 
 
 def test_class_loss_is_over_the_classes_that_are_trained():

@@ -84,6 +84,33 @@ def test_convex_combination_is_equations_9_6_and_9_7() -> None:
     torch.testing.assert_close(conse.convex(probabilities, classes, 99), probabilities @ classes)
 
 
+def test_class_vectors_have_unit_length_in_devise_and_conse() -> None:
+    """Eq. 9.5 and 9.7 with vectors of unit length: that one class's are longer tells nothing of an image."""
+    lengths = torch.linspace(0.2, 5, SEEN)
+    batch = world(600, range(SEEN), 1)
+    stretched = base.Batch(
+        {**batch.inputs, "class": batch.inputs["class"] * lengths[batch.labels][:, None]}, labels=batch.labels
+    )
+    torch.manual_seed(0)
+    context = base.Context({"image": (DIM,), "class": (ATTRIBUTES,)}, n_classes=SEEN)
+    encoded = {}
+    for name in ("devise", "conse"):
+        module = registry.module("models", name)
+        model = module.Model(module.Settings(), context)
+        for kind, given in (("as they are", batch), ("stretched", stretched)):
+            if name == "conse":
+                model.fit([given])
+            encoded[name, kind] = model.encode("class", given, "image"), model.encode("image", given, "class")
+        literal = batch.inputs["class"].double() / batch.inputs["class"].double().pow(2).sum(1, keepdim=True).sqrt()
+        for kind in ("as they are", "stretched"):
+            torch.testing.assert_close(encoded[name, kind][0], literal.float(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(*(encoded[name, kind][1] for kind in ("as they are", "stretched")),
+                                   rtol=1e-4, atol=1e-5)  # fmt: skip
+    torch.testing.assert_close(encoded["conse", "stretched"][1].norm(dim=1), torch.ones(600))
+    norms = encoded["devise", "stretched"][1].norm(dim=1)
+    assert (norms - 1).abs().max() > 0.1  # M I of eq. 9.5 is as long as it is
+
+
 def test_local_outlier_probability_is_literal() -> None:
     model = trained("socher", units=16, neighbours=5, spread=2.0)
     training = model.get_buffer("anchors").double().numpy()

@@ -14,7 +14,7 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.training import job as jobs
-from crossmodal.training.balanced import Labels
+from crossmodal.training.balanced import Classes, Labels
 from crossmodal.training.batches import batches
 from crossmodal.training.data import load
 from crossmodal.training.loop import train
@@ -44,9 +44,9 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_every_class_as_often_as_any_other(labelled):
+def test_every_class_as_often_as_any_other_where_balanced(labelled):
     made = corpus(labelled)
-    rows = list(batches(made, 8, 0, 0))
+    rows = list(batches(made, 8, 0, 0, sampling="balanced"))
     assert [len(b.labels) for b in rows] == [8, 8, 8, 1][: len(rows)]
     labels = torch.cat([b.labels for b in rows])
     assert len(labels) == 24  # five classes of five images; a lone row is left out
@@ -54,27 +54,94 @@ def test_every_class_as_often_as_any_other(labelled):
     assert len(set(labels[:5].tolist())) == 5
 
 
-def test_rows_are_of_one_class_and_own_texts_stand_beside_their_images(labelled):
+@pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
+def test_rows_are_of_one_class_and_own_texts_stand_beside_their_images(labelled, sampling):
     made = corpus(labelled)
-    chosen = made.classes.draw(ALL, torch.Generator().manual_seed(3))
+    chosen = made.classes.draw(ALL, torch.Generator().manual_seed(3), sampling)
     labels = {m: made.inputs[m].labels[chosen[m].numpy()] for m in ALL}
     assert (labels["image"] == labels["text"]).all()
     assert (labels["image"] == labels["audio"]).all()
     groups = [made.inputs[m].groups[chosen[m].numpy()] for m in ("image", "text")]
     assert (groups[0] == groups[1]).all()
-    batch = next(batches(made, 8, 0, 0))
+    batch = next(batches(made, 8, 0, 0, sampling=sampling))
     centred = batch.inputs["image"] - made.context.moments["image"][0]
     assert centred.shape == (8, 5)
     assert set(batch.labels.tolist()) <= set(made.context.trained)
 
 
-def test_all_items_of_a_class_come_before_one_comes_again(labelled):
+@pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
+def test_all_items_of_a_class_come_before_one_comes_again(labelled, sampling):
     made = corpus(labelled)
-    chosen = made.classes.draw(ALL, torch.Generator().manual_seed(0))
+    chosen = made.classes.draw(ALL, torch.Generator().manual_seed(0), sampling)
     assert len(set(chosen["image"].tolist())) == 25
     audio = Counter(chosen["audio"].tolist())
     assert set(audio.values()) <= {2, 3}  # two clips of each class for five rows
     assert len(audio) == 10
+
+
+def uneven() -> Classes:
+    """Two classes: eight images and three texts, two of them images' own; two images and five texts of their own."""
+    own = np.full(20, -1)
+    own[[0, 3]] = [11, 10]  # the image at 0 has the text at 11
+    back = np.full(20, -1)
+    back[[11, 10]] = [0, 3]
+    items = {"image": np.arange(10), "text": np.arange(10, 18)}
+    kinds = {"image": np.array([0] * 8 + [1] * 2), "text": np.array([0] * 3 + [1] * 5)}
+    return Classes(2, (0, 1), (), items, kinds, {("image", "text"): own, ("text", "image"): back})
+
+
+def test_a_shuffled_epoch_passes_every_item(labelled):
+    """Once each of the larger modality of a class; those of the other, its own or not, as evenly as it goes."""
+    made = uneven()
+    assert made.size(("image", "text")) == 8 + 5
+    orders = set()
+    for seed in range(5):
+        rows = made.draw(("image", "text"), torch.Generator().manual_seed(seed))
+        pairs = list(zip(rows["image"].tolist(), rows["text"].tolist(), strict=True))
+        assert sorted(i for i, _ in pairs if i < 8) == [*range(8)]
+        assert sorted(t for _, t in pairs if t >= 13) == [*range(13, 18)]
+        assert all((i < 8) == (t < 13) for i, t in pairs)  # a row is of one class
+        assert {(0, 11), (3, 10)} <= set(pairs)
+        # Six images have no text of their own: the text that is no image's comes first, then all three in turn.
+        texts = Counter(t for i, t in pairs if i in (1, 2, 4, 5, 6, 7))
+        assert texts == {10: 2, 11: 2, 12: 2}
+        assert sorted(Counter(i for i, _ in pairs if i >= 8).values()) == [2, 3]
+        orders.add(tuple(pairs))
+        again = made.draw(("image", "text"), torch.Generator().manual_seed(seed))
+        assert all(torch.equal(again[m], rows[m]) for m in rows)
+    assert len(orders) == 5
+    # Classes are mixed, not one after another.
+    assert len({tuple(i < 8 for i, _ in pairs) for pairs in orders}) > 1
+    # Balanced, as many rows leave out items of the larger class and repeat the smaller one's.
+    rows = made.draw(("image", "text"), torch.Generator().manual_seed(0), "balanced")
+    kinds = Counter((rows["image"] < 8).tolist())
+    assert sorted(kinds.values()) == [6, 7]
+    assert len(set(rows["image"].tolist())) < 10
+
+
+def test_texts_of_one_image_leave_no_row_for_an_image_without_one():
+    """Three texts of the first of two images: each text once; the second image has no row, for there is no text."""
+    groups = {"text": np.array([0, 0, 0]), "image": np.array([0, 1])}
+    mates_ = {("text", "image"): np.array([0, 0, 0]), ("image", "text"): np.array([0, -1])}
+    items = {m: np.arange(len(x)) for m, x in groups.items()}
+    kinds = {m: np.zeros(len(x), dtype=np.int64) for m, x in groups.items()}
+    rows = Classes(1, (0,), (), items, kinds, mates_).paired()
+    assert rows["text"].tolist() == [0, 1, 2]
+    assert rows["image"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
+def test_training_draws_as_the_settings_say(labelled, monkeypatch, sampling):
+    from crossmodal.models import cvs
+
+    made = corpus(labelled)
+    drawn = []
+    whole = Classes.draw
+    monkeypatch.setattr(Classes, "draw", lambda self, m, g, s="shuffled": drawn.append(s) or whole(self, m, g, s))
+    model = cvs.Model(cvs.Settings(modalities=ALL, **{**SETTINGS, "epochs": 1}, sampling=sampling), made.context)
+    train(model, made, 0, CPU)
+    assert drawn == [sampling]
+    assert cvs.Settings().sampling == "shuffled"
 
 
 def test_classes_of_a_stage_are_those_of_the_named_sizes(labelled):
@@ -166,6 +233,33 @@ def test_the_epoch_of_the_largest_sum_is_kept(labelled):
     sums = done.history["val_map@50_sum"]
     assert done.best_epoch == int(sums.idxmax()) + 1
     assert validate(model, made, "val", CPU)["map@50_sum"] == sums.max()
+
+
+@pytest.fixture
+def without_validation(labelled, tmp_path):
+    """The data set as its reader makes it with `val: 0`."""
+    import shutil
+
+    shutil.copytree(labelled / "kinds", tmp_path / "kinds")
+    frame = pd.read_parquet(tmp_path / "kinds" / "items.parquet")
+    frame["partition"] = frame.partition.replace("val", "train")
+    frame.to_parquet(tmp_path / "kinds" / "items.parquet")
+    splits.make_labelled(frame, "full").to_parquet(tmp_path / "kinds" / "splits" / "full.parquet")
+    return tmp_path
+
+
+def test_closed_forms_need_no_validation_items(without_validation):
+    made = job("pls").model_copy(update={"settings": {"modalities": list(ALL), "dim": 2}})
+    jobs.train_job(made, without_validation / "run", without_validation)
+    jobs.test_job(made, without_validation / "run", without_validation, "embedded")
+    numbers = pd.DataFrame(read_json(without_validation / "run" / "metrics.json")["numbers"])
+    assert (numbers[numbers.direction == "image-to-text"].n_queries > 0).all()
+    assert read_json(without_validation / "run" / "manifest.json")["pairs"] == 30  # of five classes six, not five
+
+
+def test_without_validation_items_no_epoch_can_be_chosen(without_validation):
+    with pytest.raises(UserError, match=r"items\.parquet: no image item of the partition val.*datasets\.kinds\.val"):
+        jobs.train_job(job("cvs"), without_validation / "run", without_validation)
 
 
 @pytest.fixture(scope="module")

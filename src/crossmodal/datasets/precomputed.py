@@ -61,7 +61,7 @@ class Settings(BaseModel):
     paired: list[Modality] = Field(
         [], description="modalities whose rows belong together in their order; a multiple (captions) in turn"
     )
-    val: float = Field(0.1, gt=0, lt=1, description="share of the training items kept for validation where none are")
+    val: float = Field(0.1, ge=0, lt=1, description="share of the training items kept for validation where none are")
     seed: int = Field(0, description="of that choice")
 
     @field_validator("modalities", mode="before")
@@ -279,7 +279,7 @@ def _paired(frame: pd.DataFrame, place: pd.Series, paired: list[str]) -> pd.Seri
 def _with_validation(frame: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, dict[str, Any] | None]:
     """A share of the training groups as `val` where no item is, the classes in proportion; and what was done."""
     if (frame.partition == "val").any():
-        if "val" in settings.model_fields_set:
+        if "val" in settings.model_fields_set and settings.val:
             raise UserError("params.yaml: val: a share is to be cut off, but some items are of the partition val")
         return frame, None
     train = frame[frame.partition == "train"]

@@ -1,15 +1,21 @@
-"""ACMR: adversarial cross-modal retrieval (Wang et al., 2017; a row of 003, table 5).
+"""ACMR: adversarial cross-modal retrieval (Wang et al., 2017; a row of the CVS thesis, table 5).
 
 A projector a modality, a classifier of labels, triplets between modalities, and a classifier of modalities that the
-projectors are trained against. The document gives the 200 dimensions (section 2.4) and the idea; the rest is of the
-authors' paper. The minimax game runs through a gradient reversal, as theirs does.
+projectors are trained against. The thesis gives the 200 dimensions (section 2.4) and the idea; the losses and their
+weights are those of the authors' program with triplets: 100 times the mean cross-entropy beside hinges of the batch's
+summed squared distances, of each anchor to its own pair and to the partner of the item of another class that is the
+most like it. The minimax game runs through a gradient reversal.
+
+Two things of that program are settings, since they leave the paper's idea out. Its steps train the classifier of labels
+never (`classifier: fixed`), and its projectors are not trained against the classifier of modalities, which is a step of
+its own (`adversarial_weight: 0`); the sum of both losses that it defines and does not use is the default here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import permutations
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -21,32 +27,53 @@ from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import reversal_strength, reverse_gradient
 from crossmodal.models.parts.closed import Modality
 from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.labelled import Labelled, Standardise
+from crossmodal.models.parts.optimisers import Adam, Betas
+from crossmodal.models.parts.triplets import squared_distances, with_squares
 
 
-class Settings(base.Schedule):
-    """The settings of ACMR's paper; it leaves open the margin and the sizes of the hidden layers of text."""
+class Settings(Labelled):
+    """Losses, weights and training as the authors' program; its networks are smaller and differ by data set."""
 
     modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    standardise: Standardise = False
     hidden: tuple[int, ...] = Field((2000,), description="units of each projector's hidden layers")
     dim: int = Field(200, ge=4, description="dimensions of the common space")
+    unit: bool = Field(False, description="vectors of unit length, for the triplets too; else as tanh leaves them")
     batch_size: int = Field(64, ge=2)
     epochs: int = Field(200, ge=1)
     lr: float = Field(1e-4, gt=0)
     lr_drop: int = Field(200, ge=1)
-    label_weight: float = Field(0.1, ge=0, description="α of the classes' cross-entropy")
-    triplet_weight: float = Field(1.0, ge=0, description="β of the triplets")
-    margin: float = Field(1.0, ge=0, description="of the triplets, on squared distances of unit vectors")
-    adversarial_weight: float = Field(0.1, ge=0, description="of the modality classifier; 0 leaves it out")
+    betas: Betas = (0.5, 0.999)
+    clip: float = Field(0.0, ge=0)
+    label_weight: float = Field(100.0, ge=0, description="of the classes' cross-entropy, added over the modalities")
+    classifier: Literal["trained", "fixed"] = Field("trained", description="fixed: the labels' one stays as it begins")
+    triplet_weight: float = Field(1.0, ge=0, description="of the triplets")
+    triplets: Literal["similar", "random", "hardest"] = Field(
+        "similar",
+        description="an anchor's negative: the partner of the item of another class whose features are the most like "
+        "the anchor's (the program's rule), or that of a random one, against the anchor's own pair; hardest: the "
+        "nearest of another class in the common space, against the farthest of its class (no program's rule)",
+    )
+    hinge: Literal["batch", "each"] = Field(
+        "batch", description="of the sums over a batch's anchors (the program's rule), or the sum of each anchor's"
+    )
+    margin: float = Field(0.1, ge=0, description="of the hinges, on halves of squared distances")
+    positive_weight: float = Field(5.0, ge=0, description="of the distance to the positive in the hinges")
+    adversarial_weight: float = Field(1.0, ge=0, description="of the modality classifier; 0 leaves it out")
+    adversary: Literal["linear", "relu"] = Field(
+        "linear", description="the modality classifier: its layers one after another (the program's), or ReLUs between"
+    )
     steepness: float = Field(10.0, ge=0, description="of the growth of the reversal's strength over the training")
 
 
-class Model(base.Model):
+class Model(Adam):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
     needs_classes: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in settings.modalities})
+        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in settings.modalities})
         self.projectors = nn.ModuleDict(
             {
                 m: Perceptron(*context.shapes[m], *settings.hidden, settings.dim, activation=nn.Tanh)
@@ -54,45 +81,85 @@ class Model(base.Model):
             }
         )
         self.labels = nn.Linear(settings.dim, context.n_classes)
-        halves = (settings.dim, settings.dim // 2, settings.dim // 4)
-        self.modality = Perceptron(*halves, len(settings.modalities))
+        self.labels.requires_grad_(settings.classifier == "trained")
+        sizes = (settings.dim, settings.dim // 2, settings.dim // 4, len(settings.modalities))
+        self.modality = Perceptron(*sizes, activation=nn.ReLU if settings.adversary == "relu" else nn.Identity)
 
     def _vectors(self, modality: str, batch: base.Batch) -> Tensor:
-        return torch.tanh(self.projectors[modality](self.scaled[modality](batch.inputs[modality])))
+        vectors = torch.tanh(self.projectors[modality](self.scaled[modality](batch.inputs[modality])))
+        return F.normalize(vectors, dim=1) if self.settings.unit else vectors
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim) unit vectors; `partner` makes no difference."""
-        return F.normalize(self._vectors(modality, batch), dim=1)
+        """(B, dim) unit vectors; `partner` makes no difference.
+
+        Without unit length (B, dim + 2), whose products with the partner's are minus half their squared distances.
+        """
+        vectors = self._vectors(modality, batch)
+        order = self.settings.modalities.index
+        return vectors if self.settings.unit else with_squares(vectors, order(modality) < order(partner))
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
         vectors = {m: self._vectors(m, batch) for m in s.modalities}
-        together = torch.cat([*vectors.values()])
-        of_classes = F.cross_entropy(self.labels(together), batch.labels.repeat(len(vectors)))
-        triplets = triplet_loss({m: F.normalize(x, dim=1) for m, x in vectors.items()}, batch.labels, s.margin)
-        terms = {"classes": of_classes, "triplets": triplets}
-        total = s.label_weight * of_classes + s.triplet_weight * triplets
+        told = [F.cross_entropy(self.labels(x), batch.labels) for x in vectors.values()]
+        terms = {"classes": torch.stack(told).sum(), "triplets": self._triplets(vectors, batch)}
+        total = s.label_weight * terms["classes"] + s.triplet_weight * terms["triplets"]
         if s.adversarial_weight:
-            strength = reversal_strength(progress, s.steepness)
-            which = torch.arange(len(vectors), device=together.device).repeat_interleave(len(batch.labels))
-            told = F.cross_entropy(self.modality(reverse_gradient(together, strength)), which)
-            total = total + s.adversarial_weight * told
-            terms["modality"] = told
+            terms["modality"] = self._modality_loss(vectors, reversal_strength(progress, s.steepness))
+            total = total + s.adversarial_weight * terms["modality"]
         return {"loss": total, **terms}
 
+    def _triplets(self, vectors: Mapping[str, Tensor], batch: base.Batch) -> Tensor:
+        """The triplets of every ordered pair of modalities, added."""
+        s = self.settings
+        parts = []
+        for a, b in permutations(vectors, 2):
+            distances = squared_distances(vectors[a], vectors[b]) / 2
+            if s.triplets == "hardest":
+                positive, negative = hardest(distances.detach(), batch.labels)
+            else:
+                alike = alikeness(batch.inputs[a]) if s.triplets == "similar" else torch.rand_like(distances)
+                negative = alike.masked_fill(same_class(batch.labels), -torch.inf).argmax(1)
+                positive = torch.arange(len(negative), device=negative.device)
+            parts.append(triplet_loss(distances, batch.labels, positive, negative, s))
+        return torch.stack(parts).sum()
 
-def triplet_loss(vectors: Mapping[str, Tensor], labels: Tensor, margin: float) -> Tensor:
-    """Hinges of squared distances between modalities, averaged over the anchors of every ordered pair of modalities.
+    def _modality_loss(self, vectors: Mapping[str, Tensor], strength: float) -> Tensor:
+        """The cross-entropy of telling a vector's modality, a mean over its items, added over the modalities."""
+        found = [self.modality(reverse_gradient(x, strength)) for x in vectors.values()]
+        parts = [F.cross_entropy(x, torch.full((len(x),), k, device=x.device)) for k, x in enumerate(found)]
+        return torch.stack(parts).sum()
 
-    An anchor's positive is the farthest item of its class in the other modality, its negative the nearest of another
-    class. Row i of each modality has the class `labels[i]`; all vectors are of unit length.
+
+def same_class(labels: Tensor) -> Tensor:
+    """(B, B) bool."""
+    return labels[:, None] == labels[None, :]
+
+
+def alikeness(features: Tensor) -> Tensor:
+    """(B, B) cosines of (B, D) features with each other."""
+    units = F.normalize(features, dim=1)
+    return units @ units.T
+
+
+def hardest(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,) columns of each row's farthest item of its class and nearest item of another one."""
+    same = same_class(labels)
+    return distances.masked_fill(~same, -torch.inf).argmax(1), distances.masked_fill(same, torch.inf).argmin(1)
+
+
+def triplet_loss(distances: Tensor, labels: Tensor, positive: Tensor, negative: Tensor, settings: Settings) -> Tensor:
+    """The hinge of the batch's sums, or the sum of its hinges, over the anchors that have a negative.
+
+    Parameters
+    ----------
+    distances : (B, B) of anchors (rows) and items of the other modality, row and column i both of class `labels[i]`.
+    positive, negative : (B,) columns of each anchor's.
     """
-    same = labels[:, None] == labels[None, :]
-    parts = []
-    for a, b in permutations(vectors.values(), 2):
-        distances = 2 - 2 * a @ b.T  # squared, of unit vectors
-        farthest = distances.masked_fill(~same, -torch.inf).amax(1)
-        nearest = distances.masked_fill(same, torch.inf).amin(1)
-        hinges = (farthest - nearest + margin).clamp(min=0)  # without a negative: 0
-        parts.append(hinges.mean())
-    return torch.stack(parts).mean()
+    s = settings
+    there = (~same_class(labels)).any(1)
+    near = s.positive_weight * distances.gather(1, positive[:, None])[there, 0]
+    far = distances.gather(1, negative[:, None])[there, 0]
+    if s.hinge == "batch":
+        return (s.margin + near.sum() - far.sum()).clamp(min=0) * there.any()
+    return (s.margin + near - far).clamp(min=0).sum()

@@ -21,11 +21,19 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed import Modality
 from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.labelled import Labelled, Standardise
 from crossmodal.models.sm import logistic
 
 
-class Settings(base.Schedule):
+class Settings(Labelled):
+    """Sizes, weights and schedule are ours: the chapter leaves them open.
+
+    Features are standardised unless told otherwise, since what is made anew is compared by its squared error: each
+    feature then counts alike, whatever the units of its modality.
+    """
+
     modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, max_length=2, description="the two")
+    standardise: Standardise = True
     hidden: tuple[int, ...] = Field((256,), min_length=1, description="units of each modality's hidden layers")
     dim: int = Field(128, ge=1, description="units of the middle layer: dimensions of the features")
     lr: float = Field(1e-3, gt=0)
@@ -58,7 +66,7 @@ class Model(base.Model):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         dims = {m: context.shapes[m][0] for m in settings.modalities}
-        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in dims})
+        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in dims})
         self.both = Autoencoder(dims, settings.hidden, settings.dim)
         self.single = nn.ModuleDict({m: Autoencoder({m: d}, settings.hidden, settings.dim) for m, d in dims.items()})
 

@@ -18,10 +18,7 @@ from torch import Tensor
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts import closed
-from crossmodal.models.parts.closed import Projecting
-
-RANK = 1e-10  # share of the largest singular value below which there is no direction
-SINGLE = 1e-6  # the same for a kernel's eigenvalues, whose features are computed in single precision afterwards
+from crossmodal.models.parts.closed import NEGLIGIBLE, Projecting
 
 
 class Settings(closed.Settings):
@@ -57,7 +54,7 @@ class Model(Projecting):
             options["gamma"] = 1 / (s.width * median_distance(x, s.kernel)) ** (2 if s.kernel == "rbf" else 1)
         landmarks = x[np.sort(np.random.default_rng(s.seed).permutation(len(x))[: s.landmarks])]
         values, vectors = np.linalg.eigh(pairwise_kernels(landmarks, metric=s.kernel, **options))
-        there = values > SINGLE * values.max()
+        there = values > NEGLIGIBLE * values.max()
         root = vectors[:, there] / np.sqrt(values[there])  # of the landmarks' inverse kernel
         mapped = pairwise_kernels(x, landmarks, metric=s.kernel, **options) @ root
         self.keep(f"{modality}_landmarks", landmarks)
@@ -111,7 +108,7 @@ def canonical(
 def _whitened(x: np.ndarray, regularisation: float, components: int) -> tuple[np.ndarray, np.ndarray]:
     """(N, r) whitened vectors over √N, and the (p, r) map that makes them of x, without that root."""
     u, s, vt = np.linalg.svd(x, full_matrices=False)
-    rank = int((s > RANK * s.max(initial=0)).sum())
+    rank = int((s > NEGLIGIBLE * s.max(initial=0)).sum())
     rank = min(rank, components) if components else rank
     u, s, vt = u[:, :rank], s[:rank], vt[:rank]
     spread = np.sqrt(s**2 / len(x) + regularisation * (s**2).sum() / len(x) / x.shape[1])

@@ -3,12 +3,12 @@
 Images of a large labelled source data set help a small set of images and texts. Modal-sharing transfer: source and
 target images pass the same two layers, whose activations' distributions come together (MMD), and a target's image and
 text come together layer by layer (Euclidean distance). Layer-sharing correlation: two layers that both modalities
-share, with a softmax over the target's classes on top. The image networks are read, not fine-tuned.
+share, with a softmax over the target's classes on top. The image networks are read, not fine-tuned, and their features
+are left as they are: bringing the domains together is what the system is there for (`standardise`).
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -18,31 +18,19 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.encoders import Scaled
+from crossmodal.models.parts.labelled import Labelled
 from crossmodal.models.parts.mmd import layerwise_mmd
+from crossmodal.models.parts.transfer import Domains, Layers, pair_distance, scaled
 
 
-class Settings(base.Schedule):
+class Settings(Labelled):
     """The chapter leaves open sizes and weights; all losses count once."""
 
+    standardise: Domains = "none"
     dim: int = Field(1024, ge=1, description="units of each layer: dimensions of the common space")
     lr: float = Field(1e-3, gt=0)
     single_modal: float = Field(1.0, ge=0, description="weight of the MMD of source and target images; 0: no transfer")
     cross_modal: float = Field(1.0, ge=0, description="weight of the distance of a target's image and text")
-
-
-class Layers(nn.ModuleList):
-    """Fully connected layers with ReLUs, of which every activation is given."""
-
-    def __init__(self, *dims: int):
-        super().__init__(nn.Linear(a, b) for a, b in pairwise(dims))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        found = []
-        for layer in self:
-            x = F.relu(layer(x))
-            found.append(x)
-        return found
 
 
 class Model(base.Model):
@@ -57,8 +45,8 @@ class Model(base.Model):
                 f"images of source and target pass the same layers, but their features have the shapes "
                 f"{source.shapes['image']} and {context.shapes['image']}; read both by one extractor"
             )
-        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in self.reads})
-        self.of_source = Scaled(source, "image")
+        self.scaled = scaled(context, source, self.reads, settings.standardise)
+        self.of_source = scaled(source, context, self.source_reads, settings.standardise)["image"]
         self.own = nn.ModuleDict({m: Layers(*context.shapes[m], d, d) for m in self.reads})
         self.shared = Layers(d, d, d)
         self.classifier = nn.Linear(d, context.n_classes)
@@ -83,12 +71,3 @@ class Model(base.Model):
         total = terms["classes"] + terms["source_classes"]
         total = total + s.single_modal * terms["single_modal"] + s.cross_modal * terms["cross_modal"]
         return {"loss": total, **terms}
-
-
-def pair_distance(x: list[Tensor], y: list[Tensor], weights: Tensor | None = None) -> Tensor:
-    """Mean squared Euclidean distance of what belongs together, over the units of a layer, added over the layers.
-
-    weights : (B,) of the pairs, which add up to 1; all the same by default.
-    """
-    layers = [(a - b).pow(2).mean(1) for a, b in zip(x, y, strict=True)]
-    return torch.stack([one.mean() if weights is None else (weights * one).sum() for one in layers]).sum()

@@ -1,7 +1,13 @@
-"""CVS: a common vector space of several modalities, with or without aligned attention (003, section 3.1).
+"""CVS: a common vector space of several modalities, with or without aligned attention (CVS thesis, section 3.1).
 
 Two fully connected layers a modality, an attention block a pair of modalities, cross-entropy over classes and triplets
 within and between modalities. All modalities are trained at once; `mcvs` and `rvs` take them one after another.
+
+Where the thesis can be read in more than one way. Eq. 3.1.4 prints (1 - y)(1 - log f) beside y log f, for the classes
+that an item is not of: that term falls without bound where f of such a class goes to 0, and (1 - y) log(1 - f) is what
+a cross-entropy of each class by itself has there. The default leaves the term out, as a cross-entropy over the softmax
+of eq. 3.1.5 does; both others are values of `other_classes`. Eq. 3.1.6 prints sums over triplets; their mean is the
+default, as TensorFlow's own semi-hard triplets have it, so that the weights do not depend on the batch (`triplets`).
 """
 
 from __future__ import annotations
@@ -17,14 +23,19 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.aligned import AlignedAttention, Branch, Term
+from crossmodal.models.parts.labelled import Labelled, Standardise
 from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances, with_squares
 
 Modality = Literal["image", "text", "audio", "video", "mesh"]
+OtherClasses = Literal["none", "binary", "printed"]
 MOMENTUM = 0.1
 
 
-class Settings(base.Schedule):
-    """Section 4.2. Open in the thesis, and ours: epochs, standardised features, the weights of eq. 3.1.7, `partner`.
+class Settings(Labelled):
+    """Section 4.2 gives the batch size, the learning rate of 0.001 and "gradient descent based techniques".
+
+    Open in the thesis, and ours: Adam, epochs and the learning rate's drop after 40 of them, standardised features, the
+    weights of eq. 3.1.7, `partner`.
 
     An item's vector depends on an item of the other modality, which is not known when one of them is the query. In its
     place stands, at test time, the mean of that modality's training vectors (`mean`) or the item's own (`self`).
@@ -36,9 +47,15 @@ class Settings(base.Schedule):
     unit: bool = Field(False, description="unit length without attention too; the thesis normalises attention's output")
     terms: tuple[Term, ...] = Field(("i", "s", "is"), min_length=1, description="of eq. 3.1.11: W_i, W_s and W_is")
     partner: Literal["mean", "self"] = Field("mean", description="what stands for the other modality's item in a test")
-    standardise: bool = Field(True, description="divide features by their s.d. over the training items")
+    standardise: Standardise = True
     margins: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="of eq. 3.1.6: alpha_1, alpha_2, alpha_3")
     gammas: tuple[float, float, float] = Field((0.25, 0.25, 0.5), description="of eq. 3.1.6: weights of the triplets")
+    other_classes: OtherClasses = Field(
+        "none",
+        description="eq. 3.1.4's term of the classes that an item is not of: none; binary: log(1 - f); printed: "
+        "1 - log f, which has no least value",
+    )
+    triplets: Literal["mean", "sum"] = Field("mean", description="over the triplets of each kind; eq. 3.1.6: sum")
     class_weight: float = Field(1.0, ge=0, description="alpha of eq. 3.1.7")
     triplet_weight: float = Field(1.0, ge=0, description="beta of eq. 3.1.7")
     batch_size: int = Field(128, ge=2)
@@ -110,18 +127,18 @@ class Model(base.Model):
         sides = [self.aligned(a, g[a], b, g[b]) for a, b in self.pairs]
         x, y = (torch.stack(side) for side in zip(*sides, strict=True))  # (P, B, d): either side of each pair
         classes = self.class_loss(torch.cat([x, y], 1), batch.labels)
-        triplets = triplet_loss(x, y, batch.labels, s.margins, s.gammas)
+        triplets = triplet_loss(x, y, batch.labels, s.margins, s.gammas, s.triplets)
         total = s.class_weight * classes + s.triplet_weight * triplets
         return {"loss": total, "classes": classes, "triplets": triplets}
 
     def class_loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of both sides of each pair, a mean over items, added over pairs (eq. 3.1.4 and 3.1.5).
+        """Cross-entropy of both sides of each pair, a mean over items, added over pairs.
 
         Over the classes that the split trains on: where they come in stages, those that are being added (section 3.4).
         """
         logits = self.classifier(vectors)[..., self.trained]  # (P, 2B, K)
         places = torch.searchsorted(self.trained, labels).repeat(len(vectors) * (vectors.shape[1] // len(labels)))
-        return F.cross_entropy(logits.flatten(0, 1), places) * len(vectors)
+        return cross_entropy(logits.flatten(0, 1), places, self.settings.other_classes) * len(vectors)
 
     @torch.no_grad()
     def _follow(self, g: dict[str, Tensor]) -> None:
@@ -132,8 +149,31 @@ class Model(base.Model):
             centre += (g[m].mean(0) - centre) * torch.clamp(1 / count, min=MOMENTUM)
 
 
+def cross_entropy(logits: Tensor, labels: Tensor, other_classes: OtherClasses) -> Tensor:
+    """Mean over the rows of (N, K) logits of eq. 3.1.4, with f the softmax of eq. 3.1.5.
+
+    The classes that a row is not of add nothing, log(1 - f) or the printed 1 - log f to what is negated.
+    """
+    own = F.cross_entropy(logits, labels)
+    if other_classes == "none":
+        return own
+    logs = F.log_softmax(logits, dim=1)
+    if other_classes == "printed":
+        terms = 1 - logs
+    else:  # log(1 - f) of a softmax: what all other classes have together
+        rest = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+        terms = logs[:, None, :].masked_fill(rest, -torch.inf).logsumexp(2)
+    others = terms.scatter(1, labels[:, None], 0.0)
+    return own - others.sum(1).mean()
+
+
 def triplet_loss(
-    x: Tensor, y: Tensor, labels: Tensor, margins: tuple[float, float, float], gammas: tuple[float, float, float]
+    x: Tensor,
+    y: Tensor,
+    labels: Tensor,
+    margins: tuple[float, float, float],
+    gammas: tuple[float, float, float],
+    reduction: Literal["mean", "sum"] = "mean",
 ) -> Tensor:
     """Triplets within and between two modalities, added over pairs of them (eq. 3.1.6).
 
@@ -146,7 +186,12 @@ def triplet_loss(
     """
     both = torch.cat([x, y])
     own = squared_distances(both, both)
-    within = [semi_hard_triplets(own, labels, margin, own=True) for margin in dict.fromkeys(margins[:2])]
+    within = [
+        semi_hard_triplets(own, labels, margin, own=True, reduction=reduction) for margin in dict.fromkeys(margins[:2])
+    ]
     between = squared_distances(x, y)
-    there, back = (semi_hard_triplets(d, labels, margins[2], own=False) for d in (between, between.transpose(1, 2)))
+    there, back = (
+        semi_hard_triplets(d, labels, margins[2], own=False, reduction=reduction)
+        for d in (between, between.transpose(1, 2))
+    )
     return (gammas[0] * within[0].sum() + gammas[1] * within[-1].sum() + gammas[2] * (there + back).sum()) / 2

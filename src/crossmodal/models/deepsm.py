@@ -1,7 +1,7 @@
-"""Deep-SM: semantic matching with a network a modality (Wei et al., 2017; a row of 003, table 5).
+"""Deep-SM: semantic matching with a network a modality (Wei et al., 2017; a row of the CVS thesis, table 5).
 
 Each network is trained to name the class of its modality's items, and its class probabilities are the vectors that are
-compared. The authors fine-tune the image network; here features are read, not fine-tuned.
+compared. The authors fine-tune the image network; here features are read, as they are, not fine-tuned.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed import Modality
 from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.labelled import Labelled, Standardise
 
 
-class Settings(base.Schedule):
+class Settings(Labelled):
     modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    standardise: Standardise = False
     hidden: tuple[int, ...] = Field((2048, 1024), description="units of each modality's hidden layers")
     dropout: float = Field(0.5, ge=0, lt=1, description="of the hidden layers")
     lr: float = Field(1e-3, gt=0)
@@ -32,7 +34,7 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in settings.modalities})
+        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in settings.modalities})
         self.networks = nn.ModuleDict(
             {
                 m: Perceptron(*context.shapes[m], *settings.hidden, context.n_classes, dropout=settings.dropout)

@@ -17,11 +17,13 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.classes import ClassSettings
 from crossmodal.models.parts.encoders import Scaled
+from crossmodal.models.parts.labelled import Labelled, Standardise
 
 
-class Settings(ClassSettings, base.Schedule):
+class Settings(ClassSettings, Labelled):
     """The chapter leaves open the margin, which is of DeViSE's own paper, and the schedule."""
 
+    standardise: Standardise = False
     margin: float = Field(0.1, ge=0, description="γ of the hinges")
     lr: float = Field(1e-3, gt=0)
 
@@ -31,7 +33,7 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = Scaled(context, "image")
+        self.scaled = Scaled(context, "image", wanted=settings.standardise)
         self.map = nn.Linear(*context.shapes["image"], *context.shapes["class"], bias=False)  # M
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:

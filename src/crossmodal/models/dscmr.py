@@ -1,15 +1,20 @@
-"""DSCMR: deep supervised cross-modal retrieval (Zhen et al., 2019; 003, section 2.4, equations 2.4.1 to 2.4.6).
+"""DSCMR: deep supervised cross-modal retrieval (Zhen et al., 2019; CVS thesis, section 2.4, eq. 2.4.1 to 2.4.6).
 
 A network a modality with a last layer that all share, a linear classifier P in the common space, and three losses: of
 the labels, of the similarities within and between modalities, and of the distance of what belongs together. With more
 than two modalities the losses of each pair are added up and each modality's own are counted once.
+
+The defaults are those of the authors' program, which differs from the equations in two things. It averages the norms of
+the rows where eq. 2.4.1 and 2.4.2 print a Frobenius norm over N, which is √N times smaller for rows alike, so that the
+weights would depend on the batch's size (`norms`); and P has a bias (`bias`). The program also keeps the epoch that is
+the best on the test items, here the validation items choose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,36 +25,47 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed import Modality
 from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.labelled import Labelled, Standardise
+from crossmodal.models.parts.optimisers import Adam, Betas
+
+Norms = Literal["rows", "frobenius"]
 
 
-class Settings(base.Schedule):
-    """The document leaves open the networks and the weights; these are of DSCMR's own paper."""
+class Settings(Labelled):
+    """The thesis leaves open the networks, the weights and the training; these are of DSCMR's own program."""
 
     modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
-    hidden: tuple[int, ...] = Field((2048, 1024), min_length=1, description="units of each modality's hidden layers")
+    standardise: Standardise = False
+    hidden: tuple[int, ...] = Field((2048,), min_length=1, description="units of each modality's hidden layers")
     dim: int = Field(1024, ge=1, description="units of the shared last layer: dimensions of the common space")
     batch_size: int = Field(100, ge=2)
     epochs: int = Field(500, ge=1)
     lr: float = Field(1e-4, gt=0)
     lr_drop: int = Field(500, ge=1)
+    betas: Betas = (0.5, 0.999)
+    clip: float = Field(0.0, ge=0)
     class_weight: float = Field(1.0, ge=0, description="of eq. 2.4.2")
     modal_weight: float = Field(1e-3, ge=0, description="of eq. 2.4.6")
     invariance_weight: float = Field(0.1, ge=0, description="of eq. 2.4.1")
-    scale: float = Field(1.0, gt=0, description="of the cosines in eq. 2.4.3 to 2.4.5; DSCMR's own paper has a half")
+    scale: float = Field(0.5, gt=0, description="of the cosines in eq. 2.4.3 to 2.4.5, which print them unscaled")
+    norms: Norms = Field(
+        "rows", description="rows: the mean norm of the rows; frobenius: the whole matrix's over N, as eq. 2.4.1 prints"
+    )
+    bias: bool = Field(True, description="of the classifier; eq. 2.4.2 has none")
 
 
-class Model(base.Model):
+class Model(Adam):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
     needs_classes: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = nn.ModuleDict({m: Scaled(context, m) for m in settings.modalities})
+        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in settings.modalities})
         self.networks = nn.ModuleDict(
             {m: Perceptron(*context.shapes[m], *settings.hidden) for m in settings.modalities}
         )
         self.shared = nn.Linear(settings.hidden[-1], settings.dim)
-        self.classifier = nn.Linear(settings.dim, context.n_classes, bias=False)  # P
+        self.classifier = nn.Linear(settings.dim, context.n_classes, bias=settings.bias)  # P
 
     def _vectors(self, modality: str, batch: base.Batch) -> Tensor:
         return self.shared(F.relu(self.networks[modality](self.scaled[modality](batch.inputs[modality]))))
@@ -62,25 +78,31 @@ class Model(base.Model):
         s = self.settings
         vectors = {m: self._vectors(m, batch) for m in s.modalities}
         ones = F.one_hot(batch.labels, self.context.n_classes).to(vectors[s.modalities[0]])
-        of_classes = label_loss({m: self.classifier(x) for m, x in vectors.items()}, ones)
+        of_classes = label_loss({m: self.classifier(x) for m, x in vectors.items()}, ones, s.norms)
         modal = modal_loss(vectors, batch.labels, s.scale)
-        invariance = invariance_loss(vectors)
+        invariance = invariance_loss(vectors, s.norms)
         total = s.class_weight * of_classes + s.modal_weight * modal + s.invariance_weight * invariance
         return {"loss": total, "classes": of_classes, "modal": modal, "invariance": invariance}
 
 
-def invariance_loss(vectors: Mapping[str, Tensor]) -> Tensor:
-    """‖U - V‖F / N of each pair of modalities' (N, d) vectors (eq. 2.4.1)."""
-    pairs = [torch.linalg.vector_norm(u - v) / len(u) for u, v in combinations(vectors.values(), 2)]
-    return torch.stack(pairs).sum()
+def norm_of(rows: Tensor, norms: Norms) -> Tensor:
+    """The mean norm of (N, d) rows, or the Frobenius norm of them all over N."""
+    if norms == "rows":
+        return torch.linalg.vector_norm(rows, dim=1).mean()
+    return torch.linalg.vector_norm(rows) / len(rows)
 
 
-def label_loss(predicted: Mapping[str, Tensor], ones: Tensor) -> Tensor:
-    """‖PᵀU - Y‖F / N of each modality's (N, C) predictions, Y the labels' (N, C) ones (eq. 2.4.2)."""
-    return torch.stack([torch.linalg.vector_norm(p - ones) / len(ones) for p in predicted.values()]).sum()
+def invariance_loss(vectors: Mapping[str, Tensor], norms: Norms = "rows") -> Tensor:
+    """The norm of U - V of each pair of modalities' (N, d) vectors (eq. 2.4.1)."""
+    return torch.stack([norm_of(u - v, norms) for u, v in combinations(vectors.values(), 2)]).sum()
 
 
-def modal_loss(vectors: Mapping[str, Tensor], labels: Tensor, scale: float = 1.0) -> Tensor:
+def label_loss(predicted: Mapping[str, Tensor], ones: Tensor, norms: Norms = "rows") -> Tensor:
+    """The norm of PᵀU - Y of each modality's (N, C) predictions, Y the labels' (N, C) ones (eq. 2.4.2)."""
+    return torch.stack([norm_of(p - ones, norms) for p in predicted.values()]).sum()
+
+
+def modal_loss(vectors: Mapping[str, Tensor], labels: Tensor, scale: float = 0.5) -> Tensor:
     """Mean of log(1 + exp Γ) - S Γ over all pairs of items, Γ their cosine and S whether their class is the same.
 
     Between the modalities of each pair (eq. 2.4.3) and within each modality (eq. 2.4.4 and 2.4.5), added (eq. 2.4.6).

@@ -31,7 +31,7 @@ class Model(Projecting):
     def fit_pair(self, a: str, x: np.ndarray, b: str, y: np.ndarray, labels: np.ndarray | None) -> None:
         from sklearn.cross_decomposition import PLSSVD, PLSCanonical
 
-        dim = min(self.settings.dim, np.linalg.matrix_rank(x), np.linalg.matrix_rank(y))
+        dim = min(self.settings.dim, *(np.linalg.matrix_rank(z, rtol=closed.NEGLIGIBLE) for z in (x, y)))
         if self.settings.form == "svd":
             found = PLSSVD(dim, scale=False).fit(x, y)
             of_a, of_b = found.x_weights_, found.y_weights_

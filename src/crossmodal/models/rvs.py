@@ -1,7 +1,11 @@
-"""RVS: a space grown a modality at a time around one reference modality (003, section 3.3).
+"""RVS: a space grown a modality at a time around one reference modality (CVS thesis, section 3.3).
 
-One attention block a modality, that of it and the reference, whose share W_ie of equation 3.3.1 is the same in all of
-them and fixed after the first stage. Two modalities that are not the reference are never trained against each other.
+One attention block for each modality but the reference, that of the two, whose share W_ie of equation 3.3.1 is the same
+in all of them and fixed after the first stage. Two modalities that are not the reference are never trained against each
+other.
+
+Section 3.3 speaks of n blocks for n modalities, and of one more for each that is added. A block is of a modality and
+the reference, so that the first two have one between them and n modalities have n - 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Data whose items answer each other by class: their labels, and rows that hold an item of one class in each modality.
 
-The batches of 003 (section 3.1, B): each class as often as any other, whatever the sizes of classes and modalities.
+Rows are drawn in two ways (`models.parts.labelled.Sampling`). `shuffled` passes every item once an epoch: section 3.1.B
+of the CVS thesis goes on "till we have traversed through the entire dataset", and the programs of DSCMR and ACMR take
+the items one after another. `balanced` draws every class as often as any other, whatever the sizes of classes and
+modalities, so that an epoch leaves out items of large classes; it is ours.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import pandas as pd
 import torch
 
 from crossmodal import splits
+from crossmodal.models.parts.labelled import Sampling
 
 if TYPE_CHECKING:
     from crossmodal.training.corpus import Inputs
@@ -92,38 +96,81 @@ class Classes:
         return cls(labels.count, labels.trained, labels.first, order, kinds, joined)
 
     def paired(self) -> dict[str, np.ndarray]:
-        """Rows for a closed form: each item of the largest modality once, with one of its group or class in others.
+        """Rows for a closed form, class by class: those of `_joined`, each modality's items in their stored order.
 
         Returns
         -------
         Modality to (N,) places.
         """
-        base = self._largest(tuple(self.items))
-        kind = self.kinds[base]
-        counts = np.bincount(kind)
-        occurrence = np.arange(len(kind)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return self._filled(tuple(self.items), base, kind, occurrence, self.items)
+        return self._joined(self.items)
 
-    def draw(self, modalities: tuple[str, ...], generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """An epoch's rows, as many as the largest of `modalities` has items: every class once, and again, in turn.
+    def draw(
+        self, modalities: tuple[str, ...], generator: torch.Generator, sampling: Sampling = "shuffled"
+    ) -> dict[str, torch.Tensor]:
+        """An epoch's rows, `size` of them. Within a class its items come in random order, all before one comes again.
 
-        Within a class its items come in random order, all before one comes again. What has an item of its own group in
-        another modality (a text of its image) is joined with that.
+        What has an item of its own group in another modality (a text of its image) is joined with that, what has none
+        with an item of its class.
 
         Returns
         -------
         Modality to (N,) places.
         """
-        base = self._largest(modalities)
+        mixed = {}
+        for m in modalities:
+            noise = torch.rand(len(self.items[m]), generator=generator, dtype=torch.float64).numpy()
+            mixed[m] = self.items[m][np.lexsort((noise, self.kinds[m]))]
+        rows = (self._shuffled if sampling == "shuffled" else self._balanced)(mixed, generator)
+        return {m: torch.from_numpy(places) for m, places in rows.items()}
+
+    def _shuffled(self, items: dict[str, np.ndarray], generator: torch.Generator) -> dict[str, np.ndarray]:
+        """The rows of `_joined` in random order."""
+        order = torch.randperm(self.size(tuple(items)), generator=generator).numpy()
+        return {m: places[order] for m, places in self._joined(items).items()}
+
+    def _balanced(self, items: dict[str, np.ndarray], generator: torch.Generator) -> dict[str, np.ndarray]:
+        """Rows of every class once, and again, in turn; an item of each modality a row."""
+        modalities = tuple(items)
+        base = max(modalities, key=lambda m: len(items[m]))
         n, n_kinds = self.size(modalities), len(self.trained)
         turns = -(-n // n_kinds)
         kind = torch.rand(turns, n_kinds, generator=generator).argsort(1).flatten()[:n].numpy()
-        shuffled = {}
-        for m in modalities:
-            noise = torch.rand(len(self.items[m]), generator=generator, dtype=torch.float64).numpy()
-            shuffled[m] = self.items[m][np.lexsort((noise, self.kinds[m]))]
-        rows = self._filled(modalities, base, kind, np.arange(n) // n_kinds, shuffled)
-        return {m: torch.from_numpy(places) for m, places in rows.items()}
+        occurrence = np.arange(n) // n_kinds
+        rows = {}
+        for m in (base, *(m for m in modalities if m != base)):
+            counts = self._counts(m)
+            starts = np.cumsum(counts) - counts
+            rows[m] = items[m][starts[kind] + occurrence % counts[kind]]
+            if m != base:
+                own = self.mates[base, m][rows[base]]
+                rows[m] = np.where(own >= 0, own, rows[m])
+        return {m: rows[m] for m in modalities}
+
+    def _joined(self, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Rows in which each item of a class's largest modality comes once, joined with its own or others of the class.
+
+        Of a modality that is smaller there, those that no item of the largest belongs to come first and all of the
+        class before one comes again: every item of every modality has a row, unless many items of the largest share
+        their group (sentences of one image) and leave no row for what belongs to none of them.
+
+        Parameters
+        ----------
+        items : modality to (N,) places, sorted by class; within a class in the order in which they are taken.
+        """
+        ends = {m: np.cumsum(self._counts(m)) for m in items}
+        rows: dict[str, list[np.ndarray]] = {m: [] for m in items}
+        for kind in range(len(self.trained)):
+            of = {m: items[m][end[kind - 1] if kind else 0 : end[kind]] for m, end in ends.items()}
+            base = max(of, key=lambda m: len(of[m]))
+            for m, places in of.items():
+                if m == base:
+                    rows[m].append(places)
+                    continue
+                own = self.mates[base, m][of[base]]
+                taken = np.isin(places, own)
+                turn = np.concatenate([places[~taken], places[taken]])
+                rows[m].append(np.where(own >= 0, own, turn[(np.cumsum(own < 0) - 1) % len(turn)]))
+        return {m: np.concatenate(parts) for m, parts in rows.items()}
 
     def subsets(self, known: set[int]) -> dict[str, list[int]]:
         """Protocols of some of the classes `known` among test items: `seen`, `unseen`, and the `first` stage's."""
@@ -133,30 +180,12 @@ class Classes:
         return {name: sorted(codes) for name, codes in found.items() if codes}
 
     def size(self, modalities: tuple[str, ...]) -> int:
-        """Rows of an epoch: items of the largest of some modalities."""
-        return len(self.items[self._largest(modalities)])
+        """Rows of an epoch: of each class the items of its largest modality."""
+        return int(np.max([self._counts(m) for m in modalities], axis=0).sum())
 
-    def _largest(self, modalities: tuple[str, ...]) -> str:
-        return max(modalities, key=lambda m: len(self.items[m]))
-
-    def _filled(
-        self,
-        modalities: tuple[str, ...],
-        base: str,
-        kind: np.ndarray,
-        occurrence: np.ndarray,
-        items: dict[str, np.ndarray],
-    ) -> dict[str, np.ndarray]:
-        """The `occurrence`-th item of each row's class, beginning again after the last; mates of the base's instead."""
-        rows = {}
-        for m in (base, *(m for m in modalities if m != base)):
-            counts = np.bincount(self.kinds[m])
-            starts = np.cumsum(counts) - counts
-            rows[m] = items[m][starts[kind] + occurrence % counts[kind]]
-            if m != base:
-                own = self.mates[base, m][rows[base]]
-                rows[m] = np.where(own >= 0, own, rows[m])
-        return {m: rows[m] for m in modalities}
+    def _counts(self, modality: str) -> np.ndarray:
+        """(classes that are trained,) items of each."""
+        return np.bincount(self.kinds[modality], minlength=len(self.trained))
 
 
 def mates(inputs: Inputs, others: Inputs, rows: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from crossmodal.models.base import Batch
+from crossmodal.models.parts.labelled import Sampling
 from crossmodal.training.corpus import Corpus, ahead
 
 
@@ -20,18 +21,20 @@ def batches(
     device: torch.device | None = None,
     modalities: tuple[str, ...] | None = None,
     steps: int = 0,
+    sampling: Sampling = "shuffled",
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches, a function of (seed, epoch) alone; the last may be smaller.
 
-    A lone pair has no negative, so it is left out. Data with classes has as many rows an epoch as the largest of its
-    `modalities` has training items, each class as often as any other.
+    A lone pair has no negative, so it is left out. Of data with classes an epoch has as many rows as the largest of its
+    `modalities` has training items, class by class.
 
     Parameters
     ----------
+    sampling : how the rows of data with classes are drawn, its own and those of the data that is transferred from.
     steps : batches, for which the pairs are shuffled and gone through as often as it takes; 0: once.
     """
     if corpus.classes is not None:
-        made = _rows(corpus, size, seed, epoch, modalities)
+        made = _rows(corpus, size, seed, epoch, modalities, sampling)
     else:
         made = _batches(corpus, size, seed, epoch, unannotated, steps)
     for batch in ahead(made) if corpus.waits else made:
@@ -83,20 +86,22 @@ def _batches(
         yield corpus.batch(picks, bare, unannotated)
 
 
-def _rows(corpus: Corpus, size: int, seed: int, epoch: int, modalities: tuple[str, ...] | None) -> Iterator[Batch]:
+def _rows(
+    corpus: Corpus, size: int, seed: int, epoch: int, modalities: tuple[str, ...] | None, sampling: Sampling
+) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    chosen = corpus.classes.draw(modalities or tuple(corpus.inputs), generator)
+    chosen = corpus.classes.draw(modalities or tuple(corpus.inputs), generator, sampling)
     parts = {m: index.split(size) for m, index in chosen.items()}
-    further = None if corpus.source is None else _endless(corpus.source, size, generator)
+    further = None if corpus.source is None else _endless(corpus.source, size, generator, sampling)
     for place, first in enumerate(next(iter(parts.values()))):
         if len(first) >= 2:
             batch = corpus.gathered({m: pieces[place] for m, pieces in parts.items()})
             yield batch if further is None else replace(batch, source=next(further))
 
 
-def _endless(corpus: Corpus, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Whole batches of class-balanced rows, one epoch after another."""
+def _endless(corpus: Corpus, size: int, generator: torch.Generator, sampling: Sampling) -> Iterator[Batch]:
+    """Whole batches of rows, one epoch after another."""
     while True:
-        chosen = corpus.classes.draw(tuple(corpus.inputs), generator)
+        chosen = corpus.classes.draw(tuple(corpus.inputs), generator, sampling)
         for start in range(0, max(1, corpus.n_rows() - size + 1), size):
             yield corpus.gathered({m: index[start : start + size] for m, index in chosen.items()})

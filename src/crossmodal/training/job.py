@@ -121,6 +121,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
     if model.trains:
         from crossmodal.training.loop import train  # seconds, with what optimisers import
 
+        _check_validation(job, model, corpus, data)
         if fresh:
             checkpoint.unlink(missing_ok=True)
         with device_slot(CHECKPOINTS) as device, _card(device, facts):
@@ -160,6 +161,22 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
     }
     write_json(folder / "manifest.json", manifest)
     checkpoint.unlink(missing_ok=True)
+
+
+def _check_validation(job: Job, model: base.Model, corpus: Corpus, data: Path) -> None:
+    """A model that is trained epoch by epoch keeps the one that is the best on validation items: there must be some.
+
+    Raises
+    ------
+    UserError : a modality without such items.
+    """
+    bare = [m for m in model.reads if not len(corpus.inputs[m].where("val"))]
+    if bare:
+        raise UserError(
+            f"{data / job.dataset / 'items.parquet'}: no {bare[0]} item of the partition val, on which model "
+            f"{job.model!r} is tried after each epoch to keep the best one; set datasets.{job.dataset}.val in "
+            f"params.yaml above 0 (only closed forms, such as cca, pls and sm, need none)"
+        )
 
 
 @contextmanager

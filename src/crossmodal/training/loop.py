@@ -173,7 +173,8 @@ def _epoch(
     clip, by = model.settings.clip, model.settings.clip_by
     began = time.perf_counter()
     done = 0
-    made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted)
+    drawn = getattr(model.settings, "sampling", "shuffled")
+    made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn)
     for step, batch in enumerate(made):
         progress = (epoch + step / steps) / stage.epochs
         for turn, optimiser in turns.items():

@@ -17,6 +17,15 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 
+NEGLIGIBLE = 8 * float(np.finfo(np.float32).eps)
+"""About 1e-6: the share of the largest singular value or deviation below which there is nothing but rounding.
+
+Features are stored in single precision, which moves each value by up to half of its epsilon (6e-8 of itself). What is a
+null direction of the exact features, such as that of shares which sum to one, has a singular value of about that share
+of the largest one afterwards, and would be whitened into noise as large as any direction. A factor of 16 above that
+leaves room for features whose means are larger than their spread; directions of real features lie far above it.
+"""
+
 Modality = Literal["image", "text", "audio", "video", "mesh"]
 
 
@@ -57,7 +66,7 @@ class ClosedForm(base.Model):
         """(N, D) training features, centred and divided by their s.d.; both are kept."""
         mean, deviation = x.mean(0), x.std(0)
         # What is constant in training says nothing: it is centred and left alone.
-        scale = np.where(deviation > 1e-8 * (1 + np.abs(mean)), deviation, 1) if self.settings.standardise else 1
+        scale = np.where(deviation > NEGLIGIBLE * (1 + np.abs(mean)), deviation, 1) if self.settings.standardise else 1
         self.keep(f"{modality}_mean", mean)
         self.keep(f"{modality}_scale", np.broadcast_to(scale, mean.shape).copy())
         return (x - mean) / scale

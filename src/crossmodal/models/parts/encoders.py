@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -94,19 +95,30 @@ class WordEncoder(nn.Module):
 
 
 class Scaled(nn.Module):
-    """A modality's features, centred and divided by their s.d. over the training items; else, if not `wanted`, left."""
+    """A modality's features, centred and divided by their s.d. over the training items; else, if not `wanted`, left.
 
-    def __init__(self, context: Context, modality: str, *, wanted: bool = True):
+    With `beside` the moments are those of the items of both contexts, each of which counts half.
+    """
+
+    def __init__(self, context: Context, modality: str, *, wanted: bool = True, beside: Context | None = None):
         super().__init__()
         (dim,) = context.shapes[modality]
-        moments = context.moments.get(modality) if wanted else None
-        mean, deviation = moments or (torch.zeros(dim), torch.ones(dim))
+        found = [one.moments.get(modality) for one in (context, beside) if wanted and one]
+        moments = [one for one in found if one is not None]
+        mean, deviation = pooled(moments) if moments else (torch.zeros(dim), torch.ones(dim))
         self.register_buffer("mean", mean)
         # What is constant in training says nothing: it is centred and left alone.
         self.register_buffer("scale", torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
+
+
+def pooled(moments: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation of several sets of vectors together, each of which counts alike."""
+    means, deviations = (torch.stack([*parts]).double() for parts in zip(*moments, strict=True))
+    variance = deviations.square().mean(0) + means.var(0, correction=0)
+    return means.mean(0).float(), variance.sqrt().float()
 
 
 class Perceptron(nn.Sequential):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from crossmodal.models import base
 
 MOMENTUM = 0.9
 RHO, EPSILON = 0.95, 1e-8  # of Adadelta as TensorFlow has it, with which DAN was reproduced; PyTorch's are .9 and 1e-6
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[tuple[Share, Share], Field(description="Adam's decay rates")]
 
 
 class Chosen(base.Model):
@@ -36,6 +40,15 @@ class Chosen(base.Model):
         if name == "adadelta":
             return {"model": torch.optim.Adadelta(groups, rho=RHO, eps=EPSILON, **common)}
         return {"model": torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=name == "nesterov", **common)}
+
+
+class Adam(base.Model):
+    """A system whose authors give Adam other decay rates than its usual ones; its setting `betas`."""
+
+    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
+        s = self.settings
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return {"model": torch.optim.Adam(parameters, lr=stage.lr, betas=s.betas, weight_decay=s.weight_decay)}
 
 
 def others(parameters: Iterable[Tensor], *taken: dict[str, Any]) -> list[Tensor]:

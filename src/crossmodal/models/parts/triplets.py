@@ -1,6 +1,8 @@
-"""Triplets of anchors, positives and semi-hard negatives in whole batches (003, sections 2.5 and 2.6)."""
+"""Triplets of anchors, positives and semi-hard negatives in whole batches (CVS thesis, sections 2.5 and 2.6)."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,8 +22,10 @@ def with_squares(x: Tensor, first: bool) -> Tensor:
     return torch.cat([x, half, one] if first else [x, one, half], 1)
 
 
-def semi_hard_triplets(distances: Tensor, labels: Tensor, margin: float, *, own: bool) -> Tensor:
-    """Mean hinge over all (anchor, positive) pairs of a batch, each with its semi-hard negative.
+def semi_hard_triplets(
+    distances: Tensor, labels: Tensor, margin: float, *, own: bool, reduction: Literal["mean", "sum"] = "mean"
+) -> Tensor:
+    """Mean (or sum) of the hinges over all (anchor, positive) pairs of a batch, each with its semi-hard negative.
 
     That is the nearest of the negatives that are farther from the anchor than the positive; where none is, the
     farthest of all (as FaceNet's common implementation does: a harder one would collapse the space).
@@ -34,7 +38,7 @@ def semi_hard_triplets(distances: Tensor, labels: Tensor, margin: float, *, own:
 
     Returns
     -------
-    (...) means; 0 where there is no pair with a negative.
+    (...) means or sums; 0 where there is no pair with a negative.
     """
     same = labels[:, None] == labels[None, :]
     n_negatives = (~same).sum(1, keepdim=True)
@@ -52,7 +56,8 @@ def semi_hard_triplets(distances: Tensor, labels: Tensor, margin: float, *, own:
         farther = torch.searchsorted(ordered, of_positive.contiguous(), right=True)  # the first that is farther
         chosen = order.gather(-1, torch.minimum(farther, n_negatives - 1).clamp(min=0))
     hinges = (of_positive - distances.gather(-1, chosen) + margin).clamp(min=0) * there
-    return hinges.sum((-1, -2)) / there.sum()
+    total = hinges.sum((-1, -2))
+    return total if reduction == "sum" else total / there.sum()
 
 
 def _ascending(x: Tensor) -> tuple[Tensor, Tensor]:

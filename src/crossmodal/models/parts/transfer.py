@@ -1,0 +1,60 @@
+"""What systems share that transfer knowledge from a labelled source data set to a small target one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossmodal.models.base import Context
+from crossmodal.models.parts.encoders import Scaled
+
+Domains = Annotated[
+    Literal["none", "together", "apart"],
+    Field(
+        description="none: source and target features as they are; together: centred and divided by the s.d. of both, "
+        "each of which counts half; apart: each by its own, which brings the two distributions together by itself"
+    ),
+]
+"""How a system that transfers knowledge standardises the features of its two domains."""
+
+
+class Layers(nn.ModuleList):
+    """Fully connected layers with ReLUs, of which every activation is given."""
+
+    def __init__(self, *dims: int):
+        super().__init__(nn.Linear(a, b) for a, b in pairwise(dims))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        found = []
+        for layer in self:
+            x = F.relu(layer(x))
+            found.append(x)
+        return found
+
+
+def pair_distance(x: list[Tensor], y: list[Tensor]) -> Tensor:
+    """Mean squared Euclidean distance of what belongs together, over the units of a layer, added over the layers."""
+    return torch.stack([F.mse_loss(a, b) for a, b in zip(x, y, strict=True)]).sum()
+
+
+def scaled(own: Context, other: Context, modalities: Iterable[str], way: Domains) -> nn.ModuleDict:
+    """What each modality's features of one of two domains pass before its network.
+
+    Raises
+    ------
+    ValueError : features of two shapes that are to be standardised together.
+    """
+    beside = other if way == "together" else None
+    for m in modalities:
+        if beside is not None and beside.shapes.get(m, own.shapes[m]) != own.shapes[m]:
+            raise ValueError(
+                f"standardise: together: the {m} features of source and target have the shapes {other.shapes[m]} and "
+                f"{own.shapes[m]}; read both by one extractor, or say `apart` or `none`"
+            )
+    return nn.ModuleDict({m: Scaled(own, m, wanted=way != "none", beside=beside) for m in modalities})
