@@ -313,7 +313,7 @@ def test_options_of_an_optimiser() -> None:
 def test_momentum_of_gradient_descent() -> None:
     """Two steps by hand from 1: the gradient 2 x, weight decay .5, momentum .9, learning rate .1."""
 
-    class Chosen(base.Schedule):
+    class Choice(base.Schedule):
         optimiser: str
 
     class One(Chosen):
@@ -322,7 +322,7 @@ def test_momentum_of_gradient_descent() -> None:
             self.x = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
 
     def steps(optimiser: str) -> tuple[torch.optim.Optimizer, float]:
-        model = One(Chosen(optimiser=optimiser, weight_decay=0.5))
+        model = One(Choice(optimiser=optimiser, weight_decay=0.5))
         made_ = model.optimisers(base.Stage("x", 1, 0.1, 1))["model"]
         for _ in range(2):
             made_.zero_grad()
