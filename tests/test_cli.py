@@ -93,6 +93,6 @@ def test_full_scale_has_the_papers_settings(project):
     folder = project(scale="full")
     jobs = experiments.plan(experiments.load(folder / "params.yaml"), folder / "papers").jobs
     job = jobs["coco/full/vsepp.batch24/seed0"]
-    assert job.settings == {"batch_size": 24, "dim": 3072, "layers": 4}
+    assert job.settings == {"batch_size": 24}  # the rest is VSE++'s own: one layer of 1024
     assert job.inputs == {"image": "resnet152"}
     assert job.folds == [1, 5]

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from crossmodal.models import a3vse, base
@@ -15,12 +16,13 @@ F64 = torch.float64
 
 
 def test_the_heads_of_attention():
-    """Eq. 1, a head, an item and a region at a time."""
+    """Eq. 1, a head, an item and a region at a time; λ is 2, of which the sharpness is the fivefold."""
     torch.manual_seed(0)
-    attention = a3vse.ContextAttention(5, 3, 2.0).double()
+    attention = a3vse.ContextAttention(5, 3, 10.0).double()
     vectors = torch.randn(2, 4, 5, dtype=F64)
     vectors[1, 3] = 0  # is not there
-    found = attention(vectors).detach()
+    found, effective = attention(vectors)
+    found, alike = found.detach(), []
     for row, v in zip(found, (vectors[0], vectors[1, :3]), strict=True):
         mean = sum(v) / len(v)
         parts = []
@@ -29,7 +31,9 @@ def test_the_heads_of_attention():
             alpha = [float((torch.tanh(P @ mean) @ torch.tanh(Q @ one)).detach()) for one in v]
             total = sum(math.exp(2.0 * a) for a in alpha)
             parts.append(sum(math.exp(2.0 * a) / total * one for a, one in zip(alpha, v, strict=True)))
+            alike.append(1 / sum((math.exp(2.0 * a) / total) ** 2 for a in alpha))
         torch.testing.assert_close(row, torch.cat(parts).detach())
+    assert float(effective) == pytest.approx(sum(alike) / 6)
 
 
 def test_attention_over_raw_features_begins_spread():
@@ -112,7 +116,7 @@ def batch():
 
 
 def triplet(a, b, groups, margin):
-    """Eq. 2, over the items that do not belong together."""
+    """Eq. 2 without its 1/L, over the items that do not belong together."""
     total = 0.0
     for i in range(len(a)):
         others = [j for j in range(len(a)) if groups[j] != groups[i]]
@@ -120,14 +124,17 @@ def triplet(a, b, groups, margin):
         first = max(float(a[i] @ b[j] / a[i].norm() / b[j].norm()) for j in others)
         second = max(float(a[j] @ b[i] / a[j].norm() / b[i].norm()) for j in others)
         total += max(0, margin - own + first) + max(0, margin - own + second)
-    return total / len(a)
+    return total
 
 
 def test_the_whole_loss(model, batch):
-    """Eq. 3 and 5 to 9 with their published weights."""
-    v, t = model.features("image", batch.inputs["image"]), model.features("text", batch.inputs["text"])
-    vu = model.features("image", batch.unannotated["image"])
-    s = model.features("text", batch.unannotated["semantics"])
+    """Eq. 3 and 5 to 9 with their published weights, on vectors of unit length."""
+
+    def unit(modality, value):
+        return F.normalize(model.features(modality, value)[0], dim=1)
+
+    v, t = unit("image", batch.inputs["image"]), unit("text", batch.inputs["text"])
+    vu, s = unit("image", batch.unannotated["image"]), unit("text", batch.unannotated["semantics"])
     strong = triplet(v.detach(), t.detach(), batch.groups, 0.2)
     weak = triplet(vu.detach(), s.detach(), [0, 1, 2, 0], 0.3)  # the last is named as the first
     judge = model.discriminators
@@ -153,16 +160,20 @@ def test_ablations(batch):
         return model, model.loss(batch, 0.5, "model")
 
     model, found = loss(semantics="none", image_text=0)
-    v, t = model.features("image", batch.inputs["image"]), model.features("text", batch.inputs["text"])
+    (v, _), (t, _) = (model.features(m, batch.inputs[m]) for m in ("image", "text"))
     assert float(found["loss"]) == pytest.approx(triplet(v.detach(), t.detach(), batch.groups, 0.2))
-    model, _ = loss(attention=False)
+    _, mean = loss(semantics="none", image_text=0, reduction="mean")
+    assert float(mean["loss"]) == pytest.approx(triplet(v.detach(), t.detach(), batch.groups, 0.2) / 4)  # eq. 2
+    assert "effective_regions" in found
+    model, without = loss(attention=False)
+    assert "effective_regions" not in without
     features = batch.inputs["image"]
     mean = model.image.fc(features.features[1, :2]).mean(0)
-    torch.testing.assert_close(model.features("image", features)[1], mean)
+    torch.testing.assert_close(model.features("image", features)[0][1], mean)
 
 
-def test_weaker_adversaries_on_unit_vectors(batch):
-    """`adversary` weighs all of eq. 8, and `discriminate: unit` shows the discriminators directions alone."""
+def test_weaker_adversaries_on_features_as_they_are(batch):
+    """`adversary` weighs all of eq. 8, and `discriminate: features` shows the discriminators lengths too."""
 
     def adversary(**over):
         torch.manual_seed(0)
@@ -174,8 +185,8 @@ def test_weaker_adversaries_on_unit_vectors(batch):
     torch.testing.assert_close(adversary(adversary=0.25)[1], 0.25 * whole)
     assert adversary(adversary=0)[1] == 0
     only = dict.fromkeys(a3vse.DOMAINS, 0.0) | {"image_text": 1.0}
-    model, found = adversary(discriminate="unit", **only)
-    v, t = (F.normalize(model.features(m, batch.inputs[m]), dim=1) for m in ("image", "text"))
+    model, found = adversary(discriminate="features", **only)
+    v, t = (model.features(m, batch.inputs[m])[0] for m in ("image", "text"))
     torch.testing.assert_close(found, model.discriminators["image_text"].loss(v, t, 1.0).detach())
 
 
@@ -187,3 +198,26 @@ def test_discriminators_have_a_learning_rate_of_their_own():
     assert (encoders["lr"], judges["lr"]) == (5e-4, 2.5e-3)
     assert {id(p) for p in judges["params"]} == {id(p) for p in model.discriminators.parameters()}
     assert len(encoders["params"]) + len(judges["params"]) == len(list(model.parameters()))
+
+
+def test_words_begin_alike_however_many_there_are():
+    """Xavier's rule over the table of words would shrink them with the vocabulary: by ten from 300 to 30,000 words."""
+    for words in (300, 30_000):
+        torch.manual_seed(0)
+        model = a3vse.Model(a3vse.Settings(dim=6, word_dim=4), base.Context({"image": (3, 7)}, words))
+        assert float(model.text.words.weight.detach().std()) == pytest.approx(0.1 / 3**0.5, rel=0.05)  # uniform to ±.1
+
+
+def test_one_sharpness_means_the_same_in_every_width():
+    """Of vectors that agree to one degree in each of H coordinates, weights follow from λ·H, not from H."""
+    vectors = torch.tensor([[[1.0], [2.0], [0.5]]])
+    found = []
+    for dim in (4, 64):
+        attention = a3vse.ContextAttention(dim, 1, 8.0)
+        for layer in (attention.of_mean, attention.of_each):
+            nn.init.eye_(layer.weight)
+        found.append(attention.weights(vectors.expand(1, 3, dim)).detach())
+    torch.testing.assert_close(found[0], found[1])
+    mean = math.tanh(3.5 / 3)
+    expected = [math.exp(8 * mean * math.tanh(x)) for x in (1.0, 2.0, 0.5)]
+    torch.testing.assert_close(found[0].flatten(), torch.tensor([x / sum(expected) for x in expected]))

@@ -314,3 +314,34 @@ def test_what_a_run_takes_of_a_card_is_noted(monkeypatch):
     with jobs._card(torch.device("cpu"), facts := {}):
         pass
     assert facts == {}
+
+
+class Two(base.Model):
+    """Two optimiser groups whose gradients differ by a hundred."""
+
+    def __init__(self, settings, context):
+        super().__init__(settings, context)
+        self.encoder, self.judge = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+        self.words = nn.Embedding(context.vocabulary_size, 4)
+
+    def encode(self, modality, batch, partner):
+        value = batch.inputs[modality]
+        return value[:, :4] if modality == "image" else self.words(value.ids).mean(1)
+
+    def loss(self, batch, progress, turn):
+        return {"loss": self.encoder @ torch.tensor([0.3, 0.4]) + 50 * self.judge.sum()}
+
+    def optimisers(self, stage):
+        groups = [{"params": [self.encoder]}, {"params": [self.judge], "name": "judge"}]
+        return {"model": torch.optim.SGD(groups, lr=1.0)}
+
+
+@pytest.mark.parametrize(("clip", "encoder", "judge"), [(2.0, 0.5, 2.0), (0.25, 0.25, 0.25), (0.0, 0.5, 50.0)])
+def test_each_group_of_an_optimiser_is_clipped_by_itself(prepared, clip, encoder, judge):
+    """A large norm of the adversary's must not take the encoders' steps away; 0 clips nothing."""
+    corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
+    model = Two(base.Schedule(batch_size=200, epochs=1, clip=clip), corpus.context)  # one step of 108 pairs
+    history = loop.train(model, corpus, 0, CPU).history.iloc[0]
+    torch.testing.assert_close(model.encoder.detach(), -encoder * torch.tensor([0.6, 0.8]))
+    torch.testing.assert_close(model.judge.detach(), torch.tensor([-judge]))
+    assert (history.gradient_norm, history.judge_gradient_norm) == (pytest.approx(0.5), 50)  # before they were clipped

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +18,9 @@ from crossmodal.models import a3vse, dpc, sg
 from crossmodal.splits import make
 from crossmodal.text import token_table
 from crossmodal.training import job as jobs
-from crossmodal.training.batches import batches, steps_of
+from crossmodal.training.batches import batches, steps_of, steps_over_all
 from crossmodal.training.data import load
+from crossmodal.training.loop import train
 
 READS = {"image": "vector", "text": "tokens"}
 THINGS = ["box", "car", "kite", "tree"]
@@ -63,6 +66,35 @@ def test_an_epoch_has_the_steps_that_are_asked_for(prepared):
     assert sorted(map(sorted, twice[3:])) != sorted(map(sorted, once))
     seen = [group for groups in twice for group in groups]
     assert {seen.count(group) for group in seen} == {4}  # two captions, twice
+
+
+def test_an_epoch_over_all_brings_every_unannotated_image_once(named):
+    """12 images have a caption and 12 none; with 5 of the pairs alone, the images are more."""
+    corpus = load(
+        named / "named",
+        "50pct-1cap",
+        a3vse.Model.reads,
+        {"image": "regions"},
+        unannotated=("image", "semantics"),
+        min_count=1,
+    )
+    few = replace(corpus, pairs={m: index[:5] for m, index in corpus.pairs.items()})
+    assert [steps_over_all(few, size) for size in (4, 5, 6, 11)] == [3, 3, 2, 1]  # a lone one is left out
+    assert steps_over_all(replace(few, unannotated=few.unannotated[:2]), 2) == 2
+    bare = corpus.inputs["image"].gather(torch.from_numpy(corpus.unannotated)).features
+    brought = [batch.unannotated["image"].features for batch in batches(few, 4, 0, 0, ("image",), steps=3)]
+    assert sorted(torch.cat(brought).flatten(1).tolist()) == sorted(bare.flatten(1).tolist())
+    for over, steps in (("all", 3), ("annotated", 1)):
+        settings = a3vse.Settings(dim=4, word_dim=4, batch_size=4, epochs=1, epoch_over=over)
+        history = train(a3vse.Model(settings, few.context), few, 0, torch.device("cpu")).history
+        assert history.steps.tolist() == [steps]
+
+
+def test_the_order_of_pairs_does_not_depend_on_what_is_brought_beside(named):
+    """So that an ablation without un-annotated images sees the same batches of pairs."""
+    corpus = load(named / "named", "50pct-1cap", READS, {"image": "raw"}, min_count=1)
+    with_images = [batch.groups.tolist() for batch in batches(corpus, 5, 2, 1, ("image",))]
+    assert with_images == [batch.groups.tolist() for batch in batches(corpus, 5, 2, 1)]
 
 
 def words_of(corpus, index):

@@ -17,12 +17,17 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import Discriminator, reversal_strength
 from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, mean_of, there
-from crossmodal.models.parts.losses import WarmUp, hinge_triplet
+from crossmodal.models.parts.losses import Hinges, Negatives, batch_hinges, hinge_triplet
 from crossmodal.text import RareWords
 
 
-class Settings(base.Schedule):
-    """The published settings (section 4.3). It leaves open the temperatures and the discriminators' size."""
+class Settings(Hinges):
+    """The published settings (section 4.3). It leaves open the temperatures and the discriminators' size.
+
+    There is no program of its authors'. Its constants (margin, clip, batch) are those of VSE++'s and SCAN's programs,
+    whose sum of hinges is the default here too: with the mean that eq. 2 prints the adversaries of eq. 8, which are
+    means of six discriminators, outweigh the triplets, and nothing is learned.
+    """
 
     epochs: int = Field(24, ge=1)
     lr: float = Field(5e-4, gt=0)
@@ -33,22 +38,22 @@ class Settings(base.Schedule):
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     heads: int = Field(3, ge=1, description="K: heads of the attention")
     attention: bool = Field(True, description="false: the mean of regions or words in place of the heads (table 5)")
-    temperature_image: float = Field(
-        0.03,
+    sharpness_image: float = Field(
+        16.0,
         gt=0,
-        description="λ of the softmax over regions; not in the paper. Features that are not normalised saturate eq. 1, "
-        "which with λ = 1 picks one region from the start",
+        description="λ·H of the softmax over regions (eq. 1); not in the paper. An agreement is a sum over H products "
+        "below 1, so that a λ means another sharpness in each H. Features that are not normalised saturate the tanh: "
+        "λ = 1 picks one region from the start; the history has the `effective_regions` and `effective_words`",
     )
-    temperature_text: float = Field(1.0, gt=0, description="λ of the softmax over words; not in the paper")
+    sharpness_text: float = Field(512.0, gt=0, description="λ·H of the softmax over words; not in the paper")
     word_embedding: str = Field("seeded", description="file of GloVe vectors to begin with (section 4.3), or seeded")
     semantics: Literal["regional", "global", "none"] = Field(
         "regional",
         description="what stands for the sentence of an un-annotated image: s, the names of its regions; s_g, of the "
         "whole image; none: they take no part (table 5)",
     )
-    margin: float = Field(0.2, ge=0, description="α of annotated pairs")
+    negatives: Negatives = Field("other_groups", description="of an annotated pair: a⁻ and b⁻ of eq. 2 do not match it")
     margin_semantics: float = Field(0.3, ge=0, description="α of un-annotated images and their regions' names")
-    warm_up: WarmUp = 0.0
     beta: float = Field(0.8, ge=0, le=1, description="weight of the annotated pairs' triplets (eq. 3)")
     adversary: float = Field(1.0, ge=0, description="weight of all adversarial losses beside the triplets; 1 in eq. 9")
     image_unannotated: float = Field(0.2, ge=0, description="λ of v with vᵘ: intra-modal alignment (eq. 5)")
@@ -61,7 +66,14 @@ class Settings(base.Schedule):
     discriminator_dim: int = Field(512, ge=1, description="hidden units of a discriminator; not in the paper")
     discriminator_lr: float = Field(1.0, gt=0, description="their learning rate, as a multiple of the encoders'")
     discriminate: Literal["features", "unit"] = Field(
-        "features", description="what the discriminators read: vectors as they are (eq. 4) or of unit length"
+        "unit",
+        description="what the discriminators read: vectors of unit length, as the triplets do, or as they are (eq. 4). "
+        "Images' are a hundred times as long as sentences' at the start, and length alone tells them apart",
+    )
+    epoch_over: base.EpochOver = Field(
+        "all",
+        description="what an epoch goes through once: the annotated pairs and the un-annotated images (D of section "
+        "3.1), whichever are more, or the annotated pairs alone, which are a few hundred steps at the sparsest",
     )
 
     @property
@@ -83,15 +95,19 @@ DOMAINS = {
 class ContextAttention(nn.Module):
     """K heads that weight vectors by how well they agree with their mean (eq. 1)."""
 
-    def __init__(self, dim: int, heads: int, temperature: float):
+    def __init__(self, dim: int, heads: int, sharpness: float):
         super().__init__()
-        self.heads, self.temperature = heads, temperature
+        self.heads, self.temperature = heads, sharpness / dim
         self.of_mean = nn.Linear(dim, heads * dim, bias=False)  # P of all heads
         self.of_each = nn.Linear(dim, heads * dim, bias=False)  # Q of all heads
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """(B, M, H) vectors, zeros where there is none -> (B, K·H)."""
-        return (self.weights(vectors) @ vectors).flatten(1)
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, M, H) vectors, zeros where there is none -> (B, K·H), and how many of a set's vectors count.
+
+        That is the scalar mean of 1 / Σ w²: M where all weigh alike, and 1 where one is chosen.
+        """
+        weights = self.weights(vectors)
+        return (weights @ vectors).flatten(1), (1 / weights.detach().square().sum(2)).mean()
 
     def weights(self, vectors: Tensor) -> Tensor:
         """(B, M, H) vectors, zeros where there is none -> (B, K, M), which sum to 1."""
@@ -114,30 +130,35 @@ class Model(base.Model):
         self.text = WordEncoder(
             context.vocabulary_size, s.word_dim, s.dim, cell="lstm", bidirectional=False, unit=False
         )
-        self.image_attention = ContextAttention(s.dim, s.heads, s.temperature_image)
-        self.text_attention = ContextAttention(s.dim, s.heads, s.temperature_text)
+        self.image_attention = ContextAttention(s.dim, s.heads, s.sharpness_image)
+        self.text_attention = ContextAttention(s.dim, s.heads, s.sharpness_text)
         width = s.dim * (s.heads if s.attention else 1)
         self.discriminators = nn.ModuleDict({name: Discriminator(width, s.discriminator_dim) for name in DOMAINS})
+        # Xavier's rule is for what sums over its inputs. Over a table of all words it would make them the smaller the
+        # more words there are; without GloVe they begin as VSE++'s.
         for parameter in self.parameters():
-            if parameter.ndim > 1:
+            if parameter.ndim > 1 and parameter is not self.text.words.weight:
                 nn.init.xavier_uniform_(parameter)
         if context.word_vectors is not None:
             self.text.words.weight.data.copy_(context.word_vectors)
         if s.semantics == "none":
             self.unannotated = ()  # none are brought
 
-    def features(self, modality: str, value: base.Input) -> Tensor:
-        """(B, K·H) of images or sentences, before they are brought to unit length: G of the paper."""
+    def features(self, modality: str, value: base.Input) -> tuple[Tensor, Tensor | None]:
+        """(B, K·H) of images or sentences, before they are brought to unit length: G of the paper.
+
+        And how many of their regions or words count, on the mean; None without attention.
+        """
         encoder, attention = {
             "image": (self.image, self.image_attention),
             "text": (self.text, self.text_attention),
         }[modality]
         vectors = encoder(value)
-        return attention(vectors) if self.settings.attention else mean_of(vectors, there(vectors))
+        return attention(vectors) if self.settings.attention else (mean_of(vectors, there(vectors)), None)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, K·H) unit vectors; `partner` makes no difference."""
-        return F.normalize(self.features(modality, batch.inputs[modality]), dim=1)
+        return F.normalize(self.features(modality, batch.inputs[modality])[0], dim=1)
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         s = self.settings
@@ -145,7 +166,7 @@ class Model(base.Model):
         own = {id(one) for one in judges}
         groups = [
             {"params": [one for one in self.parameters() if id(one) not in own], "lr": stage.lr},
-            {"params": judges, "lr": stage.lr * s.discriminator_lr},
+            {"params": judges, "lr": stage.lr * s.discriminator_lr, "name": "discriminators"},
         ]
         return {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
 
@@ -156,18 +177,19 @@ class Model(base.Model):
         would always be the hardest, and their gradients cancel.
         """
         s = self.settings
-        found = {"image": self.features("image", batch.inputs["image"])}
-        found["text"] = self.features("text", batch.inputs["text"])
+        found, effective = {}, {}
+        found["image"], effective["effective_regions"] = self.features("image", batch.inputs["image"])
+        found["text"], effective["effective_words"] = self.features("text", batch.inputs["text"])
         if s.semantics != "none":
-            found["unannotated"] = self.features("image", batch.unannotated["image"])
-            found["semantics"] = self.features("text", batch.unannotated["semantics"])
+            found["unannotated"], _ = self.features("image", batch.unannotated["image"])
+            found["semantics"], _ = self.features("text", batch.unannotated["semantics"])
         unit = {name: F.normalize(value, dim=1) for name, value in found.items()}
-        hardest = progress >= s.warm_up
-        triplet = hinge_triplet(unit["image"] @ unit["text"].T, s.margin, hardest=hardest, groups=batch.groups)
+        triplet = batch_hinges(unit["image"] @ unit["text"].T, s, batch.groups, progress)
         if s.semantics != "none":
             scores = unit["unannotated"] @ unit["semantics"].T
             named = batch.unannotated["semantics"].ids.unique(dim=0, return_inverse=True)[1]
-            weak = hinge_triplet(scores, s.margin_semantics, hardest=hardest, groups=named)
+            hardest = progress >= s.warm_up
+            weak = hinge_triplet(scores, s.margin_semantics, hardest=hardest, groups=named, reduction=s.reduction)
             triplet = s.beta * triplet + (1 - s.beta) * weak
         told = found if s.discriminate == "features" else unit
         strength = reversal_strength(progress, s.steepness)
@@ -176,4 +198,5 @@ class Model(base.Model):
             weight = s.adversary * getattr(s, name)
             if weight and first in found and second in found:
                 adversary = adversary + weight * self.discriminators[name].loss(told[first], told[second], strength)
-        return {"loss": triplet + adversary, "triplet": triplet, "adversary": adversary}
+        counts = {name: value for name, value in effective.items() if value is not None}
+        return {"loss": triplet + adversary, "triplet": triplet, "adversary": adversary, **counts}

@@ -35,6 +35,9 @@ class Settings(BaseModel):
         return []
 
 
+EpochOver = Literal["annotated", "all"]
+
+
 class Schedule(Settings):
     """The training that the published systems share: Adam, steps of the learning rate, clipped gradients."""
 
@@ -84,7 +87,7 @@ class Batch:
     """Items that a step or an encoding is given.
 
     `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
-    are (B,) ids of what belongs together: rows with the same one are no negatives of each other. `labels` are (B,)
+    are (B,) ids of what belongs together, such as captions of one image. `labels` are (B,)
     classes of a data set whose items are relevant to each other by class: row i of every modality is of class
     `labels[i]`. `unannotated` holds further items without a caption, as many as a batch has pairs. `source` is a batch
     of another data set that knowledge is transferred from, with labels of its own. `beside` holds the same items as

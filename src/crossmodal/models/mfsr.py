@@ -19,15 +19,24 @@ from crossmodal.models.base import Form
 from crossmodal.models.parts import dcgan, finetuning
 from crossmodal.models.parts.decoder import CaptionDecoder
 from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
-from crossmodal.models.parts.losses import WarmUp, hinge_triplet
+from crossmodal.models.parts.losses import Hinges, Negatives, Reduction, batch_hinges
 from crossmodal.text import END, START
 
 
-class Settings(finetuning.Settings):
+class Settings(Hinges, finetuning.Settings):
     """The published settings (sections 3.1 and 3.5). Weights of 0 leave a loss out: the ablation of table 3.
 
-    The paper leaves open the margin, the sizes of parts and networks and how fast the adversaries learn.
+    The paper leaves open the margin, the sizes of parts and networks and how fast the adversaries learn, and names no
+    clipping of the gradients. Of its joint space it says that it has 3072 dimensions: here the three parts have these
+    together; `part_dim: 3072` is the other reading.
     """
+
+    clip: float = Field(0.0, ge=0, description="largest norm of the gradient; the paper names none, so 0: not clipped")
+    reduction: Reduction = Field("mean", description="of the hinges of a batch: eq. 8 prints the mean over the pairs")
+    negatives: Negatives = Field(
+        "other_groups",
+        description='of a pair: the text before eq. 8 wants a negative that "has no association with query"',
+    )
 
     batch_size: int = Field(24, ge=2, description="pairs in a batch")
     dim: int = Field(3072, ge=3, description="d: dimensions of the representations that are parted")
@@ -36,8 +45,11 @@ class Settings(finetuning.Settings):
     layers: int = Field(4, ge=1, description="stacked layers of the GRU and of the decoder")
     part_dim: int | None = Field(None, ge=1, description="dimensions of each part; d / 3 unless given")
     hidden_layers: int = Field(0, ge=0, description="of the MLPs that part (eq. 3); 0: one fully connected layer")
-    margin: float = Field(0.2, ge=0, description="α of the hinges (eq. 9)")
-    warm_up: WarmUp = 0.0
+    norm: Literal["parts", "whole"] = Field(
+        "parts",
+        description="what is brought to unit length: each of the three parts, as the text of section 3.2 says, or the "
+        "whole output of the MLP, as eq. 3 prints it",
+    )
     modal: float = Field(1.0, ge=0, description="weight of the modal loss (eq. 7)")
     specific: float = Field(1.0, ge=0, description="weight of the specific loss (eq. 10)")
     correlation: Literal["signed", "absolute"] = Field(
@@ -78,7 +90,7 @@ class Settings(finetuning.Settings):
 
 
 class Parts(NamedTuple):
-    """What an item's representation is parted into: (B, part) each, of unit length (eq. 3)."""
+    """What an item's representation is parted into: (B, part) each, of unit length or together so (eq. 3)."""
 
     modal: Tensor
     semantic: Tensor
@@ -112,8 +124,9 @@ def specific_loss(image: Parts, text: Parts, correlation: str = "signed") -> Ten
 class Separation(nn.Module):
     """An MLP whose output is cut into three parts (eq. 3)."""
 
-    def __init__(self, dim: int, part: int, hidden_layers: int):
+    def __init__(self, dim: int, part: int, hidden_layers: int, norm: str):
         super().__init__()
+        self.norm = norm
         layers = [layer for _ in range(hidden_layers) for layer in (nn.Linear(dim, dim), nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(dim, 3 * part))
         for layer in self.layers[::2]:
@@ -123,7 +136,10 @@ class Separation(nn.Module):
 
     def forward(self, vectors: Tensor) -> Parts:
         """(B, d) -> three of (B, part)."""
-        return Parts(*(F.normalize(part, dim=1) for part in self.layers(vectors).chunk(3, 1)))
+        out = self.layers(vectors)
+        if self.norm == "whole":
+            return Parts(*F.normalize(out, dim=1).chunk(3, 1))
+        return Parts(*(F.normalize(part, dim=1) for part in out.chunk(3, 1)))
 
 
 class Model(finetuning.Model):
@@ -142,7 +158,7 @@ class Model(finetuning.Model):
         )
         if context.word_vectors is not None:
             self.words.weight.data.copy_(context.word_vectors)
-        self.separations = nn.ModuleDict({m: Separation(s.dim, s.part, s.hidden_layers) for m in self.encoders})
+        self.separations = nn.ModuleDict({m: Separation(s.dim, s.part, s.hidden_layers, s.norm) for m in self.encoders})
         if s.image:
             self.generator = dcgan.Generator(3 * s.part, s.image_size, s.channels)
             self.discriminators = nn.ModuleDict(
@@ -167,7 +183,7 @@ class Model(finetuning.Model):
         return self.separations[modality](self.encoders[modality](given))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, part) unit vectors, the semantic parts; `partner` makes no difference."""
+        """(B, part), the semantic parts, unit vectors by `norm: parts`; `partner` makes no difference."""
         return self.parts(modality, batch).semantic
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
@@ -178,7 +194,7 @@ class Model(finetuning.Model):
         judges, maker = known.pop("discriminators", None), known.pop("generator", None)
         groups: list[dict] = [{"params": [p for part in known.values() for p in part.parameters()]}]
         if maker is not None:
-            groups.append({"params": [*maker.parameters()], **own})
+            groups.append({"params": [*maker.parameters()], "name": "generator", **own})
         found = {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
         if judges is not None:
             found["discriminators"] = torch.optim.Adam(judges.parameters(), **own)
@@ -191,8 +207,7 @@ class Model(finetuning.Model):
         s = self.settings
         image, text = self.parts("image", batch), self.parts("text", batch)
         scores = self.score(image.semantic, text.semantic)
-        hardest = progress >= s.warm_up
-        found = {"semantic": hinge_triplet(scores, s.margin, hardest=hardest, groups=batch.groups)}
+        found = {"semantic": batch_hinges(scores, s, batch.groups, progress)}
         if s.modal:
             found["modal"] = s.modal * modal_loss(image.modal, text.modal)
         if s.specific:

@@ -16,26 +16,27 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.attention import Normalisation, Pooling, cross_attention_scores, in_blocks
 from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, there
-from crossmodal.models.parts.losses import WarmUp, hinge_triplet
+from crossmodal.models.parts.losses import Hinges, batch_hinges
 
 Way = Literal["text-to-image", "image-to-text"]
 OTHER: dict[Way, Way] = {"text-to-image": "image-to-text", "image-to-text": "text-to-image"}
 
 
-class Settings(base.Schedule):
+class Settings(Hinges):
     """The published settings on Flickr30K, text-to-image attention with log-sum-exp pooling."""
 
     dim: int = Field(1024, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
-    margin: float = Field(0.2, ge=0, description="margin of the hinges")
-    warm_up: WarmUp = 0.0
     attention: Way = Field("text-to-image", description="words attend to regions, or regions to words")
     smooth: float = Field(9.0, gt=0, description="inverse temperature of the attention (λ1; 4 for image-to-text)")
     pooling: Pooling = Field("logsumexp", description="of the relevances of words or regions")
     sharpness: float = Field(6.0, gt=0, description="of the log-sum-exp (λ2; 5 for image-to-text)")
     normalisation: Normalisation = Field("clipped_l2norm", description="of the cosines before the attention's softmax")
     slope: float = Field(
-        0.0, ge=0, description="what is left of negative cosines where they are clipped; the authors' program has 0.1"
+        0.1,
+        ge=0,
+        description="what is left of negative cosines where they are clipped: 0.1 in the authors' program, whose the "
+        "published numbers are; the paper prints 0",
     )
     ensemble: bool = Field(
         False,
@@ -108,5 +109,4 @@ class Model(base.Model):
         network = self.networks[turn]
         images, sentences = network.image(batch.inputs["image"]), network.text(batch.inputs["text"])
         scores = network.attend(images, sentences, there(images), there(sentences))
-        hardest = progress >= self.settings.warm_up
-        return {"loss": hinge_triplet(scores, self.settings.margin, hardest=hardest, groups=batch.groups)}
+        return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}

@@ -12,17 +12,15 @@ from torch import Tensor
 from crossmodal.models import base
 from crossmodal.models.parts import finetuning
 from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
-from crossmodal.models.parts.losses import WarmUp, hinge_triplet
+from crossmodal.models.parts.losses import Hinges, batch_hinges
 
 
-class Settings(finetuning.Settings):
-    """The published settings of VSE++ on Flickr30K and MS-COCO."""
+class Settings(Hinges, finetuning.Settings):
+    """The published settings of VSE++ on Flickr30K and MS-COCO, and the loss of its authors' program."""
 
     dim: int = Field(1024, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     layers: int = Field(1, ge=1, description="stacked GRU layers")
-    margin: float = Field(0.2, ge=0, description="margin of the hinges")
-    warm_up: WarmUp = 0.0
 
 
 class Model(finetuning.Model):
@@ -40,5 +38,4 @@ class Model(finetuning.Model):
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         scores = self.score(self.encode("image", batch, "text"), self.encode("text", batch, "image"))
-        hardest = progress >= self.settings.warm_up
-        return {"loss": hinge_triplet(scores, self.settings.margin, hardest=hardest, groups=batch.groups)}
+        return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}

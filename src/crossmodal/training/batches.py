@@ -44,6 +44,12 @@ def steps_of(corpus: Corpus, size: int, modalities: tuple[str, ...] | None = Non
     return steps if steps and corpus.classes is None else rows // size + (rows % size > 1)
 
 
+def steps_over_all(corpus: Corpus, size: int) -> int:
+    """Batches in which all pairs and all un-annotated images come, whichever are more; a batch has as many of each."""
+    most = max(corpus.n_pairs, len(corpus.unannotated))
+    return most // size + (most % size > 1)
+
+
 def _picks(n: int, size: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
     """Numbers below `n` in shuffled batches: once all of them, or so many batches."""
     made = 0
@@ -53,15 +59,27 @@ def _picks(n: int, size: int, steps: int, generator: torch.Generator) -> Iterato
         made += len(parts)
 
 
+def _shuffled(n: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Endless batches of `size` numbers below `n`: shuffled, and gone through as often as it takes."""
+    left = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(left) < size:
+            left = torch.cat([left, torch.randperm(n, generator=generator)])
+        yield left[:size]
+        left = left[size:]
+
+
 def _batches(
     corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], steps: int
 ) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    if unannotated:  # in `full` nothing is, and the pairs' own images play the part
+        pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])
+        # With draws of their own: the order of the pairs is the same whether these are brought or not.
+        further = torch.Generator().manual_seed(seed * 1_000_003 + epoch + 2**40)
+        places = _shuffled(len(pool), size, further)
     for picks in _picks(corpus.n_pairs, size, steps, generator):
-        bare = None
-        if unannotated:  # in `full` nothing is, and the pairs' own images play the part
-            pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])
-            bare = pool[torch.randint(len(pool), (len(picks),), generator=generator)]
+        bare = pool[next(places)[: len(picks)]] if unannotated else None
         yield corpus.batch(picks, bare, unannotated)
 
 

@@ -24,7 +24,7 @@ from crossmodal.errors import UserError
 from crossmodal.files import whole
 from crossmodal.imports import without
 from crossmodal.models import base
-from crossmodal.training.batches import batches, steps_of
+from crossmodal.training.batches import batches, steps_of, steps_over_all
 from crossmodal.training.corpus import Corpus
 from crossmodal.training.test import validate
 
@@ -164,7 +164,10 @@ def _epoch(
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * factor
     model.train()
-    size, wanted = model.settings.batch_size, getattr(model.settings, "epoch_steps", 0)
+    size = model.settings.batch_size
+    wanted = getattr(model.settings, "epoch_steps", 0)
+    if not wanted and getattr(model.settings, "epoch_over", "annotated") == "all":
+        wanted = steps_over_all(corpus, size)
     steps = max(1, steps_of(corpus, size, stage.modalities, wanted))
     sums: dict[str, torch.Tensor] = {}
     clip = model.settings.clip
@@ -177,14 +180,9 @@ def _epoch(
             terms = model.loss(batch, progress, turn)
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(terms["loss"])
-            parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
-            # The norm is taken either way: its course tells a run that diverges from one that does not learn.
-            if clip > 0:
-                norm = nn.utils.clip_grad_norm_(parameters, clip)
-            else:
-                norm = nn.utils.get_total_norm([p.grad for p in parameters])
+            norms = _clip(optimiser, clip)
             optimiser.step()
-            named = {**terms, "gradient_norm": norm}
+            named = {**terms, **norms}
             for name, value in named.items():
                 key = name if len(turns) == 1 or turn == next(iter(turns)) else f"{turn}_{name}"
                 value = value.detach()
@@ -198,6 +196,23 @@ def _epoch(
         )
     rate = next(iter(turns.values())).param_groups[0]["lr"]
     return {**means, "learning_rate": rate, "steps": done, "seconds": seconds}
+
+
+def _clip(optimiser: Any, clip: float) -> dict[str, torch.Tensor]:
+    """Clip the gradients of each of an optimiser's groups by itself; their norms before that.
+
+    An adversary's gradients may be a hundred times the encoders': together with them the encoders would stand still.
+    The norms are taken either way, since their course tells a run that diverges from one that does not learn.
+    """
+    norms = {}
+    for group in optimiser.param_groups:
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if clip > 0:
+            norm = nn.utils.clip_grad_norm_(parameters, clip)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        norms["_".join(filter(None, [group.get("name"), "gradient_norm"]))] = norm
+    return norms
 
 
 class _progress:  # noqa: N801
