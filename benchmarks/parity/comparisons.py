@@ -35,9 +35,11 @@ class Comparison:
 
     def smaller(self, epochs: int | None, dim: int | None) -> Comparison:
         """With fewer epochs or dimensions on both sides; the learning rate drops after the same share of the epochs."""
+        settings, options = dict(self.settings), dict(self.options)
+        if self.kind == "labelled" and epochs:
+            return replace(self, settings=settings | {"epochs": epochs}, options={"epochs": epochs})
         if self.kind != "captioned":
             return self
-        settings, options = dict(self.settings), dict(self.options)
         if epochs:
             settings["lr_drop"] = max(1, round(settings["lr_drop"] * epochs / settings["epochs"]))
             settings["epochs"] = epochs
@@ -66,7 +68,8 @@ class Comparison:
         if side == "ours":
             return {**common, "model": self.model, "settings": self.settings}
         if self.kind == "labelled":
-            return {**common, "test": str(prepared.write_labelled(data, self.inputs, place, seed))}
+            test = prepared.write_labelled(data, self.inputs, place, seed)
+            return {**common, "options": self.options, "test": str(test)}
         name = self.options["data_name"]
         width = prepared.write_captioned(data, self.inputs["image"], place / "data" / name)
         options = {**self.options, "data_path": "data", "vocab_path": "vocab", "logger_name": "run", "img_dim": width}
@@ -199,7 +202,8 @@ COMPARISONS = {
             "pascal",
             {"image": "mobilenet", "text": "bow"},
             "dscmr",
-            {"hidden": (2048,), "scale": 0.5, "clip": 0.0},
+            {"hidden": (2048,), "scale": 0.5, "clip": 0.0, "epochs": 500},
+            {"epochs": 500},
             notes="The program's weights of the losses, 500 epochs; it chooses the epoch on the validation items here.",
         ),
         Comparison(
@@ -226,3 +230,26 @@ COMPARISONS = {
         _vsepp("vsepp-hardest-whole", "VSE++, hardest negatives, on Flickr8K", "flickr8k", True, WHOLE),
     )
 }
+
+
+def exact_cases(copies: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """What is compared number by number, of the programs that are there."""
+    small = {"dim": 128, "batch_size": 32}
+    cases: dict[str, dict[str, Any]] = {}
+    if "vsepp" in copies:
+        common = {"model": "vsepp", "copy": str(copies["vsepp"]), "inputs": {"image": "mobilenet"}}
+        for title, hardest in (("VSE++, sum of hinges", False), ("VSE++, hardest negatives", True)):
+            settings = {**small, "warm_up": 0.0 if hardest else 1.0}
+            cases[title] = {**common, "settings": settings, "options": {"embed_size": 128, "max_violation": hardest}}
+    if "SCAN" in copies:
+        common = {"model": "scan", "copy": str(copies["SCAN"]), "inputs": {"image": "cells"}}
+        for way, its, smooth, sharpness in (("text-to-image", "t2i", 9.0, 6.0), ("image-to-text", "i2t", 4.0, 5.0)):
+            for pooling, its_pooling in (("logsumexp", "LogSumExp"), ("mean", "Mean")):
+                settings = {**small, "attention": way, "smooth": smooth, "sharpness": sharpness, "pooling": pooling}
+                options = {"embed_size": 128, "max_violation": True, "cross_attn": its, "agg_func": its_pooling}
+                options |= {"lambda_softmax": smooth, "lambda_lse": sharpness}
+                case = {**common, "settings": {**settings, "slope": 0.1}, "options": options}
+                cases[f"SCAN, {way}, {pooling}"] = case
+        title = "SCAN, text-to-image, logsumexp"
+        cases[f"{title}, the program's 1e-8 in its norms at 0"] = {**cases[title], "bare": True}
+    return cases

@@ -14,7 +14,7 @@ from pathlib import Path
 STUBS = Path(__file__).parent / "stubs"
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """A program's folder is not there, or is not of the program that was expected."""
 
 
@@ -22,6 +22,7 @@ class Unfit(Exception):
 class Change:
     """What a current interpreter or library needs changed in a program, by a regular expression."""
 
+    what: str
     why: str
     pattern: str
     replacement: str
@@ -37,21 +38,26 @@ class Program:
 
 
 INTEGERS = "Python 2 divided integers to integers"
-PYTORCH = "PyTorch 0.3 had variables apart from tensors, `volatile` in the place of no_grad, and scalars of one element"
 SHARED = (
-    Change("a GPU was taken for granted", r"\.cuda\(\)", ""),
-    Change(PYTORCH, r"Variable\(([^,()]*(?:\([^()]*\))?), volatile=\w+\)", r"\1"),
-    Change(PYTORCH, r"loss\.data\[0\]", "loss.item()"),
-    Change("renamed since", r"\bclip_grad_norm\b", "clip_grad_norm_"),
-    Change("Python 2's name", r"\.iteritems\(\)", ".items()"),
-    Change(INTEGERS, r"index\s*/\s*self\.im_div", "index // self.im_div"),
-    Change("a line of a file is bytes", r"str\(caption\)\.lower\(\)\.decode\('utf-8'\)", "caption.decode().lower()"),
-    Change("pinning made lists of tuples; NumPy takes a tuple for several axes", r"\[ids([\],])", r"[list(ids)\1"),
+    Change("calls of `cuda()`", "a GPU was taken for granted", r"\.cuda\(\)", ""),
     Change(
-        "5,000 captions were taken for granted in validation",
-        r"self\.length = 5000",
-        "self.length = min(5000, self.length)",
+        "`Variable(x, volatile=...)`",
+        "a tensor is a variable today, and no_grad does what `volatile` did",
+        r"Variable\(([^,()]*(?:\([^()]*\))?), volatile=\w+\)",
+        r"\1",
     ),
+    Change("`.data[0]`", "a scalar has no elements any more", r"\.data\[0\]", ".item()"),
+    Change("`clip_grad_norm`", "it was renamed", r"\bclip_grad_norm\b", "clip_grad_norm_"),
+    Change("`iteritems`", "Python 2's name", r"\.iteritems\(\)", ".items()"),
+    Change("the number of an image", INTEGERS, r"\bindex\s*/\s*", "index // "),
+    Change(
+        "the text of a caption",
+        "a line of a file is bytes",
+        r"\bstr\((\w+)\)\.lower\(\)\.decode\(",
+        r"\1.lower().decode(",
+    ),
+    Change("indexing by `ids`", "NumPy takes a tuple for several axes", r"\[ids([\],])", r"[list(ids)\1"),
+    Change("5,000 captions of validation", "a smaller set has fewer", r"(\S+) = 5000$", r"\1 = min(5000, \1)"),
 )
 
 FILES = ("model.py", "train.py", "data.py", "evaluation.py", "vocab.py")
@@ -59,7 +65,7 @@ VSEPP = Program(
     "vsepp",
     "fartashf/vsepp",
     FILES,
-    (*SHARED, Change(INTEGERS, r"images\.shape\[0\] / 5", "images.shape[0] // 5")),
+    (*SHARED, Change("the number of images", INTEGERS, r"(\w+\.shape\[0\]) / 5", r"\1 // 5")),
 )
 SCAN = Program(
     "SCAN",
@@ -67,16 +73,16 @@ SCAN = Program(
     FILES,
     (
         *SHARED,
-        Change(INTEGERS, r"cap_emb\.size\(2\)/2", "cap_emb.size(2)//2"),
-        Change(INTEGERS, r"-1\)/shard_size", "-1)//shard_size"),
-        Change("the dimension of a softmax must be named", r"nn\.Softmax\(\)", "nn.Softmax(dim=1)"),
+        Change("halves of the GRU's states", INTEGERS, r"\.size\(2\)/2", ".size(2)//2"),
+        Change("the number of shards", INTEGERS, r"\)/shard_size", ")//shard_size"),
+        Change("`nn.Softmax()`", "its dimension must be named", r"nn\.Softmax\(\)", "nn.Softmax(dim=1)"),
     ),
 )
 DSCMR = Program(
     "DSCMR",
     "penghu-cs/DSCMR",
     ("main.py", "model.py", "train_model.py", "load_data.py", "evaluate.py"),
-    (Change("a submodule is to be imported by its name", r"^import scipy$", "import scipy.spatial"),),
+    (Change("`import scipy`", "a submodule is imported by its name", r"^import scipy$", "import scipy.spatial"),),
 )
 PVSE = Program("pvse", "yalesong/pvse", ("eval.py", "loss.py"))
 
@@ -88,15 +94,17 @@ def copied(program: Program, folder: Path, target: Path) -> Path:
 
     Raises
     ------
-    Unfit : the folder is not there, lacks a file, or holds nothing of what is to be changed.
+    UnfitError : the folder is not there, lacks a file, or holds nothing of what is to be changed.
     """
     if not folder.is_dir():
-        raise Unfit(f"{program.name}: skipped; {folder} is not there (git clone https://github.com/{program.where})")
+        raise UnfitError(
+            f"{program.name}: skipped; {folder} is not there (git clone https://github.com/{program.where})"
+        )
     target.mkdir(parents=True)
     texts = {}
     for name in program.files:
         if not (folder / name).is_file():
-            raise Unfit(f"{program.name}: skipped; {folder} lacks {name}, which {program.where} has")
+            raise UnfitError(f"{program.name}: skipped; {folder} lacks {name}, which {program.where} has")
         texts[name] = (folder / name).read_text()
     for change in program.changes:
         found = 0
@@ -104,7 +112,7 @@ def copied(program: Program, folder: Path, target: Path) -> Path:
             texts[name], count = re.subn(change.pattern, change.replacement, text, flags=re.MULTILINE)
             found += count
         if not found:
-            raise Unfit(
+            raise UnfitError(
                 f"{program.name}: skipped; {folder} has no {change.pattern!r}, so it is another version of "
                 f"{program.where} than the one that the changes were written for"
             )

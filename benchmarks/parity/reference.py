@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import io
 import json
-import os
 import pickle
 import re
 import runpy
@@ -34,8 +33,8 @@ class Clock:
         self.began = time.perf_counter(), time.process_time()
 
     def read(self) -> dict[str, float]:
-        wall, processor = (now - then for now, then in zip((time.perf_counter(), time.process_time()), self.began))
-        return {"wall": wall, "processor": processor}
+        wall, processor = self.began
+        return {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
 
 
 def captioned(spec: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +93,8 @@ def _after(owner: Any, name: str, then: Callable, before: Callable = lambda: Non
 
 def labelled(spec: dict[str, Any]) -> dict[str, Any]:
     """DSCMR: `main.py` as it is, on features that lie where it looks for them; tested on items it has not chosen by."""
+    training = importlib.import_module("train_model").train_model
+    training.__defaults__ = (*training.__defaults__[:-1], spec["options"]["epochs"])  # `main` hands over none
     told = io.StringIO()
     clock = Clock()
     with contextlib.redirect_stdout(told):
@@ -140,12 +141,12 @@ def analysed(spec: dict[str, Any]) -> dict[str, Any]:
 
     given, s = np.load(spec["arrays"]), spec["settings"]
     clock = Clock()
-    sides = [make_pipeline(StandardScaler(), PCA(s["components"], svd_solver="full")) for _ in range(2)]
-    x, y = (one.fit_transform(given[f"{m}_train"].astype(float)) for one, m in zip(sides, ("image", "text")))
+    sides = {m: make_pipeline(StandardScaler(), PCA(s["components"], svd_solver="full")) for m in ("image", "text")}
+    x, y = (one.fit_transform(given[f"{m}_train"].astype(float)) for m, one in sides.items())
     cca = CCA(s["dim"], scale=False, max_iter=100_000, tol=1e-12).fit(x, y)
     u, v = cca.transform(x, y)
     seconds = clock.read()
-    tested = cca.transform(*(one.transform(given[f"{m}_test"]) for one, m in zip(sides, ("image", "text"))))
+    tested = cca.transform(*(one.transform(given[f"{m}_test"]) for m, one in sides.items()))
     image, text = (t / np.linalg.norm(t, axis=1, keepdims=True) for t in tested)
     labels = given["labels_test"]
     numbers = {f"canonical correlation {i + 1}": float(np.corrcoef(u[:, i], v[:, i])[0, 1]) for i in range(s["dim"])}
@@ -156,7 +157,7 @@ def analysed(spec: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
-    sys.path[0] = os.getcwd()
+    sys.path[0] = str(Path.cwd())
     torch.set_num_threads(1)
     torch.manual_seed(spec["seed"])
     np.random.seed(spec["seed"])

@@ -24,19 +24,21 @@ import programs
 import table
 
 from crossmodal.files import hardware, library_versions, read_json, sha256_json, write_json
-from crossmodal.text import Vocabulary
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
+CHOICES = ["exact", *comparisons.COMPARISONS]
 
 
 def main() -> None:
     args = _arguments()
     if not args.table:
-        chosen = args.only or list(comparisons.COMPARISONS)
-        for name in chosen:
-            _compare(comparisons.COMPARISONS[name], args)
-    table.write(RESULTS, HERE.parents[1] / "docs" / "parity.md")
+        for name in args.only or CHOICES:
+            if name == "exact":
+                _exact(args)
+            else:
+                _compare(comparisons.COMPARISONS[name], args)
+    table.write(args.results, args.page)
 
 
 def _arguments() -> argparse.Namespace:
@@ -46,10 +48,14 @@ def _arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name.lower()}", type=Path, help=f"folder of {program.where}, if it lies elsewhere")
     parser.add_argument("--data", type=Path, help="folder of the photographs, see data.yaml")
     parser.add_argument("--work", type=Path, default=Path("results/parity"), help="folder of what is made meanwhile")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="folder of the results; the page is made of these"
+    )
+    parser.add_argument("--page", type=Path, default=HERE.parents[1] / "docs" / "parity.md")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=list(comparisons.COMPARISONS), metavar="COMPARISON")
-    parser.add_argument("--epochs", type=int, help="fewer epochs than a comparison of captions has, for a busy machine")
-    parser.add_argument("--dim", type=int, help="dimensions of the common space of a comparison of captions, likewise")
+    parser.add_argument("--only", nargs="+", choices=CHOICES, metavar="COMPARISON", help=", ".join(CHOICES))
+    parser.add_argument("--epochs", type=int, help="fewer epochs than a comparison has, for a busy machine")
+    parser.add_argument("--dim", type=int, help="dimensions of the common space of captions and images, likewise")
     parser.add_argument("--table", action="store_true", help="make the table of the results that there are")
     args = parser.parse_args()
     if not args.table and (args.programs is None or args.data is None):
@@ -61,7 +67,7 @@ def _compare(comparison: comparisons.Comparison, args: argparse.Namespace) -> No
     program = programs.PROGRAMS.get(comparison.program)
     folder = None
     if program is not None:
-        folder = getattr(args, program.name.lower()) or args.programs / program.name
+        folder = _folder(program, args)
         if not folder.is_dir():
             print(f"{comparison.name}: skipped; {folder} is not there (git clone https://github.com/{program.where})")
             return
@@ -72,9 +78,42 @@ def _compare(comparison: comparisons.Comparison, args: argparse.Namespace) -> No
         for seed in range(args.seeds if comparison.seeded else 1):
             for side in found:
                 found[side].append(_one(comparison, side, seed, program, folder, data, args.work.resolve()))
-            _save(comparison, found, program, folder)
-    except programs.Unfit as error:
+            _save(comparison, found, program, folder, args.results)
+    except programs.UnfitError as error:
         print(error)
+
+
+def _folder(program: programs.Program, args: argparse.Namespace) -> Path:
+    return getattr(args, program.name.lower()) or args.programs / program.name
+
+
+def _exact(args: argparse.Namespace) -> None:
+    """VSE++ and SCAN against ours number by number."""
+    work = args.work.resolve()
+    place = work / "runs" / "exact"
+    shutil.rmtree(place, ignore_errors=True)
+    copies, told = {}, {}
+    for program in (programs.VSEPP, programs.SCAN):
+        folder = _folder(program, args)
+        try:
+            copies[program.name] = programs.copied(program, folder, place / program.name)
+            told[program.where] = _commit(folder)
+        except programs.UnfitError as error:
+            print(error)
+    if not copies:
+        return
+    extractors = [case["inputs"]["image"] for case in comparisons.exact_cases(copies).values()]
+    for extractor in dict.fromkeys(extractors):
+        data = prepared.prepare("flickr8k_1000", {"image": extractor}, args.data, work / "data")
+    spec = {"folder": str(data), "cases": comparisons.exact_cases(copies), "found": str(place / "found.json")}
+    (place / "spec.json").write_text(json.dumps(spec))
+    subprocess.run([sys.executable, str(HERE / "exact.py"), str(place / "spec.json")], check=True, cwd=place)
+    found = read_json(place / "found.json")
+    for title, one in found.items():
+        print(f"exact: {title}: {'the same' if one['same'] else 'DIFFERS'}")
+    value = {"programs": told, "cases": found, "versions": library_versions("crossmodal", "torch")}
+    write_json(args.results / "parity-exact.json", value)
+    shutil.rmtree(place)
 
 
 def _one(
@@ -119,8 +158,9 @@ def _save(
     found: dict[str, list[dict]],
     program: programs.Program | None,
     folder: Path | None,
+    results: Path,
 ) -> None:
-    changes = [f"{one.why}: {one.pattern}" for one in program.changes] if program else []
+    changes = [f"{one.what}: {one.why}" for one in program.changes] if program else []
     value = {
         "title": comparison.title,
         "program": program.where if program else "scikit-learn",
@@ -134,7 +174,7 @@ def _save(
         "versions": library_versions("crossmodal", "torch", "numpy", "scikit-learn"),
         "hardware": hardware(),
     }
-    write_json(RESULTS / f"parity-{comparison.name}.json", value)
+    write_json(results / f"parity-{comparison.name}.json", value)
 
 
 def _commit(folder: Path) -> str | None:
