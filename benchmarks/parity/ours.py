@@ -77,7 +77,7 @@ def analysed(spec: dict[str, Any]) -> dict[str, Any]:
         for m, other in WAYS
     ]
     numbers = {
-        f"canonical correlation {i + 1}": float(np.corrcoef(projected[0][:, i], projected[1][:, i])[0, 1])
+        f"canonical correlation {i + 1:02d}": float(np.corrcoef(projected[0][:, i], projected[1][:, i])[0, 1])
         for i in range(encoded[0].shape[1])
     }
     image, text = (model.encode(m, Batch(sides["test"]), other).double().numpy() for m, other in WAYS)

@@ -10,7 +10,6 @@ import importlib
 import io
 import json
 import pickle
-import re
 import runpy
 import statistics
 import sys
@@ -93,14 +92,16 @@ def _after(owner: Any, name: str, then: Callable, before: Callable = lambda: Non
 
 def labelled(spec: dict[str, Any]) -> dict[str, Any]:
     """DSCMR: `main.py` as it is, on features that lie where it looks for them; tested on items it has not chosen by."""
-    training = importlib.import_module("train_model").train_model
-    training.__defaults__ = (*training.__defaults__[:-1], spec["options"]["epochs"])  # `main` hands over none
-    told = io.StringIO()
+    module, epochs = importlib.import_module("train_model"), spec["options"]["epochs"]
+    module.train_model.__defaults__ = (*module.train_model.__defaults__[:-1], epochs)  # `main` hands over none
+    losses: list[float] = []
+    _after(module, "calc_loss", lambda loss: losses.append(loss.item()) if loss.requires_grad else None)
     clock = Clock()
-    with contextlib.redirect_stdout(told):
+    with contextlib.redirect_stdout(io.StringIO()):
         left = runpy.run_path("main.py", run_name="__main__")
     seconds = clock.read()
-    losses = [float(value) for value in re.findall(r"^train Loss: (\S+)", told.getvalue(), re.MULTILINE)]
+    steps = len(losses) // epochs
+    means = [statistics.fmean(losses[steps * epoch : steps * (epoch + 1)]) for epoch in range(epochs)]
     test = np.load(spec["test"])
     with torch.no_grad():
         image, text, *_ = left["model_ft"](torch.from_numpy(test["image"]), torch.from_numpy(test["text"]))
@@ -109,7 +110,7 @@ def labelled(spec: dict[str, Any]) -> dict[str, Any]:
         f"{a}-to-{b} mAP": 100 * float(left["fx_calc_map_label"](sides[a], sides[b], test["labels"]))
         for a, b in (("image", "text"), ("text", "image"))
     }
-    return {"numbers": numbers, "seconds": seconds, "epochs": [{"loss": value} for value in losses]}
+    return {"numbers": numbers, "seconds": seconds, "epochs": [{"loss": value} for value in means]}
 
 
 def ranked(spec: dict[str, Any]) -> dict[str, Any]:
@@ -147,9 +148,13 @@ def analysed(spec: dict[str, Any]) -> dict[str, Any]:
     u, v = cca.transform(x, y)
     seconds = clock.read()
     tested = cca.transform(*(one.transform(given[f"{m}_test"]) for m, one in sides.items()))
+    # Its projections have variances of their own; canonical ones have a variance of one.
+    tested = [t / of_train.std(0) for t, of_train in zip(tested, (u, v), strict=True)]
     image, text = (t / np.linalg.norm(t, axis=1, keepdims=True) for t in tested)
     labels = given["labels_test"]
-    numbers = {f"canonical correlation {i + 1}": float(np.corrcoef(u[:, i], v[:, i])[0, 1]) for i in range(s["dim"])}
+    numbers = {
+        f"canonical correlation {i + 1:02d}": float(np.corrcoef(u[:, i], v[:, i])[0, 1]) for i in range(s["dim"])
+    }
     numbers["image-to-text mAP"] = 100 * float(average_precision(image, text, labels, labels).mean())
     numbers["text-to-image mAP"] = 100 * float(average_precision(text, image, labels, labels).mean())
     return {"numbers": numbers, "seconds": seconds}

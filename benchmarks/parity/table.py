@@ -37,27 +37,27 @@ HEAD = """# Parity with the authors' programs
 
 Made by `make parity` of `benchmarks/results/parity-*.json`; do not edit it by hand.
 
-Ours and an authors' program run one after the other on the same features, the same split, the same words and the same
-settings, each in a process of its own with one thread, and with the same seeds (which draw other numbers on either side).
-Both choose their epoch on the validation items. Ours is *level* where each of its means over the seeds is at least the
-program's, less one standard deviation of the program's own; *in time* where it takes no more seconds of the processor,
-training and validation together.
+Ours and an authors' program run one after the other on the same features, the same split, the same words and the
+same settings, each in a process of its own with one thread, and with the same seeds (which draw other numbers on either
+side). Both choose their epoch on the validation items. Ours is *level* where each of its means over the seeds is at
+least the program's, less one standard deviation of the program's own; *in time* where it takes no more seconds of the
+processor, training and validation together.
 
 ```sh
 make parity PROGRAMS=/where/the/programs/lie DATA=/where/the/data/lies
 ```
 
-`DATA` is described in `benchmarks/parity/data.yaml`. A program that is not there is skipped with a line. What is finished
-lies in `results/parity`, so that a run that was stopped goes on. `benchmarks/parity/run.py --help` has the rest:
-some comparisons alone, other seeds, fewer epochs and dimensions.
+`DATA` is described in `benchmarks/parity/data.yaml`. A program that is not there is skipped with a line. What is
+finished lies in `results/parity`, so that a run that was stopped goes on. `benchmarks/parity/run.py --help` has the
+rest: some comparisons alone, other seeds, fewer epochs and dimensions.
 """
 
 
 def _programs() -> str:
     lines = [
         "## The programs\n",
-        "None of their code is here. Each is copied from the user's folder into a temporary one, and these names are",
-        "changed in the copy so that a current Python, PyTorch and NumPy run it on a processor:\n",
+        "None of their code is here. Each is copied from the user's folder into a temporary one, and these",
+        "names are changed in the copy so that a current Python, PyTorch and NumPy run it on a processor:\n",
         "| program | folder | what is changed |",
         "|---|---|---|",
     ]
@@ -65,8 +65,8 @@ def _programs() -> str:
         changes = "; ".join(f"{change.what} ({change.why})" for change in one.changes) or "nothing"
         lines.append(f"| [{one.where}](https://github.com/{one.where}) | `{one.name}` | {changes} |")
     lines += [
-        "\nThe logger and the reader of MS-COCO that the programs import are stood in for, and captions come as words with",
-        "spaces between them, so that no tokenizer makes a difference.\n",
+        "\nThe logger and the reader of MS-COCO that the programs import are stood in for, and captions come as words",
+        "with spaces between them, so that no tokenizer makes a difference.\n",
     ]
     return "\n".join(lines)
 
@@ -75,8 +75,8 @@ def _exact(value: dict[str, Any]) -> str:
     columns = list(KINDS.values())
     lines = [
         "## Number by number\n",
-        "The same weights and the same batches of Flickr8K-1000 in double precision: the largest difference of each kind,",
-        "relative to the largest number of that kind.\n",
+        "The same weights and the same batches of Flickr8K-1000 in double precision: the largest difference of each",
+        "kind, relative to the largest number of that kind.\n",
         f"| | {' | '.join(columns)} | same |",
         f"|---|{'---|' * (len(columns) + 1)}",
     ]
@@ -90,7 +90,7 @@ def _exact(value: dict[str, Any]) -> str:
         told = " | ".join(f"{worst[column]:.0e}" for column in columns)
         lines.append(f"| {title} | {told} | {'yes' if case['same'] else '**no**'} |")
     lines.append(
-        "\nAdam's first step divides a gradient by its own size, so that the least of them, which are rounding, count too.\n"
+        "\nAdam's first step divides a gradient by its own size, so that the least of them, mere rounding, count too.\n"
     )
     return "\n".join(lines)
 
@@ -103,10 +103,10 @@ def _summary(there: dict[str, dict[str, Any]]) -> str:
     ]
     for value in there.values():
         seconds = value["seconds"]
-        lines.append(
-            f"| {value['title']}{_settings(value)} | {value['program']} | {value['seeds']} | {_yes(value['level'])} "
-            f"| {seconds['ours']:.1f} | {seconds['theirs']:.1f} | {value['time_ratio']:.2f} | {_yes(value['in_time'])} |"
-        )
+        cells = [value["title"] + _settings(value), value["program"], value["seeds"], _yes(value["level"])]
+        cells += [f"{seconds['ours']:.1f}", f"{seconds['theirs']:.1f}"]
+        cells += [f"{value['time_ratio']:.2f}", _yes(value["in_time"])]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
