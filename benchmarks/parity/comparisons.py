@@ -34,19 +34,24 @@ class Comparison:
     seeded: bool = True
 
     def smaller(self, epochs: int | None, dim: int | None) -> Comparison:
-        """With fewer epochs or dimensions on both sides; the learning rate drops after the same share of the epochs."""
+        """With fewer epochs or dimensions on both sides; the learning rate drops after the same share of the epochs.
+
+        Its name says so: the results of the full size stay beside.
+        """
         settings, options = dict(self.settings), dict(self.options)
-        if self.kind == "labelled" and epochs:
-            return replace(self, settings=settings | {"epochs": epochs}, options={"epochs": epochs})
-        if self.kind != "captioned":
+        if self.kind not in ("captioned", "labelled") or not (epochs or dim):
             return self
+        name = f"{self.name}{SMALL_END}"
+        if self.kind == "labelled":
+            epochs = epochs or settings["epochs"]
+            return replace(self, name=name, settings=settings | {"epochs": epochs}, options={"epochs": epochs})
         if epochs:
             settings["lr_drop"] = max(1, round(settings["lr_drop"] * epochs / settings["epochs"]))
             settings["epochs"] = epochs
             options |= {"num_epochs": epochs, "lr_update": settings["lr_drop"]}
         if dim:
             settings["dim"] = options["embed_size"] = dim
-        return replace(self, settings=settings, options=options)
+        return replace(self, name=name, settings=settings, options=options)
 
     def identity(self, side: str) -> list[Any]:
         """What a side's result depends on, but for its data and the libraries."""
@@ -100,6 +105,9 @@ class Comparison:
             "in_time": ratio <= 1,
         }
 
+
+SMALL_END = "-small"
+"""At the end of the name of a comparison with fewer epochs or dimensions."""
 
 TOLERANCE = 1e-6
 """What rounding may take from a number that is the same."""

@@ -25,7 +25,8 @@ def write(results: Path, target: Path) -> None:
     parts = [HEAD, _programs()]
     if (path := results / "parity-exact.json").exists():
         parts.append(_exact(read_json(path)))
-    found = {name: results / f"parity-{name}.json" for name in comparisons.COMPARISONS}
+    names = [f"{name}{end}" for name in comparisons.COMPARISONS for end in ("", comparisons.SMALL_END)]
+    found = {name: results / f"parity-{name}.json" for name in names}
     there = {name: read_json(path) for name, path in found.items() if path.exists()}
     if there:
         parts.append(_summary(there))
@@ -118,7 +119,7 @@ def _settings(value: dict[str, Any]) -> str:
 
 
 def _numbers(value: dict[str, Any]) -> str:
-    lines = [f"### {value['title']}\n"]
+    lines = [f"### {value['title']}{_settings(value)}\n"]
     if value["notes"]:
         lines.append(value["notes"] + "\n")
     lines += ["| | theirs | ours | level |", "|---|---|---|---|"]
