@@ -123,8 +123,12 @@ def _numbers(value: dict[str, Any]) -> str:
     if value["notes"]:
         lines.append(value["notes"] + "\n")
     lines += ["| | theirs | ours | level |", "|---|---|---|---|"]
-    for name, row in value["numbers"].items():
-        lines.append(f"| {name} | {_mean(row['theirs'])} | {_mean(row['ours'])} | {_yes(row['level'])} |")
+    for name in sorted(value["numbers"], key=_by_number):
+        row = value["numbers"][name]
+        digits = 6 if name.startswith("canonical correlation") else 1
+        lines.append(
+            f"| {name} | {_mean(row['theirs'], digits)} | {_mean(row['ours'], digits)} | {_yes(row['level'])} |"
+        )
     courses = {
         side: [[epoch["loss"] for epoch in run.get("epochs", [])] for run in value[side]] for side in ("theirs", "ours")
     }
@@ -137,8 +141,13 @@ def _numbers(value: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mean(side: dict[str, float | None]) -> str:
-    digits = 6 if abs(side["mean"]) < 1 else 1
+def _by_number(name: str) -> tuple[str, int]:
+    """R@5 before R@10."""
+    what, _, number = name.partition("@")
+    return what, int(number or 0)
+
+
+def _mean(side: dict[str, float | None], digits: int) -> str:
     return f"{side['mean']:.{digits}f}" + (f" ± {side['sd']:.{digits}f}" if side["sd"] is not None else "")
 
 
