@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 CORES  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutants bench ui lock clean
+.PHONY: help setup demo test mutants bench parity ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/significance.py
 	@$(BIN)/python benchmarks/report.py
 	@$(BIN)/python benchmarks/search.py
+
+parity: setup    ## ours and the authors' programs side by side: PROGRAMS=folder of theirs, DATA=folder of the photographs
+	@$(BIN)/python benchmarks/parity/run.py --programs "$(PROGRAMS)" --data "$(DATA)"
 
 ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
 	@echo "open http://127.0.0.1:5000 and choose Model training at the top left, which it remembers"

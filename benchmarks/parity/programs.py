@@ -1,0 +1,122 @@
+"""The authors' programs as they run today: where each is to be had, and what of it must be changed in a copy.
+
+None of their code is here. A program is copied from the folder that the user has into a temporary one, small
+substitutions are made on names of old interfaces there, and modules that do not matter are stood in for (`stubs/`).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+STUBS = Path(__file__).parent / "stubs"
+
+
+class UnfitError(Exception):
+    """A program's folder is not there, or is not of the program that was expected."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a current interpreter or library needs changed in a program, by a regular expression."""
+
+    what: str
+    why: str
+    pattern: str
+    replacement: str
+
+
+@dataclass(frozen=True)
+class Program:
+    name: str
+    where: str
+    """Its public repository."""
+    files: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
+
+
+INTEGERS = "Python 2 divided integers to integers"
+SHARED = (
+    Change("calls of `cuda()`", "a GPU was taken for granted", r"\.cuda\(\)", ""),
+    Change(
+        "`Variable(x, volatile=...)`",
+        "a tensor is a variable today, and no_grad does what `volatile` did",
+        r"Variable\(([^,()]*(?:\([^()]*\))?), volatile=\w+\)",
+        r"\1",
+    ),
+    Change("`.data[0]`", "a scalar has no elements any more", r"\.data\[0\]", ".item()"),
+    Change("`clip_grad_norm`", "it was renamed", r"\bclip_grad_norm\b", "clip_grad_norm_"),
+    Change("`iteritems`", "Python 2's name", r"\.iteritems\(\)", ".items()"),
+    Change("the number of an image", INTEGERS, r"\bindex\s*/\s*", "index // "),
+    Change(
+        "the text of a caption",
+        "a line of a file is bytes",
+        r"\bstr\((\w+)\)\.lower\(\)\.decode\(",
+        r"\1.lower().decode(",
+    ),
+    Change("indexing by `ids`", "NumPy takes a tuple for several axes", r"\[ids([\],])", r"[list(ids)\1"),
+    Change("5,000 captions of validation", "a smaller set has fewer", r"(\S+) = 5000$", r"\1 = min(5000, \1)"),
+)
+
+FILES = ("model.py", "train.py", "data.py", "evaluation.py", "vocab.py")
+VSEPP = Program(
+    "vsepp",
+    "fartashf/vsepp",
+    FILES,
+    (*SHARED, Change("the number of images", INTEGERS, r"(\w+\.shape\[0\]) / 5", r"\1 // 5")),
+)
+SCAN = Program(
+    "SCAN",
+    "kuanghuei/SCAN",
+    FILES,
+    (
+        *SHARED,
+        Change("halves of the GRU's states", INTEGERS, r"\.size\(2\)/2", ".size(2)//2"),
+        Change("the number of shards", INTEGERS, r"\)/shard_size", ")//shard_size"),
+        Change("`nn.Softmax()`", "its dimension must be named", r"nn\.Softmax\(\)", "nn.Softmax(dim=1)"),
+    ),
+)
+DSCMR = Program(
+    "DSCMR",
+    "penghu-cs/DSCMR",
+    ("main.py", "model.py", "train_model.py", "load_data.py", "evaluate.py"),
+    (Change("`import scipy`", "a submodule is imported by its name", r"^import scipy$", "import scipy.spatial"),),
+)
+PVSE = Program("pvse", "yalesong/pvse", ("eval.py", "loss.py"))
+
+PROGRAMS = {one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE)}
+
+
+def copied(program: Program, folder: Path, target: Path) -> Path:
+    """A copy of the program's own files at `target`, changed as it needs.
+
+    Raises
+    ------
+    UnfitError : the folder is not there, lacks a file, or holds nothing of what is to be changed.
+    """
+    if not folder.is_dir():
+        raise UnfitError(
+            f"{program.name}: skipped; {folder} is not there (git clone https://github.com/{program.where})"
+        )
+    target.mkdir(parents=True)
+    texts = {}
+    for name in program.files:
+        if not (folder / name).is_file():
+            raise UnfitError(f"{program.name}: skipped; {folder} lacks {name}, which {program.where} has")
+        texts[name] = (folder / name).read_text()
+    for change in program.changes:
+        found = 0
+        for name, text in texts.items():
+            texts[name], count = re.subn(change.pattern, change.replacement, text, flags=re.MULTILINE)
+            found += count
+        if not found:
+            raise UnfitError(
+                f"{program.name}: skipped; {folder} has no {change.pattern!r}, so it is another version of "
+                f"{program.where} than the one that the changes were written for"
+            )
+    for name, text in texts.items():
+        (target / name).write_text(text)
+    shutil.copytree(STUBS, target, dirs_exist_ok=True)
+    return target

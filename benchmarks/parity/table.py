@@ -1,0 +1,155 @@
+"""docs/parity.md: a table of the results of `make parity`, and how to take them again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comparisons
+import programs
+
+from crossmodal.files import read_json, write_text
+
+KINDS = {
+    "encodings": "encodings",
+    "loss": "loss",
+    "gradient of": "gradients",
+    "norm of the gradient": "norm of the gradient",
+    "weights after step 1": "weights after a step",
+}
+"""Beginnings of what `exact.py` lists, and the columns that they are put together in."""
+
+
+def write(results: Path, target: Path) -> None:
+    """The page of the results that there are."""
+    parts = [HEAD, _programs()]
+    if (path := results / "parity-exact.json").exists():
+        parts.append(_exact(read_json(path)))
+    names = [f"{name}{end}" for name in comparisons.COMPARISONS for end in ("", comparisons.SMALL_END)]
+    found = {name: results / f"parity-{name}.json" for name in names}
+    there = {name: read_json(path) for name, path in found.items() if path.exists()}
+    if there:
+        parts.append(_summary(there))
+        parts += [_numbers(value) for value in there.values() if "numbers" in value]
+    write_text(target, "\n".join(parts))
+
+
+HEAD = """# Parity with the authors' programs
+
+Made by `make parity` of `benchmarks/results/parity-*.json`; do not edit it by hand.
+
+Ours and an authors' program run one after the other on the same features, the same split, the same words and the
+same settings, each in a process of its own with one thread, and with the same seeds (which draw other numbers on either
+side). Both choose their epoch on the validation items. Ours is *level* where each of its means over the seeds is at
+least the program's, less one standard deviation of the program's own; *in time* where it takes no more seconds of the
+processor, training and validation together.
+
+```sh
+make parity PROGRAMS=/where/the/programs/lie DATA=/where/the/data/lies
+```
+
+`DATA` is described in `benchmarks/parity/data.yaml`. A program that is not there is skipped with a line. What is
+finished lies in `results/parity`, so that a run that was stopped goes on. `benchmarks/parity/run.py --help` has the
+rest: some comparisons alone, other seeds, fewer epochs and dimensions.
+"""
+
+
+def _programs() -> str:
+    lines = [
+        "## The programs\n",
+        "None of their code is here. Each is copied from the user's folder into a temporary one, and these",
+        "names are changed in the copy so that a current Python, PyTorch and NumPy run it on a processor:\n",
+        "| program | folder | what is changed |",
+        "|---|---|---|",
+    ]
+    for one in programs.PROGRAMS.values():
+        changes = "; ".join(f"{change.what} ({change.why})" for change in one.changes) or "nothing"
+        lines.append(f"| [{one.where}](https://github.com/{one.where}) | `{one.name}` | {changes} |")
+    lines += [
+        "\nThe logger and the reader of MS-COCO that the programs import are stood in for, and captions come as words",
+        "with spaces between them, so that no tokenizer makes a difference.\n",
+    ]
+    return "\n".join(lines)
+
+
+def _exact(value: dict[str, Any]) -> str:
+    columns = list(KINDS.values())
+    lines = [
+        "## Number by number\n",
+        "The same weights and the same batches of Flickr8K-1000 in double precision: the largest difference of each",
+        "kind, relative to the largest number of that kind.\n",
+        f"| | {' | '.join(columns)} | same |",
+        f"|---|{'---|' * (len(columns) + 1)}",
+    ]
+    for title, case in value["cases"].items():
+        worst = dict.fromkeys(columns, 0.0)
+        for what, difference in case["differences"].items():
+            for beginning, column in KINDS.items():
+                if what.startswith(beginning) and not what.endswith("later steps"):
+                    worst[column] = max(worst[column], difference)
+                    break
+        told = " | ".join(f"{worst[column]:.0e}" for column in columns)
+        lines.append(f"| {title} | {told} | {'yes' if case['same'] else '**no**'} |")
+    lines.append(
+        "\nAdam's first step divides a gradient by its own size, so that the least of them, mere rounding, count too.\n"
+    )
+    return "\n".join(lines)
+
+
+def _summary(there: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "## Trained, tested and timed\n",
+        "| | program | seeds | level | seconds, ours | theirs | ratio | in time |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for value in there.values():
+        seconds = value["seconds"]
+        cells = [value["title"] + _settings(value), value["program"], value["seeds"], _yes(value["level"])]
+        cells += [f"{seconds['ours']:.1f}", f"{seconds['theirs']:.1f}"]
+        cells += [f"{value['time_ratio']:.2f}", _yes(value["in_time"])]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _settings(value: dict[str, Any]) -> str:
+    names = {"epochs": "epochs", "dim": "d", "batch_size": "batch", "lr": "lr"}
+    ours = value["settings"]["ours"]
+    told = [f"{name} {ours[key]:g}" for key, name in names.items() if key in ours]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _numbers(value: dict[str, Any]) -> str:
+    lines = [f"### {value['title']}{_settings(value)}\n"]
+    if value["notes"]:
+        lines.append(value["notes"] + "\n")
+    lines += ["| | theirs | ours | level |", "|---|---|---|---|"]
+    for name in sorted(value["numbers"], key=_by_number):
+        row = value["numbers"][name]
+        digits = 6 if name.startswith("canonical correlation") else 1
+        lines.append(
+            f"| {name} | {_mean(row['theirs'], digits)} | {_mean(row['ours'], digits)} | {_yes(row['level'])} |"
+        )
+    courses = {
+        side: [[epoch["loss"] for epoch in run.get("epochs", [])] for run in value[side]] for side in ("theirs", "ours")
+    }
+    if courses["theirs"][0]:
+        lines.append("\nLoss by epoch, the mean over the seeds:\n")
+        for side, runs in courses.items():
+            means = [sum(values) / len(values) for values in zip(*runs, strict=True)]
+            shown = means[:: max(1, len(means) // 12)]
+            lines.append(f"- {side}: {', '.join(f'{loss:.4g}' for loss in shown)}")
+    return "\n".join(lines) + "\n"
+
+
+def _by_number(name: str) -> tuple[str, int]:
+    """R@5 before R@10."""
+    what, _, number = name.partition("@")
+    return what, int(number or 0)
+
+
+def _mean(side: dict[str, float | None], digits: int) -> str:
+    return f"{side['mean']:.{digits}f}" + (f" ± {side['sd']:.{digits}f}" if side["sd"] is not None else "")
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "**no**"
