@@ -87,15 +87,15 @@ def beside(model: str) -> dict[str, str]:
 
 
 def unannotated(model: str) -> tuple[str, ...]:
-    """What a model reads of items outside of the annotated pairs, by its source alone."""
-    return _declared(model, "unannotated")
+    """What a model reads of items outside of the annotated pairs."""
+    return tuple(_declared(model)["unannotated"])
 
 
 @cache
 def _declared(model: str) -> dict[str, Any]:
     """What a model's class declares or inherits, as Python says; without torch where it has been asked before."""
     file = _file(_path_of("models", model))
-    return _remembered(f"model {file}", source_hash("models", model), lambda: _asked(model))
+    return _remembered(f"declared by {file}", source_hash("models", model), lambda: _asked(model))
 
 
 def _asked(model: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _asked(model: str) -> dict[str, Any]:
             f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
             f"crossmodal.models.base.Model, and `Settings`"
         ) from error
-    return {**declared, "defaults": defaults}
+    return {**declared, "unannotated": [*found.Model.unannotated], "defaults": defaults}
 
 
 def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:
