@@ -1,6 +1,17 @@
+import os
+
 import h5py
 import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """What a test sets in the environment, or makes the planning of a DAG set there, ends with it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
