@@ -68,6 +68,8 @@ def test_chains_of_experiments_begin_somewhere():
     said = fault(paper([], **{**chain, "a": {**ONE, "after": "c"}}))
     assert "begins from itself, by way of a, c, b" in said
     assert "begins from itself" in fault(paper([], a={**ONE, "after": "a"}))
+    ring = {"a": {**ONE, "after": "b"}, "b": {**ONE, "after": "c"}, "c": {**ONE, "after": "b"}}
+    assert "experiments.a.after: begins from itself, by way of a, b, c" in fault(paper([], **ring))  # nor does it end
     said = fault(paper([], **{**chain, "b": {**ONE, "after": "aa"}}))
     assert "experiments.b.after: no experiment 'aa'; did you mean 'a'" in said
 
