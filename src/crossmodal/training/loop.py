@@ -200,21 +200,25 @@ def _epoch(
 
 
 def _clip(optimiser: Any, clip: float, by: str) -> dict[str, torch.Tensor]:
-    """Clip the gradients of each of an optimiser's groups by itself, by norm or by value; their norms before that.
+    """Clip the gradients of each network that an optimiser trains, by norm or by value; their norms before that.
 
-    An adversary's gradients may be a hundred times the encoders': together with them the encoders would stand still.
-    The norms are taken either way, since their course tells a run that diverges from one that does not learn.
+    Groups of one name, or of none, are one network whose parts learn at rates of their own. A group with a name is a
+    network by itself: an adversary's gradients may be a hundred times the encoders', which clipped together with them
+    would stand still. The norms are taken either way, since their course tells a run that diverges from one that does
+    not learn.
     """
-    norms = {}
+    networks: dict[str, list[nn.Parameter]] = {}
     for group in optimiser.param_groups:
-        parameters = [p for p in group["params"] if p.grad is not None]
+        networks.setdefault(group.get("name", ""), []).extend(p for p in group["params"] if p.grad is not None)
+    norms = {}
+    for name, parameters in networks.items():
         if clip > 0 and by == "norm":
             norm = nn.utils.clip_grad_norm_(parameters, clip)
         else:
             norm = nn.utils.get_total_norm([p.grad for p in parameters])
             if clip > 0:
                 nn.utils.clip_grad_value_(parameters, clip)
-        norms["_".join(filter(None, [group.get("name"), "gradient_norm"]))] = norm
+        norms[f"{name}_gradient_norm" if name else "gradient_norm"] = norm
     return norms
 
 
