@@ -167,3 +167,11 @@ def test_columns_of_a_table_of_text(tmp_path, suffix, separator):
         open_array(path)
     (tmp_path / f"one.{suffix}").write_text("label\nx\ny\n")
     assert open_array(tmp_path / f"one.{suffix}").all().tolist() == ["x", "y"]
+
+
+def test_a_table_without_names_of_columns_is_said_to_be_one(tmp_path):
+    """Such as the bottom-up-attention program's: a number of the first row would be taken for a column's name."""
+    path = tmp_path / "features.tsv"
+    path.write_text("000375\t500\tKC8ev6s36T\n000376\t480\tiA6m51kpv\n")
+    with pytest.raises(UserError, match=r"features\.tsv: its first line names no columns \(it holds '000375'\)"):
+        open_array(path, "500")

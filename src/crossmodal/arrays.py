@@ -67,7 +67,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
     name : of the array; may be left out where the file holds one. Of a `.parquet` file a column of numbers, texts or
         lists, or a pattern such as `f*` of columns that are put side by side; likewise of a `.csv` or `.tsv` file,
         whose first line names the columns.
-    columns : the file has an item a column: its axes are reversed.
+    columns : the file has one item per column: its axes are reversed.
 
     Raises
     ------
@@ -199,11 +199,25 @@ def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
     """Columns of text: numbers where all values are, but not where some are written as names are (`007`)."""
     import pandas as pd
 
-    frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8")
-    chosen = _columns(path, name, list(frame.columns))
+    options = {"sep": separator, "dtype": str, "keep_default_na": False, "encoding": "utf-8"}
+    there = list(pd.read_csv(path, nrows=0, **options).columns)  # a table may be larger than the memory
+    if bare := [one for one in there if _is_number(one)]:
+        raise UserError(
+            f"{path}: its first line names no columns (it holds {bare[0]!r}); put their names above the rows"
+        )
+    chosen = _columns(path, name, there)
+    frame = pd.read_csv(path, usecols=chosen, **options)
     values = [_numbers(frame[one]) for one in chosen]
     array = np.stack(values, axis=1) if len(values) > 1 else values[0]
     return _whole(path, name or chosen[0], array, columns)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers(texts: pd.Series) -> np.ndarray:
