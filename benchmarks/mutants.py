@@ -10,7 +10,6 @@ test starts as a process of its own runs the unchanged source.
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import gc
 import importlib
@@ -18,7 +17,6 @@ import importlib.machinery
 import importlib.util
 import json
 import os
-import pickle
 import random
 import resource
 import shutil
@@ -29,11 +27,12 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from baseline import Baseline, measure, options
 from mutations import Mutant, Place, places
 from rich.console import Console
 from rich.table import Table
@@ -61,170 +60,19 @@ PACKAGES = {
     "training": Package("src/crossmodal/training/*.py", ("tests/training",)),
     "experiments": Package(
         "src/crossmodal/experiments/*.py",
-        ("tests/test_plan.py", "tests/test_rows.py", "tests/test_papers.py", "tests/test_papers_thesis.py"),
+        ("tests/experiments", "tests/test_plan.py", "tests/test_papers.py", "tests/test_papers_thesis.py"),
     ),
     "splits": Package("src/crossmodal/splits.py", ("tests/test_splits.py", "tests/training/test_classes.py")),
     "registry": Package(
         "src/crossmodal/registry.py",
-        ("tests/test_plan.py", "tests/features/test_entry_points.py", "tests/models/test_transfer.py"),
+        ("tests/test_registry.py", "tests/test_plan.py", "tests/features/test_entry_points.py"),
     ),
     "files": Package(
-        "src/crossmodal/files.py", ("tests/test_arrays.py", "tests/test_plan.py", "tests/reporting/test_provenance.py")
+        "src/crossmodal/files.py", ("tests/test_files.py", "tests/test_arrays.py", "tests/reporting/test_provenance.py")
     ),
 }
 
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
-
-
-# ---- the unchanged source
-
-
-@dataclass
-class Baseline:
-    """What the tests do on the unchanged source."""
-
-    seconds: dict[str, float] = field(default_factory=dict)  # processor time of each test
-    reached: dict[str, dict[int, set[str]]] = field(default_factory=dict)  # file to line to tests
-    libraries: list[str] = field(default_factory=list)  # modules that are imported, without the project's own
-
-    def order(self, mutant: Mutant) -> list[str]:
-        """The tests of a mutant: those that reach it, then the rest of their files, quick ones first."""
-        lines = self.reached.get(mutant.file, {})
-        by_test = set().union(*(lines.get(line, ()) for line in statement(mutant.file, mutant.line)))
-        if not by_test and mutant.line in _outside_functions(mutant.file):
-            by_test = set().union(*lines.values())
-        stem = f"test_{Path(mutant.file).stem}.py"
-        files: dict[str, list[str]] = defaultdict(list)
-        for test in self.seconds:
-            files[test.split("::")[0]].append(test)
-
-        def weight(file: str) -> tuple[bool, float]:
-            return not file.endswith(stem), sum(self.seconds[test] for test in files[file])
-
-        chosen = sorted({test.split("::")[0] for test in by_test}, key=weight)
-        first = [t for file in chosen for t in sorted(set(files[file]) & by_test, key=self.seconds.__getitem__)]
-        rest = [t for file in chosen for t in sorted(set(files[file]) - by_test, key=self.seconds.__getitem__)]
-        return first + rest
-
-
-def statement(file: str, line: int) -> range:
-    """The lines of the innermost statement at a line; of one that holds others, its head."""
-    best = range(line, line + 1)
-    for node in ast.walk(ast.parse(Path(file).read_text())):
-        if isinstance(node, ast.stmt):
-            end = node.body[0].lineno - 1 if getattr(node, "body", None) else node.end_lineno
-            if node.lineno <= line <= end:
-                best = range(node.lineno, end + 1)
-    return best
-
-
-def _outside_functions(file: str) -> set[int]:
-    """Lines that run as the module is imported."""
-    text = Path(file).read_text()
-    inside = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            inside |= set(range(node.body[0].lineno, node.end_lineno + 1))
-    return set(range(1, len(text.splitlines()) + 1)) - inside
-
-
-class Traced:
-    """A pytest plugin: coverage by test, a fixture that outlives a test counted for each that asks for it."""
-
-    def __init__(self, coverage):
-        self.coverage, self.seconds, self.asked = coverage, {}, {}
-
-    def pytest_collection_finish(self, session):
-        for item in session.items:
-            known = item._fixtureinfo.name2fixturedefs
-            self.asked[item.nodeid] = {
-                _fixture(each) for name in item.fixturenames for each in known.get(name, ()) if each.scope != "function"
-            }
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item):
-        self.coverage.switch_context(item.nodeid)
-        self.now = item.nodeid
-        began = time.process_time()
-        try:
-            return (yield)
-        finally:
-            self.seconds[item.nodeid] = time.process_time() - began
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef):
-        if fixturedef.scope == "function":
-            return (yield)
-        before, self.now = self.now, _fixture(fixturedef)
-        self.coverage.switch_context(self.now)
-        try:
-            return (yield)
-        finally:
-            self.now = before
-            self.coverage.switch_context(before)
-
-
-def _fixture(definition) -> str:
-    return f"fixture {definition.baseid} {definition.argname}"
-
-
-def measure(files: list[str], tests: tuple[str, ...], scratch: Path) -> Baseline:
-    """Run the tests on the unchanged source in a child of its own."""
-    told = scratch / "baseline.pickle"
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = _traced_run(files, tests, scratch, told)
-        except BaseException as error:
-            print(f"the first run failed: {error!r}", file=sys.stderr)
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        sys.exit("the tests fail on the unchanged source: make them pass first (their output is above)")
-    return pickle.loads(told.read_bytes())
-
-
-def _traced_run(files: list[str], tests: tuple[str, ...], scratch: Path, told: Path) -> int:
-    from coverage import Coverage
-
-    coverage = Coverage(data_file=None, include=[str(Path(file).resolve()) for file in files], config_file=False)
-    traced = Traced(coverage)
-    coverage.start()
-    code = int(pytest.main([*_options(scratch), *tests], plugins=[traced]))
-    coverage.stop()
-    data, found = coverage.get_data(), Baseline(dict(traced.seconds))
-    by_fixture = defaultdict(set)
-    for test, fixtures in traced.asked.items():
-        for fixture in fixtures:
-            by_fixture[fixture].add(test)
-    for file in files:
-        lines = data.contexts_by_lineno(str(Path(file).resolve()))
-        found.reached[file] = {
-            line: set().union(*(by_fixture.get(one, {one} & traced.asked.keys()) for one in contexts))
-            for line, contexts in lines.items()
-        }
-    roots = tuple(
-        {str(Path(path).resolve()) for path in sys.path if "site-packages" in path} | {str(Path(os.__file__).parent)}
-    )
-    for name, module in list(sys.modules.items()):
-        origin = getattr(module, "__file__", None)
-        if (
-            origin
-            and os.path.realpath(origin).startswith(roots)
-            and name.split(".")[0] not in ("crossmodal", "__main__")
-        ):
-            found.libraries.append(name)
-    told.write_bytes(pickle.dumps(found))
-    return code
-
-
-def _options(scratch: Path) -> list[str]:
-    """What pytest is told: nothing that a mutant's fate does not depend on, since it starts once for each."""
-    quick = [f"-pno:{name}" for name in ("cacheprovider", "warnings", "unraisableexception", "threadexception")]
-    drawn = ["-p_hypothesis_pytestplugin", "--hypothesis-seed=0"]
-    return [*quick, *drawn, "--assert=plain", "-x", "-mnot slow", f"--basetemp={scratch / 'pytest'}"]
 
 
 # ---- the mutants
@@ -300,7 +148,7 @@ def start(mutant: Mutant, order: list[str], seconds: dict[str, float], scratch: 
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         sys.meta_path.insert(0, Replaced(name, mutant))
         files = list(dict.fromkeys(test.split("::")[0] for test in order))
-        code = int(pytest.main([*_options(scratch), *files], plugins=[Only(order, seconds)]))
+        code = int(pytest.main([*options(scratch), *files], plugins=[Only(order, seconds)]))
     except BaseException:
         code = 1
     finally:
