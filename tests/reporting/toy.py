@@ -9,6 +9,7 @@ from drawn import ROOT
 
 from crossmodal import experiments
 from crossmodal.experiments import Plan
+from crossmodal.reporting import views
 from crossmodal.reporting.collect import TYPES
 
 COLUMNS = [{"direction": "image-to-text", "metric": "recall@1"}, {"direction": "text-to-image", "metric": "mean_rank"}]
@@ -89,3 +90,8 @@ def toy_metrics(dataset: str = "world", protocol: str = "all") -> pd.DataFrame:
                 if value is not None
             ]
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+
+
+def seen(plan: Plan, compared: pd.DataFrame) -> views.View:
+    """The paper's table as it is rendered."""
+    return views.view(plan, compared, "toy-t1")
