@@ -189,7 +189,7 @@ def test_jobs_at_scale_full() -> None:
     assert mfsr.extractors == [("image", "resnet152"), ("image", "pixels")]
     tuned = plan.jobs["coco/full/mfsr.finetuned/seed0"]
     assert tuned.extractors == [("image", "pixels256"), ("image", "pixels")]
-    assert (tuned.settings["epochs"], tuned.settings["lr"], tuned.after) == (15, 2e-5, "coco/full/mfsr")  # 001, 3.5
+    assert (tuned.settings["epochs"], tuned.settings["lr"], tuned.after) == (15, 2e-5, "coco/full/mfsr")  # mFSR, 3.5
 
 
 def seed_text(paper: str) -> str | None:

@@ -49,8 +49,9 @@ def prepare(dataset: str, extractors: dict[str, str], raw: Path, data: Path) -> 
 def write_captioned(folder: Path, extractor: str, target: Path) -> int:
     """What VSE++'s and SCAN's programs read as precomputed features; gives the dimensions of these.
 
-    A file of features and one of captions for each partition, a caption a line, five for each image in turn. Captions
-    are words with spaces between them: those that our own training reads, so that no tokenizer makes a difference.
+    A file of features and one of captions for each partition, one caption per line, five for each image in turn.
+    Captions are words with spaces between them: those that our own training reads, so that no tokenizer makes a
+    difference.
     """
     items = pd.read_parquet(folder / "items.parquet")
     tokens = pd.read_parquet(folder / "tokens.parquet").set_index("item_id").tokens

@@ -1,4 +1,4 @@
-"""Concepts: names of what images show, with scores, and the words of captions that mean them (002, section 4.2).
+"""Concepts: names of what images show, with scores, and the words of captions that mean them (A3VSE, section 4.2).
 
 Two phrases mean the same where a synset of WordNet holds both or, without WordNet, where a list of synonyms does: which
 of the two is a setting.
@@ -98,7 +98,7 @@ def of_regions(index: pd.DataFrame, names: Sequence[str]) -> Scored:
 
 
 def tags(scored: Scored, names: Sequence[str], threshold: float = 0.3) -> list[list[str]]:
-    """Words of the concepts of each image above a threshold, the highest score first (002, section 4.6)."""
+    """Words of the concepts of each image above a threshold, the highest score first (A3VSE, section 4.6)."""
     found = []
     for ids, scores in zip(scored.ids, scored.scores, strict=True):
         order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > threshold]
@@ -107,7 +107,7 @@ def tags(scored: Scored, names: Sequence[str], threshold: float = 0.3) -> list[l
 
 
 def of_captions(captions: Iterable[Sequence[str]], names: Sequence[str], expand: Expand) -> Scored:
-    """Of each caption the concepts that a phrase of it means, each with a score of 1: the k-hot query of 002.
+    """Of each caption the concepts that a phrase of it means, each with a score of 1: the k-hot query of A3VSE.
 
     Parameters
     ----------

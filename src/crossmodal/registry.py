@@ -106,12 +106,13 @@ def _asked(model: str) -> dict[str, Any]:
         defaults = {key: fields[key].get_default() for key in ("modalities", "image_network") if key in fields}
         # Pairs, not a mapping: a model's scores take the modalities in its order, which JSON with sorted keys loses.
         declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
+        declared["unannotated"] = [*found.Model.unannotated]
     except (ImportError, SyntaxError, AttributeError) as error:
         raise UserError(
             f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
             f"crossmodal.models.base.Model, and `Settings`"
         ) from error
-    return {**declared, "unannotated": [*found.Model.unannotated], "defaults": defaults}
+    return {**declared, "defaults": defaults}
 
 
 def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Splits: which training images have captions, and how many (002, section 4.1), or which classes are trained on.
+"""Splits: which training images have captions, and how many (A3VSE, section 4.1), or which classes are trained on.
 
 `full`, `NNpct-Mcap`: NN per cent of the training images, M captions of each, or `none`; the other training images stay
 in the corpus without a caption. Of data whose items answer each other by class: `full`, or `classesIofN`, the I-th of N

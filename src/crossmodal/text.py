@@ -31,7 +31,7 @@ _SENTENCE = re.compile(r"(?<!\b[a-z]\.)(?<!\b(?:mr|ms|dr|st|jr|sr|vs|no)\.)(?<!\
 
 
 def tokenize(captions: Iterable[str]) -> list[list[str]]:
-    """Lower-cased word tokens of each caption (001 and 002 both use NLTK's word tokenizer).
+    """Lower-cased word tokens of each caption (mFSR and A3VSE both use NLTK's word tokenizer).
 
     NLTK's tokenizer takes one sentence, since it parts the full stop from the last word only; where sentences end is
     told by a rule here, for NLTK's own needs a download.

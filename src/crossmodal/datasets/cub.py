@@ -1,4 +1,4 @@
-"""Caltech-UCSD Birds 200-2011 as distributed, split by classes for zero-shot retrieval (003, chapter 4, table 4).
+"""Caltech-UCSD Birds 200-2011 as distributed, split by classes for zero-shot retrieval (CVS thesis, table 4).
 
 Test items are those of the unseen classes and, with `seen_images: split`, the held-out images of the seen ones as well:
 `unseen_classes` in `items.json` tells them apart. `classes.parquet` has each class's attributes and a text of them.
@@ -43,7 +43,7 @@ class Settings(BaseModel):
     sentences: int = Field(5, ge=1, le=50, description="an image: made of its attributes, or the first of its file")
     unseen: int | tuple[str, ...] | Path = Field(50, description="how many classes, their names, or a file of names")
     seen_images: SeenImages = Field(
-        "split", description="of seen classes: by train_test_split.txt, or all to train on, as 003 has it"
+        "split", description="of seen classes: by train_test_split.txt, or all to train on, as the CVS thesis has it"
     )
     val: float = Field(0.1, ge=0, le=0.5, description="share of each seen class's training images kept for validation")
     seed: int = Field(0, ge=0, description="of the choice of unseen classes, validation images and made sentences")

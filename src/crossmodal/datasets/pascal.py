@@ -1,4 +1,4 @@
-"""Pascal Sentence (Rashtchian et al., 2010; 003, table 3): 1,000 photographs of 20 classes with five sentences each.
+"""Pascal Sentence (Rashtchian et al., 2010; CVS thesis, table 3): 1,000 photographs of 20 classes, five sentences each.
 
 It is published as web pages, and lies on disk as the usual download scripts lay it out:
 

@@ -48,7 +48,7 @@ def mean_rank(ranks: np.ndarray) -> float:
 def folds(n_groups: int, n_folds: int) -> list[np.ndarray]:
     """Consecutive folds of equal size over groups in their stored order.
 
-    MS-COCO's "1K" numbers are the mean over five such folds of 1,000 test images (001, section 4.2).
+    MS-COCO's "1K" numbers are the mean over five such folds of 1,000 test images (mFSR, section 4.2).
 
     Raises
     ------

@@ -41,7 +41,7 @@ def chance_precision(relevant: np.ndarray, n_gallery: int, at: int | str | None)
     ----------
     relevant : (Q,) relevant items of each query, at least one. n_gallery : items in all.
     at : None for the whole ranking, "R" for as many ranks as there are relevant items, both divided by these; a number
-        for so many ranks, divided by the relevant items among them (003, eq. 4.2.1).
+        for so many ranks, divided by the relevant items among them (CVS thesis, eq. 4.2.1).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How far the parts of encodings are from each other, and what is left in them (001, sections 3.2 and 3.4)."""
+"""How far the parts of encodings are from each other, and what is left in them (mFSR, sections 3.2 and 3.4)."""
 
 from __future__ import annotations
 

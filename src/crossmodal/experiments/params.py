@@ -171,17 +171,12 @@ class Params(Strict):
         stand_ins = {f"scales.{name}.stand_in": chosen.stand_in for name, chosen in self.scales.items()}
         stand_ins |= {f"datasets.{name}.stand_in": dataset.stand_in for name, dataset in self.datasets.items()}
         for name, chosen in self.scales.items():
-            stand_ins |= {f"scales.{name}.stand_ins.{played}": by for played, by in chosen.stand_ins.items()}
+            for key in ("stand_ins", "source_stand_ins"):
+                stand_ins |= {f"scales.{name}.{key}.{played}": by for played, by in getattr(chosen, key).items()}
         for place, named in stand_ins.items():
             if named is not None and named not in self.datasets:
                 raise ValueError(f"{place}: {named!r} is no data set of `datasets`" + suggestion(named, self.datasets))
         for scale, chosen in self.scales.items():
-            for played, named in chosen.source_stand_ins.items():
-                if named not in self.datasets:
-                    raise ValueError(
-                        f"scales.{scale}.source_stand_ins.{played}: {named!r} is no data set of `datasets`"
-                        + suggestion(named, self.datasets)
-                    )
             for model in chosen.models:
                 if model not in registry.names("models"):
                     raise ValueError(

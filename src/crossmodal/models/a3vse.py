@@ -1,4 +1,4 @@
-"""A3VSE: adversarial attentive alignment for sparsely annotated corpora (002, section 3).
+"""A3VSE: adversarial attentive alignment for sparsely annotated corpora (Huang et al. 2019, section 3).
 
 Regions and words are each encoded, attended to by K heads in the light of their mean, and aligned by triplets and six
 domain discriminators. Un-annotated images take part with the names of their regions in place of a sentence.
@@ -18,6 +18,7 @@ from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import Discriminator, reversal_strength
 from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, mean_of, there
 from crossmodal.models.parts.losses import Hinges, Negatives, batch_hinges, hinge_triplet
+from crossmodal.models.parts.optimisers import others
 from crossmodal.text import RareWords
 
 
@@ -162,12 +163,9 @@ class Model(base.Model):
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         s = self.settings
-        judges = list(self.discriminators.parameters())
-        own = {id(one) for one in judges}
-        groups = [
-            {"params": [one for one in self.parameters() if id(one) not in own], "lr": stage.lr},
-            {"params": judges, "lr": stage.lr * s.discriminator_lr, "name": "discriminators"},
-        ]
+        lr = stage.lr * s.discriminator_lr
+        judges = {"params": list(self.discriminators.parameters()), "lr": lr, "name": "discriminators"}
+        groups = [{"params": others(self.parameters(), judges), "lr": stage.lr}, judges]
         return {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """ACMR: adversarial cross-modal retrieval (Wang et al., 2017; a row of the CVS thesis, table 5).
 
-A projector a modality, a classifier of labels, triplets between modalities, and a classifier of modalities that the
+One projector per modality, a classifier of labels, triplets between modalities, and a classifier of modalities that the
 projectors are trained against. The thesis gives the 200 dimensions (section 2.4) and the idea; the losses and their
 weights are those of the authors' program with triplets: 100 times the mean cross-entropy beside hinges of the batch's
 summed squared distances, of each anchor to its own pair and to the partner of the item of another class that is the

@@ -62,7 +62,9 @@ class Schedule(Settings):
     min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
     max_words: int = Field(82, ge=1, description="words of a caption that are read")
     epoch_steps: int = Field(
-        0, ge=0, description="steps of an epoch, however many pairs there are (002, section 4.2); 0: once through them"
+        0,
+        ge=0,
+        description="steps of an epoch, however many the pairs (A3VSE, section 4.2); 0: once through them",
     )
 
 
@@ -96,11 +98,11 @@ class Batch:
     """Items that a step or an encoding is given.
 
     `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
-    are (B,) ids of what belongs together, such as captions of one image. `labels` are (B,)
-    classes of a data set whose items are relevant to each other by class: row i of every modality is of class
-    `labels[i]`. `unannotated` holds further items without a caption, as many as a batch has pairs. `source` is a batch
-    of another data set that knowledge is transferred from, with labels of its own. `beside` holds the same items as
-    `inputs` in the form that the model's `beside` names.
+    are (B,) ids of what belongs together, such as captions of one image. `labels` are (B,) classes of a data set whose
+    items are relevant to each other by class: row i of every modality is of class `labels[i]`. `unannotated` holds
+    further items without a caption, as many as a batch has pairs. `source` is a batch of another data set that
+    knowledge is transferred from, with labels of its own. `beside` holds the same items as `inputs` in the form that
+    the model's `beside` names.
     """
 
     inputs: dict[str, Input]
@@ -182,7 +184,7 @@ class Model(nn.Module):
     unannotated: ClassVar[tuple[str, ...]] = ()
     """Modalities of which each batch also brings items outside of the annotated pairs.
 
-    `semantics` stands beside `image`: the names of the regions of the same images, as tokens (002, section 4.3).
+    `semantics` stands beside `image`: the names of the regions of the same images, as tokens (A3VSE, section 4.3).
     """
 
     needs_classes: ClassVar[bool] = False

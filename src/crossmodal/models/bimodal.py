@@ -1,4 +1,4 @@
-"""Bimodal autoencoders and the four learning settings of Ngiam et al. (2011) (000, section 9.1).
+"""Bimodal autoencoders and the four learning settings of Ngiam et al. (2011) (Liu et al. 2020, section 9.1).
 
 Features are learned without labels: by an autoencoder of one modality, or by one of both that must make both again from
 one alone as often as from both. A linear classifier on top of them is then trained and tested on:

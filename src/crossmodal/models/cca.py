@@ -1,4 +1,4 @@
-"""Canonical correlation analysis: plain, regularised and kernel (Hardoon, Szedmak and Shawe-Taylor, 2004; 003, 2.4).
+"""Canonical correlation analysis: plain, regularised and kernel (Hardoon et al., 2004; CVS thesis, section 2.4).
 
 The classical baseline. The projections wx, wy of two modalities have the largest correlation
 wxᵀ Cxy wy / √(wxᵀ(Cxx + κI)wx · wyᵀ(Cyy + κI)wy); they follow from the singular vectors of the cross-covariance of the

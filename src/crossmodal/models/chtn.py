@@ -1,4 +1,4 @@
-"""CHTN: cross-modal hybrid transfer network (Huang, Peng and Yuan, 2017; 000, section 9.2.3.1).
+"""CHTN: cross-modal hybrid transfer network (Huang, Peng and Yuan, 2017; Liu et al. 2020, section 9.2.3.1).
 
 Images of a large labelled source data set help a small set of images and texts. Modal-sharing transfer: source and
 target images pass the same two layers, whose activations' distributions come together (MMD), and a target's image and

@@ -1,4 +1,6 @@
-"""ConSE: an image is a convex combination of its likeliest seen classes' vectors (Norouzi et al., 2014; 000, 9.2.2.2).
+"""ConSE: an image is a convex combination of its likeliest seen classes' vectors.
+
+Norouzi et al., 2014; Liu et al. 2020, section 9.2.2.2.
 
 Zero-shot without a map to train: a softmax classifier of the seen classes weighs their vectors (eq. 9.6, 9.7), and an
 image is told the class whose vector has the largest cosine with the sum.

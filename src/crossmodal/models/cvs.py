@@ -1,7 +1,7 @@
 """CVS: a common vector space of several modalities, with or without aligned attention (CVS thesis, section 3.1).
 
-Two fully connected layers a modality, an attention block a pair of modalities, cross-entropy over classes and triplets
-within and between modalities. All modalities are trained at once; `mcvs` and `rvs` take them one after another.
+Two fully connected layers per modality, an attention block per pair of modalities, cross-entropy over classes and
+triplets within and between modalities. All modalities are trained at once; `mcvs` and `rvs` take one after another.
 
 Where the thesis can be read in more than one way. Eq. 3.1.4 prints (1 - y)(1 - log f) beside y log f, for the classes
 that an item is not of: that term falls without bound where f of such a class goes to 0, and (1 - y) log(1 - f) is what

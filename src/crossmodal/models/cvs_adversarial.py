@@ -1,4 +1,4 @@
-"""CVS with an adversarial reconstruction of its input vectors (003, sections 2.5 C, 3.1 A and 5.2 C; figure 28).
+"""CVS with an adversarial reconstruction of its input vectors (CVS thesis, sections 2.5 C, 3.1 A and 5.2 C; figure 28).
 
 From an item's vector in the common space a generator of its modality makes the 512-d vector again that its fully
 connected layers have given, and a discriminator tells the two apart. The thesis reports that the loss grows without
@@ -7,7 +7,7 @@ bound and leaves it out of its models. `class_weight` and `triplet_weight` of 0 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.models import base, cvs
-from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import Discriminator
 from crossmodal.models.parts.encoders import Perceptron
+from crossmodal.models.parts.optimisers import others
 
 JUDGES = "discriminators"
 
@@ -49,8 +49,6 @@ class Settings(cvs.Settings):
 
 class Model(cvs.Model):
     settings: Settings
-    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
-    needs_classes: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
@@ -59,15 +57,11 @@ class Model(cvs.Model):
         self.judges = nn.ModuleDict({m: Discriminator(settings.dim, settings.dim) for m in settings.modalities})
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
-        judges = list(self.judges.parameters())
-        told = {id(one) for one in judges}
         s = self.settings
-        own = [one for one in self.parameters() if id(one) not in told]
+        judges = {"params": list(self.judges.parameters()), "lr": stage.lr * s.discriminator_lr}
+        own = {"params": others(self.parameters(), judges), "lr": stage.lr}
         options = {"weight_decay": s.weight_decay}
-        return {
-            "model": torch.optim.Adam(own, lr=stage.lr, **options),
-            JUDGES: torch.optim.Adam(judges, lr=stage.lr * s.discriminator_lr, **options),
-        }
+        return {"model": torch.optim.Adam([own], **options), JUDGES: torch.optim.Adam([judges], **options)}
 
     def remade(self, batch: base.Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Modality to (P, B, d) of its input vectors, and of those made again of its vectors for each partner."""

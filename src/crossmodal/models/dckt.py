@@ -1,4 +1,4 @@
-"""DCKT: deep cross-media knowledge transfer (Huang and Peng, 2018; 000, section 9.2.3.2).
+"""DCKT: deep cross-media knowledge transfer (Huang and Peng, 2018; Liu et al. 2020, section 9.2.3.2).
 
 Also two rows of the CVS thesis, table 5.
 

@@ -1,4 +1,6 @@
-"""DeViSE: images mapped linearly to the vectors of their classes by a ranking loss (Frome et al., 2013; 000, eq. 9.5).
+"""DeViSE: images mapped linearly to the vectors of their classes by a ranking loss.
+
+Frome et al., 2013; Liu et al. 2020, eq. 9.5.
 
 Zero-shot: an image is told the class whose vector has the largest inner product with what the map makes of it, whether
 the class was trained on or not. The authors fine-tune the image network in the end; here features are read.

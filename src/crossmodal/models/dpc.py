@@ -28,7 +28,7 @@ CLASSIFIER = 0.1  # its first weights, in those of any other layer
 class Settings(finetuning.Settings):
     """The settings of the authors' program (Image-Text-Embedding) on Flickr30K with ResNet-50.
 
-    Its first stage is 240 epochs of one caption an image, its second 60. On MS-COCO it has dropout .5, no bias in the
+    Its first stage is 240 epochs of one caption per image, its second 60. On MS-COCO it has dropout .5, no bias in the
     classifier, a first stage of 75 of its epochs and a second of 20 whose learning rate drops after 15. The paper
     prints equal weights in its second stage (`ranking_weight: 1`, `ranking_text_weight: 1`).
 

@@ -1,8 +1,8 @@
 """DSCMR: deep supervised cross-modal retrieval (Zhen et al., 2019; CVS thesis, section 2.4, eq. 2.4.1 to 2.4.6).
 
-A network a modality with a last layer that all share, a linear classifier P in the common space, and three losses: of
-the labels, of the similarities within and between modalities, and of the distance of what belongs together. With more
-than two modalities the losses of each pair are added up and each modality's own are counted once.
+One network per modality with a last layer that all share, a linear classifier P in the common space, and three losses:
+of the labels, of the similarities within and between modalities, and of the distance of what belongs together. With
+more than two modalities the losses of each pair are added up and each modality's own are counted once.
 
 The defaults are those of the authors' program, which differs from the equations in two things. It averages the norms of
 the rows where eq. 2.4.1 and 2.4.2 print a Frobenius norm over N, which is √N times smaller for rows alike, so that the

@@ -1,4 +1,4 @@
-"""M-CVS: the common vector space grown a modality at a time, what is older left as it is (003, section 3.2).
+"""M-CVS: the common vector space grown a modality at a time, what is older left as it is (CVS thesis, section 3.2).
 
 The first two modalities are trained as CVS trains them. Each later stage adds a branch and a block for the new modality
 and each older one, and trains nothing else: the encodings of older modalities for each other keep every bit.

@@ -1,4 +1,4 @@
-"""mFSR: image and caption features parted into modal, semantic and specific information, and made anew (001).
+"""mFSR: features parted into modal, semantic and specific information, and made anew (Zhang and Wu 2021).
 
 The three parts of an image make it again through a DCGAN with two discriminators, those of a caption through a decoder;
 semantic parts alone are compared. The second stage, 15 epochs that fine-tune ResNet-152 on the photographs themselves,

@@ -1,4 +1,4 @@
-"""SCAN: stacked cross attention between the regions of an image and the words of a sentence (002's baseline [30]).
+"""SCAN: stacked cross attention between the regions of an image and the words of a sentence (A3VSE's baseline [30]).
 
 Each word (text-to-image) or region (image-to-text) attends to the other side; the pair's score pools how well each
 agrees with what it attends to. Trained with the hardest negatives. Region features are read, not fine-tuned.
@@ -35,8 +35,8 @@ class Settings(Hinges):
     slope: float = Field(
         0.1,
         ge=0,
-        description="what is left of negative cosines where they are clipped: 0.1 in the authors' program, whose the "
-        "published numbers are; the paper prints 0",
+        description="what is left of negative cosines where they are clipped: 0.1 in the authors' program, with "
+        "which the published numbers were reached; the paper prints 0",
     )
     ensemble: bool = Field(
         False,

@@ -1,4 +1,4 @@
-"""s_g: an image's concept scores against the concepts that a sentence speaks of; trained on nothing (002, section 4.2).
+"""s_g: an image's concept scores against the concepts that a sentence speaks of; not trained (A3VSE, section 4.2).
 
 There the scores are of 16,500 concepts of four image classifiers. Here they are of the classes and attributes of the
 image's regions, whatever has found them.

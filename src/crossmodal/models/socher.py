@@ -1,4 +1,4 @@
-"""Cross-modal transfer with an outlier gate (Socher et al., 2013; 000, equations 9.8 and 9.9).
+"""Cross-modal transfer with an outlier gate (Socher et al., 2013; Liu et al. 2020, equations 9.8 and 9.9).
 
 A two-layer network maps images to the vectors of their classes. Whether an image is of a seen class is told by how much
 of an outlier its vector is among those of the training images (LoOP: Kriegel et al., 2009); a seen one goes to a

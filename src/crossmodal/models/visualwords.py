@@ -1,4 +1,4 @@
-"""Word embeddings with visual context: Xu et al. (2014) and Kottur et al. (2016) (000, section 9.2.1, eq. 9.1 to 9.4).
+"""Word embeddings with visual context: Xu et al. (2014) and Kottur et al. (2016); Liu et al. 2020, eq. 9.1 to 9.4.
 
 `global`: a word is told from the mean of the words around it and, joined to that, what a map makes of the image (Xu).
 `scene`: the kind of scene, one of K clusters of images, is told from the mean of the words of a window (Kottur).

@@ -1,4 +1,4 @@
-"""VSE0: VSE++ with the sum of hinges over all negatives in place of the hardest one (001, reference [3])."""
+"""VSE0: VSE++ with the sum of hinges over all negatives in place of the hardest one (mFSR, reference [3])."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """VSE++: global image features and a GRU in one space, trained with the hardest negatives of each batch.
 
-The baseline of 001 (section 3.1, eq. 1, 2 and 8; its reference [3]). Its network is fine-tuned in a run
+The baseline of mFSR (section 3.1, eq. 1, 2 and 8; its reference [3]). Its network is fine-tuned in a run
 of its own (`image_network`), after one on fixed features.
 """
 

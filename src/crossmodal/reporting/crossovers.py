@@ -1,4 +1,4 @@
-"""Where curves of recall against annotation meet (002, figure 1 right and section 4.4).
+"""Where curves of recall against annotation meet (A3VSE, figure 1 right and section 4.4).
 
 The paper reads off its figure how many pairs the global semantics, which take none, are worth to the other systems;
 and its own system against each of the others at few pairs and at many.

@@ -152,7 +152,7 @@ def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str,
 
 
 class Annotated(NamedTuple):
-    """The runs of a figure of recalls against annotation: a row a run and direction, with `share` and `captions`."""
+    """The runs of a figure of recalls against annotation: one row per run and direction, with its share."""
 
     trained: pd.DataFrame  # of systems of at least two shares, of data sets with such
     free: pd.DataFrame  # of systems that take no pairs
@@ -176,10 +176,11 @@ def annotation(
     metric: str = "recall@10",
     meetings: pd.DataFrame | None = None,
 ) -> str:
-    """A recall against the share of annotated pairs (log scale): a line a model, a panel a direction (002, figure 1).
+    """A recall against the share of annotated pairs, on a log scale (A3VSE, figure 1).
 
-    Points are runs (their shape: captions an image), lines go through the means at each share. Models with a single
-    share are left out, but for those that take no pairs: they are a level to be reached.
+    One line per model and one panel per direction. Points are runs, whose shape tells the captions per image; lines go
+    through the means at each share. Models with a single share are left out, but for those that take no pairs: they are
+    a level to be reached.
 
     Parameters
     ----------
@@ -268,7 +269,7 @@ def met(place: float) -> str:
 
 
 def embeddings(panels: Mapping[str, np.ndarray]) -> str:
-    """Vectors in two dimensions (002, figure 3): images blue, captions red, a line from each image to its caption.
+    """Vectors in two dimensions (A3VSE, figure 3): images blue, captions red, a line from each image to its caption.
 
     Parameters
     ----------
@@ -296,11 +297,11 @@ def embeddings(panels: Mapping[str, np.ndarray]) -> str:
 
 
 def transformation(panels: Mapping[str, np.ndarray], modalities: np.ndarray, labels: np.ndarray) -> str:
-    """Items in two dimensions, in panels beside each other: colours are modalities, shapes are classes (003, figure 9).
+    """Items in two dimensions, panels side by side: colours are modalities, shapes are classes (CVS thesis, figure 9).
 
     Parameters
     ----------
-    panels : title to the (n, 2) places of the items. modalities, labels : (n,) of each; a shape is taken by a class.
+    panels : title to the (n, 2) places of the items. modalities, labels : (n,) of each; one shape per class.
     """
     kinds, names = list(dict.fromkeys(labels.tolist())), list(dict.fromkeys(modalities.tolist()))
     with _context():

@@ -1,4 +1,4 @@
-"""Figures of what a system does inside: parts of encodings, and images and captions made again (001, figure 5).
+"""Figures of what a system does inside: parts of encodings, and images and captions made again (mFSR, figure 5).
 
 Drawn of the `inside.json` and `inside.npz` that testing a run leaves where its model shows anything.
 """

@@ -1,4 +1,4 @@
-"""Test items where a model puts them, in two dimensions by t-SNE: pairs should lie together (002, figure 3)."""
+"""Test items where a model puts them, in two dimensions by t-SNE: pairs should lie together (A3VSE, figure 3)."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def galleries(
 ) -> list[dict[str, Any]]:
     """For each data set the galleries of its best systems and of the runs that papers mark, of the same queries.
 
-    Of a best system the seed with the largest criterion is shown, of what papers mark (002, figure 4: sparse splits)
+    Of a best system the seed with the largest criterion is shown, of what papers mark (A3VSE, figure 4: sparse splits)
     the first seed. The queries are chosen by the ranks of the very best.
     """
     found: list[tuple[Items, list[Gallery]]] = []

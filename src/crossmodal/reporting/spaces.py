@@ -1,4 +1,4 @@
-"""The figures of the thesis on spaces of several modalities (003, figures 22 to 28), and its tables as heat maps."""
+"""The figures of the CVS thesis on spaces of several modalities (22 to 28), and its tables as heat maps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCKS: dict[str, Callable[[int], int]] = {
     "mcvs": lambda n: n - 1,  # one for each older modality
     "rvs": lambda n: 1,
 }
-"""Attention blocks that are trained when the n-th modality is added (003, 3.1 to 3.3; figure 26)."""
+"""Attention blocks that are trained when the n-th modality is added (CVS thesis, 3.1 to 3.3; figure 26)."""
 METRIC = "map@50"
 
 
@@ -247,12 +247,12 @@ def _heat(ax: Any, values: pd.Series) -> None:
 
 
 FIGURES = {
-    "space-losses": "Losses by epoch; a dotted line begins a stage (003, figures 22 to 24)",
-    "space-attention": "Aligned attention without one of its products (003, figure 25)",
-    "space-blocks": "Attention blocks that are trained when a modality is added (003, figure 26)",
-    "space-time": "Measured time an iteration (003, figure 27)",
-    "space-reconstruction": "Adversarial reconstruction of the input vectors (003, figure 28)",
-    "space-directions": "mAP@50 of every ordered pair of modalities (003, tables 7 to 11)",
+    "space-losses": "Losses by epoch; a dotted line begins a stage (CVS thesis, figures 22 to 24)",
+    "space-attention": "Aligned attention without one of its products (CVS thesis, figure 25)",
+    "space-blocks": "Attention blocks that are trained when a modality is added (CVS thesis, figure 26)",
+    "space-time": "Measured time per iteration (CVS thesis, figure 27)",
+    "space-reconstruction": "Adversarial reconstruction of the input vectors (CVS thesis, figure 28)",
+    "space-directions": "mAP@50 of every ordered pair of modalities (CVS thesis, tables 7 to 11)",
 }
 
 

@@ -1,4 +1,4 @@
-"""The space of several modalities before and after its training (003, figure 9), of our data.
+"""The space of several modalities before and after its training (CVS thesis, figure 9), of our data.
 
 The thesis draws an ideal: points of all modalities and classes lie scattered before, and afterwards by their classes,
 whatever their modality. Here the points are test items where a model's first weights and its trained ones put them, in

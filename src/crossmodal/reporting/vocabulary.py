@@ -1,4 +1,4 @@
-"""Words of regions' names and of captions, and how much the two have in common (002, section 4.6).
+"""Words of regions' names and of captions, and how much the two have in common (A3VSE, section 4.6).
 
 The paper gives 1,104 words of regional semantics (s) and 1,576 of global ones (s_g), and their overlap with the words
 of natural language queries. Which words count it does not say. Here they are tokens with a letter or a digit, in small

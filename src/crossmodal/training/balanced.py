@@ -129,7 +129,7 @@ class Classes:
         return {m: places[order] for m, places in self._joined(items).items()}
 
     def _balanced(self, items: dict[str, np.ndarray], generator: torch.Generator) -> dict[str, np.ndarray]:
-        """Rows of every class once, and again, in turn; an item of each modality a row."""
+        """Rows of every class once, and again, in turn; each row has an item of every modality."""
         modalities = tuple(items)
         base = max(modalities, key=lambda m: len(items[m]))
         n, n_kinds = self.size(modalities), len(self.trained)

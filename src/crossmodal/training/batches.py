@@ -44,13 +44,17 @@ def batches(
 def steps_of(corpus: Corpus, size: int, modalities: tuple[str, ...] | None = None, steps: int = 0) -> int:
     """Batches of an epoch, of which `steps` may be asked for where there are pairs."""
     rows = corpus.n_rows(modalities)
-    return steps if steps and corpus.classes is None else rows // size + (rows % size > 1)
+    return steps if steps and corpus.classes is None else _once(rows, size)
 
 
 def steps_over_all(corpus: Corpus, size: int) -> int:
     """Batches in which all pairs and all un-annotated images come, whichever are more; a batch has as many of each."""
-    most = max(corpus.n_pairs, len(corpus.unannotated))
-    return most // size + (most % size > 1)
+    return _once(max(corpus.n_pairs, len(corpus.unannotated)), size)
+
+
+def _once(rows: int, size: int) -> int:
+    """Batches of `size` that go through so many rows once; a lone last one is left out."""
+    return rows // size + (rows % size > 1)
 
 
 def _picks(n: int, size: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:

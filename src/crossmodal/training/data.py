@@ -74,7 +74,7 @@ def load(
     relevance : whether items answer each other by their group, or by their label.
     stages : sizes of the groups of classes that a split `classesIofN` is one of (`splits.class_groups`).
     unannotated : what it wants of images without a caption; with `semantics` what is named in them is read as well.
-    semantics : the names of the regions one by one, or of the whole image (002, section 4.6).
+    semantics : the names of the regions one by one, or of the whole image (A3VSE, section 4.6).
     expansion : of captions' words, where the model reads concepts.
     vocabulary : a trained model's own; None builds it from the split's captions.
     class_vectors, word_vectors : what classes are known by, where the model reads them (`training.classes`).

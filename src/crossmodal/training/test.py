@@ -263,7 +263,7 @@ def _recall_sum(protocol: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _averaged(protocol: str, rows: list[dict[str, Any]], n_queries: int, n_directions: int) -> list[dict[str, Any]]:
-    """Average precision's mean over all directions (003, table 8: `Avg`)."""
+    """Average precision's mean over all directions (CVS thesis, table 8: `Avg`)."""
     found = []
     for metric in dict.fromkeys(row["metric"] for row in rows if row["metric"].startswith("map")):
         mean = sum(row["value"] for row in rows if row["metric"] == metric) / n_directions

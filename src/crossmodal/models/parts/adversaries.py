@@ -1,4 +1,4 @@
-"""Domain discriminators trained against the encoders through a gradient reversal (Ganin and Lempitsky; 002, eq. 4)."""
+"""Domain discriminators trained against the encoders through gradient reversal (Ganin and Lempitsky; A3VSE, eq. 4)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reverse_gradient(x: Tensor, strength: float) -> Tensor:
 
 
 def reversal_strength(progress: float, steepness: float = 10.0) -> float:
-    """2 / (1 + exp(-steepness · progress)) - 1: from 0 at the start towards 1 (002, section 4.3)."""
+    """2 / (1 + exp(-steepness · progress)) - 1: from 0 at the start towards 1 (A3VSE, section 4.3)."""
     return 2 / (1 + math.exp(-steepness * progress)) - 1
 
 
@@ -45,7 +45,7 @@ class Discriminator(nn.Module):
         return self.layers(x).squeeze(1)
 
     def loss(self, first: Tensor, second: Tensor, strength: float) -> Tensor:
-        """Mean cross-entropy of telling (A, d) from (B, d): the negative of 002's eq. 4.
+        """Mean cross-entropy of telling (A, d) from (B, d): the negative of A3VSE's eq. 4.
 
         The discriminator minimises it, and what made the vectors maximises it with `strength`.
         """

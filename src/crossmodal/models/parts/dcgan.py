@@ -1,4 +1,4 @@
-"""DCGAN's generator and discriminator for square images, and the losses of two discriminators (001, eq. 11 to 13).
+"""DCGAN's generator and discriminator for square images, and the losses of two discriminators (mFSR, eq. 11 to 13).
 
 D1 tells real images from made ones; D2 tells pairs of an image made from another's parts from pairs of one and its own.
 """

@@ -1,4 +1,4 @@
-"""A recurrent decoder of captions: a vector to a sentence (001, eq. 5 and 14)."""
+"""A recurrent decoder of captions: a vector to a sentence (mFSR, eq. 5 and 14)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from crossmodal.models.base import Tokens
 class CaptionDecoder(nn.Module):
     """A network whose first state, in every layer, is the vector that a caption is made of.
 
-    So the vector needs no map of its own: as in 001, its parts together are as wide as the network. Words are embedded
-    by whoever calls, since 001 has one embedding for encoder and decoder.
+    So the vector needs no map of its own: as in mFSR, its parts together are as wide as the network. Words are embedded
+    by whoever calls, since mFSR has one embedding for encoder and decoder.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from crossmodal.models.base import Context, Regions, Tokens
 
 
 class ImageEncoder(nn.Module):
-    """One linear map of a global feature (001, eq. 1); L2-normalised unless `unit` is false."""
+    """One linear map of a global feature (mFSR, eq. 1); L2-normalised unless `unit` is false."""
 
     def __init__(self, in_dim: int, dim: int, *, unit: bool = True):
         super().__init__()
@@ -31,7 +31,7 @@ class ImageEncoder(nn.Module):
 
 
 class CaptionEncoder(nn.Module):
-    """Word vectors and a GRU whose state after the last word is the caption (001, eq. 2).
+    """Word vectors and a GRU whose state after the last word is the caption (mFSR, eq. 2).
 
     L2-normalised unless `unit` is false.
     """
@@ -50,7 +50,7 @@ class CaptionEncoder(nn.Module):
 
 
 class RegionEncoder(ImageEncoder):
-    """One linear map of each region's feature; L2-normalised (SCAN, eq. of its section 3.2) or as it is (002, 4.3)."""
+    """One linear map of each region's feature; L2-normalised (SCAN, section 3.2) or as it is (A3VSE, section 4.3)."""
 
     def forward(self, regions: Regions) -> Tensor:
         """(B, M, D) features -> (B, M, d); zeros where there is no region."""
@@ -61,7 +61,7 @@ class RegionEncoder(ImageEncoder):
 class WordEncoder(nn.Module):
     """Word vectors and a recurrent network whose states at every word are the sentence's vectors.
 
-    Both ways and averaged, each of unit length (SCAN, section 3.2: GRU), or one way as they are (002, 3.2: LSTM).
+    Both ways and averaged, each of unit length (SCAN, section 3.2: GRU), or one way as they are (A3VSE, 3.2: LSTM).
     `dropout` is that of the word vectors, while training.
     """
 

@@ -1,7 +1,7 @@
 """Maximum mean discrepancy: how far apart the distributions of two sets of vectors are (Gretton et al., 2012).
 
-In the reproducing kernel Hilbert space of a sum of Gaussian kernels, as transfer networks take it layer by layer (000,
-section 9.2.3).
+In the reproducing kernel Hilbert space of a sum of Gaussian kernels, as transfer networks take it layer by layer (Liu
+et al. 2020, section 9.2.3).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """(..., A, d) and (..., B, d) -> (..., A, B) squared Euclidean distances (003, eq. 3.1.2)."""
+    """(..., A, d) and (..., B, d) -> (..., A, B) squared Euclidean distances (CVS thesis, eq. 3.1.2)."""
     squares = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
     return (squares - 2 * x @ y.transpose(-1, -2)).clamp(min=0)
 
