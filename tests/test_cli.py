@@ -37,8 +37,8 @@ def project(tmp_path):
         ({"seed": [1]}, ["seed: unknown key", "did you mean 'seeds'"]),
         ({"scale": "huge"}, ["scale", "'huge'"]),
         ({"papers": ["mfrs"]}, ["papers/mfrs.yaml", "did you mean 'mfsr'"]),
-        ({"scales": {"embedded": {"models": {"vsep": {}}}}}, ["'vsep'", "did you mean 'vsepp'"]),
-        ({"scales": {"embedded": {"inputs": {"image": "word"}}}}, ["'word'", "did you mean 'world'"]),
+        ({"models": {"vsep": {}}}, ["'vsep'", "did you mean 'vsepp'"]),
+        ({"inputs": {"image": "word"}}, ["'word'", "did you mean 'world'"]),
         ({"datasets": {"world": {"reader": "karpaty"}}}, ["'karpaty'", "did you mean 'karpathy'"]),
     ],
 )
@@ -51,7 +51,7 @@ def test_mistakes_in_params_are_named(project, blocks, words):
 
 
 def test_a_models_own_setting_is_checked(project):
-    folder = project(scales={"embedded": {"models": {"vsepp": {"margn": 0.1}}}})
+    folder = project(models={"vsepp": {"margn": 0.1}})
     plan = experiments.plan(experiments.load(folder / "params.yaml"), folder / "papers")
     with pytest.raises(UserError, match="did you mean 'margin'"):
         experiments.check_settings(plan)

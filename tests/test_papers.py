@@ -225,8 +225,8 @@ def test_every_published_row_stands_in_the_scan(papers: dict[str, experiments.Pa
 def test_a_second_form_that_is_not_named_leaves_its_runs_out() -> None:
     """mFSR reads pixels beside vectors; where no extractor of them is named, the others run and the error says what."""
     value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mfsr"]}
-    value["scales"]["embedded"]["inputs"] = {"image": "world"}
+    value["datasets"]["world"]["inputs"] = value["inputs"] = {"image": "world"}
     plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
     assert {job.model for job in plan.jobs.values()} == {"vsepp", "vse0", "scan", "chance", "oracle"}
-    with pytest.raises(experiments.UnreadableError, match="'mfsr' reads image of 'world' in the form 'pixels' besides"):
+    with pytest.raises(experiments.UnreadableError, match="'mfsr' reads image in the form 'pixels' besides"):
         plan.job(plan.papers["mfsr"].experiments["mfsr-coco"], 0)

@@ -53,7 +53,7 @@ def project(tmp_path_factory):
     params["extractors"]["skipthoughts"] |= {"vectors": "seeded", "dim": 16}
     params["extractors"]["bow"] |= {"max_features": 16}
     for model in ("chtn", "dckt", "cvs"):  # as published but for their sizes
-        params["scales"]["full"]["models"][model] = {"dim": 16, "epochs": 3}
+        params["models"][model] = {"dim": 16, "epochs": 3}
     params |= {"scale": "full", "papers": ["chapter9", "cvs"], "seeds": [0]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     with pytest.MonkeyPatch.context() as patch:

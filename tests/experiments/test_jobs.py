@@ -29,7 +29,7 @@ PARAMS = {
     "papers": ["one"],
     "seeds": [3, 4],
     "datasets": {
-        "world": {"reader": "world", "title": "W"},
+        "world": {"reader": "world", "title": "W", "models": {"scan": {"dim": 1, "epochs": 1, "lr": 0.5}}},
         "kinds": {
             "reader": "media_world",
             "title": "K",
@@ -54,15 +54,9 @@ PARAMS = {
         "bag": {"extractor": "text", "modality": "text", "kind": "bag_of_words"},
         "mfcc": {"extractor": "audio", "modality": "audio"},
     },
-    "scales": {
-        "embedded": {
-            "stand_in": "world",
-            "stand_ins": {"media": "kinds"},
-            "inputs": {"image": {"vector": "net", "regions": "boxes", "pixels": "small", "images": "shown"}},
-            "models": {"scan": {"dim": 1, "epochs": 1, "lr": 0.5}},
-        },
-        "full": {"inputs": {"image": {"vector": "net", "regions": "boxes", "pixels": "small", "images": "shown"}}},
-    },
+    "inputs": {"image": {"vector": "net", "regions": "boxes", "pixels": "small", "images": "shown"}},
+    "models": {"scan": {"lr": 0.25, "sharpness": 5}},
+    "scales": {"embedded": {"stand_ins": {"media": "kinds", "coco": "world"}}},
 }
 SCAN = {"model": "scan", "dataset": "coco"}
 
@@ -79,11 +73,40 @@ def planned(tmp_path):
 
 
 def test_nearer_settings_win(planned):
-    own = {"settings": {"lr": 3.0}, "embedded": {"epochs": 2, "lr": 2.0}, "full": {"epochs": 9, "margin": 0.5}}
+    own = {"settings": {"margin": 3.0}, "stand_in": {"epochs": 2, "margin": 2.0}, "published": {"epochs": 9, "dim": 7}}
     made = planned(a=SCAN | own)
-    assert made.jobs["world/full/scan/seed3"].settings == {"dim": 1, "epochs": 2, "lr": 3.0}
-    full = planned({"scale": "full"}, a=SCAN | own)
-    assert full.jobs["coco/full/scan/seed3"].settings == {"epochs": 9, "margin": 0.5, "lr": 3.0}
+    played = {"sharpness": 5, "dim": 1, "lr": 0.5, "epochs": 2, "margin": 3.0}
+    assert made.jobs["world/full/scan/seed3"].settings == played
+    itself = {"sharpness": 5, "lr": 0.25, "epochs": 9, "dim": 7, "margin": 3.0}
+    for scale in ({"scale": "full"}, {"scales": {"embedded": {"stand_ins": {"coco": "coco"}}}}):
+        assert planned(scale, a=SCAN | own).jobs["coco/full/scan/seed3"].settings == itself
+
+
+def test_a_data_set_that_is_like_another_has_its_settings(planned):
+    twin = {"reader": "world", "title": "T", "like": "world", "models": {"scan": {"epochs": 4}}}
+    params = {"datasets": {"twin": twin}}
+    found = planned(params, a=SCAN | {"dataset": "twin"}).jobs["twin/full/scan/seed3"].settings
+    assert found == {"sharpness": 5, "dim": 1, "epochs": 4, "lr": 0.5}
+
+
+def test_a_path_has_its_settings_at_either_scale():
+    """Of the shipped file: what is trained at both scales, and what is asked for by its path alone, is the same."""
+    value = experiments.read_yaml(ROOT / "params.yaml")
+    plans = [plan(from_config(value | {"scale": scale}), ROOT / "papers") for scale in ("embedded", "full")]
+    for mine, other in (plans, plans[::-1]):
+        for key, job in mine.jobs.items():
+            if job.seed or job.variant or job.source:
+                continue
+            asked = job_of(other, key)
+            if key in other.jobs:
+                assert asked.identity == job.identity, key
+            else:
+                # What a paper says of a run comes on top; the data set's own settings are below it at either scale.
+                assert set(asked.settings) <= set(job.settings), key
+                assert asked.inputs == job.inputs, key
+    small = plans[0].params.datasets["world"].models["vsepp"]
+    assert job_of(plans[1], "world/full/vsepp/seed0").settings == small
+    assert job_of(plans[0], "flickr30k/full/vsepp/seed0").settings == {}
 
 
 def test_a_run_for_each_seed_and_the_controls_of_the_first(planned):
@@ -173,7 +196,7 @@ def test_controls_of_classes_read_all_that_there_is(planned):
 def test_who_plays_whom(planned):
     made = planned(a=SCAN)
     assert [made.dataset_of(name) for name in ("coco", "media", "world", "kinds", "elsewhere")] == [
-        "world", "kinds", "world", "kinds", "world",
+        "world", "kinds", "world", "kinds", "elsewhere",
     ]  # fmt: skip
     full = {"scale": "full"}
     assert [planned(full, a=SCAN).dataset_of(name) for name in ("coco", "media", "world")] == ["coco", "media", "world"]
@@ -232,15 +255,17 @@ def test_what_cannot_be_read_is_left_out_but_not_all_of_it(planned):
     odd = {"model": "cvs", "dataset": "coco"}
     made = planned(a=odd, b=SCAN)
     assert not any(job.model == "cvs" for job in made.jobs.values())
-    with pytest.raises(UnreadableError, match="model 'cvs' reads text features of 'world' in the form 'vector'"):
+    with pytest.raises(
+        UnreadableError, match=r"datasets\.world\.inputs: model 'cvs' reads text features in the form 'vector'"
+    ):
         _ = planned(a=odd).jobs
     arrays = {
         "x": {"reader": "precomputed", "title": "X", "modalities": {"image": {"array": "a"}, "text": {"array": "b"}}}
     }
     with pytest.raises(UnreadableError, match="model 'scan' reads text as words, of which there are none"):
         _ = planned({"scale": "full", "datasets": arrays}, a={"model": "scan", "dataset": "x"}).jobs
-    bare = {"scales": {"embedded": {"inputs": {"image": "net"}}}}
-    with pytest.raises(UnreadableError, match="model 'mfsr' reads image of 'world' in the form 'pixels' besides"):
+    bare = {"inputs": {"image": "net"}}
+    with pytest.raises(UnreadableError, match=r"world\.inputs: model 'mfsr' reads image in the form 'pixels' besides"):
         _ = planned(bare, a={"model": "mfsr", "dataset": "coco"}).jobs
 
 
@@ -266,7 +291,7 @@ def test_runs_asked_for_by_their_path(planned):
     job = job_of(made, "world/full/scan/seed17")
     assert (job.seed, job.settings["margin"], job.quick) == (17, 0.9, False)
     job = job_of(made, "coco/50pct-1cap/scan/seed0")  # not played: the very data set
-    assert (job.dataset, job.settings) == ("coco", {"dim": 1, "epochs": 1, "lr": 0.5})
+    assert (job.dataset, job.settings) == ("coco", {"lr": 0.25, "sharpness": 5})
     for path, words in (
         ("world/full/scan", "names no run"),
         ("world/full/scan/sead0", "names no run"),
@@ -306,13 +331,11 @@ def test_random_word_vectors_are_asked_for_at_scale_full(planned, model):
     one = {"model": model, "dataset": "coco"}
     told = check_settings(planned(a=one))
     assert any(what.startswith(f"{model}: word vectors: seeded") for what in told)
-    with pytest.raises(
-        UserError, match=rf"params\.yaml: scales\.full\.models\.{model}\.word_embedding: not set"
-    ) as error:
+    with pytest.raises(UserError, match=rf"params\.yaml: models\.{model}\.word_embedding: not set") as error:
         check_settings(planned({"scale": "full"}, a=one))
     assert "set it to `seeded` if you want them" in str(error.value)
     for value in ("seeded", "glove.txt"):
-        chosen = {"scale": "full", "scales": {"full": {"models": {model: {"word_embedding": value}}}}}
+        chosen = {"scale": "full", "models": {model: {"word_embedding": value}}}
         told = check_settings(planned(chosen, a=one))
         assert any("word vectors" in what for what in told) is (value == "seeded")
 

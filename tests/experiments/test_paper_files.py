@@ -102,7 +102,7 @@ def test_what_is_not_said():
     made = validated(Paper, paper([row()], a=ONE), "x")
     experiment, table = made.experiments["a"], made.tables[0]
     assert (experiment.split, experiment.variant, experiment.quick, experiment.map) == ("full", "", False, False)
-    assert (experiment.settings, experiment.full, experiment.embedded) == ({}, {}, {})
+    assert (experiment.settings, experiment.published, experiment.stand_in) == ({}, {}, {})
     assert (table.folds, table.split, table.baseline, made.doi) == (1, "full", None, None)
     assert "tables.0.rows.0.notes: unknown key; did you mean 'note'" in fault(paper([row(notes="n")]))
 

@@ -17,7 +17,8 @@ SMALL = {
     "seeds": [0],
     "datasets": {"world": {"reader": "world", "title": "W"}, "coco": {"reader": "karpathy", "title": "C"}},
     "extractors": {"net": {"extractor": "image"}, "boxes": {"extractor": "regions"}},
-    "scales": {"embedded": {"stand_in": "world", "inputs": {"image": {"vector": "net", "regions": "boxes"}}}},
+    "inputs": {"image": {"vector": "net", "regions": "boxes"}},
+    "scales": {"embedded": {"stand_ins": {"coco": "world"}}},
 }
 
 
@@ -38,14 +39,15 @@ def fault(**blocks) -> str:
         ({"extractors": {"net": {"extractor": "imag"}}}, "net.extractor: 'imag' is unknown; did you mean 'image'"),
         ({"datasets": {"coco": {"inputs": {"image": "nett"}}}}, "datasets.coco.inputs.image: 'nett' is no extractor"),
         (
-            {"scales": {"embedded": {"inputs": {"image": {"vector": "nett"}}}}},
-            "scales.embedded.inputs.image: 'nett' is no extractor of `extractors`; did you mean 'net'",
+            {"inputs": {"image": {"vector": "nett"}}},
+            "params.yaml: inputs.image: 'nett' is no extractor of `extractors`; did you mean 'net'",
         ),
-        ({"scale": "full"}, "scales: 'full' is chosen by `scale` but has no block"),
-        ({"scales": {"embedded": {"stand_in": "word"}}}, "scales.embedded.stand_in: 'word' is no data set"),
+        ({"scales": {"embedded": {"models": {"scan": {}}}}}, "scales.embedded.models: unknown key"),
+        ({"datasets": {"coco": {"like": "word"}}}, "datasets.coco.like: 'word' is no data set of `datasets`; did you"),
         ({"scales": {"embedded": {"stand_ins": {"coco": "word"}}}}, "embedded.stand_ins.coco: 'word' is no data set"),
         ({"datasets": {"coco": {"stand_in": "word"}}}, "datasets.coco.stand_in: 'word' is no data set"),
-        ({"scales": {"embedded": {"models": {"scam": {}}}}}, "scales.embedded.models: model 'scam' is unknown"),
+        ({"models": {"scam": {}}}, "params.yaml: models: model 'scam' is unknown; did you mean 'scm'"),
+        ({"datasets": {"coco": {"models": {"scam": {}}}}}, "datasets.coco.models: model 'scam' is unknown"),
         ({"datasets": {"coco": {"kind": "karpathy"}}}, "they are one key"),
         ({"datasets": {"Coco": {"reader": "world", "title": "c"}}}, "'Coco': a name is made of small letters"),
         ({"extractors": {"a-b": {"extractor": "image"}}}, "'a-b': a name is made of small letters"),
@@ -91,11 +93,11 @@ def test_extractors_of_a_modality():
 def test_who_plays_for_others():
     made = with_(
         datasets={"coco": {"stand_in": "mine"}, "mine": {"reader": "world", "title": "M"}},
-        scales={"full": {"inputs": {"image": "net"}, "stand_ins": {"coco": "coco"}}},
+        scales={"full": {"stand_ins": {"coco": "coco"}}},
     )
-    assert made.players([made.scales["embedded"]]) == {"world", "mine"}
-    assert made.players([made.scales["full"]]) == {"mine", "coco"}
-    assert made.players(made.scales.values()) == {"world", "mine", "coco"}
+    assert made.players(["embedded"]) == {"world", "mine"}
+    assert made.players(["full"]) == {"mine", "coco"}
+    assert made.players() == {"world", "mine", "coco"}
 
 
 def test_places_are_filled_wherever_they_are_named():
@@ -136,8 +138,6 @@ def test_the_environment_says_where_runs_are_tracked(monkeypatch):
 def test_the_shipped_file():
     made = load(ROOT / "params.yaml")
     assert (made.scale, made.seeds, made.evaluation.shards) == ("embedded", [0, 1, 2], 1)
-    assert set(made.scales) == {"embedded", "full"}
-    assert made.scales["full"].stand_in is None
-    assert not made.scales["full"].stand_ins
+    assert not made.at("full").stand_ins
     assert not any(dataset.stand_in for dataset in made.datasets.values())
     assert experiments.Params.model_validate(made.model_dump()) == made

@@ -35,7 +35,7 @@ def run(tmp_path, monkeypatch):
         "papers": [],
         "seeds": [0],
         "scale": "full",
-        "scales": {"full": {"inputs": {"image": "small"}}},
+        "inputs": {"image": "small"},
         "datasets": {name: {**block, "title": name} for name in ("one", "two")},
         "extractors": {"small": small, "half": {**small, "dtype": "float16"}},
     }

@@ -46,7 +46,7 @@ def project(tmp_path, monkeypatch):
 def params(modalities, extractors=None, **block):
     datasets = {"mine": {"kind": "precomputed", "title": "Mine", "root": "raw", "modalities": modalities, **block}}
     text = {"papers": [], "seeds": [0], "datasets": datasets, "extractors": extractors or {}, "scale": "full"}
-    Path("params.yaml").write_text(yaml.safe_dump({**text, "scales": {"full": {"inputs": {}}}}))
+    Path("params.yaml").write_text(yaml.safe_dump(text))
 
 
 def written(kind, matlab73):

@@ -38,7 +38,7 @@ def project(tmp_path_factory):
     params["papers"] = ["mfsr", "a3vse"]
     params["datasets"]["world"] |= {"images": 120, "val": 20, "test": 20}
     small = {"epochs": 2, "dim": 32, "epoch_steps": 4}
-    for model in params["scales"]["embedded"]["models"].values():
+    for model in params["datasets"]["world"]["models"].values():
         model |= {key: value for key, value in small.items() if key in model}
         model |= {"min_count": 1} if "epochs" in model else {}
     params["extractors"]["world"] |= {"resize": 64, "crop": 64}
@@ -95,7 +95,7 @@ def test_smallest_sub_dag(project):
 
 
 def test_changed_settings_retrain_that_model_only(project):
-    changed = ["--config", "scales={embedded: {models: {vse0: {margin: 0.3}}}}"]
+    changed = ["--config", "datasets={world: {models: {vse0: {margin: 0.3}}}}"]
     code, text = snakemake(project, "-n", "quick", *changed)
     assert code == 0, text
     assert retrained(text) == {"vse0"}

@@ -53,7 +53,7 @@ def project(tmp_path_factory):
         "papers": ["p"],
         "seeds": [0],
         "scale": "full",
-        "scales": {"full": {"inputs": {"image": "small"}}},
+        "inputs": {"image": "small"},
         "datasets": {name: {**block, "title": name} for name in ("one", "two")},
         "extractors": {"small": SMALL},
         "tracking": {"enabled": False},

@@ -51,7 +51,7 @@ def project(tmp_path_factory):
     params["datasets"]["media_world"] |= WORLD
     params["extractors"]["world"] |= {"resize": 64, "crop": 64}
     for model in ("cvs", "mcvs"):
-        params["scales"]["embedded"]["models"][model] = {"dim": 16, "epochs": 2, "batch_size": 32}
+        params["datasets"]["media_world"]["models"][model] = {"dim": 16, "epochs": 2, "batch_size": 32}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     code, text = snakemake(folder, f"{RUNS}/cvs.image+text/seed0/metrics.json")
     assert code == 0, text
@@ -78,7 +78,7 @@ def test_a_new_modality_trains_its_own_stage_alone(project):
 
 
 def test_a_changed_first_stage_trains_what_begins_with_it(project):
-    changed = ["--config", "scales={embedded: {models: {cvs: {lr: 0.002}}}}"]
+    changed = ["--config", "datasets={media_world: {models: {cvs: {lr: 0.002}}}}"]
     code, text = snakemake(project, "-n", f"{RUNS}/mcvs.image+text+audio/seed0/metrics.json", *changed)
     assert code == 0, text
     assert trained(text) == {"cvs.image+text", "mcvs.image+text+audio"}

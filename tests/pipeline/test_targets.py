@@ -33,7 +33,7 @@ def project(tmp_path_factory):
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["mfsr"], "seeds": [0]}
     params["tracking"]["enabled"] = False
     params["datasets"]["world"] |= {"images": 80, "val": 20, "test": 20}
-    params["scales"]["embedded"]["models"]["mine"] = {
+    params["models"]["mine"] = {
         "dim": 8,
         "word_dim": 8,
         "epochs": 1,
@@ -52,7 +52,10 @@ def run(folder, *words):
 
 
 def test_a_bad_path_among_good_ones_is_named(project):
-    for bad, words in ((BAD, "model 'mcvs' reads text features of 'world' in the form 'vector'"), (UNKNOWN, "'vsepp'")):
+    for bad, words in (
+        (BAD, "datasets.world.inputs: model 'mcvs' reads text features in the form 'vector'"),
+        (UNKNOWN, "'vsepp'"),
+    ):
         code, text = run(project, "-n", *GOOD, bad)
         assert code != 0
         assert words in text
@@ -64,7 +67,7 @@ def test_with_keep_going_the_others_are_made(project):
     assert code != 0  # not everything was made
     for target in GOOD:
         assert (project / target).exists(), text
-    assert "world/full/mcvs/seed0: params.yaml: scales.embedded.inputs: model 'mcvs' reads text" in text
+    assert "world/full/mcvs/seed0: params.yaml: datasets.world.inputs: model 'mcvs' reads text" in text
     assert "did you mean 'vsepp'" in text
     assert not (project / BAD).exists()
 

@@ -34,7 +34,7 @@ def project(tmp_path):
     params |= {"papers": ["mfsr"], "seeds": [0], "tracking": {"enabled": False}}
     params["datasets"]["world"] |= {"images": 60, "val": 10, "test": 10}
     params["extractors"]["world"] |= {"resize": 64, "crop": 64}
-    params["scales"]["embedded"]["models"]["vse0"] |= {"epochs": 1, "dim": 16}
+    params["datasets"]["world"]["models"]["vse0"] |= {"epochs": 1, "dim": 16}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     ok(folder, "git", "init", "--quiet")
     return folder

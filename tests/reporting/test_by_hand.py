@@ -192,7 +192,7 @@ def test_settings_that_differ_are_those_of_the_defaults_and_of_scale_full() -> N
 def test_what_a_file_would_have_to_be_brought_for_is_a_fallback_and_no_difference() -> None:
     sg = Experiment(model="sg", dataset="coco")
     assert published.differences(sg, {"expansion": "own"}) == {}
-    a3vse = Experiment(model="a3vse", dataset="coco", embedded={"dim": 8})
+    a3vse = Experiment(model="a3vse", dataset="coco", stand_in={"dim": 8})
     assert published.differences(a3vse, {"word_embedding": "glove.txt", "dim": 8}) == {"dim": [8, 512]}
 
 

@@ -19,7 +19,7 @@ PAPER: dict[str, Any] = {
     "venue": "V",
     "year": 2020,
     "experiments": {
-        "one": {"model": "vsepp", "dataset": "flickr30k", "full": {"dim": 512, "layers": 2}},
+        "one": {"model": "vsepp", "dataset": "flickr30k", "published": {"dim": 512, "layers": 2}},
         "two": {"model": "vse0", "dataset": "flickr30k", "settings": {"margin": 0.5}},
         "three": {"model": "vsepp", "dataset": "flickr30k", "variant": "batch24", "settings": {"batch_size": 24}},
         "few": {"model": "vsepp", "dataset": "flickr30k", "split": "10pct-5cap"},
@@ -51,7 +51,7 @@ PAPER: dict[str, Any] = {
         }
     ],
 }
-# At scale embedded; the toy's own, so that params.yaml may change.
+# On the world; the toy's own, so that params.yaml may change.
 MODELS = {
     "vsepp": {"dim": 256, "epochs": 10, "epoch_steps": 100, "lr_drop": 7, "batch_size": 16, "lr": 0.001},
     "vse0": {"dim": 256, "epochs": 8, "lr_drop": 6, "batch_size": 64, "lr": 0.001},
@@ -71,7 +71,7 @@ def toy_plan(table: dict[str, Any] | None = None, **over: object) -> Plan:
     """The toy alone, its table changed by `table` and the parameters by `over`."""
     ours = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["toy"]}
     params = experiments.merge(ours, over)
-    params["scales"]["embedded"]["models"] = MODELS
+    params["datasets"]["world"]["models"] = MODELS
     params = experiments.from_config(params)
     paper = {**PAPER, "name": "toy", "tables": [{**PAPER["tables"][0], **(table or {})}]}
     return Plan(params, {"toy": experiments.validated(experiments.Paper, paper, "toy.yaml")})

@@ -57,7 +57,7 @@ def test_what_stands_for_nothing_is_not_named(labelled, tmp_path, caplog, monkey
 def test_a_run_of_scale_full_asks_for_them(tmp_path):
     """Before any data are opened: there are none."""
     job = Job(**ABOUT | {"relevance": "group"}, model="a3vse", settings={}, scale="full")
-    with pytest.raises(UserError, match=r"scales\.full\.models\.a3vse\.word_embedding: not set"):
+    with pytest.raises(UserError, match=r"models\.a3vse\.word_embedding: not set"):
         train_job(job, tmp_path / "run", tmp_path)
     for change in ({"settings": {"word_embedding": "seeded"}}, {"scale": "embedded"}):
         asked = job.model_copy(update=change)

@@ -41,7 +41,7 @@ def run(prepared, tmp_path_factory):
         "paths": {"data": str(prepared), "results": str(prepared.parent / "results")},
         "datasets": {"toy": {"reader": "karpathy", "title": "Toy"}},
         "extractors": {"raw": {"extractor": "image", "network": "shufflenet_v2_x0_5", "weights": "seeded"}},
-        "scales": {"embedded": {"inputs": {"image": "raw"}}},
+        "inputs": {"image": "raw"},
     }
     path = prepared.parent / "params.yaml"
     path.write_text(yaml.safe_dump(params))

@@ -106,30 +106,30 @@ class Plan:
     def __init__(self, params: Params, papers: Mapping[str, Paper]):
         self.params = params
         self.papers = dict(papers)
-        self.scale = params.scales[params.scale]
+        self.scale = params.at(params.scale)
 
     def dataset_of(self, published: str) -> str:
         """The data set that plays a published one at this scale: itself, or its stand-in."""
-        if published in self.params.players([self.scale]):
+        if published in self.params.players([self.params.scale]):
             return published
         chosen = self.params.datasets.get(published)
         own = chosen.stand_in if chosen else None
-        return own or self.scale.stand_ins.get(published) or self.scale.stand_in or published
+        return own or self.scale.stand_ins.get(published) or published
 
     def source_of(self, published: str) -> str:
         """The data set that plays a published one at this scale where knowledge is transferred from it."""
         return self.scale.source_stand_ins.get(published) or self.dataset_of(published)
 
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
-        """Each (modality, extractor) whose features of a data set are read at this scale."""
+        """Each (modality, extractor) whose features of a data set are read."""
         return [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
 
     def inputs_of(self, dataset: str) -> Inputs:
-        """Modality to the extractor, or to one for each form, whose features of a data set are read at this scale."""
+        """Modality to the extractor, or to one for each form, whose features of a data set are read."""
         chosen = self.params.datasets[dataset]
         if chosen.arrays is None:
-            return {**self.scale.inputs, **chosen.inputs}
-        found = {m: PRECOMPUTED if is_array else self.scale.inputs.get(m) for m, is_array in chosen.arrays.items()}
+            return {**self.params.inputs, **chosen.inputs}
+        found = {m: PRECOMPUTED if is_array else self.params.inputs.get(m) for m, is_array in chosen.arrays.items()}
         return {**{m: extractor for m, extractor in found.items() if extractor}, **chosen.inputs}
 
     @property
@@ -145,10 +145,10 @@ class Plan:
         """The run of an experiment, on `dataset` itself where one is given."""
         dataset = dataset or self.dataset_of(experiment.dataset)
         chosen = self.params.datasets[dataset]
-        settings = {**self.scale.models.get(experiment.model, {})}
+        settings = self.params.settings_on(dataset, experiment.model)
         if experiment.model in CONTROLS and chosen.relevance == "label":
             settings["modalities"] = list(self.inputs_of(dataset))
-        settings |= experiment.full if self.params.scale == "full" else experiment.embedded
+        settings |= experiment.published if dataset == experiment.dataset else experiment.stand_in
         settings |= experiment.settings
         source = experiment.source and self.source_of(experiment.source)
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
@@ -194,8 +194,8 @@ class Plan:
             extractor = named if isinstance(named, str) else named.get("regions" if form == "concepts" else form)
             if extractor is None:
                 raise UnreadableError(
-                    f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {modality} features of "
-                    f"{dataset!r} in the form {form!r}, but no extractor is named for them"
+                    f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} features in the form "
+                    f"{form!r}, but no extractor is named for them, nor in `inputs` for all data sets"
                 )
             found[modality] = extractor
         return found
@@ -207,9 +207,8 @@ class Plan:
             named = self.inputs_of(dataset).get(modality)
             if not isinstance(named, Mapping) or form not in named:
                 raise UnreadableError(
-                    f"params.yaml: scales.{self.params.scale}.inputs: model {model!r} reads {modality} of {dataset!r} "
-                    f"in the form {form!r} besides, but no extractor is named for it; give {modality} as "
-                    f"{{vector: ..., {form}: ...}}"
+                    f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} in the form {form!r} "
+                    f"besides, but no extractor is named for it; give {modality} as {{vector: ..., {form}: ...}}"
                 )
             found[modality] = named[form]
         return found
@@ -320,7 +319,7 @@ def settings_of(job: Job, settings: type[BaseModel]) -> Any:
     """
     made = validated(settings, job.settings, f"model {job.name}")
     if job.scale == "full" and made.unasked:
-        keys = [f"scales.full.models.{job.model}.{name}" for name in made.unasked]
+        keys = [f"models.{job.model}.{name}" for name in made.unasked]
         raise UserError(
             f"params.yaml: {', '.join(keys)}: not set, so that random vectors would be used "
             f"({'; '.join(made.fallbacks)}); name a file there, or set it to `seeded` if you want them"

@@ -24,9 +24,9 @@ class Experiment(Strict):
     dataset: str
     split: str = Field("full", pattern=f"^({SPLIT})$")
     variant: str = Field("", pattern=f"^({VARIANT})?$")
-    settings: dict[str, Any] = Field({}, description="settings at every scale")
-    full: dict[str, Any] = Field({}, description="settings at scale full only")
-    embedded: dict[str, Any] = Field({}, description="settings at scale embedded only")
+    settings: dict[str, Any] = Field({}, description="settings on whatever data set")
+    published: dict[str, Any] = Field({}, description="settings on the data set that is named here, and on no other")
+    stand_in: dict[str, Any] = Field({}, description="settings where another data set plays the one that is named here")
     source: str | None = Field(None, description="labelled data set that knowledge is transferred from")
     after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
     quick: bool = False

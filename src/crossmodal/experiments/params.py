@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 
@@ -23,6 +23,7 @@ PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the ex
 Scale = Literal["embedded", "full"]
 Relevance = Literal["group", "label"]
 Inputs = dict[str, str | dict[Literal["vector", "regions", "pixels", "images"], str]]
+Models = dict[str, dict[str, Any]]
 
 
 class Dataset(Open):
@@ -32,7 +33,9 @@ class Dataset(Open):
     )
     title: str = Field(description="name in tables and captions")
     folds: list[int] = Field([1], description="test protocols: 1 is the whole test set, 5 the mean over five folds")
-    inputs: Inputs = Field({}, description="modality to extractor, over those of the scale")
+    inputs: Inputs = Field({}, description="modality to extractor, over the `inputs` of all data sets")
+    models: Models = Field({}, description="settings of a model on this data set, over the `models` of all data sets")
+    like: str | None = Field(None, description="another data set, whose `models` are taken as well, below its own")
     relevance: Relevance = Field(
         "group", description="an item answers a query of its `group` (an image and its captions) or of its `label`"
     )
@@ -68,15 +71,9 @@ class Extractor(Open):
 
 
 class ScaleSettings(Strict):
-    stand_in: str | None = Field(
-        None, description="data set that plays the part of every published one that nothing else plays"
-    )
+    """Which data set plays a published one; what a run is made with follows from the data set that is trained on."""
+
     stand_ins: dict[str, str] = Field({}, description="published data set to the one that plays its part")
-    inputs: Inputs = Field(
-        description="modality to the extractor of what models read of it; or `vector`, `regions`, `pixels`, `images` "
-        "to one each"
-    )
-    models: dict[str, dict[str, Any]] = Field({}, description="settings of a model at this scale, over its defaults")
     source_stand_ins: dict[str, str] = Field(
         {},
         description="published data set to the one that plays its part where knowledge is transferred from it; of "
@@ -126,7 +123,13 @@ class Params(Strict):
     evaluation: Evaluation = Evaluation()
     datasets: dict[str, Dataset]
     extractors: dict[str, Extractor]
-    scales: dict[Scale, ScaleSettings]
+    inputs: Inputs = Field(
+        {},
+        description="modality to the extractor of what models read of it; or `vector`, `regions`, `pixels`, `images` "
+        "to one each",
+    )
+    models: Models = Field({}, description="settings of a model, over its defaults")
+    scales: dict[Scale, ScaleSettings] = Field({}, description="which data set plays which published one")
 
     @field_validator("datasets", "extractors")
     @classmethod
@@ -156,8 +159,8 @@ class Params(Strict):
                     f"extractors.{name}.extractor: {extractor.extractor!r} is unknown"
                     + suggestion(extractor.extractor, registry.names("features"))
                 )
-        inputs = {f"datasets.{name}.inputs": dataset.inputs for name, dataset in self.datasets.items()}
-        inputs |= {f"scales.{name}.inputs": chosen.inputs for name, chosen in self.scales.items()}
+        inputs = {"inputs": self.inputs}
+        inputs |= {f"datasets.{name}.inputs": dataset.inputs for name, dataset in self.datasets.items()}
         for place, chosen in inputs.items():
             for modality, named in chosen.items():
                 for extractor in extractors_in(named):
@@ -166,31 +169,44 @@ class Params(Strict):
                             f"{place}.{modality}: {extractor!r} is no extractor of `extractors`"
                             + suggestion(extractor, self.extractors)
                         )
-        if self.scale not in self.scales:
-            raise ValueError(f"scales: {self.scale!r} is chosen by `scale` but has no block")
-        stand_ins = {f"scales.{name}.stand_in": chosen.stand_in for name, chosen in self.scales.items()}
-        stand_ins |= {f"datasets.{name}.stand_in": dataset.stand_in for name, dataset in self.datasets.items()}
+        named = {
+            f"datasets.{name}.{key}": getattr(dataset, key)
+            for name, dataset in self.datasets.items()
+            for key in ("stand_in", "like")
+        }
         for name, chosen in self.scales.items():
             for key in ("stand_ins", "source_stand_ins"):
-                stand_ins |= {f"scales.{name}.{key}.{played}": by for played, by in getattr(chosen, key).items()}
-        for place, named in stand_ins.items():
-            if named is not None and named not in self.datasets:
-                raise ValueError(f"{place}: {named!r} is no data set of `datasets`" + suggestion(named, self.datasets))
-        for scale, chosen in self.scales.items():
-            for model in chosen.models:
+                named |= {f"scales.{name}.{key}.{played}": by for played, by in getattr(chosen, key).items()}
+        for place, dataset in named.items():
+            if dataset is not None and dataset not in self.datasets:
+                raise ValueError(
+                    f"{place}: {dataset!r} is no data set of `datasets`" + suggestion(dataset, self.datasets)
+                )
+        models = {"models": self.models}
+        models |= {f"datasets.{name}.models": dataset.models for name, dataset in self.datasets.items()}
+        for place, blocks in models.items():
+            for model in blocks:
                 if model not in registry.names("models"):
                     raise ValueError(
-                        f"scales.{scale}.models: model {model!r} is unknown"
-                        + suggestion(model, registry.names("models"))
+                        f"{place}: model {model!r} is unknown" + suggestion(model, registry.names("models"))
                     )
         return self
 
-    def players(self, scales: Iterable[ScaleSettings]) -> set[str]:
+    def players(self, scales: Iterable[Scale] = get_args(Scale)) -> set[str]:
         """The data sets that play the parts of published ones at these scales."""
-        found = {dataset.stand_in for dataset in self.datasets.values()}
-        for scale in scales:
-            found |= {scale.stand_in, *scale.stand_ins.values()}
-        return found - {None}
+        names = {dataset.stand_in for dataset in self.datasets.values()}
+        names |= {by for scale in scales for by in self.at(scale).stand_ins.values()}
+        return names - {None}
+
+    def at(self, scale: Scale) -> ScaleSettings:
+        """What plays what at a scale."""
+        return self.scales.get(scale, ScaleSettings())
+
+    def settings_on(self, dataset: str, model: str) -> dict[str, Any]:
+        """Settings of a model on a data set: those of all, of the one it is `like`, and its own; later ones win."""
+        chosen = self.datasets[dataset]
+        blocks = [self.models, self.datasets[chosen.like].models if chosen.like else {}, chosen.models]
+        return {key: value for block in blocks for key, value in block.get(model, {}).items()}
 
 
 def extractors_in(named: str | dict[str, str]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Where a run's settings are not the published ones: at scale embedded most systems are smaller than in their papers.
+"""Where a run's settings are not the published ones: on drawn data sets most systems are smaller than in their papers.
 
-Published are the defaults of a model's module, with what the experiment sets at every scale and at scale full.
+Published are the defaults of a model's module, with what the experiment sets on the data set that it names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def differences(experiment: Experiment, settings: dict[str, Any]) -> dict[str, l
     """
     if experiment.model in CONTROLS:
         return {}
-    wanted = _validated(experiment.model, json.dumps(experiment.full | experiment.settings))
+    wanted = _validated(experiment.model, json.dumps(experiment.published | experiment.settings))
     found = {}
     for name, value in wanted.model_dump(mode="json").items():
         ours = settings.get(name, value)

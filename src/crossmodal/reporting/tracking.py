@@ -205,7 +205,7 @@ class Tree:
     def data(self, job: Job) -> str:
         """Whether a job's data set is one that plays the part of published ones."""
         params = self.plan.params
-        return "stand-in" if job.dataset in params.players(params.scales.values()) else "real"
+        return "stand-in" if job.dataset in params.players() else "real"
 
     def tags(self, job: Job, place: Place, key: str) -> dict[str, str]:
         tags = {

@@ -226,9 +226,7 @@ def _encoded(
 
 def _open(folder: Path, modality: str, form: Form, extractors: dict[str, str]) -> Features:
     if modality not in extractors:
-        raise UserError(
-            f"params.yaml: scales.*.inputs: the model reads {modality} features, but no extractor is named for them"
-        )
+        raise UserError(f"params.yaml: inputs: the model reads {modality} features, but no extractor is named for them")
     features = open_features(folder / "features" / f"{modality}.{extractors[modality]}")
     axes, told = FORMS[form]
     if features.array.ndim != axes:
