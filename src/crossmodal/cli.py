@@ -13,7 +13,7 @@ import typer
 from crossmodal.errors import UserError
 
 if TYPE_CHECKING:
-    from crossmodal.experiments import Plan
+    from crossmodal.experiments import Job, Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -194,6 +194,38 @@ def evaluate(
         jobs.shard_job(job, folder, int(step), count)
     else:
         raise UserError(f"--step {step!r}: expected all, encode, gather, or a number below evaluation.shards, {count}")
+
+
+@app.command()
+def rehearse(
+    quick: Annotated[bool, typer.Option("--quick", help="Only the experiments marked `quick`.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only runs whose path has this in it, such as `flickr30k/full`.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Jobs at a time; 0: one per core.")] = 0,
+) -> None:
+    """Try every selected job for two steps and one test, say what is missing, and plan hours, memory and disk."""
+    from crossmodal.rehearsal import run as step
+
+    plan = _plan()
+    jobs, _ = _scope(plan, quick)
+    if only:
+        jobs = {key: job for key, job in jobs.items() if any(part in key for part in only)}
+        if not jobs:
+            raise UserError(f"--only {' '.join(only)}: no selected run has this in its path; see crossmodal list runs")
+        _add_origins(plan, jobs)
+    found = step.run(plan, jobs, workers)
+    step.show(plan, jobs, found)
+    if not found.sound:
+        raise typer.Exit(1)
+
+
+def _add_origins(plan: Plan, jobs: dict[str, Job]) -> None:
+    """And the runs that these begin from."""
+    for job in [*jobs.values()]:
+        while job.before is not None:
+            job = plan.jobs[job.before]
+            jobs[job.key] = job
 
 
 def _scope(plan: Plan, quick: bool) -> tuple[dict, Path]:

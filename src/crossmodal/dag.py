@@ -19,7 +19,7 @@ from crossmodal.files import read_json, sha256_json, write_json, write_text
 
 STATE = Path(".snakemake")
 # Keys of a data set that its items do not depend on.
-USED_LATER = {"folds", "inputs", "like", "models", "relevance", "stages", "stand_in"}
+USED_LATER = {"folds", "home", "inputs", "like", "models", "relevance", "size", "stages", "stand_in"}
 
 
 class Dag:

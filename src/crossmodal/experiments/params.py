@@ -42,6 +42,10 @@ class Dataset(Open):
     stages: tuple[PositiveInt, ...] = Field(
         (), description="sizes of the groups of classes of the splits `classesIofN` for this N; else of one size"
     )
+    size: dict[Literal["train", "val", "test"], PositiveInt] = Field(
+        {}, description="images of each partition, by which hours are planned before the files are there"
+    )
+    home: str | None = Field(None, description="where its files are to be had")
     stand_in: str | None = Field(
         None, description="data set that plays its part at every scale, whatever plays it at the scale otherwise"
     )

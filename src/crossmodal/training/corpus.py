@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 import torch
 
 from crossmodal.errors import UserError
@@ -98,6 +99,31 @@ class Corpus:
         moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
         source = self.source and self.source.context
         return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source)
+
+    def sampled(self, count: int) -> Corpus:
+        """The same with at most `count` items of each modality to validate and to test on; the others are left out.
+
+        Groups are kept whole or not at all. Of classes each keeps as many items as any other, as far as it goes, and at
+        least two.
+        """
+        kept: dict[str, Inputs] = {}
+        for modality, one in self.inputs.items():
+            if one.form == "classes":  # all of them are asked about
+                kept[modality] = one
+                continue
+            partition = one.partition.copy()
+            for name in ("val", "test"):
+                places = one.where(name)
+                if self.classes is None:
+                    numbers = np.unique(one.groups[places], return_inverse=True)[1]
+                    partition[places[numbers >= count]] = "left out"
+                else:
+                    labels = one.labels[places]
+                    within = pd.Series(labels).groupby(labels).cumcount().to_numpy()
+                    most = max(count, 2 * len(np.unique(labels)))
+                    partition[places[np.lexsort((labels, within))[most:]]] = "left out"
+            kept[modality] = replace(one, partition=partition)
+        return replace(self, inputs=kept)
 
     def transferring_from(self, source: Corpus) -> Corpus:
         """With batches of another data set beside its own.

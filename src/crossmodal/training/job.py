@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -43,11 +43,16 @@ from crossmodal.training.devices import device_slot
 from crossmodal.training.inspection import inspect
 from crossmodal.training.trained import checked_weights, described, take_weights
 
+if TYPE_CHECKING:
+    from crossmodal.training.loop import Limit
+
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".checkpoints")
 
 
-def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[base.Model, Corpus]:
+def _built(
+    job: Job, data: Path, vocabulary: Vocabulary | None = None, limit: Limit | None = None
+) -> tuple[base.Model, Corpus]:
     """The job's model with its first weights, and its data."""
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
@@ -66,6 +71,8 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     if job.source:
         source = load(data / job.source, "full", module.Model.source_reads, job.source_inputs, relevance="label")
         corpus = corpus.transferring_from(source)
+    if limit is not None:
+        corpus = corpus.sampled(limit.items)
     context = corpus.context
     path = getattr(settings, "word_embedding", "seeded")
     if path != "seeded" and vocabulary is None:
@@ -91,12 +98,21 @@ def _word_vectors(path: str, settings: base.Settings, corpus: Corpus, seed: int)
     return torch.from_numpy(found.table(corpus.vocabulary.words, seed))
 
 
-def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before: Path | None = None) -> None:
+def train_job(
+    job: Job,
+    folder: Path,
+    data: Path,
+    *,
+    fresh: bool = False,
+    before: Path | None = None,
+    limit: Limit | None = None,
+) -> None:
     """Train a job and write `config.yaml`, `vocabulary.json`, `history.parquet`, `model.safetensors`, `manifest.json`.
 
     Parameters
     ----------
     before : folder of the run that the job begins from, if it names one.
+    limit : how little is done, where the run is only tried; what is written is then of no use but for a look at it.
 
     Raises
     ------
@@ -106,7 +122,7 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
 
     began = time.perf_counter()
     meter = Meter()
-    model, corpus = _built(job, data)
+    model, corpus = _built(job, data, limit=limit)
     source = registry.source_hash("models", job.model)
     facts: dict[str, Any] = {}
     if before is not None:
@@ -116,7 +132,8 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
     for what in fallbacks:
         log.warning("%s: fallback: %s", job.key, what)
     log.info("%s: %d training pairs, %d words", job.key, corpus.n_pairs, len(corpus.vocabulary))
-    checkpoint = CHECKPOINTS / f"{job.hash}.pt"
+    checkpoint = (CHECKPOINTS if limit is None else folder) / f"{job.hash}.pt"
+    folder.mkdir(parents=True, exist_ok=True)
     history = pd.DataFrame()
     if model.trains:
         from crossmodal.training.loop import train  # seconds, with what optimisers import
@@ -125,13 +142,12 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
         if fresh:
             checkpoint.unlink(missing_ok=True)
         with device_slot(CHECKPOINTS) as device, _card(device, facts):
-            done = train(model, corpus, job.seed, device, checkpoint, identity)
+            done = train(model, corpus, job.seed, device, checkpoint, identity, limit)
         history = done.history
         facts |= {"best_epoch": done.best_epoch, "resumed_after_epoch": done.resumed_at, "device": device.type}
     else:
         every = torch.arange(corpus.n_pairs)
         model.fit(corpus.batch(picks) for picks in every.split(1024) if len(picks))
-    folder.mkdir(parents=True, exist_ok=True)
     resolved = {**job.model_dump(mode="json"), "settings": model.settings.model_dump(mode="json")}
     write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
     corpus.vocabulary.save(folder / "vocabulary.json")
@@ -205,14 +221,14 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
     return found
 
 
-def test_job(job: Job, folder: Path, data: Path, scale: str) -> None:
+def test_job(job: Job, folder: Path, data: Path, scale: str, limit: Limit | None = None) -> None:  # noqa: PT028
     """Rank the test items with a trained job: `embeddings.npz`, `queries.parquet`, `metrics.json`; `inside.*`.
 
     Raises
     ------
     UserError : a run that is not trained, or weights that are not what its manifest says.
     """
-    model, corpus = _trained(job, folder, data)
+    model, corpus = _trained(job, folder, data, limit)
     with device_slot(CHECKPOINTS) as device:
         numbers = testing.test(model.to(device), corpus, job.folds, device, folder)
         inspect(model, corpus, device, folder)
@@ -256,10 +272,10 @@ def _begin_from(model: base.Model, folder: Path) -> str:
     return read_json(folder / "manifest.json")["weights_sha256"]
 
 
-def _trained(job: Job, folder: Path, data: Path) -> tuple[base.Model, Corpus]:
+def _trained(job: Job, folder: Path, data: Path, limit: Limit | None = None) -> tuple[base.Model, Corpus]:
     """A job's model with its trained weights, and its data."""
     weights = checked_weights(folder)
-    model, corpus = _built(job, data, Vocabulary.load(folder / "vocabulary.json"))
+    model, corpus = _built(job, data, Vocabulary.load(folder / "vocabulary.json"), limit)
     take_weights(model, weights)
     return model, corpus
 

@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,17 @@ class Trained:
     resumed_at: int  # epochs that an earlier, killed process had done
 
 
+@dataclass(frozen=True)
+class Limit:
+    """How much of a run is done where it is only tried: one epoch per stage, of so many steps."""
+
+    steps: int = 2
+    seconds: float = 0.0  # further steps are made until so many have passed since the first one, which is a slow one
+    batch_size: int | None = None  # in place of the model's own
+    items: int = 100  # items of each modality that are ranked, of each partition
+    validates: bool = True
+
+
 def train(
     model: base.Model,
     corpus: Corpus,
@@ -61,6 +72,7 @@ def train(
     device: torch.device,
     checkpoint: Path | None = None,
     identity: str = "",
+    limit: Limit | None = None,
 ) -> Trained:
     """Train in place and leave the model with the weights of its best epoch on the validation items.
 
@@ -70,6 +82,7 @@ def train(
     ----------
     checkpoint : file that the run goes on from, if it is there and of the same `identity`.
     identity : hash of everything that the run depends on.
+    limit : how little is done, where the run is only tried; the history then has the `step_seconds` as well.
 
     Raises
     ------
@@ -80,7 +93,7 @@ def train(
     resumed_at = len(state.history) if state else 0
     if resumed_at:
         log.info("going on after epoch %d from %s", resumed_at, checkpoint)
-    stages = model.stages()
+    stages = model.stages() if limit is None else [replace(stage, epochs=1) for stage in model.stages()]
     model.to(device)
     history = list(state.history) if state else []
     for number, stage in enumerate(stages):
@@ -99,8 +112,11 @@ def train(
         turns = dict(zip(optimisers, wrapped, strict=True))
         with _progress(stage, first) as advance:
             for epoch in range(first, stage.epochs):
-                row = _epoch(fabric, model, corpus, turns, stage, seed + 7919 * number, epoch)
+                row = _epoch(fabric, model, corpus, turns, stage, seed + 7919 * number, epoch, limit)
                 began = time.perf_counter()
+                if limit is not None and not limit.validates:
+                    history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
+                    continue
                 found = validate(model, corpus, "val", device, stage.modalities)
                 row |= {f"val_{name}": value for name, value in found.items()}
                 row["validation_seconds"] = time.perf_counter() - began
@@ -121,6 +137,8 @@ def train(
                         torch.save({"identity": identity, **vars(now)}, temporary)
         model.load_state_dict(best)
     frame = pd.DataFrame(history)
+    if limit is not None and not limit.validates:
+        return Trained(frame, 0, resumed_at)
     last = frame[frame.stage == stages[-1].name]
     return Trained(frame, int(last.epoch.loc[last[f"val_{corpus.criterion}"].idxmax()]), resumed_at)
 
@@ -155,6 +173,7 @@ def _epoch(
     stage: base.Stage,
     seed: int,
     epoch: int,
+    limit: Limit | None = None,
 ) -> dict[str, Any]:
     """One pass over the training pairs; means of the loss's terms, the gradient's norm, seconds."""
     torch.manual_seed(seed * 1_000_003 + epoch)  # dropout and the like: a function of (seed, epoch), for exact resume
@@ -164,10 +183,8 @@ def _epoch(
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * factor
     model.train()
-    size = model.settings.batch_size
-    wanted = getattr(model.settings, "epoch_steps", 0)
-    if not wanted and getattr(model.settings, "epoch_over", "annotated") == "all":
-        wanted = steps_over_all(corpus, size)
+    size = (limit and limit.batch_size) or model.settings.batch_size
+    wanted = steps_wanted(model, corpus, size)
     steps = max(1, steps_of(corpus, size, stage.modalities, wanted))
     sums: dict[str, torch.Tensor] = {}
     clip, by = model.settings.clip, model.settings.clip_by
@@ -175,7 +192,10 @@ def _epoch(
     done = 0
     drawn = getattr(model.settings, "sampling", "shuffled")
     made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn)
+    ended: list[float] = []  # times at which the steps of a run that is only tried came to an end
     for step, batch in enumerate(made):
+        if limit is not None and step >= limit.steps and ended[-1] - ended[0] >= limit.seconds:
+            break
         progress = (epoch + step / steps) / stage.epochs
         for turn, optimiser in turns.items():
             terms = model.loss(batch, progress, turn)
@@ -189,6 +209,9 @@ def _epoch(
                 value = value.detach()
                 sums[key] = sums[key] + value if key in sums else value
         done += 1
+        if limit is not None:
+            _wait(fabric.device)
+            ended.append(time.perf_counter())
     means = {name: float(value) / max(done, 1) for name, value in sums.items()}  # the only wait for the device
     seconds = time.perf_counter() - began
     if not all(torch.isfinite(torch.tensor(value)) for value in means.values()):
@@ -196,7 +219,22 @@ def _epoch(
             f"training diverged in epoch {epoch + 1}: {means}; lower the model's `lr` in params.yaml or clip harder"
         )
     rate = next(iter(turns.values())).param_groups[0]["lr"]
-    return {**means, "learning_rate": rate, "steps": done, "seconds": seconds}
+    row = {**means, "learning_rate": rate, "steps": done, "seconds": seconds}
+    return row if limit is None else {**row, "step_seconds": (ended[-1] - ended[0]) / max(done - 1, 1) or seconds}
+
+
+def steps_wanted(model: base.Model, corpus: Corpus, size: int) -> int:
+    """Batches of an epoch that a model's settings ask for; 0: as many as go through the pairs once."""
+    wanted = getattr(model.settings, "epoch_steps", 0)
+    if not wanted and getattr(model.settings, "epoch_over", "annotated") == "all":
+        return steps_over_all(corpus, size)
+    return wanted
+
+
+def _wait(device: torch.device) -> None:
+    """Until a graphics card has done what it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _clip(optimiser: Any, clip: float, by: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,216 @@
+"""What a rehearsal reads: data sets as they are prepared, or their raw files, or small ones written in their layout.
+
+Features that are not there are extracted of two items, which tells what all of them will take, and stand for the rest
+under a little noise; what is quick is extracted whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from crossmodal import registry, splits
+from crossmodal.datasets import items
+from crossmodal.errors import UserError
+from crossmodal.experiments import Plan, validated
+from crossmodal.features import extraction
+from crossmodal.features import store as storage
+from crossmodal.files import write_parquet
+from crossmodal.rehearsal.layouts import LAYOUTS
+from crossmodal.text import token_table
+
+log = logging.getLogger(__name__)
+
+TRIED = 2  # items that an extractor is tried on
+QUICK = 5.0  # seconds that extracting all items may take, to be done rather than tried
+LARGEST = 2**29  # bytes of an array of features that stand for others
+SEEDED = {"weights": "seeded", "vectors": "seeded"}  # settings of an extractor that a missing file is done without
+
+
+@dataclass
+class Prepared:
+    """A data set that jobs are rehearsed on."""
+
+    name: str
+    origin: str  # prepared, raw files, or a small set in their layout
+    share: dict[str, float] = field(default_factory=dict)  # partition: items that it will have for each that is here
+    known: bool = True  # whether its real size is known
+    extraction: list[dict[str, Any]] = field(default_factory=list)  # per array: what it takes
+
+
+@dataclass
+class Missing:
+    """What is not there: what for, and what its reader says of it."""
+
+    what: str
+    message: str
+    home: str | None = None
+
+
+def prepare(
+    plan: Plan, dataset: str, wanted: Iterable[tuple[str, str]], split_names: Iterable[str], place: Path
+) -> tuple[Prepared, list[Missing]]:
+    """Lay out `place/data/DATASET` as runs read it, of what there is.
+
+    Parameters
+    ----------
+    wanted : each (modality, extractor) that jobs read. split_names : the splits that they are trained on.
+
+    Raises
+    ------
+    UserError : a data set that is not there and whose layout no small set is known of.
+    """
+    chosen = plan.params.datasets[dataset]
+    real, folder = Path(plan.params.paths.data) / dataset, place / "data" / dataset
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    missing: list[Missing] = []
+    if (real / "items.parquet").exists():
+        made = Prepared(dataset, "as it is prepared")
+        frame = items.read(real)
+        for name in ("items.parquet", "items.json", "classes.parquet"):
+            if (real / name).exists():
+                shutil.copyfile(real / name, folder / name)
+    else:
+        made = _read(plan, dataset, place, missing)
+        frame = items.read(folder)
+    counts = frame[frame.modality == frame.modality.iloc[0]].partition.value_counts()
+    lacking = [(m, e) for m, e in wanted if not storage.paths(real / "features" / f"{m}.{e}")[2].exists()]
+    if made.origin != "small set" and lacking:
+        frame = _few(frame)
+        items_there = frame[frame.modality == frame.modality.iloc[0]].partition.value_counts()
+        made.share = {part: counts[part] / items_there[part] for part in items_there.index}
+        write_parquet(folder / "items.parquet", frame)
+    elif made.origin == "small set":
+        made.known = bool(chosen.size)
+        made.share = {part: chosen.size[part] / counts[part] for part in counts.index if part in chosen.size}
+    for modality, extractor in wanted:
+        source = real / "features" / f"{modality}.{extractor}"
+        if (modality, extractor) not in lacking:
+            for have, want in zip(storage.paths(source), storage.paths(folder / "features" / source.name), strict=True):
+                want.parent.mkdir(parents=True, exist_ok=True)
+                _link(have, want)
+            continue
+        root = items.root(real if made.origin == "as it is prepared" else folder)
+        taken, absent = _features(plan, frame, root, modality, extractor, folder)
+        many = sum(len(frame[(frame.modality == modality) & (frame.partition == part)]) * made.share.get(part, 1.0)
+                   for part in items.PARTITIONS)  # fmt: skip
+        made.extraction.append({"array": source.name, "items": round(many), **taken})
+        missing += absent
+    if chosen.arrays is None or not chosen.arrays.get("text", True):
+        write_parquet(folder / "tokens.parquet", token_table(frame))
+    for name in sorted(set(split_names)):
+        labelled = chosen.relevance == "label"
+        pairs = splits.make_labelled(frame, name, chosen.stages) if labelled else splits.make(
+            frame, name, plan.params.splits.seed
+        )  # fmt: skip
+        write_parquet(folder / "splits" / f"{name}.parquet", pairs)
+    return made, missing
+
+
+def _read(plan: Plan, dataset: str, place: Path, missing: list[Missing]) -> Prepared:
+    """Read the raw files, or else a small set that is written as they lie."""
+    chosen = plan.params.datasets[dataset]
+    reader, folder = registry.module("datasets", chosen.reader), place / "data" / dataset
+    settings = validated(reader.Settings, chosen.settings, f"params.yaml: datasets.{dataset}")
+    try:
+        reader.make(settings, folder, title=chosen.title)
+        return Prepared(dataset, "raw files")
+    except UserError as error:
+        if chosen.reader not in LAYOUTS:
+            raise
+        missing.append(Missing(f"data set {dataset}", str(error), chosen.home))
+    raw = place / "raw" / dataset
+    shutil.rmtree(raw, ignore_errors=True)
+    told = LAYOUTS[chosen.reader](raw, chosen.settings)
+    small = validated(reader.Settings, {**chosen.settings, **told}, f"rehearsal of {dataset}")
+    reader.make(small, folder, title=chosen.title)
+    return Prepared(dataset, "small set")
+
+
+def _few(frame: pd.DataFrame) -> pd.DataFrame:
+    """As many items as stand-in features are cheap of: whole groups, and of classes as many of each as of any other."""
+    most = {"train": 1500, "val": 200, "test": 200}
+    groups = frame.drop_duplicates("group_id")
+    number = groups.groupby([groups.partition, groups.modality, groups.label.fillna("")], sort=False).cumcount()
+    groups = groups.iloc[number.argsort(kind="stable")]
+    place = groups.groupby([groups.partition, groups.modality], sort=False).cumcount()
+    kept = groups.group_id[place < groups.partition.map(most)]
+    return frame[frame.group_id.isin(set(kept))].reset_index(drop=True)
+
+
+def _features(
+    plan: Plan, frame: pd.DataFrame, root: Path, modality: str, extractor: str, folder: Path
+) -> tuple[dict[str, Any], list[Missing]]:
+    """Features by an extractor, or by two items of it for all; what one item took, and what was missing."""
+    chosen = plan.params.extractors[extractor]
+    module = registry.module("features", chosen.extractor)
+    where = f"params.yaml: extractors.{extractor}"
+    settings: BaseModel = validated(module.Settings, chosen.settings, where)
+    given = extraction.given_of(frame, root, modality, folder)
+    target = folder / "features" / f"{modality}.{extractor}"
+    missing: list[Missing] = []
+    try:
+        recipe = module.recipe(settings, given)
+        work = recipe.begin(given.items)
+    except UserError as error:
+        without = {key: value for key, value in SEEDED.items() if key in chosen.settings}
+        if not without:
+            raise
+        missing.append(Missing(f"extractor {extractor}", str(error)))
+        settings = validated(module.Settings, {**chosen.settings, **without}, where)
+        recipe = module.recipe(settings, given)
+        work = recipe.begin(given.items)
+    if given.rows.empty:
+        raise UserError(f"{folder.name}: holds no {modality} items, which runs read")
+    began = time.perf_counter()
+    computed = work.compute([work.load(item) for item in given.items[:TRIED]])
+    each = (time.perf_counter() - began) / TRIED
+    array, further = computed if isinstance(computed, tuple) else (computed, {})
+    taken = {"seconds_per_item": each, "bytes_per_item": int(np.asarray(array[0], np.float32).nbytes)}
+    if recipe.finish is not None or each * len(given.rows) <= QUICK:
+        # A hand on the clock again: the second time is without what the first has to begin with.
+        began = time.perf_counter()
+        extraction.run(chosen.extractor, frame, root, settings, target, threads=1, modality=modality,
+                       store=folder.parent / ".features")  # fmt: skip
+        return {**taken, "seconds_per_item": (time.perf_counter() - began) / len(given.rows)}, missing
+    began = time.perf_counter()
+    work.compute([work.load(item) for item in given.items[:TRIED]])
+    taken["seconds_per_item"] = (time.perf_counter() - began) / TRIED
+    _stand_in(target, given.rows.item_id, np.asarray(array, np.float32), further, taken)
+    return taken, missing
+
+
+def _stand_in(target: Path, ids: pd.Series, array: np.ndarray, further: dict[str, Any], taken: dict[str, Any]) -> None:
+    """Write features of all items: those of the tried ones by turns, each number changed a little."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    which = np.arange(len(ids)) % len(array)
+    shape = (len(ids), *array.shape[1:])
+    written = np.lib.format.open_memmap(storage.paths(target)[0], "w+", np.float32, shape)
+    rng = np.random.default_rng(0)
+    for start in range(0, len(ids), 64):
+        rows = array[which[start : start + 64]]
+        written[start : start + 64] = rows * rng.uniform(0.5, 1.5, rows.shape).astype(np.float32)
+    written.flush()
+    index = pd.DataFrame({"item_id": ids.to_numpy()})
+    for name, column in further.items():
+        index[name] = [column[k] for k in which]
+    storage.save(target, index, {"rehearsal": "two items stand for all", **taken})
+
+
+def _link(have: Path, want: Path) -> None:
+    """The same file under another name, without a copy where the disk can do that."""
+    try:
+        os.link(have, want)
+    except OSError:
+        shutil.copyfile(have, want)
