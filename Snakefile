@@ -27,6 +27,7 @@ localrules:
     inputs,
     tables,
     report,
+    rehearse,
 
 
 rule all:
@@ -66,3 +67,10 @@ rule tables:
 rule report:
     input:
         f"{BENCH.results}/report.html",
+
+
+# Without output: it is made anew each time. Settings of the plan come from the same parameters as those of the runs.
+rule rehearse:
+    threads: workflow.cores
+    shell:
+        "crossmodal rehearse --workers {threads}"

@@ -203,6 +203,7 @@ def rehearse(
         list[str] | None, typer.Option(help="Only runs whose path has this in it, such as `flickr30k/full`.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Jobs at a time; 0: one per core.")] = 0,
+    paced: Annotated[bool, typer.Option("--plan/--no-plan", help="Take times, and plan hours and memory.")] = True,
 ) -> None:
     """Try every selected job for two steps and one test, say what is missing, and plan hours, memory and disk."""
     from crossmodal.rehearsal import run as step
@@ -214,8 +215,8 @@ def rehearse(
         if not jobs:
             raise UserError(f"--only {' '.join(only)}: no selected run has this in its path; see crossmodal list runs")
         _add_origins(plan, jobs)
-    found = step.run(plan, jobs, workers)
-    step.show(plan, jobs, found)
+    found = step.run(plan, jobs, workers, paced=paced)
+    step.show(plan, jobs, found, paced=paced)
     if not found.sound:
         raise typer.Exit(1)
 

@@ -20,7 +20,7 @@ from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.experiments.papers import named_experiments
 from crossmodal.files import write_json
 from crossmodal.rehearsal import data as prepared
-from crossmodal.rehearsal.data import Missing, Prepared
+from crossmodal.rehearsal.data import Missing, Prepared, Tried
 from crossmodal.rehearsal.trial import Trial, rehearse
 
 log = logging.getLogger(__name__)
@@ -46,12 +46,12 @@ class Rehearsal:
         return not self.failed and not any(trial.failed for trial in self.trials.values())
 
 
-def run(plan: Plan, jobs: dict[str, Job], workers: int = 0) -> Rehearsal:
+def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = True) -> Rehearsal:
     """Rehearse the first seed of each job; what fails is noted, and the others go on.
 
     Parameters
     ----------
-    workers : jobs at a time; 0: one per core.
+    workers : jobs at a time; 0: one per core. paced : whether times are taken too, for the plan.
     """
     began = time.perf_counter()
     workers = workers or os.cpu_count() or 1
@@ -60,13 +60,14 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0) -> Rehearsal:
     first = {key: job for key, job in jobs.items() if job.seed == plan.params.seeds[0]}
     found = Rehearsal(seeds=len(plan.params.seeds), workers=workers, begin=_beginning())
     names = dict.fromkeys(name for job in first.values() for name in (job.dataset, job.source) if name)
+    tried: dict[tuple[str, str], Tried] = {}
     for name in names:
         here = [job for job in first.values() if job.dataset == name]
         wanted = {pair: None for job in here for pair in job.extractors}
         wanted |= {pair: None for job in first.values() if job.source == name for pair in job.source_inputs.items()}
         log.info("%s: %d arrays of features", name, len(wanted))
         try:
-            made, missing = prepared.prepare(plan, name, wanted, [*(job.split for job in here), "full"], place)
+            made, missing = prepared.prepare(plan, name, wanted, [*(job.split for job in here), "full"], place, tried)
         except UserError as error:
             found.failed[name] = str(error).splitlines()[0]
             log.warning("%s: %s", name, found.failed[name])
@@ -74,7 +75,7 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0) -> Rehearsal:
         found.data[name] = made
         found.missing += missing
     able = [job for job in first.values() if job.dataset in found.data and (not job.source or job.source in found.data)]
-    _all(able, found, place, workers)
+    _all(able, found, place, workers, paced)
     for what in dict.fromkeys(what for trial in found.trials.values() for what in trial.missing):
         found.missing.append(Missing("settings of models", what))
     found.seconds = time.perf_counter() - began
@@ -84,11 +85,11 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0) -> Rehearsal:
     return found
 
 
-def _all(able: list[Job], found: Rehearsal, place: Path, workers: int) -> None:
+def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bool) -> None:
     """Each job in a process of its own; those that begin from another one after it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["crossmodal.training.loop", "crossmodal.rehearsal.trial"])
-    room = min(ROOM, _memory() / workers)
+    room = min(ROOM, _memory() / workers) if paced else 0.0
     from rich.console import Console
     from rich.progress import Progress
 
@@ -214,8 +215,8 @@ def described(plan: Plan, jobs: dict[str, Job], found: Rehearsal) -> dict[str, A
     }  # fmt: skip
 
 
-def show(plan: Plan, jobs: dict[str, Job], found: Rehearsal) -> None:
-    """Print what is missing, what failed, and the plan per table and in total."""
+def show(plan: Plan, jobs: dict[str, Job], found: Rehearsal, *, paced: bool = True) -> None:
+    """Print what is missing, what failed, and (`paced`) the plan per table and in total."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -233,6 +234,9 @@ def show(plan: Plan, jobs: dict[str, Job], found: Rehearsal) -> None:
         console.print("[bold red]Failed[/bold red]")
         for key, why in failed.items():
             console.print(escape(f"  {key}: {why}"), highlight=False, soft_wrap=True)
+    if not paced:
+        console.print(f"{len(found.trials)} runs tried, {len(failed)} failed, in {found.seconds:.0f} s")
+        return
     table = Table(title=f"Plan at scale {plan.params.scale}, hours of one core or card of this machine, all seeds")
     for name in ("table", "runs", "steps", "hours", "memory, GiB", "disk, GiB"):
         table.add_column(name, justify="left" if name == "table" else "right")

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.files import read_json
+from crossmodal.files import read_json, read_parquet
 from crossmodal.training import job as jobs
 from crossmodal.training.batches import steps_of
 from crossmodal.training.corpus import Corpus
@@ -30,9 +31,10 @@ from crossmodal.training.loop import Limit, steps_wanted, train
 from crossmodal.training.test import encodings_of, validate
 
 FIRST = 8  # pairs of the first batches
-ITEMS = 100  # of each modality, that validation and the test rank
+ITEMS = 32  # images or groups, that validation and the test rank
 SECONDS = 0.5  # that steps of a size are timed for
 STEP = 3.0  # seconds that a step of the next size may be expected to take
+SLOW = 0.5  # seconds from which on what was timed once is not timed again
 WITHOUT = {"word_embedding": "seeded", "word_vectors": "seeded", "image_weights": "seeded", "expansion": "own"}
 """Settings that name what may be missing, and what does without it: in a rehearsal alone."""
 
@@ -52,6 +54,7 @@ class Trial:
     fit: float = 0.0  # seconds of a closed form
     memory: float = 0.0  # bytes at most
     disk: float = 0.0  # bytes of the run's folder
+    took: float = 0.0  # seconds of the rehearsal
 
     @property
     def seconds(self) -> float:
@@ -65,12 +68,13 @@ def rehearse(job: Job, place: Path, share: dict[str, float], room: float) -> Tri
 
     Parameters
     ----------
-    share : partition to the items that there will be for each that is here. room : bytes that it may take.
+    share : partition to the items that there will be for each that is here. room : bytes that it may take; 0 takes no
+    times at all.
     """
     torch.set_num_threads(job.threads)
     trial = Trial(job.key)
     folder, data = place / "runs" / job.key, place / "data"
-    step = "data and model"
+    step, began = "data and model", time.perf_counter()
     try:
         job = _with_what_is_there(job, data, trial)
         limit = Limit(batch_size=min(FIRST, job.settings.get("batch_size", FIRST)), items=ITEMS)
@@ -81,11 +85,12 @@ def rehearse(job: Job, place: Path, share: dict[str, float], room: float) -> Tri
         step = "training"
         jobs.train_job(job, folder, data, before=before, limit=limit)
         step = "test"
-        began = time.perf_counter()
+        tested = time.perf_counter()
         jobs.test_job(job, folder, data, job.scale, limit)
-        trial.test = time.perf_counter() - began
+        trial.test = time.perf_counter() - tested
         step = "pace"
-        _measure(job, data, folder, share, room, trial, limit)
+        if room:
+            _measure(job, data, folder, share, room, trial, limit)
     except UserError as error:
         trial.failed = f"{step}: {str(error).splitlines()[0]}"
     except Exception as error:  # whatever would have ended the run after hours
@@ -93,6 +98,7 @@ def rehearse(job: Job, place: Path, share: dict[str, float], room: float) -> Tri
         what = (str(error).splitlines() or [""])[0]
         trial.failed = f"{step}: {type(error).__name__}: {what} ({Path(where.filename).name}, line {where.lineno})"
         logging.debug("%s", traceback.format_exc())
+    trial.took = time.perf_counter() - began
     return trial
 
 
@@ -126,8 +132,9 @@ def _measure(
     with device_slot(jobs.CHECKPOINTS) as device:
         model.to(device)
         if model.trains:
-            trial.validation = _ranked(model, few, "val", counts["val"], device)
-            _pace(job, model, few, share.get("train", 1.0), room, trial, device)
+            history = read_parquet(folder / "history.parquet")
+            trial.validation = _ranked(model, few, "val", counts["val"], device, history.validation_seconds.max())
+            _pace(job, model, few, share.get("train", 1.0), room, trial, device, history)
         else:
             manifest = read_json(folder / "manifest.json")
             trial.fit = manifest["seconds"] * share.get("train", 1.0)
@@ -158,14 +165,16 @@ def _scores(model: Any, corpus: Corpus, device: torch.device) -> bool:
     return not model.compares_vectors(*encodings_of(model, corpus, (first, second), index, device).values())
 
 
-def _ranked(model: Any, corpus: Corpus, part: str, ratio: tuple[float, float], device: torch.device) -> float:
-    """Seconds of a validation of all items, by those of one of a few."""
+def _ranked(
+    model: Any, corpus: Corpus, part: str, ratio: tuple[float, float], device: torch.device, whole: float
+) -> float:
+    """Seconds of a validation of all items, by those of one of a few, which took `whole` in the training."""
     order = [*model.reads]
     index = {m: corpus.inputs[m].where(part) for m in order}
-    validate(model, corpus, part, device)  # the first one is slower
-    began = time.perf_counter()
-    validate(model, corpus, part, device)
-    whole = time.perf_counter() - began
+    if whole < SLOW:  # the first one is slower
+        began = time.perf_counter()
+        validate(model, corpus, part, device)
+        whole = time.perf_counter() - began
     if not _scores(model, corpus, device):
         return whole * ratio[0]
     began = time.perf_counter()
@@ -175,12 +184,29 @@ def _ranked(model: Any, corpus: Corpus, part: str, ratio: tuple[float, float], d
     return encoded * ratio[0] + (whole - encoded) * ratio[1]
 
 
-def _pace(job: Job, model: Any, corpus: Corpus, share: float, room: float, trial: Trial, device: torch.device) -> None:
-    """Seconds of a step and bytes at most, of each stage, at the job's own batches or reckoned for these."""
+def _pace(
+    job: Job,
+    model: Any,
+    corpus: Corpus,
+    share: float,
+    room: float,
+    trial: Trial,
+    device: torch.device,
+    history: pd.DataFrame,
+) -> None:
+    """Seconds of a step and bytes at most, of each stage, at the job's own batches or reckoned for these.
+
+    `history` is of the small batches that the training has made already.
+    """
     wanted = model.settings.batch_size
     sizes, rows, memory = [], [], []
     size = min(FIRST, wanted)
     while True:
+        if not sizes and history.step_seconds.max() > SLOW:
+            sizes, rows, memory = [size], [history.step_seconds.to_numpy()], [_peak(device)]
+            if size == wanted or history.step_seconds.max() * 4**1.5 > STEP:
+                break
+            size = min(wanted, size * 4)
         _forget_peak(device)
         limit = Limit(seconds=SECONDS, batch_size=size, validates=False)
         history = train(model, corpus, job.seed, device, limit=limit).history

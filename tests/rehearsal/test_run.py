@@ -1,0 +1,80 @@
+"""All papers at the full settings without their data: every system's run is tried on small sets in the layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crossmodal import experiments
+from crossmodal.files import read_json
+from crossmodal.rehearsal import run
+
+ROOT = Path(__file__).parents[2]
+# Networks as published, shown little pictures: their time is not what is tried here.
+LITTLE = {
+    "resnet152": {"resize": 64, "crop": 64},
+    "video_resnet152": {"resize": 64, "crop": 64, "frames": 2},
+    "bottomup": {"resize": 64, "longest": 96, "proposals": 40},
+}
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rehearsed")
+    value = experiments.read_yaml(ROOT / "params.yaml") | {"scale": "full", "seeds": [0]}
+    for name, little in LITTLE.items():
+        value["extractors"][name] |= little
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TORCH_HOME", str(folder / "torch"))
+        plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
+        chosen = {}
+        for key, job in plan.jobs.items():  # of runs that differ in their split alone one
+            chosen.setdefault((job.dataset, job.name), key)
+        jobs = {key: plan.jobs[key] for key in chosen.values()}
+        for job in [*jobs.values()]:
+            while job.before is not None:
+                job = plan.jobs[job.before]
+                jobs[job.key] = job
+        found = run.run(plan, jobs, workers=2, paced=False)
+        yield plan, jobs, found, folder
+
+
+def test_every_run_is_sound(rehearsed):
+    _, jobs, found, _ = rehearsed
+    assert {key: trial.failed for key, trial in found.trials.items() if trial.failed} == {}
+    assert found.failed == {}
+    assert found.sound
+    assert set(found.trials) == set(jobs)
+    assert len({job.model for job in jobs.values()}) > 25
+
+
+def test_what_is_missing_is_named_with_where_it_is_to_be_had(rehearsed):
+    _, _, found, _ = rehearsed
+    named = {one.what: one for one in found.missing}
+    for name in ("flickr30k", "coco", "xmedia", "xmedianet", "pascal", "nuswide", "cub", "cub_held"):
+        assert named[f"data set {name}"].home.startswith("http"), name
+    assert "raw/flickr30k/dataset_flickr30k.json" in named["data set flickr30k"].message
+    assert "faster_rcnn_from_caffe_attr" in named["extractor bottomup"].message
+    assert any("raw/glove/glove.6B.300d.txt" in one.message for one in found.missing)
+    assert any("GoogleNews-vectors-negative300.bin" in one.message for one in found.missing)
+
+
+def test_published_sizes_are_planned_with(rehearsed):
+    _, _, found, _ = rehearsed
+    made = found.data["flickr30k"]
+    assert (made.origin, made.known) == ("small set", True)
+    assert made.share == pytest.approx({"train": 29000 / 1300, "val": 10.14, "test": 10.0})
+    regions = next(one for one in made.extraction if one["array"] == "image.bottomup")
+    assert regions["items"] == 29000 + 1014 + 1000
+    assert regions["bytes_per_item"] == 36 * 2048 * 4
+
+
+def test_nothing_large_is_left_and_nothing_of_the_users_is_touched(rehearsed):
+    _, _, _, folder = rehearsed
+    written = read_json(folder / "results/rehearsal/rehearsal.json")
+    assert written["failed"] == {}
+    assert sorted(path.name for path in (folder / "results/rehearsal").iterdir()) == ["rehearsal.json"]
+    assert not (folder / "data").exists()
+    assert not (folder / "results/runs").exists()
