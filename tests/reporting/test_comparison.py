@@ -99,7 +99,7 @@ def test_systems_in_columns_take_their_own_experiment(plan: Plan) -> None:
     paper = plan.papers["a3vse"]
     table = next(t for t in paper.tables if t.id == "table1")
     row = table.rows[2].model_copy(update={"experiment": {"SCAN": "vsepp-flickr30k-10pct-5cap"}})
-    by_system = {column.system: comparing.experiment_of(paper, row, column) for column in table.columns}
+    by_system = {column.system: row.experiment_of(column) for column in table.columns}
     assert by_system == {"A3VSE": None, "SCAN": "vsepp-flickr30k-10pct-5cap"}
 
 

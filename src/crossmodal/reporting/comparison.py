@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from crossmodal.evaluation.quality import chance_interval, precision_interval
-from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Row, Table, UnreadableError
+from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Table, UnreadableError
 from crossmodal.reporting import published, quality, runs, significance
 
 TYPES = {
@@ -114,7 +114,7 @@ def compare(
                         "qc": qc,
                         "differs": row.differs,
                     }
-                    experiment = experiment_of(paper, row, column)
+                    experiment = row.experiment_of(column)
                     own = column.protocol or row.protocol or protocol
                     ours = _ours(plan, paper, experiment, column, own, chosen, lookup, kept, extras)
                     rows.append(cell | ours | _difference(row.published[place], ours))
@@ -129,13 +129,6 @@ def compare(
 
 def _measured(key: str, lookup: Lookup) -> bool:
     return any(found[0] == key for found in lookup)
-
-
-def experiment_of(paper: Paper, row: Row, column: Column) -> str | None:
-    """The name of the experiment that fills a cell."""
-    if isinstance(row.experiment, dict):
-        return row.experiment.get(column.system or "")
-    return row.experiment
 
 
 def _protocol(folds: int) -> str:
