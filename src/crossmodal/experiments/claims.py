@@ -42,7 +42,7 @@ def _as_side(value: Any) -> Any:
     return {"experiment": value} if isinstance(value, str) else value
 
 
-class _Side(Strict):
+class Side(Strict):
     """One side of a comparison: an experiment, and where it is not measured as the claim says, how."""
 
     experiment: str
@@ -51,7 +51,7 @@ class _Side(Strict):
     protocol: str | None = None
 
 
-Side = Annotated[_Side, BeforeValidator(_as_side)]
+_Named = Annotated[Side, BeforeValidator(_as_side)]
 
 
 class Claim(Strict):
@@ -73,8 +73,8 @@ class Claim(Strict):
     directions: tuple[str, ...] = Field((), description="`average` stands for all that a run is tested in")
     protocol: str | None = Field(None, description="as a table's column's; else the whole test set, as the table says")
     tables: tuple[str, ...] = Field((), description="where the published numbers stand; else the first that has them")
-    pairs: tuple[tuple[Side, Side], ...] = ()
-    rows: tuple[Side, ...] = ()
+    pairs: tuple[tuple[_Named, _Named], ...] = ()
+    rows: tuple[_Named, ...] = ()
     counts: dict[str, int] = Field({}, description="experiment to the number that its runs must have")
     margin: float | None = Field(None, gt=0, description="of `near`, in the metrics' unit")
     published: dict[str, float] = Field({}, description="data set to the published difference that no table gives")
@@ -92,17 +92,17 @@ class Claim(Strict):
         return self
 
     @property
-    def sides(self) -> list[_Side]:
+    def sides(self) -> list[Side]:
         """All sides, in the order in which the file names them."""
         return [*(side for pair in self.pairs for side in pair), *self.rows, *map(_named, self.counts)]
 
-    def metrics_of(self, side: _Side) -> tuple[str, ...]:
+    def metrics_of(self, side: Side) -> tuple[str, ...]:
         return side.metrics or self.metrics
 
-    def directions_of(self, side: _Side) -> tuple[str, ...]:
+    def directions_of(self, side: Side) -> tuple[str, ...]:
         return side.directions or self.directions
 
-    def protocol_of(self, side: _Side) -> str | None:
+    def protocol_of(self, side: Side) -> str | None:
         return side.protocol or self.protocol
 
     @property
@@ -110,8 +110,8 @@ class Claim(Strict):
         return self.metrics[0] in LOWER_IS_BETTER
 
 
-def _named(experiment: str) -> _Side:
-    return _Side(experiment=experiment)
+def _named(experiment: str) -> Side:
+    return Side(experiment=experiment)
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ class Place:
     metric: str
     protocol: str | None
     """Of some classes alone; None for the test set as the table's folds have it."""
-    folds_of: str | None
-    """The table that says how many folds the test set is cut into."""
+    table: str | None
+    """The table of the cell, which also says how many folds the test set is cut into."""
     published: float | None
 
 
-def places(paper: Paper, claim: Claim, side: _Side) -> list[Place]:
+def places(paper: Paper, claim: Claim, side: Side) -> list[Place]:
     """Every number that a side's value is the mean of.
 
     Raises

@@ -84,13 +84,13 @@ def compare(
     published]} where these differ (`published.differences`).
     """
     chosen = runs.chosen(plan, jobs)
-    lookup = _lookup(metrics)
+    lookup = lookup_of(metrics)
     checks, wrong = controls(metrics), quality.faults(metrics)
     kept = _Kept(folder)
     rows = []
     for paper in plan.papers.values():
         for table in paper.tables:
-            protocol = _protocol(plan.folds_of(table))
+            protocol = protocol_of(plan.folds_of(table))
             played = dict.fromkeys(plan.dataset_of(row.dataset or table.dataset) for row in table.rows)
             verdicts = [verdict(checks, dataset, protocol) for dataset in played]
             qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"), default="ok")  # the worst
@@ -131,14 +131,15 @@ def _measured(key: str, lookup: Lookup) -> bool:
     return any(found[0] == key for found in lookup)
 
 
-def _protocol(folds: int) -> str:
+def protocol_of(folds: int) -> str:
+    """The name of the protocol that ranks the test set in so many folds."""
     return "all" if folds == 1 else f"fold{folds}"
 
 
 Lookup = dict[tuple[str, str, str, str], dict[str, tuple[float, int, int]]]
 
 
-def _lookup(metrics: pd.DataFrame) -> Lookup:
+def lookup_of(metrics: pd.DataFrame) -> Lookup:
     """{(run, direction, metric, protocol): (value, n_queries, n_gallery)}, keyed by the run first."""
     found: Lookup = {}
     for row in metrics.itertuples(index=False):
