@@ -124,7 +124,11 @@ class Case:
     @property
     def wanted(self) -> dict[str, list[Number]]:
         """The numbers that are asked of each run."""
-        return {f"{self.rows[s].base}/seed{seed}": self.numbers(s) for s in self.sides for seed in self.seeds}
+        asked: dict[str, list[Number]] = {}
+        for side in self.sides:
+            for seed in self.seeds:
+                asked.setdefault(f"{self.rows[side].base}/seed{seed}", []).extend(self.numbers(side))
+        return asked
 
     # -- what is compared ---------------------------------------------------------------------------------------------
 
