@@ -14,7 +14,7 @@ import pandas as pd
 
 from crossmodal.evaluation.quality import chance_interval, precision_interval
 from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Table, UnreadableError
-from crossmodal.reporting import published, quality, runs, significance
+from crossmodal.reporting import order, published, quality, runs, significance
 
 TYPES = {
     "paper": "string",
@@ -50,6 +50,10 @@ TYPES = {
     "n_queries": "Int64",
     "n_gallery": "Int64",
     "comparable": "boolean",
+    "tau": "float64",
+    "tau_low": "float64",
+    "tau_high": "float64",
+    "tau_rows": "Int64",
     "qc": "string",
     "fallbacks": "string",
     "differs": "string",
@@ -74,14 +78,15 @@ def compare(
     Returns
     -------
     The columns of `TYPES`. `status` is `done` (of at least one seed; `n_expected` tells how many there should be),
-    `missing: why` or `published only`. `ours_sd` is the sample standard deviation, null for one seed. `significant`
-    is null where the data set is played by a stand-in, and otherwise says whether the published number lies outside
-    the 95 % confidence interval of our mean. `ours_low` and `ours_high` are that of a bootstrap over queries and seeds;
-    `reference` is the run that a cell is tested against, `p_value` and `p_holm` before and after correction over the
-    table, `against` is `better` or `worse` where the difference is significant. `qc` is of the whole table. `differs`
-    is what the paper's file says of how our run is not what was published. `ours_extra` and `ours_settings` are JSON of
-    the cells that are done: what our run has of the table's columns before the numbers, and {setting: [ours,
-    published]} where these differ (`published.differences`).
+    `missing: why` or `published only`. `ours_sd` is the sample standard deviation, null for one seed. `difference` and
+    `significant` are null where the data set is played by a stand-in; the latter says whether the published number lies
+    outside the 95 % confidence interval of our mean. `ours_low` and `ours_high` are that of a bootstrap over queries
+    and seeds; `reference` is the run that a cell is tested against, `p_value` and `p_holm` before and after correction
+    over the table, `against` is `better` or `worse` where the difference is significant. `tau` to `tau_rows` (the order
+    of the rows, ours beside the published: `order.fill`) and `qc` are of the whole table. `differs` is what the paper's
+    file says of how our run is not what was published. `ours_extra` and `ours_settings` are JSON of the cells that are
+    done: what our run has of the table's columns before the numbers, and {setting: [ours, published]} where these
+    differ (`published.differences`).
     """
     chosen = runs.chosen(plan, jobs)
     lookup = lookup_of(metrics)
@@ -118,6 +123,7 @@ def compare(
                     own = column.protocol or row.protocol or protocol
                     ours = _ours(plan, paper, experiment, column, own, chosen, lookup, kept, extras)
                     rows.append(cell | ours | _difference(row.published[place], ours))
+            order.fill(rows[first:], plan.params.seeds, lookup)
             found = quality.of_rows(wrong, rows[first:])
             if found and not qc.startswith("off"):
                 for row in rows[first:]:
@@ -203,13 +209,13 @@ def _ours(
 
 
 def _difference(published: float | None, ours: dict[str, Any]) -> dict[str, Any]:
-    """Ours less published, and whether that is more than seeds explain."""
+    """Ours less published where both are of one data set, and whether that is more than seeds explain."""
     mean = ours.get("ours_mean")
-    if mean is None or published is None:
+    if mean is None or published is None or not ours["comparable"]:
         return {}
     found = {"difference": mean - published}
     sd, n = ours.get("ours_sd"), ours["n_seeds"]
-    if ours["comparable"] and sd is not None:
+    if sd is not None:
         from scipy.stats import t
 
         found["significant"] = bool(abs(found["difference"]) > t.ppf(0.975, n - 1) * sd / n**0.5)
