@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import make_plan, make_run
+from drawn import ROOT, make_plan, make_run
 
+from crossmodal import experiments
 from crossmodal.evaluation.quality import chance_recall
 from crossmodal.experiments import Plan
 from crossmodal.reporting import comparison as comparing
@@ -146,3 +147,15 @@ def test_fallbacks_come_from_the_manifests(tmp_path: Path, plan: Plan) -> None:
     make_run(tmp_path / job.key, job, fallbacks=("world backbone", "hand-made boxes"))
     found = cell(comparing.compare(plan, collect(plan, tmp_path), folder=tmp_path))
     assert found.fallbacks == "world backbone; hand-made boxes"
+
+
+def test_a_setting_that_scale_full_alone_names_is_known_in_tables() -> None:
+    """DeViSE with word vectors cannot do without a file of them, which `scales.full.models` names and no paper does."""
+    params = experiments.from_config(experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["chapter9"]})
+    plan = experiments.Plan(params, experiments.read_papers(["chapter9"], ROOT / "papers"))
+    run = {"paper": "chapter9", "variant": "words", "direction": "image-to-class"}
+    metrics = numbers({0: 60.0}, "devise", "birds_world", "unseen", **run)
+    found = comparing.compare(plan, metrics)
+    (row,) = found[found.status == "done"].to_dict("records")
+    assert row["system"] == "DeViSE, word vectors"
+    assert "word_vectors" not in row["ours_settings"]  # random ones are a fallback, which the manifest tells

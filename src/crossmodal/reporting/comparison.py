@@ -195,6 +195,8 @@ def _ours(
         why = f"has no {column.metric} under protocol {protocol}" if made else "not made yet"
         return about | {"status": f"missing: run {where} {why}"}
     made = [job for job in expected if cells[job.key] is not None]
+    full = plan.params.scales.get("full")
+    whole = full.models.get(experiment.model) if full else None
     return about | {
         "status": "done",
         "ours_mean": found.value.mean(),
@@ -204,7 +206,7 @@ def _ours(
         "n_gallery": int(found.g.iloc[0]),
         "fallbacks": kept.fallbacks(job.key for job in made),
         "ours_extra": as_json(kept.extra(made[0], extras)),
-        "ours_settings": as_json(published.differences(experiment, kept.settings(made[0]))),
+        "ours_settings": as_json(published.differences(experiment, kept.settings(made[0]), whole)),
     }
 
 
