@@ -116,7 +116,7 @@ def _verdict(case: Case, made: Test, row: dict[str, Any], tests: int) -> dict[st
     if row["p_opposite_holm"] < LEVEL:
         return {"verdict": "contradicted", "reason": told}
     if row["p_holm"] < LEVEL:
-        return {"verdict": "supported", "reason": told and f"least of {told}"}
+        return {"verdict": "supported", "reason": told and f"least: {told}"}
     needed = case.needed(made, LEVEL / tests)
     if needed is None:
         return {"verdict": "undecided", "reason": "; ".join(filter(None, [f"more than {SEEDS} seeds", told]))}
