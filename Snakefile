@@ -34,6 +34,7 @@ rule all:
     default_target: True
     input:
         tables_of(""),
+        f"{BENCH.results}/claims.parquet",
         spaces_of(""),
         f"{BENCH.results}/report.html",
         f"{BENCH.results}/.checked",
@@ -43,6 +44,7 @@ rule all:
 rule quick:
     input:
         tables_of("quick/"),
+        f"{BENCH.results}/quick/claims.parquet",
         spaces_of("quick/"),
         f"{BENCH.results}/quick/report.html",
         f"{BENCH.results}/quick/.checked",

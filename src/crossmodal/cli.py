@@ -282,6 +282,25 @@ def table(
 
 
 @app.command()
+def claims(
+    quick: Scope = False,
+    paper: Annotated[str, typer.Option(help="Show those of one paper alone, such as a3vse.")] = "",
+) -> None:
+    """Test the papers' claims on our runs: `claims.parquet`, `tables/claims.*`, and each verdict in the terminal."""
+    from crossmodal.errors import suggestion
+    from crossmodal.reporting import claims as step
+    from crossmodal.reporting import verdicts
+
+    plan = _plan()
+    if paper and paper not in plan.papers:
+        raise UserError(f"--paper: no paper {paper!r} is chosen{suggestion(paper, plan.papers)}")
+    jobs, target = _scope(plan, quick)
+    frame = step.write(plan, jobs, target)
+    verdicts.write(plan, frame, target / "tables")
+    verdicts.show(plan, frame, paper or None)
+
+
+@app.command()
 def check(
     quick: Scope = False,
     against: Annotated[

@@ -61,10 +61,15 @@ def test_everything_that_is_promised_is_there(project):
     for kind in ("csv", "md", "tex", "html"):
         assert (project / f"results/quick/tables/mfsr-table1.{kind}").stat().st_size > 500
     assert (project / "results/quick/.checked").exists()
+    claims = pd.read_parquet(project / "results/quick/claims.parquet")
+    assert set(claims.paper) == {"mfsr", "a3vse"}
+    assert set(claims.verdict) == {"undecided", "not run"}  # of one seed, and of rows that are not part of quick
+    assert (project / "results/quick/tables/claims.md").stat().st_size > 500
     efficiency = pd.read_csv(project / "results/quick/annotation_efficiency.csv")
     assert {"recall@1", "recall@5", "recall@10"} == set(efficiency.metric)
     page = (project / "results/quick/report.html").read_text()
     assert "data:image/jpeg;base64," in page
+    assert 'id="claims"' in page
     assert "<svg" in page
     assert 'src="http' not in page
 

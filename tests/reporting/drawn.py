@@ -38,7 +38,8 @@ def _few(paper: experiments.Paper) -> experiments.Paper:
         return one if there else one.model_copy(update={"experiment": None})
 
     tables = [table.model_copy(update={"rows": [row(one) for one in table.rows]}) for table in paper.tables]
-    return paper.model_copy(update={"experiments": kept, "tables": tables})
+    claims = [claim for claim in paper.claims if {side.experiment for side in claim.sides} <= set(kept)]
+    return paper.model_copy(update={"experiments": kept, "tables": tables, "claims": claims})
 
 
 def make_data(folder: Path, n_images: int = 40) -> None:

@@ -37,7 +37,11 @@ def test_means_and_deviations(compared: pd.DataFrame) -> None:
     assert found.ours_sd[0].tolist() == pytest.approx([21**0.5, 7**0.5])  # (16 + 1 + 25) / 2, (4 + 1 + 9) / 2
     assert found.ours_sd[2].tolist() == pytest.approx([0.02**0.5, 0.125**0.5])
     assert found.ours_sd[1].isna().all()  # one seed has none, and 0 would claim one
-    assert found.difference[0].tolist() == pytest.approx([2.5, 1.0])
+    assert found.difference.isna().all()  # a stand-in's numbers are not less or more than published ones
+    assert found.tau.unique().tolist() == pytest.approx(
+        [0.5**0.5]
+    )  # see `test_the_order_of_rows_stands_in_the_caption`
+    assert found.tau_rows.unique().tolist() == [4]
     assert found.n_seeds.groupby("row").first().tolist() == [3, 1, 2, 0, 3, 3, 3]
     assert found.n_expected[0].tolist() == [3, 3]
     assert found.n_queries[0].tolist() == [200, 1000]
@@ -55,22 +59,48 @@ def test_the_table_is_this(view: View) -> None:
     assert rows == [
         "One | 128 | 7 | published | 61.5#1 | 4.0#1 | ",
         " | 16 |  | here | 64.0 ± 4.6#1 | 5.0 ± 2.6#2 | 3 seeds",
-        " |  |  | difference | +2.5 | +1.0 | ",
         "Two | 100 |  | published | 61.5#1 | 6.25#2 | ",
         " | 64 |  | here | 64.0#1 | 2.5#1 | 1 of 3 seeds",
-        " |  |  | difference | +2.5 | −3.8 | ",
         "Three |  |  | published | 59.9#2 | 9.5 | ",
         " | 24 |  | here | 50.3 ± 0.1#2 | 7.2 ± 0.4 | 2 of 3 seeds",
-        " |  |  | difference | −9.6 | −2.2 | ",
         "Elsewhere | 1500 |  | published | 52.0 | – | no system yet (published only)",
         "Few",
         "One |  |  | published | 30.0 | – | ",
         " | 16 |  | here | 12.5 ± 1.8 | 42.0 ± 2.6 | 3 seeds",
-        " |  |  | difference | −17.5 | – | ",
         "Beside",
         "chance |  |  | here | 0.5 ± 0.1 | 500.0 ± 10.0 | 3 seeds",
         "oracle |  |  | here | 100.0 ± 0.0 | 1.0 ± 0.0 | 3 seeds",
     ]
+
+
+def test_differences_are_shown_where_the_data_set_is_the_published_one() -> None:
+    """A star: the published number is outside our mean's interval, of three seeds 2.48 s.d. to either side."""
+    plan = toy_plan(scale="full")
+    found = seen(plan, comparing.compare(plan, toy_metrics("flickr30k")))
+    lines = [[cell.text for cell in row[3:6]] for row in views.grid(found) if not isinstance(row, str)]
+    assert [line[1:] for line in lines if line[0] == "difference"] == [
+        ["+2.5", "+1.0"],
+        ["+2.5", "−3.8"],
+        ["−9.6*", "−2.2"],
+        ["−17.5*", "–"],
+    ]
+    text = " ".join(sentence for _, sentence in found.caption)
+    assert "stand-in" not in text
+    assert "Kendall's τ 0.71" in text  # at any scale
+
+
+def test_the_order_of_rows_stands_in_the_caption(view: View) -> None:
+    """R@1, where 61.5 stands twice: five pairs agree, of five and six that are no ties. Mean rank: two of three agree.
+
+    (5 + 2 - 1) / ((5 + 3) * (6 + 3)) ** 0.5 = 0.707
+    """
+    text = " ".join(sentence for _, sentence in view.caption)
+    assert re.search(
+        r"Order of the rows, ours and the published: Kendall's τ 0.71 \(95 % interval −?\d.\d\d to 1.00, by bootstrap "
+        r"over the 4 rows and the seeds of each\), over all columns.",
+        text,
+    )
+    assert "so that none is shown" in text
 
 
 def cells_of(html: str) -> list[list[str]]:

@@ -49,6 +49,32 @@ rule render_tables:
         "crossmodal tables {params.flag} 2> {log}"
 
 
+# What the papers say, tested on the runs.
+rule claims:
+    input:
+        lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
+        lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
+        metrics=f"{SCOPE}metrics.parquet",
+    output:
+        f"{SCOPE}claims.parquet",
+        [f"{SCOPE}tables/claims.{kind}" for kind in ("csv", "md", "tex")],
+        report(
+            f"{SCOPE}tables/claims.html",
+            caption="../report/claims.rst",
+            category="Tables",
+            labels={"table": "claims"},
+        ),
+    params:
+        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        identity=BENCH.report_identity,
+    log:
+        "logs/{scope}claims.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    shell:
+        "crossmodal claims {params.flag} > {log} 2>&1"
+
+
 # Figures of spaces that grow a modality at a time, where a paper has such.
 rule render_spaces:
     input:
@@ -177,6 +203,7 @@ rule render_report:
         comparison=f"{SCOPE}comparison.parquet",
         metrics=f"{SCOPE}metrics.parquet",
         efficiency=f"{SCOPE}annotation_efficiency.csv",
+        claims=f"{SCOPE}claims.parquet",
         spaces=lambda wildcards: spaces_of(wildcards.scope),
         tracked=lambda wildcards: TRACKED(wildcards.scope) if BENCH.params.tracking.enabled else [],
         maps=f"{SCOPE}figures/embeddings.svg",

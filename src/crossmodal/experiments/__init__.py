@@ -6,6 +6,7 @@ its own module's `Settings`, in `check_settings`.
 """
 
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
+from crossmodal.experiments.claims import Claim
 from crossmodal.experiments.jobs import (
     CONTROLS,
     Job,
@@ -56,6 +57,7 @@ __all__ = [
     "PRECOMPUTED",
     "SPLIT",
     "VARIANT",
+    "Claim",
     "Column",
     "Dataset",
     "Evaluation",

@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 
 from crossmodal import registry
 from crossmodal.errors import UserError, suggestion
+from crossmodal.experiments import claims as claiming
 from crossmodal.experiments.blocks import Strict, read_yaml, validated
+from crossmodal.experiments.claims import Claim
 
 SPLIT = r"full|none|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
 VARIANT = r"[a-z0-9][a-z0-9_+-]*"
@@ -60,6 +62,10 @@ class Row(Strict):
     )
     note: str | None = None
 
+    def experiment_of(self, column: Column) -> str | None:
+        """The name of the experiment that fills the cell of a column."""
+        return self.experiment.get(column.system or "") if isinstance(self.experiment, dict) else self.experiment
+
 
 class Table(Strict):
     id: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -104,6 +110,7 @@ class Paper(Strict):
     doi: str | None = Field(None, description="none for a thesis")
     experiments: dict[str, Experiment] = Field({})
     tables: list[Table]
+    claims: list[Claim] = Field([], description="what the paper says, as comparisons that are tested on our runs")
 
     @model_validator(mode="after")
     def _experiments(self) -> Paper:
@@ -127,6 +134,7 @@ class Paper(Strict):
                             f"table {table.id}, row {row.label!r}: no experiment {name!r}"
                             + suggestion(name, self.experiments)
                         )
+        claiming.check(self)
         return self
 
 

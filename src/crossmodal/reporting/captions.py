@@ -7,6 +7,7 @@ import re
 import pandas as pd
 
 from crossmodal.experiments import Paper, Plan, Table
+from crossmodal.reporting import order
 from crossmodal.reporting.comparison import PUBLISHED_ONLY
 
 NO_SYSTEM = "no system yet (published only)"
@@ -36,12 +37,14 @@ def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, plac
         said.append(
             (
                 "warning",
-                "A difference between the stand-in and a published number says nothing about either system; "
-                "compare our rows with each other only.",
+                "A difference between the stand-in and a published number says nothing about either system, so that "
+                "none is shown; compare our rows with each other, and their order with the published one.",
             )
         )
     elif frame.significant.notna().any():
         said.append(("rules", "* the published number lies outside the 95 % confidence interval of our mean."))
+    if ordered := order.sentence(frame):
+        said.append(("rules", ordered))
     if done.p_holm.notna().any():
         said.append(("rules", _tested(table, done)))
     said.append(("rules", _measures(table)))

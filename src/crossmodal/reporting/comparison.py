@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from crossmodal.evaluation.quality import chance_interval, precision_interval
-from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Row, Table, UnreadableError
-from crossmodal.reporting import published, quality, runs, significance
+from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Table, UnreadableError
+from crossmodal.reporting import order, published, quality, runs, significance
 
 TYPES = {
     "paper": "string",
@@ -50,6 +50,10 @@ TYPES = {
     "n_queries": "Int64",
     "n_gallery": "Int64",
     "comparable": "boolean",
+    "tau": "float64",
+    "tau_low": "float64",
+    "tau_high": "float64",
+    "tau_rows": "Int64",
     "qc": "string",
     "fallbacks": "string",
     "differs": "string",
@@ -74,23 +78,24 @@ def compare(
     Returns
     -------
     The columns of `TYPES`. `status` is `done` (of at least one seed; `n_expected` tells how many there should be),
-    `missing: why` or `published only`. `ours_sd` is the sample standard deviation, null for one seed. `significant`
-    is null where the data set is played by a stand-in, and otherwise says whether the published number lies outside
-    the 95 % confidence interval of our mean. `ours_low` and `ours_high` are that of a bootstrap over queries and seeds;
-    `reference` is the run that a cell is tested against, `p_value` and `p_holm` before and after correction over the
-    table, `against` is `better` or `worse` where the difference is significant. `qc` is of the whole table. `differs`
-    is what the paper's file says of how our run is not what was published. `ours_extra` and `ours_settings` are JSON of
-    the cells that are done: what our run has of the table's columns before the numbers, and {setting: [ours,
-    published]} where these differ (`published.differences`).
+    `missing: why` or `published only`. `ours_sd` is the sample standard deviation, null for one seed. `difference` and
+    `significant` are null where the data set is played by a stand-in; the latter says whether the published number lies
+    outside the 95 % confidence interval of our mean. `ours_low` and `ours_high` are that of a bootstrap over queries
+    and seeds; `reference` is the run that a cell is tested against, `p_value` and `p_holm` before and after correction
+    over the table, `against` is `better` or `worse` where the difference is significant. `tau` to `tau_rows` (the order
+    of the rows, ours beside the published: `order.fill`) and `qc` are of the whole table. `differs` is what the paper's
+    file says of how our run is not what was published. `ours_extra` and `ours_settings` are JSON of the cells that are
+    done: what our run has of the table's columns before the numbers, and {setting: [ours, published]} where these
+    differ (`published.differences`).
     """
     chosen = runs.chosen(plan, jobs)
-    lookup = _lookup(metrics)
+    lookup = lookup_of(metrics)
     checks, wrong = controls(metrics), quality.faults(metrics)
     kept = _Kept(folder)
     rows = []
     for paper in plan.papers.values():
         for table in paper.tables:
-            protocol = _protocol(plan.folds_of(table))
+            protocol = protocol_of(plan.folds_of(table))
             played = dict.fromkeys(plan.dataset_of(row.dataset or table.dataset) for row in table.rows)
             verdicts = [verdict(checks, dataset, protocol) for dataset in played]
             qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"), default="ok")  # the worst
@@ -114,10 +119,11 @@ def compare(
                         "qc": qc,
                         "differs": row.differs,
                     }
-                    experiment = experiment_of(paper, row, column)
+                    experiment = row.experiment_of(column)
                     own = column.protocol or row.protocol or protocol
                     ours = _ours(plan, paper, experiment, column, own, chosen, lookup, kept, extras)
                     rows.append(cell | ours | _difference(row.published[place], ours))
+            order.fill(rows[first:], plan.params.seeds, lookup)
             found = quality.of_rows(wrong, rows[first:])
             if found and not qc.startswith("off"):
                 for row in rows[first:]:
@@ -131,21 +137,15 @@ def _measured(key: str, lookup: Lookup) -> bool:
     return any(found[0] == key for found in lookup)
 
 
-def experiment_of(paper: Paper, row: Row, column: Column) -> str | None:
-    """The name of the experiment that fills a cell."""
-    if isinstance(row.experiment, dict):
-        return row.experiment.get(column.system or "")
-    return row.experiment
-
-
-def _protocol(folds: int) -> str:
+def protocol_of(folds: int) -> str:
+    """The name of the protocol that ranks the test set in so many folds."""
     return "all" if folds == 1 else f"fold{folds}"
 
 
 Lookup = dict[tuple[str, str, str, str], dict[str, tuple[float, int, int]]]
 
 
-def _lookup(metrics: pd.DataFrame) -> Lookup:
+def lookup_of(metrics: pd.DataFrame) -> Lookup:
     """{(run, direction, metric, protocol): (value, n_queries, n_gallery)}, keyed by the run first."""
     found: Lookup = {}
     for row in metrics.itertuples(index=False):
@@ -195,6 +195,7 @@ def _ours(
         why = f"has no {column.metric} under protocol {protocol}" if made else "not made yet"
         return about | {"status": f"missing: run {where} {why}"}
     made = [job for job in expected if cells[job.key] is not None]
+    common = plan.params.models.get(experiment.model)
     return about | {
         "status": "done",
         "ours_mean": found.value.mean(),
@@ -204,18 +205,18 @@ def _ours(
         "n_gallery": int(found.g.iloc[0]),
         "fallbacks": kept.fallbacks(job.key for job in made),
         "ours_extra": as_json(kept.extra(made[0], extras)),
-        "ours_settings": as_json(published.differences(experiment, kept.settings(made[0]))),
+        "ours_settings": as_json(published.differences(experiment, kept.settings(made[0]), common)),
     }
 
 
 def _difference(published: float | None, ours: dict[str, Any]) -> dict[str, Any]:
-    """Ours less published, and whether that is more than seeds explain."""
+    """Ours less published where both are of one data set, and whether that is more than seeds explain."""
     mean = ours.get("ours_mean")
-    if mean is None or published is None:
+    if mean is None or published is None or not ours["comparable"]:
         return {}
     found = {"difference": mean - published}
     sd, n = ours.get("ours_sd"), ours["n_seeds"]
-    if ours["comparable"] and sd is not None:
+    if sd is not None:
         from scipy.stats import t
 
         found["significant"] = bool(abs(found["difference"]) > t.ppf(0.975, n - 1) * sd / n**0.5)

@@ -6,6 +6,7 @@ Published are the defaults of a model's module, with what the experiment sets on
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,9 @@ def resolved(job: Job) -> dict[str, Any]:
     return _validated(job.model, json.dumps(job.settings)).model_dump(mode="json")
 
 
-def differences(experiment: Experiment, settings: dict[str, Any]) -> dict[str, list[Any]]:
+def differences(
+    experiment: Experiment, settings: dict[str, Any], common: Mapping[str, Any] | None = None
+) -> dict[str, list[Any]]:
     """{setting: [ours, published]} of those that differ.
 
     Controls have none. What a model falls back on where a file must be brought is left out: the run's manifest says so.
@@ -26,10 +29,11 @@ def differences(experiment: Experiment, settings: dict[str, Any]) -> dict[str, l
     Parameters
     ----------
     settings : with all defaults, as `resolved` or a run's `config.yaml` gives them.
+    common : what the model has on every data set (`models`), such as files that its settings cannot do without.
     """
     if experiment.model in CONTROLS:
         return {}
-    wanted = _validated(experiment.model, json.dumps(experiment.published | experiment.settings))
+    wanted = _validated(experiment.model, json.dumps({**(common or {}), **experiment.published, **experiment.settings}))
     found = {}
     for name, value in wanted.model_dump(mode="json").items():
         ours = settings.get(name, value)

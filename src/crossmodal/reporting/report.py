@@ -16,7 +16,8 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import annotation, crossovers, figures, provenance, runs, sections, tables, views
+from crossmodal.reporting import annotation, crossovers, figures, provenance, runs, sections, tables, verdicts, views
+from crossmodal.reporting import claims as testing
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.curves import curves
@@ -234,6 +235,7 @@ def render(
             seeds=sorted({job.seed for job in asked.values()}),
             leaders=_leaders(plan, best(criterion)),
             papers=papers,
+            claims=_claims(plan, scope / "claims.parquet"),
             cells_done=int((compared.status == "done").sum()),
             cells=len(compared),
             cells_published=int(compared.published.notna().sum()),
@@ -262,6 +264,12 @@ def render(
     )
     write_text(target, page)
     log.info("%s: %d of %d runs, %.0f kB", target, sum(r["done"] for r in rows), len(asked), len(page) / 1000)
+
+
+def _claims(plan: Plan, path: Path) -> Markup | None:
+    """The papers' claims with their verdicts, where there are any that have been tested."""
+    found = verdicts.lines(plan, testing.read(path)) if path.exists() else []
+    return verdicts.to_html(found) if found else None
 
 
 def _stand_ins(plan: Plan, titles: dict[str, str]) -> list[tuple[str, list[str]]]:

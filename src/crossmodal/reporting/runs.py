@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, Plan, read_yaml
 from crossmodal.files import read_json, read_parquet
+
+if TYPE_CHECKING:
+    import pyarrow
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,52 @@ def settings(folder: Path) -> dict[str, Any] | None:
         return found
     except UserError as error:
         log.warning("%s", error)
+        return None
+
+
+def query_table(folder: Path, columns: list[str]) -> pyarrow.Table | None:
+    """Some columns of a run's queries, texts as dictionaries; None where no file that has them can be read."""
+    from pyarrow import ArrowException, parquet
+
+    path = folder / "queries.parquet"
+    coded = [name for name in ("protocol", "direction", "query_group") if name in columns]
+    try:
+        return parquet.read_table(path, columns=columns, read_dictionary=coded).combine_chunks()
+    except (OSError, ArrowException) as error:
+        log.warning("%s: left out of claims: %s", path, error)
+        return None
+
+
+def milliseconds(folder: Path) -> float | None:
+    """Milliseconds of training per iteration; None for a model that has none, or a history that does not say."""
+    epochs = history(folder)
+    if not {"seconds", "steps"} <= {*epochs} or not epochs.steps.sum() > 0:
+        return None
+    return float(1000 * epochs.seconds.sum() / epochs.steps.sum())
+
+
+def attention_blocks(folder: Path, before: Path | None) -> int | None:
+    """Attention blocks of a space of several modalities that a run has trained; None where its weights cannot be read.
+
+    Those are the blocks that are not, to the bit, blocks of the run that it begins from.
+    """
+    own, older = _blocks(folder), _blocks(before) if before is not None else {}
+    if own is None or older is None:
+        return None
+    names = {name.split(".")[1] for name in own if name not in older or not np.array_equal(own[name], older[name])}
+    return len(names)
+
+
+def _blocks(folder: Path) -> dict[str, np.ndarray] | None:
+    """The weights of a run's attention blocks, by their names `blocks.BLOCK.WEIGHT`."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / "model.safetensors"
+    try:
+        with safe_open(path, "numpy") as weights:
+            return {name: weights.get_tensor(name) for name in weights.keys() if name.startswith("blocks.")}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        log.warning("%s: left out: %s", path, error)
         return None
 
 

@@ -137,9 +137,8 @@ def times(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     on = {job.dataset for job in _largest(jobs, "cvs")}
     for key, job in jobs.items():
         if job.model in MODELS and _plain(job) and job.dataset in on:
-            history = runs.history(folder / key)
-            if len(history):
-                spent = 1000 * history.seconds.sum() / history.steps.sum()
+            spent = runs.milliseconds(folder / key)
+            if spent is not None:
                 rows.append({"model": job.model, "modalities": len(modalities(job)), "run": key, "milliseconds": spent})
     return pd.DataFrame(rows, columns=["model", "modalities", "run", "milliseconds"])
 

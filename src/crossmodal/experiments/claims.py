@@ -1,0 +1,237 @@
+"""`claims:` of papers/*.yaml: what a paper says of its systems, as comparisons between experiments that can be tested.
+
+`crossmodal.reporting.claims` tests them on our runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from crossmodal.errors import suggestion
+from crossmodal.experiments.blocks import Strict
+
+if TYPE_CHECKING:
+    from crossmodal.experiments.papers import Paper
+
+Kind = Literal["above", "near", "grows", "falls", "shrinks", "above_chance", "counts"]
+FIELDS: dict[str, str] = {
+    "above": "pairs",
+    "near": "pairs",
+    "shrinks": "pairs",
+    "grows": "rows",
+    "falls": "rows",
+    "above_chance": "rows",
+    "counts": "counts",
+}
+"""What a claim of each kind compares."""
+LEAST = {"grows": 2, "falls": 2, "shrinks": 2}
+"""Rows or pairs of one data set that a trend takes at least; others take one."""
+LOWER_IS_BETTER = ("mean_rank", "median_rank", "milliseconds")
+RUN_METRICS = ("milliseconds", "attention_blocks")
+"""Measured of a run's training, so that they have no direction: time per iteration, attention blocks trained."""
+METRICS = ("recall@1", "recall@5", "recall@10", "recall_sum", "map", "map@50", "map@R", "mean_rank", "median_rank")
+MODALITIES = ("image", "text", "audio", "video", "mesh")
+
+
+def _as_side(value: Any) -> Any:
+    return {"experiment": value} if isinstance(value, str) else value
+
+
+class Side(Strict):
+    """One side of a comparison: an experiment, and where it is not measured as the claim says, how."""
+
+    experiment: str
+    metrics: tuple[str, ...] = ()
+    directions: tuple[str, ...] = ()
+    protocol: str | None = None
+
+
+_Named = Annotated[Side, BeforeValidator(_as_side)]
+
+
+class Claim(Strict):
+    """A statement of a paper.
+
+    The values of a side are averaged over its metrics and directions. Several pairs must each hold. Experiments of
+    several published data sets make one claim for each of these.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    says: str = Field(description="the statement, as one sentence in plain English")
+    source: str = Field(description="where the paper says so: section, table or figure")
+    kind: Kind = Field(
+        description="above: the first of each pair is better than the second; near: they differ by less than "
+        "`margin`; grows, falls: values rise or fall along `rows`; shrinks: the first's lead falls along `pairs`; "
+        "above_chance: better than a random order; counts: `counts` says how many"
+    )
+    metrics: tuple[str, ...] = Field(min_length=1)
+    directions: tuple[str, ...] = Field((), description="`average` stands for all that a run is tested in")
+    protocol: str | None = Field(None, description="as a table's column's; else the whole test set, as the table says")
+    tables: tuple[str, ...] = Field((), description="where the published numbers stand; else the first that has them")
+    pairs: tuple[tuple[_Named, _Named], ...] = ()
+    rows: tuple[_Named, ...] = ()
+    counts: dict[str, int] = Field({}, description="experiment to the number that its runs must have")
+    margin: float | None = Field(None, gt=0, description="of `near`, in the metrics' unit")
+    published: dict[str, float] = Field({}, description="data set to the published difference that no table gives")
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Claim:
+        wanted = FIELDS[self.kind]
+        for name in ("pairs", "rows", "counts"):
+            if bool(getattr(self, name)) != (name == wanted):
+                what = f"expected `{wanted}`" if name == wanted else f"`{name}` is not read; it compares `{wanted}`"
+                raise ValueError(f"{self.id}: a claim of kind {self.kind!r}: {what}")
+        if (self.margin is not None) != (self.kind == "near"):
+            raise ValueError(f"{self.id}.margin: a claim of kind 'near' has one, and no other")
+        return self
+
+    @property
+    def sides(self) -> list[Side]:
+        """All sides, in the order in which the file names them."""
+        return [*(side for pair in self.pairs for side in pair), *self.rows, *map(_named, self.counts)]
+
+    def metrics_of(self, side: Side) -> tuple[str, ...]:
+        return side.metrics or self.metrics
+
+    def directions_of(self, side: Side) -> tuple[str, ...]:
+        return side.directions or self.directions
+
+    def protocol_of(self, side: Side) -> str | None:
+        return side.protocol or self.protocol
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.metrics[0] in LOWER_IS_BETTER
+
+
+def _named(experiment: str) -> Side:
+    return Side(experiment=experiment)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a side is measured by: one number of a run, and the published cell, if a table has one."""
+
+    direction: str
+    metric: str
+    protocol: str | None
+    """Of some classes alone; None for the test set as the table's folds have it."""
+    table: str | None
+    """The table of the cell, which also says how many folds the test set is cut into."""
+    published: float | None
+
+
+def places(paper: Paper, claim: Claim, side: Side) -> list[Place]:
+    """Every number that a side's value is the mean of.
+
+    Raises
+    ------
+    ValueError : the claim names tables, none of which has a cell for a number.
+    """
+    asked = claim.protocol_of(side)
+    found = []
+    for metric in claim.metrics_of(side):
+        for direction in claim.directions_of(side) or ("",):
+            cell = next(_cells(paper, claim, side.experiment, direction, metric, asked), None)
+            if cell is None and claim.tables:
+                what = f"{direction} {metric}" + (f" of protocol {asked!r}" if asked else "")
+                raise ValueError(
+                    f"claims.{claim.id}.tables: no cell of {', '.join(claim.tables)} is {what} of the experiment "
+                    f"{side.experiment!r}; name the table that has it, or leave `tables` out"
+                )
+            found.append(cell or Place(direction, metric, asked, None, None))
+    return found
+
+
+def _cells(
+    paper: Paper, claim: Claim, experiment: str, direction: str, metric: str, protocol: str | None
+) -> Iterator[Place]:
+    """The cells that an experiment fills with a number, in the order of the claim's tables, or of the paper's."""
+    known = {table.id: table for table in paper.tables}
+    for name in claim.tables or known:
+        table = known[name]
+        for row in table.rows:
+            for column, number in zip(table.columns, row.published, strict=True):
+                own = column.protocol or row.protocol
+                alike = (column.direction, column.metric) == (direction, metric)
+                if alike and row.experiment_of(column) == experiment and protocol in (own, column.protocol):
+                    yield Place(direction, metric, own, name, number)
+
+
+def check(paper: Paper) -> None:
+    """Check that all that a paper's claims name is there.
+
+    Raises
+    ------
+    ValueError : two claims of one name; an experiment, table, metric, direction or protocol that does not exist; sides
+        that cannot be compared.
+    """
+    ids: set[str] = set()
+    columns = [column for table in paper.tables for column in table.columns]
+    rows = [row for table in paper.tables for row in table.rows]
+    directions = {f"{a}-to-{b}" for a in MODALITIES for b in MODALITIES if a != b} | {"average", "both"}
+    names = {
+        "experiments": {*paper.experiments},
+        "tables": {table.id for table in paper.tables},
+        "metrics": {*METRICS, *RUN_METRICS, *(column.metric for column in columns)},
+        "directions": directions | {column.direction for column in columns},
+        "protocols": {"first", "seen", "unseen"} | {one.protocol for one in [*columns, *rows] if one.protocol},
+    }
+    for claim in paper.claims:
+        if claim.id in ids:
+            raise ValueError(f"claims.{claim.id}: stands twice; give one of them another `id`")
+        ids.add(claim.id)
+        _check(paper, claim, names)
+
+
+def _check(paper: Paper, claim: Claim, names: dict[str, set[str]]) -> None:
+    def known(key: str, kind: str, name: str) -> None:
+        if name not in names[kind] and not (kind == "metrics" and re.fullmatch(r"recall@[1-9]\d*|map@[1-9]\d*", name)):
+            raise ValueError(f"claims.{claim.id}.{key}: no {kind[:-1]} {name!r}{suggestion(name, names[kind])}")
+
+    for name in claim.tables:
+        known("tables", "tables", name)
+    datasets: dict[str, int] = {}
+    for side in claim.sides:
+        known(FIELDS[claim.kind], "experiments", side.experiment)
+        dataset = paper.experiments[side.experiment].dataset
+        datasets[dataset] = datasets.get(dataset, 0) + 1
+        metrics, directions = claim.metrics_of(side), claim.directions_of(side)
+        for metric in metrics:
+            known("metrics", "metrics", metric)
+        for direction in directions:
+            known("directions", "directions", direction)
+        if protocol := claim.protocol_of(side):
+            known("protocol", "protocols", protocol)
+        if len({metric in LOWER_IS_BETTER for metric in (*metrics, *claim.metrics)}) > 1:
+            listed = ", ".join(dict.fromkeys((*claim.metrics, *metrics)))
+            raise ValueError(f"claims.{claim.id}.metrics: of some of {listed} more is better, of others less")
+        if {metric in RUN_METRICS for metric in metrics} != {not directions}:
+            raise ValueError(
+                f"claims.{claim.id}.directions: a ranking's metrics have directions, "
+                f"{' and '.join(RUN_METRICS)} have none"
+            )
+        places(paper, claim, side)
+    for left, right in claim.pairs:
+        of = [paper.experiments[side.experiment].dataset for side in (left, right)]
+        if of[0] != of[1]:
+            raise ValueError(
+                f"claims.{claim.id}.pairs: {left.experiment!r} is of {of[0]} and {right.experiment!r} of {of[1]}; "
+                f"runs are compared on one data set"
+            )
+    for dataset in claim.published:
+        if dataset not in datasets:
+            raise ValueError(f"claims.{claim.id}.published: no data set {dataset!r}{suggestion(dataset, datasets)}")
+    least = LEAST.get(claim.kind, 1) * (2 if FIELDS[claim.kind] == "pairs" else 1)
+    for dataset, count in datasets.items():
+        if count < least:
+            raise ValueError(
+                f"claims.{claim.id}.{FIELDS[claim.kind]}: a claim of kind {claim.kind!r} takes at least "
+                f"{LEAST[claim.kind]} of a data set, found 1 of {dataset}"
+            )

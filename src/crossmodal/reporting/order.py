@@ -1,0 +1,66 @@
+"""The order of a table's rows, ours beside the published one: Kendall's tau, which a stand-in's numbers allow too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.evaluation.agreement import Ordered, kendall_tau, tau_interval
+
+
+def fill(cells: list[dict[str, Any]], seeds: Sequence[int], values: Mapping[tuple, tuple[float, int, int]]) -> None:
+    """Put `tau`, `tau_low`, `tau_high` and `tau_rows` into the cells of a table that has rows to be compared.
+
+    Rows are compared where they have a published number and ours, of one data set, direction, metric and protocol; all
+    of these count together.
+
+    Parameters
+    ----------
+    values : (run, direction, metric, protocol) to its value first, as `comparison.lookup_of` gives it.
+    """
+    kept, published, numbers = [], [], []
+    for cell in cells:
+        if cell["status"] == "done" and cell["published"] is not None:
+            run = "/".join(cell[name] for name in ("ours_dataset", "ours_split", "ours_model"))
+            about = (cell["direction"], cell["metric"], cell["protocol"])
+            found = [values.get((f"{run}/seed{seed}", *about)) for seed in seeds]
+            kept.append((cell["row"], run, (cell["dataset"], *about)))
+            published.append(cell["published"])
+            numbers.append(np.array([value[0] for value in found if value is not None]))
+    if len({row for row, *_ in kept}) < 2:
+        return
+    rows, runs, columns = (_coded(values) for values in zip(*kept, strict=True))
+    data = Ordered(np.array(published), numbers, columns, rows, runs)
+    tau = kendall_tau(data)
+    if math.isnan(tau):
+        return
+    low, high = tau_interval(data)
+    for cell in cells:
+        cell |= {"tau": tau, "tau_low": low, "tau_high": high, "tau_rows": len(set(rows))}
+
+
+def _coded(values: Sequence[Any]) -> np.ndarray:
+    codes: dict[Any, int] = {}
+    return np.array([codes.setdefault(value, len(codes)) for value in values])
+
+
+def sentence(cells: pd.DataFrame) -> str:
+    """What a table's caption says of the order of its rows; empty where it says nothing."""
+    known = cells.dropna(subset=["tau"])
+    if known.empty:
+        return ""
+    first = known.iloc[0]
+    text = f"Order of the rows, ours and the published: Kendall's τ {_number(first.tau)}"
+    if math.isnan(first.tau_low):
+        return f"{text}, of {first.tau_rows} rows, too few for an interval."
+    between = f"{_number(first.tau_low)} to {_number(first.tau_high)}"
+    drawn = f"bootstrap over the {first.tau_rows} rows and the seeds of each"
+    return f"{text} (95 % interval {between}, by {drawn}), over all columns."
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
