@@ -54,6 +54,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/attention.py
 	@$(BIN)/python benchmarks/video.py
 	@$(BIN)/python benchmarks/store.py
+	@$(BIN)/python benchmarks/rawfiles.py
 	@$(BIN)/python benchmarks/ranking.py --large
 	@$(BIN)/python benchmarks/significance.py
 	@$(BIN)/python benchmarks/report.py

@@ -16,6 +16,7 @@ from crossmodal import experiments, registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, sha256_json, write_json, write_text
+from crossmodal.fingerprints import RawFiles
 
 STATE = Path(".snakemake")
 # Keys of a data set that its items do not depend on.
@@ -23,12 +24,18 @@ USED_LATER = {"folds", "inputs", "relevance", "stages", "stand_in"}
 
 
 class Dag:
-    """The plan with the files of every step."""
+    """The plan with the files of every step.
 
-    def __init__(self, config: dict[str, Any]):
+    Parameters
+    ----------
+    look : whether what people bring is looked at for changes; a job of a run that did so needs not.
+    """
+
+    def __init__(self, config: dict[str, Any], look: bool = True):
         self.params = experiments.from_config(config)
         self.plan = experiments.plan(self.params)
         self.data, self.results = self.params.paths.data, self.params.paths.results
+        self.raw = RawFiles(Path(self.data), look)
         self._check_settings()
         self._hand_on(config)
 
@@ -117,7 +124,7 @@ class Dag:
 
     def train_identity(self, wildcards: Any) -> str:
         job = self.job(wildcards)
-        return f"{job.hash}.{registry.source_hash('models', job.model)}"
+        return f"{job.hash}.{registry.source_hash('models', job.model)}{self.raw.named_in(job.settings)}"
 
     def test_identity(self, wildcards: Any) -> str:
         return ",".join(map(str, self.job(wildcards).folds))
@@ -125,7 +132,8 @@ class Dag:
     def dataset_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
         source = registry.source_hash("datasets", dataset.reader)
-        return f"{sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]}.{source}"
+        chosen = sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]
+        return f"{chosen}.{source}{self.raw.change_of_items(wildcards.dataset)}"
 
     def split_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
@@ -133,7 +141,10 @@ class Dag:
 
     def extractor_identity(self, wildcards: Any) -> str:
         extractor = self.params.extractors[wildcards.extractor]
-        return f"{sha256_json(extractor.model_dump())[:16]}.{registry.source_hash('features', extractor.extractor)}"
+        source = registry.source_hash("features", extractor.extractor)
+        change = self.raw.change_of_features(wildcards.dataset, f"{wildcards.modality}.{wildcards.extractor}")
+        chosen = sha256_json(extractor.model_dump())[:16]
+        return f"{chosen}.{source}{self.raw.named_in(extractor.settings)}{change}"
 
     @cached_property
     def report_identity(self) -> str:

@@ -61,7 +61,7 @@ class Birds:
         self.images = self._named(root / "images.txt")
         self.label = self._numbered(root / "image_class_labels.txt", tuple(self.classes))
         self.training = self._numbered(root / "train_test_split.txt", (0, 1))
-        places = (root / "attributes" / "attributes.txt", root / "attributes.txt", root.parent / "attributes.txt")
+        places = _attributes(root)
         path = next((place for place in places if place.is_file()), places[0])
         self.attributes = [name for _, name in sorted(self._named(path).items())]
         self.class_attributes = self._matrix(root / "attributes" / "class_attribute_labels_continuous.txt")
@@ -205,6 +205,11 @@ class Birds:
         return made
 
 
+def _attributes(root: Path) -> list[Path]:
+    """Where the names of the attributes may lie, the first one first."""
+    return [folder / "attributes.txt" for folder in (root / "attributes", root, root.parent)]
+
+
 def phrase(attribute: str) -> str:
     """`has_tail_shape::forked_tail` in words: `forked tail shape`."""
     group, _, value = re.sub(r"[()]", "", attribute.replace("_", " ")).partition("::")
@@ -299,8 +304,11 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : as `read`.
     """
+    files = [*settings.root.glob("*.txt"), *settings.root.glob("attributes/*.txt"), *_attributes(settings.root)]
+    files += [settings.unseen] if isinstance(settings.unseen, Path) else []
+    read_from = raw.record(folder, files, trees=[settings.captions] if settings.captions else [])
     frame, classes, manifest = read(settings, folder.name)
     write_parquet(folder / "classes.parquet", classes)
     chosen = settings.model_dump(exclude={"root", "captions", "unseen"})
     manifest = {"reader": "cub", "title": title, "root": raw.name_of(settings.root, folder), **manifest}
-    items.write(frame, folder, {**manifest, "settings": chosen})
+    items.write(frame, folder, {**manifest, "settings": chosen, "raw": read_from})

@@ -33,6 +33,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : files that are missing, malformed or contradict each other; every kind of fault names its first items.
     """
+    read_from = raw.record(folder, filter(None, (settings.annotations, settings.regions)))
     frame = read(settings, folder.name)
     manifest = {
         "reader": "karpathy",
@@ -40,6 +41,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "root": raw.name_of(settings.images, folder),
         "annotations": {"file": settings.annotations.name, "sha256": sha256_file(settings.annotations)},
         "settings": {"restval": settings.restval},
+        "raw": read_from,
     }
     if settings.regions is not None:
         if not settings.regions.is_file():

@@ -49,8 +49,9 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : files that are missing or disagree, a class without images of its own.
     """
-    frame = read(settings, folder.name)
     files = [LIST, TAGS, *(f"{LABELS}/Labels_{name}.txt" for name in settings.classes)]
+    read_from = raw.record(folder, [settings.root / name for name in files])
+    frame = read(settings, folder.name)
     manifest = {
         "reader": "nuswide",
         "title": title,
@@ -58,6 +59,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "annotations": [{"file": name, "sha256": sha256_file(settings.root / name)} for name in files],
         "settings": settings.model_dump(exclude={"root", "images"}, mode="json"),
         "classes": list(settings.classes),
+        "raw": read_from,
     }
     items.write(frame, folder, manifest)
 

@@ -42,6 +42,8 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : a folder that is missing, a photograph without sentences, a class too small to be split.
     """
+    root = settings.root
+    read_from = raw.record(folder, trees=[root / settings.sentences], names=[root / settings.images])
     frame = read(settings, folder.name)
     manifest = {
         "reader": "pascal",
@@ -49,6 +51,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "root": raw.name_of(settings.root, folder),
         "settings": settings.model_dump(exclude={"root"}, mode="json"),
         "classes": sorted(frame.label.unique()),
+        "raw": read_from,
     }
     items.write(frame, folder, manifest)
 

@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from crossmodal.arrays import SUFFIXES, Array, Place, open_array
-from crossmodal.datasets import items
+from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     """
     if not settings.root.is_dir():
         raise UserError(f"{settings.root}: no such folder; set datasets.{folder.name}.root in params.yaml")
+    read_from = raw.record(folder, _files(settings))
     frame, arrays = read(settings)
     frame, carved = _with_validation(frame, settings)
     root = settings.root
@@ -105,8 +106,25 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "arrays": arrays,
         "settings": settings.model_dump(mode="json", exclude={"root"}, exclude_defaults=True),
         "carved": carved,
+        "raw": read_from,
     }
     items.write(frame, folder, manifest)
+
+
+def _files(settings: Settings) -> list[Path]:
+    """The files that items are made of: all but .npy arrays that hold features and nothing else.
+
+    Their values are no part of the items, and their shape stands in `arrays` of the manifest.
+    """
+    parts = [part for of in settings.modalities.values() for part in of]
+    files: set[str] = set()
+    for part in parts:
+        if not part.captions and not (file := part.file or settings.file).lower().endswith(".npy"):
+            files.add(file)
+        for reference in (part.captions, part.partitions, part.rows, part.labels, part.ids, part.groups, part.counts):
+            if reference and not re.fullmatch(SLICE, reference):
+                files.add(_place(settings, part, reference)[0])
+    return [settings.root / file for file in sorted(filter(None, files))]
 
 
 def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -155,13 +173,7 @@ def _array(settings: Settings, part: Part, where: str) -> tuple[Array, str]:
 
 def _open(settings: Settings, part: Part, reference: str) -> Array:
     """`FILE#ARRAY`, a FILE, or an ARRAY of the part's own file; `[a:b:c]` after it takes a part."""
-    found = REFERENCE.fullmatch(reference)
-    if found is None:
-        raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
-    file, name = found["file"], found["array"]
-    if file is None:
-        is_file = name.lower().endswith(SUFFIXES) or (name != "" and (settings.root / name).is_file())
-        file, name = (name, "") if is_file else (part.file or settings.file, name)
+    file, name, chosen = _place(settings, part, reference)
     if not file:
         raise UserError(f"params.yaml: {reference!r}: names no file, nor does the data set")
     array = open_array(settings.root / file, name)
@@ -169,8 +181,20 @@ def _open(settings: Settings, part: Part, reference: str) -> Array:
         values = array.all().reshape(-1)
     else:
         values = array.all()
-    values = values[_slice(found["slice"])] if found["slice"] else values
+    values = values[_slice(chosen)] if chosen else values
     return Array(array.path, array.name, values.shape, values.dtype, lambda rows: values[rows])
+
+
+def _place(settings: Settings, part: Part, reference: str) -> tuple[str, str, str]:
+    """File, array and slice that a reference names; any may be left out."""
+    found = REFERENCE.fullmatch(reference)
+    if found is None:
+        raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
+    file, name = found["file"], found["array"]
+    if file is None:
+        is_file = name.lower().endswith(SUFFIXES) or (name != "" and (settings.root / name).is_file())
+        file, name = (name, "") if is_file else (part.file or settings.file, name)
+    return file, name, found["slice"] or ""
 
 
 def _slice(text: str) -> slice:

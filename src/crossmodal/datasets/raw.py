@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from crossmodal import fingerprints
 from crossmodal.errors import UserError
 
 SHOWN = 5  # faults of a kind, or file names, in an error
@@ -18,6 +19,26 @@ def name_of(path: Path, folder: Path) -> str:
         return str(path.absolute().relative_to(folder.absolute()))
     # From the resolved folder: where `data` is a link to another disk, `..` climbs from that disk.
     return str(path) if path.is_absolute() else os.path.relpath(path.absolute(), folder.resolve())
+
+
+def record(
+    folder: Path, files: Iterable[Path] = (), trees: Iterable[Path] = (), names: Iterable[Path] = ()
+) -> dict[str, dict[str, str]]:
+    """`raw` of `items.json`: hashes of what the items are read from, by which a later change is noticed.
+
+    Made before the files are read, so that one that changes meanwhile is read again.
+
+    Parameters
+    ----------
+    folder : of the data set. files : read whole, or looked for in vain. trees : folders whose files are all read.
+    names : folders of which the names of the files below count, not their contents.
+    """
+    hashes = fingerprints.Hashes(folder)
+    paths = {"files": files, "trees": trees, "names": names}
+    unread = {kind: {name_of(path, folder): fingerprints.NOTHING for path in of} for kind, of in paths.items()}
+    found = fingerprints.now(unread, hashes, folder)
+    hashes.save()
+    return found
 
 
 def first(places: Sequence[str]) -> str:

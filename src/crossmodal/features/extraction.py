@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ import pandas as pd
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal import registry
+from crossmodal import fingerprints, registry
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
 from crossmodal.features.driver import Driver, refuse_skipped, threads_of
@@ -166,9 +167,11 @@ def extract(
     if given.rows.empty:
         raise UserError(f"items.parquet: holds no {given.modality} items to extract features of")
     listed, settings = given.items, recipe.settings or settings
+    hashes = fingerprints.Hashes(given.folder)
     with threads_of(threads) as (workers, count):
-        digest = recipe.digest or (_digest_text if given.modality == "text" else _digest_file)
+        digest = recipe.digest or (_digest_text if given.modality == "text" else partial(_digest_file, hashes))
         digests = list(workers.map(digest, listed))
+        hashes.save()
         inputs = sha256_bytes(b"".join(digests))
         described = {
             "extractor": extractor,
@@ -185,7 +188,8 @@ def extract(
                 log.info("%s: found in %s, nothing to extract", target.name, place)
             else:
                 versions = library_versions("torch", "numpy", *recipe.packages)
-                told = {**described, "identity": identity, "versions": versions}
+                of_files = recipe.digest is None and given.modality != "text"
+                told = {**described, "identity": identity, "versions": versions, "inputs_of_files": of_files}
                 driver = Driver(listed, digests, settings, recipe.begin(listed), target, workers, count)
                 driver.make(place / "features", given.rows, recipe.finish, told)
             refuse_skipped(storage.open_features(place / "features", verify=False).manifest, settings, target.name)
@@ -234,13 +238,9 @@ def expect(modality: str, found: str, extractor: str) -> None:
         )
 
 
-def _digest_file(item: Item) -> bytes:
+def _digest_file(hashes: fingerprints.Hashes, item: Item) -> bytes:
     """SHA-256 of the item's file; of nothing where it cannot be read, which `load` will say."""
-    try:
-        with item.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    except OSError:
-        return hashlib.sha256().digest()
+    return bytes.fromhex(hashes.read(item.path))
 
 
 def _digest_text(item: Item) -> bytes:
