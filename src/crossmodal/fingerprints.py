@@ -263,7 +263,7 @@ class RawFiles:
             root = folder / str((_manifest(folder / "items.json") or {}).get("root"))
             hashes = self._hashes(folder)
             if isinstance(arrays := manifest.get("files"), dict):
-                recorded = {"files": arrays}
+                recorded = {"files": {name: was for name, was in arrays.items() if isinstance(was, str)}}
                 found = now(recorded, hashes, root)
                 compare(folder, name, sha256_json(recorded)[:16], sha256_json(found)[:16])
             elif manifest.get("inputs_of_files") and root.is_dir():

@@ -31,6 +31,8 @@ def test_the_choice_depends_on_the_seed_and_not_on_order_or_other_groups():
 def test_lines_are_read_whole_or_the_file_is_named(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\n\n  two \n")
     assert raw.lines(tmp_path / "a.txt", "") == ["one", "two"]
+    (tmp_path / "d.txt").write_bytes("a\u2028b\r\nc\x0cd\x85e\rf\n".encode())
+    assert raw.lines(tmp_path / "d.txt", "") == ["a\u2028b", "c\x0cd\x85e\rf"]
     (tmp_path / "b.txt").write_bytes(b"caf\xe9")
     with pytest.raises(UserError, match=r"b\.txt: is no UTF-8 text"):
         raw.lines(tmp_path / "b.txt", "")

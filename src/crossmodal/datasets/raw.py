@@ -9,6 +9,7 @@ from pathlib import Path
 
 from crossmodal import fingerprints
 from crossmodal.errors import UserError
+from crossmodal.files import read_lines
 
 SHOWN = 5  # faults of a kind, or file names, in an error
 
@@ -55,12 +56,12 @@ def lines(path: Path, advice: str) -> list[str]:
     UserError : the file is missing (with `advice`) or is not UTF-8 text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        found = read_lines(path)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; {advice}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is no UTF-8 text ({error}); save it as UTF-8") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in found if line.strip()]
 
 
 class Listing:

@@ -74,7 +74,7 @@ def _cut_off(kind: str, data: bytes, faces: int) -> str | None:
     """What is missing of a file that trimesh reads the rest of; OBJ does not say how long it is."""
     if kind == "off" and (counts := re.match(rb"\s*\w*OFF\s*(?:#[^\n]*\s*)*(\d+)\s+(\d+)", data)):
         vertices, polygons = map(int, counts.groups())
-        lines = sum(1 for line in data[counts.start(1) :].splitlines()[1:] if line.strip() and line[:1] != b"#")
+        lines = sum(1 for line in data[counts.start(1) :].split(b"\n")[1:] if line.strip() and line[:1] != b"#")
         if faces < polygons and lines < vertices + polygons:
             return f"{lines} lines for {vertices} vertices and {polygons} faces"
     if kind == "stl" and data[:5] == b"solid" and faces and b"endsolid" not in data[-1000:]:

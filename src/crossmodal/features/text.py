@@ -24,7 +24,7 @@ from crossmodal import wordvectors
 from crossmodal.errors import UserError, suggestion
 from crossmodal.features import extraction, networks, skipthoughts
 from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.files import read_json, sha256_file, sha256_json
+from crossmodal.files import read_json, read_lines, sha256_file, sha256_json
 from crossmodal.text import tokenize
 
 log = logging.getLogger(__name__)
@@ -359,7 +359,7 @@ def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
 
 def _read_ids(path: Path) -> list[str]:
     try:
-        found = read_json(path) if path.suffix == ".json" else path.read_text(encoding="utf-8").splitlines()
+        found = read_json(path) if path.suffix == ".json" else read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: cannot be read ({error}); expected an item id a line, in the order of the rows"
