@@ -29,8 +29,6 @@ from crossmodal.text import tokenize
 
 log = logging.getLogger(__name__)
 
-SHOWN = 20  # unknown words that the manifest names
-
 
 # -- settings ---------------------------------------------------------------------------------------------------------
 
@@ -88,6 +86,9 @@ class WordVectors(Settings):
     vectors: str = Field(description="a file of GloVe or word2vec, or seeded")
     weighting: Literal["mean", "tfidf"] = Field(
         "mean", description="tfidf: rare words of the training captions count more"
+    )
+    words_covered: float = Field(
+        0.3, ge=0, le=1, description="least share of the words of all texts, as often as they stand, with a vector"
     )
     dim: int = Field(300, ge=1, description="of `vectors: seeded`")
     seed: int = Field(0, description="of `vectors: seeded`")
@@ -245,15 +246,17 @@ def _word_vectors(settings: WordVectors) -> Recipe:
             found = wordvectors.seeded(counts, settings.dim, settings.seed)
         else:
             found = wordvectors.read(path, counts)
-        missing = sorted(found.missing(counts), key=lambda word: (-counts[word], word))
-        facts = {
-            "words": len(counts),
-            "words_unknown": len(missing),
-            "tokens_unknown": sum(counts[word] for word in missing) / max(1, counts.total()),
-            "unknown_words": missing[:SHOWN],
+        covered = wordvectors.coverage(found, counts, path, settings.words_covered, "words_covered")
+        facts: dict[str, Any] = {
+            "words": covered.words,
+            "words_unknown": covered.words - covered.with_vector,
+            "tokens_unknown": 1 - covered.share,
+            "unknown_words": [*covered.missing],
         }
-        log.info("%s: %d of %d words have no vector, %.2f %% of the text", path.name, len(missing), len(counts),
-                 100 * facts["tokens_unknown"])  # fmt: skip
+        log.info("%s", covered)
+        if covered.share < wordvectors.FEW:
+            facts["fallback"] = f"word vectors: {covered}; texts are the means of those words alone"
+            log.warning("text: %s", facts["fallback"])
         weights = np.ones(len(found.index), np.float32)
         if settings.weighting == "tfidf":
             training = _training(listed, captions)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from crossmodal.files import (
     write_text,
 )
 from crossmodal.models import base
-from crossmodal.text import Vocabulary
+from crossmodal.text import SPECIAL, Vocabulary
 from crossmodal.training import sharded
 from crossmodal.training import test as testing
 from crossmodal.training.corpus import Corpus
@@ -47,8 +47,10 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".checkpoints")
 
 
-def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[base.Model, Corpus]:
-    """The job's model with its first weights, and its data."""
+def _built(
+    job: Job, data: Path, vocabulary: Vocabulary | None = None, facts: dict[str, Any] | None = None
+) -> tuple[base.Model, Corpus]:
+    """The job's model with its first weights, and its data; `facts` takes what a manifest says of word vectors."""
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
     settings = settings_of(job, module.Settings)
@@ -69,7 +71,10 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
     context = corpus.context
     path = getattr(settings, "word_embedding", "seeded")
     if path != "seeded" and vocabulary is None:
-        context = replace(context, word_vectors=_word_vectors(path, settings, corpus, job.seed))
+        vectors, covered = _word_vectors(path, settings, corpus, job.seed)
+        context = replace(context, word_vectors=vectors)
+        if facts is not None:
+            facts["word_vectors"] = covered
     torch.manual_seed(job.seed)
     try:
         return module.Model(settings, context), corpus
@@ -77,18 +82,21 @@ def _built(job: Job, data: Path, vocabulary: Vocabulary | None = None) -> tuple[
         raise UserError(f"model {job.name} on {job.dataset}: {error}") from None
 
 
-def _word_vectors(path: str, settings: base.Settings, corpus: Corpus, seed: int) -> torch.Tensor:
-    """(words, D) start of a word embedding; the file's hash goes into the corpus's fingerprint."""
+def _word_vectors(
+    path: str, settings: base.Settings, corpus: Corpus, seed: int
+) -> tuple[torch.Tensor, wordvectors.Coverage]:
+    """(words, D) start of a word embedding, and how many words the file has; its hash goes into the fingerprint."""
     found = wordvectors.read(path, corpus.vocabulary.words)
     if found.dim != settings.word_dim:
         raise UserError(
             f"{path}: has vectors of {found.dim} numbers, and the model's `word_dim` is {settings.word_dim}; make them "
             "the same in params.yaml"
         )
-    missing = found.missing(corpus.vocabulary.words)
-    log.info("%s: vectors of %d of %d words", path, len(corpus.vocabulary) - len(missing), len(corpus.vocabulary))
+    words = dict.fromkeys(corpus.vocabulary.words[len(SPECIAL) :], 1)
+    covered = wordvectors.coverage(found, words, path, settings.words_covered, "words_covered")
+    log.info("%s", covered)
     corpus.fingerprint["word_vectors"] = sha256_file(path)
-    return torch.from_numpy(found.table(corpus.vocabulary.words, seed))
+    return torch.from_numpy(found.table(corpus.vocabulary.words, seed)), covered
 
 
 def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before: Path | None = None) -> None:
@@ -106,13 +114,16 @@ def train_job(job: Job, folder: Path, data: Path, *, fresh: bool = False, before
 
     began = time.perf_counter()
     meter = Meter()
-    model, corpus = _built(job, data)
-    source = registry.source_hash("models", job.model)
     facts: dict[str, Any] = {}
+    model, corpus = _built(job, data, facts=facts)
+    covered = facts.get("word_vectors")
+    facts = {key: asdict(value) for key, value in facts.items()}
+    source = registry.source_hash("models", job.model)
     if before is not None:
         facts["before"] = {"run": job.before, "weights_sha256": _begin_from(model, before)}
     identity = sha256_json([job.identity, corpus.fingerprint, source, *facts.values()])
     fallbacks = [*_fallbacks(job, data), *model.settings.fallbacks]
+    fallbacks += [covered.fallback] if covered is not None and covered.fallback else []
     for what in fallbacks:
         log.warning("%s: fallback: %s", job.key, what)
     log.info("%s: %d training pairs, %d words", job.key, corpus.n_pairs, len(corpus.vocabulary))
