@@ -161,8 +161,8 @@ class Birds:
         on_disk, found, lacking = raw.Listing(folder), {}, []
         for image, path in self.images.items():
             place = Path(path).with_suffix(".txt")
-            if on_disk.holds(str(place.parent), place.name):
-                found[image] = [" ".join(line.split()) for line in raw.lines(folder / place, "")]
+            if (real := on_disk.find(str(place))) is not None:
+                found[image] = [" ".join(line.split()) for line in raw.lines(folder / real, "")]
                 found[image] = found[image][: self.settings.sentences]
             if not found.get(image):
                 lacking.append(str(place))
@@ -253,9 +253,10 @@ def read(settings: Settings, dataset: str = "*") -> tuple[pd.DataFrame, pd.DataF
     birds = Birds(settings, dataset)
     unseen = birds.unseen()
     on_disk, missing = raw.Listing(settings.root / "images"), []
+    places: dict[str, str | None] = {}
     for path in birds.images.values():
-        folder, _, name = path.rpartition("/")
-        if not on_disk.holds(folder, name):
+        places[path] = on_disk.find(path)
+        if places[path] is None:
             missing.append(path)
     if missing:
         raise UserError(
@@ -280,7 +281,7 @@ def read(settings: Settings, dataset: str = "*") -> tuple[pd.DataFrame, pd.DataF
     entries, texts = [], []
     for image, stem, label, part, path in rows:
         part = "val" if stem in kept else part
-        entries.append((stem, "image", stem, label, part, f"images/{path}"))
+        entries.append((stem, "image", stem, label, part, f"images/{places[path]}"))
         texts += [(f"{stem}#{k}", "text", stem, label, part, text) for k, text in enumerate(sentences[image])]
     frame = items.validate(pd.DataFrame(entries + texts, columns=list(items.COLUMNS)), settings.root)
     classes = class_table(birds, unseen)

@@ -79,9 +79,8 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         raise UserError(f"{root / settings.images}: holds no CLASS/NAME.jpg; put the photographs there, by class")
     on_disk, lacking, texts = raw.Listing(root / settings.sentences), [], {}
     for stem in names:
-        label, _, name = stem.partition("/")
-        if on_disk.holds(label, f"{name}.txt"):
-            told = raw.lines(root / settings.sentences / f"{stem}.txt", "")
+        if (real := on_disk.find(f"{stem}.txt")) is not None:
+            told = raw.lines(root / settings.sentences / real, "")
             texts[stem] = [" ".join(sentence.split()) for sentence in told]
         if not texts.get(stem):
             lacking.append(f"{stem}.txt")

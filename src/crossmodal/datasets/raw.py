@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -69,17 +70,38 @@ class Listing:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.names: dict[str, set[str]] = {}
+        self.names: dict[str, dict[str, str]] = {}  # of a sub-folder: {name, as it is and composed: name on disk}
 
     @property
     def looked_in(self) -> list[str]:
         return [str(self.folder / sub) for sub in self.names]
 
     def holds(self, sub: str, name: str) -> bool:
+        return self.find(f"{sub}/{name}" if sub else name) is not None
+
+    def find(self, path: str) -> str | None:
+        """A file's path below the folder as it is on disk, or None; nothing that leaves the folder is below it.
+
+        Where letters with accents are written otherwise (macOS takes them apart, lists have them whole), it is found.
+        """
+        sub, _, name = path.rpartition("/")
+        if path.startswith("/") or ".." in path.split("/"):
+            return None
         if sub not in self.names:
-            path = self.folder / sub
-            self.names[sub] = {entry.name for entry in os.scandir(path)} if path.is_dir() else set()
-        return name in self.names[sub]
+            self.names[sub] = self._listed(sub)
+        names = self.names[sub]
+        found = names.get(name) or names.get(unicodedata.normalize("NFC", name))
+        if found is None and not names and sub and (real := self.find(sub)) not in (None, sub):
+            return self.find(f"{real}/{name}")
+        return found and (f"{sub}/{found}" if sub else found)
+
+    def _listed(self, sub: str) -> dict[str, str]:
+        path = self.folder / sub
+        if not path.is_dir():
+            return {}
+        names = [entry.name for entry in os.scandir(path)]
+        composed = {unicodedata.normalize("NFC", name): name for name in names if not name.isascii()}
+        return {**composed, **{name: name for name in names}}
 
 
 def carve(groups: Mapping[str, Hashable], share: float, seed: int) -> set[str]:

@@ -130,11 +130,13 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
                 faults.setdefault((path, "are listed twice (keep one)"), []).append(f"{place}, also {seen[item]}")
                 continue
             seen[item] = f"entry {number} of {path.name}"
-            if not on_disk.holds(f"{top}/{label}", name):
+            real = on_disk.find(source)
+            if real is None:
                 faults.setdefault((path, f"are not in {root}; complete the folder or the list"), []).append(source)
                 continue
+            source = real
             if modality == "text":
-                source = _text(root / source)
+                source = _text(root / real)
                 if not source:
                     faults.setdefault((path, "are texts without a word"), []).append(place)
             group = f"pair/{stem}" if modality in settings.pairs else item
