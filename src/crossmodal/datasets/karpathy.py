@@ -46,7 +46,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     UserError : files that are missing, malformed or contradict each other; every kind of fault names its first items.
     """
     read_from = raw.record(folder, filter(None, (settings.annotations, settings.regions)))
-    frame = read(settings, folder.name)
+    frame, by_tokens = _read(settings, folder.name)
     manifest = {
         "reader": "karpathy",
         "title": title,
@@ -54,6 +54,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "annotations": {"file": settings.annotations.name, "sha256": sha256_file(settings.annotations)},
         "settings": settings.model_dump(include={"restval", "splits", "words"}),
         "raw": read_from,
+        "words": "blanks" if by_tokens else "nltk",
     }
     if settings.regions is not None:
         if not settings.regions.is_file():
@@ -77,6 +78,11 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     ------
     UserError : as `make`.
     """
+    return _read(settings, dataset)[0]
+
+
+def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
+    """The items, and whether their captions are the file's tokens."""
     path = settings.annotations
     if not path.is_file():
         raise UserError(
@@ -154,7 +160,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         + [(item, "text", stem, None, split, caption) for item, stem, split, caption in captions],
         columns=list(items.COLUMNS),
     )
-    return items.validate(frame, path)
+    return items.validate(frame, path), tokens
 
 
 def _structure(entry: Any, number: int) -> str | None:
