@@ -53,7 +53,7 @@ def test_captions_without_blanks_are_warned_of(caplog):
 
 def test_a_query_is_cut_as_the_runs_captions_were():
     words = Vocabulary((*SPECIAL, "it's", "isn't", "a", "dog"))
-    ids, lengths = words.encode_known(["It's a dog"], 9)
+    ids, _ = words.encode_known(["It's a dog"], 9)
     assert ids.tolist() == [[2, 4, 6, 7, 3]]
     split = Vocabulary((*SPECIAL, "it", "'s", "a", "dog"))
     assert split.encode_known(["It's a dog"], 9)[0].tolist() == [[2, 4, 5, 6, 7, 3]]
