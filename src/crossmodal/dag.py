@@ -33,6 +33,10 @@ class Dag:
 
     def __init__(self, config: dict[str, Any], look: bool = True):
         self.params = experiments.from_config(config)
+        if not self.params.papers:
+            raise UserError(
+                "params.yaml: papers: names none, so that nothing would be made; name files of papers/ without `.yaml`"
+            )
         self.plan = experiments.plan(self.params)
         self.data, self.results = self.params.paths.data, self.params.paths.results
         self.raw = RawFiles(Path(self.data), look)
@@ -192,6 +196,8 @@ def job_of(plan: experiments.Plan, key: str) -> Job:
     if len(parts) != 4 or not parts[3].startswith("seed") or not parts[3][4:].isdigit():
         raise UserError(f"{key!r} names no run; expected DATASET/SPLIT/MODEL/seedN, such as world/full/vsepp/seed0")
     dataset, split, name, seed = parts
+    if int(seed[4:]) > experiments.LARGEST_SEED:
+        raise UserError(f"{key}: a seed is a whole number from 0 to {experiments.LARGEST_SEED}")
     for other in plan.jobs.values():  # another seed of a planned run has its settings
         if (other.dataset, other.split, other.name) == (dataset, split, name):
             return other.model_copy(update={"seed": int(seed[4:]), "quick": False})
