@@ -35,6 +35,9 @@ from crossmodal.files import library_versions, read_json, sha256_bytes, sha256_j
 
 log = logging.getLogger(__name__)
 
+NOTHING = hashlib.sha256().digest()  # of a file that is empty or cannot be read
+LISTED = 5  # groups of equal files, and items of one, that a manifest names
+
 
 class Settings(BaseModel):
     """What every extractor can be told."""
@@ -190,10 +193,41 @@ def extract(
                 versions = library_versions("torch", "numpy", *recipe.packages)
                 of_files = recipe.digest is None and given.modality != "text"
                 told = {**described, "identity": identity, "versions": versions, "inputs_of_files": of_files}
+                if of_files and (equal := equal_files(listed, digests)):
+                    told["equal_files"] = equal
+                    log.warning("%s: %s, such as %s", target.name, told_equal(equal), ", ".join(equal["listed"][0]))
                 driver = Driver(listed, digests, settings, recipe.begin(listed), target, workers, count)
                 driver.make(place / "features", given.rows, recipe.finish, told)
             refuse_skipped(storage.open_features(place / "features", verify=False).manifest, settings, target.name)
             _link(place / "features", target)
+
+
+def equal_files(listed: Sequence[Item], digests: Sequence[bytes]) -> dict[str, Any]:
+    """Items whose files hold the same bytes, such as the placeholder of a photograph that is gone; empty for none.
+
+    A model cannot tell them apart: in training they are false negatives of each other, in a test ties that count
+    against it; and an item of training that is tested as well is known already.
+    """
+    alike: dict[bytes, list[Item]] = {}
+    for item, digest in zip(listed, digests, strict=True):
+        alike.setdefault(digest, []).append(item)
+    groups = [of for digest, of in alike.items() if len(of) > 1 and digest != NOTHING]
+    if not groups:
+        return {}
+    torn = [of for of in groups if len({item.partition for item in of}) > 1]
+    return {
+        "items": sum(map(len, groups)),
+        "files": len(groups),
+        "items_across_partitions": sum(map(len, torn)),
+        "listed": [[item.item_id for item in of[:LISTED]] for of in [*torn, *groups][:LISTED]],
+    }
+
+
+def told_equal(equal: dict[str, Any]) -> str:
+    """What a manifest's `equal_files` says, in words."""
+    across = equal["items_across_partitions"]
+    torn = f", {across} of them in more than one of train, val and test" if across else ""
+    return f"{equal['items']} items are only {equal['files']} different files{torn}"
 
 
 def features_of(

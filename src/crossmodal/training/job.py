@@ -20,6 +20,7 @@ from crossmodal import registry, wordvectors
 from crossmodal.energy import Meter, card_joules
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, settings_of
+from crossmodal.features.extraction import told_equal
 from crossmodal.files import (
     commit,
     hardware,
@@ -205,14 +206,24 @@ def _card(device: torch.device, facts: dict[str, Any]) -> Iterator[None]:
 
 
 def _fallbacks(job: Job, data: Path) -> list[str]:
-    """What stands in for something better in the features that a run reads."""
+    """What stands in for something better in the features that a run reads, or is missing or alike in them."""
     found = []
     read = [(job.dataset, *pair) for pair in job.extractors]
     read += [(job.source, *pair) for pair in job.source_inputs.items()]
     for dataset, modality, extractor in read:
         path = data / dataset / "features" / f"{modality}.{extractor}.json"
-        if path.exists() and "fallback" in (manifest := read_json(path)):
-            found.append(f"{modality} features of {extractor}: {manifest['fallback']}")
+        if not path.exists():
+            continue
+        manifest, where = read_json(path), f"{modality} features of {extractor}"
+        if "fallback" in manifest:
+            found.append(f"{where}: {manifest['fallback']}".replace("; ", ", "))  # which parts them in tables
+        if left_out := len(manifest.get("skipped") or ()):
+            count = left_out + manifest["shape"][0]
+            found.append(
+                f"{where}: {left_out} of {count} items cannot be read and are left out with what belongs to them"
+            )
+        if "equal_files" in manifest:
+            found.append(f"{where}: {told_equal(manifest['equal_files'])}")
     return found
 
 
@@ -283,7 +294,8 @@ def _write_metrics(job: Job, folder: Path, scale: str, numbers: dict[str, Any]) 
         "variant": job.variant,
         "seed": job.seed,
     }
-    testing.write_metrics(folder, described, scale, numbers)
+    weights = read_json(folder / "manifest.json")["weights_sha256"]
+    testing.write_metrics(folder, described, scale, {"weights_sha256": weights, **numbers})
     for row in numbers["numbers"]:
         log.info("%(protocol)-6s %(direction)-14s %(metric)-12s %(value)8.2f", row)
 
