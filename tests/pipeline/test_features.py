@@ -116,3 +116,16 @@ def test_what_people_bring_is_looked_at_before_each_run(project):
     assert planned(project, target) == {"items", "extract"}
     captions.write_text(captions.read_text().replace("thing seven", "thing 7"))
     assert planned(project, target) == set()
+
+
+def test_a_failed_step_says_why_though_rules_are_quiet(project):
+    """As `make demo` runs them."""
+    captions = project / "raw/dataset.json"
+    before = captions.read_text()
+    captions.write_text("{")
+    try:
+        code, text = snakemake(project, "data/one/items.parquet", "--quiet", "rules")
+    finally:
+        captions.write_text(before)
+    assert code != 0
+    assert "raw/dataset.json: is not valid JSON" in text

@@ -215,11 +215,12 @@ def equal_files(listed: Sequence[Item], digests: Sequence[bytes]) -> dict[str, A
     if not groups:
         return {}
     torn = [of for of in groups if len({item.partition for item in of}) > 1]
+    first = sorted(groups, key=lambda of: of not in torn)[:LISTED]
     return {
         "items": sum(map(len, groups)),
         "files": len(groups),
         "items_across_partitions": sum(map(len, torn)),
-        "listed": [[item.item_id for item in of[:LISTED]] for of in [*torn, *groups][:LISTED]],
+        "listed": [[item.item_id for item in of[:LISTED]] for of in first],
     }
 
 
