@@ -164,6 +164,7 @@ def test_a_database_that_cannot_be_opened_is_told_at_once(place: tuple[Plan, Pat
     """MLflow would try again for minutes: it is not asked."""
     plan, results = place
     path = results.parent / "mlflow.db"
+    path.unlink(missing_ok=True)
     path.mkdir() if kind == "folder" else path.write_bytes(b"not a database, but long enough to be read as one" * 50)
     monkeypatch.setattr(mlflowstore, "client_of", lambda uri: pytest.fail("MLflow is asked"))
     assert tracking.track_all(plan, results) is False
