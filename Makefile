@@ -36,7 +36,7 @@ mutants: setup   ## put small faults into the source and see which the tests not
 	    $(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again)
 
 demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
-	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules || { echo "a step failed: the last log named above says why" >&2; exit 1; }
+	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules || { echo "a step failed: its log, shown above, says why" >&2; exit 1; }
 	@echo
 	@echo "look at   results/quick/report.html    (tables, curves, a gallery)"
 	@echo "          results/quick/tables/        (each table as csv, md, tex, html)"
@@ -54,6 +54,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/attention.py
 	@$(BIN)/python benchmarks/video.py
 	@$(BIN)/python benchmarks/store.py
+	@$(BIN)/python benchmarks/rawfiles.py
 	@$(BIN)/python benchmarks/ranking.py --large
 	@$(BIN)/python benchmarks/significance.py
 	@$(BIN)/python benchmarks/claims.py

@@ -1,4 +1,7 @@
 # The front door. `snakemake --cores all quick` is the first thing to run, `snakemake --cores all all` the whole.
+import os
+import sys
+
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -28,6 +31,14 @@ localrules:
     tables,
     report,
     rehearse,
+
+
+# `--quiet rules`, as `make demo` has it, leaves out what a failed step has said.
+onerror:
+    if any(str(kind).lower().endswith("rules") for kind in workflow.output_settings.quiet or ()):
+        for path in (path for job in workflow.scheduler.failed for path in job.log if os.path.exists(path)):
+            with open(path, encoding="utf-8", errors="replace") as lines:
+                print(f"{path}:", *lines.readlines()[-40:], sep="\n    ", file=sys.stderr)
 
 
 rule all:

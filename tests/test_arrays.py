@@ -133,13 +133,21 @@ def test_columns_side_by_side_and_bags_of_words(tmp_path):
 
 
 def test_what_is_no_array_file(tmp_path):
-    with pytest.raises(UserError, match="of no known format"):
+    with pytest.raises(UserError, match=r"x\.pkl: is of no known format: a pickle could run .* save it as an \.npy"):
         open_array(tmp_path / "x.pkl")
+    (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\0")
+    with pytest.raises(UserError, match="of no known format"):
+        open_array(tmp_path / "x.jpg")
     with pytest.raises(UserError, match=r"x\.mat: not found"):
         open_array(tmp_path / "x.mat")
     np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="truncated or damaged"):
-        open_array(tmp_path / "o.npy")
+    np.savez(tmp_path / "o.npz", a=np.array([{}], dtype=object))
+    for name in ("o.npy", "o.npz"):
+        with pytest.raises(UserError, match=r"holds Python objects, stored as a pickle.* save it as"):
+            open_array(tmp_path / name)
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    with pytest.raises(UserError, match=r"x\.json: is no list of texts or numbers"):
+        open_array(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize("place", [Place("a/b.mat", "c/d", True, 12), Place("x.npy", "", False, 0, 7)])
@@ -175,3 +183,78 @@ def test_a_table_without_names_of_columns_is_said_to_be_one(tmp_path):
     path.write_text("000375\t500\tKC8ev6s36T\n000376\t480\tiA6m51kpv\n")
     with pytest.raises(UserError, match=r"features\.tsv: its first line names no columns \(it holds '000375'\)"):
         open_array(path, "500")
+
+
+def test_a_column_by_its_number(tmp_path):
+    """Such as the labels of the Wikipedia set's lists: the third of columns that have no names."""
+    for name, separator in (("pairs.list", "\t"), ("pairs.tsv", "\t"), ("pairs.csv", ","), ("pairs", " ")):
+        rows = [["t1", "i1", "10"], ["t2", "i2", "2"], ["t3", "i3", "7"]]
+        (tmp_path / name).write_text("\ufeff" + "".join(separator.join(row) + "\r\n" for row in rows))
+        assert open_array(tmp_path / name, "3").all().tolist() == [10, 2, 7]
+        assert open_array(tmp_path / name, "1").all().tolist() == ["t1", "t2", "t3"]
+    (tmp_path / "named.csv").write_text("text,class\nt1,dog\nt2,cat\n")
+    assert open_array(tmp_path / "named.csv", "2").all().tolist() == ["dog", "cat"]
+    (tmp_path / "short.list").write_text("a\tb\nc\n")
+    with pytest.raises(UserError, match=r"short\.list: line 2 has 1 columns, and column 2 is wanted: 'c'"):
+        open_array(tmp_path / "short.list", "2")
+    with pytest.raises(UserError, match="has no column 'class'; its columns have no names"):
+        open_array(tmp_path / "short.list", "class")
+
+
+def test_values_of_any_file_of_text(tmp_path):
+    for name in ("labels", "labels.lst", "labels.txt"):
+        (tmp_path / name).write_bytes("\ufeffa\u2028b\r\n\nc\n".encode())
+        assert open_array(tmp_path / name).all().tolist() == ["a\u2028b", "", "c"]
+    (tmp_path / "labels.json").write_text('["a", "b"]')
+    assert open_array(tmp_path / "labels.json").all().tolist() == ["a", "b"]
+    (tmp_path / "labels.json").write_text("[3, 1]")
+    assert open_array(tmp_path / "labels.json").all().tolist() == [3, 1]
+    (tmp_path / "one.csv").write_text("\ufefflabel\nx\n")
+    assert open_array(tmp_path / "one.csv", "label").all().tolist() == ["x"]
+
+
+def test_matlab_7_3_as_matlab_writes_it(tmp_path):
+    """Sparse matrices are groups, char matrices have a row per text, an empty cell has its shape for its values."""
+    dense = np.array([[0, 2.5, 0], [0, 0, -1], [3, 0, 0], [0, 4, 0]])
+    with h5py.File(tmp_path / "x.mat", "w") as file:
+        for name, rows, (data, ir, jc) in (
+            ("bow", 4, ([3, 2.5, 4, -1], [2, 0, 3, 1], [0, 1, 3, 4])),  # by columns, as a hand writes them down
+            ("none", 2, (None, None, [0, 0, 0, 0])),
+        ):
+            group = file.create_group(name)
+            group.attrs["MATLAB_sparse"] = np.uint64(rows)
+            group["jc"] = np.array(jc, np.uint64)
+            if data:
+                group["data"], group["ir"] = np.array(data), np.array(ir, np.uint64)
+        names = np.array([[ord(letter) for letter in text] for text in ("dog ", "bird")], np.uint16)
+        file["names"] = names.T
+        file["names"].attrs["MATLAB_class"] = np.bytes_("char")
+        cells = []
+        for key, value, kind, empty in (
+            ("a", np.array([[99], [97], [116]], np.uint16), "char", 0),
+            ("b", np.array([0, 0], np.uint64), "char", 1),
+            ("c", np.array([[7.0]]), "double", 0),
+        ):
+            data = file.create_dataset(f"#refs#/{key}", data=value)
+            data.attrs["MATLAB_class"] = np.bytes_(kind)
+            if empty:
+                data.attrs["MATLAB_empty"] = np.uint8(1)
+            cells.append(data.ref)
+        bad = file.create_dataset("#refs#/d", data=np.ones((2, 3)))
+        bad.attrs["MATLAB_class"] = np.bytes_("double")
+        file.create_dataset("cells", data=np.array([cells]), dtype=h5py.ref_dtype)
+        file.create_dataset("bad", data=np.array([[bad.ref]]), dtype=h5py.ref_dtype)
+    assert np.array_equal(open_array(tmp_path / "x.mat", "bow").all(), dense)
+    assert np.array_equal(open_array(tmp_path / "x.mat", "bow", columns=True).all(), dense.T)
+    assert np.array_equal(open_array(tmp_path / "x.mat", "none").all(), np.zeros((2, 3)))
+    assert open_array(tmp_path / "x.mat", "names").all().tolist() == ["dog", "bird"]
+    assert open_array(tmp_path / "x.mat", "cells").all().tolist() == ["cat", "", "7.0"]
+    with pytest.raises(UserError, match=r"#bad: cell 1 holds a float64 array of shape \(3, 2\), expected one text or"):
+        open_array(tmp_path / "x.mat", "bad")
+    with pytest.raises(UserError, match=r"known: bad, bow, cells, names, none"):
+        open_array(tmp_path / "x.mat", "bag")
+    cells = np.empty(2, dtype=object)
+    cells[:] = [np.ones(3), "dog"]
+    savemat(tmp_path / "five.mat", {"cells": cells})
+    with pytest.raises(UserError, match="#cells: cell 1 holds a float64 array"):
+        open_array(tmp_path / "five.mat")

@@ -16,6 +16,7 @@ import pytest
 
 from crossmodal import files
 from crossmodal.errors import UserError
+from crossmodal.files import read_json, read_lines
 
 
 def names(folder: Path) -> list[str]:
@@ -143,6 +144,22 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(UserError, match=r"x\.parquet: cannot be read as Parquet"):
         files.read_parquet(tmp_path / "x.parquet")
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    """What else `str.splitlines` cuts at stands inside of sentences from the web."""
+    odd = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\x1dh\x1ei\rj"
+    (tmp_path / "a.txt").write_bytes(f"\ufeff{odd}\r\n\nlast".encode())
+    assert read_lines(tmp_path / "a.txt") == [odd, "", "last"]
+    (tmp_path / "a.txt").write_bytes(b"one\n")
+    assert read_lines(tmp_path / "a.txt") == ["one"]
+    (tmp_path / "a.txt").write_bytes(b"")
+    assert read_lines(tmp_path / "a.txt") == []
+
+
+def test_a_byte_order_mark_is_no_part_of_a_value(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
 
 
 def test_frames_come_back(tmp_path):

@@ -1,4 +1,6 @@
-from crossmodal.text import END, PAD, START, UNKNOWN, Vocabulary, tokenize
+import pandas as pd
+
+from crossmodal.text import END, PAD, SPECIAL, START, UNKNOWN, Vocabulary, token_table, tokenize
 
 
 def test_tokens_are_lower_case_words_and_marks():
@@ -29,3 +31,29 @@ def test_encoding_by_hand(tmp_path):
     assert lengths.tolist() == [3, 2]
     vocabulary.save(tmp_path / "v.json")
     assert Vocabulary.load(tmp_path / "v.json") == vocabulary
+
+
+def frame_of(*texts):
+    rows = [(f"t{n}", "text", text) for n, text in enumerate(texts)]
+    return pd.DataFrame(rows, columns=["item_id", "modality", "source"])
+
+
+def test_words_that_are_cut_already_are_left_so():
+    table = token_table(frame_of("It's a dog isn't it", "\u4e00 \u53ea \u72d7"), "blanks")
+    assert table.tokens.tolist() == [["it's", "a", "dog", "isn't", "it"], ["\u4e00", "\u53ea", "\u72d7"]]
+
+
+def test_captions_without_blanks_are_warned_of(caplog):
+    token_table(frame_of("\u4e00\u53ea\u72d7\u5728\u8349\u5730\u4e0a\u8dd1"))
+    assert "captions are cut into 1 words, but hold 8 letters of scripts that are written without blanks" in caplog.text
+    caplog.clear()
+    token_table(frame_of("a dog called \u72d7", "\u4e00 \u53ea \u72d7"))
+    assert not caplog.text
+
+
+def test_a_query_is_cut_as_the_runs_captions_were():
+    words = Vocabulary((*SPECIAL, "it's", "isn't", "a", "dog"))
+    ids, _ = words.encode_known(["It's a dog"], 9)
+    assert ids.tolist() == [[2, 4, 6, 7, 3]]
+    split = Vocabulary((*SPECIAL, "it", "'s", "a", "dog"))
+    assert split.encode_known(["It's a dog"], 9)[0].tolist() == [[2, 4, 5, 6, 7, 3]]

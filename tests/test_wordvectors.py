@@ -110,7 +110,12 @@ def bad(path: Path, harm: str) -> Path:
             data = b"9 3\n" + data
         path.write_bytes(data if "header" in harm else data[:-8] if "text" in harm else data[:-5])
         return path
+    if harm in ("dim of a text", "dim of a binary", "count of a binary"):
+        data = (binary(path) if "binary" in harm else glove(path, header=True)).read_bytes()
+        path.write_bytes(data.replace(b"5 3", b"4 3" if "count" in harm else b"5 2", 1))
+        return path
     data = {
+        "blank": "the 1 2 3\n\n\ndog 1 2\ncat 1 2 3\n",
         "empty": "",
         "prose": "It was the best of times,\n",
         "ragged": "the 1 2 3\ndog 1 2\ncat 1 2 3\n",
@@ -126,13 +131,17 @@ def bad(path: Path, harm: str) -> Path:
     [
         ("empty", "holds no word vectors"),
         ("prose", "holds no word vectors.*b'It was"),
-        ("ragged", "vector 2 is no word and 3 numbers"),
-        ("words", "vector 2 is no word and 3 numbers"),
+        ("ragged", "line 2 is no word and 3 numbers"),
+        ("words", "line 2 is no word and 3 numbers"),
         ("nan", "the vector of 'dog' holds numbers that are not finite"),
-        ("cut text", "vector 5 is no word and 3 numbers"),
+        ("cut text", "line 5 is no word and 3 numbers"),
         ("header of a text", "it holds 5 of 9 words"),
         ("cut binary", "it holds 4 of 5 words"),
         ("cut gzip", "is truncated or no gzip file"),
+        ("dim of a text", "line 1 says 2 numbers for each word, the lines have 3"),
+        ("dim of a binary", "goes on after the 5 words of 2 numbers that line 1 says"),
+        ("count of a binary", "goes on after the 4 words of 3 numbers that line 1 says"),
+        ("blank", "line 4 is no word and 3 numbers"),
     ],
 )
 def test_bad_files(tmp_path, harm, told):
@@ -163,3 +172,43 @@ def test_the_start_of_an_embedding(tmp_path):
     np.testing.assert_array_equal(table[[1, 3]], np.float32([many["w7"], many["w0"]]))
     assert table[4:].std() == pytest.approx(np.float32([many["w7"], many["w0"]]).std(), rel=0.1)
     np.testing.assert_array_equal(table[0], found.table(["w7", "w0", "<pad>"], seed=2)[2])
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_what_editors_and_tools_add_is_passed_over(tmp_path, header):
+    """A byte order mark before the first word, tabs for spaces, blank lines within and at the end, spaces at an end."""
+    path = glove(tmp_path / "v", header=header)
+    text = path.read_bytes()
+    changed = {
+        "mark": b"\xef\xbb\xbf" + text,
+        "tabs": text.replace(b" ", b"\t"),
+        "a tab after the word": b"".join(line.replace(b" ", b"\t", 1) for line in text.splitlines(keepends=True)),
+        "windows": text.replace(b"\n", b"\r\n"),
+        "blank lines": text.replace(b"dog", b"\n\r\ndog") + b"\n \n",
+        "spaces": text.replace(b"\n", b"  \n"),
+    }
+    for kind, data in changed.items():
+        path.write_bytes(data)
+        found = wordvectors.read(path, WORDS)
+        assert list(found.index) == list(WORDS), kind
+        np.testing.assert_array_equal(found.matrix, np.float32([*WORDS.values()]))
+
+
+def test_the_first_words_may_hold_spaces_and_be_numbers(tmp_path):
+    words = {". .": [1, 2, 3], "5": [7, 7, 7], "at 6": [8, 8, 8], "dog": [4, 5, 6], "a b": [0, 0, 1]}
+    found = wordvectors.read(glove(tmp_path / "v", words=words), [". .", "5", "dog"])
+    assert found.matrix.tolist() == [[1, 2, 3], [7, 7, 7], [4, 5, 6]]
+
+
+def test_vectors_that_fit_hardly_a_word_are_said_to(tmp_path):
+    path = glove(tmp_path / "v.txt")
+    found = wordvectors.read(path, ["dog", "Hund", "Katze"])
+    counts = {"dog": 1, "Hund": 2, "Katze": 5}
+    with pytest.raises(UserError, match=r"1 of 3 words .* \(12% of all\), less than known: 0\.5; without: Katze, Hund"):
+        wordvectors.coverage(found, counts, path, 0.5, "known")
+    told = wordvectors.coverage(found, counts, path, 0.1, "known")
+    assert (told.words, told.with_vector, told.share, told.missing) == (3, 1, 0.125, ("Katze", "Hund"))
+    assert told.fallback == "word vectors: 1 of 3 words have a vector in v.txt (12% of all); the others are seeded"
+    assert wordvectors.coverage(found, {"dog": 9, "Hund": 1}, path, 0.9, "known").fallback is None
+    with pytest.raises(UserError, match="0 of 1 words"):
+        wordvectors.coverage(found, {"Hund": 1}, path, 0.01, "known")

@@ -1,4 +1,4 @@
-"""Arrays in files of other tools (.npy, .npz, .mat, .h5, .parquet, .csv, .tsv, lines of .txt), by name and by rows.
+"""Arrays in files of other tools (.npy, .npz, .mat, .h5, .parquet, .csv, .tsv, lines of text), by name and by rows.
 
 Axes are those that the tool itself shows: a MATLAB matrix is (rows, columns) in both of its formats. `.npy` and large
 `.h5` and `.mat` v7.3 arrays are read a part at a time; the other formats bring an array into memory whole.
@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from crossmodal.errors import UserError, suggestion
+from crossmodal.files import read_json, read_lines
 from crossmodal.rows import Rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIXES = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".parquet", ".csv", ".tsv", ".txt")
+SUFFIXES = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".parquet", ".csv", ".tsv", ".txt", ".json")
+PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib")
+FORMS = "an .npy, .mat or .h5 file of numbers or texts, a .txt with one value per line, or a column of a .csv or .tsv"
 WHOLE = 2**30  # bytes up to which an HDF5 array is read at once: its chunks may hold a little of every row
 BLOCK = 2**24  # bytes that are read at a time of a larger one
 KEPT = 8  # such blocks in memory
@@ -66,7 +69,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
     ----------
     name : of the array; may be left out where the file holds one. Of a `.parquet` file a column of numbers, texts or
         lists, or a pattern such as `f*` of columns that are put side by side; likewise of a `.csv` or `.tsv` file,
-        whose first line names the columns.
+        whose first line names the columns; there, and in any other file of text, also a column's number from 1.
     columns : the file has one item per column: its axes are reversed.
 
     Raises
@@ -76,19 +79,29 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
     """
     path = Path(path)
     kind = path.suffix.lower()
-    if kind not in SUFFIXES:
-        raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}")
+    if kind in PICKLES:
+        raise UserError(
+            f"{path}: is of no known format: a pickle could run any program when it is opened; save it as {FORMS}"
+        )
     if not path.is_file():
         raise UserError(f"{path}: not found; put the file there or mend the path in params.yaml")
+    if kind not in SUFFIXES and not _is_text(path):
+        raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}, or text")
     with _readable(path):
         if kind == ".npy":
             return _npy(path, name, columns)
-        if kind == ".txt":
-            return _whole(path, "", np.array(path.read_text(encoding="utf-8").splitlines(), dtype=object), columns)
+        if kind == ".json":
+            return _list(path, columns)
+        if kind == ".txt" or kind not in SUFFIXES:
+            return _lines(path, name, columns)
         if kind == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 name = _named(path, name, archive.files)
-                return _whole(path, name, archive[name], columns)
+                try:
+                    return _whole(path, name, archive[name], columns)
+                except ValueError as error:
+                    _refuse_objects(f"{path}#{name}", error)
+                    raise
         if kind == ".parquet":
             return _parquet(path, name, columns)
         if kind in (".csv", ".tsv"):
@@ -161,11 +174,60 @@ def _whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
 def _npy(path: Path, name: str, columns: bool) -> Array:
     if name:
         raise UserError(f"{path}: an .npy file holds one array without a name; leave out {name!r}")
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        _refuse_objects(str(path), error)
+        raise
     if mapped.ndim == 0 or columns or not mapped.flags.c_contiguous:
         return _whole(path, "", mapped, columns)
     rows = Rows(path, mapped.offset, mapped.shape, mapped.dtype)
     return Array(path, "", mapped.shape, mapped.dtype, rows.read)
+
+
+def _refuse_objects(where: str, error: ValueError) -> None:
+    if "Python objects in dtype" in str(error) or "allow_pickle" in str(error):
+        raise UserError(
+            f"{where}: holds Python objects, stored as a pickle, which could run any program; save it as {FORMS}"
+        ) from None
+
+
+def _is_text(path: Path) -> bool:
+    """Whether the beginning of a file is UTF-8 text."""
+    with path.open("rb") as stream:
+        head = stream.read(2**16)
+    try:
+        return "\0" not in head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return error.start > len(head) - 4 and len(head) == 2**16  # the last character is cut
+
+
+def _list(path: Path, columns: bool) -> Array:
+    found = read_json(path)
+    if not isinstance(found, list) or not all(isinstance(one, str | int | float) for one in found):
+        raise UserError(f"{path}: is no list of texts or numbers; expected {FORMS}")
+    texts = any(isinstance(one, str) for one in found)
+    return _whole(path, "", np.array(found, dtype=object if texts else None), columns)
+
+
+def _lines(path: Path, name: str, columns: bool) -> Array:
+    """Lines of text, or one of their columns by its number from 1: tabs part columns where there are any, or blanks."""
+    lines = read_lines(path)
+    if not name:
+        return _whole(path, "", np.array(lines, dtype=object), columns)
+    if not name.isdigit() or int(name) < 1:
+        raise UserError(f"{path}: has no column {name!r}; its columns have no names: give a number from 1")
+    tabs = any("\t" in line for line in lines)
+    cells = [line.split("\t") if tabs else line.split() for line in lines]
+    for number, row in enumerate(cells, 1):
+        if len(row) < int(name):
+            raise UserError(
+                f"{path}: line {number} has {len(row)} columns, and column {name} is wanted: {lines[number - 1]!r}"
+            )
+    import pandas as pd
+
+    values = _numbers(pd.Series([row[int(name) - 1].strip() for row in cells], dtype=object))
+    return _whole(path, name, values, columns)
 
 
 def _parquet(path: Path, name: str, columns: bool) -> Array:
@@ -199,12 +261,19 @@ def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
     """Columns of text: numbers where all values are, but not where some are written as names are (`007`)."""
     import pandas as pd
 
-    options = {"sep": separator, "dtype": str, "keep_default_na": False, "encoding": "utf-8"}
+    options = {"sep": separator, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     there = list(pd.read_csv(path, nrows=0, **options).columns)  # a table may be larger than the memory
+    by_number = name not in there and name.isdigit() and 1 <= int(name) <= len(there)
     if bare := [one for one in there if _is_number(one)]:
-        raise UserError(
-            f"{path}: its first line names no columns (it holds {bare[0]!r}); put their names above the rows"
-        )
+        if not by_number:
+            raise UserError(
+                f"{path}: its first line names no columns (it holds {bare[0]!r}); put their names above the rows, or "
+                f"give a column's number from 1"
+            )
+        there = [str(number) for number in range(1, len(there) + 1)]
+        options |= {"header": None, "names": there}
+    elif by_number:
+        name = there[int(name) - 1]
     chosen = _columns(path, name, there)
     frame = pd.read_csv(path, usecols=chosen, **options)
     values = [_numbers(frame[one]) for one in chosen]
@@ -249,10 +318,23 @@ def _mat(path: Path, name: str, columns: bool) -> Array:
         raise ValueError(error) from None
     if hasattr(found, "toarray"):  # sparse, as bags of words are saved
         found = found.toarray()
-    if found.dtype == object:  # a cell array of texts
-        flat = [cell.item() if getattr(cell, "size", 0) == 1 else cell for cell in found.ravel()]
-        found = np.array([str(cell) for cell in flat], dtype=object).reshape(found.shape)
+    if found.dtype == object:  # a cell array
+        cells = [_cell(path, name, number, cell) for number, cell in enumerate(found.ravel(), 1)]
+        found = np.array(cells, dtype=object).reshape(found.shape)
     return _whole(path, name, found, columns)
+
+
+def _cell(path: Path, name: str, number: int, cell: Any) -> str:
+    """The text or the number of a cell."""
+    values = np.asarray(cell)
+    if values.dtype.kind in "US" and values.size <= 1:
+        return str(values.item()) if values.size else ""
+    if values.dtype.kind in "fiub" and values.size == 1:
+        return str(values.item())
+    raise UserError(
+        f"{path}#{name}: cell {number} holds a {values.dtype} array of shape {values.shape}, expected one text or "
+        f"number; save it as a matrix, or as {FORMS}"
+    )
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -268,16 +350,28 @@ def _hdf5(path: Path, name: str, columns: bool) -> Array:
     matlab = path.suffix.lower() == ".mat"
     file = h5py.File(path, "r")
     there: list[str] = []
-    file.visititems(lambda key, value: there.append(key) if isinstance(value, h5py.Dataset) else None)
-    there = [key for key in there if not key.startswith("#")]  # MATLAB's own: what cells refer to
-    name = _named(path, name, there)
+    sparse: list[str] = []
+
+    def visit(key: str, value: Any) -> None:
+        if isinstance(value, h5py.Group) and "MATLAB_sparse" in value.attrs:
+            sparse.append(key)
+        elif isinstance(value, h5py.Dataset) and key.rpartition("/")[0] not in sparse:
+            there.append(key)
+
+    file.visititems(visit)
+    # Without MATLAB's own: what cells refer to.
+    name = _named(path, name, [key for key in (*there, *sparse) if not key.startswith("#")])
     data = file[name]
+    if name in sparse:
+        return _whole(path, name, _dense(data), columns)
     reverse = columns != matlab
-    if h5py.check_ref_dtype(data.dtype):  # a cell array of texts
-        cells = [_characters(file[one][()]) for one in data[()].ravel()]
+    if h5py.check_ref_dtype(data.dtype):  # a cell array
+        refers = enumerate(data[()].T.ravel(), 1)
+        cells = [_cell(path, name, number, _contents(file[one])) for number, one in refers]
         return _whole(path, name, np.array(cells, dtype=object), False)
-    if data.attrs.get("MATLAB_class") == b"char":
-        return _whole(path, name, np.array([_characters(data[()])], dtype=object), False)
+    if _is_char(data):
+        texts = [_characters(row).rstrip() for row in np.atleast_2d(data[()].T)]
+        return _whole(path, name, np.array(texts, dtype=object), False)
     if h5py.check_string_dtype(data.dtype):
         return _whole(path, name, data.asstr()[()], reverse)
     if data.ndim == 0 or data.size * data.dtype.itemsize <= WHOLE:
@@ -285,8 +379,32 @@ def _hdf5(path: Path, name: str, columns: bool) -> Array:
     return _Blocks(path, name, data, reverse).array()
 
 
+def _is_char(data: Any) -> bool:
+    return data.attrs.get("MATLAB_class") == b"char"
+
+
+def _contents(data: Any) -> Any:
+    """What a cell refers to, in MATLAB's axes; an empty one has its shape in place of values."""
+    text = _is_char(data) or ("MATLAB_class" not in data.attrs and data.dtype == np.uint16)
+    if data.attrs.get("MATLAB_empty"):
+        return np.array([], dtype=str if text else float)
+    values = data[()].T
+    return _characters(values) if text else values
+
+
 def _characters(codes: np.ndarray) -> str:
-    return "".join(map(chr, np.asarray(codes).T.ravel().tolist()))
+    return "".join(map(chr, np.asarray(codes).ravel().tolist()))
+
+
+def _dense(group: Any) -> np.ndarray:
+    """(rows, columns) of a sparse matrix of MATLAB v7.3: a group of values, row numbers and starts of columns."""
+    from scipy.sparse import csc_array
+
+    starts = group["jc"][()].astype(np.int64)
+    shape = (int(group.attrs["MATLAB_sparse"]), len(starts) - 1)
+    if "ir" not in group:  # not one value
+        return np.zeros(shape)
+    return csc_array((group["data"][()], group["ir"][()].astype(np.int64), starts), shape=shape).toarray()
 
 
 class _Blocks:

@@ -95,7 +95,7 @@ def tokenize(dataset: DatasetName) -> None:
     folder = _dataset(plan, dataset)
     if (plan.params.datasets[dataset].arrays or {}).get("text"):
         raise UserError(f"params.yaml: datasets.{dataset}: its text is arrays; there are no captions to cut into words")
-    write_parquet(folder / "tokens.parquet", token_table(items.read(folder)))
+    write_parquet(folder / "tokens.parquet", token_table(items.read(folder), items.words(folder)))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from crossmodal import experiments, registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, sha256_json, write_json, write_text
+from crossmodal.fingerprints import RawFiles
 
 STATE = Path(".snakemake")
 # Keys of a data set that its items do not depend on.
@@ -23,12 +24,22 @@ USED_LATER = {"folds", "home", "inputs", "like", "models", "relevance", "size", 
 
 
 class Dag:
-    """The plan with the files of every step."""
+    """The plan with the files of every step.
 
-    def __init__(self, config: dict[str, Any]):
+    Parameters
+    ----------
+    look : whether what people bring is looked at for changes; a job of a run that did so needs not.
+    """
+
+    def __init__(self, config: dict[str, Any], look: bool = True):
         self.params = experiments.from_config(config)
+        if not self.params.papers:
+            raise UserError(
+                "params.yaml: papers: names none, so that nothing would be made; name files of papers/ without `.yaml`"
+            )
         self.plan = experiments.plan(self.params)
         self.data, self.results = self.params.paths.data, self.params.paths.results
+        self.raw = RawFiles(Path(self.data), look)
         self._check_settings()
         self._hand_on(config)
 
@@ -117,7 +128,7 @@ class Dag:
 
     def train_identity(self, wildcards: Any) -> str:
         job = self.job(wildcards)
-        return f"{job.hash}.{registry.source_hash('models', job.model)}"
+        return f"{job.hash}.{registry.source_hash('models', job.model)}{self.raw.named_in(job.settings)}"
 
     def test_identity(self, wildcards: Any) -> str:
         return ",".join(map(str, self.job(wildcards).folds))
@@ -125,7 +136,8 @@ class Dag:
     def dataset_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
         source = registry.source_hash("datasets", dataset.reader)
-        return f"{sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]}.{source}"
+        chosen = sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]
+        return f"{chosen}.{source}{self.raw.change_of_items(wildcards.dataset)}"
 
     def split_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
@@ -133,7 +145,10 @@ class Dag:
 
     def extractor_identity(self, wildcards: Any) -> str:
         extractor = self.params.extractors[wildcards.extractor]
-        return f"{sha256_json(extractor.model_dump())[:16]}.{registry.source_hash('features', extractor.extractor)}"
+        source = registry.source_hash("features", extractor.extractor)
+        change = self.raw.change_of_features(wildcards.dataset, f"{wildcards.modality}.{wildcards.extractor}")
+        chosen = sha256_json(extractor.model_dump())[:16]
+        return f"{chosen}.{source}{self.raw.named_in(extractor.settings)}{change}"
 
     @cached_property
     def report_identity(self) -> str:
@@ -181,6 +196,8 @@ def job_of(plan: experiments.Plan, key: str) -> Job:
     if len(parts) != 4 or not parts[3].startswith("seed") or not parts[3][4:].isdigit():
         raise UserError(f"{key!r} names no run; expected DATASET/SPLIT/MODEL/seedN, such as world/full/vsepp/seed0")
     dataset, split, name, seed = parts
+    if int(seed[4:]) > experiments.LARGEST_SEED:
+        raise UserError(f"{key}: a seed is a whole number from 0 to {experiments.LARGEST_SEED}")
     for other in plan.jobs.values():  # another seed of a planned run has its settings
         if (other.dataset, other.split, other.name) == (dataset, split, name):
             return other.model_copy(update={"seed": int(seed[4:]), "quick": False})

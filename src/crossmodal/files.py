@@ -85,11 +85,26 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def read_json(path: str | Path) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not valid JSON ({error}); fetch or make the file again") from None
+
+
+def read_lines(path: str | Path) -> list[str]:
+    r"""The lines of a UTF-8 text file: they end at \n or \r\n alone, and a byte order mark is no part of the first.
+
+    `str.splitlines` would cut at eight more characters, which sentences from the web hold.
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError : the file cannot be read, or is no UTF-8 text.
+    """
+    lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
+    if lines[-1] == "":  # after the last line's end
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
 
 
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:

@@ -5,6 +5,7 @@ Tokens are made once a data set; the vocabulary is each split's own, since a spa
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,10 @@ PAD, UNKNOWN, START, END = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<unk>", "<start>", "<end>")
 
 
+log = logging.getLogger(__name__)
+
+# Letters of Thai, Lao, Burmese and Khmer, Japanese, and Chinese characters.
+_UNCUT = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 # The end of a sentence, but not of a common short form or an initial.
 _SENTENCE = re.compile(r"(?<!\b[a-z]\.)(?<!\b(?:mr|ms|dr|st|jr|sr|vs|no)\.)(?<!\b(?:mrs|etc)\.)(?<=[.!?])\s+")
 
@@ -43,12 +48,26 @@ def tokenize(captions: Iterable[str]) -> list[list[str]]:
     return [[word for part in _SENTENCE.split(text.lower()) for word in split(part)] for text in captions]
 
 
-def token_table(items: pd.DataFrame) -> pd.DataFrame:
-    """`item_id`, `tokens` of every caption of a data set."""
+def token_table(items: pd.DataFrame, words: Literal["nltk", "blanks"] = "nltk") -> pd.DataFrame:
+    """`item_id`, `tokens` of every caption of a data set.
+
+    Parameters
+    ----------
+    words : `blanks` where captions are words already, with blanks between them, as a file's own tokens are.
+    """
     import pandas as pd
 
     texts = items[items.modality == "text"]
-    return pd.DataFrame({"item_id": texts.item_id.to_numpy(), "tokens": tokenize(texts.source)})
+    cut = [text.lower().split() for text in texts.source] if words == "blanks" else tokenize(texts.source)
+    uncut = sum(len(_UNCUT.findall(text)) for text in texts.source)
+    count = sum(map(len, cut))
+    if uncut > 2 * count:
+        log.warning(
+            "captions are cut into %d words, but hold %d letters of scripts that are written without blanks between "
+            "words, such as %r; give captions with blanks between their words, as the `tokens` of Karpathy's layout",
+            count, uncut, texts.source.iloc[0],
+        )  # fmt: skip
+    return pd.DataFrame({"item_id": texts.item_id.to_numpy(), "tokens": cut})
 
 
 @dataclass(frozen=True)
@@ -101,8 +120,16 @@ class Vocabulary:
         ------
         UserError : none of a caption's words is known.
         """
-        words = tokenize(captions)
         known = set(self.words)
+        # The run's own words may have been cut at blanks alone.
+        words = [
+            max(
+                cut,
+                caption.lower().split(),
+                key=lambda found: sum(word in known for word in found) / max(1, len(found)),
+            )
+            for caption, cut in zip(captions, tokenize(captions), strict=True)
+        ]
         for caption, found in zip(captions, words, strict=True):
             if not known.intersection(found):
                 raise UserError(f"{caption!r}: has none of the {len(known)} words that the run was trained with")

@@ -10,9 +10,10 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,11 @@ from crossmodal.errors import UserError
 CHUNK = 2**20  # bytes of a binary file read at once
 LONGEST = 2**12  # bytes of a word in a binary file
 LINE = 2**20  # bytes of the first line
+PEEKED = 10  # lines that the form of a file is told from
+LISTED = 20  # words without a vector that a manifest names
+SHOWN = 5  # of them in an error
+MARK = b"\xef\xbb\xbf"
+FEW = 0.5  # share of words with a vector below which the others' seeded ones are a fallback
 PLACES = (
     "GloVe is at https://nlp.stanford.edu/projects/glove (unzip it and name a .txt), word2vec's GoogleNews vectors at "
     "https://code.google.com/archive/p/word2vec"
@@ -57,6 +63,51 @@ class WordVectors:
         return out
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """How many of some words have a vector in a file."""
+
+    file: str
+    words: int
+    with_vector: int
+    share: float
+    """Of the words that have one, each as often as it was counted."""
+    missing: tuple[str, ...]
+    """The first of the others, the most frequent first."""
+
+    def __str__(self) -> str:
+        return f"{self.with_vector} of {self.words} words have a vector in {self.file} ({self.share:.0%} of all)"
+
+    @property
+    def fallback(self) -> str | None:
+        """What to say of vectors that fit hardly a word."""
+        return f"word vectors: {self}; the others are seeded" if self.share < FEW else None
+
+
+def coverage(vectors: WordVectors, counts: Mapping[str, int], path: str | Path, least: float, key: str) -> Coverage:
+    """How much of a text a file of vectors covers.
+
+    Parameters
+    ----------
+    counts : of each word of the text. least : share of the text below which it is an error; `key` names it.
+
+    Raises
+    ------
+    UserError : it covers less than `least`.
+    """
+    counts = Counter(counts)
+    missing = sorted(vectors.missing(counts), key=lambda word: (-counts[word], word))
+    share = 1 - sum(counts[word] for word in missing) / max(1, counts.total())
+    found = Coverage(Path(path).name, len(counts), len(counts) - len(missing), share, tuple(missing[:LISTED]))
+    if counts and share < least:
+        without = ", ".join(found.missing[:SHOWN])
+        raise UserError(
+            f"{path}: {found}, less than {key}: {least:g}; without: {without}; name vectors of the texts' language "
+            f"(lower-cased words), or lower {key}"
+        )
+    return found
+
+
 def seeded(words: Iterable[str], dim: int, seed: int = 0) -> WordVectors:
     """Normal vectors of an expected length of 1; each is a function of its word, `dim` and `seed` alone."""
     words = list(dict.fromkeys(words))
@@ -71,12 +122,14 @@ def read(path: str | Path, words: Iterable[str]) -> WordVectors:
     """The vectors of those of `words` that a file has, in its order.
 
     The format is told from the content: GloVe's text (a word and its numbers a line; a word may hold spaces),
-    word2vec's text (a line with the counts first) or word2vec's binary; each may be compressed with gzip. Of a word
-    that stands in the file twice the first counts.
+    word2vec's text (a line with the counts first) or word2vec's binary; each may be compressed with gzip. Tabs may
+    stand for spaces; a byte order mark and blank lines are passed over. Of a word that stands in the file twice the
+    first counts.
 
     Raises
     ------
-    UserError : a file that is missing, in no such format or cut off; a vector that is not finite numbers.
+    UserError : a file that is missing, in no such format, cut off or other than its first line says; a vector that is
+        not finite numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -84,14 +137,20 @@ def read(path: str | Path, words: Iterable[str]) -> WordVectors:
     wanted = {word.encode(): word for word in words}
     try:
         with _opened(path) as stream:
-            first = stream.readline(LINE)
-            header = re.fullmatch(rb"(\d+) (\d+)\s*", first)
+            first = stream.readline(LINE).removeprefix(MARK)
+            header = re.fullmatch(rb"(\d+)[ \t]+(\d+)\s*", first)
             if header is None:
-                found, dim = _read_text(path, chain([first], stream), wanted, _dim(path, first))
-            elif _is_binary(stream, int(header[2])):
-                found, dim = _read_binary(path, stream, wanted, int(header[1]), int(header[2]))
+                head = [first, *islice(stream, PEEKED)]
+                found, dim = _read_text(path, chain(head, stream), wanted, _dim(path, head))
+            elif _is_binary(stream):
+                dim = int(header[2])
+                found = _read_binary(path, stream, wanted, int(header[1]), dim)
             else:
-                found, dim = _read_text(path, stream, wanted, int(header[2]), int(header[1]))
+                head = [*islice(stream, PEEKED)]
+                dim = int(header[2])
+                if any(map(bytes.strip, head)) and (real := _dim(path, head)) != dim:
+                    raise UserError(f"{path}: line 1 says {dim} numbers for each word, the lines have {real}; mend it")
+                found, dim = _read_text(path, chain(head, stream), wanted, dim, int(header[1]))
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: is truncated or no gzip file ({error}); fetch it again") from None
     matrix = np.stack(list(found.values())) if found else np.empty((0, dim), np.float32)
@@ -107,27 +166,35 @@ def _opened(path: Path) -> BinaryIO:
     return gzip.open(path) if packed else path.open("rb", buffering=CHUNK)
 
 
-def _dim(path: Path, first: bytes) -> int:
-    """How many numbers follow the word of the first line."""
-    numbers = first.split()[1:]
-    try:
-        [float(number) for number in numbers]
-    except ValueError:
-        numbers = []
-    if not numbers:
+def _dim(path: Path, head: list[bytes]) -> int:
+    """How many numbers follow a word, by the first lines: words may hold spaces and be numbers themselves."""
+    counts = [_numbers_after(line) for line in head if line.strip()]
+    if not counts or counts[0] == 0:
         raise UserError(
-            f"{path}: holds no word vectors (its first line begins with {first[:20]!r}); expected a word and its "
+            f"{path}: holds no word vectors (its first line begins with {head[0][:20]!r}); expected a word and its "
             f"numbers, or the counts of a word2vec file; {PLACES}"
         )
-    return len(numbers)
+    return Counter(counts).most_common(1)[0][0]
 
 
-def _is_binary(stream: BinaryIO, dim: int) -> bool:
-    """Whether what follows is no line of a word and `dim` numbers."""
+def _numbers_after(line: bytes) -> int:
+    """How many numbers end a line, after a word of at least one part."""
+    count = 0
+    for part in reversed(line.split()[1:]):
+        try:
+            float(part)
+        except ValueError:
+            break
+        count += 1
+    return count
+
+
+def _is_binary(stream: BinaryIO) -> bool:
+    """Whether what follows is no line of text with a word and numbers."""
     place = stream.tell()
-    numbers = stream.readline(LINE).rstrip().rsplit(b" ", dim)[1:]
+    line = stream.readline(LINE)
     stream.seek(place)
-    return len(numbers) < dim or not all(re.fullmatch(rb"[-+0-9.eEinfa]+", number) for number in numbers)
+    return bool(line.strip()) and (_numbers_after(line) == 0 or b"\0" in line)
 
 
 def _read_text(
@@ -135,15 +202,21 @@ def _read_text(
 ) -> tuple[dict[str, np.ndarray], int]:
     heads = {word.split(b" ", 1)[0] for word in wanted}
     found: dict[str, np.ndarray] = {}
-    number, line = 0, b""
-    for number, line in enumerate(lines, 1):
-        if line[: line.find(b" ")] in heads:
+    vectors, last = 0, (0, b"")
+    for number, line in enumerate(lines, 1 if count is None else 2):
+        line = line.replace(b"\t", b" ")
+        space = line.find(b" ")
+        if space <= 0 and not line.strip():
+            continue
+        vectors, last = vectors + 1, (number, line)
+        if line[:space] in heads:
             word, vector = _parse(path, line, number, dim)
             if word in wanted:
                 found.setdefault(wanted[word], vector)
-    _parse(path, line, number, dim)  # the last one is whole
-    if count is not None and number < count:
-        raise UserError(f"{path}: is truncated (it holds {number} of {count} words); fetch it again")
+    if vectors:
+        _parse(path, last[1], last[0], dim)  # the last one is whole
+    if count is not None and vectors < count:
+        raise UserError(f"{path}: is truncated (it holds {vectors} of {count} words); fetch it again")
     return found, dim
 
 
@@ -155,13 +228,11 @@ def _parse(path: Path, line: bytes, number: int, dim: int) -> tuple[bytes, np.nd
     except ValueError:
         pass
     raise UserError(
-        f"{path}: vector {number} is no word and {dim} numbers ({line[:30]!r}...); the file is damaged: fetch it again"
+        f"{path}: line {number} is no word and {dim} numbers ({line[:30]!r}...); the file is damaged: fetch it again"
     )
 
 
-def _read_binary(
-    path: Path, stream: BinaryIO, wanted: dict[bytes, str], count: int, dim: int
-) -> tuple[dict[str, np.ndarray], int]:
+def _read_binary(path: Path, stream: BinaryIO, wanted: dict[bytes, str], count: int, dim: int) -> dict[str, np.ndarray]:
     """Word, space, `dim` little-endian float32, and from some writers a line break."""
     found: dict[str, np.ndarray] = {}
     size, buffer, start = 4 * dim, b"", 0
@@ -177,4 +248,9 @@ def _read_binary(
         if word is not None:
             found.setdefault(word, np.frombuffer(buffer, "<f4", dim, space + 1).astype(np.float32))
         start = space + 1 + size
-    return found, dim
+    if (rest := buffer[start:].strip()) or (rest := stream.read(CHUNK).strip()):
+        raise UserError(
+            f"{path}: goes on after the {count} words of {dim} numbers that line 1 says ({rest[:20]!r}...); its first "
+            f"line is wrong: fetch it again"
+        )
+    return found

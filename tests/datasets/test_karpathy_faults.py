@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,85 @@ def test_the_real_photographs(tmp_path):
     assert all((items.root(tmp_path / "flickr8k") / source).is_file() for source in images.source[::100])
     raw = json.loads(settings.annotations.read_text())["images"][0]["sentences"][2]["raw"]
     assert frame.set_index("item_id").source["1000268201_693b08cb0e#2"] == raw
+
+
+# -- files as people have them ----------------------------------------------------------------------------------------
+
+
+def test_tokens_stand_in_for_a_caption_that_is_null_or_empty(tmp_path):
+    entries = three()
+    for number, raw_text in enumerate((None, "", "  ")):
+        entries[number]["sentences"] = [{"raw": raw_text, "tokens": ["a", "grey", "cat"]}]
+    texts = karpathy.read(lay(tmp_path, entries)).set_index("item_id").source
+    assert texts[["a#0", "b#0", "c#0"]].tolist() == ["a grey cat"] * 3
+    entries[1]["sentences"] = [{"raw": None}]
+    assert "images[1].sentences[0] has neither `raw` nor `tokens`" in fault(lay(tmp_path / "b", entries))
+
+
+def test_images_that_share_a_name_are_called_by_their_paths(tmp_path):
+    """In two folders, named by `filepath` or within `filename`; with two endings; and digits are no numbers."""
+    entries = [
+        *three(),
+        entry("x.jpg", "train", "A hen.", filepath="n01"),
+        entry("n02/x.jpg", "test", "An owl."),
+        entry("y.jpg", "train", "A hen."),
+        entry("y.png", "test", "An owl."),
+        entry("0012.jpg", "train", "A hen."),
+        entry("12.jpg", "test", "An owl."),
+    ]
+    places = ["n01/x.jpg", "n02/x.jpg", "y.jpg", "y.png", "0012.jpg", "12.jpg"]
+    frame = karpathy.read(lay(tmp_path, entries, ("a.jpg", "b.jpg", "c.jpg", *places)))
+    images = frame[frame.modality == "image"].set_index("item_id").source
+    assert images.iloc[3:].to_dict() == {
+        **{place: place for place in places[:4]},
+        **{"0012": "0012.jpg", "12": "12.jpg"},
+    }
+    assert frame.set_index("item_id").group_id["n02/x.jpg#0"] == "n02/x.jpg"
+    entries = [*three(), entry("a.jpg", "test", "A dog.")]
+    assert "listed twice (keep one): 'a.jpg' (images[0] and images[3])" in fault(lay(tmp_path / "b", entries))
+
+
+def test_names_with_accents_however_the_disk_writes_them(tmp_path):
+    whole, apart = (unicodedata.normalize(form, "d\u00e9j\u00e0/caf\u00e9.jpg") for form in ("NFC", "NFD"))
+    assert whole != apart
+    for number, (listed, on_disk) in enumerate([(whole, apart), (apart, whole), (apart, apart)]):
+        entries = [*three(), entry(listed, "train", "A bar.")]
+        frame = karpathy.read(lay(tmp_path / str(number), entries, ("a.jpg", "b.jpg", "c.jpg", on_disk)))
+        source = frame[frame.modality == "image"].source.iloc[3]
+        assert (tmp_path / str(number) / "images" / source).is_file()
+
+
+def test_a_byte_order_mark_and_windows_lines(tmp_path):
+    settings = lay(tmp_path, three())
+    text = json.dumps(json.loads(settings.annotations.read_text()), indent=1).replace("\n", "\r\n")
+    settings.annotations.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert len(karpathy.read(settings)) == 7
+
+
+def test_other_splits_go_where_the_block_says(tmp_path):
+    entries = [entry("a.jpg", "train", "A dog."), entry("b.jpg", "dev", "A cat."), entry("c.jpg", "test", "A cow.")]
+    settings = lay(tmp_path, entries)
+    assert "datasets.pets.splits: {dev: val} in params.yaml" in fault(settings)
+    frame = karpathy.read(settings.model_copy(update={"splits": {"dev": "val"}}))
+    assert frame.set_index("item_id").partition[["a", "b", "c"]].tolist() == ["train", "val", "test"]
+    more = lay(tmp_path, [*three(), entry("x.jpg", "extra", "A hen.")])
+    assert len(karpathy.read(more.model_copy(update={"splits": {"extra": "drop"}}))) == 7
+
+
+@pytest.mark.parametrize("words", ["auto", "raw", "tokens"])
+def test_words_of_captions_without_blanks(tmp_path, words, caplog):
+    """The makers of such files put the words that they cut beside the captions."""
+    tokens = ["\u4e00", "\u53ea", "\u72d7"]
+    entries = [entry(f"{name}.jpg", split) for name, split in zip("abc", ("train", "val", "test"), strict=True)]
+    for one in entries:
+        one["sentences"] = [{"raw": "".join(tokens), "tokens": tokens}]
+    settings = lay(tmp_path, entries).model_copy(update={"words": words})
+    expected = "".join(tokens) if words == "raw" else " ".join(tokens)
+    assert set(karpathy.read(settings).source.iloc[3:]) == {expected}
+    assert ("written without blanks" in caplog.text) == (words == "auto")
+    english = three()
+    for one in english:
+        one["sentences"] = [{"raw": "It's a dog, isn't it?", "tokens": ["it's", "a", "dog", "isn't", "it"]}]
+    settings = lay(tmp_path / "b", english).model_copy(update={"words": words})
+    expected = "it's a dog isn't it" if words == "tokens" else "It's a dog, isn't it?"
+    assert set(karpathy.read(settings).source.iloc[3:]) == {expected}

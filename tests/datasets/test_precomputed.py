@@ -204,15 +204,107 @@ def test_more_mistakes(tmp_path, root):
 
 
 def test_labels_in_files_of_their_own(tmp_path, root):
-    """A file with a line each, a column of a table, and a file of no known format, which is told as that."""
+    """A file of text with a line each, a column of a table, and a file of no known format, which is told as that."""
     names = [f"class {label}" for label in LABELS]
     (root / "labels.txt").write_text("\n".join(names) + "\n")
     (root / "items.tsv").write_text("id\tclass\n" + "".join(f"{i:03d}\t{name}\n" for i, name in enumerate(names)))
     (root / "labels.dat").write_text("\n".join(names) + "\n")
     part = {"partition": "train", "array": "I_tr"}
-    for labels in ("labels.txt", "items.tsv#class"):
+    for labels in ("labels.txt", "labels.dat", "items.tsv#class", "items.tsv#2"):
         frame, _ = made(tmp_path / labels, root, {"image": {**part, "labels": labels, "ids": "items.tsv#id"}})
         assert frame.label.tolist() == names
         assert frame.item_id.tolist() == [f"image/{i:03d}" for i in range(40)]
+    (root / "labels.dat").write_bytes(bytes(range(256)))
     with pytest.raises(UserError, match=r"labels\.dat: is of no known format; expected a name that ends in \.npy"):
         made(tmp_path / "dat", root, {"image": {**part, "labels": "labels.dat"}})
+
+
+def scan_folder(root, times=5, **image):
+    """A folder as VSE++ and SCAN publish it: an image's row once per caption in dev and test, once in train."""
+    for part, count, repeats in (("train", 20, 1), ("val", 6, times), ("test", 6, times)):
+        np.save(root / f"{part}.npy", np.repeat(RNG.normal(size=(count, 3, 4)).astype(np.float32), repeats, axis=0))
+        lines = [f"image {n} caption {k}" for n in range(count) for k in range(times)]
+        (root / f"{part}.txt").write_text("".join(f"{line}\n" for line in lines))
+    parts = ("train", "val", "test")
+    images = [{"partition": p, "file": f"{p}.npy"} | (image if p != "train" else {}) for p in parts]
+    texts = [{"partition": p, "captions": f"{p}.txt"} for p in parts]
+    return settings(root, {"image": images, "text": texts}, paired=["image", "text"])
+
+
+def test_images_that_stand_once_per_caption_are_noticed(root):
+    with pytest.raises(
+        UserError, match=r'val\.npy: holds each row 5 times running.*`rows: "::5"` in modalities.image\[1\]'
+    ):
+        precomputed.read(scan_folder(root))
+    frame, _ = precomputed.read(scan_folder(root, rows="::5"))
+    tested = frame[frame.partition == "test"]
+    assert tested.modality.value_counts().to_dict() == {"text": 30, "image": 6}
+    assert tested.group_id.nunique() == 6
+    # Two equal rows are no rule: the rest of the array does not repeat.
+    once = scan_folder(root, times=1)
+    values = np.load(root / "train.npy")
+    values[1] = values[0]
+    np.save(root / "train.npy", values)
+    assert len(precomputed.read(once)[0]) == 2 * 32
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0c", "\x1e", "\r"])
+def test_captions_stay_with_their_images(root, mark):
+    """Lines end at line feeds alone: a sentence from the web may hold what Python calls another line's end."""
+    chosen = scan_folder(root, rows="::5")
+    lines = [f"image {n} {mark if n == 3 and k < 5 else ''}caption {k}" for n in range(20) for k in range(5)]
+    (root / "train.txt").write_bytes(("\ufeff" + "".join(f"{line}\r\n" for line in lines)).encode())
+    frame, _ = precomputed.read(chosen)
+    texts = frame[(frame.modality == "text") & (frame.partition == "train")]
+    assert texts.source.tolist() == [f"image {n} caption {k}" for n in range(20) for k in range(5)]
+    assert texts.group_id.tolist() == [f"train/{n}" for n in range(20) for _ in range(5)]
+
+
+def test_labels_that_are_counted_from_another_number_are_warned_of(tmp_path, root, caplog):
+    """As where one program writes 1 to C in training and another 0 to C-1 in test."""
+    np.save(root / "from_0.npy", LABELS[::4] - 1)
+    images = [IMAGES[0], {**IMAGES[1], "labels": "from_0.npy"}]
+    _, manifest = made(tmp_path, root, {"image": images})
+    (warning,) = manifest["warnings"]
+    assert warning.startswith("the labels of image items of test are 0 to 4, those of image items of train 1 to 5")
+    assert warning in caplog.text
+    assert made(tmp_path, root, {"image": IMAGES})[1]["warnings"] == []
+
+
+def frame_of(**labels):
+    rows = [("image", part, str(label)) for part, of in labels.items() for label in of]
+    return pd.DataFrame(rows, columns=["modality", "partition", "label"], dtype="string")
+
+
+def test_other_classes_in_test_are_no_other_count():
+    assert precomputed.labels_apart(frame_of(train=range(40), test=range(40, 50))) == []
+    assert precomputed.labels_apart(frame_of(train=range(1, 5), test=[2, 3])) == []
+    assert precomputed.labels_apart(frame_of(train=["a", "b"], test=["1"])) == []
+    assert precomputed.labels_apart(frame_of(test=range(3))) == []
+    assert len(precomputed.labels_apart(frame_of(train=range(5), val=range(5), test=range(1, 6)))) == 1
+
+
+def test_labels_by_a_column_of_a_list(root):
+    (root / "pairs.list").write_text("".join(f"text{n}\timg{n}\t{n % 3 + 1}\n" for n in range(40)))
+    image = {"partition": "train", "array": "I_tr", "labels": "pairs.list#3"}
+    frame, _ = precomputed.read(settings(root, {"image": image}))
+    assert frame.label[:4].tolist() == ["1", "2", "3", "1"]
+    with pytest.raises(
+        UserError, match=r"pairs\.list: its lines hold 3 columns \('text0.timg0.t1'\); .* pairs\.list#3"
+    ):
+        precomputed.read(settings(root, {"image": {**image, "labels": "pairs.list"}}))
+
+
+def test_a_table_is_not_a_caption_per_line(root):
+    (root / "captions.txt").write_text("image,caption\n0.jpg,a dog\n")
+    text = {"partition": "train", "captions": "captions.txt"}
+    with pytest.raises(UserError, match=r"a table of the columns image, caption.*captions: captions\.csv#caption"):
+        precomputed.read(settings(root, {"text": text}))
+    (root / "results.token").write_text("0.jpg#0\ta dog\n0.jpg#1\ta cat\n")
+    with pytest.raises(UserError, match=r"its lines hold 2 columns .*captions: results\.token#2"):
+        precomputed.read(settings(root, {"text": {**text, "captions": "results.token"}}))
+    frame, _ = precomputed.read(settings(root, {"text": {**text, "captions": "results.token#2"}}))
+    assert frame.source.tolist() == ["a dog", "a cat"]
+    (root / "captions.txt").rename(root / "captions.csv")
+    frame, _ = precomputed.read(settings(root, {"text": {**text, "captions": "captions.csv#caption"}}))
+    assert frame.source.tolist() == ["a dog"]

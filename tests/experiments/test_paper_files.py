@@ -121,3 +121,39 @@ def test_files_of_papers(tmp_path):
         UserError, match=r"two\.yaml: experiments\.a\.model: model 'scann' is unknown; did you mean 'scan'"
     ):
         read_papers(["one", "two"], tmp_path)
+
+
+def asked(direction="image-to-text", metric="recall@1", experiment="one"):
+    columns = [{"direction": direction, "metric": metric}]
+    return paper([row(published=(1.0,), experiment=experiment)], {"columns": columns}, one=ONE)
+
+
+@pytest.mark.parametrize(
+    ("metric", "meant"),
+    [("recal@10", "recall@10"), ("Recall@10", "recall@10"), ("recall@0", "recall@"), ("mAP", "map"), ("map@r", "map"),
+     ("R@10", None), ("meanrank", "mean_rank"), ("recall_sums", "recall_sum")],
+)  # fmt: skip
+def test_misspelt_metrics_are_told_at_once(metric, meant):
+    said = fault(asked(metric=metric))
+    assert f"table t1: metric {metric!r} is none" in said
+    assert meant is None or f"did you mean '{meant}" in said
+
+
+@pytest.mark.parametrize(
+    ("direction", "meant"),
+    [("texttoimage", "text-to-image"), ("text_to_image", "text-to-image"), ("image-to-txt", "image-to-text"),
+     ("averag", "average"), ("images-to-text", "image-to-text")],
+)  # fmt: skip
+def test_misspelt_directions_are_told_at_once(direction, meant):
+    said = fault(asked(direction))
+    assert f"table t1: direction {direction!r} is none; did you mean {meant!r}" in said
+
+
+def test_what_is_measured_or_may_be_by_a_model_itself():
+    for metric in ("recall@50", "map@1000", "ndcg@5", "map@R", "recall_sum", "median_rank", "accuracy", "relatedness"):
+        assert validated(Paper, asked(metric=metric), "x")
+    for direction in ("audio-to-mesh", "class-to-image", "average", "both", "shared-image-to-text", "fusion", "words"):
+        assert validated(Paper, asked(direction), "x")
+    published_only = asked("whatever-it-was", "recal@7")
+    published_only["tables"][0]["rows"][0]["experiment"] = None
+    assert validated(Paper, published_only, "x")

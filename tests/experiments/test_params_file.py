@@ -141,3 +141,24 @@ def test_the_shipped_file():
     assert not made.at("full").stand_ins
     assert not any(dataset.stand_in for dataset in made.datasets.values())
     assert experiments.Params.model_validate(made.model_dump()) == made
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ([-1], "seeds: -1: a seed is a whole number from 0 to 4294967295"),
+        ([2**32], "seeds: 4294967296: a seed is a whole number from 0 to 4294967295"),
+        ([0, 3, 0], "seeds: 0 stands twice"),
+        ([True], "seeds: true is no number; expected whole numbers such as [0, 1, 2]"),
+        ([1.5], "seeds.0: "),
+        ([], "seeds: "),
+    ],
+)
+def test_seeds_that_are_none(seeds, words):
+    with pytest.raises(UserError) as caught:
+        with_(seeds=seeds)
+    assert words in str(caught.value)
+
+
+def test_the_largest_seed():
+    assert with_(seeds=[0, 2**32 - 1]).seeds == [0, 4294967295]

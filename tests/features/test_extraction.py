@@ -216,3 +216,25 @@ def test_the_manifest_is_complete(run):
     assert told["shape"] == [10, 3]
     assert told["settings"] == {"dtype": "float32"}
     assert told["index_sha256"]
+
+
+def test_files_of_the_same_bytes_are_counted_listed_and_warned_of(run, folder, caplog):
+    """The placeholder of a photograph that is gone, and an item of training that is tested as well."""
+    for n in (1, 2):  # with the first one three in training
+        (folder / NAMES[n]).write_bytes((folder / NAMES[0]).read_bytes())
+    (folder / NAMES[9]).write_bytes((folder / NAMES[4]).read_bytes())  # of the test part
+    found = run()
+    ids = [f"i{name}" for name in NAMES]
+    assert found.manifest["equal_files"] == {
+        "items": 5,
+        "files": 2,
+        "items_across_partitions": 2,
+        "listed": [[ids[4], ids[9]], ids[:3]],
+    }
+    assert "5 items are only 2 different files, 2 of them in more than one of train, val and test" in caplog.text
+
+
+def test_different_files_and_files_that_are_gone_are_not_equal(run, folder):
+    (folder / NAMES[0]).unlink()
+    (folder / NAMES[1]).unlink()
+    assert "equal_files" not in run(on_error="skip").manifest

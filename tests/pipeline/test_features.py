@@ -90,3 +90,42 @@ def test_the_same_photographs_are_extracted_once(project):
         assert not extracted(project, name)
         assert store.open_features(project / f"data/{name}/features/image.small").manifest == before
     assert "Nothing to be done" in made(project, "-n", *wanted)
+
+
+def planned(folder, *words):
+    """The rules that a dry run would run."""
+    text = made(folder, "-n", *words)
+    return {line.removeprefix("rule ").rstrip(":") for line in text.splitlines() if line.startswith("rule ")}
+
+
+def test_what_people_bring_is_looked_at_before_each_run(project):
+    """A replaced photograph is extracted again, a mended caption read again; a touched file is neither."""
+    target = "data/two/features/image.small.json"
+    path, captions = project / "raw/3.jpg", project / "raw/dataset.json"
+    made(project, target)
+    before = read_json(project / target)
+    path.touch()
+    captions.touch()
+    assert planned(project, target) == set()
+
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(path)
+    assert planned(project, target) == {"extract"}
+    made(project, target)
+    assert read_json(project / target)["sha256"] != before["sha256"]
+    captions.write_text(captions.read_text().replace("thing 7", "thing seven"))
+    assert planned(project, target) == {"items", "extract"}
+    captions.write_text(captions.read_text().replace("thing seven", "thing 7"))
+    assert planned(project, target) == set()
+
+
+def test_a_failed_step_says_why_though_rules_are_quiet(project):
+    """As `make demo` runs them."""
+    captions = project / "raw/dataset.json"
+    before = captions.read_text()
+    captions.write_text("{")
+    try:
+        code, text = snakemake(project, "data/one/items.parquet", "--quiet", "rules")
+    finally:
+        captions.write_text(before)
+    assert code != 0
+    assert "raw/dataset.json: is not valid JSON" in text

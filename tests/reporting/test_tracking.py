@@ -159,6 +159,18 @@ def test_an_unreadable_database_is_a_warning(place: tuple[Plan, Path]) -> None:
     assert tracking.track_all(plan, results) is False
 
 
+@pytest.mark.parametrize("kind", ["text", "folder"])
+def test_a_database_that_cannot_be_opened_is_told_at_once(place: tuple[Plan, Path], monkeypatch, caplog, kind) -> None:
+    """MLflow would try again for minutes: it is not asked."""
+    plan, results = place
+    path = results.parent / "mlflow.db"
+    path.unlink(missing_ok=True)
+    path.mkdir() if kind == "folder" else path.write_bytes(b"not a database, but long enough to be read as one" * 50)
+    monkeypatch.setattr(mlflowstore, "client_of", lambda uri: pytest.fail("MLflow is asked"))
+    assert tracking.track_all(plan, results) is False
+    assert "mlflow.db: cannot be opened as an SQLite database" in caplog.text
+
+
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "", "sqlite:////proc/nowhere/mlflow.db"])
 def test_a_bad_address_is_a_warning(place: tuple[Plan, Path], uri: str, caplog) -> None:
     _, results = place

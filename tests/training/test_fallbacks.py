@@ -46,6 +46,20 @@ def test_every_fallback_is_named_first_and_in_the_manifest(described, tmp_path, 
     assert "training pairs" in caplog.records[begun + 1].getMessage()
 
 
+def test_items_that_are_left_out_or_alike_are_named(described, tmp_path):
+    manifest = described / "kinds" / "features" / "image.raw.json"
+    about = read_json(manifest)
+    (count, *_) = about.pop("shape")
+    equal = {"items": 4, "files": 2, "items_across_partitions": 2, "listed": [["a", "b"]]}
+    skipped = [{"item_id": "gone", "reason": "is cut off"}] * 3
+    write_json(manifest, {**about, "shape": [count, *_], "skipped": skipped, "equal_files": equal})
+    train_job(Job(**ABOUT, model="conse", settings=WORDS), tmp_path / "run", described)
+    assert read_json(tmp_path / "run" / "manifest.json")["fallbacks"][1:3] == [
+        f"image features of raw: 3 of {count + 3} items cannot be read and are left out with what belongs to them",
+        "image features of raw: 4 items are only 2 different files, 2 of them in more than one of train, val and test",
+    ]
+
+
 def test_what_stands_for_nothing_is_not_named(labelled, tmp_path, caplog, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = Job(**ABOUT | {"inputs": {"image": "raw", "text": "raw"}}, model="cca", settings={"components": 2})

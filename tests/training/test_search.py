@@ -1,6 +1,7 @@
 """Search by a trained run: its answers are those that the run's own test ranks first."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from crossmodal import experiments, registry
 from crossmodal.cli import app
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.files import read_parquet, write_json
+from crossmodal.files import read_parquet, sha256_file, write_json
 from crossmodal.models import base
 from crossmodal.text import Vocabulary
 from crossmodal.training import encoded, trained
@@ -160,6 +161,41 @@ def without_embeddings(folder):
         yield
     finally:
         held.with_suffix(".away").rename(held)
+
+
+def test_what_was_kept_is_known_by_content_not_by_time(run, monkeypatch):
+    """A copy, or a checkout of DVC, gives files other times; weights that were trained again have another hash."""
+    folder = run[0]
+    before = search(run[1], folder, Query("", "", "i50"))
+    os.utime(folder / "embeddings.npz", (0, 0))
+    monkeypatch.setattr(encoded, "partition_of", lambda *given: pytest.fail("items are encoded again"))
+    assert search(run[1], folder, Query("", "", "i50")) == before
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["weights_sha256"] == sha256_file(folder / "model.safetensors")
+    monkeypatch.undo()
+    calls = []
+    real = encoded.partition_of
+    monkeypatch.setattr(encoded, "partition_of", lambda *given: calls.append(given) or real(*given))
+    write_json(folder / "metrics.json", {**metrics, "weights_sha256": "0" * 64})
+    try:
+        assert [a.item_id for a in search(run[1], folder, Query("", "", "i50")).answers] == [
+            a.item_id for a in before.answers
+        ]
+    finally:
+        write_json(folder / "metrics.json", metrics)
+    assert len(calls) == 1
+
+
+def test_a_file_that_cannot_be_searched_for_is_no_data_sets(run, tmp_path):
+    with pytest.raises(UserError, match=r"--image .*gone\.jpg: no such file; name one to search for$"):
+        search(run[1], run[0], Query("image", str(tmp_path / "gone.jpg")))
+    (tmp_path / "page.jpg").write_text("<html>404</html>")
+    with pytest.raises(UserError) as caught:
+        search(run[1], run[0], Query("image", str(tmp_path / "page.jpg")))
+    said = str(caught.value)
+    assert said.startswith(f"--image {tmp_path / 'page.jpg'}: cannot be searched for: ")
+    assert said.endswith("; name another file")
+    assert "folder" not in said.replace(str(tmp_path), "")
 
 
 def test_scores_without_vectors_keep_the_models_order(run, monkeypatch):

@@ -153,17 +153,25 @@ def test_s_g_finds_what_is_named(named, tmp_path):
 
 def test_word_embeddings_begin_with_vectors_of_a_file(named, tmp_path):
     path = tmp_path / "glove.txt"
-    path.write_text("car 1 2 3 4\nkite 4 3 2 1\n")
+    path.write_text("car 1 2 3 4\nkite 4 3 2 1\na 0 1 0 1\nand 1 0 0 1\n")
     settings = {"dim": 4, "word_dim": 4, "epochs": 1, "min_count": 1, "word_embedding": str(path), "lr": 1e-9}
     made = job("a3vse", "full", {"image": "regions"}, **settings)
     jobs.train_job(made, tmp_path / "run", named)
     manifest = read_json(tmp_path / "run" / "manifest.json")
     assert manifest["fallbacks"] == []
+    assert (manifest["word_vectors"]["with_vector"], manifest["word_vectors"]["words"]) == (4, 8)
     assert len(manifest["data"]["word_vectors"]) == 64
     words = read_json(tmp_path / "run" / "vocabulary.json")["words"]
     model, _ = jobs._trained(made, tmp_path / "run", named)
     found = model.text.words.weight.detach()[words.index("car")]
     torch.testing.assert_close(found, torch.tensor([1.0, 2, 3, 4]), atol=1e-4, rtol=0)
+    path.write_text("car 1 2 3 4\n")
+    with pytest.raises(UserError, match=r"1 of 8 words have a vector in glove\.txt .*less than words_covered: 0\.3"):
+        jobs.train_job(made, tmp_path / "few", named)
+    few = made.model_copy(update={"settings": settings | {"words_covered": 0.1}})
+    jobs.train_job(few, tmp_path / "few", named)
+    (fallback,) = read_json(tmp_path / "few" / "manifest.json")["fallbacks"]
+    assert fallback == "word vectors: 1 of 8 words have a vector in glove.txt (12% of all); the others are seeded"
     with pytest.raises(UserError, match="has vectors of 4 numbers, and the model's `word_dim` is 5"):
         jobs.train_job(made.model_copy(update={"settings": settings | {"word_dim": 5}}), tmp_path / "other", named)
     absent = made.model_copy(update={"settings": settings | {"word_embedding": "x.txt"}})

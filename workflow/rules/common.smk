@@ -5,7 +5,7 @@ from crossmodal.experiments import SPLIT
 from snakemake.exceptions import WorkflowError
 
 try:
-    BENCH = Dag(config)
+    BENCH = Dag(config, look=workflow.is_main_process)
 except UserError as error:
     raise WorkflowError(f"{error}")
 

@@ -61,7 +61,7 @@ class Birds:
         self.images = self._named(root / "images.txt")
         self.label = self._numbered(root / "image_class_labels.txt", tuple(self.classes))
         self.training = self._numbered(root / "train_test_split.txt", (0, 1))
-        places = (root / "attributes" / "attributes.txt", root / "attributes.txt", root.parent / "attributes.txt")
+        places = _attributes(root)
         path = next((place for place in places if place.is_file()), places[0])
         self.attributes = [name for _, name in sorted(self._named(path).items())]
         self.class_attributes = self._matrix(root / "attributes" / "class_attribute_labels_continuous.txt")
@@ -161,8 +161,8 @@ class Birds:
         on_disk, found, lacking = raw.Listing(folder), {}, []
         for image, path in self.images.items():
             place = Path(path).with_suffix(".txt")
-            if on_disk.holds(str(place.parent), place.name):
-                found[image] = [" ".join(line.split()) for line in raw.lines(folder / place, "")]
+            if (real := on_disk.find(str(place))) is not None:
+                found[image] = [" ".join(line.split()) for line in raw.lines(folder / real, "")]
                 found[image] = found[image][: self.settings.sentences]
             if not found.get(image):
                 lacking.append(str(place))
@@ -203,6 +203,11 @@ class Birds:
                 some = rng.permutation(len(having))[: int(rng.integers(3, 7))]
                 made[image].append(sentence([having[k] for k in sorted(some)]))
         return made
+
+
+def _attributes(root: Path) -> list[Path]:
+    """Where the names of the attributes may lie, the first one first."""
+    return [folder / "attributes.txt" for folder in (root / "attributes", root, root.parent)]
 
 
 def phrase(attribute: str) -> str:
@@ -248,9 +253,10 @@ def read(settings: Settings, dataset: str = "*") -> tuple[pd.DataFrame, pd.DataF
     birds = Birds(settings, dataset)
     unseen = birds.unseen()
     on_disk, missing = raw.Listing(settings.root / "images"), []
+    places: dict[str, str | None] = {}
     for path in birds.images.values():
-        folder, _, name = path.rpartition("/")
-        if not on_disk.holds(folder, name):
+        places[path] = on_disk.find(path)
+        if places[path] is None:
             missing.append(path)
     if missing:
         raise UserError(
@@ -275,7 +281,7 @@ def read(settings: Settings, dataset: str = "*") -> tuple[pd.DataFrame, pd.DataF
     entries, texts = [], []
     for image, stem, label, part, path in rows:
         part = "val" if stem in kept else part
-        entries.append((stem, "image", stem, label, part, f"images/{path}"))
+        entries.append((stem, "image", stem, label, part, f"images/{places[path]}"))
         texts += [(f"{stem}#{k}", "text", stem, label, part, text) for k, text in enumerate(sentences[image])]
     frame = items.validate(pd.DataFrame(entries + texts, columns=list(items.COLUMNS)), settings.root)
     classes = class_table(birds, unseen)
@@ -299,8 +305,11 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : as `read`.
     """
+    files = [*settings.root.glob("*.txt"), *settings.root.glob("attributes/*.txt"), *_attributes(settings.root)]
+    files += [settings.unseen] if isinstance(settings.unseen, Path) else []
+    read_from = raw.record(folder, files, trees=[settings.captions] if settings.captions else [])
     frame, classes, manifest = read(settings, folder.name)
     write_parquet(folder / "classes.parquet", classes)
     chosen = settings.model_dump(exclude={"root", "captions", "unseen"})
     manifest = {"reader": "cub", "title": title, "root": raw.name_of(settings.root, folder), **manifest}
-    items.write(frame, folder, {**manifest, "settings": chosen})
+    items.write(frame, folder, {**manifest, "settings": chosen, "raw": read_from})

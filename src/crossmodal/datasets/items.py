@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -98,6 +98,13 @@ def read(folder: Path) -> pd.DataFrame:
     UserError : `items.parquet` is missing, unreadable or breaks the contract.
     """
     return validate(read_parquet(folder / "items.parquet"), folder / "items.parquet")
+
+
+def words(folder: Path) -> Literal["nltk", "blanks"]:
+    """How the captions of a prepared data set are cut into words: `words` of its manifest."""
+    path = folder / "items.json"
+    manifest = read_json(path) if path.exists() else {}
+    return "blanks" if isinstance(manifest, dict) and manifest.get("words") == "blanks" else "nltk"
 
 
 def root(folder: Path) -> Path:

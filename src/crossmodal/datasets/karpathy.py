@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "restval", "val", "test")
 WORD = re.compile(r"[^\W_]")
@@ -24,6 +28,14 @@ class Settings(BaseModel):
     images: Path = Field(description="image folder; MS-COCO's holds train2014 and val2014")
     regions: Path | None = Field(None, description="regions.json: boxes, classes and attributes of each image")
     restval: Literal["train", "drop"] = Field("train", description="where MS-COCO's `restval` images go")
+    splits: dict[str, Literal["train", "val", "test", "drop"]] = Field(
+        {}, description="where images of other splits go, such as {dev: val}; drop leaves them out"
+    )
+    words: Literal["auto", "raw", "tokens"] = Field(
+        "auto",
+        description="captions as they are, or the file's own `tokens` with blanks between them; auto: the tokens where "
+        "the captions are written without blanks",
+    )
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:
@@ -33,13 +45,16 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : files that are missing, malformed or contradict each other; every kind of fault names its first items.
     """
-    frame = read(settings, folder.name)
+    read_from = raw.record(folder, filter(None, (settings.annotations, settings.regions)))
+    frame, by_tokens = _read(settings, folder.name)
     manifest = {
         "reader": "karpathy",
         "title": title,
         "root": raw.name_of(settings.images, folder),
         "annotations": {"file": settings.annotations.name, "sha256": sha256_file(settings.annotations)},
-        "settings": {"restval": settings.restval},
+        "settings": settings.model_dump(include={"restval", "splits", "words"}),
+        "raw": read_from,
+        "words": "blanks" if by_tokens else "nltk",
     }
     if settings.regions is not None:
         if not settings.regions.is_file():
@@ -63,6 +78,11 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     ------
     UserError : as `make`.
     """
+    return _read(settings, dataset)[0]
+
+
+def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
+    """The items, and whether their captions are the file's tokens."""
     path = settings.annotations
     if not path.is_file():
         raise UserError(
@@ -77,9 +97,14 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: expected an object with a list `images`, as Karpathy's dataset_*.json has")
     on_disk = _Images(settings.images)
+    goes = {"train": "train", "restval": settings.restval, "val": "val", "test": "test", **settings.splits}
     images: list[tuple[str, str, str]] = []
     captions: list[tuple[str, str, str, str]] = []
     seen: dict[str, int] = {}
+    places = Counter(_stem(_place(entry)) for entry in entries if _structure(entry, 0) is None)
+    tokens = _by_tokens(settings.words, entries)
+    if tokens and settings.words == "auto":
+        log.warning("%s: its captions are written without blanks: their words are the file's own `tokens`", path)
     faults: dict[str, list[str]] = {}  # kind of fault: where
     missing: list[str] = []
     for number, entry in enumerate(entries):
@@ -87,30 +112,33 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         if found is not None:
             faults.setdefault("of another layout than Karpathy's", []).append(found)
             continue
-        name, split = entry["filename"], entry["split"]
-        if split not in SPLITS:
-            kind = f"of an unknown split (expected {', '.join(SPLITS)})"
-            faults.setdefault(kind, []).append(f"images[{number}] ({name!r}): {split!r}")
+        name, split = entry["filename"], goes.get(entry["split"])
+        if split is None:
+            kind = (
+                f"of an unknown split (expected {', '.join(SPLITS)}; datasets.{dataset}.splits: "
+                f"{{{entry['split']}: val}} in params.yaml says where others go)"
+            )
+            faults.setdefault(kind, []).append(f"images[{number}] ({name!r}): {entry['split']!r}")
             continue
-        if split == "restval":
-            if settings.restval == "drop":
-                continue
-            split = "train"
-        stem = Path(name).stem
-        if stem in seen:
+        if split == "drop":
+            continue
+        place = _place(entry)
+        if place in seen:
             faults.setdefault("listed twice (keep one)", []).append(
-                f"{name!r} (images[{seen[stem]}] and images[{number}])"
+                f"{name!r} (images[{seen[place]}] and images[{number}])"
             )
             continue
-        seen[stem] = number
-        source = on_disk.find(name, entry.get("filepath"))
+        seen[place] = number
+        # An image is called by its file's name; those that share it, by their paths.
+        stem = _stem(place) if places[_stem(place)] == 1 else place
+        source = on_disk.image(name, entry.get("filepath"))
         if source is None:
             missing.append(name)
         images.append((stem, split, source or name))
         if not entry["sentences"]:
             faults.setdefault("with no captions (give each one or take it out)", []).append(repr(name))
         for k, sentence in enumerate(entry["sentences"]):
-            text = _text(sentence)
+            text = _text(sentence, tokens)
             if not WORD.search(text):
                 kind = "with a caption that has no words (mend it or take it out)"
                 faults.setdefault(kind, []).append(f"caption {k} of {name!r} ({text!r})")
@@ -132,7 +160,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         + [(item, "text", stem, None, split, caption) for item, stem, split, caption in captions],
         columns=list(items.COLUMNS),
     )
-    return items.validate(frame, path)
+    return items.validate(frame, path), tokens
 
 
 def _structure(entry: Any, number: int) -> str | None:
@@ -150,22 +178,46 @@ def _structure(entry: Any, number: int) -> str | None:
     if not isinstance(entry.get("filepath"), str | None):
         return f"{place}.filepath is no str but {type(entry['filepath']).__name__}"
     for k, sentence in enumerate(entry["sentences"]):
-        if not isinstance(sentence, dict) or not isinstance(sentence.get("raw", sentence.get("tokens")), str | list):
+        if not isinstance(sentence, dict) or not (
+            isinstance(sentence.get("raw"), str) or isinstance(sentence.get("tokens"), list)
+        ):
             return f"{place}.sentences[{k}] has neither `raw` nor `tokens`"
     return None
 
 
-def _text(sentence: dict[str, Any]) -> str:
-    text = sentence.get("raw", sentence.get("tokens"))
-    return text if isinstance(text, str) else " ".join(map(str, text))
+def _place(entry: dict[str, Any]) -> str:
+    """Folder and name of an image as the file has them."""
+    return "/".join(filter(None, (entry.get("filepath"), entry["filename"])))
+
+
+def _stem(place: str) -> str:
+    return Path(place).stem
+
+
+def _text(sentence: dict[str, Any], by_tokens: bool) -> str:
+    """A caption: its tokens where they are wanted, or where there is no text beside them."""
+    raw_text, tokens = sentence.get("raw"), sentence.get("tokens")
+    if isinstance(tokens, list) and tokens and (by_tokens or not (isinstance(raw_text, str) and raw_text.strip())):
+        return " ".join(map(str, tokens))
+    return raw_text if isinstance(raw_text, str) else ""
+
+
+def _by_tokens(words: str, entries: list[Any]) -> bool:
+    """Whether captions are their tokens: as it is wanted, or because between blanks lie many tokens."""
+    if words != "auto":
+        return words == "tokens"
+    sentences = [one for entry in entries if _structure(entry, 0) is None for one in entry["sentences"]]
+    both = [one for one in sentences if isinstance(one.get("raw"), str) and isinstance(one.get("tokens"), list)]
+    blanks = sum(len(one["raw"].split()) for one in both)
+    return 2 * blanks < sum(len(one["tokens"]) for one in both)
 
 
 class _Images(raw.Listing):
-    def find(self, name: str, filepath: str | None) -> str | None:
+    def image(self, name: str, filepath: str | None) -> str | None:
         """Path of an image relative to the folder, or None."""
         coco = re.match(r"COCO_(train2014|val2014)_", name)
         # Each may be where the file says, where a name of MS-COCO says, or right in the folder.
         for sub in filter(None, (filepath, coco and coco[1])):
-            if self.holds(sub, name):
-                return f"{sub}/{name}"
-        return name if self.holds("", name) else None
+            if (found := self.find(f"{sub}/{name}")) is not None:
+                return found
+        return self.find(name)

@@ -49,8 +49,9 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : files that are missing or disagree, a class without images of its own.
     """
-    frame = read(settings, folder.name)
     files = [LIST, TAGS, *(f"{LABELS}/Labels_{name}.txt" for name in settings.classes)]
+    read_from = raw.record(folder, [settings.root / name for name in files])
+    frame = read(settings, folder.name)
     manifest = {
         "reader": "nuswide",
         "title": title,
@@ -58,6 +59,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "annotations": [{"file": name, "sha256": sha256_file(settings.root / name)} for name in files],
         "settings": settings.model_dump(exclude={"root", "images"}, mode="json"),
         "classes": list(settings.classes),
+        "raw": read_from,
     }
     items.write(frame, folder, manifest)
 
@@ -86,7 +88,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     label_of: dict[str, str] = {}
     where_in = {name: row for row, name in enumerate(names)}
     strata = raw.shuffled({names[row]: settings.classes[of[row]] for row in np.flatnonzero(usable)}, settings.seed)
-    missing: list[str] = []
+    places: dict[str, str | None] = {}
     for label in settings.classes:
         wanted = strata.get(label, [])[: settings.per_class]
         if len(wanted) < 3:
@@ -94,9 +96,9 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
                 f"{root / LABELS}: {label!r} has {len(wanted)} images with a tag and no other of the chosen labels; "
                 f"at least 3 are needed: choose other classes in {where}.classes"
             )
-        missing += [name for name in wanted if not on_disk.holds(*name.rsplit("/", 1))]
+        places |= {name: on_disk.find(name) for name in wanted}
         label_of |= dict.fromkeys(wanted, label)
-    if missing:
+    if missing := [name for name, place in places.items() if place is None]:
         raise UserError(
             f"{settings.folder}: {len(missing)} of the {len(label_of)} chosen images are not there: "
             f"{raw.first(missing)}; fetch them, or set {where}.images in params.yaml"
@@ -110,7 +112,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         row = where_in[name]
         stem = name.removesuffix(".jpg")
         common = (stem, label_of[name], chosen[name])
-        images.append((f"image/{stem}", "image", *common, name))
+        images.append((f"image/{stem}", "image", *common, places[name]))
         texts.append((f"text/{stem}", "text", *common, tags[row]))
     return items.validate(pd.DataFrame(images + texts, columns=list(items.COLUMNS)), root)
 

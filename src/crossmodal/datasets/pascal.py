@@ -42,6 +42,8 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : a folder that is missing, a photograph without sentences, a class too small to be split.
     """
+    root = settings.root
+    read_from = raw.record(folder, trees=[root / settings.sentences], names=[root / settings.images])
     frame = read(settings, folder.name)
     manifest = {
         "reader": "pascal",
@@ -49,6 +51,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "root": raw.name_of(settings.root, folder),
         "settings": settings.model_dump(exclude={"root"}, mode="json"),
         "classes": sorted(frame.label.unique()),
+        "raw": read_from,
     }
     items.write(frame, folder, manifest)
 
@@ -76,9 +79,8 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
         raise UserError(f"{root / settings.images}: holds no CLASS/NAME.jpg; put the photographs there, by class")
     on_disk, lacking, texts = raw.Listing(root / settings.sentences), [], {}
     for stem in names:
-        label, _, name = stem.partition("/")
-        if on_disk.holds(label, f"{name}.txt"):
-            told = raw.lines(root / settings.sentences / f"{stem}.txt", "")
+        if (real := on_disk.find(f"{stem}.txt")) is not None:
+            told = raw.lines(root / settings.sentences / real, "")
             texts[stem] = [" ".join(sentence.split()) for sentence in told]
         if not texts.get(stem):
             lacking.append(f"{stem}.txt")

@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from crossmodal.arrays import SUFFIXES, Array, Place, open_array
-from crossmodal.datasets import items
+from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 Modality = Literal["image", "text", "audio", "video", "mesh"]
 SLICE = r"(?P<slice>-?\d*:-?\d*(:-?\d*)?)"
 REFERENCE = re.compile(rf"((?P<file>[^#\[\]]*)#)?(?P<array>[^#\[\]]*)(\[{SLICE}\])?")
+TABLE_HEADS = {"image", "image_name", "filename", "file_name", "caption", "captions", "comment", "image_id"}
+TAB = "\t"
+MOST_REPEATED = 20  # captions of an image that published arrays may repeat its row for
+SAMPLED = 16  # places at which it is looked whether rows repeat
 OF_AN_ITEM = "; FILE#ARRAY, a FILE, or an ARRAY of the same file; [a:b:c] takes a part"
 
 
@@ -95,7 +99,12 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     """
     if not settings.root.is_dir():
         raise UserError(f"{settings.root}: no such folder; set datasets.{folder.name}.root in params.yaml")
+    paths = _files(settings)
+    read_from = raw.record(folder, [p for p in paths if not p.is_dir()], trees=[p for p in paths if p.is_dir()])
     frame, arrays = read(settings)
+    warnings = labels_apart(frame)
+    for warning in warnings:
+        log.warning("%s: %s", folder.name, warning)
     frame, carved = _with_validation(frame, settings)
     root = settings.root
     manifest = {
@@ -105,8 +114,26 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "arrays": arrays,
         "settings": settings.model_dump(mode="json", exclude={"root"}, exclude_defaults=True),
         "carved": carved,
+        "warnings": warnings,
+        "raw": read_from,
     }
     items.write(frame, folder, manifest)
+
+
+def _files(settings: Settings) -> list[Path]:
+    """The files that items are made of: all but .npy arrays that hold features and nothing else.
+
+    Their values are no part of the items, and their shape stands in `arrays` of the manifest.
+    """
+    parts = [part for of in settings.modalities.values() for part in of]
+    files: set[str] = set()
+    for part in parts:
+        if not part.captions and not (file := part.file or settings.file).lower().endswith(".npy"):
+            files.add(file)
+        for reference in (part.captions, part.partitions, part.rows, part.labels, part.ids, part.groups, part.counts):
+            if reference and not re.fullmatch(SLICE, reference):
+                files.add(_place(settings, part, reference)[0])
+    return [settings.root / file for file in sorted(filter(None, files))]
 
 
 def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -119,7 +146,10 @@ def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
             array, name = _array(settings, part, f"modalities.{modality}[{number}]")
             frames.append(_items(settings, modality, part, array, name))
             if part.captions:
+                _refuse_table(array)
                 continue
+            if modality in settings.paired:
+                _refuse_repeated(array, _rows(settings, part, array), f"modalities.{modality}[{number}]")
             first = first or array
             if array.shape[1:] != first.shape[1:]:
                 raise UserError(
@@ -133,6 +163,63 @@ def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
     frame["item_id"] = (frame.modality + "/" + frame.item_id).fillna(default)
     frame["group_id"] = frame.group_id.fillna(_paired(frame, place, settings.paired)).fillna(frame.item_id)
     return items.validate(frame, f"{settings.root} (kind: precomputed)"), arrays
+
+
+def _refuse_table(captions: Array) -> None:
+    """A table of text that is read line by line would make captions of its names of files and of columns."""
+    if captions.name or not len(captions):
+        return
+    path, first = captions.path, str(captions[0])
+    head = [cell.strip().strip('"').lower() for cell in re.split("[,\t|]", first)]
+    if len(head) > 1 and any(cell in TABLE_HEADS for cell in head):
+        raise UserError(
+            f"{path}: is a table of the columns {', '.join(head)}, not a caption per line; name it .csv or .tsv and "
+            f"give its column, such as `captions: {path.stem}.csv#{head[-1]}`"
+        )
+    if all(TAB in str(line) for line in captions.read(np.arange(min(len(captions), SAMPLED)))):
+        raise UserError(
+            f"{path}: its lines hold {first.count(TAB) + 1} columns ({first!r}), not a caption alone; give the number "
+            f"of the column that is meant, such as `captions: {path.name}#{first.count(TAB) + 1}`"
+        )
+
+
+def _refuse_repeated(array: Array, rows: np.ndarray, where: str) -> None:
+    """Rows that stand several times running, as VSE++ and SCAN publish theirs, would each be right for one caption."""
+    times = 1
+    while times < min(len(rows), MOST_REPEATED + 1) and np.array_equal(array[rows[0]], array[rows[times]]):
+        times += 1
+    if times == 1 or times > MOST_REPEATED or len(rows) % times or len(rows) < 2 * times:
+        return
+    blocks = np.unique(np.linspace(0, len(rows) // times - 1, SAMPLED).astype(int)) * times
+    for start in blocks:
+        values = array.read(rows[start : start + times + 1])
+        if (values[:times] != values[0]).any() or (len(values) > times and np.array_equal(values[times], values[0])):
+            return
+    raise UserError(
+        f"{array.where}: holds each row {times} times running, once for each caption, as VSE++ and SCAN publish "
+        f'theirs: take one of each by `rows: "::{times}"` in {where} of params.yaml'
+    )
+
+
+def labels_apart(frame: pd.DataFrame) -> list[str]:
+    """Warnings of parts whose labels are those of the training items but for a count from 0 or from 1."""
+    parts: dict[str, set[int]] = {}
+    for (modality, partition), labels in frame.dropna(subset="label").groupby(["modality", "partition"]).label:
+        if labels.str.fullmatch(r"-?\d+").all():
+            parts[f"{modality} items of {partition}"] = {int(label) for label in labels.unique()}
+    training = [name for name in parts if name.endswith(" of train")]
+    if not training:
+        return []
+    first = max(training, key=lambda name: len(parts[name]))
+    usual, warnings = parts[first], []
+    for name, labels in parts.items():
+        shifted = any({label + by for label in labels} <= usual for by in (1, -1))
+        if len(labels) > 1 and not labels <= usual and shifted and 2 * len(labels & usual) >= len(labels):
+            warnings.append(
+                f"the labels of {name} are {min(labels)} to {max(labels)}, those of {first} {min(usual)} to "
+                f"{max(usual)}: is one of them counted from 0 and the other from 1? As they stand they do not agree"
+            )
+    return warnings
 
 
 def _array(settings: Settings, part: Part, where: str) -> tuple[Array, str]:
@@ -155,13 +242,7 @@ def _array(settings: Settings, part: Part, where: str) -> tuple[Array, str]:
 
 def _open(settings: Settings, part: Part, reference: str) -> Array:
     """`FILE#ARRAY`, a FILE, or an ARRAY of the part's own file; `[a:b:c]` after it takes a part."""
-    found = REFERENCE.fullmatch(reference)
-    if found is None:
-        raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
-    file, name = found["file"], found["array"]
-    if file is None:
-        is_file = name.lower().endswith(SUFFIXES) or (name != "" and (settings.root / name).is_file())
-        file, name = (name, "") if is_file else (part.file or settings.file, name)
+    file, name, chosen = _place(settings, part, reference)
     if not file:
         raise UserError(f"params.yaml: {reference!r}: names no file, nor does the data set")
     array = open_array(settings.root / file, name)
@@ -169,8 +250,20 @@ def _open(settings: Settings, part: Part, reference: str) -> Array:
         values = array.all().reshape(-1)
     else:
         values = array.all()
-    values = values[_slice(found["slice"])] if found["slice"] else values
+    values = values[_slice(chosen)] if chosen else values
     return Array(array.path, array.name, values.shape, values.dtype, lambda rows: values[rows])
+
+
+def _place(settings: Settings, part: Part, reference: str) -> tuple[str, str, str]:
+    """File, array and slice that a reference names; any may be left out."""
+    found = REFERENCE.fullmatch(reference)
+    if found is None:
+        raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
+    file, name = found["file"], found["array"]
+    if file is None:
+        is_file = name.lower().endswith(SUFFIXES) or (name != "" and (settings.root / name).is_file())
+        file, name = (name, "") if is_file else (part.file or settings.file, name)
+    return file, name, found["slice"] or ""
 
 
 def _slice(text: str) -> slice:
@@ -247,7 +340,13 @@ def _texts(found: Array) -> list[Any]:
     if values.dtype.kind == "f":
         whole = values == np.floor(values)
         return [None if np.isnan(v) else str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
-    return [v.decode().strip() if isinstance(v, bytes) else None if v is None else str(v).strip() for v in values]
+    texts = [v.decode().strip() if isinstance(v, bytes) else None if v is None else str(v).strip() for v in values]
+    if tabbed := next((text for text in texts if text and TAB in text), None):
+        raise UserError(
+            f"{found.where}: its lines hold {tabbed.count(TAB) + 1} columns ({tabbed!r}); give the number of the one "
+            f"that is meant, such as {found.path.name}#{tabbed.count(TAB) + 1}"
+        )
+    return texts
 
 
 def _counts(found: Array, array: Array) -> np.ndarray:

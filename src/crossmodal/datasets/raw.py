@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Hashable, Mapping, Sequence
+import unicodedata
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from crossmodal import fingerprints
 from crossmodal.errors import UserError
+from crossmodal.files import read_lines
 
 SHOWN = 5  # faults of a kind, or file names, in an error
 
@@ -18,6 +21,26 @@ def name_of(path: Path, folder: Path) -> str:
         return str(path.absolute().relative_to(folder.absolute()))
     # From the resolved folder: where `data` is a link to another disk, `..` climbs from that disk.
     return str(path) if path.is_absolute() else os.path.relpath(path.absolute(), folder.resolve())
+
+
+def record(
+    folder: Path, files: Iterable[Path] = (), trees: Iterable[Path] = (), names: Iterable[Path] = ()
+) -> dict[str, dict[str, str]]:
+    """`raw` of `items.json`: hashes of what the items are read from, by which a later change is noticed.
+
+    Made before the files are read, so that one that changes meanwhile is read again.
+
+    Parameters
+    ----------
+    folder : of the data set. files : read whole, or looked for in vain. trees : folders whose files are all read.
+    names : folders of which the names of the files below count, not their contents.
+    """
+    hashes = fingerprints.Hashes(folder)
+    paths = {"files": files, "trees": trees, "names": names}
+    unread = {kind: {name_of(path, folder): fingerprints.NOTHING for path in of} for kind, of in paths.items()}
+    found = fingerprints.now(unread, hashes, folder)
+    hashes.save()
+    return found
 
 
 def first(places: Sequence[str]) -> str:
@@ -34,12 +57,12 @@ def lines(path: Path, advice: str) -> list[str]:
     UserError : the file is missing (with `advice`) or is not UTF-8 text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        found = read_lines(path)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; {advice}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is no UTF-8 text ({error}); save it as UTF-8") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in found if line.strip()]
 
 
 class Listing:
@@ -47,17 +70,38 @@ class Listing:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.names: dict[str, set[str]] = {}
+        self.names: dict[str, dict[str, str]] = {}  # of a sub-folder: {name, as it is and composed: name on disk}
 
     @property
     def looked_in(self) -> list[str]:
         return [str(self.folder / sub) for sub in self.names]
 
     def holds(self, sub: str, name: str) -> bool:
+        return self.find(f"{sub}/{name}" if sub else name) is not None
+
+    def find(self, path: str) -> str | None:
+        """A file's path below the folder as it is on disk, or None; nothing that leaves the folder is below it.
+
+        Where letters with accents are written otherwise (macOS takes them apart, lists have them whole), it is found.
+        """
+        sub, _, name = path.rpartition("/")
+        if path.startswith("/") or ".." in path.split("/"):
+            return None
         if sub not in self.names:
-            path = self.folder / sub
-            self.names[sub] = {entry.name for entry in os.scandir(path)} if path.is_dir() else set()
-        return name in self.names[sub]
+            self.names[sub] = self._listed(sub)
+        names = self.names[sub]
+        found = names.get(name) or names.get(unicodedata.normalize("NFC", name))
+        if found is None and not names and sub and (real := self.find(sub)) not in (None, sub):
+            return self.find(f"{real}/{name}")
+        return found and (f"{sub}/{found}" if sub else found)
+
+    def _listed(self, sub: str) -> dict[str, str]:
+        path = self.folder / sub
+        if not path.is_dir():
+            return {}
+        names = [entry.name for entry in os.scandir(path)]
+        composed = {unicodedata.normalize("NFC", name): name for name in names if not name.isascii()}
+        return {**composed, **{name: name for name in names}}
 
 
 def carve(groups: Mapping[str, Hashable], share: float, seed: int) -> set[str]:

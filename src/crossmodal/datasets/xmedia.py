@@ -41,6 +41,9 @@ class Settings(BaseModel):
     val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training items kept for validation")
     seed: int = Field(0, ge=0, description="of the choice of validation items")
 
+    def folder_of(self, modality: Modality) -> str:
+        return self.folders.get(modality, FOLDERS[modality])
+
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:
     """Read the lists and write `items.parquet` and `items.json` into `folder`.
@@ -49,20 +52,27 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : files that are missing or contradict each other; every kind of fault names its first items.
     """
+    texts = [settings.root / settings.folder_of("text")] if "text" in settings.modalities else []
+    read_from = raw.record(folder, _lists(settings.root), trees=texts)
     frame = read(settings, folder.name)
-    items.write(frame, folder, {"reader": "xmedia", "title": title, **manifest(settings, frame, folder)})
+    described = {"reader": "xmedia", "title": title, **manifest(settings, frame, folder), "raw": read_from}
+    items.write(frame, folder, described)
 
 
 def manifest(settings: Settings, frame: pd.DataFrame, folder: Path) -> dict:
     """What `items.json` says of the lists, the classes and how they were read."""
     root = settings.root
-    found = [root / f"{name}.txt" for name in ("categories", *items.PARTITIONS)]
+    found = _lists(root)
     return {
         "root": raw.name_of(root, folder),
         "annotations": [{"file": path.name, "sha256": sha256_file(path)} for path in found if path.is_file()],
         "settings": settings.model_dump(exclude={"root"}, mode="json"),
         "classes": sorted(frame.label.unique()),
     }
+
+
+def _lists(root: Path) -> list[Path]:
+    return [root / f"{name}.txt" for name in ("categories", *items.PARTITIONS)]
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
@@ -79,7 +89,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     root, where = settings.root, f"datasets.{dataset}"
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; set {where}.root in params.yaml to the data set's folder")
-    folders = {**FOLDERS, **settings.folders}
+    folders = {modality: settings.folder_of(modality) for modality in FOLDERS}
     absent = [folders[modality] for modality in settings.modalities if not (root / folders[modality]).is_dir()]
     if absent:
         raise UserError(
@@ -120,11 +130,13 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
                 faults.setdefault((path, "are listed twice (keep one)"), []).append(f"{place}, also {seen[item]}")
                 continue
             seen[item] = f"entry {number} of {path.name}"
-            if not on_disk.holds(f"{top}/{label}", name):
+            real = on_disk.find(source)
+            if real is None:
                 faults.setdefault((path, f"are not in {root}; complete the folder or the list"), []).append(source)
                 continue
+            source = real
             if modality == "text":
-                source = _text(root / source)
+                source = _text(root / real)
                 if not source:
                     faults.setdefault((path, "are texts without a word"), []).append(place)
             group = f"pair/{stem}" if modality in settings.pairs else item

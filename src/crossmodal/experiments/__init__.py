@@ -31,6 +31,7 @@ from crossmodal.experiments.papers import (
     read_papers,
 )
 from crossmodal.experiments.params import (
+    LARGEST_SEED,
     NAME,
     PRECOMPUTED,
     Dataset,
@@ -53,6 +54,7 @@ from crossmodal.experiments.params import (
 __all__ = [
     "CONTROLS",
     "DIRECTIONS",
+    "LARGEST_SEED",
     "NAME",
     "PRECOMPUTED",
     "SPLIT",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,15 @@ from crossmodal.experiments.claims import Claim
 
 SPLIT = r"full|none|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
 VARIANT = r"[a-z0-9][a-z0-9_+-]*"
+SIDES = ("image", "text", "audio", "video", "mesh", "class")
+SUMS = ("average", "both")  # over all directions
+# Two sides, before them what a model measures apart (`shared-image-to-text`); or a name of a model's own.
+DIRECTION = re.compile(rf"([a-z]+-)*({'|'.join(SIDES)})-to-({'|'.join(SIDES)})|{'|'.join(SUMS)}")
+METRICS = (
+    *("recall@1", "recall@5", "recall@10", "map@50", "ndcg@10", "map", "map@R", "recall_sum", "mean_rank"),
+    *("median_rank", "accuracy", "relatedness"),
+)
+METRIC = re.compile(rf"(recall|map|ndcg)@[1-9]\d*|{'|'.join(map(re.escape, METRICS))}")
 DIRECTIONS = ("image-to-text", "text-to-image")
 
 
@@ -37,8 +48,8 @@ class Experiment(Strict):
 
 
 class Column(Strict):
-    direction: str
-    metric: str
+    direction: str = Field(description="image-to-text, ..., average, both, or a name that a model measures itself")
+    metric: str = Field(description="recall@K, map@K, ndcg@K, map, map@R, recall_sum, mean_rank, median_rank, ...")
     system: str | None = Field(None, description="a system's name where columns, not rows, tell systems apart")
     protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: test items of those classes alone")
 
@@ -101,6 +112,27 @@ class Table(Strict):
         return self
 
 
+def _check_names(table: Table) -> None:
+    """Misspelt metrics and directions, which no run would ever measure; a model may have others of its own.
+
+    Raises
+    ------
+    ValueError : a metric or a direction that is not known, but much like one that is.
+    """
+    for column in table.columns:
+        near = "@" in column.metric or difflib.get_close_matches(column.metric.lower(), METRICS, 1, 0.75)
+        if not METRIC.fullmatch(column.metric) and near:
+            meant = suggestion(column.metric.lower(), METRICS)
+            raise ValueError(
+                f"table {table.id}: metric {column.metric!r} is none{meant}, where the number after @ may be any"
+            )
+        known = [*SUMS, *(f"{query}-to-{gallery}" for query in SIDES for gallery in SIDES if query != gallery)]
+        if not DIRECTION.fullmatch(column.direction) and difflib.get_close_matches(column.direction, known, 1, 0.75):
+            raise ValueError(
+                f"table {table.id}: direction {column.direction!r} is none" + suggestion(column.direction, known)
+            )
+
+
 class Paper(Strict):
     name: str = ""
     title: str
@@ -127,6 +159,8 @@ class Paper(Strict):
                 seen.append(experiment.after)
                 experiment = self.experiments[experiment.after]
         for table in self.tables:
+            if any(named_experiments(row) for row in table.rows):  # others hold what was published alone
+                _check_names(table)
             for row in table.rows:
                 for name in named_experiments(row):
                     if name not in self.experiments:

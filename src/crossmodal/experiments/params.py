@@ -18,6 +18,7 @@ from crossmodal.errors import suggestion
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
 
 NAME = r"[a-z0-9][a-z0-9_]*"
+LARGEST_SEED = 2**32 - 1  # what NumPy and torch both take
 PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the extractor that gathers them
 
 Scale = Literal["embedded", "full"]
@@ -134,6 +135,23 @@ class Params(Strict):
     )
     models: Models = Field({}, description="settings of a model, over its defaults")
     scales: dict[Scale, ScaleSettings] = Field({}, description="which data set plays which published one")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        if isinstance(value, list) and (odd := [one for one in value if isinstance(one, bool)]):
+            raise ValueError(f"{str(odd[0]).lower()} is no number; expected whole numbers such as [0, 1, 2]")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _of_generators(cls, value: list[int]) -> list[int]:
+        for seed in value:
+            if not 0 <= seed <= LARGEST_SEED:
+                raise ValueError(f"{seed}: a seed is a whole number from 0 to {LARGEST_SEED}")
+            if value.count(seed) > 1:
+                raise ValueError(f"{seed} stands twice; each seed is one run: name it once")
+        return value
 
     @field_validator("datasets", "extractors")
     @classmethod

@@ -10,6 +10,7 @@ HELPERS = (
     "driver",
     "extraction",
     "networks",
+    "polygons",
     "pooling",
     "semantics",
     "shapes",

@@ -21,6 +21,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import box_iou, clip_boxes_to_image, nms, roi_pool
 
 from crossmodal.features import networks
+from crossmodal.files import read_lines
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 BGR_MEAN = (102.9801, 115.9465, 122.7717)
@@ -35,8 +36,7 @@ VOCABULARY = Path(__file__).parent / "vocabulary"
 @cache
 def names(kind: Literal["objects", "attributes"]) -> tuple[str, ...]:
     """The 1600 objects or 400 attributes in the order of the outputs; of synonyms the first."""
-    lines = (VOCABULARY / f"{kind}.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line.split(",")[0].strip() for line in lines)
+    return tuple(line.split(",")[0].strip() for line in read_lines(VOCABULARY / f"{kind}.txt"))
 
 
 # -- conventions ------------------------------------------------------------------------------------------------------

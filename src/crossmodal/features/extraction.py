@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +27,16 @@ import pandas as pd
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal import registry
+from crossmodal import fingerprints, registry
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
 from crossmodal.features.driver import Driver, refuse_skipped, threads_of
 from crossmodal.files import library_versions, read_json, sha256_bytes, sha256_json, whole
 
 log = logging.getLogger(__name__)
+
+NOTHING = hashlib.sha256().digest()  # of a file that is empty or cannot be read
+LISTED = 5  # groups of equal files, and items of one, that a manifest names
 
 
 class Settings(BaseModel):
@@ -166,9 +170,11 @@ def extract(
     if given.rows.empty:
         raise UserError(f"items.parquet: holds no {given.modality} items to extract features of")
     listed, settings = given.items, recipe.settings or settings
+    hashes = fingerprints.Hashes(given.folder)
     with threads_of(threads) as (workers, count):
-        digest = recipe.digest or (_digest_text if given.modality == "text" else _digest_file)
+        digest = recipe.digest or (_digest_text if given.modality == "text" else partial(_digest_file, hashes))
         digests = list(workers.map(digest, listed))
+        hashes.save()
         inputs = sha256_bytes(b"".join(digests))
         described = {
             "extractor": extractor,
@@ -185,11 +191,44 @@ def extract(
                 log.info("%s: found in %s, nothing to extract", target.name, place)
             else:
                 versions = library_versions("torch", "numpy", *recipe.packages)
-                told = {**described, "identity": identity, "versions": versions}
+                of_files = recipe.digest is None and given.modality != "text"
+                told = {**described, "identity": identity, "versions": versions, "inputs_of_files": of_files}
+                if of_files and (equal := equal_files(listed, digests)):
+                    told["equal_files"] = equal
+                    log.warning("%s: %s, such as %s", target.name, told_equal(equal), ", ".join(equal["listed"][0]))
                 driver = Driver(listed, digests, settings, recipe.begin(listed), target, workers, count)
                 driver.make(place / "features", given.rows, recipe.finish, told)
             refuse_skipped(storage.open_features(place / "features", verify=False).manifest, settings, target.name)
             _link(place / "features", target)
+
+
+def equal_files(listed: Sequence[Item], digests: Sequence[bytes]) -> dict[str, Any]:
+    """Items whose files hold the same bytes, such as the placeholder of a photograph that is gone; empty for none.
+
+    A model cannot tell them apart: in training they are false negatives of each other, in a test ties that count
+    against it; and an item of training that is tested as well is known already.
+    """
+    alike: dict[bytes, list[Item]] = {}
+    for item, digest in zip(listed, digests, strict=True):
+        alike.setdefault(digest, []).append(item)
+    groups = [of for digest, of in alike.items() if len(of) > 1 and digest != NOTHING]
+    if not groups:
+        return {}
+    torn = [of for of in groups if len({item.partition for item in of}) > 1]
+    first = sorted(groups, key=lambda of: of not in torn)[:LISTED]
+    return {
+        "items": sum(map(len, groups)),
+        "files": len(groups),
+        "items_across_partitions": sum(map(len, torn)),
+        "listed": [[item.item_id for item in of[:LISTED]] for of in first],
+    }
+
+
+def told_equal(equal: dict[str, Any]) -> str:
+    """What a manifest's `equal_files` says, in words."""
+    across = equal["items_across_partitions"]
+    torn = f", {across} of them in more than one of train, val and test" if across else ""
+    return f"{equal['items']} items are only {equal['files']} different files{torn}"
 
 
 def features_of(
@@ -234,13 +273,9 @@ def expect(modality: str, found: str, extractor: str) -> None:
         )
 
 
-def _digest_file(item: Item) -> bytes:
+def _digest_file(hashes: fingerprints.Hashes, item: Item) -> bytes:
     """SHA-256 of the item's file; of nothing where it cannot be read, which `load` will say."""
-    try:
-        with item.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    except OSError:
-        return hashlib.sha256().digest()
+    return bytes.fromhex(hashes.read(item.path))
 
 
 def _digest_text(item: Item) -> bytes:

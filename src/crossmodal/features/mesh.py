@@ -6,7 +6,6 @@ a GPU or OpenGL; colours, textures and normals are not looked at.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ import trimesh
 from pydantic import Field
 
 from crossmodal.errors import UserError
-from crossmodal.features import dodecahedron, extraction, shapes, silhouettes
+from crossmodal.features import dodecahedron, extraction, polygons, shapes, silhouettes
 from crossmodal.features.dodecahedron import FIELDS, VIEWS
 from crossmodal.features.extraction import Given, Item, Recipe, Work
 from crossmodal.features.shapes import FOURIER, MOMENTS, NUMBERS
@@ -24,6 +23,7 @@ from crossmodal.features.shapes import FOURIER, MOMENTS, NUMBERS
 GRID = 2**20  # points of the longest side: what a shift or another unit does to a vertex's last bits is rounded away
 WIDTH = FIELDS * VIEWS * NUMBERS  # 4700
 WEIGHTS = np.repeat([1.0, 2.0, 2.0, 1.0], [MOMENTS, FOURIER, 1, 1])  # moments, Fourier, circularity, eccentricity
+STATED = {"off": polygons.off, "obj": polygons.obj, "ply": polygons.ply}  # formats that are read here
 CHUNK = 64  # descriptors compared with one at once
 
 
@@ -46,19 +46,22 @@ class Settings(extraction.Settings):
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(V, 3) float64 vertices and (F, 3) int64 triangles of an off, obj, ply, stl or another of trimesh's formats.
 
-    Polygons are cut into triangles, and all that a scene holds is put together.
+    Polygons are cut into triangles that cover just them, and all that a scene holds is put together.
 
     Raises
     ------
     UserError : a file that is missing, cut off (as far as its format lets one know) or no mesh.
     """
     kind = path.suffix.lower().removeprefix(".")
-    # Textures are not needed, and often are not there.
-    options = {"skip_materials": True} if kind == "obj" else {}
     try:
         data = path.read_bytes()
-        found = trimesh.load_mesh(path, process=False, **options)
+        stated = STATED[kind](data) if kind in STATED else None
+        if stated is not None:
+            return stated.vertices, polygons.triangles(stated)
+        found = trimesh.load_mesh(path, process=False)
         vertices, faces = (np.asarray(getattr(found, name, ())) for name in ("vertices", "faces"))
+    except polygons.CutError as error:
+        raise UserError(f"{path}: is cut off: {error}; fetch it again") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); complete the mesh folder and run again") from None
     except Exception as error:  # what broken files raise is not documented
@@ -71,12 +74,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cut_off(kind: str, data: bytes, faces: int) -> str | None:
-    """What is missing of a file that trimesh reads the rest of; OBJ does not say how long it is."""
-    if kind == "off" and (counts := re.match(rb"\s*\w*OFF\s*(?:#[^\n]*\s*)*(\d+)\s+(\d+)", data)):
-        vertices, polygons = map(int, counts.groups())
-        lines = sum(1 for line in data[counts.start(1) :].splitlines()[1:] if line.strip() and line[:1] != b"#")
-        if faces < polygons and lines < vertices + polygons:
-            return f"{lines} lines for {vertices} vertices and {polygons} faces"
+    """What is missing of a file that trimesh reads the rest of."""
     if kind == "stl" and data[:5] == b"solid" and faces and b"endsolid" not in data[-1000:]:
         triangles = int.from_bytes(data[80:84], "little")
         if len(data) != 84 + 50 * triangles:  # binary ones may begin with that word too

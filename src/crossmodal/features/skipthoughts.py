@@ -82,7 +82,7 @@ def load(folder: Path, words: Iterable[str]) -> Encoder:
     """
     dictionary, *tables, uni, bi = (folder / name for name in FILES)
     wanted, rows, count = {*words, UNKNOWN}, {}, 0
-    with dictionary.open(encoding="utf-8") as lines:
+    with dictionary.open(encoding="utf-8-sig", newline="\n") as lines:
         for count, line in enumerate(lines, 1):
             if (word := line.strip()) in wanted:
                 rows.setdefault(word, count - 1)

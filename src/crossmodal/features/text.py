@@ -24,12 +24,10 @@ from crossmodal import wordvectors
 from crossmodal.errors import UserError, suggestion
 from crossmodal.features import extraction, networks, skipthoughts
 from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.files import read_json, sha256_file, sha256_json
+from crossmodal.files import read_json, read_lines, sha256_file, sha256_json
 from crossmodal.text import tokenize
 
 log = logging.getLogger(__name__)
-
-SHOWN = 20  # unknown words that the manifest names
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
@@ -88,6 +86,9 @@ class WordVectors(Settings):
     vectors: str = Field(description="a file of GloVe or word2vec, or seeded")
     weighting: Literal["mean", "tfidf"] = Field(
         "mean", description="tfidf: rare words of the training captions count more"
+    )
+    words_covered: float = Field(
+        0.3, ge=0, le=1, description="least share of the words of all texts, as often as they stand, with a vector"
     )
     dim: int = Field(300, ge=1, description="of `vectors: seeded`")
     seed: int = Field(0, description="of `vectors: seeded`")
@@ -245,15 +246,17 @@ def _word_vectors(settings: WordVectors) -> Recipe:
             found = wordvectors.seeded(counts, settings.dim, settings.seed)
         else:
             found = wordvectors.read(path, counts)
-        missing = sorted(found.missing(counts), key=lambda word: (-counts[word], word))
-        facts = {
-            "words": len(counts),
-            "words_unknown": len(missing),
-            "tokens_unknown": sum(counts[word] for word in missing) / max(1, counts.total()),
-            "unknown_words": missing[:SHOWN],
+        covered = wordvectors.coverage(found, counts, path, settings.words_covered, "words_covered")
+        facts: dict[str, Any] = {
+            "words": covered.words,
+            "words_unknown": covered.words - covered.with_vector,
+            "tokens_unknown": 1 - covered.share,
+            "unknown_words": [*covered.missing],
         }
-        log.info("%s: %d of %d words have no vector, %.2f %% of the text", path.name, len(missing), len(counts),
-                 100 * facts["tokens_unknown"])  # fmt: skip
+        log.info("%s", covered)
+        if covered.share < wordvectors.FEW:
+            facts["fallback"] = f"word vectors: {covered}; texts are the means of those words alone"
+            log.warning("text: %s", facts["fallback"])
         weights = np.ones(len(found.index), np.float32)
         if settings.weighting == "tfidf":
             training = _training(listed, captions)
@@ -359,7 +362,7 @@ def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
 
 def _read_ids(path: Path) -> list[str]:
     try:
-        found = read_json(path) if path.suffix == ".json" else path.read_text(encoding="utf-8").splitlines()
+        found = read_json(path) if path.suffix == ".json" else read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: cannot be read ({error}); expected an item id a line, in the order of the rows"

@@ -48,6 +48,7 @@ class Settings(Hinges):
     )
     sharpness_text: float = Field(512.0, gt=0, description="λ·H of the softmax over words; not in the paper")
     word_embedding: str = Field("seeded", description="file of GloVe vectors to begin with (section 4.3), or seeded")
+    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the words with a vector in that file")
     semantics: Literal["regional", "global", "none"] = Field(
         "regional",
         description="what stands for the sentence of an un-annotated image: s, the names of its regions; s_g, of the "

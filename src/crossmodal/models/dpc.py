@@ -59,6 +59,7 @@ class Settings(finetuning.Settings):
     dim: int = Field(2048, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     word_embedding: str = Field("seeded", description="file of word2vec or GloVe vectors to begin with, or seeded")
+    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the words with a vector in that file")
     length: int = Field(32, ge=4, description="words that the text path sees, padded with zeros")
     shift: bool = Field(True, description="each caption of a training batch begins at a random one of these places")
     widths: tuple[int, ...] = Field((256, 512, 1024, 2048), description="channels of the text path's stages")

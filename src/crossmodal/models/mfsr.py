@@ -42,6 +42,7 @@ class Settings(Hinges, finetuning.Settings):
     dim: int = Field(3072, ge=3, description="d: dimensions of the representations that are parted")
     word_dim: int = Field(300, ge=1, description="K: dimensions of a word vector")
     word_embedding: str = Field("seeded", description="file of word2vec vectors to begin with (3.1), or seeded")
+    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the words with a vector in that file")
     layers: int = Field(4, ge=1, description="stacked layers of the GRU and of the decoder")
     part_dim: int | None = Field(None, ge=1, description="dimensions of each part; d / 3 unless given")
     hidden_layers: int = Field(0, ge=0, description="of the MLPs that part (eq. 3); 0: one fully connected layer")

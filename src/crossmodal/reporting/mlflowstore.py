@@ -135,12 +135,31 @@ def opened(uri: str, artifacts: Path | None = None, *, rebuild: bool = False) ->
                 aside = path.with_name(f"{path.name}.unreadable")
                 log.warning("%s: is no SQLite database; moved to %s and made anew", path, aside)
                 path.replace(aside)
+            if path.exists():
+                _check(path)
             location = (artifacts or path.parent / "mlartifacts").resolve().as_uri()
         elif artifacts is not None:
             location = artifacts.resolve().as_uri()
         store = Store(client_of(uri), location)
         store.experiment(EXPERIMENT)
         yield store
+
+
+def _check(path: Path) -> None:
+    """Refuse at once what MLflow would try to open for minutes.
+
+    Raises
+    ------
+    OSError : the database cannot be opened.
+    """
+    import sqlite3
+    from contextlib import closing
+
+    try:
+        with closing(sqlite3.connect(path, timeout=5)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        raise OSError(f"{path}: cannot be opened as an SQLite database ({error})") from None
 
 
 def _is_sqlite(path: Path) -> bool:

@@ -102,6 +102,9 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
             if row.n_expected and row.n_seeds < row.n_expected:
                 run = f"{row.ours_dataset}/{row.ours_split}/{row.ours_model}"
                 what = f"{row.n_seeds} of {row.n_expected} seeds of {run} are there, and nothing says why"
+                if has := _measured(jobs, folder, run, row.protocol):
+                    wanted = f"{row.direction} {row.metric} ({row.protocol})"
+                    what = f"{run} was tested, but {wanted} was not measured; there are {', '.join(has)}"
                 said[f"{where}: row {row.system!r}: {what}"] = None
     for key, job in jobs.items():
         numbers = runs.numbers(folder / key, job)
@@ -111,6 +114,14 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
             if other is not None:
                 said |= dict.fromkeys(f"{key}: {what}" for what in _other(numbers, other, against))
     return list(said)
+
+
+def _measured(jobs: dict[str, Job], folder: Path, run: str, protocol: str) -> list[str]:
+    """`direction metric` of what all runs `DATASET/SPLIT/MODEL` have measured; nothing where one is not made."""
+    every = [runs.numbers(folder / key, job) for key, job in jobs.items() if key.rpartition("/")[0] == run]
+    if not every or None in every:
+        return []
+    return [*dict.fromkeys(f"{n['direction']} {n['metric']}" for n in every[0] if n["protocol"] == protocol)]
 
 
 def _own(folder: Path, numbers: list[dict[str, Any]]) -> list[str]:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +21,12 @@ from crossmodal.text import tokenize
 from crossmodal.training.balanced import Labels
 
 Vectors = Literal["attributes", "words"]
+log = logging.getLogger(__name__)
+
 SEEDED_DIM = 50  # of word vectors without a file: Socher's size
 
 
-def load(folder: Path, labels: Labels, kind: Vectors, vectors: str) -> tuple[dict, str]:
+def load(folder: Path, labels: Labels, kind: Vectors, vectors: str, least: float = 0.0) -> tuple[dict, str]:
     """Items of the pseudo-modality `class`, by the fields of `data.Inputs`, and the hash of their vectors.
 
     A class is listed once per partition: the split's own to train on and to select by, and at the test every class that
@@ -34,6 +38,7 @@ def load(folder: Path, labels: Labels, kind: Vectors, vectors: str) -> tuple[dic
     folder : `data/DATASET`.
     kind : shares of attributes, or the mean word vector of the class's text.
     vectors : for the latter a file of word vectors, or `seeded`.
+    least : share of the texts' words that must have a vector there.
 
     Raises
     ------
@@ -52,7 +57,7 @@ def load(folder: Path, labels: Labels, kind: Vectors, vectors: str) -> tuple[dic
     if kind == "attributes":
         matrix = np.stack(table.attributes.to_list()).astype(np.float32)
     else:
-        matrix = _of_words(table.text.to_list(), vectors, path)
+        matrix = _of_words(table.text.to_list(), vectors, path, least)
     listed = {"train": labels.trained, "val": labels.trained, "test": labels.tested}
     codes = np.concatenate([*listed.values()]).astype(np.int64)
     partition = [name for name, some in listed.items() for _ in some]
@@ -68,7 +73,7 @@ def load(folder: Path, labels: Labels, kind: Vectors, vectors: str) -> tuple[dic
     return fields, sha256_bytes(matrix.tobytes())
 
 
-def _of_words(texts: list[str], named: str, path: Path) -> np.ndarray:
+def _of_words(texts: list[str], named: str, path: Path, least: float) -> np.ndarray:
     """(classes, D) mean vectors of the words of each class's text."""
     words = tokenize(texts)
     every = [word for told in words for word in told]
@@ -77,4 +82,5 @@ def _of_words(texts: list[str], named: str, path: Path) -> np.ndarray:
     if not all(rows):
         bare = texts[[bool(one) for one in rows].index(False)]
         raise UserError(f"{path}: {named} has a vector of no word of {bare!r}; name a larger file")
+    log.info("%s", wordvectors.coverage(vectors, Counter(every), named, least, "words_covered"))
     return np.stack([vectors.matrix[one].mean(0) for one in rows])

@@ -37,7 +37,8 @@ FORMS = {
 }
 """Axes of an array of each form, and how they are called."""
 
-OPTIONS = ("min_count", "max_words", "rare_words", "semantics", "expansion", "class_vectors", "word_vectors")
+OPTIONS = ("min_count", "max_words", "rare_words", "semantics", "expansion")
+OPTIONS += ("class_vectors", "word_vectors", "words_covered")
 
 
 def options_of(settings: Settings) -> dict[str, Any]:
@@ -63,6 +64,7 @@ def load(
     vocabulary: Vocabulary | None = None,
     class_vectors: class_items.Vectors = "attributes",
     word_vectors: str = "",
+    words_covered: float = 0.0,
 ) -> Corpus:
     """Open a prepared data set.
 
@@ -77,7 +79,8 @@ def load(
     semantics : the names of the regions one by one, or of the whole image (A3VSE, section 4.6).
     expansion : of captions' words, where the model reads concepts.
     vocabulary : a trained model's own; None builds it from the split's captions.
-    class_vectors, word_vectors : what classes are known by, where the model reads them (`training.classes`).
+    class_vectors, word_vectors, words_covered : what classes are known by, where the model reads them; see
+        `training.classes`.
 
     Raises
     ------
@@ -114,7 +117,7 @@ def load(
         if form == "classes":
             if known is None:
                 raise UserError(f"{folder.name}: the model tells classes, which needs a data set with relevance: label")
-            fields, fingerprint[modality] = class_items.load(folder, known, class_vectors, word_vectors)
+            fields, fingerprint[modality] = class_items.load(folder, known, class_vectors, word_vectors, words_covered)
             inputs[modality] = Inputs(**fields)
             continue
         rows = items[items.modality == modality]

@@ -55,7 +55,16 @@ def query_input(plan: Plan, run: Trained, data: Path, modality: str, source: str
     )
     given = extraction.given_of(items.read(data), items.root(data), modality, data)
     told = read_json(Path(f"{manifest}.json"))
-    array, extra = extraction.features_of(chosen.extractor, settings, given, [source], told)
+    if modality != "text" and not Path(source).is_file():
+        raise UserError(f"--{modality} {source}: no such file; name one to search for")
+    try:
+        array, extra = extraction.features_of(chosen.extractor, settings, given, [source], told)
+    except UserError as error:
+        if source not in str(error):
+            raise
+        # What it advises beyond that is of a data set's files.
+        reason = str(error).split("; ")[0].replace(f"{source}: ", "").splitlines()[0]
+        raise UserError(f"--{modality} {source}: cannot be searched for: {reason}; name another file") from None
     tensor = torch.from_numpy(array)
     if form == "regions":
         return base.Regions(tensor, torch.tensor(extra.get("count", [tensor.shape[1]])))

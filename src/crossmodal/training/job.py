@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from crossmodal import registry, wordvectors
 from crossmodal.energy import Meter, card_joules
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, settings_of
+from crossmodal.features.extraction import told_equal
 from crossmodal.files import (
     commit,
     hardware,
@@ -34,7 +35,7 @@ from crossmodal.files import (
     write_text,
 )
 from crossmodal.models import base
-from crossmodal.text import Vocabulary
+from crossmodal.text import SPECIAL, Vocabulary
 from crossmodal.training import sharded
 from crossmodal.training import test as testing
 from crossmodal.training.corpus import Corpus
@@ -51,9 +52,13 @@ CHECKPOINTS = Path(".checkpoints")
 
 
 def _built(
-    job: Job, data: Path, vocabulary: Vocabulary | None = None, limit: Limit | None = None
+    job: Job,
+    data: Path,
+    vocabulary: Vocabulary | None = None,
+    limit: Limit | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> tuple[base.Model, Corpus]:
-    """The job's model with its first weights, and its data."""
+    """The job's model with its first weights, and its data; `facts` takes what a manifest says of word vectors."""
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
     settings = settings_of(job, module.Settings)
@@ -76,7 +81,10 @@ def _built(
     context = corpus.context
     path = getattr(settings, "word_embedding", "seeded")
     if path != "seeded" and vocabulary is None:
-        context = replace(context, word_vectors=_word_vectors(path, settings, corpus, job.seed))
+        vectors, covered = _word_vectors(path, settings, corpus, job.seed)
+        context = replace(context, word_vectors=vectors)
+        if facts is not None:
+            facts["word_vectors"] = covered
     torch.manual_seed(job.seed)
     try:
         return module.Model(settings, context), corpus
@@ -84,18 +92,21 @@ def _built(
         raise UserError(f"model {job.name} on {job.dataset}: {error}") from None
 
 
-def _word_vectors(path: str, settings: base.Settings, corpus: Corpus, seed: int) -> torch.Tensor:
-    """(words, D) start of a word embedding; the file's hash goes into the corpus's fingerprint."""
+def _word_vectors(
+    path: str, settings: base.Settings, corpus: Corpus, seed: int
+) -> tuple[torch.Tensor, wordvectors.Coverage]:
+    """(words, D) start of a word embedding, and how many words the file has; its hash goes into the fingerprint."""
     found = wordvectors.read(path, corpus.vocabulary.words)
     if found.dim != settings.word_dim:
         raise UserError(
             f"{path}: has vectors of {found.dim} numbers, and the model's `word_dim` is {settings.word_dim}; make them "
             "the same in params.yaml"
         )
-    missing = found.missing(corpus.vocabulary.words)
-    log.info("%s: vectors of %d of %d words", path, len(corpus.vocabulary) - len(missing), len(corpus.vocabulary))
+    words = dict.fromkeys(corpus.vocabulary.words[len(SPECIAL) :], 1)
+    covered = wordvectors.coverage(found, words, path, settings.words_covered, "words_covered")
+    log.info("%s", covered)
     corpus.fingerprint["word_vectors"] = sha256_file(path)
-    return torch.from_numpy(found.table(corpus.vocabulary.words, seed))
+    return torch.from_numpy(found.table(corpus.vocabulary.words, seed)), covered
 
 
 def train_job(
@@ -122,13 +133,16 @@ def train_job(
 
     began = time.perf_counter()
     meter = Meter()
-    model, corpus = _built(job, data, limit=limit)
-    source = registry.source_hash("models", job.model)
     facts: dict[str, Any] = {}
+    model, corpus = _built(job, data, limit=limit, facts=facts)
+    covered = facts.get("word_vectors")
+    facts = {key: asdict(value) for key, value in facts.items()}
+    source = registry.source_hash("models", job.model)
     if before is not None:
         facts["before"] = {"run": job.before, "weights_sha256": _begin_from(model, before)}
     identity = sha256_json([job.identity, corpus.fingerprint, source, *facts.values()])
     fallbacks = [*_fallbacks(job, data), *model.settings.fallbacks]
+    fallbacks += [covered.fallback] if covered is not None and covered.fallback else []
     for what in fallbacks:
         log.warning("%s: fallback: %s", job.key, what)
     log.info("%s: %d training pairs, %d words", job.key, corpus.n_pairs, len(corpus.vocabulary))
@@ -210,14 +224,24 @@ def _card(device: torch.device, facts: dict[str, Any]) -> Iterator[None]:
 
 
 def _fallbacks(job: Job, data: Path) -> list[str]:
-    """What stands in for something better in the features that a run reads."""
+    """What stands in for something better in the features that a run reads, or is missing or alike in them."""
     found = []
     read = [(job.dataset, *pair) for pair in job.extractors]
     read += [(job.source, *pair) for pair in job.source_inputs.items()]
     for dataset, modality, extractor in read:
         path = data / dataset / "features" / f"{modality}.{extractor}.json"
-        if path.exists() and "fallback" in (manifest := read_json(path)):
-            found.append(f"{modality} features of {extractor}: {manifest['fallback']}")
+        if not path.exists():
+            continue
+        manifest, where = read_json(path), f"{modality} features of {extractor}"
+        if "fallback" in manifest:
+            found.append(f"{where}: {manifest['fallback']}".replace("; ", ", "))  # which parts them in tables
+        if left_out := len(manifest.get("skipped") or ()):
+            count = left_out + manifest["shape"][0]
+            found.append(
+                f"{where}: {left_out} of {count} items cannot be read and are left out with what belongs to them"
+            )
+        if "equal_files" in manifest:
+            found.append(f"{where}: {told_equal(manifest['equal_files'])}")
     return found
 
 
@@ -288,7 +312,8 @@ def _write_metrics(job: Job, folder: Path, scale: str, numbers: dict[str, Any]) 
         "variant": job.variant,
         "seed": job.seed,
     }
-    testing.write_metrics(folder, described, scale, numbers)
+    weights = read_json(folder / "manifest.json")["weights_sha256"]
+    testing.write_metrics(folder, described, scale, {"weights_sha256": weights, **numbers})
     for row in numbers["numbers"]:
         log.info("%(protocol)-6s %(direction)-14s %(metric)-12s %(value)8.2f", row)
 

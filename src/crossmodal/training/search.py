@@ -96,11 +96,18 @@ def _directed(job: Job, query: Query, to: str | None) -> tuple[Query, str]:
 def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Ids and vectors of the test items, as the run's evaluation kept them; None where it has kept none."""
     path, weights = folder / "embeddings.npz", folder / "model.safetensors"
-    if not (path.exists() and weights.exists()) or path.stat().st_mtime < weights.stat().st_mtime:
+    if not (path.exists() and weights.exists()) or not _of_these_weights(folder):
         return None
     with np.load(path) as kept:
         name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
         return None if name is None else (kept[f"{modality}_ids"], kept[name])
+
+
+def _of_these_weights(folder: Path) -> bool:
+    """Whether a run was tested with the weights that its manifest has: by their hash, since a copy has other times."""
+    tested = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    trained = read_json(folder / "manifest.json")
+    return tested.get("weights_sha256") == trained.get("weights_sha256")
 
 
 def _vector(job: Job, folder: Path, query: Query, to: str) -> np.ndarray | None:

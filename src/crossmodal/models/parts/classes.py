@@ -20,6 +20,8 @@ class ClassSettings(base.Settings):
         "", description="for `words`: a GloVe or word2vec file, or seeded, which gives each word a random vector"
     )
 
+    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the texts' words with a vector there")
+
     @model_validator(mode="after")
     def _named(self) -> ClassSettings:
         if self.class_vectors == "words" and not self.word_vectors:

@@ -1,0 +1,317 @@
+"""Meshes of polygons as OFF, OBJ and PLY files state them, and polygons cut into triangles that cover just them.
+
+trimesh cuts each polygon into a fan from its first vertex, which fills the notches of those that are not convex, and
+takes some dialects of OBJ for other shapes. These three formats are therefore read here.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+FLAT = 1e-12  # area of a polygon, of its extent squared, below which it covers nothing
+CLOSE = 1e-6  # relative difference of areas that rounding may make
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Vertices, and faces of any number of them."""
+
+    vertices: np.ndarray  # (V, 3) float64
+    corners: np.ndarray  # (sum of counts,) int64 vertices of the faces, one face after the other
+    counts: np.ndarray  # (F,) int64 corners of each face
+
+    @classmethod
+    def of(cls, vertices: list[list[float]] | np.ndarray, faces: list[list[int]]) -> Polygons:
+        faces = [face for face in faces if len(face) > 2]  # points and edges cover nothing
+        flat = np.fromiter((corner for face in faces for corner in face), np.int64)
+        counts = np.fromiter(map(len, faces), np.int64, len(faces))
+        return cls(np.asarray(vertices, np.float64).reshape(-1, 3), flat, counts)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def off(data: bytes) -> Polygons:
+    """An OFF file: counts, a vertex per line (with a normal or colour after it, or not), a face per line.
+
+    Raises
+    ------
+    ValueError : no OFF file, or fewer lines than it says.
+    """
+    header = re.match(rb"\s*((?:ST)?C?N?)(4?n?)OFF\b|\s*((?:ST)?C?N?)(4?n?)OFF(?=\d)", data)
+    if header is None:
+        raise ValueError("it does not begin with OFF")
+    if header[2] or header[4]:
+        raise ValueError("its vertices are of another number of dimensions than three")
+    lines = [line for line in _lines(data[header.end() :]) if line and line[:1] != b"#"]
+    if lines and lines[0].upper() == b"BINARY":
+        raise ValueError("it is a binary OFF file; save it as text")
+    counts = [int(number) for number in (lines[0].split(b"#")[0].split() if lines else [])][:2]
+    if len(counts) < 2 or min(counts) < 0:
+        raise ValueError("it says not how many vertices and faces it has")
+    (count, faces), rest = counts, lines[1:]
+    if len(rest) < count + faces:
+        raise CutError(f"{len(rest)} lines for {count} vertices and {faces} faces")
+    vertices = [_numbers(line, "vertex", number) for number, line in enumerate(rest[:count])]
+    return Polygons.of(vertices, [_face(line, number) for number, line in enumerate(rest[count : count + faces])])
+
+
+class CutError(ValueError):
+    """A file that holds less than it says."""
+
+
+def _face(line: bytes, number: int) -> list[int]:
+    parts = line.split()
+    corners = [int(part) for part in parts[1 : 1 + int(parts[0])]]
+    if len(corners) < int(parts[0]):
+        raise CutError(f"face {number} has {len(corners)} of {int(parts[0])} vertices")
+    return corners
+
+
+def _numbers(line: bytes, what: str, number: int) -> list[float]:
+    """The three coordinates at the start of a line."""
+    found = [float(part) for part in line.split()[:3]]
+    if len(found) < 3:
+        raise ValueError(f"{what} {number} has {len(found)} coordinates: {line[:40]!r}")
+    return found
+
+
+def obj(data: bytes) -> Polygons:
+    r"""A Wavefront OBJ file: its `v` and `f` statements. Indices count from 1, negative ones back from the last vertex.
+
+    A statement may go on after a `\` at the end of a line. What else stands in the file is passed over: its names may
+    be in any encoding.
+
+    Raises
+    ------
+    ValueError : a statement that holds no three coordinates, or no indices.
+    """
+    vertices: list[list[float]] = []
+    faces: list[list[int]] = []
+    lines = _lines(data)
+    for line in lines:
+        head = line[:2]
+        if head not in (b"v ", b"v\t", b"f ", b"f\t"):
+            continue
+        while line.endswith(b"\\"):
+            line = line[:-1] + b" " + next(lines, b"")
+        line = line.split(b"#")[0]
+        if head[:1] == b"v":
+            vertices.append(_numbers(line[2:], "vertex", len(vertices) + 1))
+            continue
+        corners = [int(part.split(b"/")[0]) for part in line[2:].split()]
+        # 0 is no vertex: it stays out of range.
+        faces.append([n - 1 if n >= 0 else len(vertices) + n for n in corners])
+    return Polygons.of(vertices, faces)
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """Lines without blanks around them; they end as on any system."""
+    for line in data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+        yield line.strip()
+
+
+PLY_TYPES = {
+    **{"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2"},
+    **{"uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4"},
+    **{"double": "f8", "float64": "f8"},
+}
+CODES = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "f4": "f", "f8": "d"}
+
+
+@dataclass(frozen=True)
+class _Element:
+    name: str
+    count: int
+    properties: list[tuple[str, str, str]]  # name, type of a list's length or nothing, type
+
+
+def ply(data: bytes) -> Polygons | None:
+    """A PLY file of vertices and of faces by `vertex_indices`; None where it holds other elements, such as strips.
+
+    Raises
+    ------
+    ValueError : no PLY file, a damaged header, or less than it says.
+    """
+    end = re.search(rb"end_header[ \t]*\r?\n", data)
+    if not data.startswith(b"ply") or end is None:
+        raise ValueError("it has no header of a PLY file")
+    kind, elements = _ply_header(data[: end.start()].decode("latin-1"))
+    body = data[end.end() :]
+    read = _ascii_rows(body) if kind == "ascii" else _binary_rows(body, "<" if "little" in kind else ">")
+    vertices: list[list[float]] | None = None
+    faces: list[list[int]] | None = None
+    for element in elements:
+        names = [name for name, _, _ in element.properties]
+        rows = read(element)
+        if element.name == "vertex" and {"x", "y", "z"} <= set(names):
+            places = [names.index(axis) for axis in "xyz"]
+            vertices = [[row[place] for place in places] for row in rows]
+        elif element.name == "face" and (listed := {"vertex_indices", "vertex_index"} & set(names)):
+            place = names.index(listed.pop())
+            faces = [[int(corner) for corner in row[place]] for row in rows]
+        else:
+            for _ in rows:  # to the next element
+                pass
+    if vertices is None or faces is None:
+        return None
+    return Polygons.of(vertices, faces)
+
+
+def _ply_header(text: str) -> tuple[str, list[_Element]]:
+    kind, elements = "", []
+    for line in text.split("\n"):
+        words = line.split()
+        if words[:1] == ["format"] and len(words) > 1:
+            kind = words[1]
+        elif words[:1] == ["element"] and len(words) == 3:
+            elements.append(_Element(words[1], int(words[2]), []))
+        elif words[:2] == ["property", "list"] and elements and len(words) == 5:
+            elements[-1].properties.append((words[4], PLY_TYPES[words[2]], PLY_TYPES[words[3]]))
+        elif words[:1] == ["property"] and elements and len(words) == 3:
+            elements[-1].properties.append((words[2], "", PLY_TYPES[words[1]]))
+    if kind not in ("ascii", "binary_little_endian", "binary_big_endian"):
+        raise ValueError(f"it is of the format {kind!r}")
+    return kind, elements
+
+
+def _ascii_rows(body: bytes) -> Callable[[_Element], Iterator[list]]:
+    words = iter(body.split())
+
+    def rows(element: _Element) -> Iterator[list]:
+        for number in range(element.count):
+            row: list = []
+            for _, length, _ in element.properties:
+                wanted = int(next(words, b"0")) if length else 1
+                values = [float(word) for word in islice(words, wanted)]
+                if len(values) < wanted:
+                    raise CutError(f"it ends at {element.name} {number} of {element.count}")
+                row.append(values if length else values[0])
+            yield row
+
+    return rows
+
+
+def _binary_rows(body: bytes, order: str) -> Callable[[_Element], Iterator[list]]:
+    place = 0
+
+    def take(form: str) -> tuple:
+        nonlocal place
+        found = struct.unpack_from(order + form, body, place)
+        place += struct.calcsize(order + form)
+        return found
+
+    def rows(element: _Element) -> Iterator[list]:
+        together = "".join(CODES[kind] for _, _, kind in element.properties)
+        lists = any(length for _, length, _ in element.properties)
+        for number in range(element.count):
+            row: list = []
+            try:
+                if not lists:
+                    row += take(together)
+                else:
+                    for _, length, kind in element.properties:
+                        values = take(f"{take(CODES[length])[0]}{CODES[kind]}") if length else take(CODES[kind])
+                        row.append([*values] if length else values[0])
+            except struct.error:
+                raise CutError(f"it ends at {element.name} {number} of {element.count}") from None
+            yield row
+
+    return rows
+
+
+# -- triangles --------------------------------------------------------------------------------------------------------
+
+
+def triangles(mesh: Polygons) -> np.ndarray:
+    """(T, 3) int64 vertices of triangles that cover the faces: a fan of a convex one, else cut ear by ear.
+
+    Raises
+    ------
+    ValueError : the outline of a face crosses itself.
+    """
+    parts: list[tuple[np.ndarray, np.ndarray]] = []  # numbers of faces, and their triangles
+    starts = np.cumsum(mesh.counts) - mesh.counts
+    for count in np.unique(mesh.counts):
+        numbers = np.flatnonzero(mesh.counts == count)
+        faces = mesh.corners[starts[numbers, None] + np.arange(count)]
+        fan = np.stack([np.repeat(faces[:, :1], count - 2, 1), faces[:, 1:-1], faces[:, 2:]], axis=2)
+        if count > 3:
+            for place in np.flatnonzero(~_convex(mesh.vertices, faces)):
+                fan[place] = _ears(mesh.vertices, faces[place], int(numbers[place]))
+        parts.append((np.repeat(numbers, count - 2), fan.reshape(-1, 3)))
+    if not parts:
+        return np.empty((0, 3), np.int64)
+    order = np.argsort(np.concatenate([numbers for numbers, _ in parts]), kind="stable")
+    return np.concatenate([fan for _, fan in parts])[order]
+
+
+def _convex(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(F,) bool: faces (F, n) that a fan covers, or that cover nothing, or whose vertices are not to be had."""
+    good = ((faces >= 0) & (faces < len(vertices))).all(1)
+    if not len(vertices):
+        return ~good
+    points = vertices[np.where(good[:, None], faces, 0)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        points = points - points.mean(1, keepdims=True)
+        points = points / np.maximum(np.abs(points).max((1, 2), keepdims=True), 1e-300)
+        edges = np.roll(points, -1, 1) - points
+        normals = np.cross(points, np.roll(points, -1, 1)).sum(1)  # Newell's: twice the area
+        turns = np.cross(edges, np.roll(edges, -1, 1)) @ normals[:, :, None]
+        area = np.linalg.norm(normals, axis=1)
+        fan = np.cross(points[:, 1:-1] - points[:, :1], points[:, 2:] - points[:, :1])
+        covered = np.abs(fan @ normals[:, :, None])[..., 0].sum(1)
+        once = covered <= area**2 * (1 + CLOSE)  # no triangle of the fan lies upon another
+        # What is not finite is told of elsewhere.
+        finite = np.isfinite(area)
+        return ~good | ~finite | (area < FLAT) | (once & (turns[..., 0] >= -CLOSE * area[:, None]).all(1))
+
+
+def _ears(vertices: np.ndarray, face: np.ndarray, number: int) -> np.ndarray:
+    """(n - 2, 3) triangles of a polygon that is not convex, cut off one by one in the plane that it lies nearest to."""
+    points = vertices[face] - vertices[face].mean(0)
+    points = points / np.abs(points).max()
+    normal = np.cross(points, np.roll(points, -1, 0)).sum(0)  # Newell's: twice the area
+    area = float(np.linalg.norm(normal))
+    first = np.cross(normal / area, np.eye(3)[np.abs(normal).argmin()])
+    first /= np.linalg.norm(first)
+    flat = points @ np.stack([first, np.cross(normal / area, first)], axis=1)  # counter-clockwise
+    left, cut = list(range(len(face))), []
+    while len(left) > 3:
+        corners = np.array(left)
+        before, after = np.roll(corners, 1), np.roll(corners, -1)
+        a, b, c = flat[before], flat[corners], flat[after]
+        turn = _turn(a, b, c)
+        for place in np.argsort(turn < -FLAT, kind="stable"):
+            if turn[place] < -FLAT:
+                raise ValueError(f"the outline of face {number} crosses itself")
+            if turn[place] <= FLAT or not _holds(flat[corners], a[place], b[place], c[place]):
+                cut.append([before[place], corners[place], after[place]])
+                del left[place]
+                break
+        else:
+            raise ValueError(f"the outline of face {number} crosses itself")
+    cut.append(left)
+    found = np.array(cut)
+    covered = np.abs(_turn(*(flat[found[:, k]] for k in range(3)))).sum()
+    if covered > area * (1 + CLOSE):
+        raise ValueError(f"the outline of face {number} crosses itself")
+    return face[found]
+
+
+def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Twice the signed area of triangles in the plane."""
+    return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
+
+
+def _holds(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> bool:
+    """Whether a point that is none of its corners lies in a triangle, or on the side that would be cut."""
+    others = points[~((points == a).all(1) | (points == b).all(1) | (points == c).all(1))]
+    inside = (_turn(a, b, others) >= 0) & (_turn(b, c, others) >= 0) & (_turn(c, a, others) >= 0)
+    return bool(inside.any())
