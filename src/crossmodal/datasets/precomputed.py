@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from crossmodal.arrays import SUFFIXES, Array, Place, open_array
 from crossmodal.datasets import items
 from crossmodal.errors import UserError
+from crossmodal.released import RegionFile, flat
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
             if part.captions:
                 continue
             first = first or array
-            if array.shape[1:] != first.shape[1:]:
+            if _shape(array) != _shape(first):
                 raise UserError(
                     f"{array.where}: an item has shape {array.shape[1:]}, in {first.where} {first.shape[1:]}; "
                     f"all {modality} features must be of one shape"
@@ -133,6 +134,11 @@ def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
     frame["item_id"] = (frame.modality + "/" + frame.item_id).fillna(default)
     frame["group_id"] = frame.group_id.fillna(_paired(frame, place, settings.paired)).fillna(frame.item_id)
     return items.validate(frame, f"{settings.root} (kind: precomputed)"), arrays
+
+
+def _shape(array: Array) -> tuple[int, ...]:
+    """Of an item; files of regions are padded to as many regions as any of them has."""
+    return array.shape[2:] if isinstance(array, RegionFile) else array.shape[1:]
 
 
 def _array(settings: Settings, part: Part, where: str) -> tuple[Array, str]:
@@ -196,17 +202,22 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
         if "" in sources:
             raise UserError(f"{array.where}: caption {rows[sources.index('')]} is empty; mend it or take it out")
     else:
-        counts = of_each(part.counts)
+        counts = _of_file(part, array, rows) if isinstance(array, RegionFile) else of_each(part.counts)
         counts = None if counts is None else _counts(counts, array)
         columns = part.items == "columns"
         sources = [
-            str(Place(file, array.name, columns, int(row), None if counts is None else int(counts[i])))
+            str(Place(file, array.name, columns, int(row), None if counts is None else int(counts[i]) or None))
             for i, row in enumerate(rows)
         ]
     frame = pd.DataFrame({"modality": modality, "source": sources}, dtype="string")
     for column, reference in (("item_id", part.ids), ("group_id", part.groups), ("label", part.labels)):
         values = of_each(reference)
         frame[column] = pd.array([pd.NA] * len(rows) if values is None else _texts(values), dtype="string")
+    if isinstance(array, RegionFile) and array.ids is not None:  # the file names its images
+        names = pd.Series([array.ids[row] for row in rows], dtype="string")
+        frame["item_id"] = frame.item_id.fillna(names)
+        if modality not in settings.paired:
+            frame["group_id"] = frame.group_id.fillna(names)
     given = of_each(part.partitions)
     frame["partition"] = pd.array([part.partition] * len(rows) if given is None else _texts(given))
     return frame
@@ -250,11 +261,20 @@ def _texts(found: Array) -> list[Any]:
     return [v.decode().strip() if isinstance(v, bytes) else None if v is None else str(v).strip() for v in values]
 
 
+def _of_file(part: Part, array: RegionFile, rows: np.ndarray) -> Array:
+    """The regions of each row as the file itself has them; 0 of a broken one, which its extraction will name."""
+    if part.counts not in ("", flat.SPANS):
+        raise UserError(f"{array.where}: says itself how many regions an image has; leave out counts: {part.counts}")
+    values = array.counts[rows]
+    return Array(array.path, "", values.shape, values.dtype, values.__getitem__)
+
+
 def _counts(found: Array, array: Array) -> np.ndarray:
     if len(array.shape) != 3:
         raise UserError(f"{array.where}: has shape {array.shape}; `counts` are of region sets (items, regions, D)")
     counts = found.all()
-    odd = np.flatnonzero(~((counts >= 1) & (counts <= array.shape[1]) & (counts == np.floor(counts))))
+    least = 0 if isinstance(array, RegionFile) else 1
+    odd = np.flatnonzero(~((counts >= least) & (counts <= array.shape[1]) & (counts == np.floor(counts))))
     if len(odd):
         raise UserError(f"{found.where}: row {odd[0]} has count {counts[odd[0]]}, expected 1 to {array.shape[1]}")
     return counts.astype(np.int64)
