@@ -27,7 +27,7 @@ from crossmodal.released.base import together
 
 NUMBER = re.compile(r"(?:COCO_\w+?_)?0*(\d+)")
 ENDING = re.compile(r"\.(jpe?g|png|webp|bmp)$", re.IGNORECASE)
-BATCH = 2**24  # bytes of a batch
+BATCH = 2**22  # bytes of a batch, of which there are some for each thread
 
 
 class Settings(extraction.Settings):
