@@ -90,8 +90,8 @@ def main(count: int) -> None:
         path.unlink()
     rate, whole = size / ours, 22e9 / size
     print(
-        f"{count} rows, {size / 1e9:.1f} GB: copied in {floor:.1f} s, converted in {ours:.1f} s ({rate / 1e6:.0f} MB/s, "
-        f"{floor / ours:.0%} of the disk's rate), peak {memory:.0f} MiB; 22 GB would take {ours * whole:.0f} s"
+        f"{count} rows, {size / 1e9:.1f} GB: copied in {floor:.1f} s, converted in {ours:.1f} s ({rate / 1e6:.0f} "
+        f"MB/s, {floor / ours:.0%} of the disk's rate), peak {memory:.0f} MiB; 22 GB would take {ours * whole:.0f} s"
     )
     found = {"rows": count, "bytes": size, "array_bytes": array, "seconds": seconds, "of_the_disk": floor / ours}
     save("released", {**found, "peak_mib": memory})

@@ -249,6 +249,29 @@ def table(
 
 
 @app.command()
+def measure(
+    run: RunName,
+    metrics: Annotated[list[str], typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list in place of a table.")] = False,
+) -> None:
+    """Measure a tested run at other cut-offs, from what its test has kept.
+
+    `crossmodal measure world/full/vsepp/seed0 recall@50 ndcg@10`
+    """
+    import json
+
+    from crossmodal.reporting import cutoffs, terminal
+
+    plan = _plan()
+    job, folder = _run(plan, run)
+    rows = cutoffs.measure(folder, job, Path(plan.params.paths.data), metrics)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        terminal.show_numbers(rows)
+
+
+@app.command()
 def check(
     quick: Scope = False,
     against: Annotated[
