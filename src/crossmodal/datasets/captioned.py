@@ -78,7 +78,7 @@ class Entry:
     name: str
     captions: list[str]
     partition: str | None = None
-    label: str | None = None
+    label: str | None = None  # of several classes as `items.encoded_labels` writes them
 
 
 @dataclass

@@ -8,15 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from pydantic import Field
 
-from crossmodal.datasets import captioned
+from crossmodal.datasets import captioned, items
 from crossmodal.datasets.captioned import Entry
 from crossmodal.errors import UserError
 from crossmodal.files import read_json
 
 
 class Settings(captioned.Settings):
-    pass
+    instances: captioned.Files = Field(
+        [], description="instances_*.json of the same images: the names of the things in an image are its classes"
+    )
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:
@@ -35,10 +38,27 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
 
 
 def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
-    return [(path, part, _read(path, dataset)) for path, part in captioned.files_of(settings)]
+    labels = _labels(settings.instances, dataset)
+    return [(path, part, _read(path, dataset, labels)) for path, part in captioned.files_of(settings)]
 
 
-def _read(path: Path, dataset: str) -> list[Entry]:
+def _labels(paths: list[Path], dataset: str) -> dict[object, str | None]:
+    """{image's id: its classes} of COCO's annotations of things."""
+    of: dict[object, set[str]] = {}
+    for path in paths:
+        content = read_json(captioned.there(path, dataset, "COCO's instances_*.json", "instances"))
+        try:
+            names = {one["id"]: one["name"] for one in content["categories"]}
+            for image in content["images"]:
+                of.setdefault(image["id"], set())
+            for one in content["annotations"]:
+                of[one["image_id"]].add(names[one["category_id"]])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: is no instances_*.json of COCO's: lacks or misnames {error}") from None
+    return {image: items.encoded_labels(names) for image, names in of.items()}
+
+
+def _read(path: Path, dataset: str, labels: dict[object, str | None]) -> list[Entry]:
     content = read_json(captioned.there(path, dataset, "COCO's captions_*.json"))
     lists = [content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations")]
     if not all(isinstance(one, list) and one for one in lists):
@@ -54,7 +74,8 @@ def _read(path: Path, dataset: str) -> list[Entry]:
         elif image["id"] in entries:
             faults.add(path, "image(s) have the id of another", f"images[{number}] ({image['id']})")
         else:
-            entries[image["id"]] = Entry(f"images[{number}]", image["file_name"], [])
+            label = labels.get(image["id"])
+            entries[image["id"]] = Entry(f"images[{number}]", image["file_name"], [], label=label)
     for number, one in enumerate(lists[1]):
         if not isinstance(one, dict) or not isinstance(one.get("caption"), str):
             faults.add(path, "annotation(s) have no text `caption`", f"annotations[{number}]")

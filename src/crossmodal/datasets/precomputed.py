@@ -62,6 +62,7 @@ class Settings(BaseModel):
     paired: list[Modality] = Field(
         [], description="modalities whose rows belong together in their order; a multiple (captions) in turn"
     )
+    several: bool = Field(False, description="labels that are a matrix may name several classes of a row, or none")
     val: float = Field(0.1, ge=0, lt=1, description="share of the training items kept for validation where none are")
     seed: int = Field(0, description="of that choice")
 
@@ -212,7 +213,8 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
     frame = pd.DataFrame({"modality": modality, "source": sources}, dtype="string")
     for column, reference in (("item_id", part.ids), ("group_id", part.groups), ("label", part.labels)):
         values = of_each(reference)
-        frame[column] = pd.array([pd.NA] * len(rows) if values is None else _texts(values), dtype="string")
+        several = settings.several and column == "label"
+        frame[column] = pd.array([pd.NA] * len(rows) if values is None else _texts(values, several), dtype="string")
     if isinstance(array, RegionFile) and array.ids is not None:  # the file names its images
         names = pd.Series([array.ids[row] for row in rows], dtype="string")
         frame["item_id"] = frame.item_id.fillna(names)
@@ -244,14 +246,22 @@ def _rows(settings: Settings, part: Part, array: Array) -> np.ndarray:
     return rows
 
 
-def _texts(found: Array) -> list[Any]:
-    """Numbers as whole ones (3.0 is '3'), rows of a 1-of-C matrix as the place of their one, texts as they are."""
+def _texts(found: Array, several: bool = False) -> list[Any]:
+    """Numbers as whole ones (3.0 is '3'), rows of a 1-of-C matrix as the place of their one, texts as they are.
+
+    `several`: rows of a matrix as the places of all their ones (`items.encoded_labels`).
+    """
     values = found.all()
+    if several and values.ndim == 2 and values.dtype.kind in "fiub":
+        return [items.encoded_labels(str(n + found.first) for n in np.flatnonzero(row)) for row in values]
     if values.ndim == 2 and values.dtype.kind in "fiub":
         ones = (values != 0).sum(1)
         if (ones != 1).any():
             row = int(np.flatnonzero(ones != 1)[0])
-            raise UserError(f"{found.where}: row {row} has {ones[row]} classes; each item must have one label")
+            raise UserError(
+                f"{found.where}: row {row} has {ones[row]} classes; each item must have one label, or set "
+                "`several: true` in the data set's block"
+            )
         values = (values != 0).argmax(1) + found.first
     if values.ndim != 1:
         raise UserError(f"{found.where}: expected a value an item, found shape {values.shape}")

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal.datasets import captioned
+from crossmodal.datasets import captioned, items
 from crossmodal.datasets.captioned import Entry
 from crossmodal.errors import UserError
 
@@ -32,7 +32,7 @@ class Columns(BaseModel):
     image: str = Field("image", description="name of the photograph, below the image folder")
     caption: str = Field("caption", description="a caption; in JSON lines and Parquet a list of them as well")
     partition: str | None = Field(None, description="train, val or test; without it `lists` says, or it is drawn")
-    label: str | None = Field(None, description="class of the image")
+    label: str | None = Field(None, description="class of the image; in JSON lines and Parquet a list of them as well")
 
 
 class Settings(captioned.Settings):
@@ -71,13 +71,15 @@ def _read(path: Path, settings: Settings, dataset: str) -> list[Entry]:
     entries, faults = [], captioned.Faults()
     for place, row in rows:
         name, captions = row[columns.image], captioned.text_of(row[columns.caption])
-        others = [None if key is None else row[key] for key in (columns.partition, columns.label)]
+        partition, label = (None if key is None else row[key] for key in (columns.partition, columns.label))
         if not isinstance(name, str) or not name.strip():
             faults.add(path, f"row(s) have no text in the column {columns.image!r}", place)
         elif captions is None:
             faults.add(path, f"row(s) have no text or list of texts in the column {columns.caption!r}", place)
         else:
-            partition, label = (None if one is None else str(one).strip() or None for one in others)
+            if isinstance(label, list):
+                label = items.encoded_labels(str(one).strip() for one in label)
+            partition, label = (None if one is None else str(one).strip() or None for one in (partition, label))
             entries.append(Entry(place, name.strip(), captions, partition, label))
     faults.stop()
     return entries

@@ -20,6 +20,7 @@ from crossmodal.errors import UserError
 from crossmodal.evaluation import average_precision, recall_at_k
 from crossmodal.evaluation.cutoffs import CutOff, chance_ndcg, ndcg, parse
 from crossmodal.evaluation.quality import chance_precision
+from crossmodal.evaluation.several import relevant_counts
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_parquet
 
@@ -156,7 +157,7 @@ class _Kept:
             elif cut.kind == "ndcg":
                 found[metric] = 100 * float(ndcg(*vectors, *labels, cut.k).mean())
             if self.by_class and cut.kind == "map":
-                random = chance_precision(_relevant(*labels), len(others), cut.k)
+                random = chance_precision(relevant_counts(*labels), len(others), cut.k)
                 found[f"{metric}_chance"] = 100 * float(random.mean())
             elif self.by_class and cut.kind == "ndcg":
                 found[f"{metric}_chance"] = 100 * float(chance_ndcg(*labels, cut.k).mean())
@@ -170,13 +171,3 @@ class _Kept:
 
     def _labels(self, ids: np.ndarray) -> np.ndarray:
         return self.labels.of(ids) if self.by_class else self.groups.loc[ids].to_numpy()
-
-
-def _relevant(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(Q,) relevant items of each query."""
-    if labels.ndim == 1:
-        names, counts = np.unique(others, return_counts=True)
-        return counts[np.searchsorted(names, labels)]
-    step = max(1, 2**24 // max(len(others), 1))
-    parts = (labels[n : n + step].astype(np.float32) @ others.T.astype(np.float32) for n in range(0, len(labels), step))
-    return np.concatenate([(part > 0).sum(1) for part in parts])
