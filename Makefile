@@ -48,6 +48,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/audio.py
 	@$(BIN)/python benchmarks/mesh.py
 	@$(BIN)/python benchmarks/regions.py
+	@$(BIN)/python benchmarks/released.py
 	@$(BIN)/python benchmarks/training.py
 	@$(BIN)/python benchmarks/device.py
 	@$(BIN)/python benchmarks/spaces.py

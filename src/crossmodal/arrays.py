@@ -72,13 +72,19 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
         whose first line names the columns; there, and in any other file of text, also a column's number from 1.
     columns : the file has one item per column: its axes are reversed.
 
+    Files of region features as they are released (`crossmodal.released`) open as (N, R, D) padded with zeros.
+
     Raises
     ------
     UserError : a file that is missing, damaged or of another format; no such array (with those that there are); several
         and none named.
     """
+    from crossmodal import released  # its forms are arrays themselves
+
     path = Path(path)
     kind = path.suffix.lower()
+    if not columns and path.exists() and (regions := released.opened(path, name)) is not None:
+        return regions
     if kind in PICKLES:
         raise UserError(
             f"{path}: is of no known format: a pickle could run any program when it is opened; save it as {FORMS}"

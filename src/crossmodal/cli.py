@@ -301,6 +301,51 @@ def claims(
 
 
 @app.command()
+def download(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="What to fetch; without it, all names.")] = "",
+    to: Annotated[Path, typer.Option(help="Folder of raw files, where params.yaml looks for them.")] = Path("raw"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the licence that is shown.")] = False,
+) -> None:
+    """Fetch raw files from where their makers publish them: gone on with where it broke off, checked and unpacked."""
+    from crossmodal import downloads
+
+    if not name:
+        for key, one in downloads.origins().items():
+            typer.echo(f"{key}  {one.title} ({'by hand' if one.by_hand else one.about})")
+        typer.echo("torchvision/NETWORK  weights of a network of torchvision, such as torchvision/resnet152")
+        return
+    origin = downloads.named(name)
+    typer.echo(f"{origin.title}, {origin.about}\nfrom {origin.home}\nlicence: {origin.licence}")
+    if not yes and not typer.confirm("Do you agree to it, and shall the files be fetched?"):
+        raise typer.Exit(1)
+    for line in downloads.fetch(origin, to, progress=sys.stderr.isatty()):
+        typer.echo(line)
+
+
+@app.command()
+def measure(
+    run: RunName,
+    metrics: Annotated[list[str], typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list in place of a table.")] = False,
+) -> None:
+    """Measure a tested run at other cut-offs, from what its test has kept.
+
+    `crossmodal measure world/full/vsepp/seed0 recall@50 ndcg@10`
+    """
+    import json
+
+    from crossmodal.reporting import cutoffs, terminal
+
+    plan = _plan()
+    job, folder = _run(plan, run)
+    rows = cutoffs.measure(folder, job, Path(plan.params.paths.data), metrics)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        terminal.show_numbers(rows)
+
+
+@app.command()
 def check(
     quick: Scope = False,
     against: Annotated[

@@ -86,6 +86,18 @@ def row(folder: Path, n: int) -> str:
     return f"{n}.npy#/0"
 
 
+def released(folder: Path, n: int) -> str:
+    """Regions of one image a file, as MCAN's and others' are."""
+    rng = np.random.default_rng(n)
+    count = 2 + n % 3
+    np.savez(folder / f"{n}.jpg.npz", x=rng.normal(size=(count, 6)), bbox=rng.random((count, 4)), num_bbox=count)
+    return f"{n}.jpg"
+
+
+def of_released(spoil: Callable[[Path, str], str]) -> Callable[[Path, str], str]:
+    return lambda folder, source: spoil(folder, f"{source}.npz").removesuffix(".npz")
+
+
 def of_row(spoil: Callable[[Path, str], str]) -> Callable[[Path, str], str]:
     return lambda folder, source: f"{spoil(folder, source.partition('#')[0])}#/0"
 
@@ -108,5 +120,6 @@ MAKERS = {
     "video": Maker(video, cut, nothing),
     "audio": Maker(audio, cut, nothing),
     "mesh": Maker(mesh, cut, nothing),
+    "released": Maker(released, of_released(cut), of_released(nothing)),
     "row": Maker(row, of_row(cut), of_row(nothing)),
 }

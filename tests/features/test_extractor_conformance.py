@@ -61,6 +61,7 @@ CASES: dict[str, list[Case]] = {
     "image": [Case("image", SMALL, shown=(*NETWORK, "fallback"))],
     "pixels": [Case("image", {"resize": 40, "crop": 32}, shown=("transform",))],
     "precomputed": [Case("image", shown=("files",), source="row")],
+    "released": [Case("image", {}, lambda folder: {"files": [str(folder)]}, ("files", "rows"), "released")],
     "video": [Case("video", {**SMALL, "frames": 3}, shown=(*NETWORK, "fallback", "sampling"))],
     "audio": [
         Case("audio", shown=("standardised_by", "resampling", "pooling")),

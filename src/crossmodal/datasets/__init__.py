@@ -1,3 +1,3 @@
 """Data sets: one module a layout, raw files to `items.parquet`."""
 
-HELPERS = ("items", "raw")
+HELPERS = ("captioned", "items", "raw")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from crossmodal.errors import UserError
@@ -18,6 +23,73 @@ PARTITIONS = ("train", "val", "test")
 def class_id(label: str) -> str:
     """The id of a class, where models rank classes as they do items."""
     return f"class/{label}"
+
+
+def encoded_labels(names: Iterable[str]) -> str | None:
+    """The `label` of an item of several classes: their names as a JSON list, sorted; of one class its name alone.
+
+    None for no class. The other way is `labels_of`.
+    """
+    listed = sorted(set(names))
+    if not listed:
+        return None
+    return listed[0] if len(listed) == 1 else json.dumps(listed, ensure_ascii=False)
+
+
+def labels_of(label: str | None) -> list[str]:
+    """The names of an item's classes: one, or those of a JSON list (`encoded_labels`); none for a null.
+
+    A name that merely begins as a list does is one class.
+    """
+    if label is None or label is pd.NA:
+        return []
+    if label.startswith('["'):
+        with suppress(json.JSONDecodeError):
+            listed = json.loads(label)
+            if all(isinstance(name, str) for name in listed):
+                return listed
+    return [label]
+
+
+def several_labels(labels: pd.Series) -> bool:
+    """Whether any item is of several classes."""
+    listed = labels.dropna()
+    candidates = listed[listed.str.startswith('["')].unique()
+    return any(len(labels_of(label)) > 1 for label in candidates)
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """What the items of a data set answer each other by."""
+
+    codes: pd.Series  # item id to the number of its class, or of its set of classes
+    sets: np.ndarray | None  # (sets, classes) of zeros and ones, where items have several
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """(N,) codes, or an (N, L) table of zeros and ones; an item `class/NAME` is of the class of that name."""
+        codes = self.codes.loc[ids].to_numpy()
+        return codes if self.sets is None else self.sets[codes]
+
+
+def label_table(frame: pd.DataFrame) -> LabelTable:
+    """The classes of all items, and those that models rank as items are (`class_id`)."""
+    labelled = frame[frame.label.notna()]
+    codes, sets = pd.factorize(labelled.label)
+    series = pd.Series(codes, index=labelled.item_id)
+    several = several_labels(frame.label)
+    listed = [labels_of(label) for label in sets] if several else [[label] for label in sets]
+    names = sorted({name for of in listed for name in of})
+    place = {name: n for n, name in enumerate(names)}
+    alone = {of[0]: n for n, of in enumerate(listed) if len(of) == 1}
+    fresh = [name for name in names if name not in alone]
+    alone |= {name: len(listed) + n for n, name in enumerate(fresh)}
+    series = pd.concat([series, pd.Series({class_id(name): alone[name] for name in names}, dtype=np.int64)])
+    if not several:
+        return LabelTable(series, None)
+    table = np.zeros((len(listed) + len(fresh), len(names)), np.uint8)
+    for n, of in enumerate([*listed, *([name] for name in fresh)]):
+        table[n, [place[name] for name in of]] = 1
+    return LabelTable(series, table)
 
 
 def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:

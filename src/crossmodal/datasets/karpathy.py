@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal.datasets import items, raw
+from crossmodal.datasets import captioned, items, raw
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file
 
@@ -26,7 +26,8 @@ class Settings(BaseModel):
 
     annotations: Path = Field(description="dataset_*.json")
     images: Path = Field(description="image folder; MS-COCO's holds train2014 and val2014")
-    regions: Path | None = Field(None, description="regions.json: boxes, classes and attributes of each image")
+    regions: captioned.Files = Field([], description=captioned.REGIONS)
+    region_ids: Path | None = Field(None, description=captioned.REGION_IDS)
     restval: Literal["train", "drop"] = Field("train", description="where MS-COCO's `restval` images go")
     splits: dict[str, Literal["train", "val", "test", "drop"]] = Field(
         {}, description="where images of other splits go, such as {dev: val}; drop leaves them out"
@@ -45,7 +46,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : files that are missing, malformed or contradict each other; every kind of fault names its first items.
     """
-    read_from = raw.record(folder, filter(None, (settings.annotations, settings.regions)))
+    read_from = captioned.record(folder, [settings.annotations], settings.regions, settings.region_ids)
     frame, by_tokens = _read(settings, folder.name)
     manifest = {
         "reader": "karpathy",
@@ -56,14 +57,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "raw": read_from,
         "words": "blanks" if by_tokens else "nltk",
     }
-    if settings.regions is not None:
-        if not settings.regions.is_file():
-            raise UserError(
-                f"{settings.regions}: not found; set datasets.{folder.name}.regions in params.yaml to the file of "
-                "region annotations, or leave it out"
-            )
-        named = raw.name_of(settings.regions, folder)
-        manifest["regions"] = {"file": named, "sha256": sha256_file(settings.regions), "exact": False}
+    manifest |= captioned.region_files(settings.regions, settings.region_ids, folder)
     items.write(frame, folder, manifest)
 
 
@@ -94,8 +88,11 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
         )
     content = read_json(path)
     entries = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: expected an object with a list `images`, as Karpathy's dataset_*.json has")
+    if not isinstance(entries, list) or not entries or captioned.reader_of(content):
+        raise UserError(
+            f"{path}: expected an object with a list `images`, as Karpathy's dataset_*.json has"
+            f"{captioned.reader_of(content)}"
+        )
     on_disk = _Images(settings.images)
     goes = {"train": "train", "restval": settings.restval, "val": "val", "test": "test", **settings.splits}
     images: list[tuple[str, str, str]] = []

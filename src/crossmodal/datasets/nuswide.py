@@ -5,9 +5,10 @@
     ROOT/NUS_WID_Tags/All_Tags.txt                     ID and the image's tags a line, in the same order
     ROOT/Flickr/FOLDER/NAME_ID.jpg                     the images, fetched by their addresses
 
-A class's images are those that have its label, none of the other chosen classes', and a tag; the text of an image is
-its tags. Of each class 1,000 are taken (as the thesis' table 3 counts them: 8,000 trained on, 2,000 tested), the first
-of an order that follows from the seed. Which the papers drew is published nowhere that we found.
+A class's images are those that have its label, none of the other chosen classes', and a tag (`several: true` takes
+those of several classes too, with all their labels); the text of an image is its tags. Of each class 1,000 are taken
+(as the thesis' table 3 counts them: 8,000 trained on, 2,000 tested), the first of an order that follows from the seed.
+Which the papers drew is published nowhere that we found.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ class Settings(BaseModel):
     root: Path = Field(description="folder of ImageList, Groundtruth and NUS_WID_Tags")
     images: Path | None = Field(None, description="folder of FOLDER/NAME_ID.jpg; Flickr in root by default")
     classes: tuple[str, ...] = Field(LARGEST, min_length=2, description="those whose images are taken")
+    several: bool = Field(
+        False, description="images of any of the classes, with all that they have of them, and not of one alone"
+    )
     per_class: int = Field(1000, ge=3, description="images of each class, at most")
     test: float = Field(0.2, gt=0, lt=1, description="share of each class's images that is tested")
     val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training images kept for validation")
@@ -82,8 +86,11 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     names = [line.replace("\\", "/") for line in raw.lines(root / LIST, advice)]
     tags = _tags(root / TAGS, names, advice)
     labels = np.stack([_labels(root, name, len(names), where) for name in settings.classes], axis=1)
-    usable = (labels.sum(1) == 1) & np.array([bool(found) for found in tags])
-    of = labels.argmax(1)
+    number = labels.sum(1)
+    usable = (number > 0 if settings.several else number == 1) & np.array([bool(found) for found in tags])
+    # Of several classes an image is counted under the one that fewest images have.
+    rarest = np.argsort(labels[usable].sum(0), kind="stable")
+    of = rarest[labels[:, rarest].argmax(1)]
     on_disk = raw.Listing(settings.folder)
     label_of: dict[str, str] = {}
     where_in = {name: row for row, name in enumerate(names)}
@@ -111,7 +118,8 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     for name in sorted(chosen, key=where_in.__getitem__):
         row = where_in[name]
         stem = name.removesuffix(".jpg")
-        common = (stem, label_of[name], chosen[name])
+        listed = [settings.classes[n] for n in np.flatnonzero(labels[row])]
+        common = (stem, items.encoded_labels(listed), chosen[name])
         images.append((f"image/{stem}", "image", *common, places[name]))
         texts.append((f"text/{stem}", "text", *common, tags[row]))
     return items.validate(pd.DataFrame(images + texts, columns=list(items.COLUMNS)), root)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from crossmodal.arrays import SUFFIXES, Array, Place, open_array
 from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError
+from crossmodal.released import RegionFile, flat
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Settings(BaseModel):
     paired: list[Modality] = Field(
         [], description="modalities whose rows belong together in their order; a multiple (captions) in turn"
     )
+    several: bool = Field(False, description="labels that are a matrix may name several classes of a row, or none")
     val: float = Field(0.1, ge=0, lt=1, description="share of the training items kept for validation where none are")
     seed: int = Field(0, description="of that choice")
 
@@ -148,10 +150,10 @@ def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
             if part.captions:
                 _refuse_table(array)
                 continue
-            if modality in settings.paired:
+            if modality in settings.paired and not isinstance(array, RegionFile):
                 _refuse_repeated(array, _rows(settings, part, array), f"modalities.{modality}[{number}]")
             first = first or array
-            if array.shape[1:] != first.shape[1:]:
+            if _shape(array) != _shape(first):
                 raise UserError(
                     f"{array.where}: an item has shape {array.shape[1:]}, in {first.where} {first.shape[1:]}; "
                     f"all {modality} features must be of one shape"
@@ -222,6 +224,11 @@ def labels_apart(frame: pd.DataFrame) -> list[str]:
     return warnings
 
 
+def _shape(array: Array) -> tuple[int, ...]:
+    """Of an item; files of regions are padded to as many regions as any of them has."""
+    return array.shape[2:] if isinstance(array, RegionFile) else array.shape[1:]
+
+
 def _array(settings: Settings, part: Part, where: str) -> tuple[Array, str]:
     """A part's array of numbers, or its captions, and its file relative to the root."""
     if part.captions:
@@ -289,17 +296,23 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
         if "" in sources:
             raise UserError(f"{array.where}: caption {rows[sources.index('')]} is empty; mend it or take it out")
     else:
-        counts = of_each(part.counts)
+        counts = _of_file(part, array, rows) if isinstance(array, RegionFile) else of_each(part.counts)
         counts = None if counts is None else _counts(counts, array)
         columns = part.items == "columns"
         sources = [
-            str(Place(file, array.name, columns, int(row), None if counts is None else int(counts[i])))
+            str(Place(file, array.name, columns, int(row), None if counts is None else int(counts[i]) or None))
             for i, row in enumerate(rows)
         ]
     frame = pd.DataFrame({"modality": modality, "source": sources}, dtype="string")
     for column, reference in (("item_id", part.ids), ("group_id", part.groups), ("label", part.labels)):
         values = of_each(reference)
-        frame[column] = pd.array([pd.NA] * len(rows) if values is None else _texts(values), dtype="string")
+        several = settings.several and column == "label"
+        frame[column] = pd.array([pd.NA] * len(rows) if values is None else _texts(values, several), dtype="string")
+    if isinstance(array, RegionFile) and array.ids is not None:  # the file names its images
+        names = pd.Series([array.ids[row] for row in rows], dtype="string")
+        frame["item_id"] = frame.item_id.fillna(names)
+        if modality not in settings.paired:
+            frame["group_id"] = frame.group_id.fillna(names)
     given = of_each(part.partitions)
     frame["partition"] = pd.array([part.partition] * len(rows) if given is None else _texts(given))
     return frame
@@ -326,14 +339,22 @@ def _rows(settings: Settings, part: Part, array: Array) -> np.ndarray:
     return rows
 
 
-def _texts(found: Array) -> list[Any]:
-    """Numbers as whole ones (3.0 is '3'), rows of a 1-of-C matrix as the place of their one, texts as they are."""
+def _texts(found: Array, several: bool = False) -> list[Any]:
+    """Numbers as whole ones (3.0 is '3'), rows of a 1-of-C matrix as the place of their one, texts as they are.
+
+    `several`: rows of a matrix as the places of all their ones (`items.encoded_labels`).
+    """
     values = found.all()
+    if several and values.ndim == 2 and values.dtype.kind in "fiub":
+        return [items.encoded_labels(str(n + found.first) for n in np.flatnonzero(row)) for row in values]
     if values.ndim == 2 and values.dtype.kind in "fiub":
         ones = (values != 0).sum(1)
         if (ones != 1).any():
             row = int(np.flatnonzero(ones != 1)[0])
-            raise UserError(f"{found.where}: row {row} has {ones[row]} classes; each item must have one label")
+            raise UserError(
+                f"{found.where}: row {row} has {ones[row]} classes; each item must have one label, or set "
+                "`several: true` in the data set's block"
+            )
         values = (values != 0).argmax(1) + found.first
     if values.ndim != 1:
         raise UserError(f"{found.where}: expected a value an item, found shape {values.shape}")
@@ -349,11 +370,20 @@ def _texts(found: Array) -> list[Any]:
     return texts
 
 
+def _of_file(part: Part, array: RegionFile, rows: np.ndarray) -> Array:
+    """The regions of each row as the file itself has them; 0 of a broken one, which its extraction will name."""
+    if part.counts not in ("", flat.SPANS):
+        raise UserError(f"{array.where}: says itself how many regions an image has; leave out counts: {part.counts}")
+    values = array.counts[rows]
+    return Array(array.path, "", values.shape, values.dtype, values.__getitem__)
+
+
 def _counts(found: Array, array: Array) -> np.ndarray:
     if len(array.shape) != 3:
         raise UserError(f"{array.where}: has shape {array.shape}; `counts` are of region sets (items, regions, D)")
     counts = found.all()
-    odd = np.flatnonzero(~((counts >= 1) & (counts <= array.shape[1]) & (counts == np.floor(counts))))
+    least = 0 if isinstance(array, RegionFile) else 1
+    odd = np.flatnonzero(~((counts >= least) & (counts <= array.shape[1]) & (counts == np.floor(counts))))
     if len(odd):
         raise UserError(f"{found.where}: row {odd[0]} has count {counts[odd[0]]}, expected 1 to {array.shape[1]}")
     return counts.astype(np.int64)

@@ -4,6 +4,7 @@ NumPy arrays or torch tensors, on the CPU or a GPU, as vectors or through a func
 """
 
 from crossmodal.evaluation.blocks import Products, Scores, source
+from crossmodal.evaluation.cutoffs import ndcg
 from crossmodal.evaluation.efficiency import annotation_ratio, annotations_to_reach, area, crossover
 from crossmodal.evaluation.metrics import folds, mean_rank, median_rank, metrics_of_queries, recall_at_k
 from crossmodal.evaluation.precision import average_precision, precision_recall_curve
@@ -36,6 +37,7 @@ __all__ = [
     "mean_rank",
     "median_rank",
     "metrics_of_queries",
+    "ndcg",
     "permutation_test",
     "precision_recall_curve",
     "rank_both_ways",

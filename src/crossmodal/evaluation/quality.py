@@ -82,7 +82,7 @@ def out_of_range(metric: str, value: float, n_gallery: int) -> str | None:
     """Why a metric cannot have a value, or None: recall and precision are per cent, ranks those of the gallery."""
     if not math.isfinite(value):
         return f"{metric} is {value}"
-    if re.match(r"(recall|map)(@(\d+|R))?$", metric):
+    if re.match(r"(recall|map|ndcg)(@(\d+|R))?$", metric):
         low, high = 0.0, 100.0
     elif metric in ("median_rank", "mean_rank"):
         low, high = 1.0, float(n_gallery)

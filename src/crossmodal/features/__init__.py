@@ -10,6 +10,7 @@ HELPERS = (
     "driver",
     "extraction",
     "networks",
+    "placed",
     "polygons",
     "pooling",
     "semantics",

@@ -24,6 +24,7 @@ import torch
 
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
+from crossmodal.features.placed import Placed, narrowed
 from crossmodal.files import hardware, read_parquet, sha256_bytes, sha256_json, whole
 
 if TYPE_CHECKING:
@@ -75,14 +76,24 @@ class Driver:
                     shutil.rmtree(other)
         folder.mkdir(parents=True, exist_ok=True)
         files = {start: folder / self._name(start) for start in range(0, total, self.size)}
-        todo = [start for start, file in files.items() if not Path(f"{file}.npy").exists()]
+        placed = None
+        if self.work.shape is not None and finish is None:
+            placed = Placed(folder / "array.npy", (total, *self.work.shape), self.settings.dtype)
+        mark = ".npy" if placed is None else ".parquet"
+        todo = [start for start, file in files.items() if not Path(f"{file}{mark}").exists()]
+        if placed is not None:
+            placed.forget(todo)
         ahead = sum(min(self.size, total - start) for start in todo)
         if ahead < total:
             log.info("%s: %d of %d items are done already", name, total - ahead, total)
         with _progress(name, total, total - ahead) as advance:
             for start, shard in self._shards(todo, advance):
+                if placed is not None:
+                    placed.write(start, shard.array, name)
                 with whole(f"{files[start]}.parquet") as temporary:
                     shard.index.to_parquet(temporary, index=False)
+                if placed is not None:
+                    continue
                 with whole(f"{files[start]}.npy") as temporary, temporary.open("wb") as stream:
                     np.save(stream, shard.array)
         index = pd.concat([read_parquet(f"{file}.parquet") for file in files.values()], ignore_index=True)
@@ -96,7 +107,12 @@ class Driver:
             log.warning("%s: %d of %d items are left out: %s", name, len(skipped), total, shown)
         index = index[~bad].drop(columns="reason").reset_index(drop=True)
         kept = rows.set_index(rows.item_id.astype(str)).loc[index.item_id]
-        facts = self._assemble([Path(f"{file}.npy") for file in files.values()], features, finish, kept)
+        facts: dict[str, Any] = {}
+        if placed is not None:
+            good = [int(n) for n in (~bad).groupby(np.arange(total) // self.size).sum()]
+            placed.finish(storage.paths(features)[0], good, self.size)
+        else:
+            facts = self._assemble([Path(f"{file}.npy") for file in files.values()], features, finish, kept)
         seconds = time.perf_counter() - began
         spent = {"seconds": round(seconds, 2), "items_now": ahead, "items_a_second": round(ahead / seconds, 2)}
         manifest = {**told, **self.work.facts, **facts, "skipped": skipped, "hardware": hardware(), **spent}
@@ -212,13 +228,7 @@ class Driver:
         for part in parts:
             if array is None:
                 array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (count, *part.shape[1:]))
-            with np.errstate(over="ignore"):
-                array[row : row + len(part)] = part
-            if not np.isfinite(array[row : row + len(part)]).all():
-                most = float(np.abs(part).max())
-                raise UserError(
-                    f"{self.target.name}: a value of {most:.0f} is too large for {dtype}; set `dtype: float32`"
-                )
+            array[row : row + len(part)] = narrowed(part, dtype, self.target.name)
             row += len(part)
         array.flush()
         return array

@@ -76,6 +76,8 @@ class Work:
     """Items of a batch."""
     facts: dict[str, Any] = field(default_factory=dict)
     """For the manifest: how it is run (device, precision). The values' last bits may depend on them."""
+    shape: tuple[int, ...] | None = None
+    """Of an item's features, where that is known: they are then written into the array at once, not into shards."""
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,9 @@ def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, A
     except Exception as error:  # whatever the download or a broken file raises
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise UserError(
-            f"extractors.*.weights: {weights.name} of {settings.network} cannot be had ({error}); place "
-            f"{weights.url} at {file}, or set `weights` to a file's path, `world` or `seeded`"
+            f"extractors.*.weights: {weights.name} of {settings.network} cannot be had ({error}); run crossmodal "
+            f"download torchvision/{settings.network}, place {weights.url} at {file}, or set `weights` to a file's "
+            "path, `world` or `seeded`"
         ) from None
     return model, {"weights": weights.name}
 

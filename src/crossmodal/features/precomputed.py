@@ -1,6 +1,7 @@
 """Features that were made elsewhere, gathered out of their files as they are: (N, D), or (N, R, D) region sets.
 
-The items come from the data set reader `precomputed`, whose sources are rows of arrays.
+The items come from the data set reader `precomputed`, whose sources are rows of arrays. Of files of region features as
+they are released the boxes and what else they say of each region go to the index.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from crossmodal.errors import UserError
 from crossmodal.features import extraction
 from crossmodal.features.extraction import Given, Item, Recipe, Work
 from crossmodal.files import sha256_file
+from crossmodal.released import RegionFile, Regions
+from crossmodal.released.base import together
 
 BATCH = 2**24  # bytes of a batch
 
@@ -42,18 +45,23 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     arrays = {(place.file, place.array, place.columns): None for place in places.values()}
     arrays = {key: _opened(given.root, *key) for key in arrays}
     good = [array for array in arrays.values() if isinstance(array, Array)]
-    hashes = {file: _hash(given.root / file) for file in dict.fromkeys(key[0] for key in arrays)}
+    regions = {key[0]: array for key, array in arrays.items() if isinstance(array, RegionFile)}
+    plain = dict.fromkeys(key[0] for key in arrays if key[0] not in regions)
+    hashes = {file: _hash(given.root / file) for file in plain}
+    most = max((array.shape[1] for array in regions.values()), default=0)
     if settings.dtype == "kept":
         narrow = bool(good) and all(array.dtype == np.float16 for array in good)
         settings = settings.model_copy(update={"dtype": "float16" if narrow else "float32"})
 
-    def load(item: Item) -> tuple[np.ndarray, int]:
+    def load(item: Item) -> tuple[np.ndarray, int] | Regions:
         place = places[item.source]
         array = arrays[place.file, place.array, place.columns]
         if isinstance(array, UserError):
             raise UserError(f"{array} (item {item.item_id})")
         if place.row >= len(array):
             raise UserError(f"{array.where}: has {len(array)} rows, not {place.row + 1}; prepare the data set again")
+        if isinstance(array, RegionFile):
+            return array.regions(place.row)
         with np.errstate(over="ignore"):
             row = array[place.row].astype(np.float32)
         if not np.isfinite(row if place.count is None else row[: place.count]).all():
@@ -62,15 +70,24 @@ def recipe(settings: Settings, given: Given) -> Recipe:
             row[place.count :] = 0  # whatever the file is padded with
         return row, len(row) if place.count is None else place.count
 
-    def compute(rows: list[tuple[np.ndarray, int]]) -> Any:
+    def compute(rows: list[tuple[np.ndarray, int]] | list[Regions]) -> Any:
+        if regions:
+            return together(rows, most)
         array, counts = np.stack([row for row, _ in rows]), [count for _, count in rows]
         return (array, {"count": counts}) if counted else array
 
+    def digest(item: Item) -> bytes:
+        place = places[item.source]
+        found = regions.get(place.file)
+        version = f"{hashes[place.file]}#{item.source.partition('#')[2]}" if found is None else found.version(place.row)
+        return hashlib.sha256(version.encode()).digest()
+
     stride = 4 * int(np.prod(good[0].shape[1:], dtype=np.int64)) if good else 4
+    shape = (most, good[0].shape[2]) if regions else None
     return Recipe(
-        lambda listed: Work(load, compute, max(1, min(512, BATCH // max(stride, 1)))),
-        {"files": dict(sorted(hashes.items()))},
-        digest=lambda item: _digest(hashes, item.source),
+        lambda listed: Work(load, compute, max(1, min(512, BATCH // max(stride, 1))), shape=shape),
+        {"files": dict(sorted(hashes.items())) | {file: array.shape for file, array in regions.items()}},
+        digest=digest,
         packages=("h5py", "scipy", "pyarrow"),
         settings=settings,
     )
@@ -89,9 +106,3 @@ def _hash(path: Path) -> str:
         return sha256_file(path)
     except OSError:
         return hashlib.sha256().hexdigest()
-
-
-def _digest(hashes: dict[str, str], source: str) -> bytes:
-    """Of the file's bytes and the place in it."""
-    file, _, place = source.partition("#")
-    return hashlib.sha256(f"{hashes[file]}#{place}".encode()).digest()

@@ -27,7 +27,7 @@ from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import reversal_strength, reverse_gradient
 from crossmodal.models.parts.closed import Modality
 from crossmodal.models.parts.encoders import Perceptron, Scaled
-from crossmodal.models.parts.labelled import Labelled, Standardise
+from crossmodal.models.parts.labelled import Labelled, Standardise, same_class, targets
 from crossmodal.models.parts.optimisers import Adam, Betas
 from crossmodal.models.parts.triplets import squared_distances, with_squares
 
@@ -101,7 +101,7 @@ class Model(Adam):
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
         vectors = {m: self._vectors(m, batch) for m in s.modalities}
-        told = [F.cross_entropy(self.labels(x), batch.labels) for x in vectors.values()]
+        told = [F.cross_entropy(self.labels(x), targets(batch.labels)) for x in vectors.values()]
         terms = {"classes": torch.stack(told).sum(), "triplets": self._triplets(vectors, batch)}
         total = s.label_weight * terms["classes"] + s.triplet_weight * terms["triplets"]
         if s.adversarial_weight:
@@ -129,11 +129,6 @@ class Model(Adam):
         found = [self.modality(reverse_gradient(x, strength)) for x in vectors.values()]
         parts = [F.cross_entropy(x, torch.full((len(x),), k, device=x.device)) for k, x in enumerate(found)]
         return torch.stack(parts).sum()
-
-
-def same_class(labels: Tensor) -> Tensor:
-    """(B, B) bool."""
-    return labels[:, None] == labels[None, :]
 
 
 def alikeness(features: Tensor) -> Tensor:

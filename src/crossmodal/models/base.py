@@ -99,7 +99,8 @@ class Batch:
 
     `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
     are (B,) ids of what belongs together, such as captions of one image. `labels` are (B,) classes of a data set whose
-    items are relevant to each other by class: row i of every modality is of class `labels[i]`. `unannotated` holds
+    items are relevant to each other by class: row i of every modality is of class `labels[i]`. Where items are of
+    several classes they are (B, C) zeros and ones (see `models.parts.labelled`). `unannotated` holds
     further items without a caption, as many as a batch has pairs. `source` is a batch of another data set that
     knowledge is transferred from, with labels of its own. `beside` holds the same items as `inputs` in the form that
     the model's `beside` names.
@@ -189,6 +190,8 @@ class Model(nn.Module):
 
     needs_classes: ClassVar[bool] = False
     """Its batches must have `labels`: it is for data whose items answer each other by class."""
+    one_class: ClassVar[bool] = False
+    """Its items must be of one class each."""
 
     source_reads: ClassVar[dict[str, Form]] = {}
     """Modalities that are read of the data set that an experiment names as its `source`; none: it needs no such."""

@@ -62,6 +62,7 @@ class Autoencoder(nn.Module):
 class Model(base.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
     needs_classes: ClassVar[bool] = True
+    one_class: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)

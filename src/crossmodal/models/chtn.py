@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.labelled import Labelled
+from crossmodal.models.parts.labelled import Labelled, targets
 from crossmodal.models.parts.mmd import layerwise_mmd
 from crossmodal.models.parts.transfer import Domains, Layers, pair_distance, scaled
 
@@ -61,10 +61,10 @@ class Model(base.Model):
         s = self.settings
         image, text = (self.own[m](self.scaled[m](batch.inputs[m])) for m in ("image", "text"))
         source = self.own["image"](self.of_source(batch.source.inputs["image"]))
-        told = [F.cross_entropy(self.classifier(self.shared(x[-1])[-1]), batch.labels) for x in (image, text)]
+        told = [F.cross_entropy(self.classifier(self.shared(x[-1])[-1]), targets(batch.labels)) for x in (image, text)]
         terms = {
             "classes": torch.stack(told).sum(),
-            "source_classes": F.cross_entropy(self.source_classifier(source[-1]), batch.source.labels),
+            "source_classes": F.cross_entropy(self.source_classifier(source[-1]), targets(batch.source.labels)),
             "single_modal": layerwise_mmd(source, image),
             "cross_modal": pair_distance(image, text),
         }

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.aligned import AlignedAttention, Branch, Term
-from crossmodal.models.parts.labelled import Labelled, Standardise
+from crossmodal.models.parts.labelled import Labelled, Standardise, places, targets
 from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances, with_squares
 
 Modality = Literal["image", "text", "audio", "video", "mesh"]
@@ -137,8 +137,10 @@ class Model(base.Model):
         Over the classes that the split trains on: where they come in stages, those that are being added (section 3.4).
         """
         logits = self.classifier(vectors)[..., self.trained]  # (P, 2B, K)
-        places = torch.searchsorted(self.trained, labels).repeat(len(vectors) * (vectors.shape[1] // len(labels)))
-        return cross_entropy(logits.flatten(0, 1), places, self.settings.other_classes) * len(vectors)
+        times = len(vectors) * (vectors.shape[1] // len(labels))
+        own = places(labels, self.trained)
+        own = own.repeat(times, *(1,) * (own.ndim - 1))
+        return cross_entropy(logits.flatten(0, 1), own, self.settings.other_classes) * len(vectors)
 
     @torch.no_grad()
     def _follow(self, g: dict[str, Tensor]) -> None:
@@ -154,7 +156,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, other_classes: OtherClasses) -
 
     The classes that a row is not of add nothing, log(1 - f) or the printed 1 - log f to what is negated.
     """
-    own = F.cross_entropy(logits, labels)
+    own = F.cross_entropy(logits, targets(labels))
     if other_classes == "none":
         return own
     logs = F.log_softmax(logits, dim=1)
@@ -163,7 +165,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, other_classes: OtherClasses) -
     else:  # log(1 - f) of a softmax: what all other classes have together
         rest = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
         terms = logs[:, None, :].masked_fill(rest, -torch.inf).logsumexp(2)
-    others = terms.scatter(1, labels[:, None], 0.0)
+    others = terms.masked_fill(labels > 0, 0.0) if labels.ndim == 2 else terms.scatter(1, labels[:, None], 0.0)
     return own - others.sum(1).mean()
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.labelled import Labelled
+from crossmodal.models.parts.labelled import Labelled, same_class, targets
 from crossmodal.models.parts.mmd import layerwise_mmd
 from crossmodal.models.parts.transfer import Domains, Layers, pair_distance, scaled
 
@@ -94,7 +94,7 @@ class Model(base.Model):
 
 def class_loss(domain: Domain, found: dict[str, tuple[list[Tensor], list[Tensor]]], labels: Tensor) -> Tensor:
     """The cross-entropy of both modalities of a domain, added."""
-    return torch.stack([F.cross_entropy(domain.classifier(x[1][-1]), labels) for x in found.values()]).sum()
+    return torch.stack([F.cross_entropy(domain.classifier(x[1][-1]), targets(labels)) for x in found.values()]).sum()
 
 
 @torch.no_grad()
@@ -113,6 +113,6 @@ def easiest(images: Tensor, texts: Tensor, labels: Tensor, share: float) -> Tens
 def precision_in_batch(scores: Tensor, labels: Tensor) -> Tensor:
     """(B,) average precision of each row of (B, B) scores, by class."""
     order = scores.argsort(dim=1, descending=True, stable=True)
-    hits = (labels[order] == labels[:, None]).double()
+    hits = same_class(labels).gather(1, order).double()
     places = torch.arange(1, len(labels) + 1, device=scores.device)
     return (hits.cumsum(1) / places * hits).sum(1) / hits.sum(1)

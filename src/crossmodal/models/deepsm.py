@@ -17,7 +17,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed import Modality
 from crossmodal.models.parts.encoders import Perceptron, Scaled
-from crossmodal.models.parts.labelled import Labelled, Standardise
+from crossmodal.models.parts.labelled import Labelled, Standardise, targets
 
 
 class Settings(Labelled):
@@ -51,5 +51,5 @@ class Model(base.Model):
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """The cross-entropy of each modality's items, averaged over the modalities."""
-        parts = [F.cross_entropy(self._logits(m, batch), batch.labels) for m in self.networks]
+        parts = [F.cross_entropy(self._logits(m, batch), targets(batch.labels)) for m in self.networks]
         return {"loss": torch.stack(parts).mean()}

@@ -25,7 +25,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed import Modality
 from crossmodal.models.parts.encoders import Perceptron, Scaled
-from crossmodal.models.parts.labelled import Labelled, Standardise
+from crossmodal.models.parts.labelled import Labelled, Standardise, ones, same_class
 from crossmodal.models.parts.optimisers import Adam, Betas
 
 Norms = Literal["rows", "frobenius"]
@@ -77,8 +77,8 @@ class Model(Adam):
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
         vectors = {m: self._vectors(m, batch) for m in s.modalities}
-        ones = F.one_hot(batch.labels, self.context.n_classes).to(vectors[s.modalities[0]])
-        of_classes = label_loss({m: self.classifier(x) for m, x in vectors.items()}, ones, s.norms)
+        of_batch = ones(batch.labels, self.context.n_classes).to(vectors[s.modalities[0]])
+        of_classes = label_loss({m: self.classifier(x) for m, x in vectors.items()}, of_batch, s.norms)
         modal = modal_loss(vectors, batch.labels, s.scale)
         invariance = invariance_loss(vectors, s.norms)
         total = s.class_weight * of_classes + s.modal_weight * modal + s.invariance_weight * invariance
@@ -107,7 +107,7 @@ def modal_loss(vectors: Mapping[str, Tensor], labels: Tensor, scale: float = 0.5
 
     Between the modalities of each pair (eq. 2.4.3) and within each modality (eq. 2.4.4 and 2.4.5), added (eq. 2.4.6).
     """
-    same = (labels[:, None] == labels[None, :]).to(next(iter(vectors.values())))
+    same = same_class(labels).to(next(iter(vectors.values())))
     units = {m: F.normalize(x, dim=1) for m, x in vectors.items()}
     pairs = [*combinations(units.values(), 2), *((u, u) for u in units.values())]
     parts = []

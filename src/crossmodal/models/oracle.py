@@ -22,8 +22,13 @@ class Model(base.Model):
     knows_pairs: ClassVar[bool] = True
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim): a random unit vector a group (or class), the same for every item of it."""
+        """(B, dim): a random unit vector a group (or class), the same for every item of it.
+
+        Of items of several classes (B, C) zeros and ones, whose products are the numbers of classes that two share.
+        """
         assert batch.groups is not None
+        if batch.groups.ndim == 2:
+            return batch.groups.float()
         vectors = [
             torch.randn(self.settings.dim, generator=torch.Generator().manual_seed(int(group)))
             for group in batch.groups

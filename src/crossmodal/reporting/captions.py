@@ -72,6 +72,11 @@ MEASURES = (
         "mAP@K in per cent: of a query's first K answers the mean precision at the relevant ones among them, averaged "
         "over queries",
     ),
+    (
+        r"ndcg@\d+",
+        "nDCG@K in per cent: the discounted gain of the first K answers, 2^g - 1 for g shared labels, over that of the "
+        "best order",
+    ),
     (r"map@R", "mAP@R in per cent: average precision of as many answers as there are relevant ones"),
     (r"accuracy", "accuracy in per cent"),
     (r"relatedness", "relatedness: 100 times a rank correlation"),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import write_parquet, write_text
-from crossmodal.reporting import annotation, comparison, runs, summary
+from crossmodal.reporting import annotation, comparison, cutoffs, runs, summary
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,15 @@ def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.
     on every data set) has paper ''. Runs that are missing or damaged are logged and left out.
     """
     rows = []
-    asked = runs.chosen(plan, jobs)
+    asked, further = runs.chosen(plan, jobs), cutoffs.wanted(plan)
     made = 0
     for key, job in asked.items():
         numbers = runs.numbers(Path(folder) / key, job)
         if numbers is None:
             continue
         made += 1
+        metrics, data = further.get(job.dataset, ()), Path(plan.params.paths.data)
+        numbers = cutoffs.complete(numbers, metrics, Path(folder) / key, job, data)
         about = {name: getattr(job, name) for name in ("dataset", "split", "model", "variant", "seed")}
         rows += [{"paper": paper, **about, **number} for paper in job.papers or ("",) for number in numbers]
     log.info("%d of %d runs collected", made, len(asked))

@@ -282,13 +282,13 @@ def controls(metrics: pd.DataFrame) -> pd.DataFrame:
     }
     by_class = {key[:4] for key in random}
     rows = []
-    for row in picked[picked.metric.str.match(r"(recall@\d+|map(@[0-9R]+)?)$")].itertuples(index=False):
+    for row in picked[picked.metric.str.match(r"(recall@\d+|map(@[0-9R]+)?|ndcg@\d+)$")].itertuples(index=False):
         expected = random.get(tuple(getattr(row, name) for name in columns[:7]))
         if row.model == "oracle":
             expected = low = high = 100.0
         elif expected is not None:
             low, high = precision_interval(expected, row.n_queries)
-        elif row.metric.startswith("map") or (row.dataset, row.split, row.model, row.seed) in by_class:
+        elif row.metric.startswith(("map", "ndcg")) or (row.dataset, row.split, row.model, row.seed) in by_class:
             continue
         else:
             k = int(row.metric.removeprefix("recall@"))

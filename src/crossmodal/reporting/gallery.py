@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.datasets.items import labels_of
 from crossmodal.errors import UserError
 from crossmodal.files import read_parquet
 from crossmodal.reporting.media import Medium, medium
@@ -86,15 +87,23 @@ class Items:
         first = tested.assign(code=self.codes[tested.index]).drop_duplicates(["modality", "code"])
         return {(str(row.modality), str(row.code)): str(row.Index) for row in first.itertuples()}
 
+    def alike(self, code: str, other: str) -> bool:
+        """Whether items of these codes answer each other: they are equal, or of labels share one."""
+        if code == other or self.relevance != "label":
+            return bool(code == other)
+        return not set(labels_of(code)).isdisjoint(labels_of(other))
+
     def truth(self, modality: str, code: str) -> str | None:
-        return self._first.get((modality, code))
+        own = self._first.get((modality, code))
+        others = (id_ for (of, other), id_ in self._first.items() if of == modality and self.alike(code, other))
+        return own or next(others, None)
 
     def describe(self, id_: str, room: int) -> dict[str, Any]:
         """What a page shows of an item; without its small copy where that is larger than `room` bytes."""
         row = self.frame.loc[id_]
         found: dict[str, Any] = {"modality": str(row.modality)}
         if pd.notna(row.label):
-            found["label"] = str(row.label)
+            found["label"] = ", ".join(labels_of(str(row.label)))
         if row.modality == "class":
             return found | {"text": f"{row.label}: {row.source}"}
         if row.modality == "text":
@@ -166,7 +175,7 @@ def _query(items: Items, row: Any, direction: str, n: int) -> Query:
     id_ = str(row.query_id)
     code = items.codes[id_]
     answers = zip(list(row.top)[:n], list(row.top_scores)[:n], strict=True)
-    top = [Answer(str(one), bool(items.codes[str(one)] == code), float(score)) for one, score in answers]
+    top = [Answer(str(one), items.alike(items.codes[str(one)], code), float(score)) for one, score in answers]
     missed = not any(answer.true for answer in top)
     return Query(id_, int(row.rank), top, items.truth(direction.split("-to-")[1], str(code)) if missed else None)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from crossmodal.reporting.views import NO_SYSTEM, View, flat_heads, grid, noted, title
+from crossmodal.reporting.views import NO_SYSTEM, View, flat_heads, grid, metric_name, noted, ours, title
 
 STYLES = {0: "", 1: "bold", 2: "underline"}  # by `Text.place`
 KINDS = {"warning": "yellow", "fallback": "yellow", "qc": "bold red", "ours": "", "published": "dim"}
@@ -26,7 +28,9 @@ def rendered(view: View, *, only_ours: bool = False) -> Group:
         table.add_column(title(key), justify="right")
     table.add_column("")
     for head in flat_heads(view):
-        table.add_column(head.replace(" R@", "\nR@").replace(" mAP", "\nmAP"), justify="right", no_wrap=True)
+        for metric in (" R@", " mAP", " nDCG"):
+            head = head.replace(metric, f"\n{metric[1:]}")
+        table.add_column(head, justify="right", no_wrap=True)
     table.add_column("", style="dim", max_width=28)
     skip = False
     for row in grid(view):
@@ -59,3 +63,17 @@ def show(view: View, console: Console | None = None, *, only_ours: bool = False)
             Console(file=console.file, width=width, force_terminal=console.is_terminal).print(part)
         else:
             console.print(part)
+
+
+def show_numbers(rows: list[dict[str, Any]], console: Console | None = None) -> None:
+    """Print numbers of one run: a line per direction and protocol, a column per metric."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    table = Table("direction", "protocol", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for metric in metrics:
+        table.add_column(metric_name(metric), justify="right")
+    lines: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        lines.setdefault((row["direction"], row["protocol"]), {})[row["metric"]] = row["value"]
+    for key, values in lines.items():
+        table.add_row(*key, *(ours(values.get(metric), 2) for metric in metrics))
+    (console or Console()).print(table)

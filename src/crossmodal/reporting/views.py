@@ -188,8 +188,8 @@ def title(text: str) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """`R@10` for `recall@10`, `mAP@50` for `map@50`; others with spaces for underscores."""
-    return metric.replace("recall@", "R@").replace("map", "mAP").replace("_", " ")
+    """`R@10` for `recall@10`, `mAP@50` for `map@50`, `nDCG@10` for `ndcg@10`; others with spaces for underscores."""
+    return metric.replace("recall@", "R@").replace("map", "mAP").replace("ndcg", "nDCG").replace("_", " ")
 
 
 def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:

@@ -18,7 +18,7 @@ from crossmodal.errors import UserError
 from crossmodal.features.store import Features
 from crossmodal.models.base import Batch, Concepts, Context, Form, Input, Regions, Tokens
 from crossmodal.text import Vocabulary
-from crossmodal.training.balanced import Classes, Moments, mates
+from crossmodal.training.balanced import Classes, Moments, mates, shared_classes
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Inputs:
     form: Form = "vector"
     scores: torch.Tensor | None = None  # (M, L) of the concepts whose ids are in `tensor`
     labels: np.ndarray | None = None  # (N,) int64 classes, -1 for none
+    sets: np.ndarray | None = None  # (N, C) zeros and ones, where items are of several classes
 
     def gather(self, index: torch.Tensor) -> Input:
         """The items at `index`, as the model reads them. No copy is made of anything else."""
@@ -147,8 +148,13 @@ class Corpus:
         return self.n_pairs if self.classes is None else self.classes.size(modalities or tuple(self.inputs))
 
     def relevance(self, modality: str) -> np.ndarray:
-        """(N,) codes of a modality's items: those of two modalities with the same one answer each other."""
+        """(N,) codes of a modality's items: those of two modalities with the same one answer each other.
+
+        Where items are of several classes (N, C) zeros and ones: those that share a class answer each other.
+        """
         one = self.inputs[modality]
+        if one.sets is not None:
+            return one.sets
         return one.groups if self.classes is None else one.labels
 
     def batch(self, picks: torch.Tensor, bare: torch.Tensor | None = None, also: tuple[str, ...] = ()) -> Batch:
@@ -167,6 +173,9 @@ class Corpus:
                 beside[modality] = self.beside[modality].gather(index)
             groups = torch.from_numpy(one.groups)[index]
             labels = None if self.classes is None else torch.from_numpy(one.labels)[index]
+        if labels is not None and one.sets is not None:
+            sets = [self.inputs[m].sets[index.numpy(), : self.classes.count] for m, index in chosen.items()]
+            labels = torch.from_numpy(shared_classes(sets))
         if bare is None:
             return Batch(inputs, groups, labels, beside=beside)
         extra = {name: self.inputs[name].gather(bare) for name in also}

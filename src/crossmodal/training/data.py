@@ -117,6 +117,11 @@ def load(
         if form == "classes":
             if known is None:
                 raise UserError(f"{folder.name}: the model tells classes, which needs a data set with relevance: label")
+            if known.several:
+                raise UserError(
+                    f"{folder.name}: the model ranks classes, of which each item must have one; the items of "
+                    "items.parquet have several"
+                )
             fields, fingerprint[modality] = class_items.load(folder, known, class_vectors, word_vectors, words_covered)
             inputs[modality] = Inputs(**fields)
             continue
@@ -128,6 +133,7 @@ def load(
             "groups": rows.group_id.map(codes).to_numpy(dtype=np.int64),
             "partition": rows.partition.to_numpy(dtype=object),
             "labels": None if known is None else known.encode(rows.label),
+            "sets": None if known is None else known.sets(rows.label),
         }
         if modality in arrays:
             fingerprint[f"{modality}.{extractors[modality]}"] = arrays[modality].manifest["sha256"]

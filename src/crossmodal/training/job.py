@@ -73,6 +73,11 @@ def _built(
     options["vocabulary"] = vocabulary
     reads = registry.reads(job.model, settings.model_dump())
     corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
+    if module.Model.one_class and corpus.classes is not None and corpus.classes.every is not None:
+        raise UserError(
+            f"datasets.{job.dataset}: model {job.model!r} needs items of one class each, and those of items.parquet "
+            "have several; choose another model"
+        )
     if job.source:
         source = load(data / job.source, "full", module.Model.source_reads, job.source_inputs, relevance="label")
         corpus = corpus.transferring_from(source)

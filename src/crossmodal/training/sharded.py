@@ -23,6 +23,8 @@ from crossmodal.training.corpus import Corpus
 def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path) -> None:
     """Encodings of the test items: `A-B.MODALITY.npy`, `MODALITY.parquet` with ids and groups, `encoded.json` last."""
     items, index = testing.Items.of(model, corpus, "test")
+    if any(codes.ndim == 2 for codes in items.relevance.values()):
+        raise UserError("params.yaml: evaluation.shards: rankings of items of several labels are not cut; set it to 1")
     folder.mkdir(parents=True, exist_ok=True)
     for m in model.reads:
         columns = {"item_id": items.ids[m], "group": items.groups[m], "relevance": items.relevance[m]}

@@ -30,6 +30,7 @@ from crossmodal.evaluation import (
 from crossmodal.evaluation import folds as cut_folds
 from crossmodal.evaluation.precision import NAMES
 from crossmodal.evaluation.quality import chance_precision
+from crossmodal.evaluation.several import rank_several, relevant_counts
 from crossmodal.files import whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.training.corpus import Corpus
@@ -65,7 +66,8 @@ class Pair:
         model: base.Model | None = None,
         ranked: dict[str, Ranking] | None = None,
     ):
-        """`relevance`: codes of the items, equal where they answer each other. `model`: scores the encodings where they
+        """`relevance`: codes of the items, equal where they answer each other, or tables of zeros and ones of their
+        labels, of which they share one. `model`: scores the encodings where they
         are no vectors. `ranked`: what ranking all items gives, if known.
         """
         self.names = tuple(encodings)
@@ -86,8 +88,12 @@ class Pair:
             return self.ranked
         inside = inside or [np.arange(len(x)) for x in self.encodings]
         codes = [self.relevance[name][places] for name, places in zip(self.names, inside, strict=True)]
+        several = codes[0].ndim == 2
         try:
-            if self.matrix is None:
+            if self.matrix is None and several:
+                of = source(*(x[torch.from_numpy(p).to(x.device)] for x, p in zip(self.encodings, inside, strict=True)))
+                found = [rank_several(of, *codes, k), rank_several(of.turned, *codes[::-1], k)]
+            elif self.matrix is None:
                 of = source(*(x[torch.from_numpy(p).to(x.device)] for x, p in zip(self.encodings, inside, strict=True)))
                 found = rank_both_ways(of, *codes, k, precision=precision)
             else:
@@ -97,7 +103,9 @@ class Pair:
                     (self.matrix.T, inside[::-1], codes[::-1]),
                 ):
                     of = Scores(lambda part, m=matrix, r=rows, c=cols: m[np.ix_(r[part], c)], (len(rows), len(cols)))
-                    found.append(rank_queries(of, *pair, k, precision=precision))
+                    found.append(
+                        rank_several(of, *pair, k) if several else rank_queries(of, *pair, k, precision=precision)
+                    )
         except ValueError as error:
             raise UserError(f"{self.names[0]} and {self.names[1]}: {error}") from None
         return dict(zip(self.names, found, strict=True))
@@ -130,7 +138,7 @@ class Items:
 
     ids: dict[str, np.ndarray]
     groups: dict[str, np.ndarray]
-    relevance: dict[str, np.ndarray]  # codes: equal where two items answer each other
+    relevance: dict[str, np.ndarray]  # codes: equal where two items answer each other; or tables of their labels
     subsets: dict[str, list[int]]  # protocols of some classes alone, with their codes
     by_class: bool = False
 
@@ -141,8 +149,9 @@ class Items:
         ids = {m: corpus.inputs[m].ids[index[m]] for m in index}
         groups = {m: corpus.inputs[m].groups[index[m]] for m in index}
         relevance = {m: corpus.relevance(m)[index[m]] for m in index}
-        known = set(np.concatenate([*relevance.values()]).tolist())
-        found = {} if corpus.classes is None else corpus.classes.subsets(known)
+        found = {}
+        if corpus.classes is not None and corpus.classes.every is None:
+            found = corpus.classes.subsets(set(np.concatenate([*relevance.values()]).tolist()))
         return cls(ids, groups, relevance, found, corpus.classes is not None), index
 
     def parts(self, pair: tuple[str, ...], folds: list[int]) -> Iterator[tuple[str, list[list[np.ndarray]]]]:
@@ -152,6 +161,13 @@ class Items:
         ------
         UserError : groups that cannot be cut into so many folds.
         """
+        if self.relevance[pair[0]].ndim == 2:
+            if folds != [1]:
+                raise UserError(
+                    "params.yaml: datasets.*.folds: items of several labels cannot be cut into folds; use [1]"
+                )
+            yield "all", [[np.arange(len(self.relevance[m])) for m in pair]]
+            return
         known = np.array(list(dict.fromkeys(self.relevance[pair[0]])))
         for n in folds:
             try:
@@ -303,8 +319,8 @@ def _protocol(
             for metric, value in metrics_of_queries(frames[-1]).items():
                 values.setdefault((direction, metric), []).append(value)
             if items.by_class:
-                counts = np.bincount(pair.relevance[gallery][places[gallery]])
-                relevant = counts[pair.relevance[query][places[query]]]
+                asked, there = pair.relevance[query][places[query]], pair.relevance[gallery][places[gallery]]
+                relevant = relevant_counts(asked, there) if asked.ndim == 2 else np.bincount(there)[asked]
                 for name, (at, _) in NAMES.items():
                     metric = name.replace("average_precision", "map") + "_chance"  # what a random order would have
                     value = 100 * float(chance_precision(relevant, len(places[gallery]), at).mean())

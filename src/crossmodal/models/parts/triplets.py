@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossmodal.models.parts.labelled import same_class
+
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """(..., A, d) and (..., B, d) -> (..., A, B) squared Euclidean distances (CVS thesis, eq. 3.1.2)."""
@@ -33,14 +35,14 @@ def semi_hard_triplets(
     Parameters
     ----------
     distances : (..., B, B) of anchors (rows) and others, row and column i both of class `labels[i]`.
-    labels : (B,) classes.
+    labels : (B,) classes, or (B, C) zeros and ones.
     own : the others are the anchors themselves: an item is no positive of its own.
 
     Returns
     -------
     (...) means or sums; 0 where there is no pair with a negative.
     """
-    same = labels[:, None] == labels[None, :]
+    same = same_class(labels)
     n_negatives = (~same).sum(1, keepdim=True)
     positive = same & (n_negatives > 0)
     if own:

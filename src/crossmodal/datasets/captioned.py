@@ -1,0 +1,424 @@
+"""What the readers of image-caption annotations share: where a photograph lies, ids, partitions and clear faults.
+
+A reader turns its file into entries (an image with captions); `make` finds the photographs, joins entries of one image,
+gives each a partition and writes the items. Partitions come from the annotations (a file or a column each says), from
+`lists` of names, or are drawn from a seed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from crossmodal.datasets import items, raw
+from crossmodal.errors import UserError, suggestion
+from crossmodal.files import sha256_file
+
+WORD = re.compile(r"[^\W_]")
+COCO = re.compile(r"COCO_(train2014|val2014|test2014|test2015)_")
+Partition = Literal["train", "val", "test"]
+ALIASES: dict[str, Partition] = {
+    "dev": "val",
+    "valid": "val",
+    "validation": "val",
+    "training": "train",
+    "restval": "train",
+}
+
+REGIONS = (
+    "regions.json (boxes, classes and attributes of each image), or files of region features as they are released "
+    "(.tsv, .h5, .lmdb, a folder of .npz), which the extractor `released` reads"
+)
+REGION_IDS = "text file that names the image of each row of `regions`, where these name none"
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Path) else value
+
+
+Files = Annotated[list[Path], BeforeValidator(_as_list)]
+
+
+class Drawn(BaseModel):
+    """Settings of data sets whose files do not say the partition of each image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lists: dict[Partition, Path] = Field(
+        {}, description="partition to a text file of its image names, one per line; images in no list are left out"
+    )
+    val: float = Field(0.1, ge=0, lt=1, description="share of the images kept for validation where nothing says which")
+    test: float = Field(0.1, ge=0, lt=1, description="share of the images that are tested where nothing says which")
+    seed: int = Field(0, ge=0, description="of the choice of test and validation images")
+    regions: Files = Field([], description=REGIONS)
+    region_ids: Path | None = Field(None, description=REGION_IDS)
+
+
+class Settings(Drawn):
+    """The same, with the annotations in files of their own."""
+
+    images: Path = Field(description="image folder")
+    annotations: Files | dict[Partition, Files] = Field(
+        description="a file or several, or partition to the file or files of its images"
+    )
+
+
+@dataclass
+class Entry:
+    """An image as an annotation file names it, with the captions that stand there."""
+
+    place: str  # in the file, for errors: `line 7`
+    name: str
+    captions: list[str]
+    partition: str | None = None
+    label: str | None = None  # of several classes as `items.encoded_labels` writes them
+
+
+@dataclass
+class _Image:
+    place: str
+    name: str
+    source: str
+    missing: bool
+    captions: list[str]
+    partition: str | None
+    label: str | None
+
+
+@dataclass
+class Faults:
+    """Faults by the file and the kind, each with its places: reported together, the first few of each kind."""
+
+    of: dict[tuple[Path, str], list[str]] = field(default_factory=dict)
+
+    def add(self, path: Path, kind: str, place: str) -> None:
+        self.of.setdefault((path, kind), []).append(place)
+
+    def stop(self) -> None:
+        """Raises UserError where there are any."""
+        lines = [f"{path}: {len(places)} {kind}: {raw.first(places)}" for (path, kind), places in self.of.items()]
+        if lines:
+            raise UserError("\n".join(lines))
+
+
+def make(
+    reader: str, settings: Settings, folder: Path, title: str, entries: Iterable[tuple[Path, str | None, list[Entry]]]
+) -> None:
+    """Write `items.parquet` and `items.json` into `folder`: `frame_of` and what is known of the files.
+
+    Raises
+    ------
+    UserError : as `frame_of`; a file of regions that is missing.
+    """
+    frame, facts = frame_of(settings, settings.images, entries, folder.name)
+    write(reader, settings, folder, title, frame, settings.images, [path for path, _ in files_of(settings)], facts)
+
+
+def write(
+    reader: str,
+    settings: Drawn,
+    folder: Path,
+    title: str,
+    frame: pd.DataFrame,
+    root: Path,
+    files: list[Path],
+    facts: Mapping[str, Any],
+) -> None:
+    """Items with a manifest of the files that they were read from, and of the files of regions."""
+    chosen = settings.model_dump(mode="json", include={"val", "test", "seed"})
+    manifest = {
+        "reader": reader,
+        "title": title,
+        "root": raw.name_of(root, folder),
+        "annotations": [
+            {"file": path.name, "sha256": sha256_file(path)} for path in [*files, *settings.lists.values()]
+        ],
+        "settings": chosen,
+        **facts,
+        **region_files(settings.regions, settings.region_ids, folder),
+        "raw": record(folder, [*files, *settings.lists.values()], settings.regions, settings.region_ids),
+    }
+    items.write(frame, folder, manifest)
+
+
+def record(folder: Path, files: list[Path], regions: list[Path], ids: Path | None) -> dict[str, dict[str, str]]:
+    """`raw.record` of annotations and of files of regions, of which a folder counts by the names in it."""
+    read = [*files, *_as_list(regions), *([ids] if ids else [])]
+    return raw.record(folder, [path for path in read if not path.is_dir()], names=[p for p in read if p.is_dir()])
+
+
+def region_files(regions: Path | list[Path], ids: Path | None, folder: Path) -> dict[str, Any]:
+    """What `items.json` says of a data set's files of regions: `regions` (annotations) or `region_features`.
+
+    Raises
+    ------
+    UserError : a file that is missing; annotations beside other files.
+    """
+    regions, key = _as_list(regions), f"datasets.{folder.name}.regions"
+    for path in [*regions, *([ids] if ids else [])]:
+        if not path.exists():
+            raise UserError(
+                f"{path}: not found; set {key} in params.yaml to the file of region annotations or "
+                "features, or leave it out"
+            )
+    if not regions:
+        return {}
+    if any(path.suffix.lower() == ".json" for path in regions):
+        if len(regions) > 1:
+            raise UserError(
+                f"params.yaml: {key}: names {len(regions)} files; expected one regions.json, or others alone"
+            )
+        named = raw.name_of(regions[0], folder)
+        return {"regions": {"file": named, "sha256": sha256_file(regions[0]), "exact": False}}
+    found: dict[str, Any] = {"files": [raw.name_of(path, folder) for path in regions]}
+    if ids is not None:
+        found["ids"] = raw.name_of(ids, folder)
+    return {"region_features": found}
+
+
+def files_of(settings: Settings) -> list[tuple[Path, Partition | None]]:
+    """The annotation files, each with the partition of its images where the block says it."""
+    given = settings.annotations
+    if isinstance(given, dict):
+        return [(path, part) for part, paths in given.items() for path in paths]
+    return [(path, None) for path in given]
+
+
+def there(path: Path, dataset: str, what: str, key: str = "annotations") -> Path:
+    """`path`, which must be a file."""
+    if not path.is_file():
+        raise UserError(f"{path}: not found; set datasets.{dataset}.{key} in params.yaml to {what}")
+    return path
+
+
+def frame_of(
+    settings: Drawn,
+    images: Path,
+    entries: Iterable[tuple[Path, str | None, list[Entry]]],
+    dataset: str,
+    *,
+    captioned: bool = True,
+    strata: bool = False,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The items, all images in the files' order and then all captions, and facts for the manifest.
+
+    Parameters
+    ----------
+    entries : (file, partition of all its images or None, its entries). Entries of one image are joined.
+    dataset : name of the block in `params.yaml`, for errors.
+    captioned : every image needs a caption with a word in it.
+    strata : what is drawn is drawn of each label in proportion.
+
+    Raises
+    ------
+    UserError : images that are missing or of two partitions, captions without words, names that leave the folder; each
+        kind of fault with its first places.
+    """
+    if not images.is_dir():
+        raise UserError(f"{images}: no such folder; set datasets.{dataset}.images in params.yaml to the image folder")
+    on_disk, faults = Photographs(images), Faults()
+    found: dict[str, _Image] = {}
+    for path, part, listed in entries:
+        for entry in listed:
+            if leaves(entry.name):
+                faults.add(path, "image name(s) leave the image folder (absolute, or with `..`)", _at(entry))
+                continue
+            partition = _partition(part or entry.partition)
+            if partition is not None and partition not in items.PARTITIONS:
+                kind = f"entries of an unknown partition (expected {', '.join(items.PARTITIONS)})"
+                faults.add(path, kind, f"{_at(entry)}: {partition!r}")
+                continue
+            captions = [" ".join(text.split()) for text in entry.captions]
+            for text in captions:
+                if not WORD.search(text):
+                    kind = "caption(s) have no words (mend them or take them out)"
+                    faults.add(path, kind, f"{_at(entry)} ({text!r})")
+            source = on_disk.find(entry.name)
+            one = _Image(entry.place, entry.name, source or entry.name, source is None, [], partition, entry.label)
+            one = found.setdefault(one.source, one)
+            if one.partition != partition:
+                faults.add(path, "image(s) are of two partitions", f"{_at(entry)}: {one.partition} and {partition}")
+            if one.label != entry.label:
+                faults.add(path, "image(s) have two labels", f"{_at(entry)}: {one.label!r} and {entry.label!r}")
+            one.captions += captions
+    faults.stop()
+    facts = assign([*found.values()], settings, dataset, strata=strata)
+    kept = [one for one in found.values() if one.partition is not None]
+    gone, bare = [one.name for one in kept if one.missing], [repr(one.name) for one in kept if not one.captions]
+    lines = []
+    if gone:
+        lines.append(
+            f"{images}: {len(gone)} of the {len(kept)} annotated images are not there: {raw.first(gone)}; looked in "
+            f"{', '.join(on_disk.looked_in)}; complete the folder, or set datasets.{dataset}.images in params.yaml to "
+            "the right one"
+        )
+    if bare and captioned:
+        lines.append(
+            f"{images}: {len(bare)} image(s) have no captions: {raw.first(bare)}; give each one or take it out"
+        )
+    if lines:
+        raise UserError("\n".join(lines))
+    ids = names_of([one.source for one in kept])
+    rows = [(ids[one.source], "image", ids[one.source], one.label, one.partition, one.source) for one in kept]
+    rows += [
+        (f"{ids[one.source]}#{k}", "text", ids[one.source], one.label, one.partition, text)
+        for one in kept
+        for k, text in enumerate(one.captions)
+    ]
+    return items.validate(pd.DataFrame(rows, columns=list(items.COLUMNS)), images), facts
+
+
+def _at(entry: Entry) -> str:
+    return f"{entry.name!r} ({entry.place})"
+
+
+def _partition(name: str | None) -> str | None:
+    return name if name is None else ALIASES.get(name.strip().lower(), name.strip().lower())
+
+
+def leaves(name: str) -> bool:
+    """Whether a path that a file names lies outside of the folder that it is relative to."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts or bool(re.match(r"[A-Za-z]:", name))
+
+
+class Photographs(raw.Listing):
+    """An image folder, in which a photograph is found by the name that an annotation file has for it."""
+
+    def find(self, name: str) -> str | None:
+        """Path of an image relative to the folder, or None.
+
+        A name may be where the file says, where a name of MS-COCO says, or right in the folder. Accented letters may be
+        written as one sign in the file and as two on the disk (macOS), or the other way round.
+        """
+        path = PurePosixPath(name.replace("\\", "/").removeprefix("./"))
+        above = "" if str(path.parent) == "." else str(path.parent)
+        coco = COCO.match(path.name)
+        for sub in dict.fromkeys((above, coco[1] if coco else above, "")):
+            for form in dict.fromkeys((path.name, *(unicodedata.normalize(f, path.name) for f in ("NFC", "NFD")))):
+                if self.holds(sub, form):
+                    return f"{sub}/{form}" if sub else form
+        return None
+
+
+def names_of(sources: list[str]) -> dict[str, str]:
+    """Source to item id: the file's stem, or of stems that are not unique the path without or with its ending."""
+    ids: dict[str, str] = {}
+    left = sources
+    for name in (lambda path: path.stem, lambda path: str(path.with_suffix("")), str):
+        told: dict[str, list[str]] = {}
+        for source in left:
+            told.setdefault(name(PurePosixPath(source)), []).append(source)
+        ids |= {same[0]: key for key, same in told.items() if len(same) == 1}
+        left = [source for same in told.values() if len(same) > 1 for source in same]
+    return ids
+
+
+def assign(images: list[_Image], settings: Drawn, dataset: str, *, strata: bool = False) -> dict[str, Any]:
+    """Give each image its partition, in place; what is left out keeps None.
+
+    Returns
+    -------
+    For the manifest: `partitions` (how they came about) and how many images are `unlisted`.
+
+    Raises
+    ------
+    UserError : partitions said twice or of some images only; none is left to train on.
+    """
+    said = sum(one.partition is not None for one in images)
+    facts: dict[str, Any] = {"partitions": "annotations"}
+    if settings.lists:
+        if said:
+            raise UserError(
+                f"params.yaml: datasets.{dataset}.lists: the annotations say the partition of {said} images already; "
+                "leave `lists` out"
+            )
+        facts = {"partitions": "lists", "unlisted": _listed(images, settings.lists)}
+    elif 0 < said < len(images):
+        lone = next(one for one in images if one.partition is None)
+        raise UserError(
+            f"params.yaml: datasets.{dataset}: {len(images) - said} of {len(images)} images have no partition, such as "
+            f"{lone.name!r} ({lone.place}); say that of each, or of none"
+        )
+    elif not said:
+        for one in images:
+            one.partition = "train"
+        facts = {"partitions": "drawn"}
+    have = {one.partition for one in images}
+    lacking = {part: share for part, share in (("test", settings.test), ("val", settings.val)) if part not in have}
+    if lacking:
+        _draw([one for one in images if one.partition == "train"], lacking, settings.seed, strata)
+        facts["drawn"] = sorted(lacking)
+    empty = [part for part in items.PARTITIONS if not any(one.partition == part for one in images)]
+    if empty:
+        raise UserError(
+            f"params.yaml: datasets.{dataset}: no image is of the partition(s) {', '.join(empty)}; all three are "
+            "needed: mend the annotations, the `lists` or the shares `val` and `test`"
+        )
+    return facts
+
+
+def _listed(images: list[_Image], lists: Mapping[Partition, Path]) -> int:
+    """Partitions by lists of names; returns how many images no list has."""
+    part_of: dict[str, str] = {}
+    for part, path in lists.items():
+        for line in raw.lines(path, "set `lists` in the data set's block of params.yaml to files of image names"):
+            name = PurePosixPath(line.replace("\\", "/")).name
+            if part_of.setdefault(name, part) != part:
+                raise UserError(f"{path}: {name!r} is in the list of {part_of[name]} too; keep it in one of them")
+    for one in images:
+        path = PurePosixPath(one.source)
+        one.partition = part_of.pop(path.name, None) or part_of.pop(path.stem, None)
+    if part_of:
+        raise UserError(
+            f"{', '.join(str(path) for path in lists.values())}: {len(part_of)} listed image(s) are not among the "
+            f"annotations: {raw.first([repr(name) for name in part_of])}"
+        )
+    return sum(one.partition is None for one in images)
+
+
+def _draw(images: list[_Image], shares: Mapping[str, float], seed: int, strata: bool) -> None:
+    """Give each partition its share of the images, from each label in proportion where `strata`."""
+    by_source = {one.source: one for one in images}
+    order = raw.shuffled({source: (one.label or "") if strata else "" for source, one in by_source.items()}, seed)
+    for members in order.values():
+        sizes = {part: max(1, round(share * len(members))) if share else 0 for part, share in shares.items()}
+        # One at least is trained on.
+        places = iter(members[: len(members) - 1])
+        for part, size in sizes.items():
+            for _, source in zip(range(size), places, strict=False):
+                by_source[source].partition = part
+
+
+def text_of(value: Any) -> list[str] | None:
+    """Captions of a JSON or Parquet value: a text or a list of texts; None for anything else."""
+    if isinstance(value, str):
+        return [value]
+    listed = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(listed, list | tuple) and all(isinstance(one, str) for one in listed):
+        return list(listed)
+    return None
+
+
+def reader_of(content: Any) -> str:
+    """Advice on which reader reads JSON of another layout; empty where none does."""
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "caption" in content[0]:
+        return "; this is the layout of LAVIS and BLIP: set `reader: lavis`"
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        return "; this is the layout of COCO's captions: set `reader: coco_captions`"
+    return ""
+
+
+def column(names: Iterable[str], wanted: str, where: str) -> str:
+    """A column's name, which must be there."""
+    listed = [*names]
+    if wanted not in listed:
+        raise UserError(f"{where}: has no column {wanted!r}" + suggestion(wanted, listed))
+    return wanted

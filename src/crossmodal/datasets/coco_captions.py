@@ -1,0 +1,87 @@
+"""MS-COCO's own captions (`captions_train2014.json`): a list `images` and a list `annotations` with an `image_id` each.
+
+The captions of the test images were never published, so that a `test` partition is drawn, or named by `lists`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from pydantic import Field
+
+from crossmodal.datasets import captioned, items
+from crossmodal.datasets.captioned import Entry
+from crossmodal.errors import UserError
+from crossmodal.files import read_json
+
+
+class Settings(captioned.Settings):
+    instances: captioned.Files = Field(
+        [], description="instances_*.json of the same images: the names of the things in an image are its classes"
+    )
+
+
+def make(settings: Settings, folder: Path, *, title: str) -> None:
+    """Read the annotations and write `items.parquet` and `items.json` into `folder`.
+
+    Raises
+    ------
+    UserError : files that are missing, malformed or contradict each other.
+    """
+    captioned.make("coco_captions", settings, folder, title, _entries(settings, folder.name))
+
+
+def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
+    """The items: all images in the files' order, then all captions. Raises UserError as `make`."""
+    return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
+
+
+def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
+    labels = _labels(settings.instances, dataset)
+    return [(path, part, _read(path, dataset, labels)) for path, part in captioned.files_of(settings)]
+
+
+def _labels(paths: list[Path], dataset: str) -> dict[object, str | None]:
+    """{image's id: its classes} of COCO's annotations of things."""
+    of: dict[object, set[str]] = {}
+    for path in paths:
+        content = read_json(captioned.there(path, dataset, "COCO's instances_*.json", "instances"))
+        try:
+            names = {one["id"]: one["name"] for one in content["categories"]}
+            for image in content["images"]:
+                of.setdefault(image["id"], set())
+            for one in content["annotations"]:
+                of[one["image_id"]].add(names[one["category_id"]])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: is no instances_*.json of COCO's: lacks or misnames {error}") from None
+    return {image: items.encoded_labels(names) for image, names in of.items()}
+
+
+def _read(path: Path, dataset: str, labels: dict[object, str | None]) -> list[Entry]:
+    content = read_json(captioned.there(path, dataset, "COCO's captions_*.json"))
+    lists = [content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations")]
+    if not all(isinstance(one, list) and one for one in lists):
+        raise UserError(
+            f"{path}: expected an object with lists `images` and `annotations`, as COCO's captions_*.json has"
+            f"{captioned.reader_of(content)}"
+        )
+    entries: dict[object, Entry] = {}
+    faults = captioned.Faults()
+    for number, image in enumerate(lists[0]):
+        if not isinstance(image, dict) or not isinstance(image.get("file_name"), str) or "id" not in image:
+            faults.add(path, "image(s) lack `id` or `file_name`", f"images[{number}]")
+        elif image["id"] in entries:
+            faults.add(path, "image(s) have the id of another", f"images[{number}] ({image['id']})")
+        else:
+            label = labels.get(image["id"])
+            entries[image["id"]] = Entry(f"images[{number}]", image["file_name"], [], label=label)
+    for number, one in enumerate(lists[1]):
+        if not isinstance(one, dict) or not isinstance(one.get("caption"), str):
+            faults.add(path, "annotation(s) have no text `caption`", f"annotations[{number}]")
+        elif one.get("image_id") not in entries:
+            faults.add(path, "annotation(s) are of no listed image", f"annotations[{number}] ({one.get('image_id')})")
+        else:
+            entries[one["image_id"]].captions.append(one["caption"])
+    faults.stop()
+    return [*entries.values()]

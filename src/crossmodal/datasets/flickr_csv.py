@@ -1,0 +1,69 @@
+"""Kaggle's captions of Flickr8k (`captions.txt`: `image,caption`) and Flickr30K (`results.csv`: `image_name| comment`).
+
+Neither says a partition: name `lists` such as `Flickr_8k.trainImages.txt`, or have them drawn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from crossmodal.datasets import captioned, table
+from crossmodal.datasets.captioned import Entry
+from crossmodal.errors import UserError
+
+FORMS = {("image", "caption"): ",", ("image_name", "comment"): "|"}
+
+
+class Settings(captioned.Settings):
+    pass
+
+
+def make(settings: Settings, folder: Path, *, title: str) -> None:
+    """Read the annotations and write `items.parquet` and `items.json` into `folder`.
+
+    Raises
+    ------
+    UserError : files that are missing, malformed or contradict each other.
+    """
+    captioned.make("flickr_csv", settings, folder, title, _entries(settings, folder.name))
+
+
+def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
+    """The items: all images in the file's order, then all captions. Raises UserError as `make`."""
+    return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
+
+
+def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
+    return [(path, part, _read(path, dataset)) for path, part in captioned.files_of(settings)]
+
+
+def _read(path: Path, dataset: str) -> list[Entry]:
+    captioned.there(path, dataset, "Kaggle's captions.txt or results.csv")
+    for (image, caption), separator in FORMS.items():
+        # Commas stand in Flickr30K's captions as they are: nothing is quoted there.
+        rows = table.rows_of_text(path, separator, quotes=separator == ",")
+        _, header = next(rows, (0, []))
+        header = [name.strip() for name in header]
+        if image in header and caption in header:
+            return _of_rows(rows, path, header, header.index(image), header.index(caption), separator)
+    names = " or ".join(f"`{separator.join(form)}`" for form, separator in FORMS.items())
+    raise UserError(
+        f"{path}: its first line names no image and caption; expected {names} (`reader: table` "
+        "takes columns of any name)"
+    )
+
+
+def _of_rows(rows: table.Rows, path: Path, header: list[str], image: int, caption: int, separator: str) -> list[Entry]:
+    """Entries of rows; a caption that holds the separator is the last column, whole."""
+    entries, faults = [], captioned.Faults()
+    last = caption == len(header) - 1
+    for number, cells in rows:
+        if len(cells) < len(header) or not cells[image].strip():
+            faults.add(path, f"line(s) lack one of the columns {', '.join(header)}", f"line {number}")
+        else:
+            words = separator.join(cells[caption:]) if last else cells[caption]
+            entries.append(Entry(f"line {number}", cells[image].strip(), [words]))
+    faults.stop()
+    return entries

@@ -1,0 +1,50 @@
+"""The captions that Flickr8k and Flickr30K were published with (`results_20130124.token`): `NAME#k`, a tab, a caption.
+
+The partitions of Flickr8k stand in `Flickr_8k.trainImages.txt` and its like, which `lists` names; else they are drawn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from crossmodal.datasets import captioned, table
+from crossmodal.datasets.captioned import Entry
+
+
+class Settings(captioned.Settings):
+    pass
+
+
+def make(settings: Settings, folder: Path, *, title: str) -> None:
+    """Read the annotations and write `items.parquet` and `items.json` into `folder`.
+
+    Raises
+    ------
+    UserError : files that are missing, malformed or contradict each other.
+    """
+    captioned.make("flickr_token", settings, folder, title, _entries(settings, folder.name))
+
+
+def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
+    """The items: all images in the file's order, then all captions. Raises UserError as `make`."""
+    return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
+
+
+def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
+    return [(path, part, _read(path, dataset)) for path, part in captioned.files_of(settings)]
+
+
+def _read(path: Path, dataset: str) -> list[Entry]:
+    captioned.there(path, dataset, "the file of NAME#k, a tab and a caption per line")
+    entries, faults = [], captioned.Faults()
+    for number, line in table.numbered_lines(path):
+        key, tab, caption = line.partition("\t")
+        name, mark, k = key.rpartition("#")
+        if not (tab and mark and name and k.strip().isdigit()):
+            faults.add(path, "line(s) are not NAME#k, a tab and a caption", f"line {number} ({line[:40]!r})")
+        else:
+            entries.append(Entry(f"line {number}", name, [caption]))
+    faults.stop()
+    return entries

@@ -1,0 +1,57 @@
+"""The annotations of LAVIS and BLIP (`coco_karpathy_train.json`): a list of objects with an `image` and its `caption`.
+
+The files of validation and test have a list of captions for each image, those of training an object for each caption.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from crossmodal.datasets import captioned
+from crossmodal.datasets.captioned import Entry
+from crossmodal.errors import UserError
+from crossmodal.files import read_json
+
+
+class Settings(captioned.Settings):
+    pass
+
+
+def make(settings: Settings, folder: Path, *, title: str) -> None:
+    """Read the annotations and write `items.parquet` and `items.json` into `folder`.
+
+    Raises
+    ------
+    UserError : files that are missing, malformed or contradict each other.
+    """
+    captioned.make("lavis", settings, folder, title, _entries(settings, folder.name))
+
+
+def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
+    """The items: all images in the files' order, then all captions. Raises UserError as `make`."""
+    return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
+
+
+def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
+    return [(path, part, _read(path, dataset)) for path, part in captioned.files_of(settings)]
+
+
+def _read(path: Path, dataset: str) -> list[Entry]:
+    content = read_json(captioned.there(path, dataset, "a *_karpathy_*.json"))
+    if not isinstance(content, list) or not content:
+        raise UserError(
+            f"{path}: expected a list of objects with `image` and `caption`, as LAVIS's and BLIP's files have"
+            f"{captioned.reader_of(content)}"
+        )
+    entries, faults = [], captioned.Faults()
+    for number, one in enumerate(content):
+        place = f"entry {number}"
+        captions = captioned.text_of(one.get("caption")) if isinstance(one, dict) else None
+        if captions is None or not isinstance(one.get("image"), str):
+            faults.add(path, "entries lack a text `image` or a `caption` (a text or a list of texts)", place)
+            continue
+        entries.append(Entry(place, one["image"], captions, one.get("split")))
+    faults.stop()
+    return entries

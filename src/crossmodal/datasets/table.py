@@ -1,0 +1,175 @@
+"""A table of one's own, a row per image and caption: CSV, TSV, JSON lines or Parquet, with columns named in the block.
+
+reader: table
+images: photographs
+annotations: captions.csv            # or several, or {train: ..., val: ..., test: ...}
+columns: {image: file, caption: sentence, partition: split, label: category}
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from crossmodal.datasets import captioned, items
+from crossmodal.datasets.captioned import Entry
+from crossmodal.errors import UserError
+
+Rows = Iterator[tuple[int, list[str]]]
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*SEPARATORS, ".jsonl", ".ndjson", ".parquet")
+
+
+class Columns(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: str = Field("image", description="name of the photograph, below the image folder")
+    caption: str = Field("caption", description="a caption; in JSON lines and Parquet a list of them as well")
+    partition: str | None = Field(None, description="train, val or test; without it `lists` says, or it is drawn")
+    label: str | None = Field(None, description="class of the image; in JSON lines and Parquet a list of them as well")
+
+
+class Settings(captioned.Settings):
+    columns: Columns = Columns()
+    quotes: bool = Field(True, description="cells of a CSV or TSV may stand in double quotes; false: a quote is text")
+
+
+def make(settings: Settings, folder: Path, *, title: str) -> None:
+    """Read the tables and write `items.parquet` and `items.json` into `folder`.
+
+    Raises
+    ------
+    UserError : files that are missing, malformed or contradict each other.
+    """
+    captioned.make("table", settings, folder, title, _entries(settings, folder.name))
+
+
+def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
+    """The items: all images in the tables' order, then all captions. Raises UserError as `make`."""
+    return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
+
+
+def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
+    return [(path, part, _read(path, settings, dataset)) for path, part in captioned.files_of(settings)]
+
+
+def _read(path: Path, settings: Settings, dataset: str) -> list[Entry]:
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}")
+    captioned.there(path, dataset, "the table of images and captions")
+    columns = settings.columns
+    wanted = [name for name in (columns.image, columns.caption, columns.partition, columns.label) if name is not None]
+    rows = _of_json(path, wanted) if kind in (".jsonl", ".ndjson") else None
+    rows = rows or (_of_parquet(path, wanted) if kind == ".parquet" else _of_text(path, wanted, settings.quotes))
+    entries, faults = [], captioned.Faults()
+    for place, row in rows:
+        name, captions = row[columns.image], captioned.text_of(row[columns.caption])
+        partition, label = (None if key is None else row[key] for key in (columns.partition, columns.label))
+        if not isinstance(name, str) or not name.strip():
+            faults.add(path, f"row(s) have no text in the column {columns.image!r}", place)
+        elif captions is None:
+            faults.add(path, f"row(s) have no text or list of texts in the column {columns.caption!r}", place)
+        else:
+            if isinstance(label, list):
+                label = items.encoded_labels(str(one).strip() for one in label)
+            partition, label = (None if one is None else str(one).strip() or None for one in (partition, label))
+            entries.append(Entry(place, name.strip(), captions, partition, label))
+    faults.stop()
+    return entries
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1. A line ends at a line feed, before which a carriage return
+    may stand, and at nothing else; a byte order mark is taken off.
+
+    Raises
+    ------
+    UserError : the file is no UTF-8 text.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, line.removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no UTF-8 text ({error}); save it as UTF-8") from None
+
+
+def rows_of_text(path: Path, separator: str, quotes: bool) -> Rows:
+    """Cells of each row of a CSV or TSV that is not blank, with the number of its line.
+
+    Raises
+    ------
+    UserError : the file is no UTF-8 text, or a quote is opened and never closed.
+    """
+    if not quotes:
+        for number, line in numbered_lines(path):
+            yield number, line.split(separator)
+        return
+    begin = 1
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as stream:
+            reader = csv.reader(stream, delimiter=separator, strict=True)
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield begin, cells
+                begin = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no UTF-8 text ({error}); save it as UTF-8") from None
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: the row that begins in line {begin} cannot be read ({error}); close its quotes, or set "
+            "`quotes: false` where a quote is text"
+        ) from None
+
+
+def _of_text(path: Path, wanted: list[str], quotes: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    rows = rows_of_text(path, SEPARATORS[path.suffix.lower()], quotes)
+    header = [name.strip() for name in next(rows, (0, []))[1]]
+    for name in wanted:
+        captioned.column(header, name, str(path))
+    for number, cells in rows:
+        if len(cells) != len(header):
+            raise UserError(
+                f"{path}: line {number} has {len(cells)} cells, its first line names {len(header)} columns "
+                f"({', '.join(header)}); put cells that hold the separator in double quotes"
+            )
+        yield f"line {number}", dict(zip(header, cells, strict=True))
+
+
+def _of_json(path: Path, wanted: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, line in numbered_lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {number} is not valid JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: line {number} is no object but {type(row).__name__}")
+        for name in wanted:
+            captioned.column(row, name, f"{path}: line {number}")
+        yield f"line {number}", row
+
+
+def _of_parquet(path: Path, wanted: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(path).names
+        for name in wanted:
+            captioned.column(names, name, str(path))
+        table = pq.read_table(path, columns=wanted)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: cannot be read as Parquet ({error}); fetch or make the file again") from None
+    number = 0
+    for batch in table.to_batches(max_chunksize=8192):
+        for row in batch.to_pylist():
+            yield f"row {number}", row
+            number += 1

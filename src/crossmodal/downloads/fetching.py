@@ -1,0 +1,239 @@
+"""Fetches the files of an origin with pooch: gone on with where it broke off, checked, unpacked, and written down.
+
+`.downloads.json` in the folder of raw files says of each address what was fetched: its SHA-256, and what was unpacked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pooch
+import requests
+
+from crossmodal.downloads.origins import Check, Origin, SourceFile
+from crossmodal.errors import UserError
+from crossmodal.files import read_json, reason, sha256_file, write_json
+
+log = logging.getLogger(__name__)
+
+RECORD = ".downloads.json"
+CHUNK = 2**20  # bytes that are read at a time
+PATIENCE = 60  # seconds without an answer
+
+
+def fetch(origin: Origin, folder: Path, *, progress: bool = False) -> list[str]:
+    """All files of an origin that are not there yet.
+
+    Parameters
+    ----------
+    folder : of raw files. progress : show a bar.
+
+    Returns
+    -------
+    A sentence on each file.
+
+    Raises
+    ------
+    UserError : an address that does not answer, a file that is not what is published or broke off (the next call goes
+        on), an archive that is damaged, no space on the disk. Files that are finished stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record: dict[str, Any] = read_json(folder / RECORD) if (folder / RECORD).exists() else {}
+    said = []
+    for file in origin.files:
+        if _is_there(file, folder, record):
+            said.append(f"{file.file_name}: is there already")
+            continue
+        path = _fetched(file, folder, record.get(file.url, {}), progress)
+        digest = sha256_file(path)
+        expected = file.check
+        _verify(path, digest, expected)
+        entry = {"sha256": digest, "bytes": path.stat().st_size, "file": file.file_name}
+        if file.is_archive:
+            entry["unpacked"] = _unpacked(path, file, folder)
+            path.unlink()
+        record[file.url] = entry
+        write_json(folder / RECORD, record)
+        checked = "as published" if isinstance(expected, Check) else f"no checksum is published; SHA-256 {digest}"
+        said.append(f"{file.file_name}: {entry['bytes']:,} bytes, {checked}")
+    return said
+
+
+def _target(file: SourceFile, folder: Path) -> Path:
+    """Where the file itself goes."""
+    return folder / file.folder / file.file_name  # an absolute `folder` of the file stays as it is
+
+
+def _is_there(file: SourceFile, folder: Path, record: dict[str, Any]) -> bool:
+    entry = record.get(file.url)
+    if entry is None:
+        return False
+    if not file.is_archive:
+        path = _target(file, folder)
+        return path.is_file() and path.stat().st_size == entry["bytes"]
+    return all((folder / name).exists() for name in entry["unpacked"])
+
+
+def _fetched(file: SourceFile, folder: Path, before: dict[str, Any], progress: bool) -> Path:
+    """The file, by pooch, whose downloader here goes on with a part that is there."""
+    target = _target(file, folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    known = _as_pooch(file.check, before)
+    try:
+        with _quiet():
+            pooch.retrieve(file.url, known, target.name, target.parent, downloader=Resumed(target, progress=progress))
+    except requests.RequestException as error:
+        raise UserError(f"{file.url}: cannot be fetched ({_told(error)}); run again to go on") from None
+    except OSError as error:
+        if reason(error) is None:
+            raise
+        raise UserError(f"{target}: cannot be written: {reason(error)}") from None
+    except ValueError as error:
+        if "hash" not in str(error):
+            raise
+        raise UserError(
+            f"{file.url}: is not the file that is published: {' '.join(str(error).split())}; try again; if it stays "
+            "so, its makers have changed it"
+        ) from None
+    return target
+
+
+def _as_pooch(check: Check | str, before: dict[str, Any]) -> str | None:
+    """A checksum as pooch names it; of a file that was fetched before the one that was written down then."""
+    if isinstance(check, Check):
+        if check.sha256 or check.md5:
+            return f"sha256:{check.sha256}" if check.sha256 else f"md5:{check.md5}"
+        return None
+    return f"sha256:{before['sha256']}" if "sha256" in before else None
+
+
+def _verify(path: Path, digest: str, check: Check | str) -> None:
+    """What pooch cannot check: the beginning of a SHA-256."""
+    if isinstance(check, Check) and check.sha256_begins and not digest.startswith(check.sha256_begins):
+        path.unlink()
+        raise UserError(
+            f"{path}: is not the file that is published: its SHA-256 begins with {digest[:16]}, expected "
+            f"{check.sha256_begins}; try again"
+        )
+
+
+class Resumed:
+    """A downloader for pooch that goes on with `NAME.part` beside the target, if the server still has the same file."""
+
+    def __init__(self, target: Path, *, progress: bool = False):
+        self.part = target.with_name(f"{target.name}.part")
+        self.about = target.with_name(f"{target.name}.part.json")
+        self.progress = progress
+
+    def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
+        """Raises requests' errors; ConnectionError where fewer bytes came than were told."""
+        about = json.loads(self.about.read_text()) if self.about.exists() and self.part.exists() else {}
+        have = self.part.stat().st_size if about.get("url") == url and about.get("version") else 0
+        headers = {"Range": f"bytes={have}-", "If-Range": about["version"]} if have else {}
+        headers["Accept-Encoding"] = "identity"  # bytes as they are counted
+        with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as answer:
+            if have and answer.status_code == 416:  # all of it is there
+                answer.close()
+            else:
+                answer.raise_for_status()
+                answer.raw.enforce_content_length = False  # else the last bytes before a break are lost
+                self._write(url, answer, have if answer.status_code == 206 else 0)
+        shutil.move(self.part, output_file)
+        self.about.unlink(missing_ok=True)
+
+    def _write(self, url: str, answer: requests.Response, have: int) -> None:
+        # A weak tag says that two files mean the same, not that their bytes are.
+        tag = answer.headers.get("ETag", "")
+        version = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
+        self.about.write_text(json.dumps({"url": url, "version": version}))
+        length = answer.headers.get("Content-Length")
+        total = None if length is None else have + int(length)
+        if have:
+            log.info("%s: goes on after %d bytes", self.part, have)
+        with self.part.open("ab" if have else "wb") as stream, _bar(self.part.stem, total, have, self.progress) as bar:
+            for chunk in answer.iter_content(CHUNK):
+                stream.write(chunk)
+                bar(len(chunk))
+        size = self.part.stat().st_size
+        if total is not None and size != total:
+            raise requests.ConnectionError(f"{size} of {total} bytes came")
+
+
+@contextmanager
+def _bar(name: str, total: int | None, done: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """Says how far a download is, on a terminal."""
+    if not wanted:
+        yield lambda n: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as bar:
+        task = bar.add_task(name, total=total, completed=done)
+        yield lambda n: bar.advance(task, n)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """pooch's own lines are left out; what was done is said at the end."""
+    before = pooch.get_logger().level
+    pooch.get_logger().setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        pooch.get_logger().setLevel(before)
+
+
+def _told(error: requests.RequestException) -> str:
+    if error.response is not None:
+        return f"the server says {error.response.status_code} {error.response.reason}"
+    return str(error).split("(Caused by")[0].strip() or type(error).__name__
+
+
+def _unpacked(path: Path, file: SourceFile, folder: Path) -> list[str]:
+    """Unpack an archive by way of a folder of its own; returns the names, below `folder`, of what was at its top."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as name:
+            inside = Path(name)
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    archive.extractall(inside)  # leaves out `..` and roots
+            else:
+                with tarfile.open(path) as archive:
+                    archive.extractall(inside, filter="data")
+            if file.members:
+                pairs = [(_member(inside, path, one), folder / to) for one, to in sorted(file.members.items())]
+            else:
+                pairs = [(one, folder / str(file.unpack)) for one in sorted(inside.iterdir())]
+            return [str(_placed(source, into).relative_to(folder)) for source, into in pairs]
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        path.unlink(missing_ok=True)
+        told = " ".join(str(error).split())
+        raise UserError(f"{path}: is no archive, or damaged ({told}); it is removed: run again to fetch it") from None
+
+
+def _member(inside: Path, archive: Path, name: str) -> Path:
+    found = inside / PurePosixPath(name)
+    if not found.exists():
+        raise UserError(f"{archive}: holds no {name}; its makers have changed it")
+    return found
+
+
+def _placed(source: Path, into: Path) -> Path:
+    """Move what was unpacked into its folder; folders that are there are filled up, files replaced."""
+    into.mkdir(parents=True, exist_ok=True)
+    target = into / source.name
+    if source.is_dir() and target.is_dir():
+        for one in sorted(source.iterdir()):
+            _placed(one, target)
+    else:
+        source.replace(target)
+    return target

@@ -1,0 +1,113 @@
+"""The registry of downloads: `origins.yaml` as pydantic models, and torchvision's weights by their network's name."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from crossmodal.errors import UserError, suggestion
+
+REGISTRY = Path(__file__).with_name("origins.yaml")
+TORCHVISION = "torchvision/"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Check(_Strict):
+    """A published checksum."""
+
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+    sha256_begins: str | None = Field(None, pattern="^[0-9a-f]{8,63}$")
+
+    @model_validator(mode="after")
+    def _one(self) -> Check:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("check: expected one of sha256, md5 and sha256_begins, or `none`")
+        return self
+
+
+class SourceFile(_Strict):
+    url: str
+    name: str = Field("", description="of the file, where the address ends otherwise")
+    folder: str = Field("", description="where a file that is no archive goes")
+    unpack: str | None = Field(None, description="folder that all of an archive goes into")
+    members: dict[str, str] = Field({}, description="files of an archive to the folders that they go into")
+    check: Check | Literal["none"]
+
+    @property
+    def file_name(self) -> str:
+        return self.name or PurePosixPath(urlsplit(self.url).path).name
+
+    @property
+    def is_archive(self) -> bool:
+        return self.unpack is not None or bool(self.members)
+
+
+class Origin(_Strict):
+    title: str
+    home: str
+    licence: str
+    about: str = Field("", description="size in all, in words")
+    files: list[SourceFile] = []
+    by_hand: str = Field("", description="how to ask for what is given out on request alone")
+
+    @model_validator(mode="after")
+    def _one(self) -> Origin:
+        if bool(self.files) == bool(self.by_hand):
+            raise ValueError("expected either `files` or `by_hand`")
+        return self
+
+
+@cache
+def origins(path: Path = REGISTRY) -> dict[str, Origin]:
+    """Everything that `origins.yaml` names."""
+    return {name: Origin.model_validate(value) for name, value in yaml.safe_load(path.read_text("utf-8")).items()}
+
+
+def named(name: str, path: Path = REGISTRY) -> Origin:
+    """The origin of a name; `torchvision/resnet152` is that network's weights.
+
+    Raises
+    ------
+    UserError : an unknown name, or one that must be asked for by hand, with how.
+    """
+    if name.startswith(TORCHVISION):
+        return _weights(name.removeprefix(TORCHVISION))
+    known = origins(path)
+    if name not in known:
+        hint = suggestion(name, known)
+        raise UserError(f"download {name!r}: is unknown{hint}; or torchvision/NETWORK, such as torchvision/resnet152")
+    found = known[name]
+    if found.by_hand:
+        raise UserError(f"download {name!r}: {found.title} must be asked for by hand: {found.by_hand} ({found.home})")
+    return found
+
+
+def _weights(network: str) -> Origin:
+    """torchvision's weights of a network, into torch's own folder of checkpoints, where extractors look for them."""
+    import torch
+    from torchvision.models import get_model_weights, list_models
+
+    if network not in list_models():
+        raise UserError(f"download '{TORCHVISION}{network}': no such network" + suggestion(network, list_models()))
+    weights = next(one for one in get_model_weights(network) if one.name.endswith("V1"))
+    # The name of a file ends with the first digits of its SHA-256, which torch's own loader checks too.
+    begins = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    check = Check(sha256_begins=begins[1]) if begins else "none"
+    return Origin(
+        title=f"torchvision's {network}, {weights.name}",
+        home="https://pytorch.org/vision/stable/models.html",
+        licence="BSD 3-Clause (torchvision); trained on ImageNet, whose terms allow non-commercial research.",
+        about=f"{weights.meta.get('_file_size', 0):.0f} MB",
+        files=[SourceFile(url=weights.url, folder=str(folder), check=check)],
+    )

@@ -1,0 +1,168 @@
+"""Region features that others have released, of a data set's own images: (N, R, D) and what is known of each region.
+
+The data set's block names the files (`regions`), in any of the forms of `crossmodal.released`; they are converted once,
+a row at a time. An image is found by its file's name, without ending too, or by its number: `391895` is MS-COCO's
+`COCO_val2014_000000391895.jpg`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import Field
+
+from crossmodal import released
+from crossmodal.datasets import raw
+from crossmodal.errors import UserError
+from crossmodal.features import extraction
+from crossmodal.features.extraction import Given, Item, Recipe, Work
+from crossmodal.files import read_json
+from crossmodal.released import RegionFile, Regions
+from crossmodal.released.base import together
+
+NUMBER = re.compile(r"(?:COCO_\w+?_)?0*(\d+)")
+ENDING = re.compile(r"\.(jpe?g|png|webp|bmp)$", re.IGNORECASE)
+BATCH = 2**22  # bytes of a batch, of which there are some for each thread
+
+
+class Settings(extraction.Settings):
+    files: list[Path] = Field([], description="in place of those that the data set names as its `regions`")
+    regions: int | None = Field(None, ge=1, description="regions of an image at most; by default as many as any has")
+    objects: Path | None = Field(None, description="names of the files' numbers of classes, one per line")
+    attributes: Path | None = Field(None, description="names of their numbers of attributes, one per line")
+
+
+def recipe(settings: Settings, given: Given) -> Recipe:
+    """Regions of images out of released files; the index is that of the extractor `regions`.
+
+    Raises
+    ------
+    UserError : the data set names no files, or they are missing or of an unknown form; an image that no file has, or
+        whose row is broken (with `on_error: skip` it is left out).
+    """
+    extraction.expect("image", given.modality, "released")
+    files, names = _files(settings, given)
+    opened = [released.required(path) for path in files]
+    if len({file.dim for file in opened}) > 1:
+        told = ", ".join(f"{file.path} ({file.dim})" for file in opened)
+        raise UserError(f"{told}: their regions are of different widths; name files of one detector")
+    place = _places(opened, names)
+    vocabulary = {key: _lines(getattr(settings, key)) for key in ("objects", "attributes")}
+    numbers = {number: None for number, count in Counter(map(_number, given.rows.source)).items() if count == 1}
+    most = settings.regions or max(file.shape[1] for file in opened)
+
+    def find(source: str) -> tuple[RegionFile, int] | None:
+        name = PurePosixPath(source).name
+        number = _number(source)
+        exact = (source, name, ENDING.sub("", name))
+        keys = [*exact, *([f"#{number}"] if number is not None and number in numbers else [])]
+        return next((place[key] for key in keys if key in place), None)
+
+    def load(item: Item) -> Regions:
+        found = find(item.source)
+        if found is None:
+            told = ", ".join(str(path) for path in files)
+            raise UserError(f"{told}: has no regions of {item.source} (item {item.item_id})")
+        regions = found[0].regions(found[1])
+        for key, values in (("objects", regions.classes), ("attributes", regions.attributes)):
+            if (
+                values is not None
+                and vocabulary[key]
+                and not (values.min() >= 0 and values.max() < len(vocabulary[key]))
+            ):
+                raise UserError(
+                    f"{getattr(settings, key)}: has {len(vocabulary[key])} names, but {found[0].path} numbers up to "
+                    f"{values.max()} ({item.source})"
+                )
+        return regions
+
+    def digest(item: Item) -> bytes:
+        found = find(item.source)
+        return hashlib.sha256((found[0].version(found[1]) if found else "").encode()).digest()
+
+    stride = 4 * most * opened[0].dim
+    shape = (most, opened[0].dim)
+    return Recipe(
+        lambda listed: Work(
+            load, lambda rows: together(rows, most, **vocabulary), max(1, min(64, BATCH // stride)), shape=shape
+        ),
+        {"files": {str(file.path): {"images": len(file), "broken": len(file.broken)} for file in opened}, "rows": most},
+        packages=("h5py", "pybase64"),
+        digest=digest,
+    )
+
+
+def _files(settings: Settings, given: Given) -> tuple[list[Path], list[str] | None]:
+    """The files, and the images of their rows where a file beside them names these."""
+    if settings.files:
+        return settings.files, None
+    manifest = given.folder / "items.json"
+    named = read_json(manifest).get("region_features")
+    if not isinstance(named, dict) or not named.get("files"):
+        raise UserError(
+            f"{manifest}: names no files of region features; set `regions` in the data set's block of params.yaml to "
+            f"{released.FORMS}, or `files` in the extractor's"
+        )
+    ids = named.get("ids")
+    names = None if ids is None else _ids(given.folder / ids)
+    return [given.folder / one for one in named["files"]], names
+
+
+def _ids(path: Path) -> list[str]:
+    """Names of rows: a text file, a line each, or the pickle of {name: row} that BAN's files come with."""
+    if path.suffix.lower() not in (".pkl", ".pickle"):
+        return raw.lines(path, "mend `region_ids` in the data set's block of params.yaml")
+    from crossmodal.released.mdb import plain
+
+    rows = plain(path.read_bytes(), str(path))
+    if not isinstance(rows, dict) or sorted(rows.values()) != list(range(len(rows))):
+        raise UserError(f"{path}: expected a dictionary of names with their rows, 0 to one less than there are names")
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in sorted(rows, key=rows.__getitem__)]
+
+
+def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, tuple[RegionFile, int]]:
+    """Where the regions of an image are: by its name, that without an ending, and `#` and its number."""
+    if names is not None:
+        rows = sum(len(file) for file in opened)
+        if len(names) != rows:
+            raise UserError(f"region_ids: {len(names)} names for the {rows} rows of the files of regions")
+    place: dict[str, tuple[RegionFile, int]] = {}
+    numbers: dict[str, set[str]] = {}
+    start = 0
+    for file in opened:
+        ids = file.ids if names is None else names[start : start + len(file)]
+        start += len(file)
+        if ids is None:
+            raise UserError(
+                f"{file.path}: does not say which image a row is of; name a file of that in `region_ids` in the data "
+                "set's block of params.yaml, one name per line"
+            )
+        for row, name in enumerate(ids):
+            for key in dict.fromkeys((name, ENDING.sub("", name))):
+                before = place.get(key)
+                # An image that several files have is taken from the first whose row is not broken.
+                if before is None or (before[1] in before[0].broken and row not in file.broken):
+                    place[key] = (file, row)
+            if (number := _number(name)) is not None:
+                numbers.setdefault(number, set()).add(name)
+    place |= {f"#{number}": place[next(iter(of))] for number, of in numbers.items() if len(of) == 1}
+    return place
+
+
+def _number(source: str) -> str | None:
+    """The number that an image is known by, without zeros before it; None of a name that is none."""
+    found = NUMBER.fullmatch(ENDING.sub("", PurePosixPath(source).name))
+    return found[1] if found else None
+
+
+def _lines(path: Path | None) -> list[str]:
+    """Names, the first of several that are parted by commas."""
+    if path is None:
+        return []
+    told: list[Any] = raw.lines(path, "mend it in the extractor's block of params.yaml")
+    return [line.split(",")[0].strip() for line in told]

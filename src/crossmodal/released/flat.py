@@ -1,0 +1,77 @@
+"""HDF5 of BAN and its kin: the regions of all images one after another, with the first and last row of each image.
+
+`image_features` (total, D), `pos_boxes` (N, 2), `image_bb` (total, 4). Files of a fixed number of regions have
+`image_features` (N, R, D) and `image_bb` (N, R, 4) instead. Images are named by `image_ids` where the file has it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossmodal.errors import UserError
+from crossmodal.released.base import RegionFile, Regions
+
+FEATURES, SPANS, BOXES = "image_features", "pos_boxes", "image_bb"
+IDS = ("image_ids", "image_id", "ids")
+
+
+def is_one(path: Path, name: str) -> bool:
+    if path.suffix.lower() not in (".h5", ".hdf5") or not path.is_file() or name not in ("", FEATURES):
+        return False
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path, "r") as file:
+        whole = (
+            not name and BOXES in file
+        )  # by its name, an array of a fixed number of regions is an array as any other
+        return FEATURES in file and (SPANS in file or (whole and file[FEATURES].ndim == 3))
+
+
+def open_regions(path: Path, name: str) -> RegionFile:
+    return _Flat(path)
+
+
+class _Flat(RegionFile):
+    def __init__(self, path: Path):
+        import h5py
+
+        file = h5py.File(path, "r")
+        self.features, self.boxes = file[FEATURES], file.get(BOXES)
+        if self.features.ndim == 3:
+            n = len(self.features)
+            self.spans = None
+            counts = np.full(n, self.features.shape[1])
+        else:
+            self.spans = np.asarray(file[SPANS][()], np.int64)
+            counts = self._counted(path)
+        key = next((one for one in IDS if one in file), None)
+        ids = None if key is None else [_text(value) for value in np.ravel(file[key][()])]
+        if ids is not None and len(ids) != len(counts):
+            raise UserError(f"{path}#{key}: {len(ids)} names for {len(counts)} images; fetch the file again")
+        super().__init__(path, FEATURES, ids, counts, int(self.features.shape[-1]))
+
+    def _counted(self, path: Path) -> np.ndarray:
+        total, spans = len(self.features), self.spans
+        if spans.ndim != 2 or spans.shape[1] != 2:
+            raise UserError(f"{path}#{SPANS}: has shape {spans.shape}, expected a first and a last row for each image")
+        odd = np.flatnonzero((spans[:, 0] < 0) | (spans[:, 1] <= spans[:, 0]) | (spans[:, 1] > total))
+        if len(odd):
+            raise UserError(
+                f"{path}#{SPANS}: image {odd[0]} has rows {spans[odd[0], 0]} to {spans[odd[0], 1]} of {total} in "
+                f"{FEATURES}; fetch the file again"
+            )
+        return spans[:, 1] - spans[:, 0]
+
+    def _regions(self, row: int) -> Regions:
+        part = row if self.spans is None else slice(*map(int, self.spans[row]))
+        boxes = None if self.boxes is None else np.asarray(self.boxes[part], np.float32)
+        return Regions(np.asarray(self.features[part], np.float32), boxes)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

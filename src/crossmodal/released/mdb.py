@@ -1,0 +1,141 @@
+"""LMDB of ViLBERT, 12-in-1 and MMF: a pickled object per image, its arrays as NumPy's or in base64.
+
+A pickle can run any program, so that only plain values and NumPy's arrays are let out of one. The package `lmdb` is an
+extra: `pip install 'crossmodal[lmdb]'`.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pybase64
+
+from crossmodal.errors import UserError
+from crossmodal.released.base import RegionFile, Regions
+
+FEATURES = ("features", "feat", "x")
+BOXES = ("boxes", "bbox")
+CLASSES = ("objects_id", "objects")
+NOT_IMAGES = (b"keys", b"__keys__", b"__len__")
+# What a pickled array is made again by; anything else in a pickle is refused.
+ALLOWED = {
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"holds {module}.{name}, which is no plain value")
+        return super().find_class(module, name)
+
+
+def plain(data: bytes, where: str) -> Any:
+    """A pickle of plain values and NumPy's arrays.
+
+    Raises
+    ------
+    UserError : it is none, or holds anything else.
+    """
+    try:
+        return _Plain(io.BytesIO(data), encoding="bytes").load()
+    except Exception as error:  # whatever its bytes lead to
+        raise UserError(f"{where}: is no pickle of plain values and arrays ({error})") from None
+
+
+def is_one(path: Path, name: str) -> bool:
+    return path.suffix.lower() == ".lmdb" or (path.is_dir() and (path / "data.mdb").is_file())
+
+
+def open_regions(path: Path, name: str) -> RegionFile:
+    return _Lmdb(path, name)
+
+
+class _Lmdb(RegionFile):
+    def __init__(self, path: Path, name: str):
+        try:
+            import lmdb
+        except ImportError:
+            raise UserError(
+                f"{path}: is an LMDB, which the package `lmdb` reads; install it with pip install 'crossmodal[lmdb]'"
+            ) from None
+        self.path, self.name = path, name
+        try:
+            self.store = lmdb.open(str(path), readonly=True, lock=False, readahead=False, subdir=path.is_dir())
+            with self.store.begin() as reader:
+                self.keys = [key for key in reader.cursor().iternext(values=False) if key not in NOT_IMAGES]
+        except lmdb.Error as error:
+            raise UserError(f"{path}: is truncated or no LMDB ({error}); fetch or make it again") from None
+        counts, dims, broken = [], [], {}
+        for row, key in enumerate(self.keys):
+            try:
+                found = self._of(key)
+            except UserError as error:
+                broken[row] = str(error).removeprefix(f"{path}: ")
+                counts.append(0)
+            else:
+                counts.append(len(found.features))
+                dims.append(found.features.shape[1])
+        if not dims:
+            raise UserError(f"{path}: no entry holds region features; the first is: {next(iter(broken.values()), '')}")
+        super().__init__(
+            path, name, [key.decode() for key in self.keys], counts, max(set(dims), key=dims.count), broken
+        )
+
+    def version(self, row: int) -> str:
+        data = self.path / "data.mdb" if self.path.is_dir() else self.path
+        found = data.stat()
+        return f"{found.st_size} {found.st_mtime_ns} {self.keys[row].decode()}"
+
+    def _regions(self, row: int) -> Regions:
+        found = self._of(self.keys[row])
+        if found.features.shape[1] != self.dim:
+            raise UserError(
+                f"{self.path}: entry {self.keys[row].decode()!r}: regions have {found.features.shape[1]} numbers, in "
+                f"most entries {self.dim}"
+            )
+        return found
+
+    def _of(self, key: bytes) -> Regions:
+        where = f"{self.path}: entry {key.decode()!r}"
+        with self.store.begin() as reader:
+            entry = plain(bytes(reader.get(key)), where)
+        entry = {_text(one): value for one, value in entry.items()} if isinstance(entry, dict) else {}
+        features = next((entry[one] for one in ((self.name,) if self.name else FEATURES) if one in entry), None)
+        boxes = next((entry[one] for one in BOXES if one in entry), None)
+        if features is None:
+            raise UserError(f"{where}: has no {self.name or ', '.join(FEATURES)} (it holds {', '.join(entry)})")
+        n = int(entry["num_boxes"]) if "num_boxes" in entry else len(features)
+        features, boxes = _numbers(features, where), None if boxes is None else _numbers(boxes, where)
+        if n < 1 or features.size % n or (features.ndim == 2 and len(features) < n):
+            raise UserError(f"{where}: {features.size} numbers are not features of {n} regions")
+        features = features[:n] if features.ndim == 2 else features.reshape(n, -1)
+        boxes = None if boxes is None else boxes.reshape(-1, boxes.shape[-1] if boxes.ndim == 2 else 4)[:n, :4]
+        classes = next((np.asarray(entry[one]) for one in CLASSES if one in entry), None)
+        classes = classes if classes is not None and classes.shape == (n,) and classes.dtype.kind in "iu" else None
+        return Regions(features, boxes, classes)
+
+
+def _numbers(value: Any, where: str) -> np.ndarray:
+    """float32 of an array, or of base64."""
+    if isinstance(value, bytes | str):
+        try:
+            return np.frombuffer(pybase64.b64decode(value, validate=True), "<f4")
+        except ValueError:
+            raise UserError(f"{where}: its numbers are not in base64") from None
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{where}: expected numbers, found {array.dtype}")
+    return array.astype(np.float32)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,99 @@
+"""A folder of one `.npz` per image, as ports of bottom-up attention write them: `x`, `bbox`, `num_bbox`.
+
+`x` is (n, D), or (D, n) as MCAN's and OpenVQA's files have it: which, `num_bbox` or `bbox` says. A folder `NAME_att` of
+`feat` alone has its boxes as `.npy` in `NAME_box` beside it (Luo's `cocobu_att`). The image is named by the file.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from crossmodal.errors import UserError
+from crossmodal.released.base import RegionFile, Regions
+
+FEATURES = ("x", "features", "feat")
+BOXES = ("bbox", "boxes")
+COUNT = ("num_bbox", "num_boxes")
+DAMAGED = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def is_one(path: Path, name: str) -> bool:
+    return path.is_dir() and any(entry.name.endswith(".npz") for entry in os.scandir(path))
+
+
+def open_regions(path: Path, name: str) -> RegionFile:
+    return _Folder(path, name)
+
+
+class _Folder(RegionFile):
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = path, name
+        self.files = sorted(entry.name for entry in os.scandir(path) if entry.name.endswith(".npz"))
+        beside = path.with_name(f"{path.name.removesuffix('_att')}_box")
+        self.boxes = beside if path.name.endswith("_att") and beside.is_dir() else None
+        counts, dims, broken = [], [], {}
+        for row, file in enumerate(self.files):
+            try:
+                features = self._features(*self._arrays(file))
+            except UserError as error:
+                broken[row] = str(error).removeprefix(f"{path}: ")
+                counts.append(0)
+            else:
+                counts.append(len(features))
+                dims.append(features.shape[1])
+        dim = max(set(dims), key=dims.count, default=0)
+        ids = [file.removesuffix(".npz") for file in self.files]
+        super().__init__(path, name, ids, counts, dim, broken)
+
+    def version(self, row: int) -> str:
+        found = (self.path / self.files[row]).stat()
+        return f"{found.st_size} {found.st_mtime_ns} {self.files[row]}"
+
+    def _regions(self, row: int) -> Regions:
+        arrays, key = self._arrays(self.files[row])
+        features = self._features(arrays, key)
+        if features.shape[1] != self.dim:
+            raise UserError(
+                f"{self.path / self.files[row]}: regions have {features.shape[1]} numbers, in most files {self.dim}"
+            )
+        boxes = next((arrays[one] for one in BOXES if one in arrays), None)
+        if boxes is None and self.boxes is not None:
+            boxes = np.load(self.boxes / f"{Path(self.files[row]).stem}.npy", allow_pickle=False)
+        if boxes is not None:
+            boxes = np.asarray(boxes, np.float32).reshape(-1, 4)[: len(features)]
+        return Regions(np.ascontiguousarray(features, np.float32), boxes)
+
+    def _arrays(self, file: str) -> tuple[dict[str, np.ndarray], str]:
+        """The arrays of a file that are no pickles, and the name of the features among them."""
+        try:
+            with np.load(self.path / file, allow_pickle=False) as archive:
+                wanted = {self.name, *FEATURES, *BOXES, *COUNT}
+                arrays = {key: archive[key] for key in archive.files if key in wanted}
+                there = archive.files
+        except DAMAGED as error:
+            told = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{self.path}: {file} is truncated or damaged ({told})") from None
+        keys = [key for key in ((self.name,) if self.name else FEATURES) if key in arrays]
+        if not keys or arrays[keys[0]].ndim != 2:
+            raise UserError(
+                f"{self.path}: {file} has no (n, D) array {self.name or ', '.join(FEATURES)} (it holds "
+                f"{', '.join(there)})"
+            )
+        return arrays, keys[0]
+
+    @staticmethod
+    def _features(arrays: dict[str, np.ndarray], key: str) -> np.ndarray:
+        """(n, D), turned where an image is a column and cut to the regions that are really there."""
+        x = arrays[key]
+        counts = [int(arrays[one]) for one in COUNT if one in arrays]
+        counts += [len(arrays[one]) for one in BOXES if one in arrays]
+        if not counts:
+            return x
+        rows, columns = (size in counts for size in x.shape)
+        x = x.T if columns and not rows else x
+        return x[: counts[0]]

@@ -1,0 +1,205 @@
+"""Bottom-up-attention's TSV: a row per image whose columns of numbers are base64, without a header.
+
+Two orders of columns are in use: that of Anderson and others (`FIELDS` of 6), and LXMERT's with classes and attributes
+(of 10). How long a row is follows from its number of boxes, so that rows are found by seeking from one to the next:
+a file of 22 GB is read once, when its features are taken. A row of another length is broken.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pybase64
+
+from crossmodal.errors import UserError
+from crossmodal.released.base import RegionFile, Regions, log, once
+
+FIELDS = {
+    6: ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features"),
+    10: (
+        "img_id",
+        "img_h",
+        "img_w",
+        "objects_id",
+        "objects_conf",
+        "attrs_id",
+        "attrs_conf",
+        "num_boxes",
+        "boxes",
+        "features",
+    ),
+}
+TYPES = {"objects_id": "<i8", "objects_conf": "<f4", "attrs_id": "<i8", "attrs_conf": "<f4", "boxes": "<f4"}
+HEAD = 2**12  # bytes read of each row to find the next: up to its number of boxes
+BLOCK = 2**20
+SAMPLED = 5  # rows whose features' width is looked at
+
+
+class Row(NamedTuple):
+    name: str
+    start: int  # in the file
+    end: int  # without its line end
+    boxes: int  # 0 where the row is broken
+    reason: str = ""
+
+
+def is_one(path: Path, name: str) -> bool:
+    """Whether a file is such a TSV: by its name and the number of tabs and kind of its first line."""
+    if name or not path.is_file() or not (path.suffix == ".tsv" or ".tsv." in path.name):
+        return False
+    with path.open("rb") as stream:
+        head = stream.readline(2**16).split(b"\t")
+    return any(_numbered(head, fields) for fields in FIELDS.values() if len(head) in (len(fields), len(fields) - 1))
+
+
+def _numbered(head: list[bytes], fields: tuple[str, ...]) -> bool:
+    """Whether the cells that should be whole numbers are: a header's are not."""
+    cells = dict(zip(fields, head, strict=False))
+    return all(cells.get(key, b"").isdigit() for key in ("image_w", "image_h", "img_w", "img_h") if key in fields) and (
+        cells.get("num_boxes", b"").isdigit()
+    )
+
+
+def open_regions(path: Path, name: str) -> RegionFile:
+    return _Tsv(path)
+
+
+class _Tsv(RegionFile):
+    def __init__(self, path: Path):
+        self.file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        weakref.finalize(self, os.close, self.file)
+        self.length = os.fstat(self.file).st_size
+        if hasattr(os, "posix_fadvise"):  # else the system reads far ahead of each row's first bytes
+            os.posix_fadvise(self.file, 0, 0, os.POSIX_FADV_RANDOM)
+        self.path = path
+        self.fields, dim = self._form()
+        rows, nameless = self._index(dim)
+        if nameless:
+            log.warning("%s: %d row(s) are cut before their image's name: %s", path, len(nameless), nameless[0])
+        kept = once([row.name for row in rows], {n: row.reason for n, row in enumerate(rows) if row.reason}, path)
+        self.rows = [rows[n] for n in kept]
+        broken = {n: row.reason for n, row in enumerate(self.rows) if row.reason}
+        super().__init__(path, "", [row.name for row in self.rows], [row.boxes for row in self.rows], dim, broken)
+
+    def version(self, row: int) -> str:
+        found = os.fstat(self.file)
+        return f"{found.st_size} {found.st_mtime_ns} {self.rows[row].start}"
+
+    def _regions(self, row: int) -> Regions:
+        found = self.rows[row]
+        data = memoryview(os.pread(self.file, found.end - found.start, found.start))
+        if len(data) < found.end - found.start:
+            raise UserError(f"{self.path}: has been cut short; put it back")
+        n, stop, values = found.boxes, len(data), {}
+        for field in reversed(self.fields):  # from the end: lengths follow from the number of boxes
+            if field == "num_boxes":
+                stop -= len(str(n)) + 1
+                continue
+            if field not in TYPES and field != "features":
+                break
+            dtype, width = TYPES.get(field, "<f4"), {"features": self.dim, "boxes": 4}.get(field, 1)
+            size = _encoded(n * width * np.dtype(dtype).itemsize)
+            values[field] = self._decoded(data[stop - size : stop], dtype, n * width, row, field)
+            stop -= size + 1
+        return Regions(
+            values["features"].reshape(n, self.dim),
+            values["boxes"].reshape(n, 4),
+            values.get("objects_id"),
+            values.get("objects_conf"),
+            values.get("attrs_id"),
+        )
+
+    def _decoded(self, text: memoryview, dtype: str, count: int, row: int, field: str) -> np.ndarray:
+        try:
+            values = np.frombuffer(pybase64.b64decode(text, validate=True), dtype)
+        except ValueError:  # another sign than base64's
+            values = np.empty(0, dtype)
+        if len(values) != count:
+            raise UserError(
+                f"{self.path}: row of image {self.rows[row].name!r}: its {field} are not {count} numbers in base64; "
+                "fetch the file again, or take the row out"
+            )
+        return values
+
+    # -- where rows lie -----------------------------------------------------------------------------------------------
+
+    def _form(self) -> tuple[tuple[str, ...], int]:
+        """The order of columns and the features' width, as most of the first rows have them."""
+        found: Counter[tuple[int, int]] = Counter()
+        start = 0
+        for _ in range(SAMPLED):
+            end = self._line_end(start)
+            cells = os.pread(self.file, end - start, start).rstrip(b"\r").split(b"\t")
+            fields = FIELDS.get(len(cells))
+            if fields and _numbered(cells, fields):
+                boxes = int(cells[fields.index("num_boxes")])
+                size = len(cells[-1]) // 4 * 3 - cells[-1][-2:].count(b"=")
+                if boxes and len(cells[-1]) % 4 == 0 and size % (4 * boxes) == 0:
+                    found[len(cells), size // (4 * boxes)] += 1
+            start = end + 1
+            if start >= self.length:
+                break
+        if not found:
+            orders = " or ".join(", ".join(fields) for fields in FIELDS.values())
+            raise UserError(f"{self.path}: its first rows are not the columns {orders}; fetch the file again")
+        (width, dim), _ = found.most_common(1)[0]
+        return FIELDS[width], dim
+
+    def _index(self, dim: int) -> tuple[list[Row], list[str]]:
+        """All rows, and what is said of those whose image is not known."""
+        rows: list[Row] = []
+        nameless: list[str] = []
+        start, number = 0, 0
+        while start < self.length:
+            number += 1
+            head = os.pread(self.file, HEAD, start)
+            cells = head.split(b"\n", 1)[0].split(b"\t")
+            boxes, end = self._stated(cells, start, dim)
+            if boxes and self._ends(end):
+                rows.append(Row(_name(cells[0]), start, end, boxes))
+                start = end + (1 if os.pread(self.file, 1, end) == b"\n" else 2)
+                continue
+            end = self._line_end(start)
+            if head[: end - start].strip():
+                told = f"row {number} is cut, or longer than its number of boxes says"
+                if len(cells) > 1 and cells[0].strip():
+                    rows.append(Row(_name(cells[0]), start, end, 0, f"{told} (image {_name(cells[0])!r})"))
+                else:
+                    nameless.append(told)
+            start = end + 1
+        return rows, nameless
+
+    def _stated(self, cells: list[bytes], start: int, dim: int) -> tuple[int, int]:
+        """The number of boxes that a row states, and where it must end by that; (0, 0) where it states none."""
+        place = self.fields.index("num_boxes")
+        if len(cells) <= place + 1 or not cells[place].isdigit() or not cells[0].strip():
+            return 0, 0
+        boxes = int(cells[place])
+        before = sum(len(cell) + 1 for cell in cells[: place + 1])
+        return boxes, start + before + _encoded(16 * boxes) + 1 + _encoded(4 * boxes * dim)
+
+    def _ends(self, end: int) -> bool:
+        """Whether a line ends here, or the file does."""
+        return os.pread(self.file, 2, end) in (b"\r\n", b"") or os.pread(self.file, 1, end) == b"\n"
+
+    def _line_end(self, start: int) -> int:
+        while start < self.length:
+            place = os.pread(self.file, BLOCK, start).find(b"\n")
+            if place >= 0:
+                return start + place
+            start += BLOCK
+        return self.length
+
+
+def _encoded(size: int) -> int:
+    """Signs of base64 for so many bytes."""
+    return -(-size // 3) * 4
+
+
+def _name(cell: bytes) -> str:
+    return cell.decode("utf-8", "replace").strip()

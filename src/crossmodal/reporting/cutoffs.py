@@ -1,0 +1,173 @@
+"""Metrics at cut-offs that a run was not tested with, from what its test has kept: nothing is trained again.
+
+`recall@K` follows from the ranks in `queries.parquet`. `map@K` and `ndcg@K` need the whole order, which is made again
+of the vectors in `embeddings.npz`; a run that compares no vectors (cross attention) has kept none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.datasets import items as prepared
+from crossmodal.errors import UserError
+from crossmodal.evaluation import average_precision, recall_at_k
+from crossmodal.evaluation.cutoffs import CutOff, chance_ndcg, ndcg, parse
+from crossmodal.evaluation.quality import chance_precision
+from crossmodal.evaluation.several import relevant_counts
+from crossmodal.experiments import Job, Plan
+from crossmodal.files import read_parquet
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ["protocol", "direction", "fold", "query_id", "query_group", "rank"]
+
+
+def wanted(plan: Plan) -> dict[str, set[str]]:
+    """{data set: metrics at cut-offs that tables ask of its runs}, of those data sets that play a part."""
+    found: dict[str, set[str]] = {}
+    for paper in plan.papers.values():
+        for table in paper.tables:
+            metrics = {column.metric for column in table.columns if parse(column.metric)}
+            for name in {table.dataset, *(row.dataset for row in table.rows if row.dataset)}:
+                found.setdefault(plan.dataset_of(name), set()).update(metrics)
+    return found
+
+
+def complete(numbers: list[dict[str, Any]], metrics: Iterable[str], folder: Path, job: Job, data: Path) -> list[dict]:
+    """A run's numbers with those of `metrics` that it was not tested with.
+
+    Parameters
+    ----------
+    numbers : rows of its `metrics.json`. folder : the run's. data : the folder of prepared data sets.
+    """
+    known = {row["metric"] for row in numbers}
+    lacking = sorted(set(metrics) - known)
+    if not lacking:
+        return numbers
+    try:
+        return numbers + measure(folder, job, data, lacking)
+    except UserError as error:
+        log.warning("%s: %s", job.key, error)
+        return numbers
+
+
+def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[dict[str, Any]]:
+    """Rows of direction, metric, protocol, value (per cent), n_queries and n_gallery, as in `metrics.json`.
+
+    Where items answer each other by class, each `map@K` and `ndcg@K` has its expected value for a random order beside
+    it (`_chance`) and its mean over the directions (`average`).
+
+    Raises
+    ------
+    UserError : a metric of another form; the run was not tested, or kept no vectors.
+    """
+    cuts = {metric: parse(metric) for metric in metrics}
+    odd = [metric for metric, cut in cuts.items() if cut is None]
+    if odd:
+        raise UserError(f"metric {odd[0]!r}: expected recall@K, map@K or ndcg@K with a whole number K from 1")
+    queries = read_parquet(folder / "queries.parquet", COLUMNS)
+    kept = _Kept(folder, job, data, queries) if any(cut.kind != "recall" for cut in cuts.values()) else None
+    parts = dict(iter(queries.groupby(["protocol", "direction", "fold"], sort=False)))
+    rows = []
+    for (protocol, direction), keys in groupby(parts, key=lambda key: key[:2]):
+        values: dict[str, list[float]] = {}
+        folds = [parts[key] for key in keys]
+        galleries = [parts.get((protocol, _turned(direction), part.fold.iloc[0])) for part in folds]
+        for part, gallery in zip(folds, galleries, strict=True):
+            if gallery is None:
+                raise UserError(f"{folder / 'queries.parquet'}: has no {_turned(direction)} under protocol {protocol}")
+            recalls = [cut.k for cut in cuts.values() if cut.kind == "recall"]
+            for k, value in recall_at_k(part["rank"].to_numpy(), recalls).items():
+                values.setdefault(f"recall@{k}", []).append(value)
+            if kept is not None:
+                ids = part.query_id.to_numpy(), gallery.query_id.to_numpy()
+                for metric, value in kept.values(direction, *ids, cuts).items():
+                    values.setdefault(metric, []).append(value)
+        about = {"direction": direction, "protocol": protocol, "n_queries": len(folds[0])}
+        about["n_gallery"] = len(galleries[0])
+        rows += [{**about, "metric": metric, "value": float(np.mean(found))} for metric, found in values.items()]
+    return rows + (_averages(rows) if job.relevance == "label" else [])
+
+
+def _turned(direction: str) -> str:
+    query, _, gallery = direction.partition("-to-")
+    return f"{gallery}-to-{query}"
+
+
+def _averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The mean of each metric but recall over the directions of a protocol."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if not row["metric"].startswith("recall"):
+            found.setdefault((row["protocol"], row["metric"]), []).append(row)
+    return [
+        {
+            "direction": "average",
+            "protocol": protocol,
+            "metric": metric,
+            "value": sum(row["value"] for row in of) / len(of),
+            "n_queries": sum(row["n_queries"] for row in of),
+            "n_gallery": 0,
+        }
+        for (protocol, metric), of in found.items()
+    ]
+
+
+class _Kept:
+    """The vectors that a run's test has kept, and what the items answer each other by."""
+
+    def __init__(self, folder: Path, job: Job, data: Path, queries: pd.DataFrame):
+        path = folder / "embeddings.npz"
+        if not path.is_file():
+            raise UserError(
+                f"{path}: not found; map@K and ndcg@K at further cut-offs are made of vectors, and {job.model} "
+                "compares none, or its test has not run"
+            )
+        self.path, self.by_class = path, job.relevance == "label"
+        with np.load(path) as file:
+            self.arrays = {name: file[name] for name in file.files}
+        self.places = {
+            name.removesuffix("_ids"): pd.Series(np.arange(len(ids)), index=ids)
+            for name, ids in self.arrays.items()
+            if name.endswith("_ids")
+        }
+        if self.by_class:
+            self.labels = prepared.label_table(prepared.read(data / job.dataset))
+        else:
+            known = queries.drop_duplicates("query_id")
+            self.groups = pd.Series(known.query_group.to_numpy(), index=known.query_id)
+
+    def values(
+        self, direction: str, ids: np.ndarray, others: np.ndarray, cuts: Mapping[str, CutOff]
+    ) -> dict[str, float]:
+        query, _, gallery = direction.partition("-to-")
+        vectors = [self._of(m, partner, i) for m, partner, i in ((query, gallery, ids), (gallery, query, others))]
+        labels = [self._labels(i) for i in (ids, others)]
+        found: dict[str, float] = {}
+        for metric, cut in cuts.items():
+            if cut.kind == "map":
+                found[metric] = 100 * float(average_precision(*vectors, *labels, at=cut.k).mean())
+            elif cut.kind == "ndcg":
+                found[metric] = 100 * float(ndcg(*vectors, *labels, cut.k).mean())
+            if self.by_class and cut.kind == "map":
+                random = chance_precision(relevant_counts(*labels), len(others), cut.k)
+                found[f"{metric}_chance"] = 100 * float(random.mean())
+            elif self.by_class and cut.kind == "ndcg":
+                found[f"{metric}_chance"] = 100 * float(chance_ndcg(*labels, cut.k).mean())
+        return found
+
+    def _of(self, modality: str, partner: str, ids: np.ndarray) -> np.ndarray:
+        key = modality if modality in self.arrays else f"{modality}.{partner}"
+        if key not in self.arrays or modality not in self.places:
+            raise UserError(f"{self.path}: holds no vectors of {modality}; test the run again")
+        return self.arrays[key][self.places[modality].loc[ids].to_numpy()]
+
+    def _labels(self, ids: np.ndarray) -> np.ndarray:
+        return self.labels.of(ids) if self.by_class else self.groups.loc[ids].to_numpy()
