@@ -9,7 +9,7 @@ rule tracking_store:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal track --init 2> {log}"
+        "crossmodal track --init 2> {log:q}"
 
 
 rule track:
@@ -25,4 +25,4 @@ rule track:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal track {params.flag} 2> {log}"
+        "crossmodal track {params.flag} 2> {log:q}"

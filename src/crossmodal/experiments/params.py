@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 
-from crossmodal import registry
+from crossmodal import paths, registry
 from crossmodal.errors import suggestion
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
 
@@ -87,6 +87,8 @@ class ScaleSettings(Strict):
 class Paths(Strict):
     data: str = "data"
     results: str = "results"
+
+    _plain = field_validator("data", "results")(paths.folder)
 
 
 class Threads(Strict):
