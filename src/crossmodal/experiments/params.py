@@ -16,6 +16,7 @@ from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_va
 from crossmodal import paths, registry
 from crossmodal.errors import suggestion
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
+from crossmodal.limits import Limits
 
 NAME = r"[a-z0-9][a-z0-9_]*"
 PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the extractor that gathers them
@@ -126,6 +127,7 @@ class Params(Strict):
     splits: Splits = Splits()
     tracking: Tracking = Tracking()
     evaluation: Evaluation = Evaluation()
+    limits: Limits = Limits()
     datasets: dict[str, Dataset]
     extractors: dict[str, Extractor]
     scales: dict[Scale, ScaleSettings]

@@ -54,20 +54,19 @@ def _uri(kind: str, data: bytes) -> str:
 def _jpeg(image: Any, height: int = HEIGHT) -> str:
     from PIL import Image
 
-    small = image.convert("RGB")
-    width = max(1, round(small.width * height / small.height))
-    small = small.resize((min(width, height * 3), height), Image.Resampling.LANCZOS)
+    width = max(1, round(image.width * height / image.height))
+    small = image.resize((min(width, height * 3), height), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=82)
     return _uri("image/jpeg", stream.getvalue())
 
 
 def _image(path: Path) -> Medium:
-    from PIL import Image
+    from crossmodal import pictures
 
-    with Image.open(path) as image:
+    with pictures.opened(path) as image:
         image.draft("RGB", (HEIGHT * 4, HEIGHT * 2))
-        return Medium(_jpeg(image))
+        return Medium(_jpeg(pictures.rgb(image, path)))
 
 
 def _sound(path: Path) -> Medium:
