@@ -18,13 +18,6 @@ PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
 PROGRAM = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(marker) (w) file closefile\n%%EOF\n"
 
 
-@pytest.fixture
-def bounded():
-    before = limits.current()
-    yield limits.use
-    limits.use(before)
-
-
 def saved(path, values, **options):
     Image.fromarray(values).save(path, **options)
     return path
@@ -107,14 +100,14 @@ def test_a_program_by_the_name_of_a_picture_is_not_started(tmp_path, monkeypatch
     assert not (tmp_path / "marker").exists()
 
 
-def test_the_bound_of_pixels_is_a_setting_and_comes_before_decoding(tmp_path, bounded):
+def test_the_bound_of_pixels_is_a_setting_and_comes_before_decoding(tmp_path):
     path = saved(tmp_path / "x.png", PHOTOGRAPH)
-    bounded(limits.Limits(pixels=64 * 40 - 1))
+    limits.use(limits.Limits(pixels=64 * 40 - 1))
     with pytest.raises(UserError, match=r"x\.png: is 64 x 40 pixels; .*limits\.pixels"):
         pictures.read(path)
     with pytest.raises(UserError, match=r"limits\.pixels"):
         media._image(path)
-    bounded(limits.Limits(pixels=64 * 40))
+    limits.use(limits.Limits(pixels=64 * 40))
     np.testing.assert_array_equal(np.asarray(pictures.read(path)), PHOTOGRAPH)
 
 

@@ -45,9 +45,12 @@ def _options(
 
 
 def _plan() -> Plan:
-    from crossmodal import experiments
+    from crossmodal import experiments, limits, paths
 
-    return experiments.plan(experiments.load(_state["params"]))
+    params = experiments.load(_state["params"])
+    limits.use(params.limits)
+    paths.allow([dataset.settings for dataset in params.datasets.values()])
+    return experiments.plan(params)
 
 
 def _dataset(plan: Plan, name: str) -> Path:

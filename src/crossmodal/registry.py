@@ -162,7 +162,8 @@ def source_hash(kind: str, name: str) -> str:
 
 # A change here reaches results through data that is hashed itself, or not at all.
 _NOT_FOLLOWED = tuple(
-    f"crossmodal.{name}" for name in ("errors", "files", "registry", "experiments", "features.extraction")
+    f"crossmodal.{name}"
+    for name in ("errors", "files", "limits", "paths", "registry", "experiments", "features.extraction")
 )
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
+from crossmodal import paths
 from crossmodal.errors import UserError
 
 SHOWN = 5  # faults of a kind, or file names, in an error
@@ -48,16 +49,33 @@ class Listing:
     def __init__(self, folder: Path):
         self.folder = folder
         self.names: dict[str, set[str]] = {}
+        self.links: set[str] = set()
+        self.seen: set[str] = set()
 
     @property
     def looked_in(self) -> list[str]:
         return [str(self.folder / sub) for sub in self.names]
 
     def holds(self, sub: str, name: str) -> bool:
+        """Whether a file is there, whose name stands in a list.
+
+        Raises
+        ------
+        UserError : a name that leads out of the folder, or a link that does.
+        """
+        for part in (sub, name):
+            paths.check_name(part, str(self.folder))
         if sub not in self.names:
             path = self.folder / sub
-            self.names[sub] = {entry.name for entry in os.scandir(path)} if path.is_dir() else set()
-        return name in self.names[sub]
+            entries = list(os.scandir(path)) if path.is_dir() else []
+            self.names[sub] = {entry.name for entry in entries}
+            self.links.update(f"{sub}/{entry.name}" for entry in entries if entry.is_symlink())
+        if name not in self.names[sub]:
+            return False
+        if f"{sub}/{name}" in self.links or sub not in self.seen:
+            self.seen.add(sub)  # the folder itself may be a link
+            paths.inside(self.folder, f"{sub}/{name}" if sub else name, str(self.folder))
+        return True
 
 
 def carve(groups: Mapping[str, Hashable], share: float, seed: int) -> set[str]:

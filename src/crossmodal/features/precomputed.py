@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from crossmodal import paths
 from crossmodal.arrays import Array, Place, open_array
 from crossmodal.errors import UserError
 from crossmodal.features import extraction
@@ -42,7 +43,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     arrays = {(place.file, place.array, place.columns): None for place in places.values()}
     arrays = {key: _opened(given.root, *key) for key in arrays}
     good = [array for array in arrays.values() if isinstance(array, Array)]
-    hashes = {file: _hash(given.root / file) for file in dict.fromkeys(key[0] for key in arrays)}
+    hashes = {file: _hash(given.root, file) for file in dict.fromkeys(key[0] for key in arrays)}
     if settings.dtype == "kept":
         narrow = bool(good) and all(array.dtype == np.float16 for array in good)
         settings = settings.model_copy(update={"dtype": "float16" if narrow else "float32"})
@@ -78,16 +79,16 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 
 def _opened(root: Path, file: str, name: str, columns: bool) -> Array | UserError:
     try:
-        return open_array(root / file, name, columns)
+        return open_array(paths.inside(root, file, "items.parquet"), name, columns)
     except UserError as error:  # each of its items is told of
         return error
 
 
-def _hash(path: Path) -> str:
+def _hash(root: Path, file: str) -> str:
     """SHA-256 of a file; of nothing where it cannot be read, which its items' `load` will say."""
     try:
-        return sha256_file(path)
-    except OSError:
+        return sha256_file(paths.inside(root, file, "items.parquet"))
+    except (OSError, UserError):
         return hashlib.sha256().hexdigest()
 
 
