@@ -20,7 +20,7 @@ class Limits(BaseModel):
     pixels: int = Field(50_000_000, ge=1, description="of a picture; one of 50 million takes 150 MB in each thread")
     frame_pixels: int = Field(50_000_000, ge=1, description="of a frame of a video")
     sound_rate: int = Field(1_000_000, ge=1, description="samples a second of a sound")
-    sound_seconds: float = Field(14_400, gt=0, description="length of a sound at 48,000 samples a second; others alike")
+    samples: int = Field(100_000_000, ge=1, description="of a sound's channel: half an hour at 48,000 a second")
     mesh_bytes: int = Field(GIB // 2, ge=1, description="of a mesh's file")
     faces: int = Field(5_000_000, ge=1, description="of a mesh")
     unpacked: int = Field(GIB // 2, ge=1, description="bytes that compressed data of any ratio may become")
@@ -30,7 +30,6 @@ class Limits(BaseModel):
     line: int = Field(2**24, ge=1, description="bytes of a line of a text file")
     word_dim: int = Field(100_000, ge=1, description="numbers of a word vector")
     yaml_nodes: int = Field(1_000_000, ge=1, description="values of a YAML file, those that aliases repeat included")
-    json_bytes: int = Field(8 * GIB, ge=1, description="of a JSON file")
     links: Literal["within", "anywhere"] = Field(
         "within", description="where a link in a data set's folder may lead: within that folder, or anywhere"
     )

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from crossmodal.errors import UserError
-from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments
+from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
 from crossmodal.files import sha256_file, sha256_json, write_json
 from crossmodal.reporting import embedder, figures, runs
 from crossmodal.reporting.mlflowstore import EXPERIMENT, HASH, KEY, Store, opened
@@ -93,9 +92,9 @@ def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
     """The settings that the run was made with, as its `config.yaml` resolves them."""
     settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick"})
     try:
-        resolved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        resolved = read_yaml(folder / "config.yaml")
         settings |= {key: resolved[key] for key in settings if key in resolved}
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OSError, UserError) as error:
         log.warning("%s: config.yaml: %s", job.key, error)
     return flattened({"scale": params.scale, **settings})
 

@@ -100,9 +100,12 @@ def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.nda
     path, weights = folder / "embeddings.npz", folder / "model.safetensors"
     if not (path.exists() and weights.exists()) or path.stat().st_mtime < weights.stat().st_mtime:
         return None
-    with np.load(path) as kept:
-        name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
-        return None if name is None else (kept[f"{modality}_ids"], kept[name])
+    try:
+        with np.load(path) as kept:
+            name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
+            return None if name is None else (kept[f"{modality}_ids"], kept[name])
+    except Exception as error:  # what broken files raise is not documented
+        raise UserError(f"{path}: is truncated or damaged ({error}); delete it and evaluate the run again") from None
 
 
 def _vector(job: Job, folder: Path, query: Query, to: str) -> np.ndarray | None:
