@@ -62,9 +62,8 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 parity: setup    ## ours and the authors' programs side by side: PROGRAMS=folder of theirs, DATA=folder of the photographs
 	@$(BIN)/python benchmarks/parity/run.py --programs "$(PROGRAMS)" --data "$(DATA)"
 
-ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
-	@echo "open http://127.0.0.1:5000 and choose Model training at the top left, which it remembers"
-	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000, behind a password of your own
+	@$(BIN)/python -m crossmodal.reporting.server
 
 lock:            ## pin the dependencies of pyproject.toml again
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header \
@@ -73,4 +72,5 @@ lock:            ## pin the dependencies of pyproject.toml again
 	    --output-file requirements/uv.txt -
 
 clean:           ## remove what runs have made, not the environment
-	rm -rf data $(filter-out results/README.md,$(wildcard results/*)) .snakemake .checkpoints logs
+	rm -rf -- data .snakemake .checkpoints logs
+	@if [ -d results ]; then find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf -- {} +; fi

@@ -3,7 +3,7 @@ rule tracking_store:
     output:
         touch(f"{BENCH.results}/.tracking-store"),
     params:
-        uri=BENCH.params.tracking.address,
+        identity=BENCH.tracking_identity,
     log:
         "logs/tracking-store.log",
     conda:
