@@ -14,13 +14,11 @@ help:            ## list the targets
 setup: $(STAMP)  ## make .venv with the pinned, hashed dependencies and install crossmodal into it
 
 # uv lives in the environment itself: nothing but Python is asked of the machine.
-$(STAMP): requirements/lock.txt pyproject.toml
+$(STAMP): requirements/lock.txt requirements/build.txt requirements/install.sh pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "crossmodal needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@echo "installing the pinned dependencies (torch with its CUDA libraries: about 5 GB)"
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/lock.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@sh requirements/install.sh $(BIN)/python
 	@touch $(STAMP)
 	@echo "ready: source $(BIN)/activate"
 
@@ -70,6 +68,10 @@ lock:            ## pin the dependencies of pyproject.toml again
 	    --output-file requirements/lock.txt pyproject.toml
 	echo uv | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --output-file requirements/uv.txt -
+	printf 'editables\nhatchling\nsetuptools\nwheel\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --constraints requirements/lock.txt --output-file requirements/build.txt -
+	uv pip compile --quiet --universal --python-version 3.11 --extra sentence-transformers --generate-hashes --no-emit-index-url \
+	    --no-header --constraints requirements/lock.txt --output-file requirements/sentence-transformers.txt pyproject.toml
 
 clean:           ## remove what runs have made, not the environment
 	rm -rf -- data .snakemake .checkpoints logs
