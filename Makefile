@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 CORES  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutants bench parity ui lock clean
+.PHONY: help setup demo test fuzz mutants bench parity ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ mutants: setup   ## put small faults into the source and see which the tests not
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[mutants]'
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again)
+
+fuzz: setup      ## give mutated files to every reader (COUNT=3000 of each)
+	@OMP_NUM_THREADS=1 CROSSMODAL_FUZZ=$(or $(COUNT),3000) $(BIN)/python -m pytest tests/fuzz
 
 demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
 	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules || { echo "a step failed: the last log named above says why" >&2; exit 1; }
