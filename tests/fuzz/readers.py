@@ -42,8 +42,7 @@ PLY = (
     "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
 )
 STL = (
-    "solid x\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\n"
-STL += "endloop\nendfacet\nendsolid x\n"
+    "solid x\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\nendsolid x\n"
 )
 WORDS = "a 0.5 1 2\nb -1 0 3\nc 1e-3 2 4\n"
 INSERTED = [
