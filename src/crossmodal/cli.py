@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossmodal.errors import UserError
+from crossmodal.errors import UserError, printable
 
 if TYPE_CHECKING:
     from crossmodal.experiments import Plan
@@ -444,7 +444,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(*(printable(line) for line in f"error: {error}".split("\n")), sep="\n", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         from crossmodal.files import reason

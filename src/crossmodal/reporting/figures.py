@@ -71,9 +71,30 @@ def _context() -> Any:
 
 
 def _svg(figure: Any) -> str:
+    _take_literally(figure)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     return stream.getvalue()
+
+
+def _take_literally(figure: Any) -> None:
+    """Have dollars in names and captions be dollars: matplotlib would read them as formulas, and fail at most.
+
+    The labels of axes of numbers are matplotlib's own, which are formulas where they are powers.
+    """
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter, ScalarFormatter
+
+    numbers: set[int] = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        numbers.add(id(axis.offsetText))
+        kinds = ((axis.get_major_formatter, axis.get_major_ticks), (axis.get_minor_formatter, axis.get_minor_ticks))
+        for formatter, ticks in kinds:
+            if isinstance(formatter(), LogFormatter | ScalarFormatter):
+                numbers.update(id(label) for tick in ticks() for label in (tick.label1, tick.label2))
+    for text in figure.findobj(Text):
+        if id(text) not in numbers:
+            text.set_parse_math(False)
 
 
 def share(split: str) -> float:

@@ -56,6 +56,7 @@ def _jpeg(image: Any, height: int = HEIGHT) -> str:
 
     width = max(1, round(image.width * height / image.height))
     small = image.resize((min(width, height * 3), height), Image.Resampling.LANCZOS)
+    small.info.clear()  # the comment of the source, which Pillow would keep
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=82)
     return _uri("image/jpeg", stream.getvalue())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -24,8 +26,14 @@ MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
 def to_csv(view: View) -> str:
     """One line a cell with all columns of `comparison.parquet`: machine-readable and lossless."""
     stream = io.StringIO()
-    view.frame.to_csv(stream, index=False, lineterminator="\n")
+    texts = {name: column.map(no_formula) for name, column in view.frame.items() if column.dtype.kind not in "biuf"}
+    view.frame.assign(**texts).to_csv(stream, index=False, lineterminator="\n")
     return stream.getvalue()
+
+
+def no_formula(value: Any) -> Any:
+    """A text that a spreadsheet would compute, with an apostrophe before it; any other value as it is."""
+    return f"'{value}" if isinstance(value, str) and re.match(r"[=+@\t\r]|-[^\W\d]|-\(", value) else value
 
 
 def to_md(view: View) -> str:
