@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 CORES  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutants bench parity ui lock clean
+.PHONY: help setup demo test fuzz mutants bench parity ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,13 +14,11 @@ help:            ## list the targets
 setup: $(STAMP)  ## make .venv with the pinned, hashed dependencies and install crossmodal into it
 
 # uv lives in the environment itself: nothing but Python is asked of the machine.
-$(STAMP): requirements/lock.txt pyproject.toml
+$(STAMP): requirements/lock.txt requirements/build.txt requirements/install.sh pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "crossmodal needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@echo "installing the pinned dependencies (torch with its CUDA libraries: about 5 GB)"
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/lock.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@sh requirements/install.sh $(BIN)/python
 	@touch $(STAMP)
 	@echo "ready: source $(BIN)/activate"
 
@@ -34,6 +32,9 @@ mutants: setup   ## put small faults into the source and see which the tests not
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[mutants]'
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again)
+
+fuzz: setup      ## give mutated files to every reader (COUNT=3000 of each)
+	@OMP_NUM_THREADS=1 CROSSMODAL_FUZZ=$(or $(COUNT),3000) $(BIN)/python -m pytest tests/fuzz
 
 demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
 	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules || { echo "a step failed: its log, shown above, says why" >&2; exit 1; }
@@ -65,15 +66,19 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 parity: setup    ## ours and the authors' programs side by side: PROGRAMS=folder of theirs, DATA=folder of the photographs
 	@$(BIN)/python benchmarks/parity/run.py --programs "$(PROGRAMS)" --data "$(DATA)"
 
-ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000
-	@echo "open http://127.0.0.1:5000 and choose Model training at the top left, which it remembers"
-	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000, behind a password of your own
+	@$(BIN)/python -m crossmodal.reporting.server
 
 lock:            ## pin the dependencies of pyproject.toml again
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header \
 	    --output-file requirements/lock.txt pyproject.toml
 	echo uv | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --output-file requirements/uv.txt -
+	printf 'editables\nhatchling\nsetuptools\nwheel\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --constraints requirements/lock.txt --output-file requirements/build.txt -
+	uv pip compile --quiet --universal --python-version 3.11 --extra sentence-transformers --generate-hashes --no-emit-index-url \
+	    --no-header --constraints requirements/lock.txt --output-file requirements/sentence-transformers.txt pyproject.toml
 
 clean:           ## remove what runs have made, not the environment
-	rm -rf data $(filter-out results/README.md,$(wildcard results/*)) .snakemake .checkpoints logs
+	rm -rf -- data .snakemake .checkpoints logs
+	@if [ -d results ]; then find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf -- {} +; fi

@@ -4,6 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
+from crossmodal import limits, paths
+
 
 @pytest.fixture(autouse=True)
 def environment():
@@ -12,6 +14,13 @@ def environment():
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def guards(monkeypatch):
+    """What a command reads of params.yaml about limits and folders ends with its test."""
+    monkeypatch.setattr(limits, "_limits", limits.Limits())
+    monkeypatch.setattr(paths, "_roots", None)
 
 
 @pytest.fixture(scope="session")

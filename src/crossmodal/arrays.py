@@ -7,10 +7,10 @@ Axes are those that the tool itself shows: a MATLAB matrix is (rows, columns) in
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 import threading
 import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from crossmodal import limits
 from crossmodal.errors import UserError, suggestion
 from crossmodal.files import read_json, read_lines
 from crossmodal.rows import Rows
@@ -103,6 +104,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
         if kind == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 name = _named(path, name, archive.files)
+                _check_packed(path, name)
                 try:
                     return _whole(path, name, archive[name], columns)
                 except ValueError as error:
@@ -118,12 +120,11 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Whatever a reader raises at a damaged file, as one clear error."""
-    damaged = (ValueError, OSError, EOFError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
     try:
         yield
-    except (FileNotFoundError, PermissionError):
+    except (UserError, FileNotFoundError, PermissionError):
         raise
-    except damaged as error:
+    except Exception as error:  # what broken files raise is not documented
         told = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is truncated or damaged ({told}); fetch or make the file again") from None
 
@@ -142,7 +143,7 @@ class Place:
     count: int | None = None
 
     PATTERN: ClassVar = re.compile(
-        r"(?P<file>[^#]+)#(?P<array>.*?)(?P<columns>\.T)?/(?P<row>\d+)(\[:(?P<count>\d+)\])?"
+        r"(?P<file>[^#]+)#(?P<array>.*?)(?P<columns>\.T)?/(?P<row>\d{1,18})(\[:(?P<count>\d{1,18})\])?"
     )
 
     def __str__(self) -> str:
@@ -170,6 +171,28 @@ def _named(path: Path, name: str, there: list[str]) -> str:
     if not name:
         raise UserError(f"{path}: holds several arrays; name one of them: {', '.join(sorted(there))}")
     raise UserError(f"{path}: has no array {name!r}" + suggestion(name, there))
+
+
+def _check_packed(path: Path, name: str) -> None:
+    """Refuse an array of an .npz file that would fill the memory."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename in (name, f"{name}.npy"):
+                _check_size(f"{path}#{name}", entry.compress_size, entry.file_size)
+
+
+def _check_size(where: str, packed: int, unpacked: int) -> None:
+    """Refuse data of which so few bytes become so many that only a file made to fill the memory would.
+
+    Raises
+    ------
+    UserError : above `limits.unpacked` and `limits.ratio`.
+    """
+    if limits.is_bomb(packed, unpacked):
+        raise UserError(
+            f"{where}: {packed:,} bytes of the file would become {unpacked:,} in memory; if it is no bomb, raise "
+            "`limits.unpacked` or `limits.ratio` in params.yaml"
+        )
 
 
 def _whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
@@ -240,6 +263,12 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
     import pyarrow.parquet as pq
 
     chosen = _columns(path, name, pq.read_schema(path).names)
+    told = pq.read_metadata(path)
+    groups = [told.row_group(n) for n in range(told.num_row_groups)]
+    parts = [group.column(k) for group in groups for k in range(group.num_columns)]
+    parts = [part for part in parts if part.path_in_schema.split(".")[0] in chosen]
+    unpacked = sum(max(part.total_uncompressed_size, 8 * part.num_values) for part in parts)
+    _check_size(f"{path}#{name}", sum(part.total_compressed_size for part in parts), unpacked)
     table = pq.read_table(path, columns=chosen)
     name = name or chosen[0]
     if len(chosen) > 1:
@@ -309,20 +338,30 @@ def _is_list(kind: Any) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
+# Bytes of a number of MATLAB's classes; what is sparse or nested tells later how large it is.
+_SIZES = {"double": 8, "single": 4, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
+_SIZES |= {"int8": 1, "uint8": 1, "logical": 1, "char": 4}
+
+
 def _mat(path: Path, name: str, columns: bool) -> Array:
     """MATLAB up to v7."""
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
     try:
-        kinds = {one: kind for one, _, kind in whosmat(path)}
+        listed = whosmat(path)
+        kinds = {one: kind for one, _, kind in listed}
         name = _named(path, name, list(kinds))
+        shapes = {one: shape for one, shape, _ in listed}
+        if (size := _SIZES.get(kinds[name])) is not None:
+            _check_size(f"{path}#{name}", path.stat().st_size, size * math.prod(map(int, shapes[name])))
         if kinds[name] in ("struct", "object", "function", "opaque"):
             raise UserError(f"{path}: {name!r} is a {kinds[name]}, expected an array; save the field that is meant")
         found = loadmat(path, variable_names=[name])[name]
     except MatReadError as error:
         raise ValueError(error) from None
     if hasattr(found, "toarray"):  # sparse, as bags of words are saved
+        _check_size(f"{path}#{name}", 12 * found.nnz, found.dtype.itemsize * math.prod(map(int, found.shape)))
         found = found.toarray()
     if found.dtype == object:  # a cell array
         cells = [_cell(path, name, number, cell) for number, cell in enumerate(found.ravel(), 1)]
@@ -369,11 +408,14 @@ def _hdf5(path: Path, name: str, columns: bool) -> Array:
     name = _named(path, name, [key for key in (*there, *sparse) if not key.startswith("#")])
     data = file[name]
     if name in sparse:
+        parts = [_stored(path, f"{name}/{key}", part) for key, part in data.items()]
+        _check_size(f"{path}#{name}", sum(part.id.get_storage_size() for part in parts), _dense_size(data))
         return _whole(path, name, _dense(data), columns)
+    data = _stored(path, name, data)
     reverse = columns != matlab
     if h5py.check_ref_dtype(data.dtype):  # a cell array
         refers = enumerate(data[()].T.ravel(), 1)
-        cells = [_cell(path, name, number, _contents(file[one])) for number, one in refers]
+        cells = [_cell(path, name, number, _contents(_stored(path, name, file[one]))) for number, one in refers]
         return _whole(path, name, np.array(cells, dtype=object), False)
     if _is_char(data):
         texts = [_characters(row).rstrip() for row in np.atleast_2d(data[()].T)]
@@ -398,8 +440,34 @@ def _contents(data: Any) -> Any:
     return _characters(values) if text else values
 
 
+def _stored(path: Path, name: str, data: Any) -> Any:
+    """An HDF5 array whose values lie in the file itself, and are not many more than the file has bytes for.
+
+    Raises
+    ------
+    UserError : values of other files (external storage, a virtual data set), no array, a size that fills the memory.
+    """
+    where = f"{path}#{name}"
+    if not hasattr(data, "shape") or data.shape is None:
+        raise UserError(f"{where}: is no array with values")
+    if data.is_virtual or data.external:
+        raise UserError(
+            f"{where}: its values lie in other files (external storage or a virtual data set), which are not opened; "
+            "save the array into the file itself"
+        )
+    packed = data.id.get_storage_size()
+    for shape in (data.shape, data.chunks or ()):
+        _check_size(where, packed, data.dtype.itemsize * math.prod(shape))
+    return data
+
+
 def _characters(codes: np.ndarray) -> str:
     return "".join(map(chr, np.asarray(codes).ravel().tolist()))
+
+
+def _dense_size(group: Any) -> int:
+    """Bytes of a sparse matrix once it is a whole one."""
+    return 8 * int(group.attrs["MATLAB_sparse"]) * (group["jc"].shape[0] - 1)
 
 
 def _dense(group: Any) -> np.ndarray:

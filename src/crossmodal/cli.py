@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossmodal.errors import UserError
+from crossmodal.errors import UserError, printable
 
 if TYPE_CHECKING:
     from crossmodal.experiments import Job, Plan
@@ -45,9 +45,12 @@ def _options(
 
 
 def _plan() -> Plan:
-    from crossmodal import experiments
+    from crossmodal import experiments, limits, paths
 
-    return experiments.plan(experiments.load(_state["params"]))
+    params = experiments.load(_state["params"])
+    limits.use(params.limits)
+    paths.allow([dataset.settings for dataset in params.datasets.values()])
+    return experiments.plan(params)
 
 
 def _dataset(plan: Plan, name: str) -> Path:
@@ -538,7 +541,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(*(printable(line) for line in f"error: {error}".split("\n")), sep="\n", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         from crossmodal.files import reason

@@ -61,7 +61,11 @@ class Dag:
         """The merged configuration goes to the sub-commands in a file; `crossmodal` is found without a venv."""
         path = STATE / f"params-{sha256_json(config)[:16]}.json"
         if not path.exists():
-            write_text(path, json.dumps(config, default=dict))
+            before = os.umask(0o077)  # the tracking address may hold a password
+            try:
+                write_text(path, json.dumps(config, default=dict))
+            finally:
+                os.umask(before)
         os.environ["CROSSMODAL_PARAMS"] = str(path.resolve())
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
@@ -149,6 +153,11 @@ class Dag:
         change = self.raw.change_of_features(wildcards.dataset, f"{wildcards.modality}.{wildcards.extractor}")
         chosen = sha256_json(extractor.model_dump())[:16]
         return f"{chosen}.{source}{self.raw.named_in(extractor.settings)}{change}"
+
+    @cached_property
+    def tracking_identity(self) -> str:
+        """Of the tracking address, whose password no rule may hold: Snakemake keeps its parameters, DVC pushes them."""
+        return sha256_json(self.params.tracking.address)[:16]
 
     @cached_property
     def report_identity(self) -> str:

@@ -19,3 +19,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{hint} (known: {', '.join(known)})"
+
+
+def printable(text: str) -> str:
+    """A stranger's text as a terminal may show it: no control characters, which could recolour, overwrite or link."""
+    return "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -84,12 +84,24 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
+    """What a JSON file holds.
+
+    Raises
+    ------
+    UserError : a file that is missing or no JSON, too deep, or with numbers or halves of characters that nothing holds.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        value = json.loads(text)
+        if "\\ud" in text or "\\uD" in text:  # a pair of such is a character, one alone can be written nowhere
+            json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(f"{path}: is nested too deeply to be read; make the file again") from None
+    except ValueError as error:  # not JSON, not UTF-8, a number of thousands of digits, half a character
         raise UserError(f"{path}: is not valid JSON ({error}); fetch or make the file again") from None
+    return value
 
 
 def read_lines(path: str | Path) -> list[str]:

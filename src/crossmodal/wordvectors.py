@@ -11,14 +11,16 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from crossmodal import limits
 from crossmodal.errors import UserError
 
 CHUNK = 2**20  # bytes of a binary file read at once
@@ -140,17 +142,25 @@ def read(path: str | Path, words: Iterable[str]) -> WordVectors:
             first = stream.readline(LINE).removeprefix(MARK)
             header = re.fullmatch(rb"(\d+)[ \t]+(\d+)\s*", first)
             if header is None:
-                head = [first, *islice(stream, PEEKED)]
-                found, dim = _read_text(path, chain(head, stream), wanted, _dim(path, head))
+                lines = _lines(path, stream)
+                head = [first, *islice(lines, PEEKED)]
+                found, dim = _read_text(path, chain(head, lines), wanted, _dim(path, head))
+            elif max(map(len, header.groups())) > 18 or int(header[2]) > limits.current().word_dim:
+                raise UserError(
+                    f"{path}: its first line tells of {header[1][:20].decode()} vectors of {header[2][:20].decode()} "
+                    f"numbers, expected at most {limits.current().word_dim:,} numbers (`limits.word_dim` in "
+                    "params.yaml); fetch the file again"
+                )
             elif _is_binary(stream):
                 dim = int(header[2])
                 found = _read_binary(path, stream, wanted, int(header[1]), dim)
             else:
-                head = [*islice(stream, PEEKED)]
+                lines = _lines(path, stream)
+                head = [*islice(lines, PEEKED)]
                 dim = int(header[2])
                 if any(map(bytes.strip, head)) and (real := _dim(path, head)) != dim:
                     raise UserError(f"{path}: line 1 says {dim} numbers for each word, the lines have {real}; mend it")
-                found, dim = _read_text(path, chain(head, stream), wanted, dim, int(header[1]))
+                found, dim = _read_text(path, chain(head, lines), wanted, dim, int(header[1]))
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: is truncated or no gzip file ({error}); fetch it again") from None
     matrix = np.stack(list(found.values())) if found else np.empty((0, dim), np.float32)
@@ -164,6 +174,18 @@ def _opened(path: Path) -> BinaryIO:
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
     return gzip.open(path) if packed else path.open("rb", buffering=CHUNK)
+
+
+def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, none of them endless."""
+    most = limits.current().line
+    for line in iter(partial(stream.readline, most + 1), b""):
+        if len(line) > most:
+            raise UserError(
+                f"{path}: holds a line of more than {most:,} bytes (`limits.line` in params.yaml); expected a word "
+                "and its numbers: fetch the file again"
+            )
+        yield line
 
 
 def _dim(path: Path, head: list[bytes]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import pathlib
+import pickle
 from pathlib import Path
 
 import pytest
@@ -131,12 +134,47 @@ def test_published_weights_from_the_cache_or_an_explanation(tmp_path, monkeypatc
         with pytest.raises(UserError, match=rf"cannot be had .*place https://.*{name} at .*checkpoints/{name}"):
             networks.build(settings(weights="IMAGENET1K_V1"))
     model = stirred()
-    (tmp_path / "checkpoints").mkdir(exist_ok=True)
-    torch.save(model.state_dict(), tmp_path / "checkpoints" / name)
+    cached(tmp_path, monkeypatch, lambda path: torch.save(model.state_dict(), path))
     built, facts = networks.build(settings(weights="IMAGENET1K_V1"))
     assert torch.equal(built.conv5[0].weight, model.conv5[0].weight)
     assert facts["weights"] == "IMAGENET1K_V1"
     assert "fallback" not in facts
+
+
+def cached(folder, monkeypatch, save):
+    """A file in torch's cache whose name tells its SHA-256 truly, as the published weights of the small network."""
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    save(folder / "weights")
+    digest = hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
+    path = (folder / "weights").rename(folder / "checkpoints" / f"shufflenetv2_x0.5-{digest[:10]}.pth")
+    weights = torchvision.models.get_model_weights("shufflenet_v2_x0_5").IMAGENET1K_V1.value
+    monkeypatch.setattr(weights, "url", f"https://download.pytorch.org/models/{path.name}")
+    return path
+
+
+class Planted:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.marker,)
+
+
+def test_a_planted_file_of_the_cache_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    marker = tmp_path / "marker"
+    planted = {"conv1.0.weight": Planted(marker)}
+    path = cached(tmp_path, monkeypatch, lambda path: torch.save(planted, path))
+    with pytest.raises(UserError, match="IMAGENET1K_V1 of shufflenet_v2_x0_5 cannot be had"):
+        networks.build(settings(weights="IMAGENET1K_V1"))
+    assert not marker.exists()
+    torch.save(stirred().state_dict(), path)  # arrays alone, but not those of the name
+    with pytest.raises(UserError, match="is another file than the published one"):
+        networks.build(settings(weights="IMAGENET1K_V1"))
+    pickle.loads(pickle.dumps(Planted(marker)))  # what it would do
+    assert marker.exists()
 
 
 def test_a_seed_makes_the_weights_and_leaves_torchs_own_alone():

@@ -14,7 +14,7 @@ rule items:
     resources:
         mem_mb=4000,
     shell:
-        "crossmodal prepare {wildcards.dataset} 2> {log}"
+        "crossmodal prepare {wildcards.dataset} 2> {log:q}"
 
 
 rule tokens:
@@ -27,4 +27,4 @@ rule tokens:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal tokenize {wildcards.dataset} 2> {log}"
+        "crossmodal tokenize {wildcards.dataset} 2> {log:q}"

@@ -22,7 +22,7 @@ if SHARDS == 1:
         resources:
             mem_mb=4000,
         shell:
-            "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed} 2> {log}"
+            "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed} 2> {log:q}"
 
 else:
 
@@ -44,7 +44,7 @@ else:
             mem_mb=4000,
         shell:
             "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}"
-            " --step encode 2> {log}"
+            " --step encode 2> {log:q}"
 
     rule rank_shard:
         input:
@@ -64,7 +64,7 @@ else:
             mem_mb=4000,
         shell:
             "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}"
-            " --step {wildcards.shard} 2> {log}"
+            " --step {wildcards.shard} 2> {log:q}"
 
     rule gather:
         input:
@@ -89,4 +89,4 @@ else:
             mem_mb=4000,
         shell:
             "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}"
-            " --step gather 2> {log}"
+            " --step gather 2> {log:q}"

@@ -20,4 +20,4 @@ rule extract:
         gpu=1,
         mem_mb=8000,
     shell:
-        "crossmodal extract {wildcards.dataset} {wildcards.extractor} --modality {wildcards.modality} 2> {log}"
+        "crossmodal extract {wildcards.dataset} {wildcards.extractor} --modality {wildcards.modality} 2> {log:q}"

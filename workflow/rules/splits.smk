@@ -11,4 +11,4 @@ rule split:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal split {wildcards.dataset} {wildcards.split} 2> {log}"
+        "crossmodal split {wildcards.dataset} {wildcards.split} 2> {log:q}"

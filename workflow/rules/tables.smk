@@ -19,7 +19,7 @@ rule collect:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal collect {params.flag} 2> {log}"
+        "crossmodal collect {params.flag} 2> {log:q}"
 
 
 rule render_tables:
@@ -46,7 +46,7 @@ rule render_tables:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal tables {params.flag} 2> {log}"
+        "crossmodal tables {params.flag} 2> {log:q}"
 
 
 # What the papers say, tested on the runs.
@@ -99,7 +99,7 @@ rule render_spaces:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal spaces {params.flag} 2> {log}"
+        "crossmodal spaces {params.flag} 2> {log:q}"
 
 
 # Two dimensions of the embeddings of the runs that papers name (`map: true`).
@@ -122,7 +122,7 @@ rule draw_maps:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal maps {params.flag} 2> {log}"
+        "crossmodal maps {params.flag} 2> {log:q}"
 
 
 # Parts of encodings, and the images and captions that are made again of them, where a system does that.
@@ -147,7 +147,7 @@ rule render_insides:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal insides {params.flag} 2> {log}"
+        "crossmodal insides {params.flag} 2> {log:q}"
 
 
 # The space of a run that papers name (`map: true`), of data with classes, before and after its training.
@@ -169,7 +169,7 @@ rule draw_transformation:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal transformation {params.flag} 2> {log}"
+        "crossmodal transformation {params.flag} 2> {log:q}"
 
 
 # Words of regions' names and of captions, where images without a caption are read by what they show.
@@ -192,7 +192,7 @@ rule count_words:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal vocabulary {params.flag} 2> {log}"
+        "crossmodal vocabulary {params.flag} 2> {log:q}"
 
 
 rule render_report:
@@ -249,7 +249,7 @@ rule render_report:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal report {params.flag} 2> {log}"
+        "crossmodal report {params.flag} 2> {log:q}"
 
 
 # Last, so that tables and report are there to be looked at when it fails.
@@ -270,4 +270,4 @@ rule check:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal check {params.flag} 2> {log} || {{ cat {log} >&2; exit 1; }}"
+        "crossmodal check {params.flag} 2> {log:q} || {{ cat {log:q} >&2; exit 1; }}"

@@ -3,13 +3,13 @@ rule tracking_store:
     output:
         touch(f"{BENCH.results}/.tracking-store"),
     params:
-        uri=BENCH.params.tracking.address,
+        identity=BENCH.tracking_identity,
     log:
         "logs/tracking-store.log",
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal track --init 2> {log}"
+        "crossmodal track --init 2> {log:q}"
 
 
 rule track:
@@ -25,4 +25,4 @@ rule track:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal track {params.flag} 2> {log}"
+        "crossmodal track {params.flag} 2> {log:q}"

@@ -21,4 +21,4 @@ rule train:
         gpu=1,
         mem_mb=4000,
     shell:
-        "crossmodal train {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed} 2> {log}"
+        "crossmodal train {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed} 2> {log:q}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from crossmodal import paths
 from crossmodal.errors import UserError
 from crossmodal.files import library_versions, read_json, read_parquet, sha256_file, whole, write_json
 
@@ -191,7 +192,7 @@ def root(folder: Path) -> Path:
     named = manifest.get("root") if isinstance(manifest, dict) else None
     if not isinstance(named, str):
         raise UserError(f"{path}: names no `root` folder; delete it and prepare the data set again")
-    found = folder / named  # an absolute one stays as it is
+    found = paths.named(folder, named, f"{path}: root")  # an absolute one stays as it is
     if not found.is_dir():
         raise UserError(f"{path}: its root {found} is no folder (any more); put it back or prepare the data set again")
     return found

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from crossmodal import paths
 from crossmodal.arrays import SUFFIXES, Array, Place, open_array
 from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError
@@ -238,7 +239,7 @@ def _array(settings: Settings, part: Part, where: str) -> tuple[Array, str]:
         raise UserError(f"params.yaml: {where}: names no `file`, nor does the data set")
     if "#" in file:
         raise UserError(f"params.yaml: {where}.file: {file!r}: '#' cannot be part of a name; rename the file")
-    array = open_array(settings.root / file, part.array, part.items == "columns")
+    array = open_array(_below(settings, file), part.array, part.items == "columns")
     if array.dtype.kind not in "fiub" or len(array.shape) not in (2, 3):
         raise UserError(
             f"{array.where}: is a {array.dtype} array of shape {array.shape}, expected numbers of shape (items, D) or "
@@ -247,12 +248,16 @@ def _array(settings: Settings, part: Part, where: str) -> tuple[Array, str]:
     return array, file
 
 
+def _below(settings: Settings, file: str) -> Path:
+    return paths.inside(settings.root, file, "params.yaml: modalities")
+
+
 def _open(settings: Settings, part: Part, reference: str) -> Array:
     """`FILE#ARRAY`, a FILE, or an ARRAY of the part's own file; `[a:b:c]` after it takes a part."""
     file, name, chosen = _place(settings, part, reference)
     if not file:
         raise UserError(f"params.yaml: {reference!r}: names no file, nor does the data set")
-    array = open_array(settings.root / file, name)
+    array = open_array(_below(settings, file), name)
     if len(array.shape) == 2 and 1 in array.shape:  # MATLAB has no vectors
         values = array.all().reshape(-1)
     else:

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from crossmodal import fingerprints
+from crossmodal import fingerprints, paths
 from crossmodal.errors import UserError
 from crossmodal.files import read_lines
 
@@ -71,35 +71,54 @@ class Listing:
     def __init__(self, folder: Path):
         self.folder = folder
         self.names: dict[str, dict[str, str]] = {}  # of a sub-folder: {name, as it is and composed: name on disk}
+        self.links: set[str] = set()
+        self.seen: set[str] = set()
 
     @property
     def looked_in(self) -> list[str]:
         return [str(self.folder / sub) for sub in self.names]
 
     def holds(self, sub: str, name: str) -> bool:
+        """Whether a file is there, whose name stands in a list.
+
+        Raises
+        ------
+        UserError : a name that leads out of the folder, or a link that does.
+        """
         return self.find(f"{sub}/{name}" if sub else name) is not None
 
     def find(self, path: str) -> str | None:
-        """A file's path below the folder as it is on disk, or None; nothing that leaves the folder is below it.
+        """A file's path below the folder as it is on disk, or None.
 
         Where letters with accents are written otherwise (macOS takes them apart, lists have them whole), it is found.
+
+        Raises
+        ------
+        UserError : a path that leads out of the folder, or a link that does.
         """
+        paths.check_name(path, str(self.folder))
         sub, _, name = path.rpartition("/")
-        if path.startswith("/") or ".." in path.split("/"):
-            return None
         if sub not in self.names:
             self.names[sub] = self._listed(sub)
         names = self.names[sub]
         found = names.get(name) or names.get(unicodedata.normalize("NFC", name))
-        if found is None and not names and sub and (real := self.find(sub)) not in (None, sub):
-            return self.find(f"{real}/{name}")
-        return found and (f"{sub}/{found}" if sub else found)
+        if found is None:
+            if not names and sub and (real := self.find(sub)) not in (None, sub):
+                return self.find(f"{real}/{name}")
+            return None
+        place = f"{sub}/{found}" if sub else found
+        if place in self.links or sub not in self.seen:
+            self.seen.add(sub)  # the folder itself may be a link
+            paths.inside(self.folder, place, str(self.folder))
+        return place
 
     def _listed(self, sub: str) -> dict[str, str]:
         path = self.folder / sub
         if not path.is_dir():
             return {}
-        names = [entry.name for entry in os.scandir(path)]
+        entries = list(os.scandir(path))
+        self.links.update(f"{sub}/{entry.name}" if sub else entry.name for entry in entries if entry.is_symlink())
+        names = [entry.name for entry in entries]
         composed = {unicodedata.normalize("NFC", name): name for name in names if not name.isascii()}
         return {**composed, **{name: name for name in names}}
 

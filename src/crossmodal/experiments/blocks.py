@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from crossmodal import limits
 from crossmodal.errors import UserError, suggestion
 
 
@@ -40,10 +41,35 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
     """YAML in which a key given twice is an error: the second would silently win."""
 
+    def get_single_node(self) -> yaml.Node | None:
+        """The file's one value, unless aliases make it larger than any file of settings, or hold it in itself."""
+        node = super().get_single_node()
+        if node is not None:
+            self._count(node, {})
+        return node
+
+    def _count(self, node: yaml.Node, counted: dict[int, int]) -> int:
+        """Values below a node and itself, each as often as aliases repeat it; by its id those that are counted."""
+        if id(node) not in counted:
+            counted[id(node)] = -1  # not whole yet
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            parts = [one for pair in parts for one in pair] if isinstance(node, yaml.MappingNode) else parts
+            counts = [self._count(part, counted) for part in parts]
+            counted[id(node)] = -1 if -1 in counts else 1 + sum(counts)
+        if counted[id(node)] < 0:
+            raise yaml.constructor.ConstructorError(None, None, "an alias stands for what it is in", node.start_mark)
+        if counted[id(node)] > limits.current().yaml_nodes:
+            most = f"aliases repeat more than {limits.current().yaml_nodes:,} values"
+            raise yaml.constructor.ConstructorError(None, None, most, node.start_mark)
+        return counted[id(node)]
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                told = f"a {type(key).__name__} cannot be a key"
+                raise yaml.constructor.ConstructorError(None, None, told, key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
@@ -55,7 +81,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         value = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(f"{path}: is not valid YAML: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # numbers of thousands of digits and dates that are none, too
         raise UserError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(value).__name__}")

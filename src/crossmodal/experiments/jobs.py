@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from crossmodal import registry
+from crossmodal import paths, registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments.blocks import Strict, read_yaml, validated
 from crossmodal.experiments.papers import Experiment, Paper, Table, read_papers
@@ -84,7 +84,12 @@ def job_in(folder: Path) -> Job:
     UserError : none was, or its `config.yaml` is damaged.
     """
     path = made_by_training(folder / "config.yaml")
-    return validated(Job, read_yaml(path), str(path))
+    job = validated(Job, read_yaml(path), str(path))
+    parts = [(key, getattr(job, key)) for key in ("dataset", "split", "model", "variant", "source")]
+    parts += [*job.inputs.items(), *job.beside.items(), *job.source_inputs.items()]
+    for key, value in parts:  # each becomes part of a path, and the file may be another's
+        paths.check_part(value or "none", f"{path}: {key}")
+    return job
 
 
 def made_by_training(path: Path) -> Path:

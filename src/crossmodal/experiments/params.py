@@ -13,9 +13,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 
-from crossmodal import registry
+from crossmodal import paths, registry
 from crossmodal.errors import suggestion
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
+from crossmodal.limits import Limits
 
 NAME = r"[a-z0-9][a-z0-9_]*"
 LARGEST_SEED = 2**32 - 1  # what NumPy and torch both take
@@ -90,6 +91,8 @@ class Paths(Strict):
     data: str = "data"
     results: str = "results"
 
+    _plain = field_validator("data", "results")(paths.folder)
+
 
 class Threads(Strict):
     features: int = Field(64, ge=1, description="extraction takes as many cores as there are, up to this")
@@ -126,6 +129,7 @@ class Params(Strict):
     splits: Splits = Splits()
     tracking: Tracking = Tracking()
     evaluation: Evaluation = Evaluation()
+    limits: Limits = Limits()
     datasets: dict[str, Dataset]
     extractors: dict[str, Extractor]
     inputs: Inputs = Field(

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal import paths
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file
 
@@ -152,7 +153,7 @@ def read(folder: Path, worsening: Worsening | None) -> Annotations:
             f"{manifest}: names no `regions` file, which `boxes: annotated` reads; set `regions` in the data set's "
             "block of params.yaml, or `boxes: grid` (or `detected`) in the extractor's"
         )
-    path = folder / named["file"]
+    path = paths.named(folder, named["file"], f"{manifest}: regions.file")
     entries = read_json(path)
     if not isinstance(entries, dict):
         raise UserError(f"{path}: expected an object of image names with their regions, found {type(entries).__name__}")

@@ -22,6 +22,7 @@ import soundfile
 from pydantic import Field, model_validator
 from scipy.signal import firwin, get_window, resample_poly
 
+from crossmodal import limits
 from crossmodal.errors import UserError
 from crossmodal.features import extraction
 from crossmodal.features.extraction import Given, Item, Recipe, Work
@@ -29,6 +30,7 @@ from crossmodal.features.extraction import Given, Item, Recipe, Work
 BATCH = 8  # clips that a thread takes at once
 BLOCK = 1024  # frames transformed at once
 READ = 2**20  # samples read at once, before they are mixed to one channel
+CUT_OFF = r"^[ \t]*(?:data|SSND)[ \t]*:[ \t]*(\d{1,18}) \(should be (\d{1,18})\)"  # as libsndfile tells it
 UNKNOWN = 2**31 - 2**16  # bytes that a header claims from here on mean: not known when it was written
 SLOPE, KNEE, STEP = 200 / 3, 1000.0, np.log(6.4) / 27  # Slaney's scale: Hz a mel up to the knee, log Hz a mel above
 
@@ -90,6 +92,8 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     UserError : a file that is missing, cut off, no sound, or holds no samples or samples that are no finite numbers.
     """
     try:
+        if (size := path.stat().st_size) > 8 * limits.current().samples:
+            raise _too_long(path, f"{size:,} bytes")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); complete the sound folder and run again") from None
@@ -112,14 +116,20 @@ def read(path: Path) -> tuple[np.ndarray, int]:
 
 def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[list[np.ndarray], int]:
     parts = []
+    _check_rate(path, file.samplerate)
+    if limits.current().samples < file.frames < UNKNOWN:
+        raise _too_long(path, f"{file.frames:,} samples")
     try:
-        while len(block := file.read(READ, dtype="float32", always_2d=True)):
+        while len(block := file.read(READ // file.channels + 1, dtype="float32", always_2d=True)):
             parts.append(_mono(block.T))
+            _check_length(path, parts)
     except soundfile.SoundFileError as error:
         raise UserError(f"{path}: is cut off or damaged ({error}); fetch it again") from None
     found = sum(map(len, parts))
     # libsndfile reads what there is of a file that is cut off; each format tells it in another way.
-    for claimed, there in re.findall(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", file.extra_info, re.M):
+    for claimed, there in re.findall(
+        r"^[ \t]*(?:data|SSND)[ \t]*:[ \t]*(\d{1,18}) \(should be (\d{1,18})\)", file.extra_info, re.M
+    ):
         if int(there) < int(claimed) < UNKNOWN:
             raise UserError(f"{path}: is cut off: {there} of {claimed} bytes of sound are there; fetch it again")
     if found < file.frames < UNKNOWN:
@@ -127,6 +137,25 @@ def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[l
     if file.format == "OGG" and (last := data.rfind(b"OggS")) >= 0 and not data[last + 5] & 4:
         raise UserError(f"{path}: is cut off: its last page is missing; fetch it again, or write it again if it plays")
     return parts, file.samplerate
+
+
+def _check_rate(path: Path, rate: int) -> int:
+    if not 0 < rate <= limits.current().sound_rate:
+        raise UserError(
+            f"{path}: has {rate:,} samples a second, expected at most {limits.current().sound_rate:,} "
+            "(`limits.sound_rate` in params.yaml); its header is damaged"
+        )
+    return rate
+
+
+def _check_length(path: Path, parts: list[np.ndarray]) -> None:
+    if len(parts) * READ > limits.current().samples and (count := sum(map(len, parts))) > limits.current().samples:
+        raise _too_long(path, f"more than {count:,} samples")
+
+
+def _too_long(path: Path, told: str) -> UserError:
+    most = limits.current().samples
+    return UserError(f"{path}: has {told}, expected at most {most:,} samples (`limits.samples` in params.yaml); cut it")
 
 
 def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
@@ -138,7 +167,8 @@ def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
             stream = container.streams.audio[0]
             floats = av.AudioResampler(format="fltp")  # the type of samples alone; channels and rate stay
             for frame in container.decode(stream):
-                rate = frame.sample_rate
+                rate = _check_rate(path, frame.sample_rate)
+                _check_length(path, parts)
                 parts += [_mono(part.to_ndarray()) for part in floats.resample(frame)]
             if {"mov", "matroska"} & set(container.format.name.split(",")):  # others only guess how long they are
                 stated = container.duration / av.time_base if container.duration else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from crossmodal.errors import UserError
+from crossmodal.errors import UserError, printable
 from crossmodal.features import store
 from crossmodal.files import read_json
 
@@ -149,6 +149,7 @@ def show(found: list[Entry]) -> None:
     """A table on the terminal, as wide as it is; 200 characters where the output is no terminal."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
@@ -158,7 +159,7 @@ def show(found: list[Entry]) -> None:
         told = entry.describe()
         shape = " x ".join(map(str, told["shape"])) if told["shape"] else "unfinished"
         names = ", ".join(entry.used_by) or "no data set"
-        table.add_row(
+        cells = (
             names if entry.stored else f"{names} (not in the store)",
             shape,
             told["dtype"] or "",
@@ -168,6 +169,7 @@ def show(found: list[Entry]) -> None:
             (told["made"] or "")[:16].replace("T", " "),
             entry.identity or "",
         )
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     table.add_section()
     stored = [entry for entry in found if entry.stored]
     console.print(table)

@@ -16,8 +16,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ import pandas as pd
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal import fingerprints, registry
+from crossmodal import fingerprints, paths, registry
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
 from crossmodal.features.driver import Driver, refuse_skipped, threads_of
@@ -91,6 +91,18 @@ class Given:
     modality: str
     folder: Path
     """The data set's own, `data/DATASET`."""
+
+    def refused(self) -> dict[str, UserError]:
+        """Why a file is not opened, by item: its path leads out of the root, or is that of a device."""
+        found: dict[str, UserError] = {}
+        if self.modality == "text":
+            return found
+        for item_id, source in zip(self.rows.item_id, self.rows.source, strict=True):
+            try:
+                paths.inside(self.root, str(source), f"items.parquet: {item_id}")
+            except UserError as error:
+                found[str(item_id)] = error
+        return found
 
     @property
     def items(self) -> list[Item]:
@@ -171,11 +183,12 @@ def extract(
     """
     if given.rows.empty:
         raise UserError(f"items.parquet: holds no {given.modality} items to extract features of")
-    listed, settings = given.items, recipe.settings or settings
+    listed, settings, refused = given.items, recipe.settings or settings, given.refused()
     hashes = fingerprints.Hashes(given.folder)
     with threads_of(threads) as (workers, count):
         digest = recipe.digest or (_digest_text if given.modality == "text" else partial(_digest_file, hashes))
-        digests = list(workers.map(digest, listed))
+        nothing = hashlib.sha256().digest()
+        digests = list(workers.map(lambda item: nothing if item.item_id in refused else digest(item), listed))
         hashes.save()
         inputs = sha256_bytes(b"".join(digests))
         described = {
@@ -198,7 +211,8 @@ def extract(
                 if of_files and (equal := equal_files(listed, digests)):
                     told["equal_files"] = equal
                     log.warning("%s: %s, such as %s", target.name, told_equal(equal), ", ".join(equal["listed"][0]))
-                driver = Driver(listed, digests, settings, recipe.begin(listed), target, workers, count)
+                work = _guarded(recipe.begin([item for item in listed if item.item_id not in refused]), refused)
+                driver = Driver(listed, digests, settings, work, target, workers, count)
                 driver.make(place / "features", given.rows, recipe.finish, told)
             refuse_skipped(storage.open_features(place / "features", verify=False).manifest, settings, target.name)
             _link(place / "features", target)
@@ -253,12 +267,35 @@ def features_of(
     if recipe.finish is not None and recipe.again is None:
         raise UserError(f"extractor {extractor!r} cannot make features of items outside of a data set")
     further = [Item(f"query {n}", source, Path(source), "query") for n, source in enumerate(sources)]
-    work = recipe.begin([*given.items, *further])
+    refused = given.refused()
+    listed = [item for item in given.items if item.item_id not in refused]
+    work = _guarded(recipe.begin([*listed, *further]), {})
     found = work.compute([work.load(item) for item in further])
     found, extra = found if isinstance(found, tuple) else (found, {})
     array = np.asarray(found, np.float32)
     array = array if recipe.again is None else recipe.again(array, manifest)
     return array.astype(settings.dtype).astype(np.float32), extra
+
+
+def _guarded(work: Work, refused: Mapping[str, UserError]) -> Work:
+    """The same work, in which whatever an item makes a library raise is that item's error."""
+
+    def load(item: Item) -> Any:
+        if item.item_id in refused:
+            raise refused[item.item_id]
+        try:
+            return work.load(item)
+        except UserError:
+            raise
+        except Exception as error:  # memory, recursion, numbers that overflow, a library's own
+            log.debug("%s", item.path, exc_info=True)
+            told = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{item.item_id} ({item.source[:200]}): cannot be read ({type(error).__name__}"
+                f"{': ' if told else ''}{told}); mend or replace it, or leave it out"
+            ) from error
+
+    return replace(work, load=load)
 
 
 def expect(modality: str, found: str, extractor: str) -> None:

@@ -11,21 +11,18 @@ from typing import Any, Literal
 
 import torch
 import torchvision
-from PIL import Image, ImageFile
+from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torchvision.transforms.functional import InterpolationMode, center_crop, pil_to_tensor, resize, ten_crop
+from torchvision.transforms.functional import pil_to_tensor
 
-from crossmodal.errors import UserError
+from crossmodal import pictures
 from crossmodal.features import networks
 from crossmodal.features.extraction import Given, Recipe, Work
 from crossmodal.features.networks import MEAN, STD
+from crossmodal.pictures import read
 
 log = logging.getLogger(__name__)
-
-LEAST_SIDE, MOST_PIXELS = 4, 50_000_000  # of a picture; one of 50 million takes 150 MB in each thread
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a photograph is an error, whatever another library has set
 
 
 def crop_inside(settings: Any) -> Any:
@@ -52,44 +49,21 @@ class Settings(networks.Settings):
         return max(1, self.batch_size // 10) if self.crops == "ten" else self.batch_size
 
 
-def read(path: Path) -> Image.Image:
-    """A picture. Grey, palette, alpha and CMYK become RGB; an EXIF orientation is ignored, as published pipelines do.
-
-    Raises
-    ------
-    UserError : a file that is missing, truncated or no image, or a picture too small or too large to be one.
-    """
-    try:
-        with Image.open(path) as image:
-            wide, high = image.size
-            if min(wide, high) < LEAST_SIDE or wide * high > MOST_PIXELS:
-                raise UserError(
-                    f"{path}: is {wide} x {high} pixels; expected at least {LEAST_SIDE} a side and at most "
-                    f"{MOST_PIXELS // 10**6} million in all; replace it, or scale it down"
-                )
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; complete the image folder and run again") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: is truncated or no image ({error}); fetch it again") from None
-
-
 def decode(path: Path, settings: Settings) -> Tensor:
     """(3, H, W) uint8 crop of the picture in a file, or (10, 3, H, W).
 
     Raises
     ------
-    UserError : as `read`.
+    UserError : as `pictures.read`.
     """
     return transform(read(path), settings)
 
 
 def transform(picture: Image.Image, settings: Settings) -> Tensor:
     """(3, H, W) uint8 crop of an RGB picture, or (10, 3, H, W)."""
-    picture = resize(picture, settings.resize, InterpolationMode.BILINEAR)
-    if settings.crops == "ten":
-        return torch.stack([pil_to_tensor(crop) for crop in ten_crop(picture, settings.crop)])
-    return pil_to_tensor(center_crop(picture, settings.crop))
+    ten = settings.crops == "ten"
+    squares = [pil_to_tensor(one) for one in pictures.crops(picture, settings.resize, settings.crop, ten=ten)]
+    return torch.stack(squares) if ten else squares[0]
 
 
 @torch.inference_mode()
@@ -172,7 +146,7 @@ def _probe(probes: list[Callable[[], Tensor]], settings: Settings) -> Tensor:
     for load in probes[: 50 * networks.PROBE]:
         try:
             found.append(load())
-        except UserError:
+        except Exception:  # whatever a bad file makes a library raise: its own turn comes
             continue
         if len(found) == networks.PROBE:
             return torch.stack(found)

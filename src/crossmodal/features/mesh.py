@@ -6,6 +6,7 @@ a GPU or OpenGL; colours, textures and normals are not looked at.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,9 @@ import torch
 import trimesh
 from pydantic import Field
 
+from crossmodal import limits
 from crossmodal.errors import UserError
-from crossmodal.features import dodecahedron, extraction, polygons, shapes, silhouettes
+from crossmodal.features import _meshfiles, dodecahedron, extraction, polygons, shapes, silhouettes
 from crossmodal.features.dodecahedron import FIELDS, VIEWS
 from crossmodal.features.extraction import Given, Item, Recipe, Work
 from crossmodal.features.shapes import FOURIER, MOMENTS, NUMBERS
@@ -54,23 +56,38 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     kind = path.suffix.lower().removeprefix(".")
     try:
+        _meshfiles.check(path)
         data = path.read_bytes()
         stated = STATED[kind](data) if kind in STATED else None
         if stated is not None:
             return stated.vertices, polygons.triangles(stated)
-        found = trimesh.load_mesh(path, process=False)
+        beside = _meshfiles.Beside(path)
+        found = trimesh.load_mesh(io.BytesIO(data), file_type=_kind(path), process=False, resolver=beside)
         vertices, faces = (np.asarray(getattr(found, name, ())) for name in ("vertices", "faces"))
+    except UserError:
+        raise
     except polygons.CutError as error:
         raise UserError(f"{path}: is cut off: {error}; fetch it again") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); complete the mesh folder and run again") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); complete the mesh folder and run again"
+        ) from None
     except Exception as error:  # what broken files raise is not documented
         raise UserError(
             f"{path}: is damaged or no mesh ({error}); expected off, obj, ply, stl or another format of trimesh"
         ) from None
+    if len(faces) > (most := limits.current().faces):
+        raise UserError(f"{path}: has {len(faces):,} faces, expected at most {most:,} (`limits.faces`); simplify it")
     if missing := _cut_off(kind, data, len(faces)):
         raise UserError(f"{path}: is cut off: {missing}; fetch it again")
     return vertices.astype(np.float64), faces.astype(np.int64)
+
+
+def _kind(path: Path) -> str:
+    """The format as trimesh names it: `off`, or of a packed file `tar.gz`."""
+    name = path.name.lower()
+    packed = next((kind for kind in ("tar.gz", "tar.bz2") if name.endswith(f".{kind}")), None)
+    return packed or path.suffix.lower().removeprefix(".")
 
 
 def _cut_off(kind: str, data: bytes, faces: int) -> str | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+import os
 import pickle
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,17 +93,50 @@ def _seeded(network: str, seed: int) -> tuple[nn.Module, str]:
 
 
 def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, Any]]:
-    """A network with weights that torchvision knows by name, from its cache or the network."""
+    """A network with weights that torchvision knows by name, from its cache or the network.
+
+    A file of the cache may be anyone's: its SHA-256 must begin as its published name says, and torchvision, which
+    would unpickle whatever it holds, is kept to arrays and names (`_arrays_only`).
+    """
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
-        model = torchvision.models.get_model(settings.network, weights=weights)
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(weights.url, str(file), _prefix(file), progress=False)
+        if not sha256_file(file).startswith(_prefix(file)):
+            raise UserError(f"{file} is another file than the published one (its SHA-256 does not begin as its name)")
+        with _arrays_only():
+            model = torchvision.models.get_model(settings.network, weights=weights)
     except Exception as error:  # whatever the download or a broken file raises
-        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise UserError(
             f"extractors.*.weights: {weights.name} of {settings.network} cannot be had ({error}); run crossmodal "
             f"download torchvision/{settings.network}, place {weights.url} at {file}, or set `weights` to a file's "
             "path, `world` or `seeded`"
         ) from None
     return model, {"weights": weights.name}
+
+
+def _prefix(file: Path) -> str:
+    """The first digits of a published file's SHA-256, which its name ends with: `resnet152-f82ba261.pth`."""
+    digits = re.search(r"-([a-f0-9]{8,64})$", file.stem)
+    if digits is None:
+        raise UserError(f"{file.name}: its name holds no SHA-256 by which it could be checked")
+    return digits[1]
+
+
+@contextmanager
+def _arrays_only() -> Iterator[None]:
+    """Inside of it `torch.load` unpickles arrays and names only, whatever its caller asks for."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def hash_of(model: nn.Module) -> str:

@@ -6,11 +6,12 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from torchvision.transforms.functional import InterpolationMode, center_crop, pil_to_tensor, resize
+from torchvision.transforms.functional import pil_to_tensor
 
+from crossmodal import pictures
 from crossmodal.features import extraction
 from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.features.image import crop_inside, read
+from crossmodal.features.image import crop_inside
 
 
 class Settings(extraction.Settings):
@@ -33,8 +34,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     extraction.expect("image", given.modality, "pixels")
 
     def load(item: Item) -> np.ndarray:
-        picture = resize(read(item.path), settings.resize, InterpolationMode.BILINEAR)
-        return pil_to_tensor(center_crop(picture, settings.crop)).numpy()
+        return pil_to_tensor(pictures.middle(pictures.read(item.path), settings.resize, settings.crop)).numpy()
 
     return Recipe(
         lambda listed: Work(load, np.stack, 16),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from crossmodal import paths
 from crossmodal.arrays import Array, Place, open_array
 from crossmodal.errors import UserError
 from crossmodal.features import extraction
@@ -47,7 +48,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     good = [array for array in arrays.values() if isinstance(array, Array)]
     regions = {key[0]: array for key, array in arrays.items() if isinstance(array, RegionFile)}
     plain = dict.fromkeys(key[0] for key in arrays if key[0] not in regions)
-    hashes = {file: _hash(given.root / file) for file in plain}
+    hashes = {file: _hash(given.root, file) for file in plain}
     most = max((array.shape[1] for array in regions.values()), default=0)
     if settings.dtype == "kept":
         narrow = bool(good) and all(array.dtype == np.float16 for array in good)
@@ -95,14 +96,14 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 
 def _opened(root: Path, file: str, name: str, columns: bool) -> Array | UserError:
     try:
-        return open_array(root / file, name, columns)
+        return open_array(paths.inside(root, file, "items.parquet"), name, columns)
     except UserError as error:  # each of its items is told of
         return error
 
 
-def _hash(path: Path) -> str:
+def _hash(root: Path, file: str) -> str:
     """SHA-256 of a file; of nothing where it cannot be read, which its items' `load` will say."""
     try:
-        return sha256_file(path)
-    except OSError:
+        return sha256_file(paths.inside(root, file, "items.parquet"))
+    except (OSError, UserError):
         return hashlib.sha256().hexdigest()

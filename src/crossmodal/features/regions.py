@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.functional import InterpolationMode, pil_to_tensor, resize
 
+from crossmodal import pictures
 from crossmodal.errors import UserError
-from crossmodal.features import annotations, checkpoints, detector, image, networks, pooling
+from crossmodal.features import annotations, checkpoints, detector, networks, pooling
 from crossmodal.features.annotations import Annotations, Region, Worsening
 from crossmodal.features.extraction import Given, Item, Recipe, Work
 
@@ -187,7 +188,7 @@ def _first(listed: list[Item], load: Callable[[Item], Any]) -> list[Any]:
     for item in listed[: 50 * networks.PROBE]:
         try:
             good.append(load(item))
-        except UserError:
+        except Exception:  # whatever a bad file makes a library raise: its own turn comes
             continue
         if len(good) == networks.PROBE:
             break
@@ -227,7 +228,7 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
     objects, attributes = detector.names("objects"), detector.names("attributes")
 
     def load(item: Item) -> tuple[Tensor, float, tuple[int, int]]:
-        picture = image.read(item.path)
+        picture = pictures.read(item.path)
         wide, high = picture.size
         if min(wide, high) < detector.LEAST_SIDE:
             least = detector.LEAST_SIDE
@@ -278,7 +279,7 @@ def _pool(
     cut: pooling.LastMap, given: Annotations | None, settings: Settings, device: torch.device, listed: list[Item]
 ) -> Work:
     def load(item: Item) -> Picture:
-        picture = image.read(item.path)
+        picture = pictures.read(item.path)
         wide, high = picture.size
         size = _sides(item.path, wide, high, settings, cut.stride)
         regions = [] if given is None else given.of(item.source, wide, high)[: settings.most]

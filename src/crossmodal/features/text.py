@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -382,15 +383,21 @@ def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
         raise UserError(
             "kind: sentence_transformer needs a further package: pip install 'crossmodal[sentence-transformers]'"
         ) from None
+    if (version := metadata.version("sentence-transformers")).split(".")[0] < "6":
+        raise UserError(
+            f"sentence-transformers {version} runs Python code that lies in a model's folder; install "
+            "requirements/sentence-transformers.txt (6.0 or newer)"
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        model = sentence_transformers.SentenceTransformer(settings.model, device=device).float().eval()
+        model = sentence_transformers.SentenceTransformer(settings.model, device=device, trust_remote_code=False)
+        model = model.float().eval()
     except Exception as error:  # what a missing model or a broken file raises is not documented
         raise UserError(
             f"extractors.*.model: {settings.model!r} cannot be had ({error}); name a folder that holds a model, "
             "or one of the hub where the network reaches it"
         ) from None
-    cut = getattr(model, "preprocess", None) or model.tokenize  # its name before version 6
+    cut = model.preprocess
     turn = threading.Lock()
 
     def load(item: Item) -> str:

@@ -23,6 +23,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
+from crossmodal import limits
 from crossmodal.errors import UserError
 from crossmodal.features import extraction, image, networks
 from crossmodal.features.extraction import Given, Recipe, Work
@@ -134,6 +135,12 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise UserError(f"{path}: {told}; leave it out or fetch it again")
         if videos[0].codec_context is None:
             raise UserError(f"{path}: is coded in a way that FFmpeg does not know; convert it to H.264")
+        wide, high = videos[0].codec_context.width, videos[0].codec_context.height
+        if wide * high > (most := limits.current().frame_pixels):
+            raise UserError(
+                f"{path}: has frames of {wide} x {high} pixels, expected at most {most / 10**6:g} million "
+                "(`limits.frame_pixels` in params.yaml); scale it down"
+            )
         videos[0].codec_context.thread_count = 1
         yield container, videos[0]
 

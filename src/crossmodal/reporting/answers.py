@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossmodal.errors import printable
+
 if TYPE_CHECKING:
     from crossmodal.training.search import Found
 
@@ -19,18 +21,22 @@ def show(found: Found, *, as_json: bool = False) -> None:
         return
     if not sys.stdout.isatty():
         for rank, answer in enumerate(found.answers, 1):
-            print(rank, f"{answer.score:.4f}", answer.item_id, answer.source, sep="\t")
+            print(rank, f"{answer.score:.4f}", printable(answer.item_id), printable(answer.source), sep="\t")
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{title(found)}, of {found.gallery:,} {found.to} items", title_justify="left", box=None)
+    # As `Text`: what a caption holds in square brackets is no markup.
+    head = Text(printable(f"{title(found)}, of {found.gallery:,} {found.to} items"))
+    table = Table(title=head, title_justify="left", box=None)
     table.add_column("", justify="right", style="dim")
     table.add_column("score", justify="right")
     table.add_column("item", style="dim", overflow="fold")
     table.add_column("caption" if found.to == "text" else "file", overflow="fold")
     for rank, answer in enumerate(found.answers, 1):
-        table.add_row(str(rank), f"{answer.score:.4f}", answer.item_id, answer.source)
+        item, source = (Text(printable(text)) for text in (answer.item_id, answer.source))
+        table.add_row(str(rank), f"{answer.score:.4f}", item, source)
     Console().print(table)
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from crossmodal.errors import UserError
 from crossmodal.files import write_text
 from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.runs import CRITERIA
@@ -70,9 +71,30 @@ def _context() -> Any:
 
 
 def _svg(figure: Any) -> str:
+    _take_literally(figure)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     return stream.getvalue()
+
+
+def _take_literally(figure: Any) -> None:
+    """Have dollars in names and captions be dollars: matplotlib would read them as formulas, and fail at most.
+
+    The labels of axes of numbers are matplotlib's own, which are formulas where they are powers.
+    """
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter, ScalarFormatter
+
+    numbers: set[int] = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        numbers.add(id(axis.offsetText))
+        kinds = ((axis.get_major_formatter, axis.get_major_ticks), (axis.get_minor_formatter, axis.get_minor_ticks))
+        for formatter, ticks in kinds:
+            if isinstance(formatter(), LogFormatter | ScalarFormatter):
+                numbers.update(id(label) for tick in ticks() for label in (tick.label1, tick.label2))
+    for text in figure.findobj(Text):
+        if id(text) not in numbers:
+            text.set_parse_math(False)
 
 
 def share(split: str) -> float:
@@ -388,9 +410,26 @@ def _empty(figure: Any, text: str) -> Any:
     return figure
 
 
+# Of an SVG, what matplotlib does not write and a page must not hold.
+FOREIGN = re.compile(
+    r"<\s*/?\s*(?:script|foreignobject|iframe|object|embed|animate\w*|set|handler|link|meta|base|a)\b"
+    r"|<[^<>]*[\s\"'/]on[a-z]+\s*=|href\s*=\s*(?![\"'](?:#|data:image/(?:png|jpeg);))|@import|url\(\s*(?!#)"
+    r"|</svg\s*>\s*\S",
+    re.I,
+)
+
+
 def inline(svg: str, label: str) -> str:
-    """An SVG to stand in a page: no XML head, as wide as its place, its inks those of the page's theme."""
-    body = svg[svg.index("<svg") :]
+    """An SVG to stand in a page: no XML head, as wide as its place, its inks those of the page's theme.
+
+    Raises
+    ------
+    UserError : it holds what a figure of ours does not: scripts, other pages, addresses.
+    """
+    body = svg[max(svg.find("<svg"), 0) :]
+    if not body.startswith("<svg") or (odd := FOREIGN.search(body)):
+        what = repr(odd[0][:40]) if body.startswith("<svg") else "no <svg>"
+        raise UserError(f"the figure {label!r} was not drawn here (it holds {what}); delete it and draw it again")
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)

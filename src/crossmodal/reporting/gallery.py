@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal import paths
 from crossmodal.datasets.items import labels_of
 from crossmodal.errors import UserError
 from crossmodal.files import read_parquet
@@ -109,11 +110,18 @@ class Items:
         if row.modality == "text":
             return found | {"text": str(row.source)}
         if id_ not in self.shown:
-            self.shown[id_] = medium(self.root / str(row.source), str(row.modality))
+            self.shown[id_] = self._small(str(row.source), str(row.modality))
         small = self.shown[id_]
         if len(small.picture or "") + len(small.player or "") <= room:
             found |= {key: value for key, value in vars(small).items() if value}
         return found
+
+    def _small(self, source: str, modality: str) -> Medium:
+        try:
+            return medium(paths.inside(self.root, source, str(self.folder / "items.parquet")), modality)
+        except UserError as error:
+            log.warning("%s", error)
+            return Medium()
 
 
 def choose(queries: pd.DataFrame, seed: int = 0, share: float = 1.0) -> pd.DataFrame:

@@ -5,6 +5,7 @@ What is wider than a page has its columns in panels below each other, what is lo
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ _TEX = {
 
 def tex(text: str) -> str:
     """`text` with everything that LaTeX would read as a command written out."""
+    text = re.sub(r"[\r\n]+\s*", " ", text)  # a blank line would end the paragraph that a caption is
     return "".join(_TEX.get(character, character) for character in text)
 
 

@@ -42,8 +42,8 @@ def medium(path: Path, modality: str) -> Medium:
     makers = {"image": _image, "audio": _sound, "video": _film, "mesh": _mesh}
     try:
         return makers[modality](path)
-    except (UserError, OSError, ValueError, RuntimeError) as error:  # libsndfile's errors are RuntimeErrors
-        log.warning("%s: no small copy: %s", path, error)
+    except Exception as error:  # what broken files raise is not documented, and one item never ends a page
+        log.warning("%s: no small copy: %s", path, error or type(error).__name__)
         return Medium()
 
 
@@ -54,20 +54,20 @@ def _uri(kind: str, data: bytes) -> str:
 def _jpeg(image: Any, height: int = HEIGHT) -> str:
     from PIL import Image
 
-    small = image.convert("RGB")
-    width = max(1, round(small.width * height / small.height))
-    small = small.resize((min(width, height * 3), height), Image.Resampling.LANCZOS)
+    width = max(1, round(image.width * height / image.height))
+    small = image.resize((min(width, height * 3), height), Image.Resampling.LANCZOS)
+    small.info.clear()  # the comment of the source, which Pillow would keep
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=82)
     return _uri("image/jpeg", stream.getvalue())
 
 
 def _image(path: Path) -> Medium:
-    from PIL import Image
+    from crossmodal import pictures
 
-    with Image.open(path) as image:
+    with pictures.opened(path) as image:
         image.draft("RGB", (HEIGHT * 4, HEIGHT * 2))
-        return Medium(_jpeg(image))
+        return Medium(_jpeg(pictures.rgb(image, path)))
 
 
 def _sound(path: Path) -> Medium:
@@ -111,7 +111,7 @@ def _film(path: Path) -> Medium:
                 if now - first >= SECONDS:
                     break
                 if now - first + 1e-6 >= due:
-                    width = max(2, round(frame.width * HEIGHT / frame.height / 2) * 2)
+                    width = min(HEIGHT * 3, max(2, round(frame.width * HEIGHT / frame.height / 2) * 2))
                     frames.append(frame.to_ndarray(format="rgb24", width=width, height=HEIGHT))
                     due += 1 / FILM_RATE
     except av.FFmpegError as error:

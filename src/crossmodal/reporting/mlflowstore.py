@@ -32,13 +32,25 @@ def database(uri: str) -> Path | None:
         return Path(uri.removeprefix("sqlite:///"))
     if re.match(r"(https?|postgresql|mysql|mssql)(\+\w+)?://", uri):
         return None
-    raise ValueError(f"the tracking address is {uri!r}; expected sqlite:///FILE.db or the address of an MLflow server")
+    raise ValueError(
+        f"the tracking address is {masked(uri)!r}; expected sqlite:///FILE.db or the address of an MLflow server"
+    )
+
+
+def masked(text: str) -> str:
+    """An address, or a message that holds one, without its password; the rest of it is told."""
+    return re.sub(r"(\w://[^\s/:@]{0,200}:)[^\s/]{1,2000}@", r"\1***@", text)
+
+
+def quiet() -> None:
+    """Have MLflow send no usage statistics."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
 
 
 def client_of(uri: str) -> Any:
     """MLflow's client, quiet, and without the usage statistics that MLflow would send."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
+    quiet()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -137,7 +149,11 @@ def opened(uri: str, artifacts: Path | None = None, *, rebuild: bool = False) ->
                 path.replace(aside)
             if path.exists():
                 _check(path)
-            location = (artifacts or path.parent / "mlartifacts").resolve().as_uri()
+            place = artifacts or path.parent / "mlartifacts"
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)  # both are for the user alone, unless made otherwise
+            if not path.exists():
+                path.touch(mode=0o600)
+            location = place.resolve().as_uri()
         elif artifacts is not None:
             location = artifacts.resolve().as_uri()
         store = Store(client_of(uri), location)

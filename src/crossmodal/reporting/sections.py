@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from crossmodal.errors import UserError
 from crossmodal.reporting import figures
+
+log = logging.getLogger(__name__)
 
 # (section, its title in the navigation, its title): {figure: (title, caption)}
 SECTIONS: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {
@@ -66,7 +70,12 @@ def drawn(folder: Path) -> list[dict[str, Any]]:
         for stem, (subtitle, caption) in known.items():
             path = folder / f"{stem}.svg"
             if path.exists():
-                svg = figures.inline(path.read_text(encoding="utf-8"), f"{title}: {subtitle}" if subtitle else title)
+                try:
+                    text = path.read_text(encoding="utf-8")
+                    svg = figures.inline(text, f"{title}: {subtitle}" if subtitle else title)
+                except (UserError, UnicodeDecodeError) as error:
+                    log.warning("%s: %s", path, error)
+                    continue
                 parts.append({"title": subtitle, "caption": caption, "svg": Markup(svg)})
         if parts:
             found.append({"id": name, "short": short, "title": title, "parts": parts})

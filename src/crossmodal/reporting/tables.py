@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
+import re
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -22,8 +26,14 @@ MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
 def to_csv(view: View) -> str:
     """One line a cell with all columns of `comparison.parquet`: machine-readable and lossless."""
     stream = io.StringIO()
-    view.frame.to_csv(stream, index=False, lineterminator="\n")
+    texts = {name: column.map(no_formula) for name, column in view.frame.items() if column.dtype.kind not in "biuf"}
+    view.frame.assign(**texts).to_csv(stream, index=False, lineterminator="\n")
     return stream.getvalue()
+
+
+def no_formula(value: Any) -> Any:
+    """A text that a spreadsheet would compute, with an apostrophe before it; any other value as it is."""
+    return f"'{value}" if isinstance(value, str) and re.match(r"[=+@\t\r]|-[^\W\d]|-\(", value) else value
 
 
 def to_md(view: View) -> str:
@@ -65,8 +75,18 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    made.globals["policy"] = policy
     made.filters |= {"extra": extra, "title_": title, "groupby_order": _groups, "n": "{:,}".format}
     return made
+
+
+def policy(script: str = "") -> Markup:
+    """A page's Content-Security-Policy: nothing is fetched or sent, and no other script runs than the one given."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"'sha256-{digest}'" if script else "'none'"
+    rules = f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+    told = f"{rules}; base-uri 'none'; form-action 'none'"
+    return Markup(f'<meta http-equiv="Content-Security-Policy" content="{told}">')
 
 
 def _groups(lines: list[Line]) -> list[tuple[str | None, list[Line]]]:

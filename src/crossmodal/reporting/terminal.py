@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from crossmodal.errors import printable
 from crossmodal.reporting.views import NO_SYSTEM, View, flat_heads, grid, metric_name, noted, ours, title
 
 STYLES = {0: "", 1: "bold", 2: "underline"}  # by `Text.place`
@@ -25,19 +26,20 @@ def rendered(view: View, *, only_ours: bool = False) -> Group:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
     table.add_column("Method", no_wrap=False, min_width=10)
     for key in view.extras:
-        table.add_column(title(key), justify="right")
+        table.add_column(Text(printable(title(key))), justify="right")
     table.add_column("")
     for head in flat_heads(view):
+        head = printable(head)
         for metric in (" R@", " mAP", " nDCG"):
             head = head.replace(metric, f"\n{metric[1:]}")
-        table.add_column(head, justify="right", no_wrap=True)
+        table.add_column(Text(head), justify="right", no_wrap=True)
     table.add_column("", style="dim", max_width=28)
     skip = False
     for row in grid(view):
         if isinstance(row, str):
             if row:
                 table.add_section()
-                table.add_row(Text(row, style="italic"))
+                table.add_row(Text(printable(row), style="italic"))
             continue
         what, remark = row[1 + len(view.extras)].text, row[-1].text
         if what == "published":
@@ -46,10 +48,14 @@ def rendered(view: View, *, only_ours: bool = False) -> Group:
             continue
         style = {"here": "cyan", "difference": "dim"}.get(what, "")
         *cells, last = row
-        table.add_row(*(Text(cell.text, style=STYLES[cell.place]) for cell in cells), Text(last.text), style=style)
-    caption = [Text(text, style=KINDS.get(kind, "dim")) for kind, text in view.caption]
-    notes = [Text(noted(*note), style="dim") for note in view.notes]
-    return Group(Text(view.table.title, style="bold"), *caption, Text(), table, *notes)
+        table.add_row(
+            *(Text(printable(cell.text), style=STYLES[cell.place]) for cell in cells),
+            Text(printable(last.text)),
+            style=style,
+        )
+    caption = [Text(printable(text), style=KINDS.get(kind, "dim")) for kind, text in view.caption]
+    notes = [Text(printable(noted(*note)), style="dim") for note in view.notes]
+    return Group(Text(printable(view.table.title), style="bold"), *caption, Text(), table, *notes)
 
 
 def show(view: View, console: Console | None = None, *, only_ours: bool = False) -> None:

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from crossmodal.errors import UserError
-from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments
+from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
 from crossmodal.files import sha256_file, sha256_json, write_json
 from crossmodal.reporting import embedder, figures, runs
-from crossmodal.reporting.mlflowstore import EXPERIMENT, HASH, KEY, Store, opened
+from crossmodal.reporting.mlflowstore import EXPERIMENT, HASH, KEY, Store, masked, opened
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,8 @@ def _safely(what: str, step: Callable[[], Any]) -> Any:
         return step()
     except Exception as error:  # whatever goes wrong in a store of runs, the runs themselves are whole
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        log.warning("MLflow: %s: %s; the runs are unharmed (`crossmodal track --rebuild` refills it)", what, lines[0])
+        told = (masked(what), masked(lines[0]))
+        log.warning("MLflow: %s: %s; the runs are unharmed (`crossmodal track --rebuild` refills it)", *told)
         return False
 
 
@@ -93,9 +93,9 @@ def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
     """The settings that the run was made with, as its `config.yaml` resolves them."""
     settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick"})
     try:
-        resolved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        resolved = read_yaml(folder / "config.yaml")
         settings |= {key: resolved[key] for key in settings if key in resolved}
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OSError, UserError) as error:
         log.warning("%s: config.yaml: %s", job.key, error)
     return flattened({"scale": params.scale, **settings})
 
@@ -375,6 +375,7 @@ def _report(plan: Plan, results: Path, jobs: dict[str, Job] | None, *, rebuild: 
         return {"failed": "tracking is switched off in params.yaml"}
     uri = plan.params.tracking.address
     done = _safely(f"{uri} cannot be written", lambda: _sync(plan, Path(results), jobs, rebuild))
+    uri = masked(uri)  # the file is kept, and pushed with the results
     return {"uri": uri, **done} if done else {"uri": uri, "failed": "the store is down; see the log"}
 
 

@@ -63,6 +63,8 @@ def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
     except Exception as error:  # whatever a damaged file makes the reader raise
         log.warning("%s: cannot be read (%s); it is made again", path, error)
         return None
+    if not {"max_words", "rare_words", "weights_sha256"} <= set(told):  # not made here
+        return None
     if told["weights_sha256"] != read_json(folder / "manifest.json")["weights_sha256"]:
         return None
     vocabulary = Vocabulary.load(folder / "vocabulary.json")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmodal import registry
+from crossmodal import paths, registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job, Plan, job_in
 from crossmodal.files import read_json
@@ -61,6 +61,8 @@ def search(
     UserError : a run that is not trained or does not read the modality, a file that cannot be read, an unknown item.
     """
     job = job_in(folder)
+    if job.key != "/".join(folder.absolute().parts[-4:]):
+        raise UserError(f"{folder / 'config.yaml'}: is that of another run ({job.key}); fetch or train the run again")
     data = Path(plan.params.paths.data) / job.dataset
     if query.item_id is not None:
         query = Query(*_rows(data, [query.item_id])[0], query.item_id)
@@ -98,9 +100,12 @@ def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.nda
     path, weights = folder / "embeddings.npz", folder / "model.safetensors"
     if not (path.exists() and weights.exists()) or not _of_these_weights(folder):
         return None
-    with np.load(path) as kept:
-        name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
-        return None if name is None else (kept[f"{modality}_ids"], kept[name])
+    try:
+        with np.load(path) as kept:
+            name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
+            return None if name is None else (kept[f"{modality}_ids"], kept[name])
+    except Exception as error:  # what broken files raise is not documented
+        raise UserError(f"{path}: is truncated or damaged ({error}); delete it and evaluate the run again") from None
 
 
 def _of_these_weights(folder: Path) -> bool:
@@ -166,7 +171,7 @@ def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
     with ParquetFile(data / "items.parquet") as file:
         table = file.read(["item_id", "modality", "source"])
     known = table["item_id"].to_pylist()
-    root = data / read_json(data / "items.json")["root"]
+    root = paths.named(data, str(read_json(data / "items.json").get("root")), f"{data / 'items.json'}: root")
     found = []
     for item_id in ids:
         try:
@@ -175,5 +180,6 @@ def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
             told = f"{data / 'items.parquet'}: holds no item {item_id!r}; item ids are those of that table"
             raise UserError(told) from None
         modality, source = (table[name][row].as_py() for name in ("modality", "source"))
-        found.append((modality, source if modality == "text" else str(root / source)))
+        file = source if modality == "text" else str(paths.inside(root, source, f"{data / 'items.parquet'}: {item_id}"))
+        found.append((modality, file))
     return found

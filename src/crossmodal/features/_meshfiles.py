@@ -1,0 +1,66 @@
+"""Files of meshes before trimesh sees them: how large they may be, and what they may open beside them."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from trimesh.resolvers import Resolver
+
+from crossmodal import limits, paths
+from crossmodal.errors import UserError
+
+_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
+BLOCK = 2**20
+
+
+def check(path: Path) -> None:
+    """Refuse a file that is too large, or whose packed content is.
+
+    Raises
+    ------
+    UserError : above `limits.mesh_bytes`, or a bomb. OSError : it cannot be read.
+    """
+    size, most = path.stat().st_size, limits.current().mesh_bytes
+    if size > most:
+        raise UserError(
+            f"{path}: has {size:,} bytes, expected at most {most:,} (`limits.mesh_bytes` in params.yaml); simplify it"
+        )
+    unpacked = 0
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    elif (opener := _OPENERS.get(path.suffix.lower())) is not None:
+        with opener(path) as stream:
+            while unpacked <= most and (block := stream.read(BLOCK)):
+                unpacked += len(block)
+    if unpacked > most or limits.is_bomb(size, unpacked):
+        raise UserError(
+            f"{path}: unpacks to more than {most:,} bytes (`limits.mesh_bytes` in params.yaml); unpack and simplify it"
+        )
+
+
+class Beside(Resolver):
+    """What a mesh's file names, such as the buffers of glTF: of its own folder alone."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def get(self, name: str) -> bytes:
+        file = paths.inside(self.path.parent, name, str(self.path))
+        check(file)
+        return file.read_bytes()
+
+    def namespaced(self, namespace: str) -> Beside:
+        return Beside(self.path.parent / namespace / self.path.name)
+
+    def keys(self) -> list[str]:
+        return []
+
+    def write(self, name: str, data: Any) -> None:
+        raise UserError(f"{self.path}: {name!r} is not written; a mesh is only read")

@@ -1,0 +1,54 @@
+"""What a file may take before it is refused: bounds that hostile files meet and real data do not.
+
+They are settings, `limits` in params.yaml, for whoever has such data all the same. One set of them holds in a process.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+GIB = 2**30
+
+
+class Limits(BaseModel):
+    """The block `limits` of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pixels: int = Field(50_000_000, ge=1, description="of a picture; one of 50 million takes 150 MB in each thread")
+    frame_pixels: int = Field(50_000_000, ge=1, description="of a frame of a video")
+    sound_rate: int = Field(1_000_000, ge=1, description="samples a second of a sound")
+    samples: int = Field(100_000_000, ge=1, description="of a sound's channel: half an hour at 48,000 a second")
+    mesh_bytes: int = Field(GIB // 2, ge=1, description="of a mesh's file")
+    faces: int = Field(5_000_000, ge=1, description="of a mesh")
+    unpacked: int = Field(GIB // 2, ge=1, description="bytes that compressed data of any ratio may become")
+    ratio: float = Field(
+        200, ge=1, description="of unpacked to packed bytes, above which more than `unpacked` is taken for a bomb"
+    )
+    line: int = Field(2**24, ge=1, description="bytes of a line of a text file")
+    word_dim: int = Field(100_000, ge=1, description="numbers of a word vector")
+    yaml_nodes: int = Field(1_000_000, ge=1, description="values of a YAML file, those that aliases repeat included")
+    links: Literal["within", "anywhere"] = Field(
+        "within", description="where a link in a data set's folder may lead: within that folder, or anywhere"
+    )
+
+
+_limits = Limits()
+
+
+def current() -> Limits:
+    """The limits that hold in this process."""
+    return _limits
+
+
+def use(limits: Limits) -> None:
+    """Have other limits hold in this process."""
+    global _limits
+    _limits = limits
+
+
+def is_bomb(packed: int, unpacked: int) -> bool:
+    """Whether so few bytes become so many that only a file made to fill the memory would."""
+    return unpacked > _limits.unpacked and unpacked > _limits.ratio * max(packed, 1)

@@ -1,0 +1,86 @@
+"""One odd name, caption or file never ends a report, and is shown as it is: no formula, markup, command or comment."""
+
+import base64
+import io
+import re
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from crossmodal.errors import printable
+from crossmodal.reporting import answers, figures, latex, media, tables
+from crossmodal.training.search import Answer, Found, Query
+
+
+def test_dollars_are_dollars_and_powers_stay_powers():
+    with figures._context():
+        figure = Figure()
+        axes = figure.add_subplot()
+        axes.plot([1, 10, 100], [1, 2, 3], label="costs $5 and $x_{ more")
+        axes.set_xscale("log")
+        axes.set_title("$\\frac{a$ and $\\nothing$")
+        axes.set_yticks([1, 2], ["$a_{$", "b"])
+        axes.legend()
+        text = figures._svg(figure)
+    for words in ("costs $5 and $x_{ more", "$\\frac{a$ and $\\nothing$", "$a_{$"):
+        assert words in text
+    assert "mathdefault" not in re.sub("<!--.*?-->", "", text)  # 10 to a power is set as one
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[31mred", "\x1b]8;;http://host\x07link", "a\x9bm", "\u202eright to left", "a\x00b"]
+)
+def test_a_terminal_is_told_no_commands(text):
+    told = printable(text)
+    assert told.isprintable()
+    assert len(told) == len(text)
+    assert printable("größer 画 😀 [bold]") == "größer 画 😀 [bold]"
+    assert printable("a\tb\nc") == "a b c"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_captions_that_look_like_markup_or_commands_are_shown(capsys, monkeypatch, terminal):
+    odd = ["[/red] closes nothing", "[link=http://host]x[/link]", "\x1b[2Jgone", "a\tb\nc"]
+    found = Found("run", Query("text", "[/b]"), "text", 4, [Answer(f"t{n}", "text", 0.5, t) for n, t in enumerate(odd)])
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    answers.show(found)
+    told = capsys.readouterr().out
+    assert "[/red] closes nothing" in told
+    assert "[link=http://host]x[/link]" in told
+    assert "\x1b[2J" not in told
+    if not terminal:
+        assert [len(line.split("\t")) for line in told.splitlines()] == [4] * 4
+
+
+def test_a_spreadsheet_computes_nothing():
+    texts = ["=1+1", "+cmd", "@SUM(1)", "-cmd|x", "-(1)", "\t=1", "plain", "-3.5", "-", "a=b"]
+    guarded = [f"'{text}" for text in texts[:6]] + texts[6:]
+    assert [tables.no_formula(text) for text in texts] == guarded
+    assert tables.no_formula(-1.5) == -1.5
+    view = type("V", (), {"frame": pd.DataFrame({"row": ["=1+1", "VSE++"], "value": [-1.0, 2.0]})})
+    assert tables.to_csv(view) == "row,value\n'=1+1,-1.0\nVSE++,2.0\n"
+
+
+def test_a_blank_line_does_not_end_a_caption():
+    assert latex.tex("one\n\n  two % of $x$") == r"one two \% of \$x\$"
+
+
+def test_the_comment_of_a_photograph_is_left_behind(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "x.jpg", comment=b"where I live")
+    picture = media.medium(tmp_path / "x.jpg", "image").picture
+    data = base64.b64decode(picture.partition(",")[2])
+    assert b"where I live" in (tmp_path / "x.jpg").read_bytes()
+    assert b"where I live" not in data
+    assert Image.open(io.BytesIO(data)).size == (112, 112)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError("deep"), KeyError("a"), OverflowError("large")])
+def test_whatever_a_small_copy_raises_ends_no_page(tmp_path, monkeypatch, error, caplog):
+    def failing(path):
+        raise error
+
+    monkeypatch.setattr(media, "_film", failing)
+    assert media.medium(tmp_path / "x.mp4", "video") == media.Medium()
+    assert "no small copy" in caplog.text
