@@ -179,11 +179,14 @@ def test_a_mesh_opens_only_what_lies_beside_it(tmp_path):
 
 def test_comments_of_an_off_file_are_read_in_no_time(tmp_path):
     began = time.perf_counter()
-    assert mesh._cut_off("off", b"OFF" + b"#" * 200_000, 0) is None
-    assert mesh._cut_off("off", b"OFF" + b"#\n" * 100_000, 0) is None
+    for comments in (b"#" * 200_000, b"#\n" * 100_000, b" #" * 100_000):
+        (tmp_path / "x.off").write_bytes(b"OFF" + comments)
+        with pytest.raises(UserError, match=r"x\.off: "):
+            mesh.read(tmp_path / "x.off")
     assert time.perf_counter() - began < 2
-    told = mesh._cut_off("off", b"OFF # one\n# two\n\n8 6 0\n0 0 0\n", 0)
-    assert told == "1 lines for 8 vertices and 6 faces"
+    (tmp_path / "x.off").write_bytes(b"OFF # one\n# two\n\n8 6 0\n0 0 0\n")
+    with pytest.raises(UserError, match=r"x\.off: is cut off"):
+        mesh.read(tmp_path / "x.off")
 
 
 # -- JSON and YAML ----------------------------------------------------------------------------------------------------

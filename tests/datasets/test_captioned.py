@@ -252,11 +252,11 @@ def test_a_photograph_is_found_as_coco_and_macos_name_it(tmp_path):
     for name in ("val2014/COCO_val2014_000000000042.jpg", "cafe\u0301.jpg", "plain.jpg"):
         (tmp_path / name).touch()
     photographs = captioned.Photographs(tmp_path)
-    assert photographs.find("COCO_val2014_000000000042.jpg") == "val2014/COCO_val2014_000000000042.jpg"
-    assert photographs.find("val2014/COCO_val2014_000000000042.jpg") == "val2014/COCO_val2014_000000000042.jpg"
-    assert photographs.find("caf\u00e9.jpg") == "cafe\u0301.jpg"
-    assert photographs.find("elsewhere/plain.jpg") == "plain.jpg"
-    assert photographs.find("gone.jpg") is None
+    assert photographs.locate("COCO_val2014_000000000042.jpg") == "val2014/COCO_val2014_000000000042.jpg"
+    assert photographs.locate("val2014/COCO_val2014_000000000042.jpg") == "val2014/COCO_val2014_000000000042.jpg"
+    assert photographs.locate("caf\u00e9.jpg") == "cafe\u0301.jpg"
+    assert photographs.locate("elsewhere/plain.jpg") == "plain.jpg"
+    assert photographs.locate("gone.jpg") is None
 
 
 def classes(tmp_path, *names):

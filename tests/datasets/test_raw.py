@@ -53,6 +53,7 @@ def test_a_listing_finds_files_however_accents_are_written(tmp_path):
     assert listing.find("plain/a.jpg") == "plain/a.jpg"
     assert listing.find("plain/b.jpg") is None
     assert listing.find("nowhere/a.jpg") is None
-    assert listing.find(f"plain/../{apart}/{whole}.jpg") is None
+    with pytest.raises(UserError, match="leads out of its folder"):
+        listing.find(f"plain/../{apart}/{whole}.jpg")
     assert listing.holds("plain", "a.jpg")
     assert not listing.holds("", "a.jpg")

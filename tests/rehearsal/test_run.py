@@ -1,4 +1,4 @@
-"""All papers at the full settings without their data: every system's run is tried on small sets in the layouts."""
+"""All papers at the full settings without their data: a run of every system is tried on small sets in the layouts."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def rehearsed(tmp_path_factory):
         patch.setenv("TORCH_HOME", str(folder / "torch"))
         plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
         chosen = {}
-        for key, job in plan.jobs.items():  # of runs that differ in their split alone one
-            chosen.setdefault((job.dataset, job.name), key)
+        for key, job in plan.jobs.items():  # of each system one run for each layout: `crossmodal rehearse` tries all
+            chosen.setdefault((plan.params.datasets[job.dataset].reader, job.model), key)
+            chosen.setdefault(job.dataset, key)
         jobs = {key: plan.jobs[key] for key in chosen.values()}
         for job in [*jobs.values()]:
             while job.before is not None:

@@ -72,7 +72,7 @@ rule claims:
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal claims {params.flag} > {log} 2>&1"
+        "crossmodal claims {params.flag} > {log:q} 2>&1"
 
 
 # Figures of spaces that grow a modality at a time, where a paper has such.

@@ -8,7 +8,6 @@ gives each a partition and writes the items. Partitions come from the annotation
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -240,7 +239,7 @@ def frame_of(
                 if not WORD.search(text):
                     kind = "caption(s) have no words (mend them or take them out)"
                     faults.add(path, kind, f"{_at(entry)} ({text!r})")
-            source = on_disk.find(entry.name)
+            source = on_disk.locate(entry.name)
             one = _Image(entry.place, entry.name, source or entry.name, source is None, [], partition, entry.label)
             one = found.setdefault(one.source, one)
             if one.partition != partition:
@@ -292,19 +291,17 @@ def leaves(name: str) -> bool:
 class Photographs(raw.Listing):
     """An image folder, in which a photograph is found by the name that an annotation file has for it."""
 
-    def find(self, name: str) -> str | None:
+    def locate(self, name: str) -> str | None:
         """Path of an image relative to the folder, or None.
 
-        A name may be where the file says, where a name of MS-COCO says, or right in the folder. Accented letters may be
-        written as one sign in the file and as two on the disk (macOS), or the other way round.
+        A name may be where the file says, where a name of MS-COCO says, or right in the folder.
         """
         path = PurePosixPath(name.replace("\\", "/").removeprefix("./"))
         above = "" if str(path.parent) == "." else str(path.parent)
         coco = COCO.match(path.name)
         for sub in dict.fromkeys((above, coco[1] if coco else above, "")):
-            for form in dict.fromkeys((path.name, *(unicodedata.normalize(f, path.name) for f in ("NFC", "NFD")))):
-                if self.holds(sub, form):
-                    return f"{sub}/{form}" if sub else form
+            if (found := self.find(f"{sub}/{path.name}" if sub else path.name)) is not None:
+                return found
         return None
 
 

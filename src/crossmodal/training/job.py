@@ -152,7 +152,6 @@ def train_job(
         log.warning("%s: fallback: %s", job.key, what)
     log.info("%s: %d training pairs, %d words", job.key, corpus.n_pairs, len(corpus.vocabulary))
     checkpoint = (CHECKPOINTS if limit is None else folder) / f"{job.hash}.pt"
-    folder.mkdir(parents=True, exist_ok=True)
     history = pd.DataFrame()
     if model.trains:
         from crossmodal.training.loop import train  # seconds, with what optimisers import
@@ -167,6 +166,7 @@ def train_job(
     else:
         every = torch.arange(corpus.n_pairs)
         model.fit(corpus.batch(picks) for picks in every.split(1024) if len(picks))
+    folder.mkdir(parents=True, exist_ok=True)
     resolved = {**job.model_dump(mode="json"), "settings": model.settings.model_dump(mode="json")}
     write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
     corpus.vocabulary.save(folder / "vocabulary.json")
