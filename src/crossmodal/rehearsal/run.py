@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
     began = time.perf_counter()
     workers = workers or os.cpu_count() or 1
     place = Path(plan.params.paths.results) / "rehearsal"
+    # Begun before anything else begins it: each job's process then has what it imports already.
+    multiprocessing.get_context("forkserver").set_forkserver_preload([
+        "crossmodal.training.loop", "crossmodal.rehearsal.trial", "crossmodal.rehearsal.run"
+    ])  # fmt: skip
+    forkserver.ensure_running()
     shutil.rmtree(place / "runs", ignore_errors=True)
     first = {key: job for key, job in jobs.items() if job.seed == plan.params.seeds[0]}
     found = Rehearsal(seeds=len(plan.params.seeds), workers=workers, begin=_beginning())
@@ -88,7 +94,6 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
 def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bool) -> None:
     """Each job in a process of its own; those that begin from another one after it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crossmodal.training.loop", "crossmodal.rehearsal.trial"])
     room = min(ROOM, _memory() / workers) if paced else 0.0
     from rich.console import Console
     from rich.progress import Progress

@@ -31,7 +31,7 @@ from crossmodal.training.loop import Limit, steps_wanted, train
 from crossmodal.training.test import encodings_of, validate
 
 FIRST = 8  # pairs of the first batches
-ITEMS = 32  # images or groups, that validation and the test rank
+ITEMS = 30  # images or groups that validation and the test rank; may be cut into 2, 3, 5 or 10 folds
 SECONDS = 0.5  # that steps of a size are timed for
 STEP = 3.0  # seconds that a step of the next size may be expected to take
 SLOW = 0.5  # seconds from which on what was timed once is not timed again
