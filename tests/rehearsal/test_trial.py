@@ -20,7 +20,7 @@ from crossmodal.splits import make
 from crossmodal.text import token_table
 
 ABOUT = {"dataset": "small", "split": "full", "seed": 0, "inputs": {"image": "raw"}}
-ROOM = 2.0**31
+ROOM = 2.0**40
 
 
 @pytest.fixture(scope="module")

@@ -199,7 +199,7 @@ def _features(
         recipe = module.recipe(settings, given)
         work = recipe.begin(given.items)
     computed, each = _timed(work, given.items[:TRIED])
-    if each < QUICK / len(given.rows) or recipe.finish is not None:
+    if each < QUICK / len(given.rows):
         began = time.perf_counter()
         store = folder.parent / ".features"
         extraction.run(chosen.extractor, frame, root, settings, target, threads=1, modality=modality, store=store)
