@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal import experiments
+from crossmodal import experiments, paths
 from crossmodal.files import read_json
 from crossmodal.rehearsal import run
 
@@ -39,6 +39,7 @@ def rehearsed(tmp_path_factory):
             while job.before is not None:
                 job = plan.jobs[job.before]
                 jobs[job.key] = job
+        paths.allow({name: dataset.settings for name, dataset in plan.params.datasets.items()})  # as the command does
         found = run.run(plan, jobs, workers=2, paced=False)
         yield plan, jobs, found, folder
 

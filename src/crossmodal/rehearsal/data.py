@@ -145,7 +145,7 @@ def _read(plan: Plan, dataset: str, place: Path, missing: list[Missing]) -> Prep
         if chosen.reader not in LAYOUTS:
             raise
         missing.append(Missing(f"data set {dataset}", str(error), chosen.home))
-    raw = place / "raw" / dataset
+    raw = folder / "raw"  # where its own manifest may name it
     shutil.rmtree(raw, ignore_errors=True)
     told = LAYOUTS[chosen.reader](raw, chosen.settings)
     small = validated(reader.Settings, {**chosen.settings, **told}, f"rehearsal of {dataset}")

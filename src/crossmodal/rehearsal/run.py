@@ -85,7 +85,7 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
     for what in dict.fromkeys(what for trial in found.trials.values() for what in trial.missing):
         found.missing.append(Missing("settings of models", what))
     found.seconds = time.perf_counter() - began
-    for name in ("data", "raw", "runs"):  # gigabytes of no further use
+    for name in ("data", "runs"):  # gigabytes of no further use
         shutil.rmtree(place / name, ignore_errors=True)
     write_json(place / "rehearsal.json", described(plan, jobs, found))
     return found
@@ -115,7 +115,8 @@ def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bo
                 for trial in pool.map(lambda job, share: _apart(context, job, place, share, room), wave, shares):
                     found.trials[trial.key] = trial
                     progress.update(task, advance=1, description=trial.key)
-                    told = trial.failed or f"{trial.seconds / 3600:.2f} h, {trial.memory / 2**30:.1f} GiB"
+                    hours = f"{trial.seconds / 3600:.2f} h, {trial.memory / 2**30:.1f} GiB" if paced else "sound"
+                    told = trial.failed or hours
                     log.log(logging.WARNING if trial.failed else logging.INFO, "%s: %s", trial.key, told)
 
 
