@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from crossmodal import paths
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json, write_text
 
@@ -186,20 +187,9 @@ def of_settings(settings: Any, hashes: Hashes) -> dict[str, str]:
     """{path: hash} of the files and folders that settings name, such as those of weights or of word vectors."""
     return {
         text: hashes.file(text) if Path(text).is_file() else hashes.tree(Path(text))
-        for text in sorted(set(_texts(settings)))
+        for text in sorted(set(paths.possible(settings)))
         if Path(text).exists()
     }
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for one in value.values():
-            yield from _texts(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(one)
-    elif isinstance(value, str | Path) and 0 < len(text := str(value)) < 4096 and "\0" not in text and "\n" not in text:
-        yield text
 
 
 # -- what has changed -------------------------------------------------------------------------------------------------

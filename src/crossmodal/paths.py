@@ -59,6 +59,15 @@ def _leads_out(where: str, name: str, root: str | Path) -> UserError:
     )
 
 
+def leaves(name: str) -> bool:
+    """Whether a relative path by its letters leaves the folder that it is relative to, or can be no path at all."""
+    if not _SUSPECT.search(name):
+        return False
+    windows = PureWindowsPath(name)
+    parts = (*PurePosixPath(name).parts, *windows.parts)
+    return bool(PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in parts or "\0" in name)
+
+
 def check_name(name: str, where: str) -> None:
     """Refuse a relative path that by its letters leaves the folder that it is relative to.
 
@@ -66,11 +75,7 @@ def check_name(name: str, where: str) -> None:
     ------
     UserError : an absolute path, `..` as one of its parts, a null character.
     """
-    if not _SUSPECT.search(name):
-        return
-    windows = PureWindowsPath(name)
-    parts = (*PurePosixPath(name).parts, *windows.parts)
-    if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in parts or "\0" in name:
+    if leaves(name):
         raise UserError(
             f"{where}: {name!r} leads out of its folder; expected a path below it, neither absolute nor with `..`"
         )
@@ -98,18 +103,19 @@ def allow(settings: Any) -> None:
     settings : the blocks of `datasets` of params.yaml: each text in them that is a file or a folder.
     """
     global _roots
-    _roots = tuple(os.path.realpath(text) for text in _texts(settings) if "\0" not in text and Path(text).exists())
+    _roots = tuple(os.path.realpath(text) for text in possible(settings) if Path(text).exists())
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield from [value] if value and "\n" not in value and len(value) < 4096 else []
-    elif isinstance(value, Mapping):
+def possible(value: Any) -> Iterator[str]:
+    """The texts in a block of settings that might be paths, however deep they stand."""
+    if isinstance(value, Mapping):
         for one in value.values():
-            yield from _texts(one)
+            yield from possible(one)
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from _texts(one)
+            yield from possible(one)
+    elif isinstance(value, str | Path) and 0 < len(text := str(value)) < 4096 and "\0" not in text and "\n" not in text:
+        yield text
 
 
 def named(folder: Path, name: str, where: str) -> Path:

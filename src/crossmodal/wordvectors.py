@@ -87,7 +87,7 @@ class Coverage:
 
 
 def coverage(vectors: WordVectors, counts: Mapping[str, int], path: str | Path, least: float, key: str) -> Coverage:
-    """How much of a text a file of vectors covers.
+    """The share of a text whose words a file of vectors has.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ def test_one_column_is_scipys() -> None:
 
 
 def test_columns_count_together_and_are_not_mixed() -> None:
-    """Three pairs agree in one column; in the other one does, one does not, one is a tie: (4 - 1) / (6 * 5) ** 0.5."""
+    """Three pairs agree in one column; in the other one agrees, one does not, one ties: (4 - 1) / (6 * 5) ** 0.5."""
     data = ordered([1, 2, 3, 10, 20, 30], [5, 6, 7, 2, 1, 2], [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2])
     assert kendall_tau(data) == pytest.approx(3 / 30**0.5)
 

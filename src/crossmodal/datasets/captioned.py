@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from crossmodal import paths
 from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError, suggestion
 from crossmodal.files import sha256_file
@@ -226,7 +227,7 @@ def frame_of(
     found: dict[str, _Image] = {}
     for path, part, listed in entries:
         for entry in listed:
-            if leaves(entry.name):
+            if paths.leaves(entry.name):
                 faults.add(path, "image name(s) leave the image folder (absolute, or with `..`)", _at(entry))
                 continue
             partition = _partition(part or entry.partition)
@@ -280,12 +281,6 @@ def _at(entry: Entry) -> str:
 
 def _partition(name: str | None) -> str | None:
     return name if name is None else ALIASES.get(name.strip().lower(), name.strip().lower())
-
-
-def leaves(name: str) -> bool:
-    """Whether a path that a file names lies outside of the folder that it is relative to."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or bool(re.match(r"[A-Za-z]:", name))
 
 
 class Photographs(raw.Listing):

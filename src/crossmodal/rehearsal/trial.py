@@ -168,7 +168,7 @@ def _scores(model: Any, corpus: Corpus, device: torch.device) -> bool:
 def _ranked(
     model: Any, corpus: Corpus, part: str, ratio: tuple[float, float], device: torch.device, whole: float
 ) -> float:
-    """Seconds of a validation of all items, by those of one of a few, which took `whole` in the training."""
+    """Seconds that a validation of all items takes, reckoned from `whole`, those of the few items in the training."""
     order = [*model.reads]
     index = {m: corpus.inputs[m].where(part) for m in order}
     if whole < SLOW:  # the first one is slower

@@ -1,7 +1,7 @@
-"""Region features as they are released: bottom-up-attention's TSV, a folder of .npz, flat HDF5, LMDB; a module a form.
+"""Region features as they are released: bottom-up-attention's TSV, a folder of .npz, flat HDF5, LMDB.
 
-Each form opens as a `RegionFile`: rows are images with their ids, features and boxes, read one at a time. What a form
-is told by stands in `opened`.
+Each form opens as a `RegionFile`: rows are images with their ids, features and boxes, read one at a time. `opened`
+tells the form of a file. Each form is one module.
 """
 
 from __future__ import annotations
