@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from drawn import ROOT, make_results
 
 from crossmodal import experiments
 from crossmodal.datasets.items import COLUMNS
@@ -19,6 +18,7 @@ from crossmodal.experiments import Plan
 from crossmodal.reporting import collect, figures, report, runs
 from crossmodal.reporting.curves import curves, label
 from crossmodal.reporting.gallery import Items, choose, described, gallery
+from tests.reporting.drawn import ROOT, make_results
 
 TITLES = {"world": "embedded world"}
 

@@ -14,9 +14,10 @@ from sklearn.metrics import average_precision_score
 from crossmodal import registry
 from crossmodal.datasets import items
 from crossmodal.errors import UserError
-from crossmodal.evaluation.blocks import Scores, source
-from crossmodal.evaluation.ranking import NoRelevantItemError, rank_queries
-from crossmodal.evaluation.several import rank_several, relevant_counts
+from crossmodal.evaluation.ranking.ranks import rank_queries
+from crossmodal.evaluation.ranking.relevance import NoRelevantItemError, relevant_counts
+from crossmodal.evaluation.ranking.scores import Scores, source
+from crossmodal.evaluation.ranking.several_labels import rank_several
 from crossmodal.experiments import Job
 from crossmodal.features import store
 from crossmodal.files import read_json

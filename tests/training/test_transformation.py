@@ -8,12 +8,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from test_balanced import ALL, corpus, job
 
 from crossmodal.errors import UserError
 from crossmodal.reporting import figures, transformation
 from crossmodal.training import job as jobs
 from crossmodal.training.test import encode
+from tests.training.test_balanced import ALL, corpus, job
 
 CPU = torch.device("cpu")
 

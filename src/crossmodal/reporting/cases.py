@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from crossmodal.evaluation.bounds import chance_recall
 from crossmodal.evaluation.contrasts import Contrast, above, below, interval, mean, negative, seeds_needed
-from crossmodal.evaluation.quality import chance_recall
 from crossmodal.experiments import Claim, Job, Paper, Plan, UnreadableError
 from crossmodal.experiments.claims import FIELDS, Place, Side, places
 from crossmodal.reporting.comparison import NOT_QUICK, protocol_of

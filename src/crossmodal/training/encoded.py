@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from crossmodal import registry
 from crossmodal.errors import UserError
-from crossmodal.evaluation import Scores, top_k
+from crossmodal.evaluation.ranking.ranks import top_k
+from crossmodal.evaluation.ranking.scores import Scores
 from crossmodal.experiments import PRECOMPUTED, Plan, validated
 from crossmodal.files import read_json, whole
 from crossmodal.models import base

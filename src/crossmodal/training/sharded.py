@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from crossmodal.errors import UserError
-from crossmodal.evaluation import sharding
+from crossmodal.evaluation.ranking import shards as sharding
 from crossmodal.files import read_json, read_parquet, whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.training import test as testing

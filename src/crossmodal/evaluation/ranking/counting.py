@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossmodal.evaluation.blocks import Products, Scores
-from crossmodal.evaluation.vectors import spread
+from crossmodal.evaluation.ranking.scores import Products, Scores
+from crossmodal.evaluation.ranking.vectors import spread
 
 Settle = Callable[[int, int, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 

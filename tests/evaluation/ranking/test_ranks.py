@@ -6,14 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from literal import exact_scores, literal_precision, literal_rank, near_ties
 from sklearn.metrics import top_k_accuracy_score
 
 from crossmodal.evaluation import (
     NoRelevantItemError,
     Scores,
-    blocks,
-    counting,
     rank_both_ways,
     rank_queries,
     ranks_both_ways,
@@ -21,8 +18,10 @@ from crossmodal.evaluation import (
     retrieval_ranks,
     source,
     top_k,
-    vectors,
 )
+from crossmodal.evaluation.ranking import counting, vectors
+from crossmodal.evaluation.ranking import scores as blocks
+from tests.evaluation.literal import exact_scores, literal_precision, literal_rank, near_ties
 
 SMALL = arrays.arrays(np.float32, (6, 3), elements=st.integers(-3, 3).map(float))
 LARGE = arrays.arrays(np.float32, (11, 3), elements=st.integers(-3, 3).map(float))

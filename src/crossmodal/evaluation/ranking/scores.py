@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossmodal.evaluation import vectors
-from crossmodal.evaluation.vectors import Array, Vectors
+from crossmodal.evaluation.ranking import vectors
+from crossmodal.evaluation.ranking.vectors import Array, Vectors
 
 DEFAULT_BUDGET = 128 * 2**20
 DENSE = 64  # one pair in so many open: a float64 product of the part is cheaper than its pairs one by one

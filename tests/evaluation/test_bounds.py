@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from crossmodal.evaluation import average_precision, retrieval_ranks
-from crossmodal.evaluation.quality import (
+from crossmodal.evaluation.bounds import (
     chance_interval,
     chance_precision,
     chance_recall,

@@ -13,14 +13,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from crossmodal.evaluation import vectors
-from crossmodal.evaluation.blocks import DEFAULT_BUDGET, Products, Scores, source
-from crossmodal.evaluation.vectors import Array, Vectors
+from crossmodal.evaluation.ranking import vectors
+from crossmodal.evaluation.ranking.relevance import Labels, NoRelevantItemError
+from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products, Scores, source
+from crossmodal.evaluation.ranking.vectors import Array, Vectors
 
 Normalise = Literal["retrieved", "relevant"]
 Missing = Literal["raise", "nan"]
 
-NAMES: dict[str, tuple[int | Literal["R"] | None, Normalise]] = {
+AP_VARIANTS: dict[str, tuple[int | Literal["R"] | None, Normalise]] = {
     "average_precision": (None, "relevant"),
     "average_precision@50": (50, "retrieved"),
     "average_precision@R": ("R", "relevant"),
@@ -31,35 +32,7 @@ SPARE = 14  # places beyond the cut that are sorted too: what may tie with the l
 STRIP = 64  # rows that a thread sorts at a time
 
 
-class _Labels:
-    """Which items are relevant to which queries: equal labels, or at least one in common of several."""
-
-    def __init__(self, query_labels: Array, gallery_labels: Array, shape: tuple[int, int]):
-        q, g = (
-            x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-            for x in (query_labels, gallery_labels)
-        )
-        for labels, n, name in ((q, shape[0], "query_labels"), (g, shape[1], "gallery_labels")):
-            if labels.ndim not in (1, 2) or len(labels) != n:
-                raise ValueError(f"{name}: expected ({n},) labels or an ({n}, L) table, found shape {labels.shape}")
-        if q.ndim != g.ndim or (q.ndim == 2 and q.shape[1] != g.shape[1]):
-            raise ValueError(f"labels: the queries have shape {q.shape}, the gallery {g.shape}: not the same kinds")
-        self.several = q.ndim == 2
-        if self.several:
-            self.q, self.g = (q != 0).astype(np.float32), (g != 0).astype(np.float32)
-        else:
-            _, codes = np.unique(np.concatenate([q, g]), return_inverse=True)
-            codes = codes.astype(np.int32)
-            self.q, self.g = codes[: len(q)], codes[len(q) :]
-
-    def block(self, rows: slice) -> np.ndarray:
-        """(q, G) bool."""
-        if self.several:
-            return self.q[rows] @ self.g.T > 0
-        return self.q[rows, None] == self.g[None, :]
-
-
-def _scores64(of: Products, rows: slice, kept: dict[int, torch.Tensor], budget: int) -> np.ndarray:
+def scores64(of: Products, rows: slice, kept: dict[int, torch.Tensor], budget: int) -> np.ndarray:
     """(q, G) float64 products; the gallery in float64 is kept from call to call where that takes little."""
     n, dim = of.shape[1], of.gallery.dim
     step = max(1, budget // (16 * dim))
@@ -96,14 +69,14 @@ def _values(keys: np.ndarray) -> np.ndarray:
     return (keys ^ ((keys >> 63) & 0x7FFFFFFFFFFFFFFF)).view(np.float64)
 
 
-def _ordered(
-    of: Products | Scores, labels: _Labels, at: int | None, budget: int
+def hits_in_order(
+    of: Products | Scores, labels: Labels, at: int | None, budget: int
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """(slice of the queries, (q, K) bool whether the item at each rank is relevant, (q,) relevant items in all)."""
     n, width = of.shape
     length = width if at is None else min(at, width)
     if of.exact:
-        for rows, scores in _whole_rows(of, budget // 8):
+        for rows, scores in whole_rows(of, budget // 8):
             relevant = labels.block(rows)
             yield rows, _hits(scores, relevant, length)[0], relevant.sum(1)
         return
@@ -111,7 +84,7 @@ def _ordered(
     step = max(1, budget // (32 * width))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        scores, relevant = _scores64(of, rows, kept, budget), labels.block(rows)
+        scores, relevant = scores64(of, rows, kept, budget), labels.block(rows)
         # Twice the bound, for both of a pair, and the last bit that the keys have lost.
         size = of.queries.norms[rows] * of.gallery.norms.max()
         margin = 2 * (each * size + vectors.tiny(of.queries, torch.float64)) + 2.0**-50 * size
@@ -157,7 +130,7 @@ def _hits(
     return hits, doubt
 
 
-def _whole_rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.ndarray]]:
+def whole_rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Blocks of all columns, for products too."""
     if isinstance(of, Scores):
         yield from ((rows, block.cpu().numpy()) for rows, _, block in of.blocks(budget))
@@ -181,7 +154,7 @@ def _settled(of: Products, query: int, near: np.ndarray, relevant: np.ndarray, m
     return hit
 
 
-def _precision(hits: np.ndarray, total: np.ndarray, at: int | str | None, normalise: Normalise) -> np.ndarray:
+def precision_of_hits(hits: np.ndarray, total: np.ndarray, at: int | str | None, normalise: Normalise) -> np.ndarray:
     """(q,) average precision of (q, K) relevance in rank order; "R" cuts each at its number of relevant items."""
     hits = hits & (np.arange(hits.shape[1]) < total[:, None]) if at == "R" else hits[:, :at]
     row, place = np.divmod(np.flatnonzero(hits), hits.shape[1])  # several times quicker than np.nonzero
@@ -192,13 +165,13 @@ def _precision(hits: np.ndarray, total: np.ndarray, at: int | str | None, normal
 
 
 def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
-    """{name: (Q,)} for all of `NAMES`, from the (Q, m) ranks of all relevant items, ascending, 0 where there are fewer.
+    """{name: (Q,)} for all of `AP_VARIANTS`, from the (Q, m) ranks of all relevant items, ascending, padded with 0.
 
     Agrees with `average_precision` to the last bit of a sum.
     """
     there, place = ranks > 0, np.arange(1, ranks.shape[1] + 1)
     found = {}
-    for name, (at, normalise) in NAMES.items():
+    for name, (at, normalise) in AP_VARIANTS.items():
         cut = there.sum(1, keepdims=True) if at == "R" else at
         inside = there if cut is None else there & (ranks <= cut)
         terms = np.where(inside, place / np.maximum(ranks, 1), 0.0).sum(1)
@@ -209,12 +182,12 @@ def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
 def of_source(
     of: Products | Scores, query_labels: Array, gallery_labels: Array, *, budget: int = DEFAULT_BUDGET
 ) -> dict[str, np.ndarray]:
-    """{name: (Q,)} for all of `NAMES`, by sorting each query's scores once."""
-    labels = _Labels(query_labels, gallery_labels, of.shape)
-    found = {name: np.empty(of.shape[0]) for name in NAMES}
-    for rows, hits, total in _ordered(of, labels, None, budget):
-        for name, (at, normalise) in NAMES.items():
-            found[name][rows] = _precision(hits, total, at, normalise)
+    """{name: (Q,)} for all of `AP_VARIANTS`, by sorting each query's scores once."""
+    labels = Labels(query_labels, gallery_labels, of.shape)
+    found = {name: np.empty(of.shape[0]) for name in AP_VARIANTS}
+    for rows, hits, total in hits_in_order(of, labels, None, budget):
+        for name, (at, normalise) in AP_VARIANTS.items():
+            found[name][rows] = precision_of_hits(hits, total, at, normalise)
     return found
 
 
@@ -255,10 +228,12 @@ def average_precision(
     """
     _choices(at, normalise, missing)
     of = source(queries, gallery, cosine=cosine)
-    labels = _Labels(query_labels, gallery_labels, of.shape)
+    labels = Labels(query_labels, gallery_labels, of.shape)
     found = np.empty(of.shape[0])
-    for rows, hits, total in _ordered(of, labels, at, budget):
-        found[rows] = np.where(_some(rows, total, missing), _precision(hits, total, at, normalise), np.nan)
+    for rows, hits, total in hits_in_order(of, labels, at, budget):
+        found[rows] = np.where(
+            any_relevant(rows, total, missing), precision_of_hits(hits, total, at, normalise), np.nan
+        )
     return found
 
 
@@ -271,9 +246,7 @@ def _choices(at: int | None, normalise: str, missing: str) -> None:
         raise ValueError(f'missing: expected "raise" or "nan", found {missing!r}')
 
 
-def _some(rows: slice, total: np.ndarray, missing: Missing) -> np.ndarray:
-    from crossmodal.evaluation.ranking import NoRelevantItemError
-
+def any_relevant(rows: slice, total: np.ndarray, missing: Missing) -> np.ndarray:
     if missing == "raise" and (total == 0).any():
         lone = rows.start + int(np.argmax(total == 0))
         raise NoRelevantItemError(
@@ -310,11 +283,11 @@ def precision_recall_curve(
         raise ValueError(f"levels: expected at least 2, found {levels}")
     _choices(None, "relevant", missing)
     of = source(queries, gallery, cosine=cosine)
-    labels = _Labels(query_labels, gallery_labels, of.shape)
+    labels = Labels(query_labels, gallery_labels, of.shape)
     steps = np.arange(levels)
     found = np.full((of.shape[0], levels), np.nan)
-    for rows, hits, total in _ordered(of, labels, None, budget):
-        some = _some(rows, total, missing)
+    for rows, hits, total in hits_in_order(of, labels, None, budget):
+        some = any_relevant(rows, total, missing)
         for row in np.flatnonzero(some):
             place = np.flatnonzero(hits[row])
             precision = np.arange(1, len(place) + 1) / (place + 1)

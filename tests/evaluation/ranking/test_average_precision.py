@@ -4,7 +4,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from literal import exact_scores, literal_precision, near_ties
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.retrieval import retrieval_average_precision
 
@@ -16,8 +15,9 @@ from crossmodal.evaluation import (
     rank_both_ways,
     rank_queries,
     source,
-    vectors,
 )
+from crossmodal.evaluation.ranking import vectors
+from tests.evaluation.literal import exact_scores, literal_precision, near_ties
 
 SMALL = arrays.arrays(np.float32, (5, 3), elements=st.integers(-2, 2).map(float))
 LARGE = arrays.arrays(np.float32, (23, 3), elements=st.integers(-2, 2).map(float))

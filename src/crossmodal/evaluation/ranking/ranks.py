@@ -11,18 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from crossmodal.evaluation.blocks import DEFAULT_BUDGET, Products, Scores, source
-from crossmodal.evaluation.counting import count
-from crossmodal.evaluation.topk import Best
-from crossmodal.evaluation.vectors import Array, Vectors, bound, product, tiny
+from crossmodal.evaluation.ranking import average_precision
+from crossmodal.evaluation.ranking.counting import count
+from crossmodal.evaluation.ranking.relevance import Relevant, check_groups, relevant_items
+from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products, Scores, source
+from crossmodal.evaluation.ranking.topk import Best
+from crossmodal.evaluation.ranking.vectors import Array, Vectors, bound, product, tiny
 
 FEW = 16  # relevant items a query, on average, up to which all of them are scored before the blocks are made
-
-
-class NoRelevantItemError(ValueError):
-    """A query has no relevant item in the gallery, so that its rank and its average precision are not defined."""
 
 
 @dataclass(frozen=True)
@@ -30,59 +27,11 @@ class Ranking:
     """What is kept of each query's ranking."""
 
     ranks: np.ndarray  # (Q,) int64, 1-based, of the best-ranked relevant item
-    precision: dict[str, np.ndarray]  # (Q,) float64 average precision by its name (`precision.NAMES`); may be empty
+    precision: dict[
+        str, np.ndarray
+    ]  # (Q,) float64 average precision by its name (`average_precision.AP_VARIANTS`); may be empty
     top: np.ndarray  # (Q, k) int64, best items of the gallery
     top_scores: np.ndarray  # (Q, k) float32
-
-
-@dataclass(frozen=True)
-class Relevant:
-    """For each query the gallery's items of its group, as one flat array and the (Q + 1,) places where each begins."""
-
-    items: np.ndarray
-    starts: np.ndarray
-
-    @property
-    def counts(self) -> np.ndarray:
-        return np.diff(self.starts)
-
-    @property
-    def queries(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.starts) - 1), self.counts)
-
-
-def relevant_items(query_groups: Array, gallery_groups: Array) -> Relevant:
-    """Which items are relevant: those of the query's group.
-
-    Raises
-    ------
-    NoRelevantItemError : a group that the gallery lacks.
-    """
-    query_groups, gallery_groups = _vector(query_groups, "query_groups"), _vector(gallery_groups, "gallery_groups")
-    order = np.argsort(gallery_groups, kind="stable")
-    ordered = gallery_groups[order]
-    left = np.searchsorted(ordered, query_groups, "left")
-    counts = np.searchsorted(ordered, query_groups, "right") - left
-    if (counts == 0).any():
-        lone = query_groups[np.argmax(counts == 0)]
-        raise NoRelevantItemError(f"query group {lone} has no item in the gallery: its rank is not defined")
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    offsets = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
-    return Relevant(order[np.repeat(left, counts) + offsets], starts)
-
-
-def _vector(values: Array, name: str) -> np.ndarray:
-    values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-    if values.ndim != 1:
-        raise ValueError(f"{name}: expected a vector with one group an item, found shape {values.shape}")
-    return values
-
-
-def check_groups(shape: tuple[int, int], query_groups: Array, gallery_groups: Array) -> None:
-    """Raise ValueError unless each side has one group an item."""
-    for n, groups, name in zip(shape, (query_groups, gallery_groups), ("query", "gallery"), strict=True):
-        if len(groups) != n:
-            raise ValueError(f"{name}_groups: {len(groups)} groups for {n} items")
 
 
 @dataclass(frozen=True)
@@ -297,15 +246,13 @@ def _ranking(
     every: bool,
     budget: int,
 ) -> Ranking:
-    from crossmodal.evaluation import precision as precisions
-
     others = above - wanted.own
     found = {}
     if precision:
         if every:
-            found = precisions.of_ranks(np.where(wanted.there, others + np.arange(1, others.shape[1] + 1), 0))
+            found = average_precision.of_ranks(np.where(wanted.there, others + np.arange(1, others.shape[1] + 1), 0))
         else:
-            found = precisions.of_source(of, query_groups, gallery_groups, budget=budget)
+            found = average_precision.of_source(of, query_groups, gallery_groups, budget=budget)
     return Ranking(others[:, 0] + 1, found, *best.result())
 
 

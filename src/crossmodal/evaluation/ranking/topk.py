@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossmodal.evaluation.blocks import Products, Scores
-from crossmodal.evaluation.vectors import unscaled
+from crossmodal.evaluation.ranking.scores import Products, Scores
+from crossmodal.evaluation.ranking.vectors import unscaled
 
 SPARE = 8  # candidates beyond k that are looked at before a row is searched as a whole
 

@@ -13,15 +13,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from crossmodal.evaluation.blocks import DEFAULT_BUDGET, Products
-from crossmodal.evaluation.counting import count
-from crossmodal.evaluation.precision import of_ranks
-from crossmodal.evaluation.ranking import FEW, Levels, Ranking, Relevant, check_groups, levels_from, relevant_items
-from crossmodal.evaluation.topk import Best, best_of
-from crossmodal.evaluation.vectors import Array, Vectors, unscaled
+from crossmodal.evaluation.ranking.average_precision import of_ranks
+from crossmodal.evaluation.ranking.counting import count
+from crossmodal.evaluation.ranking.ranks import FEW, Levels, Ranking, levels_from
+from crossmodal.evaluation.ranking.relevance import Relevant, check_groups, relevant_items
+from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products
+from crossmodal.evaluation.ranking.topk import Best, best_of
+from crossmodal.evaluation.ranking.vectors import Array, Vectors, unscaled
 
 Rectangle = tuple[slice, slice]
-NAMES = ("queries", "gallery")
+SIDES = ("queries", "gallery")
 
 
 def cut(shape: tuple[int, int], n: int) -> list[Rectangle]:
@@ -70,7 +71,7 @@ class Shard:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """For `numpy.savez`."""
-        sides = {f"{name}.{key}": value for name in NAMES for key, value in vars(self.side(name)).items()}
+        sides = {f"{name}.{key}": value for name in SIDES for key, value in vars(self.side(name)).items()}
         return {**sides, "k": np.array(self.k), "precise": np.array(self.precise)}
 
     def side(self, name: str) -> Side:
@@ -80,7 +81,7 @@ class Shard:
     def of_arrays(cls, arrays: dict[str, np.ndarray]) -> Shard:
         """From what `numpy.load` gives of a saved one."""
         sides = []
-        for name in NAMES:
+        for name in SIDES:
             found = {key: arrays[f"{name}.{key}"] for key in Side.__annotations__}
             sides.append(Side(**(found | {"start": int(found["start"])})))
         return cls(*sides, int(arrays["k"]), bool(arrays["precise"]))
@@ -169,7 +170,7 @@ def gather(shards: Iterable[Shard], shape: tuple[int, int]) -> tuple[Ranking, Ra
     if not kept:
         raise ValueError("shards: none to gather")
     found = []
-    for axis, name in enumerate(NAMES):
+    for axis, name in enumerate(SIDES):
         sides = [shard.side(name) for shard in kept]
         width = max(side.above.shape[1] for side in sides)
         above, own = np.zeros((shape[axis], width), np.int64), np.zeros((shape[axis], width), np.int64)
@@ -181,7 +182,7 @@ def gather(shards: Iterable[Shard], shape: tuple[int, int]) -> tuple[Ranking, Ra
             part = slice(side.start, side.start + n)
             above[part, :m] += side.above
             own[part, :m], there[part, :m] = side.own, side.there
-            seen[part] += len(shard.side(NAMES[1 - axis]).above)
+            seen[part] += len(shard.side(SIDES[1 - axis]).above)
             merged = best_of([(items[part], scores[part]), (side.items, side.scores)], k)
             items[part], scores[part] = merged
         if (seen != shape[1 - axis]).any():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from crossmodal.evaluation import vectors
-from crossmodal.evaluation.vectors import Vectors
+from crossmodal.evaluation.ranking import vectors
+from crossmodal.evaluation.ranking.vectors import Vectors
 
 DIMS = [1, 63, 64, 65, 300, 384, 385, 1000, 1024, 3001]
 

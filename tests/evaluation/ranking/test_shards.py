@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from literal import near_ties
 
 from crossmodal.evaluation import rank_both_ways, source
-from crossmodal.evaluation.sharding import Shard, cut, gather, rank_shard
+from crossmodal.evaluation.ranking.shards import Shard, cut, gather, rank_shard
+from tests.evaluation.literal import near_ties
 
 
 def data(seed=0):
