@@ -107,7 +107,7 @@ class Case:
 
         self.pairs = [pair for pair in claim.pairs if here(pair[0])]
         self.sides = [side for pair in self.pairs for side in pair] or [s for s in claim.sides if here(s)]
-        self.places: dict[Side, list[Place]] = {side: places(paper, claim, side) for side in self.sides}
+        self.places: dict[Side, list[Place]] = {side: places(paper.tables, claim, side) for side in self.sides}
         self.rows = {side: rows.row(paper, side.experiment) for side in self.sides}
         self.seeds = sorted(frozenset.intersection(*(row.seeds for row in self.rows.values())))
 

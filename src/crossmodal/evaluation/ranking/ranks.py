@@ -27,9 +27,7 @@ class Ranking:
     """What is kept of each query's ranking."""
 
     ranks: np.ndarray  # (Q,) int64, 1-based, of the best-ranked relevant item
-    precision: dict[
-        str, np.ndarray
-    ]  # (Q,) float64 average precision by its name (`average_precision.AP_VARIANTS`); may be empty
+    precision: dict[str, np.ndarray]  # (Q,) float64 average precision by its name (`AP_VARIANTS`); may be empty
     top: np.ndarray  # (Q, k) int64, best items of the gallery
     top_scores: np.ndarray  # (Q, k) float32
 
