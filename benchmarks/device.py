@@ -19,7 +19,7 @@ from common import alternate, save
 from lightning_fabric import Fabric
 from training import SYSTEMS, built, prepared, take
 
-from crossmodal.training.batches import batches
+from crossmodal.corpus.batches import batches
 from crossmodal.training.loop import _epoch
 
 ROUNDS = 3

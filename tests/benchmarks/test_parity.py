@@ -260,7 +260,7 @@ def test_vsepp_takes_the_steps_of_its_authors_program(tmp_path, monkeypatch, har
     import programs
     from training import prepared as drawn  # a drawn data set with made-up features
 
-    from crossmodal.training.data import load
+    from crossmodal.corpus.opening import load
 
     folder = Path(os.environ["CROSSMODAL_PROGRAMS"]) / "vsepp"
     copy = programs.copied(programs.VSEPP, folder, tmp_path / "vsepp")

@@ -12,6 +12,10 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from crossmodal import registry
+from crossmodal.corpus.batches import batches, steps_of
+from crossmodal.corpus.by_class import Labels, shared_classes
+from crossmodal.corpus.opening import load
+from crossmodal.corpus.splits import make_labelled
 from crossmodal.datasets import items
 from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking.ranks import rank_queries
@@ -25,11 +29,7 @@ from crossmodal.models import base
 from crossmodal.models.parts import labelled as parts
 from crossmodal.reporting import cutoffs
 from crossmodal.reporting.comparison import controls
-from crossmodal.splits import make_labelled
 from crossmodal.training import job as jobs
-from crossmodal.training.balanced import Labels, shared_classes
-from crossmodal.training.batches import batches, steps_of
-from crossmodal.training.data import load
 
 NAMES = "abcdef"
 SETS = ["a", "ab", "af", "ad", "e", "ef", "b", "bc", "c", "d"]

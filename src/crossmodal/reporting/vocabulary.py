@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from crossmodal import concepts
+from crossmodal.corpus.splits import parse
 from crossmodal.experiments import Job, Plan
 from crossmodal.features.semantics import named_regions, token_table
 from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_parquet, write_text
 from crossmodal.reporting import figures
 from crossmodal.reporting.figures import COLOURS, INK
-from crossmodal.splits import parse
 
 KINDS = {"regional": "s, names of regions", "global": "s_g, names of whole images"}
 PUBLISHED = {"regional": (1104, 13.1), "global": (1576, 9.8)}

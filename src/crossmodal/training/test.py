@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal.corpus.corpus import Corpus
 from crossmodal.errors import UserError
 from crossmodal.evaluation.bounds import chance_precision
 from crossmodal.evaluation.metrics import folds as cut_folds
@@ -28,7 +29,6 @@ from crossmodal.evaluation.ranking.scores import Scores, source
 from crossmodal.evaluation.ranking.several_labels import rank_several
 from crossmodal.files import whole, write_json, write_parquet
 from crossmodal.models import base
-from crossmodal.training.corpus import Corpus
 
 KS = (1, 5, 10)
 ENCODE_BATCH = 256

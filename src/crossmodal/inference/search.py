@@ -15,7 +15,7 @@ from crossmodal import paths, registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job, Plan, job_in
 from crossmodal.files import read_json
-from crossmodal.training.exported import open_exported
+from crossmodal.inference.onnx_encoder import open_exported
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def _by_the_model(
     """Ids of the items that are searched; (k,) places and scores of the best."""
     import torch
 
-    from crossmodal.training import encoded
-    from crossmodal.training.trained import open_run
+    from crossmodal.inference import encoding as encoded
+    from crossmodal.inference.run import open_run
 
     run = open_run(folder)
     given = encoded.query_input(plan, run, data, query.modality, query.source, query.item_id)

@@ -5,10 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossmodal import experiments, splits
+from crossmodal import experiments
+from crossmodal.corpus import splits
 from crossmodal.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

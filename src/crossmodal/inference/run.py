@@ -73,7 +73,7 @@ def take_weights(model: base.Model, weights: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """A run's model, ready to encode."""
 
     job: Job
@@ -100,7 +100,7 @@ class Trained:
         return self.model.encode(modality, base.Batch({modality: value}), partner)
 
 
-def open_run(folder: Path) -> Trained:
+def open_run(folder: Path) -> TrainedRun:
     """The trained run of a folder.
 
     Raises
@@ -119,4 +119,4 @@ def open_run(folder: Path) -> Trained:
     settings = validated(module.Settings, job.settings, f"{folder / 'config.yaml'}: settings")
     model = module.Model(settings, context)
     take_weights(model, weights)
-    return Trained(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"))
+    return TrainedRun(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"))

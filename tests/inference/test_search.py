@@ -17,12 +17,13 @@ from crossmodal.cli import app
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_parquet, sha256_file, write_json
+from crossmodal.inference import encoding as encoded
+from crossmodal.inference import run as trained
+from crossmodal.inference.onnx_encoder import open_exported, place
+from crossmodal.inference.search import Query, search
 from crossmodal.models import base
 from crossmodal.text import Vocabulary
-from crossmodal.training import encoded, trained
 from crossmodal.training import job as jobs
-from crossmodal.training.exported import open_exported, place
-from crossmodal.training.search import Query, search
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 2, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
 
@@ -86,7 +87,7 @@ def test_sentences_are_encoded_without_torch_from_the_second_time_on(tmp_path, m
     vocabulary = Vocabulary.build([["a", "red", "ball", "left", "of", "cup"]], min_count=1)
     shapes = {"image": (5, 6) if reads["image"] == "regions" else (6,)}
     torch.manual_seed(0)
-    opened = trained.Trained(
+    opened = trained.TrainedRun(
         Job(dataset="toy", split="full", model=model, seed=0, inputs={}, settings={}),
         module.Model(settings, base.Context(shapes, len(vocabulary))).eval(),
         vocabulary,
@@ -116,7 +117,7 @@ def test_the_second_search_by_a_sentence_has_the_same_answers_and_no_torch(run, 
         second = search(run[1], run[0], Query("text", "worde wordc"), k=5)
     assert [a.item_id for a in second.answers] == [a.item_id for a in first.answers]
     np.testing.assert_allclose([a.score for a in second.answers], [a.score for a in first.answers], atol=1e-5)
-    code = "import sys; import crossmodal.training.search, crossmodal.reporting.answers; print('torch' in sys.modules)"
+    code = "import sys; import crossmodal.inference.search, crossmodal.reporting.answers; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
@@ -136,7 +137,7 @@ def test_an_encoder_that_comes_to_other_vectors_is_not_kept(tmp_path, caplog):
     vocabulary.save(tmp_path / "vocabulary.json")
     write_json(tmp_path / "manifest.json", {"weights_sha256": "a"})
     with caplog.at_level("INFO"):
-        encoded.export(trained.Trained(job, Odd(Chosen(), base.Context({})), vocabulary), tmp_path, "image")
+        encoded.export(trained.TrainedRun(job, Odd(Chosen(), base.Context({})), vocabulary), tmp_path, "image")
     assert "is not exported" in caplog.text
     assert open_exported(tmp_path, job, "image") is None
 

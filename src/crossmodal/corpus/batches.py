@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
+from crossmodal.corpus.corpus import Corpus, ahead
 from crossmodal.models.base import Batch
 from crossmodal.models.parts.labelled import Sampling
-from crossmodal.training.corpus import Corpus, ahead
 
 
 def batches(

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal.corpus.by_class import Classes, Moments, mates, shared_classes
 from crossmodal.errors import UserError
 from crossmodal.features.store import Features
 from crossmodal.models.base import Batch, Concepts, Context, Form, Input, Regions, Tokens
 from crossmodal.text import Vocabulary
-from crossmodal.training.balanced import Classes, Moments, mates, shared_classes
 
 
 @dataclass(frozen=True)

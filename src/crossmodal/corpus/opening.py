@@ -13,6 +13,9 @@ import pandas as pd
 import torch
 
 from crossmodal import concepts
+from crossmodal.corpus import by_class as balanced
+from crossmodal.corpus import classes as class_items
+from crossmodal.corpus.corpus import Corpus, Inputs, OnDisk
 from crossmodal.errors import UserError
 from crossmodal.experiments import Relevance
 from crossmodal.features.semantics import named_regions, token_table
@@ -20,9 +23,6 @@ from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_json, read_parquet, sha256_bytes
 from crossmodal.models.base import Form, Settings
 from crossmodal.text import RareWords, Vocabulary
-from crossmodal.training import balanced
-from crossmodal.training import classes as class_items
-from crossmodal.training.corpus import Corpus, Inputs, OnDisk
 
 log = logging.getLogger(__name__)
 

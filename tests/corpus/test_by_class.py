@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from crossmodal import splits
+from crossmodal.corpus import splits
+from crossmodal.corpus.batches import batches
+from crossmodal.corpus.by_class import Classes, Labels
+from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.training import job as jobs
-from crossmodal.training.balanced import Classes, Labels
-from crossmodal.training.batches import batches
-from crossmodal.training.data import load
 from crossmodal.training.loop import train
 from crossmodal.training.test import validate
 

@@ -19,16 +19,16 @@ from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
 from crossmodal.experiments import PRECOMPUTED, Plan, validated
 from crossmodal.files import read_json, whole
+from crossmodal.inference.onnx_encoder import open_exported, place
+from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
-from crossmodal.training.exported import open_exported, place
-from crossmodal.training.trained import Trained
 
 log = logging.getLogger(__name__)
 
 BLOCK = 512  # items that are scored at once where there are no vectors
 
 
-def query_input(plan: Plan, run: Trained, data: Path, modality: str, source: str, item_id: str | None) -> base.Input:
+def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: str, item_id: str | None) -> base.Input:
     """A query as the model reads it.
 
     Raises
@@ -81,14 +81,14 @@ def _stored(target: Path, item_id: str, form: base.Form) -> base.Input:
     return base.Regions(tensor, torch.from_numpy(features.counts[rows])) if form == "regions" else tensor
 
 
-def partition_of(run: Trained, data: Path, to: str, query: str, partition: str) -> tuple[np.ndarray, Tensor]:
+def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: str) -> tuple[np.ndarray, Tensor]:
     """Ids and encodings of a partition's items, or of all.
 
     Raises
     ------
     UserError : there are none.
     """
-    from crossmodal.training.data import load, options_of
+    from crossmodal.corpus.opening import load, options_of
     from crossmodal.training.test import encode
 
     options = options_of(run.model.settings) | {"relevance": run.job.relevance, "stages": run.job.stages}
@@ -105,7 +105,9 @@ def partition_of(run: Trained, data: Path, to: str, query: str, partition: str) 
 
 
 @torch.inference_mode()
-def best(run: Trained, pair: tuple[str, str], asked: Tensor, gallery: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+def best(
+    run: TrainedRun, pair: tuple[str, str], asked: Tensor, gallery: Tensor, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(k,) places in the gallery and scores of what answers the one query best, as the run's test ranks it."""
     if run.model.compares_vectors(asked, gallery):
         found = top_k(asked, gallery, k)
@@ -121,7 +123,7 @@ def best(run: Trained, pair: tuple[str, str], asked: Tensor, gallery: Tensor, k:
 class Sentences(nn.Module):
     """(1, L) word ids of one sentence -> (1, d) vector."""
 
-    def __init__(self, run: Trained, to: str):
+    def __init__(self, run: TrainedRun, to: str):
         super().__init__()
         self.model, self.to_modality = run.model, to
 
@@ -131,7 +133,7 @@ class Sentences(nn.Module):
 
 
 @torch.inference_mode()
-def export(run: Trained, folder: Path, to: str) -> None:
+def export(run: TrainedRun, folder: Path, to: str) -> None:
     """Write the run's encoder of sentences as ONNX, where later searches find it; none that says anything else."""
     import onnx
 

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from crossmodal import splits
+from crossmodal.corpus import splits
 from crossmodal.datasets.items import labels_of, several_labels
 from crossmodal.errors import UserError
 from crossmodal.models.parts.labelled import Sampling
 
 if TYPE_CHECKING:
-    from crossmodal.training.corpus import Inputs
+    from crossmodal.corpus.corpus import Inputs
 
 CHUNK = 4096  # rows that moments are summed over at a time
 

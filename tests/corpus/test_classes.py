@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from crossmodal.corpus.batches import batches
+from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, read_parquet, write_parquet
 from crossmodal.models import base, conse
-from crossmodal.training.batches import batches
-from crossmodal.training.data import load
 from crossmodal.training.job import test_job as run_test
 from crossmodal.training.job import train_job
 

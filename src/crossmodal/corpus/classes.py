@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from crossmodal import wordvectors
+from crossmodal.corpus.by_class import Labels
 from crossmodal.datasets.items import class_id
 from crossmodal.errors import UserError
 from crossmodal.files import read_parquet, sha256_bytes
 from crossmodal.text import tokenize
-from crossmodal.training.balanced import Labels
 
 Vectors = Literal["attributes", "words"]
 log = logging.getLogger(__name__)
