@@ -1,4 +1,4 @@
-"""Models, data sets and extractors are found by being a file (or another package's entry point): no central list.
+"""Models, data sets, extractors and tasks are found by being a file, or the entry point of another package.
 
 Names are listed without importing anything, so that a DAG is built without torch. What a model's class declares is
 asked of Python once for each version of its source, and remembered in the user's cache folder.
@@ -23,8 +23,8 @@ from typing import Any
 from crossmodal.errors import UserError, suggestion
 from crossmodal.files import read_json, write_json
 
-KINDS = ("models", "datasets", "features")
-CALLED = {"models": "model", "datasets": "data set", "features": "extractor"}
+KINDS = ("models", "datasets", "features", "tasks")
+CALLED = {"models": "model", "datasets": "data set", "features": "extractor", "tasks": "task"}
 
 
 @cache
@@ -86,6 +86,11 @@ def beside(model: str) -> dict[str, str]:
     return dict(_declared(model)["beside"])
 
 
+def methods(model: str) -> frozenset[str]:
+    """Names of the public methods that a model has beyond those of every model: what it can be asked."""
+    return frozenset(_declared(model)["methods"])
+
+
 def unannotated(model: str) -> tuple[str, ...]:
     """What a model reads of items outside of the annotated pairs."""
     return tuple(_declared(model)["unannotated"])
@@ -107,6 +112,8 @@ def _asked(model: str) -> dict[str, Any]:
         # Pairs, not a mapping: a model's scores take the modalities in its order, which JSON with sorted keys loses.
         declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
         declared["unannotated"] = [*found.Model.unannotated]
+        shared = dir(importlib.import_module("crossmodal.models.base").Model)
+        declared["methods"] = sorted(name for name in {*dir(found.Model)} - {*shared} if not name.startswith("_"))
     except (ImportError, SyntaxError, AttributeError) as error:
         raise UserError(
             f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
@@ -143,14 +150,25 @@ def _own_version() -> str:
 
 
 @cache
-def source_hash(kind: str, name: str) -> str:
-    """Hash of the source that a rule runs for this model, data set or extractor, without importing it.
+def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
+    """Hash of the source that a rule runs for this model, data set, extractor or task, without importing it.
 
-    Covers the module and what it imports of this package and of those of entry points; for a model also how it is
-    trained, and on what. What it does not cover cannot change a result (tables, reports, the command line).
+    Covers the module and what it imports of this package and of those of entry points, and the modules in `also`; for a
+    model also how it is built and trained, and on what. What it does not cover cannot change a result.
     """
-    first = [_path_of(kind, name)]
-    first += ["crossmodal.training.loop", "crossmodal.corpus.opening"] if kind == "models" else []
+    return source_hash_of((_path_of(kind, name), *(TRAINING if kind == "models" else ()), *also))
+
+
+TRAINING = tuple(
+    f"crossmodal.{name}" for name in ("training.loop", "training.closed_form", "corpus.opening", "runs.build")
+)
+"""What trained weights depend on besides the model itself."""
+
+
+@cache
+def source_hash_of(modules: tuple[str, ...]) -> str:
+    """Hash of the source of modules and of what they import of this package and of those of entry points."""
+    first = [*modules]
     sources: dict[str, str] = {}
     while first:
         path = first.pop()
@@ -195,8 +213,16 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str]]:
             imported |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-    # The tree, not the text: another comment or line break retrains nothing.
+    # The tree, not the text: another comment, docstring or line break retrains nothing.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [one for one in node.body if not _is_text(one)]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imported)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is nothing but a text, which says something to a reader alone."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _packages() -> frozenset[str]:

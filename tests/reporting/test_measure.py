@@ -14,7 +14,8 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import write_json
 from crossmodal.reporting import collect, comparison, cutoffs, terminal
-from crossmodal.training import test as testing
+from crossmodal.tasks.ranked import protocols
+from crossmodal.tasks.ranked.encodings import Pair
 from tests.reporting.toy import toy_plan
 
 N = 12
@@ -46,13 +47,14 @@ def run(tmp_path):
         ]
         frame = pd.DataFrame(rows, columns=list(prepared.COLUMNS))
         prepared.write(frame, data, {"root": "."})
-        encodings = {m: torch.from_numpy(rng.normal(size=(len(g), 5)).astype("f4")) for m, g in groups.items()}
-        items = testing.Items(ids, groups, codes, {}, relevance == "label")
-        numbers = testing.written([testing.Pair(encodings, codes)], items, [1, 2] if labels is None else [1], folder)[
-            "numbers"
-        ]
+        vectors = {m: torch.from_numpy(rng.normal(size=(len(g), 5)).astype("f4")) for m, g in groups.items()}
+        items = protocols.Items(ids, groups, codes, {}, relevance == "label")
+        target = folder / ("instance_retrieval" if labels is None else "category_retrieval")
+        target.mkdir(parents=True, exist_ok=True)
+        folds = [1, 2] if labels is None else [1]
+        numbers = protocols.written([Pair(vectors, codes)], items, folds, target)
         about = {key: getattr(job(), key) for key in ("dataset", "split", "model", "variant", "seed")}
-        write_json(folder / "metrics.json", {"job": about, "numbers": numbers})
+        write_json(target / "metrics.json", {"job": about, "numbers": numbers})
         return folder, tmp_path / "data", {(n["direction"], n["protocol"], n["metric"]): n for n in numbers}
 
     return make

@@ -91,3 +91,4 @@ wildcard_constraints:
     modality="image|text|audio|video|mesh",
     extractor=BENCH.extractor_pattern,
     scope="(quick/)?",
+    task="|".join(BENCH.tasks),

@@ -1,0 +1,19 @@
+"""Instance retrieval: find what belongs to the query itself, such as the image that a caption was written of."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from crossmodal.tasks.base import Metric
+from crossmodal.tasks.ranked.metrics import RANKS, RECALL_SUM
+from crossmodal.tasks.ranked.task import Ranked
+
+
+class Task(Ranked):
+    name: ClassVar[str] = "instance_retrieval"
+    title: ClassVar[str] = "Instance retrieval"
+    metrics: ClassVar[tuple[Metric, ...]] = (RECALL_SUM, *RANKS)
+    overall: ClassVar[str] = "both"
+    criterion: ClassVar[str] = "recall_sum"
+    criterion_label: ClassVar[str] = "sum of recalls"
+    relevance: ClassVar[str] = "group"
