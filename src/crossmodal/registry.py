@@ -165,7 +165,6 @@ TRAINING = tuple(
 """What trained weights depend on besides the model itself."""
 
 
-@cache
 def source_hash_of(modules: tuple[str, ...]) -> str:
     """Hash of the source of modules and of what they import of this package and of those of entry points."""
     first = [*modules]
