@@ -13,7 +13,7 @@ GOOD = [
     f"{RUNS}/{name}/instance_retrieval/metrics.json"
     for name in ("chance/seed0", "chance/seed1", "oracle/seed0", "mine/seed0")
 ]
-BAD = f"{RUNS}/mcvs/seed0/instance_retrieval/metrics.json"  # reads text as vectors, which the world's captions have none of
+BAD = f"{RUNS}/mcvs/seed0/instance_retrieval/metrics.json"  # reads text as vectors, which captions have none of
 UNKNOWN = f"{RUNS}/vsep/seed0/instance_retrieval/metrics.json"
 MINE = '''"""SCAN by another name: nothing here says what it reads."""
 from crossmodal.models.scan import Model, Settings

@@ -89,10 +89,10 @@ class Task(ABC):
     asks: ClassVar[str]
     """The method that a model must have to be asked."""
     metrics: ClassVar[tuple[Metric, ...]]
-    aspects: ClassVar[str]
-    """A regular expression of what `direction` may be: `image-to-text`, or a setting's name."""
+    aspects: ClassVar[tuple[str, ...]]
+    """What `direction` may be: `image-to-text`, or a setting's name."""
     overall: ClassVar[str] = ""
-    """The direction of the numbers that stand for all directions together."""
+    """The one of them that stands for all the others together."""
     criterion: ClassVar[str] = ""
     """The number on validation items by whose largest value an epoch is chosen; empty: the task chooses none."""
     criterion_label: ClassVar[str] = ""
@@ -145,6 +145,19 @@ def metrics() -> Iterator[Metric]:
         for metric in task.metrics:
             seen.setdefault(metric.name, metric)
     return iter(seen.values())
+
+
+@cache
+def metric_names() -> list[str]:
+    """Names of all metrics; a family's members for the cut-offs that papers have, to be suggested for others."""
+    found = [[m.name.replace("@K", f"@{k}") for k in (1, 5, 10, 50)] if m.family else [m.name] for m in metrics()]
+    return list(dict.fromkeys(name for names in found for name in names))
+
+
+@cache
+def aspects() -> frozenset[str]:
+    """What `direction` may be in any task."""
+    return frozenset(name for task in tasks().values() for name in task.aspects)
 
 
 @cache

@@ -14,6 +14,7 @@ class Task(Ranked):
     title: ClassVar[str] = "Category retrieval"
     metrics: ClassVar[tuple[Metric, ...]] = (*PRECISIONS, *RANKS)
     overall: ClassVar[str] = "average"
+    aspects: ClassVar[tuple[str, ...]] = (*Ranked.aspects, overall)
     criterion: ClassVar[str] = "map@50_sum"
     criterion_label: ClassVar[str] = "sum of mAP@50"
     relevance: ClassVar[str] = "label"

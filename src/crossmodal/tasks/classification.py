@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from crossmodal.errors import UserError
 from crossmodal.files import write_parquet
+from crossmodal.modalities import MODALITIES
 from crossmodal.tasks import base
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ class Task(base.Task):
     metrics: ClassVar[tuple[base.Metric, ...]] = (
         base.Metric("accuracy", "accuracy", "accuracy in per cent", ("right",), _is_right),
     )
-    aspects: ClassVar[str] = r"fusion|(single|cross)-modal-[a-z]+|shared-[a-z]+-to-[a-z]+"
+    aspects: ClassVar[tuple[str, ...]] = (
+        "fusion",
+        *(f"{kind}-modal-{m}" for kind in ("single", "cross") for m in MODALITIES),
+        *(f"shared-{m}-to-{other}" for m, other in permutations(MODALITIES, 2)),
+    )
 
     def hosts(self, relevance: str) -> bool:
         return relevance == "label"
@@ -48,6 +53,8 @@ class Task(base.Task):
         ------
         UserError : training items of fewer than two classes.
         """
+        import pandas as pd
+
         from crossmodal.models.parts.classifier import logistic
 
         learned, labels, _ = _features(model, corpus, "train", device)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from crossmodal.files import whole, write_json, write_parquet
 from crossmodal.tasks import base
@@ -81,7 +80,7 @@ class Task(base.Task):
         *(_mean_cosine(m, absolute=True) for m in ("image", "text")),
         *(_silhouette(part) for part in PARTS),
     )
-    aspects: ClassVar[str] = "parts"
+    aspects: ClassVar[tuple[str, ...]] = ("parts",)
 
     def hosts(self, relevance: str) -> bool:
         return relevance == "group"
@@ -90,6 +89,8 @@ class Task(base.Task):
         self, model: Model, corpus: Corpus, folds: list[int], device: torch.device, folder: Path
     ) -> list[base.Number]:
         """What goes on inside a model on the test images with a caption each; writes `shown.json` and `shown.npz`."""
+        import pandas as pd
+
         from crossmodal.evaluation import separation
         from crossmodal.text import SPECIAL
 

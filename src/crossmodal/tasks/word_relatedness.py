@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import pandas as pd
-
 from crossmodal.errors import UserError
 from crossmodal.files import write_parquet
 from crossmodal.tasks import base
@@ -27,7 +25,7 @@ class Task(base.Task):
     metrics: ClassVar[tuple[base.Metric, ...]] = (
         base.Metric("relatedness", "relatedness", "relatedness: 100 times a rank correlation", low=-100.0),
     )
-    aspects: ClassVar[str] = "words"
+    aspects: ClassVar[tuple[str, ...]] = ("words",)
 
     def hosts(self, relevance: str) -> bool:
         return True
@@ -42,6 +40,7 @@ class Task(base.Task):
         ------
         UserError : fewer than three words that stand in enough captions.
         """
+        import pandas as pd
         import torch
 
         from crossmodal.evaluation.relatedness import mean_looks, rank_correlation

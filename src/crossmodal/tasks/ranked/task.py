@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from crossmodal.modalities import MODALITIES
 from crossmodal.tasks import base
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ class Ranked(base.Task):
     """A retrieval task: the model encodes the items of two modalities, or scores their pairs."""
 
     asks: ClassVar[str] = "encode"
-    aspects: ClassVar[str] = r"([a-z]+)-to-([a-z]+)"
+    aspects: ClassVar[tuple[str, ...]] = tuple(
+        f"{query}-to-{gallery}" for query, gallery in permutations((*MODALITIES, "class"), 2)
+    )
     selection: ClassVar[str] = "crossmodal.tasks.ranked.selection"
     relevance: ClassVar[str]
     """`group` or `label`: by what items are relevant to each other."""
