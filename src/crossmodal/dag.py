@@ -48,7 +48,7 @@ class Dag:
     def _check_settings(self) -> None:
         """Settings of models and extractors are checked by their modules, which import torch: only once."""
         used = {
-            "models": {job.model for job in self.plan.jobs.values()},
+            "models": {job.model for job in self.plan.jobs.values() if not job.control},
             "datasets": {dataset.reader for dataset in self.params.datasets.values()},
             "features": {extractor.extractor for extractor in self.params.extractors.values()},
         }
@@ -82,9 +82,9 @@ class Dag:
         return {key: job for key, job in self.plan.jobs.items() if job.quick}
 
     def runs(self, wildcards: Any, file: str) -> list[str]:
-        """A file of every run of a scope: `quick/`, or all."""
+        """A file of every trained run of a scope: `quick/`, or all."""
         jobs = self.quick if wildcards.scope else self.plan.jobs
-        return [f"{self.results}/runs/{key}/{file}" for key in jobs]
+        return [f"{self.results}/runs/{key}/{file}" for key, job in jobs.items() if not job.control]
 
     def evaluated(self, wildcards: Any, file: str) -> list[str]:
         """A file of every task that the runs of a scope are asked."""
@@ -125,6 +125,8 @@ class Dag:
     def _inputs(self, job: Job) -> list[str]:
         folder = f"{self.data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
+        if job.control:
+            return files
         if {"tokens", "concepts"} & {*registry.reads(job.model, job.settings).values()}:
             files.append(f"{folder}/tokens.parquet")
         files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]

@@ -1,7 +1,7 @@
 # The checked plan, before any rule: an error in params.yaml or papers/ ends here.
 from crossmodal.dag import Dag
 from crossmodal.errors import UserError
-from crossmodal.experiments import SPLIT
+from crossmodal.experiments import CONTROLS, SPLIT
 from crossmodal.modalities import MODALITIES
 from snakemake.exceptions import WorkflowError
 

@@ -4,6 +4,28 @@ SHARDS = BENCH.params.evaluation.shards
 RUN_NAME = "{wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}"
 
 
+# Answers that are known beforehand, by which the scoring is checked: nothing is trained for them.
+rule control:
+    input:
+        run_inputs,
+    output:
+        examples=f"{RUN}/{{task}}/examples.parquet",
+        metrics=f"{RUN}/{{task}}/metrics.json",
+    params:
+        identity=of_run(BENCH.task_identity),
+    log:
+        f"{RUN}/{{task}}/evaluate.log",
+    wildcard_constraints:
+        name="|".join(CONTROLS),
+    conda:
+        "../envs/crossmodal.yaml"
+    threads: BENCH.params.threads.train
+    resources:
+        mem_mb=4000,
+    shell:
+        f"crossmodal evaluate {RUN_NAME} --task {{wildcards.task}} 2> {{log:q}}"
+
+
 rule evaluate:
     input:
         run_inputs,
@@ -96,4 +118,8 @@ if SHARDS > 1:
         shell:
             f"crossmodal evaluate {RUN_NAME} --task {{wildcards.task}} --step gather 2> {{log:q}}"
 
-    ruleorder: gather > evaluate
+    ruleorder: control > gather > evaluate
+
+else:
+
+    ruleorder: control > evaluate

@@ -82,6 +82,11 @@ class Corpus:
     n_concepts: int = 0
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that items are of, in the model's order; `semantics` are not items of their own."""
+        return tuple(m for m in self.inputs if m != "semantics")
+
+    @property
     def waits(self) -> bool:
         """Whether a batch is worth reading while the one before it is computed on."""
         return any(isinstance(one.tensor, OnDisk) for one in (*self.inputs.values(), *self.beside.values()))
@@ -190,17 +195,16 @@ class Corpus:
         for part in torch.from_numpy(np.flatnonzero(there)).split(size):
             yield self.gathered({m: torch.from_numpy(chosen[m])[part] for m in self.inputs})
 
-    def items(self, modality: str, index: np.ndarray, size: int, *, with_groups: bool = False) -> Iterator[Batch]:
+    def items(self, modality: str, index: np.ndarray, size: int) -> Iterator[Batch]:
         """Batches of the items at `index` of one modality, for encoding."""
-        parts = self._items(modality, index, size, with_groups)
+        parts = self._items(modality, index, size)
         yield from ahead(parts) if self.waits else parts
 
-    def _items(self, modality: str, index: np.ndarray, size: int, with_groups: bool) -> Iterator[Batch]:
+    def _items(self, modality: str, index: np.ndarray, size: int) -> Iterator[Batch]:
         for start in range(0, len(index), size):
             chosen = torch.from_numpy(index[start : start + size])
-            groups = torch.from_numpy(self.relevance(modality))[chosen] if with_groups else None
             beside = {modality: self.beside[modality].gather(chosen)} if modality in self.beside else {}
-            yield Batch({modality: self.inputs[modality].gather(chosen)}, groups, beside=beside)
+            yield Batch({modality: self.inputs[modality].gather(chosen)}, beside=beside)
 
 
 def ahead(made: Iterator[Batch]) -> Iterator[Batch]:

@@ -94,7 +94,7 @@ def load(
         "split": _frame_hash(pairs),
     }
     spoken = {m for m, form in reads.items() if form == "tokens" or (form == "concepts" and m == "text")}
-    made_here = spoken | {m for m, form in reads.items() if form == "classes"}
+    made_here = spoken | {m for m, form in reads.items() if form in ("classes", "ids")}
     arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if m not in made_here}
     second = {m: _open(folder, m, form, {m: extractor}) for m, (form, extractor) in (beside or {}).items()}
     items = _without_skipped(items, [id_ for found in (*arrays.values(), *second.values()) for id_ in found.skipped])
@@ -149,6 +149,8 @@ def load(
                 vocabulary = Vocabulary.build(read, min_count)
             fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
             fields = _encoded(vocabulary, tokens, max_words, rare_words)
+        elif form == "ids":
+            fields = {"tensor": torch.empty(len(rows), 0), "rows": torch.arange(len(rows))}
         elif form == "concepts" and modality in spoken:
             fields = _scored(concepts.of_captions(_tokens(folder, rows.item_id), names, _expansion(folder, expansion)))
         elif form == "concepts":

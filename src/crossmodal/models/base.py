@@ -18,9 +18,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-Form = Literal["vector", "regions", "tokens", "concepts", "pixels", "images", "classes"]
+Form = Literal["vector", "regions", "tokens", "concepts", "pixels", "images", "classes", "ids"]
 """`pixels`: small pictures to make anew; `images`: what an image network is shown. `classes`: a vector a class, of the
-pseudo-modality `class` of data with unseen classes.
+pseudo-modality `class` of data with unseen classes. `ids`: nothing of the items but which they are.
 """
 
 
@@ -195,9 +195,6 @@ class Model(nn.Module):
 
     source_reads: ClassVar[dict[str, Form]] = {}
     """Modalities that are read of the data set that an experiment names as its `source`; none: it needs no such."""
-
-    knows_pairs: ClassVar[bool] = False
-    """Only for a control that is meant to cheat: `encode` is given the groups."""
 
     def __init__(self, settings: Settings, context: Context):
         super().__init__()

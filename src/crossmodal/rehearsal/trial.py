@@ -79,6 +79,11 @@ def rehearse(job: Job, place: Path, share: dict[str, float], room: float) -> Tri
     folder, data = place / "runs" / job.key, place / "data"
     step, began = "data and model", time.perf_counter()
     try:
+        if job.control:
+            step = "test"
+            evaluate(job, folder, data, job.scale, limit=Limit(items=ITEMS))
+            trial.took = trial.test = time.perf_counter() - began
+            return trial
         job = _with_what_is_there(job, data, trial)
         limit = Limit(batch_size=min(FIRST, job.settings.get("batch_size", FIRST)), items=ITEMS)
         before = job.before and place / "runs" / job.before

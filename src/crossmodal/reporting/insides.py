@@ -14,7 +14,7 @@ import numpy as np
 
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_json, write_text
-from crossmodal.reporting import figures
+from crossmodal.reporting import figures, runs
 from crossmodal.reporting.figures import COLOURS, FAINT, INK
 
 SHOWN = 6  # pairs in a figure
@@ -26,7 +26,8 @@ def found(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[dict[str, Any
     for job in sorted(jobs.values(), key=lambda job: (job.name.count("."), job.dataset, job.key)):
         path = folder / job.key / "reconstruction" / "shown.json"
         if path.exists():
-            shown.setdefault(job.name, []).append({**read_json(path), "folder": path.parent})
+            numbers = {row["metric"]: row["value"] for row in runs.numbers(folder / job.key, job) or ()}
+            shown.setdefault(job.name, []).append({**read_json(path), "numbers": numbers, "folder": path.parent})
     return shown
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, write_json
@@ -37,6 +38,9 @@ def evaluate(
     UserError : a run that is not trained, weights that are not what its manifest says, or a task that it is not asked.
     """
     asked = [_task(job, only)] if only else [tasks()[name] for name in job.tasks]
+    if job.control:
+        _control(job, folder, data, scale, asked, limit)
+        return
     model, corpus = trained(job, folder, data, limit)
     with device_slot(CHECKPOINTS) as device:
         model.to(device)
@@ -44,6 +48,19 @@ def evaluate(
             target = folder / task.name
             target.mkdir(exist_ok=True)
             _write(job, folder, task, scale, task.evaluate(model, corpus, job.folds, device, target))
+
+
+def _control(job: Job, folder: Path, data: Path, scale: str, asked: list[Task], limit: Limit | None) -> None:
+    """Answers that are known beforehand, of the test items: all that is read of them is which they are."""
+    torch.set_num_threads(job.threads)
+    modalities = job.settings.get("modalities") or ("image", "text")
+    chosen = {"relevance": job.relevance, "stages": job.stages}
+    corpus = load(data / job.dataset, job.split, dict.fromkeys(modalities, "ids"), {}, **chosen)
+    corpus = corpus if limit is None else corpus.sampled(limit.items)
+    for task in asked:
+        target = folder / task.name
+        target.mkdir(parents=True, exist_ok=True)
+        _write(job, folder, task, scale, task.control(job.model, corpus, job.folds, job.seed, target))
 
 
 def _task(job: Job, name: str) -> Task:
@@ -80,7 +97,7 @@ def gather_job(job: Job, folder: Path, data: Path, scale: str, name: str, count:
         evaluate(job, folder, data, scale, name)
         return
     paths = [target / "shards" / f"{number}.npz" for number in range(count)]
-    _write(job, folder, task, scale, shards.gather(target / "encoded", paths, job.folds, target))
+    _write(job, folder, task, scale, task.written(*shards.gather(target / "encoded", paths), job.folds, target))
 
 
 def _write(job: Job, folder: Path, task: Task, scale: str, numbers: list[Number]) -> None:
@@ -91,8 +108,9 @@ def _write(job: Job, folder: Path, task: Task, scale: str, numbers: list[Number]
         "variant": job.variant,
         "seed": job.seed,
     }
-    weights = read_json(folder / "manifest.json")["weights_sha256"]
-    content = {"job": about, "task": task.name, "scale": scale, "weights_sha256": weights, "numbers": numbers}
+    content = {"job": about, "task": task.name, "scale": scale, "numbers": numbers}
+    if not job.control:
+        content["weights_sha256"] = read_json(folder / "manifest.json")["weights_sha256"]
     write_json(folder / task.name / "metrics.json", content)
     for row in numbers:
         log.info("%(protocol)-6s %(direction)-14s %(metric)-12s %(value)8.2f", row)

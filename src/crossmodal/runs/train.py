@@ -67,6 +67,8 @@ def train_job(
     ------
     UserError : missing or corrupted data, a run that diverges.
     """
+    if job.control:
+        raise UserError(f"{job.key}: is a control, which is not trained; evaluate it: crossmodal evaluate {job.key}")
     from safetensors.torch import save_file
 
     began = time.perf_counter()

@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from crossmodal import registry
+from crossmodal.files import write_parquet
 
 if TYPE_CHECKING:
     import torch
+    from pandas import DataFrame
 
     from crossmodal.corpus.corpus import Corpus
     from crossmodal.models.base import Model
 
 Number = dict[str, Any]
 """A row of `metrics.json`: direction, metric, protocol, value, n_queries, n_gallery."""
+CONTROLS = ("chance", "oracle")
 Examples = Mapping[str, np.ndarray]
 """Columns of a task's `examples.parquet`, one row per example."""
 
@@ -99,19 +102,45 @@ class Task(ABC):
     selection: ClassVar[str] = ""
     """The module whose `validate` measures the criterion: the only part of a task that trained weights depend on."""
 
+    controls: ClassVar[tuple[str, ...]] = CONTROLS
+    """Answers that are known beforehand, by which the scoring is checked: those of `chance` and of `oracle`."""
+
     @abstractmethod
     def hosts(self, relevance: str) -> bool:
         """Whether data whose items are relevant to each other by `group` or by `label` have the truth."""
 
-    def asked(self, model: str, relevance: str) -> bool:
-        """Whether runs of a model on such data are evaluated under this task."""
-        return self.asks in registry.methods(model) and self.hosts(relevance)
+    @abstractmethod
+    def targets(self, corpus: Corpus) -> Any:
+        """What is asked of the test items, and what is true of them."""
 
     @abstractmethod
+    def predict(self, model: Model, corpus: Corpus, targets: Any, device: torch.device) -> Any:
+        """What the model answers; no metric in here."""
+
+    @abstractmethod
+    def score(self, targets: Any, predictions: Any, folds: list[int]) -> tuple[DataFrame, list[Number]]:
+        """The examples' table, whose columns the metrics are made of, and the rows of `metrics.json`.
+
+        Raises
+        ------
+        UserError : answers that cannot be scored.
+        """
+
+    def keep(self, targets: Any, predictions: Any, folder: Path) -> None:  # noqa: B027, most keep nothing
+        """Write what else is kept of the answers into the task's folder."""
+
+    def chance(self, targets: Any, seed: int) -> Any:
+        """The answers of a control that knows nothing."""
+        raise NotImplementedError
+
+    def oracle(self, targets: Any) -> Any:
+        """The answers of a control that knows everything."""
+        raise NotImplementedError
+
     def evaluate(
         self, model: Model, corpus: Corpus, folds: list[int], device: torch.device, folder: Path
     ) -> list[Number]:
-        """Ask the model about the test items, write `examples.parquet` and what else is kept into `folder`.
+        """Ask the model about the test items; writes `examples.parquet` and what else is kept into `folder`.
 
         Returns
         -------
@@ -121,6 +150,27 @@ class Task(ABC):
         ------
         UserError : answers that cannot be scored.
         """
+        targets = self.targets(corpus)
+        return self.written(targets, self.predict(model, corpus, targets, device), folds, folder)
+
+    def control(self, name: str, corpus: Corpus, folds: list[int], seed: int, folder: Path) -> list[Number]:
+        """The same of a control's answers."""
+        targets = self.targets(corpus)
+        predictions = self.chance(targets, seed) if name == "chance" else self.oracle(targets)
+        return self.written(targets, predictions, folds, folder)
+
+    def written(self, targets: Any, predictions: Any, folds: list[int], folder: Path) -> list[Number]:
+        """Score answers and write what is kept of them."""
+        examples, numbers = self.score(targets, predictions, folds)
+        self.keep(targets, predictions, folder)
+        write_parquet(folder / "examples.parquet", examples)
+        return numbers
+
+    def asked(self, model: str, relevance: str) -> bool:
+        """Whether runs of a model on such data, or of a control, are evaluated under this task."""
+        if model in CONTROLS:
+            return model in self.controls and self.hosts(relevance)
+        return self.asks in registry.methods(model) and self.hosts(relevance)
 
     def metric(self, name: str) -> Metric | None:
         """The metric of that name, K filled in; None if the task has none."""

@@ -25,7 +25,7 @@ def encode(
 ) -> torch.Tensor:
     """(N, ...) encodings of the items at `index`, in their order."""
     model.eval()
-    parts = corpus.items(modality, index, ENCODE_BATCH, with_groups=model.knows_pairs)
+    parts = corpus.items(modality, index, ENCODE_BATCH)
     encoded = [model.encode(modality, batch.to(device), partner) for batch in parts]
     width = max((part.shape[1] for part in encoded if part.ndim > 2), default=0)
     if width:  # sequences of a batch are as long as its longest

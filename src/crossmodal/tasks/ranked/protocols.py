@@ -7,7 +7,7 @@ classes alone: `seen` and `unseen` ones, and the `first` of classes that come in
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,7 @@ from crossmodal.evaluation.metrics import folds as cut_folds
 from crossmodal.evaluation.metrics import metrics_of_queries
 from crossmodal.evaluation.ranking.average_precision import AP_VARIANTS
 from crossmodal.evaluation.ranking.relevance import relevant_counts
-from crossmodal.files import whole, write_parquet
-from crossmodal.models import base
+from crossmodal.files import whole
 from crossmodal.tasks.base import Number
 from crossmodal.tasks.ranked.encodings import Pair
 
@@ -37,18 +36,19 @@ class Items:
     relevance: dict[str, np.ndarray]  # codes: equal where two items answer each other; or tables of their labels
     subsets: dict[str, list[int]]  # protocols of some classes alone, with their codes
     by_class: bool = False
+    places: dict[str, np.ndarray] = field(default_factory=dict)  # of the items in the corpus
 
     @classmethod
-    def of(cls, model: base.Model, corpus: Corpus, partition: str) -> tuple[Items, dict[str, np.ndarray]]:
-        """Those of a partition, and their places in the corpus."""
-        index = {m: corpus.inputs[m].where(partition) for m in model.reads}
+    def of(cls, corpus: Corpus, modalities: Iterable[str], partition: str) -> Items:
+        """Those of a partition."""
+        index = {m: corpus.inputs[m].where(partition) for m in modalities}
         ids = {m: corpus.inputs[m].ids[index[m]] for m in index}
         groups = {m: corpus.inputs[m].groups[index[m]] for m in index}
         relevance = {m: corpus.relevance(m)[index[m]] for m in index}
         found = {}
         if corpus.classes is not None and corpus.classes.every is None:
             found = corpus.classes.subsets(set(np.concatenate([*relevance.values()]).tolist()))
-        return cls(ids, groups, relevance, found, corpus.classes is not None), index
+        return cls(ids, groups, relevance, found, corpus.classes is not None, index)
 
     def parts(self, pair: tuple[str, ...], folds: list[int]) -> Iterator[tuple[str, list[list[np.ndarray]]]]:
         """Each protocol with the places of a pair's items in each of its folds.
@@ -78,10 +78,8 @@ class Items:
         return [np.flatnonzero(np.isin(self.relevance[m], codes)) for m in pair]
 
 
-def written(pairs: Iterable[Pair], items: Items, folds: list[int], folder: Path) -> list[Number]:
-    """Rank pairs of modalities under every protocol; writes `embeddings.npz` and `examples.parquet` into `folder`."""
-    numbers: list[Number] = []
-    queries: list[pd.DataFrame] = []
+def save_vectors(pairs: Iterable[Pair], items: Items, folder: Path) -> None:
+    """Write `embeddings.npz` of the pairs whose encodings are vectors; none where there are none."""
     saved: dict[str, np.ndarray] = {}
     for pair in pairs:
         for m, encodings in zip(pair.names, pair.encodings, strict=True):
@@ -90,6 +88,21 @@ def written(pairs: Iterable[Pair], items: Items, folds: list[int], folder: Path)
                 key = m if len(items.ids) == 2 else f"{m}.{partner}"
                 saved[key] = encodings.float().cpu().numpy()
                 saved[f"{m}_ids"] = items.ids[m].astype(str)
+    if saved:
+        with whole(folder / "embeddings.npz") as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **saved)
+
+
+def scored(pairs: Iterable[Pair], items: Items, folds: list[int]) -> tuple[pd.DataFrame, list[Number]]:
+    """Rank pairs of modalities under every protocol: a row per query, and the numbers.
+
+    Raises
+    ------
+    UserError : encodings that cannot be ranked, groups that cannot be cut into so many folds.
+    """
+    numbers: list[Number] = []
+    queries: list[pd.DataFrame] = []
+    for pair in pairs:
         for protocol, parts in items.parts(pair.names, folds):
             numbers_here, frames = _protocol(pair, items, protocol, parts)
             numbers += numbers_here
@@ -101,11 +114,7 @@ def written(pairs: Iterable[Pair], items: Items, folds: list[int], folder: Path)
             numbers.append(_recall_sum(protocol, rows))
         else:
             numbers += _averaged(protocol, rows, sum(directions.values()), len(directions))
-    if saved:
-        with whole(folder / "embeddings.npz") as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **saved)
-    write_parquet(folder / "examples.parquet", pd.concat(queries, ignore_index=True))
-    return numbers
+    return pd.concat(queries, ignore_index=True), numbers
 
 
 def _recall_sum(protocol: str, rows: list[Number]) -> Number:

@@ -18,14 +18,13 @@ from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking import shards as sharding
 from crossmodal.files import read_json, read_parquet, whole, write_json, write_parquet
 from crossmodal.models import base
-from crossmodal.tasks.base import Number
 from crossmodal.tasks.ranked.encodings import Pair, encodings_of
-from crossmodal.tasks.ranked.protocols import TOP, Items, written
+from crossmodal.tasks.ranked.protocols import TOP, Items
 
 
 def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path) -> None:
     """Encodings of the test items: `A-B.MODALITY.npy`, `MODALITY.parquet` with ids and groups, `encoded.json` last."""
-    items, index = Items.of(model, corpus, "test")
+    items = Items.of(corpus, model.reads, "test")
     if any(codes.ndim == 2 for codes in items.relevance.values()):
         raise UserError("params.yaml: evaluation.shards: rankings of items of several labels are not cut; set it to 1")
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +33,7 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
         write_parquet(folder / f"{m}.parquet", pd.DataFrame(columns))
     vectors = True
     for pair in combinations(model.reads, 2):
-        encodings = encodings_of(model, corpus, pair, index, device)
+        encodings = encodings_of(model, corpus, pair, items.places, device)
         vectors = vectors and model.compares_vectors(*encodings.values())
         if not vectors:
             break
@@ -81,8 +80,8 @@ def rank(folder: Path, number: int, count: int, target: Path) -> None:
         np.savez(stream, **arrays)
 
 
-def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> list[Number]:
-    """Shards to what the task writes into its folder `target`, and the numbers of `metrics.json`.
+def gather(folder: Path, shards: list[Path]) -> tuple[Items, list[Pair]]:
+    """Shards to the targets of the task and its rankings, which are then scored as others are.
 
     Raises
     ------
@@ -103,7 +102,7 @@ def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> 
             raise UserError(f"{shards[0].parent}: {error}; delete the folder and run the shards again") from None
         tensors = {m: torch.from_numpy(np.asarray(x)) for m, x in encodings.items()}
         pairs.append(Pair(tensors, relevance, ranked=dict(zip(pair, found, strict=True))))
-    return written(pairs, items, folds, target)
+    return items, pairs
 
 
 def _shard(path: Path, pair: str) -> sharding.Shard:

@@ -11,9 +11,12 @@ from crossmodal.tasks import base
 
 if TYPE_CHECKING:
     import torch
+    from pandas import DataFrame
 
     from crossmodal.corpus.corpus import Corpus
     from crossmodal.models.base import Model
+    from crossmodal.tasks.ranked.encodings import Pair
+    from crossmodal.tasks.ranked.protocols import Items
 
 
 def folder_of(run: Path) -> Path:
@@ -36,19 +39,42 @@ class Ranked(base.Task):
     def hosts(self, relevance: str) -> bool:
         return relevance == self.relevance
 
-    def evaluate(
-        self, model: Model, corpus: Corpus, folds: list[int], device: torch.device, folder: Path
-    ) -> list[base.Number]:
-        """Rank the test items under every protocol; writes `embeddings.npz` and `examples.parquet`.
+    def targets(self, corpus: Corpus) -> Items:
+        from crossmodal.tasks.ranked.protocols import Items
 
-        Returns
-        -------
-        Rows of direction, metric, protocol, value, n_queries, n_gallery. A fold protocol's value is the mean over its
-        folds, of each of which n_queries and n_gallery tell the size.
-        """
+        return Items.of(corpus, corpus.modalities, "test")
+
+    def predict(self, model: Model, corpus: Corpus, targets: Items, device: torch.device) -> list[Pair]:
+        """The encodings of each two modalities."""
         from crossmodal.tasks.ranked.encodings import Pair, encodings_of
-        from crossmodal.tasks.ranked.protocols import Items, written
 
-        items, index = Items.of(model, corpus, "test")
-        encoded = (encodings_of(model, corpus, pair, index, device) for pair in combinations(model.reads, 2))
-        return written((Pair(encodings, items.relevance, model) for encodings in encoded), items, folds, folder)
+        encoded = (encodings_of(model, corpus, pair, targets.places, device) for pair in combinations(model.reads, 2))
+        return [Pair(encodings, targets.relevance, model) for encodings in encoded]
+
+    def score(self, targets: Items, predictions: list[Pair], folds: list[int]) -> tuple[DataFrame, list[base.Number]]:
+        """One row per query, protocol and direction; numbers of each protocol and direction.
+
+        Those are rows of direction, metric, protocol, value, n_queries, n_gallery. A fold protocol's value is the mean
+        over its folds, of each of which n_queries and n_gallery tell the size.
+        """
+        from crossmodal.tasks.ranked.protocols import scored
+
+        return scored(predictions, targets, folds)
+
+    def keep(self, targets: Items, predictions: list[Pair], folder: Path) -> None:
+        """`embeddings.npz`: encodings that are vectors, with the ids of their items."""
+        from crossmodal.tasks.ranked.protocols import save_vectors
+
+        save_vectors(predictions, targets, folder)
+
+    def chance(self, targets: Items, seed: int) -> list[Pair]:
+        """Random vectors: recall@K must be what K draws out of the gallery give."""
+        from crossmodal.tasks.ranked.controls import random_pairs
+
+        return random_pairs(targets, seed)
+
+    def oracle(self, targets: Items) -> list[Pair]:
+        """Vectors that are the same where two items answer each other: recall@K must be 100 %."""
+        from crossmodal.tasks.ranked.controls import true_pairs
+
+        return true_pairs(targets)
