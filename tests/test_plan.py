@@ -98,7 +98,8 @@ def test_inputs_follow_the_modalities(tmp_path):
     assert job.inputs == {"image": "world", "text": "bow", "video": "video"}
     assert job.relevance == "label"
     for control in ("chance", "oracle"):
-        assert list(jobs[f"media_world/full/{control}/seed0"].inputs) == ["image", "text", "audio", "video", "mesh"]
+        found = jobs[f"media_world/full/{control}/seed0"].settings["modalities"]
+        assert found == ["image", "text", "audio", "video", "mesh"]
     assert registry.reads("cvs") == registry.reads("cvs", {"modalities": None}) == {"image": "vector", "text": "vector"}
     assert registry.reads("mcvs", {"modalities": ["mesh", "text"]}) == {"mesh": "vector", "text": "vector"}
 

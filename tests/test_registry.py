@@ -205,7 +205,7 @@ def test_names_are_files_and_entry_points_but_no_helpers(plugin):
     assert models["plugged"] == "plugged.model"
     assert models["scan"] == "crossmodal.models.scan"  # another package replaces none of ours
     assert not {"base", "parts", "__init__"} & set(models)
-    assert {"chance", "oracle", "vsepp", "mcvs"} <= set(models)
+    assert {"cca", "vsepp", "mcvs"} <= set(models)
     assert not {"store", "networks", "extraction"} & set(registry.names("features"))
     assert {"image", "text", "precomputed"} <= set(registry.names("features"))
     assert not {"items", "raw", "drawing"} & set(registry.names("datasets"))

@@ -184,12 +184,12 @@ def test_forms_choose_extractors(planned):
     assert found["cvs"] == ({"image": "net", "text": "bag"}, {})
 
 
-def test_controls_of_classes_read_all_that_there_is(planned):
+def test_controls_of_classes_are_of_all_modalities_and_need_no_features(planned):
     made = planned(a={"model": "cvs", "dataset": "media"})
     for control in ("chance", "oracle"):
         job = made.jobs[f"kinds/full/{control}/seed3"]
         assert job.settings == {"modalities": ["image", "text", "audio"]}
-        assert job.inputs == {"image": "net", "text": "bag", "audio": "mfcc"}
+        assert job.inputs == {}
     assert "modalities" not in planned(a=SCAN).jobs["world/full/chance/seed3"].settings
 
 

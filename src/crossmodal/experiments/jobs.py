@@ -161,7 +161,7 @@ class Plan:
         dataset = dataset or self.dataset_of(experiment.dataset)
         chosen = self.params.datasets[dataset]
         if experiment.model in CONTROLS:
-            return self._control(experiment, seed, dataset)
+            return self._control(experiment, seed, paper, dataset)
         settings = self.params.settings_on(dataset, experiment.model)
         settings |= experiment.published if dataset == experiment.dataset else experiment.stand_in
         settings |= experiment.settings
@@ -191,7 +191,7 @@ class Plan:
             quick=experiment.quick and seed == self.params.seeds[0],
         )
 
-    def _control(self, experiment: Experiment, seed: int, dataset: str) -> Job:
+    def _control(self, experiment: Experiment, seed: int, paper: str, dataset: str) -> Job:
         """Answers that are known beforehand, of the items of a data set: nothing of what models read is needed."""
         chosen = self.params.datasets[dataset]
         return Job(
@@ -206,6 +206,7 @@ class Plan:
             stages=chosen.stages,
             threads=self.params.threads.train,
             scale=self.params.scale,
+            papers=(paper,) if paper else (),
             quick=experiment.quick and seed == self.params.seeds[0],
         )
 

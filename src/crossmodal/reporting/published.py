@@ -16,6 +16,8 @@ from crossmodal.experiments import CONTROLS, Experiment, Job, validated
 
 def resolved(job: Job) -> dict[str, Any]:
     """A job's settings with all defaults."""
+    if job.control:
+        return dict(job.settings)
     return _validated(job.model, json.dumps(job.settings)).model_dump(mode="json")
 
 

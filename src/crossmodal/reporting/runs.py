@@ -64,7 +64,9 @@ def _numbers(path: Path, job: Job) -> list[dict[str, Any]] | None:
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """A run's `manifest.json`; empty where there is none that can be read."""
+    """A run's `manifest.json`; empty where there is none that can be read, as of a control, which is not trained."""
+    if not (folder / "manifest.json").exists():
+        return {}
     try:
         content = read_json(folder / "manifest.json")
     except UserError as error:

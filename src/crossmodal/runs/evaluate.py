@@ -11,7 +11,8 @@ import torch
 from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
-from crossmodal.files import read_json, write_json
+from crossmodal.files import read_json, read_parquet, write_json
+from crossmodal.modalities import MODALITIES
 from crossmodal.runs.build import CHECKPOINTS
 from crossmodal.runs.trained import trained
 from crossmodal.tasks.base import Number, Task, tasks
@@ -53,7 +54,10 @@ def evaluate(
 def _control(job: Job, folder: Path, data: Path, scale: str, asked: list[Task], limit: Limit | None) -> None:
     """Answers that are known beforehand, of the test items: all that is read of them is which they are."""
     torch.set_num_threads(job.threads)
-    modalities = job.settings.get("modalities") or ("image", "text")
+    modalities = job.settings.get("modalities")
+    if modalities is None:
+        there = set(read_parquet(data / job.dataset / "items.parquet", ["modality"]).modality)
+        modalities = [m for m in MODALITIES if m in there]
     chosen = {"relevance": job.relevance, "stages": job.stages}
     corpus = load(data / job.dataset, job.split, dict.fromkeys(modalities, "ids"), {}, **chosen)
     corpus = corpus if limit is None else corpus.sampled(limit.items)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -136,6 +136,15 @@ class Task(ABC):
     def oracle(self, targets: Any) -> Any:
         """The answers of a control that knows everything."""
         raise NotImplementedError
+
+    def expected(self, control: str, number: Number, numbers: Iterable[Number]) -> tuple[float, float, float] | None:
+        """What a control's number must be, and the interval that it must lie in; None where nothing is known of it.
+
+        Parameters
+        ----------
+        numbers : all of the control's numbers on the same data.
+        """
+        return None
 
     def evaluate(
         self, model: Model, corpus: Corpus, folds: list[int], device: torch.device, folder: Path

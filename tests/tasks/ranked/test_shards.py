@@ -58,16 +58,6 @@ def test_the_files_of_one_process(tested, prepared, tmp_path, count):
         assert all((a[name] == b[name]).all() for name in a.files)
 
 
-def test_the_control_that_draws_its_vectors(prepared, tmp_path):
-    made = job("chance")
-    for name in ("one", "cut"):
-        train_job(made, tmp_path / name, prepared)
-    evaluate(made, tmp_path / "one", prepared, "embedded")
-    in_shards(made, tmp_path / "cut", prepared, 3)
-    cut, one = (read_json(tmp_path / name / TASK / "metrics.json") for name in ("cut", "one"))
-    assert cut == one
-
-
 def test_a_model_without_vectors_is_tested_whole(tested, prepared, tmp_path, monkeypatch):
     shutil.copytree(tested, tmp_path / "run")
     (tmp_path / "run" / TASK / "metrics.json").unlink()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from crossmodal.evaluation.bounds import chance_interval, precision_interval
 from crossmodal.modalities import MODALITIES
 from crossmodal.tasks import base
 
@@ -78,3 +80,25 @@ class Ranked(base.Task):
         from crossmodal.tasks.ranked.controls import true_pairs
 
         return true_pairs(targets)
+
+    def expected(
+        self, control: str, number: base.Number, numbers: Iterable[base.Number]
+    ) -> tuple[float, float, float] | None:
+        """100 of the oracle's recall and precision; of random vectors what a random order has, with its interval.
+
+        Recall by chance follows from the sizes of queries and gallery where items answer each other by group; a random
+        order's precision depends on the classes, and stands among the numbers (`map@50_chance`).
+        """
+        metric = self.metric(number["metric"])
+        if metric is None or not metric.columns or metric.of_gallery:
+            return None
+        if control == "oracle":
+            return 100.0, 100.0, 100.0
+        key = (number["direction"], f"{metric.name}_chance", number["protocol"])
+        for other in numbers:
+            if (other["direction"], other["metric"], other["protocol"]) == key:
+                return other["value"], *precision_interval(other["value"], number["n_queries"])
+        if self.relevance != "group" or metric.columns != ("rank",):
+            return None
+        folds = int(number["protocol"].removeprefix("fold")) if number["protocol"].startswith("fold") else 1
+        return chance_interval(metric.k, number["n_queries"], number["n_gallery"], folds)
