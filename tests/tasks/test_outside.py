@@ -1,0 +1,126 @@
+"""A task of another package is one file: it is found, planned, evaluated and labelled as those of this one are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from crossmodal import registry
+from crossmodal.experiments import Job
+from crossmodal.files import read_json
+from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.train import train_job
+from crossmodal.tasks import base
+
+TASK = """
+from crossmodal.tasks import base
+
+
+class Task(base.Task):
+    name, title, asks = "counting", "Counting", "count"
+    metrics = (base.Metric("miscounted", "Miscounted", "captions whose words are even or odd unlike their group's number",
+                           ("wrong",), lambda examples, k: 100.0 * examples["wrong"], better="lower"),)
+    aspects = ("words",)
+
+    def hosts(self, relevance):
+        return relevance == "group"
+
+    def targets(self, corpus):
+        texts = corpus.inputs["text"]
+        places = texts.where("test")
+        return texts.ids[places], places, texts.groups[places] % 2
+
+    def predict(self, model, corpus, targets, device):
+        return model.count(next(corpus.items("text", targets[1], len(targets[1])))).numpy()
+
+    def score(self, targets, predictions, folds):
+        import pandas as pd
+
+        examples = pd.DataFrame({"protocol": "all", "direction": "words", "fold": 0, "query_id": targets[0],
+                                 "wrong": targets[2] != predictions})
+        value = self.metric("miscounted").value(examples)
+        return examples, [{"direction": "words", "metric": "miscounted", "protocol": "all", "value": value,
+                           "n_queries": len(examples), "n_gallery": 0}]
+
+    def chance(self, targets, seed):
+        return 1 - targets[2]
+
+    def oracle(self, targets):
+        return targets[2]
+"""
+MODEL = '''
+from crossmodal.models import vsepp
+from crossmodal.models.vsepp import Settings
+
+
+class Model(vsepp.Model):
+    def count(self, batch):
+        """(B,) whether the words of the captions, beginning and end left out, are an odd number."""
+        return (batch.inputs["text"].lengths - 2) % 2
+'''
+CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_declared", "_source", "_file")]
+CACHES += [getattr(base, name) for name in ("tasks", "metric", "metric_names", "aspects")]
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Installed as pip leaves it: its modules, and a .dist-info with its entry points."""
+
+    def forget():
+        for cached in CACHES:
+            cached.cache_clear()
+        for name in [name for name in sys.modules if name.split(".")[0] == "plugged"]:
+            del sys.modules[name]
+
+    site = tmp_path / "site"
+    (site / "plugged").mkdir(parents=True)
+    (site / "plugged" / "__init__.py").write_text("")
+    (site / "plugged" / "counting.py").write_text(TASK)
+    (site / "plugged" / "counter.py").write_text(MODEL)
+    info = site / "plugged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    points = "[crossmodal.tasks]\ncounting = plugged.counting\n[crossmodal.models]\ncounter = plugged.counter\n"
+    (info / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    forget()
+    yield site / "plugged"
+    forget()
+
+
+def test_a_task_and_a_model_by_one_file_each(package: Path, prepared: Path, tmp_path: Path) -> None:
+    settings = {"dim": 8, "word_dim": 4, "epochs": 1, "min_count": 1}
+    job = Job(dataset="toy", split="full", model="counter", seed=0, inputs={"image": "raw"}, settings=settings)
+    assert job.tasks == ("counting", "instance_retrieval")
+    assert job.model_copy(update={"model": "vsepp"}).tasks == ("instance_retrieval",)
+    assert job.model_copy(update={"model": "oracle"}).tasks == ("counting", "instance_retrieval")
+    train_job(job, tmp_path / "run", prepared)
+    evaluate(job, tmp_path / "run", prepared, "embedded")
+    (number,) = read_json(tmp_path / "run" / "counting" / "metrics.json")["numbers"]
+    words = pd.read_parquet(prepared / "toy" / "tokens.parquet").set_index("item_id").tokens.map(len)
+    examples = pd.read_parquet(tmp_path / "run" / "counting" / "examples.parquet")
+    groups = examples.query_id.str.extract(r"i(\d+)#")[0].astype(int)  # things in their order
+    expected = 100 * (words[examples.query_id].to_numpy() % 2 != groups % 2).mean()
+    assert number["value"] == pytest.approx(expected)
+    assert 0 < expected < 100
+    for control, value in (("oracle", 0.0), ("chance", 100.0)):
+        one = job.model_copy(update={"model": control, "settings": {}, "inputs": {}})
+        evaluate(one, tmp_path / control, prepared, "embedded", "counting")
+        assert read_json(tmp_path / control / "counting" / "metrics.json")["numbers"][0]["value"] == value
+    assert base.label("miscounted") == "Miscounted"
+    assert base.lower_is_better("miscounted")
+    assert "miscounted" in base.metric_names()
+
+
+def test_its_source_decides_what_is_asked_again(package: Path) -> None:
+    asked, trained = registry.source_hash("tasks", "counting"), base.source_of_training("counter", "group")
+    (package / "counting.py").write_text(TASK.replace("1 - targets[2]", "2 - targets[2]"))
+    for cached in CACHES:
+        cached.cache_clear()
+    assert registry.source_hash("tasks", "counting") != asked
+    assert base.source_of_training("counter", "group") == trained
