@@ -21,7 +21,7 @@ from crossmodal.tasks import base
 
 class Task(base.Task):
     name, title, asks = "counting", "Counting", "count"
-    metrics = (base.Metric("miscounted", "Miscounted", "captions whose words are even or odd unlike their group's number",
+    metrics = (base.Metric("miscounted", "Miscounted", "captions whose words are even or odd unlike their group",
                            ("wrong",), lambda examples, k: 100.0 * examples["wrong"], better="lower"),)
     aspects = ("words",)
 
