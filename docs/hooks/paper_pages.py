@@ -102,10 +102,10 @@ def _tables(chosen: Plan, paper: Paper) -> str:
     rows = []
     for table in paper.tables:
         ours = sum(bool(named_experiments(row)) for row in table.rows)
-        title = chosen.params.datasets[table.dataset].title
-        rows.append((f"`{paper.name}-{table.id}`", _cell(table.title), table.source, title, _cell(table.protocol)))
-        rows[-1] += (f"{ours} of {len(table.rows)}", _players(chosen, table))
-    header = ("table", "title", "source", "data set", "protocol", "rows with a run here", "at scale `embedded`")
+        dataset = _cell(chosen.params.datasets[table.dataset].title) + _player(chosen, table)
+        protocol = _cell(f"{table.title}: {table.protocol}")
+        rows.append((f"`{paper.name}-{table.id}`", table.source, protocol, dataset, f"{ours} of {len(table.rows)}"))
+    header = ("name", "source", "table and protocol", "data set", "rows that runs fill")
     notes = [f"- `{table.id}`: {table.note}" for table in paper.tables if table.note]
     after = "\n\nNotes of the tables:\n\n" + "\n".join(notes) if notes else ""
     return (
@@ -114,9 +114,9 @@ def _tables(chosen: Plan, paper: Paper) -> str:
     )
 
 
-def _players(chosen: Plan, table: Table) -> str:
+def _player(chosen: Plan, table: Table) -> str:
     player = chosen.dataset_of(table.dataset)
-    return "itself" if player == table.dataset else chosen.params.datasets[player].title
+    return "" if player == table.dataset else f" (at scale `embedded`: {chosen.params.datasets[player].title})"
 
 
 def _deviations(paper: Paper) -> str:
