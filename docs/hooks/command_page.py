@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
-import click
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -33,33 +33,36 @@ def page() -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Each command by its name, those of a group after the group's name."""
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Each command of a group by its name, those of a group within it after that group's name."""
     for name, command in sorted(group.commands.items()):
-        if isinstance(command, click.Group):
+        if hasattr(command, "commands"):
             yield from commands(command, f"{before}{name} ")
         else:
             yield f"{before}{name}", command
 
 
-def _command(name: str, command: click.Command) -> str:
-    words = [one.make_metavar(click.Context(command)) for one in command.params if isinstance(one, click.Argument)]
+def _command(name: str, command: Any) -> str:
+    words = [_metavar(one) for one in command.params if one.param_type_name == "argument"]
     usage = " ".join([name, "[OPTIONS]", *words])
     parts = [f"## {name}", f"```text\n{usage}\n```", _text(command.help), _parameters(command)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _parameters(command: click.Command) -> str:
+def _parameters(command: Any) -> str:
     rows = []
     for one in command.params:
-        if isinstance(one, click.Option):
-            names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
-            default = one.default if isinstance(one.default, str | int) and not isinstance(one.default, bool) else ""
+        if one.param_type_name == "argument":
+            names = f"`{_metavar(one)}`"
         else:
-            names, default = f"`{one.make_metavar(click.Context(command))}`", ""
-        default = f"`{default}`" if default not in ("", None) else ""
-        rows.append(f"| {names} | {_text(getattr(one, 'help', None))} | {default} |")
+            names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
+        shown = one.default is not None and not isinstance(one.default, bool) and str(one.default) != ""
+        rows.append(f"| {names} | {_text(one.help)} | {f'`{one.default}`' if shown else ''} |")
     return "\n".join(["| | | default |", "|---|---|---|", *rows]) if rows else ""
+
+
+def _metavar(argument: Any) -> str:
+    return argument.metavar or (argument.name.upper() if argument.required else f"[{argument.name.upper()}]")
 
 
 def _text(text: str | None) -> str:

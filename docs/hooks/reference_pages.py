@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 SOURCE = Path("src")
 PACKAGE = "crossmodal"
@@ -29,6 +30,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for module in _modules(folder):
             files.append(File.generated(config, page_of(module), content=_module_page(module)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """The table of top-level packages in the place of a comment that asks for it."""
+    return re.sub(r"<!-- packages:.*?-->", lambda found: _contents(SOURCE / PACKAGE, "reference/"), markdown)
 
 
 def page_of(path: Path) -> str:
@@ -82,9 +88,13 @@ def _package_page(folder: Path) -> str:
     depth = len(folder.relative_to(SOURCE / PACKAGE).parts)
     top = "# Reference\n\n" if depth == 0 else f"# `{_identifier(folder)}`\n\n"
     docstring = _docstring(folder / "__init__.py")
-    rows = [
-        f"| [`{path.stem}`]({path.stem}{'' if path.suffix else '/index'}.md) | {first_sentence(_docstring(source))} |"
-        for path in [*_children(folder), *_modules(folder)]
-        for source in [path if path.suffix else path / "__init__.py"]
-    ]
-    return f"{top}{docstring}\n\n| | |\n|---|---|\n" + "\n".join(rows) + "\n"
+    return f"{top}{docstring}\n\n{_contents(folder, '')}\n"
+
+
+def _contents(folder: Path, before: str) -> str:
+    """A table of a folder's packages and modules with the first sentence of each."""
+    rows = ["| | |", "|---|---|"]
+    for path in [*_children(folder), *_modules(folder)]:
+        page, source = (path.stem, path) if path.suffix else (f"{path.stem}/index", path / "__init__.py")
+        rows.append(f"| [`{path.stem}`]({before}{page}.md) | {first_sentence(_docstring(source))} |")
+    return "\n".join(rows)
