@@ -1,7 +1,7 @@
-"""A griffe extension that makes Markdown of this project's docstrings and shows what pydantic's fields say of themselves.
+"""A griffe extension that turns docstrings into Markdown and shows the descriptions of pydantic's fields.
 
-The docstrings have NumPy's headings (`Parameters`, `Returns`, `Raises`) over entries of the form `name : text`; examples
-are doctests. Both are turned into Markdown here, so that no parser takes the text of an entry for a type.
+The docstrings have NumPy's headings (`Parameters`, `Returns`, `Raises`) over entries of the form `name : text`, and
+doctests as examples. Both become Markdown here, so that no parser takes the text of an entry for a type.
 """
 
 from __future__ import annotations
@@ -93,6 +93,4 @@ def _entries(body: str) -> str:
 
 def _with_code(text: str) -> str:
     """Doctests within fences."""
-    return re.sub(
-        r"^( *>>> .*(?:\n(?! *$).*)*)", lambda found: f"```python\n{found[1]}\n```", text, flags=re.MULTILINE
-    )
+    return re.sub(r"^( *>>> .*(?:\n(?! *$).*)*)", lambda found: f"```python\n{found[1]}\n```", text, flags=re.MULTILINE)

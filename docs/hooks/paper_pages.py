@@ -1,4 +1,4 @@
-"""A page per paper, written from papers/*.yaml and params.yaml: tables, deviations, claims, experiments and settings."""
+"""A page per paper, from papers/*.yaml and params.yaml: its tables, deviations, claims, experiments and settings."""
 
 from __future__ import annotations
 
@@ -152,9 +152,9 @@ def _claims(paper: Paper) -> str:
 def _systems(chosen: Plan, paper: Paper) -> str:
     """The settings of each system: its defaults, what params.yaml sets over them, and those of the stand-in."""
     parts = [
-        "A system's defaults are the published settings; `models` of `params.yaml` and an experiment's own settings win "
-        "over them. Where a drawn data set plays the published one its smaller settings are taken instead. A link "
-        "leads to the system's file, whose docstrings say what is not in the paper."
+        "A system's defaults are the published settings; `models` of `params.yaml` and an experiment's own settings "
+        "win over them. Where a drawn data set plays the published one, its smaller settings are taken instead. A "
+        "link leads to the system's module, whose docstrings say what is not in the paper."
     ]
     for model in dict.fromkeys(experiment.model for experiment in paper.experiments.values()):
         if model in CONTROLS:

@@ -14,7 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-SOURCE = Path("src")
+SOURCE = Path(__file__).parents[2] / "src"
 PACKAGE = "crossmodal"
 
 
@@ -40,7 +40,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def page_of(path: Path) -> str:
     """The page of a module's file or a package's folder, below the documentation's root.
 
-    >>> page_of(Path("src/crossmodal/models")), page_of(Path("src/crossmodal/models/scan.py"))
+    >>> page_of(SOURCE / "crossmodal" / "models"), page_of(SOURCE / "crossmodal" / "models" / "scan.py")
     ('reference/models/index.md', 'reference/models/scan.md')
     """
     parts = path.with_suffix("").relative_to(SOURCE / PACKAGE).parts

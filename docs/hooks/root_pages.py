@@ -8,12 +8,13 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+ROOT = Path(__file__).parents[2]
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, page in PAGES.items():
-        files.append(File.generated(config, page, content=from_root(Path(name).read_text(encoding="utf-8"))))
+        files.append(File.generated(config, page, content=from_root((ROOT / name).read_text("utf-8"))))
     return files
 
 

@@ -1,4 +1,4 @@
-"""The page of measurements, written from benchmarks/results/*.json and the docstrings of the scripts that wrote them."""
+"""The page of measurements, from benchmarks/results/*.json and the docstrings of the scripts that wrote these."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ RESULTS = ROOT / "benchmarks" / "results"
 ELSEWHERE = ("parity", "mutants")
 """Beginnings of results that other pages or sections show."""
 
+FASTER, OF_TIME, OF_SPEED, SECONDS = "{:.1f} times as fast", "{:.2f} of its time", "{:.0%} of their speed", "{:.1f} s"
 HEADLINES = (
-    ("Features of images by ResNet-152, against a plain fp32 loop in batches of 32", "extraction", "resnet152 / ratio_by_batch / 32", "{:.1f} times as fast"),
-    ("Features of detected regions, against plain fp32 passes", "regions", "detected / ratio", "{:.1f} times as fast"),
-    ("Ranks in both directions, against one float32 matrix product", "ranking", "both_ways / random / ratio", "{:.2f} of its time"),
-    ("mAP@50, against one product and one sort", "ranking", "average_precision / ratio / map@50", "{:.2f} of its time"),
-    ("Training SCAN, against bare steps on batches in memory", "training", "systems / scan / share_of_bare", "{:.0%} of their speed"),
-    ("Training mFSR, against bare steps on batches in memory", "training", "systems / mfsr / share_of_bare", "{:.0%} of their speed"),
-    ("Significance of a table of six columns", "significance", "seconds / six columns", "{:.1f} s"),
-    ("All claims of all papers on a full plan", "claims", "seconds", "{:.1f} s"),
-    ("The report of 500 runs, built", "report", "build_seconds", "{:.0f} s"),
-    ("The same, until its first table can be used in a browser", "report", "open_seconds", "{:.1f} s"),
-    ("Checking that none of 100,000 photographs has been replaced", "rawfiles", "seconds", "{:.1f} s"),
-)  # fmt: skip
-"""(What is measured, the benchmark, the key of the number, how it reads)."""
+    ("ResNet-152's features, against a plain fp32 loop", "extraction", "resnet152 / ratio_by_batch / 32", FASTER),
+    ("Features of detected regions, against plain fp32 passes", "regions", "detected / ratio", FASTER),
+    ("Ranks in both directions, against one fp32 product", "ranking", "both_ways / random / ratio", OF_TIME),
+    ("mAP@50, against one product and one sort", "ranking", "average_precision / ratio / map@50", OF_TIME),
+    ("Training SCAN, against bare steps", "training", "systems / scan / share_of_bare", OF_SPEED),
+    ("Training mFSR, against bare steps", "training", "systems / mfsr / share_of_bare", OF_SPEED),
+    ("The significance tests of a table of six columns", "significance", "seconds / six columns", SECONDS),
+    ("All claims of all papers on a full plan", "claims", "seconds", SECONDS),
+    ("Building the report of 500 runs", "report", "build_seconds", SECONDS),
+    ("Opening it in a browser, until its first table can be used", "report", "open_seconds", SECONDS),
+    ("Checking that none of 100,000 photographs has been replaced", "rawfiles", "seconds", SECONDS),
+)
+"""What is measured, the benchmark, the key of the number, and how it reads."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -52,7 +53,7 @@ def page() -> str:
             _headlines(measured),
             *(_benchmark(name, machines) for name, machines in measured.items()),
             "## The tests themselves",
-            "`make mutants` puts small faults into the source, one at a time, and counts how many of them a test notices.",
+            "`make mutants` puts small faults into the source, one at a time, and counts those that a test notices.",
             _mutants(),
         ]
     )
