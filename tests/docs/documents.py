@@ -31,7 +31,7 @@ def blocks(language: str) -> list[Block]:
     found = []
     for path in FILES:
         text = path.read_text(encoding="utf-8")
-        for match in re.finditer(r'^```(\w+)(?: title="(.*)")?\n(.*?)^```', text, re.MULTILINE | re.DOTALL):
+        for match in re.finditer(r'^```(\w+)(?: title="([^"\n]*)")?\n(.*?)^```', text, re.MULTILINE | re.DOTALL):
             line = text.count("\n", 0, match.start()) + 1
             found.append(Block(path, line, match[1], match[2] or "", match[3]))
     return [block for block in found if block.language == language]
