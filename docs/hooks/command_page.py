@@ -58,7 +58,7 @@ def _parameters(command: Any) -> str:
             names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
         shown = one.default is not None and not isinstance(one.default, bool) and str(one.default) != ""
         rows.append(f"| {names} | {_text(one.help)} | {f'`{one.default}`' if shown else ''} |")
-    return "\n".join(["| | | default |", "|---|---|---|", *rows]) if rows else ""
+    return "\n".join(["| option or argument | meaning | default |", "|---|---|---|", *rows]) if rows else ""
 
 
 def _metavar(argument: Any) -> str:

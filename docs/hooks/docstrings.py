@@ -59,6 +59,15 @@ def _words(node: ast.expr) -> str:
     return f"`{ast.unparse(node)}`"
 
 
+def escaped(text: str) -> str:
+    """Text in which `<` begins no element of HTML, except for what stands between backticks.
+
+    >>> escaped("rare words become <unk>, as `<pad>` is")
+    'rare words become &lt;unk>, as `<pad>` is'
+    """
+    return re.sub(r"(`+)(.*?)\1|<", lambda found: found[0] if found[1] else "&lt;", text, flags=re.DOTALL)
+
+
 def markdown(text: str) -> str:
     """A docstring as Markdown: headings with bold type, entries as a list, doctests as code.
 
@@ -88,9 +97,10 @@ def _entries(body: str) -> str:
             lines[-1] += f" {line.strip()}"
         else:
             lines.append(line.strip())
-    return "\n".join(lines)
+    return escaped("\n".join(lines))
 
 
 def _with_code(text: str) -> str:
-    """Doctests within fences."""
-    return re.sub(r"^( *>>> .*(?:\n(?! *$).*)*)", lambda found: f"```python\n{found[1]}\n```", text, flags=re.MULTILINE)
+    """Doctests within fences, the text between them escaped."""
+    parts = re.split(r"^( *>>> .*(?:\n(?! *$).*)*)", text, flags=re.MULTILINE)
+    return "".join(f"```python\n{part}\n```" if n % 2 else escaped(part) for n, part in enumerate(parts))

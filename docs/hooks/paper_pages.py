@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from docstrings import escaped
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from crossmodal import registry
-from crossmodal.experiments import CONTROLS, Experiment, Paper, Plan, Table, load, named_experiments, plan
+from crossmodal.experiments import CONTROLS, Claim, Experiment, Paper, Plan, Table, load, named_experiments, plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,12 +142,20 @@ def _claims(paper: Paper) -> str:
     rows = []
     for claim in paper.claims:
         compared = [" › ".join(_code(side.experiment) for side in pair) for pair in claim.pairs]
-        compared += [" → ".join(_code(side.experiment) for side in claim.rows)] if claim.rows else []
+        compared += [" → ".join(map(_code, names)) for names in _by_dataset(paper, claim)]
         compared += [f"{_code(name)}: {count}" for name, count in claim.counts.items()]
         if len(compared) > 3:
             compared = [*compared[:2], f"and {len(compared) - 2} more"]
         rows.append((_cell(claim.says), _cell(claim.source), f"`{claim.kind}`", "<br>".join(compared)))
     return _table(("claim", "source", "kind", "compares"), rows)
+
+
+def _by_dataset(paper: Paper, claim: Claim) -> list[list[str]]:
+    """The experiments along which a claim's numbers rise or fall: there is one claim for each published data set."""
+    names: dict[str, list[str]] = {}
+    for side in claim.rows:
+        names.setdefault(paper.experiments[side.experiment].dataset, []).append(side.experiment)
+    return list(names.values())
 
 
 def _systems(chosen: Plan, paper: Paper) -> str:
@@ -219,7 +228,7 @@ def _code(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|")
+    return escaped(" ".join(str(text).split())).replace("|", "\\|")
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -93,7 +93,7 @@ def _package_page(folder: Path) -> str:
 
 def _contents(folder: Path, before: str) -> str:
     """A table of a folder's packages and modules with the first sentence of each."""
-    rows = ["| | |", "|---|---|"]
+    rows = ["| module | |", "|---|---|"]
     for path in [*_children(folder), *_modules(folder)]:
         page, source = (path.stem, path) if path.suffix else (f"{path.stem}/index", path / "__init__.py")
         rows.append(f"| [`{path.stem}`]({before}{page}.md) | {first_sentence(_docstring(source))} |")

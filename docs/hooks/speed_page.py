@@ -17,7 +17,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 ELSEWHERE = ("parity", "mutants")
 """Beginnings of results that other pages or sections show."""
 
-FASTER, OF_TIME, OF_SPEED, SECONDS = "{:.1f} times as fast", "{:.2f} of its time", "{:.0%} of their speed", "{:.1f} s"
+FASTER, OF_TIME, OF_SPEED, SECONDS = "{:.1f} times as fast", "{:.2f} of its time", "{:.2f} of their speed", "{:.1f} s"
 HEADLINES = (
     ("ResNet-152's features, against a plain fp32 loop", "extraction", "resnet152 / ratio_by_batch / 32", FASTER),
     ("Features of detected regions, against plain fp32 passes", "regions", "detected / ratio", FASTER),

@@ -149,6 +149,7 @@ def test_the_example_of_the_library_runs():
     (block,) = [block for block in blocks("python") if block.path.name == "evaluation.md"]
     rng = np.random.default_rng(0)
     images = rng.normal(size=(20, 8))
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
     groups = np.repeat(np.arange(20), 5)
     values = {
         "images": images,
