@@ -77,7 +77,7 @@ def check_crossmodal(words: list[str]) -> None:
     if name == "table":
         assert values["name"] in known.tables
     if name == "download" and values["name"]:
-        assert values["name"] in downloads.origins()
+        assert downloads.named(values["name"])
     if name == "list":
         assert values["what"] in ("runs", "models", "datasets", "extractors")
     if "run" in values:
