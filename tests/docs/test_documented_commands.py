@@ -206,3 +206,13 @@ def test_what_sentences_name_exists(path: Path, monkeypatch: pytest.MonkeyPatch)
             r"(src|docs|papers|examples|benchmarks|tests|profiles|workflow|requirements)/[\w./*-]+", span
         ):
             assert "NAME" in span or list(ROOT.glob(span.rstrip("/"))), span
+
+
+def test_the_drawing_names_commands_and_kinds_that_there_are() -> None:
+    drawing = (ROOT / "docs" / "assets" / "house.svg").read_text(encoding="utf-8")
+    named = re.findall(r'class="house-code">crossmodal ([a-z, ]+)<', drawing)
+    commands = [command for line in named for command in line.split(", ")]
+    assert len(commands) == 9
+    assert set(commands) <= set(program().commands)
+    kinds = re.findall(r"you add [a-z ]+: (\w+)/NAME\.(?:py|yaml)", drawing)
+    assert set(kinds) == {*registry.KINDS, "papers"}
