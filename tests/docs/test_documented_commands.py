@@ -215,4 +215,15 @@ def test_the_drawing_names_commands_and_kinds_that_there_are() -> None:
     assert len(commands) == 9
     assert set(commands) <= set(program().commands)
     kinds = re.findall(r"you add [a-z ]+: (\w+)/NAME\.(?:py|yaml)", drawing)
-    assert set(kinds) == {*registry.KINDS, "papers"}
+    assert {"models", "datasets", "features", "papers"} <= set(kinds) <= {*registry.KINDS, "papers"}
+
+
+def test_the_files_that_rules_make_are_explained() -> None:
+    """In results/README.md: what each rule leaves in a run's folder and in results/."""
+    rules = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    rules = re.sub(r"^ +rule (encode|rank_shard):.*?(?=^ *rule |\Z)", "", rules, flags=re.MULTILINE | re.DOTALL)
+    names = set(re.findall(r"f\"\{RUN\}/([\w.]+)\"", rules)) - {"encoded"}  # taken away once they are gathered
+    names |= set(re.findall(r"f\"\{SCOPE\}([\w.]+)\"", rules))
+    assert {"queries.parquet", "metrics.parquet", "report.html"} <= names
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    assert {name for name in names if f"`{name}`" not in text} == set()
