@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 CORES  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz mutants bench parity ui lock clean
+.PHONY: help setup demo test fuzz mutants bench parity docs ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,10 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 
 parity: setup    ## ours and the authors' programs side by side: PROGRAMS=folder of theirs, DATA=folder of the photographs
 	@$(BIN)/python benchmarks/parity/run.py --programs "$(PROGRAMS)" --data "$(DATA)"
+
+docs: setup      ## build the documentation into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "look at   build/site/index.html"
 
 ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000, behind a password of your own
 	@$(BIN)/python -m crossmodal.reporting.server

@@ -1,10 +1,18 @@
+from __future__ import annotations
+
 import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 import pytest
 
 from crossmodal import limits, paths
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +29,19 @@ def guards(monkeypatch):
     """What a command reads of params.yaml about limits and folders ends with its test."""
     monkeypatch.setattr(limits, "_limits", limits.Limits())
     monkeypatch.setattr(paths, "_roots", None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; a test that asks for it skips where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")
