@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from documents import FILES, ROOT, Block, blocks, spans
 
 from crossmodal import dag, downloads, experiments, registry
 from crossmodal.cli import app
+from tests.docs.documents import FILES, ROOT, Block, blocks, spans
 
 PLACEHOLDER = "mine"  # a data set of the reader's own
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -224,6 +224,6 @@ def test_the_files_that_rules_make_are_explained() -> None:
     rules = re.sub(r"^ +rule (encode|rank_shard):.*?(?=^ *rule |\Z)", "", rules, flags=re.MULTILINE | re.DOTALL)
     names = set(re.findall(r"f\"\{RUN\}/([\w.]+)\"", rules)) - {"encoded"}  # taken away once they are gathered
     names |= set(re.findall(r"f\"\{SCOPE\}([\w.]+)\"", rules))
-    assert {"queries.parquet", "metrics.parquet", "report.html"} <= names
+    assert {"examples.parquet", "metrics.parquet", "report.html"} <= names
     text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
     assert {name for name in names if f"`{name}`" not in text} == set()

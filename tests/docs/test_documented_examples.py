@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from documents import ROOT, Block, blocks
 from PIL import Image
 
 from crossmodal import experiments, registry
@@ -20,6 +19,7 @@ from crossmodal.datasets import items
 from crossmodal.errors import UserError
 from crossmodal.features import extraction
 from crossmodal.models import base
+from tests.docs.documents import ROOT, Block, blocks
 
 MODULES = {Path(block.title).stem: block for block in blocks("python") if block.title}
 YAML = blocks("yaml")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from documents import FILES, HOOKS, ROOT
 
 from crossmodal import registry
+from tests.docs.documents import FILES, HOOKS, ROOT
 
 WRITTEN = r"(\.\./)*((papers|reference)/|(contributing|changelog|security|speed)\.md)"  # pages that the build writes
 build = pytest.importorskip("mkdocs.commands.build", reason="mkdocs is not installed")
