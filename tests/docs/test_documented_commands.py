@@ -222,7 +222,9 @@ def test_the_files_that_rules_make_are_explained() -> None:
     """In results/README.md: what each rule leaves in a run's folder and in results/."""
     rules = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
     rules = re.sub(r"^ +rule (encode|rank_shard):.*?(?=^ *rule |\Z)", "", rules, flags=re.MULTILINE | re.DOTALL)
-    names = set(re.findall(r"f\"\{RUN\}/([\w.]+)\"", rules)) - {"encoded"}  # taken away once they are gathered
+    names = set(re.findall(r"f\"\{RUN\}/(?:\{\{task\}\}/)?([\w.]+)\"", rules)) - {
+        "encoded"
+    }  # taken away once they are gathered
     names |= set(re.findall(r"f\"\{SCOPE\}([\w.]+)\"", rules))
     assert {"examples.parquet", "metrics.parquet", "report.html"} <= names
     text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
