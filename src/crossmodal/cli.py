@@ -239,15 +239,6 @@ def _scope(plan: Plan, quick: bool) -> tuple[dict, Path]:
     return plan.jobs, results
 
 
-def _write(module: str, quick: bool) -> None:
-    """A step of reporting that writes what it makes of a scope's runs."""
-    from importlib import import_module
-
-    plan = _plan()
-    jobs, target = _scope(plan, quick)
-    import_module(f"crossmodal.reporting.{module}").write(plan, jobs, target)
-
-
 @app.command()
 def collect(quick: Scope = False) -> None:
     """Gather what runs have measured: `metrics.parquet`, `comparison.parquet`, `summary.json`."""
@@ -370,38 +361,25 @@ def check(
 
 @app.command()
 def report(quick: Scope = False) -> None:
-    """Write the figures and `report.html`, the one page to look at."""
-    _write("report", quick)
+    """Write `report.html`, the one page to look at, with the figures that `crossmodal figure` has drawn."""
+    from crossmodal.reporting import report as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
 
 
 @app.command()
-def insides(quick: Scope = False) -> None:
-    """Draw parts of encodings and what was made again of them: `figures/parts.svg`, `figures/reconstructions.svg`."""
-    _write("insides", quick)
+def figure(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Without it, all that are wanted are drawn.")] = "",
+    quick: Scope = False,
+) -> None:
+    """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names those that are wanted."""
+    from crossmodal.reporting.figures import base
 
-
-@app.command()
-def maps(quick: Scope = False) -> None:
-    """Draw the embeddings of the runs that papers name, by t-SNE: `figures/embeddings.svg`."""
-    _write("maps", quick)
-
-
-@app.command()
-def transformation(quick: Scope = False) -> None:
-    """Draw a space of several modalities before and after its training, by t-SNE: `figures/transformation.svg`."""
-    _write("transformation", quick)
-
-
-@app.command()
-def vocabulary(quick: Scope = False) -> None:
-    """Count the words of regions' names and of captions, and draw them: `figures/vocabulary.svg` and `.csv`."""
-    _write("vocabulary", quick)
-
-
-@app.command()
-def spaces(quick: Scope = False) -> None:
-    """Draw what the thesis shows of spaces of several modalities: `figures/space-*.svg`."""
-    _write("spaces", quick)
+    scope = base.Scope.of(_plan(), quick)
+    for one in [name] if name else [figure.name for figure in base.wanted(scope)]:
+        base.write(one, scope)
 
 
 @app.command()
@@ -436,12 +414,12 @@ def backbone(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="runs, models, datasets or extractors")] = "runs",
+    what: Annotated[str, typer.Argument(help="runs, models, datasets, extractors or figures")] = "runs",
 ) -> None:
-    """List what there is: the runs that params.yaml selects, or the models, data sets and extractors known."""
+    """List what there is: the runs that params.yaml selects, or the models, data sets, extractors or figures known."""
     from crossmodal import registry
 
-    kinds = {"models": "models", "datasets": "datasets", "extractors": "features"}
+    kinds = {"models": "models", "datasets": "datasets", "extractors": "features", "figures": "figures"}
     if what == "runs":
         for key, job in _plan().jobs.items():
             typer.echo(f"{key}{'  (quick)' if job.quick else ''}")
@@ -449,7 +427,7 @@ def list_(
         for name, module in sorted(registry.names(kinds[what]).items()):
             typer.echo(f"{name}  ({module})")
     else:
-        raise UserError(f"list {what!r}: expected runs, models, datasets or extractors")
+        raise UserError(f"list {what!r}: expected runs, models, datasets, extractors or figures")
 
 
 @features_app.command("ls")

@@ -1,4 +1,4 @@
-"""Models, data sets and extractors are found by being a file (or another package's entry point): no central list.
+"""Models, data sets, extractors and figures are found by being a file, or an entry point: there is no central list.
 
 Names are listed without importing anything, so that a DAG is built without torch. What a model's class declares is
 asked of Python once for each version of its source, and remembered in the user's cache folder.
@@ -23,17 +23,24 @@ from typing import Any
 from crossmodal.errors import UserError, suggestion
 from crossmodal.files import read_json, write_json
 
-KINDS = ("models", "datasets", "features")
-CALLED = {"models": "model", "datasets": "data set", "features": "extractor"}
+PACKAGES = {
+    "models": "crossmodal.models",
+    "datasets": "crossmodal.datasets",
+    "features": "crossmodal.features",
+    "figures": "crossmodal.reporting.figures",
+}
+"""{kind: the package whose files are of it}; other packages have entry points of the group `crossmodal.KIND`."""
+KINDS = tuple(PACKAGES)
+CALLED = {"models": "model", "datasets": "data set", "features": "extractor", "figures": "figure"}
 
 
 @cache
 def names(kind: str) -> dict[str, str]:
-    """{name: module path} of everything of one kind: the files of `crossmodal.KIND` and the entry points."""
-    package = importlib.import_module(f"crossmodal.{kind}")
+    """{name: module path} of everything of one kind: the files of its package and the entry points."""
+    package = importlib.import_module(PACKAGES[kind])
     helpers = set(getattr(package, "HELPERS", ()))
     found = {
-        module.name: f"crossmodal.{kind}.{module.name}"
+        module.name: f"{PACKAGES[kind]}.{module.name}"
         for module in pkgutil.iter_modules(package.__path__)
         if not module.ispkg and not module.name.startswith("_") and module.name not in helpers
     }
@@ -43,7 +50,7 @@ def names(kind: str) -> dict[str, str]:
 
 
 def module(kind: str, name: str) -> ModuleType:
-    """The module of a model, data set or extractor.
+    """The module of a model, data set, extractor or figure.
 
     Raises
     ------
@@ -91,6 +98,11 @@ def unannotated(model: str) -> tuple[str, ...]:
     return tuple(_declared(model)["unannotated"])
 
 
+def has_method(model: str, name: str) -> bool:
+    """Whether a model's class has a method of its own, or of a class that it inherits from, beyond what all have."""
+    return name in _declared(model)["methods"]
+
+
 @cache
 def _declared(model: str) -> dict[str, Any]:
     """What a model's class declares or inherits, as Python says; without torch where it has been asked before."""
@@ -107,12 +119,20 @@ def _asked(model: str) -> dict[str, Any]:
         # Pairs, not a mapping: a model's scores take the modalities in its order, which JSON with sorted keys loses.
         declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
         declared["unannotated"] = [*found.Model.unannotated]
+        declared["methods"] = _methods(found.Model)
     except (ImportError, SyntaxError, AttributeError) as error:
         raise UserError(
             f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
             f"crossmodal.models.base.Model, and `Settings`"
         ) from error
     return {**declared, "defaults": defaults}
+
+
+def _methods(model: type) -> list[str]:
+    """The public methods of a model's class that are not those of `base.Model`."""
+    base = importlib.import_module("crossmodal.models.base").Model
+    public = (name for name in dir(model) if not name.startswith("_") and callable(getattr(model, name)))
+    return sorted(name for name in public if getattr(model, name) is not getattr(base, name, None))
 
 
 def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:
@@ -144,7 +164,7 @@ def _own_version() -> str:
 
 @cache
 def source_hash(kind: str, name: str) -> str:
-    """Hash of the source that a rule runs for this model, data set or extractor, without importing it.
+    """Hash of the source that a rule runs for this model, data set, extractor or figure, without importing it.
 
     Covers the module and what it imports of this package and of those of entry points; for a model also how it is
     trained, and on what. What it does not cover cannot change a result (tables, reports, the command line).
@@ -200,7 +220,7 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str]]:
 
 
 def _packages() -> frozenset[str]:
-    """Packages whose sources are followed: this one, and those that bring models, data sets or extractors."""
+    """Packages whose sources are followed: this one, and those that bring something of a kind of their own."""
     return frozenset(path.split(".")[0] for kind in KINDS for path in names(kind).values())
 
 

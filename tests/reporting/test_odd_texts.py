@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from crossmodal.errors import printable
-from crossmodal.reporting import answers, figures, latex, media, tables
+from crossmodal.reporting import answers, latex, media, tables
+from crossmodal.reporting.figures import canvas
 from crossmodal.training.search import Answer, Found, Query
 
 
 def test_dollars_are_dollars_and_powers_stay_powers():
-    with figures._context():
+    with canvas.style():
         figure = Figure()
         axes = figure.add_subplot()
         axes.plot([1, 10, 100], [1, 2, 3], label="costs $5 and $x_{ more")
@@ -23,7 +24,7 @@ def test_dollars_are_dollars_and_powers_stay_powers():
         axes.set_title("$\\frac{a$ and $\\nothing$")
         axes.set_yticks([1, 2], ["$a_{$", "b"])
         axes.legend()
-        text = figures._svg(figure)
+        text = canvas.svg(figure)
     for words in ("costs $5 and $x_{ more", "$\\frac{a$ and $\\nothing$", "$a_{$"):
         assert words in text
     assert "mathdefault" not in re.sub("<!--.*?-->", "", text)  # 10 to a power is set as one

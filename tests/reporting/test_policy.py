@@ -3,15 +3,24 @@
 import base64
 import hashlib
 import re
+from pathlib import Path
 
 import pytest
 
 from crossmodal.errors import UserError
-from crossmodal.reporting import figures, sections, tables
+from crossmodal.experiments import Plan
+from crossmodal.reporting import sections, tables
+from crossmodal.reporting.figures import base
 
 OURS = (
     '<?xml version="1.0"?>\n<svg width="9" height="9" xmlns="x"><style>*{a:b}</style><use xlink:href="#m"/>%s</svg>\n'
 )
+
+
+@pytest.fixture
+def scope(plan: Plan, tmp_path: Path) -> base.Scope:
+    (tmp_path / "figures").mkdir()
+    return base.Scope(plan, plan.jobs, str(tmp_path))
 
 
 def test_a_policy_names_the_one_script_by_its_hash():
@@ -22,7 +31,7 @@ def test_a_policy_names_the_one_script_by_its_hash():
 
 def test_every_template_of_a_page_has_a_policy():
     folder = tables.environment().loader.searchpath[0]
-    pages = [path for path in sorted(figures.Path(folder).glob("*.j2")) if "<!doctype" in path.read_text()]
+    pages = [path for path in sorted(Path(folder).glob("*.j2")) if "<!doctype" in path.read_text()]
     assert len(pages) == 3
     for path in pages:
         text = path.read_text()
@@ -44,17 +53,17 @@ def test_every_template_of_a_page_has_a_policy():
         "</svg><p>",
     ],
 )
-def test_a_figure_that_was_not_drawn_here_is_left_out(tmp_path, part, caplog):
+def test_a_figure_that_was_not_drawn_here_is_left_out(scope, part, caplog):
     with pytest.raises(UserError, match="was not drawn here"):
-        figures.inline(OURS % part, "Loss")
-    (tmp_path / "embeddings.svg").write_text(OURS % part)
-    assert sections.drawn(tmp_path) == []
-    assert "embeddings.svg" in caplog.text
+        sections.inline(OURS % part, "Loss")
+    (scope.target / "figures" / "annotation.svg").write_text(OURS % part)
+    assert sections.drawn(scope) == []
+    assert "annotation.svg" in caplog.text
 
 
-def test_a_figure_of_ours_is_taken(tmp_path):
+def test_a_figure_of_ours_is_taken(scope):
     text = '<text>one = 2, see href=x on page=3</text><image href="data:image/png;base64,AA"/><g clip-path="url(#p)"/>'
     text = text.replace("href=x ", "")
-    assert figures.inline(OURS % text, "Loss").startswith('<svg class="figure" role="img" aria-label="Loss"')
-    (tmp_path / "embeddings.svg").write_text(OURS % text)
-    assert [one["id"] for one in sections.drawn(tmp_path)] == ["embeddings"]
+    assert sections.inline(OURS % text, "Loss").startswith('<svg class="figure" role="img" aria-label="Loss"')
+    (scope.target / "figures" / "annotation.svg").write_text(OURS % text)
+    assert [one["id"] for one in sections.drawn(scope)] == ["annotation"]

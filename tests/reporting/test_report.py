@@ -11,46 +11,50 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from drawn import ROOT, make_results
+from drawn import ROOT, draw_figures, make_results
 
 from crossmodal import experiments
 from crossmodal.datasets.items import COLUMNS
 from crossmodal.experiments import Plan
-from crossmodal.reporting import collect, figures, report, runs
+from crossmodal.reporting import collect, report, runs, sections
 from crossmodal.reporting.curves import curves, label
+from crossmodal.reporting.figures import canvas, learning_curves
+from crossmodal.reporting.figures.annotation import annotation
 from crossmodal.reporting.gallery import Items, choose, described, gallery
+from crossmodal.reporting.results.metrics import distinct
+from crossmodal.reporting.results.shares import share
 
 TITLES = {"world": "embedded world"}
 
 
 def test_share_of_splits() -> None:
-    assert figures.share("full") == 100
-    assert figures.share("10pct-2cap") == pytest.approx(4)
-    assert figures.share("50pct-5cap") == pytest.approx(50)
+    assert share("full") == 100
+    assert share("10pct-2cap") == pytest.approx(4)
+    assert share("50pct-5cap") == pytest.approx(50)
 
 
 def test_figures_are_the_same_bytes_each_time(made: Path, plan: Plan) -> None:
     metrics, epochs = pd.read_parquet(made / "metrics.parquet"), runs.histories(made / "runs", plan.jobs)
-    for draw in (lambda: figures.learning_curves(epochs, TITLES), lambda: figures.annotation(metrics, TITLES)):
+    for draw in (lambda: learning_curves.learning_curves(epochs, TITLES), lambda: annotation(metrics, TITLES)):
         first = draw()
         assert draw() == first
         assert "<dc:date>" not in first
         ElementTree.fromstring(first)
-    assert "vsepp.batch24" in figures.learning_curves(epochs, TITLES)
-    drawn = figures.annotation(metrics, TITLES)
+    assert "vsepp.batch24" in learning_curves.learning_curves(epochs, TITLES)
+    drawn = annotation(metrics, TITLES)
     assert all(f"{tick} %" in drawn for tick in (2, 10, 20, 100))
     free = metrics[(metrics.model == "vsepp") & (metrics.split == "full")].assign(model="sg", split="none")
     assert "sg, no pairs" not in drawn
-    assert "sg, no pairs" in figures.annotation(pd.concat([metrics, free]), TITLES)
+    assert "sg, no pairs" in annotation(pd.concat([metrics, free]), TITLES)
 
 
 def test_the_criterion_of_classes_is_drawn(made: Path, plan: Plan) -> None:
     epochs = runs.histories(made / "runs", plan.jobs).rename(columns={"val_recall_sum": "val_map@50_sum"})
-    drawn = figures.learning_curves(epochs, TITLES)
+    drawn = learning_curves.learning_curves(epochs, TITLES)
     assert "sum of mAP@50, validation" in drawn
     assert "sum of recalls" not in drawn
     one = epochs[epochs.run == epochs.run.iloc[0]]
-    assert figures.run_curve(one, "title").count("sum of mAP@50, validation") == 1
+    assert learning_curves.run_curve(one, "title").count("sum of mAP@50, validation") == 1
 
 
 def test_a_run_without_a_criterion_is_done(made: Path, plan: Plan) -> None:
@@ -80,14 +84,14 @@ def test_systems_are_told_apart_by_what_they_have() -> None:
 
 def test_figures_of_nothing_say_so(made: Path) -> None:
     metrics = pd.read_parquet(made / "metrics.parquet")
-    assert "One degree of annotation" in figures.annotation(metrics[metrics.split == "full"], TITLES)
-    assert "No run has been trained" in figures.learning_curves(runs.histories(made / "none", {}), TITLES)
+    assert "One degree of annotation" in annotation(metrics[metrics.split == "full"], TITLES)
+    assert "No run has been trained" in learning_curves.learning_curves(runs.histories(made / "none", {}), TITLES)
 
 
 def test_inline_svg_follows_the_page(made: Path) -> None:
-    body = figures.inline(figures.annotation(pd.read_parquet(made / "metrics.parquet"), TITLES), "label")
+    body = sections.inline(annotation(pd.read_parquet(made / "metrics.parquet"), TITLES), "label")
     assert body.startswith("<svg class=")
-    assert figures.INK not in body
+    assert canvas.INK not in body
     assert "var(--ink)" in body
     assert not re.search(r'<svg[^>]* width="', body)
 
@@ -223,6 +227,7 @@ def test_a_missing_gallery_is_a_warning(tmp_path: Path, caplog) -> None:
 
 @pytest.fixture(scope="module")
 def page(made: Path, plan: Plan) -> str:
+    draw_figures(plan, made)
     report.render(plan, made, made.parent / "data", made / "report.html")
     return (made / "report.html").read_text(encoding="utf-8")
 
@@ -261,7 +266,7 @@ def test_the_page_shows_it_all(page: str) -> None:
 
 
 def test_the_board_holds_every_number(page: str, made: Path) -> None:
-    metrics = collect.distinct(pd.read_parquet(made / "metrics.parquet"))
+    metrics = distinct(pd.read_parquet(made / "metrics.parquet"))
     board = content(page, "board")
     assert board["base"] == "runs"
     found = {}
@@ -314,12 +319,13 @@ def test_the_quick_page_of_a_part(tmp_path: Path, plan: Plan) -> None:
     shutil.rmtree(tmp_path / "data")
     target = results / "quick"
     collect.write(plan, quick, results / "runs", target)
+    draw_figures(plan, target, quick)
     report.render(plan, results, tmp_path / "data", target / "report.html", quick)
     page = (target / "report.html").read_text(encoding="utf-8")
     assert "4<small> of 5 done" in page
     assert "missing: seed 0" in page
     assert 'id="gallery"' not in page
-    assert (target / "figures" / "learning-curves.svg").exists()
+    assert (target / "figures" / "learning_curves.svg").exists()
 
 
 def test_the_page_of_no_runs(tmp_path: Path, plan: Plan) -> None:

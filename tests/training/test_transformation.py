@@ -11,7 +11,7 @@ import torch
 from test_balanced import ALL, corpus, job
 
 from crossmodal.errors import UserError
-from crossmodal.reporting import figures, transformation
+from crossmodal.reporting.figures import base, transformation
 from crossmodal.training import job as jobs
 from crossmodal.training.test import encode
 
@@ -61,7 +61,7 @@ def test_the_step_draws_the_first_run_of_classes_that_is_marked(labelled, traine
     paths = SimpleNamespace(results=tmp_path / "results", data=labelled)
     other = one.model_copy(update={"relevance": "group"})
     plan = SimpleNamespace(params=SimpleNamespace(paths=paths), mapped=lambda jobs: [other, one])
-    transformation.write(plan, {}, tmp_path)
+    base.write("transformation", base.Scope(plan, {}, str(tmp_path)))
     drawn = (tmp_path / "figures" / "transformation.svg").read_text()
     ElementTree.fromstring(drawn)
     for text in ("Before training", "After training", "image", "text", "audio", "class 1", "class 5"):
@@ -72,8 +72,8 @@ def test_the_step_draws_the_first_run_of_classes_that_is_marked(labelled, traine
 def test_colours_are_modalities_and_shapes_are_classes():
     places = np.arange(8.0).reshape(4, 2)
     modalities, labels = np.array(["image", "image", "text", "text"]), np.array([7, 3, 7, 3])
-    drawn = figures.transformation({"a": places}, modalities, labels)
-    assert drawn == figures.transformation({"a": places}, modalities, labels)
+    drawn = transformation.transformation({"a": places}, modalities, labels)
+    assert drawn == transformation.transformation({"a": places}, modalities, labels)
     assert drawn.count("PathCollection") == 4  # one of each modality and class
     assert "class 2" in drawn
     assert "class 3" not in drawn

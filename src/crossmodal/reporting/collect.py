@@ -13,23 +13,9 @@ import pandas as pd
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import write_parquet, write_text
 from crossmodal.reporting import annotation, comparison, cutoffs, runs, summary
+from crossmodal.reporting.results.metrics import TYPES
 
 log = logging.getLogger(__name__)
-
-TYPES = {
-    "paper": "string",
-    "dataset": "string",
-    "split": "string",
-    "model": "string",
-    "variant": "string",
-    "seed": "int64",
-    "direction": "string",
-    "metric": "string",
-    "protocol": "string",
-    "value": "float64",
-    "n_queries": "int64",
-    "n_gallery": "int64",
-}
 
 
 def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.DataFrame:
@@ -59,13 +45,6 @@ def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.
         rows += [{"paper": paper, **about, **number} for paper in job.papers or ("",) for number in numbers]
     log.info("%d of %d runs collected", made, len(asked))
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
-
-
-def distinct(metrics: pd.DataFrame) -> pd.DataFrame:
-    """One row a number, whatever papers ask for it, with the run's `name` in place of `paper`."""
-    frame = metrics.drop(columns="paper").drop_duplicates().reset_index(drop=True)
-    names = [runs.name(m, v) for m, v in zip(frame.model, frame.variant, strict=True)]
-    return frame.assign(name=pd.Series(names, dtype="string"))
 
 
 def write(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path) -> None:

@@ -16,13 +16,15 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import annotation, crossovers, figures, provenance, runs, sections, tables, verdicts, views
+from crossmodal.reporting import annotation, provenance, runs, sections, tables, verdicts, views
 from crossmodal.reporting import claims as testing
 from crossmodal.reporting import comparison as comparing
-from crossmodal.reporting.collect import distinct
 from crossmodal.reporting.curves import curves
+from crossmodal.reporting.figures.base import ANNOTATION, Scope
 from crossmodal.reporting.gallery import Gallery, Items, described, gallery
 from crossmodal.reporting.leaderboard import label, leaderboard
+from crossmodal.reporting.results.metrics import distinct
+from crossmodal.reporting.results.shares import share
 from crossmodal.reporting.views import DASH
 
 log = logging.getLogger(__name__)
@@ -119,7 +121,7 @@ def overview(
                 "total_seconds": float(facts.seconds.sum()),
             }
         )
-    rows.sort(key=lambda r: (r["dataset"], -figures.share(r["split"]), r["split"], r["control"], r["name"]))
+    rows.sort(key=lambda r: (r["dataset"], -share(r["split"]), r["split"], r["control"], r["name"]))
     return rows
 
 
@@ -196,8 +198,7 @@ def render(
     efficient = annotation.read(scope / "annotation_efficiency.csv")
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
     epochs = runs.histories(results / "runs", asked)
-    meetings = crossovers.meetings(metrics)
-    drawn = figures.write(metrics, epochs, efficient, meetings, titles, scope / "figures")
+    drawn = sections.drawn(Scope(plan, asked, str(scope)))
     criterion = criteria(metrics)
     measured = metrics[["dataset", "split", "model", "variant", "seed"]].drop_duplicates().itertuples(index=False)
     done = {f"{r.dataset}/{r.split}/{runs.name(r.model, r.variant)}/seed{r.seed}" for r in measured}
@@ -251,12 +252,9 @@ def render(
             off=[_check(check) for check in checks[~checks.ok.astype(bool)].itertuples()] if len(checks) else [],
             has_curves=bool(content["curves"]["runs"]),
             several=any(len(part) > 2 for part in _directions(metrics).values()),
-            annotation=Markup(figures.inline(drawn["annotation"], "Recall at 10 against annotation")),
-            crossovers=Markup(figures.inline(drawn["crossovers"], "Recall at 1 against annotation")),
-            meetings=len(meetings),
-            efficiency=Markup(figures.inline(drawn["efficiency"], "Mean recall over log-annotations")),
+            annotation=[section for section in drawn if section["id"] == ANNOTATION.name],
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
-            others=sections.drawn(scope / "figures"),
+            others=[section for section in drawn if section["id"] != ANNOTATION.name],
             galleries=shown,
             content={name: htmlsafe_json_dumps(value, separators=(",", ":")) for name, value in content.items()},
             script=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),
@@ -327,5 +325,5 @@ def _check(check: Any) -> str:
 
 
 def write(plan: Plan, jobs: dict[str, Job], target: Path) -> None:
-    """The step of the DAG: `target/report.html` and `target/figures/`."""
+    """The step of the DAG: `target/report.html`, of figures that are drawn already."""
     render(plan, Path(plan.params.paths.results), Path(plan.params.paths.data), target / "report.html", jobs)

@@ -1,82 +1,70 @@
-"""Figures that other steps have drawn, as sections of the page: those that are there are shown, with their captions."""
+"""Figures on the page: those of a scope that are drawn, by section, as SVG that follows the page's theme."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import re
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from crossmodal.errors import UserError
-from crossmodal.reporting import figures
+from crossmodal.reporting.figures import base
+from crossmodal.reporting.figures.canvas import FAINT, GRID, INK
 
 log = logging.getLogger(__name__)
 
-# (section, its title in the navigation, its title): {figure: (title, caption)}
-SECTIONS: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {
-    ("embeddings", "Embeddings", "Embeddings"): {
-        "embeddings": (
-            "",
-            "Test images and a caption of each where the model puts them, in two dimensions (t-SNE on cosines); a line "
-            "joins what belongs together.",
-        ),
-    },
-    ("vocabulary", "Vocabulary", "Words of regions and of captions"): {
-        "vocabulary": (
-            "",
-            "What is named in the images that a split leaves without a caption, and the words of the test captions: "
-            "tokens with a letter or digit, however rare (vocabulary.csv also counts those of four times or more). "
-            "Overlap is of both in per cent of either. Our s_g are names of regions, scored above 0.3, where the paper "
-            "has those of image classifiers.",
-        ),
-    },
-    ("reconstructions", "Reconstructions", "Reconstructions"): {
-        "reconstructions": (
-            "",
-            "Test images and captions, and what is made again of the parts of their encodings (captions in blue).",
-        ),
-        "parts": (
-            "Separation",
-            "Means over runs. The printed specific loss is least where semantic and specific parts are opposite (-1).",
-        ),
-    },
-    ("spaces", "Spaces", "Spaces that grow a modality at a time"): {
-        "transformation": (
-            "Before and after training",
-            "Test items of five classes where the first weights put them and where the trained ones do, in two "
-            "dimensions (t-SNE on cosines). Colours are modalities, shapes are classes.",
-        ),
-        "space-losses": ("Losses", "By epoch, stage after stage; dashes part the stages."),
-        "space-attention": ("Attention", "Mean mAP@50 with and without parts of the aligned attention."),
-        "space-blocks": ("Blocks", "Attention blocks that are trained when a modality is added."),
-        "space-time": ("Time", "Milliseconds of an iteration as modalities are added, measured."),
-        "space-reconstruction": (
-            "Adversarial reconstruction",
-            "Mean squared difference of the input vectors from those that generators make again of their places in the "
-            "space, by epoch (log scale), and the last epoch's as a multiple of the first one's. The thesis reports "
-            "that it explodes, and that retrieval still works where classes and triplets are trained beside it.",
-        ),
-        "space-directions": ("Directions", "mAP@50 of every direction: rows ask, columns answer."),
-    },
-}
+# Of an SVG, what matplotlib does not write and a page must not hold.
+FOREIGN = re.compile(
+    r"<\s*/?\s*(?:script|foreignobject|iframe|object|embed|animate\w*|set|handler|link|meta|base|a)\b"
+    r"|<[^<>]*[\s\"'/]on[a-z]+\s*=|href\s*=\s*(?![\"'](?:#|data:image/(?:png|jpeg);))|@import|url\(\s*(?!#)"
+    r"|</svg\s*>\s*\S",
+    re.I,
+)
 
 
-def drawn(folder: Path) -> list[dict[str, Any]]:
-    """The sections of which a figure lies in `folder`, each with its figures as SVG that follows the page's theme."""
-    found = []
-    for (name, short, title), known in SECTIONS.items():
-        parts = []
-        for stem, (subtitle, caption) in known.items():
-            path = folder / f"{stem}.svg"
-            if path.exists():
-                try:
-                    text = path.read_text(encoding="utf-8")
-                    svg = figures.inline(text, f"{title}: {subtitle}" if subtitle else title)
-                except (UserError, UnicodeDecodeError) as error:
-                    log.warning("%s: %s", path, error)
-                    continue
-                parts.append({"title": subtitle, "caption": caption, "svg": Markup(svg)})
-        if parts:
-            found.append({"id": name, "short": short, "title": title, "parts": parts})
-    return found
+def inline(svg: str, label: str) -> str:
+    """An SVG to stand in a page: no XML head, as wide as its place, its inks those of the page's theme.
+
+    Raises
+    ------
+    UserError : it holds what a figure of ours does not: scripts, other pages, addresses.
+    """
+    body = svg[max(svg.find("<svg"), 0) :]
+    if not body.startswith("<svg") or (odd := FOREIGN.search(body)):
+        what = repr(odd[0][:40]) if body.startswith("<svg") else "no <svg>"
+        raise UserError(f"the figure {label!r} was not drawn here (it holds {what}); delete it and draw it again")
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    body = body.replace("<svg ", f'<svg class="figure" role="img" aria-label="{label}" ', 1)
+    for colour, variable in ((INK, "--ink"), (FAINT, "--faint"), (GRID, "--rule")):
+        body = body.replace(colour, f"var({variable})")
+    return body
+
+
+def drawn(scope: base.Scope) -> list[dict[str, Any]]:
+    """The sections of which a figure has been drawn, in their order, each with its figures.
+
+    A section has the keys `id`, `short`, `title` and `parts`; a part has `title`, `caption` and `svg`.
+    """
+    sections: dict[base.Section, list[dict[str, Any]]] = {}
+    for figure in base.wanted(scope):
+        path = scope.target / "figures" / f"{figure.name}.svg"
+        if figure.section is None or not path.exists() or not figure.shown():
+            continue
+        heading = figure.section.title
+        try:
+            label = figure.label or (f"{heading}: {figure.title}" if figure.title else heading)
+            svg = inline(path.read_text(encoding="utf-8"), label)
+        except (UserError, UnicodeDecodeError) as error:
+            log.warning("%s: %s", path, error)
+            continue
+        part = {"title": figure.title, "caption": with_code(figure.caption), "svg": Markup(svg)}
+        sections.setdefault(figure.section, []).append(part)
+    return [{"id": s.name, "short": s.short, "title": s.title, "parts": parts} for s, parts in sections.items()]
+
+
+def with_code(caption: str) -> Markup:
+    """A caption with names of files, which stand in pairs of backticks as in reStructuredText, set as code."""
+    return Markup(re.sub("``(.+?)``", r"<code>\1</code>", str(escape(caption))))

@@ -23,7 +23,7 @@ def summary(metrics: pd.DataFrame) -> dict[str, Any]:
     Numbers are `recall_sum` and `image-to-text.recall@1` and so on, and `average.map@50` where items answer each other
     by class; those of another protocol than the whole test set begin with its name.
     """
-    from crossmodal.reporting.collect import distinct
+    from crossmodal.reporting.results.metrics import distinct
 
     found: dict[str, Any] = {}
     by_class = (metrics.metric == "map@50") & (metrics.direction == "average")
@@ -41,7 +41,7 @@ def headline(metrics: pd.DataFrame) -> dict[str, Any]:
 
     It is the sum of recalls over both directions; of runs that have none, the mean average precision over all of them.
     """
-    from crossmodal.reporting.collect import distinct
+    from crossmodal.reporting.results.metrics import distinct
 
     found: dict[str, Any] = {}
     wanted = metrics[(metrics.protocol == "all") & metrics.direction.isin(["both", "average"])]
@@ -65,7 +65,7 @@ def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
 
 def recalls(metrics: pd.DataFrame) -> pd.DataFrame:
     """Recall against K of all runs in the columns `RECALLS`."""
-    from crossmodal.reporting.collect import distinct
+    from crossmodal.reporting.results.metrics import distinct
 
     frame = distinct(metrics[metrics.metric.str.match(r"recall@\d+$")])
     run = frame.dataset + "/" + frame.split + "/" + frame.name.rename("run") + "/seed" + frame.seed.astype("string")

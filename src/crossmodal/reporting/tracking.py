@@ -24,7 +24,8 @@ import pandas as pd
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
 from crossmodal.files import sha256_file, sha256_json, write_json
-from crossmodal.reporting import embedder, figures, runs
+from crossmodal.reporting import embedder, runs
+from crossmodal.reporting.figures import learning_curves
 from crossmodal.reporting.mlflowstore import EXPERIMENT, HASH, KEY, Store, masked, opened
 
 log = logging.getLogger(__name__)
@@ -293,7 +294,7 @@ def _write(
             if (folder / file).exists():
                 shutil.copyfile(folder / file, Path(temporary) / file)
         if len(history):
-            svg = figures.run_curve(history, job.key)
+            svg = learning_curves.run_curve(history, job.key)
             (Path(temporary) / "learning-curve.svg").write_text(svg, encoding="utf-8")
         for tag, value in _model(job, folder, Path(temporary) / "model", run_id, params).items():
             store.client.set_tag(run_id, tag, value)

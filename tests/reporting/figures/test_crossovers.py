@@ -7,10 +7,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import ROOT
 
-from crossmodal.reporting import crossovers, figures
+from crossmodal import experiments
+from crossmodal.reporting.figures import base, crossovers
+from crossmodal.reporting.figures.annotation import annotation
 
 SHARES = {"10pct-1cap": 2, "20pct-5cap": 20, "full": 100}
+
+
+def meetings(numbers: pd.DataFrame) -> pd.DataFrame:
+    return crossovers.meetings(numbers, {"a3vse"})
 
 
 def metrics(curves: dict[str, dict[str, float]], seeds: int = 1, **about: object) -> pd.DataFrame:
@@ -27,7 +34,7 @@ def metrics(curves: dict[str, dict[str, float]], seeds: int = 1, **about: object
 
 
 def test_the_proposed_system_meets_another_where_their_lines_do():
-    found = crossovers.meetings(
+    found = meetings(
         metrics(
             {
                 "a3vse": {"20pct-5cap": 30.0, "full": 40.0, "10pct-1cap": 20.0},
@@ -48,7 +55,7 @@ def test_the_proposed_system_meets_another_where_their_lines_do():
 
 
 def test_what_a_system_without_pairs_is_worth():
-    found = crossovers.meetings(
+    found = meetings(
         metrics(
             {
                 "sg": {"none": 10.5},
@@ -64,7 +71,7 @@ def test_what_a_system_without_pairs_is_worth():
 
 
 def test_two_splits_of_one_share_are_one_point():
-    found = crossovers.meetings(
+    found = meetings(
         metrics(
             {
                 "a3vse": {"10pct-2cap": 10.0, "20pct-1cap": 20.0, "full": 15.0},
@@ -79,7 +86,7 @@ def test_each_data_set_and_direction_by_itself():
     curves = {"a3vse": {"10pct-1cap": 20.0, "full": 40.0}, "scan": {"10pct-1cap": 0.0, "full": 60.0}}
     other = metrics(curves, dataset="other", direction="image-to-text")
     other.loc[other.model == "scan", "value"] += 100
-    found = crossovers.meetings(pd.concat([metrics(curves), other]))
+    found = meetings(pd.concat([metrics(curves), other]))
     assert found[["dataset", "direction"]].to_numpy().tolist() == [
         ["other", "image-to-text"],
         ["world", "text-to-image"],
@@ -88,8 +95,8 @@ def test_each_data_set_and_direction_by_itself():
 
 
 def test_nothing_is_held_against_nothing():
-    assert crossovers.meetings(metrics({"vsepp": {"10pct-1cap": 1.0, "full": 2.0}, "sm": {"full": 1.0}})).empty
-    assert list(crossovers.meetings(metrics({"sg": {"none": 1.0}}))) == list(crossovers.COLUMNS)
+    assert meetings(metrics({"vsepp": {"10pct-1cap": 1.0, "full": 2.0}, "sm": {"full": 1.0}})).empty
+    assert list(meetings(metrics({"sg": {"none": 1.0}}))) == list(crossovers.COLUMNS)
 
 
 def test_the_figure_tells_where_curves_meet():
@@ -100,11 +107,36 @@ def test_the_figure_tells_where_curves_meet():
             "vsepp": {"10pct-1cap": 0.0, "full": 10.0},
         }
     )
-    found = crossovers.meetings(numbers)
-    drawn = figures.annotation(numbers, {"world": "embedded world"}, "recall@1", found)
-    assert drawn == figures.annotation(numbers, {"world": "embedded world"}, "recall@1", found)
+    found = meetings(numbers)
+    drawn = annotation(numbers, {"world": "embedded world"}, "recall@1", found)
+    assert drawn == annotation(numbers, {"world": "embedded world"}, "recall@1", found)
     ElementTree.fromstring(drawn)
     assert "R@1 (%)" in drawn
     assert "a3vse meets scan: at 14.1 % of the pairs" in drawn  # 2 · 50 ** .5
     assert "a3vse meets vsepp: none in range" in drawn
-    assert "meets" not in figures.annotation(numbers, {}, "recall@1")
+    assert "meets" not in annotation(numbers, {}, "recall@1")
+
+
+def test_without_a_proposed_system_only_levels_are_met():
+    curves = {
+        "a3vse": {"10pct-1cap": 20.0, "full": 40.0},
+        "scan": {"10pct-1cap": 0.0, "full": 50.0},
+        "sg": {"none": 5.0},
+    }
+    found = crossovers.meetings(metrics(curves), set())
+    assert found[["system", "other"]].to_numpy().tolist() == [["a3vse", "sg"], ["scan", "sg"]]
+
+
+def test_the_papers_file_says_which_system_is_proposed(tmp_path):
+    value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["a3vse"], "seeds": [0]}
+    value["paths"] = {"data": "data", "results": str(tmp_path)}
+    scope = base.Scope.of(experiments.plan(experiments.from_config(value), ROOT / "papers"))
+    metrics({"a3vse": {"10pct-1cap": 20.0, "full": 40.0}, "scan": {"10pct-1cap": 0.0, "full": 50.0}}).to_parquet(
+        tmp_path / "metrics.parquet"
+    )
+    figure = base.figure("crossovers", scope)
+    assert figure.meetings[["system", "other"]].to_numpy().tolist() == [["a3vse", "scan"]]
+    assert figure.shown()
+    assert "a3vse meets scan" in figure.draw()
+    metrics({"a3vse": {"full": 40.0}}).to_parquet(tmp_path / "metrics.parquet")
+    assert not base.figure("crossovers", base.Scope(scope.plan, scope.jobs, scope.folder)).shown()

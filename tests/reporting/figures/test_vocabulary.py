@@ -13,7 +13,7 @@ from drawn import ROOT
 from crossmodal import dag, experiments
 from crossmodal.datasets import items
 from crossmodal.features import store
-from crossmodal.reporting import vocabulary
+from crossmodal.reporting.figures import base, vocabulary
 from crossmodal.text import token_table
 
 # (partition, captions, [(attribute, class, confidence)] of its two regions)
@@ -94,7 +94,7 @@ def planned(tmp_path, **over):
 def test_the_step_writes_a_figure_and_its_numbers(data, tmp_path):
     plan = planned(tmp_path)
     jobs = {key: job for key, job in plan.jobs.items() if key.startswith("world/10pct-5cap/") or job.split == "full"}
-    vocabulary.write(plan, jobs, tmp_path / "results")
+    base.write("vocabulary", base.Scope(plan, jobs, str(tmp_path / "results")))
     numbers = pd.read_csv(tmp_path / "results" / "figures" / "vocabulary.csv")
     assert list(numbers) == list(vocabulary.COLUMNS)
     assert numbers[["split", "kind", "min_count"]].to_numpy().tolist() == [
@@ -112,13 +112,13 @@ def test_the_step_writes_a_figure_and_its_numbers(data, tmp_path):
         "embedded world, 10 % of images annotated",
     ):
         assert text in drawn, text
-    vocabulary.write(plan, jobs, tmp_path / "again")
+    base.write("vocabulary", base.Scope(plan, jobs, str(tmp_path / "again")))
     assert (tmp_path / "again" / "figures" / "vocabulary.svg").read_text() == drawn
 
 
 def test_an_overlap_of_no_words_is_a_dash(data):
     rows = [{"dataset": "world", **row} for row in vocabulary.measure(data, "10pct-5cap", "regions")]
-    assert ">\N{EN DASH}<" in vocabulary.figure(pd.DataFrame(rows), {}, min_count=4).replace("> ", ">")
+    assert ">\N{EN DASH}<" in vocabulary.vocabulary(pd.DataFrame(rows), {}, {}, min_count=4).replace("> ", ">")
 
 
 def test_sparse_splits_of_systems_that_read_names(tmp_path):
@@ -133,6 +133,6 @@ def test_the_rule_depends_on_what_is_counted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "papers").symlink_to(ROOT / "papers")
     made = dag.Dag(experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["a3vse"]})
-    asked = made.named(SimpleNamespace(scope="quick/"))
+    asked = made.figure(SimpleNamespace(scope="quick/", figure="vocabulary"))["reads"]
     files = ("features/image.regions.json", "items.parquet", "splits/10pct-1cap.parquet", "tokens.parquet")
     assert asked == [f"data/world/{file}" for file in files]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from crossmodal.experiments import Job
-from crossmodal.reporting import insides
+from crossmodal.reporting.figures.parts import inspected, parts
+from crossmodal.reporting.figures.reconstructions import reconstructions
 
 
 def job(variant: str, seed: int = 0, model: str = "mfsr") -> Job:
@@ -39,32 +40,32 @@ def runs(tmp_path):
 
 def test_what_is_found(runs, tmp_path):
     more = {**runs, "x": job("sp"), "y": job("", model="vsepp")}  # not tested yet; shows nothing
-    found = insides.found(more, tmp_path)
+    found = inspected(more, tmp_path)
     assert {name: len(own) for name, own in found.items()} == {"mfsr": 2, "mfsr.mo": 1}
     assert next(iter(found)) == "mfsr"
 
 
 def test_the_figures(runs, tmp_path):
-    found = insides.found(runs, tmp_path)
-    drawn = insides.parts(found)
+    found = inspected(runs, tmp_path)
+    drawn = parts(found)
     assert "mfsr.mo" in drawn
     assert "Silhouette" in drawn
-    again = insides.reconstructions(found)
+    again = reconstructions(found)
     assert again.count("<image") == 6  # three images, and three made
     assert "a dull thing 2" in again
-    assert again == insides.reconstructions(found)
+    assert again == reconstructions(found)
 
 
 def test_without_runs():
-    assert "has been tested yet" in insides.parts({})
-    assert "has been tested yet" in insides.reconstructions({})
+    assert "has been tested yet" in parts({})
+    assert "has been tested yet" in reconstructions({})
 
 
 def test_a_system_that_makes_captions_alone(runs, tmp_path):
-    found = insides.found(runs, tmp_path)
+    found = inspected(runs, tmp_path)
     for run in found["mfsr"]:
         del run["numbers"]["picture_rank"]
         np.savez(run["folder"] / "inside.npz", modal_plane=np.zeros((20, 2)))
-    drawn = insides.reconstructions(found)
+    drawn = reconstructions(found)
     assert "<image" not in drawn
     assert "a dull thing 0" in drawn

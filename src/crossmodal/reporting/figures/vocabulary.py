@@ -8,28 +8,73 @@ letters: of the test captions, and of the names in the training images that a sp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from crossmodal import concepts
-from crossmodal.experiments import Job, Plan
+from crossmodal.experiments import Strict
 from crossmodal.features.semantics import named_regions, token_table
 from crossmodal.features.store import Features, open_features
-from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import figures
-from crossmodal.reporting.figures import COLOURS, INK
+from crossmodal.files import read_parquet
+from crossmodal.reporting.figures import base, canvas
+from crossmodal.reporting.figures.canvas import COLOURS, INK
 from crossmodal.splits import parse
 
-KINDS = {"regional": "s, names of regions", "global": "s_g, names of whole images"}
-PUBLISHED = {"regional": (1104, 13.1), "global": (1576, 9.8)}
-"""Words, and overlap with the queries' in per cent, of sparse Flickr30K (section 4.6)."""
+Kind = Literal["regional", "global"]
+KINDS: dict[Kind, str] = {"regional": "s, names of regions", "global": "s_g, names of whole images"}
 COUNTS = (1, 4)
 """How often a word must be there: at all, or four times, since A3VSE leaves out rarer ones (section 4.3)."""
+Counted = Mapping[str, tuple[float, float]]
+"""{kind of names: its words, and their overlap with the words of the queries in per cent}"""
 COLUMNS = ("dataset", "split", "kind", "min_count", "images", "captions", "words", "caption_words", "shared", "overlap")
+
+
+class Options(Strict):
+    published: dict[str, dict[Kind, tuple[float, float]]] = Field(
+        {}, description="what it is of: words of each kind of names, and their overlap with the queries' in per cent"
+    )
+
+
+class Figure(base.Figure):
+    section = base.VOCABULARY
+    caption = (
+        "What is named in the images that a split leaves without a caption, and the words of the test captions: tokens "
+        "with a letter or digit, however rare (``vocabulary.csv`` also counts those of four times or more). Overlap is "
+        "of both in per cent of either. Our s_g are names of regions, scored above 0.3, where the paper has those of "
+        "image classifiers."
+    )
+    has_numbers = True
+    Options = Options
+
+    def wanted(self) -> bool:
+        return bool(self.scope.plan.named(self.scope.jobs))
+
+    def reads(self) -> list[str]:
+        plan = self.scope.plan
+        return sorted({file for job in plan.named(self.scope.jobs) for file in plan.files_of(job)})
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """The rows of every data set and split whose un-annotated images are read by what is named in them."""
+        rows = [
+            {"dataset": job.dataset, **row}
+            for job in self.scope.plan.named(self.scope.jobs)
+            for row in measure(self.scope.data / job.dataset, job.split, job.inputs["image"])
+        ]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def draw(self) -> str:
+        published = {label: row for options in self.options.values() for label, row in options.published.items()}
+        return vocabulary(self.measured, published, self.scope.titles)
+
+    def numbers(self) -> str:
+        return self.measured.to_csv(index=False, float_format="%.2f")
 
 
 def words(sequences: Iterable[Sequence[str]], min_count: int = 1) -> set[str]:
@@ -81,37 +126,28 @@ def measure(folder: Path, split: str, extractor: str) -> list[dict[str, Any]]:
     return rows
 
 
-def table(plan: Plan, jobs: dict[str, Job]) -> pd.DataFrame:
-    """The rows of every data set and split whose un-annotated images are read by what is named in them."""
-    data = Path(plan.params.paths.data)
-    rows = [
-        {"dataset": job.dataset, **row}
-        for job in plan.named(jobs)
-        for row in measure(data / job.dataset, job.split, job.inputs["image"])
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def figure(measured: pd.DataFrame, titles: dict[str, str], min_count: int = 1) -> str:
+def vocabulary(
+    measured: pd.DataFrame, published: Mapping[str, Counted], titles: Mapping[str, str], min_count: int = 1
+) -> str:
     """Words of either kind of names, and their overlap with the queries', beside the published numbers.
 
     Parameters
     ----------
-    measured : as `table` gives it, of which the rows of `min_count` are drawn.
+    measured : columns `COLUMNS`, of which the rows of `min_count` are drawn. published : {label: what a paper has}.
     """
     part = measured[measured.min_count == min_count]
-    rows = [("Flickr30K, published", PUBLISHED)]
+    rows: list[tuple[str, Counted]] = [*published.items()]
     for (dataset, _, split), own in part.groupby(["dataset", "images", "split"], sort=True):
-        found = {one.kind: (one.words, one.overlap) for one in own.itertuples()}
+        counted = {one.kind: (one.words, one.overlap) for one in own.itertuples()}
         about = f"{titles.get(dataset, dataset)}, {parse(split)[0]} % of images annotated"
-        rows.append((f"{about}\n{own.caption_words.iloc[0]:,} words in its queries", found))
-    with figures._context():
-        made = figures._figure(10.2, 1.3 + 0.55 * len(rows))
+        rows.append((f"{about}\n{own.caption_words.iloc[0]:,} words in its queries", counted))
+    with canvas.style():
+        made = canvas.figure(10.2, 1.3 + 0.55 * len(rows))
         left, right = made.subplots(1, 2)
         places = np.arange(len(rows))[::-1]
         for n, (kind, label) in enumerate(KINDS.items()):
             for ax, which, form in ((left, 0, "{:,.0f}"), (right, 1, "{:.1f}")):
-                values = [found[kind][which] for _, found in rows]
+                values = [counted[kind][which] for _, counted in rows]
                 at = places + 0.19 - 0.38 * n
                 ax.barh(at, np.nan_to_num(values), height=0.34, color=COLOURS[n], alpha=0.55, label=label)
                 for y, value in zip(at, values, strict=True):
@@ -126,12 +162,4 @@ def figure(measured: pd.DataFrame, titles: dict[str, str], min_count: int = 1) -
             ax.margins(x=0.14)
             ax.set_xlim(left=0)
         made.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-        return figures._svg(made)
-
-
-def write(plan: Plan, jobs: dict[str, Job], target: Path) -> None:
-    """The step of the DAG: `target/figures/vocabulary.svg` and what is drawn and more, `vocabulary.csv`."""
-    measured = table(plan, jobs)
-    titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
-    write_text(target / "figures" / "vocabulary.svg", figure(measured, titles))
-    write_text(target / "figures" / "vocabulary.csv", measured.to_csv(index=False, float_format="%.2f"))
+        return canvas.svg(made)

@@ -10,7 +10,7 @@ from drawn import ROOT
 
 from crossmodal import experiments
 from crossmodal.errors import UserError
-from crossmodal.reporting import figures, maps
+from crossmodal.reporting.figures import embeddings
 
 GROUPS = {**{f"i{n}": f"g{n}" for n in range(300)}, **{f"i{n}#{k}": f"g{n}" for n in range(300) for k in range(2)}}
 
@@ -22,26 +22,26 @@ def saved(folder, images, texts, n=300):
 
 def test_images_stand_beside_their_first_captions(tmp_path):
     saved(tmp_path, np.arange(300.0)[:, None], np.repeat(np.arange(300.0), 2)[:, None] + [[0.0], [0.5]] * 300)
-    images, texts = maps.paired(tmp_path, GROUPS)
-    assert len(images) == maps.ITEMS
+    images, texts = embeddings.paired(tmp_path, GROUPS)
+    assert len(images) == embeddings.ITEMS
     np.testing.assert_array_equal(images, texts)
-    again, _ = maps.paired(tmp_path, GROUPS)
+    again, _ = embeddings.paired(tmp_path, GROUPS)
     np.testing.assert_array_equal(images, again)
 
 
 def test_runs_without_vectors_are_none_and_damaged_ones_are_told(tmp_path):
-    assert maps.paired(tmp_path, GROUPS) is None
+    assert embeddings.paired(tmp_path, GROUPS) is None
     np.savez(tmp_path / "embeddings.npz", audio=np.zeros(3))
-    assert maps.paired(tmp_path, GROUPS) is None
+    assert embeddings.paired(tmp_path, GROUPS) is None
     (tmp_path / "embeddings.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(UserError, match=r"embeddings\.npz: cannot be read"):
-        maps.paired(tmp_path, GROUPS)
+        embeddings.paired(tmp_path, GROUPS)
 
 
 def test_pairs_of_near_vectors_lie_together():
     generator = np.random.default_rng(0)
     images = generator.normal(size=(40, 16))
-    found = maps.placed(images, 3 * images + generator.normal(scale=0.01, size=images.shape))
+    found = embeddings.placed(images, 3 * images + generator.normal(scale=0.01, size=images.shape))
     ends = found.reshape(2, 40, 2)
     distances = np.linalg.norm(ends[0][:, None] - ends[1][None], axis=2)
     assert (distances.argmin(1) == np.arange(40)).mean() > 0.9
@@ -49,11 +49,11 @@ def test_pairs_of_near_vectors_lie_together():
 
 def test_the_figure_has_a_panel_a_run():
     places = np.random.default_rng(0).normal(size=(20, 2))
-    drawn = figures.embeddings({"a3vse, 10pct-1cap": places, "other": places})
-    assert drawn == figures.embeddings({"a3vse, 10pct-1cap": places, "other": places})
+    drawn = embeddings.embeddings({"a3vse, 10pct-1cap": places, "other": places})
+    assert drawn == embeddings.embeddings({"a3vse, 10pct-1cap": places, "other": places})
     ElementTree.fromstring(drawn)
     assert "a3vse, 10pct-1cap" in drawn
-    assert "No run with vectors" in figures.embeddings({})
+    assert "No run with vectors" in embeddings.embeddings({})
 
 
 def test_papers_name_the_runs(plan):
