@@ -168,5 +168,5 @@ def histories(runs: Path, jobs: dict[str, Job]) -> pd.DataFrame:
 
 
 def name(model: str, variant: str) -> str:
-    """As `Job.name`: `vsepp`, or `vsepp.batch24`."""
+    """The name of a run's folder, as `Job.name`: MODEL, or MODEL.VARIANT."""
     return f"{model}.{variant}" if variant else model

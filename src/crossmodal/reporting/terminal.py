@@ -1,4 +1,4 @@
-"""A paper's table in the terminal, by rich: what `crossmodal table a3vse-table1` shows."""
+"""A paper's table in the terminal, by rich: what `crossmodal table PAPER-TABLE` shows."""
 
 from __future__ import annotations
 
