@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from common import alternate, save
 from lightning_fabric import Fabric
-
-from crossmodal.training.batches import batches
-from crossmodal.training.loop import _epoch
 from training import SYSTEMS, built, prepared, take
+
+from crossmodal.corpus.batches import batches
+from crossmodal.training.loop import _epoch
 
 ROUNDS = 3
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}

@@ -54,7 +54,7 @@ class Package:
 
 
 PACKAGES = {
-    "evaluation": Package("src/crossmodal/evaluation/*.py", ("tests/evaluation",)),
+    "evaluation": Package("src/crossmodal/evaluation/**/*.py", ("tests/evaluation",)),
     "models": Package("src/crossmodal/models/*.py", ("tests/models",)),
     "models/parts": Package("src/crossmodal/models/parts/*.py", ("tests/models",)),
     "training": Package("src/crossmodal/training/*.py", ("tests/training",)),
@@ -62,7 +62,7 @@ PACKAGES = {
         "src/crossmodal/experiments/*.py",
         ("tests/experiments", "tests/test_plan.py", "tests/test_papers.py", "tests/test_papers_thesis.py"),
     ),
-    "splits": Package("src/crossmodal/splits.py", ("tests/test_splits.py", "tests/training/test_classes.py")),
+    "corpus": Package("src/crossmodal/corpus/**/*.py", ("tests/corpus", "tests/training")),
     "registry": Package(
         "src/crossmodal/registry.py",
         ("tests/test_registry.py", "tests/test_plan.py", "tests/features/test_entry_points.py"),

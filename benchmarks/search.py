@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 
 from crossmodal.experiments import Job
 from crossmodal.files import sha256_file, write_json, write_parquet
+from crossmodal.inference.run import described
 from crossmodal.models import base, vsepp
 from crossmodal.text import SPECIAL, Vocabulary
-from crossmodal.training.trained import described
 
 ROOT = Path(__file__).parents[1]
 SENTENCE = "a red ball left of a cup"

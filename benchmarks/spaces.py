@@ -14,13 +14,13 @@ import pandas as pd
 import torch
 from common import alternate, save
 
+from crossmodal.corpus.batches import batches
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.corpus.opening import load
+from crossmodal.corpus.splits import make_labelled
 from crossmodal.datasets import items
 from crossmodal.features import store
 from crossmodal.models import base, cvs
-from crossmodal.splits import make_labelled
-from crossmodal.training.batches import batches
-from crossmodal.training.corpus import Corpus
-from crossmodal.training.data import load
 from crossmodal.training.loop import _epoch
 
 SIZES = {"image": (4000, 4096), "text": (4000, 2048), "video": (400, 4096), "audio": (800, 29), "mesh": (400, 4700)}

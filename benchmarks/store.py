@@ -17,11 +17,11 @@ import pandas as pd
 import torch
 from common import alternate, save
 
+from crossmodal.corpus.batches import batches
+from crossmodal.corpus.corpus import Corpus, Inputs, OnDisk
 from crossmodal.features import store
 from crossmodal.files import peak_memory_mib, write_json, write_parquet
 from crossmodal.text import Vocabulary
-from crossmodal.training.batches import batches
-from crossmodal.training.corpus import Corpus, Inputs, OnDisk
 
 SHAPE = (113_287, 36, 2048)  # images of MS-COCO's training part, regions, dimensions
 BATCH = 128

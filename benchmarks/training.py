@@ -15,13 +15,13 @@ import torch
 from common import alternate, save
 
 from crossmodal import registry
+from crossmodal.corpus.batches import batches
+from crossmodal.corpus.opening import Corpus, load
+from crossmodal.corpus.splits import make
 from crossmodal.datasets import items, world
 from crossmodal.features import store
 from crossmodal.models import base
-from crossmodal.splits import make
 from crossmodal.text import token_table
-from crossmodal.training.batches import batches
-from crossmodal.training.data import Corpus, load
 from crossmodal.training.loop import _epoch
 
 

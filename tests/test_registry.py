@@ -294,11 +294,11 @@ def test_what_a_models_hash_covers(monkeypatch):
     needed = {"models.mcvs", "models.cvs", "models.base", "models.parts.aligned", "models.parts.triplets"}
     needed |= {
         "training.loop",
-        "training.data",
-        "training.corpus",
-        "training.batches",
-        "training.balanced",
-        "splits",
+        "corpus.opening",
+        "corpus.corpus",
+        "corpus.batches",
+        "corpus.by_class",
+        "corpus.splits",
         "text",
     }
     assert {f"crossmodal.{name}" for name in needed} <= seen

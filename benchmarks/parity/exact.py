@@ -22,11 +22,11 @@ from prepared import MARKS
 from torch import Tensor, nn
 
 from crossmodal import registry
+from crossmodal.corpus.batches import batches
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.corpus.opening import load
 from crossmodal.models import base
 from crossmodal.text import SPECIAL
-from crossmodal.training.batches import batches
-from crossmodal.training.corpus import Corpus
-from crossmodal.training.data import load
 
 STEPS = 5
 SAME = 1e-6

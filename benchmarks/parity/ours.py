@@ -13,10 +13,10 @@ import torch
 from reference import Clock
 
 from crossmodal import registry
+from crossmodal.corpus.opening import load, options_of
 from crossmodal.evaluation import average_precision, ranks_both_ways
 from crossmodal.models.base import Batch, Context
 from crossmodal.training import test as testing
-from crossmodal.training.data import load, options_of
 from crossmodal.training.loop import train
 
 METRICS = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10", "map": "mAP"}

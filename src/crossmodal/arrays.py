@@ -12,7 +12,7 @@ import re
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossmodal import limits
+from crossmodal import limits, released
 from crossmodal.errors import UserError, suggestion
 from crossmodal.files import read_json, read_lines
-from crossmodal.rows import Rows
+from crossmodal.rows import Array, Rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,33 +34,6 @@ FORMS = "an .npy, .mat or .h5 file of numbers or texts, a .txt with one value pe
 WHOLE = 2**30  # bytes up to which an HDF5 array is read at once: its chunks may hold a little of every row
 BLOCK = 2**24  # bytes that are read at a time of a larger one
 KEPT = 8  # such blocks in memory
-
-
-class Array:
-    """An array of a file: its shape, and rows of it along the first axis (the last one where `columns`)."""
-
-    def __init__(
-        self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype, read: Callable[[np.ndarray], np.ndarray]
-    ):
-        self.path, self.name, self.shape, self.dtype, self.read = path, name, shape, dtype, read
-
-    @property
-    def where(self) -> str:
-        return f"{self.path}#{self.name}" if self.name else str(self.path)
-
-    @property
-    def first(self) -> int:
-        """Number of the first row or class as the tool counts."""
-        return 1 if self.path.suffix.lower() == ".mat" else 0
-
-    def __len__(self) -> int:
-        return self.shape[0] if self.shape else 0
-
-    def all(self) -> np.ndarray:
-        return self.read(np.arange(len(self)))
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.read(np.array([row]))[0]
 
 
 def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array:
@@ -80,8 +53,6 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
     UserError : a file that is missing, damaged or of another format; no such array (with those that there are); several
         and none named.
     """
-    from crossmodal import released  # its forms are arrays themselves
-
     path = Path(path)
     kind = path.suffix.lower()
     if not columns and path.exists() and (regions := released.opened(path, name)) is not None:

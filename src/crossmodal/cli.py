@@ -109,7 +109,7 @@ def split(
     ],
 ) -> None:
     """Choose the annotated pairs of a sparse corpus, or the classes of a stage: `splits/SPLIT.parquet`."""
-    from crossmodal import splits
+    from crossmodal.corpus import splits
     from crossmodal.datasets import items
     from crossmodal.files import write_parquet
 
@@ -483,8 +483,8 @@ def search(
 
     `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
     """
+    from crossmodal.inference import search as step
     from crossmodal.reporting import answers
-    from crossmodal.training import search as step
 
     files = {"image": image, "audio": audio, "video": video, "mesh": mesh}
     queries = [step.Query(modality, str(path)) for modality, path in files.items() if path is not None]

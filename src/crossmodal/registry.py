@@ -170,7 +170,7 @@ def source_hash(kind: str, name: str) -> str:
     trained, and on what. What it does not cover cannot change a result (tables, reports, the command line).
     """
     first = [_path_of(kind, name)]
-    first += ["crossmodal.training.loop", "crossmodal.training.data"] if kind == "models" else []
+    first += ["crossmodal.training.loop", "crossmodal.corpus.opening"] if kind == "models" else []
     sources: dict[str, str] = {}
     while first:
         path = first.pop()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import pairwise
@@ -74,3 +75,30 @@ class Rows:
                 if done == 0:
                     raise UserError(f"{self.path}: has been cut short; put it back or make it again")
                 part, place = part[done:], place + done
+
+
+class Array:
+    """An array of a file: its shape, and rows of it along the first axis (the last one where `columns`)."""
+
+    def __init__(
+        self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype, read: Callable[[np.ndarray], np.ndarray]
+    ):
+        self.path, self.name, self.shape, self.dtype, self.read = path, name, shape, dtype, read
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}#{self.name}" if self.name else str(self.path)
+
+    @property
+    def first(self) -> int:
+        """Number of the first row or class as the tool counts."""
+        return 1 if self.path.suffix.lower() == ".mat" else 0
+
+    def __len__(self) -> int:
+        return self.shape[0] if self.shape else 0
+
+    def all(self) -> np.ndarray:
+        return self.read(np.arange(len(self)))
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.read(np.array([row]))[0]

@@ -258,9 +258,9 @@ def test_vsepp_takes_the_steps_of_its_authors_program(tmp_path, monkeypatch, har
     monkeypatch.syspath_prepend(str(PARITY.parent))
     import exact
     import programs
-
-    from crossmodal.training.data import load
     from training import prepared as drawn  # a drawn data set with made-up features
+
+    from crossmodal.corpus.opening import load
 
     folder = Path(os.environ["CROSSMODAL_PROGRAMS"]) / "vsepp"
     copy = programs.copied(programs.VSEPP, folder, tmp_path / "vsepp")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from test_cub import CLASSES, lay
 
 from crossmodal import cli, experiments
 from crossmodal.files import read_json
+from tests.datasets.test_cub import CLASSES, lay
 
 ROOT = Path(__file__).parents[2]
 ZERO_SHOT = ("devise", "devise.words", "conse", "conse.words", "socher", "socher.no-gate")

@@ -90,7 +90,7 @@ def test_two_claims_have_two_names() -> None:
 def found(published: Paper, experiment: str) -> list[tuple]:
     claim = published.claims[0]
     side = next(side for side in claim.sides if side.experiment == experiment)
-    return [(place.protocol, place.table, place.published) for place in places(published, claim, side)]
+    return [(place.protocol, place.table, place.published) for place in places(published.tables, claim, side)]
 
 
 def test_published_numbers_are_of_the_tables_that_are_named_and_else_of_the_first() -> None:
@@ -106,7 +106,7 @@ def test_a_side_may_be_measured_otherwise() -> None:
     other = {"experiment": "a", "metrics": ["recall@5"], "directions": ["text-to-image"], "protocol": "seen"}
     published = made(pairs=[["a", other]])
     claim = published.claims[0]
-    (place,) = places(published, claim, claim.pairs[0][1])
+    (place,) = places(published.tables, claim, claim.pairs[0][1])
     assert (place.direction, place.metric, place.protocol) == ("text-to-image", "recall@5", "seen")
 
 

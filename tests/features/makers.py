@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import clips
 import numpy as np
 from PIL import Image
+
+from tests.features import clips
 
 WORDS = [
     "a",

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from small_detector import CAFFE, DETECTRON2, NOISE, narrow, published
 from torch import Tensor
 
 from crossmodal.errors import UserError
 from crossmodal.features import checkpoints, detector
 from crossmodal.features.detector import CONVENTIONS, Shape
+from tests.features.small_detector import CAFFE, DETECTRON2, NOISE, narrow, published
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_detector import CAFFE, DETECTRON2, NARROW, NOISE, narrow
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import nms, roi_pool
 
 from crossmodal.features import detector
+from tests.features.small_detector import CAFFE, DETECTRON2, NARROW, NOISE, narrow
 
 
 @pytest.fixture(scope="module")

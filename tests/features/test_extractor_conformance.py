@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from makers import MAKERS, WORDS
 from safetensors.torch import save_file
-from small_detector import narrow, published
-from test_text_features import tiny
 
 from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.features import extraction, store
+from tests.features.makers import MAKERS, WORDS
+from tests.features.small_detector import narrow, published
+from tests.features.test_text_features import tiny
 
 N = 7
 PARTS = ["train"] * 5 + ["val", "test"]

@@ -13,13 +13,13 @@ import torchvision
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from small_detector import NARROW, published
 from torchvision.ops import roi_align
 from torchvision.transforms.functional import normalize, pil_to_tensor, resize
 
 from crossmodal.datasets import items, world
 from crossmodal.errors import UserError
 from crossmodal.features import checkpoints, detector, extraction, networks, regions, semantics, store
+from tests.features.small_detector import NARROW, published
 
 SIZES = [(90, 70), (90, 70), (64, 120), (90, 70), (100, 100)]
 GIVEN = {

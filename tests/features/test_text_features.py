@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
-from test_skipthoughts import by_hand, write
 
 from crossmodal import experiments, wordvectors
 from crossmodal.errors import UserError
 from crossmodal.features import extraction, store, text
+from tests.features.test_skipthoughts import by_hand, write
 
 CAPTIONS = ["A dog runs.", "A dog, a red dog!", "The cat sits; the dog runs.", "A red cat jumps", "The zebra and a dog"]
 PARTS = ["train", "train", "train", "val", "test"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
-import clips
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +13,7 @@ from PIL import Image
 
 from crossmodal.errors import UserError
 from crossmodal.features import extraction, image, store, video
+from tests.features import clips
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media" / "video"
 SMALL = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 40, "crop": 32, "precision": "fp32"}

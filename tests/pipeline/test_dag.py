@@ -8,9 +8,9 @@ import sys
 import pandas as pd
 import pytest
 import yaml
-from commands import ROOT, call, snakemake
 
 from crossmodal.files import read_json
+from tests.pipeline.commands import ROOT, call, snakemake
 
 pytestmark = pytest.mark.slow
 # A run that two papers ask for is in the experiment of each, and is counted once.

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from commands import ROOT, snakemake
 from PIL import Image
 
 from crossmodal.features import store
 from crossmodal.files import read_json
+from tests.pipeline.commands import ROOT, snakemake
 
 pytestmark = pytest.mark.slow
 SMALL = {"extractor": "image", "network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 32, "crop": 32}

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import ROOT, ok
+
+from tests.pipeline.commands import ROOT, ok
 
 pytest.importorskip("dvc_s3", reason="needs dvc-s3")
 server = pytest.importorskip("moto.server", reason="needs moto[server]")

@@ -5,9 +5,9 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from commands import ROOT, snakemake
 
 from crossmodal.files import read_json
+from tests.pipeline.commands import ROOT, snakemake
 
 pytestmark = pytest.mark.slow
 RUNS = "results/runs/media_world/full"

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 import yaml
-from commands import ROOT, call, ok, snakemake
+
+from tests.pipeline.commands import ROOT, call, ok, snakemake
 
 pytestmark = pytest.mark.slow
 RUNS = "results/runs/world/full"

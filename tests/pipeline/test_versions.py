@@ -5,7 +5,8 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from commands import ROOT, ok, snakemake
+
+from tests.pipeline.commands import ROOT, ok, snakemake
 
 pytestmark = pytest.mark.slow
 IDENTITY = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crossmodal.corpus.splits import make
 from crossmodal.datasets import items, karpathy
 from crossmodal.experiments import Job
 from crossmodal.features import store
 from crossmodal.files import write_parquet
 from crossmodal.rehearsal import run, trial
 from crossmodal.rehearsal.layouts import LAYOUTS
-from crossmodal.splits import make
 from crossmodal.text import token_table
 
 ABOUT = {"dataset": "small", "split": "full", "seed": 0, "inputs": {"image": "raw"}}

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from drawn import make_plan, make_results
 
 from crossmodal.experiments import Plan
+from tests.reporting.drawn import make_plan, make_results
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

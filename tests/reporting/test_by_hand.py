@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import yaml
 from rich.console import Console
-from toy import COLUMNS, PAPER, seen, toy_metrics, toy_plan
 
 from crossmodal.experiments import CONTROLS, Experiment
 from crossmodal.files import write_json, write_text
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting import published, tables, terminal, views
 from crossmodal.reporting.views import Cell, View, letters, setting
+from tests.reporting.toy import COLUMNS, PAPER, seen, toy_metrics, toy_plan
 
 
 @pytest.fixture(scope="module")

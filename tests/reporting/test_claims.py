@@ -13,7 +13,6 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 from scipy import stats
-from toy import PAPER, toy_plan
 from typer.testing import CliRunner
 
 from crossmodal import cli, experiments
@@ -21,6 +20,7 @@ from crossmodal.experiments import Plan
 from crossmodal.reporting import claims, report, verdicts
 from crossmodal.reporting.cases import trend
 from crossmodal.reporting.collect import collect
+from tests.reporting.toy import PAPER, toy_plan
 
 CLAIM = {
     "id": "c",

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from drawn import make_run
 
 from crossmodal.experiments import Plan
 from crossmodal.reporting import summary
 from crossmodal.reporting.collect import TYPES, collect, distinct
+from tests.reporting.drawn import make_run
 
 
 def test_columns_and_papers(made: Path, plan: Plan) -> None:

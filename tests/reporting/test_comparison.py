@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import ROOT, make_plan, make_run
 
 from crossmodal import experiments
-from crossmodal.evaluation.quality import chance_recall
+from crossmodal.evaluation.bounds import chance_recall
 from crossmodal.experiments import Plan
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting.collect import TYPES, collect
+from tests.reporting.drawn import ROOT, make_plan, make_run
 
 
 def numbers(

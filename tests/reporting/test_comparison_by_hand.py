@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from toy import COLUMNS, PAPER, seen, toy_metrics, toy_plan
 
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting import significance
+from tests.reporting.toy import COLUMNS, PAPER, seen, toy_metrics, toy_plan
 
 
 def chance_of(value: float, protocol: str, n_queries: int, n_gallery: int) -> pd.Series:

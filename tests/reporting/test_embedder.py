@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drawn import make_plan, make_run
 from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
@@ -17,10 +16,11 @@ from safetensors.torch import save_file
 from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file, write_json
+from crossmodal.inference.run import described
 from crossmodal.models import base
 from crossmodal.reporting import embedder, mlflowstore, tracking
 from crossmodal.text import SPECIAL, Vocabulary, tokenize
-from crossmodal.training.trained import described
+from tests.reporting.drawn import make_plan, make_run
 
 KEY = "world/full/vsepp/seed0"
 WORDS = ("a", "red", "green", "ball", "cup")

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toy import toy_plan
 from typer.testing import CliRunner
 
 from crossmodal import cli
@@ -16,6 +15,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import write_json
 from crossmodal.reporting import collect, comparison, cutoffs, terminal
 from crossmodal.training import test as testing
+from tests.reporting.toy import toy_plan
 
 N = 12
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from drawn import make_plan
 
 from crossmodal.reporting import mlflowstore, tracking
+from tests.reporting.drawn import make_plan
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.slow

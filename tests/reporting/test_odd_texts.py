@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from crossmodal.errors import printable
+from crossmodal.inference.search import Answer, Found, Query
 from crossmodal.reporting import answers, latex, media, tables
 from crossmodal.reporting.figures import canvas
-from crossmodal.training.search import Answer, Found, Query
 
 
 def test_dollars_are_dollars_and_powers_stay_powers():

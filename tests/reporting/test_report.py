@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from drawn import ROOT, draw_figures, make_results
 
 from crossmodal import experiments
 from crossmodal.datasets.items import COLUMNS
@@ -23,6 +22,7 @@ from crossmodal.reporting.figures.annotation import annotation
 from crossmodal.reporting.gallery import Items, choose, described, gallery
 from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import share
+from tests.reporting.drawn import ROOT, draw_figures, make_results
 
 TITLES = {"world": "embedded world"}
 

@@ -8,7 +8,6 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from drawn import ROOT
 
 from crossmodal import experiments
 from crossmodal.experiments import Plan
@@ -16,6 +15,7 @@ from crossmodal.reporting import sections
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.figures.canvas import INK
 from crossmodal.reporting.results.metrics import TYPES
+from tests.reporting.drawn import ROOT
 
 SVG = '<?xml version="1.0"?><svg width="9pt" height="9pt" viewBox="0 0 9 9"><path stroke="%s"/></svg>'
 

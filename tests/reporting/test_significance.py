@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import make_plan
 
 from crossmodal.errors import UserError
 from crossmodal.evaluation.statistics import bootstrap_interval, holm, permutation_test
 from crossmodal.experiments import Plan, Table, validated
 from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting import significance, tables
+from tests.reporting.drawn import make_plan
 
 
 @pytest.fixture(scope="module")

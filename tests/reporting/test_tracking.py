@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from drawn import ROOT, make_plan, make_results
 from filelock import FileLock
 
 from crossmodal import experiments
 from crossmodal.experiments import Plan
 from crossmodal.reporting import mlflowstore, tracking
+from tests.reporting.drawn import ROOT, make_plan, make_results
 
 KEYS = [f"world/full/vsepp/seed{seed}" for seed in (0, 1, 2)] + ["world/full/chance/seed0"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from drawn import ROOT
 
 from crossmodal import experiments
 from crossmodal.experiments import Plan
 from crossmodal.reporting import views
 from crossmodal.reporting.collect import TYPES
+from tests.reporting.drawn import ROOT
 
 COLUMNS = [{"direction": "image-to-text", "metric": "recall@1"}, {"direction": "text-to-image", "metric": "mean_rank"}]
 PAPER: dict[str, Any] = {

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from crossmodal.corpus.opening import load
 from crossmodal.models import vsepp
 from crossmodal.training import loop
-from crossmodal.training.data import load
 
 READS = {"image": "vector", "text": "tokens"}
 

@@ -9,8 +9,8 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.features import networks
 from crossmodal.files import read_json
+from crossmodal.inference.run import open_run
 from crossmodal.training import job as jobs
-from crossmodal.training.trained import open_run
 
 NETWORK = "shufflenet_v2_x0_5"
 TUNED = {"image_network": NETWORK, "image_weights": "seeded", "image_crop": 8}

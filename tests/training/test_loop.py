@@ -14,17 +14,18 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from crossmodal.corpus import opening as data
+from crossmodal.corpus.batches import batches
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.features import store
 from crossmodal.files import read_json, sha256_file
 from crossmodal.models import base, vsepp
-from crossmodal.training import data, loop
 from crossmodal.training import job as jobs
+from crossmodal.training import loop
 from crossmodal.training import test as testing
-from crossmodal.training.batches import batches
-from crossmodal.training.corpus import Corpus
-from crossmodal.training.data import load
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 6, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
 READS = {"image": "vector", "text": "tokens"}

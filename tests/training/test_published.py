@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
+from crossmodal.corpus.opening import load
+from crossmodal.corpus.splits import make
 from crossmodal.datasets import items
 from crossmodal.features import store
 from crossmodal.models import a3vse, scan, vsepp
-from crossmodal.splits import make
 from crossmodal.text import token_table
-from crossmodal.training.data import load
 from crossmodal.training.loop import train
 
 THINGS, COLOURS, DIM, IMAGES = 24, 8, 48, 700

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import nn
 
+from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError
 from crossmodal.models import base
 from crossmodal.training import loop
-from crossmodal.training.data import load
 
 READS = {"image": "vector", "text": "tokens"}
 CPU = torch.device("cpu")

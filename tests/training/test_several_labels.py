@@ -12,11 +12,16 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from crossmodal import registry
+from crossmodal.corpus.batches import batches, steps_of
+from crossmodal.corpus.by_class import Labels, shared_classes
+from crossmodal.corpus.opening import load
+from crossmodal.corpus.splits import make_labelled
 from crossmodal.datasets import items
 from crossmodal.errors import UserError
-from crossmodal.evaluation.blocks import Scores, source
-from crossmodal.evaluation.ranking import NoRelevantItemError, rank_queries
-from crossmodal.evaluation.several import rank_several, relevant_counts
+from crossmodal.evaluation.ranking.ranks import rank_queries
+from crossmodal.evaluation.ranking.relevance import NoRelevantItemError, relevant_counts
+from crossmodal.evaluation.ranking.scores import Scores, source
+from crossmodal.evaluation.ranking.several_labels import rank_several
 from crossmodal.experiments import Job
 from crossmodal.features import store
 from crossmodal.files import read_json
@@ -24,11 +29,7 @@ from crossmodal.models import base
 from crossmodal.models.parts import labelled as parts
 from crossmodal.reporting import cutoffs
 from crossmodal.reporting.comparison import controls
-from crossmodal.splits import make_labelled
 from crossmodal.training import job as jobs
-from crossmodal.training.balanced import Labels, shared_classes
-from crossmodal.training.batches import batches, steps_of
-from crossmodal.training.data import load
 
 NAMES = "abcdef"
 SETS = ["a", "ab", "af", "ad", "e", "ef", "b", "bc", "c", "d"]

@@ -9,17 +9,17 @@ import pandas as pd
 import pytest
 import torch
 
+from crossmodal.corpus.batches import batches, steps_of, steps_over_all
+from crossmodal.corpus.opening import load
+from crossmodal.corpus.splits import make
 from crossmodal.datasets import items
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.features import store
 from crossmodal.files import read_json
 from crossmodal.models import a3vse, dpc, sg
-from crossmodal.splits import make
 from crossmodal.text import token_table
 from crossmodal.training import job as jobs
-from crossmodal.training.batches import batches, steps_of, steps_over_all
-from crossmodal.training.data import load
 from crossmodal.training.loop import train
 
 READS = {"image": "vector", "text": "tokens"}

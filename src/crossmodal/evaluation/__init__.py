@@ -1,50 +1,33 @@
 """Ranking, metrics and statistics as pure functions on arrays; knows nothing of models or files.
 
-NumPy arrays or torch tensors, on the CPU or a GPU, as vectors or through a function that scores (`Scores`).
+They take NumPy arrays or torch tensors, on the CPU or a GPU, as vectors or through a function that scores (`Scores`).
+What is named here is imported from its module when it is first used, so that to ask for a statistic loads no torch.
 """
 
-from crossmodal.evaluation.blocks import Products, Scores, source
-from crossmodal.evaluation.cutoffs import ndcg
-from crossmodal.evaluation.efficiency import annotation_ratio, annotations_to_reach, area, crossover
-from crossmodal.evaluation.metrics import folds, mean_rank, median_rank, metrics_of_queries, recall_at_k
-from crossmodal.evaluation.precision import average_precision, precision_recall_curve
-from crossmodal.evaluation.ranking import (
-    NoRelevantItemError,
-    Ranking,
-    rank_both_ways,
-    rank_queries,
-    ranks_both_ways,
-    retrieval_ranks,
-    top_k,
-)
-from crossmodal.evaluation.statistics import bootstrap_interval, holm, permutation_test
-from crossmodal.evaluation.vectors import Vectors
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "NoRelevantItemError",
-    "Products",
-    "Ranking",
-    "Scores",
-    "Vectors",
-    "annotation_ratio",
-    "annotations_to_reach",
-    "area",
-    "average_precision",
-    "bootstrap_interval",
-    "crossover",
-    "folds",
-    "holm",
-    "mean_rank",
-    "median_rank",
-    "metrics_of_queries",
-    "ndcg",
-    "permutation_test",
-    "precision_recall_curve",
-    "rank_both_ways",
-    "rank_queries",
-    "ranks_both_ways",
-    "recall_at_k",
-    "retrieval_ranks",
-    "source",
-    "top_k",
-]
+_HOMES = {
+    "cutoffs": ("ndcg",),
+    "efficiency": ("annotation_ratio", "annotations_to_reach", "area", "crossover"),
+    "metrics": ("folds", "mean_rank", "median_rank", "metrics_of_queries", "recall_at_k"),
+    "ranking.average_precision": ("average_precision", "precision_recall_curve"),
+    "ranking.ranks": ("Ranking", "rank_both_ways", "rank_queries", "ranks_both_ways", "retrieval_ranks", "top_k"),
+    "ranking.relevance": ("NoRelevantItemError",),
+    "ranking.scores": ("Products", "Scores", "source"),
+    "ranking.vectors": ("Vectors",),
+    "statistics": ("bootstrap_interval", "holm", "permutation_test"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,10 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from crossmodal.evaluation import precision, vectors
-from crossmodal.evaluation.blocks import DEFAULT_BUDGET, Products, Scores, source
-from crossmodal.evaluation.precision import Missing
-from crossmodal.evaluation.vectors import Array, Vectors
+from crossmodal.evaluation.ranking import average_precision as precision
+from crossmodal.evaluation.ranking import vectors
+from crossmodal.evaluation.ranking.average_precision import Missing
+from crossmodal.evaluation.ranking.relevance import Labels
+from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products, Scores, source
+from crossmodal.evaluation.ranking.vectors import Array, Vectors
 
 PATTERN = re.compile(r"(?P<kind>recall|map|ndcg)@(?P<k>[1-9]\d*)")
 
@@ -63,11 +65,11 @@ def ndcg(
     if at < 1:
         raise ValueError(f"at: expected at least 1, found {at}")
     of = source(queries, gallery, cosine=cosine)
-    labels = precision._Labels(query_labels, gallery_labels, of.shape)
+    labels = Labels(query_labels, gallery_labels, of.shape)
     found = np.empty(of.shape[0])
     parts = _graded(of, labels, at, budget) if labels.several else _plain(of, labels, at, budget)
     for rows, gained, ideal, total in parts:
-        some = precision._some(rows, total, missing)
+        some = precision.any_relevant(rows, total, missing)
         found[rows] = np.where(some, gained / np.where(ideal > 0, ideal, 1), np.nan)
     return found
 
@@ -79,14 +81,14 @@ def _discounts(n: int) -> np.ndarray:
     return 1 / np.log2(np.arange(2, n + 2))
 
 
-def _plain(of: Products | Scores, labels: precision._Labels, at: int, budget: int) -> Iterator[Part]:
-    for rows, hits, total in precision._ordered(of, labels, at, budget):
+def _plain(of: Products | Scores, labels: Labels, at: int, budget: int) -> Iterator[Part]:
+    for rows, hits, total in precision.hits_in_order(of, labels, at, budget):
         discounts = _discounts(hits.shape[1])
         best = np.concatenate([[0.0], np.cumsum(discounts)])
         yield rows, hits @ discounts, best[np.minimum(total, len(discounts))], total
 
 
-def _graded(of: Products | Scores, labels: precision._Labels, at: int, budget: int) -> Iterator[Part]:
+def _graded(of: Products | Scores, labels: Labels, at: int, budget: int) -> Iterator[Part]:
     length = min(at, of.shape[1])
     discounts = _discounts(length)
     for rows, scores, margin in _rows(of, budget):
@@ -108,7 +110,7 @@ def _graded(of: Products | Scores, labels: precision._Labels, at: int, budget: i
 def _rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """(slice of the queries, (q, G) scores, (q,) how far two of them may be from their order)."""
     if of.exact:
-        for rows, scores in precision._whole_rows(of, budget // 8):
+        for rows, scores in precision.whole_rows(of, budget // 8):
             yield rows, scores, np.zeros(len(scores))
         return
     each, kept = vectors.bound(of.queries, of.gallery, torch.float64), {}
@@ -117,7 +119,7 @@ def _rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.ndarra
         rows = slice(start, min(start + step, of.shape[0]))
         size = of.queries.norms[rows] * of.gallery.norms.max()
         margin = 2 * (each * size + vectors.tiny(of.queries, torch.float64))
-        yield rows, precision._scores64(of, rows, kept, budget), margin
+        yield rows, precision.scores64(of, rows, kept, budget), margin
 
 
 def chance_ndcg(query_labels: np.ndarray, gallery_labels: np.ndarray, at: int) -> np.ndarray:
@@ -127,7 +129,7 @@ def chance_ndcg(query_labels: np.ndarray, gallery_labels: np.ndarray, at: int) -
     ----------
     query_labels, gallery_labels : as for `ndcg`; each query has a relevant item.
     """
-    labels = precision._Labels(query_labels, gallery_labels, (len(query_labels), len(gallery_labels)))
+    labels = Labels(query_labels, gallery_labels, (len(query_labels), len(gallery_labels)))
     discounts = _discounts(min(at, len(gallery_labels)))
     found = np.empty(len(query_labels))
     step = max(1, DEFAULT_BUDGET // (32 * len(gallery_labels)))

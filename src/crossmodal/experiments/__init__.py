@@ -18,18 +18,7 @@ from crossmodal.experiments.jobs import (
     plan,
     settings_of,
 )
-from crossmodal.experiments.papers import (
-    DIRECTIONS,
-    SPLIT,
-    VARIANT,
-    Column,
-    Experiment,
-    Paper,
-    Row,
-    Table,
-    named_experiments,
-    read_papers,
-)
+from crossmodal.experiments.papers import Paper, read_papers
 from crossmodal.experiments.params import (
     LARGEST_SEED,
     NAME,
@@ -49,6 +38,16 @@ from crossmodal.experiments.params import (
     extractors_in,
     from_config,
     load,
+)
+from crossmodal.experiments.tables import (
+    DIRECTIONS,
+    SPLIT,
+    VARIANT,
+    Column,
+    Experiment,
+    Row,
+    Table,
+    named_experiments,
 )
 
 __all__ = [

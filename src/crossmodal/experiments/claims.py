@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from crossmodal.errors import suggestion
 from crossmodal.experiments.blocks import Strict
-
-if TYPE_CHECKING:
-    from crossmodal.experiments.papers import Paper
+from crossmodal.experiments.tables import Experiment, Table
 
 Kind = Literal["above", "near", "grows", "falls", "shrinks", "above_chance", "counts"]
 FIELDS: dict[str, str] = {
@@ -127,7 +125,7 @@ class Place:
     published: float | None
 
 
-def places(paper: Paper, claim: Claim, side: Side) -> list[Place]:
+def places(tables: Sequence[Table], claim: Claim, side: Side) -> list[Place]:
     """Every number that a side's value is the mean of.
 
     Raises
@@ -138,7 +136,7 @@ def places(paper: Paper, claim: Claim, side: Side) -> list[Place]:
     found = []
     for metric in claim.metrics_of(side):
         for direction in claim.directions_of(side) or ("",):
-            cell = next(_cells(paper, claim, side.experiment, direction, metric, asked), None)
+            cell = next(_cells(tables, claim, side.experiment, direction, metric, asked), None)
             if cell is None and claim.tables:
                 what = f"{direction} {metric}" + (f" of protocol {asked!r}" if asked else "")
                 raise ValueError(
@@ -150,10 +148,10 @@ def places(paper: Paper, claim: Claim, side: Side) -> list[Place]:
 
 
 def _cells(
-    paper: Paper, claim: Claim, experiment: str, direction: str, metric: str, protocol: str | None
+    tables: Sequence[Table], claim: Claim, experiment: str, direction: str, metric: str, protocol: str | None
 ) -> Iterator[Place]:
     """The cells that an experiment fills with a number, in the order of the claim's tables, or of the paper's."""
-    known = {table.id: table for table in paper.tables}
+    known = {table.id: table for table in tables}
     for name in claim.tables or known:
         table = known[name]
         for row in table.rows:
@@ -164,7 +162,7 @@ def _cells(
                     yield Place(direction, metric, own, name, number)
 
 
-def check(paper: Paper) -> None:
+def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims: Sequence[Claim]) -> None:
     """Check that all that a paper's claims name is there.
 
     Raises
@@ -173,24 +171,26 @@ def check(paper: Paper) -> None:
         that cannot be compared.
     """
     ids: set[str] = set()
-    columns = [column for table in paper.tables for column in table.columns]
-    rows = [row for table in paper.tables for row in table.rows]
+    columns = [column for table in tables for column in table.columns]
+    rows = [row for table in tables for row in table.rows]
     directions = {f"{a}-to-{b}" for a in MODALITIES for b in MODALITIES if a != b} | {"average", "both"}
     names = {
-        "experiments": {*paper.experiments},
-        "tables": {table.id for table in paper.tables},
+        "experiments": {*experiments},
+        "tables": {table.id for table in tables},
         "metrics": {*METRICS, *RUN_METRICS, *(column.metric for column in columns)},
         "directions": directions | {column.direction for column in columns},
         "protocols": {"first", "seen", "unseen"} | {one.protocol for one in [*columns, *rows] if one.protocol},
     }
-    for claim in paper.claims:
+    for claim in claims:
         if claim.id in ids:
             raise ValueError(f"claims.{claim.id}: stands twice; give one of them another `id`")
         ids.add(claim.id)
-        _check(paper, claim, names)
+        _check(experiments, tables, claim, names)
 
 
-def _check(paper: Paper, claim: Claim, names: dict[str, set[str]]) -> None:
+def _check(
+    experiments: Mapping[str, Experiment], tables: Sequence[Table], claim: Claim, names: dict[str, set[str]]
+) -> None:
     def known(key: str, kind: str, name: str) -> None:
         if name not in names[kind] and not (kind == "metrics" and re.fullmatch(r"recall@[1-9]\d*|map@[1-9]\d*", name)):
             raise ValueError(f"claims.{claim.id}.{key}: no {kind[:-1]} {name!r}{suggestion(name, names[kind])}")
@@ -200,7 +200,7 @@ def _check(paper: Paper, claim: Claim, names: dict[str, set[str]]) -> None:
     datasets: dict[str, int] = {}
     for side in claim.sides:
         known(FIELDS[claim.kind], "experiments", side.experiment)
-        dataset = paper.experiments[side.experiment].dataset
+        dataset = experiments[side.experiment].dataset
         datasets[dataset] = datasets.get(dataset, 0) + 1
         metrics, directions = claim.metrics_of(side), claim.directions_of(side)
         for metric in metrics:
@@ -217,9 +217,9 @@ def _check(paper: Paper, claim: Claim, names: dict[str, set[str]]) -> None:
                 f"claims.{claim.id}.directions: a ranking's metrics have directions, "
                 f"{' and '.join(RUN_METRICS)} have none"
             )
-        places(paper, claim, side)
+        places(tables, claim, side)
     for left, right in claim.pairs:
-        of = [paper.experiments[side.experiment].dataset for side in (left, right)]
+        of = [experiments[side.experiment].dataset for side in (left, right)]
         if of[0] != of[1]:
             raise ValueError(
                 f"claims.{claim.id}.pairs: {left.experiment!r} is of {of[0]} and {right.experiment!r} of {of[1]}; "

@@ -13,8 +13,9 @@ from pydantic import BaseModel, Field
 from crossmodal import paths, registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments.blocks import Strict, read_yaml, validated
-from crossmodal.experiments.papers import Experiment, Paper, Table, read_papers
+from crossmodal.experiments.papers import Paper, read_papers
 from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Relevance, Scale, extractors_in
+from crossmodal.experiments.tables import Experiment, Table
 from crossmodal.files import sha256_json
 
 CONTROLS = ("chance", "oracle")

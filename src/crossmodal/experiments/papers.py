@@ -1,9 +1,7 @@
-"""papers/*.yaml as pydantic models: what a paper trains, the tables that it prints and the numbers in them."""
+"""papers/*.yaml as pydantic models: what a paper trains, the tables that it prints, and what it claims."""
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,122 +13,7 @@ from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import claims as claiming
 from crossmodal.experiments.blocks import Strict, read_yaml, validated
 from crossmodal.experiments.claims import Claim
-
-SPLIT = r"full|none|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
-VARIANT = r"[a-z0-9][a-z0-9_+-]*"
-SIDES = ("image", "text", "audio", "video", "mesh", "class")
-SUMS = ("average", "both")  # over all directions
-# Two sides, before them what a model measures apart (`shared-image-to-text`); or a name of a model's own.
-DIRECTION = re.compile(rf"([a-z]+-)*({'|'.join(SIDES)})-to-({'|'.join(SIDES)})|{'|'.join(SUMS)}")
-METRICS = (
-    *("recall@1", "recall@5", "recall@10", "map@50", "ndcg@10", "map", "map@R", "recall_sum", "mean_rank"),
-    *("median_rank", "accuracy", "relatedness"),
-)
-METRIC = re.compile(rf"(recall|map|ndcg)@[1-9]\d*|{'|'.join(map(re.escape, METRICS))}")
-DIRECTIONS = ("image-to-text", "text-to-image")
-
-
-class Experiment(Strict):
-    """One thing a paper trains; with the seeds of params.yaml it becomes jobs."""
-
-    model: str
-    dataset: str
-    split: str = Field("full", pattern=f"^({SPLIT})$")
-    variant: str = Field("", pattern=f"^({VARIANT})?$")
-    settings: dict[str, Any] = Field({}, description="settings on whatever data set")
-    published: dict[str, Any] = Field({}, description="settings on the data set that is named here, and on no other")
-    stand_in: dict[str, Any] = Field({}, description="settings where another data set plays the one that is named here")
-    source: str | None = Field(None, description="labelled data set that knowledge is transferred from")
-    after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
-    quick: bool = False
-    map: bool = Field(False, description="whether its embeddings are drawn in two dimensions")
-    gallery: bool = Field(False, description="whether its answers are shown beside those of the best systems")
-
-
-class Column(Strict):
-    direction: str = Field(description="image-to-text, ..., average, both, or a name that a model measures itself")
-    metric: str = Field(description="recall@K, map@K, ndcg@K, map, map@R, recall_sum, mean_rank, median_rank, ...")
-    system: str | None = Field(None, description="a system's name where columns, not rows, tell systems apart")
-    protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: test items of those classes alone")
-
-
-class Row(Strict):
-    label: str
-    group: str | None = None
-    source: str | None = Field(None, description="where the paper has the number from, if not its own")
-    dataset: str | None = None
-    split: str | None = None
-    protocol: str | None = Field(None, description="as a column's, for the columns that name none")
-    extra: dict[str, Any] = Field(
-        {},
-        description="published columns before the numbers; beside them stands what our run has, where its settings or "
-        "its manifest have the key",
-    )
-    published: list[float | None]
-    experiment: str | dict[str, str] | None = Field(None, description="an experiment, or one for each system")
-    differs: str | None = Field(
-        None, description="how what the experiment trains is not what was published, whatever its settings"
-    )
-    note: str | None = None
-
-    def experiment_of(self, column: Column) -> str | None:
-        """The name of the experiment that fills the cell of a column."""
-        return self.experiment.get(column.system or "") if isinstance(self.experiment, dict) else self.experiment
-
-
-class Table(Strict):
-    id: str = Field(pattern=r"^[a-z0-9-]+$")
-    title: str
-    source: str = Field(description="document and table that the numbers stand in")
-    dataset: str
-    split: str = "full"
-    protocol: str = Field(description="what the published numbers were measured on, in words")
-    folds: int = Field(1, description="folds of the test set whose mean the paper reports")
-    baseline: str | None = Field(None, description="label of the row that others are tested against; else the best")
-    columns: list[Column]
-    rows: list[Row]
-    note: str | None = None
-
-    @model_validator(mode="after")
-    def _widths(self) -> Table:
-        if self.baseline is not None and self.baseline not in [row.label for row in self.rows]:
-            raise ValueError(
-                f"table {self.id}: baseline: no row {self.baseline!r}"
-                + suggestion(self.baseline, [row.label for row in self.rows])
-            )
-        for row in self.rows:
-            if len(row.published) != len(self.columns):
-                raise ValueError(
-                    f"table {self.id}, row {row.label!r}: {len(row.published)} published numbers for "
-                    f"{len(self.columns)} columns (use null for a missing one)"
-                )
-            if row.differs is not None and row.experiment is None:
-                raise ValueError(
-                    f"table {self.id}, row {row.label!r}: differs: no `experiment` is named that could differ from "
-                    f"what was published"
-                )
-        return self
-
-
-def _check_names(table: Table) -> None:
-    """Misspelt metrics and directions, which no run would ever measure; a model may have others of its own.
-
-    Raises
-    ------
-    ValueError : a metric or a direction that is not known, but much like one that is.
-    """
-    for column in table.columns:
-        near = "@" in column.metric or difflib.get_close_matches(column.metric.lower(), METRICS, 1, 0.75)
-        if not METRIC.fullmatch(column.metric) and near:
-            meant = suggestion(column.metric.lower(), METRICS)
-            raise ValueError(
-                f"table {table.id}: metric {column.metric!r} is none{meant}, where the number after @ may be any"
-            )
-        known = [*SUMS, *(f"{query}-to-{gallery}" for query in SIDES for gallery in SIDES if query != gallery)]
-        if not DIRECTION.fullmatch(column.direction) and difflib.get_close_matches(column.direction, known, 1, 0.75):
-            raise ValueError(
-                f"table {table.id}: direction {column.direction!r} is none" + suggestion(column.direction, known)
-            )
+from crossmodal.experiments.tables import Experiment, Table, check_names, named_experiments
 
 
 class Paper(Strict):
@@ -163,7 +46,7 @@ class Paper(Strict):
                 experiment = self.experiments[experiment.after]
         for table in self.tables:
             if any(named_experiments(row) for row in table.rows):  # others hold what was published alone
-                _check_names(table)
+                check_names(table)
             for row in table.rows:
                 for name in named_experiments(row):
                     if name not in self.experiments:
@@ -171,15 +54,8 @@ class Paper(Strict):
                             f"table {table.id}, row {row.label!r}: no experiment {name!r}"
                             + suggestion(name, self.experiments)
                         )
-        claiming.check(self)
+        claiming.check(self.experiments, self.tables, self.claims)
         return self
-
-
-def named_experiments(row: Row) -> list[str]:
-    """The experiments that fill a row: none, one, or one for each system of the columns."""
-    if row.experiment is None:
-        return []
-    return [row.experiment] if isinstance(row.experiment, str) else list(row.experiment.values())
 
 
 def read_papers(names: Iterable[str], folder: str | Path = "papers") -> dict[str, Paper]:

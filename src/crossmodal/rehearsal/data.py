@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from crossmodal import registry, splits
+from crossmodal import registry
+from crossmodal.corpus import splits
 from crossmodal.datasets import items
 from crossmodal.errors import UserError
 from crossmodal.experiments import Plan, validated

@@ -18,7 +18,7 @@ from typing import Any
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import CONTROLS, Job, Plan
-from crossmodal.experiments.papers import named_experiments
+from crossmodal.experiments.tables import named_experiments
 from crossmodal.files import write_json
 from crossmodal.rehearsal import data as prepared
 from crossmodal.rehearsal.data import Missing, Prepared, Tried

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal.corpus.batches import steps_of
+from crossmodal.corpus.corpus import Corpus
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, read_parquet
 from crossmodal.training import job as jobs
-from crossmodal.training.batches import steps_of
-from crossmodal.training.corpus import Corpus
 from crossmodal.training.devices import device_slot
 from crossmodal.training.loop import Limit, steps_wanted, train
 from crossmodal.training.test import encodings_of, validate

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossmodal.arrays import Array
 from crossmodal.errors import UserError
+from crossmodal.rows import Array
 
 log = logging.getLogger(__name__)
 

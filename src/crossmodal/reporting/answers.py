@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from crossmodal.errors import printable
 
 if TYPE_CHECKING:
-    from crossmodal.training.search import Found
+    from crossmodal.inference.search import Found
 
 
 def show(found: Found, *, as_json: bool = False) -> None:

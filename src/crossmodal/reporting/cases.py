@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from crossmodal.evaluation.bounds import chance_recall
 from crossmodal.evaluation.contrasts import Contrast, above, below, interval, mean, negative, seeds_needed
-from crossmodal.evaluation.quality import chance_recall
 from crossmodal.experiments import Claim, Job, Paper, Plan, UnreadableError
 from crossmodal.experiments.claims import FIELDS, Place, Side, places
 from crossmodal.reporting.comparison import NOT_QUICK, protocol_of
@@ -107,7 +107,7 @@ class Case:
 
         self.pairs = [pair for pair in claim.pairs if here(pair[0])]
         self.sides = [side for pair in self.pairs for side in pair] or [s for s in claim.sides if here(s)]
-        self.places: dict[Side, list[Place]] = {side: places(paper, claim, side) for side in self.sides}
+        self.places: dict[Side, list[Place]] = {side: places(paper.tables, claim, side) for side in self.sides}
         self.rows = {side: rows.row(paper, side.experiment) for side in self.sides}
         self.seeds = sorted(frozenset.intersection(*(row.seeds for row in self.rows.values())))
 

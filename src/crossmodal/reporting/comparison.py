@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from crossmodal.evaluation.quality import chance_interval, precision_interval
+from crossmodal.evaluation.bounds import chance_interval, precision_interval
 from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Table, UnreadableError
 from crossmodal.reporting import order, published, quality, runs, significance
 

@@ -17,10 +17,11 @@ import pandas as pd
 
 from crossmodal.datasets import items as prepared
 from crossmodal.errors import UserError
-from crossmodal.evaluation import average_precision, recall_at_k
+from crossmodal.evaluation.bounds import chance_precision
 from crossmodal.evaluation.cutoffs import CutOff, chance_ndcg, ndcg, parse
-from crossmodal.evaluation.quality import chance_precision
-from crossmodal.evaluation.several import relevant_counts
+from crossmodal.evaluation.metrics import recall_at_k
+from crossmodal.evaluation.ranking.average_precision import average_precision
+from crossmodal.evaluation.ranking.relevance import relevant_counts
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_parquet
 

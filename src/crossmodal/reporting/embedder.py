@@ -99,7 +99,7 @@ def python_model() -> Any:
 
     class Embedder(PythonModel):
         def load_context(self, context: Any) -> None:
-            from crossmodal.training.trained import open_run
+            from crossmodal.inference.run import open_run
 
             folder = Path(context.artifacts["run"])
             self.run = open_run(folder)
@@ -116,7 +116,7 @@ def embed(run: Any, shapes: dict[str, list[int]], frame: pd.DataFrame, partner: 
 
     Parameters
     ----------
-    run : a `crossmodal.training.trained.Trained`.
+    run : a `crossmodal.inference.run.TrainedRun`.
     shapes : modality to the shape of one item's features, as the run's manifest has it.
     partner : the other modality; by default the first that the run compares with the column's.
 

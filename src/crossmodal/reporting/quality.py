@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.evaluation.bounds import out_of_range
 from crossmodal.evaluation.metrics import metrics_of_queries
-from crossmodal.evaluation.quality import out_of_range
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_parquet
 from crossmodal.reporting import runs

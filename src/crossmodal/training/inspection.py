@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from crossmodal.corpus.corpus import Corpus
 from crossmodal.evaluation import separation
 from crossmodal.files import whole, write_json
 from crossmodal.models import base
 from crossmodal.text import SPECIAL
-from crossmodal.training.corpus import Corpus
 
 BATCH = 256
 SHOWN = 12  # pairs whose pictures and captions are kept

@@ -17,6 +17,8 @@ import torch
 import yaml
 
 from crossmodal import registry, wordvectors
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.corpus.opening import load, options_of
 from crossmodal.energy import Meter, card_joules
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, settings_of
@@ -34,15 +36,13 @@ from crossmodal.files import (
     write_parquet,
     write_text,
 )
+from crossmodal.inference.run import checked_weights, described, take_weights
 from crossmodal.models import base
 from crossmodal.text import SPECIAL, Vocabulary
 from crossmodal.training import sharded
 from crossmodal.training import test as testing
-from crossmodal.training.corpus import Corpus
-from crossmodal.training.data import load, options_of
 from crossmodal.training.devices import device_slot
 from crossmodal.training.inspection import inspect
-from crossmodal.training.trained import checked_weights, described, take_weights
 
 if TYPE_CHECKING:
     from crossmodal.training.loop import Limit

@@ -20,12 +20,12 @@ import pandas as pd
 import torch
 from torch import nn
 
+from crossmodal.corpus.batches import batches, steps_of, steps_over_all
+from crossmodal.corpus.corpus import Corpus
 from crossmodal.errors import UserError
 from crossmodal.files import whole
 from crossmodal.imports import without
 from crossmodal.models import base
-from crossmodal.training.batches import batches, steps_of, steps_over_all
-from crossmodal.training.corpus import Corpus
 from crossmodal.training.test import validate
 
 with without("torchmetrics"):  # with it Fabric imports torchvision and matplotlib, two seconds of each run's start
@@ -48,7 +48,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     history: pd.DataFrame
     best_epoch: int
     resumed_at: int  # epochs that an earlier, killed process had done
@@ -73,7 +73,7 @@ def train(
     checkpoint: Path | None = None,
     identity: str = "",
     limit: Limit | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Train in place and leave the model with the weights of its best epoch on the validation items.
 
     That has the largest sum of recalls, or of mAP@50 where items answer each other by class (`Corpus.criterion`).
@@ -138,9 +138,9 @@ def train(
         model.load_state_dict(best)
     frame = pd.DataFrame(history)
     if limit is not None and not limit.validates:
-        return Trained(frame, 0, resumed_at)
+        return TrainingResult(frame, 0, resumed_at)
     last = frame[frame.stage == stages[-1].name]
-    return Trained(frame, int(last.epoch.loc[last[f"val_{corpus.criterion}"].idxmax()]), resumed_at)
+    return TrainingResult(frame, int(last.epoch.loc[last[f"val_{corpus.criterion}"].idxmax()]), resumed_at)
 
 
 def _devices(device: torch.device) -> list[int] | int:

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal.corpus.corpus import Corpus
 from crossmodal.errors import UserError
-from crossmodal.evaluation import sharding
+from crossmodal.evaluation.ranking import shards as sharding
 from crossmodal.files import read_json, read_parquet, whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.training import test as testing
-from crossmodal.training.corpus import Corpus
 
 
 def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path) -> None:

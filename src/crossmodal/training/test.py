@@ -17,23 +17,18 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal.corpus.corpus import Corpus
 from crossmodal.errors import UserError
-from crossmodal.evaluation import (
-    Ranking,
-    Scores,
-    metrics_of_queries,
-    rank_both_ways,
-    rank_queries,
-    recall_at_k,
-    source,
-)
-from crossmodal.evaluation import folds as cut_folds
-from crossmodal.evaluation.precision import NAMES
-from crossmodal.evaluation.quality import chance_precision
-from crossmodal.evaluation.several import rank_several, relevant_counts
+from crossmodal.evaluation.bounds import chance_precision
+from crossmodal.evaluation.metrics import folds as cut_folds
+from crossmodal.evaluation.metrics import metrics_of_queries, recall_at_k
+from crossmodal.evaluation.ranking.average_precision import AP_VARIANTS
+from crossmodal.evaluation.ranking.ranks import Ranking, rank_both_ways, rank_queries
+from crossmodal.evaluation.ranking.relevance import relevant_counts
+from crossmodal.evaluation.ranking.scores import Scores, source
+from crossmodal.evaluation.ranking.several_labels import rank_several
 from crossmodal.files import whole, write_json, write_parquet
 from crossmodal.models import base
-from crossmodal.training.corpus import Corpus
 
 KS = (1, 5, 10)
 ENCODE_BATCH = 256
@@ -321,7 +316,7 @@ def _protocol(
             if items.by_class:
                 asked, there = pair.relevance[query][places[query]], pair.relevance[gallery][places[gallery]]
                 relevant = relevant_counts(asked, there) if asked.ndim == 2 else np.bincount(there)[asked]
-                for name, (at, _) in NAMES.items():
+                for name, (at, _) in AP_VARIANTS.items():
                     metric = name.replace("average_precision", "map") + "_chance"  # what a random order would have
                     value = 100 * float(chance_precision(relevant, len(places[gallery]), at).mean())
                     values.setdefault((direction, metric), []).append(value)

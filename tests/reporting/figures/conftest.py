@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from drawn import ROOT
 
 from crossmodal import experiments
+from tests.prepared import labelled
+from tests.reporting.drawn import ROOT
+
+__all__ = ["labelled", "thesis"]
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from drawn import ROOT
 
 from crossmodal import dag, experiments, registry
 from crossmodal.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting import sections
 from crossmodal.reporting.figures import base
+from tests.reporting.drawn import ROOT
 
 CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_source", "_file")]
 OUTSIDE = '''"""How many runs of each system there are."""

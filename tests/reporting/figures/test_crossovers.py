@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import ROOT
 
 from crossmodal import experiments
 from crossmodal.reporting.figures import base, crossovers
 from crossmodal.reporting.figures.annotation import annotation
+from tests.reporting.drawn import ROOT
 
 SHARES = {"10pct-1cap": 2, "20pct-5cap": 20, "full": 100}
 

@@ -6,11 +6,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from drawn import ROOT
 
 from crossmodal import experiments
 from crossmodal.errors import UserError
 from crossmodal.reporting.figures import embeddings
+from tests.reporting.drawn import ROOT
 
 GROUPS = {**{f"i{n}": f"g{n}" for n in range(300)}, **{f"i{n}#{k}": f"g{n}" for n in range(300) for k in range(2)}}
 

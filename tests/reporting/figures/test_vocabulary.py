@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import ROOT
 
 from crossmodal import dag, experiments
 from crossmodal.datasets import items
 from crossmodal.features import store
 from crossmodal.reporting.figures import base, vocabulary
 from crossmodal.text import token_table
+from tests.reporting.drawn import ROOT
 
 # (partition, captions, [(attribute, class, confidence)] of its two regions)
 IMAGES = [

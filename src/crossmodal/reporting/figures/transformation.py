@@ -78,9 +78,9 @@ def vectors(job: Job, folder: Path, data: Path) -> tuple[np.ndarray, np.ndarray,
     """
     import torch
 
+    from crossmodal.inference.run import checked_weights, take_weights
     from crossmodal.training import job as training
     from crossmodal.training.test import encode
-    from crossmodal.training.trained import checked_weights, take_weights
 
     weights = checked_weights(folder)
     model, corpus = training._built(job, data)

@@ -18,13 +18,13 @@ import pandas as pd
 from pydantic import Field
 
 from crossmodal import concepts
+from crossmodal.corpus.splits import parse
 from crossmodal.experiments import Strict
 from crossmodal.features.semantics import named_regions, token_table
 from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_parquet
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, INK
-from crossmodal.splits import parse
 
 Kind = Literal["regional", "global"]
 KINDS: dict[Kind, str] = {"regional": "s, names of regions", "global": "s_g, names of whole images"}

@@ -1,0 +1,86 @@
+"""Classes as a modality of their own: what a class is known by, which zero-shot systems compare images with.
+
+`classes.parquet`, which readers of data with unseen classes write, has each class's attributes and a text of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from crossmodal import wordvectors
+from crossmodal.corpus.by_class import Labels
+from crossmodal.datasets.items import class_id
+from crossmodal.errors import UserError
+from crossmodal.files import read_parquet, sha256_bytes
+from crossmodal.text import tokenize
+
+Vectors = Literal["attributes", "words"]
+log = logging.getLogger(__name__)
+
+SEEDED_DIM = 50  # of word vectors without a file: Socher's size
+
+
+def load(folder: Path, labels: Labels, kind: Vectors, vectors: str, least: float = 0.0) -> tuple[dict, str]:
+    """Items of the pseudo-modality `class`, by the fields of `data.Inputs`, and the hash of their vectors.
+
+    A class is listed once per partition: the split's own to train on and to select by, and at the test every class that
+    has test items. One without any is no candidate: where all images of the seen classes are trained on, the test is
+    of the unseen classes alone.
+
+    Parameters
+    ----------
+    folder : `data/DATASET`.
+    kind : shares of attributes, or the mean word vector of the class's text.
+    vectors : for the latter a file of word vectors, or `seeded`.
+    least : share of the texts' words that must have a vector there.
+
+    Raises
+    ------
+    UserError : no table of classes, a class that it lacks, a text without a known word.
+    """
+    path = folder / "classes.parquet"
+    if not path.exists():
+        raise UserError(
+            f"{path}: not found; zero-shot models need a data set whose classes are described, such as `cub`"
+        )
+    table = read_parquet(path).set_index("label")
+    lacking = [name for name in labels.names if name not in table.index]
+    if lacking:
+        raise UserError(f"{path}: lacks class {lacking[0]!r} of items.parquet; prepare the data set again")
+    table = table.loc[labels.names]
+    if kind == "attributes":
+        matrix = np.stack(table.attributes.to_list()).astype(np.float32)
+    else:
+        matrix = _of_words(table.text.to_list(), vectors, path, least)
+    listed = {"train": labels.trained, "val": labels.trained, "test": labels.tested}
+    codes = np.concatenate([*listed.values()]).astype(np.int64)
+    partition = [name for name, some in listed.items() for _ in some]
+    fields = {
+        "ids": np.array([class_id(labels.names[code]) for code in codes], dtype=object),
+        "groups": -1 - codes,  # no item's
+        "partition": np.array(partition, dtype=object),
+        "tensor": torch.from_numpy(matrix),
+        "rows": torch.from_numpy(codes),
+        "form": "classes",
+        "labels": codes,
+    }
+    return fields, sha256_bytes(matrix.tobytes())
+
+
+def _of_words(texts: list[str], named: str, path: Path, least: float) -> np.ndarray:
+    """(classes, D) mean vectors of the words of each class's text."""
+    words = tokenize(texts)
+    every = [word for told in words for word in told]
+    vectors = wordvectors.seeded(every, SEEDED_DIM) if named == "seeded" else wordvectors.read(named, every)
+    rows = [[vectors.index[word] for word in told if word in vectors.index] for told in words]
+    if not all(rows):
+        bare = texts[[bool(one) for one in rows].index(False)]
+        raise UserError(f"{path}: {named} has a vector of no word of {bare!r}; name a larger file")
+    log.info("%s", wordvectors.coverage(vectors, Counter(every), named, least, "words_covered"))
+    return np.stack([vectors.matrix[one].mean(0) for one in rows])

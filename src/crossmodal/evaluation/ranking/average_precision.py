@@ -1,0 +1,298 @@
+"""Average precision and precision-recall curves, exact, ties against the model, labels of one or of several kinds.
+
+Equation 4.2.1 of the thesis, AP = (1/R) sum over r up to 50 of P(r) rel(r) with R the relevant items among those
+retrieved, is `at=50, normalise="retrieved"`; trec_eval's `map_cut` divides by all relevant items instead. Whole
+rankings are needed here: products in float64, sorted as integers that carry relevance in their last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+
+from crossmodal.evaluation.ranking import vectors
+from crossmodal.evaluation.ranking.relevance import Labels, NoRelevantItemError
+from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products, Scores, source
+from crossmodal.evaluation.ranking.vectors import Array, Vectors
+
+Normalise = Literal["retrieved", "relevant"]
+Missing = Literal["raise", "nan"]
+
+AP_VARIANTS: dict[str, tuple[int | Literal["R"] | None, Normalise]] = {
+    "average_precision": (None, "relevant"),
+    "average_precision@50": (50, "retrieved"),
+    "average_precision@R": ("R", "relevant"),
+}
+"""What is kept of each query, and with which cut and normalisation."""
+
+SPARE = 14  # places beyond the cut that are sorted too: what may tie with the last
+STRIP = 64  # rows that a thread sorts at a time
+
+
+def scores64(of: Products, rows: slice, kept: dict[int, torch.Tensor], budget: int) -> np.ndarray:
+    """(q, G) float64 products; the gallery in float64 is kept from call to call where that takes little."""
+    n, dim = of.shape[1], of.gallery.dim
+    step = max(1, budget // (16 * dim))
+    left = of.queries.block(rows, torch.float64)
+    found = torch.empty(len(left), n, dtype=torch.float64, device=left.device)
+    for start in range(0, n, step):
+        right = kept.get(start)
+        if right is None:
+            right = of.gallery.block(slice(start, min(start + step, n)), torch.float64)
+            if n <= 2 * step:
+                kept[start] = right
+        torch.mm(left, right.T, out=found[:, start : start + step])
+    return found.cpu().numpy()
+
+
+def _keys(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """int64 in the order of the scores; the last bit is set where an item is not relevant, so that it stands before.
+
+    float64 scores lose their last bit to it, float32 ones nothing.
+    """
+    if scores.dtype == np.float32:
+        bits = (scores + np.float32(0)).view(np.int32).astype(np.int64)  # -0.0 is 0.0
+        keys = (bits ^ ((bits >> 63) & 0x7FFFFFFF)) << 1
+    else:
+        bits = scores.view(np.int64)
+        keys = bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)
+        keys &= ~1
+    keys |= ~relevant
+    return keys
+
+
+def _values(keys: np.ndarray) -> np.ndarray:
+    """The float64 scores of keys made of such."""
+    return (keys ^ ((keys >> 63) & 0x7FFFFFFFFFFFFFFF)).view(np.float64)
+
+
+def hits_in_order(
+    of: Products | Scores, labels: Labels, at: int | None, budget: int
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """(slice of the queries, (q, K) bool whether the item at each rank is relevant, (q,) relevant items in all)."""
+    n, width = of.shape
+    length = width if at is None else min(at, width)
+    if of.exact:
+        for rows, scores in whole_rows(of, budget // 8):
+            relevant = labels.block(rows)
+            yield rows, _hits(scores, relevant, length)[0], relevant.sum(1)
+        return
+    each, kept = vectors.bound(of.queries, of.gallery, torch.float64), {}
+    step = max(1, budget // (32 * width))
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        scores, relevant = scores64(of, rows, kept, budget), labels.block(rows)
+        # Twice the bound, for both of a pair, and the last bit that the keys have lost.
+        size = of.queries.norms[rows] * of.gallery.norms.max()
+        margin = 2 * (each * size + vectors.tiny(of.queries, torch.float64)) + 2.0**-50 * size
+        hits, doubt = _hits(scores, relevant, length, margin)
+        for row in np.flatnonzero(doubt):
+            hits[row] = _settled(of, rows.start + row, scores[row], relevant[row], margin[row])[:length]
+        yield rows, hits, relevant.sum(1)
+
+
+def _hits(
+    scores: np.ndarray, relevant: np.ndarray, length: int, margin: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(q, length) bool whether the item at each rank is relevant; (q,) whether scores within `margin` leave that open.
+
+    Parameters
+    ----------
+    scores, relevant : (q, G). margin : (q,) for float64 scores; none: the scores are exact.
+    """
+    width = scores.shape[1]
+    kept = min(length + SPARE, width) if margin is not None else length
+    hits, doubt = np.empty((len(scores), length), bool), np.zeros(len(scores), bool)
+
+    def strip(start: int) -> None:
+        part = slice(start, start + STRIP)
+        keys = _keys(scores[part], relevant[part])
+        if kept < width:
+            keys.partition(width - kept, axis=1)
+            keys = keys[:, -kept:]
+        keys.sort(axis=1)
+        keys = keys[:, ::-1]
+        found = keys & 1 == 0
+        hits[part] = found[:, :length]
+        if margin is None:
+            return
+        value = _values(keys)
+        near = value[:, :-1] - value[:, 1:] <= margin[part, None]
+        open_ = (near & (found[:, :-1] != found[:, 1:])).any(1)
+        if kept < width:
+            open_ |= value[:, length - 1] - value[:, -1] <= margin[part]
+        doubt[part] = open_
+
+    vectors.spread(strip, range(0, len(scores), STRIP))
+    return hits, doubt
+
+
+def whole_rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Blocks of all columns, for products too."""
+    if isinstance(of, Scores):
+        yield from ((rows, block.cpu().numpy()) for rows, _, block in of.blocks(budget))
+        return
+    step = max(1, budget // (4 * of.shape[1]))
+    for start in range(0, of.shape[0], step):
+        rows = slice(start, min(start + step, of.shape[0]))
+        parts = [block.cpu().numpy().copy() for _, _, block in of.blocks(2**60, rows)]
+        yield rows, np.concatenate(parts)
+
+
+def _settled(of: Products, query: int, near: np.ndarray, relevant: np.ndarray, margin: float) -> np.ndarray:
+    """(G,) bool relevance in the exact order of one query: where products are too near each other, scores decide."""
+    order = np.argsort(-near, kind="stable")
+    value, hit = near[order], relevant[order]
+    cluster = np.concatenate([[0], np.cumsum(value[:-1] - value[1:] > margin)])
+    mixed = np.bincount(cluster, hit) * np.bincount(cluster, ~hit) > 0
+    place = np.flatnonzero(mixed[cluster])
+    exact = of.scores(np.full(len(place), query), order[place])
+    hit[place] = hit[place][np.lexsort((hit[place], -exact, cluster[place]))]
+    return hit
+
+
+def precision_of_hits(hits: np.ndarray, total: np.ndarray, at: int | str | None, normalise: Normalise) -> np.ndarray:
+    """(q,) average precision of (q, K) relevance in rank order; "R" cuts each at its number of relevant items."""
+    hits = hits & (np.arange(hits.shape[1]) < total[:, None]) if at == "R" else hits[:, :at]
+    row, place = np.divmod(np.flatnonzero(hits), hits.shape[1])  # several times quicker than np.nonzero
+    found = np.bincount(row, minlength=len(hits))
+    number = np.arange(len(row)) - np.repeat(np.cumsum(found) - found, found)
+    terms = np.bincount(row, (number + 1) / (place + 1), minlength=len(hits))
+    return terms / np.maximum(found if normalise == "retrieved" else total, 1)
+
+
+def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
+    """{name: (Q,)} for all of `AP_VARIANTS`, from the (Q, m) ranks of all relevant items, ascending, padded with 0.
+
+    Agrees with `average_precision` to the last bit of a sum.
+    """
+    there, place = ranks > 0, np.arange(1, ranks.shape[1] + 1)
+    found = {}
+    for name, (at, normalise) in AP_VARIANTS.items():
+        cut = there.sum(1, keepdims=True) if at == "R" else at
+        inside = there if cut is None else there & (ranks <= cut)
+        terms = np.where(inside, place / np.maximum(ranks, 1), 0.0).sum(1)
+        found[name] = terms / np.maximum((inside if normalise == "retrieved" else there).sum(1), 1)
+    return found
+
+
+def of_source(
+    of: Products | Scores, query_labels: Array, gallery_labels: Array, *, budget: int = DEFAULT_BUDGET
+) -> dict[str, np.ndarray]:
+    """{name: (Q,)} for all of `AP_VARIANTS`, by sorting each query's scores once."""
+    labels = Labels(query_labels, gallery_labels, of.shape)
+    found = {name: np.empty(of.shape[0]) for name in AP_VARIANTS}
+    for rows, hits, total in hits_in_order(of, labels, None, budget):
+        for name, (at, normalise) in AP_VARIANTS.items():
+            found[name][rows] = precision_of_hits(hits, total, at, normalise)
+    return found
+
+
+def average_precision(
+    queries: Array | Vectors | Scores,
+    gallery: Array | Vectors | None,
+    query_labels: Array,
+    gallery_labels: Array,
+    at: int | None = 50,
+    normalise: Normalise = "retrieved",
+    *,
+    missing: Missing = "raise",
+    cosine: bool = False,
+    budget: int = DEFAULT_BUDGET,
+) -> np.ndarray:
+    """Average precision of each query: the mean, over relevant items, of the precision at their ranks.
+
+    Parameters
+    ----------
+    queries : (Q, d), gallery : (G, d), compared by inner product; or `Scores` and None.
+    query_labels, gallery_labels : (Q,) and (G,), an item is relevant where they are equal; or (Q, L) and (G, L) tables
+        of zeros and ones, an item is relevant where at least one label is shared.
+    at : only the first `at` ranks count; None for all.
+    normalise : the sum is divided by the number of relevant items within the first `at` ("retrieved", equation 4.2.1
+        of the thesis; 0 where there is none), or by that of all relevant items in the gallery ("relevant"). The same
+        for `at=None`.
+    missing : a query without any relevant item in the gallery raises, or has NaN.
+    cosine, budget : as for `retrieval_ranks`.
+
+    Returns
+    -------
+    (Q,) float64 in [0, 1].
+
+    Raises
+    ------
+    NoRelevantItemError : a query without a relevant item, with `missing="raise"`.
+    ValueError : shapes that do not fit, values that are not finite.
+    """
+    _choices(at, normalise, missing)
+    of = source(queries, gallery, cosine=cosine)
+    labels = Labels(query_labels, gallery_labels, of.shape)
+    found = np.empty(of.shape[0])
+    for rows, hits, total in hits_in_order(of, labels, at, budget):
+        found[rows] = np.where(
+            any_relevant(rows, total, missing), precision_of_hits(hits, total, at, normalise), np.nan
+        )
+    return found
+
+
+def _choices(at: int | None, normalise: str, missing: str) -> None:
+    if at is not None and at < 1:
+        raise ValueError(f"at: expected at least 1 or None, found {at}")
+    if normalise not in ("retrieved", "relevant"):
+        raise ValueError(f'normalise: expected "retrieved" or "relevant", found {normalise!r}')
+    if missing not in ("raise", "nan"):
+        raise ValueError(f'missing: expected "raise" or "nan", found {missing!r}')
+
+
+def any_relevant(rows: slice, total: np.ndarray, missing: Missing) -> np.ndarray:
+    if missing == "raise" and (total == 0).any():
+        lone = rows.start + int(np.argmax(total == 0))
+        raise NoRelevantItemError(
+            f"query {lone} has no relevant item in the gallery: its average precision is not defined"
+        )
+    return total > 0
+
+
+def precision_recall_curve(
+    queries: Array | Vectors | Scores,
+    gallery: Array | Vectors | None,
+    query_labels: Array,
+    gallery_labels: Array,
+    levels: int = 11,
+    *,
+    missing: Missing = "raise",
+    cosine: bool = False,
+    budget: int = DEFAULT_BUDGET,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolated precision of each query at equally spaced levels of recall (TREC's eleven points by default).
+
+    Interpolated precision at a recall is the highest precision at that recall or beyond. The mean of the rows is the
+    curve that papers draw.
+
+    Returns
+    -------
+    (L,) recalls from 0 to 1 and (Q, L) float64 precisions, NaN for a query without a relevant item if not raised.
+
+    Raises
+    ------
+    As `average_precision`.
+    """
+    if levels < 2:
+        raise ValueError(f"levels: expected at least 2, found {levels}")
+    _choices(None, "relevant", missing)
+    of = source(queries, gallery, cosine=cosine)
+    labels = Labels(query_labels, gallery_labels, of.shape)
+    steps = np.arange(levels)
+    found = np.full((of.shape[0], levels), np.nan)
+    for rows, hits, total in hits_in_order(of, labels, None, budget):
+        some = any_relevant(rows, total, missing)
+        for row in np.flatnonzero(some):
+            place = np.flatnonzero(hits[row])
+            precision = np.arange(1, len(place) + 1) / (place + 1)
+            best = np.maximum.accumulate(precision[::-1])[::-1]
+            # The first relevant item at which recall is at least the level: whole numbers, no rounding.
+            first = np.maximum(-(-steps * len(place) // (levels - 1)) - 1, 0)
+            found[rows.start + row] = best[first]
+    return steps / (levels - 1), found

@@ -1,0 +1,46 @@
+"""Ranking of items of several labels each: an item is relevant to a query that it shares a label with.
+
+Whole rankings are sorted, since an item may be relevant to any number of queries: a query's items are no group.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossmodal.evaluation.ranking import average_precision as precision
+from crossmodal.evaluation.ranking.ranks import Ranking
+from crossmodal.evaluation.ranking.relevance import Labels, NoRelevantItemError
+from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products, Scores
+from crossmodal.evaluation.ranking.topk import Best
+
+
+def rank_several(
+    of: Products | Scores,
+    query_labels: np.ndarray,
+    gallery_labels: np.ndarray,
+    k: int = 0,
+    *,
+    budget: int = DEFAULT_BUDGET,
+) -> Ranking:
+    """What `rank_queries` gives, of (Q, L) and (G, L) tables of zeros and ones; ties against the model.
+
+    Raises
+    ------
+    NoRelevantItemError : a query that shares no label with any item of the gallery.
+    ValueError : shapes that do not fit, values that are not finite.
+    """
+    labels = Labels(query_labels, gallery_labels, of.shape)
+    ranks = np.empty(of.shape[0], np.int64)
+    found = {name: np.empty(of.shape[0]) for name in precision.AP_VARIANTS}
+    for rows, hits, total in precision.hits_in_order(of, labels, None, budget):
+        if (total == 0).any():
+            lone = rows.start + int(np.argmax(total == 0))
+            raise NoRelevantItemError(f"query {lone} shares no label with any item of the gallery")
+        ranks[rows] = hits.argmax(1) + 1
+        for name, (at, normalise) in precision.AP_VARIANTS.items():
+            found[name][rows] = precision.precision_of_hits(hits, total, at, normalise)
+    best = Best(of, k)
+    if k:
+        for rows, cols, block in of.blocks(budget):
+            best.update(rows, cols, block)
+    return Ranking(ranks, found, *best.result())

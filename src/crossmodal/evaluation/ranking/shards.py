@@ -1,0 +1,198 @@
+"""A ranking too large for one process, cut into rectangles of queries by gallery: each counted alone, then added up.
+
+Every shard knows the exact scores of its own items' relevant ones, wherever they lie, so counts of shards only have to
+be summed: what is gathered is bit for bit what one process gives. Vectors may be memory-mapped; a shard reads its part
+and the relevant items. Reads and writes no files itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from crossmodal.evaluation.ranking.average_precision import of_ranks
+from crossmodal.evaluation.ranking.counting import count
+from crossmodal.evaluation.ranking.ranks import FEW, Levels, Ranking, levels_from
+from crossmodal.evaluation.ranking.relevance import Relevant, check_groups, relevant_items
+from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products
+from crossmodal.evaluation.ranking.topk import Best, best_of
+from crossmodal.evaluation.ranking.vectors import Array, Vectors, unscaled
+
+Rectangle = tuple[slice, slice]
+SIDES = ("queries", "gallery")
+
+
+def cut(shape: tuple[int, int], n: int) -> list[Rectangle]:
+    """`n` rectangles that cover a (Q, G) ranking, as near to squares as `n` allows: those read the least.
+
+    Raises
+    ------
+    ValueError : fewer than one, or more than there are pairs.
+    """
+    sizes = [
+        (shape[0] / rows + shape[1] / (n // rows), rows)
+        for rows in range(1, n + 1)
+        if n % rows == 0 and rows <= shape[0] and n // rows <= shape[1]
+    ]
+    if not sizes:
+        raise ValueError(f"shards: a ranking of {shape[0]} by {shape[1]} cannot be cut into {n} rectangles")
+    rows = min(sizes)[1]
+    return [(r, c) for r in _even(shape[0], rows) for c in _even(shape[1], n // rows)]
+
+
+def _even(length: int, n: int) -> list[slice]:
+    edges = [length * place // n for place in range(n + 1)]
+    return [slice(*edge) for edge in pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a shard knows of some queries: plain arrays, to be kept in one file."""
+
+    start: int  # place of the first of the n queries
+    above: np.ndarray  # (n, m) int64, items of the shard that reach the level of each relevant item
+    own: np.ndarray  # (n, m) int64, relevant items of the whole gallery that do
+    there: np.ndarray  # (n, m) bool, whether there are so many relevant items
+    items: np.ndarray  # (n, k) int64 best items, -1 where there are fewer
+    scores: np.ndarray  # (n, k) float64
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A rectangle counted, both ways."""
+
+    queries: Side
+    gallery: Side
+    k: int  # best items asked for
+    precise: bool  # whether all relevant items were counted, not the best of each query alone
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For `numpy.savez`."""
+        sides = {f"{name}.{key}": value for name in SIDES for key, value in vars(self.side(name)).items()}
+        return {**sides, "k": np.array(self.k), "precise": np.array(self.precise)}
+
+    def side(self, name: str) -> Side:
+        return getattr(self, name)
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, np.ndarray]) -> Shard:
+        """From what `numpy.load` gives of a saved one."""
+        sides = []
+        for name in SIDES:
+            found = {key: arrays[f"{name}.{key}"] for key in Side.__annotations__}
+            sides.append(Side(**(found | {"start": int(found["start"])})))
+        return cls(*sides, int(arrays["k"]), bool(arrays["precise"]))
+
+
+def rank_shard(
+    queries: Array,
+    gallery: Array,
+    query_groups: Array,
+    gallery_groups: Array,
+    rectangle: Rectangle,
+    k: int = 0,
+    *,
+    precision: bool = True,
+    cosine: bool = False,
+    budget: int = DEFAULT_BUDGET,
+) -> Shard:
+    """Count one rectangle of a ranking, both ways.
+
+    Parameters
+    ----------
+    queries : (Q, d), gallery : (G, d), all of them; memory-mapped arrays are read only where needed.
+    query_groups, gallery_groups : (Q,) and (G,), all of them.
+    rectangle : one of `cut`.
+    k : best items that are kept.
+    precision : count what average precision needs too.
+
+    Raises
+    ------
+    NoRelevantItemError : a query whose group the gallery lacks.
+    ValueError : shapes that do not fit, values that are not finite, more relevant items a query than can be counted
+        one by one.
+    """
+    rows, cols = rectangle
+    check_groups((len(queries), len(gallery)), query_groups, gallery_groups)
+    q = Vectors(queries[rows], "queries", cosine=cosine)
+    g = Vectors(gallery[cols], "gallery", cosine=cosine)
+    of = Products(q, g)
+    groups, items = np.asarray(query_groups), np.asarray(gallery_groups)
+    wanted = [
+        _levels_of(q, gallery, relevant_items(groups[rows], items), precision, cosine),
+        _levels_of(g, queries, relevant_items(items[cols], groups), precision, cosine),
+    ]
+    shift = sum(v.exponent for v in (q, g) if not cosine)
+    levels = [np.ldexp(level.scores, shift) for level in wanted]
+    above = [np.zeros(level.scores.shape, np.int64) for level in wanted]
+    best = [Best(of, k), Best(of.turned, k)]
+    for part, across, block in of.blocks(budget):
+        found = count(of, part, across, block, levels[0][part], levels[1][across])
+        above[0][part] += found[0]
+        above[1][across] += found[1]
+        best[0].update(part, across, block)
+        best[1].update(across, part, block.T)
+    sides = []
+    for level, counted, kept, start, offset in zip(
+        wanted, above, best, (rows.start, cols.start), (cols.start, rows.start), strict=True
+    ):
+        places = np.where(kept.items < 0, -1, kept.items + offset)
+        sides.append(Side(start, counted, level.own, level.there, places, unscaled(q, g, kept.scores)))
+    return Shard(*sides, k, precision)
+
+
+def _levels_of(own: Vectors, others: Array, relevant: Relevant, every: bool, cosine: bool) -> Levels:
+    """Exact scores of the relevant items of some vectors, in the units of the vectors as they were given."""
+    if every and relevant.counts.max() > FEW:
+        raise ValueError(
+            f"shards: a query has {relevant.counts.max()} relevant items, and average precision is counted for up to "
+            f"{FEW}; rank without it (precision=False), or call average_precision on a part of the queries"
+        )
+    needed, place = np.unique(relevant.items, return_inverse=True)
+    picked = Vectors(others[needed], "relevant items", cosine=cosine)
+    scores = unscaled(own, picked, Products(own, picked).scores(relevant.queries, place))
+    if not np.isfinite(scores).all():
+        raise ValueError("shards: scores are too large for float64; scale the vectors down")
+    return levels_from(scores, relevant.starts, every)
+
+
+def gather(shards: Iterable[Shard], shape: tuple[int, int]) -> tuple[Ranking, Ranking]:
+    """The shards of a (Q, G) ranking together: the same bits as `rank_both_ways`.
+
+    Raises
+    ------
+    ValueError : shards that are missing or overlap.
+    """
+    kept = list(shards)
+    if not kept:
+        raise ValueError("shards: none to gather")
+    found = []
+    for axis, name in enumerate(SIDES):
+        sides = [shard.side(name) for shard in kept]
+        width = max(side.above.shape[1] for side in sides)
+        above, own = np.zeros((shape[axis], width), np.int64), np.zeros((shape[axis], width), np.int64)
+        there, seen = np.zeros((shape[axis], width), bool), np.zeros(shape[axis], np.int64)
+        k = min(kept[0].k, shape[1 - axis])
+        items, scores = np.full((shape[axis], k), -1, np.int64), np.full((shape[axis], k), -np.inf)
+        for side, shard in zip(sides, kept, strict=True):
+            n, m = side.above.shape
+            part = slice(side.start, side.start + n)
+            above[part, :m] += side.above
+            own[part, :m], there[part, :m] = side.own, side.there
+            seen[part] += len(shard.side(SIDES[1 - axis]).above)
+            merged = best_of([(items[part], scores[part]), (side.items, side.scores)], k)
+            items[part], scores[part] = merged
+        if (seen != shape[1 - axis]).any():
+            lone = int(np.argmax(seen != shape[1 - axis]))
+            raise ValueError(
+                f"shards: {name} {lone} was compared with {seen[lone]:,} of {shape[1 - axis]:,} items: some shard is "
+                "missing, or there twice"
+            )
+        others = above - own
+        ranks = np.where(there, others + np.arange(1, width + 1), 0)
+        precision = of_ranks(ranks) if all(shard.precise for shard in kept) else {}
+        found.append(Ranking(others[:, 0] + 1, precision, items, scores.astype(np.float32)))
+    return found[0], found[1]

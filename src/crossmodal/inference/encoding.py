@@ -1,0 +1,166 @@
+"""What a search asks of the model itself: encodings of queries and items, scores that are no inner products.
+
+Apart from `search`, which does without where it can: this imports torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossmodal import registry
+from crossmodal.errors import UserError
+from crossmodal.evaluation.ranking.ranks import top_k
+from crossmodal.evaluation.ranking.scores import Scores
+from crossmodal.experiments import PRECOMPUTED, Plan, validated
+from crossmodal.files import read_json, whole
+from crossmodal.inference.onnx_encoder import open_exported, place
+from crossmodal.inference.run import TrainedRun
+from crossmodal.models import base
+
+log = logging.getLogger(__name__)
+
+BLOCK = 512  # items that are scored at once where there are no vectors
+
+
+def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: str, item_id: str | None) -> base.Input:
+    """A query as the model reads it.
+
+    Raises
+    ------
+    UserError : a file that cannot be read, features that only their makers can make, words that the run does not know.
+    """
+    form = run.model.reads[modality]
+    if form == "tokens":
+        return run.tokens([source])
+    extractor = run.job.inputs[modality]
+    manifest = data / "features" / f"{modality}.{extractor}"
+    if item_id is not None:
+        return _stored(manifest, item_id, form)
+    from crossmodal.datasets import items
+    from crossmodal.features import extraction
+
+    chosen = plan.params.extractors[extractor]
+    if chosen.extractor == PRECOMPUTED:
+        raise UserError(
+            f"{run.job.key}: its {modality} features were made elsewhere, so there is no way to make those of "
+            f"{source}; search for an item of the data set with --item"
+        )
+    settings = validated(
+        registry.module("features", chosen.extractor).Settings, chosen.settings, f"params.yaml: extractors.{extractor}"
+    )
+    given = extraction.given_of(items.read(data), items.root(data), modality, data)
+    told = read_json(Path(f"{manifest}.json"))
+    if modality != "text" and not Path(source).is_file():
+        raise UserError(f"--{modality} {source}: no such file; name one to search for")
+    try:
+        array, extra = extraction.features_of(chosen.extractor, settings, given, [source], told)
+    except UserError as error:
+        if source not in str(error):
+            raise
+        # What it advises beyond that is of a data set's files.
+        reason = str(error).split("; ")[0].replace(f"{source}: ", "").splitlines()[0]
+        raise UserError(f"--{modality} {source}: cannot be searched for: {reason}; name another file") from None
+    tensor = torch.from_numpy(array)
+    if form == "regions":
+        return base.Regions(tensor, torch.tensor(extra.get("count", [tensor.shape[1]])))
+    return tensor
+
+
+def _stored(target: Path, item_id: str, form: base.Form) -> base.Input:
+    from crossmodal.features.store import open_features
+
+    features = open_features(target)
+    rows = features.rows([item_id])
+    tensor = torch.from_numpy(features.gather(rows)).float()
+    return base.Regions(tensor, torch.from_numpy(features.counts[rows])) if form == "regions" else tensor
+
+
+def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: str) -> tuple[np.ndarray, Tensor]:
+    """Ids and encodings of a partition's items, or of all.
+
+    Raises
+    ------
+    UserError : there are none.
+    """
+    from crossmodal.corpus.opening import load, options_of
+    from crossmodal.training.test import encode
+
+    options = options_of(run.model.settings) | {"relevance": run.job.relevance, "stages": run.job.stages}
+    options["vocabulary"] = run.vocabulary
+    reads = {to: run.model.reads[to]}
+    inputs = {m: name for m, name in run.job.inputs.items() if m == to}
+    corpus = load(data, run.job.split, reads, inputs, **options)
+    here = corpus.inputs[to]
+    index = np.arange(len(here.ids)) if partition == "all" else here.where(partition)
+    if not len(index):
+        raise UserError(f"{data.name}: has no {to} items of the partition {partition!r} to search")
+    log.info("%s: %d %s items are encoded", run.job.key, len(index), to)
+    return here.ids[index], encode(run.model, corpus, to, query, index, torch.device("cpu"))
+
+
+@torch.inference_mode()
+def best(
+    run: TrainedRun, pair: tuple[str, str], asked: Tensor, gallery: Tensor, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(k,) places in the gallery and scores of what answers the one query best, as the run's test ranks it."""
+    if run.model.compares_vectors(asked, gallery):
+        found = top_k(asked, gallery, k)
+    else:
+        query, to = map(list(run.model.reads).index, pair)
+        score = run.model.score  # takes the modalities in the model's order
+        parts = [score(asked, x) if query < to else score(x, asked).T for x in gallery.split(BLOCK)]
+        matrix = torch.cat(parts, 1).float().numpy()
+        found = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
+    return found[0][0], found[1][0]
+
+
+class Sentences(nn.Module):
+    """(1, L) word ids of one sentence -> (1, d) vector."""
+
+    def __init__(self, run: TrainedRun, to: str):
+        super().__init__()
+        self.model, self.to_modality = run.model, to
+
+    def forward(self, ids: Tensor) -> Tensor:
+        lengths = torch.full((len(ids),), ids.shape[1])
+        return self.model.encode("text", base.Batch({"text": base.Tokens(ids, lengths)}), self.to_modality)
+
+
+@torch.inference_mode()
+def export(run: TrainedRun, folder: Path, to: str) -> None:
+    """Write the run's encoder of sentences as ONNX, where later searches find it; none that says anything else."""
+    import onnx
+
+    module = Sentences(run, to).eval()
+    path = place(run.job, to)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    words = torch.arange(4, 4 + min(6, len(run.vocabulary) - 4))[None]
+    told = {
+        "weights_sha256": read_json(folder / "manifest.json")["weights_sha256"],
+        "max_words": str(run.model.settings.max_words),
+        "rare_words": run.rare_words,
+    }
+    try:
+        with whole(path) as temporary, warnings.catch_warnings(action="ignore"):
+            # The tracing exporter: it takes half a second, the newer one ten.
+            torch.onnx.export(
+                module, (words,), temporary, dynamo=False, input_names=["ids"], dynamic_axes={"ids": {1: "length"}}
+            )
+            graph = onnx.load(temporary)
+            onnx.helper.set_model_props(graph, told)
+            onnx.save(graph, temporary)
+        exported = open_exported(folder, run.job, to)
+        for length in (1, run.model.settings.max_words):  # a trace may have held fast to the length of its example
+            ids = words.repeat(1, length)[:, :length]
+            np.testing.assert_allclose(exported.vectors(ids.numpy()), module(ids).numpy(), rtol=1e-4, atol=1e-5)
+    except Exception as error:  # whatever the exporter cannot do: searches go on with the model itself
+        path.unlink(missing_ok=True)
+        log.info("%s: its encoder of sentences is not exported (%s)", run.job.key, " ".join(str(error).split())[:200])
+        return
+    log.info("%s: its encoder of sentences is exported: the next search is quicker", run.job.key)

@@ -1,0 +1,185 @@
+"""Search by a trained run: a sentence or a file of the user's own against the items of the run's data set.
+
+Whole test sets are answered from the embeddings that the run's evaluation has kept; other items, and those of systems
+that compare without vectors, are encoded first. Sentences are encoded without torch from the second time on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossmodal import paths, registry
+from crossmodal.errors import UserError, suggestion
+from crossmodal.experiments import Job, Plan, job_in
+from crossmodal.files import read_json
+from crossmodal.inference.onnx_encoder import open_exported
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is searched for: a sentence, the path of a file, or an item of the data set."""
+
+    modality: str
+    source: str
+    item_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    item_id: str
+    modality: str
+    score: float
+    source: str
+    """A sentence, or the path of a file."""
+
+
+@dataclass(frozen=True)
+class Found:
+    run: str
+    query: Query
+    to: str
+    gallery: int
+    """Items that were searched."""
+    answers: list[Answer]
+
+
+def search(
+    plan: Plan, folder: Path, query: Query, to: str | None = None, *, k: int = 10, partition: str = "test"
+) -> Found:
+    """The k items of a modality that answer a query best, by the run in a folder.
+
+    Parameters
+    ----------
+    to : modality of the answers; by default the run's other one, the first other one where it has more than two.
+    partition : items that are searched: train, val, test or all.
+
+    Raises
+    ------
+    UserError : a run that is not trained or does not read the modality, a file that cannot be read, an unknown item.
+    """
+    job = job_in(folder)
+    if job.key != "/".join(folder.absolute().parts[-4:]):
+        raise UserError(f"{folder / 'config.yaml'}: is that of another run ({job.key}); fetch or train the run again")
+    data = Path(plan.params.paths.data) / job.dataset
+    if query.item_id is not None:
+        query = Query(*_rows(data, [query.item_id])[0], query.item_id)
+    query, to = _directed(job, query, to)
+    kept = _kept(folder, to, query.modality) if partition == "test" else None
+    asked = None if kept is None else _vector(job, folder, query, to)
+    if asked is not None:
+        ids, (best, scores) = kept[0], _nearest(asked, kept[1], k)
+    else:
+        ids, best, scores = _by_the_model(plan, folder, data, query, to, kept, k, partition)
+    found = [str(ids[place]) for place in best]
+    answers = [
+        Answer(item_id, modality, float(score), source)
+        for item_id, score, (modality, source) in zip(found, scores, _rows(data, found), strict=True)
+    ]
+    return Found(job.key, query, to, len(ids), answers)
+
+
+def _directed(job: Job, query: Query, to: str | None) -> tuple[Query, str]:
+    """A query of a modality that the run reads, and the modality of its answers."""
+    reads = list(registry.reads(job.model, job.settings))
+    if query.modality not in reads:
+        raise UserError(f"{job.key}: reads {' and '.join(reads)}, not {query.modality}; choose another run or query")
+    others = [m for m in reads if m != query.modality]
+    to = to or others[0]
+    if to not in others:
+        raise UserError(
+            f"--to {to!r}: {job.key} compares {query.modality} with {', '.join(others)}" + suggestion(to, others)
+        )
+    return query, to
+
+
+def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Ids and vectors of the test items, as the run's evaluation kept them; None where it has kept none."""
+    path, weights = folder / "embeddings.npz", folder / "model.safetensors"
+    if not (path.exists() and weights.exists()) or not _of_these_weights(folder):
+        return None
+    try:
+        with np.load(path) as kept:
+            name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
+            return None if name is None else (kept[f"{modality}_ids"], kept[name])
+    except Exception as error:  # what broken files raise is not documented
+        raise UserError(f"{path}: is truncated or damaged ({error}); delete it and evaluate the run again") from None
+
+
+def _of_these_weights(folder: Path) -> bool:
+    """Whether a run was tested with the weights that its manifest has: by their hash, since a copy has other times."""
+    tested = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    trained = read_json(folder / "manifest.json")
+    return tested.get("weights_sha256") == trained.get("weights_sha256")
+
+
+def _vector(job: Job, folder: Path, query: Query, to: str) -> np.ndarray | None:
+    """(d,) vector of a query for which the model need not be opened; None for others."""
+    if query.item_id is not None:
+        own = _kept(folder, query.modality, to)
+        row = np.flatnonzero(own[0] == query.item_id) if own is not None else ()
+        return own[1][row[0]] if len(row) else None
+    if query.modality != "text" or (exported := open_exported(folder, job, to)) is None:
+        return None
+    return exported.encode(query.source)
+
+
+def _nearest(asked: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(k,) places in a gallery (G, d) and scores of what is nearest to a (d,) vector; of equals the first."""
+    scores = np.einsum("gd,d->g", gallery, asked, dtype=np.float64)
+    near = np.flatnonzero(scores >= np.partition(scores, -k)[-k]) if k < len(scores) else np.arange(len(scores))
+    best = near[np.lexsort((near, -scores[near]))[:k]]
+    return best, scores[best]
+
+
+def _by_the_model(
+    plan: Plan,
+    folder: Path,
+    data: Path,
+    query: Query,
+    to: str,
+    kept: tuple[np.ndarray, np.ndarray] | None,
+    k: int,
+    partition: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids of the items that are searched; (k,) places and scores of the best."""
+    import torch
+
+    from crossmodal.inference import encoding as encoded
+    from crossmodal.inference.run import open_run
+
+    run = open_run(folder)
+    given = encoded.query_input(plan, run, data, query.modality, query.source, query.item_id)
+    asked = run.encode(query.modality, given, to)
+    if kept is None:
+        ids, gallery = encoded.partition_of(run, data, to, query.modality, partition)
+    else:
+        ids, gallery = kept[0], torch.from_numpy(kept[1])
+    best, scores = encoded.best(run, (query.modality, to), asked, gallery, k)
+    if run.model.reads[query.modality] == "tokens" and run.model.compares_vectors(asked, gallery):
+        encoded.export(run, folder, to)
+    return ids, best, scores
+
+
+def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
+    """Modalities of items with their sentences or paths."""
+    from pyarrow.parquet import ParquetFile
+
+    # Neither by `read_table` with a filter nor by Arrow's own look-up of a value: both import pandas.
+    with ParquetFile(data / "items.parquet") as file:
+        table = file.read(["item_id", "modality", "source"])
+    known = table["item_id"].to_pylist()
+    root = paths.named(data, str(read_json(data / "items.json").get("root")), f"{data / 'items.json'}: root")
+    found = []
+    for item_id in ids:
+        try:
+            row = known.index(item_id)
+        except ValueError:
+            told = f"{data / 'items.parquet'}: holds no item {item_id!r}; item ids are those of that table"
+            raise UserError(told) from None
+        modality, source = (table[name][row].as_py() for name in ("modality", "source"))
+        file = source if modality == "text" else str(paths.inside(root, source, f"{data / 'items.parquet'}: {item_id}"))
+        found.append((modality, file))
+    return found
