@@ -23,8 +23,9 @@ from crossmodal.datasets import media_world
 from crossmodal.evaluation.metrics import metrics_of_queries
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import write_json
-from crossmodal.reporting import collect, report
+from crossmodal.reporting import report
 from crossmodal.reporting.figures import base
+from crossmodal.reporting.results import collect
 
 ROOT = Path(__file__).parents[1]
 MODALITIES = ("image", "text", "audio", "video", "mesh")

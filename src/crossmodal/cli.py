@@ -242,7 +242,7 @@ def _scope(plan: Plan, quick: bool) -> tuple[dict, Path]:
 @app.command()
 def collect(quick: Scope = False) -> None:
     """Gather what runs have measured: `metrics.parquet`, `comparison.parquet`, `summary.json`."""
-    from crossmodal.reporting import collect as step
+    from crossmodal.reporting.results import collect as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)
@@ -282,8 +282,8 @@ def claims(
 ) -> None:
     """Test the papers' claims on our runs: `claims.parquet`, `tables/claims.*`, and each verdict in the terminal."""
     from crossmodal.errors import suggestion
-    from crossmodal.reporting import claims as step
     from crossmodal.reporting import verdicts
+    from crossmodal.reporting.results import claims as step
 
     plan = _plan()
     if paper and paper not in plan.papers:
@@ -328,7 +328,8 @@ def measure(
     """
     import json
 
-    from crossmodal.reporting import cutoffs, terminal
+    from crossmodal.reporting import terminal
+    from crossmodal.reporting.results import cutoffs
 
     plan = _plan()
     job, folder = _run(plan, run)
@@ -347,7 +348,7 @@ def check(
     ] = None,
 ) -> None:
     """Quality control of the tables: names each row that fails, and exits with 1 if one does."""
-    from crossmodal.reporting import quality as step
+    from crossmodal.reporting.results import quality_control as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)

@@ -22,7 +22,7 @@ def plan() -> Plan:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> Path:
     """A whole results folder, to be read only."""
-    from crossmodal.reporting import collect
+    from crossmodal.reporting.results import collect
 
     results = make_results(tmp_path_factory.mktemp("whole"), plan)
     collect.write(plan, plan.jobs, results / "runs", results)

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 
 from crossmodal import experiments
 from crossmodal.experiments import Job, Plan
-from crossmodal.reporting import published
 from crossmodal.reporting.figures import base
+from crossmodal.reporting.results import published
 
 ROOT = Path(__file__).parents[2]
 STRENGTH = {"vsepp": 2.5, "vse0": 2.0, "vsepp.batch24": 2.2, "chance": 0.0, "oracle": 1e6}

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from crossmodal.experiments import CONTROLS, Experiment
 from crossmodal.files import write_json, write_text
-from crossmodal.reporting import comparison as comparing
-from crossmodal.reporting import published, tables, terminal, views
+from crossmodal.reporting import tables, terminal, views
+from crossmodal.reporting.results import comparison as comparing
+from crossmodal.reporting.results import published
 from crossmodal.reporting.views import Cell, View, letters, setting
 from tests.reporting.toy import COLUMNS, PAPER, seen, toy_metrics, toy_plan
 

@@ -15,22 +15,16 @@ import pytest
 from crossmodal import experiments
 from crossmodal.datasets.items import COLUMNS
 from crossmodal.experiments import Plan
-from crossmodal.reporting import collect, report, runs, sections
+from crossmodal.reporting import report, sections
 from crossmodal.reporting.curves import curves, label
 from crossmodal.reporting.figures import canvas, learning_curves
 from crossmodal.reporting.figures.annotation import annotation
 from crossmodal.reporting.gallery import Items, choose, described, gallery
+from crossmodal.reporting.results import collect, runs
 from crossmodal.reporting.results.metrics import distinct
-from crossmodal.reporting.results.shares import share
 from tests.reporting.drawn import ROOT, draw_figures, make_results
 
 TITLES = {"world": "embedded world"}
-
-
-def test_share_of_splits() -> None:
-    assert share("full") == 100
-    assert share("10pct-2cap") == pytest.approx(4)
-    assert share("50pct-5cap") == pytest.approx(50)
 
 
 def test_figures_are_the_same_bytes_each_time(made: Path, plan: Plan) -> None:
@@ -340,7 +334,7 @@ def test_failed_controls_head_the_page(made: Path, plan: Plan, tmp_path: Path) -
     metrics = pd.read_parquet(made / "metrics.parquet")
     metrics.loc[(metrics.model == "chance") & (metrics.metric == "recall@10"), "value"] = 80.0
     metrics.to_parquet(tmp_path / "metrics.parquet")
-    from crossmodal.reporting.comparison import compare
+    from crossmodal.reporting.results.comparison import compare
 
     compare(plan, metrics).to_parquet(tmp_path / "comparison.parquet")
     shutil.copy(made / "annotation_efficiency.csv", tmp_path)

@@ -15,10 +15,10 @@ import pytest
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import Plan
-from crossmodal.reporting import comparison as comparing
 from crossmodal.reporting import latex, tables
-from crossmodal.reporting.collect import collect
 from crossmodal.reporting.latex import tex
+from crossmodal.reporting.results import comparison as comparing
+from crossmodal.reporting.results.collect import collect
 from crossmodal.reporting.views import Cell, Text, grid, number
 
 

@@ -7,8 +7,8 @@ import re
 import pandas as pd
 
 from crossmodal.experiments import Paper, Plan, Table
-from crossmodal.reporting import order
-from crossmodal.reporting.comparison import PUBLISHED_ONLY
+from crossmodal.reporting.results import order
+from crossmodal.reporting.results.comparison import PUBLISHED_ONLY
 
 NO_SYSTEM = "no system yet (published only)"
 

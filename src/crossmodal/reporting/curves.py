@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal.reporting.runs import CRITERIA
+from crossmodal.reporting.results.runs import CRITERIA
 
 MOST = 200  # points of a line
 ABOUT = ("run", "dataset", "split", "name", "seed", "epoch", "stage", "steps")

@@ -16,13 +16,14 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import annotation, provenance, runs, sections, tables, verdicts, views
-from crossmodal.reporting import claims as testing
-from crossmodal.reporting import comparison as comparing
+from crossmodal.reporting import provenance, sections, tables, verdicts, views
 from crossmodal.reporting.curves import curves
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
 from crossmodal.reporting.gallery import Gallery, Items, described, gallery
 from crossmodal.reporting.leaderboard import label, leaderboard
+from crossmodal.reporting.results import claims as testing
+from crossmodal.reporting.results import comparison as comparing
+from crossmodal.reporting.results import efficiency, runs
 from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import share
 from crossmodal.reporting.views import DASH
@@ -195,7 +196,7 @@ def render(
     asked = runs.chosen(plan, jobs)
     metrics = read_parquet(scope / "metrics.parquet")
     compared = read_parquet(scope / "comparison.parquet")
-    efficient = annotation.read(scope / "annotation_efficiency.csv")
+    efficient = efficiency.read(scope / "annotation_efficiency.csv")
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
     epochs = runs.histories(results / "runs", asked)
     drawn = sections.drawn(Scope(plan, asked, str(scope)))
@@ -253,7 +254,7 @@ def render(
             has_curves=bool(content["curves"]["runs"]),
             several=any(len(part) > 2 for part in _directions(metrics).values()),
             annotation=[section for section in drawn if section["id"] == ANNOTATION.name],
-            efficient=[line | {"title": titles.get(line["dataset"], "")} for line in annotation.lines(efficient)],
+            efficient=[line | {"title": titles.get(line["dataset"], "")} for line in efficiency.lines(efficient)],
             others=[section for section in drawn if section["id"] != ANNOTATION.name],
             galleries=shown,
             content={name: htmlsafe_json_dumps(value, separators=(",", ":")) for name, value in content.items()},

@@ -17,9 +17,9 @@ from rich.text import Text
 from crossmodal.evaluation.contrasts import POWER, SEEDS
 from crossmodal.experiments import Plan
 from crossmodal.files import write_text
-from crossmodal.reporting.cases import LEVEL
-from crossmodal.reporting.claims import VERDICTS
 from crossmodal.reporting.latex import tex
+from crossmodal.reporting.results.cases import LEVEL
+from crossmodal.reporting.results.claims import VERDICTS
 from crossmodal.reporting.tables import environment
 from crossmodal.reporting.views import DASH, MINUS
 

@@ -8,10 +8,10 @@ import pandas as pd
 from pydantic import Field
 
 from crossmodal.experiments import Job, Strict
-from crossmodal.reporting import runs
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS
 from crossmodal.reporting.figures.learning_curves import criterion_of
+from crossmodal.reporting.results import runs
 
 
 class Options(Strict):

@@ -15,9 +15,9 @@ from pydantic import Field
 
 from crossmodal.evaluation.efficiency import crossover
 from crossmodal.experiments import Strict
-from crossmodal.reporting import runs
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.figures.annotation import annotated, annotation
+from crossmodal.reporting.results import runs
 
 METRIC = "recall@1"
 COLUMNS = ("dataset", "direction", "metric", "system", "other", "share", "value")

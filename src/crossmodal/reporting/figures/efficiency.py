@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from crossmodal.reporting import annotation
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS
+from crossmodal.reporting.results.efficiency import lines, read
 
 FILE = "annotation_efficiency.csv"
 
@@ -28,13 +28,13 @@ class Figure(base.Figure):
         return [self.scope.collected(FILE)]
 
     def shown(self) -> bool:
-        return bool(annotation.lines(self._frame()))
+        return bool(lines(self._frame()))
 
     def draw(self) -> str:
         return efficiency(self._frame(), self.scope.titles)
 
     def _frame(self) -> pd.DataFrame:
-        return annotation.read(self.scope.target / FILE)
+        return read(self.scope.target / FILE)
 
 
 def efficiency(frame: pd.DataFrame, titles: Mapping[str, str], metric: str = "recall@10") -> str:

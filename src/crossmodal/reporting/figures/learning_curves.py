@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from crossmodal.reporting import runs
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, FAINT, STYLES
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.results.runs import CRITERIA
 from crossmodal.reporting.results.shares import ordered_splits
-from crossmodal.reporting.runs import CRITERIA
 
 MOST_LINES = 14  # of a panel
 

@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from crossmodal.experiments import Job, Strict
-from crossmodal.reporting import runs
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, FAINT
+from crossmodal.reporting.results import runs
 
 
 class System(Strict):

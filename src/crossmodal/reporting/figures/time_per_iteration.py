@@ -13,9 +13,9 @@ import pandas as pd
 from pydantic import Field
 
 from crossmodal.experiments import Job, Strict
-from crossmodal.reporting import runs
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS
+from crossmodal.reporting.results import runs
 
 COLUMNS = ("model", "modalities", "run", "milliseconds")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from crossmodal.reporting import runs
+from crossmodal.reporting.results import runs
 
 TYPES = {
     "paper": "string",

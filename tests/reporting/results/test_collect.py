@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from crossmodal.experiments import Plan
-from crossmodal.reporting import summary
-from crossmodal.reporting.collect import TYPES, collect, distinct
+from crossmodal.reporting.results import summary
+from crossmodal.reporting.results.collect import collect
+from crossmodal.reporting.results.metrics import TYPES, distinct
 from tests.reporting.drawn import make_run
 
 

@@ -17,8 +17,8 @@ import pyarrow
 from crossmodal.evaluation.statistics import query_values
 from crossmodal.experiments import Job
 from crossmodal.experiments.claims import RUN_METRICS
-from crossmodal.reporting import runs
-from crossmodal.reporting.comparison import lookup_of
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.results.comparison import lookup_of
 
 Number = tuple[str, str, str]
 """Protocol, direction and metric."""

@@ -11,8 +11,9 @@ import pytest
 from crossmodal.errors import UserError
 from crossmodal.evaluation.statistics import bootstrap_interval, holm, permutation_test
 from crossmodal.experiments import Plan, Table, validated
-from crossmodal.reporting import comparison as comparing
-from crossmodal.reporting import significance, tables
+from crossmodal.reporting import tables
+from crossmodal.reporting.results import comparison as comparing
+from crossmodal.reporting.results import significance
 from tests.reporting.drawn import make_plan
 
 

@@ -11,8 +11,9 @@ import pytest
 from crossmodal import experiments
 from crossmodal.evaluation.bounds import chance_recall
 from crossmodal.experiments import Plan
-from crossmodal.reporting import comparison as comparing
-from crossmodal.reporting.collect import TYPES, collect
+from crossmodal.reporting.results import comparison as comparing
+from crossmodal.reporting.results.collect import collect
+from crossmodal.reporting.results.metrics import TYPES
 from tests.reporting.drawn import ROOT, make_plan, make_run
 
 

@@ -16,8 +16,8 @@ from crossmodal.errors import UserError
 from crossmodal.evaluation.efficiency import annotations_to_reach, area
 from crossmodal.evaluation.statistics import clustered, resampled_means
 from crossmodal.experiments import CONTROLS, DIRECTIONS, Job, Plan
-from crossmodal.reporting import runs
-from crossmodal.reporting.significance import reader
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.results.significance import reader
 
 METRICS = ("recall@1", "recall@5", "recall@10")
 SHARE = 0.9

@@ -20,9 +20,9 @@ from crossmodal.evaluation.contrasts import SEEDS
 from crossmodal.evaluation.statistics import holm
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_parquet, write_parquet
-from crossmodal.reporting import runs
-from crossmodal.reporting.cases import LEVEL, Case, Rows, Test
-from crossmodal.reporting.evidence import Evidence, Number
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.results.cases import LEVEL, Case, Rows, Test
+from crossmodal.reporting.results.evidence import Evidence, Number
 
 log = logging.getLogger(__name__)
 

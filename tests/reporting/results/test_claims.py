@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from crossmodal import cli, experiments
 from crossmodal.experiments import Plan
-from crossmodal.reporting import claims, report, verdicts
-from crossmodal.reporting.cases import trend
-from crossmodal.reporting.collect import collect
+from crossmodal.reporting import report, verdicts
+from crossmodal.reporting.results import claims
+from crossmodal.reporting.results.cases import trend
+from crossmodal.reporting.results.collect import collect
 from tests.reporting.toy import PAPER, toy_plan
 
 CLAIM = {

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from crossmodal import cli
 from crossmodal.experiments import Plan
-from crossmodal.reporting import collect, quality
-from crossmodal.reporting import comparison as comparing
+from crossmodal.reporting.results import collect, quality_control
+from crossmodal.reporting.results import comparison as comparing
 
 KEY = "world/full/vse0/seed1"
 
@@ -33,11 +33,11 @@ def spoil(results: Path, metric: str, value: float) -> None:
 
 def said(plan: Plan, results: Path, **options: object) -> list[str]:
     collect.write(plan, plan.jobs, results / "runs", results)
-    return quality.check(plan, plan.jobs, results / "runs", results, **options)
+    return quality_control.check(plan, plan.jobs, results / "runs", results, **options)
 
 
 def test_a_sound_scope_passes(plan: Plan, results: Path) -> None:
-    assert quality.check(plan, plan.jobs, results / "runs", results) == []
+    assert quality_control.check(plan, plan.jobs, results / "runs", results) == []
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_impossible_numbers_fail_their_table_and_name_the_row(plan, results, met
 def test_two_runs_of_one_seed(plan: Plan, made: Path, results: Path) -> None:
     metrics = pd.read_parquet(made / "metrics.parquet")
     own = metrics[(metrics.model == "vse0") & (metrics.seed == 1)]
-    found = quality.faults(pd.concat([metrics, own.assign(value=own.value / 2)]))
+    found = quality_control.faults(pd.concat([metrics, own.assign(value=own.value / 2)]))
     assert {fault.name for fault in found} == {"vse0"}
     assert any("two runs of this seed differ" in str(fault) for fault in found)
     spoil(results, "mean_rank", 7.25)
     lines = said(plan, results, against=made)
     assert any(line.startswith(KEY) and "two runs of this seed differ" in line for line in lines)
-    assert quality.check(plan, plan.jobs, made / "runs", made, against=made) == []
+    assert quality_control.check(plan, plan.jobs, made / "runs", made, against=made) == []
 
 
 def test_a_missing_run_is_named_with_its_row(plan: Plan, results: Path) -> None:
@@ -135,9 +135,9 @@ def test_a_number_of_folds_is_the_mean_of_their_own(tmp_path: Path) -> None:
     queries.to_parquet(tmp_path / "queries.parquet")
     about = {"direction": "text-to-image", "protocol": "fold2"}
     right = [{**about, "metric": "recall@1", "value": 62.5}, {**about, "metric": "mean_rank", "value": 2.625}]
-    assert quality._own(tmp_path, right) == []
+    assert quality_control._own(tmp_path, right) == []
     wrong = [{**about, "metric": "recall@1", "value": 50.0}]
-    assert quality._own(tmp_path, wrong) == ["text-to-image recall@1 (fold2) is 50, but its queries give 62.5"]
+    assert quality_control._own(tmp_path, wrong) == ["text-to-image recall@1 (fold2) is 50, but its queries give 62.5"]
 
 
 def test_too_few_seeds_are_named(plan: Plan, results: Path) -> None:
@@ -150,7 +150,7 @@ def test_too_few_seeds_are_named(plan: Plan, results: Path) -> None:
 def test_recalls_that_stay_the_same_with_k_are_sound(made: Path) -> None:
     metrics = pd.read_parquet(made / "metrics.parquet")
     flat = metrics[(metrics.model == "vse0") & metrics.metric.str.startswith("recall@")].assign(value=50.0)
-    assert quality.faults(flat) == []
+    assert quality_control.faults(flat) == []
     rising = flat.assign(value=flat.metric.str.removeprefix("recall@").astype(float))
-    assert quality.faults(rising) == []
-    assert {fault.name for fault in quality.faults(rising.assign(value=50 - rising.value))} == {"vse0"}
+    assert quality_control.faults(rising) == []
+    assert {fault.name for fault in quality_control.faults(rising.assign(value=50 - rising.value))} == {"vse0"}

@@ -10,7 +10,8 @@ import pandas as pd
 
 from crossmodal.experiments import Job
 from crossmodal.files import write_json, write_text
-from crossmodal.reporting import runs
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.results.metrics import distinct
 
 CURVES = ["run", "where", "model", "epoch", "validation", "loss"]
 RECALLS = ["run", "where", "dataset", "split", "model", "seed", "direction", "protocol", "k", "recall"]
@@ -23,8 +24,6 @@ def summary(metrics: pd.DataFrame) -> dict[str, Any]:
     Numbers are `recall_sum` and `image-to-text.recall@1` and so on, and `average.map@50` where items answer each other
     by class; those of another protocol than the whole test set begin with its name.
     """
-    from crossmodal.reporting.results.metrics import distinct
-
     found: dict[str, Any] = {}
     by_class = (metrics.metric == "map@50") & (metrics.direction == "average")
     wanted = metrics[metrics.metric.str.match(r"recall(_sum|@\d+)$") | by_class]
@@ -41,8 +40,6 @@ def headline(metrics: pd.DataFrame) -> dict[str, Any]:
 
     It is the sum of recalls over both directions; of runs that have none, the mean average precision over all of them.
     """
-    from crossmodal.reporting.results.metrics import distinct
-
     found: dict[str, Any] = {}
     wanted = metrics[(metrics.protocol == "all") & metrics.direction.isin(["both", "average"])]
     means = distinct(wanted).groupby(["dataset", "split", "name", "metric"]).value.mean()
@@ -65,8 +62,6 @@ def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
 
 def recalls(metrics: pd.DataFrame) -> pd.DataFrame:
     """Recall against K of all runs in the columns `RECALLS`."""
-    from crossmodal.reporting.results.metrics import distinct
-
     frame = distinct(metrics[metrics.metric.str.match(r"recall@\d+$")])
     run = frame.dataset + "/" + frame.split + "/" + frame.name.rename("run") + "/seed" + frame.seed.astype("string")
     k = frame.metric.str.removeprefix("recall@").astype("int64")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import write_parquet, write_text
-from crossmodal.reporting import annotation, comparison, cutoffs, runs, summary
+from crossmodal.reporting.results import comparison, cutoffs, efficiency, runs, summary
 from crossmodal.reporting.results.metrics import TYPES
 
 log = logging.getLogger(__name__)
@@ -52,5 +52,5 @@ def write(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path) -> None:
     metrics = collect(plan, folder, jobs)
     write_parquet(target / "metrics.parquet", metrics)
     write_parquet(target / "comparison.parquet", comparison.compare(plan, metrics, jobs, folder))
-    write_text(target / "annotation_efficiency.csv", annotation.efficiency(plan, jobs, folder).to_csv(index=False))
+    write_text(target / "annotation_efficiency.csv", efficiency.efficiency(plan, jobs, folder).to_csv(index=False))
     summary.write(metrics, jobs, folder, target)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from crossmodal.evaluation.bounds import chance_interval, precision_interval
 from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Table, UnreadableError
-from crossmodal.reporting import order, published, quality, runs, significance
+from crossmodal.reporting.results import order, published, quality_control, runs, significance
 
 TYPES = {
     "paper": "string",
@@ -90,7 +90,7 @@ def compare(
     """
     chosen = runs.chosen(plan, jobs)
     lookup = lookup_of(metrics)
-    checks, wrong = controls(metrics), quality.faults(metrics)
+    checks, wrong = controls(metrics), quality_control.faults(metrics)
     kept = _Kept(folder)
     rows = []
     for paper in plan.papers.values():
@@ -124,7 +124,7 @@ def compare(
                     ours = _ours(plan, paper, experiment, column, own, chosen, lookup, kept, extras)
                     rows.append(cell | ours | _difference(row.published[place], ours))
             order.fill(rows[first:], plan.params.seeds, lookup)
-            found = quality.of_rows(wrong, rows[first:])
+            found = quality_control.of_rows(wrong, rows[first:])
             if found and not qc.startswith("off"):
                 for row in rows[first:]:
                     row["qc"] = f"off: {found}"

@@ -10,12 +10,12 @@ import pytest
 
 from crossmodal.evaluation import annotations_to_reach, area
 from crossmodal.experiments import Plan
-from crossmodal.reporting import annotation, figures
+from crossmodal.reporting.results import efficiency
 
 
 @pytest.fixture(scope="module")
 def frame(made: Path, plan: Plan) -> pd.DataFrame:
-    return annotation.efficiency(plan, plan.jobs, made / "runs")
+    return efficiency.efficiency(plan, plan.jobs, made / "runs")
 
 
 def test_area_and_pairs_follow_from_the_metrics(made: Path, frame: pd.DataFrame) -> None:
@@ -44,7 +44,7 @@ def test_two_systems_are_compared_by_ratio() -> None:
     for name, shares in (("a", (0.3, 0.5, 0.7)), ("b", (0.1, 0.3, 0.5))):
         for split, share in zip("xyz", shares, strict=True):
             found[name, split] = (100.0 * (rng.random((2, 400)) < share), ids, groups)
-    rows = {row["system"]: row for row in annotation._rows(["a", "b"], ("x", "y", "z"), amounts, found)}
+    rows = {row["system"]: row for row in efficiency._rows(["a", "b"], ("x", "y", "z"), amounts, found)}
     assert "reference" not in rows["a"]
     assert rows["b"]["reference"] == "a"
     assert rows["b"]["ratio"] == pytest.approx(rows["b"]["pairs_needed"] / rows["a"]["pairs_needed"])
@@ -58,7 +58,7 @@ def test_two_systems_by_hand() -> None:
     amounts = {name: np.array([10.0, 100.0, 1000.0]) for name in ("a", "b")}
     recalls = {"a": (20.0, 50.0, 80.0), "b": (10.0, 20.0, 60.0)}
     found = {(n, s): (np.full((1, 2), v), ids, ids) for n, r in recalls.items() for s, v in zip("xyz", r, strict=True)}
-    rows = {row["system"]: row for row in annotation._rows(["a", "b"], ("x", "y", "z"), amounts, found)}
+    rows = {row["system"]: row for row in efficiency._rows(["a", "b"], ("x", "y", "z"), amounts, found)}
     assert rows["a"]["area"] == pytest.approx((35 + 65) / 2)  # trapezia over two decades
     assert rows["b"]["area"] == pytest.approx((15 + 40) / 2)
     assert rows["a"]["target"] == rows["b"]["target"] == 54.0  # nine tenths of the lower of the bests, 60
@@ -72,27 +72,23 @@ def test_two_systems_by_hand() -> None:
 def test_intervals_are_of_95_per_cent() -> None:
     """Of the numbers 1 to 1,000 the ends leave out 25 below and 25 above; draws that never get there are infinite."""
     drawn = np.arange(1.0, 1001.0)
-    assert annotation._interval("x", drawn) == {"x_low": 25.0, "x_high": 975.0}
-    assert annotation._interval("x", np.where(drawn > 900, np.nan, drawn)) == {"x_low": 25.0}
+    assert efficiency._interval("x", drawn) == {"x_low": 25.0, "x_high": 975.0}
+    assert efficiency._interval("x", np.where(drawn > 900, np.nan, drawn)) == {"x_low": 25.0}
 
 
-def test_figure_and_lines(frame: pd.DataFrame) -> None:
-    drawn = figures.efficiency(frame, {"world": "embedded world"})
-    assert drawn == figures.efficiency(frame, {"world": "embedded world"})
-    assert "vsepp (4 amounts)" in drawn
-    assert "nothing to compare" in figures.efficiency(frame.iloc[:0], {})
-    shown = annotation.lines(frame)
+def test_lines(frame: pd.DataFrame) -> None:
+    shown = efficiency.lines(frame)
     assert len(shown) == 2
     assert " to " in shown[0]["area"]
 
 
 def test_the_file_is_written(made: Path, frame: pd.DataFrame) -> None:
     back = pd.read_csv(made / "annotation_efficiency.csv")
-    assert list(back) == list(annotation.TYPES)
+    assert list(back) == list(efficiency.TYPES)
     assert len(back) == len(frame) == 6
 
 
 def test_nothing_to_compare(plan: Plan, tmp_path: Path) -> None:
-    found = annotation.efficiency(plan, plan.jobs, tmp_path)
-    assert list(found) == list(annotation.TYPES)
+    found = efficiency.efficiency(plan, plan.jobs, tmp_path)
+    assert list(found) == list(efficiency.TYPES)
     assert len(found) == 0

@@ -12,8 +12,8 @@ from crossmodal.evaluation.bounds import chance_recall
 from crossmodal.evaluation.contrasts import Contrast, above, below, interval, mean, negative, seeds_needed
 from crossmodal.experiments import Claim, Job, Paper, Plan, UnreadableError
 from crossmodal.experiments.claims import FIELDS, Place, Side, places
-from crossmodal.reporting.comparison import NOT_QUICK, protocol_of
-from crossmodal.reporting.evidence import Evidence, Number, Value, summed
+from crossmodal.reporting.results.comparison import NOT_QUICK, protocol_of
+from crossmodal.reporting.results.evidence import Evidence, Number, Value, summed
 
 LEVEL = 0.05
 

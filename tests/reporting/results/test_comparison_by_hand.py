@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from crossmodal.reporting import comparison as comparing
-from crossmodal.reporting import significance
+from crossmodal.reporting.results import comparison as comparing
+from crossmodal.reporting.results import significance
 from tests.reporting.toy import COLUMNS, PAPER, seen, toy_metrics, toy_plan
 
 

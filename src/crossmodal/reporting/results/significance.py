@@ -16,7 +16,7 @@ import pandas as pd
 
 from crossmodal.evaluation.statistics import clustered, holm, permutation_tests, query_values, resampled_means
 from crossmodal.experiments import CONTROLS, Plan, Table
-from crossmodal.reporting import runs
+from crossmodal.reporting.results import runs
 
 LEVEL = 0.05
 LOWER_IS_BETTER = ("mean_rank", "median_rank")

@@ -17,7 +17,7 @@ from crossmodal.evaluation.bounds import out_of_range
 from crossmodal.evaluation.metrics import metrics_of_queries
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_parquet
-from crossmodal.reporting import runs
+from crossmodal.reporting.results import runs
 
 KEY = ["dataset", "split", "model", "variant", "seed"]
 NUMBER = ["direction", "metric", "protocol"]
