@@ -252,7 +252,7 @@ def collect(quick: Scope = False) -> None:
 @app.command()
 def tables(quick: Scope = False) -> None:
     """Write the papers' tables (csv, md, tex, html) from `comparison.parquet`."""
-    from crossmodal.reporting import tables as step
+    from crossmodal.reporting.tables import writers as step
 
     plan = _plan()
     _, target = _scope(plan, quick)
@@ -267,8 +267,8 @@ def table(
 ) -> None:
     """Show a paper's table in the terminal: published numbers and ours."""
     from crossmodal.files import read_parquet
-    from crossmodal.reporting import terminal
-    from crossmodal.reporting.views import view
+    from crossmodal.reporting.tables import terminal
+    from crossmodal.reporting.tables.views import view
 
     plan = _plan()
     _, target = _scope(plan, quick)
@@ -282,8 +282,8 @@ def claims(
 ) -> None:
     """Test the papers' claims on our runs: `claims.parquet`, `tables/claims.*`, and each verdict in the terminal."""
     from crossmodal.errors import suggestion
-    from crossmodal.reporting import verdicts
     from crossmodal.reporting.results import claims as step
+    from crossmodal.reporting.tables import verdicts
 
     plan = _plan()
     if paper and paper not in plan.papers:
@@ -328,8 +328,8 @@ def measure(
     """
     import json
 
-    from crossmodal.reporting import terminal
     from crossmodal.reporting.results import cutoffs
+    from crossmodal.reporting.tables import terminal
 
     plan = _plan()
     job, folder = _run(plan, run)

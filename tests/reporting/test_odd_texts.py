@@ -11,8 +11,9 @@ from PIL import Image
 
 from crossmodal.errors import printable
 from crossmodal.inference.search import Answer, Found, Query
-from crossmodal.reporting import answers, latex, media, tables
+from crossmodal.reporting import answers, media
 from crossmodal.reporting.figures import canvas
+from crossmodal.reporting.tables import latex, writers
 
 
 def test_dollars_are_dollars_and_powers_stay_powers():
@@ -58,10 +59,10 @@ def test_captions_that_look_like_markup_or_commands_are_shown(capsys, monkeypatc
 def test_a_spreadsheet_computes_nothing():
     texts = ["=1+1", "+cmd", "@SUM(1)", "-cmd|x", "-(1)", "\t=1", "plain", "-3.5", "-", "a=b"]
     guarded = [f"'{text}" for text in texts[:6]] + texts[6:]
-    assert [tables.no_formula(text) for text in texts] == guarded
-    assert tables.no_formula(-1.5) == -1.5
+    assert [writers.no_formula(text) for text in texts] == guarded
+    assert writers.no_formula(-1.5) == -1.5
     view = type("V", (), {"frame": pd.DataFrame({"row": ["=1+1", "VSE++"], "value": [-1.0, 2.0]})})
-    assert tables.to_csv(view) == "row,value\n'=1+1,-1.0\nVSE++,2.0\n"
+    assert writers.to_csv(view) == "row,value\n'=1+1,-1.0\nVSE++,2.0\n"
 
 
 def test_a_blank_line_does_not_end_a_caption():

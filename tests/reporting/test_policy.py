@@ -9,8 +9,9 @@ import pytest
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import Plan
-from crossmodal.reporting import sections, tables
+from crossmodal.reporting import sections
 from crossmodal.reporting.figures import base
+from crossmodal.reporting.tables import writers
 
 OURS = (
     '<?xml version="1.0"?>\n<svg width="9" height="9" xmlns="x"><style>*{a:b}</style><use xlink:href="#m"/>%s</svg>\n'
@@ -25,12 +26,12 @@ def scope(plan: Plan, tmp_path: Path) -> base.Scope:
 
 def test_a_policy_names_the_one_script_by_its_hash():
     expected = base64.b64encode(hashlib.sha256(b"let a = 1\n").digest()).decode()
-    assert f"script-src 'sha256-{expected}';" in tables.policy("let a = 1\n")
-    assert "script-src 'none'" in tables.policy()
+    assert f"script-src 'sha256-{expected}';" in writers.policy("let a = 1\n")
+    assert "script-src 'none'" in writers.policy()
 
 
 def test_every_template_of_a_page_has_a_policy():
-    folder = tables.environment().loader.searchpath[0]
+    folder = writers.environment().loader.searchpath[0]
     pages = [path for path in sorted(Path(folder).glob("*.j2")) if "<!doctype" in path.read_text()]
     assert len(pages) == 3
     for path in pages:

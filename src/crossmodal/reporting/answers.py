@@ -49,7 +49,7 @@ def write(found: Found, path: Path) -> None:
     """The answers as one self-contained page."""
     from crossmodal.files import write_text
     from crossmodal.reporting.media import medium
-    from crossmodal.reporting.tables import environment
+    from crossmodal.reporting.tables.writers import environment
 
     def shown(modality: str, source: str) -> dict[str, str | None]:
         if modality == "text":

@@ -13,7 +13,7 @@ import pandas as pd
 from crossmodal.experiments import CONTROLS
 from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import ordered_splits
-from crossmodal.reporting.views import LOWER_IS_BETTER, metric_name
+from crossmodal.reporting.tables.views import LOWER_IS_BETTER, metric_name
 
 ORDER = ("recall_sum", "recall@1", "recall@5", "recall@10", "map@50", "map@R", "map", *LOWER_IS_BETTER)
 WHOLE = ("both", "average")  # directions of numbers that are of several directions

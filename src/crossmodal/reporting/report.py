@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import provenance, sections, tables, verdicts, views
+from crossmodal.reporting import provenance, sections
 from crossmodal.reporting.curves import curves
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
 from crossmodal.reporting.gallery import Gallery, Items, described, gallery
@@ -26,7 +26,8 @@ from crossmodal.reporting.results import comparison as comparing
 from crossmodal.reporting.results import efficiency, runs
 from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import share
-from crossmodal.reporting.views import DASH
+from crossmodal.reporting.tables import verdicts, views, writers
+from crossmodal.reporting.tables.views import DASH
 
 log = logging.getLogger(__name__)
 
@@ -211,21 +212,20 @@ def render(
         {
             "paper": paper,
             "views": [view for view in seen if view.paper is paper],
-            "html": [Markup(tables.to_html(view)) for view in seen if view.paper is paper],
+            "html": [Markup(writers.to_html(view)) for view in seen if view.paper is paper],
         }
         for paper in plan.papers.values()
     ]
     links = provenance.tracked(plan.params.tracking)
     shown = galleries(plan, asked, criterion, results, data)
     base = Path(os.path.relpath(results / "runs", Path(target).parent)).as_posix()
-    folder = Path(__file__).parent / "templates"
     content = {
         "board": leaderboard(metrics, titles, links) | {"base": base},
         "curves": curves(epochs) | {"titles": titles},
         "galleries": shown,
     }
     page = (
-        tables.environment()
+        writers.environment()
         .get_template("report.html.j2")
         .render(
             plan=plan,
@@ -258,7 +258,7 @@ def render(
             others=[section for section in drawn if section["id"] != ANNOTATION.name],
             galleries=shown,
             content={name: htmlsafe_json_dumps(value, separators=(",", ":")) for name, value in content.items()},
-            script=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+            script=Markup("\n".join((writers.TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         )
     )
     write_text(target, page)

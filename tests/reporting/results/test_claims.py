@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 
 from crossmodal import cli, experiments
 from crossmodal.experiments import Plan
-from crossmodal.reporting import report, verdicts
+from crossmodal.reporting import report
 from crossmodal.reporting.results import claims
 from crossmodal.reporting.results.cases import trend
 from crossmodal.reporting.results.collect import collect
+from crossmodal.reporting.tables import verdicts
 from tests.reporting.toy import PAPER, toy_plan
 
 CLAIM = {

@@ -13,8 +13,8 @@ from crossmodal.datasets import items as prepared
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import write_json
-from crossmodal.reporting import terminal
 from crossmodal.reporting.results import collect, comparison, cutoffs
+from crossmodal.reporting.tables import terminal
 from crossmodal.training import test as testing
 from tests.reporting.toy import toy_plan
 

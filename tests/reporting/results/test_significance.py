@@ -11,9 +11,9 @@ import pytest
 from crossmodal.errors import UserError
 from crossmodal.evaluation.statistics import bootstrap_interval, holm, permutation_test
 from crossmodal.experiments import Plan, Table, validated
-from crossmodal.reporting import tables
 from crossmodal.reporting.results import comparison as comparing
 from crossmodal.reporting.results import significance
+from crossmodal.reporting.tables import writers
 from tests.reporting.drawn import make_plan
 
 
@@ -70,12 +70,12 @@ def test_tables_say_what_is_significant(made: Path, plan: Plan, cells: pd.DataFr
     spoilt = cells.copy()
     mine = (spoilt.paper == "mfsr") & (spoilt.table == "table1") & (spoilt.ours_model == "vse0")
     spoilt.loc[mine, "against"] = "worse"
-    view = next(v for v in tables.views(plan, spoilt) if v.id == "mfsr-table1")
+    view = next(v for v in writers.views(plan, spoilt) if v.id == "mfsr-table1")
     for kind, mark in (("md", "↓"), ("html", "↓"), ("tex", r"$\downarrow$")):
-        text = tables.WRITERS[kind](view)
+        text = writers.WRITERS[kind](view)
         assert text.count(mark) >= 6 + 1
         assert "Holm" in text
-    assert "95 % interval" in tables.to_html(view)
+    assert "95 % interval" in writers.to_html(view)
 
 
 def test_a_named_baseline(made: Path) -> None:

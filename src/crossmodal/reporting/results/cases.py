@@ -336,7 +336,7 @@ def _how(side: Side) -> str:
 
 def measure(claim: Claim) -> str:
     """What a claim's values are, in words."""
-    from crossmodal.reporting.views import metric_name
+    from crossmodal.reporting.tables.views import metric_name
 
     names = {"milliseconds": "milliseconds per iteration", "attention_blocks": "attention blocks trained"}
     metrics = ", ".join(names.get(metric) or metric_name(metric) for metric in claim.metrics)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossmodal.errors import printable
-from crossmodal.reporting.views import NO_SYSTEM, View, flat_heads, grid, metric_name, noted, ours, title
+from crossmodal.reporting.tables.views import NO_SYSTEM, View, flat_heads, grid, metric_name, noted, ours, title
 
 STYLES = {0: "", 1: "bold", 2: "underline"}  # by `Text.place`
 KINDS = {"warning": "yellow", "fallback": "yellow", "qc": "bold red", "ours": "", "published": "dim"}

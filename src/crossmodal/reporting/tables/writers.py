@@ -17,9 +17,10 @@ from markupsafe import Markup
 
 from crossmodal.experiments import Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting.latex import to_tex
-from crossmodal.reporting.views import NO_SYSTEM, Line, View, extra, flat_heads, grid, noted, title, views
+from crossmodal.reporting.tables.latex import to_tex
+from crossmodal.reporting.tables.views import NO_SYSTEM, Line, View, extra, flat_heads, grid, noted, title, views
 
+TEMPLATES = Path(__file__).parents[1] / "templates"
 MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
 
 
@@ -67,9 +68,9 @@ def to_md(view: View) -> str:
 
 @cache
 def environment() -> jinja2.Environment:
-    """The templates beside this module; every value is escaped unless it is marked safe."""
+    """The templates of pages and tables; every value is escaped unless it is marked safe."""
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import Plan
-from crossmodal.reporting import terminal, views
-from crossmodal.reporting.views import View
+from crossmodal.reporting.tables import terminal, views
+from crossmodal.reporting.tables.views import View
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from crossmodal.experiments import CONTROLS, Experiment
 from crossmodal.files import write_json, write_text
-from crossmodal.reporting import tables, terminal, views
 from crossmodal.reporting.results import comparison as comparing
 from crossmodal.reporting.results import published
-from crossmodal.reporting.views import Cell, View, letters, setting
+from crossmodal.reporting.tables import terminal, views, writers
+from crossmodal.reporting.tables.views import Cell, View, letters, setting
 from tests.reporting.toy import COLUMNS, PAPER, seen, toy_metrics, toy_plan
 
 
@@ -114,20 +114,20 @@ def cells_of(html: str) -> list[list[str]]:
 
 
 def test_best_and_second_in_every_rendering(view: View) -> None:
-    assert cells_of(tables.to_html(view))[:6] == [
+    assert cells_of(writers.to_html(view))[:6] == [
         ["best:61.5", "best:4.0"], ["best:64.0", "second:5.0"],
         ["best:61.5", "second:6.25"], ["best:64.0", "best:2.5"],
         ["second:59.9", "9.5"], ["second:50.3", "7.2"],
     ]  # fmt: skip
     md = [
-        [cell.strip() for cell in line.split("|")[5:7]] for line in tables.to_md(view).splitlines() if "| here" in line
+        [cell.strip() for cell in line.split("|")[5:7]] for line in writers.to_md(view).splitlines() if "| here" in line
     ]
     assert md[:3] == [
         ["**64.0 ± 4.6**", "<u>5.0 ± 2.6</u>"],
         ["**64.0**", "**2.5**"],
         ["<u>50.3 ± 0.1</u>", "7.2 ± 0.4"],
     ]
-    tex = [line for line in tables.to_tex(view).splitlines() if "& here &" in line]
+    tex = [line for line in writers.to_tex(view).splitlines() if "& here &" in line]
     assert r"\textbf{64.0{\tiny$\pm$4.6}} & \underline{5.0{\tiny$\pm$2.6}}" in tex[0]
     assert r"\textbf{64.0} & \textbf{2.5}" in tex[1]
     assert r"\underline{50.3{\tiny$\pm$0.1}} & 7.2{\tiny$\pm$0.4}" in tex[2]
@@ -252,7 +252,7 @@ def test_a_runs_own_settings_win_over_the_plans(tmp_path: Path) -> None:
     rows = [row for row in views.grid(seen(plan, found)) if not isinstance(row, str)]
     assert [cell.text for cell in rows[0][:4]] == ["One", "128", "7", "published"]
     assert [cell.text for cell in rows[1][:4]] == ["", "48", "412", "here"]
-    html = tables.to_html(seen(plan, found))
+    html = writers.to_html(seen(plan, found))
     extras = re.findall(r'<td class="extra">([^<]*)</td>', html)
     assert extras[:4] == ["128", "7", "48", "412"]
     write_text(tmp_path / "world/full/vsepp/seed0/config.yaml", "settings: [1]")
@@ -284,7 +284,7 @@ def test_what_differs_is_said_below_the_table_in_every_rendering(compared: pd.Da
     assert "batch_size 64 (128)" in settings[1]
     assert "margin" not in settings[1]
     assert "batch_size" not in settings[2]  # 24 is what it has at every scale
-    html, md, tex = tables.to_html(found), tables.to_md(found), tables.to_tex(found)
+    html, md, tex = writers.to_html(found), writers.to_md(found), writers.to_tex(found)
     assert "One<sup>a, b</sup>" in html
     assert "<li><sup>b</sup> Differs: trained on &lt;half&gt; of 50 % of it.</li>" in html
     assert "<li>Settings here of One," in html
@@ -300,7 +300,7 @@ def test_what_differs_is_said_below_the_table_in_every_rendering(compared: pd.Da
     assert "One (a, b)" in text
     assert "(b) Differs: trained on <half> of 50 % of it." in text
     assert "Settings here of One," in text
-    csv = pd.read_csv(io.StringIO(tables.to_csv(found)))
+    csv = pd.read_csv(io.StringIO(writers.to_csv(found)))
     assert csv.differs.notna().tolist() == [True] * 4 + [False] * 10
     assert not compared.differs.notna().any()
 

@@ -15,8 +15,8 @@ import pandas as pd
 
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import CONTROLS, Column, Paper, Plan, Table
-from crossmodal.reporting.captions import NO_SYSTEM, caption_of
 from crossmodal.reporting.results.comparison import PUBLISHED_ONLY, extra_keys
+from crossmodal.reporting.tables.captions import NO_SYSTEM, caption_of
 
 DASH = "–"
 MINUS = "−"

@@ -17,11 +17,11 @@ from rich.text import Text
 from crossmodal.evaluation.contrasts import POWER, SEEDS
 from crossmodal.experiments import Plan
 from crossmodal.files import write_text
-from crossmodal.reporting.latex import tex
 from crossmodal.reporting.results.cases import LEVEL
 from crossmodal.reporting.results.claims import VERDICTS
-from crossmodal.reporting.tables import environment
-from crossmodal.reporting.views import DASH, MINUS
+from crossmodal.reporting.tables.latex import tex
+from crossmodal.reporting.tables.views import DASH, MINUS
+from crossmodal.reporting.tables.writers import environment
 
 HEADS = ("Claim", "On", "Published", "Ours", "p", "Verdict", "")
 WIDTHS = (26, 10, 6, 8, 7, 12, 10)

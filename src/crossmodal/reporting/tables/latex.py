@@ -9,7 +9,7 @@ import re
 from itertools import groupby
 from typing import NamedTuple
 
-from crossmodal.reporting.views import Text, View, grid, noted, title
+from crossmodal.reporting.tables.views import Text, View, grid, noted, title
 
 _TEX = {
     "\\": r"\textbackslash{}",
