@@ -23,8 +23,8 @@ from crossmodal.datasets import media_world
 from crossmodal.evaluation.metrics import metrics_of_queries
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import write_json
-from crossmodal.reporting import report
 from crossmodal.reporting.figures import base
+from crossmodal.reporting.page import report
 from crossmodal.reporting.results import collect
 
 ROOT = Path(__file__).parents[1]

@@ -363,7 +363,7 @@ def check(
 @app.command()
 def report(quick: Scope = False) -> None:
     """Write `report.html`, the one page to look at, with the figures that `crossmodal figure` has drawn."""
-    from crossmodal.reporting import report as step
+    from crossmodal.reporting.page import report as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)
@@ -485,7 +485,7 @@ def search(
     `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
     """
     from crossmodal.inference import search as step
-    from crossmodal.reporting import answers
+    from crossmodal.reporting.page import search_results
 
     files = {"image": image, "audio": audio, "video": video, "mesh": mesh}
     queries = [step.Query(modality, str(path)) for modality, path in files.items() if path is not None]
@@ -500,9 +500,9 @@ def search(
     plan = _plan()
     _, folder = _run(plan, run)
     found = step.search(plan, folder, queries[0], to, k=k, partition=partition)
-    answers.show(found, as_json=as_json)
+    search_results.show(found, as_json=as_json)
     if html is not None:
-        answers.write(found, html)
+        search_results.write(found, html)
 
 
 @app.command()

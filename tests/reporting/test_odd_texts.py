@@ -11,8 +11,8 @@ from PIL import Image
 
 from crossmodal.errors import printable
 from crossmodal.inference.search import Answer, Found, Query
-from crossmodal.reporting import answers, media
 from crossmodal.reporting.figures import canvas
+from crossmodal.reporting.page import search_results, thumbnails
 from crossmodal.reporting.tables import latex, writers
 
 
@@ -47,7 +47,7 @@ def test_captions_that_look_like_markup_or_commands_are_shown(capsys, monkeypatc
     odd = ["[/red] closes nothing", "[link=http://host]x[/link]", "\x1b[2Jgone", "a\tb\nc"]
     found = Found("run", Query("text", "[/b]"), "text", 4, [Answer(f"t{n}", "text", 0.5, t) for n, t in enumerate(odd)])
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
-    answers.show(found)
+    search_results.show(found)
     told = capsys.readouterr().out
     assert "[/red] closes nothing" in told
     assert "[link=http://host]x[/link]" in told
@@ -71,7 +71,7 @@ def test_a_blank_line_does_not_end_a_caption():
 
 def test_the_comment_of_a_photograph_is_left_behind(tmp_path):
     Image.new("RGB", (16, 16)).save(tmp_path / "x.jpg", comment=b"where I live")
-    picture = media.medium(tmp_path / "x.jpg", "image").picture
+    picture = thumbnails.medium(tmp_path / "x.jpg", "image").picture
     data = base64.b64decode(picture.partition(",")[2])
     assert b"where I live" in (tmp_path / "x.jpg").read_bytes()
     assert b"where I live" not in data
@@ -83,6 +83,6 @@ def test_whatever_a_small_copy_raises_ends_no_page(tmp_path, monkeypatch, error,
     def failing(path):
         raise error
 
-    monkeypatch.setattr(media, "_film", failing)
-    assert media.medium(tmp_path / "x.mp4", "video") == media.Medium()
+    monkeypatch.setattr(thumbnails, "_film", failing)
+    assert thumbnails.medium(tmp_path / "x.mp4", "video") == thumbnails.Medium()
     assert "no small copy" in caplog.text

@@ -12,8 +12,8 @@ import pytest
 from crossmodal import dag, experiments, registry
 from crossmodal.errors import UserError
 from crossmodal.experiments import Plan
-from crossmodal.reporting import sections
 from crossmodal.reporting.figures import base
+from crossmodal.reporting.page import sections
 from tests.reporting.drawn import ROOT
 
 CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_source", "_file")]

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from crossmodal import cli, experiments
 from crossmodal.experiments import Plan
-from crossmodal.reporting import report
+from crossmodal.reporting.page import report
 from crossmodal.reporting.results import claims
 from crossmodal.reporting.results.cases import trend
 from crossmodal.reporting.results.collect import collect

@@ -14,7 +14,7 @@ import soundfile
 from PIL import Image
 
 from crossmodal.datasets.drawing import media as files
-from crossmodal.reporting.media import HEIGHT, SECONDS, medium
+from crossmodal.reporting.page.thumbnails import HEIGHT, SECONDS, medium
 
 
 def decoded(uri: str, kind: str) -> io.BytesIO:

@@ -15,11 +15,11 @@ import pytest
 from crossmodal import experiments
 from crossmodal.datasets.items import COLUMNS
 from crossmodal.experiments import Plan
-from crossmodal.reporting import report, sections
-from crossmodal.reporting.curves import curves, label
 from crossmodal.reporting.figures import canvas, learning_curves
 from crossmodal.reporting.figures.annotation import annotation
-from crossmodal.reporting.gallery import Items, choose, described, gallery
+from crossmodal.reporting.page import report, sections
+from crossmodal.reporting.page.curves import curves, label
+from crossmodal.reporting.page.gallery import Items, choose, described, gallery
 from crossmodal.reporting.results import collect, runs
 from crossmodal.reporting.results.metrics import distinct
 from tests.reporting.drawn import ROOT, draw_figures, make_results

@@ -18,7 +18,7 @@ from crossmodal import paths
 from crossmodal.datasets.items import labels_of
 from crossmodal.errors import UserError
 from crossmodal.files import read_parquet
-from crossmodal.reporting.media import Medium, medium
+from crossmodal.reporting.page.thumbnails import Medium, medium
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from crossmodal.experiments import Plan
-from crossmodal.reporting import report
+from crossmodal.reporting.page import report
 from crossmodal.reporting.results import collect
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

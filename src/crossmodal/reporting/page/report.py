@@ -16,11 +16,11 @@ from markupsafe import Markup
 
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import read_parquet, write_text
-from crossmodal.reporting import provenance, sections
-from crossmodal.reporting.curves import curves
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
-from crossmodal.reporting.gallery import Gallery, Items, described, gallery
-from crossmodal.reporting.leaderboard import label, leaderboard
+from crossmodal.reporting.page import provenance, sections
+from crossmodal.reporting.page.curves import curves
+from crossmodal.reporting.page.gallery import Gallery, Items, described, gallery
+from crossmodal.reporting.page.leaderboard import label, leaderboard
 from crossmodal.reporting.results import claims as testing
 from crossmodal.reporting.results import comparison as comparing
 from crossmodal.reporting.results import efficiency, runs

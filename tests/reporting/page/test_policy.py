@@ -9,8 +9,8 @@ import pytest
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import Plan
-from crossmodal.reporting import sections
 from crossmodal.reporting.figures import base
+from crossmodal.reporting.page import sections
 from crossmodal.reporting.tables import writers
 
 OURS = (

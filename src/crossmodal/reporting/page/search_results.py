@@ -48,7 +48,7 @@ def title(found: Found) -> str:
 def write(found: Found, path: Path) -> None:
     """The answers as one self-contained page."""
     from crossmodal.files import write_text
-    from crossmodal.reporting.media import medium
+    from crossmodal.reporting.page.thumbnails import medium
     from crossmodal.reporting.tables.writers import environment
 
     def shown(modality: str, source: str) -> dict[str, str | None]:

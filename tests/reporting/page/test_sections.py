@@ -11,9 +11,9 @@ import pytest
 
 from crossmodal import experiments
 from crossmodal.experiments import Plan
-from crossmodal.reporting import sections
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.figures.canvas import INK
+from crossmodal.reporting.page import sections
 from crossmodal.reporting.results.metrics import TYPES
 from tests.reporting.drawn import ROOT
 
