@@ -392,7 +392,7 @@ def track(
     ] = False,
 ) -> None:
     """Hand finished runs to MLflow. What is there already stays; a store that is down is a warning, not an error."""
-    from crossmodal.reporting import tracking as step
+    from crossmodal.reporting.tracking import record as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)

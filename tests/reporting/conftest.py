@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables and no experiment of ours: its migrations take seconds, so once for all."""
-    from crossmodal.reporting.mlflowstore import client_of
+    from crossmodal.reporting.tracking.store import client_of
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     client_of(f"sqlite:///{path}").search_experiments()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from crossmodal.experiments import Tracking
 from crossmodal.files import commit
-from crossmodal.reporting.mlflowstore import KEY, client_of
 from crossmodal.reporting.page import provenance
+from crossmodal.reporting.tracking.store import KEY, client_of
 
 
 def git(folder: Path, *words: str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from crossmodal.experiments import Tracking
 from crossmodal.files import commit
-from crossmodal.reporting.mlflowstore import KEY, database
+from crossmodal.reporting.tracking.store import KEY, database
 
 LIBRARIES = ("crossmodal", "torch", "numpy", "pandas", "pyarrow", "matplotlib", "snakemake", "mlflow")
 LOCAL_PAGES = "http://127.0.0.1:5000"  # where `make ui` serves a store that is a file

@@ -1,7 +1,7 @@
 """MLflow's pages for one user alone: on this machine, behind a password that is made at the first start.
 
 MLflow's interface reads and writes the files of whoever serves it, and a port of 127.0.0.1 is open to every account of
-the machine. `python -m crossmodal.reporting.server` is what `make ui` calls.
+the machine. `python -m crossmodal.reporting.tracking.server` is what `make ui` calls.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from crossmodal.errors import UserError
 from crossmodal.files import write_text
-from crossmodal.reporting.mlflowstore import database, quiet
+from crossmodal.reporting.tracking.store import database, quiet
 
 USER = "crossmodal"
 PRIVATE = ".mlflow"  # beside the store: password, key of the sessions, and MLflow's own users

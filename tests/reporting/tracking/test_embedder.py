@@ -18,7 +18,7 @@ from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file, write_json
 from crossmodal.inference.run import described
 from crossmodal.models import base
-from crossmodal.reporting import embedder, mlflowstore, tracking
+from crossmodal.reporting.tracking import embedder, record, store
 from crossmodal.text import SPECIAL, Vocabulary, tokenize
 from tests.reporting.drawn import make_plan, make_run
 
@@ -65,10 +65,10 @@ def loaded(made_run, tmp_path_factory, empty_store):
     plan = make_plan(tracking={"uri": f"sqlite:///{place}/mlflow.db"})
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert tracking.track_all(plan, folder.parents[4], {KEY: job})
-    client = mlflowstore.client_of(plan.params.tracking.uri)
+        assert record.track_all(plan, folder.parents[4], {KEY: job})
+    client = store.client_of(plan.params.tracking.uri)
     experiment = client.get_experiment_by_name("crossmodal/mfsr").experiment_id
-    (run,) = client.search_runs([experiment], f"tags.`{tracking.KEY}` = '{KEY}'")
+    (run,) = client.search_runs([experiment], f"tags.`{record.KEY}` = '{KEY}'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", plan.params.tracking.uri)  # not by MLflow's function, which never unsets it
         yield pyfunc.load_model(f"runs:/{run.info.run_id}/model"), run
@@ -119,7 +119,7 @@ def test_which_runs_are_tracked_with_theirs(made_run, tmp_path: Path):
     _, job, folder, *_ = made_run
     for models, seed, kept in (("first", 0, True), ("first", 1, False), ("none", 0, False)):
         params = make_plan(tracking={"models": models}).params
-        tags = tracking._model(job.model_copy(update={"seed": seed}), folder, tmp_path / f"{models}{seed}", "0", params)
+        tags = record._model(job.model_copy(update={"seed": seed}), folder, tmp_path / f"{models}{seed}", "0", params)
         assert (tags["embedder"] == "model") is kept
         assert (tmp_path / f"{models}{seed}").exists() is kept
     size = sum(file.stat().st_size for file in (tmp_path / "first0").rglob("*") if file.is_file())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal.reporting import mlflowstore, tracking
+from crossmodal.reporting.tracking import record, store
 from tests.reporting.drawn import make_plan
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -32,10 +32,10 @@ def served(
     for key in KEYS:
         shutil.copytree(made / "runs" / key, folder / "results/runs" / key)
     plan = make_plan(tracking={"uri": f"sqlite:///{folder}/mlflow.db"})
-    assert tracking.track_all(plan, folder / "results")
-    client = mlflowstore.client_of(plan.params.tracking.address)
+    assert record.track_all(plan, folder / "results")
+    client = store.client_of(plan.params.tracking.address)
     experiment = client.get_experiment_by_name("crossmodal/mfsr").experiment_id
-    found = {run.data.tags[tracking.KEY]: run for run in client.search_runs([experiment])}
+    found = {run.data.tags[record.KEY]: run for run in client.search_runs([experiment])}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,6 +1,6 @@
 """The MLflow store that finished runs are copied into: opened, searched, written in batches.
 
-It knows nothing of what is logged: that is `crossmodal.reporting.tracking`.
+It knows nothing of what is logged: that is `record`.
 """
 
 from __future__ import annotations

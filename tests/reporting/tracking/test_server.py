@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from crossmodal.errors import UserError
-from crossmodal.reporting import mlflowstore, server, tracking
+from crossmodal.reporting.tracking import record, server, store
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def mode(path):
@@ -47,7 +47,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_store_that_is_made_is_for_the_user_alone(tmp_path):
-    assert tracking.init_store(f"sqlite:///{tmp_path}/new/mlflow.db")
+    assert record.init_store(f"sqlite:///{tmp_path}/new/mlflow.db")
     assert mode(tmp_path / "new" / "mlflow.db") == 0o600
     assert mode(tmp_path / "new" / "mlartifacts") == 0o700
 
@@ -63,12 +63,12 @@ def test_a_store_that_is_made_is_for_the_user_alone(tmp_path):
     ],
 )
 def test_passwords_of_addresses_are_masked(text, told):
-    assert mlflowstore.masked(text) == told
+    assert store.masked(text) == told
 
 
 def test_a_store_that_is_down_tells_no_password(caplog, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert not tracking.init_store("ftp://me:secret@host/runs")
+    assert not record.init_store("ftp://me:secret@host/runs")
     assert "***@host" in caplog.text
     assert "secret" not in caplog.text
 
@@ -89,7 +89,7 @@ def test_nothing_is_served_without_the_password(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    line = [sys.executable, "-m", "crossmodal.reporting.server", f"sqlite:///{tmp_path}/mlflow.db", str(port)]
+    line = [sys.executable, "-m", "crossmodal.reporting.tracking.server", f"sqlite:///{tmp_path}/mlflow.db", str(port)]
 
     def ask(path, password=None, body=None):
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body)

@@ -24,10 +24,10 @@ import pandas as pd
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
 from crossmodal.files import sha256_file, sha256_json, write_json
-from crossmodal.reporting import embedder
 from crossmodal.reporting.figures import learning_curves
-from crossmodal.reporting.mlflowstore import EXPERIMENT, HASH, KEY, Store, masked, opened
 from crossmodal.reporting.results import runs
+from crossmodal.reporting.tracking import embedder
+from crossmodal.reporting.tracking.store import EXPERIMENT, HASH, KEY, Store, masked, opened
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from crossmodal.files import read_json
 FILES = ("config.yaml", "vocabulary.json", "manifest.json", "model.safetensors")
 LIBRARIES = ("crossmodal", "torch", "numpy", "pandas")
 SCRIPT = """\
-from crossmodal.reporting.embedder import python_model
+from crossmodal.reporting.tracking.embedder import python_model
 from mlflow.models import set_model
 
 set_model(python_model())
