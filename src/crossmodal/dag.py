@@ -19,6 +19,8 @@ from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, sha256_json, write_json, write_text
 from crossmodal.fingerprints import RawFiles
+from crossmodal.tasks.base import source_of_training, tasks
+from crossmodal.tasks.ranked.task import Ranked
 
 STATE = Path(".snakemake")
 # Keys of a data set that its items do not depend on.
@@ -85,6 +87,14 @@ class Dag:
         """A file of every run of a scope: `quick/`, or all."""
         jobs = self.quick if wildcards.scope else self.plan.jobs
         return [f"{self.results}/runs/{key}/{file}" for key in jobs]
+
+    def evaluated(self, wildcards: Any, file: str) -> list[str]:
+        """A file of every task that the runs of a scope are asked."""
+        jobs = self.quick if wildcards.scope else self.plan.jobs
+        return [path for job in jobs.values() for path in self._evaluated(job, file)]
+
+    def _evaluated(self, job: Job, file: str) -> list[str]:
+        return [f"{self.results}/runs/{job.key}/{task}/{file}" for task in job.tasks]
 
     @cached_property
     def figures(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -162,10 +172,13 @@ class Dag:
 
     def train_identity(self, wildcards: Any) -> str:
         job = self.job(wildcards)
-        return f"{job.hash}.{registry.source_hash('models', job.model)}{self.raw.named_in(job.settings)}"
+        source = source_of_training(job.model, job.relevance)
+        return f"{job.hash}.{source}{self.raw.named_in(job.settings)}"
 
-    def test_identity(self, wildcards: Any) -> str:
-        return ",".join(map(str, self.job(wildcards).folds))
+    def task_identity(self, wildcards: Any) -> str:
+        """Of what a run is asked: the folds of its test set, and the task's own source."""
+        folds = ",".join(map(str, self.job(wildcards).folds))
+        return f"{folds}.{registry.source_hash('tasks', wildcards.task)}"
 
     def dataset_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
@@ -212,6 +225,15 @@ class Dag:
     @property
     def table_names(self) -> list[str]:
         return [*self.plan.tables]
+
+    @property
+    def tasks(self) -> list[str]:
+        return sorted(registry.names("tasks"))
+
+    @property
+    def ranked_tasks(self) -> list[str]:
+        """Those that may be ranked in shards."""
+        return [name for name, task in tasks().items() if isinstance(task, Ranked)]
 
     @property
     def dataset_pattern(self) -> str:

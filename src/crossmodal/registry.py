@@ -1,4 +1,4 @@
-"""Models, data sets, extractors and figures are found by being a file, or an entry point: there is no central list.
+"""Models, data sets, extractors, tasks and figures are found by being a file, or the entry point of another package.
 
 Names are listed without importing anything, so that a DAG is built without torch. What a model's class declares is
 asked of Python once for each version of its source, and remembered in the user's cache folder.
@@ -27,11 +27,18 @@ PACKAGES = {
     "models": "crossmodal.models",
     "datasets": "crossmodal.datasets",
     "features": "crossmodal.features",
+    "tasks": "crossmodal.tasks",
     "figures": "crossmodal.reporting.figures",
 }
 """{kind: the package whose files are of it}; other packages have entry points of the group `crossmodal.KIND`."""
 KINDS = tuple(PACKAGES)
-CALLED = {"models": "model", "datasets": "data set", "features": "extractor", "figures": "figure"}
+CALLED = {
+    "models": "model",
+    "datasets": "data set",
+    "features": "extractor",
+    "tasks": "task",
+    "figures": "figure",
+}
 
 
 @cache
@@ -93,14 +100,14 @@ def beside(model: str) -> dict[str, str]:
     return dict(_declared(model)["beside"])
 
 
+def methods(model: str) -> frozenset[str]:
+    """Names of the public methods that a model has beyond those of every model: what it can be asked."""
+    return frozenset(_declared(model)["methods"])
+
+
 def unannotated(model: str) -> tuple[str, ...]:
     """What a model reads of items outside of the annotated pairs."""
     return tuple(_declared(model)["unannotated"])
-
-
-def has_method(model: str, name: str) -> bool:
-    """Whether a model's class has a method of its own, or of a class that it inherits from, beyond what all have."""
-    return name in _declared(model)["methods"]
 
 
 @cache
@@ -119,20 +126,14 @@ def _asked(model: str) -> dict[str, Any]:
         # Pairs, not a mapping: a model's scores take the modalities in its order, which JSON with sorted keys loses.
         declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
         declared["unannotated"] = [*found.Model.unannotated]
-        declared["methods"] = _methods(found.Model)
+        shared = dir(importlib.import_module("crossmodal.models.base").Model)
+        declared["methods"] = sorted(name for name in {*dir(found.Model)} - {*shared} if not name.startswith("_"))
     except (ImportError, SyntaxError, AttributeError) as error:
         raise UserError(
             f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
             f"crossmodal.models.base.Model, and `Settings`"
         ) from error
     return {**declared, "defaults": defaults}
-
-
-def _methods(model: type) -> list[str]:
-    """The public methods of a model's class that are not those of `base.Model`."""
-    base = importlib.import_module("crossmodal.models.base").Model
-    public = (name for name in dir(model) if not name.startswith("_") and callable(getattr(model, name)))
-    return sorted(name for name in public if getattr(model, name) is not getattr(base, name, None))
 
 
 def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:
@@ -163,14 +164,24 @@ def _own_version() -> str:
 
 
 @cache
-def source_hash(kind: str, name: str) -> str:
-    """Hash of the source that a rule runs for this model, data set, extractor or figure, without importing it.
+def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
+    """Hash of the source that a rule runs for this model, data set, extractor, task or figure, without importing it.
 
-    Covers the module and what it imports of this package and of those of entry points; for a model also how it is
-    trained, and on what. What it does not cover cannot change a result (tables, reports, the command line).
+    Covers the module and what it imports of this package and of those of entry points, and the modules in `also`; for a
+    model also how it is built and trained, and on what. What it does not cover cannot change a result.
     """
-    first = [_path_of(kind, name)]
-    first += ["crossmodal.training.loop", "crossmodal.corpus.opening"] if kind == "models" else []
+    return source_hash_of((_path_of(kind, name), *(TRAINING if kind == "models" else ()), *also))
+
+
+TRAINING = tuple(
+    f"crossmodal.{name}" for name in ("training.loop", "training.closed_form", "corpus.opening", "runs.build")
+)
+"""What trained weights depend on besides the model itself."""
+
+
+def source_hash_of(modules: tuple[str, ...]) -> str:
+    """Hash of the source of modules and of what they import of this package and of those of entry points."""
+    first = [*modules]
     sources: dict[str, str] = {}
     while first:
         path = first.pop()
@@ -215,8 +226,16 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str]]:
             imported |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-    # The tree, not the text: another comment or line break retrains nothing.
+    # The tree, not the text: another comment, docstring or line break retrains nothing.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [one for one in node.body if not _is_text(one)]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imported)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is nothing but a text, which says something to a reader alone."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _packages() -> frozenset[str]:

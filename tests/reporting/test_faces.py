@@ -1,4 +1,4 @@
-"""What is imported by what only looks at results: no package's face imports anything heavy, and no table needs torch."""
+"""What is imported by what only looks at results: a package's face nothing heavy, and no table torch."""
 
 from __future__ import annotations
 

@@ -138,11 +138,6 @@ class Corpus:
         found = {f"source.{name}": value for name, value in source.fingerprint.items()}
         return replace(self, source=source, fingerprint=self.fingerprint | found)
 
-    @property
-    def criterion(self) -> str:
-        """The number on validation items by which an epoch is chosen, of those that `validate` gives."""
-        return "recall_sum" if self.classes is None else "map@50_sum"
-
     def n_rows(self, modalities: tuple[str, ...] | None = None) -> int:
         """Rows of an epoch of batches."""
         return self.n_pairs if self.classes is None else self.classes.size(modalities or tuple(self.inputs))

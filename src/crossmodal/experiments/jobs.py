@@ -17,6 +17,7 @@ from crossmodal.experiments.papers import Paper, read_papers
 from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Relevance, Scale, extractors_in
 from crossmodal.experiments.tables import Experiment, Table
 from crossmodal.files import sha256_json
+from crossmodal.tasks.base import asked_of
 
 CONTROLS = ("chance", "oracle")
 
@@ -66,6 +67,11 @@ class Job(Strict):
     def extractors(self) -> list[tuple[str, str]]:
         """Each (modality, extractor) whose features it reads."""
         return [*self.inputs.items(), *self.beside.items()]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it is evaluated under."""
+        return tuple(task.name for task in asked_of(self.model, self.relevance))
 
     @property
     def before(self) -> str | None:

@@ -89,7 +89,7 @@ def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: st
     UserError : there are none.
     """
     from crossmodal.corpus.opening import load, options_of
-    from crossmodal.training.test import encode
+    from crossmodal.tasks.ranked.encodings import encode
 
     options = options_of(run.model.settings) | {"relevance": run.job.relevance, "stages": run.job.stages}
     options["vocabulary"] = run.vocabulary

@@ -190,8 +190,11 @@ def test_what_a_figures_hash_covers(monkeypatch: pytest.MonkeyPatch) -> None:
         shared = {"crossovers": {"annotation"}, "reconstructions": {"parts"}, "transformation": {"embeddings"}}
         shared["adversarial_reconstruction"] = {"learning_curves"}
         assert modules & others == {f"reporting.figures.{other}" for other in shared.get(name, ())}
+        far = ("training", "reporting.page", "reporting.tables", "reporting.tracking")
         if name != "transformation":  # which encodes items by a trained model
-            assert not [one for one in modules if one.startswith(("training", "models", "reporting.report"))], name
+            assert not [one for one in modules if one.startswith(far)], name
+    for name in ("blocks_trained", "parts", "vocabulary"):  # which read no run's rankings
+        assert not [one for one in covered(name, monkeypatch) if one.startswith(("evaluation", "models", "tasks"))]
 
 
 def test_neither_the_workflow_nor_the_reporting_names_a_model() -> None:

@@ -100,6 +100,11 @@ class Scope:
         jobs = self.jobs.values() if jobs is None else jobs
         return [f"{self.plan.params.paths.results}/runs/{job.key}/{name}" for job in jobs]
 
+    def evaluated(self, name: str, jobs: Iterable[Job] | None = None) -> list[str]:
+        """The paths of a file of each task of each run, as the DAG names them."""
+        jobs = self.jobs.values() if jobs is None else jobs
+        return [path for job in jobs for task in job.tasks for path in self.files(f"{task}/{name}", [job])]
+
     def prepared(self, dataset: str, name: str) -> str:
         """The path of a file of a prepared data set, as the DAG names it."""
         return f"{self.plan.params.paths.data}/{dataset}/{name}"

@@ -14,6 +14,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import read_parquet
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, GRID
+from crossmodal.tasks.ranked.task import folder_of
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,9 @@ class Figure(base.Figure):
 
     def reads(self) -> list[str]:
         datasets = sorted({job.dataset for job in self.jobs()})
-        files = self.scope.files("queries.parquet", self.jobs())
-        return files + [self.scope.prepared(name, "items.parquet") for name in datasets]
+        return self.scope.evaluated("metrics.json", self.jobs()) + [
+            self.scope.prepared(name, "items.parquet") for name in datasets
+        ]
 
     def draw(self) -> str:
         panels, groups = {}, {}
@@ -65,7 +67,7 @@ def paired(run: Path, groups: Mapping[str, str], seed: int = 0) -> tuple[np.ndar
     ------
     UserError : a file that is no such archive.
     """
-    path = run / "embeddings.npz"
+    path = folder_of(run) / "embeddings.npz"
     if not path.exists():
         return None
     try:

@@ -1,6 +1,6 @@
 """Parts of encodings: how semantic, specific and modal parts lie to each other (mFSR, sections 3.2 and 3.4).
 
-Drawn of the `inside.json` and `inside.npz` that testing a run leaves where its model shows anything.
+Drawn of the `shown.json` and `shown.npz` that the task `reconstruction` leaves.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from crossmodal import registry
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, FAINT
 
+TASK = "reconstruction"
+
 
 class Inspected(base.Figure):
-    """A figure of what models show of their insides: those that have a method `inspect`."""
+    """A figure of what the runs show that are asked to make their items again."""
 
     section = base.RECONSTRUCTIONS
 
     def jobs(self) -> dict[str, Job]:
-        return {key: job for key, job in self.scope.jobs.items() if registry.has_method(job.model, "inspect")}
+        return {key: job for key, job in self.scope.jobs.items() if TASK in job.tasks}
 
     def wanted(self) -> bool:
         return bool(self.jobs())
 
     def reads(self) -> list[str]:
-        return self.scope.files("metrics.json", self.jobs().values())
+        return self.scope.files(f"{TASK}/metrics.json", self.jobs().values())
 
     def inspected(self) -> dict[str, list[dict[str, Any]]]:
         return inspected(self.jobs(), self.scope.runs)
@@ -49,7 +50,7 @@ def inspected(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[dict[str,
     """{name of a system: what each of its tested runs shows}, whole systems first, seeds in order."""
     shown: dict[str, list[dict[str, Any]]] = {}
     for job in sorted(jobs.values(), key=lambda job: (job.name.count("."), job.dataset, job.key)):
-        path = folder / job.key / "inside.json"
+        path = folder / job.key / TASK / "shown.json"
         if path.exists():
             shown.setdefault(job.name, []).append({**read_json(path), "folder": path.parent})
     return shown
@@ -87,7 +88,7 @@ def parts(shown: Mapping[str, list[dict[str, Any]]]) -> str:
             ax.set_ylim(-0.6, len(names) - 0.4)
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
         first = shown[names[-1]][0]
-        with np.load(first["folder"] / "inside.npz") as file:
+        with np.load(first["folder"] / "shown.npz") as file:
             points = np.split(file["modal_plane"], 2)
         for own, label, colour in zip(points, ("image", "caption"), COLOURS, strict=False):
             right.plot(*own.T, ".", color=colour, label=label, markersize=4, alpha=0.6)

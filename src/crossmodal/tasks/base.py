@@ -1,0 +1,188 @@
+"""What every task declares, and the one list of metrics that tables, charts, checks and papers' YAML read.
+
+No torch here: to look up a label or a range costs no import of what computes the numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from crossmodal import registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from crossmodal.corpus.corpus import Corpus
+    from crossmodal.models.base import Model
+
+Number = dict[str, Any]
+"""A row of `metrics.json`: direction, metric, protocol, value, n_queries, n_gallery."""
+Examples = Mapping[str, np.ndarray]
+"""Columns of a task's `examples.parquet`, one row per example."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that comes out of a task, or a family of them (`recall@K` for every whole number K from 1)."""
+
+    name: str
+    label: str  # what tables, charts and the page print; a family's has its K too
+    meaning: str  # for the sentence below a table: "recall in per cent"
+    columns: tuple[str, ...] = ()  # of the examples' table, that it is made of
+    addends: Callable[[Examples, int], np.ndarray] | None = None
+    """(Q,) what each example adds to the mean that the metric is, of the columns and K; None: it is no such mean."""
+    whole: Callable[[Examples, int], float] | None = None
+    """The metric of all examples at once, where it is no mean over them, such as a median."""
+    better: Literal["higher", "lower"] = "higher"
+    low: float = 0.0
+    high: float = 100.0
+    of_gallery: bool = False  # the metric is a rank: at least `low`, at most the size of the gallery
+    headline: bool = False  # by which systems are told apart: the first that a run has
+    k: int = 0
+
+    @property
+    def family(self) -> bool:
+        return self.name.endswith("@K")
+
+    def named(self, name: str) -> Metric | None:
+        """This metric, or the member of the family, if the name is its own."""
+        if not self.family:
+            return self if name == self.name else None
+        stem, _, k = name.rpartition("@")
+        if f"{stem}@K" != self.name or not re.fullmatch(r"[1-9]\d*", k):
+            return None
+        return replace(self, name=name, label=f"{self.label.removesuffix('K')}{k}", k=int(k))
+
+    def of_examples(self, examples: Examples) -> np.ndarray | None:
+        """(Q,) what each example adds to the mean; None where the metric is no mean, or the columns are not there."""
+        if self.addends is None or any(column not in examples for column in self.columns):
+            return None
+        return self.addends(examples, self.k)
+
+    def value(self, examples: Examples) -> float | None:
+        """The metric of all examples; None where they do not say it."""
+        if any(column not in examples for column in self.columns):
+            return None
+        if self.whole is not None:
+            return float(self.whole(examples, self.k))
+        added = self.of_examples(examples)
+        return None if added is None else float(np.mean(added))
+
+    def range(self, n_gallery: int) -> tuple[float, float]:
+        """The least and the largest value that it can have."""
+        return self.low, float(n_gallery) if self.of_gallery else self.high
+
+
+class Task(ABC):
+    """A question; the class `Task` of each module of `crossmodal.tasks` is one of these. It holds no state."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    asks: ClassVar[str]
+    """The method that a model must have to be asked."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    aspects: ClassVar[tuple[str, ...]]
+    """What `direction` may be: `image-to-text`, or a setting's name."""
+    overall: ClassVar[str] = ""
+    """The one of them that stands for all the others together."""
+    criterion: ClassVar[str] = ""
+    """The number on validation items by whose largest value an epoch is chosen; empty: the task chooses none."""
+    criterion_label: ClassVar[str] = ""
+    selection: ClassVar[str] = ""
+    """The module whose `validate` measures the criterion: the only part of a task that trained weights depend on."""
+
+    @abstractmethod
+    def hosts(self, relevance: str) -> bool:
+        """Whether data whose items are relevant to each other by `group` or by `label` have the truth."""
+
+    def asked(self, model: str, relevance: str) -> bool:
+        """Whether runs of a model on such data are evaluated under this task."""
+        return self.asks in registry.methods(model) and self.hosts(relevance)
+
+    @abstractmethod
+    def evaluate(
+        self, model: Model, corpus: Corpus, folds: list[int], device: torch.device, folder: Path
+    ) -> list[Number]:
+        """Ask the model about the test items, write `examples.parquet` and what else is kept into `folder`.
+
+        Returns
+        -------
+        The rows of `metrics.json`.
+
+        Raises
+        ------
+        UserError : answers that cannot be scored.
+        """
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric of that name, K filled in; None if the task has none."""
+        return next((found for metric in self.metrics if (found := metric.named(name))), None)
+
+
+@cache
+def tasks() -> dict[str, Task]:
+    """Every task by its name."""
+    return {name: registry.module("tasks", name).Task() for name in sorted(registry.names("tasks"))}
+
+
+def asked_of(model: str, relevance: str) -> Iterator[Task]:
+    """The tasks that runs of a model are evaluated under."""
+    return (task for task in tasks().values() if task.asked(model, relevance))
+
+
+def metrics() -> Iterator[Metric]:
+    """All metrics of all tasks, families among them, each once."""
+    seen = {}
+    for task in tasks().values():
+        for metric in task.metrics:
+            seen.setdefault(metric.name, metric)
+    return iter(seen.values())
+
+
+@cache
+def metric_names() -> list[str]:
+    """Names of all metrics; a family's members for the cut-offs that papers have, to be suggested for others."""
+    found = [[m.name.replace("@K", f"@{k}") for k in (1, 5, 10, 50)] if m.family else [m.name] for m in metrics()]
+    return list(dict.fromkeys(name for names in found for name in names))
+
+
+@cache
+def aspects() -> frozenset[str]:
+    """What `direction` may be in any task."""
+    return frozenset(name for task in tasks().values() for name in task.aspects)
+
+
+@cache
+def metric(name: str) -> Metric | None:
+    """The metric of that name, whichever task has it, K filled in; None for an unknown one."""
+    return next((found for one in metrics() if (found := one.named(name))), None)
+
+
+def label(name: str) -> str:
+    """What is printed for a metric: `R@10`; of one that no task declares its name, with spaces for underscores."""
+    found = metric(name)
+    return found.label if found else name.replace("_", " ")
+
+
+def lower_is_better(name: str) -> bool:
+    found = metric(name)
+    return found is not None and found.better == "lower"
+
+
+def chooser_of(model: str, relevance: str) -> Task | None:
+    """The task by whose criterion the epochs of a model are chosen; None where no task that it is asked has one."""
+    return next((task for task in asked_of(model, relevance) if task.criterion), None)
+
+
+def source_of_training(model: str, relevance: str) -> str:
+    """Hash of the source that a model's weights depend on: its own, its training's, and what chooses its epochs."""
+    task = chooser_of(model, relevance)
+    return registry.source_hash("models", model, (task.selection,) if task else ())
