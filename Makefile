@@ -71,7 +71,7 @@ docs: setup      ## build the documentation into build/site
 	@echo "look at   build/site/index.html"
 
 ui: setup        ## serve the MLflow pages on http://127.0.0.1:5000, behind a password of your own
-	@$(BIN)/python -m crossmodal.reporting.server
+	@$(BIN)/python -m crossmodal.reporting.tracking.server
 
 lock:            ## pin the dependencies of pyproject.toml again
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header \

@@ -46,7 +46,6 @@ rule all:
     input:
         tables_of(""),
         f"{BENCH.results}/claims.parquet",
-        spaces_of(""),
         f"{BENCH.results}/report.html",
         f"{BENCH.results}/.checked",
         TRACKED("") if BENCH.params.tracking.enabled else [],
@@ -56,7 +55,6 @@ rule quick:
     input:
         tables_of("quick/"),
         f"{BENCH.results}/quick/claims.parquet",
-        spaces_of("quick/"),
         f"{BENCH.results}/quick/report.html",
         f"{BENCH.results}/quick/.checked",
         TRACKED("quick/") if BENCH.params.tracking.enabled else [],

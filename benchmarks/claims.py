@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from crossmodal import experiments
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import peak_memory_mib, write_json
-from crossmodal.reporting import claims, collect
+from crossmodal.reporting.results import claims, collect
 
 ROOT = Path(__file__).parents[1]
 ITEMS = {

@@ -68,7 +68,8 @@ PACKAGES = {
         ("tests/test_registry.py", "tests/test_plan.py", "tests/features/test_entry_points.py"),
     ),
     "files": Package(
-        "src/crossmodal/files.py", ("tests/test_files.py", "tests/test_arrays.py", "tests/reporting/test_provenance.py")
+        "src/crossmodal/files.py",
+        ("tests/test_files.py", "tests/test_arrays.py", "tests/reporting/page/test_provenance.py"),
     ),
 }
 

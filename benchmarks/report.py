@@ -23,7 +23,9 @@ from crossmodal.datasets import media_world
 from crossmodal.evaluation.metrics import metrics_of_queries
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.files import write_json
-from crossmodal.reporting import collect, report
+from crossmodal.reporting.figures import base
+from crossmodal.reporting.page import report
+from crossmodal.reporting.results import collect
 
 ROOT = Path(__file__).parents[1]
 MODALITIES = ("image", "text", "audio", "video", "mesh")
@@ -186,6 +188,9 @@ def main() -> None:
         collect.write(plan, wanted, results / "runs", results)
         found["collect_seconds"] = round(time.perf_counter() - began, 2)
         began = time.perf_counter()
+        scope = base.Scope(plan, wanted, str(results))
+        for figure in base.wanted(scope):
+            base.write(figure.name, scope)
         report.render(plan, results, folder / "data", results / "report.html", wanted)
         found["build_seconds"] = round(time.perf_counter() - began, 2)
         size = (results / "report.html").stat().st_size

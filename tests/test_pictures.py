@@ -11,7 +11,7 @@ from torchvision.transforms.functional import InterpolationMode, center_crop, pi
 from crossmodal import limits, pictures
 from crossmodal.errors import UserError
 from crossmodal.features import image
-from crossmodal.reporting import media
+from crossmodal.reporting.page import thumbnails
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
 PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
@@ -38,7 +38,7 @@ def test_the_range_of_a_type_is_brought_to_that_of_bytes(tmp_path, name, values)
     assert read.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(read), np.repeat(RAMP[:, :, None], 3, 2))
     # The small copy of the report is of the same opener.
-    small = Image.open(io.BytesIO(base64.b64decode(media.medium(path, "image").picture.partition(",")[2])))
+    small = Image.open(io.BytesIO(base64.b64decode(thumbnails.medium(path, "image").picture.partition(",")[2])))
     middle = np.asarray(small)[56, :, 0].astype(int)
     assert middle[0] < 10
     assert middle[-1] > 245
@@ -88,13 +88,13 @@ def test_other_formats_are_not_opened(tmp_path, kind):
     saved(tmp_path / "x.jpg", PHOTOGRAPH, format=kind)
     with pytest.raises(UserError, match=r"no image of a format that is opened .*JPEG, PNG"):
         pictures.read(tmp_path / "x.jpg")
-    assert media.medium(tmp_path / "x.jpg", "image") == media.Medium()
+    assert thumbnails.medium(tmp_path / "x.jpg", "image") == thumbnails.Medium()
 
 
 def test_a_program_by_the_name_of_a_picture_is_not_started(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: (tmp_path / "marker").touch())
     (tmp_path / "x.jpg").write_bytes(PROGRAM)
-    for open_ in (pictures.read, lambda path: media._image(path)):
+    for open_ in (pictures.read, lambda path: thumbnails._image(path)):
         with pytest.raises(UserError, match="no image of a format"):
             open_(tmp_path / "x.jpg")
     assert not (tmp_path / "marker").exists()
@@ -106,7 +106,7 @@ def test_the_bound_of_pixels_is_a_setting_and_comes_before_decoding(tmp_path):
     with pytest.raises(UserError, match=r"x\.png: is 64 x 40 pixels; .*limits\.pixels"):
         pictures.read(path)
     with pytest.raises(UserError, match=r"limits\.pixels"):
-        media._image(path)
+        thumbnails._image(path)
     limits.use(limits.Limits(pixels=64 * 40))
     np.testing.assert_array_equal(np.asarray(pictures.read(path)), PHOTOGRAPH)
 

@@ -240,19 +240,10 @@ def _scope(plan: Plan, quick: bool) -> tuple[dict, Path]:
     return plan.jobs, results
 
 
-def _write(module: str, quick: bool) -> None:
-    """A step of reporting that writes what it makes of a scope's runs."""
-    from importlib import import_module
-
-    plan = _plan()
-    jobs, target = _scope(plan, quick)
-    import_module(f"crossmodal.reporting.{module}").write(plan, jobs, target)
-
-
 @app.command()
 def collect(quick: Scope = False) -> None:
     """Gather what runs have measured: `metrics.parquet`, `comparison.parquet`, `summary.json`."""
-    from crossmodal.reporting import collect as step
+    from crossmodal.reporting.results import collect as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)
@@ -262,7 +253,7 @@ def collect(quick: Scope = False) -> None:
 @app.command()
 def tables(quick: Scope = False) -> None:
     """Write the papers' tables (csv, md, tex, html) from `comparison.parquet`."""
-    from crossmodal.reporting import tables as step
+    from crossmodal.reporting.tables import writers as step
 
     plan = _plan()
     _, target = _scope(plan, quick)
@@ -277,8 +268,8 @@ def table(
 ) -> None:
     """Show a paper's table in the terminal: published numbers and ours."""
     from crossmodal.files import read_parquet
-    from crossmodal.reporting import terminal
-    from crossmodal.reporting.views import view
+    from crossmodal.reporting.tables import terminal
+    from crossmodal.reporting.tables.views import view
 
     plan = _plan()
     _, target = _scope(plan, quick)
@@ -292,8 +283,8 @@ def claims(
 ) -> None:
     """Test the papers' claims on our runs: `claims.parquet`, `tables/claims.*`, and each verdict in the terminal."""
     from crossmodal.errors import suggestion
-    from crossmodal.reporting import claims as step
-    from crossmodal.reporting import verdicts
+    from crossmodal.reporting.results import claims as step
+    from crossmodal.reporting.tables import verdicts
 
     plan = _plan()
     if paper and paper not in plan.papers:
@@ -338,7 +329,8 @@ def measure(
     """
     import json
 
-    from crossmodal.reporting import cutoffs, terminal
+    from crossmodal.reporting.results import cutoffs
+    from crossmodal.reporting.tables import terminal
 
     plan = _plan()
     job, folder = _run(plan, run)
@@ -357,7 +349,7 @@ def check(
     ] = None,
 ) -> None:
     """Quality control of the tables: names each row that fails, and exits with 1 if one does."""
-    from crossmodal.reporting import quality as step
+    from crossmodal.reporting.results import quality_control as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)
@@ -371,38 +363,25 @@ def check(
 
 @app.command()
 def report(quick: Scope = False) -> None:
-    """Write the figures and `report.html`, the one page to look at."""
-    _write("report", quick)
+    """Write `report.html`, the one page to look at, with the figures that `crossmodal figure` has drawn."""
+    from crossmodal.reporting.page import report as step
+
+    plan = _plan()
+    jobs, target = _scope(plan, quick)
+    step.write(plan, jobs, target)
 
 
 @app.command()
-def insides(quick: Scope = False) -> None:
-    """Draw parts of encodings and what was made again of them: `figures/parts.svg`, `figures/reconstructions.svg`."""
-    _write("insides", quick)
+def figure(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Without it, all that are wanted are drawn.")] = "",
+    quick: Scope = False,
+) -> None:
+    """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names those that are wanted."""
+    from crossmodal.reporting.figures import base
 
-
-@app.command()
-def maps(quick: Scope = False) -> None:
-    """Draw the embeddings of the runs that papers name, by t-SNE: `figures/embeddings.svg`."""
-    _write("maps", quick)
-
-
-@app.command()
-def transformation(quick: Scope = False) -> None:
-    """Draw a space of several modalities before and after its training, by t-SNE: `figures/transformation.svg`."""
-    _write("transformation", quick)
-
-
-@app.command()
-def vocabulary(quick: Scope = False) -> None:
-    """Count the words of regions' names and of captions, and draw them: `figures/vocabulary.svg` and `.csv`."""
-    _write("vocabulary", quick)
-
-
-@app.command()
-def spaces(quick: Scope = False) -> None:
-    """Draw what the thesis shows of spaces of several modalities: `figures/space-*.svg`."""
-    _write("spaces", quick)
+    scope = base.Scope.of(_plan(), quick)
+    for one in [name] if name else [figure.name for figure in base.wanted(scope)]:
+        base.write(one, scope)
 
 
 @app.command()
@@ -414,7 +393,7 @@ def track(
     ] = False,
 ) -> None:
     """Hand finished runs to MLflow. What is there already stays; a store that is down is a warning, not an error."""
-    from crossmodal.reporting import tracking as step
+    from crossmodal.reporting.tracking import record as step
 
     plan = _plan()
     jobs, target = _scope(plan, quick)
@@ -437,12 +416,12 @@ def backbone(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="runs, models, datasets or extractors")] = "runs",
+    what: Annotated[str, typer.Argument(help="runs, models, datasets, extractors or figures")] = "runs",
 ) -> None:
-    """List what there is: the runs that params.yaml selects, or the models, data sets and extractors known."""
+    """List what there is: the runs that params.yaml selects, or the models, data sets, extractors or figures known."""
     from crossmodal import registry
 
-    kinds = {"models": "models", "datasets": "datasets", "extractors": "features"}
+    kinds = {"models": "models", "datasets": "datasets", "extractors": "features", "figures": "figures"}
     if what == "runs":
         for key, job in _plan().jobs.items():
             typer.echo(f"{key}{'  (quick)' if job.quick else ''}")
@@ -450,7 +429,7 @@ def list_(
         for name, module in sorted(registry.names(kinds[what]).items()):
             typer.echo(f"{name}  ({module})")
     else:
-        raise UserError(f"list {what!r}: expected runs, models, datasets or extractors")
+        raise UserError(f"list {what!r}: expected runs, models, datasets, extractors or figures")
 
 
 @features_app.command("ls")
@@ -507,7 +486,7 @@ def search(
     `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
     """
     from crossmodal.inference import search as step
-    from crossmodal.reporting import answers
+    from crossmodal.reporting.page import search_results
 
     files = {"image": image, "audio": audio, "video": video, "mesh": mesh}
     queries = [step.Query(modality, str(path)) for modality, path in files.items() if path is not None]
@@ -522,9 +501,9 @@ def search(
     plan = _plan()
     _, folder = _run(plan, run)
     found = step.search(plan, folder, queries[0], to, k=k, partition=partition)
-    answers.show(found, as_json=as_json)
+    search_results.show(found, as_json=as_json)
     if html is not None:
-        answers.write(found, html)
+        search_results.write(found, html)
 
 
 @app.command()

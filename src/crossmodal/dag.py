@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,47 +96,73 @@ class Dag:
     def _evaluated(self, job: Job, file: str) -> list[str]:
         return [f"{self.results}/runs/{job.key}/{task}/{file}" for task in job.tasks]
 
-    def mapped(self, wildcards: Any) -> list[str]:
-        """The examples of the runs whose embeddings are drawn; what they are drawn from lies beside them."""
-        return [path for job in self._mapped(wildcards, "group") for path in self._evaluated(job, "examples.parquet")]
+    @cached_property
+    def figures(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """{scope: {figure: what its module says of it}}, of the figures that are wanted there.
 
-    def transformed(self, wildcards: Any) -> list[str]:
-        """The weights of the run that is drawn before and after its training, and the data that it is drawn of."""
-        files = []
-        for job in self._mapped(wildcards, "label")[:1]:
-            files += [f"{self.results}/runs/{job.key}/{name}" for name in ("model.safetensors", "manifest.json")]
-            files += self._inputs(job)
-        return files
+        Their modules import what they draw with, so that they are asked once for a plan and a version of the figures.
+        """
+        sources = {name: registry.source_hash("figures", name) for name in sorted(registry.names("figures"))}
+        papers = {name: paper.model_dump() for name, paper in self.plan.papers.items()}
+        jobs = {key: (job.hash, job.papers, job.quick) for key, job in self.plan.jobs.items()}
+        version = sha256_json([self.params.model_dump(), papers, jobs, sources])
+        path = STATE / "figures.json"
+        with suppress(UserError, KeyError, TypeError):
+            asked = read_json(path)
+            if asked["version"] == version:
+                return asked["figures"]
+        figures = {scope: self._asked(quick, sources) for scope, quick in (("", False), ("quick/", True))}
+        write_json(path, {"version": version, "figures": figures})
+        return figures
 
-    def _mapped(self, wildcards: Any, relevance: str) -> list[Job]:
-        jobs = self.quick if wildcards.scope else self.plan.jobs
-        return [job for job in self.plan.mapped(jobs) if job.relevance == relevance]
+    def _asked(self, quick: bool, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
+        from crossmodal.reporting.figures import base
 
-    def named(self, wildcards: Any) -> list[str]:
-        """The files of data sets and splits whose regions' names are counted."""
-        jobs = self.quick if wildcards.scope else self.plan.jobs
-        return sorted({file for job in self.plan.named(jobs) for file in self._inputs(job)})
+        return {
+            figure.name: {
+                "reads": figure.reads(),
+                "has_numbers": figure.has_numbers,
+                "caption": figure.caption,
+                "identity": sha256_json(
+                    [sources[figure.name], figure.scope.titles, {p: o.model_dump() for p, o in figure.options.items()}]
+                )[:16],
+            }
+            for figure in base.wanted(base.Scope.of(self.plan, quick))
+        }
+
+    def figure(self, wildcards: Any) -> dict[str, Any]:
+        """What a figure's module says of it.
+
+        Raises
+        ------
+        UserError : the figure is not wanted in this scope.
+        """
+        wanted = self.figures[wildcards.scope]
+        if wildcards.figure not in wanted:
+            known = suggestion(wildcards.figure, wanted)
+            raise UserError(f"figure {wildcards.figure!r}: this plan has nothing to draw it of{known}")
+        return wanted[wildcards.figure]
+
+    def figure_files(self, scope: str) -> list[str]:
+        """The figures of a scope, as SVG."""
+        return [f"{self.results}/{scope}figures/{name}.svg" for name in self.figures[scope]]
+
+    def figures_identity(self, scope: str) -> str:
+        """Of the figures of a scope and their captions, as the page shows them."""
+        shown = {name: (one["identity"], one["caption"]) for name, one in self.figures[scope].items()}
+        return sha256_json(shown)[:16]
+
+    def figure_pattern(self, has_numbers: bool) -> str:
+        """Matches the names of the figures that write their numbers too, or of the others."""
+        names = {n: one["has_numbers"] for wanted in self.figures.values() for n, one in wanted.items()}
+        return "|".join(re.escape(name) for name in sorted(names) if names[name] == has_numbers) or "(?!)"
 
     def datasets(self, wildcards: Any) -> list[str]:
         return [f"{self.data}/{name}/items.json" for name in self.plan.datasets]
 
     def run_inputs(self, wildcards: Any) -> list[str]:
         """The files that a run is trained on."""
-        return self._inputs(self.job(wildcards))
-
-    def _inputs(self, job: Job) -> list[str]:
-        folder = f"{self.data}/{job.dataset}"
-        files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
-        if job.control:
-            return files
-        if {"tokens", "concepts"} & {*registry.reads(job.model, job.settings).values()}:
-            files.append(f"{folder}/tokens.parquet")
-        files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
-        if job.source:
-            folder = f"{self.data}/{job.source}"
-            files += [f"{folder}/items.parquet", f"{folder}/splits/full.parquet"]
-            files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.source_inputs.items()]
-        return files
+        return self.plan.files_of(self.job(wildcards))
 
     def train_inputs(self, wildcards: Any) -> list[str]:
         """Those, and the weights that it begins from."""
@@ -192,7 +220,7 @@ class Dag:
     @property
     def inputs(self) -> list[str]:
         """Everything under the data folder that the runs stand on."""
-        return sorted({file for job in self.plan.jobs.values() for file in self._inputs(job)})
+        return sorted({file for job in self.plan.jobs.values() for file in self.plan.files_of(job)})
 
     @property
     def table_names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Models, data sets, extractors and tasks are found by being a file, or the entry point of another package.
+"""Models, data sets, extractors, tasks and figures are found by being a file, or the entry point of another package.
 
 Names are listed without importing anything, so that a DAG is built without torch. What a model's class declares is
 asked of Python once for each version of its source, and remembered in the user's cache folder.
@@ -23,17 +23,31 @@ from typing import Any
 from crossmodal.errors import UserError, suggestion
 from crossmodal.files import read_json, write_json
 
-KINDS = ("models", "datasets", "features", "tasks")
-CALLED = {"models": "model", "datasets": "data set", "features": "extractor", "tasks": "task"}
+PACKAGES = {
+    "models": "crossmodal.models",
+    "datasets": "crossmodal.datasets",
+    "features": "crossmodal.features",
+    "tasks": "crossmodal.tasks",
+    "figures": "crossmodal.reporting.figures",
+}
+"""{kind: the package whose files are of it}; other packages have entry points of the group `crossmodal.KIND`."""
+KINDS = tuple(PACKAGES)
+CALLED = {
+    "models": "model",
+    "datasets": "data set",
+    "features": "extractor",
+    "tasks": "task",
+    "figures": "figure",
+}
 
 
 @cache
 def names(kind: str) -> dict[str, str]:
-    """{name: module path} of everything of one kind: the files of `crossmodal.KIND` and the entry points."""
-    package = importlib.import_module(f"crossmodal.{kind}")
+    """{name: module path} of everything of one kind: the files of its package and the entry points."""
+    package = importlib.import_module(PACKAGES[kind])
     helpers = set(getattr(package, "HELPERS", ()))
     found = {
-        module.name: f"crossmodal.{kind}.{module.name}"
+        module.name: f"{PACKAGES[kind]}.{module.name}"
         for module in pkgutil.iter_modules(package.__path__)
         if not module.ispkg and not module.name.startswith("_") and module.name not in helpers
     }
@@ -43,7 +57,7 @@ def names(kind: str) -> dict[str, str]:
 
 
 def module(kind: str, name: str) -> ModuleType:
-    """The module of a model, data set or extractor.
+    """The module of a model, data set, extractor or figure.
 
     Raises
     ------
@@ -151,7 +165,7 @@ def _own_version() -> str:
 
 @cache
 def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
-    """Hash of the source that a rule runs for this model, data set, extractor or task, without importing it.
+    """Hash of the source that a rule runs for this model, data set, extractor, task or figure, without importing it.
 
     Covers the module and what it imports of this package and of those of entry points, and the modules in `also`; for a
     model also how it is built and trained, and on what. What it does not cover cannot change a result.
@@ -225,7 +239,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _packages() -> frozenset[str]:
-    """Packages whose sources are followed: this one, and those that bring models, data sets or extractors."""
+    """Packages whose sources are followed: this one, and those that bring something of a kind of their own."""
     return frozenset(path.split(".")[0] for kind in KINDS for path in names(kind).values())
 
 

@@ -357,7 +357,7 @@ def test_shards_give_the_same_bits(grown, labelled, tmp_path):
 
 
 def test_controls_know_classes_or_nothing(labelled, tmp_path):
-    from crossmodal.reporting.comparison import controls
+    from crossmodal.reporting.results.comparison import controls
 
     rows = []
     for name in ("chance", "oracle"):

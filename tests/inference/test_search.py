@@ -118,7 +118,8 @@ def test_the_second_search_by_a_sentence_has_the_same_answers_and_no_torch(run, 
         second = search(run[1], run[0], Query("text", "worde wordc"), k=5)
     assert [a.item_id for a in second.answers] == [a.item_id for a in first.answers]
     np.testing.assert_allclose([a.score for a in second.answers], [a.score for a in first.answers], atol=1e-5)
-    code = "import sys; import crossmodal.inference.search, crossmodal.reporting.answers; print('torch' in sys.modules)"
+    modules = "crossmodal.inference.search, crossmodal.reporting.page.search_results"
+    code = f"import sys; import {modules}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

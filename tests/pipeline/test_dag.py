@@ -121,6 +121,19 @@ def test_changed_source_retrains_that_model_only(project, tmp_path):
     assert retrained(text) == {"vse0"}
 
 
+def test_a_changed_figure_is_drawn_again_and_nothing_trained(project, tmp_path):
+    shutil.copytree(ROOT / "src/crossmodal", tmp_path / "crossmodal")
+    source = tmp_path / "crossmodal/reporting/figures/annotation.py"
+    source.write_text(source.read_text().replace("linewidth=2", "linewidth=3"))
+    code, text = snakemake(project, "-n", "quick", PYTHONPATH=str(tmp_path))
+    assert code == 0, text
+    assert retrained(text) == set()
+    drawn = {line.split("figures/")[1] for line in text.splitlines() if "output: results/quick/figures/" in line}
+    assert drawn == {"annotation.svg", "crossovers.svg"}  # which are drawn by the same code
+    rules = {line.removeprefix("rule ").rstrip(":") for line in text.splitlines() if line.startswith("rule ")}
+    assert rules == {"figure", "render_report", "check", "quick"}
+
+
 def test_unknown_key_stops_before_the_dag(project):
     code, text = snakemake(project, "-n", "quick", "--config", "sede=1")
     assert code != 0

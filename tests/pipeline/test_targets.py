@@ -1,11 +1,11 @@
-"""Runs that are asked for by their paths: a user's own model, and one bad path among good ones."""
+"""Targets asked for by their paths: runs of a user's own model, a figure of one's own, a bad path among good ones."""
 
 import shutil
 
 import pytest
 import yaml
 
-from tests.pipeline.commands import ROOT, snakemake
+from tests.pipeline.commands import ROOT, call, ok, snakemake
 
 pytestmark = pytest.mark.slow
 RUNS = "results/runs/world/full"
@@ -17,6 +17,18 @@ BAD = f"{RUNS}/mcvs/seed0/instance_retrieval/metrics.json"  # reads text as vect
 UNKNOWN = f"{RUNS}/vsep/seed0/instance_retrieval/metrics.json"
 MINE = '''"""SCAN by another name: nothing here says what it reads."""
 from crossmodal.models.scan import Model, Settings
+'''
+FIGURE = '''"""One sentence."""
+from crossmodal.reporting.figures import base, canvas
+
+class Figure(base.Figure):
+    caption = "A sentence of one's own."
+
+    def reads(self):
+        return []
+
+    def draw(self):
+        return canvas.empty(canvas.figure(4, 1), "of one's own")
 '''
 
 
@@ -30,10 +42,13 @@ def project(tmp_path_factory):
     (folder / "site" / "mine").mkdir(parents=True)
     (folder / "site" / "mine" / "__init__.py").write_text("")
     (folder / "site" / "mine" / "model.py").write_text(MINE)
+    (folder / "site" / "mine" / "figure.py").write_text(FIGURE)
     info = folder / "site" / "mine-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[crossmodal.models]\nmine = mine.model\n")
+    (info / "entry_points.txt").write_text(
+        "[crossmodal.models]\nmine = mine.model\n[crossmodal.figures]\nown = mine.figure\n"
+    )
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["mfsr"], "seeds": [0]}
     params["tracking"]["enabled"] = False
     params["datasets"]["world"] |= {"images": 80, "val": 20, "test": 20}
@@ -64,6 +79,24 @@ def test_a_bad_path_among_good_ones_is_named(project):
         assert code != 0
         assert words in text
         assert bad.removeprefix("results/runs/").removesuffix("/instance_retrieval/metrics.json") in text
+
+
+def test_a_figure_of_ones_own_is_one_file(project):
+    code, text = run(project, "-n", "quick")
+    assert code == 0, text
+    assert "output: results/quick/figures/own.svg" in text
+    (page,) = [line for line in text.splitlines() if "input:" in line and "figures/annotation.svg" in line]
+    assert "results/quick/figures/own.svg" in page  # the page is made after it
+    code, text = run(project, "results/figures/own.svg")
+    assert code == 0, text
+    assert "of one's own" in (project / "results/figures/own.svg").read_text()
+    path = {"PYTHONPATH": f"{ROOT / 'src'}:{project / 'site'}", "XDG_CACHE_HOME": str(project / "cache")}
+    assert "own  (mine.figure)" in ok(project, "crossmodal", "list", "figures", **path)
+    ok(project, "crossmodal", "figure", "own", "--quick", **path)
+    assert (project / "results/quick/figures/own.svg").read_text() == (project / "results/figures/own.svg").read_text()
+    code, text = call(project, "crossmodal", "figure", "onw", **path)
+    assert code == 2
+    assert "figure 'onw' is unknown; did you mean 'own'" in text
 
 
 def test_with_keep_going_the_others_are_made(project):

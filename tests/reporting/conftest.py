@@ -19,7 +19,7 @@ def plan() -> Plan:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> Path:
     """A whole results folder, to be read only."""
-    from crossmodal.reporting import collect
+    from crossmodal.reporting.results import collect
 
     results = make_results(tmp_path_factory.mktemp("whole"), plan)
     collect.write(plan, plan.jobs, results / "runs", results)
@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> Path:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables and no experiment of ours: its migrations take seconds, so once for all."""
-    from crossmodal.reporting.mlflowstore import client_of
+    from crossmodal.reporting.tracking.store import client_of
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     client_of(f"sqlite:///{path}").search_experiments()

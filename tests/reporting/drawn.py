@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 
 from crossmodal import experiments
 from crossmodal.experiments import Job, Plan
-from crossmodal.reporting import published
+from crossmodal.reporting.figures import base
+from crossmodal.reporting.results import published
 
 ROOT = Path(__file__).parents[2]
 STRENGTH = {"vsepp": 2.5, "vse0": 2.0, "vsepp.batch24": 2.2, "chance": 0.0, "oracle": 1e6}
@@ -39,7 +40,7 @@ def _few(paper: experiments.Paper) -> experiments.Paper:
 
     tables = [table.model_copy(update={"rows": [row(one) for one in table.rows]}) for table in paper.tables]
     claims = [claim for claim in paper.claims if {side.experiment for side in claim.sides} <= set(kept)]
-    return paper.model_copy(update={"experiments": kept, "tables": tables, "claims": claims})
+    return paper.model_copy(update={"experiments": kept, "tables": tables, "claims": claims, "figures": {}})
 
 
 def make_data(folder: Path, n_images: int = 40) -> None:
@@ -139,6 +140,13 @@ def make_run(folder: Path, job: Job, n_images: int = 40, epochs: int = 6, fallba
             }
         )
     history.to_parquet(folder / "history.parquet")
+
+
+def draw_figures(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> None:
+    """The figures of a page, as the steps before it draw them."""
+    scope = base.Scope(plan, plan.jobs if jobs is None else jobs, str(folder))
+    for figure in base.wanted(scope):
+        base.write(figure.name, scope)
 
 
 def make_results(root: Path, plan: Plan, keys: list[str] | None = None, **options: object) -> Path:

@@ -11,11 +11,13 @@ from PIL import Image
 
 from crossmodal.errors import printable
 from crossmodal.inference.search import Answer, Found, Query
-from crossmodal.reporting import answers, figures, latex, media, tables
+from crossmodal.reporting.figures import canvas
+from crossmodal.reporting.page import search_results, thumbnails
+from crossmodal.reporting.tables import latex, writers
 
 
 def test_dollars_are_dollars_and_powers_stay_powers():
-    with figures._context():
+    with canvas.style():
         figure = Figure()
         axes = figure.add_subplot()
         axes.plot([1, 10, 100], [1, 2, 3], label="costs $5 and $x_{ more")
@@ -23,7 +25,7 @@ def test_dollars_are_dollars_and_powers_stay_powers():
         axes.set_title("$\\frac{a$ and $\\nothing$")
         axes.set_yticks([1, 2], ["$a_{$", "b"])
         axes.legend()
-        text = figures._svg(figure)
+        text = canvas.svg(figure)
     for words in ("costs $5 and $x_{ more", "$\\frac{a$ and $\\nothing$", "$a_{$"):
         assert words in text
     assert "mathdefault" not in re.sub("<!--.*?-->", "", text)  # 10 to a power is set as one
@@ -45,7 +47,7 @@ def test_captions_that_look_like_markup_or_commands_are_shown(capsys, monkeypatc
     odd = ["[/red] closes nothing", "[link=http://host]x[/link]", "\x1b[2Jgone", "a\tb\nc"]
     found = Found("run", Query("text", "[/b]"), "text", 4, [Answer(f"t{n}", "text", 0.5, t) for n, t in enumerate(odd)])
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
-    answers.show(found)
+    search_results.show(found)
     told = capsys.readouterr().out
     assert "[/red] closes nothing" in told
     assert "[link=http://host]x[/link]" in told
@@ -57,10 +59,10 @@ def test_captions_that_look_like_markup_or_commands_are_shown(capsys, monkeypatc
 def test_a_spreadsheet_computes_nothing():
     texts = ["=1+1", "+cmd", "@SUM(1)", "-cmd|x", "-(1)", "\t=1", "plain", "-3.5", "-", "a=b"]
     guarded = [f"'{text}" for text in texts[:6]] + texts[6:]
-    assert [tables.no_formula(text) for text in texts] == guarded
-    assert tables.no_formula(-1.5) == -1.5
+    assert [writers.no_formula(text) for text in texts] == guarded
+    assert writers.no_formula(-1.5) == -1.5
     view = type("V", (), {"frame": pd.DataFrame({"row": ["=1+1", "VSE++"], "value": [-1.0, 2.0]})})
-    assert tables.to_csv(view) == "row,value\n'=1+1,-1.0\nVSE++,2.0\n"
+    assert writers.to_csv(view) == "row,value\n'=1+1,-1.0\nVSE++,2.0\n"
 
 
 def test_a_blank_line_does_not_end_a_caption():
@@ -69,7 +71,7 @@ def test_a_blank_line_does_not_end_a_caption():
 
 def test_the_comment_of_a_photograph_is_left_behind(tmp_path):
     Image.new("RGB", (16, 16)).save(tmp_path / "x.jpg", comment=b"where I live")
-    picture = media.medium(tmp_path / "x.jpg", "image").picture
+    picture = thumbnails.medium(tmp_path / "x.jpg", "image").picture
     data = base64.b64decode(picture.partition(",")[2])
     assert b"where I live" in (tmp_path / "x.jpg").read_bytes()
     assert b"where I live" not in data
@@ -81,6 +83,6 @@ def test_whatever_a_small_copy_raises_ends_no_page(tmp_path, monkeypatch, error,
     def failing(path):
         raise error
 
-    monkeypatch.setattr(media, "_film", failing)
-    assert media.medium(tmp_path / "x.mp4", "video") == media.Medium()
+    monkeypatch.setattr(thumbnails, "_film", failing)
+    assert thumbnails.medium(tmp_path / "x.mp4", "video") == thumbnails.Medium()
     assert "no small copy" in caplog.text

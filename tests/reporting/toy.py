@@ -8,8 +8,8 @@ import pandas as pd
 
 from crossmodal import experiments
 from crossmodal.experiments import Plan
-from crossmodal.reporting import views
-from crossmodal.reporting.collect import TYPES
+from crossmodal.reporting.results.metrics import TYPES
+from crossmodal.reporting.tables import views
 from tests.reporting.drawn import ROOT
 
 COLUMNS = [{"direction": "image-to-text", "metric": "recall@1"}, {"direction": "text-to-image", "metric": "mean_rank"}]

@@ -27,8 +27,8 @@ from crossmodal.features import store
 from crossmodal.files import read_json
 from crossmodal.models import base
 from crossmodal.models.parts import labelled as parts
-from crossmodal.reporting import cutoffs
-from crossmodal.reporting.comparison import controls
+from crossmodal.reporting.results import cutoffs
+from crossmodal.reporting.results.comparison import controls
 from crossmodal.runs.evaluate import encode_job, evaluate
 from crossmodal.runs.train import train_job
 

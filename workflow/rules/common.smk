@@ -44,40 +44,9 @@ def tables_of(scope):
     return [f"{folder}/{name}.{kind}" for name in BENCH.table_names for kind in ("csv", "md", "tex", "html")]
 
 
-SPACES = (
-    "space-losses",
-    "space-attention",
-    "space-blocks",
-    "space-time",
-    "space-reconstruction",
-    "space-directions",
-)
-
-
-def spaces_of(scope):
-    jobs = BENCH.quick if scope else BENCH.plan.jobs
-    grown = any(job.model in ("cvs", "mcvs", "rvs") for job in jobs.values())
-    return [f"{BENCH.results}/{scope}figures/{name}.svg" for name in SPACES] if grown else []
-
-
-INSIDES = ("parts", "reconstructions")
-
-
-def insides_of(scope):
-    jobs = BENCH.quick if scope else BENCH.plan.jobs
-    parted = any(job.model == "mfsr" for job in jobs.values())
-    return [f"{BENCH.results}/{scope}figures/{name}.svg" for name in INSIDES] if parted else []
-
-
-def vocabulary_of(scope):
-    jobs = BENCH.quick if scope else BENCH.plan.jobs
-    return [f"{BENCH.results}/{scope}figures/vocabulary.svg"] if BENCH.plan.named(jobs) else []
-
-
-def transformation_of(scope):
-    jobs = BENCH.quick if scope else BENCH.plan.jobs
-    drawn = any(job.relevance == "label" for job in BENCH.plan.mapped(jobs))
-    return [f"{BENCH.results}/{scope}figures/transformation.svg"] if drawn else []
+def of_figure(what):
+    """What a figure's module says of it: what it is drawn of, its caption, the identity of its source."""
+    return of_run(lambda wildcards: BENCH.figure(wildcards)[what])
 
 
 def TRACKED(scope):

@@ -75,124 +75,43 @@ rule claims:
         "crossmodal claims {params.flag} > {log:q} 2>&1"
 
 
-# Figures of spaces that grow a modality at a time, where a paper has such.
-rule render_spaces:
+# A figure is a file of `reporting/figures/`, which says what it is drawn of and what stands below it.
+rule figure:
     input:
-        lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
-        metrics=f"{SCOPE}metrics.parquet",
-    output:
-        [
-            report(
-                f"{SCOPE}figures/{name}.svg",
-                caption="../report/spaces.rst",
-                category="Figures",
-                labels={"figure": name},
-            )
-            for name in SPACES
-        ],
-        f"{SCOPE}figures/space-time.csv",
-    params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
-    log:
-        "logs/{scope}spaces.log",
-    conda:
-        "../envs/crossmodal.yaml"
-    shell:
-        "crossmodal spaces {params.flag} 2> {log:q}"
-
-
-# Two dimensions of the embeddings of the runs that papers name (`map: true`).
-rule draw_maps:
-    input:
-        lambda wildcards: BENCH.mapped(wildcards),
-        datasets=BENCH.datasets,
+        of_figure("reads"),
     output:
         report(
-            f"{SCOPE}figures/embeddings.svg",
-            caption="../report/maps.rst",
+            f"{SCOPE}figures/{{figure}}.svg",
+            caption="../report/figure.rst",
             category="Figures",
-            labels={"figure": "embeddings"},
+            labels={"figure": "{figure}"},
         ),
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
+        identity=of_figure("identity"),
+        caption=of_figure("caption"),
+    wildcard_constraints:
+        figure=BENCH.figure_pattern(has_numbers=False),
     log:
-        "logs/{scope}maps.log",
+        "logs/{scope}figures/{figure}.log",
     conda:
         "../envs/crossmodal.yaml"
     shell:
-        "crossmodal maps {params.flag} 2> {log:q}"
+        "crossmodal figure {wildcards.figure} {params.flag} 2> {log:q}"
 
 
-# Parts of encodings, and the images and captions that are made again of them, where a system does that.
-rule render_insides:
-    input:
-        lambda wildcards: BENCH.evaluated(wildcards, "metrics.json"),
-    output:
-        [
-            report(
-                f"{SCOPE}figures/{name}.svg",
-                caption="../report/insides.rst",
-                category="Figures",
-                labels={"figure": name},
-            )
-            for name in INSIDES
-        ],
-    params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
-    log:
-        "logs/{scope}insides.log",
-    conda:
-        "../envs/crossmodal.yaml"
-    shell:
-        "crossmodal insides {params.flag} 2> {log:q}"
-
-
-# The space of a run that papers name (`map: true`), of data with classes, before and after its training.
-rule draw_transformation:
-    input:
-        lambda wildcards: BENCH.transformed(wildcards),
+# The same, with the numbers that are drawn beside it.
+use rule figure as figure_with_numbers with:
     output:
         report(
-            f"{SCOPE}figures/transformation.svg",
-            caption="../report/transformation.rst",
+            f"{SCOPE}figures/{{figure}}.svg",
+            caption="../report/figure.rst",
             category="Figures",
-            labels={"figure": "before and after training"},
+            labels={"figure": "{figure}"},
         ),
-    params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
-    log:
-        "logs/{scope}transformation.log",
-    conda:
-        "../envs/crossmodal.yaml"
-    shell:
-        "crossmodal transformation {params.flag} 2> {log:q}"
-
-
-# Words of regions' names and of captions, where images without a caption are read by what they show.
-rule count_words:
-    input:
-        lambda wildcards: BENCH.named(wildcards),
-    output:
-        report(
-            f"{SCOPE}figures/vocabulary.svg",
-            caption="../report/vocabulary.rst",
-            category="Figures",
-            labels={"figure": "vocabulary"},
-        ),
-        f"{SCOPE}figures/vocabulary.csv",
-    params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
-    log:
-        "logs/{scope}vocabulary.log",
-    conda:
-        "../envs/crossmodal.yaml"
-    shell:
-        "crossmodal vocabulary {params.flag} 2> {log:q}"
+        f"{SCOPE}figures/{{figure}}.csv",
+    wildcard_constraints:
+        figure=BENCH.figure_pattern(has_numbers=True),
 
 
 rule render_report:
@@ -204,12 +123,8 @@ rule render_report:
         metrics=f"{SCOPE}metrics.parquet",
         efficiency=f"{SCOPE}annotation_efficiency.csv",
         claims=f"{SCOPE}claims.parquet",
-        spaces=lambda wildcards: spaces_of(wildcards.scope),
+        figures=lambda wildcards: BENCH.figure_files(wildcards.scope),
         tracked=lambda wildcards: TRACKED(wildcards.scope) if BENCH.params.tracking.enabled else [],
-        maps=f"{SCOPE}figures/embeddings.svg",
-        insides=lambda wildcards: insides_of(wildcards.scope),
-        vocabulary=lambda wildcards: vocabulary_of(wildcards.scope),
-        transformation=lambda wildcards: transformation_of(wildcards.scope),
     output:
         page=report(
             f"{SCOPE}report.html",
@@ -217,33 +132,10 @@ rule render_report:
             category="Page",
             labels={"page": "report"},
         ),
-        curves=report(
-            f"{SCOPE}figures/learning-curves.svg",
-            caption="../report/curves.rst",
-            category="Figures",
-            labels={"figure": "learning curves"},
-        ),
-        annotation=report(
-            f"{SCOPE}figures/annotation.svg",
-            caption="../report/annotation.rst",
-            category="Figures",
-            labels={"figure": "recall against annotation"},
-        ),
-        crossovers=report(
-            f"{SCOPE}figures/crossovers.svg",
-            caption="../report/crossovers.rst",
-            category="Figures",
-            labels={"figure": "crossovers"},
-        ),
-        efficiency=report(
-            f"{SCOPE}figures/efficiency.svg",
-            caption="../report/efficiency.rst",
-            category="Figures",
-            labels={"figure": "annotation efficiency"},
-        ),
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
         identity=BENCH.report_identity,
+        figures=lambda wildcards: BENCH.figures_identity(wildcards.scope),
     log:
         "logs/{scope}report.log",
     conda:

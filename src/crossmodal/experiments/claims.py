@@ -1,6 +1,6 @@
 """`claims:` of papers/*.yaml: what a paper says of its systems, as comparisons between experiments that can be tested.
 
-`crossmodal.reporting.claims` tests them on our runs.
+`crossmodal.reporting.results.claims` tests them on our runs.
 """
 
 from __future__ import annotations

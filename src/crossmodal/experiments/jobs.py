@@ -314,6 +314,22 @@ class Plan:
                     found |= {key: jobs[key]} if key in jobs else {}
         return list(found.values())
 
+    def files_of(self, job: Job) -> list[str]:
+        """The files of the data folder that a run is trained on."""
+        data = self.params.paths.data
+        folder = f"{data}/{job.dataset}"
+        files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
+        if job.control:
+            return files
+        if {"tokens", "concepts"} & {*registry.reads(job.model, job.settings).values()}:
+            files.append(f"{folder}/tokens.parquet")
+        files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
+        if job.source:
+            folder = f"{data}/{job.source}"
+            files += [f"{folder}/items.parquet", f"{folder}/splits/full.parquet"]
+            files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.source_inputs.items()]
+        return files
+
     @property
     def datasets(self) -> list[str]:
         """Those that runs are trained and tested on, or transfer from."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -26,6 +27,9 @@ class Paper(Strict):
     experiments: dict[str, Experiment] = Field({})
     tables: list[Table]
     claims: list[Claim] = Field([], description="what the paper says, as comparisons that are tested on our runs")
+    figures: dict[str, dict[str, Any]] = Field(
+        {}, description="what is drawn of this paper: a figure's name, and what the figure takes beyond the runs"
+    )
 
     @model_validator(mode="after")
     def _experiments(self) -> Paper:
@@ -69,6 +73,12 @@ def read_papers(names: Iterable[str], folder: str | Path = "papers") -> dict[str
                 raise UserError(
                     f"{path}: experiments.{key}.model: model {experiment.model!r} is unknown"
                     + suggestion(experiment.model, registry.names("models"))
+                )
+        for figure in paper.figures:
+            if figure not in registry.names("figures"):
+                raise UserError(
+                    f"{path}: figures.{figure}: figure {figure!r} is unknown"
+                    + suggestion(figure, registry.names("figures"))
                 )
         papers[name] = paper
     return papers

@@ -130,8 +130,9 @@
   }
 
   const change = key => value => { state[key] = value; state.all = false; show(); };
+  const examples = unique(data.rows.filter(row => !row.control).map(row => row.name)).slice(0, 2);
   const search = make("input", {
-    type: "search", placeholder: "vsepp, a3vse …",
+    type: "search", placeholder: [...examples, "…"].join(", "),
     oninput: () => change("words")(words(search.value)),
   });
   const controls = make("input", { type: "checkbox", checked: true, onchange: () => change("controls")(controls.checked) });

@@ -1,0 +1,94 @@
+"""What an adversarial reconstruction leaves of input vectors, and retrieval beside it (CVS thesis, figure 28)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from pydantic import Field
+
+from crossmodal.experiments import Job, Strict
+from crossmodal.reporting.figures import base, canvas
+from crossmodal.reporting.figures.canvas import COLOURS
+from crossmodal.reporting.figures.learning_curves import criterion_of
+from crossmodal.reporting.results import runs
+
+
+class Options(Strict):
+    curves: dict[str, list[str]] = Field(description="how the reconstruction is trained, to experiments that do so")
+
+
+class Figure(base.Figure):
+    section = base.SPACES
+    place = 60
+    title = "Adversarial reconstruction"
+    caption = (
+        "Mean squared difference of the input vectors from those that generators make again of their places in the "
+        "space, by epoch (log scale), and the last epoch's as a multiple of the first one's. The thesis reports that "
+        "it explodes, and that retrieval still works where classes and triplets are trained beside it."
+    )
+    Options = Options
+
+    def wanted(self) -> bool:
+        return bool(self.options)
+
+    def reads(self) -> list[str]:
+        return self.scope.files("history.parquet", [job for jobs in self.curves().values() for job in jobs])
+
+    def draw(self) -> str:
+        histories = {
+            label: [runs.history(self.scope.runs / job.key) for job in jobs] for label, jobs in self.curves().items()
+        }
+        return adversarial_reconstruction(histories)
+
+    def curves(self) -> dict[str, list[Job]]:
+        """{label: the runs whose mean is drawn}"""
+        return {
+            label: self.scope.jobs_of(paper, experiments)
+            for paper, options in self.options.items()
+            for label, experiments in options.curves.items()
+        }
+
+
+def adversarial_reconstruction(histories: Mapping[str, list[pd.DataFrame]]) -> str:
+    """Differences of images and texts from those made again, and the criterion on the validation items, by epoch.
+
+    The mean squared difference of a modality's input vectors from those made again (log scale), by each way in which it
+    is trained, with the factor between its first and last epoch; and the criterion on the validation items.
+
+    Parameters
+    ----------
+    histories : label to the epochs of its runs; runs without any are left out.
+    """
+    trained = {label: [one for one in frames if len(one)] for label, frames in histories.items()}
+    trained = {label: frames for label, frames in trained.items() if frames}
+    with canvas.style():
+        figure = canvas.figure(10.2, 3.9)
+        if not trained:
+            return canvas.empty(figure, "No run with an adversarial reconstruction yet.")
+        axes = figure.subplots(1, 3)
+        criterion, what = criterion_of(pd.concat([one for frames in trained.values() for one in frames]))
+        panels = [("image_difference", "Image"), ("text_difference", "Text"), (criterion, what[:1].upper() + what[1:])]
+        for ax, (column, title) in zip(axes, panels, strict=True):
+            factors = []
+            for colour, (label, frames) in zip(COLOURS, trained.items(), strict=False):
+                curves = pd.concat([one.set_index("epoch")[column] for one in frames], axis=1)
+                for _, curve in curves.items():
+                    ax.plot(curve.index, curve, color=colour, linewidth=0.8, alpha=0.4)
+                mean = curves.mean(axis=1)
+                ax.plot(mean.index, mean, color=colour, linewidth=2, label=label)
+                factors.append((f"× {mean.iloc[-1] / mean.iloc[0]:.3g}", colour))
+            ax.set_title(title, pad=20)  # above the factors
+            ax.set_xlabel("Epoch")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            if column == criterion:
+                ax.set_ylim(bottom=0)
+                continue
+            ax.set_yscale("log")
+            for n, (text, colour) in enumerate(factors):
+                place = (2 * n + 1) / (2 * len(factors))
+                ax.text(place, 1.02, text, transform=ax.transAxes, ha="center", color=colour)
+        axes[0].set_ylabel("Mean squared difference")
+        axes[2].set_ylabel("mAP@50, sum (%)")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
+        return canvas.svg(figure)

@@ -1,0 +1,96 @@
+"""Recall at 1 against annotation, with the places where curves meet (A3VSE, figure 1 right and section 4.4).
+
+The paper reads off its figure how many pairs the global semantics, which take none, are worth to the other systems;
+and its own system against each of the others at few pairs and at many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from crossmodal.evaluation.efficiency import crossover
+from crossmodal.experiments import Strict
+from crossmodal.reporting.figures import base
+from crossmodal.reporting.figures.annotation import annotated, annotation
+from crossmodal.reporting.results import runs
+
+METRIC = "recall@1"
+COLUMNS = ("dataset", "direction", "metric", "system", "other", "share", "value")
+
+
+class Options(Strict):
+    proposed: str = Field(description="an experiment of the paper's own system, whose curve is held against each other")
+
+
+class Figure(base.Figure):
+    section = base.ANNOTATION
+    place = 20
+    title = "Crossovers"
+    label = "Recall at 1 against annotation"
+    caption = (
+        "R@1 on the whole test set against the share of annotated training pairs. Rings are where the system that a "
+        "paper proposes meets another one, and where a system reaches what one without pairs does: how many pairs that "
+        "is worth. Means over seeds, linear in the logarithm of the share between the points."
+    )
+    Options = Options
+
+    @cached_property
+    def meetings(self) -> pd.DataFrame:
+        own = [self.scope.experiment(paper, options.proposed) for paper, options in self.options.items()]
+        return meetings(self.scope.metrics, {runs.name(one.model, one.variant) for one in own})
+
+    def reads(self) -> list[str]:
+        return [self.scope.collected("metrics.parquet")]
+
+    def shown(self) -> bool:
+        return len(self.meetings) > 0
+
+    def draw(self) -> str:
+        return annotation(self.scope.metrics, self.scope.titles, METRIC, self.meetings)
+
+
+def meetings(metrics: pd.DataFrame, proposed: Collection[str], metric: str = METRIC) -> pd.DataFrame:
+    """A row for each two curves of a data set and direction that are held against each other.
+
+    Those are a proposed system's and each other one's, and the level of each system that takes no pairs and each
+    curve. Means over runs at each share of annotated pairs, linear in its logarithm between them.
+
+    Parameters
+    ----------
+    proposed : names of systems that papers propose.
+
+    Returns
+    -------
+    `COLUMNS`: `share`, the least share in per cent at which they meet, and `value`, their recall there; NaN where they
+    do not meet within the shares of both.
+    """
+    trained, free, _ = annotated(metrics, metric)
+    means = trained.groupby(["dataset", "direction", "name", "share"]).value.mean()
+    levels = free.groupby(["dataset", "direction", "name"]).value.mean()
+    rows = []
+    for (dataset, direction), part in means.groupby(level=[0, 1]):
+        curves = {
+            name: (one.index.get_level_values("share").to_numpy(), one.to_numpy())
+            for name, one in part.groupby(level=2)
+        }
+        curves = {name: curve for name, curve in curves.items() if len(curve[0]) > 1}
+        about = {"dataset": dataset, "direction": direction, "metric": metric}
+        for system in sorted(curves.keys() & set(proposed)):
+            for name in (other for other in curves if other != system):
+                rows.append({**about, "system": system, "other": name, **_met(curves[system], curves[name])})
+        for level, value in levels.get((dataset, direction), pd.Series(dtype="float64")).items():
+            for name, (shares, recalls) in curves.items():
+                flat = (shares, np.full(len(shares), value))
+                rows.append({**about, "system": name, "other": level, **_met((shares, recalls), flat)})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"share": "float64", "value": "float64"})
+
+
+def _met(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    share = crossover(*one, *other)
+    value = float(np.interp(np.log(share), np.log(one[0]), one[1])) if np.isfinite(share) else float("nan")
+    return {"share": share, "value": value}

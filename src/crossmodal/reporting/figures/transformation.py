@@ -1,0 +1,126 @@
+"""The space of several modalities before and after its training (CVS thesis, figure 9), of our data.
+
+The thesis draws an ideal: points of all modalities and classes lie scattered before, and afterwards by their classes,
+whatever their modality. Here the points are test items where a model's first weights and its trained ones put them, in
+two dimensions by t-SNE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from crossmodal.experiments import Job
+from crossmodal.reporting.figures import base, canvas
+from crossmodal.reporting.figures.canvas import COLOURS, FAINT, MARKERS
+from crossmodal.reporting.figures.embeddings import scattered
+
+CLASSES = 5  # a marker each
+WEIGHTS = ("model.safetensors", "manifest.json")
+ITEMS = 8  # of each class and modality
+
+
+class Figure(base.Figure):
+    section = base.SPACES
+    place = 10
+    title = "Before and after training"
+    caption = (
+        "Test items of five classes where the first weights put them and where the trained ones do, in two dimensions "
+        "(t-SNE on cosines). Colours are modalities, shapes are classes."
+    )
+
+    def jobs(self) -> list[Job]:
+        """The first run that papers want drawn of items that answer each other by class, if there is one."""
+        return [job for job in self.scope.plan.mapped(self.scope.jobs) if job.relevance == "label"][:1]
+
+    def wanted(self) -> bool:
+        return bool(self.jobs())
+
+    def reads(self) -> list[str]:
+        files = []
+        for job in self.jobs():
+            files += [file for name in WEIGHTS for file in self.scope.files(name, [job])]
+            files += self.scope.plan.files_of(job)
+        return files
+
+    def draw(self) -> str:
+        (job,) = self.jobs()
+        before, after, modalities, labels = vectors(job, self.scope.runs / job.key, self.scope.data)
+        panels = {"Before training": scattered(before), "After training": scattered(after)}
+        return transformation(panels, modalities, labels)
+
+
+def chosen(labels: np.ndarray, index: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Those of `index`, at most `ITEMS` of each class of `classes`, the first ones of their order.
+
+    Parameters
+    ----------
+    labels : (N,) classes of all items. index : (M,) places of those to choose from.
+    """
+    return np.concatenate([index[labels[index] == one][:ITEMS] for one in classes])
+
+
+def vectors(job: Job, folder: Path, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Test items where a run puts them: (N, d) with its first weights and its trained ones; (N,) modalities, classes.
+
+    A vector depends on the modality that it is compared with: that is the run's first one, for whose own items the
+    second. Of the first classes in their order.
+
+    Parameters
+    ----------
+    job : of a model with vectors, on data whose items answer each other by class. folder : of its run.
+
+    Raises
+    ------
+    UserError : a run that is not trained, or data that is not there.
+    """
+    import torch
+
+    from crossmodal.inference.run import checked_weights, take_weights
+    from crossmodal.runs.build import built
+    from crossmodal.tasks.ranked.encodings import encode
+
+    weights = checked_weights(folder)
+    model, corpus = built(job, data)
+    first, second = list(model.reads)[:2]
+    classes = np.unique(corpus.inputs[first].labels[corpus.inputs[first].where("test")])[:CLASSES]
+    index = {m: chosen(one.labels, one.where("test"), classes) for m, one in corpus.inputs.items()}
+
+    def placed() -> np.ndarray:
+        partners = {m: second if m == first else first for m in index}
+        cpu = torch.device("cpu")
+        return np.concatenate([encode(model, corpus, m, partners[m], index[m], cpu).numpy() for m in index])
+
+    before = placed()
+    take_weights(model, weights)
+    modalities = np.concatenate([np.full(len(rows), m, dtype=object) for m, rows in index.items()])
+    labels = np.concatenate([corpus.inputs[m].labels[rows] for m, rows in index.items()])
+    return before, placed(), modalities, labels
+
+
+def transformation(panels: Mapping[str, np.ndarray], modalities: np.ndarray, labels: np.ndarray) -> str:
+    """Items in two dimensions, panels side by side: colours are modalities, shapes are classes (CVS thesis, figure 9).
+
+    Parameters
+    ----------
+    panels : title to the (n, 2) places of the items. modalities, labels : (n,) of each; one shape per class.
+    """
+    kinds, names = list(dict.fromkeys(labels.tolist())), list(dict.fromkeys(modalities.tolist()))
+    with canvas.style():
+        figure = canvas.figure(10.2, 5.0)
+        for ax, (title, places) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+            for colour, name in zip(COLOURS, names, strict=False):
+                for marker, kind in zip(MARKERS, kinds, strict=False):
+                    points = places[(modalities == name) & (labels == kind)]
+                    ax.scatter(*points.T, s=24, marker=marker, color=colour, linewidths=0, alpha=0.8)
+            ax.set_title(title)
+            ax.grid(False)
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[["left", "bottom"]].set_visible(False)
+        shown = [(canvas.sign("o", colour), name) for colour, name in zip(COLOURS, names, strict=False)]
+        shown += [(canvas.sign(marker, FAINT), f"class {n}") for n, marker in enumerate(MARKERS, 1) if n <= len(kinds)]
+        figure.legend(*zip(*shown, strict=True), loc="outside lower left", ncols=len(shown))
+        return canvas.svg(figure)

@@ -1,0 +1,1 @@
+"""`report.html`, the one page to look at, and the page of a search."""

@@ -1,0 +1,46 @@
+"""The runs' epochs as the page's charts read them, thinned where there are very many."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.reporting.results.runs import CRITERIA
+
+MOST = 200  # points of a line
+ABOUT = ("run", "dataset", "split", "name", "seed", "epoch", "stage", "steps")
+FIRST = (*CRITERIA, "loss")
+
+
+def curves(histories: pd.DataFrame) -> dict[str, Any]:
+    """`measures` (name and label) and `runs`, each with its epochs and a list of values a measure (null where none)."""
+    frame = histories.dropna(subset=["epoch"]) if len(histories) else histories
+    names = [c for c in frame if c not in ABOUT and pd.api.types.is_numeric_dtype(frame[c]) and frame[c].notna().any()]
+    names.sort(key=lambda c: (FIRST.index(c) if c in FIRST else len(FIRST), not c.startswith("val_"), c))
+    made = []
+    for run, part in frame.groupby("run", sort=True) if len(frame) else ():
+        part = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(MOST, len(part))).round().astype(int))]
+        first = part.iloc[0]
+        about = {"run": run, "dataset": first.dataset, "split": first.split, "name": first["name"]}
+        values = {c: [_short(v) for v in part[c]] for c in names if part[c].notna().any()}
+        made.append(about | {"seed": int(first.seed), "epochs": part.epoch.astype(int).tolist(), "values": values})
+    return {"measures": [{"name": c, "label": label(c)} for c in names], "runs": made}
+
+
+def label(column: str) -> str:
+    """`Validation: sum of recalls`, `Validation: R@1, image to text`, `Gradient norm`."""
+    validation = column.startswith("val_")
+    text = column.removeprefix("val_")
+    if text == "recall_sum":
+        text = "sum of recalls"
+    elif found := re.fullmatch(r"(\w+)-to-(\w+)_(.+)", text):
+        text = f"{found[3]}, {found[1]} to {found[2]}"
+    text = text.replace("recall@", "R@").replace("map@", "mAP@").replace("_", " ")
+    return f"Validation: {text}" if validation else text[:1].upper() + text[1:]
+
+
+def _short(value: Any) -> float | None:
+    return float(f"{value:.5g}") if pd.notna(value) and np.isfinite(value) else None

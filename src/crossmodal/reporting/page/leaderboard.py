@@ -1,0 +1,96 @@
+"""Everything that was measured, as the page's leaderboard reads it: a row a (data set, split, protocol, system).
+
+Values stand for themselves, one a seed; means and standard deviations are the page's to work out, of what it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from crossmodal.experiments import CONTROLS
+from crossmodal.reporting.results.metrics import distinct
+from crossmodal.reporting.results.shares import ordered_splits
+from crossmodal.reporting.tables.views import LOWER_IS_BETTER, metric_name
+
+ORDER = ("recall_sum", "recall@1", "recall@5", "recall@10", "map@50", "map@R", "map", *LOWER_IS_BETTER)
+WHOLE = ("both", "average")  # directions of numbers that are of several directions
+OVERVIEW = ("recall@1", "recall@5", "recall@10")
+
+
+def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping[str, str]) -> dict[str, Any]:
+    """The rows, the columns and the groups of columns to choose from.
+
+    Parameters
+    ----------
+    titles : data set to its title.
+    links : run to the address of its record in MLflow, of those that have one.
+
+    Returns
+    -------
+    `columns` has an entry a (direction, metric); `rows[i].values[j]` are those of column j, one a seed (null where a
+    seed lacks it), and `views` names groups of columns.
+    """
+    frame = distinct(metrics)
+    pairs = frame[["direction", "metric"]].drop_duplicates().itertuples(index=False)
+    columns = sorted({(str(d), str(m)) for d, m in pairs}, key=_place)
+    place = {column: i for i, column in enumerate(columns)}
+    rows = []
+    keys = ["dataset", "split", "protocol", "name", "model"]
+    for (dataset, split, protocol, name, model), part in frame.groupby(keys, sort=True):
+        seeds = sorted(part.seed.unique().tolist())
+        values: dict[int, list[float | None]] = {}
+        for one in part.itertuples():
+            own = values.setdefault(place[one.direction, one.metric], [None] * len(seeds))
+            own[seeds.index(one.seed)] = round(float(one.value), 3)
+        row = {"dataset": dataset, "split": split, "protocol": protocol, "name": name, "seeds": seeds}
+        run = f"{dataset}/{split}/{name}/seed"
+        linked = {str(seed): links[f"{run}{seed}"] for seed in seeds if f"{run}{seed}" in links}
+        rows.append(row | {"control": model in CONTROLS, "values": values, "links": linked})
+    return {
+        "columns": [
+            {"direction": d, "metric": m, "lower": m in LOWER_IS_BETTER, "label": label(m)} for d, m in columns
+        ],
+        "views": _views(columns),
+        "rows": rows,
+        "titles": {name: titles.get(name, name) for name in sorted(frame.dataset.unique())},
+        "splits": ordered_splits(map(str, frame.split)),
+    }
+
+
+def _place(column: tuple[str, str]) -> tuple[Any, ...]:
+    """Single directions by name, image to text first; then what is of all of them."""
+    direction, metric = column
+    order = ORDER.index(metric) if metric in ORDER else len(ORDER)
+    return direction in WHOLE, direction, order, metric
+
+
+def label(metric: str) -> str:
+    """`R@10`, `mAP@50`, `Sum`."""
+    return "Sum" if metric == "recall_sum" else metric_name(metric)
+
+
+def _views(columns: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Recalls of both directions with their sum, each metric over all directions, and each direction with all of it."""
+    directions = list(dict.fromkeys(d for d, _ in columns if d not in WHOLE))
+    views = []
+    recalls = [i for i, (d, m) in enumerate(columns) if m in OVERVIEW and d in ("image-to-text", "text-to-image")]
+    wholes = [i for i, (d, _) in enumerate(columns) if d in WHOLE]
+    if recalls or wholes:
+        views.append({"title": "Overview", "columns": recalls + wholes})
+    if len(directions) > 2:
+        for metric in dict.fromkeys(m for _, m in columns if m.startswith(("map", "recall@"))):
+            picked = [i for i, (_, m) in enumerate(columns) if m == metric]
+            if len(picked) > 2:
+                views.append({"title": f"{label(metric)}, every direction", "columns": picked})
+    for direction in directions:
+        title = direction.replace("-to-", " to ")
+        views.append(
+            {
+                "title": title[:1].upper() + title[1:],
+                "columns": [i for i, (d, _) in enumerate(columns) if d == direction],
+            }
+        )
+    return views

@@ -1,0 +1,62 @@
+"""What a search has found, in the terminal or as a page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossmodal.errors import printable
+
+if TYPE_CHECKING:
+    from crossmodal.inference.search import Found
+
+
+def show(found: Found, *, as_json: bool = False) -> None:
+    """Print the answers as a table (lines with tabs between, where the output is no terminal) or as JSON."""
+    if as_json:
+        print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        return
+    if not sys.stdout.isatty():
+        for rank, answer in enumerate(found.answers, 1):
+            print(rank, f"{answer.score:.4f}", printable(answer.item_id), printable(answer.source), sep="\t")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # As `Text`: what a caption holds in square brackets is no markup.
+    head = Text(printable(f"{title(found)}, of {found.gallery:,} {found.to} items"))
+    table = Table(title=head, title_justify="left", box=None)
+    table.add_column("", justify="right", style="dim")
+    table.add_column("score", justify="right")
+    table.add_column("item", style="dim", overflow="fold")
+    table.add_column("caption" if found.to == "text" else "file", overflow="fold")
+    for rank, answer in enumerate(found.answers, 1):
+        item, source = (Text(printable(text)) for text in (answer.item_id, answer.source))
+        table.add_row(str(rank), f"{answer.score:.4f}", item, source)
+    Console().print(table)
+
+
+def title(found: Found) -> str:
+    asked = f"“{found.query.source}”" if found.query.modality == "text" else Path(found.query.source).name
+    return f"{asked} in {found.run}"
+
+
+def write(found: Found, path: Path) -> None:
+    """The answers as one self-contained page."""
+    from crossmodal.files import write_text
+    from crossmodal.reporting.page.thumbnails import medium
+    from crossmodal.reporting.tables.writers import environment
+
+    def shown(modality: str, source: str) -> dict[str, str | None]:
+        if modality == "text":
+            return {"modality": modality, "text": source}
+        return {"modality": modality, **vars(medium(Path(source), modality))}
+
+    query = shown(found.query.modality, found.query.source)
+    answers = [(answer, shown(answer.modality, answer.source)) for answer in found.answers]
+    page = environment().get_template("answers.html.j2")
+    write_text(path, page.render(found=found, query=query, answers=answers, title=title(found)))

@@ -1,0 +1,145 @@
+"""The papers' claims tested on our runs: `claims.parquet`, one row per claim and published data set.
+
+A claim is tested on the data set that was run, whichever plays the published one. Both queries and seeds are taken as
+drawn at random (`crossmodal.evaluation.contrasts`); p-values are one-sided, for the claim and for its opposite, and
+corrected by Holm's method within a paper and data set, where a test that several published data sets share is counted
+once. A contradicted claim is a result like any other.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.errors import UserError
+from crossmodal.evaluation.contrasts import SEEDS
+from crossmodal.evaluation.statistics import holm
+from crossmodal.experiments import Job, Plan
+from crossmodal.files import read_parquet, write_parquet
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.results.cases import LEVEL, Case, Rows, Test
+from crossmodal.reporting.results.evidence import Evidence, Number
+
+log = logging.getLogger(__name__)
+
+TYPES = {
+    "paper": "string",
+    "claim": "string",
+    "says": "string",
+    "source": "string",
+    "kind": "string",
+    "dataset": "string",
+    "measure": "string",
+    "ours": "float64",
+    "ours_low": "float64",
+    "ours_high": "float64",
+    "p": "float64",
+    "p_holm": "float64",
+    "p_opposite": "float64",
+    "p_opposite_holm": "float64",
+    "verdict": "string",
+    "reason": "string",
+    "seeds": "int64",
+    "seeds_needed": "Int64",
+    "published": "float64",
+    "published_dataset": "string",
+}
+VERDICTS = ("supported", "contradicted", "undecided", "not run")
+ONE_SEED = "one seed tells nothing of others"
+
+
+def test(plan: Plan, metrics: pd.DataFrame, jobs: dict[str, Job] | None, folder: Path) -> pd.DataFrame:
+    """Every claim of every paper, tested on the runs that are there.
+
+    Parameters
+    ----------
+    metrics : as `collect` gives them. jobs : the jobs that they were collected from. folder : `results/runs`.
+
+    Returns
+    -------
+    The columns of `TYPES`. `ours` is the difference of the means (of a trend: what a straight line through the rows
+    rises from the first to the last), with its 95 % interval; of several pairs their mean. `published` is the same of
+    the published numbers. `seeds_needed` is of undecided claims, null where more than `SEEDS` are needed or one seed
+    says nothing of it; `reason` tells which.
+    """
+    chosen = runs.chosen(plan, jobs)
+    evidence = Evidence(chosen, metrics, Path(folder))
+    rows = Rows(plan, chosen, evidence.measured)
+    cases = [
+        Case(plan, paper, claim, dataset, rows)
+        for paper in plan.papers.values()
+        for claim in paper.claims
+        for dataset in dict.fromkeys(paper.experiments[side.experiment].dataset for side in claim.sides)
+    ]
+    wanted: dict[str, list[Number]] = {}
+    for case in cases:
+        for key, numbers in case.wanted.items():
+            wanted.setdefault(key, []).extend(numbers)
+    evidence.read(wanted)
+    tested = [case.tested(evidence) for case in cases]
+    _decide(cases, tested)
+    return pd.DataFrame([row for _, row in tested], columns=list(TYPES)).astype(TYPES)
+
+
+def _decide(cases: list[Case], tested: list[tuple[Test | None, dict[str, Any]]]) -> None:
+    """Correct the p-values of each paper and data set for being many, and give the verdicts."""
+    families: dict[tuple[str, str], dict[tuple, list[int]]] = {}
+    for place, (case, (made, _)) in enumerate(zip(cases, tested, strict=True)):
+        if made is not None:
+            families.setdefault((case.paper.name, case.dataset), {}).setdefault(case.signature, []).append(place)
+    for family in families.values():
+        tests = [tested[members[0]][0] for members in family.values()]
+        p = np.array([made.p.max() for made in tests])
+        opposite = np.array([made.p_opposite for made in tests])
+        for n, (members, values) in enumerate(
+            zip(family.values(), zip(holm(p), holm(opposite), strict=True), strict=True)
+        ):
+            for place in members:
+                row = tested[place][1]
+                row |= {"p": p[n], "p_holm": values[0], "p_opposite": opposite[n], "p_opposite_holm": values[1]}
+                row |= _verdict(cases[place], tests[n], row, len(tests))
+
+
+def _verdict(case: Case, made: Test, row: dict[str, Any], tests: int) -> dict[str, Any]:
+    worst = made.names[made.worst]
+    told = (
+        ""
+        if worst == "trend" or len(made.names) == 1
+        else f"{worst}: {case.sign * made.parts[made.worst].estimate:+.2f}"
+    )
+    if np.isnan(row["p"]):
+        return {"verdict": "undecided", "reason": ONE_SEED}
+    if row["p_opposite_holm"] < LEVEL:
+        return {"verdict": "contradicted", "reason": told}
+    if row["p_holm"] < LEVEL:
+        return {"verdict": "supported", "reason": told and f"least: {told}"}
+    needed = case.needed(made, LEVEL / tests)
+    if needed is None:
+        return {"verdict": "undecided", "reason": "; ".join(filter(None, [f"more than {SEEDS} seeds", told]))}
+    return {"verdict": "undecided", "reason": told, "seeds_needed": max(needed, row["seeds"] + 1)}
+
+
+def read(path: Path) -> pd.DataFrame:
+    """`claims.parquet`.
+
+    Raises
+    ------
+    UserError : it is not there, or was made by another version.
+    """
+    frame = read_parquet(path)
+    if list(frame) != list(TYPES):
+        raise UserError(f"{path}: was made by another version; run `crossmodal claims` again")
+    return frame
+
+
+def write(plan: Plan, jobs: dict[str, Job], target: Path) -> pd.DataFrame:
+    """The step of the DAG: `target/metrics.parquet` and the runs' queries to `target/claims.parquet`."""
+    frame = test(plan, read_parquet(target / "metrics.parquet"), jobs, Path(plan.params.paths.results) / "runs")
+    write_parquet(target / "claims.parquet", frame)
+    counts = frame.verdict.value_counts()
+    log.info("claims: %s", ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts))
+    return frame

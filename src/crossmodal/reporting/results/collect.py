@@ -1,0 +1,56 @@
+"""Runs to `metrics.parquet`: one row a number, and one for each paper that asks for it. The only thing tables read.
+
+`write` is the step of the DAG: metrics, comparison, the summary for DVC and its plots.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from crossmodal.experiments import Job, Plan
+from crossmodal.files import write_parquet, write_text
+from crossmodal.reporting.results import comparison, cutoffs, efficiency, runs, summary
+from crossmodal.reporting.results.metrics import TYPES
+
+log = logging.getLogger(__name__)
+
+
+def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.DataFrame:
+    """The numbers of all finished runs.
+
+    Parameters
+    ----------
+    folder : `results/runs`.
+    jobs : the jobs to look for; all of the plan by default.
+
+    Returns
+    -------
+    The columns of `TYPES`. A run that two papers ask for has its rows twice, a run of no paper (the controls that run
+    on every data set) has paper ''. Runs that are missing or damaged are logged and left out.
+    """
+    rows = []
+    asked, further = runs.chosen(plan, jobs), cutoffs.wanted(plan)
+    made = 0
+    for key, job in asked.items():
+        numbers = runs.numbers(Path(folder) / key, job)
+        if numbers is None:
+            continue
+        made += 1
+        metrics, data = further.get(job.dataset, ()), Path(plan.params.paths.data)
+        numbers = cutoffs.complete(numbers, metrics, Path(folder) / key, job, data)
+        about = {name: getattr(job, name) for name in ("dataset", "split", "model", "variant", "seed")}
+        rows += [{"paper": paper, **about, **number} for paper in job.papers or ("",) for number in numbers]
+    log.info("%d of %d runs collected", made, len(asked))
+    return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+
+
+def write(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path) -> None:
+    """`metrics`, `comparison.parquet`, `annotation_efficiency.csv`, `summary.json` and `plots/`, into `target`."""
+    metrics = collect(plan, folder, jobs)
+    write_parquet(target / "metrics.parquet", metrics)
+    write_parquet(target / "comparison.parquet", comparison.compare(plan, metrics, jobs, folder))
+    write_text(target / "annotation_efficiency.csv", efficiency.efficiency(plan, jobs, folder).to_csv(index=False))
+    summary.write(metrics, jobs, folder, target)

@@ -1,0 +1,319 @@
+"""Published numbers beside ours: `comparison.parquet`, one row a cell of a published table, and the QC of the controls.
+
+What every rendered table is made from. Means and sample standard deviations are over seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crossmodal.evaluation.bounds import chance_interval, precision_interval
+from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Table, UnreadableError
+from crossmodal.reporting.results import order, published, quality_control, runs, significance
+
+TYPES = {
+    "paper": "string",
+    "table": "string",
+    "row": "int64",
+    "column": "int64",
+    "group": "string",
+    "system": "string",
+    "column_system": "string",
+    "dataset": "string",
+    "split": "string",
+    "direction": "string",
+    "metric": "string",
+    "published": "float64",
+    "ours_mean": "float64",
+    "ours_sd": "float64",
+    "difference": "float64",
+    "significant": "boolean",
+    "ours_low": "float64",
+    "ours_high": "float64",
+    "reference": "string",
+    "p_value": "float64",
+    "p_holm": "float64",
+    "against": "string",
+    "n_seeds": "int64",
+    "n_expected": "int64",
+    "status": "string",
+    "experiment": "string",
+    "ours_dataset": "string",
+    "ours_split": "string",
+    "ours_model": "string",
+    "protocol": "string",
+    "n_queries": "Int64",
+    "n_gallery": "Int64",
+    "comparable": "boolean",
+    "tau": "float64",
+    "tau_low": "float64",
+    "tau_high": "float64",
+    "tau_rows": "Int64",
+    "qc": "string",
+    "fallbacks": "string",
+    "differs": "string",
+    "ours_extra": "string",
+    "ours_settings": "string",
+}
+PUBLISHED_ONLY = "published only"
+NOT_QUICK = "missing: not part of quick; run `snakemake all`"
+
+
+def compare(
+    plan: Plan, metrics: pd.DataFrame, jobs: dict[str, Job] | None = None, folder: Path | None = None
+) -> pd.DataFrame:
+    """Every cell of every published table, with what we have measured for it.
+
+    Parameters
+    ----------
+    metrics : as `collect` gives it.
+    jobs : the jobs that `metrics` was collected from; cells that need others are `missing: not part of quick`.
+    folder : `results/runs`, where the manifests say what fell back on something lesser; None leaves that out.
+
+    Returns
+    -------
+    The columns of `TYPES`. `status` is `done` (of at least one seed; `n_expected` tells how many there should be),
+    `missing: why` or `published only`. `ours_sd` is the sample standard deviation, null for one seed. `difference` and
+    `significant` are null where the data set is played by a stand-in; the latter says whether the published number lies
+    outside the 95 % confidence interval of our mean. `ours_low` and `ours_high` are that of a bootstrap over queries
+    and seeds; `reference` is the run that a cell is tested against, `p_value` and `p_holm` before and after correction
+    over the table, `against` is `better` or `worse` where the difference is significant. `tau` to `tau_rows` (the order
+    of the rows, ours beside the published: `order.fill`) and `qc` are of the whole table. `differs` is what the paper's
+    file says of how our run is not what was published. `ours_extra` and `ours_settings` are JSON of the cells that are
+    done: what our run has of the table's columns before the numbers, and {setting: [ours, published]} where these
+    differ (`published.differences`).
+    """
+    chosen = runs.chosen(plan, jobs)
+    lookup = lookup_of(metrics)
+    checks, wrong = controls(metrics), quality_control.faults(metrics)
+    kept = _Kept(folder)
+    rows = []
+    for paper in plan.papers.values():
+        for table in paper.tables:
+            protocol = protocol_of(plan.folds_of(table))
+            played = dict.fromkeys(plan.dataset_of(row.dataset or table.dataset) for row in table.rows)
+            verdicts = [verdict(checks, dataset, protocol) for dataset in played]
+            qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"), default="ok")  # the worst
+            first = len(rows)
+            extras = extra_keys(table)
+            for number, row in enumerate(table.rows):
+                for place, column in enumerate(table.columns):
+                    cell = {
+                        "paper": paper.name,
+                        "table": table.id,
+                        "row": number,
+                        "column": place,
+                        "group": row.group,
+                        "system": row.label,
+                        "column_system": column.system,
+                        "dataset": row.dataset or table.dataset,
+                        "split": row.split or table.split,
+                        "direction": column.direction,
+                        "metric": column.metric,
+                        "published": row.published[place],
+                        "qc": qc,
+                        "differs": row.differs,
+                    }
+                    experiment = row.experiment_of(column)
+                    own = column.protocol or row.protocol or protocol
+                    ours = _ours(plan, paper, experiment, column, own, chosen, lookup, kept, extras)
+                    rows.append(cell | ours | _difference(row.published[place], ours))
+            order.fill(rows[first:], plan.params.seeds, lookup)
+            found = quality_control.of_rows(wrong, rows[first:])
+            if found and not qc.startswith("off"):
+                for row in rows[first:]:
+                    row["qc"] = f"off: {found}"
+    if folder is not None:
+        significance.fill(plan, rows, {key for key in chosen if _measured(key, lookup)}, folder)
+    return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+
+
+def _measured(key: str, lookup: Lookup) -> bool:
+    return any(found[0] == key for found in lookup)
+
+
+def protocol_of(folds: int) -> str:
+    """The name of the protocol that ranks the test set in so many folds."""
+    return "all" if folds == 1 else f"fold{folds}"
+
+
+Lookup = dict[tuple[str, str, str, str], dict[str, tuple[float, int, int]]]
+
+
+def lookup_of(metrics: pd.DataFrame) -> Lookup:
+    """{(run, direction, metric, protocol): (value, n_queries, n_gallery)}, keyed by the run first."""
+    found: Lookup = {}
+    for row in metrics.itertuples(index=False):
+        run = f"{row.dataset}/{row.split}/{runs.name(row.model, row.variant)}/seed{row.seed}"
+        found[run, row.direction, row.metric, row.protocol] = (row.value, row.n_queries, row.n_gallery)
+    return found
+
+
+def _ours(
+    plan: Plan,
+    paper: Paper,
+    name: str | None,
+    column: Column,
+    protocol: str,
+    chosen: dict[str, Job],
+    lookup: Lookup,
+    kept: _Kept,
+    extras: list[str],
+) -> dict[str, Any]:
+    """Our part of a cell."""
+    if name is None:
+        return {"n_seeds": 0, "n_expected": 0, "status": PUBLISHED_ONLY}
+    experiment: Experiment = paper.experiments[name]
+    try:
+        planned = [plan.job(experiment, seed, paper.name) for seed in plan.params.seeds]
+    except UnreadableError as error:
+        return {"n_seeds": 0, "n_expected": 0, "experiment": name, "status": f"missing: {error}"}
+    expected = [job for job in planned if job.key in chosen]
+    first = planned[0]
+    about = {
+        "experiment": name,
+        "ours_dataset": first.dataset,
+        "ours_split": first.split,
+        "ours_model": first.name,
+        "protocol": protocol,
+        "comparable": first.dataset == experiment.dataset,
+        "n_expected": len(expected),
+        "n_seeds": 0,
+    }
+    if not expected:
+        return about | {"status": NOT_QUICK}
+    cells = {job.key: lookup.get((job.key, column.direction, column.metric, protocol)) for job in expected}
+    found = pd.DataFrame([cell for cell in cells.values() if cell is not None], columns=["value", "q", "g"])
+    if found.empty:
+        where = f"{first.name} on {first.dataset}/{first.split}"
+        made = any(key[0] in cells for key in lookup)
+        why = f"has no {column.metric} under protocol {protocol}" if made else "not made yet"
+        return about | {"status": f"missing: run {where} {why}"}
+    made = [job for job in expected if cells[job.key] is not None]
+    common = plan.params.models.get(experiment.model)
+    return about | {
+        "status": "done",
+        "ours_mean": found.value.mean(),
+        "ours_sd": found.value.std(ddof=1) if len(found) > 1 else None,
+        "n_seeds": len(found),
+        "n_queries": int(found.q.iloc[0]),
+        "n_gallery": int(found.g.iloc[0]),
+        "fallbacks": kept.fallbacks(job.key for job in made),
+        "ours_extra": as_json(kept.extra(made[0], extras)),
+        "ours_settings": as_json(published.differences(experiment, kept.settings(made[0]), common)),
+    }
+
+
+def _difference(published: float | None, ours: dict[str, Any]) -> dict[str, Any]:
+    """Ours less published where both are of one data set, and whether that is more than seeds explain."""
+    mean = ours.get("ours_mean")
+    if mean is None or published is None or not ours["comparable"]:
+        return {}
+    found = {"difference": mean - published}
+    sd, n = ours.get("ours_sd"), ours["n_seeds"]
+    if sd is not None:
+        from scipy.stats import t
+
+        found["significant"] = bool(abs(found["difference"]) > t.ppf(0.975, n - 1) * sd / n**0.5)
+    return found
+
+
+class _Kept:
+    """What the folders of runs keep beside their numbers, read once a run."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+        self._manifests: dict[str, dict[str, Any]] = {}
+        self._settings: dict[str, dict[str, Any]] = {}
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        """A run's manifest; empty where no folder of runs is looked at."""
+        if key not in self._manifests:
+            self._manifests[key] = {} if self.folder is None else runs.manifest(self.folder / key)
+        return self._manifests[key]
+
+    def fallbacks(self, keys: Iterable[str]) -> str | None:
+        """What runs fell back on; None for nothing."""
+        listed = [str(one) for key in keys for one in self.manifest(key).get("fallbacks") or []]
+        return "; ".join(dict.fromkeys(listed)) or None
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """The settings that a run was trained with; those of its job where the run does not tell its own."""
+        if job.key not in self._settings:
+            own = None if self.folder is None else runs.settings(self.folder / job.key)
+            self._settings[job.key] = published.resolved(job) if own is None else own
+        return self._settings[job.key]
+
+    def extra(self, job: Job, keys: Iterable[str]) -> dict[str, Any]:
+        """What a run has of the columns before a table's numbers: of its settings, else of its manifest."""
+        known = self.manifest(job.key) | self.settings(job)
+        return {key: known[key] for key in keys if known.get(key) is not None}
+
+
+def extra_keys(table: Table) -> list[str]:
+    """The columns before a table's numbers."""
+    return list(dict.fromkeys(key for row in table.rows for key in row.extra))
+
+
+def as_json(found: dict[str, Any]) -> str | None:
+    return json.dumps(found) if found else None
+
+
+def controls(metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row a check of a control: `chance` within bounds of its expectation, `oracle` at 100.
+
+    Where items answer each other by class, what is expected of chance is among its numbers (`map@50_chance`): recall is
+    then not looked at.
+
+    Returns
+    -------
+    Columns dataset, split, model, seed, direction, metric, protocol, value, expected, low, high, ok (all in per cent).
+    """
+    columns = ["dataset", "split", "model", "seed", "direction", "metric", "protocol", "value"]
+    picked = metrics[metrics.model.isin(["chance", "oracle"])].drop(columns="paper").drop_duplicates()
+    random = {
+        (*(getattr(row, name) for name in columns[:5]), row.metric.removesuffix("_chance"), row.protocol): row.value
+        for row in picked[picked.metric.str.endswith("_chance")].itertuples(index=False)
+    }
+    by_class = {key[:4] for key in random}
+    rows = []
+    for row in picked[picked.metric.str.match(r"(recall@\d+|map(@[0-9R]+)?|ndcg@\d+)$")].itertuples(index=False):
+        expected = random.get(tuple(getattr(row, name) for name in columns[:7]))
+        if row.model == "oracle":
+            expected = low = high = 100.0
+        elif expected is not None:
+            low, high = precision_interval(expected, row.n_queries)
+        elif row.metric.startswith(("map", "ndcg")) or (row.dataset, row.split, row.model, row.seed) in by_class:
+            continue
+        else:
+            k = int(row.metric.removeprefix("recall@"))
+            folds = int(row.protocol.removeprefix("fold")) if row.protocol.startswith("fold") else 1
+            expected, low, high = chance_interval(k, row.n_queries, row.n_gallery, folds)
+        rows.append(
+            {name: getattr(row, name) for name in columns}
+            | {"expected": expected, "low": low, "high": high, "ok": low - 1e-6 <= row.value <= high + 1e-6}
+        )
+    return pd.DataFrame(rows, columns=[*columns, "expected", "low", "high", "ok"])
+
+
+def verdict(checks: pd.DataFrame, dataset: str, protocol: str) -> str:
+    """`ok`, `off: which control and how`, or `not run`, for the tables of a data set under a protocol."""
+    here = checks[(checks.dataset == dataset) & (checks.protocol == protocol)]
+    missing = [control for control in ("chance", "oracle") if not (here.model == control).any()]
+    off = here[~here.ok.astype(bool)]
+    if len(off):
+        worst = off.iloc[0]
+        more = f", and {len(off) - 1} more" if len(off) > 1 else ""
+        wanted = (
+            "100" if worst.model == "oracle" else f"{worst.expected:.2f} (between {worst.low:.2f} and {worst.high:.2f})"
+        )
+        return (
+            f"off: {worst.model} has {worst.direction} {worst.metric} {worst.value:.2f}, expected {wanted}"
+            f" (seed {worst.seed}){more}"
+        )
+    return f"not run: {' and '.join(missing)}" if missing else "ok"

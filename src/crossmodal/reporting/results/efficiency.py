@@ -1,0 +1,177 @@
+"""Annotation efficiency of the runs: `annotation_efficiency.csv`, one row a system, direction and metric.
+
+What a system makes of few annotated pairs: its mean recall over log-annotations, the pairs that a recall takes, and how
+many times more another needs. Intervals are by bootstrap over queries and seeds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.errors import UserError
+from crossmodal.evaluation.efficiency import annotations_to_reach, area
+from crossmodal.evaluation.statistics import clustered, resampled_means
+from crossmodal.experiments import CONTROLS, DIRECTIONS, Job, Plan
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.results.significance import reader
+from crossmodal.tasks.ranked.task import folder_of
+
+METRICS = ("recall@1", "recall@5", "recall@10")
+SHARE = 0.9
+"""The recall to be reached, as a share of the lowest best recall of the systems compared: all of them reach it."""
+
+TYPES = {
+    "dataset": "string",
+    "direction": "string",
+    "metric": "string",
+    "system": "string",
+    "splits": "string",
+    "pairs_least": "float64",
+    "pairs_most": "float64",
+    "n_seeds": "int64",
+    "area": "float64",
+    "area_low": "float64",
+    "area_high": "float64",
+    "target": "float64",
+    "pairs_needed": "float64",
+    "pairs_needed_low": "float64",
+    "pairs_needed_high": "float64",
+    "reference": "string",
+    "ratio": "float64",
+    "ratio_low": "float64",
+    "ratio_high": "float64",
+}
+
+
+def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
+    """Annotation efficiency of every system that was trained on at least two amounts of annotation.
+
+    Systems are compared where they were trained on the same splits. `reference` is the one with the highest area;
+    `ratio` is how many times its annotated pairs the system needs to reach `target`.
+
+    Parameters
+    ----------
+    folder : `results/runs`.
+
+    Returns
+    -------
+    The columns of `TYPES`; areas and targets in per cent, 95 % intervals, null where a curve stays below the target.
+    """
+    keys = {key for key in jobs if (folder_of(folder / key) / "examples.parquet").exists()}
+    values = reader(plan, keys, folder)
+    pairs = _pairs({key: jobs[key] for key in sorted(keys)}, folder)
+    families: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for dataset, name in sorted({(d, n) for d, _, n in pairs}):
+        splits = sorted((s for d, s, n in pairs if (d, n) == (dataset, name)), key=lambda s: pairs[dataset, s, name])
+        if len({pairs[dataset, split, name] for split in splits}) == len(splits) > 1:
+            families.setdefault((dataset, tuple(splits)), []).append(name)
+    rows = []
+    for (dataset, splits), names in families.items():
+        amounts = {name: np.array([pairs[dataset, split, name] for split in splits]) for name in names}
+        for direction in DIRECTIONS:
+            for metric in METRICS:
+                found = {
+                    (name, split): values(dataset, (split, name), "all", direction, metric)
+                    for name in names
+                    for split in splits
+                }
+                about = {"dataset": dataset, "direction": direction, "metric": metric, "splits": " ".join(splits)}
+                rows += [about | row for row in _rows(names, splits, amounts, found)]
+    return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+
+
+def _pairs(jobs: dict[str, Job], folder: Path) -> dict[tuple[str, str, str], float]:
+    """{(data set, split, system): annotated pairs it was trained on}, from the manifests."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for key, job in jobs.items():
+        pairs = runs.manifest(folder / key).get("pairs")
+        if job.model not in CONTROLS and pairs:
+            found.setdefault((job.dataset, job.split, job.name), []).append(float(pairs))
+    return {about: float(np.mean(values)) for about, values in found.items()}
+
+
+def _rows(
+    names: list[str], splits: tuple[str, ...], amounts: dict[str, np.ndarray], found: dict[tuple[str, str], Any]
+) -> list[dict[str, Any]]:
+    """The systems of a family under one metric."""
+    known = [value for value in found.values() if value is not None]
+    if len(known) < len(found) or any(not np.array_equal(value[1], known[0][1]) for value in known):
+        return []
+    data = clustered([value[0] for value in found.values()], known[0][2])
+    means, (_, _, drawn) = data.means, resampled_means(data)
+    place = {name: slice(n * len(splits), (n + 1) * len(splits)) for n, name in enumerate(names)}
+    areas = {name: float(area(amounts[name], means[place[name]])) for name in names}
+    best = max(names, key=lambda name: (areas[name], name))
+    target = round(SHARE * min(float(means[place[name]].max()) for name in names), 1)
+    needed = {n: float(annotations_to_reach(amounts[n], means[place[n]], target)) for n in names}
+    needed_drawn = {n: annotations_to_reach(amounts[n], drawn[place[n]].T, target) for n in names}
+    rows = []
+    for name in names:
+        row = {
+            "system": name,
+            "pairs_least": amounts[name].min(),
+            "pairs_most": amounts[name].max(),
+            "n_seeds": min(len(found[name, split][0]) for split in splits),
+            "area": areas[name],
+            "target": target,
+            "pairs_needed": needed[name],
+        }
+        row |= _interval("area", area(amounts[name], drawn[place[name]].T))
+        row |= _interval("pairs_needed", needed_drawn[name])
+        if name != best:
+            row |= {"reference": best, "ratio": needed[name] / needed[best]}
+            row |= _interval("ratio", needed_drawn[name] / needed_drawn[best])
+        rows.append(row)
+    return rows
+
+
+def _interval(name: str, drawn: np.ndarray) -> dict[str, float]:
+    """95 % percentiles of draws, of which those that do not reach the target count as infinite; null for such."""
+    with np.errstate(invalid="ignore"):
+        ends = np.percentile(np.where(np.isnan(drawn), np.inf, drawn), [2.5, 97.5], method="inverted_cdf")
+    return {f"{name}_{end}": value for end, value in zip(("low", "high"), ends, strict=True) if np.isfinite(value)}
+
+
+def read(path: Path) -> pd.DataFrame:
+    """`annotation_efficiency.csv` as `efficiency` gave it.
+
+    Raises
+    ------
+    UserError : it has not been made, or is damaged.
+    """
+    try:
+        return pd.read_csv(path, dtype=TYPES, keep_default_na=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; the step that makes it (`crossmodal collect`) has not run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error}); run `crossmodal collect` again") from None
+
+
+def lines(frame: pd.DataFrame, metric: str = "recall@10") -> list[dict[str, str]]:
+    """What the report shows of one metric, as text."""
+    return [
+        {
+            "dataset": str(row.dataset),
+            "direction": str(row.direction),
+            "system": str(row.system),
+            "amounts": f"{row.pairs_least:,.0f} to {row.pairs_most:,.0f}",
+            "area": _span(row.area, row.area_low, row.area_high, 1),
+            "target": f"{row.target:.1f}",
+            "needed": _span(row.pairs_needed, row.pairs_needed_low, row.pairs_needed_high, 0),
+            "ratio": "" if pd.isna(row.reference) else _span(row.ratio, row.ratio_low, row.ratio_high, 2),
+            "reference": "" if pd.isna(row.reference) else str(row.reference),
+        }
+        for row in frame[frame.metric == metric].itertuples()
+    ]
+
+
+def _span(value: float, low: float, high: float, digits: int) -> str:
+    if pd.isna(value):
+        return "not reached"
+    text = f"{value:,.{digits}f}"
+    ends = ["…" if pd.isna(end) else f"{end:,.{digits}f}" for end in (low, high)]
+    return f"{text} ({ends[0]} to {ends[1]})"

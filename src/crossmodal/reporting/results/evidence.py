@@ -1,0 +1,196 @@
+"""What claims are tested on: a run's numbers, and by how much each group of its queries moves them.
+
+Each run's `queries.parquet` is read once, and only the columns that are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+
+from crossmodal.evaluation.statistics import query_values
+from crossmodal.experiments import Job
+from crossmodal.experiments.claims import RUN_METRICS
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.results.comparison import lookup_of
+
+Number = tuple[str, str, str]
+"""Protocol, direction and metric."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of a run.
+
+    Parameters
+    ----------
+    moves : (G,) by how much each group of the data set's queries moves the mean, of sum 0: the group's share of the
+        queries, times the distance of its mean from the mean of all. None for a number that is no mean over queries.
+    asked : (G,) bool, the groups that have queries.
+    queries : which queries they are; equal for the same ones.
+    size : items that are ranked; 0 where nothing is.
+    """
+
+    mean: float
+    moves: np.ndarray | None = None
+    asked: np.ndarray | None = None
+    queries: tuple[str, ...] = ()
+    n_queries: int = 0
+    size: int = 0
+
+
+@dataclass
+class _Known:
+    """The groups of a data set's queries, and what is the same in most of its runs."""
+
+    codes: dict[str, int] = field(default_factory=dict)
+    sorted: dict[str, str] = field(default_factory=dict)  # hash of ids as they stand: of them in order
+
+
+class Evidence:
+    """The numbers of runs, by run and number; `missing` says why there is none."""
+
+    def __init__(self, jobs: Mapping[str, Job], metrics: pd.DataFrame, folder: Path):
+        self.jobs = jobs
+        self.folder = folder
+        self._lookup = lookup_of(metrics)
+        self.measured = {key[0] for key in self._lookup}
+        """The runs that have numbers."""
+        self._known: dict[str, _Known] = {}
+        self._values: dict[tuple[str, Number], Value] = {}
+
+    def read(self, wanted: Mapping[str, Iterable[Number]]) -> None:
+        """Read the numbers that are asked of each run."""
+        for key, numbers in wanted.items():
+            if key in self.measured:
+                self._read(key, [*dict.fromkeys(numbers)])
+
+    def value(self, key: str, number: Number) -> Value | None:
+        return self._values.get((key, number))
+
+    def told(self, key: str, number: Number) -> float | None:
+        """A number as the run's metrics have it, whatever its queries."""
+        protocol, direction, metric = number
+        found = self._lookup.get((key, direction, metric, protocol))
+        return None if found is None else found[0]
+
+    def _read(self, key: str, numbers: list[Number]) -> None:
+        job, rest = self.jobs[key], []
+        for number in numbers:
+            if number[2] in RUN_METRICS:
+                measured = self._of_training(job, number[2])
+                if measured is not None:
+                    self._values[key, number] = Value(measured)
+            else:
+                rest.append(number)
+        columns = {metric: _column(metric) for _, _, metric in rest}
+        frame = None
+        if any(columns.values()):
+            asked = ["protocol", "direction", "query_id", "query_group", *sorted({*columns.values()} - {None})]
+            frame = runs.query_table(self.folder / key, asked)
+        found = {} if frame is None else self._of_queries(key, frame, [one for one in rest if columns[one[2]]])
+        for number in rest:
+            protocol, direction, metric = number
+            told = self._lookup.get((key, direction, metric, protocol))
+            if number in found:
+                self._values[key, number] = found[number]
+            elif told is not None:
+                self._values[key, number] = Value(told[0], n_queries=told[1], size=told[2])
+
+    def _of_training(self, job: Job, metric: str) -> float | None:
+        folder = self.folder / job.key
+        if metric == "milliseconds":
+            return runs.milliseconds(folder)
+        return runs.attention_blocks(folder, self.folder / job.before if job.before else None)
+
+    def _of_queries(self, key: str, frame: pyarrow.Table, numbers: list[Number]) -> dict[Number, Value]:
+        """Those numbers that are means over the queries of a frame."""
+        known = self._known.setdefault(self.jobs[key].dataset, _Known())
+        names = {name: _codes(frame[name]) for name in ("protocol", "direction", "query_group")}
+        groups = names["query_group"]
+        codes = np.array([known.codes.setdefault(group, len(known.codes)) for group in groups[0]], np.int64)
+        found: dict[Number, Value] = {}
+        for protocol in dict.fromkeys(number[0] for number in numbers):
+            inside = _places(names["protocol"]).get(protocol, np.empty(0, np.int64))
+            rows = {d: inside[places] for d, places in _places(names["direction"], inside).items()}
+            who = {d: f"{d} {_named(known, frame['query_id'].take(places))}" for d, places in rows.items()}
+            for _, direction, metric in [number for number in numbers if number[0] == protocol]:
+                parts = (
+                    [d for d in rows if "-to-" in d] if direction == "average" else [d for d in rows if d == direction]
+                )
+                column = frame[_column(metric)].to_numpy()
+                values = [_mean(metric, column[rows[d]], codes[groups[1][rows[d]]], who[d]) for d in parts]
+                if values:
+                    told = self._lookup.get((key, direction, metric, protocol))
+                    found[protocol, direction, metric] = _average(values, told[2] if told else 0)
+        return found
+
+
+def _column(metric: str) -> str | None:
+    """The column of `queries.parquet` that a metric is the mean of; None for one that is no such mean."""
+    if metric.startswith("recall@") or metric == "mean_rank":
+        return "rank"
+    return metric.replace("map", "average_precision") if metric.startswith("map") else None
+
+
+def _codes(column: pyarrow.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """A column's distinct texts, and the place of each of its values among them."""
+    array = column.combine_chunks()
+    array = array if isinstance(array.type, pyarrow.DictionaryType) else array.dictionary_encode()
+    return [str(text) for text in array.dictionary.to_pylist()], array.indices.to_numpy(zero_copy_only=False)
+
+
+def _places(coded: tuple[list[str], np.ndarray], inside: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """{text: places of it}, of a column or of the rows `inside` of it."""
+    texts, codes = coded
+    codes = codes if inside is None else codes[inside]
+    return {text: places for n, text in enumerate(texts) if len(places := np.flatnonzero(codes == n))}
+
+
+def _mean(metric: str, held: np.ndarray, groups: np.ndarray, who: str) -> Value:
+    """A metric over queries.
+
+    Parameters
+    ----------
+    held : (Q,) what `queries.parquet` has of them. groups : (Q,) codes of their groups. who : names them.
+    """
+    values = query_values(metric, held, {_column(metric): held})
+    mean = float(values.mean())
+    sums = np.bincount(groups, values - mean)
+    return Value(mean, sums / len(values), np.bincount(groups) > 0, (who,), len(values))
+
+
+def _named(known: _Known, ids: pyarrow.ChunkedArray) -> str:
+    """A name of a set of queries, whatever their order."""
+    texts = ids.to_pylist()
+    name = _hash(texts)
+    if name not in known.sorted:
+        known.sorted[name] = _hash(sorted(texts))
+    return known.sorted[name]
+
+
+def _hash(texts: list) -> str:
+    return hashlib.blake2b("\n".join(map(str, texts)).encode(), digest_size=8).hexdigest()
+
+
+def _average(values: list[Value], size: int) -> Value:
+    """The mean of numbers of one run, all of them over queries; `size` items are ranked."""
+    moves, asked = (summed([getattr(value, name) for value in values]) for name in ("moves", "asked"))
+    queries = tuple(sorted({one for value in values for one in value.queries}))
+    mean = float(np.mean([value.mean for value in values]))
+    n_queries = sum(value.n_queries for value in values)
+    return Value(mean, moves / len(values), asked > 0, queries, n_queries, size)
+
+
+def summed(arrays: list[np.ndarray]) -> np.ndarray:
+    """The sum of arrays by group, of which shorter ones lack the last groups."""
+    total = np.zeros(max(map(len, arrays), default=0))
+    for array in arrays:
+        total[: len(array)] += array
+    return total

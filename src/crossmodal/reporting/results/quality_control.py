@@ -1,0 +1,152 @@
+"""Quality control of metrics and tables: impossible numbers, runs of one seed that differ, runs that are missing.
+
+`faults` looks at numbers, `check` at a whole scope: what the command `crossmodal check` says, with the row's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.evaluation.bounds import out_of_range
+from crossmodal.evaluation.metrics import metrics_of_queries
+from crossmodal.experiments import Job, Plan
+from crossmodal.files import read_parquet
+from crossmodal.reporting.results import runs
+
+KEY = ["dataset", "split", "model", "variant", "seed"]
+NUMBER = ["direction", "metric", "protocol"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with the numbers of a run."""
+
+    dataset: str
+    split: str
+    name: str
+    seed: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.split}/{self.name}/seed{self.seed}: {self.what}"
+
+
+def faults(metrics: pd.DataFrame) -> list[Fault]:
+    """Numbers that no metric can have, recalls that fall with K, one run with two values for one number."""
+    found = []
+    plain = metrics.drop(columns="paper").drop_duplicates()
+    for run, part in plain.groupby(KEY, sort=True):
+        dataset, split, model, variant, seed = run
+        about = (dataset, split, runs.name(model, variant), seed)
+        for row in part.itertuples(index=False):
+            why = out_of_range(row.metric, row.value, row.n_gallery)
+            if why is not None:
+                found.append(Fault(*about, f"{row.direction} {why}"))
+        twice = part.groupby(NUMBER).value.agg(["size", "min", "max"])
+        for (direction, metric, protocol), row in twice[twice["size"] > 1].iterrows():
+            what = (
+                f"two runs of this seed differ: {direction} {metric} ({protocol}) is {row['min']:g} and {row['max']:g}"
+            )
+            found.append(Fault(*about, what))
+        recalls = part[part.metric.str.match(r"recall@\d+$")]
+        for (direction, protocol), own in recalls.groupby(["direction", "protocol"]):
+            own = own.assign(k=own.metric.str.removeprefix("recall@").astype(int)).sort_values("k")
+            if (np.diff(own.value) < -1e-9).any():
+                values = ", ".join(f"{value:g}" for value in own.value)
+                found.append(Fault(*about, f"{direction} recall falls as K grows ({protocol}): {values}"))
+    return found
+
+
+def of_rows(found: Iterable[Fault], cells: list[dict[str, Any]]) -> str | None:
+    """The first fault that touches a table's cells, with its row, and how many more; None for none."""
+    labels = {
+        (cell["ours_dataset"], cell["ours_split"], cell["ours_model"]): cell["system"]
+        for cell in reversed(cells)
+        if cell.get("status") == "done"
+    }
+    touching = [(labels[f.dataset, f.split, f.name], f) for f in found if (f.dataset, f.split, f.name) in labels]
+    if not touching:
+        return None
+    label, fault = touching[0]
+    more = f", and {len(touching) - 1} more" if len(touching) > 1 else ""
+    return f"row {label!r}: {fault}{more}"
+
+
+def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against: Path | None = None) -> list[str]:
+    """Everything wrong with the tables of a scope, a line each; empty where all is well.
+
+    A table fails if its controls are off or were not run, a number is impossible, a row's runs are missing though they
+    should have been made, a run's metrics are not those of its queries, or (with `against`, another results folder)
+    the same run has other numbers there.
+
+    Raises
+    ------
+    UserError : no `comparison.parquet` yet.
+    """
+    compared = read_parquet(target / "comparison.parquet")
+    said: dict[str, None] = {}
+    for (paper, table), part in compared.groupby(["paper", "table"], sort=False):
+        qc = str(part.qc.iloc[0])
+        where = f"{paper} {table}"
+        if qc.startswith("off"):
+            said[f"{where}: {qc.removeprefix('off: ')}"] = None
+        elif qc.startswith("not run") and (part.status == "done").any():
+            said[f"{where}: controls not run: {qc.removeprefix('not run: ')}"] = None
+        for row in part.itertuples():
+            if row.n_expected and row.n_seeds < row.n_expected:
+                run = f"{row.ours_dataset}/{row.ours_split}/{row.ours_model}"
+                what = f"{row.n_seeds} of {row.n_expected} seeds of {run} are there, and nothing says why"
+                if has := _measured(jobs, folder, run, row.protocol):
+                    wanted = f"{row.direction} {row.metric} ({row.protocol})"
+                    what = f"{run} was tested, but {wanted} was not measured; there are {', '.join(has)}"
+                said[f"{where}: row {row.system!r}: {what}"] = None
+    for key, job in jobs.items():
+        numbers = runs.numbers(folder / key, job)
+        if numbers is not None:
+            said |= dict.fromkeys(f"{key}: {what}" for what in _own(folder / key, numbers))
+            other = runs.numbers(against / "runs" / key, job) if against is not None else None
+            if other is not None:
+                said |= dict.fromkeys(f"{key}: {what}" for what in _other(numbers, other, against))
+    return list(said)
+
+
+def _measured(jobs: dict[str, Job], folder: Path, run: str, protocol: str) -> list[str]:
+    """`direction metric` of what all runs `DATASET/SPLIT/MODEL` have measured; nothing where one is not made."""
+    every = [runs.numbers(folder / key, job) for key, job in jobs.items() if key.rpartition("/")[0] == run]
+    if not every or None in every:
+        return []
+    return [*dict.fromkeys(f"{n['direction']} {n['metric']}" for n in every[0] if n["protocol"] == protocol)]
+
+
+def _own(folder: Path, numbers: list[dict[str, Any]]) -> list[str]:
+    """Where a run's metrics are not what its queries say."""
+    queries = runs.queries(folder)
+    if queries is None:
+        return ["queries.parquet is missing or damaged"]
+    made: dict[tuple[str, str, str], list[float]] = {}
+    for (protocol, direction, _), part in queries.groupby(["protocol", "direction", "fold"], sort=True):
+        for metric, value in metrics_of_queries(part).items():
+            made.setdefault((direction, metric, protocol), []).append(value)
+    return [
+        f"{n['direction']} {n['metric']} ({n['protocol']}) is {n['value']:.6g}, but its queries give {value:.6g}"
+        for n in numbers
+        if (values := made.get((n["direction"], n["metric"], n["protocol"])))
+        and abs((value := float(np.mean(values))) - n["value"]) > 1e-9 * max(1.0, abs(value))
+    ]
+
+
+def _other(numbers: list[dict[str, Any]], other: list[dict[str, Any]], where: Path) -> list[str]:
+    """Where two runs of one seed differ."""
+    there = {tuple(n[key] for key in NUMBER): n["value"] for n in other}
+    keys = [tuple(n[key] for key in NUMBER) for n in numbers]
+    return [
+        f"two runs of this seed differ: {' '.join(key)} is {n['value']!r} here and {there[key]!r} in {where}"
+        for key, n in zip(keys, numbers, strict=True)
+        if key in there and there[key] != n["value"]
+    ]

@@ -1,0 +1,185 @@
+"""Reading the folder of a finished run. What is missing or damaged is logged and left out: a report fills in later."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job, Plan, read_yaml
+from crossmodal.files import read_json, read_parquet
+from crossmodal.tasks.ranked.task import folder_of
+
+if TYPE_CHECKING:
+    import pyarrow
+
+log = logging.getLogger(__name__)
+
+CRITERIA = {"val_recall_sum": "sum of recalls", "val_map@50_sum": "sum of mAP@50"}
+"""Columns of a history by which epochs are chosen, without classes and with them, and what they are called."""
+FIELDS = ("direction", "metric", "protocol", "value", "n_queries", "n_gallery")
+
+
+def chosen(plan: Plan, jobs: dict[str, Job] | None) -> dict[str, Job]:
+    """The jobs that a report covers: a given part of the plan, or all of it."""
+    return plan.jobs if jobs is None else jobs
+
+
+def numbers(folder: Path, job: Job) -> list[dict[str, Any]] | None:
+    """The rows of `metrics.json` of all tasks of a run; None where none is made, or one is damaged or another job's."""
+    paths = [path for path in metrics_files(folder, job) if path.exists()]
+    if not paths:
+        log.info("%s: not made yet", job.key)
+        return None
+    read = [_numbers(path, job) for path in paths]
+    return None if None in read else [row for rows in read for row in rows]
+
+
+def metrics_files(folder: Path, job: Job) -> list[Path]:
+    """Where the metrics of a run's tasks lie, once they are made."""
+    return [folder / task / "metrics.json" for task in job.tasks]
+
+
+def _numbers(path: Path, job: Job) -> list[dict[str, Any]] | None:
+    try:
+        content = read_json(path)
+        found, rows = content["job"], content["numbers"]
+        for key in ("dataset", "split", "model", "variant", "seed"):
+            if found.get(key, "") != getattr(job, key):
+                raise ValueError(f"is of {key} {found.get(key)!r}, expected {getattr(job, key)!r}")
+        kept = [{"task": path.parent.name, **{field: row[field] for field in FIELDS}} for row in rows]
+        odd = next((row for row in kept if not math.isfinite(row["value"])), None)
+        if odd is not None:
+            raise ValueError(f"{odd['metric']} is {odd['value']}")
+        return kept
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        log.warning("%s: left out: %s", path, what)
+        return None
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """A run's `manifest.json`; empty where there is none that can be read, as of a control, which is not trained."""
+    if not (folder / "manifest.json").exists():
+        return {}
+    try:
+        content = read_json(folder / "manifest.json")
+    except UserError as error:
+        log.warning("%s", error)
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def settings(folder: Path) -> dict[str, Any] | None:
+    """A run's settings with all defaults, from its `config.yaml`; None where there is none that can be read."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return None
+    try:
+        found = read_yaml(path).get("settings")
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: expected a block `settings`")
+        return found
+    except UserError as error:
+        log.warning("%s", error)
+        return None
+
+
+def query_table(folder: Path, columns: list[str]) -> pyarrow.Table | None:
+    """Some columns of a run's queries, texts as dictionaries; None where no file that has them can be read."""
+    from pyarrow import ArrowException, parquet
+
+    path = folder_of(folder) / "examples.parquet"
+    coded = [name for name in ("protocol", "direction", "query_group") if name in columns]
+    try:
+        return parquet.read_table(path, columns=columns, read_dictionary=coded).combine_chunks()
+    except (OSError, ArrowException) as error:
+        log.warning("%s: left out of claims: %s", path, error)
+        return None
+
+
+def milliseconds(folder: Path) -> float | None:
+    """Milliseconds of training per iteration; None for a model that has none, or a history that does not say."""
+    epochs = history(folder)
+    if not {"seconds", "steps"} <= {*epochs} or not epochs.steps.sum() > 0:
+        return None
+    return float(1000 * epochs.seconds.sum() / epochs.steps.sum())
+
+
+def attention_blocks(folder: Path, before: Path | None) -> int | None:
+    """Attention blocks of a space of several modalities that a run has trained; None where its weights cannot be read.
+
+    Those are the blocks that are not, to the bit, blocks of the run that it begins from.
+    """
+    own, older = _blocks(folder), _blocks(before) if before is not None else {}
+    if own is None or older is None:
+        return None
+    names = {name.split(".")[1] for name in own if name not in older or not np.array_equal(own[name], older[name])}
+    return len(names)
+
+
+def _blocks(folder: Path) -> dict[str, np.ndarray] | None:
+    """The weights of a run's attention blocks, by their names `blocks.BLOCK.WEIGHT`."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / "model.safetensors"
+    try:
+        with safe_open(path, "numpy") as weights:
+            return {name: weights.get_tensor(name) for name in weights.keys() if name.startswith("blocks.")}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        log.warning("%s: left out: %s", path, error)
+        return None
+
+
+def queries(folder: Path) -> pd.DataFrame | None:
+    """A run's queries without their best answers; None where there is no file that can be read."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_schema
+
+    path = folder_of(folder) / "examples.parquet"
+    try:
+        names = [name for name in read_schema(path).names if not name.startswith("top")]
+        return read_parquet(path, names)
+    except (OSError, ArrowException, UserError) as error:
+        log.warning("%s: left out of intervals and tests: %s", path, error)
+        return None
+
+
+def history(folder: Path) -> pd.DataFrame:
+    """A run's epochs; empty for a model that is not trained, or a file that cannot be read."""
+    path = folder / "history.parquet"
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        frame = read_parquet(path)
+    except UserError as error:
+        log.warning("%s", error)
+        return pd.DataFrame()
+    return frame if "epoch" in frame else pd.DataFrame()
+
+
+def histories(runs: Path, jobs: dict[str, Job]) -> pd.DataFrame:
+    """The epochs of all runs, with columns `run`, `dataset`, `split`, `name` and `seed` before theirs."""
+    frames = []
+    for key, job in jobs.items():
+        frame = history(runs / key)
+        if len(frame):
+            frame = frame.copy()
+            for place, (column, value) in enumerate(
+                {"run": key, "dataset": job.dataset, "split": job.split, "name": job.name, "seed": job.seed}.items()
+            ):
+                frame.insert(place, column, value)
+            frames.append(frame)
+    if not frames:
+        return pd.DataFrame(columns=["run", "dataset", "split", "name", "seed", "epoch", "val_recall_sum", "loss"])
+    return pd.concat(frames, ignore_index=True)
+
+
+def name(model: str, variant: str) -> str:
+    """The name of a run's folder, as `Job.name`: MODEL, or MODEL.VARIANT."""
+    return f"{model}.{variant}" if variant else model

@@ -1,0 +1,145 @@
+"""Intervals and significance of the cells of tables, computed from the runs' `queries.parquet`.
+
+A cell is tested against the row that its table names as `baseline`, or else against the best other system with the
+same annotation, never against a control. Metrics that are no mean over queries (median rank, sums) have neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.evaluation.statistics import clustered, holm, permutation_tests, query_values, resampled_means
+from crossmodal.experiments import CONTROLS, Plan, Table
+from crossmodal.reporting.results import runs
+
+LEVEL = 0.05
+LOWER_IS_BETTER = ("mean_rank", "median_rank")
+
+System = tuple[str, str]  # split and name of runs
+Values = Callable[[str, System, str, str, str], tuple[np.ndarray, np.ndarray, np.ndarray] | None]
+
+
+def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
+    """A function of (dataset, system, protocol, direction, metric) that gives its (S, Q) values over the seeds.
+
+    With them come the (Q,) ids and groups of the queries, in the order of their ids. None where a run's queries are
+    not there or do not give the metric.
+    """
+
+    @cache
+    def read(key: str) -> pd.DataFrame | None:
+        found = runs.queries(folder / key)
+        return None if found is None else found.sort_values(["protocol", "direction", "query_id"], kind="stable")
+
+    @cache
+    def values(dataset: str, system: System, protocol: str, direction: str, metric: str):
+        split, name = system
+        rows, ids, groups = [], None, None
+        for seed in plan.params.seeds:
+            key = f"{dataset}/{split}/{name}/seed{seed}"
+            if key not in keys:
+                continue
+            frame = read(key)
+            if frame is None:
+                return None
+            part = frame[(frame.protocol == protocol) & (frame.direction == direction)]
+            columns = {c: part[c].to_numpy() for c in part if c.startswith("average_precision")}
+            found = query_values(metric, part["rank"].to_numpy(), columns)
+            own = part.query_id.to_numpy()
+            if found is None or not len(own) or (ids is not None and not np.array_equal(ids, own)):
+                return None
+            ids, groups = own, part.query_group.to_numpy()
+            rows.append(found)
+        return (np.stack(rows), ids, groups) if rows else None
+
+    return values
+
+
+def fill(plan: Plan, cells: list[dict[str, Any]], keys: set[str], folder: Path) -> None:
+    """Put `ours_low`, `ours_high`, `reference`, `p_value`, `p_holm` and `against` into the cells that are done."""
+    values = reader(plan, keys, folder)
+    tables = {(paper.name, table.id): table for paper in plan.papers.values() for table in paper.tables}
+    intervals: dict[tuple, tuple[float, float]] = {}
+    for key, table in tables.items():
+        _fill_table(table, [c for c in cells if (c["paper"], c["table"]) == key], values, intervals)
+
+
+def _fill_table(table: Table, cells: list[dict[str, Any]], values: Values, intervals: dict) -> None:
+    tests: dict[tuple, float] = {}
+    asked: list[tuple[dict[str, Any], tuple]] = []
+    measured: dict[tuple, list[dict[str, Any]]] = {}
+    for cell in cells:
+        if cell["status"] == "done":
+            about = (cell["ours_dataset"], cell["protocol"], cell["direction"], cell["metric"])
+            measured.setdefault(about, []).append(cell)
+    for about, here in measured.items():
+        dataset, protocol, direction, metric = about
+        found = {s: values(dataset, s, protocol, direction, metric) for s in {_system(cell) for cell in here}}
+        known = {system: value for system, value in sorted(found.items()) if value is not None}
+        if not known:
+            continue
+        order = list(known)
+        first = known[order[0]]
+        alike = [system for system in order if np.array_equal(known[system][1], first[1])]
+        data = clustered([known[system][0] for system in alike], first[2])
+        fresh = [system for system in alike if (about, system) not in intervals]
+        if fresh:
+            low, high, _ = resampled_means(data)
+            intervals |= {(about, s): (low[n], high[n]) for n, s in enumerate(alike)}
+        pairs = {}
+        for cell in here:
+            system = _system(cell)
+            if system not in alike:
+                continue
+            cell["ours_low"], cell["ours_high"] = intervals[about, system]
+            other = _reference(table, cell, here, metric)
+            if other is not None and other in alike and not _control(system):
+                cell["reference"] = other[1] if other[0] == system[0] else f"{other[1]} ({other[0]})"
+                pair = tuple(sorted((alike.index(system), alike.index(other))))
+                pairs[pair] = None
+                asked.append((cell, (about, pair, other)))
+        p = permutation_tests(data, list(pairs))
+        tests |= {(about, pair): value for pair, value in zip(pairs, p, strict=True)}
+        for cell, (where, pair, other) in asked:
+            if where == about:
+                cell["p_value"] = tests[about, pair]
+                mean = {system: data.means[n] for n, system in enumerate(alike)}
+                above = mean[_system(cell)] > mean[other]
+                cell["against"] = "better" if above != (metric in LOWER_IS_BETTER) else "worse"
+    corrected = dict(zip(tests, holm(np.array(list(tests.values()))), strict=True))
+    for cell, (about, pair, _) in asked:
+        cell["p_holm"] = corrected[about, pair]
+        if not cell["p_holm"] < LEVEL:
+            cell["against"] = None
+
+
+def _system(cell: dict[str, Any]) -> System:
+    return cell["ours_split"], cell["ours_model"]
+
+
+def _control(system: System) -> bool:
+    return system[1].split(".")[0] in CONTROLS
+
+
+def _reference(table: Table, cell: dict[str, Any], here: list[dict[str, Any]], metric: str) -> System | None:
+    """What a cell is tested against: other cells of the same direction and metric, on the same queries."""
+    own = _system(cell)
+    others = [other for other in here if _system(other) != own and not _control(_system(other))]
+    if table.baseline is not None:
+        others = [other for other in others if other["system"] == table.baseline]
+        if cell["system"] == table.baseline:
+            return None
+        same = [other for other in others if other["ours_split"] == own[0]]
+        others = same or others
+    else:
+        others = [other for other in others if other["ours_split"] == own[0]]
+    if not others:
+        return None
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    return _system(max(others, key=lambda other: (sign * other["ours_mean"], other["ours_model"])))

@@ -1,0 +1,83 @@
+"""What `dvc metrics show` and `dvc plots show` read: means over seeds as JSON, learning curves and recalls as CSV."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crossmodal.experiments import Job
+from crossmodal.files import write_json, write_text
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.results.metrics import distinct
+
+CURVES = ["run", "where", "model", "epoch", "validation", "loss"]
+RECALLS = ["run", "where", "dataset", "split", "model", "seed", "direction", "protocol", "k", "recall"]
+HEADLINES = ("recall_sum", "map@50", "map")
+
+
+def summary(metrics: pd.DataFrame) -> dict[str, Any]:
+    """{data set: {split: {model: {number: mean over seeds}}}}.
+
+    Numbers are `recall_sum` and `image-to-text.recall@1` and so on, and `average.map@50` where items answer each other
+    by class; those of another protocol than the whole test set begin with its name.
+    """
+    found: dict[str, Any] = {}
+    by_class = (metrics.metric == "map@50") & (metrics.direction == "average")
+    wanted = metrics[metrics.metric.str.match(r"recall(_sum|@\d+)$") | by_class]
+    means = distinct(wanted).groupby(["dataset", "split", "name", "protocol", "direction", "metric"]).value.mean()
+    for (dataset, split, name, protocol, direction, metric), value in means.items():
+        label = metric if direction == "both" else f"{direction}.{metric}"
+        label = label if protocol == "all" else f"{protocol}.{label}"
+        found.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})[label] = round(float(value), 4)
+    return found
+
+
+def headline(metrics: pd.DataFrame) -> dict[str, Any]:
+    """{data set: {split: {model: {number: mean over seeds}}}} of one number a model, to compare versions by.
+
+    It is the sum of recalls over both directions; of runs that have none, the mean average precision over all of them.
+    """
+    found: dict[str, Any] = {}
+    wanted = metrics[(metrics.protocol == "all") & metrics.direction.isin(["both", "average"])]
+    means = distinct(wanted).groupby(["dataset", "split", "name", "metric"]).value.mean()
+    for metric in HEADLINES:
+        if metric in means.index.unique("metric"):
+            for (dataset, split, name), value in means.xs(metric, level="metric").items():
+                numbers = found.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})
+                if not numbers:
+                    numbers[metric] = round(float(value), 4)
+    return found
+
+
+def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
+    """Epochs of all runs in the columns `CURVES`."""
+    frame = runs.histories(folder, jobs)
+    where = frame["dataset"] + " " + frame["split"]
+    validation = frame.reindex(columns=[*runs.CRITERIA]).astype("float64").bfill(axis=1).iloc[:, 0]
+    return frame.assign(where=where, model=frame["name"], validation=validation).reindex(columns=CURVES)
+
+
+def recalls(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Recall against K of all runs in the columns `RECALLS`."""
+    frame = distinct(metrics[metrics.metric.str.match(r"recall@\d+$")])
+    run = frame.dataset + "/" + frame.split + "/" + frame.name.rename("run") + "/seed" + frame.seed.astype("string")
+    k = frame.metric.str.removeprefix("recall@").astype("int64")
+    where = frame.dataset + " " + frame.split
+    return frame.assign(run=run, where=where, k=k, recall=frame.value, model=frame["name"]).reindex(columns=RECALLS)
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    stream = io.StringIO()
+    frame.to_csv(stream, index=False, lineterminator="\n", float_format="%.6g")
+    return stream.getvalue()
+
+
+def write(metrics: pd.DataFrame, jobs: dict[str, Job], folder: Path, target: Path) -> None:
+    """`summary.json`, `headline.json`, `plots/learning_curves.csv` and `plots/recall.csv`, into `target`."""
+    write_json(target / "summary.json", summary(metrics))
+    write_json(target / "headline.json", headline(metrics))
+    write_text(target / "plots" / "learning_curves.csv", _csv(curves(jobs, folder)))
+    write_text(target / "plots" / "recall.csv", _csv(recalls(metrics)))

@@ -1,0 +1,187 @@
+"""The verdicts on the papers' claims as people read them: in the terminal, on the page, as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crossmodal.evaluation.contrasts import POWER, SEEDS
+from crossmodal.experiments import Plan
+from crossmodal.files import write_text
+from crossmodal.reporting.results.cases import LEVEL
+from crossmodal.reporting.results.claims import VERDICTS
+from crossmodal.reporting.tables.latex import tex
+from crossmodal.reporting.tables.views import DASH, MINUS
+from crossmodal.reporting.tables.writers import environment
+
+HEADS = ("Claim", "On", "Published", "Ours", "p", "Verdict", "")
+WIDTHS = (26, 10, 6, 8, 7, 12, 10)
+NUMBERS = (2, 3, 4)
+"""The columns of numbers."""
+STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow", "not run": "dim"}
+CAPTION = (
+    "Each paper's statements, tested on our runs: differences in the metric's unit (of a trend what a straight line "
+    "rises from its first row to its last) with 95 % intervals over queries and seeds; of several comparisons their "
+    "mean, but all of them must hold. p is one-sided, after Holm's correction within a paper and data set. Supported "
+    f"or contradicted: the claim or its opposite at p < {LEVEL}. Undecided: neither, with the seeds that it would take "
+    f"(power {100 * POWER:.0f} %, up to {SEEDS}) if the difference and its spread stay as they are. A published "
+    "difference on another data set than ours is there to be read, not to be compared."
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A claim on one published data set."""
+
+    paper: str
+    claim: str
+    says: str
+    source: str
+    measure: str
+    on: str
+    published: str
+    ours: str
+    between: str
+    p: str
+    verdict: str
+    verdict_text: str
+    reason: str
+
+    @property
+    def cells(self) -> list[str]:
+        """As many as `HEADS`."""
+        ours = f"{self.ours} ({self.between})" if self.between else self.ours
+        return [f"{self.says} ({self.source})", self.on, self.published, ours, self.p, self.verdict_text, self.reason]
+
+
+def lines(plan: Plan, frame: pd.DataFrame, paper: str | None = None) -> list[Line]:
+    """The rows of `claims.parquet`, of one paper or of all."""
+    titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
+    frame = frame if paper is None else frame[frame.paper == paper]
+    return [_line(row, titles) for row in frame.itertuples()]
+
+
+def _line(row: object, titles: dict[str, str]) -> Line:
+    played = titles.get(row.dataset, row.dataset)
+    original = titles.get(row.published_dataset, row.published_dataset)
+    verdict = row.verdict
+    if row.verdict == "undecided" and pd.notna(row.seeds_needed):
+        verdict = f"undecided, about {row.seeds_needed} seeds"
+    return Line(
+        paper=row.paper,
+        claim=row.claim,
+        says=row.says,
+        source=row.source,
+        measure=row.measure,
+        on=original if row.dataset == row.published_dataset else f"{played} for {original}",
+        published=signed(row.published),
+        ours=signed(row.ours),
+        between="" if pd.isna(row.ours_low) else f"{signed(row.ours_low)} to {signed(row.ours_high)}",
+        p=DASH if pd.isna(row.p_holm) else _p(row.p_opposite_holm if row.verdict == "contradicted" else row.p_holm),
+        verdict=row.verdict,
+        verdict_text=verdict,
+        reason=row.reason,
+    )
+
+
+def signed(value: float) -> str:
+    """`+2.5`, `−0.07`: a decimal more where one says nothing."""
+    if pd.isna(value):
+        return DASH
+    text = f"{value:+.1f}" if abs(value) >= 0.95 or value == 0 else f"{value:+.2f}"
+    return text.replace("-", MINUS)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def summary(found: list[Line]) -> str:
+    """`12 supported, 3 undecided`."""
+    counts = {verdict: sum(line.verdict == verdict for line in found) for verdict in VERDICTS}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "no claim"
+
+
+def _papers(found: list[Line]) -> list[tuple[str, list[Line]]]:
+    return [(paper, list(members)) for paper, members in groupby(found, key=lambda line: line.paper)]
+
+
+def show(plan: Plan, frame: pd.DataFrame, paper: str | None = None, console: Console | None = None) -> None:
+    """Print the claims."""
+    console = console or Console()
+    found = lines(plan, frame, paper)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
+    for place, (head, width) in enumerate(zip(HEADS, WIDTHS, strict=True)):
+        table.add_column(head, justify="right" if place in NUMBERS else "left", min_width=width, overflow="fold")
+    for name, members in _papers(found):
+        table.add_section()
+        table.add_row(Text(name, style="italic"))
+        for line in members:
+            cells = line.cells
+            verdict = Text(cells[5], style=STYLES[line.verdict])
+            table.add_row(*map(Text, cells[:5]), verdict, Text(cells[6], style="dim"))
+    if not console.is_terminal:  # in a file or a pipe nothing is to be broken for a width that nobody has
+        console = Console(file=console.file, width=max(console.width, 160))
+    console.print(table)
+    console.print(Text(CAPTION, style="dim"))
+    console.print(summary(found))
+
+
+def to_csv(found: pd.DataFrame) -> str:
+    """All columns of `claims.parquet`: machine-readable and lossless."""
+    stream = io.StringIO()
+    found.to_csv(stream, index=False, lineterminator="\n")
+    return stream.getvalue()
+
+
+def to_md(found: list[Line]) -> str:
+    def escape(text: str) -> str:
+        return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+
+    rows = [f"| {' | '.join(HEADS)} |", "| --- | --- | ---: | ---: | ---: | --- | --- |"]
+    for name, members in _papers(found):
+        rows.append(f"| **{escape(name)}** |" + " |" * (len(HEADS) - 1))
+        rows += [f"| {' | '.join(map(escape, line.cells))} |" for line in members]
+    return "\n".join(["### Claims", "", f"{escape(CAPTION)} Here: {summary(found)}.", "", *rows]) + "\n"
+
+
+def to_tex(found: list[Line]) -> str:
+    r"""A table that goes on over pages; it compiles with `\usepackage{booktabs,longtable}`."""
+    spec = r"p{.36\textwidth}p{.12\textwidth}rp{.13\textwidth}rp{.14\textwidth}"
+    heads = " & ".join(tex(head) for head in HEADS[:-1])
+    rows = [
+        r"% needs \usepackage{booktabs,longtable}",
+        r"{\scriptsize\setlength{\tabcolsep}{3pt}",
+        rf"\begin{{longtable}}{{@{{}}{spec}@{{}}}}",
+        rf"  \caption{{{tex(CAPTION)} Here: {tex(summary(found))}.}} \\",
+        rf"  \toprule {heads} \\ \midrule \endhead",
+    ]
+    for name, members in _papers(found):
+        rows.append(rf"  \multicolumn{{6}}{{@{{}}l}}{{\emph{{{tex(name)}}}}} \\")
+        for line in members:
+            rows.append(f"  {' & '.join(map(tex, line.cells[:-1]))} \\\\")
+    return "\n".join([*rows, r"  \bottomrule", r"\end{longtable}}", ""])
+
+
+def to_html(found: list[Line]) -> Markup:
+    """A `<figure>` with classes and no style of its own."""
+    template = environment().get_template("claims.html.j2")
+    return Markup(template.render(papers=_papers(found), caption=CAPTION, summary=summary(found)))
+
+
+def write(plan: Plan, frame: pd.DataFrame, folder: Path) -> None:
+    """`claims.{csv,md,tex,html}`, into `folder`."""
+    found = lines(plan, frame)
+    page = environment().get_template("alone.html.j2").render(title="Claims", body=to_html(found))
+    texts = {"csv": to_csv(frame), "md": to_md(found), "tex": to_tex(found), "html": page}
+    for kind, text in texts.items():
+        write_text(folder / f"claims.{kind}", text)

@@ -1,0 +1,389 @@
+"""A paper's table as all its renderings see it: published numbers, ours as mean ± s.d. over seeds, the difference.
+
+One structure (`View`), made from `comparison.parquet`. A missing cell says why; the best number of those that may be
+compared, and the one after it, are marked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from crossmodal.errors import UserError, suggestion
+from crossmodal.experiments import CONTROLS, Column, Paper, Plan, Table
+from crossmodal.reporting.results.comparison import PUBLISHED_ONLY, extra_keys
+from crossmodal.reporting.tables.captions import NO_SYSTEM, caption_of
+
+DASH = "–"
+MINUS = "−"
+MARKS = {"better": "↑", "worse": "↓"}
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """One decimal as papers print them, more where the value has them; `–` for none."""
+    if value is None or pd.isna(value):
+        return DASH
+    text = f"{value:.{digits}f}"
+    if digits < 6 and not math.isclose(float(text), value, abs_tol=1e-9):
+        return number(value, digits + 1)
+    return text.replace("-", MINUS)
+
+
+def ours(value: float | None, digits: int = 1) -> str:
+    if value is None or pd.isna(value):
+        return DASH
+    return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+@dataclass(frozen=True)
+class Cell:
+    published: float | None
+    mean: float | None
+    sd: float | None
+    difference: float | None
+    significant: bool
+    n_seeds: int
+    n_expected: int
+    status: str
+    low: float | None = None
+    high: float | None = None
+    against: str = ""
+    published_place: int = 0  # 1: the best of those that it may be compared with, 2: the one after it
+    place: int = 0  # the same of ours
+
+    @property
+    def published_text(self) -> str:
+        return number(self.published)
+
+    @property
+    def mean_text(self) -> str:
+        return ours(self.mean)
+
+    @property
+    def sd_text(self) -> str:
+        return "" if self.sd is None else f"{self.sd:.1f}"
+
+    @property
+    def ours_text(self) -> str:
+        return f"{self.mean_text} ± {self.sd_text}{self.mark}" if self.sd_text else f"{self.mean_text}{self.mark}"
+
+    @property
+    def mark(self) -> str:
+        """An arrow where our number differs from that of its reference by more than queries and seeds explain."""
+        return MARKS.get(self.against, "")
+
+    @property
+    def interval_text(self) -> str:
+        return "" if self.low is None or self.high is None else f"95 % interval {ours(self.low)} to {ours(self.high)}"
+
+    @property
+    def difference_text(self) -> str:
+        if self.difference is None:
+            return DASH
+        sign = "+" if self.difference > 0 else MINUS if self.difference < 0 else "±"
+        return f"{sign}{abs(self.difference):.1f}{'*' if self.significant else ''}"
+
+    @property
+    def missing(self) -> bool:
+        return self.status.startswith("missing")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the published table."""
+
+    label: str
+    group: str | None
+    extra: dict[str, Any]
+    cells: list[Cell]
+    marks: str = ""
+    own_extra: dict[str, Any] = field(default_factory=dict)
+    """What our runs have of the columns of `extra`."""
+
+    @property
+    def has_system(self) -> bool:
+        return any(cell.status != PUBLISHED_ONLY for cell in self.cells)
+
+    @property
+    def published(self) -> bool:
+        """False for our own additions, of which no number is published."""
+        return any(cell.published is not None for cell in self.cells)
+
+    @property
+    def done(self) -> bool:
+        return any(cell.status == "done" for cell in self.cells)
+
+    @property
+    def differs(self) -> bool:
+        return any(cell.difference is not None for cell in self.cells)
+
+    @property
+    def remark(self) -> str:
+        """What stands after our numbers: how many seeds, or why there are none."""
+        if not self.has_system:
+            return NO_SYSTEM
+        done = [cell for cell in self.cells if cell.status == "done"]
+        reasons = dict.fromkeys(cell.status for cell in self.cells if cell.missing)
+        if not done:
+            return "; ".join(reasons)
+        n, expected = min(c.n_seeds for c in done), max(c.n_expected for c in done)
+        seeds = f"{n} of {expected} seeds" if n < expected else f"{n} seed{'s' if n > 1 else ''}"
+        return "; ".join([seeds, *reasons])
+
+
+@dataclass(frozen=True)
+class View:
+    """A table as all writers see it."""
+
+    paper: Paper
+    table: Table
+    columns: list[Column]
+    extras: list[str]
+    lines: list[Line]
+    caption: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
+    """(mark, sentence) of what stands below the table; '' marks what is of several rows."""
+    frame: pd.DataFrame = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        return f"{self.paper.name}-{self.table.id}"
+
+    @property
+    def has_system(self) -> bool:
+        """False for a table of which nothing can be run yet."""
+        return any(line.has_system for line in self.lines)
+
+    @property
+    def heads(self) -> list[list[tuple[str, int]]]:
+        """The header's rows over the numbers, each of (text, columns spanned): systems, directions, metrics."""
+        levels = [[title(c.direction) for c in self.columns], [metric_name(c.metric) for c in self.columns]]
+        spans = [[(c.system, c.direction) for c in self.columns], list(range(len(self.columns)))]
+        if any(c.system for c in self.columns):
+            levels.insert(0, [c.system or "" for c in self.columns])
+            spans.insert(0, [c.system for c in self.columns])
+        return [_spans(texts, keys) for texts, keys in zip(levels, spans, strict=True)]
+
+    @property
+    def qc(self) -> str:
+        return str(self.frame.qc.iloc[0]) if len(self.frame) else "not run"
+
+
+def _spans(texts: list[str], keys: list[Any]) -> list[tuple[str, int]]:
+    found: list[list[Any]] = []
+    for text, key in zip(texts, keys, strict=True):
+        if found and found[-1][2] == key:
+            found[-1][1] += 1
+        else:
+            found.append([text, 1, key])
+    return [(text, n) for text, n, _ in found]
+
+
+def title(text: str) -> str:
+    return text[:1].upper() + text[1:].replace("_", " ")
+
+
+def metric_name(metric: str) -> str:
+    """`R@10` for `recall@10`, `mAP@50` for `map@50`, `nDCG@10` for `ndcg@10`; others with spaces for underscores."""
+    return metric.replace("recall@", "R@").replace("map", "mAP").replace("ndcg", "nDCG").replace("_", " ")
+
+
+def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
+    """Every table of every paper.
+
+    Raises
+    ------
+    UserError : a comparison made from other papers than the plan's.
+    """
+    return [_view(plan, *one, comparison) for one in plan.tables.values()]
+
+
+def view(plan: Plan, comparison: pd.DataFrame, name: str) -> View:
+    """The table `PAPER-TABLE`; of the others nothing need be there.
+
+    Raises
+    ------
+    UserError : no such table, or a comparison made from another version of it.
+    """
+    if name not in plan.tables:
+        raise UserError(f"table {name!r} is unknown{suggestion(name, plan.tables)}")
+    return _view(plan, *plan.tables[name], comparison)
+
+
+def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> View:
+    frame = comparison[(comparison.paper == paper.name) & (comparison.table == table.id)]
+    frame = frame.sort_values(["row", "column"]).reset_index(drop=True)
+    width = len(table.columns)
+    if len(frame) != width * len(table.rows):
+        raise UserError(
+            f"comparison.parquet: {paper.name} {table.id} has {len(frame)} cells, expected {width * len(table.rows)}; "
+            "it was made from another papers/ or params.yaml: run `crossmodal collect` again"
+        )
+    marks: dict[str, str] = {}
+    places = _places(table, frame)
+    lines = []
+    for index, row in enumerate(table.rows):
+        part = frame.iloc[index * width : (index + 1) * width]
+        said = [text for text in (row.note, row.differs and f"Differs: {row.differs}") if text]
+        mark = ", ".join(marks.setdefault(text, letters(len(marks))) for text in said)
+        records = enumerate(part.to_dict("records"))
+        cells = [replace(_cell(record), **places[index, column]) for column, record in records]
+        lines.append(Line(row.label, row.group, row.extra, cells, mark, _own_extra(part)))
+    extras = extra_keys(table)
+    notes = [(mark, text) for text, mark in marks.items()] + [("", text) for text in _settings(frame)]
+    placed = any(cell["place"] for cell in places.values())
+    caption = caption_of(plan, paper, table, frame, placed)
+    return View(paper, table, table.columns, extras, lines, caption, notes, frame)
+
+
+def letters(number: int) -> str:
+    """`a` to `z`, then `aa`, `ab`, ..."""
+    before, last = divmod(number, 26)
+    return (letters(before - 1) if before else "") + chr(ord("a") + last)
+
+
+def _own_extra(part: pd.DataFrame) -> dict[str, Any]:
+    """What the runs of a row have of the columns before the numbers; of several systems' values each once."""
+    values: dict[str, list[Any]] = {}
+    for text in part.ours_extra.dropna().unique():
+        for key, value in json.loads(text).items():
+            if value not in values.setdefault(key, []):
+                values[key].append(value)
+    return {key: found[0] if len(found) == 1 else ", ".join(map(extra, found)) for key, found in values.items()}
+
+
+def _settings(frame: pd.DataFrame) -> list[str]:
+    """A sentence for each system, or several alike, whose settings are not the published ones."""
+    of_system: dict[str, dict[str, dict[str, None]]] = {}
+    for row in frame.dropna(subset=["ours_settings"]).itertuples():
+        system = row.system if pd.isna(row.column_system) else row.column_system
+        found = of_system.setdefault(system, {})
+        for name, (ours, published) in json.loads(row.ours_settings).items():
+            found.setdefault(name, {})[f"{setting(ours)} ({setting(published)})"] = None
+    systems: dict[str, list[str]] = {}
+    for system, found in of_system.items():
+        listed = ", ".join(f"{name} {' or '.join(values)}" for name, values in found.items())
+        systems.setdefault(listed, []).append(system)
+    return [
+        f"Settings here of {', '.join(named)}, in brackets those of the paper, or our default where it gives none: "
+        f"{listed}."
+        for listed, named in systems.items()
+    ]
+
+
+def setting(value: Any) -> str:
+    """A setting's value as params.yaml writes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(setting, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(record: dict[str, Any]) -> Cell:
+    def some(key: str) -> float | None:
+        return None if pd.isna(record[key]) else float(record[key])
+
+    return Cell(
+        published=some("published"),
+        mean=some("ours_mean"),
+        sd=some("ours_sd"),
+        difference=some("difference"),
+        significant=not pd.isna(record["significant"]) and bool(record["significant"]),
+        n_seeds=int(record["n_seeds"]),
+        n_expected=int(record["n_expected"]),
+        status=str(record["status"]),
+        low=some("ours_low"),
+        high=some("ours_high"),
+        against="" if pd.isna(record["against"]) else str(record["against"]),
+    )
+
+
+LOWER_IS_BETTER = ("median_rank", "mean_rank")
+
+
+def _places(table: Table, frame: pd.DataFrame) -> dict[tuple[int, int], dict[str, int]]:
+    """{(row, column): `Cell.place` and `Cell.published_place`}: first and second of a data set, split, test and metric.
+
+    Numbers that look the same share a place; controls have none, nor has a number that stands alone.
+    """
+    found = {(int(r), int(c)): {"place": 0, "published_place": 0} for r, c in zip(frame.row, frame.column, strict=True)}
+    tests = [table.columns[c].protocol or table.rows[r].protocol for r, c in zip(frame.row, frame.column, strict=True)]
+    frame = frame.assign(test=pd.Series(tests, frame.index, dtype="string"))
+    ours = frame[~frame.ours_model.isin(CONTROLS)]
+    for part, column, dataset, split, key in (
+        (frame, "published", "dataset", "split", "published_place"),
+        (ours, "ours_mean", "ours_dataset", "ours_split", "place"),
+    ):
+        part = part.dropna(subset=[column])
+        for (*_, metric), same in part.groupby([dataset, split, "test", "direction", "metric"], dropna=False):
+            values = same[column].round(6 if key == "published_place" else 1)
+            best = sorted(values.unique(), reverse=metric not in LOWER_IS_BETTER)
+            if len(best) > 1:
+                for r, c, value in zip(same.row, same.column, values, strict=True):
+                    found[int(r), int(c)][key] = best.index(value) + 1 if value in best[:2] else 0
+    return found
+
+
+@dataclass(frozen=True)
+class Text:
+    """What stands in a place of a rendered table; `place` as `Cell.place`."""
+
+    text: str
+    place: int = 0
+
+
+def grid(view: View) -> list[list[Text] | str]:
+    """Rows of plain text: method, extras, what, numbers, remark; a bare string opens a group."""
+    rows: list[list[Text] | str] = []
+    group = None
+    for line in view.lines:
+        if line.group != group:
+            group = line.group
+            rows.append(group or "")
+        label = f"{line.label} ({line.marks})" if line.marks else line.label
+        own = [extra(line.own_extra.get(key)) for key in view.extras]
+        blank = ["" for _ in [label, *own]]
+        if line.published:
+            remark = "" if line.has_system else NO_SYSTEM
+            published = [(c.published_text, c.published_place) for c in line.cells]
+            head = [label, *(extra(line.extra.get(key)) for key in view.extras), "published"]
+            rows.append(_texts(head, published, remark))
+            label = ""
+        if line.has_system or not line.published:
+            rows.append(_texts([label, *own, "here"], [(c.ours_text, c.place) for c in line.cells], line.remark))
+        if line.differs:
+            rows.append(_texts([*blank, "difference"], [(c.difference_text, 0) for c in line.cells], ""))
+    return rows
+
+
+def _texts(head: list[str], numbers: list[tuple[str, int]], remark: str) -> list[Text]:
+    return [*map(Text, head), *(Text(text, place) for text, place in numbers), Text(remark)]
+
+
+def noted(mark: str, text: str) -> str:
+    """A note with its mark before it."""
+    return f"({mark}) {text}" if mark else text
+
+
+def extra(value: Any) -> str:
+    """A cell of the columns before the numbers."""
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+def flat_heads(view: View) -> list[str]:
+    """A heading a column, where there is one row of them."""
+    return [
+        " ".join(filter(None, [column.system, _arrow(column.direction), metric_name(column.metric)]))
+        for column in view.columns
+    ]
+
+
+def _arrow(direction: str) -> str:
+    return direction.replace("-to-", "→")

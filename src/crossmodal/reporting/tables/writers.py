@@ -1,0 +1,128 @@
+"""A paper's tables as CSV, Markdown, LaTeX and HTML, each from its `View`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from crossmodal.experiments import Plan
+from crossmodal.files import read_parquet, write_text
+from crossmodal.reporting.tables.latex import to_tex
+from crossmodal.reporting.tables.views import NO_SYSTEM, Line, View, extra, flat_heads, grid, noted, title, views
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
+
+
+def to_csv(view: View) -> str:
+    """One line a cell with all columns of `comparison.parquet`: machine-readable and lossless."""
+    stream = io.StringIO()
+    texts = {name: column.map(no_formula) for name, column in view.frame.items() if column.dtype.kind not in "biuf"}
+    view.frame.assign(**texts).to_csv(stream, index=False, lineterminator="\n")
+    return stream.getvalue()
+
+
+def no_formula(value: Any) -> Any:
+    """A text that a spreadsheet would compute, with an apostrophe before it; any other value as it is."""
+    return f"'{value}" if isinstance(value, str) and re.match(r"[=+@\t\r]|-[^\W\d]|-\(", value) else value
+
+
+def to_md(view: View) -> str:
+    """A table of aligned columns, its caption above and its notes below."""
+
+    def escape(text: str) -> str:
+        return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+
+    head = ["Method", *(title(key) for key in view.extras), "", *flat_heads(view), ""]
+    body = []
+    for row in grid(view):
+        if isinstance(row, str):
+            body.append([f"**{escape(row)}**", *[""] * (len(head) - 1)])
+        else:
+            body.append([MARKDOWN[cell.place].format(escape(cell.text)) for cell in row])
+    texts = [[escape(cell) for cell in head], *body]
+    widths = [max(3, *(len(row[i]) for row in texts)) for i in range(len(head))]
+    first = 2 + len(view.extras)
+    right = [first <= i < first + len(view.columns) for i in range(len(head))]
+
+    def line(cells: list[str]) -> str:
+        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
+        return f"| {' | '.join(padded)} |"
+
+    rule = "| " + " | ".join("-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)) + " |"
+    said = "\n".join(f"{escape(text)}  " for _, text in view.caption).rstrip()
+    notes = "".join(f"\n{escape(noted(*note))}  " for note in view.notes)
+    table = "\n".join([line(texts[0]), rule, *(line(row) for row in body)])
+    return f"### {escape(view.table.title)}\n\n{said}\n\n{table}\n{notes.rstrip()}".rstrip() + "\n"
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates of pages and tables; every value is escaped unless it is marked safe."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    made.globals["policy"] = policy
+    made.filters |= {"extra": extra, "title_": title, "groupby_order": _groups, "n": "{:,}".format}
+    return made
+
+
+def policy(script: str = "") -> Markup:
+    """A page's Content-Security-Policy: nothing is fetched or sent, and no other script runs than the one given."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"'sha256-{digest}'" if script else "'none'"
+    rules = f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+    told = f"{rules}; base-uri 'none'; form-action 'none'"
+    return Markup(f'<meta http-equiv="Content-Security-Policy" content="{told}">')
+
+
+def _groups(lines: list[Line]) -> list[tuple[str | None, list[Line]]]:
+    """Lines under their groups, in the paper's order."""
+    return [(group, list(members)) for group, members in groupby(lines, key=lambda line: line.group)]
+
+
+def to_html(view: View) -> str:
+    """A `<figure>` with classes and no style of its own."""
+    return (
+        environment()
+        .get_template("table.html.j2")
+        .render(view=view, no_system=NO_SYSTEM, places=("", " best", " second"))
+    )
+
+
+def to_page(view: View) -> str:
+    """The table as a page of its own."""
+    return environment().get_template("alone.html.j2").render(title=view.table.title, body=Markup(to_html(view)))
+
+
+WRITERS = {"csv": to_csv, "md": to_md, "tex": to_tex, "html": to_page}
+
+
+def render(plan: Plan, comparison: pd.DataFrame, folder: Path) -> list[Path]:
+    """`PAPER-TABLE.{csv,md,tex,html}` of every table, into `folder`."""
+    written = []
+    for view in views(plan, comparison):
+        for kind, writer in WRITERS.items():
+            path = Path(folder) / f"{view.id}.{kind}"
+            write_text(path, writer(view))
+            written.append(path)
+    return written
+
+
+def write(plan: Plan, target: Path) -> None:
+    """The step of the DAG: `target/comparison.parquet` to `target/tables/`."""
+    render(plan, read_parquet(target / "comparison.parquet"), target / "tables")

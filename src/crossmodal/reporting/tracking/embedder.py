@@ -1,0 +1,162 @@
+"""A trained run as an MLflow model: sentences or feature vectors in, embeddings out.
+
+A model holds the run's own files, and is loaded by the package that is installed; nothing is pickled. Systems that
+compare without vectors have none, nor have those that read pixels or concepts.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmodal import registry
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job
+from crossmodal.files import read_json
+from crossmodal.tasks.ranked.task import folder_of
+
+FILES = ("config.yaml", "vocabulary.json", "manifest.json", "model.safetensors")
+LIBRARIES = ("crossmodal", "torch", "numpy", "pandas")
+SCRIPT = """\
+from crossmodal.reporting.tracking.embedder import python_model
+from mlflow.models import set_model
+
+set_model(python_model())
+"""
+
+
+def without(job: Job, folder: Path) -> str:
+    """Why a run has no model that embeds; empty for one that has."""
+    odd = {m: form for m, form in registry.reads(job.model, job.settings).items() if form not in _kinds()}
+    if not (folder_of(folder) / "embeddings.npz").exists():
+        return "it compares without vectors"
+    if odd:
+        return "it reads " + " and ".join(f"{modality} as {form}" for modality, form in odd.items())
+    absent = [name for name in FILES if not (folder / name).exists()]
+    if absent:
+        return f"{absent[0]} is missing"
+    return "" if "context" in read_json(folder / "manifest.json") else "an earlier version trained it"
+
+
+def _kinds() -> dict[str, Any]:
+    """The type of one input of each form that can be embedded."""
+    from mlflow.types import DataType
+    from mlflow.types.schema import Array
+
+    vector = Array(DataType.double)
+    return {"tokens": DataType.string, "vector": vector, "regions": Array(vector)}
+
+
+def signature(job: Job) -> Any:
+    """A column a modality, of which a call gives one: sentences, or arrays of numbers; embeddings as (N, D) float32."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    reads = registry.reads(job.model, job.settings)
+    columns = [ColSpec(_kinds()[form], modality, required=False) for modality, form in reads.items()]
+    return ModelSignature(
+        inputs=Schema(columns),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, -1), "embeddings")]),
+        params=ParamSchema([ParamSpec("partner", DataType.string, "")]),
+    )
+
+
+def save(job: Job, folder: Path, target: Path, run_id: str) -> dict[str, Any]:
+    """The run of `folder` as an MLflow model in `target`; what MLflow's run must know of it."""
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    told = Model(artifact_path=target.name, run_id=run_id)
+    with tempfile.TemporaryDirectory() as temporary:
+        own = Path(temporary) / "run"
+        own.mkdir()
+        for name in FILES:
+            shutil.copyfile(folder / name, own / name)
+        script = Path(temporary) / "embedder.py"
+        script.write_text(SCRIPT, encoding="utf-8")
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is no example of an input
+            pyfunc.save_model(
+                target,
+                python_model=str(script),
+                artifacts={"run": str(own)},
+                signature=signature(job),
+                pip_requirements=[f"{name}=={metadata.version(name)}" for name in LIBRARIES],
+                metadata={"run": job.key, "shapes": read_json(folder / "manifest.json")["context"]["shapes"]},
+                mlflow_model=told,
+            )
+    return told.get_tags_dict()
+
+
+def python_model() -> Any:
+    """The embedder as MLflow's class; made when asked, since MLflow takes seconds to be imported."""
+    from mlflow.pyfunc import PythonModel
+
+    class Embedder(PythonModel):
+        def load_context(self, context: Any) -> None:
+            from crossmodal.inference.run import open_run
+
+            folder = Path(context.artifacts["run"])
+            self.run = open_run(folder)
+            self.shapes = read_json(folder / "manifest.json")["context"]["shapes"]
+
+        def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
+            return embed(self.run, self.shapes, model_input, (params or {}).get("partner", ""))
+
+    return Embedder()
+
+
+def embed(run: Any, shapes: dict[str, list[int]], frame: pd.DataFrame, partner: str = "") -> np.ndarray:
+    """(N, D) embeddings of the one column of a frame, for comparison with those of `partner`.
+
+    Parameters
+    ----------
+    run : a `crossmodal.inference.run.TrainedRun`.
+    shapes : modality to the shape of one item's features, as the run's manifest has it.
+    partner : the other modality; by default the first that the run compares with the column's.
+
+    Raises
+    ------
+    UserError : no column that the run reads, or several; rows that lack it, or are of another size; an unknown partner.
+    """
+    reads = run.model.reads
+    given = [modality for modality in reads if modality in frame and frame[modality].notna().any()]
+    if len(given) != 1 or frame[given[0]].isna().any():
+        raise UserError(
+            f"{run.job.key}: reads one column of {', '.join(reads)} at a time, whole; found "
+            f"{', '.join(map(str, frame.columns)) or 'none'}"
+        )
+    modality = given[0]
+    others = [other for other in reads if other != modality]
+    partner = partner or others[0]
+    if partner not in others:
+        raise UserError(f"partner {partner!r}: {run.job.key} compares {modality} with {', '.join(others)}")
+    return run.encode(modality, _input(run, shapes, modality, list(frame[modality])), partner).float().numpy()
+
+
+def _input(run: Any, shapes: dict[str, list[int]], modality: str, values: list[Any]) -> Any:
+    import torch
+
+    from crossmodal.models import base
+
+    form = run.model.reads[modality]
+    if form == "tokens":
+        return run.tokens([str(value) for value in values])
+    shape = shapes[modality]
+    arrays = [np.asarray([np.asarray(row) for row in value], dtype=np.float32) for value in values]
+    for array in arrays:
+        if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
+            raise UserError(f"{run.job.key}: reads {modality} as arrays of {shape}, not {array.shape}")
+    if form == "vector":
+        return torch.from_numpy(np.stack(arrays))
+    counts = [len(array) for array in arrays]
+    padded = np.zeros((len(arrays), max(counts), shape[-1]), np.float32)
+    for place, array in enumerate(arrays):
+        padded[place, : len(array)] = array
+    return base.Regions(torch.from_numpy(padded), torch.tensor(counts))

@@ -1,0 +1,396 @@
+"""Finished runs into MLflow: an experiment a paper, in it a run a row of its tables, nested in that a run a seed.
+
+A run that no paper asks for is in the experiment `crossmodal`. The store is a copy of what lies in `results/`, so it
+can be lost and rebuilt, and a store that is down is a warning. Each run carries its key and a hash of what it was
+logged from: an unchanged one is left alone, a changed one replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
+from crossmodal.files import sha256_file, sha256_json, write_json
+from crossmodal.reporting.figures import learning_curves
+from crossmodal.reporting.results import runs
+from crossmodal.reporting.tracking import embedder
+from crossmodal.reporting.tracking.store import EXPERIMENT, HASH, KEY, Store, masked, opened
+
+log = logging.getLogger(__name__)
+
+LAYOUT = 2  # of what is logged of a run: another number logs all of them again
+PARENT = "mlflow.parentRunId"
+ARTIFACTS = ("manifest.json", "config.yaml", "train.log")
+SYSTEM = ("seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "gpu_energy_joules")
+
+
+def _safely(what: str, step: Callable[[], Any]) -> Any:
+    """What `step` gives, or False and a warning: a store that is down fails nothing."""
+    try:
+        return step()
+    except Exception as error:  # whatever goes wrong in a store of runs, the runs themselves are whole
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        told = (masked(what), masked(lines[0]))
+        log.warning("MLflow: %s: %s; the runs are unharmed (`crossmodal track --rebuild` refills it)", *told)
+        return False
+
+
+def init_store(uri: str, artifacts: Path | None = None) -> bool:
+    """Make the store and its experiment, before several processes open it at once. False where that fails.
+
+    Parameters
+    ----------
+    uri : `sqlite:///FILE.db`, or a server's address.
+    artifacts : folder of the runs' files; `mlartifacts` beside the database by default.
+    """
+
+    def step() -> bool:
+        with opened(uri, artifacts):
+            return True
+
+    return _safely(f"{uri} cannot be made", step)
+
+
+def make_store(tracking: Tracking) -> bool:
+    """`init_store` as params.yaml has it; False where tracking is switched off."""
+    if not tracking.enabled:
+        log.info("tracking is switched off in params.yaml")
+        return False
+    return init_store(tracking.address)
+
+
+# -- what is logged -------------------------------------------------------------------------------------------------
+
+
+def metric_name(name: str) -> str:
+    """A name that MLflow allows: `recall@10` becomes `recall_10`, anything else odd an underscore too."""
+    return re.sub(r"[^\w\-. /:]", "_", name)
+
+
+def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """{'settings.dim': '256'}: nested settings as MLflow's flat parameters."""
+    found = {}
+    for key, entry in value.items():
+        if isinstance(entry, dict):
+            found |= flattened(entry, f"{prefix}{key}.")
+        else:
+            found[metric_name(f"{prefix}{key}")] = str(entry)[:6000]
+    return found
+
+
+def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
+    """The settings that the run was made with, as its `config.yaml` resolves them."""
+    settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick"})
+    try:
+        resolved = read_yaml(folder / "config.yaml")
+        settings |= {key: resolved[key] for key in settings if key in resolved}
+    except (OSError, UserError) as error:
+        log.warning("%s: config.yaml: %s", job.key, error)
+    return flattened({"scale": params.scale, **settings})
+
+
+def _final(numbers: list[dict[str, Any]]) -> dict[str, float]:
+    """`test/image-to-text.recall_1`, `test/recall_sum`; `test-fold5/...` under a fold protocol.
+
+    MLflow's charts are grouped by what is before the slash.
+    """
+    found = {}
+    for row in numbers:
+        head = "test" if row["protocol"] == "all" else f"test-{row['protocol']}"
+        middle = "" if row["direction"] == "both" else f"{row['direction']}."
+        found[metric_name(f"{head}/{middle}{row['metric']}")] = float(row["value"])
+    return found
+
+
+def _epochs(history: pd.DataFrame) -> Iterator[tuple[str, float, int]]:
+    """(name, value, epoch) of every finite number of a history."""
+    columns = [c for c in history if c != "epoch" and pd.api.types.is_numeric_dtype(history[c])]
+    for column in columns:
+        name = f"val/{column[4:].replace('_recall@', '.recall_')}" if column.startswith("val_") else f"train/{column}"
+        for epoch, value in zip(history["epoch"], history[column], strict=True):
+            if value is not None and math.isfinite(value):
+                yield metric_name(name), float(value), int(epoch)
+
+
+def _facts(manifest: dict[str, Any]) -> dict[str, float]:
+    """`system/seconds`, which MLflow shows among its system metrics, and `run/parameters`."""
+    facts = {f"system/{name}": manifest.get(name) for name in SYSTEM}
+    facts |= {f"run/{name}": manifest.get(name) for name in ("parameters", "pairs", "best_epoch")}
+    return {name: float(value) for name, value in facts.items() if isinstance(value, int | float)}
+
+
+# -- the tree of a paper --------------------------------------------------------------------------------------------
+
+
+def _group(job: Job) -> str:
+    return f"{job.dataset}/{job.split}/{job.name}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job's runs are: in an experiment, under the run of a group, which is a row of the paper's tables."""
+
+    experiment: str
+    group: str
+    labels: tuple[str, ...] = ()
+    """The rows' names in the paper's tables."""
+    tables: tuple[str, ...] = ()
+
+
+class Tree:
+    """The places of a plan's jobs, in each paper that asks for them."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.rows: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+        for name, paper in plan.papers.items():
+            for table in paper.tables:
+                for row in table.rows:
+                    for experiment in named_experiments(row):
+                        system = isinstance(row.experiment, dict) and next(
+                            key for key, value in row.experiment.items() if value == experiment
+                        )
+                        self._row(name, experiment, f"{system}, {row.label}" if system else row.label, table.id)
+        # What a run begins from is one of its stages, unless a table has a row of it.
+        self.later: dict[tuple[str, str], str] = {}
+        for job in plan.jobs.values():
+            for paper in job.papers:
+                if job.after and (paper, job.after) not in self.rows:
+                    self.later.setdefault((paper, job.after), _group(job))
+
+    def _row(self, paper: str, experiment: str, label: str, table: str) -> None:
+        try:
+            job = self.plan.job(self.plan.papers[paper].experiments[experiment], self.plan.params.seeds[0], paper)
+        except UserError:  # the data set lacks what the model reads: there is no such run
+            return
+        row = self.rows.setdefault((paper, _group(job)), {"labels": {}, "tables": {}})
+        row["labels"][label] = None
+        row["tables"][table] = None
+
+    def places(self, job: Job) -> list[Place]:
+        found = []
+        for paper in job.papers or ("",):
+            group = _group(job)
+            while (paper, group) in self.later:
+                group = self.later[paper, group]
+            row = self.rows.get((paper, group), {"labels": {}, "tables": {}})
+            name = f"{EXPERIMENT}/{paper}" if paper else EXPERIMENT
+            found.append(Place(name, group, tuple(row["labels"]), tuple(row["tables"])))
+        return found
+
+    def about(self, place: Place) -> str:
+        """The paper of an experiment, in a line."""
+        paper = self.plan.papers.get(place.experiment.partition("/")[2])
+        if paper is None:
+            return ""
+        doi = f" doi:{paper.doi}" if paper.doi else ""
+        return f"{paper.title}. {paper.authors}. {paper.venue}, {paper.year}.{doi}"
+
+    def stage(self, job: Job) -> int:
+        """1 for a job that begins from nothing, 2 for one that begins from such a one, and so on."""
+        before = self.plan.jobs.get(job.before or "")
+        return 1 + self.stage(before) if before else 1 + bool(job.before)
+
+    def data(self, job: Job) -> str:
+        """Whether a job's data set is one that plays the part of published ones."""
+        params = self.plan.params
+        return "stand-in" if job.dataset in params.players() else "real"
+
+    def tags(self, job: Job, place: Place, key: str) -> dict[str, str]:
+        tags = {
+            KEY: key,
+            "dataset": job.dataset,
+            "data": self.data(job),
+            "split": job.split,
+            "model": job.model,
+            "variant": job.variant,
+            "paper": place.experiment.partition("/")[2],
+            "papers": ",".join(job.papers),
+            "row": "; ".join(place.labels),
+            "tables": ", ".join(place.tables),
+        }
+        return {name: value for name, value in tags.items() if value}
+
+
+# -- into the store -------------------------------------------------------------------------------------------------
+
+
+def _parent(store: Store, tree: Tree, job: Job, place: Place, start: int) -> str:
+    """The run of a row, that its seeds are nested under; `start` is that of the first of them, in ms."""
+    known = (place.experiment, place.group)
+    if known not in store.known:
+        dataset, split, name = place.group.split("/")
+        model, _, variant = name.partition(".")
+        row = job.model_copy(update={"dataset": dataset, "split": split, "model": model, "variant": variant})
+        made = store.client.create_run(
+            store.experiment(place.experiment),
+            start_time=start,
+            tags=tree.tags(row, place, place.group),
+            run_name=f"{place.labels[0]} ({place.group})" if place.labels else place.group,
+        )
+        store.known[known] = [(made.info.run_id, "")]
+    return store.known[known][0][0]
+
+
+def _digests(folder: Path, job: Job) -> list[str]:
+    return [sha256_file(path) for path in runs.metrics_files(folder, job) if path.exists()]
+
+
+def _made(folder: Path, job: Job) -> float:
+    """When a run's metrics were made, in seconds."""
+    return max(path.stat().st_mtime for path in runs.metrics_files(folder, job) if path.exists())
+
+
+def _digest(folder: Path, job: Job, params: Params) -> str:
+    """Of all that is logged of a run."""
+    return sha256_json([LAYOUT, *_digests(folder, job), params.tracking.models])
+
+
+def _track(store: Store, tree: Tree, job: Job, folder: Path) -> str:
+    """`missing`, `unchanged` or `tracked`."""
+    numbers = runs.numbers(folder, job)
+    if numbers is None:
+        return "missing"
+    digest = _digest(folder, job, tree.plan.params)
+    states = []
+    for place in tree.places(job):
+        store.experiment(place.experiment, tree.about(place))
+        if store.current(place.experiment, job.key, digest):
+            states.append("unchanged")
+        else:
+            _write(store, tree, job, place, folder, numbers, digest)
+            states.append("tracked")
+    return "tracked" if "tracked" in states else "unchanged"
+
+
+def _write(
+    store: Store, tree: Tree, job: Job, place: Place, folder: Path, numbers: list[dict[str, Any]], digest: str
+) -> None:
+    params = tree.plan.params
+    manifest, history = runs.manifest(folder), runs.history(folder)
+    end = int(_made(folder, job) * 1000)
+    start = end - int(1000 * float(manifest.get("seconds") or 0))
+    tags = {**tree.tags(job, place, job.key), "seed": str(job.seed), PARENT: _parent(store, tree, job, place, start)}
+    if job.before or _group(job) != place.group:
+        tags |= {"stage": str(tree.stage(job)), **({"before": job.before} if job.before else {})}
+    if manifest.get("commit"):
+        commit, _, changed = str(manifest["commit"]).partition(" ")
+        tags |= {"git_commit": commit, "mlflow.source.git.commit": commit, "git_changes": str(bool(changed)).lower()}
+    if manifest.get("fallbacks"):
+        tags["fallback"] = "; ".join(manifest["fallbacks"])[:5000]
+    name = f"{job.name} {job.split} seed{job.seed}"
+    run_id = store.client.create_run(
+        store.experiment(place.experiment), start_time=start, tags=tags, run_name=name
+    ).info.run_id
+    final = _final(numbers) | _facts(manifest)
+    last = int(history.epoch.max()) if len(history) else 0
+    metrics = [*_epochs(history), *((name, value, last) for name, value in final.items())]
+    store.log(run_id, metrics, _params(job, folder, params), end)
+    with tempfile.TemporaryDirectory() as temporary:
+        for file in ARTIFACTS:
+            if (folder / file).exists():
+                shutil.copyfile(folder / file, Path(temporary) / file)
+        if len(history):
+            svg = learning_curves.run_curve(history, job.key)
+            (Path(temporary) / "learning-curve.svg").write_text(svg, encoding="utf-8")
+        for tag, value in _model(job, folder, Path(temporary) / "model", run_id, params).items():
+            store.client.set_tag(run_id, tag, value)
+        store.client.log_artifacts(run_id, temporary)
+    # The hash comes last: a run that was cut short has none, and is replaced the next time.
+    store.client.set_tag(run_id, HASH, digest)
+    store.client.set_terminated(run_id, "FINISHED", end)
+    store.known[place.experiment, job.key] = [(run_id, digest)]
+
+
+def _model(job: Job, folder: Path, target: Path, run_id: str, params: Params) -> dict[str, str]:
+    """Save the run's embedder among its artifacts; the tags that tell of it, or why there is none."""
+    wanted = {"all": True, "first": job.seed == params.seeds[0], "none": False}[params.tracking.models]
+    reason = embedder.without(job, folder) if wanted else f"tracking.models is {params.tracking.models}"
+    if reason:
+        return {"embedder": f"none: {reason}"}
+    return {"embedder": "model", "mlflow.log-model.history": json.dumps([embedder.save(job, folder, target, run_id)])}
+
+
+def _summarise(store: Store, place: Place, members: list[Job], folder: Path) -> None:
+    """Means and s.d. over seeds onto the run of a row, where they have changed."""
+    parent = store.known.get((place.experiment, place.group))
+    known = {job.key: store.known.get((place.experiment, job.key)) for job in members}
+    found = {key: entries[0][1] for key, entries in known.items() if entries}
+    if not parent or not found:
+        return
+    run_id, old = parent[0]
+    digest = sha256_json(found)
+    if digest == old:
+        return
+    finals = pd.DataFrame([_final(runs.numbers(folder / job.key, job) or []) for job in members if job.key in found])
+    values = {**finals.mean().to_dict(), "run/seeds": float(len(finals))}
+    if len(finals) > 1:
+        values |= {f"{name}.sd": value for name, value in finals.std(ddof=1).items()}
+    times = [_made(folder / job.key, job) for job in members if job.key in found]
+    end = int(1000 * max(times))
+    # Of two values of one step MLflow keeps the later, and of one moment the larger: hence the time of now.
+    now = int(1000 * time.time())
+    store.log(run_id, [(name, value, 0) for name, value in values.items() if math.isfinite(value)], {}, now)
+    store.client.set_tag(run_id, HASH, digest)
+    store.client.set_terminated(run_id, "FINISHED", end)
+    parent[0] = (run_id, digest)
+
+
+def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool) -> dict[str, Any]:
+    asked = runs.chosen(plan, jobs)
+    folder = Path(results) / "runs"
+    tree = Tree(plan)
+    done: dict[str, Any] = {"tracked": [], "unchanged": [], "missing": []}
+    groups: dict[str, list[Job]] = {}
+    for job in plan.jobs.values():  # the means are over all seeds, also where only some are asked for
+        groups.setdefault(_group(job), []).append(job)
+    with opened(plan.params.tracking.address, rebuild=rebuild) as store:
+        if rebuild:
+            store.clear()
+        for key, job in asked.items():
+            done[_track(store, tree, job, folder / key)].append(key)
+        for place in dict.fromkeys(place for job in asked.values() for place in tree.places(job)):
+            _summarise(store, place, groups.get(place.group, []), folder)
+    log.info("MLflow: %s", ", ".join(f"{len(keys)} {state}" for state, keys in done.items()))
+    return done
+
+
+# -- the steps ------------------------------------------------------------------------------------------------------
+
+
+def track_all(plan: Plan, results: Path, jobs: dict[str, Job] | None = None) -> bool:
+    """Hand all finished runs over; those that are there already stay. False where the store is down."""
+    return _report(plan, results, jobs, rebuild=False).get("failed") is None
+
+
+def rebuild(plan: Plan, results: Path, jobs: dict[str, Job] | None = None) -> bool:
+    """Refill the store from the runs' folders, whatever it holds. False where the store is down."""
+    return _report(plan, results, jobs, rebuild=True).get("failed") is None
+
+
+def _report(plan: Plan, results: Path, jobs: dict[str, Job] | None, *, rebuild: bool) -> dict[str, Any]:
+    if not plan.params.tracking.enabled:
+        return {"failed": "tracking is switched off in params.yaml"}
+    uri = plan.params.tracking.address
+    done = _safely(f"{uri} cannot be written", lambda: _sync(plan, Path(results), jobs, rebuild))
+    uri = masked(uri)  # the file is kept, and pushed with the results
+    return {"uri": uri, **done} if done else {"uri": uri, "failed": "the store is down; see the log"}
+
+
+def write(plan: Plan, jobs: dict[str, Job], target: Path, *, rebuild: bool = False) -> None:
+    """The step of the DAG: hands the jobs' runs over and writes what became of each to `target/tracking.json`."""
+    done = _report(plan, Path(plan.params.paths.results), jobs, rebuild=rebuild)
+    write_json(target / "tracking.json", done)

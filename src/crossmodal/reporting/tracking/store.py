@@ -1,0 +1,183 @@
+"""The MLflow store that finished runs are copied into: opened, searched, written in batches.
+
+It knows nothing of what is logged: that is `record`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+EXPERIMENT = "crossmodal"
+KEY, HASH = "crossmodal.key", "crossmodal.hash"
+LOCK_SECONDS = 300.0  # many processes wait for each other, and a rebuild writes for a while
+BATCH = 1000  # things that MLflow takes in one request, 100 parameters among them
+
+
+def database(uri: str) -> Path | None:
+    """The file of a `sqlite:///` address; None for a server's.
+
+    Raises
+    ------
+    ValueError : an address that MLflow no longer writes to (a folder), or none at all.
+    """
+    if uri.startswith("sqlite:///"):
+        return Path(uri.removeprefix("sqlite:///"))
+    if re.match(r"(https?|postgresql|mysql|mssql)(\+\w+)?://", uri):
+        return None
+    raise ValueError(
+        f"the tracking address is {masked(uri)!r}; expected sqlite:///FILE.db or the address of an MLflow server"
+    )
+
+
+def masked(text: str) -> str:
+    """An address, or a message that holds one, without its password; the rest of it is told."""
+    return re.sub(r"(\w://[^\s/:@]{0,200}:)[^\s/]{1,2000}@", r"\1***@", text)
+
+
+def quiet() -> None:
+    """Have MLflow send no usage statistics."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+
+
+def client_of(uri: str) -> Any:
+    """MLflow's client, quiet, and without the usage statistics that MLflow would send."""
+    quiet()
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+
+    for noisy in ("alembic", "mlflow.store.db.utils", "sqlalchemy"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+class Store:
+    """An open store: the client, our experiments, and what they hold already."""
+
+    def __init__(self, client: Any, artifacts: str | None):
+        self.client, self.artifacts = client, artifacts
+        self.experiments: dict[str, str] = {}
+        self.known: dict[tuple[str, str], list[tuple[str, str]]] = {}
+
+    def experiment(self, name: str, about: str = "") -> str:
+        """The id of an experiment, made where it is not there yet; its runs are known from then on."""
+        if name in self.experiments:
+            return self.experiments[name]
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            tags = {"mlflow.note.content": about} if about else None
+            made = self.client.create_experiment(name, artifact_location=self.artifacts, tags=tags)
+        else:
+            made = found.experiment_id
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(made)
+            self._read(name, made)
+        self.experiments[name] = made
+        return made
+
+    def _read(self, name: str, experiment: str) -> None:
+        token = None
+        while True:
+            page = self.client.search_runs([experiment], max_results=1000, page_token=token)
+            for run in page:
+                key = run.data.tags.get(KEY)
+                if key:
+                    entry = (run.info.run_id, run.data.tags.get(HASH, ""))
+                    self.known.setdefault((name, key), []).append(entry)
+            token = page.token
+            if not token:
+                break
+
+    def current(self, name: str, key: str, digest: str) -> str | None:
+        """The id of the run of this key and content. Whatever else has the key is deleted."""
+        kept = None
+        for run_id, found in self.known.pop((name, key), []):
+            if found == digest and kept is None:
+                kept = run_id
+            else:
+                self.client.delete_run(run_id)
+        if kept:
+            self.known[name, key] = [(kept, digest)]
+        return kept
+
+    def clear(self) -> None:
+        """Delete our runs in all our experiments."""
+        for found in self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"):
+            if found.name == EXPERIMENT or found.name.startswith(f"{EXPERIMENT}/"):
+                self.experiment(found.name)
+        for entries in self.known.values():
+            for run_id, _ in entries:
+                self.client.delete_run(run_id)
+        self.known = {}
+
+    def log(self, run_id: str, metrics: list[tuple[str, float, int]], params: dict[str, str], time: int) -> None:
+        """(name, value, step) of metrics, all at one time in ms, and parameters."""
+        from mlflow.entities import Metric, Param
+
+        entities = [Metric(name, value, time, step) for name, value, step in metrics]
+        listed = [Param(name, value) for name, value in params.items()]
+        for start in range(0, len(listed), 100):
+            self.client.log_batch(run_id, params=listed[start : start + 100])
+        for start in range(0, len(entities), BATCH):
+            self.client.log_batch(run_id, metrics=entities[start : start + BATCH])
+
+
+@contextmanager
+def opened(uri: str, artifacts: Path | None = None, *, rebuild: bool = False) -> Iterator[Store]:
+    """The store, made where it is not there yet. One process at a time: MLflow's migrations and SQLite want that."""
+    path = database(uri)
+    with ExitStack() as stack:
+        location = None
+        if path is not None:
+            from filelock import FileLock
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path.with_name(f"{path.name}.lock"), timeout=LOCK_SECONDS))
+            if rebuild and path.exists() and not _is_sqlite(path):
+                aside = path.with_name(f"{path.name}.unreadable")
+                log.warning("%s: is no SQLite database; moved to %s and made anew", path, aside)
+                path.replace(aside)
+            if path.exists():
+                _check(path)
+            place = artifacts or path.parent / "mlartifacts"
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)  # both are for the user alone, unless made otherwise
+            if not path.exists():
+                path.touch(mode=0o600)
+            location = place.resolve().as_uri()
+        elif artifacts is not None:
+            location = artifacts.resolve().as_uri()
+        store = Store(client_of(uri), location)
+        store.experiment(EXPERIMENT)
+        yield store
+
+
+def _check(path: Path) -> None:
+    """Refuse at once what MLflow would try to open for minutes.
+
+    Raises
+    ------
+    OSError : the database cannot be opened.
+    """
+    import sqlite3
+    from contextlib import closing
+
+    try:
+        with closing(sqlite3.connect(path, timeout=5)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        raise OSError(f"{path}: cannot be opened as an SQLite database ({error})") from None
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(15) in (b"SQLite format 3", b"")
