@@ -115,14 +115,19 @@ class Dag:
     def _inputs(self, job: Job) -> list[str]:
         folder = f"{self.data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
-        if {"tokens", "concepts"} & {*registry.reads(job.model, job.settings).values()}:
-            files.append(f"{folder}/tokens.parquet")
+        read = [*registry.reads(job.model, job.settings).items(), *registry.beside(job.model).items()]
+        files += self._further(folder, [*read, *registry.further(job.model).values()])
         files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
         if job.source:
             folder = f"{self.data}/{job.source}"
             files += [f"{folder}/items.parquet", f"{folder}/splits/full.parquet"]
+            files += self._further(folder, [*registry.source_reads(job.model).items()])
             files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.source_inputs.items()]
         return files
+
+    def _further(self, folder: str, read: list[tuple[str, str]]) -> list[str]:
+        """What forms read of a data set besides items and features, by each (modality, form)."""
+        return [f"{folder}/{name}" for name in dict.fromkeys(n for m, f in read for n in registry.form(f, m)["files"])]
 
     def train_inputs(self, wildcards: Any) -> list[str]:
         """Those, and the weights that it begins from."""

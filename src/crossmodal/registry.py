@@ -1,7 +1,7 @@
-"""Models, data sets and extractors are found by being a file (or another package's entry point): no central list.
+"""Models, data sets, extractors and forms of input are found by being a file, or by another package's entry point.
 
-Names are listed without importing anything, so that a DAG is built without torch. What a model's class declares is
-asked of Python once for each version of its source, and remembered in the user's cache folder.
+Names are listed without importing anything, so that a DAG is built without torch. What the class of a model or a form
+declares is asked of Python once for each version of its source, and remembered in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from typing import Any
 from crossmodal.errors import UserError, suggestion
 from crossmodal.files import read_json, write_json
 
-KINDS = ("models", "datasets", "features")
-CALLED = {"models": "model", "datasets": "data set", "features": "extractor"}
+PACKAGES = {"forms": "corpus.forms"}  # of the kinds whose modules do not lie in the package of their name
+KINDS = ("models", "datasets", "features", "forms")
+CALLED = {"models": "model", "datasets": "data set", "features": "extractor", "forms": "form of input"}
 
 
 @cache
 def names(kind: str) -> dict[str, str]:
-    """{name: module path} of everything of one kind: the files of `crossmodal.KIND` and the entry points."""
-    package = importlib.import_module(f"crossmodal.{kind}")
+    """{name: module path} of everything of one kind: the files of its package and the entry points."""
+    package = importlib.import_module(f"crossmodal.{PACKAGES.get(kind, kind)}")
     helpers = set(getattr(package, "HELPERS", ()))
     found = {
-        module.name: f"crossmodal.{kind}.{module.name}"
+        module.name: f"{package.__name__}.{module.name}"
         for module in pkgutil.iter_modules(package.__path__)
         if not module.ispkg and not module.name.startswith("_") and module.name not in helpers
     }
@@ -43,7 +44,7 @@ def names(kind: str) -> dict[str, str]:
 
 
 def module(kind: str, name: str) -> ModuleType:
-    """The module of a model, data set or extractor.
+    """The module of a model, data set, extractor or form of input.
 
     Raises
     ------
@@ -91,11 +92,55 @@ def unannotated(model: str) -> tuple[str, ...]:
     return tuple(_declared(model)["unannotated"])
 
 
+def further(model: str) -> dict[str, tuple[str, str]]:
+    """Name of an input that is not ranked, to the modality whose items it is of and its form."""
+    return {name: (modality, form) for name, (modality, form) in _declared(model)["further"]}
+
+
+def forms_of(model: str) -> tuple[str, ...]:
+    """The names of all forms that a model may read, whatever its settings."""
+    declared = _declared(model)
+    read = [*dict(declared["reads"]).values(), *source_reads(model).values(), *beside(model).values()]
+    read += [form for _, form in further(model).values()]
+    read += ["vector"] if "modalities" in declared["defaults"] else []
+    read += ["images"] if "image_network" in declared["defaults"] else []
+    return tuple(sorted(set(read)))
+
+
+@cache
+def form(name: str, modality: str) -> dict[str, Any]:
+    """What a form of input declares for the items of a modality; without torch where it has been asked before.
+
+    Returns
+    -------
+    `array`: the form whose extractors make its array, or None; `files`: further files of `data/DATASET` that it reads;
+    `axes` and `outside` of `crossmodal.corpus.forms.base.Form`.
+
+    Raises
+    ------
+    UserError : no form of that name, with the nearest known one; a module that is no form.
+    """
+    path = _path_of("forms", name)
+
+    def ask() -> dict[str, Any]:
+        try:
+            one = module("forms", name).Form()
+            asked = {"array": one.array(modality), "files": [*one.files(modality)]}
+            return {**asked, "axes": one.axes, "outside": one.outside}
+        except (ImportError, SyntaxError, AttributeError) as error:
+            raise UserError(
+                f"form of input {name!r} ({path}): {error}; its module must be importable and have a class `Form`, of "
+                f"crossmodal.corpus.forms.base.Form"
+            ) from error
+
+    return _remembered(f"declared by {_file(path)} of {modality}", _closure((path,)), ask)
+
+
 @cache
 def _declared(model: str) -> dict[str, Any]:
     """What a model's class declares or inherits, as Python says; without torch where it has been asked before."""
-    file = _file(_path_of("models", model))
-    return _remembered(f"declared by {file}", source_hash("models", model), lambda: _asked(model))
+    path = _path_of("models", model)
+    return _remembered(f"declared by {_file(path)}", _closure((path,)), lambda: _asked(model))
 
 
 def _asked(model: str) -> dict[str, Any]:
@@ -107,6 +152,7 @@ def _asked(model: str) -> dict[str, Any]:
         # Pairs, not a mapping: a model's scores take the modalities in its order, which JSON with sorted keys loses.
         declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
         declared["unannotated"] = [*found.Model.unannotated]
+        declared["further"] = [[key, [*value]] for key, value in found.Model.further.items()]
     except (ImportError, SyntaxError, AttributeError) as error:
         raise UserError(
             f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
@@ -144,13 +190,23 @@ def _own_version() -> str:
 
 @cache
 def source_hash(kind: str, name: str) -> str:
-    """Hash of the source that a rule runs for this model, data set or extractor, without importing it.
+    """Hash of the source that a rule runs for this model, data set, extractor or form of input.
 
     Covers the module and what it imports of this package and of those of entry points; for a model also how it is
-    trained, and on what. What it does not cover cannot change a result (tables, reports, the command line).
+    trained, and the forms that it may read. What it does not cover cannot change a result (tables, reports, the command
+    line).
     """
     first = [_path_of(kind, name)]
-    first += ["crossmodal.training.loop", "crossmodal.corpus.opening"] if kind == "models" else []
+    if kind == "models":
+        first += ["crossmodal.training.loop", "crossmodal.corpus.opening"]
+        first += [_path_of("forms", form) for form in forms_of(name)]
+    return _closure(tuple(first))
+
+
+@cache
+def _closure(paths: tuple[str, ...]) -> str:
+    """Hash of these modules and of all that they import, without importing them."""
+    first = list(paths)
     sources: dict[str, str] = {}
     while first:
         path = first.pop()
@@ -200,7 +256,7 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str]]:
 
 
 def _packages() -> frozenset[str]:
-    """Packages whose sources are followed: this one, and those that bring models, data sets or extractors."""
+    """Packages whose sources are followed: this one, and those of entry points."""
     return frozenset(path.split(".")[0] for kind in KINDS for path in names(kind).values())
 
 

@@ -187,17 +187,18 @@ class Plan:
         inputs = self.inputs_of(dataset)
         arrays = self.params.datasets[dataset].arrays or {}
         for modality, form in reads.items():
-            if _spoken(modality, form) and arrays.get(modality):
+            if registry.form(form, modality)["files"] and arrays.get(modality):
                 raise UnreadableError(
                     f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
                     f"none, only arrays; give `captions`, or choose papers whose models read vectors"
                 )
         found = {}
         for modality, form in reads.items():
-            if form == "classes" or _spoken(modality, form):
+            array = registry.form(form, modality)["array"]
+            if array is None:
                 continue
             named = inputs.get(modality, {})
-            extractor = named if isinstance(named, str) else named.get("regions" if form == "concepts" else form)
+            extractor = named if isinstance(named, str) else named.get(array)
             if extractor is None:
                 raise UnreadableError(
                     f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} features in the form "
@@ -290,11 +291,6 @@ class Plan:
     def datasets(self) -> list[str]:
         """Those that runs are trained and tested on, or transfer from."""
         return sorted({name for job in self.jobs.values() for name in (job.dataset, job.source) if name})
-
-
-def _spoken(modality: str, form: str) -> bool:
-    """Whether captions' words are read, of which there are no features."""
-    return form == "tokens" or (modality == "text" and form == "concepts")
 
 
 def plan(params: Params, folder: str | Path = "papers") -> Plan:

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from crossmodal import registry
+from crossmodal.corpus.forms.base import Form, Source
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, job_in, made_by_training, validated
 from crossmodal.files import read_json, sha256_file
 from crossmodal.models import base
-from crossmodal.text import RareWords, Vocabulary
+from crossmodal.text import Vocabulary
 
 
 def described(context: base.Context) -> dict[str, Any]:
@@ -80,19 +81,14 @@ class TrainedRun:
     model: base.Model
     vocabulary: Vocabulary
 
-    @property
-    def rare_words(self) -> RareWords:
-        return getattr(self.model.settings, "rare_words", "mark")
+    def form(self, modality: str) -> Form:
+        """The form in which the model reads a modality."""
+        return registry.module("forms", self.model.reads[modality]).Form()
 
-    def tokens(self, captions: list[str]) -> base.Tokens:
-        """Captions as the model reads them.
-
-        Raises
-        ------
-        UserError : a caption none of whose words the run knows.
-        """
-        ids, lengths = self.vocabulary.encode_known(captions, self.model.settings.max_words, self.rare_words)
-        return base.Tokens(torch.from_numpy(ids).long(), torch.from_numpy(lengths))
+    def source(self, modality: str, data: Path = Path(), **more: Any) -> Source:
+        """What an input from outside of the data set is made by; `more`: further fields of it."""
+        settings, form = self.model.settings.model_dump(), self.form(modality)
+        return Source(form=form, folder=data, modality=modality, settings=settings, vocabulary=self.vocabulary, **more)
 
     @torch.inference_mode()
     def encode(self, modality: str, value: base.Input, partner: str) -> torch.Tensor:

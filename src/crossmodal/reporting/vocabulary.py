@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal import concepts
 from crossmodal.corpus.splits import parse
 from crossmodal.experiments import Job, Plan
-from crossmodal.features.semantics import named_regions, token_table
-from crossmodal.features.store import Features, open_features
+from crossmodal.features.semantics import named
+from crossmodal.features.store import open_features
 from crossmodal.files import read_parquet, write_text
 from crossmodal.reporting import figures
 from crossmodal.reporting.figures import COLOURS, INK
@@ -41,15 +40,6 @@ def words(sequences: Iterable[Sequence[str]], min_count: int = 1) -> set[str]:
 def overlap(one: set[str], other: set[str]) -> float:
     """Words of both in per cent of those of either (intersection over union); NaN where neither has any."""
     return 100 * len(one & other) / len(one | other) if one | other else float("nan")
-
-
-def named(features: Features, kind: str) -> pd.Series:
-    """What is named in each image, as tokens by its id: its regions (`regional`) or the whole of it (`global`)."""
-    index = named_regions(features)
-    if kind == "regional":
-        return token_table(features).set_index("item_id").tokens
-    names = concepts.names_of(index)
-    return pd.Series(concepts.tags(concepts.of_regions(index, names), names), index.item_id, dtype=object)
 
 
 def measure(folder: Path, split: str, extractor: str) -> list[dict[str, Any]]:
