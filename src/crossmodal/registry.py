@@ -203,7 +203,6 @@ def source_hash(kind: str, name: str) -> str:
     return _closure(tuple(first))
 
 
-@cache
 def _closure(paths: tuple[str, ...]) -> str:
     """Hash of these modules and of all that they import, without importing them."""
     first = list(paths)
