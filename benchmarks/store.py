@@ -19,8 +19,8 @@ from common import alternate, save
 
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.corpus import Corpus
+from crossmodal.corpus.forms import form
 from crossmodal.corpus.inputs import Inputs, OnDisk
-from crossmodal.corpus.opening import form
 from crossmodal.features import store
 from crossmodal.files import peak_memory_mib, write_json, write_parquet
 from crossmodal.text import Vocabulary

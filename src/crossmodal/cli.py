@@ -436,12 +436,12 @@ def backbone(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="runs, models, datasets or extractors")] = "runs",
+    what: Annotated[str, typer.Argument(help="runs, models, datasets, extractors or forms")] = "runs",
 ) -> None:
-    """List what there is: the runs that params.yaml selects, or the models, data sets and extractors known."""
+    """List the runs that params.yaml selects, or the models, data sets, extractors or forms of input that exist."""
     from crossmodal import registry
 
-    kinds = {"models": "models", "datasets": "datasets", "extractors": "features"}
+    kinds = {"models": "models", "datasets": "datasets", "extractors": "features", "forms": "forms"}
     if what == "runs":
         for key, job in _plan().jobs.items():
             typer.echo(f"{key}{'  (quick)' if job.quick else ''}")
@@ -449,7 +449,7 @@ def list_(
         for name, module in sorted(registry.names(kinds[what]).items()):
             typer.echo(f"{name}  ({module})")
     else:
-        raise UserError(f"list {what!r}: expected runs, models, datasets or extractors")
+        raise UserError(f"list {what!r}: expected runs, models, datasets, extractors or forms")
 
 
 @features_app.command("ls")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from crossmodal import registry
 from crossmodal.corpus import splits
 from crossmodal.corpus.by_class import Classes, Labels
 from crossmodal.corpus.corpus import Corpus
-from crossmodal.corpus.forms import base
+from crossmodal.corpus.forms import base, form
 from crossmodal.corpus.inputs import Inputs
 from crossmodal.errors import UserError
 from crossmodal.experiments import Relevance
@@ -56,15 +55,44 @@ class Options:
         return cls(**{**own, "settings": {**own.get("settings", {}), **values}})
 
 
-@cache
-def form(name: Form) -> base.Form:
-    """The form of a name.
+@dataclass(frozen=True)
+class _Rows:
+    """The items of a data set and what a split says of them, from which each modality is opened."""
 
-    Raises
-    ------
-    UserError : there is none, with the nearest known one.
-    """
-    return registry.module("forms", name).Form()
+    folder: Path
+    items: pd.DataFrame
+    codes: dict[str, int]  # of groups
+    labels: Labels | None
+    split: pd.DataFrame
+    settings: Mapping[str, Any]
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def source(
+        self, modality: str, name: Form, features: Features | None, alike: Mapping[str, Features] | None = None
+    ) -> base.Source:
+        """What a form opens of a modality; `alike`: the arrays of all modalities that are read in this form."""
+        rows = self.items[self.items.modality == modality]
+        if rows.empty and form(name).of_items:
+            raise UserError(f"{self.folder / 'items.parquet'}: holds no {modality} items, which the model reads")
+        source = base.Source(
+            form=form(name),
+            folder=self.folder,
+            modality=modality,
+            settings=self.settings,
+            items=rows,
+            groups=rows.group_id.map(self.codes).to_numpy(dtype=np.int64),
+            labels=self.labels,
+            trained=self._trained(rows, modality),
+            features=features,
+            arrays=alike or {},
+            shared=self.shared,
+        )
+        return replace(source, words=source.form.words(source))
+
+    def _trained(self, rows: pd.DataFrame, modality: str) -> np.ndarray:
+        """(N,) bool: the rows that the split trains on; all of the partition where it does not name the modality."""
+        column = "item_id" if "item_id" in self.split else splits.COLUMNS.get(modality)
+        return (rows.partition == "train" if column is None else rows.item_id.isin(self.split[column])).to_numpy()
 
 
 def load(
@@ -91,36 +119,17 @@ def load(
     items, named = read_parquet(folder / "items.parquet"), read_parquet(folder / "splits" / f"{split}.parquet")
     fingerprint = {"items": _frame_hash(items), "split": _frame_hash(named)}
     codes = {group: i for i, group in enumerate(dict.fromkeys(items.group_id))}
-    arrays = {m: _array(folder, m, form(name), extractors.get(m)) for m, name in reads.items() if form(name).array(m)}
-    second = {m: _array(folder, m, form(name), extractor) for m, (name, extractor) in options.beside.items()}
+    arrays = {m: _array(folder, m, name, extractors.get(m)) for m, name in reads.items() if form(name).array(m)}
+    second = {m: _array(folder, m, name, extractor) for m, (name, extractor) in options.beside.items()}
     items = _without_skipped(items, [id_ for one in (*arrays.values(), *second.values()) for id_ in one.skipped])
     labels = Labels.of(items, split, options.stages) if options.relevance == "label" else None
     items = items if labels is None else labels.restricted(items)
     named = named if labels is not None else _present(named, items)
-    shared: dict[str, Any] = {}
-
-    def source(modality: str, name: Form, features: Features | None) -> base.Source:
-        rows = items[items.modality == modality]
-        if rows.empty and form(name).of_items:
-            raise UserError(f"{folder / 'items.parquet'}: holds no {modality} items, which the model reads")
-        one = base.Source(
-            form=form(name),
-            folder=folder,
-            modality=modality,
-            settings=options.settings,
-            items=rows,
-            groups=rows.group_id.map(codes).to_numpy(dtype=np.int64),
-            labels=labels,
-            trained=_trained(rows, modality, named),
-            features=features,
-            arrays={m: array for m, array in arrays.items() if reads[m] == name},
-            shared=shared,
-        )
-        return replace(one, words=one.form.words(one))
-
-    sources = {("reads", m): source(m, name, arrays.get(m)) for m, name in reads.items()}
-    sources |= {("beside", m): source(m, name, second[m]) for m, (name, _) in options.beside.items()}
-    sources |= {("further", key): source(m, name, arrays.get(m)) for key, (m, name) in options.further.items()}
+    rows = _Rows(folder, items, codes, labels, named, options.settings)
+    alike = {name: {m: array for m, array in arrays.items() if reads[m] == name} for name in reads.values()}
+    sources = {("reads", m): rows.source(m, name, arrays.get(m), alike[name]) for m, name in reads.items()}
+    sources |= {("beside", m): rows.source(m, name, second[m]) for m, (name, _) in options.beside.items()}
+    sources |= {("further", key): rows.source(m, name, arrays.get(m)) for key, (m, name) in options.further.items()}
     vocabulary = _vocabulary([*sources.values()], options, fingerprint)
     opened: dict[str, dict[str, Inputs]] = {"reads": {}, "beside": {}, "further": {}}
     for (role, key), one in sources.items():
@@ -135,13 +144,13 @@ def load(
     return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, beside=opened["beside"])
 
 
-def _array(folder: Path, modality: str, form: base.Form, extractor: str | None) -> Features:
+def _array(folder: Path, modality: str, name: Form, extractor: str | None) -> Features:
     """The features of a modality, which have the axes that the form reads."""
     if extractor is None:
         raise UserError(f"params.yaml: inputs: the model reads {modality} features, but no extractor is named for them")
     features = open_features(folder / "features" / f"{modality}.{extractor}")
-    if features.array.ndim != form.axes:
-        raise UserError(f"{features.path}: has shape {features.array.shape}; the model reads {form.holds}")
+    if features.array.ndim != form(name).axes:
+        raise UserError(f"{features.path}: has shape {features.array.shape}; the model reads {form(name).holds}")
     return features
 
 
@@ -165,12 +174,6 @@ def _present(split: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     for column in splits.COLUMNS.values():
         split = split[split[column].isna() | split[column].isin(items.item_id)]
     return split
-
-
-def _trained(rows: pd.DataFrame, modality: str, split: pd.DataFrame) -> np.ndarray:
-    """(N,) bool: the items of a modality that a split trains on; all of the partition where it does not name them."""
-    column = "item_id" if "item_id" in split else splits.COLUMNS.get(modality)
-    return (rows.partition == "train" if column is None else rows.item_id.isin(split[column])).to_numpy()
 
 
 def _vocabulary(sources: Sequence[base.Source], options: Options, fingerprint: dict[str, str]) -> Vocabulary:

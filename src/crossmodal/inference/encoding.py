@@ -41,8 +41,8 @@ def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: 
     ------
     UserError : a file that cannot be read, features that only their makers can make, words that the run does not know.
     """
-    form = run.form(modality)
     asked = run.source(modality, data, arrays=_joint(run, data, modality))
+    form = asked.form
     if form.array(modality) is None:
         return form.of_sentences(asked, [source])
     extractor = run.job.inputs[modality]
@@ -91,15 +91,16 @@ def _joint(run: TrainedRun, data: Path, modality: str) -> dict[str, Features]:
     """The arrays of all modalities whose inputs those of this one depend on."""
     from crossmodal.features.store import open_features
 
-    read = {m: name for m, name in run.job.inputs.items() if m in _alike(run, modality)}
-    joint = run.form(modality).joint
-    return {m: open_features(data / "features" / f"{m}.{name}") for m, name in read.items() if joint}
+    if not run.source(modality).form.joint:
+        return {}
+    alike = _alike(run, modality)
+    return {m: open_features(data / "features" / f"{m}.{name}") for m, name in run.job.inputs.items() if m in alike}
 
 
 def _alike(run: TrainedRun, modality: str) -> dict[str, str]:
     """What must be read to read a modality: it alone, or all modalities of its form."""
-    form, joint = run.model.reads[modality], run.form(modality).joint
-    return {m: name for m, name in run.model.reads.items() if m == modality or (joint and name == form)}
+    joint, reads = run.source(modality).form.joint, run.model.reads
+    return {m: name for m, name in reads.items() if m == modality or (joint and name == reads[modality])}
 
 
 def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: str) -> tuple[np.ndarray, Tensor]:

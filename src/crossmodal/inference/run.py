@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from crossmodal import registry
-from crossmodal.corpus.forms.base import Form, Source
+from crossmodal.corpus.forms import form
+from crossmodal.corpus.forms.base import Source
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, job_in, made_by_training, validated
 from crossmodal.files import read_json, sha256_file
@@ -81,14 +82,16 @@ class TrainedRun:
     model: base.Model
     vocabulary: Vocabulary
 
-    def form(self, modality: str) -> Form:
-        """The form in which the model reads a modality."""
-        return registry.module("forms", self.model.reads[modality]).Form()
-
     def source(self, modality: str, data: Path = Path(), **more: Any) -> Source:
-        """What an input from outside of the data set is made by; `more`: further fields of it."""
-        settings, form = self.model.settings.model_dump(), self.form(modality)
-        return Source(form=form, folder=data, modality=modality, settings=settings, vocabulary=self.vocabulary, **more)
+        """By which `source.form` makes an input from outside of the data set; `more`: further fields of it."""
+        return Source(
+            form=form(self.model.reads[modality]),
+            folder=data,
+            modality=modality,
+            settings=self.model.settings.model_dump(),
+            vocabulary=self.vocabulary,
+            **more,
+        )
 
     @torch.inference_mode()
     def encode(self, modality: str, value: base.Input, partner: str) -> torch.Tensor:

@@ -146,9 +146,9 @@ def embed(run: Any, shapes: dict[str, list[int]], frame: pd.DataFrame, partner: 
 
 
 def _input(run: Any, shapes: dict[str, list[int]], modality: str, values: list[Any]) -> Any:
-    form, source = run.form(modality), run.source(modality)
-    if form.outside == "sentences":
-        return form.of_sentences(source, [str(value) for value in values])
+    source = run.source(modality)
+    if source.form.outside == "sentences":
+        return source.form.of_sentences(source, [str(value) for value in values])
     shape = shapes[modality]
     arrays = [np.asarray([np.asarray(row) for row in value], dtype=np.float32) for value in values]
     for array in arrays:
@@ -158,4 +158,4 @@ def _input(run: Any, shapes: dict[str, list[int]], modality: str, values: list[A
     padded = np.zeros((len(arrays), max(counts), *arrays[0].shape[1:]), np.float32)
     for place, array in enumerate(arrays):
         padded[place, : len(array)] = array
-    return form.of_features(source, padded, {"count": counts})
+    return source.form.of_features(source, padded, {"count": counts})
