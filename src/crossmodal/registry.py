@@ -124,7 +124,7 @@ def form(name: str, modality: str) -> dict[str, Any]:
 
     def ask() -> dict[str, Any]:
         try:
-            one = module("forms", name).Form()
+            one = module("forms", name).Form(name)
             asked = {"array": one.array(modality), "files": [*one.files(modality)]}
             return {**asked, "axes": one.axes, "outside": one.outside}
         except (ImportError, SyntaxError, AttributeError) as error:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from crossmodal.corpus.forms.base import Form
     from crossmodal.features.store import Features
     from crossmodal.models.base import Input
 
@@ -40,11 +39,21 @@ def cached(features: Features) -> torch.Tensor | OnDisk:
         return torch.from_numpy(features.array)
 
 
+class Opened(Protocol):
+    """What is asked of the form (`corpus.forms.base.Form`) that inputs were opened in."""
+
+    of_items: bool
+    sized: bool
+    moments: bool
+
+    def gather(self, inputs: Inputs, index: torch.Tensor) -> Input: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """All items of one modality: row i of the arrays is item `ids[i]`."""
 
-    form: Form
+    form: Opened
     ids: np.ndarray  # (N,) str
     groups: np.ndarray  # (N,) int64
     partition: np.ndarray  # (N,) str

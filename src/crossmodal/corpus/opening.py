@@ -116,16 +116,16 @@ def load(
     UserError : a missing, corrupted or truncated file, a modality without an extractor, an unknown form.
     """
     options = options or Options.of(**keywords)
-    items, named = read_parquet(folder / "items.parquet"), read_parquet(folder / "splits" / f"{split}.parquet")
-    fingerprint = {"items": _frame_hash(items), "split": _frame_hash(named)}
+    items, selection = read_parquet(folder / "items.parquet"), read_parquet(folder / "splits" / f"{split}.parquet")
+    fingerprint = {"items": _frame_hash(items), "split": _frame_hash(selection)}
     codes = {group: i for i, group in enumerate(dict.fromkeys(items.group_id))}
     arrays = {m: _array(folder, m, name, extractors.get(m)) for m, name in reads.items() if form(name).array(m)}
     second = {m: _array(folder, m, name, extractor) for m, (name, extractor) in options.beside.items()}
     items = _without_skipped(items, [id_ for one in (*arrays.values(), *second.values()) for id_ in one.skipped])
     labels = Labels.of(items, split, options.stages) if options.relevance == "label" else None
     items = items if labels is None else labels.restricted(items)
-    named = named if labels is not None else _present(named, items)
-    rows = _Rows(folder, items, codes, labels, named, options.settings)
+    selection = selection if labels is not None else _present(selection, items)
+    rows = _Rows(folder, items, codes, labels, selection, options.settings)
     alike = {name: {m: array for m, array in arrays.items() if reads[m] == name} for name in reads.values()}
     sources = {("reads", m): rows.source(m, name, arrays.get(m), alike[name]) for m, name in reads.items()}
     sources |= {("beside", m): rows.source(m, name, second[m]) for m, (name, _) in options.beside.items()}
@@ -139,7 +139,7 @@ def load(
             fingerprint |= {key: inputs.digest} if inputs.digest else {}
     fingerprint |= {f"{m}.{extractors[m]}": one.manifest["sha256"] for m, one in arrays.items()}
     fingerprint |= {f"{m}.{options.beside[m][1]}": one.manifest["sha256"] for m, one in second.items()}
-    pairs, classes, bare = _training(opened["reads"], named, labels)
+    pairs, classes, bare = _training(opened["reads"], selection, labels)
     inputs = opened["reads"] | opened["further"]
     return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, beside=opened["beside"])
 

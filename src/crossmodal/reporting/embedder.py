@@ -53,10 +53,10 @@ def _type(form: str, modality: str) -> Any:
     declared = registry.form(form, modality)
     if declared["outside"] == "sentences":
         return DataType.string
-    found: Any = DataType.double
+    numbers: Any = DataType.double
     for _ in range(declared["axes"] - 1):
-        found = Array(found)
-    return found
+        numbers = Array(numbers)
+    return numbers
 
 
 def signature(job: Job) -> Any:

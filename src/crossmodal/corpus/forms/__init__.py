@@ -23,4 +23,4 @@ def form(name: str) -> Form:
     ------
     UserError : there is none, with the nearest known one.
     """
-    return registry.module("forms", name).Form()
+    return registry.module("forms", name).Form(name)

@@ -89,10 +89,8 @@ class Form:
     outside: ClassVar[Literal["", "sentences", "numbers"]] = ""
     """What an input can be made of without the data set: sentences, arrays of numbers, or nothing."""
 
-    @property
-    def name(self) -> str:
-        """The name of its module."""
-        return type(self).__module__.rpartition(".")[2]
+    def __init__(self, name: str):
+        self.name = name  # by which models and extractors' settings name it: its module's, or its entry point's
 
     # -- what must be made first; asked by the plan and the rules ------------------------------------------------------
 

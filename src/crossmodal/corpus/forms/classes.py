@@ -46,7 +46,7 @@ class Form(base.Form):
         """
         folder, labels = source.folder, source.labels
         if labels is None:
-            raise UserError(f"{folder.name}: the model tells classes, which needs a data set with relevance: label")
+            raise UserError(f"{folder.name}: the model ranks classes, which needs a data set with relevance: label")
         if labels.several:
             raise UserError(
                 f"{folder.name}: the model ranks classes, of which each item must have one; the items of "

@@ -79,8 +79,8 @@ def _names(source: base.Source) -> tuple[str, ...]:
             raise UserError(
                 f"{source.folder.name}: concepts are names of regions, of which the model reads no features"
             )
-        found = {name for features in source.arrays.values() for name in concepts.names_of(named_regions(features))}
-        return tuple(sorted(found))
+        names = {name for features in source.arrays.values() for name in concepts.names_of(named_regions(features))}
+        return tuple(sorted(names))
 
     return source.once("names", make)
 
