@@ -1,6 +1,6 @@
 """All claims of all papers on runs of a full plan that are made up from a seed: seconds and peak memory.
 
-Runs have as many queries as the data sets that play them, in `queries.parquet`, `history.parquet` and the attention
+Runs have as many queries as the data sets that play them, in `examples.parquet`, `history.parquet` and the attention
 blocks of `model.safetensors`, which is all that claims read.
 """
 
@@ -73,10 +73,11 @@ def make_run(folder: Path, job: Job) -> None:
         numbers += [{**plain, "direction": d, "metric": "accuracy", "value": 60 + generator.random()} for d in SETTINGS]
     if job.model == "visualwords":
         numbers.append({**plain, "direction": "words", "metric": "relatedness", "value": 20 + generator.random()})
-    folder.mkdir(parents=True)
+    task = folder / job.tasks[0]
+    task.mkdir(parents=True)
     about = {name: getattr(job, name) for name in ("dataset", "split", "model", "variant", "seed")}
-    write_json(folder / "metrics.json", {"job": about, "scale": "embedded", "numbers": numbers})
-    pd.concat(frames, ignore_index=True).to_parquet(folder / "queries.parquet")
+    write_json(task / "metrics.json", {"job": about, "scale": "embedded", "numbers": numbers})
+    pd.concat(frames, ignore_index=True).to_parquet(task / "examples.parquet")
     history = {"epoch": range(1, 16), "seconds": 1 + generator.random(15), "steps": 40}
     pd.DataFrame(history).to_parquet(folder / "history.parquet")
     if job.model in ("cvs", "mcvs", "rvs"):

@@ -105,10 +105,11 @@ def _run(folder: Path, job: Job, items: pd.DataFrame, modalities: tuple[str, ...
     strength = {"chance": 0.0, "oracle": 1e6}.get(job.model, 1.6 + 0.12 * place - 0.25 * SPLITS.index(job.split))
     queries = _queries(job, items, modalities, strength)
     numbers = _numbers(queries)
-    folder.mkdir(parents=True)
-    queries.to_parquet(folder / "queries.parquet")
+    task = folder / job.tasks[0]
+    task.mkdir(parents=True)
+    queries.to_parquet(task / "examples.parquet")
     about = {name: getattr(job, name) for name in ("dataset", "split", "model", "variant", "seed")}
-    write_json(folder / "metrics.json", {"job": about, "scale": "embedded", "numbers": numbers})
+    write_json(task / "metrics.json", {"job": about, "scale": "embedded", "numbers": numbers})
     (folder / "config.yaml").write_text(yaml.safe_dump(job.model_dump(mode="json")))
     trained = job.model not in CONTROLS
     facts = {"seconds": 40.0 + 9 * place, "peak_memory_mib": 800.0, "parameters": 10**6 * (1 + place), "pairs": 5000}

@@ -65,7 +65,8 @@ def made(folder: Path, items: int, dim: int) -> Path:
     write_json(run / "manifest.json", manifest)
     gallery = generator.standard_normal((items, dim), dtype=np.float32)
     gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
-    np.savez(run / "embeddings.npz", image=gallery, image_ids=ids)
+    (run / "instance_retrieval").mkdir()
+    np.savez(run / "instance_retrieval" / "embeddings.npz", image=gallery, image_ids=ids)
     return run
 
 
@@ -85,7 +86,7 @@ def main() -> None:
 
             search = (command, "search", "world/full/vsepp/seed0", SENTENCE)
             first = alternate({"first": lambda search=search: call(*search)}, 1)["first"]
-            bare = BARE.format(path=str(run / "embeddings.npz"))
+            bare = BARE.format(path=str(run / "instance_retrieval" / "embeddings.npz"))
             cases = {
                 "search": lambda search=search: call(*search),
                 "read_and_multiply": lambda bare=bare: call(sys.executable, "-c", bare),

@@ -7,7 +7,9 @@ import pytest
 from crossmodal.corpus.splits import make, make_labelled
 from crossmodal.datasets import items
 from crossmodal.features import store
+from crossmodal.tasks.ranked.selection import validate
 from crossmodal.text import token_table
+from crossmodal.training.loop import Selection
 
 WORDS = [f"word{letter}" for letter in "abcdefghijklmno"]
 
@@ -69,3 +71,7 @@ def labelled(tmp_path_factory):
         np.save(folder / "features" / f"{modality}.raw.npy", np.asarray(values, np.float32))
         store.save(stem, frame.item_id[frame.modality == modality].to_list(), {"extractor": "made by hand"})
     return folder.parent
+
+
+BY_RECALL, BY_CLASS = (Selection(criterion, validate) for criterion in ("recall_sum", "map@50_sum"))
+"""How runs choose their epochs where items are relevant by group, and by class."""

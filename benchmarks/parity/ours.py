@@ -16,8 +16,9 @@ from crossmodal import registry
 from crossmodal.corpus.opening import Options, load
 from crossmodal.evaluation import average_precision, ranks_both_ways
 from crossmodal.models.base import Batch, Context
-from crossmodal.training import test as testing
-from crossmodal.training.loop import train
+from crossmodal.tasks.base import tasks
+from crossmodal.tasks.ranked.selection import validate
+from crossmodal.training.loop import Selection, train
 
 METRICS = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10", "map": "mAP"}
 WAYS = (("image", "text"), ("text", "image"))
@@ -33,17 +34,19 @@ def trained(spec: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(spec["seed"])
     model = module.Model(settings, corpus.context)
     device = torch.device("cpu")
+    task = next(task for task in tasks().values() if task.criterion and task.asked(spec["model"], relevance))
+    selection = Selection(task.criterion, validate)
     with tempfile.TemporaryDirectory() as folder:
         clock = Clock()
-        history = train(model, corpus, spec["seed"], device, Path(folder) / "checkpoint.pt").history
+        history = train(model, corpus, spec["seed"], device, selection, Path(folder) / "checkpoint.pt").history
         seconds = clock.read()
-        rows = testing.test(model, corpus, [1], device, Path(folder))["numbers"]
+        rows = task.evaluate(model, corpus, [1], device, Path(folder))
     numbers = {
         f"{row['direction']} {METRICS[row['metric']]}": row["value"]
         for row in rows
         if row["metric"] in METRICS and row["direction"] in ("image-to-text", "text-to-image")
     }
-    kept = {"loss": "loss", f"val_{corpus.criterion}": "recall_sum" if relevance == "group" else "map@50_sum"}
+    kept = {"loss": "loss", f"val_{task.criterion}": task.criterion}
     epochs = history[list(kept)].rename(columns=kept).to_dict("records")
     return {"numbers": numbers, "seconds": seconds, "epochs": epochs}
 

@@ -166,7 +166,7 @@ def train(
     ] = False,
 ) -> None:
     """Train one run; one that was killed goes on from its last epoch, to the same bits."""
-    from crossmodal.training.job import train_job
+    from crossmodal.runs.train import train_job
 
     plan = _plan()
     job, folder = _run(plan, run)
@@ -177,24 +177,25 @@ def train(
 @app.command()
 def evaluate(
     run: RunName,
+    task: Annotated[str, typer.Option(help="One of the tasks that the run is asked; by default all of them.")] = "",
     step: Annotated[
         str, typer.Option(help="`encode`, a shard's number from 0, or `gather`, with `evaluation.shards` above 1.")
     ] = "all",
 ) -> None:
-    """Rank the test items with a trained run: `queries.parquet` and `metrics.json`."""
-    from crossmodal.training import job as jobs
+    """Ask a trained run about its test items: `TASK/examples.parquet` and `TASK/metrics.json` in its folder."""
+    from crossmodal.runs import evaluate as runs
 
     plan = _plan()
     job, folder = _run(plan, run)
     data, count = Path(plan.params.paths.data), plan.params.evaluation.shards
     if step == "all":
-        jobs.test_job(job, folder, data, plan.params.scale)
+        runs.evaluate(job, folder, data, plan.params.scale, task or None)
     elif step == "encode":
-        jobs.encode_job(job, folder, data)
+        runs.encode_job(job, folder, data, task)
     elif step == "gather":
-        jobs.gather_job(job, folder, data, plan.params.scale, count)
+        runs.gather_job(job, folder, data, plan.params.scale, task, count)
     elif step.isdigit() and int(step) < count:
-        jobs.shard_job(job, folder, int(step), count)
+        runs.shard_job(job, folder, task, int(step), count)
     else:
         raise UserError(f"--step {step!r}: expected all, encode, gather, or a number below evaluation.shards, {count}")
 

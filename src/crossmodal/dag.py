@@ -17,6 +17,8 @@ from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, sha256_json, write_json, write_text
 from crossmodal.fingerprints import RawFiles
+from crossmodal.tasks.base import source_of_training, tasks
+from crossmodal.tasks.ranked.task import Ranked
 
 STATE = Path(".snakemake")
 # Keys of a data set that its items do not depend on.
@@ -46,7 +48,7 @@ class Dag:
     def _check_settings(self) -> None:
         """Settings of models and extractors are checked by their modules, which import torch: only once."""
         used = {
-            "models": {job.model for job in self.plan.jobs.values()},
+            "models": {job.model for job in self.plan.jobs.values() if not job.control},
             "datasets": {dataset.reader for dataset in self.params.datasets.values()},
             "features": {extractor.extractor for extractor in self.params.extractors.values()},
         }
@@ -80,13 +82,21 @@ class Dag:
         return {key: job for key, job in self.plan.jobs.items() if job.quick}
 
     def runs(self, wildcards: Any, file: str) -> list[str]:
-        """A file of every run of a scope: `quick/`, or all."""
+        """A file of every trained run of a scope: `quick/`, or all."""
         jobs = self.quick if wildcards.scope else self.plan.jobs
-        return [f"{self.results}/runs/{key}/{file}" for key in jobs]
+        return [f"{self.results}/runs/{key}/{file}" for key, job in jobs.items() if not job.control]
+
+    def evaluated(self, wildcards: Any, file: str) -> list[str]:
+        """A file of every task that the runs of a scope are asked."""
+        jobs = self.quick if wildcards.scope else self.plan.jobs
+        return [path for job in jobs.values() for path in self._evaluated(job, file)]
+
+    def _evaluated(self, job: Job, file: str) -> list[str]:
+        return [f"{self.results}/runs/{job.key}/{task}/{file}" for task in job.tasks]
 
     def mapped(self, wildcards: Any) -> list[str]:
-        """`queries.parquet` of the runs whose embeddings are drawn; what they are drawn from lies beside it."""
-        return [f"{self.results}/runs/{job.key}/queries.parquet" for job in self._mapped(wildcards, "group")]
+        """The examples of the runs whose embeddings are drawn; what they are drawn from lies beside them."""
+        return [path for job in self._mapped(wildcards, "group") for path in self._evaluated(job, "examples.parquet")]
 
     def transformed(self, wildcards: Any) -> list[str]:
         """The weights of the run that is drawn before and after its training, and the data that it is drawn of."""
@@ -115,6 +125,8 @@ class Dag:
     def _inputs(self, job: Job) -> list[str]:
         folder = f"{self.data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
+        if job.control:
+            return files
         read = [*registry.reads(job.model, job.settings).items(), *registry.beside(job.model).items()]
         files += self._further(folder, [*read, *registry.further(job.model).values()])
         files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
@@ -137,10 +149,13 @@ class Dag:
 
     def train_identity(self, wildcards: Any) -> str:
         job = self.job(wildcards)
-        return f"{job.hash}.{registry.source_hash('models', job.model)}{self.raw.named_in(job.settings)}"
+        source = source_of_training(job.model, job.relevance)
+        return f"{job.hash}.{source}{self.raw.named_in(job.settings)}"
 
-    def test_identity(self, wildcards: Any) -> str:
-        return ",".join(map(str, self.job(wildcards).folds))
+    def task_identity(self, wildcards: Any) -> str:
+        """Of what a run is asked: the folds of its test set, and the task's own source."""
+        folds = ",".join(map(str, self.job(wildcards).folds))
+        return f"{folds}.{registry.source_hash('tasks', wildcards.task)}"
 
     def dataset_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
@@ -187,6 +202,15 @@ class Dag:
     @property
     def table_names(self) -> list[str]:
         return [*self.plan.tables]
+
+    @property
+    def tasks(self) -> list[str]:
+        return sorted(registry.names("tasks"))
+
+    @property
+    def ranked_tasks(self) -> list[str]:
+        """Those that may be ranked in shards."""
+        return [name for name, task in tasks().items() if isinstance(task, Ranked)]
 
     @property
     def dataset_pattern(self) -> str:

@@ -1,4 +1,4 @@
-"""Models, data sets, extractors and forms of input are found by being a file, or by another package's entry point.
+"""Models, data sets, extractors, tasks and forms of input are found by being a file, or another package's entry point.
 
 Names are listed without importing anything, so that a DAG is built without torch. What the class of a model or a form
 declares is asked of Python once for each version of its source, and remembered in the user's cache folder.
@@ -24,8 +24,14 @@ from crossmodal.errors import UserError, suggestion
 from crossmodal.files import read_json, write_json
 
 PACKAGES = {"forms": "corpus.forms"}  # of the kinds whose modules do not lie in the package of their name
-KINDS = ("models", "datasets", "features", "forms")
-CALLED = {"models": "model", "datasets": "data set", "features": "extractor", "forms": "form of input"}
+KINDS = ("models", "datasets", "features", "tasks", "forms")
+CALLED = {
+    "models": "model",
+    "datasets": "data set",
+    "features": "extractor",
+    "tasks": "task",
+    "forms": "form of input",
+}
 
 
 @cache
@@ -87,6 +93,11 @@ def beside(model: str) -> dict[str, str]:
     return dict(_declared(model)["beside"])
 
 
+def methods(model: str) -> frozenset[str]:
+    """Names of the public methods that a model has beyond those of every model: what it can be asked."""
+    return frozenset(_declared(model)["methods"])
+
+
 def unannotated(model: str) -> tuple[str, ...]:
     """What a model reads of items outside of the annotated pairs."""
     return tuple(_declared(model)["unannotated"])
@@ -133,14 +144,14 @@ def form(name: str, modality: str) -> dict[str, Any]:
                 f"crossmodal.corpus.forms.base.Form"
             ) from error
 
-    return _remembered(f"declared by {_file(path)} of {modality}", _closure((path,)), ask)
+    return _remembered(f"declared by {_file(path)} of {modality}", source_hash_of((path,)), ask)
 
 
 @cache
 def _declared(model: str) -> dict[str, Any]:
     """What a model's class declares or inherits, as Python says; without torch where it has been asked before."""
     path = _path_of("models", model)
-    return _remembered(f"declared by {_file(path)}", _closure((path,)), lambda: _asked(model))
+    return _remembered(f"declared by {_file(path)}", source_hash_of((path,)), lambda: _asked(model))
 
 
 def _asked(model: str) -> dict[str, Any]:
@@ -153,6 +164,8 @@ def _asked(model: str) -> dict[str, Any]:
         declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
         declared["unannotated"] = [*found.Model.unannotated]
         declared["further"] = [[key, [*value]] for key, value in found.Model.further.items()]
+        shared = dir(importlib.import_module("crossmodal.models.base").Model)
+        declared["methods"] = sorted(name for name in {*dir(found.Model)} - {*shared} if not name.startswith("_"))
     except (ImportError, SyntaxError, AttributeError) as error:
         raise UserError(
             f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
@@ -189,23 +202,26 @@ def _own_version() -> str:
 
 
 @cache
-def source_hash(kind: str, name: str) -> str:
-    """Hash of the source that a rule runs for this model, data set, extractor or form of input.
+def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
+    """Hash of the source that a rule runs for this model, data set, extractor, task or form of input.
 
-    Covers the module and what it imports of this package and of those of entry points; for a model also how it is
-    trained, and the forms that it may read. What it does not cover cannot change a result (tables, reports, the command
-    line).
+    Covers the module and what it imports of this package and of those of entry points, and the modules in `also`; for a
+    model also how it is built and trained, and the forms that it may read. What it does not cover cannot change a
+    result.
     """
-    first = [_path_of(kind, name)]
-    if kind == "models":
-        first += ["crossmodal.training.loop", "crossmodal.corpus.opening"]
-        first += [_path_of("forms", form) for form in forms_of(name)]
-    return _closure(tuple(first))
+    further = (*TRAINING, *(_path_of("forms", form) for form in forms_of(name))) if kind == "models" else ()
+    return source_hash_of((_path_of(kind, name), *further, *also))
 
 
-def _closure(paths: tuple[str, ...]) -> str:
-    """Hash of these modules and of all that they import, without importing them."""
-    first = list(paths)
+TRAINING = tuple(
+    f"crossmodal.{name}" for name in ("training.loop", "training.closed_form", "corpus.opening", "runs.build")
+)
+"""What trained weights depend on besides the model itself and the forms that it reads."""
+
+
+def source_hash_of(modules: tuple[str, ...]) -> str:
+    """Hash of the source of modules and of what they import of this package and of those of entry points."""
+    first = [*modules]
     sources: dict[str, str] = {}
     while first:
         path = first.pop()
@@ -250,8 +266,16 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str]]:
             imported |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-    # The tree, not the text: another comment or line break retrains nothing.
+    # The tree, not the text: another comment, docstring or line break retrains nothing.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [one for one in node.body if not _is_text(one)]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imported)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is nothing but a text, which says something to a reader alone."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _packages() -> frozenset[str]:

@@ -16,9 +16,11 @@ from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
-from crossmodal.training import job as jobs
+from crossmodal.runs.evaluate import encode_job, evaluate, gather_job, shard_job
+from crossmodal.runs.train import train_job
+from crossmodal.tasks.ranked.selection import validate
 from crossmodal.training.loop import train
-from crossmodal.training.test import validate
+from tests.prepared import BY_CLASS
 
 ALL = ("image", "text", "audio")
 SETTINGS = {"dim": 8, "epochs": 3, "lr": 0.01, "batch_size": 16}
@@ -139,7 +141,7 @@ def test_training_draws_as_the_settings_say(labelled, monkeypatch, sampling):
     whole = Classes.draw
     monkeypatch.setattr(Classes, "draw", lambda self, m, g, s="shuffled": drawn.append(s) or whole(self, m, g, s))
     model = cvs.Model(cvs.Settings(modalities=ALL, **{**SETTINGS, "epochs": 1}, sampling=sampling), made.context)
-    train(model, made, 0, CPU)
+    train(model, made, 0, CPU, BY_CLASS)
     assert drawn == [sampling]
     assert cvs.Settings().sampling == "shuffled"
 
@@ -228,7 +230,7 @@ def test_the_epoch_of_the_largest_sum_is_kept(labelled):
     made = corpus(labelled)
     torch.manual_seed(0)
     model = cvs.Model(cvs.Settings(modalities=ALL, **SETTINGS), made.context)
-    done = train(model, made, 0, CPU)
+    done = train(model, made, 0, CPU, BY_CLASS)
     assert len([c for c in done.history if c.startswith("val_") and c.endswith("map@50")]) == 6
     sums = done.history["val_map@50_sum"]
     assert done.best_epoch == int(sums.idxmax()) + 1
@@ -250,16 +252,16 @@ def without_validation(labelled, tmp_path):
 
 def test_closed_forms_need_no_validation_items(without_validation):
     made = job("pls").model_copy(update={"settings": {"modalities": list(ALL), "dim": 2}})
-    jobs.train_job(made, without_validation / "run", without_validation)
-    jobs.test_job(made, without_validation / "run", without_validation, "embedded")
-    numbers = pd.DataFrame(read_json(without_validation / "run" / "metrics.json")["numbers"])
+    train_job(made, without_validation / "run", without_validation)
+    evaluate(made, without_validation / "run", without_validation, "embedded")
+    numbers = pd.DataFrame(read_json(without_validation / "run" / "category_retrieval" / "metrics.json")["numbers"])
     assert (numbers[numbers.direction == "image-to-text"].n_queries > 0).all()
     assert read_json(without_validation / "run" / "manifest.json")["pairs"] == 30  # of five classes six, not five
 
 
 def test_without_validation_items_no_epoch_can_be_chosen(without_validation):
     with pytest.raises(UserError, match=r"items\.parquet: no image item of the partition val.*datasets\.kinds\.val"):
-        jobs.train_job(job("cvs"), without_validation / "run", without_validation)
+        train_job(job("cvs"), without_validation / "run", without_validation)
 
 
 @pytest.fixture(scope="module")
@@ -267,16 +269,19 @@ def grown(labelled, tmp_path_factory):
     """Runs of two modalities and of a third after them."""
     folder = tmp_path_factory.mktemp("runs")
     first, second = job("cvs", ALL[:2]), job("mcvs", after="kinds/full/cvs", origin="x")
-    jobs.train_job(first, folder / "cvs", labelled)
-    jobs.train_job(second, folder / "mcvs", labelled, before=folder / "cvs")
+    train_job(first, folder / "cvs", labelled)
+    train_job(second, folder / "mcvs", labelled, before=folder / "cvs")
     for made, name in ((first, "cvs"), (second, "mcvs")):
-        jobs.test_job(made, folder / name, labelled, "embedded")
+        evaluate(made, folder / name, labelled, "embedded")
     return folder
 
 
 def test_a_run_that_begins_from_another_keeps_its_numbers(grown):
     numbers = [
-        {(n["direction"], n["metric"]): n["value"] for n in read_json(grown / name / "metrics.json")["numbers"]}
+        {
+            (n["direction"], n["metric"]): n["value"]
+            for n in read_json(grown / name / "category_retrieval" / "metrics.json")["numbers"]
+        }
         for name in ("cvs", "mcvs")
     ]
     directions = ("image-to-text", "text-to-image")
@@ -292,17 +297,17 @@ def test_a_run_that_begins_from_another_keeps_its_numbers(grown):
 
 def test_what_a_run_begins_from_must_be_there_and_fit(grown, labelled, tmp_path):
     with pytest.raises(UserError, match=r"model.safetensors: not found; train the run first"):
-        jobs.train_job(job("mcvs"), tmp_path / "run", labelled, before=tmp_path / "none")
+        train_job(job("mcvs"), tmp_path / "run", labelled, before=tmp_path / "none")
     with pytest.raises(
         UserError, match="cannot be gone on from: it has audio, image, text, this run is of image, text"
     ):
-        jobs.train_job(job("mcvs", ALL[:2]), tmp_path / "run", labelled, before=grown / "mcvs")
+        train_job(job("mcvs", ALL[:2]), tmp_path / "run", labelled, before=grown / "mcvs")
 
 
 def test_numbers_of_every_direction_and_their_mean(grown):
-    numbers = pd.DataFrame(read_json(grown / "mcvs" / "metrics.json")["numbers"])
+    numbers = pd.DataFrame(read_json(grown / "mcvs" / "category_retrieval" / "metrics.json")["numbers"])
     assert set(numbers.protocol) == {"all", "seen", "unseen"}
-    queries = pd.read_parquet(grown / "mcvs" / "queries.parquet")
+    queries = pd.read_parquet(grown / "mcvs" / "category_retrieval" / "examples.parquet")
     for protocol, part in numbers[numbers.metric == "map@50"].groupby("protocol"):
         each = part[part.direction != "average"].set_index("direction").value
         assert len(each) == 6
@@ -317,10 +322,12 @@ def test_numbers_of_every_direction_and_their_mean(grown):
 
 
 def test_average_precision_by_hand(grown):
-    with np.load(grown / "mcvs" / "embeddings.npz") as file:
+    with np.load(grown / "mcvs" / "category_retrieval" / "embeddings.npz") as file:
         vectors, others = file["audio.image"], file["image.audio"]
         ids = [file[f"{m}_ids"] for m in ("audio", "image")]
-    queries = pd.read_parquet(grown / "mcvs" / "queries.parquet").set_index(["protocol", "direction", "query_id"])
+    queries = pd.read_parquet(grown / "mcvs" / "category_retrieval" / "examples.parquet").set_index(
+        ["protocol", "direction", "query_id"]
+    )
     kinds = [np.array([one.split("/")[1][0] for one in part]) for part in ids]
     for row, query in enumerate(ids[0]):
         order = np.argsort(-(others @ vectors[row]), kind="stable")
@@ -337,15 +344,16 @@ def test_shards_give_the_same_bits(grown, labelled, tmp_path):
 
     made = job("mcvs", after="kinds/full/cvs", origin="x")
     shutil.copytree(grown / "mcvs", tmp_path / "run")
-    for name in ("queries.parquet", "metrics.json", "embeddings.npz"):
-        (tmp_path / "run" / name).unlink()
-    jobs.encode_job(made, tmp_path / "run", labelled)
+    task = "category_retrieval"
+    cut, whole = tmp_path / "run" / task, grown / "mcvs" / task
+    shutil.rmtree(cut)
+    encode_job(made, tmp_path / "run", labelled, task)
     for number in range(3):
-        jobs.shard_job(made, tmp_path / "run", number, 3)
-    jobs.gather_job(made, tmp_path / "run", labelled, "embedded", 3)
-    assert read_json(tmp_path / "run" / "metrics.json") == read_json(grown / "mcvs" / "metrics.json")
-    one, whole = (pd.read_parquet(folder / "queries.parquet") for folder in (tmp_path / "run", grown / "mcvs"))
-    pd.testing.assert_frame_equal(one, whole, check_exact=True)
+        shard_job(made, tmp_path / "run", task, number, 3)
+    gather_job(made, tmp_path / "run", labelled, "embedded", task, 3)
+    assert read_json(cut / "metrics.json") == read_json(whole / "metrics.json")
+    examples = [pd.read_parquet(folder / "examples.parquet") for folder in (cut, whole)]
+    pd.testing.assert_frame_equal(*examples, check_exact=True)
 
 
 def test_controls_know_classes_or_nothing(labelled, tmp_path):
@@ -353,10 +361,13 @@ def test_controls_know_classes_or_nothing(labelled, tmp_path):
 
     rows = []
     for name in ("chance", "oracle"):
-        jobs.train_job(job(name), tmp_path / name, labelled)
-        jobs.test_job(job(name), tmp_path / name, labelled, "embedded")
+        train_job(job(name), tmp_path / name, labelled)
+        evaluate(job(name), tmp_path / name, labelled, "embedded")
         about = {"paper": "", "dataset": "kinds", "split": "full", "model": name, "variant": "", "seed": 0}
-        rows += [{**about, **number} for number in read_json(tmp_path / name / "metrics.json")["numbers"]]
+        rows += [
+            {**about, **number}
+            for number in read_json(tmp_path / name / "category_retrieval" / "metrics.json")["numbers"]
+        ]
     checks = controls(pd.DataFrame(rows))
     assert checks.ok.all(), checks[~checks.ok.astype(bool)]
     assert (checks[checks.model == "oracle"].value == 100).all()
@@ -371,4 +382,4 @@ def test_controls_know_classes_or_nothing(labelled, tmp_path):
 def test_a_model_of_classes_wants_data_that_has_them(labelled, tmp_path):
     made = job().model_copy(update={"relevance": "group"})
     with pytest.raises(UserError, match=r"datasets.kinds: model 'cvs' learns from classes; set `relevance: label`"):
-        jobs.train_job(made, tmp_path / "run", labelled)
+        train_job(made, tmp_path / "run", labelled)

@@ -72,9 +72,9 @@ def project(tmp_path_factory):
 def measured(key: str) -> dict[str, set[str]]:
     """Directions of each protocol, and numbers that are per cents."""
     cli.train(key)
-    cli.evaluate(key, "all")
+    cli.evaluate(key, "category_retrieval", "all")
     found: dict[str, set[str]] = {}
-    for row in read_json(Path("results/runs") / key / "metrics.json")["numbers"]:
+    for row in read_json(Path("results/runs") / key / "category_retrieval" / "metrics.json")["numbers"]:
         found.setdefault(row["protocol"], set()).add(row["direction"])
         if row["metric"].startswith(("recall", "map")):
             assert 0 <= row["value"] <= 100
@@ -94,7 +94,7 @@ def measured_under_all_protocols(system: str) -> tuple[str, dict[str, set[str]]]
 def test_zero_shot_systems_are_tested_under_all_protocols(project, system):
     key, found = measured_under_all_protocols(system)
     assert all({"image-to-class", "class-to-image"} <= directions for directions in found.values())
-    rows = read_json(Path("results/runs") / key / "metrics.json")["numbers"]
+    rows = read_json(Path("results/runs") / key / "category_retrieval" / "metrics.json")["numbers"]
     sizes = {r["protocol"]: (r["n_queries"], r["n_gallery"]) for r in rows if r["direction"] == "image-to-class"}
     assert sizes == {"all": (12, 4), "seen": (6, 3), "unseen": (6, 1)}
 
@@ -109,7 +109,7 @@ def test_without_seen_test_images_the_unseen_classes_alone_are_told(project, sys
     """All images of the other classes are trained on (`seen_images: train`): nothing asks for those classes."""
     found = measured(f"cub/full/{system}/seed0")
     assert set(found) == {"all", "unseen"}
-    rows = read_json(Path(f"results/runs/cub/full/{system}/seed0/metrics.json"))["numbers"]
+    rows = read_json(Path(f"results/runs/cub/full/{system}/seed0/category_retrieval/metrics.json"))["numbers"]
     sizes = {r["protocol"]: (r["n_queries"], r["n_gallery"]) for r in rows if r["direction"] == "image-to-class"}
     assert sizes == {"all": (6, 1), "unseen": (6, 1)}
 

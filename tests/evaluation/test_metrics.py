@@ -20,7 +20,7 @@ def test_errors_name_the_fault():
 
 
 def test_metrics_of_a_run_by_hand():
-    """What `metrics.parquet` holds of one ranking: means over queries of what `queries.parquet` holds, in per cent."""
+    """What `metrics.parquet` holds of one ranking: means over queries of what `examples.parquet` holds, in per cent."""
     queries = {
         "rank": np.array([1, 4, 10, 11]),
         "average_precision": np.array([1.0, 0.5, 0.25, 0.25]),

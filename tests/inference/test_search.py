@@ -22,8 +22,9 @@ from crossmodal.inference import run as trained
 from crossmodal.inference.onnx_encoder import open_exported, place
 from crossmodal.inference.search import Query, search
 from crossmodal.models import base
+from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.train import train_job
 from crossmodal.text import Vocabulary
-from crossmodal.training import job as jobs
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 2, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
 
@@ -35,8 +36,8 @@ def run(prepared, tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("work"))
         job = Job(dataset="toy", split="full", model="vsepp", seed=0, inputs={"image": "raw"}, settings=SETTINGS)
         folder = prepared.parent / "results" / "runs" / job.key
-        jobs.train_job(job, folder, prepared)
-        jobs.test_job(job, folder, prepared, "embedded")
+        train_job(job, folder, prepared)
+        evaluate(job, folder, prepared, "embedded")
     params = {
         "papers": [],
         "seeds": [0],
@@ -58,7 +59,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def queries(run):
-    frame = read_parquet(run[0] / "queries.parquet")
+    frame = read_parquet(run[0] / "instance_retrieval" / "examples.parquet")
     return frame[frame.protocol == "all"].set_index("query_id")
 
 
@@ -157,7 +158,7 @@ def test_other_items_are_encoded(run):
 
 @contextmanager
 def without_embeddings(folder):
-    held = folder / "embeddings.npz"
+    held = folder / "instance_retrieval" / "embeddings.npz"
     held.rename(held.with_suffix(".away"))
     try:
         yield
@@ -169,22 +170,22 @@ def test_what_was_kept_is_known_by_content_not_by_time(run, monkeypatch):
     """A copy, or a checkout of DVC, gives files other times; weights that were trained again have another hash."""
     folder = run[0]
     before = search(run[1], folder, Query("", "", "i50"))
-    os.utime(folder / "embeddings.npz", (0, 0))
+    os.utime(folder / "instance_retrieval" / "embeddings.npz", (0, 0))
     monkeypatch.setattr(encoded, "partition_of", lambda *given: pytest.fail("items are encoded again"))
     assert search(run[1], folder, Query("", "", "i50")) == before
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "instance_retrieval" / "metrics.json").read_text())
     assert metrics["weights_sha256"] == sha256_file(folder / "model.safetensors")
     monkeypatch.undo()
     calls = []
     real = encoded.partition_of
     monkeypatch.setattr(encoded, "partition_of", lambda *given: calls.append(given) or real(*given))
-    write_json(folder / "metrics.json", {**metrics, "weights_sha256": "0" * 64})
+    write_json(folder / "instance_retrieval" / "metrics.json", {**metrics, "weights_sha256": "0" * 64})
     try:
         assert [a.item_id for a in search(run[1], folder, Query("", "", "i50")).answers] == [
             a.item_id for a in before.answers
         ]
     finally:
-        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "instance_retrieval" / "metrics.json", metrics)
     assert len(calls) == 1
 
 
@@ -210,7 +211,7 @@ def test_scores_without_vectors_keep_the_models_order(run, monkeypatch):
     opened = trained.open_run(run[0])
     monkeypatch.setattr(type(opened.model), "score", score)
     monkeypatch.setattr(trained, "open_run", lambda folder: opened)
-    with np.load(run[0] / "embeddings.npz") as kept:
+    with np.load(run[0] / "instance_retrieval" / "embeddings.npz") as kept:
         images, texts = (torch.from_numpy(kept[name]) for name in ("image", "text"))
         ids = {name: kept[f"{name}_ids"] for name in ("image", "text")}
     matrix = score(None, images, texts).numpy()

@@ -11,6 +11,7 @@ from sklearn.metrics.pairwise import pairwise_kernels, rbf_kernel
 
 from crossmodal import registry
 from crossmodal.models import base, cca
+from crossmodal.models.parts.classifier import logistic
 from crossmodal.models.parts.closed import gathered
 
 N, P, Q, CLASSES = 120, 7, 5, 4
@@ -175,7 +176,7 @@ def test_semantic_matching_of_two_classes() -> None:
 
 def test_without_labels_semantic_matching_says_what_it_needs() -> None:
     with pytest.raises(ValueError, match="labels"):
-        registry.module("models", "sm").logistic(np.ones((3, 2)), None, 1.0, 10)
+        logistic(np.ones((3, 2)), None, 1.0, 10)
 
 
 def test_semantic_correlation_matching_stands_on_cca() -> None:

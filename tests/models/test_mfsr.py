@@ -320,13 +320,13 @@ def test_pixels_to_images_and_back():
     assert float(dcgan.as_images(pixels, 8)[0, 1, 1, 3]) == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_inspection(batch):
-    found = built().eval().inspect(batch)
+def test_what_is_made_again(batch):
+    found = built().eval().reconstruct(batch)
     assert found["pictures"].dtype == torch.uint8
     assert torch.equal(found["pictures"], batch.beside["image"])
     assert found["pictures_made"].shape == (4, 3, 8, 8)
     assert found["words_made"].shape == (4, 6)
     torch.testing.assert_close(found["text_modal"].norm(dim=1), torch.ones(4, dtype=F64))
-    assert set(built(image=0, caption=0).inspect(batch)) == {
+    assert set(built(image=0, caption=0).reconstruct(batch)) == {
         f"{m}_{part}" for m in ("image", "text") for part in ("modal", "semantic", "specific")
     }

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from crossmodal.models import base, conse, deepsm, devise, sm, socher, visualwords
+from crossmodal.models import base, conse, deepsm, devise, socher, visualwords
+from crossmodal.models.parts.classifier import logistic
 
 F64 = torch.float64
 
@@ -20,14 +21,14 @@ def drawn(*shape, seed=0):
 def test_two_classes_have_the_probabilities_of_one_logistic_regression():
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(60, 3)), rng.integers(0, 2, 60)
-    weight, bias = sm.logistic(x, labels, 0.5, 200)
+    weight, bias = logistic(x, labels, 0.5, 200)
     assert weight.shape == (3, 2)
     from sklearn.linear_model import LogisticRegression
 
     expected = LogisticRegression(C=0.5, max_iter=200).fit(x, labels).predict_proba(x)
     np.testing.assert_allclose(torch.softmax(torch.from_numpy(x @ weight + bias), 1), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="two classes at least"):
-        sm.logistic(x, np.zeros(60), 0.5, 200)
+        logistic(x, np.zeros(60), 0.5, 200)
 
 
 def test_an_image_is_a_convex_combination_of_its_likeliest_classes():

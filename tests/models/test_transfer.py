@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from crossmodal.models import base, bimodal, chtn, dckt
 from crossmodal.models.parts.mmd import squared_mmd
 from crossmodal.models.parts.transfer import pair_distance
+from crossmodal.tasks import classification
 
 CLASSES = 4
 
@@ -240,7 +242,7 @@ def test_domains_of_two_shapes_are_not_standardised_together() -> None:
         dckt.Model(dckt.Settings(dim=8, standardise="together"), context)
 
 
-def test_the_four_settings_are_measured() -> None:
+def test_the_four_settings_are_measured(tmp_path) -> None:
     dims = {"image": 6, "text": 5}
     torch.manual_seed(0)
     context = base.Context({m: (d,) for m, d in dims.items()}, n_classes=CLASSES)
@@ -255,7 +257,9 @@ def test_the_four_settings_are_measured() -> None:
         loss.backward()
         optimiser.step()
     assert float(loss) < 0.5 * first
-    found = model.eval().measure([train], [test])
+    corpus = SimpleNamespace(joined=lambda partition, size: [{"train": train, "test": test}[partition]])
+    rows = classification.Task().evaluate(model, corpus, [1], torch.device("cpu"), tmp_path)
+    found = {(row["direction"], row["metric"]): row["value"] for row in rows}
     assert {direction for direction, _ in found} == {
         "single-modal-image", "single-modal-text", "fusion", "cross-modal-image", "cross-modal-text",
         "shared-image-to-text", "shared-text-to-image",

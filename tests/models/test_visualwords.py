@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
-from scipy.stats import spearmanr
 
 from crossmodal.models import base, visualwords
 
@@ -49,24 +47,6 @@ def test_loss_with_scenes_is_equation_9_4() -> None:
                 hidden = model.words.weight[window(row, t, with_itself=True)].mean(0)
                 terms.append(-torch.log_softmax(model.told.weight @ hidden, 0)[scenes[i]])
     torch.testing.assert_close(model.loss_of(torch.zeros(3, 5).double(), IDS, scenes), torch.stack(terms).mean())
-
-
-def test_looks_are_means_of_images_and_are_correlated_by_rank() -> None:
-    images = np.random.default_rng(0).normal(size=(6, 3))
-    ids = [{4, 5}, {4}, {5, 6}, {6, 1}, {4, 6}, {7}]
-    looks, words = visualwords.mean_looks(images, ids, 2)
-    assert words.tolist() == [4, 5, 6]
-    np.testing.assert_allclose(looks[1], images[[0, 2]].mean(0) - images.mean(0))
-    vectors = np.random.default_rng(1).normal(size=(3, 4))
-
-    def cosines(x: np.ndarray) -> list[float]:
-        return [x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
-
-    expected = spearmanr(cosines(vectors), cosines(looks)).statistic
-    assert visualwords.rank_correlation(vectors, looks) == pytest.approx(expected)
-    assert visualwords.rank_correlation(looks * 3, looks) == pytest.approx(1)
-    with pytest.raises(ValueError, match="`frequent`"):
-        visualwords.rank_correlation(vectors[:2], looks[:2])
 
 
 def test_words_that_look_alike_come_together() -> None:

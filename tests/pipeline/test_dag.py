@@ -89,12 +89,12 @@ def test_second_run_does_nothing(project):
 
 
 def test_smallest_sub_dag(project):
-    code, text = snakemake(project, "-n", "results/runs/world/20pct-1cap/vsepp/seed7/metrics.json")
+    code, text = snakemake(project, "-n", "results/runs/world/20pct-1cap/vsepp/seed7/instance_retrieval/metrics.json")
     assert code == 0, text
     assert text.count("rule split:") == 1
     assert text.count("rule train:") == 1
     assert "rule extract:" not in text
-    code, text = snakemake(project, "-n", "results/runs/world/full/vsep/seed0/metrics.json")
+    code, text = snakemake(project, "-n", "results/runs/world/full/vsep/seed0/instance_retrieval/metrics.json")
     assert code != 0
     assert "did you mean 'vsepp'" in text
 
@@ -187,12 +187,16 @@ def test_slurm_profile_plans(project):
 
 def test_shards_over_jobs_give_the_same_bits(project):
     """After the others: what was ranked in shards is ranked again when they are gone."""
-    before = [(project / RUN / name).read_bytes() for name in ("metrics.json", "queries.parquet")]
+    before = [
+        (project / RUN / "instance_retrieval" / name).read_bytes() for name in ("metrics.json", "examples.parquet")
+    ]
     words = ("--config", 'evaluation={"shards": 3}', "--forcerun", "encode", "--rerun-triggers", "mtime")
-    code, text = snakemake(project, f"{RUN}/metrics.json", *words)
+    code, text = snakemake(project, f"{RUN}/instance_retrieval/metrics.json", *words)
     assert code == 0, text
     assert text.count("rule rank_shard:") == 3
-    assert [(project / RUN / name).read_bytes() for name in ("metrics.json", "queries.parquet")] == before
+    assert [
+        (project / RUN / "instance_retrieval" / name).read_bytes() for name in ("metrics.json", "examples.parquet")
+    ] == before
     assert not (project / RUN / "encoded").exists()
 
 

@@ -53,20 +53,23 @@ def project(tmp_path_factory):
     for model in ("cvs", "mcvs"):
         params["datasets"]["media_world"]["models"][model] = {"dim": 16, "epochs": 2, "batch_size": 32}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    code, text = snakemake(folder, f"{RUNS}/cvs.image+text/seed0/metrics.json")
+    code, text = snakemake(folder, f"{RUNS}/cvs.image+text/seed0/category_retrieval/metrics.json")
     assert code == 0, text
     assert trained(text) == {"cvs.image+text"}
     return folder
 
 
 def test_a_new_modality_trains_its_own_stage_alone(project):
-    target = f"{RUNS}/mcvs.image+text+audio/seed0/metrics.json"
+    target = f"{RUNS}/mcvs.image+text+audio/seed0/category_retrieval/metrics.json"
     code, text = snakemake(project, target)
     assert code == 0, text
     assert trained(text) == {"mcvs.image+text+audio"}
     values = [
         {(n["direction"], n["metric"]): n["value"] for n in read_json(project / RUNS / name)["numbers"]}
-        for name in ("cvs.image+text/seed0/metrics.json", "mcvs.image+text+audio/seed0/metrics.json")
+        for name in (
+            "cvs.image+text/seed0/category_retrieval/metrics.json",
+            "mcvs.image+text+audio/seed0/category_retrieval/metrics.json",
+        )
     ]
     shared = [key for key in values[0] if key[0] in ("image-to-text", "text-to-image")]
     assert all(values[0][key] == values[1][key] for key in shared)
@@ -79,7 +82,9 @@ def test_a_new_modality_trains_its_own_stage_alone(project):
 
 def test_a_changed_first_stage_trains_what_begins_with_it(project):
     changed = ["--config", "datasets={media_world: {models: {cvs: {lr: 0.002}}}}"]
-    code, text = snakemake(project, "-n", f"{RUNS}/mcvs.image+text+audio/seed0/metrics.json", *changed)
+    code, text = snakemake(
+        project, "-n", f"{RUNS}/mcvs.image+text+audio/seed0/category_retrieval/metrics.json", *changed
+    )
     assert code == 0, text
     assert trained(text) == {"cvs.image+text", "mcvs.image+text+audio"}
 

@@ -9,9 +9,12 @@ from tests.pipeline.commands import ROOT, snakemake
 
 pytestmark = pytest.mark.slow
 RUNS = "results/runs/world/full"
-GOOD = [f"{RUNS}/{name}/metrics.json" for name in ("chance/seed0", "chance/seed1", "oracle/seed0", "mine/seed0")]
-BAD = f"{RUNS}/mcvs/seed0/metrics.json"  # reads text as vectors, which the world's captions have none of
-UNKNOWN = f"{RUNS}/vsep/seed0/metrics.json"
+GOOD = [
+    f"{RUNS}/{name}/instance_retrieval/metrics.json"
+    for name in ("chance/seed0", "chance/seed1", "oracle/seed0", "mine/seed0")
+]
+BAD = f"{RUNS}/mcvs/seed0/instance_retrieval/metrics.json"  # reads text as vectors, which captions have none of
+UNKNOWN = f"{RUNS}/vsep/seed0/instance_retrieval/metrics.json"
 MINE = '''"""SCAN by another name: nothing here says what it reads."""
 from crossmodal.models.scan import Model, Settings
 '''
@@ -60,7 +63,7 @@ def test_a_bad_path_among_good_ones_is_named(project):
         code, text = run(project, "-n", *GOOD, bad)
         assert code != 0
         assert words in text
-        assert bad.removeprefix("results/runs/").removesuffix("/metrics.json") in text
+        assert bad.removeprefix("results/runs/").removesuffix("/instance_retrieval/metrics.json") in text
 
 
 def test_with_keep_going_the_others_are_made(project):

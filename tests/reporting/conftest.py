@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from crossmodal.experiments import Plan
+from tests.prepared import labelled
 from tests.reporting.drawn import make_plan, make_results
+
+__all__ = ["labelled"]
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

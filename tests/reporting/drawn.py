@@ -110,9 +110,10 @@ def make_run(folder: Path, job: Job, n_images: int = 40, epochs: int = 6, fallba
     total = sum(row["value"] for row in numbers if row["metric"].startswith("recall@"))
     both = {"direction": "both", "metric": "recall_sum", "protocol": "all", "n_queries": 6 * n_images, "n_gallery": 0}
     numbers.append({**both, "value": total})
-    folder.mkdir(parents=True)
+    task = folder / job.tasks[0]
+    task.mkdir(parents=True)
     about = {name: getattr(job, name) for name in ("dataset", "split", "model", "variant", "seed")}
-    (folder / "metrics.json").write_text(json.dumps({"job": about, "scale": "embedded", "numbers": numbers}))
+    (task / "metrics.json").write_text(json.dumps({"job": about, "scale": "embedded", "numbers": numbers}))
     resolved = {**job.model_dump(mode="json"), "settings": published.resolved(job)}  # as training writes it
     (folder / "config.yaml").write_text(yaml.safe_dump(resolved))
     (folder / "train.log").write_text("epoch 1\n")
@@ -120,7 +121,7 @@ def make_run(folder: Path, job: Job, n_images: int = 40, epochs: int = 6, fallba
     facts = {"seconds": 41.5 + job.seed, "peak_memory_mib": 812.0, "parameters": 1_250_000, "pairs": int(5000 * share)}
     manifest = {"job": job.key, "fallbacks": list(fallbacks), **(facts if trained else {})}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    pd.concat(frames, ignore_index=True).to_parquet(folder / "queries.parquet")
+    pd.concat(frames, ignore_index=True).to_parquet(task / "examples.parquet")
     history = pd.DataFrame()
     if trained:
         epoch = np.arange(1, epochs + 1)

@@ -45,19 +45,21 @@ def plan_of(*stated: dict[str, Any], **over: Any) -> Plan:
 def make(folder: Path, name: str, hits: list[int], seed: int = 0, ids: list[str] | None = None, **columns: Any) -> Path:
     """A run whose images find their captions at rank 1 or else at rank 2, or at the ranks that are given."""
     dataset = columns.pop("dataset", "world")
+    asked = "category_retrieval" if dataset == "media_world" else "instance_retrieval"
     run = folder / dataset / RUNS.get(name, name) / f"seed{seed}"
-    run.mkdir(parents=True)
+    task = run / asked
+    task.mkdir(parents=True)
     ranks = columns.get("rank", [1 if hit else 2 for hit in hits])
     ids = ids or [f"img{i}" for i in range(len(ranks))]
     frame = pd.DataFrame({"protocol": "all", "direction": "image-to-text", "query_id": ids, "query_group": ids})
-    frame.assign(rank=ranks, **{k: v for k, v in columns.items() if k != "rank"}).to_parquet(run / "queries.parquet")
+    frame.assign(rank=ranks, **{k: v for k, v in columns.items() if k != "rank"}).to_parquet(task / "examples.parquet")
     numbers = {"recall@1": 100 * np.mean(np.array(ranks) <= 1), "mean_rank": np.mean(ranks)}
     about = {"direction": "image-to-text", "protocol": "all", "n_queries": len(ranks), "n_gallery": 5 * N}
     split, _, system = RUNS.get(name, name).partition("/")
     model, _, variant = system.partition(".")
     job = {"dataset": dataset, "split": split, "model": model, "variant": variant, "seed": seed}
     rows = [{**about, "metric": metric, "value": float(value)} for metric, value in numbers.items()]
-    (run / "metrics.json").write_text(json.dumps({"job": job, "numbers": rows}))
+    (task / "metrics.json").write_text(json.dumps({"job": job, "numbers": rows}))
     return run
 
 
@@ -109,9 +111,9 @@ def by_seed(folder: Path, metric: str, values: dict[str, list[float]]) -> None:
     for name, numbers in values.items():
         for seed, value in enumerate(numbers):
             run = make(folder, name, [1] * N, seed)
-            content = json.loads((run / "metrics.json").read_text())
+            content = json.loads((run / "instance_retrieval" / "metrics.json").read_text())
             content["numbers"].append({**content["numbers"][0], "metric": metric, "value": value})
-            (run / "metrics.json").write_text(json.dumps(content))
+            (run / "instance_retrieval" / "metrics.json").write_text(json.dumps(content))
 
 
 def test_undecided_says_how_many_seeds_it_would_take(tmp_path: Path) -> None:

@@ -36,12 +36,15 @@ def test_damaged_runs_are_left_out_and_named(made: Path, tmp_path: Path, plan: P
     keys = [f"world/full/vsepp/seed{seed}" for seed in (0, 1, 2)] + ["world/full/vse0/seed0", "world/full/vse0/seed1"]
     for key in keys:
         shutil.copytree(made / "runs" / key, tmp_path / key)
-    (tmp_path / keys[0] / "metrics.json").write_text('{"job": ')
-    content = json.loads((tmp_path / keys[1] / "metrics.json").read_text())
+    (tmp_path / keys[0] / "instance_retrieval" / "metrics.json").write_text('{"job": ')
+    content = json.loads((tmp_path / keys[1] / "instance_retrieval" / "metrics.json").read_text())
     content["numbers"][0]["value"] = float("nan")
-    (tmp_path / keys[1] / "metrics.json").write_text(json.dumps(content))
-    shutil.copy(tmp_path / keys[3] / "metrics.json", tmp_path / keys[2] / "metrics.json")  # another job's
-    (tmp_path / keys[4] / "metrics.json").write_text('{"job": {"dataset": "world"}}')
+    (tmp_path / keys[1] / "instance_retrieval" / "metrics.json").write_text(json.dumps(content))
+    shutil.copy(
+        tmp_path / keys[3] / "instance_retrieval" / "metrics.json",
+        tmp_path / keys[2] / "instance_retrieval" / "metrics.json",
+    )  # another job's
+    (tmp_path / keys[4] / "instance_retrieval" / "metrics.json").write_text('{"job": {"dataset": "world"}}')
     with caplog.at_level(logging.WARNING):
         found = collect(plan, tmp_path)
     assert set(found.model) == {"vse0"}
@@ -60,7 +63,10 @@ def test_nothing_made_yet(tmp_path: Path, plan: Plan) -> None:
 def test_summary_is_the_mean_over_seeds(made: Path) -> None:
     metrics = pd.read_parquet(made / "metrics.parquet")
     found = json.loads((made / "summary.json").read_text())
-    runs = [json.loads((made / f"runs/world/full/vsepp/seed{s}/metrics.json").read_text()) for s in (0, 1, 2)]
+    runs = [
+        json.loads((made / f"runs/world/full/vsepp/seed{s}/instance_retrieval/metrics.json").read_text())
+        for s in (0, 1, 2)
+    ]
     sums = [next(n["value"] for n in run["numbers"] if n["metric"] == "recall_sum") for run in runs]
     assert found["world"]["full"]["vsepp"]["recall_sum"] == pytest.approx(sum(sums) / 3, abs=1e-3)
     assert found["world"]["full"]["oracle"]["text-to-image.recall@1"] == 100.0

@@ -51,7 +51,8 @@ def made_run(tmp_path_factory):
     with torch.inference_mode():
         images = model.encode("image", base.Batch({"image": torch.from_numpy(VECTORS)}), "text").numpy()
         texts = model.encode("text", base.Batch({"text": tokens}), "image").numpy()
-    np.savez(folder / "embeddings.npz", image=images, text=texts)
+    (folder / "instance_retrieval").mkdir(exist_ok=True)
+    np.savez(folder / "instance_retrieval" / "embeddings.npz", image=images, text=texts)
     return plan, job, folder, images, texts
 
 
@@ -111,7 +112,7 @@ def test_why_there_is_none(made_run, tmp_path: Path):
     other = shutil.copytree(folder, tmp_path / "other")
     (other / "model.safetensors").unlink()
     assert embedder.without(job, other) == "model.safetensors is missing"
-    (other / "embeddings.npz").unlink()
+    (other / "instance_retrieval" / "embeddings.npz").unlink()
     assert embedder.without(job, other) == "it compares without vectors"
 
 

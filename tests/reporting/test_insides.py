@@ -21,7 +21,7 @@ def runs(tmp_path):
     rng = np.random.default_rng(0)
     made = {}
     for one in (job(""), job("", 1), job("mo")):
-        folder = tmp_path / one.key
+        folder = tmp_path / one.key / "reconstruction"
         folder.mkdir(parents=True)
         numbers = {f"{m}_cosine": -0.5 for m in ("image", "text")}
         numbers |= {f"{part}_silhouette": 0.5 for part in ("modal", "semantic", "specific")}
@@ -31,8 +31,8 @@ def runs(tmp_path):
             numbers |= {"picture_rank": 2.0, "words_right": 50.0}
             captions = [{"words": f"a red thing {i}", "words_made": f"a dull thing {i}"} for i in range(3)]
             arrays |= {name: rng.integers(0, 256, (3, 3, 8, 8), np.uint8) for name in ("pictures", "pictures_made")}
-        (folder / "inside.json").write_text(json.dumps({"numbers": numbers, "captions": captions}))
-        np.savez(folder / "inside.npz", **arrays)
+        (folder / "shown.json").write_text(json.dumps({"numbers": numbers, "captions": captions}))
+        np.savez(folder / "shown.npz", **arrays)
         made[one.key] = one
     return made
 
@@ -64,7 +64,7 @@ def test_a_system_that_makes_captions_alone(runs, tmp_path):
     found = insides.found(runs, tmp_path)
     for run in found["mfsr"]:
         del run["numbers"]["picture_rank"]
-        np.savez(run["folder"] / "inside.npz", modal_plane=np.zeros((20, 2)))
+        np.savez(run["folder"] / "shown.npz", modal_plane=np.zeros((20, 2)))
     drawn = insides.reconstructions(found)
     assert "<image" not in drawn
     assert "a dull thing 0" in drawn

@@ -17,7 +17,8 @@ GROUPS = {**{f"i{n}": f"g{n}" for n in range(300)}, **{f"i{n}#{k}": f"g{n}" for 
 
 def saved(folder, images, texts, n=300):
     ids = {"image_ids": [f"i{i}" for i in range(n)], "text_ids": [f"i{i}#{k}" for i in range(n) for k in range(2)]}
-    np.savez(folder / "embeddings.npz", image=images, text=texts, **ids)
+    (folder / "instance_retrieval").mkdir(exist_ok=True)
+    np.savez(folder / "instance_retrieval" / "embeddings.npz", image=images, text=texts, **ids)
 
 
 def test_images_stand_beside_their_first_captions(tmp_path):
@@ -31,9 +32,10 @@ def test_images_stand_beside_their_first_captions(tmp_path):
 
 def test_runs_without_vectors_are_none_and_damaged_ones_are_told(tmp_path):
     assert maps.paired(tmp_path, GROUPS) is None
-    np.savez(tmp_path / "embeddings.npz", audio=np.zeros(3))
+    (tmp_path / "instance_retrieval").mkdir()
+    np.savez(tmp_path / "instance_retrieval" / "embeddings.npz", audio=np.zeros(3))
     assert maps.paired(tmp_path, GROUPS) is None
-    (tmp_path / "embeddings.npz").write_bytes(b"PK\x03\x04")
+    (tmp_path / "instance_retrieval" / "embeddings.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(UserError, match=r"embeddings\.npz: cannot be read"):
         maps.paired(tmp_path, GROUPS)
 

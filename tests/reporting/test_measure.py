@@ -14,7 +14,8 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import write_json
 from crossmodal.reporting import collect, comparison, cutoffs, terminal
-from crossmodal.training import test as testing
+from crossmodal.tasks.ranked import protocols
+from crossmodal.tasks.ranked.encodings import Pair
 from tests.reporting.toy import toy_plan
 
 N = 12
@@ -46,13 +47,14 @@ def run(tmp_path):
         ]
         frame = pd.DataFrame(rows, columns=list(prepared.COLUMNS))
         prepared.write(frame, data, {"root": "."})
-        encodings = {m: torch.from_numpy(rng.normal(size=(len(g), 5)).astype("f4")) for m, g in groups.items()}
-        items = testing.Items(ids, groups, codes, {}, relevance == "label")
-        numbers = testing.written([testing.Pair(encodings, codes)], items, [1, 2] if labels is None else [1], folder)[
-            "numbers"
-        ]
+        vectors = {m: torch.from_numpy(rng.normal(size=(len(g), 5)).astype("f4")) for m, g in groups.items()}
+        items = protocols.Items(ids, groups, codes, {}, relevance == "label")
+        target = folder / ("instance_retrieval" if labels is None else "category_retrieval")
+        target.mkdir(parents=True, exist_ok=True)
+        folds = [1, 2] if labels is None else [1]
+        numbers = protocols.written([Pair(vectors, codes)], items, folds, target)
         about = {key: getattr(job(), key) for key in ("dataset", "split", "model", "variant", "seed")}
-        write_json(folder / "metrics.json", {"job": about, "numbers": numbers})
+        write_json(target / "metrics.json", {"job": about, "numbers": numbers})
         return folder, tmp_path / "data", {(n["direction"], n["protocol"], n["metric"]): n for n in numbers}
 
     return make
@@ -77,7 +79,9 @@ def test_what_the_test_gave_is_given_again(run):
 def test_with_one_relevant_item_the_rank_says_all(run):
     """Of a caption's own image alone: its precision is 1 / rank, its gain 1 / log2(rank + 1), up to the cut."""
     folder, data, _ = run()
-    ranks = pd.read_parquet(folder / "queries.parquet").query("protocol == 'all' and direction == 'text-to-image'")
+    ranks = pd.read_parquet(folder / "instance_retrieval" / "examples.parquet").query(
+        "protocol == 'all' and direction == 'text-to-image'"
+    )
     found = cutoffs.measure(folder, job(), data, ["map@4", "ndcg@4", "recall@4"])
     values = {
         row["metric"]: row["value"] for row in found if (row["direction"], row["protocol"]) == ("text-to-image", "all")
@@ -123,7 +127,7 @@ def test_a_table_asks_for_any_cut_off(run, tmp_path, caplog):
     values = {r["metric"]: r["value"] for r in expected if (r["direction"], r["protocol"]) == ("text-to-image", "all")}
     assert list(cells.ours_mean) == [values["recall@7"], values["ndcg@3"], values["map@1000"]]
     assert cells.ours_low[0] < values["recall@7"] < cells.ours_high[0]
-    (target / "seed0" / "embeddings.npz").unlink()
+    (target / "seed0" / "instance_retrieval" / "embeddings.npz").unlink()
     cells = comparison.compare(plan, collect.collect(plan, tmp_path / "runs"))
     assert "vsepp compares none" in " ".join(caplog.text.split())
     assert cells.status[2].startswith("missing: ")
@@ -133,7 +137,7 @@ def test_faults(run):
     folder, data, _ = run()
     with pytest.raises(UserError, match="metric 'recall@0': expected recall@K, map@K or ndcg@K"):
         cutoffs.measure(folder, job(), data, ["recall@0"])
-    (folder / "embeddings.npz").unlink()
+    (folder / "instance_retrieval" / "embeddings.npz").unlink()
     assert len(cutoffs.measure(folder, job(), data, ["recall@3"])) == 4
     with pytest.raises(UserError, match=r"embeddings\.npz: not found; .*made of vectors, and vsepp compares none"):
         cutoffs.measure(folder, job(), data, ["map@3"])

@@ -25,7 +25,7 @@ def results(made: Path, tmp_path: Path) -> Path:
 
 
 def spoil(results: Path, metric: str, value: float) -> None:
-    path = results / "runs" / KEY / "metrics.json"
+    path = results / "runs" / KEY / "instance_retrieval" / "metrics.json"
     content = json.loads(path.read_text())
     next(n for n in content["numbers"] if n["metric"] == metric)["value"] = value
     path.write_text(json.dumps(content))
@@ -81,12 +81,12 @@ def test_a_missing_run_is_named_with_its_row(plan: Plan, results: Path) -> None:
 def test_a_number_that_no_run_has_is_said_to_be_none(plan: Plan, results: Path) -> None:
     """The runs are there: what they lack is what a column asks for, and what was kept of their test cannot give it."""
     for seed in (0, 1, 2):
-        path = results / f"runs/world/full/vse0/seed{seed}/metrics.json"
+        path = results / f"runs/world/full/vse0/seed{seed}/instance_retrieval/metrics.json"
         content = json.loads(path.read_text())
         content["numbers"] = [row for row in content["numbers"] if row["direction"] != "image-to-text"]
         path.write_text(json.dumps(content))
-        queries = pd.read_parquet(path.with_name("queries.parquet"))
-        queries[queries.direction != "image-to-text"].to_parquet(path.with_name("queries.parquet"))
+        queries = pd.read_parquet(path.with_name("examples.parquet"))
+        queries[queries.direction != "image-to-text"].to_parquet(path.with_name("examples.parquet"))
     found = [line for line in said(plan, results) if "'VSE0 (sum of hinges)'" in line]
     assert any(
         "world/full/vse0 was tested, but image-to-text recall@5 (all) was not measured" in line for line in found
@@ -132,7 +132,8 @@ def test_a_number_of_folds_is_the_mean_of_their_own(tmp_path: Path) -> None:
             "top": [["x"]] * 6,
         }
     )
-    queries.to_parquet(tmp_path / "queries.parquet")
+    (tmp_path / "instance_retrieval").mkdir()
+    queries.to_parquet(tmp_path / "instance_retrieval" / "examples.parquet")
     about = {"direction": "text-to-image", "protocol": "fold2"}
     right = [{**about, "metric": "recall@1", "value": 62.5}, {**about, "metric": "mean_rank", "value": 2.625}]
     assert quality._own(tmp_path, right) == []

@@ -130,7 +130,8 @@ def test_classes_are_shown_by_their_names(tmp_path: Path) -> None:
     pd.DataFrame(texts).to_parquet(tmp_path / "classes.parquet")
     asked = {"protocol": "all", "direction": "image-to-class", "fold": 0, "query_id": ["a", "b"], "rank": [2, 1]}
     top = {"top": [["class/heron", "class/finch"], ["class/heron", "class/finch"]], "top_scores": [[0.9, 0.8]] * 2}
-    pd.DataFrame({**asked, **top}).to_parquet(tmp_path / "queries.parquet")
+    (tmp_path / "category_retrieval").mkdir()
+    pd.DataFrame({**asked, **top}).to_parquet(tmp_path / "category_retrieval" / "examples.parquet")
     birds = Items(tmp_path, "label")
     found = gallery(birds, tmp_path).directions["image-to-class"]
     assert {query.id: [answer.true for answer in query.top] for query in found} == {
@@ -185,7 +186,9 @@ def test_galleries_of_sparse_runs_stand_beside_the_best(made: Path, plan: Plan) 
         for run in found["runs"][1:]:
             answered = run["directions"][direction]
             assert [one["query"] for one in answered] == [one["query"] for one in queries]
-            own = pd.read_parquet(made / "runs" / run["run"] / "queries.parquet").query("direction == @direction")
+            own = pd.read_parquet(made / "runs" / run["run"] / "instance_retrieval" / "examples.parquet").query(
+                "direction == @direction"
+            )
             own = own.set_index("query_id")
             for one in answered:
                 assert one["rank"] == own["rank"][one["query"]]
@@ -310,7 +313,7 @@ def test_the_page_is_the_same_each_time(made: Path, plan: Plan, page: str) -> No
 def test_the_quick_page_of_a_part(tmp_path: Path, plan: Plan) -> None:
     quick = {key: job for key, job in plan.jobs.items() if job.quick}
     results = make_results(tmp_path, plan, [key for key in quick if "vse0" not in key])
-    (results / "runs/world/full/vsepp/seed0/queries.parquet").unlink()
+    (results / "runs/world/full/vsepp/seed0/instance_retrieval/examples.parquet").unlink()
     shutil.rmtree(tmp_path / "data")
     target = results / "quick"
     collect.write(plan, quick, results / "runs", target)

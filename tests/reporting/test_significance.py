@@ -25,7 +25,7 @@ def hits(made: Path, name: str, direction: str, k: int) -> tuple[np.ndarray, np.
     """(seeds, queries) by the letter, and the queries' groups."""
     rows = []
     for seed in (0, 1, 2):
-        queries = pd.read_parquet(made / f"runs/world/full/{name}/seed{seed}/queries.parquet")
+        queries = pd.read_parquet(made / f"runs/world/full/{name}/seed{seed}/instance_retrieval/examples.parquet")
         queries = queries[queries.direction == direction].sort_values("query_id")
         rows.append(100.0 * (queries["rank"] <= k))
     return np.stack(rows), queries.query_group.to_numpy()

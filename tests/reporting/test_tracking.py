@@ -69,7 +69,7 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
     assert parent.info.start_time <= run.info.start_time
     assert parent.info.start_time <= parent.info.end_time
     assert (run.data.params["settings.dim"], run.data.params["seed"]) == ("256", "0")
-    numbers = json.loads((results / "runs" / KEYS[0] / "metrics.json").read_text())["numbers"]
+    numbers = json.loads((results / "runs" / KEYS[0] / "instance_retrieval" / "metrics.json").read_text())["numbers"]
     expected = next(n["value"] for n in numbers if (n["direction"], n["metric"]) == ("image-to-text", "recall@1"))
     assert run.data.metrics["test/image-to-text.recall_1"] == pytest.approx(expected)
     assert run.data.metrics["system/seconds"] == pytest.approx(41.5)
@@ -77,7 +77,7 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
     curve = client.get_metric_history(run.info.run_id, "val/recall_sum")
     assert [point.step for point in curve] == [1, 2, 3, 4, 5, 6]
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert files == {"manifest.json", "config.yaml", "metrics.json", "train.log", "learning-curve.svg"}
+    assert files == {"manifest.json", "config.yaml", "train.log", "learning-curve.svg"}
     assert (results.parent / "mlartifacts").is_dir()
     sums = [found[key].data.metrics["test/recall_sum"] for key in KEYS[:3]]
     assert parent.data.metrics["test/recall_sum"] == pytest.approx(sum(sums) / 3)
@@ -105,7 +105,7 @@ def test_tracking_again_changes_nothing_but_what_changed(place: tuple[Plan, Path
     before = {key: run.info.run_id for key, run in by_key(plan).items()}
     assert tracking.track_all(plan, results)
     assert {key: run.info.run_id for key, run in by_key(plan).items()} == before
-    path = results / "runs" / KEYS[1] / "metrics.json"
+    path = results / "runs" / KEYS[1] / "instance_retrieval" / "metrics.json"
     content = json.loads(path.read_text())
     next(n for n in content["numbers"] if n["metric"] == "recall_sum")["value"] = 123.0
     path.write_text(json.dumps(content))

@@ -6,6 +6,7 @@ import torch
 from crossmodal.corpus.opening import load
 from crossmodal.models import vsepp
 from crossmodal.training import loop
+from tests.prepared import BY_RECALL
 
 READS = {"image": "vector", "text": "tokens"}
 
@@ -25,7 +26,7 @@ def moved(prepared, monkeypatch, tmp_path, **settings):
     chosen = {"dim": 16, "word_dim": 8, "epochs": 1, "epoch_steps": 1, "batch_size": 16, **settings}
     model = Plain(vsepp.Settings(**chosen), corpus.context)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    done = loop.train(model, corpus, 0, torch.device("cpu"))
+    done = loop.train(model, corpus, 0, torch.device("cpu"), BY_RECALL)
     change = torch.cat([(value.detach() - before[name]).flatten() for name, value in model.named_parameters()])
     return change, float(done.history.gradient_norm.iloc[0])
 

@@ -10,7 +10,7 @@ import pytest
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, write_json, write_parquet
-from crossmodal.training.job import train_job
+from crossmodal.runs.train import train_job
 
 ABOUT = {"dataset": "kinds", "split": "full", "seed": 0, "relevance": "label", "inputs": {"image": "raw"}}
 WORDS = {"inverse_penalty": 1.0, "class_vectors": "words", "word_vectors": "seeded"}

@@ -10,7 +10,8 @@ from crossmodal.experiments import Job
 from crossmodal.features import networks
 from crossmodal.files import read_json
 from crossmodal.inference.run import open_run
-from crossmodal.training import job as jobs
+from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.train import train_job
 
 NETWORK = "shufflenet_v2_x0_5"
 TUNED = {"image_network": NETWORK, "image_weights": "seeded", "image_crop": 8}
@@ -33,22 +34,22 @@ def fifteen(monkeypatch):
 def test_it_goes_on_from_a_run_and_opens_again(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = Job(dataset="toy", split="full", model="vsepp", seed=0, inputs={"image": "raw"}, settings=COMMON)
-    jobs.train_job(job, tmp_path / "fixed", prepared)
+    train_job(job, tmp_path / "fixed", prepared)
     changes = {"inputs": {"image": "pixels"}, "variant": "finetuned", "settings": COMMON | TUNED, "after": "x"}
     tuned = job.model_copy(update=changes)
-    jobs.train_job(tuned, tmp_path / "tuned", prepared, before=tmp_path / "fixed")
+    train_job(tuned, tmp_path / "tuned", prepared, before=tmp_path / "fixed")
     manifest = read_json(tmp_path / "tuned" / "manifest.json")
     assert f"{NETWORK}: seeded random weights" in manifest["fallbacks"]
     assert manifest["before"]["weights_sha256"] == read_json(tmp_path / "fixed" / "manifest.json")["weights_sha256"]
-    jobs.test_job(tuned, tmp_path / "tuned", prepared, "embedded")
-    with np.load(tmp_path / "tuned" / "embeddings.npz") as kept:
+    evaluate(tuned, tmp_path / "tuned", prepared, "embedded")
+    with np.load(tmp_path / "tuned" / "instance_retrieval" / "embeddings.npz") as kept:
         expected, ids = kept["image"], list(kept["image_ids"])
     pixels = torch.from_numpy(np.load(prepared / "toy" / "features" / "image.pixels.npy"))
     found = open_run(tmp_path / "tuned").encode("image", pixels[[int(name[1:]) for name in ids]], "text")
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
     other = tuned.model_copy(update={"settings": COMMON | TUNED | {"dim": 9}})
     with pytest.raises(UserError, match="another shape"):
-        jobs.train_job(other, tmp_path / "other", prepared, before=tmp_path / "fixed")
+        train_job(other, tmp_path / "other", prepared, before=tmp_path / "fixed")
 
 
 @pytest.mark.usefixtures("fifteen")
@@ -57,5 +58,5 @@ def test_it_does_not_begin_alone(prepared, tmp_path, monkeypatch):
     inputs = {"image": "pixels"}
     job = Job(dataset="toy", split="full", model="vsepp", seed=0, inputs=inputs, settings=COMMON | TUNED)
     with pytest.raises(UserError, match="name that as `after`"):
-        jobs.train_job(job, tmp_path / "alone", prepared)
+        train_job(job, tmp_path / "alone", prepared)
     assert not (tmp_path / "alone").exists()

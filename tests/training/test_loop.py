@@ -23,9 +23,13 @@ from crossmodal.experiments import Job
 from crossmodal.features import store
 from crossmodal.files import read_json, sha256_file
 from crossmodal.models import base, vsepp
-from crossmodal.training import job as jobs
+from crossmodal.runs import train as running
+from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.train import train_job
+from crossmodal.tasks.base import tasks
+from crossmodal.tasks.ranked import selection
 from crossmodal.training import loop
-from crossmodal.training import test as testing
+from tests.prepared import BY_RECALL
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 6, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
 READS = {"image": "vector", "text": "tokens"}
@@ -64,9 +68,9 @@ def elsewhere(tmp_path, monkeypatch):
 
 def run(prepared, folder, **options):
     made = job(**options)
-    jobs.train_job(made, folder, prepared)
-    jobs.test_job(made, folder, prepared, "embedded")
-    return read_json(folder / "metrics.json")
+    train_job(made, folder, prepared)
+    evaluate(made, folder, prepared, "embedded")
+    return read_json(folder / "instance_retrieval" / "metrics.json")
 
 
 def number(metrics, *wanted):
@@ -100,7 +104,7 @@ def test_learns_and_controls_hold(prepared, tmp_path):
 
 def test_metrics_agree_with_the_saved_vectors(prepared, tmp_path):
     metrics = run(prepared, tmp_path / "a")
-    with np.load(tmp_path / "a" / "embeddings.npz") as saved:
+    with np.load(tmp_path / "a" / "instance_retrieval" / "embeddings.npz") as saved:
         scores = saved["image"] @ saved["text"].T
         owner = np.array([name.split("#")[0] for name in saved["text_ids"]])
         own = saved["image_ids"][:, None] == owner[None, :]
@@ -113,7 +117,7 @@ def test_metrics_agree_with_the_saved_vectors(prepared, tmp_path):
     assert number(metrics, "image-to-text", "recall@5") == pytest.approx(100 * (ranks <= 5).mean())
     assert number(metrics, "image-to-text", "median_rank") == np.median(ranks)
     assert number(metrics, "text-to-image", "mean_rank") == pytest.approx(ranked(scores.T, own.T).mean())
-    queries = pd.read_parquet(tmp_path / "a" / "queries.parquet")
+    queries = pd.read_parquet(tmp_path / "a" / "instance_retrieval" / "examples.parquet")
     kept = queries.query("protocol == 'all' and direction == 'image-to-text'")
     assert kept["rank"].tolist() == ranks.tolist()
     halves = [ranked(scores[i : i + 6, 3 * i : 3 * i + 18], own[i : i + 6, 3 * i : 3 * i + 18]) for i in (0, 6)]
@@ -131,7 +135,7 @@ def test_schedule_and_history(prepared, tmp_path):
     corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
     model = vsepp.Model(vsepp.Settings(**SETTINGS), corpus.context)
     model.load_state_dict(load_file(tmp_path / "a" / "model.safetensors"))
-    found = testing.validate(model, corpus, "val", CPU)["recall_sum"]
+    found = selection.validate(model, corpus, "val", CPU)["recall_sum"]
     assert found == pytest.approx(max(history.val_recall_sum))
     best = read_json(tmp_path / "a" / "manifest.json")["best_epoch"]
     assert history.val_recall_sum[best - 1] == pytest.approx(found)
@@ -143,14 +147,18 @@ import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
 from crossmodal.experiments import Job
-from crossmodal.training import job as jobs, loop
+from crossmodal.training import loop
+from crossmodal.runs.evaluate import encode_job, evaluate, gather_job, shard_job
+from crossmodal.runs.train import train_job
+from crossmodal.runs.trained import trained
+from crossmodal.runs.build import built
 real = loop._epoch
 def dying(*args):
     if args[6] == 3:  # the epoch
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args)
 loop._epoch = dying
-jobs.train_job(Job.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+train_job(Job.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
 
@@ -172,11 +180,11 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_from(prepared, tmp_path):
     corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
     model = vsepp.Model(vsepp.Settings(**{**SETTINGS, "epochs": 2}), corpus.context)
     checkpoint = tmp_path / "c.pt"
-    assert loop.train(model, corpus, 0, CPU, checkpoint, "one").resumed_at == 0
-    assert loop.train(model, corpus, 0, CPU, checkpoint, "other").resumed_at == 0
-    assert loop.train(model, corpus, 0, CPU, checkpoint, "other").resumed_at == 2
+    assert loop.train(model, corpus, 0, CPU, BY_RECALL, checkpoint, "one").resumed_at == 0
+    assert loop.train(model, corpus, 0, CPU, BY_RECALL, checkpoint, "other").resumed_at == 0
+    assert loop.train(model, corpus, 0, CPU, BY_RECALL, checkpoint, "other").resumed_at == 2
     checkpoint.write_bytes(b"half")
-    assert loop.train(model, corpus, 0, CPU, checkpoint, "other").resumed_at == 0
+    assert loop.train(model, corpus, 0, CPU, BY_RECALL, checkpoint, "other").resumed_at == 0
 
 
 def test_seeds_differ(prepared, tmp_path):
@@ -185,13 +193,13 @@ def test_seeds_differ(prepared, tmp_path):
 
 def test_damaged_weights_are_not_tested(prepared, tmp_path):
     made = job(epochs=1)
-    jobs.train_job(made, tmp_path / "a", prepared)
+    train_job(made, tmp_path / "a", prepared)
     path = tmp_path / "a" / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
     with pytest.raises(UserError, match="corrupted"):
-        jobs.test_job(made, tmp_path / "a", prepared, "embedded")
+        evaluate(made, tmp_path / "a", prepared, "embedded")
 
 
 class Everything(base.Model):
@@ -244,17 +252,17 @@ def test_an_elaborate_system_fits_the_interface(prepared, tmp_path):
     corpus = load(prepared / "toy", "50pct-2cap", Everything.reads, {"image": "regions"}, min_count=1)
     model = Everything(base.Schedule(batch_size=12), corpus.context)
     before = model.regions.weight.detach().clone()
-    trained = loop.train(model, corpus, 0, CPU)
+    trained = loop.train(model, corpus, 0, CPU, BY_RECALL)
     assert trained.history.stage.tolist() == ["one", "one", "two"]
     assert model.begun == ["one", "two"]
     assert model.turns[:4] == ["model", "adversary", "model", "adversary"]
     assert model.bare == len(model.turns) * 12
     assert not torch.equal(before, model.regions.weight)
-    found = testing.test(model, corpus, [1], CPU, tmp_path)
-    rows = {(r["direction"], r["metric"]): r for r in found["numbers"]}
+    found = tasks()["instance_retrieval"].evaluate(model, corpus, [1], CPU, tmp_path)
+    rows = {(r["direction"], r["metric"]): r for r in found}
     assert rows["text-to-image", "recall@1"]["n_queries"] == 36
     assert rows["image-to-text", "recall@10"]["value"] > 0
-    assert not (tmp_path / "embeddings.npz").exists()  # its encodings are no vectors
+    assert not (tmp_path / "instance_retrieval" / "embeddings.npz").exists()  # its encodings are no vectors
 
 
 @pytest.mark.parametrize("name", ["raw", "regions"])
@@ -315,12 +323,12 @@ def test_what_a_run_takes_of_a_card_is_noted(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
     for counter, noted in ((iter([10.0, 12.5]), {"gpu_energy_joules": 2.5}), (iter([None]), {})):
-        monkeypatch.setattr(jobs, "card_joules", lambda uuid, counter=counter: next(counter))
+        monkeypatch.setattr(running, "card_joules", lambda uuid, counter=counter: next(counter))
         facts = {}
-        with jobs._card(torch.device("cuda"), facts):
+        with running._card(torch.device("cuda"), facts):
             pass
         assert facts == {"gpu_memory_mib": 3.0, **noted}
-    with jobs._card(torch.device("cpu"), facts := {}):
+    with running._card(torch.device("cpu"), facts := {}):
         pass
     assert facts == {}
 
@@ -350,7 +358,7 @@ def test_each_group_of_an_optimiser_is_clipped_by_itself(prepared, clip, encoder
     """A large norm of the adversary's must not take the encoders' steps away; 0 clips nothing."""
     corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
     model = Two(base.Schedule(batch_size=200, epochs=1, clip=clip), corpus.context)  # one step of 108 pairs
-    history = loop.train(model, corpus, 0, CPU).history.iloc[0]
+    history = loop.train(model, corpus, 0, CPU, BY_RECALL).history.iloc[0]
     torch.testing.assert_close(model.encoder.detach(), -encoder * torch.tensor([0.6, 0.8]))
     torch.testing.assert_close(model.judge.detach(), torch.tensor([-judge]))
     assert (history.gradient_norm, history.judge_gradient_norm) == (pytest.approx(0.5), 50)  # before they were clipped

@@ -19,6 +19,7 @@ from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError
 from crossmodal.models import base
 from crossmodal.training import loop
+from tests.prepared import BY_RECALL
 
 READS = {"image": "vector", "text": "tokens"}
 CPU = torch.device("cpu")
@@ -76,7 +77,7 @@ def probe(corpus, batch_size=36, epochs=1, lr=1.0, clip=0.0, lr_drop=99, lr_fact
 def test_gradients_are_clipped_by_their_norm(corpus, clip, moved):
     """Each of three steps goes along the gradient (3, 4), as far as its norm of 5 is allowed to be."""
     model = probe(corpus, clip=clip)
-    trained = loop.train(model, corpus, 0, CPU)
+    trained = loop.train(model, corpus, 0, CPU, BY_RECALL)
     torch.testing.assert_close(model.weight.data, -3 * moved * torch.tensor([3.0, 4.0]), rtol=1e-4, atol=0)
     assert trained.history.gradient_norm.tolist() == pytest.approx([5.0])  # as it was before
     assert trained.history.steps.tolist() == [3]
@@ -85,7 +86,7 @@ def test_gradients_are_clipped_by_their_norm(corpus, clip, moved):
 def test_rates_fall_by_their_factor_after_so_many_epochs(corpus):
     """1, 1, .1, .1, .01 over three steps each; where a group of parameters has a rate of its own, that falls too."""
     model = probe(corpus, epochs=5, lr_drop=2, right=[0, 0, 0, 0, 1.0])
-    trained = loop.train(model, corpus, 0, CPU)
+    trained = loop.train(model, corpus, 0, CPU, BY_RECALL)
     torch.testing.assert_close(model.weight.data, -3 * 2.21 * torch.tensor([3.0, 4.0]))
     np.testing.assert_allclose(trained.history.learning_rate, [1, 1, 0.1, 0.1, 0.01])
 
@@ -102,7 +103,7 @@ def test_rates_fall_by_their_factor_after_so_many_epochs(corpus):
             return {"model": torch.optim.SGD(groups, lr=stage.lr)}
 
     model = Two(base.Schedule(batch_size=36, epochs=2, lr=1.0, lr_drop=1, clip=0), corpus.context, right=[0, 1])
-    loop.train(model, corpus, 0, CPU)
+    loop.train(model, corpus, 0, CPU, BY_RECALL)
     assert float(model.other) == pytest.approx(-3 * 0.55)
     assert model.weight.tolist() == pytest.approx([-9.9, -13.2])
 
@@ -110,7 +111,7 @@ def test_rates_fall_by_their_factor_after_so_many_epochs(corpus):
 def test_the_epoch_that_is_kept(corpus):
     """Of equally good ones the first; its weights, not the last ones."""
     model = probe(corpus, epochs=5, right=[0.25, 0.75, 0.5, 0.75, 0.0])
-    trained = loop.train(model, corpus, 0, CPU)
+    trained = loop.train(model, corpus, 0, CPU, BY_RECALL)
     assert trained.best_epoch == 2
     torch.testing.assert_close(model.weight.data, -6 * torch.tensor([3.0, 4.0]))
     # 12 images with 3 captions each: those told are first, all others last.
@@ -121,7 +122,7 @@ def test_a_stage_goes_on_from_the_best_of_the_one_before(corpus):
     """Two epochs at 1, of which the first is kept, then at .5 two, of which the second is; the rate begins anew."""
     stages = [base.Stage("one", 2, 1.0, 1), base.Stage("two", 2, 0.5, 9)]
     model = probe(corpus, stages=stages, right=[0.75, 0.25, 0.25, 0.5])
-    trained = loop.train(model, corpus, 0, CPU)
+    trained = loop.train(model, corpus, 0, CPU, BY_RECALL)
     torch.testing.assert_close(model.weight.data, -(3 + 3) * torch.tensor([3.0, 4.0]))
     assert trained.best_epoch == 4  # of the last stage, though one before was better
     assert trained.history.epoch.tolist() == [1, 2, 3, 4]
@@ -130,13 +131,13 @@ def test_a_stage_goes_on_from_the_best_of_the_one_before(corpus):
 
 def test_progress_is_the_share_of_the_stage_that_is_done(corpus):
     model = probe(corpus, epochs=4)
-    loop.train(model, corpus, 0, CPU)
+    loop.train(model, corpus, 0, CPU, BY_RECALL)
     np.testing.assert_allclose([progress for progress, *_ in model.seen], np.arange(12) / 12, atol=1e-12)
 
 
 def test_it_is_trained_in_one_mode_and_validated_in_the_other(corpus):
     model = probe(corpus, epochs=2)
-    loop.train(model, corpus, 0, CPU)
+    loop.train(model, corpus, 0, CPU, BY_RECALL)
     assert model.modes == {("loss", True), ("encode", False)}
 
 
@@ -149,7 +150,7 @@ def test_order_and_dropout_follow_from_seed_and_epoch_alone(corpus):
         torch.manual_seed(before)  # what was drawn before makes no difference
         torch.rand(before)
         model = probe(corpus, epochs=epochs)
-        loop.train(model, corpus, seed, CPU)
+        loop.train(model, corpus, seed, CPU, BY_RECALL)
         return [([groups for _, groups, _ in part], [drawn for *_, drawn in part]) for part in epochs_of(model)]
 
     first = course(0)
@@ -168,7 +169,7 @@ def test_order_and_dropout_follow_from_seed_and_epoch_alone(corpus):
 def test_stages_draw_other_orders(corpus):
     stages = [base.Stage("one", 1, 1.0, 9), base.Stage("two", 1, 1.0, 9)]
     model = probe(corpus, stages=stages)
-    loop.train(model, corpus, 0, CPU)
+    loop.train(model, corpus, 0, CPU, BY_RECALL)
     one, two = epochs_of(model)
     assert [groups for _, groups, _ in one] != [groups for _, groups, _ in two]
     assert not {drawn for *_, drawn in one} & {drawn for *_, drawn in two}
@@ -187,7 +188,7 @@ def test_stages_draw_other_orders(corpus):
 )
 def test_batches_of_an_epoch(corpus, size, epoch_steps, sizes):
     model = probe(corpus, batch_size=size, epoch_steps=epoch_steps, epochs=2)
-    trained = loop.train(model, corpus, 0, CPU)
+    trained = loop.train(model, corpus, 0, CPU, BY_RECALL)
     assert [len(groups) for _, groups, _ in model.seen] == 2 * sizes
     assert trained.history.steps.tolist() == [len(sizes)] * 2
     np.testing.assert_allclose([p for p, *_ in model.seen], np.arange(2 * len(sizes)) / (2 * len(sizes)), atol=1e-12)
@@ -214,7 +215,7 @@ class Turns(Probe):
 
 def test_each_optimiser_moves_its_own(corpus):
     model = Turns(base.Schedule(batch_size=36, epochs=1, lr=1.0, clip=0), corpus.context)
-    history = loop.train(model, corpus, 0, CPU).history
+    history = loop.train(model, corpus, 0, CPU, BY_RECALL).history
     torch.testing.assert_close(model.weight.data, -3 * torch.tensor([3.0, 4.0]))
     assert float(model.judge) == pytest.approx(-150)
     # The first one's terms by their names, means over the steps: 2, 2 - 7 and 2 - 14; the others' with their turn's.
@@ -226,7 +227,7 @@ def test_each_optimiser_moves_its_own(corpus):
 
 def test_each_optimisers_gradient_is_clipped_by_itself(corpus):
     model = Turns(base.Schedule(batch_size=36, epochs=1, lr=1.0, clip=2), corpus.context)
-    loop.train(model, corpus, 0, CPU)
+    loop.train(model, corpus, 0, CPU, BY_RECALL)
     torch.testing.assert_close(model.weight.data, -3 * torch.tensor([1.2, 1.6]), rtol=1e-4, atol=0)
     assert float(model.judge) == pytest.approx(-6, rel=1e-4)
 
@@ -242,7 +243,7 @@ def test_parameters_without_a_gradient_are_left_alone(corpus):
 
     for clip in (0.0, 100.0):
         model = Idle(base.Schedule(batch_size=107, epochs=1, lr=1.0, clip=clip), corpus.context)
-        loop.train(model, corpus, 0, CPU)
+        loop.train(model, corpus, 0, CPU, BY_RECALL)
         assert float(model.idle) == 1.0
         assert model.weight.tolist() == pytest.approx([-3.0, -4.0])
 
@@ -256,7 +257,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus, term):
 
     model = Broken(base.Schedule(batch_size=36, epochs=2, lr=1.0, clip=0), corpus.context)
     with pytest.raises(UserError, match=r"diverged in epoch 2.*lower"):
-        loop.train(model, corpus, 0, CPU)
+        loop.train(model, corpus, 0, CPU, BY_RECALL)
 
 
 def test_the_shared_optimiser_is_adam_with_the_schedules_rate_and_decay(corpus):
@@ -292,7 +293,7 @@ def test_unannotated_images_are_training_images_without_a_caption(prepared):
         corpus = load(folder, name, READS, {"image": "raw"}, min_count=1)
         model = Bare(base.Schedule(batch_size=12, epochs=8, lr=1.0, clip=0), corpus.context)
         model.brought = []
-        loop.train(model, corpus, seed, CPU)
+        loop.train(model, corpus, seed, CPU, BY_RECALL)
         assert [len(x) for x in model.brought] == [len(groups) for _, groups, _ in model.seen]
         rows = (torch.cat(model.brought)[:, None] == vectors).all(2)
         assert (rows.sum(1) == 1).all()

@@ -29,7 +29,8 @@ from crossmodal.models import base
 from crossmodal.models.parts import labelled as parts
 from crossmodal.reporting import cutoffs
 from crossmodal.reporting.comparison import controls
-from crossmodal.training import job as jobs
+from crossmodal.runs.evaluate import encode_job, evaluate
+from crossmodal.runs.train import train_job
 
 NAMES = "abcdef"
 SETS = ["a", "ab", "af", "ad", "e", "ef", "b", "bc", "c", "d"]
@@ -267,9 +268,9 @@ def test_a_query_that_shares_nothing():
 
 def run(name, several, tmp_path, settings=None):
     made = job(name, settings)
-    jobs.train_job(made, tmp_path / name, several)
-    jobs.test_job(made, tmp_path / name, several, "embedded")
-    return read_json(tmp_path / name / "metrics.json")["numbers"]
+    train_job(made, tmp_path / name, several)
+    evaluate(made, tmp_path / name, several, "embedded")
+    return read_json(tmp_path / name / "category_retrieval" / "metrics.json")["numbers"]
 
 
 @pytest.mark.parametrize("model", ["cvs", "dscmr", "acmr", "deepsm", "sm", "scm", "pls", "cca"])
@@ -298,14 +299,11 @@ def test_controls_meet_what_is_expected(several, tmp_path):
 
 def test_what_one_class_is_needed_for(several, tmp_path):
     with pytest.raises(UserError, match="model 'bimodal' needs items of one class each"):
-        jobs.train_job(job("bimodal"), tmp_path / "bimodal", several)
+        train_job(job("bimodal"), tmp_path / "bimodal", several)
     made = corpus(several)
-    from crossmodal.training import sharded
-
-    jobs.train_job(job("oracle"), tmp_path / "oracle", several)
+    train_job(job("oracle"), tmp_path / "oracle", several)
     with pytest.raises(UserError, match=r"evaluation\.shards: .* several labels are not cut; set it to 1"):
-        jobs.encode_job(job("oracle"), tmp_path / "oracle", several)
-    assert sharded.compares_vectors is not None
+        encode_job(job("oracle"), tmp_path / "oracle", several, "category_retrieval")
     assert made.classes.every is not None
 
 

@@ -18,9 +18,12 @@ from crossmodal.experiments import Job
 from crossmodal.features import store
 from crossmodal.files import read_json
 from crossmodal.models import a3vse, dpc, sg
+from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.train import train_job
+from crossmodal.runs.trained import trained
 from crossmodal.text import token_table
-from crossmodal.training import job as jobs
 from crossmodal.training.loop import train
+from tests.prepared import BY_RECALL
 
 READS = {"image": "vector", "text": "tokens"}
 THINGS = ["box", "car", "kite", "tree"]
@@ -86,7 +89,7 @@ def test_an_epoch_over_all_brings_every_unannotated_image_once(named):
     assert sorted(torch.cat(brought).flatten(1).tolist()) == sorted(bare.flatten(1).tolist())
     for over, steps in (("all", 3), ("annotated", 1)):
         settings = a3vse.Settings(dim=4, word_dim=4, batch_size=4, epochs=1, epoch_over=over)
-        history = train(a3vse.Model(settings, few.context), few, 0, torch.device("cpu")).history
+        history = train(a3vse.Model(settings, few.context), few, 0, torch.device("cpu"), BY_RECALL).history
         assert history.steps.tolist() == [steps]
 
 
@@ -143,12 +146,15 @@ def test_s_g_finds_what_is_named(named, tmp_path):
     own = scores[torch.arange(8).repeat_interleave(2), torch.arange(16)]
     torch.testing.assert_close(own, torch.ones(16))
     made = job("sg", "none", {"image": "regions"}, expansion="own")
-    jobs.train_job(made, tmp_path, named)
-    jobs.test_job(made, tmp_path, named, "embedded")
+    train_job(made, tmp_path, named)
+    evaluate(made, tmp_path, named, "embedded")
     manifest = read_json(tmp_path / "manifest.json")
     assert manifest["fallbacks"] == ["concepts of words: the data set's own synonyms, not WordNet"]
     assert manifest["pairs"] == 0
-    rows = {(row["direction"], row["metric"]): row["value"] for row in read_json(tmp_path / "metrics.json")["numbers"]}
+    rows = {
+        (row["direction"], row["metric"]): row["value"]
+        for row in read_json(tmp_path / "instance_retrieval" / "metrics.json")["numbers"]
+    }
     assert rows["text-to-image", "recall@10"] == 100  # eight images
 
 
@@ -157,29 +163,29 @@ def test_word_embeddings_begin_with_vectors_of_a_file(named, tmp_path):
     path.write_text("car 1 2 3 4\nkite 4 3 2 1\na 0 1 0 1\nand 1 0 0 1\n")
     settings = {"dim": 4, "word_dim": 4, "epochs": 1, "min_count": 1, "word_embedding": str(path), "lr": 1e-9}
     made = job("a3vse", "full", {"image": "regions"}, **settings)
-    jobs.train_job(made, tmp_path / "run", named)
+    train_job(made, tmp_path / "run", named)
     manifest = read_json(tmp_path / "run" / "manifest.json")
     assert manifest["fallbacks"] == []
     assert (manifest["word_vectors"]["with_vector"], manifest["word_vectors"]["words"]) == (4, 8)
     assert len(manifest["data"]["word_vectors"]) == 64
     words = read_json(tmp_path / "run" / "vocabulary.json")["words"]
-    model, _ = jobs._trained(made, tmp_path / "run", named)
+    model, _ = trained(made, tmp_path / "run", named)
     found = model.text.words.weight.detach()[words.index("car")]
     torch.testing.assert_close(found, torch.tensor([1.0, 2, 3, 4]), atol=1e-4, rtol=0)
     path.write_text("car 1 2 3 4\n")
     with pytest.raises(UserError, match=r"1 of 8 words have a vector in glove\.txt .*less than words_covered: 0\.3"):
-        jobs.train_job(made, tmp_path / "few", named)
+        train_job(made, tmp_path / "few", named)
     few = made.model_copy(update={"settings": settings | {"words_covered": 0.1}})
-    jobs.train_job(few, tmp_path / "few", named)
+    train_job(few, tmp_path / "few", named)
     (fallback,) = read_json(tmp_path / "few" / "manifest.json")["fallbacks"]
     assert fallback == "word vectors: 1 of 8 words have a vector in glove.txt (12% of all); the others are seeded"
     with pytest.raises(UserError, match="has vectors of 4 numbers, and the model's `word_dim` is 5"):
-        jobs.train_job(made.model_copy(update={"settings": settings | {"word_dim": 5}}), tmp_path / "other", named)
+        train_job(made.model_copy(update={"settings": settings | {"word_dim": 5}}), tmp_path / "other", named)
     absent = made.model_copy(update={"settings": settings | {"word_embedding": "x.txt"}})
     with pytest.raises(UserError, match="no such file of word vectors"):
-        jobs.train_job(absent, tmp_path / "absent", named)
+        train_job(absent, tmp_path / "absent", named)
     plain = made.model_copy(update={"settings": {**settings, "word_embedding": "seeded"}})
-    jobs.train_job(plain, tmp_path / "plain", named)
+    train_job(plain, tmp_path / "plain", named)
     assert read_json(tmp_path / "plain" / "manifest.json")["fallbacks"] == ["word vectors: seeded, not GloVe"]
 
 
@@ -198,8 +204,8 @@ def test_the_classes_of_the_instance_loss_are_the_annotated_images(named, tmp_pa
         "batch_size": 6,
     }
     made = job("dpc", "50pct-1cap", {"image": "raw"}, min_count=1, **small)
-    jobs.train_job(made, tmp_path, named)
-    jobs.test_job(made, tmp_path, named, "embedded")
+    train_job(made, tmp_path, named)
+    evaluate(made, tmp_path, named, "embedded")
     history = pd.read_parquet(tmp_path / "history.parquet")
     assert history.stage.tolist() == ["instance"] * 2 + ["ranking"] * 2
     assert history["ranking"].isna().tolist() == [True, True, False, False]

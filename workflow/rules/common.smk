@@ -1,7 +1,8 @@
 # The checked plan, before any rule: an error in params.yaml or papers/ ends here.
 from crossmodal.dag import Dag
 from crossmodal.errors import UserError
-from crossmodal.experiments import SPLIT
+from crossmodal.experiments import CONTROLS, SPLIT
+from crossmodal.modalities import MODALITIES
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -88,6 +89,7 @@ wildcard_constraints:
     split=SPLIT,
     name=r"[a-z0-9_]+(\.[a-z0-9_+-]+)?",
     seed=r"\d+",
-    modality="image|text|audio|video|mesh",
+    modality="|".join(MODALITIES),
     extractor=BENCH.extractor_pattern,
     scope="(quick/)?",
+    task="|".join(BENCH.tasks),

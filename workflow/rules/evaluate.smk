@@ -1,30 +1,54 @@
-# A trained run on the test items: in one job, or encoded, ranked in shards and gathered, to the same bits.
+# A trained run asked about its test items, once for each of its tasks. A ranking may be encoded, ranked in shards and
+# gathered, to the same bits.
 SHARDS = BENCH.params.evaluation.shards
+RUN_NAME = "{wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}"
 
-if SHARDS == 1:
 
-    rule evaluate:
-        input:
-            run_inputs,
-            vocabulary=f"{RUN}/vocabulary.json",
-            weights=f"{RUN}/model.safetensors",
-            manifest=f"{RUN}/manifest.json",
-        output:
-            queries=f"{RUN}/queries.parquet",
-            metrics=f"{RUN}/metrics.json",
-        params:
-            folds=of_run(BENCH.test_identity),
-        log:
-            f"{RUN}/evaluate.log",
-        conda:
-            "../envs/crossmodal.yaml"
-        threads: BENCH.params.threads.train
-        resources:
-            mem_mb=4000,
-        shell:
-            "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed} 2> {log:q}"
+# Answers that are known beforehand, by which the scoring is checked: nothing is trained for them.
+rule control:
+    input:
+        run_inputs,
+    output:
+        examples=f"{RUN}/{{task}}/examples.parquet",
+        metrics=f"{RUN}/{{task}}/metrics.json",
+    params:
+        identity=of_run(BENCH.task_identity),
+    log:
+        f"{RUN}/{{task}}/evaluate.log",
+    wildcard_constraints:
+        name="|".join(CONTROLS),
+    conda:
+        "../envs/crossmodal.yaml"
+    threads: BENCH.params.threads.train
+    resources:
+        mem_mb=4000,
+    shell:
+        f"crossmodal evaluate {RUN_NAME} --task {{wildcards.task}} 2> {{log:q}}"
 
-else:
+
+rule evaluate:
+    input:
+        run_inputs,
+        vocabulary=f"{RUN}/vocabulary.json",
+        weights=f"{RUN}/model.safetensors",
+        manifest=f"{RUN}/manifest.json",
+    output:
+        examples=f"{RUN}/{{task}}/examples.parquet",
+        metrics=f"{RUN}/{{task}}/metrics.json",
+    params:
+        identity=of_run(BENCH.task_identity),
+    log:
+        f"{RUN}/{{task}}/evaluate.log",
+    conda:
+        "../envs/crossmodal.yaml"
+    threads: BENCH.params.threads.train
+    resources:
+        mem_mb=4000,
+    shell:
+        f"crossmodal evaluate {RUN_NAME} --task {{wildcards.task}} 2> {{log:q}}"
+
+
+if SHARDS > 1:
 
     rule encode:
         input:
@@ -33,9 +57,13 @@ else:
             weights=f"{RUN}/model.safetensors",
             manifest=f"{RUN}/manifest.json",
         output:
-            temp(directory(f"{RUN}/encoded")),
+            temp(directory(f"{RUN}/{{task}}/encoded")),
+        params:
+            identity=of_run(BENCH.task_identity),
         log:
-            f"{RUN}/encode.log",
+            f"{RUN}/{{task}}/encode.log",
+        wildcard_constraints:
+            task="|".join(BENCH.ranked_tasks),
         conda:
             "../envs/crossmodal.yaml"
         threads: BENCH.params.threads.train
@@ -43,18 +71,17 @@ else:
             gpu=1,
             mem_mb=4000,
         shell:
-            "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}"
-            " --step encode 2> {log:q}"
+            f"crossmodal evaluate {RUN_NAME} --task {{wildcards.task}} --step encode 2> {{log:q}}"
 
     rule rank_shard:
         input:
-            f"{RUN}/encoded",
+            f"{RUN}/{{task}}/encoded",
         output:
-            temp(f"{RUN}/shards/{{shard}}.npz"),
+            temp(f"{RUN}/{{task}}/shards/{{shard}}.npz"),
         params:
             shards=SHARDS,
         log:
-            f"{RUN}/shard{{shard}}.log",
+            f"{RUN}/{{task}}/shard{{shard}}.log",
         wildcard_constraints:
             shard=r"\d+",
         conda:
@@ -63,8 +90,7 @@ else:
         resources:
             mem_mb=4000,
         shell:
-            "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}"
-            " --step {wildcards.shard} 2> {log:q}"
+            f"crossmodal evaluate {RUN_NAME} --task {{wildcards.task}} --step {{wildcards.shard}} 2> {{log:q}}"
 
     rule gather:
         input:
@@ -72,21 +98,28 @@ else:
             vocabulary=f"{RUN}/vocabulary.json",
             weights=f"{RUN}/model.safetensors",
             manifest=f"{RUN}/manifest.json",
-            encoded=f"{RUN}/encoded",
-            shards=expand(f"{RUN}/shards/{{shard}}.npz", shard=range(SHARDS), allow_missing=True),
+            encoded=f"{RUN}/{{task}}/encoded",
+            shards=expand(f"{RUN}/{{task}}/shards/{{shard}}.npz", shard=range(SHARDS), allow_missing=True),
         output:
-            queries=f"{RUN}/queries.parquet",
-            metrics=f"{RUN}/metrics.json",
+            examples=f"{RUN}/{{task}}/examples.parquet",
+            metrics=f"{RUN}/{{task}}/metrics.json",
         params:
-            folds=of_run(BENCH.test_identity),
+            identity=of_run(BENCH.task_identity),
             shards=SHARDS,
         log:
-            f"{RUN}/evaluate.log",
+            f"{RUN}/{{task}}/evaluate.log",
+        wildcard_constraints:
+            task="|".join(BENCH.ranked_tasks),
         conda:
             "../envs/crossmodal.yaml"
         threads: BENCH.params.threads.train
         resources:
             mem_mb=4000,
         shell:
-            "crossmodal evaluate {wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}"
-            " --step gather 2> {log:q}"
+            f"crossmodal evaluate {RUN_NAME} --task {{wildcards.task}} --step gather 2> {{log:q}}"
+
+    ruleorder: control > gather > evaluate
+
+else:
+
+    ruleorder: control > evaluate

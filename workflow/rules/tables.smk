@@ -1,8 +1,8 @@
 # Runs to metrics, metrics to tables and the report; `scope` is `quick/` or nothing.
 rule collect:
     input:
-        lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
-        lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
+        lambda wildcards: BENCH.evaluated(wildcards, "metrics.json"),
+        lambda wildcards: BENCH.evaluated(wildcards, "examples.parquet"),
     output:
         metrics=f"{SCOPE}metrics.parquet",
         comparison=f"{SCOPE}comparison.parquet",
@@ -52,7 +52,7 @@ rule render_tables:
 # What the papers say, tested on the runs.
 rule claims:
     input:
-        lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
+        lambda wildcards: BENCH.evaluated(wildcards, "examples.parquet"),
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
         metrics=f"{SCOPE}metrics.parquet",
     output:
@@ -128,7 +128,7 @@ rule draw_maps:
 # Parts of encodings, and the images and captions that are made again of them, where a system does that.
 rule render_insides:
     input:
-        lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
+        lambda wildcards: BENCH.evaluated(wildcards, "metrics.json"),
     output:
         [
             report(
@@ -198,7 +198,7 @@ rule count_words:
 rule render_report:
     input:
         lambda wildcards: BENCH.runs(wildcards, "history.parquet"),
-        lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
+        lambda wildcards: BENCH.evaluated(wildcards, "examples.parquet"),
         datasets=BENCH.datasets,
         comparison=f"{SCOPE}comparison.parquet",
         metrics=f"{SCOPE}metrics.parquet",
@@ -255,8 +255,8 @@ rule render_report:
 # Last, so that tables and report are there to be looked at when it fails.
 rule check:
     input:
-        lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
-        lambda wildcards: BENCH.runs(wildcards, "queries.parquet"),
+        lambda wildcards: BENCH.evaluated(wildcards, "metrics.json"),
+        lambda wildcards: BENCH.evaluated(wildcards, "examples.parquet"),
         comparison=f"{SCOPE}comparison.parquet",
         page=f"{SCOPE}report.html",
         tables=lambda wildcards: tables_of(wildcards.scope),

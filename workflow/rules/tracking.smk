@@ -14,7 +14,7 @@ rule tracking_store:
 
 rule track:
     input:
-        lambda wildcards: BENCH.runs(wildcards, "metrics.json"),
+        lambda wildcards: BENCH.evaluated(wildcards, "metrics.json"),
         store=f"{BENCH.results}/.tracking-store",
     output:
         f"{SCOPE}tracking.json",

@@ -35,6 +35,11 @@ class Corpus:
     beside: dict[str, Inputs] = field(default_factory=dict)  # the same items of a modality in a second form
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that items are of, in the model's order: not the further inputs, which are no items of their own."""
+        return tuple(self.pairs)
+
+    @property
     def waits(self) -> bool:
         """Whether a batch is worth reading while the one before it is computed on."""
         return any(isinstance(one.tensor, OnDisk) for one in (*self.inputs.values(), *self.beside.values()))
@@ -93,11 +98,6 @@ class Corpus:
         found = {f"source.{name}": value for name, value in source.fingerprint.items()}
         return replace(self, source=source, fingerprint=self.fingerprint | found)
 
-    @property
-    def criterion(self) -> str:
-        """The number on validation items by which an epoch is chosen, of those that `validate` gives."""
-        return "recall_sum" if self.classes is None else "map@50_sum"
-
     def n_rows(self, modalities: tuple[str, ...] | None = None) -> int:
         """Rows of an epoch of batches."""
         return self.n_pairs if self.classes is None else self.classes.size(modalities or tuple(self.inputs))
@@ -150,17 +150,16 @@ class Corpus:
         for part in torch.from_numpy(np.flatnonzero(there)).split(size):
             yield self.gathered({m: torch.from_numpy(chosen[m])[part] for m in self.inputs})
 
-    def items(self, modality: str, index: np.ndarray, size: int, *, with_groups: bool = False) -> Iterator[Batch]:
+    def items(self, modality: str, index: np.ndarray, size: int) -> Iterator[Batch]:
         """Batches of the items at `index` of one modality, for encoding."""
-        parts = self._items(modality, index, size, with_groups)
+        parts = self._items(modality, index, size)
         yield from ahead(parts) if self.waits else parts
 
-    def _items(self, modality: str, index: np.ndarray, size: int, with_groups: bool) -> Iterator[Batch]:
+    def _items(self, modality: str, index: np.ndarray, size: int) -> Iterator[Batch]:
         for start in range(0, len(index), size):
             chosen = torch.from_numpy(index[start : start + size])
-            groups = torch.from_numpy(self.relevance(modality))[chosen] if with_groups else None
             beside = {modality: self.beside[modality].gather(chosen)} if modality in self.beside else {}
-            yield Batch({modality: self.inputs[modality].gather(chosen)}, groups, beside=beside)
+            yield Batch({modality: self.inputs[modality].gather(chosen)}, beside=beside)
 
 
 def ahead(made: Iterator[Batch]) -> Iterator[Batch]:

@@ -15,9 +15,9 @@ import pandas as pd
 from crossmodal import paths
 from crossmodal.errors import UserError
 from crossmodal.files import library_versions, read_json, read_parquet, sha256_file, whole, write_json
+from crossmodal.modalities import MODALITIES
 
 COLUMNS = ("item_id", "modality", "group_id", "label", "partition", "source")
-MODALITIES = ("image", "text", "audio", "video", "mesh")
 PARTITIONS = ("train", "val", "test")
 
 

@@ -20,11 +20,11 @@ from crossmodal import paths
 from crossmodal.arrays import SUFFIXES, Array, Place, open_array
 from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError
+from crossmodal.modalities import Modality
 from crossmodal.released import RegionFile, flat
 
 log = logging.getLogger(__name__)
 
-Modality = Literal["image", "text", "audio", "video", "mesh"]
 SLICE = r"(?P<slice>-?\d*:-?\d*(:-?\d*)?)"
 REFERENCE = re.compile(rf"((?P<file>[^#\[\]]*)#)?(?P<array>[^#\[\]]*)(\[{SLICE}\])?")
 TABLE_HEADS = {"image", "image_name", "filename", "file_name", "caption", "captions", "comment", "image_id"}

@@ -16,7 +16,6 @@ that the makers offer are no raw media: they are read by `kind: precomputed`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,8 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError
 from crossmodal.files import sha256_file
+from crossmodal.modalities import Modality
 
-Modality = Literal["image", "text", "audio", "video", "mesh"]
 FOLDERS: dict[Modality, str] = {"image": "image", "text": "text", "audio": "audio", "video": "video", "mesh": "3d"}
 
 

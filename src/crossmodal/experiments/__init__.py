@@ -8,7 +8,6 @@ its own module's `Settings`, in `check_settings`.
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
 from crossmodal.experiments.claims import Claim
 from crossmodal.experiments.jobs import (
-    CONTROLS,
     Job,
     Plan,
     UnreadableError,
@@ -49,6 +48,7 @@ from crossmodal.experiments.tables import (
     Table,
     named_experiments,
 )
+from crossmodal.tasks.base import CONTROLS
 
 __all__ = [
     "CONTROLS",

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -15,6 +14,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from crossmodal.errors import suggestion
 from crossmodal.experiments.blocks import Strict
 from crossmodal.experiments.tables import Experiment, Table
+from crossmodal.tasks.base import aspects, lower_is_better, metric_names
+from crossmodal.tasks.base import metric as metric_of
 
 Kind = Literal["above", "near", "grows", "falls", "shrinks", "above_chance", "counts"]
 FIELDS: dict[str, str] = {
@@ -29,11 +30,8 @@ FIELDS: dict[str, str] = {
 """What a claim of each kind compares."""
 LEAST = {"grows": 2, "falls": 2, "shrinks": 2}
 """Rows or pairs of one data set that a trend takes at least; others take one."""
-LOWER_IS_BETTER = ("mean_rank", "median_rank", "milliseconds")
 RUN_METRICS = ("milliseconds", "attention_blocks")
 """Measured of a run's training, so that they have no direction: time per iteration, attention blocks trained."""
-METRICS = ("recall@1", "recall@5", "recall@10", "recall_sum", "map", "map@50", "map@R", "mean_rank", "median_rank")
-MODALITIES = ("image", "text", "audio", "video", "mesh")
 
 
 def _as_side(value: Any) -> Any:
@@ -105,11 +103,15 @@ class Claim(Strict):
 
     @property
     def lower_is_better(self) -> bool:
-        return self.metrics[0] in LOWER_IS_BETTER
+        return _lower_is_better(self.metrics[0])
 
 
 def _named(experiment: str) -> Side:
     return Side(experiment=experiment)
+
+
+def _lower_is_better(metric: str) -> bool:
+    return metric == "milliseconds" or lower_is_better(metric)
 
 
 @dataclass(frozen=True)
@@ -173,12 +175,11 @@ def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims
     ids: set[str] = set()
     columns = [column for table in tables for column in table.columns]
     rows = [row for table in tables for row in table.rows]
-    directions = {f"{a}-to-{b}" for a in MODALITIES for b in MODALITIES if a != b} | {"average", "both"}
     names = {
         "experiments": {*experiments},
         "tables": {table.id for table in tables},
-        "metrics": {*METRICS, *RUN_METRICS, *(column.metric for column in columns)},
-        "directions": directions | {column.direction for column in columns},
+        "metrics": {*metric_names(), *RUN_METRICS, *(column.metric for column in columns)},
+        "directions": aspects() | {column.direction for column in columns},
         "protocols": {"first", "seen", "unseen"} | {one.protocol for one in [*columns, *rows] if one.protocol},
     }
     for claim in claims:
@@ -192,7 +193,7 @@ def _check(
     experiments: Mapping[str, Experiment], tables: Sequence[Table], claim: Claim, names: dict[str, set[str]]
 ) -> None:
     def known(key: str, kind: str, name: str) -> None:
-        if name not in names[kind] and not (kind == "metrics" and re.fullmatch(r"recall@[1-9]\d*|map@[1-9]\d*", name)):
+        if name not in names[kind] and not (kind == "metrics" and metric_of(name)):
             raise ValueError(f"claims.{claim.id}.{key}: no {kind[:-1]} {name!r}{suggestion(name, names[kind])}")
 
     for name in claim.tables:
@@ -209,7 +210,7 @@ def _check(
             known("directions", "directions", direction)
         if protocol := claim.protocol_of(side):
             known("protocol", "protocols", protocol)
-        if len({metric in LOWER_IS_BETTER for metric in (*metrics, *claim.metrics)}) > 1:
+        if len({_lower_is_better(metric) for metric in (*metrics, *claim.metrics)}) > 1:
             listed = ", ".join(dict.fromkeys((*claim.metrics, *metrics)))
             raise ValueError(f"claims.{claim.id}.metrics: of some of {listed} more is better, of others less")
         if {metric in RUN_METRICS for metric in metrics} != {not directions}:

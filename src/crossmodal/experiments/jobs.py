@@ -17,8 +17,7 @@ from crossmodal.experiments.papers import Paper, read_papers
 from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Relevance, Scale, extractors_in
 from crossmodal.experiments.tables import Experiment, Table
 from crossmodal.files import sha256_json
-
-CONTROLS = ("chance", "oracle")
+from crossmodal.tasks.base import CONTROLS, asked_of
 
 
 class UnreadableError(UserError):
@@ -66,6 +65,16 @@ class Job(Strict):
     def extractors(self) -> list[tuple[str, str]]:
         """Each (modality, extractor) whose features it reads."""
         return [*self.inputs.items(), *self.beside.items()]
+
+    @property
+    def control(self) -> bool:
+        """Whether it is no run of a model, but answers that are known beforehand."""
+        return self.model in CONTROLS
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it is evaluated under."""
+        return tuple(task.name for task in asked_of(self.model, self.relevance))
 
     @property
     def before(self) -> str | None:
@@ -151,9 +160,9 @@ class Plan:
         """The run of an experiment, on `dataset` itself where one is given."""
         dataset = dataset or self.dataset_of(experiment.dataset)
         chosen = self.params.datasets[dataset]
+        if experiment.model in CONTROLS:
+            return self._control(experiment, seed, dataset)
         settings = self.params.settings_on(dataset, experiment.model)
-        if experiment.model in CONTROLS and chosen.relevance == "label":
-            settings["modalities"] = list(self.inputs_of(dataset))
         settings |= experiment.published if dataset == experiment.dataset else experiment.stand_in
         settings |= experiment.settings
         source = experiment.source and self.source_of(experiment.source)
@@ -179,6 +188,24 @@ class Plan:
             threads=self.params.threads.train,
             scale=self.params.scale,
             papers=(paper,) if paper else (),
+            quick=experiment.quick and seed == self.params.seeds[0],
+        )
+
+    def _control(self, experiment: Experiment, seed: int, dataset: str) -> Job:
+        """Answers that are known beforehand, of the items of a data set: nothing of what models read is needed."""
+        chosen = self.params.datasets[dataset]
+        return Job(
+            dataset=dataset,
+            split=experiment.split,
+            model=experiment.model,
+            seed=seed,
+            inputs={},
+            settings={"modalities": list(self.inputs_of(dataset))} if chosen.relevance == "label" else {},
+            folds=chosen.folds,
+            relevance=chosen.relevance,
+            stages=chosen.stages,
+            threads=self.params.threads.train,
+            scale=self.params.scale,
             quick=experiment.quick and seed == self.params.seeds[0],
         )
 
@@ -348,7 +375,7 @@ def check_settings(made: Plan) -> list[str]:
         extractor = made.params.extractors[name]
         module = registry.module("features", extractor.extractor)
         validated(module.Settings, extractor.settings, f"params.yaml: extractors.{name}")
-    for job in {job.name: job for job in made.jobs.values()}.values():
+    for job in {job.name: job for job in made.jobs.values() if not job.control}.values():
         settings = settings_of(job, registry.module("models", job.model).Settings)
         fallbacks |= {f"{job.model}: {what}": None for what in settings.fallbacks}
     read = {name for job in made.jobs.values() for _, name in (*job.extractors, *job.source_inputs.items())}

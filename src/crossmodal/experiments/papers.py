@@ -13,6 +13,7 @@ from crossmodal.experiments import claims as claiming
 from crossmodal.experiments.blocks import Strict, read_yaml, validated
 from crossmodal.experiments.claims import Claim
 from crossmodal.experiments.tables import Experiment, Table, check_names, named_experiments
+from crossmodal.tasks.base import CONTROLS
 
 
 class Paper(Strict):
@@ -64,7 +65,7 @@ def read_papers(names: Iterable[str], folder: str | Path = "papers") -> dict[str
         path = folder / f"{name}.yaml"
         paper = validated(Paper, {**read_yaml(path), "name": name}, str(path))
         for key, experiment in paper.experiments.items():
-            if experiment.model not in registry.names("models"):
+            if experiment.model not in (*registry.names("models"), *CONTROLS):
                 raise UserError(
                     f"{path}: experiments.{key}.model: model {experiment.model!r} is unknown"
                     + suggestion(experiment.model, registry.names("models"))

@@ -17,6 +17,7 @@ from crossmodal import paths, registry
 from crossmodal.errors import suggestion
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
 from crossmodal.limits import Limits
+from crossmodal.modalities import Modality
 
 NAME = r"[a-z0-9][a-z0-9_]*"
 LARGEST_SEED = 2**32 - 1  # what NumPy and torch both take
@@ -73,7 +74,7 @@ class Dataset(Open):
 
 class Extractor(Open):
     extractor: str = Field(description="module of crossmodal.features that makes the array")
-    modality: Literal["image", "text", "audio", "video", "mesh"] = "image"
+    modality: Modality = "image"
 
 
 class ScaleSettings(Strict):

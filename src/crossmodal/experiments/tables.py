@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import re
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from crossmodal.errors import suggestion
 from crossmodal.experiments.blocks import Strict
+from crossmodal.tasks.base import aspects, metric, metric_names
 
 SPLIT = r"full|none|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
 VARIANT = r"[a-z0-9][a-z0-9_+-]*"
-SIDES = ("image", "text", "audio", "video", "mesh", "class")
-SUMS = ("average", "both")  # over all directions
-# Two sides, before them what a model measures apart (`shared-image-to-text`); or a name of a model's own.
-DIRECTION = re.compile(rf"([a-z]+-)*({'|'.join(SIDES)})-to-({'|'.join(SIDES)})|{'|'.join(SUMS)}")
-METRICS = (
-    *("recall@1", "recall@5", "recall@10", "map@50", "ndcg@10", "map", "map@R", "recall_sum", "mean_rank"),
-    *("median_rank", "accuracy", "relatedness"),
-)
-METRIC = re.compile(rf"(recall|map|ndcg)@[1-9]\d*|{'|'.join(map(re.escape, METRICS))}")
 DIRECTIONS = ("image-to-text", "text-to-image")
 
 
@@ -115,14 +106,15 @@ def check_names(table: Table) -> None:
     ValueError : a metric or a direction that is not known, but much like one that is.
     """
     for column in table.columns:
-        near = "@" in column.metric or difflib.get_close_matches(column.metric.lower(), METRICS, 1, 0.75)
-        if not METRIC.fullmatch(column.metric) and near:
-            meant = suggestion(column.metric.lower(), METRICS)
+        metrics = metric_names()
+        near = "@" in column.metric or difflib.get_close_matches(column.metric.lower(), metrics, 1, 0.75)
+        if metric(column.metric) is None and near:
+            meant = suggestion(column.metric.lower(), metrics)
             raise ValueError(
                 f"table {table.id}: metric {column.metric!r} is none{meant}, where the number after @ may be any"
             )
-        known = [*SUMS, *(f"{query}-to-{gallery}" for query in SIDES for gallery in SIDES if query != gallery)]
-        if not DIRECTION.fullmatch(column.direction) and difflib.get_close_matches(column.direction, known, 1, 0.75):
+        known = aspects()
+        if column.direction not in known and difflib.get_close_matches(column.direction, known, 1, 0.75):
             raise ValueError(
                 f"table {table.id}: direction {column.direction!r} is none" + suggestion(column.direction, known)
             )

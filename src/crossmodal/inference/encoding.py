@@ -111,7 +111,7 @@ def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: st
     UserError : there are none.
     """
     from crossmodal.corpus.opening import Options, load
-    from crossmodal.training.test import encode
+    from crossmodal.tasks.ranked.encodings import encode
 
     options = Options(
         relevance=run.job.relevance,

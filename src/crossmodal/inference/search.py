@@ -16,6 +16,7 @@ from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job, Plan, job_in
 from crossmodal.files import read_json
 from crossmodal.inference.onnx_encoder import open_exported
+from crossmodal.tasks.ranked.task import folder_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _directed(job: Job, query: Query, to: str | None) -> tuple[Query, str]:
 
 def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Ids and vectors of the test items, as the run's evaluation kept them; None where it has kept none."""
-    path, weights = folder / "embeddings.npz", folder / "model.safetensors"
+    path, weights = folder_of(folder) / "embeddings.npz", folder / "model.safetensors"
     if not (path.exists() and weights.exists()) or not _of_these_weights(folder):
         return None
     try:
@@ -110,7 +111,8 @@ def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.nda
 
 def _of_these_weights(folder: Path) -> bool:
     """Whether a run was tested with the weights that its manifest has: by their hash, since a copy has other times."""
-    tested = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    path = folder_of(folder) / "metrics.json"
+    tested = read_json(path) if path.exists() else {}
     trained = read_json(folder / "manifest.json")
     return tested.get("weights_sha256") == trained.get("weights_sha256")
 

@@ -1,3 +1,3 @@
 """Published systems, one module each; `parts` holds what several share."""
 
-HELPERS = ("base",)
+HELPERS = ("base", "capabilities")

@@ -196,9 +196,6 @@ class Model(nn.Module):
     source_reads: ClassVar[dict[str, Form]] = {}
     """Modalities that are read of the data set that an experiment names as its `source`; none: it needs no such."""
 
-    knows_pairs: ClassVar[bool] = False
-    """Only for a control that is meant to cheat: `encode` is given the groups."""
-
     def __init__(self, settings: Settings, context: Context):
         super().__init__()
         self.settings = settings
@@ -209,20 +206,6 @@ class Model(nn.Module):
             self.reads = {**self.reads, "image": "images"}
 
     # -- what every system defines ------------------------------------------------------------------------------------
-
-    def encode(self, modality: str, batch: Batch, partner: str) -> Tensor:
-        """Encodings of the items of one modality for comparison with those of another.
-
-        Parameters
-        ----------
-        batch : holds `inputs[modality]` of B items.
-        partner : the modality on the other side (its encodings may differ for each in systems that align pairs).
-
-        Returns
-        -------
-        (B, ...) of what `score` takes; (B, d) vectors unless `score` is overridden.
-        """
-        raise NotImplementedError
 
     def loss(self, batch: Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """Terms of the loss of a batch; `loss` is what is minimised, the others are kept in the history.
@@ -256,21 +239,8 @@ class Model(nn.Module):
     def begin(self, stage: Stage) -> None:
         """Called before a stage: freeze or add what it asks for."""
 
-    def inspect(self, batch: Batch) -> dict[str, Tensor]:
-        """Arrays, a row a pair of the batch, that show what goes on inside: parts, what was made anew; none here."""
-        return {}
-
     def fit(self, batches: Iterable[Batch]) -> None:
         """Closed-form systems take all training pairs here, a batch at a time; `trains` is False for them."""
-
-    def measure(self, train: Iterable[Batch], test: Iterable[Batch]) -> dict[tuple[str, str], float]:
-        """{(direction, metric): value} of what a system is measured by besides retrieval; nothing for most.
-
-        Parameters
-        ----------
-        train, test : batches of the items of the partitions that belong together (of one group), in each modality.
-        """
-        return {}
 
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the weights of the run that this one begins from (`after` of its experiment), before training.

@@ -8,10 +8,8 @@ learned of both, classes told of one; (4) shared representation: classes learned
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -22,7 +20,6 @@ from crossmodal.models.base import Form
 from crossmodal.models.parts.closed import Modality
 from crossmodal.models.parts.encoders import Perceptron, Scaled
 from crossmodal.models.parts.labelled import Labelled, Standardise
-from crossmodal.models.sm import logistic
 
 
 class Settings(Labelled):
@@ -85,35 +82,21 @@ class Model(base.Model):
         terms = {"both": torch.stack(both).mean(), "single": torch.stack(single).mean()}
         return {"loss": terms["both"] + terms["single"], **terms}
 
-    def measure(self, train: Iterable[base.Batch], test: Iterable[base.Batch]) -> dict[tuple[str, str], float]:
-        """Per cent of the test items whose class is told, in each of the four settings."""
-        learned, labels = self._features(train)
-        tested, truth = self._features(test)
+    @property
+    def classifiers(self) -> dict[str, tuple[str, str]]:
+        """Each setting with the features that its classifier is fitted to, and those that it is tested on."""
         a, b = self.settings.modalities
-        told = {
+        return {
             **{f"single-modal-{m}": (f"single-{m}", f"single-{m}") for m in (a, b)},
             "fusion": ("both", "both"),
             **{f"cross-modal-{m}": (f"both-{m}", f"both-{m}") for m in (a, b)},
             **{f"shared-{m}-to-{o}": (f"both-{m}", f"both-{o}") for m, o in ((a, b), (b, a))},
         }
-        s, found = self.settings, {}
-        for name, (trained_on, tested_on) in told.items():
-            weight, bias = logistic(learned[trained_on], labels, s.inverse_penalty, s.iterations)
-            guess = np.unique(labels)[(tested[tested_on] @ weight + bias).argmax(1)]
-            found[name, "accuracy"] = 100 * float((guess == truth).mean())
-        return found
 
     @torch.no_grad()
-    def _features(self, batches: Iterable[base.Batch]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Features of all rows by what made them of what, and the rows' labels."""
-        found: dict[str, list[np.ndarray]] = {}
-        labels = []
-        for batch in batches:
-            x = self._given(batch)
-            made = {"both": self.both(x)}
-            made |= {f"both-{m}": self.both({m: one}) for m, one in x.items()}
-            made |= {f"single-{m}": self.single[m]({m: one}) for m, one in x.items()}
-            for name, value in made.items():
-                found.setdefault(name, []).append(value.double().cpu().numpy())
-            labels.append(batch.labels.cpu().numpy())
-        return {name: np.concatenate(parts) for name, parts in found.items()}, np.concatenate(labels)
+    def represent(self, batch: base.Batch) -> dict[str, Tensor]:
+        """(B, dim) features of the items by what made them of what."""
+        x = self._given(batch)
+        found = {"both": self.both(x)}
+        found |= {f"both-{m}": self.both({m: one}) for m, one in x.items()}
+        return found | {f"single-{m}": self.single[m]({m: one}) for m, one in x.items()}

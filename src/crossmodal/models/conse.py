@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.classes import ClassSettings, vectors_of
+from crossmodal.models.parts.classifier import logistic
 from crossmodal.models.parts.closed import ClosedForm
-from crossmodal.models.sm import logistic
 
 
 class Settings(ClassSettings):

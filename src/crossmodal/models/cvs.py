@@ -20,13 +20,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossmodal.modalities import Modality
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.aligned import AlignedAttention, Branch, Term
 from crossmodal.models.parts.labelled import Labelled, Standardise, places, targets
 from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances, with_squares
 
-Modality = Literal["image", "text", "audio", "video", "mesh"]
 OtherClasses = Literal["none", "binary", "printed"]
 MOMENTUM = 0.1
 

@@ -256,7 +256,7 @@ class Model(finetuning.Model):
         return {"made": self.discriminators["real"](made), "own": own, "other": other, "there": there}
 
     @torch.no_grad()
-    def inspect(self, batch: base.Batch) -> dict[str, Tensor]:
+    def reconstruct(self, batch: base.Batch) -> dict[str, Tensor]:
         """Parts of pairs, their images and captions, and both as they are made of the parts."""
         image, text = self.parts("image", batch), self.parts("text", batch)
         found = {

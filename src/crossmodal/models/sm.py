@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts import closed
+from crossmodal.models.parts.classifier import logistic
 from crossmodal.models.parts.closed import ClosedForm
 
 
@@ -41,29 +42,3 @@ class Model(ClosedForm):
         """(B, C) probabilities of the classes, of unit length; `partner` makes no difference."""
         weight, bias = self.get_buffer(f"{modality}_weight"), self.get_buffer(f"{modality}_bias")
         return F.normalize(torch.softmax(self.features(modality, batch) @ weight + bias, dim=1), dim=1)
-
-
-def logistic(
-    x: np.ndarray, labels: np.ndarray | None, inverse_penalty: float, iterations: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(D, C) weights and (C,) biases of a multinomial logistic regression of (N, D) features, classes in order.
-
-    Labels are (N,) classes, or (N, C) zeros and ones.
-
-    Raises
-    ------
-    ValueError : no labels, or of one class only.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    weights = None
-    if labels is not None and labels.ndim == 2:  # an item counts once, in equal parts for each of its classes
-        rows, columns = np.nonzero(labels)
-        x, labels, weights = x[rows], columns, 1 / labels.sum(1)[rows]
-    if labels is None or len(np.unique(labels)) < 2:
-        raise ValueError("semantic matching needs training items of two classes at least; this data set has no labels")
-    found = LogisticRegression(C=inverse_penalty, max_iter=iterations).fit(x, labels, weights)
-    weight, bias = found.coef_.T, found.intercept_
-    if weight.shape[1] == 1:  # of two classes only the second's is given
-        weight, bias = np.hstack([-weight / 2, weight / 2]), np.array([-bias[0] / 2, bias[0] / 2])
-    return weight, bias

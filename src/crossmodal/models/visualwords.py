@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -125,15 +124,10 @@ class Model(ClosedForm):
         """(V, d) the words' vectors: w of eq. 9.1, or those of the hidden layer of eq. 9.4."""
         return self.words.weight if self.settings.context == "scene" else self.told.weight
 
-    def measure(self, train: Iterable[base.Batch], test: Iterable[base.Batch]) -> dict[tuple[str, str], float]:
-        """`words relatedness`: 100 times the rank correlation with how alike the words' test images are."""
-        images, ids = [], []
-        for batch in test:
-            images.append(self._scaled(batch.inputs["image"]).cpu())
-            ids += [set(row.tolist()) for row in batch.inputs["text"].ids]
-        looks, words = mean_looks(torch.cat(images).double().numpy(), ids, self.settings.frequent)
-        vectors = self.vectors().detach().cpu().double().numpy()[words]
-        return {("words", "relatedness"): 100 * rank_correlation(vectors, looks)}
+    @torch.no_grad()
+    def looks(self, batch: base.Batch) -> Tensor:
+        """(B, D) standardised features of the images, that what words look like is the mean of."""
+        return self._scaled(batch.inputs["image"])
 
 
 def window_means(vectors: Tensor, there: Tensor, window: int) -> tuple[Tensor, Tensor]:
@@ -150,30 +144,3 @@ def window_means(vectors: Tensor, there: Tensor, window: int) -> tuple[Tensor, T
     sums, counts = around(masked), around(weight[..., None])
     without = (sums - masked) / (counts - weight[..., None]).clamp(min=1)
     return without, sums / counts.clamp(min=1)
-
-
-def mean_looks(images: np.ndarray, ids: list[set[int]], frequent: int) -> tuple[np.ndarray, np.ndarray]:
-    """(W, D) mean features of the images whose captions have a word, without the mean of all, and the (W,) words."""
-    found: dict[int, list[int]] = {}
-    for row, words in enumerate(ids):
-        for word in words:
-            if word >= SPECIAL:
-                found.setdefault(word, []).append(row)
-    kept = sorted(word for word, rows in found.items() if frequent <= len(rows) < len(ids))
-    overall = images.mean(0)
-    return np.array([images[found[word]].mean(0) - overall for word in kept]), np.array(kept, dtype=int)
-
-
-def rank_correlation(vectors: np.ndarray, looks: np.ndarray) -> float:
-    """Spearman's correlation of the cosines of all pairs of (W, d) vectors and of (W, D) looks.
-
-    Raises
-    ------
-    ValueError : fewer than three words.
-    """
-    from scipy.spatial.distance import pdist
-    from scipy.stats import spearmanr
-
-    if len(vectors) < 3:
-        raise ValueError(f"{len(vectors)} words stand in enough test captions to be compared; lower `frequent`")
-    return float(spearmanr(pdist(vectors, "cosine"), pdist(looks, "cosine")).statistic)

@@ -145,7 +145,10 @@ def _sent(pipe: Any, job: Job, place: Path, share: dict[str, float], room: float
 def _beginning() -> float:
     """Seconds of the processor that a run's process takes before it opens its data."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import crossmodal.training.job, crossmodal.training.loop"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import crossmodal.runs.train, crossmodal.runs.evaluate, crossmodal.training.loop"],
+        check=True,
+    )
     return time.perf_counter() - began
 
 

@@ -25,10 +25,13 @@ from crossmodal.corpus.corpus import Corpus
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, read_parquet
-from crossmodal.training import job as jobs
+from crossmodal.runs.build import CHECKPOINTS, built
+from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.train import selection_of, train_job
+from crossmodal.tasks.ranked.encodings import encodings_of
+from crossmodal.tasks.ranked.selection import validate
 from crossmodal.training.devices import device_slot
 from crossmodal.training.loop import Limit, steps_wanted, train
-from crossmodal.training.test import encodings_of, validate
 
 FIRST = 8  # pairs of the first batches
 ITEMS = 30  # images or groups that validation and the test rank; may be cut into 2, 3, 5 or 10 folds
@@ -76,6 +79,11 @@ def rehearse(job: Job, place: Path, share: dict[str, float], room: float) -> Tri
     folder, data = place / "runs" / job.key, place / "data"
     step, began = "data and model", time.perf_counter()
     try:
+        if job.control:
+            step = "test"
+            evaluate(job, folder, data, job.scale, limit=Limit(items=ITEMS))
+            trial.took = trial.test = time.perf_counter() - began
+            return trial
         job = _with_what_is_there(job, data, trial)
         limit = Limit(batch_size=min(FIRST, job.settings.get("batch_size", FIRST)), items=ITEMS)
         before = job.before and place / "runs" / job.before
@@ -83,10 +91,10 @@ def rehearse(job: Job, place: Path, share: dict[str, float], room: float) -> Tri
             trial.failed = f"not tried: {job.before}, which it begins from, failed"
             return trial
         step = "training"
-        jobs.train_job(job, folder, data, before=before, limit=limit)
+        train_job(job, folder, data, before=before, limit=limit)
         step = "test"
         tested = time.perf_counter()
-        jobs.test_job(job, folder, data, job.scale, limit)
+        evaluate(job, folder, data, job.scale, limit=limit)
         trial.test = time.perf_counter() - tested
         step = "pace"
         if room:
@@ -105,7 +113,7 @@ def rehearse(job: Job, place: Path, share: dict[str, float], room: float) -> Tri
 def _with_what_is_there(job: Job, data: Path, trial: Trial) -> Job:
     """The job, done without files that its settings name and that are missing: these are noted."""
     try:
-        jobs._built(job, data)
+        built(job, data)
         return job
     except UserError as error:
         from crossmodal import registry
@@ -115,7 +123,7 @@ def _with_what_is_there(job: Job, data: Path, trial: Trial) -> Job:
         other = job.model_copy(update={"settings": {**job.settings, **without}})
         if not without:
             raise
-        jobs._built(other, data)
+        built(other, data)
         trial.missing.append(str(error))
         return other
 
@@ -125,11 +133,11 @@ def _measure(
 ) -> None:
     """Times, memory and disk of the whole run, reckoned from those of small parts of it."""
     began = time.perf_counter()
-    model, corpus = jobs._built(job, data)
+    model, corpus = built(job, data)
     trial.build = time.perf_counter() - began
     few = corpus.sampled(limit.items)
     counts = {part: _ratio(corpus, few, part, share) for part in ("val", "test")}
-    with device_slot(jobs.CHECKPOINTS) as device:
+    with device_slot(CHECKPOINTS) as device:
         model.to(device)
         if model.trains:
             history = read_parquet(folder / "history.parquet")
@@ -142,8 +150,8 @@ def _measure(
         scored = model.trains and _scores(model, few, device)  # closed forms compare vectors
         linear, square = counts["test"]
         trial.test = trial.test * (square if scored else linear)
-    for path in folder.iterdir():
-        grows = path.name in ("embeddings.npz", "queries.parquet")
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        grows = path.name in ("embeddings.npz", "examples.parquet")
         trial.disk += path.stat().st_size * (counts["test"][0] if grows and path.suffix != ".pt" else 1.0)
 
 
@@ -209,7 +217,7 @@ def _pace(
             size = min(wanted, size * 4)
         _forget_peak(device)
         limit = Limit(seconds=SECONDS, batch_size=size, validates=False)
-        history = train(model, corpus, job.seed, device, limit=limit).history
+        history = train(model, corpus, job.seed, device, selection_of(job), limit=limit).history
         sizes.append(size)
         rows.append(history.step_seconds.to_numpy())
         memory.append(_peak(device))

@@ -24,6 +24,7 @@ from crossmodal.evaluation.ranking.average_precision import average_precision
 from crossmodal.evaluation.ranking.relevance import relevant_counts
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_parquet
+from crossmodal.tasks.ranked.task import folder_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
     odd = [metric for metric, cut in cuts.items() if cut is None]
     if odd:
         raise UserError(f"metric {odd[0]!r}: expected recall@K, map@K or ndcg@K with a whole number K from 1")
-    queries = read_parquet(folder / "queries.parquet", COLUMNS)
+    queries = read_parquet(folder_of(folder) / "examples.parquet", COLUMNS)
     kept = _Kept(folder, job, data, queries) if any(cut.kind != "recall" for cut in cuts.values()) else None
     parts = dict(iter(queries.groupby(["protocol", "direction", "fold"], sort=False)))
     rows = []
@@ -83,7 +84,9 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
         galleries = [parts.get((protocol, _turned(direction), part.fold.iloc[0])) for part in folds]
         for part, gallery in zip(folds, galleries, strict=True):
             if gallery is None:
-                raise UserError(f"{folder / 'queries.parquet'}: has no {_turned(direction)} under protocol {protocol}")
+                raise UserError(
+                    f"{folder_of(folder) / 'examples.parquet'}: has no {_turned(direction)} under protocol {protocol}"
+                )
             recalls = [cut.k for cut in cuts.values() if cut.kind == "recall"]
             for k, value in recall_at_k(part["rank"].to_numpy(), recalls).items():
                 values.setdefault(f"recall@{k}", []).append(value)
@@ -125,7 +128,7 @@ class _Kept:
     """The vectors that a run's test has kept, and what the items answer each other by."""
 
     def __init__(self, folder: Path, job: Job, data: Path, queries: pd.DataFrame):
-        path = folder / "embeddings.npz"
+        path = folder_of(folder) / "embeddings.npz"
         if not path.is_file():
             raise UserError(
                 f"{path}: not found; map@K and ndcg@K at further cut-offs are made of vectors, and {job.model} "

@@ -19,6 +19,7 @@ from crossmodal.datasets.items import labels_of
 from crossmodal.errors import UserError
 from crossmodal.files import read_parquet
 from crossmodal.reporting.media import Medium, medium
+from crossmodal.tasks.ranked.task import folder_of
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ def gallery(
     Parameters
     ----------
     items : of the run's data set.
-    run : folder of the run, with `queries.parquet`.
+    run : folder of the run, that has been tested.
     like : another run's gallery, whose queries are shown again; else they are chosen by this run's ranks.
 
     Returns
@@ -158,7 +159,7 @@ def gallery(
     """
     try:
         columns = ["protocol", "direction", "query_id", "rank", "fold", "top", "top_scores"]
-        queries = read_parquet(run / "queries.parquet", columns)
+        queries = read_parquet(folder_of(run) / "examples.parquet", columns)
         protocol = "all" if (queries.protocol == "all").any() else queries.protocol.iloc[0]
         queries = queries[queries.protocol == protocol]
         found = {}

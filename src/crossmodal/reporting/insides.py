@@ -1,6 +1,6 @@
 """Figures of what a system does inside: parts of encodings, and images and captions made again (mFSR, figure 5).
 
-Drawn of the `inside.json` and `inside.npz` that testing a run leaves where its model shows anything.
+Drawn of the `shown.json` and `shown.npz` that the task `reconstruction` leaves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_json, write_text
-from crossmodal.reporting import figures
+from crossmodal.reporting import figures, runs
 from crossmodal.reporting.figures import COLOURS, FAINT, INK
 
 SHOWN = 6  # pairs in a figure
@@ -24,9 +24,10 @@ def found(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[dict[str, Any
     """{name of a system: what each of its tested runs shows}, whole systems first, seeds in order."""
     shown: dict[str, list[dict[str, Any]]] = {}
     for job in sorted(jobs.values(), key=lambda job: (job.name.count("."), job.dataset, job.key)):
-        path = folder / job.key / "inside.json"
+        path = folder / job.key / "reconstruction" / "shown.json"
         if path.exists():
-            shown.setdefault(job.name, []).append({**read_json(path), "folder": path.parent})
+            numbers = {row["metric"]: row["value"] for row in runs.numbers(folder / job.key, job) or ()}
+            shown.setdefault(job.name, []).append({**read_json(path), "numbers": numbers, "folder": path.parent})
     return shown
 
 
@@ -62,7 +63,7 @@ def parts(shown: Mapping[str, list[dict[str, Any]]]) -> str:
             ax.set_ylim(-0.6, len(names) - 0.4)
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
         first = shown[names[-1]][0]
-        with np.load(first["folder"] / "inside.npz") as file:
+        with np.load(first["folder"] / "shown.npz") as file:
             points = np.split(file["modal_plane"], 2)
         for own, label, colour in zip(points, ("image", "caption"), COLOURS, strict=False):
             right.plot(*own.T, ".", color=colour, label=label, markersize=4, alpha=0.6)
@@ -81,7 +82,7 @@ def reconstructions(shown: Mapping[str, list[dict[str, Any]]]) -> str:
         if not making:
             return figures._svg(figures._empty(figure, "No run that makes images or captions has been tested yet."))
         run = max(making, key=lambda run: ("picture_rank" in run["numbers"]) + any(map(bool, run["captions"])))
-        with np.load(run["folder"] / "inside.npz") as file:
+        with np.load(run["folder"] / "shown.npz") as file:
             pictures = [file[name] for name in ("pictures", "pictures_made") if name in file]
         count = min(SHOWN, len(run["captions"]))
         axes = figure.subplots(3, count, squeeze=False, height_ratios=(1, 1, 0.9))

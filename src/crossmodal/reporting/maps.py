@@ -13,6 +13,7 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_parquet, write_text
 from crossmodal.reporting import figures
+from crossmodal.tasks.ranked.task import folder_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def paired(run: Path, groups: Mapping[str, str], seed: int = 0) -> tuple[np.ndar
     ------
     UserError : a file that is no such archive.
     """
-    path = run / "embeddings.npz"
+    path = folder_of(run) / "embeddings.npz"
     if not path.exists():
         return None
     try:

@@ -24,6 +24,7 @@ from crossmodal.reporting.curves import curves
 from crossmodal.reporting.gallery import Gallery, Items, described, gallery
 from crossmodal.reporting.leaderboard import label, leaderboard
 from crossmodal.reporting.views import DASH
+from crossmodal.tasks.ranked.task import folder_of
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ def galleries(
     the first seed. The queries are chosen by the ranks of the very best.
     """
     found: list[tuple[Items, list[Gallery]]] = []
-    marked = [job for job in plan.shown(jobs) if (results / "runs" / job.key / "queries.parquet").exists()]
+    marked = [job for job in plan.shown(jobs) if (folder_of(results / "runs" / job.key) / "examples.parquet").exists()]
     for dataset, systems in best(criterion).groupby("dataset", sort=True):
         known = plan.params.datasets.get(str(dataset))
         items = Items(data / str(dataset), getattr(known, "relevance", "group"))

@@ -13,6 +13,7 @@ import pandas as pd
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, Plan, read_yaml
 from crossmodal.files import read_json, read_parquet
+from crossmodal.tasks.ranked.task import folder_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -30,18 +31,28 @@ def chosen(plan: Plan, jobs: dict[str, Job] | None) -> dict[str, Job]:
 
 
 def numbers(folder: Path, job: Job) -> list[dict[str, Any]] | None:
-    """The rows of a run's `metrics.json`; None for a run that is not made, is damaged or is of another job."""
-    path = folder / "metrics.json"
-    if not path.exists():
+    """The rows of `metrics.json` of all tasks of a run; None where none is made, or one is damaged or another job's."""
+    paths = [path for path in metrics_files(folder, job) if path.exists()]
+    if not paths:
         log.info("%s: not made yet", job.key)
         return None
+    read = [_numbers(path, job) for path in paths]
+    return None if None in read else [row for rows in read for row in rows]
+
+
+def metrics_files(folder: Path, job: Job) -> list[Path]:
+    """Where the metrics of a run's tasks lie, once they are made."""
+    return [folder / task / "metrics.json" for task in job.tasks]
+
+
+def _numbers(path: Path, job: Job) -> list[dict[str, Any]] | None:
     try:
         content = read_json(path)
         found, rows = content["job"], content["numbers"]
         for key in ("dataset", "split", "model", "variant", "seed"):
             if found.get(key, "") != getattr(job, key):
                 raise ValueError(f"is of {key} {found.get(key)!r}, expected {getattr(job, key)!r}")
-        kept = [{field: row[field] for field in FIELDS} for row in rows]
+        kept = [{"task": path.parent.name, **{field: row[field] for field in FIELDS}} for row in rows]
         odd = next((row for row in kept if not math.isfinite(row["value"])), None)
         if odd is not None:
             raise ValueError(f"{odd['metric']} is {odd['value']}")
@@ -81,7 +92,7 @@ def query_table(folder: Path, columns: list[str]) -> pyarrow.Table | None:
     """Some columns of a run's queries, texts as dictionaries; None where no file that has them can be read."""
     from pyarrow import ArrowException, parquet
 
-    path = folder / "queries.parquet"
+    path = folder_of(folder) / "examples.parquet"
     coded = [name for name in ("protocol", "direction", "query_group") if name in columns]
     try:
         return parquet.read_table(path, columns=columns, read_dictionary=coded).combine_chunks()
@@ -128,7 +139,7 @@ def queries(folder: Path) -> pd.DataFrame | None:
     from pyarrow import ArrowException
     from pyarrow.parquet import read_schema
 
-    path = folder / "queries.parquet"
+    path = folder_of(folder) / "examples.parquet"
     try:
         names = [name for name in read_schema(path).names if not name.startswith("top")]
         return read_parquet(path, names)

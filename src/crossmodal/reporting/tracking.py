@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 LAYOUT = 2  # of what is logged of a run: another number logs all of them again
 PARENT = "mlflow.parentRunId"
-ARTIFACTS = ("manifest.json", "config.yaml", "metrics.json", "train.log")
+ARTIFACTS = ("manifest.json", "config.yaml", "train.log")
 SYSTEM = ("seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "gpu_energy_joules")
 
 
@@ -243,9 +243,18 @@ def _parent(store: Store, tree: Tree, job: Job, place: Place, start: int) -> str
     return store.known[known][0][0]
 
 
-def _digest(folder: Path, params: Params) -> str:
+def _digests(folder: Path, job: Job) -> list[str]:
+    return [sha256_file(path) for path in runs.metrics_files(folder, job) if path.exists()]
+
+
+def _made(folder: Path, job: Job) -> float:
+    """When a run's metrics were made, in seconds."""
+    return max(path.stat().st_mtime for path in runs.metrics_files(folder, job) if path.exists())
+
+
+def _digest(folder: Path, job: Job, params: Params) -> str:
     """Of all that is logged of a run."""
-    return sha256_json([LAYOUT, sha256_file(folder / "metrics.json"), params.tracking.models])
+    return sha256_json([LAYOUT, *_digests(folder, job), params.tracking.models])
 
 
 def _track(store: Store, tree: Tree, job: Job, folder: Path) -> str:
@@ -253,7 +262,7 @@ def _track(store: Store, tree: Tree, job: Job, folder: Path) -> str:
     numbers = runs.numbers(folder, job)
     if numbers is None:
         return "missing"
-    digest = _digest(folder, tree.plan.params)
+    digest = _digest(folder, job, tree.plan.params)
     states = []
     for place in tree.places(job):
         store.experiment(place.experiment, tree.about(place))
@@ -270,7 +279,7 @@ def _write(
 ) -> None:
     params = tree.plan.params
     manifest, history = runs.manifest(folder), runs.history(folder)
-    end = int((folder / "metrics.json").stat().st_mtime * 1000)
+    end = int(_made(folder, job) * 1000)
     start = end - int(1000 * float(manifest.get("seconds") or 0))
     tags = {**tree.tags(job, place, job.key), "seed": str(job.seed), PARENT: _parent(store, tree, job, place, start)}
     if job.before or _group(job) != place.group:
@@ -328,7 +337,7 @@ def _summarise(store: Store, place: Place, members: list[Job], folder: Path) -> 
     values = {**finals.mean().to_dict(), "run/seeds": float(len(finals))}
     if len(finals) > 1:
         values |= {f"{name}.sd": value for name, value in finals.std(ddof=1).items()}
-    times = [(folder / job.key / "metrics.json").stat().st_mtime for job in members if job.key in found]
+    times = [_made(folder / job.key, job) for job in members if job.key in found]
     end = int(1000 * max(times))
     # Of two values of one step MLflow keeps the later, and of one moment the larger: hence the time of now.
     now = int(1000 * time.time())

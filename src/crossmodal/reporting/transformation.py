@@ -46,11 +46,11 @@ def vectors(job: Job, folder: Path, data: Path) -> tuple[np.ndarray, np.ndarray,
     UserError : a run that is not trained, or data that is not there.
     """
     from crossmodal.inference.run import checked_weights, take_weights
-    from crossmodal.training import job as training
-    from crossmodal.training.test import encode
+    from crossmodal.runs.build import built
+    from crossmodal.tasks.ranked.encodings import encode
 
     weights = checked_weights(folder)
-    model, corpus = training._built(job, data)
+    model, corpus = built(job, data)
     first, second = list(model.reads)[:2]
     classes = np.unique(corpus.inputs[first].labels[corpus.inputs[first].where("test")])[:CLASSES]
     index = {m: chosen(one.labels, one.where("test"), classes) for m, one in corpus.inputs.items()}

@@ -10,11 +10,12 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -26,7 +27,6 @@ from crossmodal.errors import UserError
 from crossmodal.files import whole
 from crossmodal.imports import without
 from crossmodal.models import base
-from crossmodal.training.test import validate
 
 with without("torchmetrics"):  # with it Fabric imports torchvision and matplotlib, two seconds of each run's start
     from lightning_fabric import Fabric
@@ -54,6 +54,15 @@ class TrainingResult:
     resumed_at: int  # epochs that an earlier, killed process had done
 
 
+class Selection(NamedTuple):
+    """How an epoch is chosen: by the largest value of one number that is measured on validation items."""
+
+    criterion: str
+    """Its name among the numbers that `validate` gives."""
+    validate: Callable[[base.Model, Corpus, str, torch.device, tuple[str, ...] | None], dict[str, float]]
+    """Takes the partition, and the modalities that the stage trains (None: all)."""
+
+
 @dataclass(frozen=True)
 class Limit:
     """How much of a run is done where it is only tried: one epoch per stage, of so many steps."""
@@ -70,16 +79,16 @@ def train(
     corpus: Corpus,
     seed: int,
     device: torch.device,
+    selection: Selection,
     checkpoint: Path | None = None,
     identity: str = "",
     limit: Limit | None = None,
 ) -> TrainingResult:
     """Train in place and leave the model with the weights of its best epoch on the validation items.
 
-    That has the largest sum of recalls, or of mAP@50 where items answer each other by class (`Corpus.criterion`).
-
     Parameters
     ----------
+    selection : says which epoch is the best.
     checkpoint : file that the run goes on from, if it is there and of the same `identity`.
     identity : hash of everything that the run depends on.
     limit : how little is done, where the run is only tried; the history then has the `step_seconds` as well.
@@ -117,16 +126,16 @@ def train(
                 if limit is not None and not limit.validates:
                     history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
                     continue
-                found = validate(model, corpus, "val", device, stage.modalities)
+                found = selection.validate(model, corpus, "val", device, stage.modalities)
                 row |= {f"val_{name}": value for name, value in found.items()}
                 row["validation_seconds"] = time.perf_counter() - began
                 history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
-                if found[corpus.criterion] > best_sum:
-                    best, best_sum = deepcopy(_weights(model)), found[corpus.criterion]
+                if found[selection.criterion] > best_sum:
+                    best, best_sum = deepcopy(_weights(model)), found[selection.criterion]
                 log.info(
                     "%s epoch %d/%d: loss %.4f, validation %s %.1f (best %.1f), lr %.2g",
                     *(stage.name, epoch + 1, stage.epochs, row["loss"]),
-                    *(corpus.criterion, found[corpus.criterion], best_sum),
+                    *(selection.criterion, found[selection.criterion], best_sum),
                     row["learning_rate"],
                 )
                 advance(loss=row["loss"], best=best_sum)
@@ -140,7 +149,7 @@ def train(
     if limit is not None and not limit.validates:
         return TrainingResult(frame, 0, resumed_at)
     last = frame[frame.stage == stages[-1].name]
-    return TrainingResult(frame, int(last.epoch.loc[last[f"val_{corpus.criterion}"].idxmax()]), resumed_at)
+    return TrainingResult(frame, int(last.epoch.loc[last[f"val_{selection.criterion}"].idxmax()]), resumed_at)
 
 
 def _devices(device: torch.device) -> list[int] | int:

@@ -12,9 +12,8 @@ from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json, read_parquet, write_parquet
-from crossmodal.models import base, conse
-from crossmodal.training.job import test_job as run_test
-from crossmodal.training.job import train_job
+from crossmodal.runs.evaluate import evaluate as run_test
+from crossmodal.runs.train import train_job
 
 ZERO_SHOT = {"image": "vector", "class": "classes"}
 LABELS = list("abcdef")
@@ -100,7 +99,7 @@ def test_a_zero_shot_run_is_measured_on_seen_and_unseen_classes(described, tmp_p
     job = job_of("conse", settings={"inverse_penalty": 1.0, "class_vectors": "words", "word_vectors": "seeded"})
     train_job(job, tmp_path / "run", described)
     run_test(job, tmp_path / "run", described, "embedded")
-    rows = read_json(tmp_path / "run" / "metrics.json")["numbers"]
+    rows = read_json(tmp_path / "run" / "category_retrieval" / "metrics.json")["numbers"]
     found = {(row["direction"], row["protocol"], row["metric"]): row for row in rows}
     sizes = {p: found["image-to-class", p, "recall@1"] for p in ("all", "seen", "unseen")}
     assert {p: (row["n_queries"], row["n_gallery"]) for p, row in sizes.items()} == {
@@ -152,11 +151,7 @@ def test_what_a_system_measures_stands_among_its_numbers(described, tmp_path, mo
     job = job_of("bimodal", inputs=inputs, settings={"hidden": [8], "dim": 4, "epochs": 1, "batch_size": 10})
     train_job(job, tmp_path / "run", described)
     run_test(job, tmp_path / "run", described, "embedded")
-    rows = read_json(tmp_path / "run" / "metrics.json")["numbers"]
+    rows = read_json(tmp_path / "run" / "classification" / "metrics.json")["numbers"]
     accuracy = {row["direction"]: row["value"] for row in rows if row["metric"] == "accuracy"}
     assert len(accuracy) == 7
     assert all(0 <= value <= 100 for value in accuracy.values())
-
-
-def test_most_systems_measure_nothing_else():
-    assert conse.Model.measure is base.Model.measure

@@ -11,7 +11,7 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.inference.encoding import partition_of, query_input
 from crossmodal.inference.run import open_run
-from crossmodal.training.job import train_job
+from crossmodal.runs.train import train_job
 
 READS = {"image": "concepts", "text": "concepts"}
 NAMES = ["box", "car", "kite", "red"]  # all classes and attributes of the regions, by the alphabet

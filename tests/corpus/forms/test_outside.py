@@ -21,8 +21,8 @@ from crossmodal.files import read_json
 from crossmodal.inference.encoding import query_input
 from crossmodal.inference.run import open_run
 from crossmodal.reporting.embedder import embed, without
-from crossmodal.training.job import test_job as run_test
-from crossmodal.training.job import train_job
+from crossmodal.runs.evaluate import evaluate as run_test
+from crossmodal.runs.train import train_job
 
 ROOT = Path(__file__).parents[3]
 FORM = '''
@@ -97,7 +97,7 @@ def test_a_form_and_a_model_of_another_package(signs, prepared, tmp_path):
     train_job(job, tmp_path / "run", prepared)
     run_test(job, tmp_path / "run", prepared, "embedded")
     array = np.load(prepared / "toy" / "features" / "image.raw.npy")
-    kept = np.load(tmp_path / "run" / "embeddings.npz")
+    kept = np.load(tmp_path / "run" / "instance_retrieval" / "embeddings.npz")
     np.testing.assert_array_equal(kept["image"], np.sign(array[48:]))
     run = open_run(tmp_path / "run")
     found = query_input(None, run, prepared / "toy", "image", "i7.jpg", "i7")

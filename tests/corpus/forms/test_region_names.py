@@ -30,7 +30,7 @@ def test_names_of_regions_the_most_confident_first(tiny):
     assert corpus.vocabulary.words == (*SPECIAL, "red", "car", "a", "box", "kite")
     caption = corpus.inputs["text"].gather(torch.tensor([2])).ids[0].tolist()
     assert [corpus.vocabulary.words[i] for i in caption[1:-1]] == ["a", "red", "car"]
-    assert "names" not in corpus.pairs
+    assert corpus.modalities == ("image", "text")
     assert "names" not in corpus.context.shapes
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossmodal.datasets.drawing.work import generator, pick
+from crossmodal.modalities import MODALITIES
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,6 @@ KINDS: dict[str, Kind] = {
     ),
 }
 NAMES = tuple(KINDS)
-MODALITIES = ("image", "text", "audio", "video", "mesh")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import combinations
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from crossmodal.modalities import Modality
 from crossmodal.models import base
 
 NEGLIGIBLE = 8 * float(np.finfo(np.float32).eps)
@@ -25,8 +26,6 @@ null direction of the exact features, such as that of shares which sum to one, h
 of the largest one afterwards, and would be whitened into noise as large as any direction. A factor of 16 above that
 leaves room for features whose means are larger than their spread; directions of real features lie far above it.
 """
-
-Modality = Literal["image", "text", "audio", "video", "mesh"]
 
 
 class Settings(base.Settings):

@@ -12,8 +12,9 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.models import vsepp
-from crossmodal.training import job as jobs
-from crossmodal.training import test as testing
+from crossmodal.runs.evaluate import encode_job, evaluate, gather_job, shard_job
+from crossmodal.runs.train import train_job
+from crossmodal.tasks.ranked import encodings
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 1, "lr_drop": 1, "batch_size": 32, "lr": 0.01, "min_count": 1}
 
@@ -24,32 +25,35 @@ def job(model="vsepp", **settings):
     )
 
 
+TASK = "instance_retrieval"
+
+
 @pytest.fixture(scope="module")
 def tested(prepared, tmp_path_factory):
     """A trained run, tested in one process."""
     folder = tmp_path_factory.mktemp("run")
-    jobs.train_job(job(**SETTINGS), folder, prepared)
-    jobs.test_job(job(**SETTINGS), folder, prepared, "embedded")
+    train_job(job(**SETTINGS), folder, prepared)
+    evaluate(job(**SETTINGS), folder, prepared, "embedded")
     return folder
 
 
 def in_shards(made, folder, prepared, count):
-    jobs.encode_job(made, folder, prepared)
+    encode_job(made, folder, prepared, TASK)
     for number in range(count):
-        jobs.shard_job(made, folder, number, count)
-    jobs.gather_job(made, folder, prepared, "embedded", count)
+        shard_job(made, folder, TASK, number, count)
+    gather_job(made, folder, prepared, "embedded", TASK, count)
 
 
 @pytest.mark.parametrize("count", [2, 6])
 def test_the_files_of_one_process(tested, prepared, tmp_path, count):
     shutil.copytree(tested, tmp_path / "run")
-    for name in ("queries.parquet", "metrics.json", "embeddings.npz"):
-        (tmp_path / "run" / name).unlink()
+    shutil.rmtree(tmp_path / "run" / TASK)
     in_shards(job(**SETTINGS), tmp_path / "run", prepared, count)
-    assert read_json(tmp_path / "run" / "metrics.json") == read_json(tested / "metrics.json")
-    one, whole = (pd.read_parquet(folder / "queries.parquet") for folder in (tmp_path / "run", tested))
-    pd.testing.assert_frame_equal(one, whole, check_exact=True)
-    with np.load(tmp_path / "run" / "embeddings.npz") as a, np.load(tested / "embeddings.npz") as b:
+    cut, whole = tmp_path / "run" / TASK, tested / TASK
+    assert read_json(cut / "metrics.json") == read_json(whole / "metrics.json")
+    examples = [pd.read_parquet(folder / "examples.parquet") for folder in (cut, whole)]
+    pd.testing.assert_frame_equal(*examples, check_exact=True)
+    with np.load(cut / "embeddings.npz") as a, np.load(whole / "embeddings.npz") as b:
         assert a.files == b.files
         assert all((a[name] == b[name]).all() for name in a.files)
 
@@ -57,19 +61,21 @@ def test_the_files_of_one_process(tested, prepared, tmp_path, count):
 def test_the_control_that_draws_its_vectors(prepared, tmp_path):
     made = job("chance")
     for name in ("one", "cut"):
-        jobs.train_job(made, tmp_path / name, prepared)
-    jobs.test_job(made, tmp_path / "one", prepared, "embedded")
+        train_job(made, tmp_path / name, prepared)
+    evaluate(made, tmp_path / "one", prepared, "embedded")
     in_shards(made, tmp_path / "cut", prepared, 3)
-    assert read_json(tmp_path / "cut" / "metrics.json") == read_json(tmp_path / "one" / "metrics.json")
+    cut, one = (read_json(tmp_path / name / TASK / "metrics.json") for name in ("cut", "one"))
+    assert cut == one
 
 
 def test_a_model_without_vectors_is_tested_whole(tested, prepared, tmp_path, monkeypatch):
     shutil.copytree(tested, tmp_path / "run")
-    (tmp_path / "run" / "metrics.json").unlink()
+    (tmp_path / "run" / TASK / "metrics.json").unlink()
     monkeypatch.setattr(vsepp.Model, "score", lambda self, queries, gallery: queries @ gallery.T, raising=False)
     in_shards(job(**SETTINGS), tmp_path / "run", prepared, 2)
-    assert not list((tmp_path / "run" / "encoded").glob("*.npy"))
-    found, expected = (read_json(folder / "metrics.json")["numbers"] for folder in (tmp_path / "run", tested))
+    assert not list((tmp_path / "run" / TASK / "encoded").glob("*.npy"))
+    folders = (tmp_path / "run" / TASK, tested / TASK)
+    found, expected = (read_json(folder / "metrics.json")["numbers"] for folder in folders)
     for one, other in zip(found, expected, strict=True):
         assert one["metric"] == other["metric"]
         assert one["value"] == pytest.approx(other["value"], abs=3.0)  # its own float32 products, whose ties may differ
@@ -78,15 +84,15 @@ def test_a_model_without_vectors_is_tested_whole(tested, prepared, tmp_path, mon
 def test_damaged_and_missing_shards(tested, prepared, tmp_path):
     shutil.copytree(tested, tmp_path / "run")
     made = job(**SETTINGS)
-    jobs.encode_job(made, tmp_path / "run", prepared)
-    jobs.shard_job(made, tmp_path / "run", 0, 2)
+    encode_job(made, tmp_path / "run", prepared, TASK)
+    shard_job(made, tmp_path / "run", TASK, 0, 2)
     with pytest.raises(UserError, match=r"1\.npz: is missing or damaged"):
-        jobs.gather_job(made, tmp_path / "run", prepared, "embedded", 2)
-    shutil.copy(tmp_path / "run" / "shards" / "0.npz", tmp_path / "run" / "shards" / "1.npz")
+        gather_job(made, tmp_path / "run", prepared, "embedded", TASK, 2)
+    shutil.copy(tmp_path / "run" / TASK / "shards" / "0.npz", tmp_path / "run" / TASK / "shards" / "1.npz")
     with pytest.raises(UserError, match="there twice"):
-        jobs.gather_job(made, tmp_path / "run", prepared, "embedded", 2)
+        gather_job(made, tmp_path / "run", prepared, "embedded", TASK, 2)
     with pytest.raises(UserError, match=r"cannot be cut into 997 rectangles \(evaluation.shards is 997\)"):
-        jobs.shard_job(made, tmp_path / "run", 0, 997)
+        shard_job(made, tmp_path / "run", TASK, 0, 997)
 
 
 def test_a_large_matrix_of_scores_lies_on_the_disk(monkeypatch):
@@ -94,8 +100,8 @@ def test_a_large_matrix_of_scores_lies_on_the_disk(monkeypatch):
 
     model = type("Stub", (), {"score": lambda self, a, b: a @ b.T})()
     left, right = torch.eye(3), torch.arange(6.0).reshape(2, 3)
-    small = testing.scored(model, left, right)
-    monkeypatch.setattr(testing, "IN_MEMORY", 0)
-    large = testing.scored(model, left, right)
+    small = encodings.scored(model, left, right)
+    monkeypatch.setattr(encodings, "IN_MEMORY", 0)
+    large = encodings.scored(model, left, right)
     assert isinstance(large, np.memmap)
     assert (small == large).all()

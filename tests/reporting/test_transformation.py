@@ -11,9 +11,11 @@ import torch
 
 from crossmodal.errors import UserError
 from crossmodal.reporting import figures, transformation
-from crossmodal.training import job as jobs
-from crossmodal.training.test import encode
-from tests.training.test_balanced import ALL, corpus, job
+from crossmodal.runs.build import built
+from crossmodal.runs.train import train_job
+from crossmodal.runs.trained import trained as reopened
+from crossmodal.tasks.ranked.encodings import encode
+from tests.corpus.test_by_class import ALL, corpus, job
 
 CPU = torch.device("cpu")
 
@@ -29,7 +31,7 @@ def trained(labelled, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # checkpoints
-        jobs.train_job(job(), folder, labelled)
+        train_job(job(), folder, labelled)
     return folder
 
 
@@ -38,8 +40,8 @@ def test_first_weights_and_trained_ones(labelled, trained):
     found = corpus(labelled)
     index = {m: transformation.chosen(x.labels, x.where("test"), np.arange(5)) for m, x in found.inputs.items()}
     assert set(labels.tolist()) == {0, 1, 2, 3, 4}  # of six classes with test items
-    first, _ = jobs._built(job(), labelled)
-    last, _ = jobs._trained(job(), trained, labelled)
+    first, _ = built(job(), labelled)
+    last, _ = reopened(job(), trained, labelled)
     for m, partner in (("image", "text"), ("text", "image"), ("audio", "image")):
         own = modalities == m
         assert labels[own].tolist() == found.inputs[m].labels[index[m]].tolist()

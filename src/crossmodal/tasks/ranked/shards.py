@@ -1,6 +1,7 @@
 """The test of a run in three steps, for rankings too large for one process: encode, rank shards, gather.
 
-Encodings lie in one folder as .npy, read memory-mapped; a shard is one file. What is gathered has the bits of `test`.
+Encodings lie in one folder as .npy, read memory-mapped; a shard is one file. What is gathered has the bits of a ranking
+in one process.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking import shards as sharding
 from crossmodal.files import read_json, read_parquet, whole, write_json, write_parquet
 from crossmodal.models import base
-from crossmodal.training import test as testing
+from crossmodal.tasks.ranked.encodings import Pair, encodings_of
+from crossmodal.tasks.ranked.protocols import TOP, Items
 
 
 def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path) -> None:
     """Encodings of the test items: `A-B.MODALITY.npy`, `MODALITY.parquet` with ids and groups, `encoded.json` last."""
-    items, index = testing.Items.of(model, corpus, "test")
+    items = Items.of(corpus, model.reads, "test")
     if any(codes.ndim == 2 for codes in items.relevance.values()):
         raise UserError("params.yaml: evaluation.shards: rankings of items of several labels are not cut; set it to 1")
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +33,7 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
         write_parquet(folder / f"{m}.parquet", pd.DataFrame(columns))
     vectors = True
     for pair in combinations(model.reads, 2):
-        encodings = testing.encodings_of(model, corpus, pair, index, device)
+        encodings = encodings_of(model, corpus, pair, items.places, device)
         vectors = vectors and model.compares_vectors(*encodings.values())
         if not vectors:
             break
@@ -40,7 +42,6 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
             with whole(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, value.float().cpu().numpy())
     about = {"modalities": list(model.reads), "vectors": vectors, "subsets": items.subsets, "by_class": items.by_class}
-    about["measured"] = testing.measured(model, corpus, device) if vectors else []
     write_json(folder / "encoded.json", about)
 
 
@@ -71,7 +72,7 @@ def rank(folder: Path, number: int, count: int, target: Path) -> None:
         a, b = encodings.values()
         try:
             rectangle = sharding.cut((len(a), len(b)), count)[number]
-            shard = sharding.rank_shard(a, b, *codes, rectangle, testing.TOP)
+            shard = sharding.rank_shard(a, b, *codes, rectangle, TOP)
         except ValueError as error:
             raise UserError(f"{pair[0]} and {pair[1]}: {error} (evaluation.shards is {count})") from None
         arrays |= {f"{'-'.join(pair)}.{name}": value for name, value in shard.arrays().items()}
@@ -79,8 +80,8 @@ def rank(folder: Path, number: int, count: int, target: Path) -> None:
         np.savez(stream, **arrays)
 
 
-def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> dict:
-    """Shards to what `testing.test` writes into the run's folder `target`, and the numbers of `metrics.json`.
+def gather(folder: Path, shards: list[Path]) -> tuple[Items, list[Pair]]:
+    """Shards to the targets of the task and its rankings, which are then scored as others are.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> 
     tables = {m: read_parquet(folder / f"{m}.parquet") for m in about["modalities"]}
     ids = {m: table.item_id.to_numpy(dtype=object) for m, table in tables.items()}
     groups, relevance = ({m: t[name].to_numpy() for m, t in tables.items()} for name in ("group", "relevance"))
-    items = testing.Items(ids, groups, relevance, about["subsets"], about["by_class"])
+    items = Items(ids, groups, relevance, about["subsets"], about["by_class"])
     pairs = []
     for pair in _pairs(folder):
         encodings = _encodings(folder, pair)
@@ -100,9 +101,8 @@ def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> 
         except ValueError as error:
             raise UserError(f"{shards[0].parent}: {error}; delete the folder and run the shards again") from None
         tensors = {m: torch.from_numpy(np.asarray(x)) for m, x in encodings.items()}
-        pairs.append(testing.Pair(tensors, relevance, ranked=dict(zip(pair, found, strict=True))))
-    found = testing.written(pairs, items, folds, target)
-    return {"numbers": found["numbers"] + about["measured"]}
+        pairs.append(Pair(tensors, relevance, ranked=dict(zip(pair, found, strict=True))))
+    return items, pairs
 
 
 def _shard(path: Path, pair: str) -> sharding.Shard:

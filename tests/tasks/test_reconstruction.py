@@ -4,7 +4,8 @@ import torch
 
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
-from crossmodal.training import job as jobs
+from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.train import train_job
 
 SETTINGS = {"dim": 24, "word_dim": 8, "layers": 1, "epochs": 2, "batch_size": 16, "min_count": 1, "lr": 0.003}
 SETTINGS |= {"image_size": 8, "channels": 4}
@@ -26,15 +27,15 @@ def ran(prepared, folder, **over):
         beside={"image": "pixels"},
         settings={**SETTINGS, **over},
     )
-    jobs.train_job(made, folder, prepared)
-    jobs.test_job(made, folder, prepared, "embedded")
+    train_job(made, folder, prepared)
+    evaluate(made, folder, prepared, "embedded")
     return made
 
 
 def test_a_run_tells_what_it_does_inside(prepared, tmp_path):
     """Trained with two optimisers that take turns, on pixels beside vectors."""
     ran(prepared, tmp_path / "run")
-    told = read_json(tmp_path / "run" / "inside.json")
+    told = read_json(tmp_path / "run" / "reconstruction" / "shown.json")
     parts = ("modal", "semantic", "specific")
     expected = {f"{m}_{kind}" for m in ("image", "text") for kind in ("cosine", "abs_cosine")}
     expected |= {f"{part}_silhouette" for part in parts} | {"picture_rank", "words_right"}
@@ -42,7 +43,9 @@ def test_a_run_tells_what_it_does_inside(prepared, tmp_path):
     assert 1 <= told["numbers"]["picture_rank"] <= 12
     assert 0 <= told["numbers"]["words_right"] <= 100
     assert len(told["captions"]) == 12
-    with np.load(tmp_path / "run" / "inside.npz") as file:
+    rows = read_json(tmp_path / "run" / "reconstruction" / "metrics.json")["numbers"]
+    assert {row["metric"]: row["value"] for row in rows} == told["numbers"]
+    with np.load(tmp_path / "run" / "reconstruction" / "shown.npz") as file:
         pixels = np.load(prepared / "toy" / "features" / "image.pixels.npy")
         np.testing.assert_array_equal(file["pictures"], pixels[48:])  # of the test images, in their order
         assert file["pictures_made"].shape == (12, 3, 8, 8)
@@ -54,7 +57,7 @@ def test_a_run_tells_what_it_does_inside(prepared, tmp_path):
 
 def test_captions_are_those_of_the_images(prepared, tmp_path):
     ran(prepared, tmp_path / "run", image=0)
-    told = read_json(tmp_path / "run" / "inside.json")
+    told = read_json(tmp_path / "run" / "reconstruction" / "shown.json")
     vectors = np.load(prepared / "toy" / "features" / "image.raw.npy")[48:]
     for own, vector in zip(told["captions"], vectors, strict=True):
         assert len(own["words"].split()) == (vector > 0).sum()  # a caption names the coordinates above zero
@@ -64,14 +67,19 @@ def test_captions_are_those_of_the_images(prepared, tmp_path):
 def test_a_model_that_shows_nothing_leaves_nothing(prepared, tmp_path):
     settings = {"dim": 16, "word_dim": 8, "epochs": 1, "min_count": 1}
     made = Job(dataset="toy", split="full", model="vsepp", seed=0, inputs={"image": "raw"}, settings=settings)
-    jobs.train_job(made, tmp_path / "run", prepared)
-    jobs.test_job(made, tmp_path / "run", prepared, "embedded")
-    assert not list((tmp_path / "run").glob("inside.*"))
+    train_job(made, tmp_path / "run", prepared)
+    evaluate(made, tmp_path / "run", prepared, "embedded")
+    assert not (tmp_path / "run" / "reconstruction").exists()
 
 
 def test_the_same_seed_gives_the_same_bits(prepared, tmp_path):
     for name in "ab":
         ran(prepared, tmp_path / name)
-    for file in ("model.safetensors", "inside.npz", "inside.json"):
+    for file in (
+        "model.safetensors",
+        "reconstruction/shown.npz",
+        "reconstruction/shown.json",
+        "reconstruction/metrics.json",
+    ):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert torch.get_num_threads() == 1

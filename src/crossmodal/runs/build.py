@@ -1,0 +1,96 @@
+"""A job's model and its data, as training and evaluation begin from them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from crossmodal import registry, wordvectors
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.corpus.opening import Options, load
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job, settings_of
+from crossmodal.files import sha256_file
+from crossmodal.models import base
+from crossmodal.text import SPECIAL, Vocabulary
+
+if TYPE_CHECKING:
+    from crossmodal.training.loop import Limit
+
+log = logging.getLogger(__name__)
+CHECKPOINTS = Path(".checkpoints")
+
+if os.environ.get("CUBLAS_WORKSPACE_CONFIG") is None:  # cuBLAS gives the same bits each time only with this
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
+
+def built(
+    job: Job,
+    data: Path,
+    vocabulary: Vocabulary | None = None,
+    limit: Limit | None = None,
+    facts: dict[str, Any] | None = None,
+) -> tuple[base.Model, Corpus]:
+    """The job's model with its first weights, and its data; `facts` takes what a manifest says of word vectors."""
+    torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
+    module = registry.module("models", job.model)
+    settings = settings_of(job, module.Settings)
+    if module.Model.needs_classes and job.relevance != "label":
+        raise UserError(
+            f"params.yaml: datasets.{job.dataset}: model {job.model!r} learns from classes; set `relevance: label` "
+            f"(each item needs its class), or choose another model"
+        )
+    options = Options(
+        relevance=job.relevance,
+        stages=job.stages,
+        beside={m: (form, job.beside[m]) for m, form in module.Model.beside.items()},
+        further=module.Model.further,
+        vocabulary=vocabulary,
+        settings=settings.model_dump(),
+    )
+    reads = registry.reads(job.model, options.settings)
+    corpus = load(data / job.dataset, job.split, reads, job.inputs, options)
+    if module.Model.one_class and corpus.classes is not None and corpus.classes.every is not None:
+        raise UserError(
+            f"datasets.{job.dataset}: model {job.model!r} needs items of one class each, and those of items.parquet "
+            "have several; choose another model"
+        )
+    if job.source:
+        source = load(data / job.source, "full", module.Model.source_reads, job.source_inputs, relevance="label")
+        corpus = corpus.transferring_from(source)
+    if limit is not None:
+        corpus = corpus.sampled(limit.items)
+    context = corpus.context
+    path = getattr(settings, "word_embedding", "seeded")
+    if path != "seeded" and vocabulary is None:
+        vectors, covered = _word_vectors(path, settings, corpus, job.seed)
+        context = replace(context, word_vectors=vectors)
+        if facts is not None:
+            facts["word_vectors"] = covered
+    torch.manual_seed(job.seed)
+    try:
+        return module.Model(settings, context), corpus
+    except ValueError as error:
+        raise UserError(f"model {job.name} on {job.dataset}: {error}") from None
+
+
+def _word_vectors(
+    path: str, settings: base.Settings, corpus: Corpus, seed: int
+) -> tuple[torch.Tensor, wordvectors.Coverage]:
+    """(words, D) start of a word embedding, and how many words the file has; its hash goes into the fingerprint."""
+    found = wordvectors.read(path, corpus.vocabulary.words)
+    if found.dim != settings.word_dim:
+        raise UserError(
+            f"{path}: has vectors of {found.dim} numbers, and the model's `word_dim` is {settings.word_dim}; make them "
+            "the same in params.yaml"
+        )
+    words = dict.fromkeys(corpus.vocabulary.words[len(SPECIAL) :], 1)
+    covered = wordvectors.coverage(found, words, path, settings.words_covered, "words_covered")
+    log.info("%s", covered)
+    corpus.fingerprint["word_vectors"] = sha256_file(path)
+    return torch.from_numpy(found.table(corpus.vocabulary.words, seed)), covered

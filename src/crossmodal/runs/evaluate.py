@@ -1,0 +1,116 @@
+"""A trained job asked about its test items: a folder for each task, with its examples and its metrics."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from crossmodal.corpus.opening import load
+from crossmodal.errors import UserError, suggestion
+from crossmodal.experiments import Job
+from crossmodal.files import read_json, write_json
+from crossmodal.runs.build import CHECKPOINTS
+from crossmodal.runs.trained import trained
+from crossmodal.tasks.base import Number, Task, tasks
+from crossmodal.tasks.ranked import shards
+from crossmodal.training.devices import device_slot
+
+if TYPE_CHECKING:
+    from crossmodal.training.loop import Limit
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    job: Job, folder: Path, data: Path, scale: str, only: str | None = None, limit: Limit | None = None
+) -> None:
+    """Ask a trained job the questions that it is asked, and write each task's `metrics.json` below `folder`.
+
+    Parameters
+    ----------
+    only : the name of one of the job's tasks; None for all of them.
+
+    Raises
+    ------
+    UserError : a run that is not trained, weights that are not what its manifest says, or a task that it is not asked.
+    """
+    asked = [_task(job, only)] if only else [tasks()[name] for name in job.tasks]
+    if job.control:
+        _control(job, folder, data, scale, asked, limit)
+        return
+    model, corpus = trained(job, folder, data, limit)
+    with device_slot(CHECKPOINTS) as device:
+        model.to(device)
+        for task in asked:
+            target = folder / task.name
+            target.mkdir(exist_ok=True)
+            _write(job, folder, task, scale, task.evaluate(model, corpus, job.folds, device, target))
+
+
+def _control(job: Job, folder: Path, data: Path, scale: str, asked: list[Task], limit: Limit | None) -> None:
+    """Answers that are known beforehand, of the test items: all that is read of them is which they are."""
+    torch.set_num_threads(job.threads)
+    modalities = job.settings.get("modalities") or ("image", "text")
+    chosen = {"relevance": job.relevance, "stages": job.stages}
+    corpus = load(data / job.dataset, job.split, dict.fromkeys(modalities, "ids"), {}, **chosen)
+    corpus = corpus if limit is None else corpus.sampled(limit.items)
+    for task in asked:
+        target = folder / task.name
+        target.mkdir(parents=True, exist_ok=True)
+        _write(job, folder, task, scale, task.control(job.model, corpus, job.folds, job.seed, target))
+
+
+def _task(job: Job, name: str) -> Task:
+    if name not in job.tasks:
+        raise UserError(
+            f"{job.key}: is not asked the task {name!r}; it is asked {', '.join(job.tasks) or 'none'}"
+            + suggestion(name, job.tasks)
+        )
+    return tasks()[name]
+
+
+def encode_job(job: Job, folder: Path, data: Path, name: str) -> None:
+    """The first of three steps of a ranking in shards: encodings of the test items as .npy, in `encoded`."""
+    model, corpus = trained(job, folder, data)
+    target = folder / _task(job, name).name / "encoded"
+    with device_slot(CHECKPOINTS) as device:
+        shards.encode(model.to(device), corpus, device, target)
+
+
+def shard_job(job: Job, folder: Path, name: str, number: int, count: int) -> None:
+    """The second: one of `count` shards, to `shards/NUMBER.npz`."""
+    torch.set_num_threads(job.threads)
+    target = folder / _task(job, name).name
+    shards.rank(target / "encoded", number, count, target / "shards" / f"{number}.npz")
+
+
+def gather_job(job: Job, folder: Path, data: Path, scale: str, name: str, count: int) -> None:
+    """The last: shards to what `evaluate` writes, with the same bits; a model without vectors is ranked whole here."""
+    torch.set_num_threads(job.threads)
+    task = _task(job, name)
+    target = folder / task.name
+    if not shards.compares_vectors(target / "encoded"):
+        log.info("%s: has no vectors to cut: its test items are ranked whole", job.key)
+        evaluate(job, folder, data, scale, name)
+        return
+    paths = [target / "shards" / f"{number}.npz" for number in range(count)]
+    _write(job, folder, task, scale, task.written(*shards.gather(target / "encoded", paths), job.folds, target))
+
+
+def _write(job: Job, folder: Path, task: Task, scale: str, numbers: list[Number]) -> None:
+    about = {
+        "dataset": job.dataset,
+        "split": job.split,
+        "model": job.model,
+        "variant": job.variant,
+        "seed": job.seed,
+    }
+    content = {"job": about, "task": task.name, "scale": scale, "numbers": numbers}
+    if not job.control:
+        content["weights_sha256"] = read_json(folder / "manifest.json")["weights_sha256"]
+    write_json(folder / task.name / "metrics.json", content)
+    for row in numbers:
+        log.info("%(protocol)-6s %(direction)-14s %(metric)-12s %(value)8.2f", row)

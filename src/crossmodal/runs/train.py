@@ -1,0 +1,217 @@
+"""A job trained: its folder with weights, vocabulary, history and manifest."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+import yaml
+
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.energy import Meter, card_joules
+from crossmodal.errors import UserError
+from crossmodal.experiments import Job
+from crossmodal.features.extraction import told_equal
+from crossmodal.files import (
+    commit,
+    hardware,
+    library_versions,
+    peak_memory_mib,
+    read_json,
+    sha256_file,
+    sha256_json,
+    whole,
+    write_json,
+    write_parquet,
+    write_text,
+)
+from crossmodal.inference.run import described
+from crossmodal.models import base
+from crossmodal.runs.build import CHECKPOINTS, built
+from crossmodal.runs.weights import checked_weights
+from crossmodal.tasks.base import chooser_of, source_of_training
+from crossmodal.training.closed_form import fit
+from crossmodal.training.devices import device_slot
+
+if TYPE_CHECKING:
+    from crossmodal.training.loop import Limit, Selection
+
+log = logging.getLogger(__name__)
+
+
+def train_job(
+    job: Job,
+    folder: Path,
+    data: Path,
+    *,
+    fresh: bool = False,
+    before: Path | None = None,
+    limit: Limit | None = None,
+) -> None:
+    """Train a job and write `config.yaml`, `vocabulary.json`, `history.parquet`, `model.safetensors`, `manifest.json`.
+
+    Parameters
+    ----------
+    before : folder of the run that the job begins from, if it names one.
+    limit : how little is done, where the run is only tried; what is written is then of no use but for a look at it.
+
+    Raises
+    ------
+    UserError : missing or corrupted data, a run that diverges.
+    """
+    if job.control:
+        raise UserError(f"{job.key}: is a control, which is not trained; evaluate it: crossmodal evaluate {job.key}")
+    from safetensors.torch import save_file
+
+    began = time.perf_counter()
+    meter = Meter()
+    facts: dict[str, Any] = {}
+    model, corpus = built(job, data, limit=limit, facts=facts)
+    covered = facts.get("word_vectors")
+    facts = {key: asdict(value) for key, value in facts.items()}
+    source = source_of_training(job.model, job.relevance)
+    if before is not None:
+        facts["before"] = {"run": job.before, "weights_sha256": _begin_from(model, before)}
+    identity = sha256_json([job.identity, corpus.fingerprint, source, *facts.values()])
+    fallbacks = [*_fallbacks(job, data), *model.settings.fallbacks]
+    fallbacks += [covered.fallback] if covered is not None and covered.fallback else []
+    for what in fallbacks:
+        log.warning("%s: fallback: %s", job.key, what)
+    log.info("%s: %d training pairs, %d words", job.key, corpus.n_pairs, len(corpus.vocabulary))
+    checkpoint = (CHECKPOINTS if limit is None else folder) / f"{job.hash}.pt"
+    history = pd.DataFrame()
+    if model.trains:
+        from crossmodal.training.loop import train  # seconds, with what optimisers import
+
+        selection = selection_of(job)
+        _check_validation(job, model, corpus, data)
+        if fresh:
+            checkpoint.unlink(missing_ok=True)
+        with device_slot(CHECKPOINTS) as device, _card(device, facts):
+            done = train(model, corpus, job.seed, device, selection, checkpoint, identity, limit)
+        history = done.history
+        facts |= {"best_epoch": done.best_epoch, "resumed_after_epoch": done.resumed_at, "device": device.type}
+    else:
+        fit(model, corpus)
+    folder.mkdir(parents=True, exist_ok=True)
+    resolved = {**job.model_dump(mode="json"), "settings": model.settings.model_dump(mode="json")}
+    write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
+    corpus.vocabulary.save(folder / "vocabulary.json")
+    write_parquet(folder / "history.parquet", history)
+    with whole(folder / "model.safetensors") as temporary:
+        save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, temporary)
+    manifest = {
+        "job": job.key,
+        "hash": job.hash,
+        "source": source,
+        "data": corpus.fingerprint,
+        "context": described(corpus.context),
+        "fallbacks": fallbacks,
+        "scale": job.scale,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "pairs": corpus.n_pairs,
+        "words": len(corpus.vocabulary),
+        "weights_sha256": sha256_file(folder / "model.safetensors"),
+        "versions": library_versions("crossmodal", "torch", "lightning-fabric", "numpy", "pandas"),
+        "commit": commit(),
+        "hardware": hardware(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "energy_joules": meter.stop(),
+        "seconds": round(time.perf_counter() - began, 2),
+        "peak_memory_mib": peak_memory_mib(),
+        **facts,
+    }
+    write_json(folder / "manifest.json", manifest)
+    checkpoint.unlink(missing_ok=True)
+
+
+def selection_of(job: Job) -> Selection:
+    """How the epochs of a job are chosen: by the criterion of the task that it is asked.
+
+    Raises
+    ------
+    UserError : no task that the model can be asked has a criterion.
+    """
+    from importlib import import_module
+
+    from crossmodal.training.loop import Selection
+
+    task = chooser_of(job.model, job.relevance)
+    if task is None:
+        raise UserError(
+            f"{job.key}: model {job.model!r} is trained epoch by epoch, but no task that it can be asked chooses one; "
+            f"give it the method of a task, such as `encode`"
+        )
+    return Selection(task.criterion, import_module(task.selection).validate)
+
+
+def _check_validation(job: Job, model: base.Model, corpus: Corpus, data: Path) -> None:
+    """A model that is trained epoch by epoch keeps the one that is the best on validation items: there must be some.
+
+    Raises
+    ------
+    UserError : a modality without such items.
+    """
+    bare = [m for m in model.reads if not len(corpus.inputs[m].where("val"))]
+    if bare:
+        raise UserError(
+            f"{data / job.dataset / 'items.parquet'}: no {bare[0]} item of the partition val, on which model "
+            f"{job.model!r} is tried after each epoch to keep the best one; set datasets.{job.dataset}.val in "
+            f"params.yaml above 0 (only closed forms, such as cca, pls and sm, need none)"
+        )
+
+
+@contextmanager
+def _card(device: torch.device, facts: dict[str, Any]) -> Iterator[None]:
+    """Note what the block takes of a graphics card."""
+    if device.type != "cuda":
+        yield
+        return
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    before = card_joules(uuid)
+    yield
+    facts["gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    if before is not None and (after := card_joules(uuid)) is not None:
+        facts["gpu_energy_joules"] = round(after - before, 3)
+
+
+def _fallbacks(job: Job, data: Path) -> list[str]:
+    """What stands in for something better in the features that a run reads, or is missing or alike in them."""
+    found = []
+    read = [(job.dataset, *pair) for pair in job.extractors]
+    read += [(job.source, *pair) for pair in job.source_inputs.items()]
+    for dataset, modality, extractor in read:
+        path = data / dataset / "features" / f"{modality}.{extractor}.json"
+        if not path.exists():
+            continue
+        manifest, where = read_json(path), f"{modality} features of {extractor}"
+        if "fallback" in manifest:
+            found.append(f"{where}: {manifest['fallback']}".replace("; ", ", "))  # which parts them in tables
+        if left_out := len(manifest.get("skipped") or ()):
+            count = left_out + manifest["shape"][0]
+            found.append(
+                f"{where}: {left_out} of {count} items cannot be read and are left out with what belongs to them"
+            )
+        if "equal_files" in manifest:
+            found.append(f"{where}: {told_equal(manifest['equal_files'])}")
+    return found
+
+
+def _begin_from(model: base.Model, folder: Path) -> str:
+    """Hand a model the weights of the run that it begins from; gives their hash."""
+    from safetensors.torch import load_file
+
+    weights = checked_weights(folder)
+    try:
+        model.inherit(load_file(weights))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{weights}: cannot be gone on from: {str(error).splitlines()[0]}") from None
+    return read_json(folder / "manifest.json")["weights_sha256"]

@@ -1,0 +1,24 @@
+"""A trained job's model on its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.experiments import Job
+from crossmodal.models import base
+from crossmodal.runs.build import built
+from crossmodal.runs.weights import checked_weights, take_weights
+from crossmodal.text import Vocabulary
+
+if TYPE_CHECKING:
+    from crossmodal.training.loop import Limit
+
+
+def trained(job: Job, folder: Path, data: Path, limit: Limit | None = None) -> tuple[base.Model, Corpus]:
+    """A job's model with its trained weights, and its data."""
+    weights = checked_weights(folder)
+    model, corpus = built(job, data, Vocabulary.load(folder / "vocabulary.json"), limit)
+    take_weights(model, weights)
+    return model, corpus

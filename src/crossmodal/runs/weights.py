@@ -1,0 +1,38 @@
+"""The weights of a trained run, which are what its manifest says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crossmodal.errors import UserError
+from crossmodal.experiments import made_by_training
+from crossmodal.files import read_json, sha256_file
+from crossmodal.models import base
+
+
+def checked_weights(folder: Path) -> Path:
+    """The weights of a trained run, which are what its manifest says.
+
+    Raises
+    ------
+    UserError : a run that is not trained, or other bytes.
+    """
+    weights = made_by_training(folder / "model.safetensors")
+    if sha256_file(weights) != read_json(folder / "manifest.json")["weights_sha256"]:
+        raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
+    return weights
+
+
+def take_weights(model: base.Model, weights: Path) -> None:
+    """Load a file of weights into the model that they are of.
+
+    Raises
+    ------
+    UserError : weights of another model.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise UserError(f"{weights}: does not fit: {str(error).splitlines()[0]}; train it again") from None

@@ -1,0 +1,1 @@
+"""What both retrieval tasks share: encodings, rankings under each protocol, shards, and the choice of an epoch."""

@@ -1,0 +1,109 @@
+"""The encodings of two modalities, and their rankings both ways."""
+
+from __future__ import annotations
+
+import tempfile
+
+import numpy as np
+import torch
+
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.errors import UserError
+from crossmodal.evaluation.ranking.ranks import Ranking, rank_both_ways, rank_queries
+from crossmodal.evaluation.ranking.scores import Scores, source
+from crossmodal.evaluation.ranking.several_labels import rank_several
+from crossmodal.models import base
+
+ENCODE_BATCH = 256
+SCORE_BATCH = 64
+IN_MEMORY = 2**28  # bytes of a matrix of scores
+
+
+@torch.inference_mode()
+def encode(
+    model: base.Model, corpus: Corpus, modality: str, partner: str, index: np.ndarray, device: torch.device
+) -> torch.Tensor:
+    """(N, ...) encodings of the items at `index`, in their order."""
+    model.eval()
+    parts = corpus.items(modality, index, ENCODE_BATCH)
+    encoded = [model.encode(modality, batch.to(device), partner) for batch in parts]
+    width = max((part.shape[1] for part in encoded if part.ndim > 2), default=0)
+    if width:  # sequences of a batch are as long as its longest
+        encoded = [torch.nn.functional.pad(part, (0, 0, 0, width - part.shape[1])) for part in encoded]
+    return torch.cat(encoded)
+
+
+class Pair:
+    """The encodings of two modalities, to be ranked both ways; in the model's order, which `score` takes them in."""
+
+    def __init__(
+        self,
+        encodings: dict[str, torch.Tensor],
+        relevance: dict[str, np.ndarray],
+        model: base.Model | None = None,
+        ranked: dict[str, Ranking] | None = None,
+    ):
+        """`relevance`: codes of the items, equal where they answer each other, or tables of zeros and ones of their
+        labels, of which they share one. `model`: scores the encodings where they
+        are no vectors. `ranked`: what ranking all items gives, if known.
+        """
+        self.names = tuple(encodings)
+        self.relevance = relevance
+        self.encodings = list(encodings.values())
+        self.ranked = ranked
+        vectors = model is None or model.compares_vectors(*self.encodings)
+        self.matrix = None if vectors else scored(model, *self.encodings)
+
+    def rank(self, inside: list[np.ndarray] | None = None, k: int = 0, precision: bool = True) -> dict[str, Ranking]:
+        """{modality that asks: ranking} of all items, or of those at the places `inside` of either modality.
+
+        Raises
+        ------
+        UserError : encodings or scores that cannot be ranked.
+        """
+        if self.ranked is not None and (inside is None or [*map(len, inside)] == [*map(len, self.encodings)]):
+            return self.ranked
+        inside = inside or [np.arange(len(x)) for x in self.encodings]
+        codes = [self.relevance[name][places] for name, places in zip(self.names, inside, strict=True)]
+        several = codes[0].ndim == 2
+        try:
+            if self.matrix is None and several:
+                of = source(*(x[torch.from_numpy(p).to(x.device)] for x, p in zip(self.encodings, inside, strict=True)))
+                found = [rank_several(of, *codes, k), rank_several(of.turned, *codes[::-1], k)]
+            elif self.matrix is None:
+                of = source(*(x[torch.from_numpy(p).to(x.device)] for x, p in zip(self.encodings, inside, strict=True)))
+                found = rank_both_ways(of, *codes, k, precision=precision)
+            else:
+                found = []
+                for matrix, (rows, cols), pair in (
+                    (self.matrix, inside, codes),
+                    (self.matrix.T, inside[::-1], codes[::-1]),
+                ):
+                    of = Scores(lambda part, m=matrix, r=rows, c=cols: m[np.ix_(r[part], c)], (len(rows), len(cols)))
+                    found.append(
+                        rank_several(of, *pair, k) if several else rank_queries(of, *pair, k, precision=precision)
+                    )
+        except ValueError as error:
+            raise UserError(f"{self.names[0]} and {self.names[1]}: {error}") from None
+        return dict(zip(self.names, found, strict=True))
+
+
+@torch.inference_mode()
+def scored(model: base.Model, left: torch.Tensor, right: torch.Tensor) -> np.ndarray:
+    """(N, M) float32 scores of a model that has no vectors, each pair scored once; a large matrix lies on the disk."""
+    shape = (len(left), len(right))
+    if 4 * shape[0] * shape[1] <= IN_MEMORY:
+        matrix = np.empty(shape, np.float32)
+    else:
+        with tempfile.TemporaryFile() as file:  # has no name; the map alone keeps it
+            matrix = np.memmap(file, np.float32, "w+", shape=shape)
+    for start in range(0, len(left), SCORE_BATCH):  # always the same batches: their size may change the last bits
+        rows = slice(start, start + SCORE_BATCH)
+        matrix[rows] = model.score(left[rows], right).float().cpu().numpy()
+    return matrix
+
+
+def encodings_of(
+    model: base.Model, corpus: Corpus, pair: tuple[str, str], index: dict[str, np.ndarray], device: torch.device
+) -> dict[str, torch.Tensor]:
+    return {m: encode(model, corpus, m, partner, index[m], device) for m, partner in (pair, pair[::-1])}

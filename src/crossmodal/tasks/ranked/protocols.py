@@ -1,0 +1,181 @@
+"""Rankings of the test items under every protocol: the metrics of each, and the ranks of each query.
+
+Protocols are the whole test set (`all`) and folds of it; where items answer each other by class also the items of some
+classes alone: `seen` and `unseen` ones, and the `first` of classes that come in stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.errors import UserError
+from crossmodal.evaluation.bounds import chance_precision
+from crossmodal.evaluation.metrics import folds as cut_folds
+from crossmodal.evaluation.metrics import metrics_of_queries
+from crossmodal.evaluation.ranking.average_precision import AP_VARIANTS
+from crossmodal.evaluation.ranking.relevance import relevant_counts
+from crossmodal.files import whole
+from crossmodal.tasks.base import Number
+from crossmodal.tasks.ranked.encodings import Pair
+
+TOP = 10  # best items that are kept of each query
+
+
+@dataclass(frozen=True)
+class Items:
+    """The items of a partition, in each modality that a model reads."""
+
+    ids: dict[str, np.ndarray]
+    groups: dict[str, np.ndarray]
+    relevance: dict[str, np.ndarray]  # codes: equal where two items answer each other; or tables of their labels
+    subsets: dict[str, list[int]]  # protocols of some classes alone, with their codes
+    by_class: bool = False
+    places: dict[str, np.ndarray] = field(default_factory=dict)  # of the items in the corpus
+
+    @classmethod
+    def of(cls, corpus: Corpus, modalities: Iterable[str], partition: str) -> Items:
+        """Those of a partition."""
+        index = {m: corpus.inputs[m].where(partition) for m in modalities}
+        ids = {m: corpus.inputs[m].ids[index[m]] for m in index}
+        groups = {m: corpus.inputs[m].groups[index[m]] for m in index}
+        relevance = {m: corpus.relevance(m)[index[m]] for m in index}
+        found = {}
+        if corpus.classes is not None and corpus.classes.every is None:
+            found = corpus.classes.subsets(set(np.concatenate([*relevance.values()]).tolist()))
+        return cls(ids, groups, relevance, found, corpus.classes is not None, index)
+
+    def parts(self, pair: tuple[str, ...], folds: list[int]) -> Iterator[tuple[str, list[list[np.ndarray]]]]:
+        """Each protocol with the places of a pair's items in each of its folds.
+
+        Raises
+        ------
+        UserError : groups that cannot be cut into so many folds.
+        """
+        if self.relevance[pair[0]].ndim == 2:
+            if folds != [1]:
+                raise UserError(
+                    "params.yaml: datasets.*.folds: items of several labels cannot be cut into folds; use [1]"
+                )
+            yield "all", [[np.arange(len(self.relevance[m])) for m in pair]]
+            return
+        known = np.array(list(dict.fromkeys(self.relevance[pair[0]])))
+        for n in folds:
+            try:
+                codes = [known[part] for part in cut_folds(len(known), n)]
+            except ValueError as error:
+                raise UserError(f"params.yaml: datasets.*.folds: {error}") from None
+            yield "all" if n == 1 else f"fold{n}", [self._inside(pair, part) for part in codes]
+        for name, part in self.subsets.items():
+            yield name, [self._inside(pair, np.array(part))]
+
+    def _inside(self, pair: tuple[str, ...], codes: np.ndarray) -> list[np.ndarray]:
+        return [np.flatnonzero(np.isin(self.relevance[m], codes)) for m in pair]
+
+
+def save_vectors(pairs: Iterable[Pair], items: Items, folder: Path) -> None:
+    """Write `embeddings.npz` of the pairs whose encodings are vectors; none where there are none."""
+    saved: dict[str, np.ndarray] = {}
+    for pair in pairs:
+        for m, encodings in zip(pair.names, pair.encodings, strict=True):
+            if encodings.ndim == 2:
+                (partner,) = set(pair.names) - {m}
+                key = m if len(items.ids) == 2 else f"{m}.{partner}"
+                saved[key] = encodings.float().cpu().numpy()
+                saved[f"{m}_ids"] = items.ids[m].astype(str)
+    if saved:
+        with whole(folder / "embeddings.npz") as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **saved)
+
+
+def scored(pairs: Iterable[Pair], items: Items, folds: list[int]) -> tuple[pd.DataFrame, list[Number]]:
+    """Rank pairs of modalities under every protocol: a row per query, and the numbers.
+
+    Raises
+    ------
+    UserError : encodings that cannot be ranked, groups that cannot be cut into so many folds.
+    """
+    numbers: list[Number] = []
+    queries: list[pd.DataFrame] = []
+    for pair in pairs:
+        for protocol, parts in items.parts(pair.names, folds):
+            numbers_here, frames = _protocol(pair, items, protocol, parts)
+            numbers += numbers_here
+            queries += frames
+    for protocol in dict.fromkeys(row["protocol"] for row in numbers):
+        rows = [r for r in numbers if r["protocol"] == protocol]
+        directions = {r["direction"]: r["n_queries"] for r in rows}
+        if not items.by_class:
+            numbers.append(_recall_sum(protocol, rows))
+        else:
+            numbers += _averaged(protocol, rows, sum(directions.values()), len(directions))
+    return pd.concat(queries, ignore_index=True), numbers
+
+
+def _recall_sum(protocol: str, rows: list[Number]) -> Number:
+    """The sum of all recalls, over both directions."""
+    total = sum(row["value"] for row in rows if row["metric"].startswith("recall@"))
+    n_queries = sum(row["n_queries"] for row in rows if row["metric"] == "recall@1")
+    about = {"direction": "both", "metric": "recall_sum", "protocol": protocol, "value": total}
+    return {**about, "n_queries": n_queries, "n_gallery": 0}
+
+
+def _averaged(protocol: str, rows: list[Number], n_queries: int, n_directions: int) -> list[Number]:
+    """Average precision's mean over all directions (CVS thesis, table 8: `Avg`)."""
+    found = []
+    for metric in dict.fromkeys(row["metric"] for row in rows if row["metric"].startswith("map")):
+        mean = sum(row["value"] for row in rows if row["metric"] == metric) / n_directions
+        about = {"direction": "average", "metric": metric, "protocol": protocol, "value": mean}
+        found.append({**about, "n_queries": n_queries, "n_gallery": 0})
+    return found
+
+
+def _protocol(
+    pair: Pair, items: Items, protocol: str, parts: list[list[np.ndarray]]
+) -> tuple[list[Number], list[pd.DataFrame]]:
+    """Both directions of a pair of modalities over the folds of a protocol (one fold: all of it)."""
+    values: dict[tuple[str, str], list[float]] = {}
+    sizes: dict[str, dict[str, int]] = {}
+    frames = []
+    for number, inside in enumerate(parts):
+        places = dict(zip(pair.names, inside, strict=True))
+        for query, ranked in pair.rank(inside, k=TOP).items():
+            gallery = pair.names[1] if query == pair.names[0] else pair.names[0]
+            direction = f"{query}-to-{gallery}"
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "protocol": protocol,
+                        "direction": direction,
+                        "fold": number,
+                        "query_id": items.ids[query][places[query]],
+                        "query_group": items.groups[query][places[query]],
+                        "rank": ranked.ranks,
+                        **ranked.precision,
+                        "top": list(items.ids[gallery][places[gallery]][ranked.top]),
+                        "top_scores": list(ranked.top_scores),
+                    }
+                )
+            )
+            sizes.setdefault(direction, {"n_queries": len(places[query]), "n_gallery": len(places[gallery])})
+            for metric, value in metrics_of_queries(frames[-1]).items():
+                values.setdefault((direction, metric), []).append(value)
+            if items.by_class:
+                asked, there = pair.relevance[query][places[query]], pair.relevance[gallery][places[gallery]]
+                relevant = relevant_counts(asked, there) if asked.ndim == 2 else np.bincount(there)[asked]
+                for name, (at, _) in AP_VARIANTS.items():
+                    metric = name.replace("average_precision", "map") + "_chance"  # what a random order would have
+                    value = 100 * float(chance_precision(relevant, len(places[gallery]), at).mean())
+                    values.setdefault((direction, metric), []).append(value)
+    numbers = []
+    for (direction, metric), found in values.items():
+        row = {"direction": direction, "metric": metric, "protocol": protocol, "value": float(np.mean(found))}
+        numbers.append(row | sizes[direction])
+    numbers.sort(key=lambda row: row["direction"])  # stable: metrics stay in their order
+    frames.sort(key=lambda frame: frame.direction.iloc[0])
+    return numbers, frames

@@ -1,0 +1,80 @@
+"""Ranking the items of one modality for queries of another, whichever items answer each other."""
+
+from __future__ import annotations
+
+from itertools import combinations, permutations
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from crossmodal.modalities import MODALITIES
+from crossmodal.tasks import base
+
+if TYPE_CHECKING:
+    import torch
+    from pandas import DataFrame
+
+    from crossmodal.corpus.corpus import Corpus
+    from crossmodal.models.base import Model
+    from crossmodal.tasks.ranked.encodings import Pair
+    from crossmodal.tasks.ranked.protocols import Items
+
+
+def folder_of(run: Path) -> Path:
+    """The folder of a run's rankings: that of the retrieval task which it was asked, made or yet to be made."""
+    names = [name for name, task in base.tasks().items() if isinstance(task, Ranked)]
+    return next((run / name for name in names if (run / name).is_dir()), run / names[-1])
+
+
+class Ranked(base.Task):
+    """A retrieval task: the model encodes the items of two modalities, or scores their pairs."""
+
+    asks: ClassVar[str] = "encode"
+    aspects: ClassVar[tuple[str, ...]] = tuple(
+        f"{query}-to-{gallery}" for query, gallery in permutations((*MODALITIES, "class"), 2)
+    )
+    selection: ClassVar[str] = "crossmodal.tasks.ranked.selection"
+    relevance: ClassVar[str]
+    """`group` or `label`: by what items are relevant to each other."""
+
+    def hosts(self, relevance: str) -> bool:
+        return relevance == self.relevance
+
+    def targets(self, corpus: Corpus) -> Items:
+        from crossmodal.tasks.ranked.protocols import Items
+
+        return Items.of(corpus, corpus.modalities, "test")
+
+    def predict(self, model: Model, corpus: Corpus, targets: Items, device: torch.device) -> list[Pair]:
+        """The encodings of each two modalities."""
+        from crossmodal.tasks.ranked.encodings import Pair, encodings_of
+
+        encoded = (encodings_of(model, corpus, pair, targets.places, device) for pair in combinations(model.reads, 2))
+        return [Pair(encodings, targets.relevance, model) for encodings in encoded]
+
+    def score(self, targets: Items, predictions: list[Pair], folds: list[int]) -> tuple[DataFrame, list[base.Number]]:
+        """One row per query, protocol and direction; numbers of each protocol and direction.
+
+        Those are rows of direction, metric, protocol, value, n_queries, n_gallery. A fold protocol's value is the mean
+        over its folds, of each of which n_queries and n_gallery tell the size.
+        """
+        from crossmodal.tasks.ranked.protocols import scored
+
+        return scored(predictions, targets, folds)
+
+    def keep(self, targets: Items, predictions: list[Pair], folder: Path) -> None:
+        """`embeddings.npz`: encodings that are vectors, with the ids of their items."""
+        from crossmodal.tasks.ranked.protocols import save_vectors
+
+        save_vectors(predictions, targets, folder)
+
+    def chance(self, targets: Items, seed: int) -> list[Pair]:
+        """Random vectors: recall@K must be what K draws out of the gallery give."""
+        from crossmodal.tasks.ranked.controls import random_pairs
+
+        return random_pairs(targets, seed)
+
+    def oracle(self, targets: Items) -> list[Pair]:
+        """Vectors that are the same where two items answer each other: recall@K must be 100 %."""
+        from crossmodal.tasks.ranked.controls import true_pairs
+
+        return true_pairs(targets)

@@ -1,0 +1,88 @@
+"""Word relatedness: do the vectors of words that look alike lie near each other (Kottur et al., 2016)?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from crossmodal.errors import UserError
+from crossmodal.tasks import base
+
+if TYPE_CHECKING:
+    import torch
+    from pandas import DataFrame
+
+    from crossmodal.corpus.corpus import Corpus
+    from crossmodal.models.base import Model
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Answers:
+    """W words with their (W, d) vectors and (W, D) looks."""
+
+    words: list[str]
+    vectors: np.ndarray
+    looks: np.ndarray
+
+
+class Task(base.Task):
+    name: ClassVar[str] = "word_relatedness"
+    title: ClassVar[str] = "Word relatedness"
+    asks: ClassVar[str] = "looks"
+    metrics: ClassVar[tuple[base.Metric, ...]] = (
+        base.Metric("relatedness", "relatedness", "relatedness: 100 times a rank correlation", low=-100.0),
+    )
+    aspects: ClassVar[tuple[str, ...]] = ("words",)
+
+    controls: ClassVar[tuple[str, ...]] = ()
+
+    def hosts(self, relevance: str) -> bool:
+        return True
+
+    def targets(self, corpus: Corpus) -> list[set[int]]:
+        """The words of the caption of each test image that has one."""
+        from crossmodal.text import SPECIAL
+
+        return [
+            {word for word in row.tolist() if word >= len(SPECIAL)}
+            for batch in corpus.joined("test", BATCH)
+            for row in batch.inputs["text"].ids
+        ]
+
+    def predict(self, model: Model, corpus: Corpus, targets: list[set[int]], device: torch.device) -> Answers:
+        """The vectors of words that stand in enough captions, and what they look like."""
+        import torch
+
+        from crossmodal.evaluation.relatedness import mean_looks
+
+        model.eval()
+        images = torch.cat([model.looks(batch.to(device)).cpu() for batch in corpus.joined("test", BATCH)])
+        looks, words = mean_looks(images.double().numpy(), targets, model.settings.frequent)
+        vectors = model.vectors().detach().cpu().double().numpy()[words]
+        return Answers([corpus.vocabulary.words[word] for word in words], vectors, looks)
+
+    def score(
+        self, targets: list[set[int]], predictions: Answers, folds: list[int]
+    ) -> tuple[DataFrame, list[base.Number]]:
+        """One row per word; 100 times the rank correlation, over pairs of words, of the cosines of their vectors and of
+        the mean features of the test images whose captions have them.
+
+        Raises
+        ------
+        UserError : fewer than three words that stand in enough captions.
+        """
+        import pandas as pd
+
+        from crossmodal.evaluation.relatedness import rank_correlation
+
+        try:
+            value = 100 * rank_correlation(predictions.vectors, predictions.looks)
+        except ValueError as error:
+            raise UserError(f"word relatedness: {error}") from None
+        about = {"protocol": "all", "direction": "words"}
+        number = {**about, "metric": "relatedness", "value": value, "n_queries": len(targets), "n_gallery": 0}
+        return pd.DataFrame({**about, "fold": 0, "query_id": predictions.words}), [number]
