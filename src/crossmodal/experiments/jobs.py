@@ -214,7 +214,8 @@ class Plan:
         inputs = self.inputs_of(dataset)
         arrays = self.params.datasets[dataset].arrays or {}
         for modality, form in reads.items():
-            if registry.form(form, modality)["files"] and arrays.get(modality):
+            declared = registry.form(form, modality)
+            if declared["array"] is None and declared["files"] and arrays.get(modality):
                 raise UnreadableError(
                     f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
                     f"none, only arrays; give `captions`, or choose papers whose models read vectors"
