@@ -18,7 +18,9 @@ import torch
 from common import alternate, save
 
 from crossmodal.corpus.batches import batches
-from crossmodal.corpus.corpus import Corpus, Inputs, OnDisk
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.corpus.forms import form
+from crossmodal.corpus.inputs import Inputs, OnDisk
 from crossmodal.features import store
 from crossmodal.files import peak_memory_mib, write_json, write_parquet
 from crossmodal.text import Vocabulary
@@ -52,7 +54,13 @@ def measure_peak(target: Path, way: str, count: int) -> None:
         every = torch.arange(n)
         groups = np.arange(n)
         images = Inputs(
-            np.array(features.index.item_id), groups, np.full(n, "train"), OnDisk(features), every, every, "regions"
+            form=form("regions"),
+            ids=np.array(features.index.item_id),
+            groups=groups,
+            partition=np.full(n, "train"),
+            tensor=OnDisk(features),
+            rows=every,
+            lengths=every,
         )
         corpus = Corpus({"image": images}, {"image": groups}, {}, Vocabulary.build([]), {})
         for batch in batches(corpus, BATCH, 0, 0):

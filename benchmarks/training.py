@@ -73,7 +73,7 @@ def built(name: str, folder: Path, split: str, **settings: object) -> tuple[base
     module = registry.module("models", name)
     inputs = {"image": "x" if module.Model.reads["image"] == "vector" else "r"}
     beside = {modality: (form, "p") for modality, form in module.Model.beside.items()}
-    corpus = load(folder, split, module.Model.reads, inputs, beside=beside, unannotated=module.Model.unannotated)
+    corpus = load(folder, split, module.Model.reads, inputs, beside=beside, further=module.Model.further)
     torch.manual_seed(0)
     return module.Model(module.Settings(**settings), corpus.context).train(), corpus
 

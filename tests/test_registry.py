@@ -15,7 +15,7 @@ from crossmodal.models import base
 MODELS = sorted(registry.names("models"))
 
 
-CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_declared", "_source", "_file")]
+CACHES = [getattr(registry, name) for name in ("names", "source_hash", "form", "_declared", "_source", "_file")]
 
 
 def forget():
@@ -232,6 +232,7 @@ def test_unknown_names(kind, name, words):
 
 # -- hashes of sources ------------------------------------------------------------------------------------------------
 
+MODEL = "from crossmodal.models.scan import Model, Settings\n"  # whose forms are asked for, to be hashed too
 IMPORTING = [
     "import plugged.part as p\n",
     "from plugged import part\n",
@@ -249,7 +250,7 @@ def test_a_hash_changes_with_what_is_imported(plugin, monkeypatch, text):
     source = registry._source
     monkeypatch.setattr(registry, "_source", lambda path: source(path) if path.startswith("plugged") else ("", ()))
     more = {"middle": "from plugged.part import VALUE\n", "deep__below": "from ..part import VALUE\n"}
-    plugin(model=text, part="VALUE = 1\n", other="VALUE = 1\n", **more)
+    plugin(model=MODEL + text, part="VALUE = 1\n", other="VALUE = 1\n", **more)
     before = registry.source_hash("models", "plugged")
     plugin(part="# A comment.\n\nVALUE  =  1   # another\n")
     assert registry.source_hash("models", "plugged") == before
@@ -259,19 +260,19 @@ def test_a_hash_changes_with_what_is_imported(plugin, monkeypatch, text):
     assert registry.source_hash("models", "plugged") != before
     plugin(part="VALUE = 1\n")
     assert registry.source_hash("models", "plugged") == before
-    plugin(model=f"{text}MORE = 1\n")
+    plugin(model=f"{MODEL}{text}MORE = 1\n")
     assert registry.source_hash("models", "plugged") != before
 
 
 def test_a_hash_knows_which_module_holds_what(plugin):
-    plugin(model="from plugged import part, other\n", part="VALUE = 1\n", other="VALUE = 2\n")
+    plugin(model=f"{MODEL}from plugged import part, other\n", part="VALUE = 1\n", other="VALUE = 2\n")
     before = registry.source_hash("models", "plugged")
     plugin(part="VALUE = 2\n", other="VALUE = 1\n")
     assert registry.source_hash("models", "plugged") != before
 
 
 def test_modules_that_import_each_other_have_an_end(plugin):
-    plugin(model="from plugged import part\n", part="from plugged import model\n")
+    plugin(model=f"{MODEL}from plugged import part\n", part="from plugged import model\n")
     assert len(registry.source_hash("models", "plugged")) == 16
 
 

@@ -13,7 +13,7 @@ import torch
 from reference import Clock
 
 from crossmodal import registry
-from crossmodal.corpus.opening import load, options_of
+from crossmodal.corpus.opening import Options, load
 from crossmodal.evaluation import average_precision, ranks_both_ways
 from crossmodal.models.base import Batch, Context
 from crossmodal.tasks.base import tasks
@@ -29,9 +29,8 @@ def trained(spec: dict[str, Any]) -> dict[str, Any]:
     module = registry.module("models", spec["model"])
     settings = module.Settings(**spec["settings"])
     relevance = "label" if module.Model.needs_classes else "group"
-    corpus = load(
-        Path(spec["folder"]), "full", module.Model.reads, spec["inputs"], relevance=relevance, **options_of(settings)
-    )
+    options = Options(relevance=relevance, settings=settings.model_dump())
+    corpus = load(Path(spec["folder"]), "full", module.Model.reads, spec["inputs"], options)
     torch.manual_seed(spec["seed"])
     model = module.Model(settings, corpus.context)
     device = torch.device("cpu")

@@ -416,12 +416,12 @@ def backbone(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="runs, models, datasets, extractors or figures")] = "runs",
+    what: Annotated[str, typer.Argument(help="runs, models, datasets, extractors, forms, tasks or figures")] = "runs",
 ) -> None:
-    """List what there is: the runs that params.yaml selects, or the models, data sets, extractors or figures known."""
+    """List the runs that params.yaml selects, or the models, data sets, extractors, forms, tasks or figures known."""
     from crossmodal import registry
 
-    kinds = {"models": "models", "datasets": "datasets", "extractors": "features", "figures": "figures"}
+    kinds = {"extractors": "features", **{kind: kind for kind in ("models", "datasets", "forms", "tasks", "figures")}}
     if what == "runs":
         for key, job in _plan().jobs.items():
             typer.echo(f"{key}{'  (quick)' if job.quick else ''}")
@@ -429,7 +429,7 @@ def list_(
         for name, module in sorted(registry.names(kinds[what]).items()):
             typer.echo(f"{name}  ({module})")
     else:
-        raise UserError(f"list {what!r}: expected runs, models, datasets, extractors or figures")
+        raise UserError(f"list {what!r}: expected runs, models, datasets, extractors, forms, tasks or figures")
 
 
 @features_app.command("ls")

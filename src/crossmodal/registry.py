@@ -1,7 +1,7 @@
-"""Models, data sets, extractors, tasks and figures are found by being a file, or the entry point of another package.
+"""Models, data sets, extractors, tasks, forms of input and figures are found by being a file, or by an entry point.
 
-Names are listed without importing anything, so that a DAG is built without torch. What a model's class declares is
-asked of Python once for each version of its source, and remembered in the user's cache folder.
+Names are listed without importing anything, so that a DAG is built without torch. What the class of a model or a form
+declares is asked of Python once for each version of its source, and remembered in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ PACKAGES = {
     "models": "crossmodal.models",
     "datasets": "crossmodal.datasets",
     "features": "crossmodal.features",
+    "forms": "crossmodal.corpus.forms",
     "tasks": "crossmodal.tasks",
     "figures": "crossmodal.reporting.figures",
 }
@@ -37,6 +38,7 @@ CALLED = {
     "datasets": "data set",
     "features": "extractor",
     "tasks": "task",
+    "forms": "form of input",
     "figures": "figure",
 }
 
@@ -57,7 +59,7 @@ def names(kind: str) -> dict[str, str]:
 
 
 def module(kind: str, name: str) -> ModuleType:
-    """The module of a model, data set, extractor or figure.
+    """The module of a model, data set, extractor, form of input, task or figure.
 
     Raises
     ------
@@ -110,11 +112,55 @@ def unannotated(model: str) -> tuple[str, ...]:
     return tuple(_declared(model)["unannotated"])
 
 
+def further(model: str) -> dict[str, tuple[str, str]]:
+    """Name of an input that is not ranked, to the modality whose items it is of and its form."""
+    return {name: (modality, form) for name, (modality, form) in _declared(model)["further"]}
+
+
+def forms_of(model: str) -> tuple[str, ...]:
+    """The names of all forms that a model may read, whatever its settings."""
+    declared = _declared(model)
+    read = [*dict(declared["reads"]).values(), *source_reads(model).values(), *beside(model).values()]
+    read += [form for _, form in further(model).values()]
+    read += ["vector"] if "modalities" in declared["defaults"] else []
+    read += ["images"] if "image_network" in declared["defaults"] else []
+    return tuple(sorted(set(read)))
+
+
+@cache
+def form(name: str, modality: str) -> dict[str, Any]:
+    """What a form of input declares for the items of a modality; without torch where it has been asked before.
+
+    Returns
+    -------
+    `array`: the form whose extractors make its array, or None; `files`: further files of `data/DATASET` that it reads;
+    `axes` and `outside` of `crossmodal.corpus.forms.base.Form`.
+
+    Raises
+    ------
+    UserError : no form of that name, with the nearest known one; a module that is no form.
+    """
+    path = _path_of("forms", name)
+
+    def ask() -> dict[str, Any]:
+        try:
+            one = module("forms", name).Form(name)
+            asked = {"array": one.array(modality), "files": [*one.files(modality)]}
+            return {**asked, "axes": one.axes, "outside": one.outside}
+        except (ImportError, SyntaxError, AttributeError) as error:
+            raise UserError(
+                f"form of input {name!r} ({path}): {error}; its module must be importable and have a class `Form`, of "
+                f"crossmodal.corpus.forms.base.Form"
+            ) from error
+
+    return _remembered(f"declared by {_file(path)} of {modality}", source_hash_of((path,)), ask)
+
+
 @cache
 def _declared(model: str) -> dict[str, Any]:
     """What a model's class declares or inherits, as Python says; without torch where it has been asked before."""
-    file = _file(_path_of("models", model))
-    return _remembered(f"declared by {file}", source_hash("models", model), lambda: _asked(model))
+    path = _path_of("models", model)
+    return _remembered(f"declared by {_file(path)}", source_hash_of((path,)), lambda: _asked(model))
 
 
 def _asked(model: str) -> dict[str, Any]:
@@ -126,6 +172,7 @@ def _asked(model: str) -> dict[str, Any]:
         # Pairs, not a mapping: a model's scores take the modalities in its order, which JSON with sorted keys loses.
         declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
         declared["unannotated"] = [*found.Model.unannotated]
+        declared["further"] = [[key, [*value]] for key, value in found.Model.further.items()]
         shared = dir(importlib.import_module("crossmodal.models.base").Model)
         declared["methods"] = sorted(name for name in {*dir(found.Model)} - {*shared} if not name.startswith("_"))
     except (ImportError, SyntaxError, AttributeError) as error:
@@ -165,18 +212,20 @@ def _own_version() -> str:
 
 @cache
 def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
-    """Hash of the source that a rule runs for this model, data set, extractor, task or figure, without importing it.
+    """Hash of the source that a rule runs for this model, data set, extractor, task, form of input or figure.
 
     Covers the module and what it imports of this package and of those of entry points, and the modules in `also`; for a
-    model also how it is built and trained, and on what. What it does not cover cannot change a result.
+    model also how it is built and trained, and the forms that it may read. What it does not cover cannot change a
+    result.
     """
-    return source_hash_of((_path_of(kind, name), *(TRAINING if kind == "models" else ()), *also))
+    further = (*TRAINING, *(_path_of("forms", form) for form in forms_of(name))) if kind == "models" else ()
+    return source_hash_of((_path_of(kind, name), *further, *also))
 
 
 TRAINING = tuple(
     f"crossmodal.{name}" for name in ("training.loop", "training.closed_form", "corpus.opening", "runs.build")
 )
-"""What trained weights depend on besides the model itself."""
+"""What trained weights depend on besides the model itself and the forms that it reads."""
 
 
 def source_hash_of(modules: tuple[str, ...]) -> str:

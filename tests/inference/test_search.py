@@ -98,8 +98,9 @@ def test_sentences_are_encoded_without_torch_from_the_second_time_on(tmp_path, m
     assert open_exported(tmp_path, opened.job, "image") is None
     encoded.export(opened, tmp_path, "image")
     exported = open_exported(tmp_path, opened.job, "image")
+    source = opened.source("text")
     for sentence in ("ball", "a red ball left of a cup", "a cup " * 20):
-        expected = opened.encode("text", opened.tokens([sentence]), "image")[0].numpy()
+        expected = opened.encode("text", source.form.of_sentences(source, [sentence]), "image")[0].numpy()
         np.testing.assert_allclose(exported.encode(sentence), expected, atol=1e-5)
     with pytest.raises(UserError, match="has none of the"):
         exported.encode("xyzzy")

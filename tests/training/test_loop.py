@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from crossmodal.corpus import opening as data
+from crossmodal.corpus import inputs as data
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.corpus.opening import load

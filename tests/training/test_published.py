@@ -69,9 +69,7 @@ RUNS = {
 def test_it_learns(scenes, name):
     """Sums of six recalls over 100 images: 600 at best, some 57 by chance."""
     module, extractor, split, settings, least = RUNS[name]
-    corpus = load(
-        scenes, split, module.Model.reads, {"image": extractor}, unannotated=module.Model.unannotated, min_count=4
-    )
+    corpus = load(scenes, split, module.Model.reads, {"image": extractor}, further=module.Model.further, min_count=4)
     torch.manual_seed(0)
     model = module.Model(module.Settings(**settings), corpus.context)
     assert (model.settings.batch_size, model.settings.clip, model.settings.warm_up) == (128, 2, 0)

@@ -78,7 +78,7 @@ def test_an_epoch_over_all_brings_every_unannotated_image_once(named):
         "50pct-1cap",
         a3vse.Model.reads,
         {"image": "regions"},
-        unannotated=("image", "semantics"),
+        further=a3vse.Model.further,
         min_count=1,
     )
     few = replace(corpus, pairs={m: index[:5] for m, index in corpus.pairs.items()})
@@ -107,7 +107,7 @@ def words_of(corpus, index):
 
 def test_semantics_are_regional_global_or_left_out(named):
     """Attribute and class of each region, the most confident first; or the image's concepts above .3."""
-    options = {"unannotated": ("image", "semantics"), "min_count": 1}
+    options = {"further": a3vse.Model.further, "min_count": 1}
     reads, inputs = a3vse.Model.reads, {"image": "regions"}
     table = store.open_features(named / "named" / "features" / "image.regions").index
     first, second = table["class"][0]
@@ -122,7 +122,8 @@ def test_semantics_are_regional_global_or_left_out(named):
 
 
 def test_without_semantics_no_image_is_brought(named):
-    corpus = load(named / "named", "50pct-1cap", a3vse.Model.reads, {"image": "regions"}, semantics="none", min_count=1)
+    options = {"further": a3vse.Model.further, "semantics": "none", "min_count": 1}
+    corpus = load(named / "named", "50pct-1cap", a3vse.Model.reads, {"image": "regions"}, **options)
     model = a3vse.Model(a3vse.Settings(dim=4, word_dim=4, semantics="none"), corpus.context)
     (batch,) = batches(corpus, 64, 0, 0, model.unannotated)
     assert batch.unannotated == {}

@@ -22,7 +22,7 @@ from crossmodal.errors import UserError
 from crossmodal.models.parts.labelled import Sampling
 
 if TYPE_CHECKING:
-    from crossmodal.corpus.corpus import Inputs
+    from crossmodal.corpus.inputs import Inputs
 
 CHUNK = 4096  # rows that moments are summed over at a time
 

@@ -1,7 +1,7 @@
-"""A data set in memory or on the disk, as it is trained and tested on: inputs a modality, gathered by index.
+"""A data set in memory or on the disk, as it is trained and tested on: inputs per modality, gathered by index.
 
-What belongs together is told by groups (an image and its captions) or by classes. `training.data` opens one,
-`training.batches` draws what is trained on.
+What belongs together is told by groups (an image and its captions) or by classes. `corpus.opening` opens one,
+`corpus.batches` draws what is trained on.
 """
 
 from __future__ import annotations
@@ -15,56 +15,10 @@ import pandas as pd
 import torch
 
 from crossmodal.corpus.by_class import Classes, Moments, mates, shared_classes
+from crossmodal.corpus.inputs import Inputs, OnDisk
 from crossmodal.errors import UserError
-from crossmodal.features.store import Features
-from crossmodal.models.base import Batch, Concepts, Context, Form, Input, Regions, Tokens
+from crossmodal.models.base import Batch, Context
 from crossmodal.text import Vocabulary
-
-
-@dataclass(frozen=True)
-class OnDisk:
-    """Features in the place of a tensor: `rows` of them are read from their file when they are asked for."""
-
-    features: Features
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.features.array.shape
-
-    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self.features.gather(rows.numpy()))
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """All items of one modality: row i of the tensors is item `ids[i]`."""
-
-    ids: np.ndarray
-    groups: np.ndarray  # (N,) int64
-    partition: np.ndarray
-    tensor: torch.Tensor | OnDisk  # (M, ...) features, or (N, L) token ids
-    rows: torch.Tensor  # (N,) rows of `tensor`
-    lengths: torch.Tensor | None = None
-    form: Form = "vector"
-    scores: torch.Tensor | None = None  # (M, L) of the concepts whose ids are in `tensor`
-    labels: np.ndarray | None = None  # (N,) int64 classes, -1 for none
-    sets: np.ndarray | None = None  # (N, C) zeros and ones, where items are of several classes
-
-    def gather(self, index: torch.Tensor) -> Input:
-        """The items at `index`, as the model reads them. No copy is made of anything else."""
-        picked = self.tensor[self.rows[index]]
-        if self.form == "tokens":
-            lengths = self.lengths[index]
-            return Tokens(picked[:, : int(lengths.max())].long(), lengths)
-        if self.form == "regions":
-            return Regions(picked.float(), self.lengths[index])
-        if self.form == "concepts":
-            return Concepts(picked.long(), self.scores[self.rows[index]])
-        return picked if self.form in ("pixels", "images") else picked.float()
-
-    def where(self, partition: str) -> np.ndarray:
-        """Indices of the items of a partition, in their stored order."""
-        return np.flatnonzero(self.partition == partition)
 
 
 @dataclass(frozen=True)
@@ -79,12 +33,11 @@ class Corpus:
     classes: Classes | None = None  # where items answer each other by class
     source: Corpus | None = None  # the labelled data that knowledge is transferred from
     beside: dict[str, Inputs] = field(default_factory=dict)  # the same items of a modality in a second form
-    n_concepts: int = 0
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those that items are of, in the model's order; `semantics` are not items of their own."""
-        return tuple(m for m in self.inputs if m != "semantics")
+        """Those that items are of, in the model's order: not the further inputs, which are no items of their own."""
+        return tuple(self.pairs)
 
     @property
     def waits(self) -> bool:
@@ -97,14 +50,16 @@ class Corpus:
 
     @property
     def context(self) -> Context:
-        shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form not in ("tokens", "concepts")}
+        shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form.sized}
+        n_concepts = max((x.n_concepts for x in self.inputs.values()), default=0)
         if self.classes is None:
             groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
-            known = {"n_concepts": self.n_concepts, "groups": groups[0] if groups else None}
+            known = {"n_concepts": n_concepts, "groups": groups[0] if groups else None}
             return Context(shapes, len(self.vocabulary), **known)
-        moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form == "vector"})
+        moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form.moments})
         source = self.source and self.source.context
-        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, source)
+        known = {"n_concepts": n_concepts, "source": source}
+        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, **known)
 
     def sampled(self, count: int) -> Corpus:
         """The same with at most `count` items of each modality to validate and to test on; the others are left out.
@@ -114,7 +69,7 @@ class Corpus:
         """
         kept: dict[str, Inputs] = {}
         for modality, one in self.inputs.items():
-            if one.form == "classes":  # all of them are asked about
+            if not one.form.of_items:  # all of them are ranked
                 kept[modality] = one
                 continue
             partition = one.partition.copy()

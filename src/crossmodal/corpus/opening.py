@@ -1,70 +1,107 @@
-"""Opens a prepared data set as a model reads it: features memory-mapped, captions as ids, pairs as places."""
+"""Opens a prepared data set as a model reads it: each modality by its form, training pairs as places."""
 
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from crossmodal import concepts
-from crossmodal.corpus import by_class as balanced
-from crossmodal.corpus import classes as class_items
-from crossmodal.corpus.corpus import Corpus, Inputs, OnDisk
+from crossmodal import registry
+from crossmodal.corpus import splits
+from crossmodal.corpus.by_class import Classes, Labels
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.corpus.forms import base, form
+from crossmodal.corpus.inputs import Inputs
 from crossmodal.errors import UserError
 from crossmodal.experiments import Relevance
-from crossmodal.features.semantics import named_regions, token_table
 from crossmodal.features.store import Features, open_features
-from crossmodal.files import read_json, read_parquet, sha256_bytes
-from crossmodal.models.base import Form, Settings
-from crossmodal.text import RareWords, Vocabulary
+from crossmodal.files import read_parquet, sha256_bytes
+from crossmodal.models.base import Form
+from crossmodal.text import Vocabulary
 
 log = logging.getLogger(__name__)
 
-MAPPED = 2**30  # bytes up to which features are mapped; rows of larger ones are read, so that they do not stay resident
-
-FORMS = {
-    "vector": (2, "one vector an item"),
-    "regions": (3, "a set of regions an item"),
-    "concepts": (3, "a set of named regions an item"),
-    "pixels": (4, "a small picture an item, as the extractor `pixels` makes them"),
-    "images": (4, "an image an item, as the extractor `pixels` makes them"),
-}
-"""Axes of an array of each form, and how they are called."""
-
-OPTIONS = ("min_count", "max_words", "rare_words", "semantics", "expansion")
-OPTIONS += ("class_vectors", "word_vectors", "words_covered")
+MIN_COUNT = 4  # how often a word must be there to be in the vocabulary, where the model's settings do not say
 
 
-def options_of(settings: Settings) -> dict[str, Any]:
-    """What a model's settings say of how `load` reads its data."""
-    return {key: getattr(settings, key) for key in OPTIONS if hasattr(settings, key)}
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a data set is opened, besides what the model reads of it."""
+
+    relevance: Relevance = "group"  # whether items answer each other by their group, or by their label
+    stages: Sequence[int] = ()  # sizes of the groups of classes of a split `classesIofN` (`splits.class_groups`)
+    beside: Mapping[str, tuple[Form, str]] = field(default_factory=dict)  # modality to its second form and extractor
+    further: Mapping[str, tuple[str, Form]] = field(default_factory=dict)  # `Model.further`
+    vocabulary: Vocabulary | None = None  # a trained model's own; None builds it from what the split trains on
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the model's, of which each form takes its `options`
+
+    @classmethod
+    def of(cls, **values: Any) -> Options:
+        """Fields of this class and settings of forms, as keywords.
+
+        Raises
+        ------
+        TypeError : a keyword that is neither.
+        """
+        own = {name: values.pop(name) for name in {one.name for one in fields(cls)} & values.keys()}
+        known = {"min_count"}.union(*(form(name).options for name in registry.names("forms")))
+        if odd := values.keys() - known:
+            raise TypeError(f"{sorted(odd)[0]!r} is neither a field of Options nor an option of a form")
+        return cls(**{**own, "settings": {**own.get("settings", {}), **values}})
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The items of a data set and what a split says of them, from which each modality is opened."""
+
+    folder: Path
+    items: pd.DataFrame
+    codes: dict[str, int]  # of groups
+    labels: Labels | None
+    split: pd.DataFrame
+    settings: Mapping[str, Any]
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def source(
+        self, modality: str, name: Form, features: Features | None, alike: Mapping[str, Features] | None = None
+    ) -> base.Source:
+        """What a form opens of a modality; `alike`: the arrays of all modalities that are read in this form."""
+        rows = self.items[self.items.modality == modality]
+        if rows.empty and form(name).of_items:
+            raise UserError(f"{self.folder / 'items.parquet'}: holds no {modality} items, which the model reads")
+        source = base.Source(
+            form=form(name),
+            folder=self.folder,
+            modality=modality,
+            settings=self.settings,
+            items=rows,
+            groups=rows.group_id.map(self.codes).to_numpy(dtype=np.int64),
+            labels=self.labels,
+            trained=self._trained(rows, modality),
+            features=features,
+            arrays=alike or {},
+            shared=self.shared,
+        )
+        return replace(source, words=source.form.words(source))
+
+    def _trained(self, rows: pd.DataFrame, modality: str) -> np.ndarray:
+        """(N,) bool: the rows that the split trains on; all of the partition where it does not name the modality."""
+        column = "item_id" if "item_id" in self.split else splits.COLUMNS.get(modality)
+        return (rows.partition == "train" if column is None else rows.item_id.isin(self.split[column])).to_numpy()
 
 
 def load(
     folder: Path,
     split: str,
-    reads: dict[str, Form],
-    extractors: dict[str, str],
-    *,
-    relevance: Relevance = "group",
-    stages: Sequence[int] = (),
-    beside: dict[str, tuple[Form, str]] | None = None,
-    unannotated: tuple[str, ...] = (),
-    min_count: int = 4,
-    max_words: int = 82,
-    rare_words: RareWords = "mark",
-    semantics: Literal["regional", "global", "none"] = "regional",
-    expansion: concepts.Expansion = "wordnet",
-    vocabulary: Vocabulary | None = None,
-    class_vectors: class_items.Vectors = "attributes",
-    word_vectors: str = "",
-    words_covered: float = 0.0,
+    reads: Mapping[str, Form],
+    extractors: Mapping[str, str],
+    options: Options | None = None,
+    **keywords: Any,
 ) -> Corpus:
     """Open a prepared data set.
 
@@ -72,176 +109,48 @@ def load(
     ----------
     folder : `data/DATASET`. split : name of a file in its `splits`.
     reads : modality to form, as the model declares them. extractors : modality to extractor.
-    beside : modality to the second form that it is read in, and to the extractor of that.
-    relevance : whether items answer each other by their group, or by their label.
-    stages : sizes of the groups of classes that a split `classesIofN` is one of (`splits.class_groups`).
-    unannotated : what it wants of images without a caption; with `semantics` what is named in them is read as well.
-    semantics : the names of the regions one by one, or of the whole image (A3VSE, section 4.6).
-    expansion : of captions' words, where the model reads concepts.
-    vocabulary : a trained model's own; None builds it from the split's captions.
-    class_vectors, word_vectors, words_covered : what classes are known by, where the model reads them; see
-        `training.classes`.
+    options : how; or `keywords`, as `Options.of` takes them.
 
     Raises
     ------
-    UserError : a missing, corrupted or truncated file, a modality without an extractor.
+    UserError : a missing, corrupted or truncated file, a modality without an extractor, an unknown form.
     """
-    items = read_parquet(folder / "items.parquet")
-    pairs = read_parquet(folder / "splits" / f"{split}.parquet")
+    options = options or Options.of(**keywords)
+    items, selection = read_parquet(folder / "items.parquet"), read_parquet(folder / "splits" / f"{split}.parquet")
+    fingerprint = {"items": _frame_hash(items), "split": _frame_hash(selection)}
     codes = {group: i for i, group in enumerate(dict.fromkeys(items.group_id))}
-    fingerprint = {
-        "items": _frame_hash(items),
-        "split": _frame_hash(pairs),
-    }
-    spoken = {m for m, form in reads.items() if form == "tokens" or (form == "concepts" and m == "text")}
-    made_here = spoken | {m for m, form in reads.items() if form in ("classes", "ids")}
-    arrays = {m: _open(folder, m, form, extractors) for m, form in reads.items() if m not in made_here}
-    second = {m: _open(folder, m, form, {m: extractor}) for m, (form, extractor) in (beside or {}).items()}
-    items = _without_skipped(items, [id_ for found in (*arrays.values(), *second.values()) for id_ in found.skipped])
-    if relevance == "label":
-        known = balanced.Labels.of(items, split, stages)
-        items = known.restricted(items)
-        trained, bare = pairs.item_id, pd.Series(dtype="string")
-    else:
-        known = None
-        for column in ("image_id", "caption_id"):
-            pairs = pairs[pairs[column].isna() | pairs[column].isin(items.item_id)]
-        annotated = pairs[pairs.caption_id.notna()]
-        trained, bare = annotated.caption_id.unique(), pairs.image_id[pairs.caption_id.isna()]
-    wanted = semantics != "none" and "semantics" in unannotated
-    named = _semantics(arrays["image"], items, semantics) if wanted else None
-    names = concepts.names_of(named_regions(arrays["image"])) if "concepts" in reads.values() else ()
-    inputs: dict[str, Inputs] = {}
-    others: dict[str, Inputs] = {}
-    for modality, form in reads.items():
-        if form == "classes":
-            if known is None:
-                raise UserError(f"{folder.name}: the model tells classes, which needs a data set with relevance: label")
-            if known.several:
-                raise UserError(
-                    f"{folder.name}: the model ranks classes, of which each item must have one; the items of "
-                    "items.parquet have several"
-                )
-            fields, fingerprint[modality] = class_items.load(folder, known, class_vectors, word_vectors, words_covered)
-            inputs[modality] = Inputs(**fields)
-            continue
-        rows = items[items.modality == modality]
-        if rows.empty:
-            raise UserError(f"{folder / 'items.parquet'}: holds no {modality} items, which the model reads")
-        common = {
-            "ids": rows.item_id.to_numpy(dtype=object),
-            "groups": rows.group_id.map(codes).to_numpy(dtype=np.int64),
-            "partition": rows.partition.to_numpy(dtype=object),
-            "labels": None if known is None else known.encode(rows.label),
-            "sets": None if known is None else known.sets(rows.label),
-        }
-        if modality in arrays:
-            fingerprint[f"{modality}.{extractors[modality]}"] = arrays[modality].manifest["sha256"]
-        if modality in second:
-            other, extractor = beside[modality]
-            fingerprint[f"{modality}.{extractor}"] = second[modality].manifest["sha256"]
-            others[modality] = Inputs(**_cached(second[modality], common["ids"], other), form=other, **common)
-        if form == "tokens":
-            tokens = _tokens(folder, rows.item_id)
-            if vocabulary is None:
-                read = [*tokens.loc[tokens.index.isin(trained) if known else trained]]
-                read += [] if named is None else [*named.tokens[named.partition == "train"]]
-                vocabulary = Vocabulary.build(read, min_count)
-            fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
-            fields = _encoded(vocabulary, tokens, max_words, rare_words)
-        elif form == "ids":
-            fields = {"tensor": torch.empty(len(rows), 0), "rows": torch.arange(len(rows))}
-        elif form == "concepts" and modality in spoken:
-            fields = _scored(concepts.of_captions(_tokens(folder, rows.item_id), names, _expansion(folder, expansion)))
-        elif form == "concepts":
-            named_in = arrays[modality].index.set_index("item_id").loc[rows.item_id]
-            fields = _scored(concepts.of_regions(named_in, names))
-        else:
-            fields = _cached(arrays[modality], common["ids"], form)
-        inputs[modality] = Inputs(**fields, form=form, **common)
-    vocabulary = vocabulary or Vocabulary.build([])
-    classes = None
-    if known is None:
-        paired = _places(inputs, {"image": annotated.image_id, "text": annotated.caption_id})
-    else:
-        rows = {m: np.flatnonzero(pd.Index(x.ids).isin(trained)) for m, x in inputs.items()}
-        rows |= {m: x.where("train") for m, x in inputs.items() if x.form == "classes"}
-        classes = balanced.Classes.of(known, rows, inputs)
-        paired = classes.paired()
-    bare = _places(inputs, {"image": bare}).get("image", np.empty(0, dtype=np.int64))
-    if named is not None:
-        of_image = inputs["image"]
-        encoded = _encoded(vocabulary, named.tokens, max_words, rare_words)
-        inputs["semantics"] = Inputs(of_image.ids, of_image.groups, of_image.partition, form="tokens", **encoded)
-    return Corpus(inputs, paired, bare, vocabulary, fingerprint, classes, beside=others, n_concepts=len(names))
+    arrays = {m: _array(folder, m, name, extractors.get(m)) for m, name in reads.items() if form(name).array(m)}
+    second = {m: _array(folder, m, name, extractor) for m, (name, extractor) in options.beside.items()}
+    items = _without_skipped(items, [id_ for one in (*arrays.values(), *second.values()) for id_ in one.skipped])
+    labels = Labels.of(items, split, options.stages) if options.relevance == "label" else None
+    items = items if labels is None else labels.restricted(items)
+    selection = selection if labels is not None else _present(selection, items)
+    rows = _Rows(folder, items, codes, labels, selection, options.settings)
+    alike = {name: {m: array for m, array in arrays.items() if reads[m] == name} for name in reads.values()}
+    sources = {("reads", m): rows.source(m, name, arrays.get(m), alike[name]) for m, name in reads.items()}
+    sources |= {("beside", m): rows.source(m, name, second[m]) for m, (name, _) in options.beside.items()}
+    sources |= {("further", key): rows.source(m, name, arrays.get(m)) for key, (m, name) in options.further.items()}
+    vocabulary = _vocabulary([*sources.values()], options, fingerprint)
+    opened: dict[str, dict[str, Inputs]] = {"reads": {}, "beside": {}, "further": {}}
+    for (role, key), one in sources.items():
+        inputs = one.form.open(replace(one, vocabulary=vocabulary))
+        if inputs is not None:
+            opened[role][key] = inputs
+            fingerprint |= {key: inputs.digest} if inputs.digest else {}
+    fingerprint |= {f"{m}.{extractors[m]}": one.manifest["sha256"] for m, one in arrays.items()}
+    fingerprint |= {f"{m}.{options.beside[m][1]}": one.manifest["sha256"] for m, one in second.items()}
+    pairs, classes, bare = _training(opened["reads"], selection, labels)
+    inputs = opened["reads"] | opened["further"]
+    return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, beside=opened["beside"])
 
 
-def _tokens(folder: Path, ids: pd.Series) -> pd.Series:
-    """The words of each caption, by its id."""
-    tokens = read_parquet(folder / "tokens.parquet").set_index("item_id").tokens.reindex(ids)
-    if tokens.isna().any():
-        raise UserError(f"{folder / 'tokens.parquet'}: lacks captions of items.parquet; delete it and run again")
-    return tokens
-
-
-def _places(inputs: dict[str, Inputs], wanted: dict[str, pd.Series]) -> dict[str, np.ndarray]:
-    """Where the items of those ids lie, in each modality that is read."""
-    place = {m: pd.Series(np.arange(len(inputs[m].ids)), index=inputs[m].ids) for m in inputs if m in wanted}
-    return {m: place[m].loc[wanted[m]].to_numpy(dtype=np.int64) for m in place}
-
-
-def _scored(found: tuple[np.ndarray, np.ndarray]) -> dict[str, torch.Tensor]:
-    ids, scores = map(torch.from_numpy, found)
-    return {"tensor": ids, "scores": scores, "rows": torch.arange(len(ids))}
-
-
-def _cached(features: Features, ids: np.ndarray, form: Form) -> dict[str, Any]:
-    """Features of items: mapped where they are small, left on the disk where they are large."""
-    if features.array.nbytes > MAPPED:
-        tensor = OnDisk(features)
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
-            tensor = torch.from_numpy(features.array)
-    rows = features.rows(ids)
-    counts = torch.from_numpy(features.counts[rows]) if form == "regions" else None
-    return {"tensor": tensor, "rows": torch.from_numpy(rows), "lengths": counts}
-
-
-def _semantics(features: Features, items: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """`tokens` and `partition` of each image, in their order."""
-    images = items[items.modality == "image"].set_index("item_id")
-    if kind == "global":
-        index = named_regions(features).set_index("item_id").loc[images.index]
-        names = concepts.names_of(index)
-        named = pd.DataFrame({"tokens": concepts.tags(concepts.of_regions(index, names), names)}, images.index)
-    else:
-        named = token_table(features).set_index("item_id").loc[images.index]
-    return named.assign(partition=images.partition)
-
-
-def _expansion(folder: Path, kind: concepts.Expansion) -> concepts.Expand:
-    if kind == "wordnet":
-        return concepts.wordnet()
-    regions = read_json(folder / "items.json").get("regions") or {}
-    log.info("captions' words are expanded by the data set's own synonyms and plurals, not by WordNet")
-    return concepts.own(regions.get("synonyms") or {})
-
-
-def _encoded(
-    vocabulary: Vocabulary, tokens: pd.Series, max_words: int, rare_words: RareWords
-) -> dict[str, torch.Tensor]:
-    ids, lengths = vocabulary.encode(tokens.to_list(), max_words, rare_words)
-    return {"tensor": torch.from_numpy(ids), "rows": torch.arange(len(ids)), "lengths": torch.from_numpy(lengths)}
-
-
-def _open(folder: Path, modality: str, form: Form, extractors: dict[str, str]) -> Features:
-    if modality not in extractors:
+def _array(folder: Path, modality: str, name: Form, extractor: str | None) -> Features:
+    """The features of a modality, which have the axes that the form reads."""
+    if extractor is None:
         raise UserError(f"params.yaml: inputs: the model reads {modality} features, but no extractor is named for them")
-    features = open_features(folder / "features" / f"{modality}.{extractors[modality]}")
-    axes, told = FORMS[form]
-    if features.array.ndim != axes:
-        raise UserError(f"{features.path}: has shape {features.array.shape}; the model reads {told}")
+    features = open_features(folder / "features" / f"{modality}.{extractor}")
+    if features.array.ndim != form(name).axes:
+        raise UserError(f"{features.path}: has shape {features.array.shape}; the model reads {form(name).holds}")
     return features
 
 
@@ -258,6 +167,65 @@ def _without_skipped(items: pd.DataFrame, skipped: list[str]) -> pd.DataFrame:
     further = len(items) - len(kept) - gone.sum()
     log.warning("%d items have no features (skipped as bad); %d more go with them", gone.sum(), further)
     return kept
+
+
+def _present(split: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of a split whose items are there."""
+    for column in splits.COLUMNS.values():
+        split = split[split[column].isna() | split[column].isin(items.item_id)]
+    return split
+
+
+def _vocabulary(sources: Sequence[base.Source], options: Options, fingerprint: dict[str, str]) -> Vocabulary:
+    """The words of all that the split trains on, in every form that has words; its hash goes into the fingerprint."""
+    spoken = [one for one in sources if one.words is not None]
+    vocabulary = options.vocabulary
+    if vocabulary is None:
+        read = (words for one in spoken for words, trained in zip(one.words, one.trained, strict=True) if trained)
+        vocabulary = Vocabulary.build(read, options.settings.get("min_count", MIN_COUNT))
+    if spoken:
+        fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())
+    return vocabulary
+
+
+def _training(
+    inputs: dict[str, Inputs], split: pd.DataFrame, labels: Labels | None
+) -> tuple[dict[str, np.ndarray], Classes | None, np.ndarray]:
+    """Places of what the split trains on: pairs, items by class, and images without a caption."""
+    bare = np.empty(0, dtype=np.int64)
+    if labels is not None:
+        rows = {
+            m: np.flatnonzero(pd.Index(x.ids).isin(split.item_id)) if x.form.of_items else x.where("train")
+            for m, x in inputs.items()
+        }
+        classes = Classes.of(labels, rows, inputs)
+        return classes.paired(), classes, bare
+    if "image" in inputs:
+        bare = _places(inputs["image"], split.image_id[split.caption_id.isna()])
+    return _pairs(inputs, split[split.caption_id.notna()]), None, bare
+
+
+def _pairs(inputs: dict[str, Inputs], split: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Modality to (P,) places of what belongs together: the pairs that a split names.
+
+    What it does not name (questions) is joined by group: each of them that is trained on, with each named pair.
+    """
+    pairs = {m: _places(x, split[splits.COLUMNS[m]]) for m, x in inputs.items() if m in splits.COLUMNS}
+    if pairs.keys() == inputs.keys():
+        return pairs
+    frames = [pd.DataFrame(pairs).drop_duplicates()] if pairs else []
+    frames += [pd.DataFrame({m: x.where("train")}) for m, x in inputs.items() if m not in pairs]
+    joined = None
+    for frame in frames:
+        first = frame.columns[0]
+        frame["group"] = inputs[first].groups[frame[first]]
+        joined = frame if joined is None else joined.merge(frame, on="group")
+    return {m: joined[m].to_numpy(dtype=np.int64) for m in inputs}
+
+
+def _places(inputs: Inputs, ids: pd.Series) -> np.ndarray:
+    """Where the items of those ids lie."""
+    return pd.Series(np.arange(len(inputs.ids)), index=inputs.ids).loc[ids].to_numpy(dtype=np.int64)
 
 
 def _frame_hash(frame: pd.DataFrame) -> str:

@@ -18,6 +18,9 @@ import pandas as pd
 from crossmodal.errors import UserError
 
 PATTERN = re.compile(r"(?P<percent>[1-9]\d?)pct-(?P<captions>[1-5])cap")
+COLUMNS = {"image": "image_id", "text": "caption_id"}
+"""Modalities whose pairs a split names, with the column that holds their items' ids."""
+
 STAGE = re.compile(r"classes(?P<number>[1-9]\d?)of(?P<count>[1-9]\d?)")
 
 

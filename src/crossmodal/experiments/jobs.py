@@ -215,17 +215,19 @@ class Plan:
         inputs = self.inputs_of(dataset)
         arrays = self.params.datasets[dataset].arrays or {}
         for modality, form in reads.items():
-            if _spoken(modality, form) and arrays.get(modality):
+            declared = registry.form(form, modality)
+            if declared["array"] is None and declared["files"] and arrays.get(modality):
                 raise UnreadableError(
                     f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
                     f"none, only arrays; give `captions`, or choose papers whose models read vectors"
                 )
         found = {}
         for modality, form in reads.items():
-            if form == "classes" or _spoken(modality, form):
+            array = registry.form(form, modality)["array"]
+            if array is None:
                 continue
             named = inputs.get(modality, {})
-            extractor = named if isinstance(named, str) else named.get("regions" if form == "concepts" else form)
+            extractor = named if isinstance(named, str) else named.get(array)
             if extractor is None:
                 raise UnreadableError(
                     f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} features in the form "
@@ -315,18 +317,19 @@ class Plan:
         return list(found.values())
 
     def files_of(self, job: Job) -> list[str]:
-        """The files of the data folder that a run is trained on."""
+        """The files of the data folder that a run is trained on, or that a control is of."""
         data = self.params.paths.data
         folder = f"{data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
         if job.control:
             return files
-        if {"tokens", "concepts"} & {*registry.reads(job.model, job.settings).values()}:
-            files.append(f"{folder}/tokens.parquet")
+        read = [*registry.reads(job.model, job.settings).items(), *registry.beside(job.model).items()]
+        files += _read_by_forms(folder, [*read, *registry.further(job.model).values()])
         files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
         if job.source:
             folder = f"{data}/{job.source}"
             files += [f"{folder}/items.parquet", f"{folder}/splits/full.parquet"]
+            files += _read_by_forms(folder, [*registry.source_reads(job.model).items()])
             files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.source_inputs.items()]
         return files
 
@@ -336,9 +339,9 @@ class Plan:
         return sorted({name for job in self.jobs.values() for name in (job.dataset, job.source) if name})
 
 
-def _spoken(modality: str, form: str) -> bool:
-    """Whether captions' words are read, of which there are no features."""
-    return form == "tokens" or (modality == "text" and form == "concepts")
+def _read_by_forms(folder: str, read: list[tuple[str, str]]) -> list[str]:
+    """What forms read of a data set besides items and features, by each (modality, form)."""
+    return [f"{folder}/{name}" for name in dict.fromkeys(n for m, f in read for n in registry.form(f, m)["files"])]
 
 
 def plan(params: Params, folder: str | Path = "papers") -> Plan:

@@ -25,7 +25,7 @@ PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the ex
 
 Scale = Literal["embedded", "full"]
 Relevance = Literal["group", "label"]
-Inputs = dict[str, str | dict[Literal["vector", "regions", "pixels", "images"], str]]
+Inputs = dict[str, str | dict[str, str]]  # modality to an extractor, or to one for each form
 Models = dict[str, dict[str, Any]]
 
 
@@ -135,8 +135,8 @@ class Params(Strict):
     extractors: dict[str, Extractor]
     inputs: Inputs = Field(
         {},
-        description="modality to the extractor of what models read of it; or `vector`, `regions`, `pixels`, `images` "
-        "to one each",
+        description="modality to the extractor of what models read of it; or forms of input (`vector`, `regions`, "
+        "`pixels`, `images`, or another package's) to one each",
     )
     models: Models = Field({}, description="settings of a model, over its defaults")
     scales: dict[Scale, ScaleSettings] = Field({}, description="which data set plays which published one")
@@ -190,6 +190,9 @@ class Params(Strict):
         inputs |= {f"datasets.{name}.inputs": dataset.inputs for name, dataset in self.datasets.items()}
         for place, chosen in inputs.items():
             for modality, named in chosen.items():
+                forms = {} if isinstance(named, str) else named
+                for form in forms:
+                    _check_form(form, modality, f"{place}.{modality}")
                 for extractor in extractors_in(named):
                     if extractor not in self.extractors:
                         raise ValueError(
@@ -234,6 +237,13 @@ class Params(Strict):
         chosen = self.datasets[dataset]
         blocks = [self.models, self.datasets[chosen.like].models if chosen.like else {}, chosen.models]
         return {key: value for block in blocks for key, value in block.get(model, {}).items()}
+
+
+def _check_form(form: str, modality: str, place: str) -> None:
+    """Raise an error for a form of input that no extractor makes."""
+    made = [name for name in registry.names("forms") if registry.form(name, modality)["array"] == name]
+    if form not in made:
+        raise ValueError(f"{place}: {form!r} is no form of input that is extracted" + suggestion(form, made))
 
 
 def extractors_in(named: str | dict[str, str]) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from crossmodal import concepts
 from crossmodal.errors import UserError
 from crossmodal.features.store import Features
 
@@ -55,3 +57,17 @@ def token_table(features: Features, most: int | None = None) -> pd.DataFrame:
     index = named_regions(features)
     tokens = [sequence(*row, most) for row in zip(*(index[column] for column in NAMING), strict=True)]
     return pd.DataFrame({"item_id": index.item_id, "tokens": tokens})
+
+
+def named(features: Features, kind: Literal["regional", "global"]) -> pd.Series:
+    """What is named in each image, as words by its id: its regions one by one, or the whole of it.
+
+    Raises
+    ------
+    UserError : features whose index names no regions.
+    """
+    index = named_regions(features)
+    if kind == "regional":
+        return token_table(features).set_index("item_id").tokens
+    names = concepts.names_of(index)
+    return pd.Series(concepts.tags(concepts.of_regions(index, names), names), index.item_id, dtype=object)

@@ -1,4 +1,4 @@
-"""What a search asks of the model itself: encodings of queries and items, scores that are no inner products.
+"""Encodes queries and items for `search` by the model itself, and scores what is not compared by inner products.
 
 Apart from `search`, which does without where it can: this imports torch.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from crossmodal import registry
+from crossmodal.corpus.forms.base import Source
 from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
@@ -22,6 +25,9 @@ from crossmodal.files import read_json, whole
 from crossmodal.inference.onnx_encoder import open_exported, place
 from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
+
+if TYPE_CHECKING:
+    from crossmodal.features.store import Features
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +41,14 @@ def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: 
     ------
     UserError : a file that cannot be read, features that only their makers can make, words that the run does not know.
     """
-    form = run.model.reads[modality]
-    if form == "tokens":
-        return run.tokens([source])
+    asked = run.source(modality, data, arrays=_joint(run, data, modality))
+    form = asked.form
+    if form.array(modality) is None:
+        return form.of_sentences(asked, [source])
     extractor = run.job.inputs[modality]
     manifest = data / "features" / f"{modality}.{extractor}"
     if item_id is not None:
-        return _stored(manifest, item_id, form)
+        return _stored(asked, manifest, item_id)
     from crossmodal.datasets import items
     from crossmodal.features import extraction
 
@@ -66,19 +73,34 @@ def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: 
         # What it advises beyond that is of a data set's files.
         reason = str(error).split("; ")[0].replace(f"{source}: ", "").splitlines()[0]
         raise UserError(f"--{modality} {source}: cannot be searched for: {reason}; name another file") from None
-    tensor = torch.from_numpy(array)
-    if form == "regions":
-        return base.Regions(tensor, torch.tensor(extra.get("count", [tensor.shape[1]])))
-    return tensor
+    return form.of_features(asked, array, extra)
 
 
-def _stored(target: Path, item_id: str, form: base.Form) -> base.Input:
+def _stored(asked: Source, target: Path, item_id: str) -> base.Input:
+    """An item of the data set, as its stored features have it."""
+    import pandas as pd
+
     from crossmodal.features.store import open_features
 
-    features = open_features(target)
-    rows = features.rows([item_id])
-    tensor = torch.from_numpy(features.gather(rows)).float()
-    return base.Regions(tensor, torch.from_numpy(features.counts[rows])) if form == "regions" else tensor
+    row = pd.DataFrame({"item_id": [item_id], "partition": [""]})
+    asked = replace(asked, items=row, groups=np.zeros(1, np.int64), features=open_features(target))
+    return asked.form.open(asked).gather(torch.zeros(1, dtype=torch.int64))
+
+
+def _joint(run: TrainedRun, data: Path, modality: str) -> dict[str, Features]:
+    """The arrays of all modalities whose inputs those of this one depend on."""
+    from crossmodal.features.store import open_features
+
+    if not run.source(modality).form.joint:
+        return {}
+    alike = _alike(run, modality)
+    return {m: open_features(data / "features" / f"{m}.{name}") for m, name in run.job.inputs.items() if m in alike}
+
+
+def _alike(run: TrainedRun, modality: str) -> dict[str, str]:
+    """What must be read to read a modality: it alone, or all modalities of its form."""
+    joint, reads = run.source(modality).form.joint, run.model.reads
+    return {m: name for m, name in reads.items() if m == modality or (joint and name == reads[modality])}
 
 
 def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: str) -> tuple[np.ndarray, Tensor]:
@@ -88,14 +110,16 @@ def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: st
     ------
     UserError : there are none.
     """
-    from crossmodal.corpus.opening import load, options_of
+    from crossmodal.corpus.opening import Options, load
     from crossmodal.tasks.ranked.encodings import encode
 
-    options = options_of(run.model.settings) | {"relevance": run.job.relevance, "stages": run.job.stages}
-    options["vocabulary"] = run.vocabulary
-    reads = {to: run.model.reads[to]}
-    inputs = {m: name for m, name in run.job.inputs.items() if m == to}
-    corpus = load(data, run.job.split, reads, inputs, **options)
+    options = Options(
+        relevance=run.job.relevance,
+        stages=run.job.stages,
+        vocabulary=run.vocabulary,
+        settings=run.model.settings.model_dump(),
+    )
+    corpus = load(data, run.job.split, _alike(run, to), run.job.inputs, options)
     here = corpus.inputs[to]
     index = np.arange(len(here.ids)) if partition == "all" else here.where(partition)
     if not len(index):
@@ -144,7 +168,7 @@ def export(run: TrainedRun, folder: Path, to: str) -> None:
     told = {
         "weights_sha256": read_json(folder / "manifest.json")["weights_sha256"],
         "max_words": str(run.model.settings.max_words),
-        "rare_words": run.rare_words,
+        "rare_words": run.source("text").option("rare_words"),
     }
     try:
         with whole(path) as temporary, warnings.catch_warnings(action="ignore"):

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from crossmodal import registry
+from crossmodal.corpus.forms import form
+from crossmodal.corpus.forms.base import Source
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, job_in, validated
 from crossmodal.files import read_json
 from crossmodal.models import base
 from crossmodal.runs.weights import checked_weights, take_weights
-from crossmodal.text import RareWords, Vocabulary
+from crossmodal.text import Vocabulary
 
 
 def described(context: base.Context) -> dict[str, Any]:
@@ -53,19 +55,16 @@ class TrainedRun:
     model: base.Model
     vocabulary: Vocabulary
 
-    @property
-    def rare_words(self) -> RareWords:
-        return getattr(self.model.settings, "rare_words", "mark")
-
-    def tokens(self, captions: list[str]) -> base.Tokens:
-        """Captions as the model reads them.
-
-        Raises
-        ------
-        UserError : a caption none of whose words the run knows.
-        """
-        ids, lengths = self.vocabulary.encode_known(captions, self.model.settings.max_words, self.rare_words)
-        return base.Tokens(torch.from_numpy(ids).long(), torch.from_numpy(lengths))
+    def source(self, modality: str, data: Path = Path(), **more: Any) -> Source:
+        """By which `source.form` makes an input from outside of the data set; `more`: further fields of it."""
+        return Source(
+            form=form(self.model.reads[modality]),
+            folder=data,
+            modality=modality,
+            settings=self.model.settings.model_dump(),
+            vocabulary=self.vocabulary,
+            **more,
+        )
 
     @torch.inference_mode()
     def encode(self, modality: str, value: base.Input, partner: str) -> torch.Tensor:

@@ -151,6 +151,7 @@ def _by_the_model(
 
     from crossmodal.inference import encoding as encoded
     from crossmodal.inference.run import open_run
+    from crossmodal.models.base import Tokens
 
     run = open_run(folder)
     given = encoded.query_input(plan, run, data, query.modality, query.source, query.item_id)
@@ -160,7 +161,7 @@ def _by_the_model(
     else:
         ids, gallery = kept[0], torch.from_numpy(kept[1])
     best, scores = encoded.best(run, (query.modality, to), asked, gallery, k)
-    if run.model.reads[query.modality] == "tokens" and run.model.compares_vectors(asked, gallery):
+    if query.modality == "text" and isinstance(given, Tokens) and run.model.compares_vectors(asked, gallery):
         encoded.export(run, folder, to)
     return ids, best, scores
 

@@ -124,6 +124,7 @@ class ContextAttention(nn.Module):
 class Model(base.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "regions", "text": "tokens"}
     unannotated: ClassVar[tuple[str, ...]] = ("image", "semantics")
+    further: ClassVar[dict[str, tuple[str, Form]]] = {"semantics": ("image", "region_names")}  # section 4.3
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)

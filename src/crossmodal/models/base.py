@@ -18,9 +18,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-Form = Literal["vector", "regions", "tokens", "concepts", "pixels", "images", "classes", "ids"]
-"""`pixels`: small pictures to make anew; `images`: what an image network is shown. `classes`: a vector a class, of the
-pseudo-modality `class` of data with unseen classes. `ids`: nothing of the items but which they are.
+Form = str
+"""How the items of a modality are handed to a model: the name of a module of `crossmodal.corpus.forms`, such as
+`vector`, `regions` or `tokens`, or of an entry point of the group `crossmodal.forms`.
 """
 
 
@@ -183,10 +183,10 @@ class Model(nn.Module):
     """False: no gradient steps; `fit` is called once and the result is what is evaluated."""
 
     unannotated: ClassVar[tuple[str, ...]] = ()
-    """Modalities of which each batch also brings items outside of the annotated pairs.
+    """Of what each batch also brings images outside of the annotated pairs: modalities, or names of `further`."""
 
-    `semantics` stands beside `image`: the names of the regions of the same images, as tokens (A3VSE, section 4.3).
-    """
+    further: ClassVar[dict[str, tuple[str, Form]]] = {}
+    """Inputs that are not ranked, by a name of their own: the modality whose items they are of, and their form."""
 
     needs_classes: ClassVar[bool] = False
     """Its batches must have `labels`: it is for data whose items answer each other by class."""

@@ -12,7 +12,7 @@ import torch
 
 from crossmodal import registry, wordvectors
 from crossmodal.corpus.corpus import Corpus
-from crossmodal.corpus.opening import load, options_of
+from crossmodal.corpus.opening import Options, load
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, settings_of
 from crossmodal.files import sha256_file
@@ -40,17 +40,21 @@ def built(
     torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
     module = registry.module("models", job.model)
     settings = settings_of(job, module.Settings)
-    options = options_of(settings)
-    options["beside"] = {m: (form, job.beside[m]) for m, form in module.Model.beside.items()}
     if module.Model.needs_classes and job.relevance != "label":
         raise UserError(
             f"params.yaml: datasets.{job.dataset}: model {job.model!r} learns from classes; set `relevance: label` "
             f"(each item needs its class), or choose another model"
         )
-    options |= {"relevance": job.relevance, "stages": job.stages, "unannotated": module.Model.unannotated}
-    options["vocabulary"] = vocabulary
-    reads = registry.reads(job.model, settings.model_dump())
-    corpus = load(data / job.dataset, job.split, reads, job.inputs, **options)
+    options = Options(
+        relevance=job.relevance,
+        stages=job.stages,
+        beside={m: (form, job.beside[m]) for m, form in module.Model.beside.items()},
+        further=module.Model.further,
+        vocabulary=vocabulary,
+        settings=settings.model_dump(),
+    )
+    reads = registry.reads(job.model, options.settings)
+    corpus = load(data / job.dataset, job.split, reads, job.inputs, options)
     if module.Model.one_class and corpus.classes is not None and corpus.classes.every is not None:
         raise UserError(
             f"datasets.{job.dataset}: model {job.model!r} needs items of one class each, and those of items.parquet "

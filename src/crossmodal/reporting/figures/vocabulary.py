@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from crossmodal import concepts
 from crossmodal.corpus.splits import parse
 from crossmodal.experiments import Strict
-from crossmodal.features.semantics import named_regions, token_table
-from crossmodal.features.store import Features, open_features
+from crossmodal.features.semantics import named
+from crossmodal.features.store import open_features
 from crossmodal.files import read_parquet
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, INK
@@ -86,15 +85,6 @@ def words(sequences: Iterable[Sequence[str]], min_count: int = 1) -> set[str]:
 def overlap(one: set[str], other: set[str]) -> float:
     """Words of both in per cent of those of either (intersection over union); NaN where neither has any."""
     return 100 * len(one & other) / len(one | other) if one | other else float("nan")
-
-
-def named(features: Features, kind: str) -> pd.Series:
-    """What is named in each image, as tokens by its id: its regions (`regional`) or the whole of it (`global`)."""
-    index = named_regions(features)
-    if kind == "regional":
-        return token_table(features).set_index("item_id").tokens
-    names = concepts.names_of(index)
-    return pd.Series(concepts.tags(concepts.of_regions(index, names), names), index.item_id, dtype=object)
 
 
 def measure(folder: Path, split: str, extractor: str) -> list[dict[str, Any]]:

@@ -34,7 +34,8 @@ set_model(python_model())
 
 def without(job: Job, folder: Path) -> str:
     """Why a run has no model that embeds; empty for one that has."""
-    odd = {m: form for m, form in registry.reads(job.model, job.settings).items() if form not in _kinds()}
+    reads = registry.reads(job.model, job.settings)
+    odd = {m: form for m, form in reads.items() if not registry.form(form, m)["outside"]}
     if not (folder_of(folder) / "embeddings.npz").exists():
         return "it compares without vectors"
     if odd:
@@ -45,13 +46,18 @@ def without(job: Job, folder: Path) -> str:
     return "" if "context" in read_json(folder / "manifest.json") else "an earlier version trained it"
 
 
-def _kinds() -> dict[str, Any]:
-    """The type of one input of each form that can be embedded."""
+def _type(form: str, modality: str) -> Any:
+    """MLflow's type of one input of a form that can be embedded."""
     from mlflow.types import DataType
     from mlflow.types.schema import Array
 
-    vector = Array(DataType.double)
-    return {"tokens": DataType.string, "vector": vector, "regions": Array(vector)}
+    declared = registry.form(form, modality)
+    if declared["outside"] == "sentences":
+        return DataType.string
+    numbers: Any = DataType.double
+    for _ in range(declared["axes"] - 1):
+        numbers = Array(numbers)
+    return numbers
 
 
 def signature(job: Job) -> Any:
@@ -60,7 +66,7 @@ def signature(job: Job) -> Any:
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
     reads = registry.reads(job.model, job.settings)
-    columns = [ColSpec(_kinds()[form], modality, required=False) for modality, form in reads.items()]
+    columns = [ColSpec(_type(form, modality), modality, required=False) for modality, form in reads.items()]
     return ModelSignature(
         inputs=Schema(columns),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, -1), "embeddings")]),
@@ -141,22 +147,16 @@ def embed(run: Any, shapes: dict[str, list[int]], frame: pd.DataFrame, partner: 
 
 
 def _input(run: Any, shapes: dict[str, list[int]], modality: str, values: list[Any]) -> Any:
-    import torch
-
-    from crossmodal.models import base
-
-    form = run.model.reads[modality]
-    if form == "tokens":
-        return run.tokens([str(value) for value in values])
+    source = run.source(modality)
+    if source.form.outside == "sentences":
+        return source.form.of_sentences(source, [str(value) for value in values])
     shape = shapes[modality]
     arrays = [np.asarray([np.asarray(row) for row in value], dtype=np.float32) for value in values]
     for array in arrays:
         if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
             raise UserError(f"{run.job.key}: reads {modality} as arrays of {shape}, not {array.shape}")
-    if form == "vector":
-        return torch.from_numpy(np.stack(arrays))
     counts = [len(array) for array in arrays]
-    padded = np.zeros((len(arrays), max(counts), shape[-1]), np.float32)
+    padded = np.zeros((len(arrays), max(counts), *arrays[0].shape[1:]), np.float32)
     for place, array in enumerate(arrays):
         padded[place, : len(array)] = array
-    return base.Regions(torch.from_numpy(padded), torch.tensor(counts))
+    return source.form.of_features(source, padded, {"count": counts})

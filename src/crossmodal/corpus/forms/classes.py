@@ -1,0 +1,97 @@
+"""A vector per class, which zero-shot systems compare images with: float32 (B, D).
+
+`classes.parquet`, which readers of data with unseen classes write, has each class's attributes and a text of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from crossmodal import wordvectors
+from crossmodal.corpus.forms import base
+from crossmodal.corpus.inputs import Inputs
+from crossmodal.datasets.items import class_id
+from crossmodal.errors import UserError
+from crossmodal.files import read_parquet, sha256_bytes
+from crossmodal.text import tokenize
+
+log = logging.getLogger(__name__)
+
+SEEDED_DIM = 50  # of word vectors without a file: Socher's size
+
+
+class Form(base.Form):
+    """A class is listed once per partition: the split's own to train on and to select by, and at the test every class
+    that has test items. One without any is no candidate: where all images of the seen classes are trained on, the test
+    is of the unseen classes alone.
+
+    A class is known by the shares of its attributes, or by the mean word vector of its text (`class_vectors`); for the
+    latter `word_vectors` names a file, or `seeded`, and `words_covered` the least share of words that have a vector.
+    """
+
+    options: ClassVar[dict[str, Any]] = {"class_vectors": "attributes", "word_vectors": "", "words_covered": 0.0}
+    of_items = False
+
+    def open(self, source: base.Source) -> Inputs | None:
+        """
+        Raises
+        ------
+        UserError : no table of classes, a class that it lacks, a text without a known word, items of several classes.
+        """
+        folder, labels = source.folder, source.labels
+        if labels is None:
+            raise UserError(f"{folder.name}: the model ranks classes, which needs a data set with relevance: label")
+        if labels.several:
+            raise UserError(
+                f"{folder.name}: the model ranks classes, of which each item must have one; the items of "
+                "items.parquet have several"
+            )
+        path = folder / "classes.parquet"
+        if not path.exists():
+            raise UserError(
+                f"{path}: not found; zero-shot models need a data set whose classes are described, such as `cub`"
+            )
+        table = read_parquet(path).set_index("label")
+        lacking = [name for name in labels.names if name not in table.index]
+        if lacking:
+            raise UserError(f"{path}: lacks class {lacking[0]!r} of items.parquet; prepare the data set again")
+        table = table.loc[labels.names]
+        if source.option("class_vectors") == "attributes":
+            matrix = np.stack(table.attributes.to_list()).astype(np.float32)
+        else:
+            named, least = source.option("word_vectors"), source.option("words_covered")
+            matrix = _of_words(table.text.to_list(), named, path, least)
+        listed = {"train": labels.trained, "val": labels.trained, "test": labels.tested}
+        codes = np.concatenate([*listed.values()]).astype(np.int64)
+        return Inputs(
+            form=self,
+            ids=np.array([class_id(labels.names[code]) for code in codes], dtype=object),
+            groups=-1 - codes,  # no item's
+            partition=np.array([name for name, some in listed.items() for _ in some], dtype=object),
+            tensor=torch.from_numpy(matrix),
+            rows=torch.from_numpy(codes),
+            labels=codes,
+            digest=sha256_bytes(matrix.tobytes()),
+        )
+
+    def of_rows(self, rows: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
+        return rows.float()
+
+
+def _of_words(texts: list[str], named: str, path: Path, least: float) -> np.ndarray:
+    """(classes, D) mean vectors of the words of each class's text."""
+    words = tokenize(texts)
+    every = [word for told in words for word in told]
+    vectors = wordvectors.seeded(every, SEEDED_DIM) if named == "seeded" else wordvectors.read(named, every)
+    rows = [[vectors.index[word] for word in told if word in vectors.index] for told in words]
+    if not all(rows):
+        bare = texts[[bool(one) for one in rows].index(False)]
+        raise UserError(f"{path}: {named} has a vector of no word of {bare!r}; name a larger file")
+    log.info("%s", wordvectors.coverage(vectors, Counter(every), named, least, "words_covered"))
+    return np.stack([vectors.matrix[one].mean(0) for one in rows])

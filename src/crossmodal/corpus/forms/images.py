@@ -1,0 +1,9 @@
+"""An image per item, which an image network is shown: uint8 (B, 3, S, S)."""
+
+from __future__ import annotations
+
+from crossmodal.corpus.forms import base
+
+
+class Form(base.Form):
+    axes, holds = 4, "an image per item, as the extractor `pixels` makes them"

@@ -1,0 +1,9 @@
+"""A small picture per item, which a model makes anew: uint8 (B, 3, S, S)."""
+
+from __future__ import annotations
+
+from crossmodal.corpus.forms import base
+
+
+class Form(base.Form):
+    axes, holds = 4, "a small picture per item, as the extractor `pixels` makes them"

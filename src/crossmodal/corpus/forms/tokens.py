@@ -1,0 +1,56 @@
+"""Sentences as ids of words: int64 (B, L) between start and end marks, padded with 0, with their lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from crossmodal.corpus.forms import base
+from crossmodal.corpus.inputs import Inputs
+from crossmodal.errors import UserError
+from crossmodal.files import read_parquet
+from crossmodal.models.base import Tokens
+
+TABLE = "tokens.parquet"
+
+
+def words_of(source: base.Source) -> list[Sequence[str]]:
+    """The words of each item's sentence, from the data set's table of them.
+
+    Raises
+    ------
+    UserError : a table that lacks some.
+    """
+    table = source.once(TABLE, lambda: read_parquet(source.folder / TABLE).set_index("item_id").tokens)
+    tokens = table.reindex(source.items.item_id)
+    if tokens.isna().any():
+        raise UserError(f"{source.folder / TABLE}: lacks captions of items.parquet; delete it and run again")
+    return tokens.to_list()
+
+
+class Form(base.Form):
+    options: ClassVar[dict[str, Any]] = {"max_words": 82, "rare_words": "mark"}
+    sized = False
+    outside = "sentences"
+
+    def files(self, modality: str) -> tuple[str, ...]:
+        return (TABLE,)
+
+    def words(self, source: base.Source) -> list[Sequence[str]] | None:
+        return words_of(source)
+
+    def open(self, source: base.Source) -> Inputs | None:
+        ids, lengths = source.vocabulary.encode(source.words, source.option("max_words"), source.option("rare_words"))
+        return source.inputs(
+            tensor=torch.from_numpy(ids), rows=torch.arange(len(ids)), lengths=torch.from_numpy(lengths)
+        )
+
+    def of_rows(self, rows: torch.Tensor, counts: torch.Tensor | None) -> Tokens:
+        return Tokens(rows[:, : int(counts.max())].long(), counts)
+
+    def of_sentences(self, source: base.Source, sentences: list[str]) -> Tokens:
+        words, rare = source.option("max_words"), source.option("rare_words")
+        ids, lengths = source.vocabulary.encode_known(sentences, words, rare)
+        return Tokens(torch.from_numpy(ids).long(), torch.from_numpy(lengths))
