@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from crossmodal.reporting.embedder import embed, without
 
 from crossmodal import experiments, registry
 from crossmodal.corpus import forms
@@ -21,6 +20,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.inference.encoding import query_input
 from crossmodal.inference.run import open_run
+from crossmodal.reporting.tracking.embedder import embed, without
 from crossmodal.runs.evaluate import evaluate as run_test
 from crossmodal.runs.train import train_job
 
