@@ -222,13 +222,54 @@ def test_files_that_are_cut_off(tmp_path, name, share):
         audio.read(path)
 
 
-def test_a_header_that_was_written_before_the_length_was_known(tmp_path):
-    path = write(tmp_path / "a.wav", tone())
-    data = bytearray(path.read_bytes())
-    at = data.index(b"data") + 4
-    data[at : at + 4] = data[4:8] = b"\xff\xff\xff\xff"
-    path.write_bytes(data)
-    assert len(audio.read(path)[0]) == RATE
+def put(data: bytes, before: bytes, number: int, order: str = "little", size: int = 4, skip: int = 0) -> bytes:
+    """The file with another number behind the first occurrence of a name."""
+    at = data.index(before) + len(before) + skip
+    return data[:at] + number.to_bytes(size, order) + data[at + size :]
+
+
+FULL = 2**32 - 1
+UNFINISHED = {
+    "a pipe": ("WAV", "PCM_16", lambda d: put(put(d, b"RIFF", FULL), b"data", FULL)),
+    "a recorder that was killed": ("WAV", "PCM_16", lambda d: put(put(d, b"RIFF", 36), b"data", 0)),
+    "sizes of zero": ("WAV", "FLOAT", lambda d: put(put(d, b"RIFF", 0), b"data", 0)),
+    "half a sample at its end": ("WAV", "PCM_16", lambda d: put(d, b"data", 0) + b"\1"),
+    "24 bits": ("WAVEX", "PCM_24", lambda d: put(d, b"data", 0)),
+    "big-endian": ("RIFX", "PCM_16", lambda d: put(d, b"data", 0)),
+    "more than 4 GB were foreseen": ("RF64", "PCM_16", lambda d: put(put(d, b"ds64", 0, skip=4), b"ds64", 0, skip=12)),
+    "Wave64": ("W64", "PCM_16", lambda d: put(d, b"data", 24, size=8, skip=12)),
+    "AIFF": ("AIFF", "PCM_16", lambda d: put(put(d, b"SSND", 8, "big"), b"COMM", 0, "big", skip=6)),
+    "AU": ("AU", "PCM_16", lambda d: put(d, b".snd", 0, "big", skip=4)),
+    "FLAC of a pipe": ("FLAC", "PCM_16", lambda d: d[:21] + bytes([d[21] & 0xF0]) + bytes(4) + d[26:]),
+    "a chunk before it that is not filled up": (
+        "WAV",
+        "PCM_16",
+        lambda d: d[:36] + b"LIST\x09\0\0\0INFOhello" + put(d[36:], b"data", 0),
+    ),
+    "the same in order": ("WAV", "PCM_16", lambda d: d[:36] + b"LIST\x09\0\0\0INFOhello" + d[36:]),
+}
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_a_header_that_was_written_before_the_length_was_known(tmp_path, name):
+    form, subtype, change = UNFINISHED[name]
+    how = {"format": "WAV", "endian": "BIG"} if form == "RIFX" else {"format": form}
+    path = write(tmp_path / "a.bin", tone(), subtype=subtype, **how)
+    expected, _ = soundfile.read(path, dtype="float32")
+    data = path.read_bytes()
+    path.write_bytes(change(data))
+    assert path.read_bytes() != data
+    waveform, rate = audio.read(path)
+    np.testing.assert_array_equal(waveform, expected)
+    assert rate == RATE
+
+
+@pytest.mark.parametrize("after", [b"", b"LIST\x0c\0\0\0INFOISFT\0\0\0\0", b"ID3 \x03\0\0\0abc"])
+def test_no_sound_before_what_stands_after_it(tmp_path, after):
+    path = write(tmp_path / "none.wav", np.zeros(0, np.float32))
+    path.write_bytes(path.read_bytes() + after)
+    with pytest.raises(UserError, match="holds no samples"):
+        audio.read(path)
 
 
 def test_files_that_are_no_sound(tmp_path):

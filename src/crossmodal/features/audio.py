@@ -24,7 +24,7 @@ from scipy.signal import firwin, get_window, resample_poly
 
 from crossmodal import limits
 from crossmodal.errors import UserError
-from crossmodal.features import extraction
+from crossmodal.features import _soundheaders, extraction
 from crossmodal.features.extraction import Given, Item, Recipe, Work
 
 BATCH = 8  # clips that a thread takes at once
@@ -99,9 +99,12 @@ def read(path: Path) -> tuple[np.ndarray, int]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); complete the sound folder and run again") from None
     if not data:
         raise UserError(f"{path}: is an empty file; fetch it again")
+    data = _soundheaders.with_length(data)
     try:
-        file = soundfile.SoundFile(io.BytesIO(data))
+        file = None if _soundheaders.lacks_its_length(data) else soundfile.SoundFile(io.BytesIO(data))
     except soundfile.SoundFileError:
+        file = None
+    if file is None:
         parts, rate = _by_av(path, data)
     else:
         with file:
