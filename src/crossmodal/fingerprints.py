@@ -104,9 +104,9 @@ class Hashes:
                 write_text(self.path, json.dumps(stored))
             self.new = {}
 
-    def tree(self, folder: Path) -> str:
-        """Hash of the names and contents of all files below a folder."""
-        names = sorted(_below(folder))
+    def tree(self, folder: Path, ending: str = "") -> str:
+        """Hash of the names and contents of all files below a folder, or of those with an ending."""
+        names = sorted(name for name in _below(folder) if name.endswith(ending))
         return sha256_json([*self.files(folder, names).items()])
 
     def _entries(self, folder: str) -> dict[str, os.DirEntry[str]]:
@@ -158,8 +158,8 @@ def _below(folder: Path, prefix: str = "") -> Iterator[str]:
 def now(recorded: Mapping[str, Mapping[str, str]], hashes: Hashes, folder: Path) -> dict[str, dict[str, str]]:
     """A record of what a step reads, as it would be made now; names are relative to `folder`, or absolute.
 
-    `files` are read whole; of `trees` all files below are; of `names` the files below are only listed. What is gone
-    altogether is no change: what was made of it may be kept where it is not.
+    `files` are read whole; of `trees` all files below are, and of `texts` all that end in .txt; of `names` the files
+    below are only listed. What is gone altogether is no change: what was made of it may be kept where it is not.
     """
     return {
         kind: {name: _now(kind, path, hashes) if (path := folder / name).exists() else was for name, was in of.items()}
@@ -177,7 +177,9 @@ def inputs(hashes: Hashes, root: Path, sources: Iterable[str]) -> str:
 def _now(kind: str, path: Path, hashes: Hashes) -> str:
     if kind == "files":
         return hashes.file(path)
-    return hashes.tree(path) if kind == "trees" else sha256_bytes("\n".join(sorted(_below(path))).encode())
+    if kind == "names":
+        return sha256_bytes("\n".join(sorted(_below(path))).encode())
+    return hashes.tree(path, ".txt" if kind == "texts" else "")
 
 
 # -- what a step's settings name --------------------------------------------------------------------------------------

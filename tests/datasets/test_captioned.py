@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from noticed import changed, moved
 
 from crossmodal import registry
 from crossmodal.datasets import (
@@ -112,6 +113,9 @@ def test_every_layout_says_the_same(written, tmp_path):
     assert [tuple(row) for row in found] == images + texts
     assert frame.label.isna().all()
     assert items.root(tmp_path / "out").samefile(tmp_path / "images")
+    assert not changed(tmp_path / "out")
+    moved(tmp_path / "images" / NAMES[3])
+    assert changed(tmp_path / "out")
 
 
 def test_what_nothing_says_is_drawn_by_the_seed(corpus, tmp_path):
@@ -304,3 +308,17 @@ def test_regions_are_named_in_the_manifest(corpus, tmp_path):
         table.make(
             table.Settings(**given, regions=[tmp_path / "a.tsv", tmp_path / "b.tsv"]), tmp_path / "out", title="t"
         )
+
+
+def test_what_folders_hold_is_looked_at(tmp_path):
+    """A photograph that is added or moved, and a caption beside one that is mended."""
+    root = classes(tmp_path / "pets", *(f"{kind}/{n}.jpg" for kind in ("cat", "dog") for n in range(10)))
+    (root / "cat/1.txt").write_text("a cat\n")
+    settings, target = folders.Settings(root=root, test=0.2, val=0.1), tmp_path / "data/pets"
+    folders.make(settings, target, title="Pets")
+    assert not changed(target)
+    (root / "cat/1.txt").write_text("a black cat\n")
+    assert changed(target)
+    folders.make(settings, target, title="Pets")
+    moved(root / "dog/3.jpg")
+    assert changed(target)
