@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from noticed import changed, moved
+from noticed import changed
 from PIL import Image
 
 from crossmodal.datasets import items, karpathy
