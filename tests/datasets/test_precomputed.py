@@ -300,19 +300,6 @@ def test_labels_that_are_counted_from_another_number_are_warned_of(tmp_path, roo
     assert made(tmp_path, root, {"image": IMAGES})[1]["warnings"] == []
 
 
-def frame_of(**labels):
-    rows = [("image", part, str(label)) for part, of in labels.items() for label in of]
-    return pd.DataFrame(rows, columns=["modality", "partition", "label"], dtype="string")
-
-
-def test_other_classes_in_test_are_no_other_count():
-    assert precomputed.labels_apart(frame_of(train=range(40), test=range(40, 50))) == []
-    assert precomputed.labels_apart(frame_of(train=range(1, 5), test=[2, 3])) == []
-    assert precomputed.labels_apart(frame_of(train=["a", "b"], test=["1"])) == []
-    assert precomputed.labels_apart(frame_of(test=range(3))) == []
-    assert len(precomputed.labels_apart(frame_of(train=range(5), val=range(5), test=range(1, 6)))) == 1
-
-
 def test_labels_by_a_column_of_a_list(root):
     (root / "pairs.list").write_text("".join(f"text{n}\timg{n}\t{n % 3 + 1}\n" for n in range(40)))
     image = {"partition": "train", "array": "I_tr", "labels": "pairs.list#3"}

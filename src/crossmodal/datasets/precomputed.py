@@ -108,9 +108,6 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     paths = _files(settings)
     read_from = raw.record(folder, [p for p in paths if not p.is_dir()], trees=[p for p in paths if p.is_dir()])
     frame, arrays = read(settings)
-    warnings = labels_apart(frame)
-    for warning in warnings:
-        log.warning("%s: %s", folder.name, warning)
     frame, carved = _with_validation(frame, settings)
     root = settings.root
     manifest = {
@@ -120,7 +117,6 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "arrays": arrays,
         "settings": settings.model_dump(mode="json", exclude={"root"}, exclude_defaults=True),
         "carved": carved,
-        "warnings": warnings,
         "raw": read_from,
     }
     items.write(frame, folder, manifest)
@@ -205,27 +201,6 @@ def _refuse_repeated(array: Array, rows: np.ndarray, where: str) -> None:
         f"{array.where}: holds each row {times} times running, once for each caption, as VSE++ and SCAN publish "
         f'theirs: take one of each by `rows: "::{times}"` in {where} of params.yaml'
     )
-
-
-def labels_apart(frame: pd.DataFrame) -> list[str]:
-    """Warnings of parts whose labels are those of the training items but for a count from 0 or from 1."""
-    parts: dict[str, set[int]] = {}
-    for (modality, partition), labels in frame.dropna(subset="label").groupby(["modality", "partition"]).label:
-        if labels.str.fullmatch(r"-?\d+").all():
-            parts[f"{modality} items of {partition}"] = {int(label) for label in labels.unique()}
-    training = [name for name in parts if name.endswith(" of train")]
-    if not training:
-        return []
-    first = max(training, key=lambda name: len(parts[name]))
-    usual, warnings = parts[first], []
-    for name, labels in parts.items():
-        shifted = any({label + by for label in labels} <= usual for by in (1, -1))
-        if len(labels) > 1 and not labels <= usual and shifted and 2 * len(labels & usual) >= len(labels):
-            warnings.append(
-                f"the labels of {name} are {min(labels)} to {max(labels)}, those of {first} {min(usual)} to "
-                f"{max(usual)}: is one of them counted from 0 and the other from 1? As they stand they do not agree"
-            )
-    return warnings
 
 
 def _shape(array: Array) -> tuple[int, ...]:
