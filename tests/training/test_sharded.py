@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from crossmodal.errors import UserError
+from crossmodal.evaluation import ranking, strips
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.models import vsepp
@@ -61,6 +62,26 @@ def test_the_control_that_draws_its_vectors(prepared, tmp_path):
     jobs.test_job(made, tmp_path / "one", prepared, "embedded")
     in_shards(made, tmp_path / "cut", prepared, 3)
     assert read_json(tmp_path / "cut" / "metrics.json") == read_json(tmp_path / "one" / "metrics.json")
+
+
+@pytest.mark.parametrize("few", [16, 2])
+def test_three_modalities_that_answer_by_class(labelled, tmp_path, monkeypatch, few):
+    """Also where a query has more relevant items than are counted one by one: they are ranked in strips."""
+    monkeypatch.chdir(tmp_path)
+    for module in (ranking, strips):
+        monkeypatch.setattr(module, "FEW", few)
+    inputs = dict.fromkeys(("image", "text", "audio"), "raw")
+    settings = {"modalities": list(inputs)}
+    about = {"dataset": "kinds", "split": "full", "seed": 0, "relevance": "label"}
+    made = Job(**about, model="chance", inputs=inputs, settings=settings)
+    for name in ("one", "cut"):
+        jobs.train_job(made, tmp_path / name, labelled)
+    jobs.test_job(made, tmp_path / "one", labelled, "embedded")
+    in_shards(made, tmp_path / "cut", labelled, 4)
+    assert read_json(tmp_path / "cut" / "encoded" / "encoded.json")["strips"] is (few == 2)
+    assert read_json(tmp_path / "cut" / "metrics.json") == read_json(tmp_path / "one" / "metrics.json")
+    one, whole = (pd.read_parquet(tmp_path / name / "queries.parquet") for name in ("cut", "one"))
+    pd.testing.assert_frame_equal(one, whole, check_exact=True)
 
 
 def test_a_model_without_vectors_is_tested_whole(tested, prepared, tmp_path, monkeypatch):
