@@ -27,6 +27,7 @@ from crossmodal.files import read_json, sha256_bytes, sha256_file, sha256_json, 
 SETTLED = 2.0  # seconds: a file changed more recently may change again within one tick of its clock
 CACHE = ".hashes.json"
 CHANGED = "changed.json"
+LOCK = "lock.mdb"  # of an LMDB, which whoever reads it writes into
 NOTHING = hashlib.sha256().hexdigest()
 READERS = 8  # threads that hash files which are not known yet
 
@@ -148,7 +149,7 @@ def _below(folder: Path, prefix: str = "") -> Iterator[str]:
         for entry in os.scandir(folder):
             if entry.is_dir():
                 yield from _below(Path(entry.path), f"{prefix}{entry.name}/")
-            elif not entry.name.startswith("."):
+            elif not entry.name.startswith(".") and entry.name != LOCK:
                 yield prefix + entry.name
 
 

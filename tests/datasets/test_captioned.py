@@ -322,3 +322,18 @@ def test_what_folders_hold_is_looked_at(tmp_path):
     folders.make(settings, target, title="Pets")
     moved(root / "dog/3.jpg")
     assert changed(target)
+
+
+def test_region_files_that_are_replaced_are_noticed(corpus, tmp_path):
+    """One file, and each of a folder; not the lock of an LMDB, which reading it changes."""
+    path = corpus("captions.csv", "image,caption\n" + "".join(f"{name},a dog\n" for name in NAMES))
+    (tmp_path / "regions").mkdir()
+    for name in ("regions/0.npz", "regions/lock.mdb", "all.tsv"):
+        (tmp_path / name).write_text("one")
+    for regions, replaced in (("regions", "regions/0.npz"), ("all.tsv", "all.tsv")):
+        given = {"images": tmp_path / "images", "annotations": path, "regions": tmp_path / regions}
+        table.make(table.Settings(**given), tmp_path / "data" / regions, title="t")
+        (tmp_path / "regions/lock.mdb").write_text(f"read {regions}")
+        assert not changed(tmp_path / "data" / regions)
+        (tmp_path / replaced).write_text("two")
+        assert changed(tmp_path / "data" / regions)

@@ -162,10 +162,10 @@ def record(
     ids: Path | None,
     texts: Sequence[Path] = (),
 ) -> dict[str, dict[str, str]]:
-    """`raw.record` of annotations and of files of regions; of folders, the images' among them, the names count."""
-    read = [*files, images, *_as_list(regions), *([ids] if ids else [])]
+    """`raw.record` of annotations and of files of regions; of the images' folder the names count."""
+    read = [*files, *_as_list(regions), *([ids] if ids else [])]
     folders = [path for path in read if path.is_dir()]
-    return raw.record(folder, [path for path in read if not path.is_dir()], names=folders, texts=texts)
+    return raw.record(folder, [path for path in read if not path.is_dir()], folders, names=[images], texts=texts)
 
 
 def region_files(regions: Path | list[Path], ids: Path | None, folder: Path) -> dict[str, Any]:
