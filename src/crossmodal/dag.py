@@ -192,6 +192,19 @@ class Dag:
         return "|".join(sorted(self.params.extractors))
 
 
+def check_place(folder: str) -> None:
+    """Refuse a folder of the project in whose path Snakemake would take braces for names to fill in.
+
+    Raises
+    ------
+    UserError : its path has braces.
+    """
+    if {"{", "}"} & {*folder}:
+        raise UserError(
+            f"{folder}: lies in a folder with braces in its name, which Snakemake fills in; move or rename it"
+        )
+
+
 def changes(plan: experiments.Plan) -> dict[str, str]:
     """{step: hash} of the steps whose raw files have changed since something was made of them, and of those whose
     settings name files, such as word vectors: what the steps' identities take from the files that people bring.
