@@ -27,6 +27,7 @@ from crossmodal.files import read_json, sha256_bytes, sha256_file, sha256_json, 
 SETTLED = 2.0  # seconds: a file changed more recently may change again within one tick of its clock
 CACHE = ".hashes.json"
 CHANGED = "changed.json"
+NAMED = "named.json"
 LOCK = "lock.mdb"  # of an LMDB, which whoever reads it writes into
 NOTHING = hashlib.sha256().hexdigest()
 READERS = 8  # threads that hash files which are not known yet
@@ -237,6 +238,7 @@ class RawFiles:
         self.data, self.look = data, look
         self.hashes: dict[Path, Hashes] = {}
         self.inputs: dict[tuple[str, str], str] = {}  # of (data set, modality), as they are now
+        self.named: dict[str, str] = _manifest(data / NAMED) or {}  # hashes of files that settings named when last seen
 
     def change_of_items(self, dataset: str) -> str:
         """`.HASH` once what the items were read from has changed, else nothing."""
@@ -266,10 +268,19 @@ class RawFiles:
         return _suffix(changed(folder, name))
 
     def named_in(self, settings: Any) -> str:
-        """`.HASH` of the files that settings name, or nothing where they name none."""
+        """`.HASH` of the files that settings name, or nothing where they name none.
+
+        One that was named before and is not here counts as it was then, as in a clone that pulls results.
+        """
         hashes = self._hashes(self.data)
-        found = of_settings(settings, hashes)
+        here = of_settings(settings, hashes)
         hashes.save()
+        gone = {text: self.named[text] for text in paths.possible(settings) if text in self.named and text not in here}
+        if self.look and not here.items() <= self.named.items():
+            self.named |= here
+            with suppress(UserError):  # the folder may belong to another; only a clone of it will miss the note
+                write_json(self.data / NAMED, self.named)
+        found = {**here, **gone}
         return _suffix(sha256_json(found)[:16] if found else "")
 
     def _hashes(self, folder: Path) -> Hashes:
