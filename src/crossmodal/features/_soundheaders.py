@@ -12,6 +12,8 @@ from collections.abc import Iterator
 NOT_KNOWN = b"\xff\xff\xff\xff"
 WAVES = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 LONG = (b"RF64", b"BW64")  # whose lengths lie in a chunk `ds64` of their own
+W64_DATA = b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
+LARGEST_FRAME = 2881  # bytes of an MP3 frame
 OFFSETS = 8  # bytes of an AIFF chunk of sound before its samples
 
 
@@ -27,10 +29,28 @@ def with_length(data: bytes) -> bytes:
         for name, start, size in _chunks(data, ">"):
             if name == b"SSND" and size <= OFFSETS and _is_sound(data[start + OFFSETS :], ">"):
                 return data[: start - 4] + NOT_KNOWN + data[start:]
+    if data[:4] == b"riff" and (place := data.find(W64_DATA)) > 0:  # Wave64: sizes with their heads
+        start = place + 24
+        if int.from_bytes(data[start - 8 : start], "little") >= 2**62:
+            size = (len(data) - place).to_bytes(8, "little")
+            return data[:16] + len(data).to_bytes(8, "little") + data[24 : start - 8] + size + data[start:]
     if data[:4] in (b".snd", b"dns.") and data[8:12] == bytes(4):  # AU: place of the sound, its size
         start = int.from_bytes(data[4:8], "big" if data[:4] == b".snd" else "little")
         return data[:8] + NOT_KNOWN + data[12:] if len(data) > start else data
     return data
+
+
+def says_its_length(data: bytes) -> bool:
+    """Whether an MP3 file tells how many frames it has: else libsndfile guesses their number from the first one's size.
+
+    A tag in the first frame (`Xing`, or `Info` of constant rate) has it where the lowest of its flags is set.
+    """
+    begin = 0
+    if data[:3] == b"ID3" and len(data) >= 10:  # its size is in four bytes of seven bits
+        begin = 10 + sum((byte & 127) << 7 * place for place, byte in enumerate(reversed(data[6:10])))
+    first = data[begin : begin + LARGEST_FRAME]
+    place = max(first.find(b"Xing"), first.find(b"Info"))
+    return place >= 0 and len(first) >= place + 12 and first[place + 7] & 1 == 1 and any(first[place + 8 : place + 12])
 
 
 def lacks_its_length(data: bytes) -> bool:
