@@ -37,7 +37,8 @@ def lay(folder: Path) -> Path:
     texts = [f"caption {k} of a photograph that shows some thing {name}" for name in names for k in range(5)]
     frame = pd.DataFrame({"modality": ["image"] * len(names) + ["text"] * len(texts), "source": names + texts})
     frame.to_parquet(dataset / "items.parquet")
-    write_json(dataset / "items.json", {"root": "../../raw", "raw": raw.record(dataset, [captions])})
+    read_from = raw.record(dataset, [captions], names=[folder / "raw"])
+    write_json(dataset / "items.json", {"root": "../../raw", "raw": read_from})
     hashes = Hashes(dataset)
     digest = inputs(hashes, folder / "raw", names)
     hashes.save()

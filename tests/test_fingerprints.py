@@ -116,6 +116,22 @@ def test_files_that_settings_name(tmp_path, monkeypatch):
     assert again["raw/glove.txt"] == sha("one")
 
 
+def test_a_clone_without_the_files_that_settings_name_goes_on(tmp_path, monkeypatch):
+    """The note of them is part of the data folder, which DVC pulls; the word vectors themselves may be anywhere."""
+    monkeypatch.chdir(tmp_path)
+    settings = {"vectors": "raw/glove.txt", "network": "raw"}
+    path = old(tmp_path / "raw/glove.txt", "one")
+    before = fingerprints.RawFiles(tmp_path / "data").named_in(settings)
+    assert before
+    for file in (path, path.parent):
+        file.unlink() if file.is_file() else file.rmdir()
+    assert fingerprints.RawFiles(tmp_path / "data").named_in(settings) == before
+    assert fingerprints.RawFiles(tmp_path / "data", look=False).named_in(settings) == before
+    assert fingerprints.RawFiles(tmp_path / "other").named_in(settings) == ""
+    old(path, "two")
+    assert fingerprints.RawFiles(tmp_path / "data").named_in(settings) not in ("", before)
+
+
 @pytest.fixture
 def prepared(tmp_path):
     """A data set of two photographs with features, as the steps' manifests tell of them."""

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from crossmodal import experiments, registry
-from crossmodal.dag import job_of
+from crossmodal.dag import changes, check_place, job_of
 from crossmodal.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -130,3 +130,29 @@ def test_what_cannot_be_begun_from(tmp_path, after, words):
 
     with pytest.raises(UserError, match=words):
         planned(tmp_path, change)
+
+
+def test_a_project_in_a_folder_with_braces_is_told_so():
+    check_place("/home/me/cross modal")
+    with pytest.raises(UserError, match=r"/home/\{me\}/x: lies in a folder with braces"):
+        check_place("/home/{me}/x")
+
+
+def test_changes_name_the_steps_that_files_are_read_by(tmp_path, monkeypatch):
+    """Word vectors that a run begins with, by their content; and nothing that no file has changed of."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "glove.txt").write_text("one")
+
+    def with_vectors(paper, params):
+        paper["experiments"]["words"] = {
+            "model": "vsepp", "dataset": "flickr8k", "settings": {"word_embedding": "glove.txt"}
+        }  # fmt: skip
+
+    plan = planned(tmp_path, with_vectors)
+    found = changes(plan)
+    assert {key.split("/")[2] for key in found} == {"vsepp"}
+    assert len(found) == 2  # a run per seed
+    (tmp_path / "glove.txt").write_text("two")
+    again = changes(plan)
+    assert found.keys() == again.keys()
+    assert all(found[key] != again[key] for key in found)

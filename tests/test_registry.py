@@ -264,6 +264,38 @@ def test_a_hash_changes_with_what_is_imported(plugin, monkeypatch, text):
     assert registry.source_hash("models", "plugged") != before
 
 
+def test_a_hash_covers_data_that_lies_beside_the_module(plugin):
+    """Weights and lists that are committed with the source, by a file's name or by that of its folder."""
+    text = 'from pathlib import Path\nWEIGHTS = Path(__file__).parent / "data" / "net.bin"\n'
+    site = plugin(model="from plugged import net\n", net=text)
+    (site / "data").mkdir()
+    hashes = []
+    for name, content in (("net.bin", "1"), ("net.bin", "2"), ("other.bin", "1"), ("net.bin", "1")):
+        (site / "data" / name).write_text(content)
+        forget()
+        hashes.append(registry.source_hash("models", "plugged"))
+    assert hashes[0] == hashes[3]
+    assert hashes[1] == hashes[2] != hashes[0]
+    plugin(
+        net='from pathlib import Path\nfolder = Path(__file__).parent / "data"\nnone = Path(__file__).parent / "no"\n'
+    )
+    hashes = []
+    for content in "12":
+        (site / "data" / "other.bin").write_text(content)
+        forget()
+        hashes.append(registry.source_hash("models", "plugged"))
+    assert hashes[0] != hashes[1]
+
+
+def test_committed_weights_are_part_of_what_images_are_extracted_by(monkeypatch):
+    before = {name: registry.source_hash("features", name) for name in ("image", "video", "audio")}
+    monkeypatch.setattr(registry, "_content", lambda path: [(path.name, "other weights")])
+    forget()
+    after = {name: registry.source_hash("features", name) for name in before}
+    forget()
+    assert {name: after[name] == before[name] for name in before} == {"image": False, "video": False, "audio": True}
+
+
 def test_a_hash_knows_which_module_holds_what(plugin):
     plugin(model=f"{MODEL}from plugged import part, other\n", part="VALUE = 1\n", other="VALUE = 2\n")
     before = registry.source_hash("models", "plugged")

@@ -88,6 +88,18 @@ def prepare(dataset: DatasetName) -> None:
 
 
 @app.command()
+def changes() -> None:
+    """Look at the raw files as Snakemake does before its rules, and write what has changed: `results/.changes.json`."""
+    from crossmodal import dag
+    from crossmodal.files import write_json
+
+    plan = _plan()
+    found = dag.changes(plan)
+    write_json(Path(plan.params.paths.results) / ".changes.json", found)
+    logging.info("%d steps read raw files that have changed since, or files that settings name", len(found))
+
+
+@app.command()
 def tokenize(dataset: DatasetName) -> None:
     """Cut the captions of a data set into words, once for all runs: `tokens.parquet`."""
     from crossmodal.datasets import items

@@ -244,6 +244,35 @@ class Dag:
         return "|".join(sorted(self.params.extractors))
 
 
+def check_place(folder: str) -> None:
+    """Refuse a folder of the project in whose path Snakemake would take braces for names to fill in.
+
+    Raises
+    ------
+    UserError : its path has braces.
+    """
+    if {"{", "}"} & {*folder}:
+        raise UserError(
+            f"{folder}: lies in a folder with braces in its name, which Snakemake fills in; move or rename it"
+        )
+
+
+def changes(plan: experiments.Plan) -> dict[str, str]:
+    """{step: hash} of the steps whose raw files have changed since something was made of them, and of those whose
+    settings name files, such as word vectors: what the steps' identities take from the files that people bring.
+    """
+    raw = RawFiles(Path(plan.params.paths.data))
+    found = {}
+    for dataset in plan.datasets:
+        found[f"{dataset}: items"] = raw.change_of_items(dataset)
+        for modality, extractor in plan.extractors_of(dataset):
+            name = f"{modality}.{extractor}"
+            settings = plan.params.extractors[extractor].settings
+            found[f"{dataset}: {name}"] = raw.named_in(settings) + raw.change_of_features(dataset, name)
+    found |= {key: raw.named_in(job.settings) for key, job in plan.jobs.items()}
+    return {step: change.removeprefix(".") for step, change in sorted(found.items()) if change}
+
+
 def job_of(plan: experiments.Plan, key: str) -> Job:
     """The job `DATASET/SPLIT/MODEL[.VARIANT]/seedN`.
 

@@ -27,6 +27,8 @@ from crossmodal.files import read_json, sha256_bytes, sha256_file, sha256_json, 
 SETTLED = 2.0  # seconds: a file changed more recently may change again within one tick of its clock
 CACHE = ".hashes.json"
 CHANGED = "changed.json"
+NAMED = "named.json"
+LOCK = "lock.mdb"  # of an LMDB, which whoever reads it writes into
 NOTHING = hashlib.sha256().hexdigest()
 READERS = 8  # threads that hash files which are not known yet
 
@@ -104,9 +106,9 @@ class Hashes:
                 write_text(self.path, json.dumps(stored))
             self.new = {}
 
-    def tree(self, folder: Path) -> str:
-        """Hash of the names and contents of all files below a folder."""
-        names = sorted(_below(folder))
+    def tree(self, folder: Path, ending: str = "") -> str:
+        """Hash of the names and contents of all files below a folder, or of those with an ending."""
+        names = sorted(name for name in _below(folder) if name.endswith(ending))
         return sha256_json([*self.files(folder, names).items()])
 
     def _entries(self, folder: str) -> dict[str, os.DirEntry[str]]:
@@ -148,7 +150,7 @@ def _below(folder: Path, prefix: str = "") -> Iterator[str]:
         for entry in os.scandir(folder):
             if entry.is_dir():
                 yield from _below(Path(entry.path), f"{prefix}{entry.name}/")
-            elif not entry.name.startswith("."):
+            elif not entry.name.startswith(".") and entry.name != LOCK:
                 yield prefix + entry.name
 
 
@@ -158,8 +160,8 @@ def _below(folder: Path, prefix: str = "") -> Iterator[str]:
 def now(recorded: Mapping[str, Mapping[str, str]], hashes: Hashes, folder: Path) -> dict[str, dict[str, str]]:
     """A record of what a step reads, as it would be made now; names are relative to `folder`, or absolute.
 
-    `files` are read whole; of `trees` all files below are; of `names` the files below are only listed. What is gone
-    altogether is no change: what was made of it may be kept where it is not.
+    `files` are read whole; of `trees` all files below are, and of `texts` all that end in .txt; of `names` the files
+    below are only listed. What is gone altogether is no change: what was made of it may be kept where it is not.
     """
     return {
         kind: {name: _now(kind, path, hashes) if (path := folder / name).exists() else was for name, was in of.items()}
@@ -177,7 +179,9 @@ def inputs(hashes: Hashes, root: Path, sources: Iterable[str]) -> str:
 def _now(kind: str, path: Path, hashes: Hashes) -> str:
     if kind == "files":
         return hashes.file(path)
-    return hashes.tree(path) if kind == "trees" else sha256_bytes("\n".join(sorted(_below(path))).encode())
+    if kind == "names":
+        return sha256_bytes("\n".join(sorted(_below(path))).encode())
+    return hashes.tree(path, ".txt" if kind == "texts" else "")
 
 
 # -- what a step's settings name --------------------------------------------------------------------------------------
@@ -234,6 +238,7 @@ class RawFiles:
         self.data, self.look = data, look
         self.hashes: dict[Path, Hashes] = {}
         self.inputs: dict[tuple[str, str], str] = {}  # of (data set, modality), as they are now
+        self.named: dict[str, str] = _manifest(data / NAMED) or {}  # hashes of files that settings named when last seen
 
     def change_of_items(self, dataset: str) -> str:
         """`.HASH` once what the items were read from has changed, else nothing."""
@@ -263,10 +268,19 @@ class RawFiles:
         return _suffix(changed(folder, name))
 
     def named_in(self, settings: Any) -> str:
-        """`.HASH` of the files that settings name, or nothing where they name none."""
+        """`.HASH` of the files that settings name, or nothing where they name none.
+
+        One that was named before and is not here counts as it was then, as in a clone that pulls results.
+        """
         hashes = self._hashes(self.data)
-        found = of_settings(settings, hashes)
+        here = of_settings(settings, hashes)
         hashes.save()
+        gone = {text: self.named[text] for text in paths.possible(settings) if text in self.named and text not in here}
+        if self.look and not here.items() <= self.named.items():
+            self.named |= here
+            with suppress(UserError):  # the folder may belong to another; only a clone of it will miss the note
+                write_json(self.data / NAMED, self.named)
+        found = {**here, **gone}
         return _suffix(sha256_json(found)[:16] if found else "")
 
     def _hashes(self, folder: Path) -> Hashes:

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from crossmodal.errors import UserError, suggestion
-from crossmodal.files import read_json, write_json
+from crossmodal.files import read_json, sha256_file, write_json
 
 PACKAGES = {
     "models": "crossmodal.models",
@@ -214,9 +214,9 @@ def _own_version() -> str:
 def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
     """Hash of the source that a rule runs for this model, data set, extractor, task, form of input or figure.
 
-    Covers the module and what it imports of this package and of those of entry points, and the modules in `also`; for a
-    model also how it is built and trained, and the forms that it may read. What it does not cover cannot change a
-    result.
+    Covers the module, what it imports of this package and of those of entry points, the modules in `also`, and the
+    files of data that any of these names beside itself; for a model also how it is built and trained, and the forms
+    that it may read. What it does not cover cannot change a result.
     """
     further = (*TRAINING, *(_path_of("forms", form) for form in forms_of(name))) if kind == "models" else ()
     return source_hash_of((_path_of(kind, name), *further, *also))
@@ -255,31 +255,57 @@ def _source(path: str) -> tuple[str, tuple[str, ...]]:
         return "", ()
     text = file.read_bytes()
     version = hashlib.sha256(text).hexdigest()
-    digest, imported = _remembered(f"source {path} {file}", version, lambda: _parsed(text, path, file))
+    digest, imported, beside = _remembered(f"source {path} {file}", version, lambda: _parsed(text, path, file))
+    if beside:
+        content = [_content(file.parent / name) for name in beside]
+        digest = hashlib.sha256(repr([digest, content]).encode()).hexdigest()
     own = tuple(f"{package}." for package in _packages())
     return digest, tuple(target for target in imported if f"{target}.".startswith(own) and _file(target))
 
 
-def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str]]:
-    """Hash of a module's syntax tree, and the sorted names of what may be modules among its imports."""
+def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str], list[str]]:
+    """Hash of a module's syntax tree, the sorted names of what may be modules among its imports, and its data.
+
+    The data are the files and folders that it names beside itself, such as committed weights, by
+    `Path(__file__).parent / "weights" / "world.safetensors"`.
+    """
     try:
         tree = ast.parse(text)
     except SyntaxError as error:
         raise UserError(f"{file}: line {error.lineno}: is not valid Python: {error.msg}") from None
     package = path.split(".") if file.name == "__init__.py" else path.split(".")[:-1]
     imported: set[str] = set()
+    beside: set[str] = set()
     for node in ast.walk(tree):
+        beside |= {name for name in [_beside(node)] if name}
         if isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []  # of `from . import one`
             origin = ".".join([*above, *([node.module] if node.module else [])])
             imported |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
+    named = sorted(name for name in beside if not any(other.startswith(f"{name}/") for other in beside))
     # The tree, not the text: another comment, docstring or line break retrains nothing.
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [one for one in node.body if not _is_text(one)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imported)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imported), named
+
+
+def _beside(node: ast.AST) -> str:
+    """`A/B` of an expression `Path(__file__).parent / "A" / "B"`, else nothing."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant)):
+        return ""
+    if ast.unparse(node.left) == "Path(__file__).parent":
+        return str(node.right.value)
+    above = _beside(node.left)
+    return f"{above}/{node.right.value}" if above else ""
+
+
+def _content(path: Path) -> list[tuple[str, str]]:
+    """Names and hashes of a file, or of all files below a folder; of what is not there nothing."""
+    files = [one for one in (path, *sorted(path.rglob("*"))) if one.is_file()]
+    return [(str(one.relative_to(path.parent)), sha256_file(one)) for one in files]
 
 
 def _is_text(node: ast.stmt) -> bool:

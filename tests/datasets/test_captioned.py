@@ -19,6 +19,7 @@ from crossmodal.datasets import (
 )
 from crossmodal.errors import UserError
 from crossmodal.files import read_json
+from tests.datasets.noticed import changed, moved
 
 NAMES = [f"{number}.jpg" for number in range(10)]
 PARTS = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
@@ -112,6 +113,9 @@ def test_every_layout_says_the_same(written, tmp_path):
     assert [tuple(row) for row in found] == images + texts
     assert frame.label.isna().all()
     assert items.root(tmp_path / "out").samefile(tmp_path / "images")
+    assert not changed(tmp_path / "out")
+    moved(tmp_path / "images" / NAMES[3])
+    assert changed(tmp_path / "out")
 
 
 def test_what_nothing_says_is_drawn_by_the_seed(corpus, tmp_path):
@@ -304,3 +308,32 @@ def test_regions_are_named_in_the_manifest(corpus, tmp_path):
         table.make(
             table.Settings(**given, regions=[tmp_path / "a.tsv", tmp_path / "b.tsv"]), tmp_path / "out", title="t"
         )
+
+
+def test_what_folders_hold_is_looked_at(tmp_path):
+    """A photograph that is added or moved, and a caption beside one that is mended."""
+    root = classes(tmp_path / "pets", *(f"{kind}/{n}.jpg" for kind in ("cat", "dog") for n in range(10)))
+    (root / "cat/1.txt").write_text("a cat\n")
+    settings, target = folders.Settings(root=root, test=0.2, val=0.1), tmp_path / "data/pets"
+    folders.make(settings, target, title="Pets")
+    assert not changed(target)
+    (root / "cat/1.txt").write_text("a black cat\n")
+    assert changed(target)
+    folders.make(settings, target, title="Pets")
+    moved(root / "dog/3.jpg")
+    assert changed(target)
+
+
+def test_region_files_that_are_replaced_are_noticed(corpus, tmp_path):
+    """One file, and each of a folder; not the lock of an LMDB, which reading it changes."""
+    path = corpus("captions.csv", "image,caption\n" + "".join(f"{name},a dog\n" for name in NAMES))
+    (tmp_path / "regions").mkdir()
+    for name in ("regions/0.npz", "regions/lock.mdb", "all.tsv"):
+        (tmp_path / name).write_text("one")
+    for regions, replaced in (("regions", "regions/0.npz"), ("all.tsv", "all.tsv")):
+        given = {"images": tmp_path / "images", "annotations": path, "regions": tmp_path / regions}
+        table.make(table.Settings(**given), tmp_path / "data" / regions, title="t")
+        (tmp_path / "regions/lock.mdb").write_text(f"read {regions}")
+        assert not changed(tmp_path / "data" / regions)
+        (tmp_path / replaced).write_text("two")
+        assert changed(tmp_path / "data" / regions)

@@ -10,6 +10,7 @@ import pytest
 
 from crossmodal.datasets import cub, items
 from crossmodal.errors import UserError
+from tests.datasets.noticed import changed, moved
 
 CLASSES = ("001.Black_Gull", "002.Red_Finch", "003.Blue_Jay", "004.Grey_Owl")
 ATTRIBUTES = (
@@ -127,6 +128,14 @@ def test_sentences_are_made_of_certain_attributes_where_there_are_none(tmp_path)
     assert len(texts) == 3 * 24
     assert manifest["text"] == "made from attributes"
     assert cub.read(settings)[0].equals(frame)
+
+
+def test_photographs_that_move_are_noticed(tmp_path):
+    settings = lay(tmp_path / "raw")
+    cub.make(settings, tmp_path / "data/cub", title="CUB Birds")
+    assert not changed(tmp_path / "data/cub")
+    moved(settings.root / "images" / CLASSES[0] / "Black_Gull_0000_0.jpg")
+    assert changed(tmp_path / "data/cub")
 
 
 def test_prepared_folder(tmp_path):

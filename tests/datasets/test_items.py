@@ -9,7 +9,7 @@ import pytest
 
 from crossmodal.datasets import items
 from crossmodal.errors import UserError
-from crossmodal.files import sha256_file
+from crossmodal.files import read_json, sha256_file
 
 
 def frame(**columns) -> pd.DataFrame:
@@ -82,3 +82,39 @@ def test_a_root_that_cannot_be_told_is_an_error(tmp_path, text, said):
         (tmp_path / "items.json").write_text(text)
     with pytest.raises(UserError, match=said):
         items.root(tmp_path)
+
+
+def frame_of(**labels):
+    rows = [("image", part, str(label)) for part, of in labels.items() for label in of]
+    return pd.DataFrame(rows, columns=["modality", "partition", "label"], dtype="string")
+
+
+def test_other_classes_in_test_are_no_other_count():
+    assert items.labels_apart(frame_of(train=range(40), test=range(40, 50))) == []
+    assert items.labels_apart(frame_of(train=range(1, 5), test=[2, 3])) == []
+    assert items.labels_apart(frame_of(train=["a", "b"], test=["1"])) == []
+    assert items.labels_apart(frame_of(test=range(3))) == []
+    assert len(items.labels_apart(frame_of(train=range(5), val=range(5), test=range(1, 6)))) == 1
+
+
+def test_labels_counted_from_another_number_are_warned_of_whatever_the_reader(tmp_path, caplog):
+    """Items of several labels among them, as they come out of a table of one's own."""
+    from crossmodal.datasets import table
+
+    (tmp_path / "images").mkdir()
+    lines = []
+    for part, first, count in (("train", 1, 8), ("val", 1, 4), ("test", 0, 4)):
+        for n in range(count):
+            (tmp_path / "images" / f"{part}{n}.jpg").touch()
+            label = [str(first + k % 4) for k in ((n, n + 1) if n % 2 else (n,))]
+            lines.append({"image": f"{part}{n}.jpg", "caption": "a dog", "split": part, "label": label})
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    columns = {"partition": "split", "label": "label"}
+    given = {"images": tmp_path / "images", "annotations": tmp_path / "mine.jsonl", "columns": columns}
+    table.make(table.Settings(**given), tmp_path / "data/mine", title="Mine")
+    told = read_json(tmp_path / "data/mine/items.json")["warnings"]
+    assert [one.split(":")[0] for one in told] == [
+        "the labels of image items of test are 0 to 3, those of image items of train 1 to 4",
+        "the labels of text items of test are 0 to 3, those of image items of train 1 to 4",
+    ]
+    assert told[0] in caplog.text

@@ -7,7 +7,9 @@ from PIL import Image
 from crossmodal.datasets import items, karpathy
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file
+from tests.datasets.noticed import changed
 
+SPLITS = ("train", "val", "test")
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "flickr8k-1000"
 
 
@@ -44,6 +46,25 @@ def test_items_of_a_small_corpus(corpus, tmp_path):
     karpathy.make(corpus(good()), tmp_path / "out", title="t")
     assert items.read(tmp_path / "out").equals(frame)
     assert items.root(tmp_path / "out").resolve() == tmp_path
+
+
+def test_a_folder_of_coco_that_is_replaced_is_noticed(tmp_path):
+    """By another one in which the photographs lie otherwise; items name the places at which they were found."""
+    images = tmp_path / "raw/coco"
+    (images / "val2014").mkdir(parents=True)
+    names = [f"COCO_val2014_{n:012d}.jpg" for n in range(3)]
+    for name in names:
+        (images / "val2014" / name).touch()
+    entries = [entry(name, part, filepath="val2014") for name, part in zip(names, SPLITS, strict=True)]
+    (tmp_path / "raw/dataset_coco.json").write_text(json.dumps({"images": entries}))
+    settings = karpathy.Settings(annotations=tmp_path / "raw/dataset_coco.json", images=images)
+    karpathy.make(settings, tmp_path / "data/coco", title="COCO")
+    assert not changed(tmp_path / "data/coco")
+    for name in names:
+        (images / "val2014" / name).rename(images / name)
+    assert changed(tmp_path / "data/coco")
+    karpathy.make(settings, tmp_path / "data/coco", title="COCO")
+    assert list(items.read(tmp_path / "data/coco").source[:3]) == names
 
 
 def test_region_annotations_are_named_in_the_manifest(corpus, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from crossmodal.datasets import items, nuswide
 from crossmodal.errors import UserError
+from tests.datasets.noticed import changed, moved
 
 CLASSES = ("animal", "food", "toy")
 
@@ -54,6 +55,14 @@ def test_prepared_folder(tmp_path):
     nuswide.make(lay(tmp_path / "raw"), tmp_path / "data", title="NUS-WIDE")
     frame, root = items.read(tmp_path / "data"), items.root(tmp_path / "data")
     assert all((root / source).is_file() for source in frame.source[frame.modality == "image"])
+
+
+def test_photographs_that_move_are_noticed(tmp_path):
+    settings = lay(tmp_path / "raw")
+    nuswide.make(settings, tmp_path / "data/nus", title="NUS-WIDE")
+    assert not changed(tmp_path / "data/nus")
+    moved(settings.folder / "actor/0001_1001.jpg")
+    assert changed(tmp_path / "data/nus")
 
 
 def test_faults(tmp_path):

@@ -164,6 +164,35 @@ def test_labels_of_every_kind(tmp_path, root):
         made(tmp_path, root, {"image": {"partition": "train", "array": "I_tr", "labels": "l.npz#two"}})
 
 
+@pytest.mark.parametrize("low", [0, -1])
+def test_a_matrix_that_names_several_classes_is_read_so(tmp_path, root, caplog, low):
+    """As the labels of NUS-WIDE and MIRFlickr stand in .mat files, whose classes are counted from 1."""
+    caplog.set_level("INFO")
+    given = np.where(np.eye(5)[LABELS - 1] > 0, 1, low)
+    given[3, 4] = given[3, 2] = 1  # beside its own, 1
+    savemat(root / "m.mat", {"y": given.astype(np.int8)})
+    part = {"partition": "train", "array": "I_tr", "labels": "m.mat#y"}
+    frame, _ = precomputed.read(settings(root, {"image": part}))
+    assert [items.labels_of(label) for label in frame.label[2:5]] == [["1"], ["1", "3", "5"], ["1"]]
+    assert "1 of 40 rows have more than one class" in caplog.text
+    with pytest.raises(UserError, match=r"m\.mat#y: row 3 has 3 classes; .*`several: true`"):
+        precomputed.read(settings(root, {"image": part}, several=False))
+    given[7] = low
+    savemat(root / "m.mat", {"y": given})
+    with pytest.raises(UserError, match=r"m\.mat#y: row 3 has 3 classes; .*`several: true`"):
+        precomputed.read(settings(root, {"image": part}))
+    frame, _ = precomputed.read(settings(root, {"image": part}, several=True))
+    assert frame.label.isna().tolist() == [n == 7 for n in range(40)]
+
+
+@pytest.mark.parametrize("several", [None, True, False])
+def test_columns_of_numbers_are_no_matrix_of_ones(tmp_path, root, several):
+    np.save(root / "y.npy", np.stack([LABELS - 1, LABELS], 1))
+    part = {"partition": "train", "array": "I_tr", "labels": "y.npy"}
+    with pytest.raises(UserError, match=r"y\.npy: 2 columns with numbers such as 2 are neither one label per item nor"):
+        precomputed.read(settings(root, {"image": part}, several=several))
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [
@@ -269,19 +298,6 @@ def test_labels_that_are_counted_from_another_number_are_warned_of(tmp_path, roo
     assert warning.startswith("the labels of image items of test are 0 to 4, those of image items of train 1 to 5")
     assert warning in caplog.text
     assert made(tmp_path, root, {"image": IMAGES})[1]["warnings"] == []
-
-
-def frame_of(**labels):
-    rows = [("image", part, str(label)) for part, of in labels.items() for label in of]
-    return pd.DataFrame(rows, columns=["modality", "partition", "label"], dtype="string")
-
-
-def test_other_classes_in_test_are_no_other_count():
-    assert precomputed.labels_apart(frame_of(train=range(40), test=range(40, 50))) == []
-    assert precomputed.labels_apart(frame_of(train=range(1, 5), test=[2, 3])) == []
-    assert precomputed.labels_apart(frame_of(train=["a", "b"], test=["1"])) == []
-    assert precomputed.labels_apart(frame_of(test=range(3))) == []
-    assert len(precomputed.labels_apart(frame_of(train=range(5), val=range(5), test=range(1, 6)))) == 1
 
 
 def test_labels_by_a_column_of_a_list(root):

@@ -9,6 +9,7 @@ import pytest
 
 from crossmodal.datasets import items, xmedia
 from crossmodal.errors import UserError
+from tests.datasets.noticed import changed, moved
 
 ENDINGS = {"image": "jpg", "text": "txt", "audio": "wav", "video": "mp4", "3d": "off"}
 
@@ -80,6 +81,13 @@ def test_some_modalities_and_folders_of_another_name(tmp_path):
     frame = xmedia.read(chosen)
     assert set(frame.modality) == {"mesh", "audio"}
     assert frame.source.str.startswith("models/").sum() == 12
+
+
+def test_files_that_move_are_noticed(tmp_path):
+    xmedia.make(lay(tmp_path / "raw"), tmp_path / "data/xmedia", title="XMedia")
+    assert not changed(tmp_path / "data/xmedia")
+    moved(tmp_path / "raw/audio/dog/1.wav")
+    assert changed(tmp_path / "data/xmedia")
 
 
 def test_prepared_folder_names_classes_lists_and_root(tmp_path):

@@ -226,6 +226,23 @@ def test_the_registry_is_sound():
         Check()
 
 
+def test_what_is_published_of_a_file_is_checked():
+    """By TensorFlow Datasets, torchtext and CaltechDATA of the first file of each; of a few files nothing is known."""
+    known = downloads.origins()
+    assert {name: known[name].files[0].check for name in ("coco", "glove", "cub")} == {
+        "coco": Check(sha256="ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775"),
+        "glove": Check(sha256="617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"),
+        "cub": Check(sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081"),
+    }
+    unknown = {file.file_name for one in known.values() for file in one.files if file.check == "none"}
+    annotations = ("image_data", "objects", "attributes", "relationships", "question_answers")
+    assert unknown == {"caption_datasets.zip", *(f"{name}.json.zip" for name in annotations)}
+    checks: dict[str, set] = {}
+    for file in (file for one in known.values() for file in one.files):
+        checks.setdefault(file.url, set()).add(str(file.check))
+    assert all(len(told) == 1 for told in checks.values())  # the same address is the same file
+
+
 def test_torchvision_s_weights_are_checked_by_their_name():
     (file,) = downloads.named("torchvision/resnet152").files
     assert file.url == "https://download.pytorch.org/models/resnet152-394f9c45.pth"

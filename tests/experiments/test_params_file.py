@@ -162,3 +162,16 @@ def test_seeds_that_are_none(seeds, words):
 
 def test_the_largest_seed():
     assert with_(seeds=[0, 2**32 - 1]).seeds == [0, 4294967295]
+
+
+def test_dvc_runs_again_for_every_setting():
+    """Tracking alone changes no result; extractors do so by the features, which are data."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    keys = set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {"tracking"}
+    assert {*stages["benchmark"]["params"], "extractors"} == keys
+    assert {"datasets", "extractors", "inputs", "models", "papers", "scale", "scales"} <= {*stages["data"]["params"]}
+    made = {"data", "results/.changes.json"}
+    deps = {dep for stage in stages.values() for dep in stage.get("deps", ())}
+    assert all((ROOT / dep).exists() for dep in deps - made)
+    assert stages["raw"]["always_changed"]
+    assert "results/.changes.json" in stages["data"]["deps"]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from crossmodal.features import store
 from crossmodal.files import read_json
-from tests.pipeline.commands import ROOT, snakemake
+from tests.pipeline.commands import ROOT, ok, snakemake
 
 pytestmark = pytest.mark.slow
 SMALL = {"extractor": "image", "network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 32, "crop": 32}
@@ -116,6 +116,33 @@ def test_what_people_bring_is_looked_at_before_each_run(project):
     assert planned(project, target) == {"items", "extract"}
     captions.write_text(captions.read_text().replace("thing seven", "thing 7"))
     assert planned(project, target) == set()
+
+
+@pytest.fixture
+def versioned(project):
+    """The same under DVC."""
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config"):
+        (project / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    shutil.copytree(ROOT / "src", project / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params |= {"models": {}, "scales": {}, "splits": {"seed": 0}, "evaluation": {}, "threads": {}}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    ok(project, "git", "init", "--quiet")
+    return project
+
+
+def test_dvc_makes_again_what_a_replaced_photograph_changes(versioned):
+    manifest = versioned / "data/one/features/image.small.json"
+    ok(versioned, "dvc", "repro", "data")
+    before = read_json(manifest)
+    assert "Stage 'data' didn't change" in ok(versioned, "dvc", "repro", "data")
+    Image.fromarray(np.full((40, 40, 3), 9, np.uint8)).save(versioned / "raw/5.jpg")
+    assert "Running stage 'data'" in ok(versioned, "dvc", "repro", "data")
+    after = read_json(manifest)
+    assert after["sha256"] != before["sha256"]
+    assert extracted(versioned, "one")
+    assert "Stage 'data' didn't change" in ok(versioned, "dvc", "repro", "data")
 
 
 def test_a_failed_step_says_why_though_rules_are_quiet(project):

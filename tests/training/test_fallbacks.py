@@ -60,6 +60,15 @@ def test_items_that_are_left_out_or_alike_are_named(described, tmp_path):
     ]
 
 
+def test_warnings_of_items_are_named(described, tmp_path):
+    write_json(described / "kinds" / "items.json", {"warnings": ["its labels are odd"]})
+    try:
+        train_job(Job(**ABOUT, model="conse", settings=WORDS), tmp_path / "run", described)
+    finally:
+        (described / "kinds" / "items.json").unlink()
+    assert read_json(tmp_path / "run" / "manifest.json")["fallbacks"][0] == "items of kinds: its labels are odd"
+
+
 def test_what_stands_for_nothing_is_not_named(labelled, tmp_path, caplog, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = Job(**ABOUT | {"inputs": {"image": "raw", "text": "raw"}}, model="cca", settings={"components": 2})

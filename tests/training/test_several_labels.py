@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -29,12 +30,15 @@ from crossmodal.models import base
 from crossmodal.models.parts import labelled as parts
 from crossmodal.reporting.results import cutoffs
 from crossmodal.reporting.results.comparison import controls
-from crossmodal.runs.evaluate import encode_job, evaluate
+from crossmodal.runs.evaluate import encode_job, evaluate, gather_job, shard_job
 from crossmodal.runs.train import train_job
+from crossmodal.tasks.ranked import protocols
 
 NAMES = "abcdef"
+TASK = "category_retrieval"
 SETS = ["a", "ab", "af", "ad", "e", "ef", "b", "bc", "c", "d"]
 PAIR = ("image", "text")
+SMALL_CVS = {"dim": 8, "epochs": 8, "lr": 0.01, "batch_size": 16}
 SMALL = {"hidden": [16], "dim": 8, "epochs": 8, "lr": 0.01, "batch_size": 16}
 
 
@@ -301,11 +305,64 @@ def test_controls_meet_what_is_expected(several, tmp_path):
 def test_what_one_class_is_needed_for(several, tmp_path):
     with pytest.raises(UserError, match="model 'bimodal' needs items of one class each"):
         train_job(job("bimodal"), tmp_path / "bimodal", several)
-    made = corpus(several)
-    train_job(job("cvs"), tmp_path / "cvs", several)
-    with pytest.raises(UserError, match=r"evaluation\.shards: .* several labels are not cut; set it to 1"):
-        encode_job(job("cvs"), tmp_path / "cvs", several, "category_retrieval")
-    assert made.classes.every is not None
+    assert corpus(several).classes.every is not None
+
+
+@pytest.fixture(scope="module")
+def in_folds(several, tmp_path_factory):
+    """A trained run and its job, tested in one process, also in two folds of its 20 photographs."""
+    folder = tmp_path_factory.mktemp("folds") / "cvs"
+    made = job("cvs", SMALL_CVS).model_copy(update={"folds": [1, 2]})
+    train_job(made, folder, several)
+    evaluate(made, folder, several, "embedded")
+    return folder, made
+
+
+@pytest.mark.parametrize("count", [2, 25])
+def test_shards_have_the_bits_of_one_process(in_folds, several, tmp_path, count):
+    """25 are more than there are queries."""
+    folder, made = in_folds
+    shutil.copytree(folder, tmp_path / "cut")
+    cut, whole = tmp_path / "cut" / TASK, folder / TASK
+    shutil.rmtree(cut)
+    encode_job(made, tmp_path / "cut", several, TASK)
+    for number in range(count):
+        shard_job(made, tmp_path / "cut", TASK, number, count)
+    gather_job(made, tmp_path / "cut", several, "embedded", TASK, count)
+    assert read_json(cut / "metrics.json") == read_json(whole / "metrics.json")
+    examples = [pd.read_parquet(path / "examples.parquet") for path in (cut, whole)]
+    pd.testing.assert_frame_equal(*examples, check_exact=True)
+
+
+def test_folds_keep_what_belongs_together(in_folds, several):
+    """The mean over two folds of ten photographs and their texts, of average precisions by scikit-learn."""
+    folder, _ = in_folds
+    frame = items.read(several / "several").set_index("item_id")
+    with np.load(folder / TASK / "embeddings.npz") as file:
+        vectors = {m: dict(zip(file[f"{m}_ids"], file[m].astype(np.float64), strict=True)) for m in PAIR}
+    tested = [id_.split("/")[1] for id_ in frame.index[(frame.partition == "test") & (frame.modality == "image")]]
+    means = []
+    for fold in (tested[:10], tested[10:]):
+        of = {m: np.stack([vectors[m][f"{m}/{n}"] for n in fold]) for m in PAIR}
+        labels = [set(items.labels_of(frame.label[f"image/{n}"])) for n in fold]
+        relevant = np.array([[bool(a & b) for b in labels] for a in labels])
+        scores = of["image"] @ of["text"].T
+        means.append(np.mean([average_precision_score(r, s) for r, s in zip(relevant, scores, strict=True)]))
+    numbers = read_json(folder / TASK / "metrics.json")["numbers"]
+    wanted = {"protocol": "fold2", "metric": "map", "direction": "image-to-text"}
+    (found,) = (one for one in numbers if wanted.items() <= one.items())
+    assert found["value"] == pytest.approx(100 * np.mean(means), abs=1e-9)
+    assert (found["n_queries"], found["n_gallery"]) == (10, 10)
+
+
+def test_folds_of_items_that_stand_for_themselves(in_folds):
+    labels = {m: np.ones((2, 1), np.uint8) for m in PAIR}
+    ids = {m: np.array([f"{m}/0", f"{m}/1"], object) for m in PAIR}
+    alone = protocols.Items(ids, {"image": np.arange(2), "text": np.arange(2, 4)}, labels, {}, by_class=True)
+    ((name, (places,)),) = alone.parts(PAIR, [1])
+    assert (name, [list(one) for one in places]) == ("all", [[0, 1], [0, 1]])
+    with pytest.raises(UserError, match=r"by the groups that image and text items share, and some .* use \[1\]"):
+        list(alone.parts(PAIR, [1, 2]))
 
 
 # -- readers ----------------------------------------------------------------------------------------------------------

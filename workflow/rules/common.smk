@@ -1,11 +1,12 @@
 # The checked plan, before any rule: an error in params.yaml or papers/ ends here.
-from crossmodal.dag import Dag
+from crossmodal.dag import Dag, check_place
 from crossmodal.errors import UserError
 from crossmodal.experiments import CONTROLS, SPLIT
 from crossmodal.modalities import MODALITIES
 from snakemake.exceptions import WorkflowError
 
 try:
+    check_place(str(workflow.basedir))
     BENCH = Dag(config, look=workflow.is_main_process)
 except UserError as error:
     raise WorkflowError(f"{error}")

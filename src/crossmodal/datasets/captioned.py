@@ -8,7 +8,7 @@ gives each a partition and writes the items. Partitions come from the annotation
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -130,8 +130,14 @@ def write(
     root: Path,
     files: list[Path],
     facts: Mapping[str, Any],
+    texts: Sequence[Path] = (),
 ) -> None:
-    """Items with a manifest of the files that they were read from, and of the files of regions."""
+    """Items with a manifest of the files that they were read from, and of the files of regions.
+
+    Parameters
+    ----------
+    root : folder of the images. files : of annotations. texts : folders with captions in files of .txt.
+    """
     chosen = settings.model_dump(mode="json", include={"val", "test", "seed"})
     manifest = {
         "reader": reader,
@@ -143,15 +149,23 @@ def write(
         "settings": chosen,
         **facts,
         **region_files(settings.regions, settings.region_ids, folder),
-        "raw": record(folder, [*files, *settings.lists.values()], settings.regions, settings.region_ids),
+        "raw": record(folder, [*files, *settings.lists.values()], root, settings.regions, settings.region_ids, texts),
     }
     items.write(frame, folder, manifest)
 
 
-def record(folder: Path, files: list[Path], regions: list[Path], ids: Path | None) -> dict[str, dict[str, str]]:
-    """`raw.record` of annotations and of files of regions, of which a folder counts by the names in it."""
+def record(
+    folder: Path,
+    files: list[Path],
+    images: Path,
+    regions: Path | list[Path],
+    ids: Path | None,
+    texts: Sequence[Path] = (),
+) -> dict[str, dict[str, str]]:
+    """`raw.record` of annotations and of files of regions; of the images' folder the names count."""
     read = [*files, *_as_list(regions), *([ids] if ids else [])]
-    return raw.record(folder, [path for path in read if not path.is_dir()], names=[p for p in read if p.is_dir()])
+    folders = [path for path in read if path.is_dir()]
+    return raw.record(folder, [path for path in read if not path.is_dir()], folders, names=[images], texts=texts)
 
 
 def region_files(regions: Path | list[Path], ids: Path | None, folder: Path) -> dict[str, Any]:

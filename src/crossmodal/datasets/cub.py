@@ -307,7 +307,8 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     """
     files = [*settings.root.glob("*.txt"), *settings.root.glob("attributes/*.txt"), *_attributes(settings.root)]
     files += [settings.unseen] if isinstance(settings.unseen, Path) else []
-    read_from = raw.record(folder, files, trees=[settings.captions] if settings.captions else [])
+    trees = [settings.captions] if settings.captions else []
+    read_from = raw.record(folder, files, trees, names=[settings.root / "images"])
     frame, classes, manifest = read(settings, folder.name)
     write_parquet(folder / "classes.parquet", classes)
     chosen = settings.model_dump(exclude={"root", "captions", "unseen"})

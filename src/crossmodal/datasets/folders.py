@@ -38,7 +38,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     """
     frame, facts = _read(settings, folder.name)
     facts |= {"classes": sorted(frame.label.unique()), "prompt": settings.prompt}
-    captioned.write("folders", settings, folder, title, frame, settings.root, [], facts)
+    captioned.write("folders", settings, folder, title, frame, settings.root, [], facts, [settings.root])
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:

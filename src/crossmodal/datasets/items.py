@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from crossmodal import paths
 from crossmodal.errors import UserError
 from crossmodal.files import library_versions, read_json, read_parquet, sha256_file, whole, write_json
 from crossmodal.modalities import MODALITIES
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("item_id", "modality", "group_id", "label", "partition", "source")
 PARTITIONS = ("train", "val", "test")
@@ -135,8 +139,32 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
     return frame
 
 
+def labels_apart(frame: pd.DataFrame) -> list[str]:
+    """Warnings of parts whose labels are those of the training items but for a count from 0 or from 1."""
+    parts: dict[str, set[int]] = {}
+    for (modality, partition), labels in frame.dropna(subset="label").groupby(["modality", "partition"]).label:
+        names = {name for label in labels.unique() for name in labels_of(label)}
+        if all(re.fullmatch(r"-?\d+", name, re.ASCII) for name in names):
+            parts[f"{modality} items of {partition}"] = {*map(int, names)}
+    training = [name for name in parts if name.endswith(" of train")]
+    if not training:
+        return []
+    first = max(training, key=lambda name: len(parts[name]))
+    usual, warnings = parts[first], []
+    for name, labels in parts.items():
+        shifted = any({label + by for label in labels} <= usual for by in (1, -1))
+        if len(labels) > 1 and not labels <= usual and shifted and 2 * len(labels & usual) >= len(labels):
+            warnings.append(
+                f"the labels of {name} are {min(labels)} to {max(labels)}, those of {first} {min(usual)} to "
+                f"{max(usual)}: is one of them counted from 0 and the other from 1? As they stand they do not agree"
+            )
+    return warnings
+
+
 def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
     """`items.json` (what was read, counts, hashes) and, last, `items.parquet` into the data set's folder.
+
+    What is odd about the items is logged, and stands as `warnings` in the manifest.
 
     Parameters
     ----------
@@ -148,6 +176,9 @@ def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
     """
     target = folder / "items.parquet"
     frame = validate(frame, target)
+    warnings = labels_apart(frame)
+    for warning in warnings:
+        log.warning("%s: %s", folder.name, warning)
     counts = frame.groupby(["modality", "partition"]).size()
     # The table appears after its manifest: a killed run has no table, or one whose manifest is there.
     with whole(target) as temporary:
@@ -157,6 +188,7 @@ def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
             {
                 **manifest,
                 "counts": {f"{modality}/{partition}": int(n) for (modality, partition), n in counts.items()},
+                "warnings": warnings,
                 "sha256": sha256_file(temporary),
                 "versions": library_versions("pandas", "pyarrow", "pillow", "numpy"),
             },

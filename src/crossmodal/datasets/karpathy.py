@@ -46,7 +46,8 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : files that are missing, malformed or contradict each other; every kind of fault names its first items.
     """
-    read_from = captioned.record(folder, [settings.annotations], settings.regions, settings.region_ids)
+    regions, ids = settings.regions, settings.region_ids
+    read_from = captioned.record(folder, [settings.annotations], settings.images, regions, ids)
     frame, by_tokens = _read(settings, folder.name)
     manifest = {
         "reader": "karpathy",
@@ -57,7 +58,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "raw": read_from,
         "words": "blanks" if by_tokens else "nltk",
     }
-    manifest |= captioned.region_files(settings.regions, settings.region_ids, folder)
+    manifest |= captioned.region_files(regions, ids, folder)
     items.write(frame, folder, manifest)
 
 

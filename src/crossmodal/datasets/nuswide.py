@@ -54,7 +54,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     UserError : files that are missing or disagree, a class without images of its own.
     """
     files = [LIST, TAGS, *(f"{LABELS}/Labels_{name}.txt" for name in settings.classes)]
-    read_from = raw.record(folder, [settings.root / name for name in files])
+    read_from = raw.record(folder, [settings.root / name for name in files], names=[settings.folder])
     frame = read(settings, folder.name)
     manifest = {
         "reader": "nuswide",

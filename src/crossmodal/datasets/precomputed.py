@@ -46,7 +46,7 @@ class Part(BaseModel):
     captions: str = Field("", description="sentences instead of an array (text only): a .txt, a line each, or texts")
     items: Literal["rows", "columns"] = Field("rows", description="what an item is in the array: a row or a column")
     rows: str = Field("", description="those that belong here: a:b:c, or an array of numbers (from 1 in a .mat file)")
-    labels: str = Field("", description=f"class of each row, a number, name or row of a 1-of-C matrix{OF_AN_ITEM}")
+    labels: str = Field("", description=f"class of each row: a number, a name or ones in a row of a matrix{OF_AN_ITEM}")
     ids: str = Field("", description=f"name of each row{OF_AN_ITEM}")
     groups: str = Field("", description=f"rows of one group belong together, as a photograph and its text{OF_AN_ITEM}")
     counts: str = Field("", description=f"regions that each row of an N x R x D array really has{OF_AN_ITEM}")
@@ -67,7 +67,10 @@ class Settings(BaseModel):
     paired: list[Modality] = Field(
         [], description="modalities whose rows belong together in their order; a multiple (captions) in turn"
     )
-    several: bool = Field(False, description="labels that are a matrix may name several classes of a row, or none")
+    several: bool | None = Field(
+        None,
+        description="a matrix of labels may name several classes of a row; true: or none; null: if all have some",
+    )
     val: float = Field(0.1, ge=0, lt=1, description="share of the training items kept for validation where none are")
     seed: int = Field(0, description="of that choice")
 
@@ -105,9 +108,6 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     paths = _files(settings)
     read_from = raw.record(folder, [p for p in paths if not p.is_dir()], trees=[p for p in paths if p.is_dir()])
     frame, arrays = read(settings)
-    warnings = labels_apart(frame)
-    for warning in warnings:
-        log.warning("%s: %s", folder.name, warning)
     frame, carved = _with_validation(frame, settings)
     root = settings.root
     manifest = {
@@ -117,7 +117,6 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
         "arrays": arrays,
         "settings": settings.model_dump(mode="json", exclude={"root"}, exclude_defaults=True),
         "carved": carved,
-        "warnings": warnings,
         "raw": read_from,
     }
     items.write(frame, folder, manifest)
@@ -202,27 +201,6 @@ def _refuse_repeated(array: Array, rows: np.ndarray, where: str) -> None:
         f"{array.where}: holds each row {times} times running, once for each caption, as VSE++ and SCAN publish "
         f'theirs: take one of each by `rows: "::{times}"` in {where} of params.yaml'
     )
-
-
-def labels_apart(frame: pd.DataFrame) -> list[str]:
-    """Warnings of parts whose labels are those of the training items but for a count from 0 or from 1."""
-    parts: dict[str, set[int]] = {}
-    for (modality, partition), labels in frame.dropna(subset="label").groupby(["modality", "partition"]).label:
-        if labels.str.fullmatch(r"-?\d+").all():
-            parts[f"{modality} items of {partition}"] = {int(label) for label in labels.unique()}
-    training = [name for name in parts if name.endswith(" of train")]
-    if not training:
-        return []
-    first = max(training, key=lambda name: len(parts[name]))
-    usual, warnings = parts[first], []
-    for name, labels in parts.items():
-        shifted = any({label + by for label in labels} <= usual for by in (1, -1))
-        if len(labels) > 1 and not labels <= usual and shifted and 2 * len(labels & usual) >= len(labels):
-            warnings.append(
-                f"the labels of {name} are {min(labels)} to {max(labels)}, those of {first} {min(usual)} to "
-                f"{max(usual)}: is one of them counted from 0 and the other from 1? As they stand they do not agree"
-            )
-    return warnings
 
 
 def _shape(array: Array) -> tuple[int, ...]:
@@ -311,7 +289,7 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
     frame = pd.DataFrame({"modality": modality, "source": sources}, dtype="string")
     for column, reference in (("item_id", part.ids), ("group_id", part.groups), ("label", part.labels)):
         values = of_each(reference)
-        several = settings.several and column == "label"
+        several = settings.several if column == "label" else False
         frame[column] = pd.array([pd.NA] * len(rows) if values is None else _texts(values, several), dtype="string")
     if isinstance(array, RegionFile) and array.ids is not None:  # the file names its images
         names = pd.Series([array.ids[row] for row in rows], dtype="string")
@@ -344,23 +322,26 @@ def _rows(settings: Settings, part: Part, array: Array) -> np.ndarray:
     return rows
 
 
-def _texts(found: Array, several: bool = False) -> list[Any]:
+def _texts(found: Array, several: bool | None = False) -> list[Any]:
     """Numbers as whole ones (3.0 is '3'), rows of a 1-of-C matrix as the place of their one, texts as they are.
 
-    `several`: rows of a matrix as the places of all their ones (`items.encoded_labels`).
+    Of several classes a row is the places of all its ones (`items.encoded_labels`), as `Settings.several` says.
     """
     values = found.all()
-    if several and values.ndim == 2 and values.dtype.kind in "fiub":
-        return [items.encoded_labels(str(n + found.first) for n in np.flatnonzero(row)) for row in values]
     if values.ndim == 2 and values.dtype.kind in "fiub":
-        ones = (values != 0).sum(1)
-        if (ones != 1).any():
-            row = int(np.flatnonzero(ones != 1)[0])
+        ones = _ones(found, values)
+        counts = ones.sum(1)
+        if several is None and counts.min(initial=1) > 0 and not ones.all():
+            if extra := int((counts > 1).sum()):
+                told = "%s: %d of %d rows have more than one class and are read so; `several: false` would refuse them"
+                log.info(told, found.where, extra, len(counts))
+        elif not several and (counts != 1).any():
+            row = int(np.flatnonzero(counts != 1)[0])
             raise UserError(
-                f"{found.where}: row {row} has {ones[row]} classes; each item must have one label, or set "
+                f"{found.where}: row {row} has {counts[row]} classes; each item must have one label, or set "
                 "`several: true` in the data set's block"
             )
-        values = (values != 0).argmax(1) + found.first
+        return [items.encoded_labels(str(n + found.first) for n in np.flatnonzero(row)) for row in ones]
     if values.ndim != 1:
         raise UserError(f"{found.where}: expected a value an item, found shape {values.shape}")
     if values.dtype.kind == "f":
@@ -373,6 +354,17 @@ def _texts(found: Array, several: bool = False) -> list[Any]:
             f"that is meant, such as {found.path.name}#{tabbed.count(TAB) + 1}"
         )
     return texts
+
+
+def _ones(found: Array, values: np.ndarray) -> np.ndarray:
+    """(n, C) bool: which classes the rows of a matrix have, of zeros and ones or of -1 and 1."""
+    if not any(np.isin(values, pair).all() for pair in ((0, 1), (-1, 1))):
+        other = values[~np.isin(values, (0, 1))][0]
+        raise UserError(
+            f"{found.where}: {values.shape[1]} columns with numbers such as {other:g} are neither one label per item "
+            "nor a matrix of zeros and ones with a column per class; save what is meant as an array of its own"
+        )
+    return values > 0
 
 
 def _of_file(part: Part, array: RegionFile, rows: np.ndarray) -> Array:

@@ -24,7 +24,11 @@ def name_of(path: Path, folder: Path) -> str:
 
 
 def record(
-    folder: Path, files: Iterable[Path] = (), trees: Iterable[Path] = (), names: Iterable[Path] = ()
+    folder: Path,
+    files: Iterable[Path] = (),
+    trees: Iterable[Path] = (),
+    names: Iterable[Path] = (),
+    texts: Iterable[Path] = (),
 ) -> dict[str, dict[str, str]]:
     """`raw` of `items.json`: hashes of what the items are read from, by which a later change is noticed.
 
@@ -33,10 +37,11 @@ def record(
     Parameters
     ----------
     folder : of the data set. files : read whole, or looked for in vain. trees : folders whose files are all read.
-    names : folders of which the names of the files below count, not their contents.
+    names : folders of which the names of the files below count, not their contents. texts : folders of which the
+        files below that end in .txt are read.
     """
     hashes = fingerprints.Hashes(folder)
-    paths = {"files": files, "trees": trees, "names": names}
+    paths = {"files": files, "trees": trees, "names": names, "texts": texts}
     unread = {kind: {name_of(path, folder): fingerprints.NOTHING for path in of} for kind, of in paths.items()}
     found = fingerprints.now(unread, hashes, folder)
     hashes.save()

@@ -51,8 +51,9 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : files that are missing or contradict each other; every kind of fault names its first items.
     """
-    texts = [settings.root / settings.folder_of("text")] if "text" in settings.modalities else []
-    read_from = raw.record(folder, _lists(settings.root), trees=texts)
+    folders = {modality: settings.root / settings.folder_of(modality) for modality in settings.modalities}
+    texts = [folders.pop("text")] if "text" in folders else []
+    read_from = raw.record(folder, _lists(settings.root), texts, names=folders.values())
     frame = read(settings, folder.name)
     described = {"reader": "xmedia", "title": title, **manifest(settings, frame, folder), "raw": read_from}
     items.write(frame, folder, described)

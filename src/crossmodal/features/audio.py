@@ -24,7 +24,7 @@ from scipy.signal import firwin, get_window, resample_poly
 
 from crossmodal import limits
 from crossmodal.errors import UserError
-from crossmodal.features import extraction
+from crossmodal.features import _soundheaders, extraction
 from crossmodal.features.extraction import Given, Item, Recipe, Work
 
 BATCH = 8  # clips that a thread takes at once
@@ -99,9 +99,12 @@ def read(path: Path) -> tuple[np.ndarray, int]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); complete the sound folder and run again") from None
     if not data:
         raise UserError(f"{path}: is an empty file; fetch it again")
+    data = _soundheaders.with_length(data)
     try:
-        file = soundfile.SoundFile(io.BytesIO(data))
+        file = None if _soundheaders.lacks_its_length(data) else soundfile.SoundFile(io.BytesIO(data))
     except soundfile.SoundFileError:
+        file = None
+    if file is None:
         parts, rate = _by_av(path, data)
     else:
         with file:
@@ -132,7 +135,8 @@ def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[l
     ):
         if int(there) < int(claimed) < UNKNOWN:
             raise UserError(f"{path}: is cut off: {there} of {claimed} bytes of sound are there; fetch it again")
-    if found < file.frames < UNKNOWN:
+    is_exact = file.format != "MP3" or _soundheaders.says_its_length(data)
+    if is_exact and found < file.frames < UNKNOWN:
         raise UserError(f"{path}: is cut off: {found} of {file.frames} samples are there; fetch it again")
     if file.format == "OGG" and (last := data.rfind(b"OggS")) >= 0 and not data[last + 5] & 4:
         raise UserError(f"{path}: is cut off: its last page is missing; fetch it again, or write it again if it plays")

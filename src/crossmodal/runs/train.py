@@ -184,8 +184,12 @@ def _card(device: torch.device, facts: dict[str, Any]) -> Iterator[None]:
 
 
 def _fallbacks(job: Job, data: Path) -> list[str]:
-    """What stands in for something better in the features that a run reads, or is missing or alike in them."""
+    """What stands in for something better in what a run reads, or is odd, missing or alike in it."""
     found = []
+    for dataset in filter(None, (job.dataset, job.source)):
+        path = data / dataset / "items.json"
+        warnings = read_json(path).get("warnings", []) if path.exists() else []
+        found += [f"items of {dataset}: {warning}" for warning in warnings]
     read = [(job.dataset, *pair) for pair in job.extractors]
     read += [(job.source, *pair) for pair in job.source_inputs.items()]
     for dataset, modality, extractor in read:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from crossmodal.errors import UserError
+from crossmodal.evaluation.ranking import ranks, strips
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
 from crossmodal.models import vsepp
@@ -37,11 +38,11 @@ def tested(prepared, tmp_path_factory):
     return folder
 
 
-def in_shards(made, folder, prepared, count):
-    encode_job(made, folder, prepared, TASK)
+def in_shards(made, folder, prepared, count, task=TASK):
+    encode_job(made, folder, prepared, task)
     for number in range(count):
-        shard_job(made, folder, TASK, number, count)
-    gather_job(made, folder, prepared, "embedded", TASK, count)
+        shard_job(made, folder, task, number, count)
+    gather_job(made, folder, prepared, "embedded", task, count)
 
 
 @pytest.mark.parametrize("count", [2, 6])
@@ -56,6 +57,26 @@ def test_the_files_of_one_process(tested, prepared, tmp_path, count):
     with np.load(cut / "embeddings.npz") as a, np.load(whole / "embeddings.npz") as b:
         assert a.files == b.files
         assert all((a[name] == b[name]).all() for name in a.files)
+
+
+@pytest.mark.parametrize("few", [16, 2])
+def test_three_modalities_that_answer_by_class(labelled, tmp_path, monkeypatch, few):
+    """Also where a query has more relevant items than are counted one by one: they are ranked in strips."""
+    monkeypatch.chdir(tmp_path)
+    for module in (ranks, strips):
+        monkeypatch.setattr(module, "FEW", few)
+    inputs = dict.fromkeys(("image", "text", "audio"), "raw")
+    about = {"dataset": "kinds", "split": "full", "seed": 0, "relevance": "label"}
+    made = Job(**about, model="cca", inputs=inputs, settings={"modalities": list(inputs), "dim": 3})
+    for name in ("one", "cut"):
+        train_job(made, tmp_path / name, labelled)
+    evaluate(made, tmp_path / "one", labelled, "embedded")
+    in_shards(made, tmp_path / "cut", labelled, 4, "category_retrieval")
+    cut, one = (tmp_path / name / "category_retrieval" for name in ("cut", "one"))
+    assert read_json(cut / "encoded" / "encoded.json")["strips"] is (few == 2)
+    assert read_json(cut / "metrics.json") == read_json(one / "metrics.json")
+    examples = [pd.read_parquet(folder / "examples.parquet") for folder in (cut, one)]
+    pd.testing.assert_frame_equal(*examples, check_exact=True)
 
 
 def test_a_model_without_vectors_is_tested_whole(tested, prepared, tmp_path, monkeypatch):

@@ -174,7 +174,8 @@ def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
     for name, (at, normalise) in AP_VARIANTS.items():
         cut = there.sum(1, keepdims=True) if at == "R" else at
         inside = there if cut is None else there & (ranks <= cut)
-        terms = np.where(inside, place / np.maximum(ranks, 1), 0.0).sum(1)
+        # In their order: a sum of a wider table, filled up with zeros, has the same last bits.
+        terms = np.cumsum(np.where(inside, place / np.maximum(ranks, 1), 0.0), axis=1)[:, -1]
         found[name] = terms / np.maximum((inside if normalise == "retrieved" else there).sum(1), 1)
     return found
 

@@ -55,27 +55,32 @@ class Items:
 
         Raises
         ------
-        UserError : groups that cannot be cut into so many folds.
+        UserError : groups that cannot be cut into so many folds, items of several labels that share no groups.
         """
-        if self.relevance[pair[0]].ndim == 2:
-            if folds != [1]:
-                raise UserError(
-                    "params.yaml: datasets.*.folds: items of several labels cannot be cut into folds; use [1]"
-                )
-            yield "all", [[np.arange(len(self.relevance[m])) for m in pair]]
-            return
-        known = np.array(list(dict.fromkeys(self.relevance[pair[0]])))
+        several = self.relevance[pair[0]].ndim == 2
+        of = self.groups if several else self.relevance  # an item of several labels stays with what belongs to it
+        first, second = (of[m] for m in pair)
+        if several and folds != [1] and set(first) != set(second):
+            raise UserError(
+                f"params.yaml: datasets.*.folds: items of several labels are cut into folds by the groups that "
+                f"{pair[0]} and {pair[1]} items share, and some are of one of these modalities alone; use [1]"
+            )
+        known = np.array(list(dict.fromkeys(first)))
         for n in folds:
+            if several and n == 1:
+                yield "all", [[np.arange(len(of[m])) for m in pair]]
+                continue
             try:
                 codes = [known[part] for part in cut_folds(len(known), n)]
             except ValueError as error:
                 raise UserError(f"params.yaml: datasets.*.folds: {error}") from None
-            yield "all" if n == 1 else f"fold{n}", [self._inside(pair, part) for part in codes]
+            yield "all" if n == 1 else f"fold{n}", [self._inside(of, pair, part) for part in codes]
         for name, part in self.subsets.items():
-            yield name, [self._inside(pair, np.array(part))]
+            yield name, [self._inside(of, pair, np.array(part))]
 
-    def _inside(self, pair: tuple[str, ...], codes: np.ndarray) -> list[np.ndarray]:
-        return [np.flatnonzero(np.isin(self.relevance[m], codes)) for m in pair]
+    @staticmethod
+    def _inside(of: dict[str, np.ndarray], pair: tuple[str, ...], codes: np.ndarray) -> list[np.ndarray]:
+        return [np.flatnonzero(np.isin(of[m], codes)) for m in pair]
 
 
 def save_vectors(pairs: Iterable[Pair], items: Items, folder: Path) -> None:

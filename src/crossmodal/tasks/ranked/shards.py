@@ -1,13 +1,16 @@
 """The test of a run in three steps, for rankings too large for one process: encode, rank shards, gather.
 
 Encodings lie in one folder as .npy, read memory-mapped; a shard is one file. What is gathered has the bits of a ranking
-in one process.
+in one process. A shard is a rectangle of queries by gallery, or, where a query has many relevant items, a strip of the
+queries of either modality.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,20 +19,22 @@ import torch
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking import shards as sharding
+from crossmodal.evaluation.ranking import strips
+from crossmodal.evaluation.ranking.ranks import Ranking
 from crossmodal.files import read_json, read_parquet, whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.tasks.ranked.encodings import Pair, encodings_of
 from crossmodal.tasks.ranked.protocols import TOP, Items
 
+T = TypeVar("T")
+
 
 def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path) -> None:
     """Encodings of the test items: `A-B.MODALITY.npy`, `MODALITY.parquet` with ids and groups, `encoded.json` last."""
     items = Items.of(corpus, model.reads, "test")
-    if any(codes.ndim == 2 for codes in items.relevance.values()):
-        raise UserError("params.yaml: evaluation.shards: rankings of items of several labels are not cut; set it to 1")
     folder.mkdir(parents=True, exist_ok=True)
     for m in model.reads:
-        columns = {"item_id": items.ids[m], "group": items.groups[m], "relevance": items.relevance[m]}
+        columns = {"item_id": items.ids[m], "group": items.groups[m], "relevance": list(items.relevance[m])}
         write_parquet(folder / f"{m}.parquet", pd.DataFrame(columns))
     vectors = True
     for pair in combinations(model.reads, 2):
@@ -42,6 +47,8 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
             with whole(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, value.float().cpu().numpy())
     about = {"modalities": list(model.reads), "vectors": vectors, "subsets": items.subsets, "by_class": items.by_class}
+    labels = items.relevance
+    about["strips"] = any(strips.are_needed(labels[a], labels[b]) for a, b in combinations(model.reads, 2))
     write_json(folder / "encoded.json", about)
 
 
@@ -58,21 +65,34 @@ def _encodings(folder: Path, pair: tuple[str, str]) -> dict[str, np.ndarray]:
     return {m: np.load(folder / f"{'-'.join(pair)}.{m}.npy", mmap_mode="r") for m in pair}
 
 
+def _relevance(table: pd.DataFrame) -> np.ndarray:
+    """(N,) codes, or an (N, L) table of zeros and ones."""
+    values = table["relevance"].to_numpy()
+    return np.stack(values) if values.dtype == object else values
+
+
 def rank(folder: Path, number: int, count: int, target: Path) -> None:
-    """Count shard `number` of `count` of every pair of modalities; writes an empty file for a run without vectors.
+    """Rank shard `number` of `count` of every pair of modalities; writes an empty file for a run without vectors.
 
     Raises
     ------
     UserError : fewer pairs than shards, encodings that cannot be ranked.
     """
     arrays: dict[str, np.ndarray] = {}
+    in_strips = read_json(folder / "encoded.json")["strips"]
     for pair in _pairs(folder) if compares_vectors(folder) else []:
         encodings = _encodings(folder, pair)
-        codes = [read_parquet(folder / f"{m}.parquet")["relevance"].to_numpy() for m in pair]
+        labels = {m: _relevance(read_parquet(folder / f"{m}.parquet")) for m in pair}
         a, b = encodings.values()
         try:
+            if in_strips:
+                for m, other in (pair, pair[::-1]):
+                    vectors, codes = (encodings[m], encodings[other]), (labels[m], labels[other])
+                    strip = strips.rank_strip(*vectors, *codes, number, count, TOP)
+                    arrays |= {f"{'-'.join(pair)}.{m}.{name}": value for name, value in strip.arrays().items()}
+                continue
             rectangle = sharding.cut((len(a), len(b)), count)[number]
-            shard = sharding.rank_shard(a, b, *codes, rectangle, TOP)
+            shard = sharding.rank_shard(a, b, *labels.values(), rectangle, TOP)
         except ValueError as error:
             raise UserError(f"{pair[0]} and {pair[1]}: {error} (evaluation.shards is {count})") from None
         arrays |= {f"{'-'.join(pair)}.{name}": value for name, value in shard.arrays().items()}
@@ -90,26 +110,35 @@ def gather(folder: Path, shards: list[Path]) -> tuple[Items, list[Pair]]:
     about = read_json(folder / "encoded.json")
     tables = {m: read_parquet(folder / f"{m}.parquet") for m in about["modalities"]}
     ids = {m: table.item_id.to_numpy(dtype=object) for m, table in tables.items()}
-    groups, relevance = ({m: t[name].to_numpy() for m, t in tables.items()} for name in ("group", "relevance"))
+    groups = {m: table.group.to_numpy() for m, table in tables.items()}
+    relevance = {m: _relevance(table) for m, table in tables.items()}
     items = Items(ids, groups, relevance, about["subsets"], about["by_class"])
     pairs = []
     for pair in _pairs(folder):
         encodings = _encodings(folder, pair)
-        shape = tuple(len(x) for x in encodings.values())
         try:
-            found = sharding.gather([_shard(path, "-".join(pair)) for path in shards], shape)
+            ranked = _gathered(pair, encodings, shards, about["strips"])
         except ValueError as error:
             raise UserError(f"{shards[0].parent}: {error}; delete the folder and run the shards again") from None
         tensors = {m: torch.from_numpy(np.asarray(x)) for m, x in encodings.items()}
-        pairs.append(Pair(tensors, relevance, ranked=dict(zip(pair, found, strict=True))))
+        pairs.append(Pair(tensors, relevance, ranked=ranked))
     return items, pairs
 
 
-def _shard(path: Path, pair: str) -> sharding.Shard:
+def _gathered(
+    pair: tuple[str, str], encodings: dict[str, np.ndarray], shards: list[Path], in_strips: bool
+) -> dict[str, Ranking]:
+    name, sizes = "-".join(pair), {m: len(x) for m, x in encodings.items()}
+    if in_strips:
+        found = {m: [_read(path, f"{name}.{m}.", strips.Strip.of_arrays) for path in shards] for m in pair}
+        return {m: strips.gather(parts, sizes[m]) for m, parts in found.items()}
+    parts = [_read(path, f"{name}.", sharding.Shard.of_arrays) for path in shards]
+    return dict(zip(pair, sharding.gather(parts, tuple(sizes.values())), strict=True))
+
+
+def _read(path: Path, prefix: str, of_arrays: Callable[[dict[str, np.ndarray]], T]) -> T:
     try:
         with np.load(path) as file:
-            prefix = f"{pair}."
-            arrays = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
-        return sharding.Shard.of_arrays(arrays)
+            return of_arrays({name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)})
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: is missing or damaged ({error}); delete it and run the shard again") from None
