@@ -17,7 +17,7 @@ from typing import Any
 from crossmodal import experiments, registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
-from crossmodal.files import read_json, sha256_json, write_json, write_text
+from crossmodal.files import read_json, sha256_file, sha256_json, write_json, write_text
 from crossmodal.fingerprints import RawFiles
 from crossmodal.tasks.base import source_of_training, tasks
 from crossmodal.tasks.ranked.task import Ranked
@@ -104,18 +104,20 @@ class Dag:
         """
         sources = {name: registry.source_hash("figures", name) for name in sorted(registry.names("figures"))}
         papers = {name: paper.model_dump() for name, paper in self.plan.papers.items()}
-        jobs = {key: (job.hash, job.papers, job.quick) for key, job in self.plan.jobs.items()}
-        version = sha256_json([self.params.model_dump(), papers, jobs, sources])
+        jobs = {key: (job.hash, job.papers, job.quick, job.tasks) for key, job in self.plan.jobs.items()}
+        models = {job.model: registry.source_hash("models", job.model) for job in self.plan.jobs.values()}
+        planning = [sha256_file(file) for file in sorted(Path(experiments.__file__).parent.glob("*.py"))]
+        version = sha256_json([self.params.model_dump(), papers, jobs, sources, models, planning])
         path = STATE / "figures.json"
         with suppress(UserError, KeyError, TypeError):
-            asked = read_json(path)
-            if asked["version"] == version:
-                return asked["figures"]
-        figures = {scope: self._asked(quick, sources) for scope, quick in (("", False), ("quick/", True))}
+            stored = read_json(path)
+            if stored["version"] == version:
+                return stored["figures"]
+        figures = {scope: self._declared_figures(quick, sources) for scope, quick in (("", False), ("quick/", True))}
         write_json(path, {"version": version, "figures": figures})
         return figures
 
-    def _asked(self, quick: bool, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
+    def _declared_figures(self, quick: bool, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
         from crossmodal.reporting.figures import base
 
         return {

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.modalities import MODALITIES
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import INK
 from crossmodal.reporting.results.metrics import distinct
 
 METRIC = "map@50"
-ORDER = ("image", "text", "audio", "video", "mesh")
 
 
 class Figure(base.Figure):
@@ -53,7 +53,7 @@ def directions(metrics: pd.DataFrame, titles: Mapping[str, str]) -> str:
 
 
 def _heat(ax: Any, values: pd.Series) -> None:
-    names = [m for m in ORDER if f"{m}-to-" in " ".join(values.index)]
+    names = [m for m in MODALITIES if f"{m}-to-" in " ".join(values.index)]
     grid = np.array([[values.get(f"{a}-to-{b}", np.nan) for b in names] for a in names])
     ax.imshow(grid, vmin=0, vmax=100, cmap="Blues", aspect="auto")
     for (row, column), value in np.ndenumerate(grid):
