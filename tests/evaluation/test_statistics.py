@@ -8,7 +8,6 @@ from crossmodal.evaluation.statistics import (
     holm,
     permutation_test,
     permutation_tests,
-    query_values,
     resampled_means,
 )
 
@@ -192,18 +191,6 @@ def test_the_same_bits_with_any_number_of_threads():
         assert (one == two).all()
 
 
-def test_query_values_make_the_metric():
-    ranks = np.array([1, 3, 12, 6])
-    assert query_values("recall@5", ranks).mean() == 50.0
-    assert query_values("recall@3", ranks).tolist() == [100.0, 100.0, 0.0, 0.0]
-    assert query_values("mean_rank", ranks).mean() == 5.5
-    assert query_values("map@50", ranks, {"average_precision@50": np.full(4, 0.25)}).mean() == 25.0
-    assert query_values("median_rank", ranks) is None
-    assert query_values("map", ranks) is None
-    assert query_values("map", ranks, {"average_precision@50": np.ones(4)}) is None
-    assert query_values("median_rank", ranks, {"average_precision": np.ones(4)}) is None
-
-
 def test_errors_name_the_fault():
     with pytest.raises(ValueError, match="same queries"):
         clustered([np.ones(3), np.ones(4)])
@@ -249,7 +236,3 @@ def test_holm_counts_what_is_there_and_ends_at_1():
     np.testing.assert_allclose(holm([0.01, np.nan, 0.04]), [0.02, np.nan, 0.04])
     np.testing.assert_allclose(holm([0.9, 0.6, 0.8]), [1.0, 1.0, 1.0])
     np.testing.assert_allclose(holm([0.02, 0.001, 0.011]), [0.022, 0.003, 0.022])
-
-
-def test_a_rank_of_k_is_among_the_first_k():
-    assert query_values("recall@5", np.array([5, 6, 4])).tolist() == [100.0, 0.0, 100.0]

@@ -83,7 +83,7 @@ def toy_metrics(dataset: str = "world", protocol: str = "all") -> pd.DataFrame:
     for (model, variant, split), columns in VALUES.items():
         about = {"paper": "toy", "dataset": dataset, "split": split, "model": model, "variant": variant}
         for column, values, n in zip(COLUMNS, columns, (200, 1000), strict=True):
-            sizes = {"protocol": protocol, "n_queries": n, "n_gallery": 1200 - n}
+            sizes = {"task": "instance_retrieval", "protocol": protocol, "n_queries": n, "n_gallery": 1200 - n}
             rows += [
                 {**about, **column, **sizes, "seed": seed, "value": value}
                 for seed, value in enumerate(values)

@@ -96,9 +96,9 @@ def package(tmp_path, monkeypatch):
 def test_a_task_and_a_model_by_one_file_each(package: Path, prepared: Path, tmp_path: Path) -> None:
     settings = {"dim": 8, "word_dim": 4, "epochs": 1, "min_count": 1}
     job = Job(dataset="toy", split="full", model="counter", seed=0, inputs={"image": "raw"}, settings=settings)
-    assert job.tasks == ("counting", "instance_retrieval")
+    assert job.tasks == ("instance_retrieval", "counting")
     assert job.model_copy(update={"model": "vsepp"}).tasks == ("instance_retrieval",)
-    assert job.model_copy(update={"model": "oracle"}).tasks == ("counting", "instance_retrieval")
+    assert job.model_copy(update={"model": "oracle"}).tasks == ("instance_retrieval", "counting")
     train_job(job, tmp_path / "run", prepared)
     evaluate(job, tmp_path / "run", prepared, "embedded")
     (number,) = read_json(tmp_path / "run" / "counting" / "metrics.json")["numbers"]

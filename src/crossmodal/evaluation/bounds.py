@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 
@@ -76,19 +75,3 @@ def precision_interval(expected: float, n_queries: int, alpha: float = ALPHA) ->
     share = expected / 100
     slack = 100 * norm.isf(alpha / 2) * math.sqrt(share * (1 - share) / n_queries)
     return max(0.0, expected - slack), min(100.0, expected + slack)
-
-
-def out_of_range(metric: str, value: float, n_gallery: int) -> str | None:
-    """Why a metric cannot have a value, or None: recall and precision are per cent, ranks those of the gallery."""
-    if not math.isfinite(value):
-        return f"{metric} is {value}"
-    if re.match(r"(recall|map|ndcg)(@(\d+|R))?$", metric):
-        low, high = 0.0, 100.0
-    elif metric in ("median_rank", "mean_rank"):
-        low, high = 1.0, float(n_gallery)
-    elif metric == "recall_sum":
-        low, high = 0.0, math.inf
-    else:
-        return None
-    slack = 1e-9 * max(1.0, abs(value))
-    return None if low - slack <= value <= high + slack else f"{metric} is {value:.6g}, expected {low:g} to {high:g}"

@@ -60,7 +60,7 @@ def folds(n_groups: int, n_folds: int) -> list[np.ndarray]:
 
 
 def metrics_of_queries(queries: Mapping[str, np.ndarray], ks: Iterable[int] = (1, 5, 10)) -> dict[str, float]:
-    """{metric: value} of one ranking, from its columns of `queries.parquet`; all but the ranks are in per cent.
+    """{metric: value} of one ranking, from its columns of `examples.parquet`; all but the ranks are in per cent.
 
     `map` is the mean average precision over the whole gallery; `map@50` that of the first 50 ranks, divided by the
     relevant items among them (equation 4.2.1 of the thesis); `map@R` that of as many ranks as there are relevant items,

@@ -200,21 +200,3 @@ def holm(p: np.ndarray) -> np.ndarray:
     steps = p[order] * np.arange(len(order), 0, -1)
     found[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
     return found
-
-
-def query_values(metric: str, ranks: np.ndarray, precision: dict[str, np.ndarray] | None = None) -> np.ndarray | None:
-    """(Q,) what each query adds to the mean that a metric is; None for a metric that is no mean (median rank).
-
-    Parameters
-    ----------
-    metric : `recall@K`, `mean_rank`, `map` or `map@50`.
-    precision : {`average_precision`, ...: (Q,)} as in `queries.parquet`.
-    """
-    if metric.startswith("recall@"):
-        return 100.0 * (ranks <= int(metric.removeprefix("recall@")))
-    if metric == "mean_rank":
-        return ranks.astype(np.float64)
-    if metric.startswith("map") and precision is not None:
-        values = precision.get(metric.replace("map", "average_precision"))
-        return None if values is None else 100.0 * np.asarray(values)
-    return None

@@ -89,6 +89,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    place: ClassVar[int] = 100
+    """Where it stands among the tasks: of those that choose epochs a model's first one does."""
     asks: ClassVar[str]
     """The method that a model must have to be asked."""
     metrics: ClassVar[tuple[Metric, ...]]
@@ -188,8 +190,9 @@ class Task(ABC):
 
 @cache
 def tasks() -> dict[str, Task]:
-    """Every task by its name."""
-    return {name: registry.module("tasks", name).Task() for name in sorted(registry.names("tasks"))}
+    """Every task by its name, in the order of their places."""
+    found = [registry.module("tasks", name).Task() for name in sorted(registry.names("tasks"))]
+    return {task.name: task for task in sorted(found, key=lambda task: (task.place, task.name))}
 
 
 def asked_of(model: str, relevance: str) -> Iterator[Task]:
@@ -229,6 +232,17 @@ def label(name: str) -> str:
     """What is printed for a metric: `R@10`; of one that no task declares its name, with spaces for underscores."""
     found = metric(name)
     return found.label if found else name.replace("_", " ")
+
+
+def criteria() -> dict[str, str]:
+    """Columns of a run's history by which its epochs may have been chosen, and what they are called."""
+    return {f"val_{task.criterion}": task.criterion_label for task in tasks().values() if task.criterion}
+
+
+def headlines() -> list[tuple[str, str]]:
+    """Direction and metric of the numbers by which systems are told apart, the first that a run has."""
+    found = [(task.overall, m.name) for task in tasks().values() if task.overall for m in task.metrics if m.headline]
+    return list(dict.fromkeys(found))
 
 
 def lower_is_better(name: str) -> bool:

@@ -12,6 +12,7 @@ from crossmodal.tasks.ranked.task import Ranked
 class Task(Ranked):
     name: ClassVar[str] = "category_retrieval"
     title: ClassVar[str] = "Category retrieval"
+    place: ClassVar[int] = 20
     metrics: ClassVar[tuple[Metric, ...]] = (*PRECISIONS, *RANKS)
     overall: ClassVar[str] = "average"
     aspects: ClassVar[tuple[str, ...]] = (*Ranked.aspects, overall)

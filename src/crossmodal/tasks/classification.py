@@ -37,6 +37,7 @@ class Truth:
 class Task(base.Task):
     name: ClassVar[str] = "classification"
     title: ClassVar[str] = "Classification"
+    place: ClassVar[int] = 30
     asks: ClassVar[str] = "represent"
     metrics: ClassVar[tuple[base.Metric, ...]] = (
         base.Metric("accuracy", "accuracy", "accuracy in per cent", ("right",), _is_right),

@@ -12,6 +12,7 @@ from crossmodal.tasks.ranked.task import Ranked
 class Task(Ranked):
     name: ClassVar[str] = "instance_retrieval"
     title: ClassVar[str] = "Instance retrieval"
+    place: ClassVar[int] = 10
     metrics: ClassVar[tuple[Metric, ...]] = (RECALL_SUM, *RANKS, *PRECISIONS)
     overall: ClassVar[str] = "both"
     aspects: ClassVar[tuple[str, ...]] = (*Ranked.aspects, overall)

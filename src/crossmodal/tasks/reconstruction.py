@@ -75,6 +75,7 @@ class Pairs:
 class Task(base.Task):
     name: ClassVar[str] = "reconstruction"
     title: ClassVar[str] = "Reconstruction"
+    place: ClassVar[int] = 40
     asks: ClassVar[str] = "reconstruct"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(

@@ -32,6 +32,7 @@ class Answers:
 class Task(base.Task):
     name: ClassVar[str] = "word_relatedness"
     title: ClassVar[str] = "Word relatedness"
+    place: ClassVar[int] = 50
     asks: ClassVar[str] = "looks"
     metrics: ClassVar[tuple[base.Metric, ...]] = (
         base.Metric("relatedness", "relatedness", "relatedness: 100 times a rank correlation", low=-100.0),

@@ -53,7 +53,7 @@ def test_the_criterion_of_classes_is_drawn(made: Path, plan: Plan) -> None:
 
 def test_a_run_without_a_criterion_is_done(made: Path, plan: Plan) -> None:
     metrics = pd.read_parquet(made / "metrics.parquet")
-    plain = report.criteria(metrics[metrics.metric != "recall_sum"])
+    plain = report.criterion_of_runs(metrics[metrics.metric != "recall_sum"])
     assert plain.empty
     rows = report.overview(plain, {key: {"seconds": 60.0} for key in plan.jobs}, plan.jobs)
     assert all(row["done"] == row["planned"] for row in rows)
@@ -67,7 +67,7 @@ def test_systems_are_told_apart_by_what_they_have() -> None:
     values += [("a", "y", 0, "both", "recall_sum", 320.0), ("b", "x", 0, "average", "map@50", 40.0)]
     values += [("b", "y", 0, "average", "map@50", 50.0), ("b", "oracle", 0, "average", "map@50", 100.0)]
     names = ["dataset", "model", "seed", "direction", "metric", "value"]
-    found = report.best(report.criteria(pd.DataFrame(values, columns=names).assign(**about)))
+    found = report.best(report.criterion_of_runs(pd.DataFrame(values, columns=names).assign(**about)))
     assert found[["dataset", "name", "mean", "size"]].to_numpy().tolist() == [
         ["a", "y", 320.0, 1],
         ["a", "x", 305.0, 2],
@@ -168,7 +168,7 @@ def marked(plan: Plan, *names: str) -> Plan:
 
 
 def test_galleries_of_sparse_runs_stand_beside_the_best(made: Path, plan: Plan) -> None:
-    criterion = report.criteria(pd.read_parquet(made / "metrics.parquet"))
+    criterion = report.criterion_of_runs(pd.read_parquet(made / "metrics.parquet"))
     best = report.best(criterion).name.tolist()[: report.SYSTEMS]
     sparse = ("vsepp-flickr30k-10pct-5cap", "vsepp-coco-10pct-1cap")
     chosen = marked(plan, *sparse)

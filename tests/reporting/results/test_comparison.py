@@ -27,6 +27,7 @@ def numbers(
         "split": "full",
         "model": model,
         "variant": "",
+        "task": "instance_retrieval",
         "direction": "image-to-text",
         "metric": "recall@1",
         "protocol": protocol,

@@ -15,6 +15,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import write_json
 from crossmodal.reporting.results import collect, comparison, cutoffs
 from crossmodal.reporting.tables import terminal
+from crossmodal.tasks.base import tasks
 from crossmodal.tasks.ranked import protocols
 from crossmodal.tasks.ranked.encodings import Pair
 from tests.reporting.toy import toy_plan
@@ -53,7 +54,8 @@ def run(tmp_path):
         target = folder / ("instance_retrieval" if labels is None else "category_retrieval")
         target.mkdir(parents=True, exist_ok=True)
         folds = [1, 2] if labels is None else [1]
-        numbers = protocols.written([Pair(vectors, codes)], items, folds, target)
+        task = tasks()[target.name]
+        numbers = task.written(items, [Pair(vectors, codes)], folds, target)
         about = {key: getattr(job(), key) for key in ("dataset", "split", "model", "variant", "seed")}
         write_json(target / "metrics.json", {"job": about, "numbers": numbers})
         return folder, tmp_path / "data", {(n["direction"], n["protocol"], n["metric"]): n for n in numbers}
@@ -146,7 +148,7 @@ def test_faults(run):
 
 def test_controls_are_checked_at_any_cut_off():
     about = {"paper": "", "dataset": "d", "split": "full", "variant": "", "seed": 0, "direction": "a-to-b"}
-    about |= {"protocol": "all", "n_queries": 100, "n_gallery": 100}
+    about |= {"task": "instance_retrieval", "protocol": "all", "n_queries": 100, "n_gallery": 100}
     rows = [
         ("chance", "ndcg@9", 12.0),
         ("chance", "ndcg@9_chance", 10.0),

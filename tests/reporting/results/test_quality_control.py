@@ -56,7 +56,7 @@ def test_impossible_numbers_fail_their_table_and_name_the_row(plan, results, met
     assert "row 'VSE0 (sum of hinges)': world/full/vse0/seed1" in table[0]
     assert what in table[0]
     assert not any(line.startswith("a3vse") for line in found)  # no table of that paper has the row
-    assert any(line.startswith(f"{KEY}: ") and "its queries give" in line for line in found)
+    assert any(line.startswith(f"{KEY}: ") and "its examples give" in line for line in found)
 
 
 def test_two_runs_of_one_seed(plan: Plan, made: Path, results: Path) -> None:
@@ -134,11 +134,11 @@ def test_a_number_of_folds_is_the_mean_of_their_own(tmp_path: Path) -> None:
     )
     (tmp_path / "instance_retrieval").mkdir()
     queries.to_parquet(tmp_path / "instance_retrieval" / "examples.parquet")
-    about = {"direction": "text-to-image", "protocol": "fold2"}
+    about = {"task": "instance_retrieval", "direction": "text-to-image", "protocol": "fold2"}
     right = [{**about, "metric": "recall@1", "value": 62.5}, {**about, "metric": "mean_rank", "value": 2.625}]
     assert quality_control._own(tmp_path, right) == []
     wrong = [{**about, "metric": "recall@1", "value": 50.0}]
-    assert quality_control._own(tmp_path, wrong) == ["text-to-image recall@1 (fold2) is 50, but its queries give 62.5"]
+    assert quality_control._own(tmp_path, wrong) == ["text-to-image recall@1 (fold2) is 50, but its examples give 62.5"]
 
 
 def test_too_few_seeds_are_named(plan: Plan, results: Path) -> None:
@@ -155,3 +155,33 @@ def test_recalls_that_stay_the_same_with_k_are_sound(made: Path) -> None:
     rising = flat.assign(value=flat.metric.str.removeprefix("recall@").astype(float))
     assert quality_control.faults(rising) == []
     assert {fault.name for fault in quality_control.faults(rising.assign(value=50 - rising.value))} == {"vse0"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "fine"),
+    [
+        ("recall@5", 100.0, True),
+        ("recall@5", 100.1, False),
+        ("map@50", -1.0, False),
+        ("median_rank", 0.5, False),
+        ("mean_rank", 50.0, True),
+        ("mean_rank", 51.0, False),
+        ("recall_sum", 412.0, True),
+        ("recall_sum", -1.0, False),
+        ("recall@1", float("nan"), False),
+        ("recall@10", 0.0, True),
+        ("recall@1", -0.1, False),
+        ("map", 100.5, False),
+        ("map@R", 100.5, False),
+        ("map@R", 3.0, True),
+        ("median_rank", 1.0, True),
+        ("median_rank", 50.5, False),
+        ("mean_rank", 0.9, False),
+        ("mean_rank", 50.0 + 1e-9, True),  # the rounding of a mean
+        ("recall@1", 100.0 + 1e-6, False),
+        ("recall@5_gain", 300.0, True),  # no metric of these: nothing is known
+        ("seconds", float("inf"), False),
+    ],
+)
+def test_ranges(metric, value, fine):
+    assert (quality_control.out_of_range(metric, value, 50) is None) == fine

@@ -10,8 +10,8 @@ import pandas as pd
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, FAINT, STYLES
 from crossmodal.reporting.results import runs
-from crossmodal.reporting.results.runs import CRITERIA
 from crossmodal.reporting.results.shares import ordered_splits
+from crossmodal.tasks.base import criteria
 
 MOST_LINES = 14  # of a panel
 
@@ -73,9 +73,10 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
 
 def criterion_of(histories: pd.DataFrame) -> tuple[str, str]:
     """The column by which epochs were chosen, and what it is called."""
-    there = [column for column in CRITERIA if column in histories and histories[column].notna().any()]
-    column = next(iter(there or CRITERIA))
-    return column, CRITERIA[column]
+    known = criteria()
+    there = [column for column in known if column in histories and histories[column].notna().any()]
+    column = next(iter(there or known))
+    return column, known[column]
 
 
 def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str, Any]) -> None:

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal.reporting.results.runs import CRITERIA
+from crossmodal.tasks.base import criteria, metric
 
 MOST = 200  # points of a line
 ABOUT = ("run", "dataset", "split", "name", "seed", "epoch", "stage", "steps")
-FIRST = (*CRITERIA, "loss")
 
 
 def curves(histories: pd.DataFrame) -> dict[str, Any]:
     """`measures` (name and label) and `runs`, each with its epochs and a list of values a measure (null where none)."""
     frame = histories.dropna(subset=["epoch"]) if len(histories) else histories
     names = [c for c in frame if c not in ABOUT and pd.api.types.is_numeric_dtype(frame[c]) and frame[c].notna().any()]
-    names.sort(key=lambda c: (FIRST.index(c) if c in FIRST else len(FIRST), not c.startswith("val_"), c))
+    first = (*criteria(), "loss")
+    names.sort(key=lambda c: (first.index(c) if c in first else len(first), not c.startswith("val_"), c))
     made = []
     for run, part in frame.groupby("run", sort=True) if len(frame) else ():
         part = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(MOST, len(part))).round().astype(int))]
@@ -34,11 +34,12 @@ def label(column: str) -> str:
     """`Validation: sum of recalls`, `Validation: R@1, image to text`, `Gradient norm`."""
     validation = column.startswith("val_")
     text = column.removeprefix("val_")
-    if text == "recall_sum":
-        text = "sum of recalls"
+    if column in criteria():
+        text = criteria()[column]
     elif found := re.fullmatch(r"(\w+)-to-(\w+)_(.+)", text):
-        text = f"{found[3]}, {found[1]} to {found[2]}"
-    text = text.replace("recall@", "R@").replace("map@", "mAP@").replace("_", " ")
+        known = metric(found[3])
+        text = f"{known.label if known else found[3]}, {found[1]} to {found[2]}"
+    text = text.replace("_", " ")
     return f"Validation: {text}" if validation else text[:1].upper() + text[1:]
 
 

@@ -13,10 +13,8 @@ import pandas as pd
 from crossmodal.experiments import CONTROLS
 from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import ordered_splits
-from crossmodal.reporting.tables.views import LOWER_IS_BETTER, metric_name
+from crossmodal.tasks.base import headlines, label, lower_is_better, metric, metric_names
 
-ORDER = ("recall_sum", "recall@1", "recall@5", "recall@10", "map@50", "map@R", "map", *LOWER_IS_BETTER)
-WHOLE = ("both", "average")  # directions of numbers that are of several directions
 OVERVIEW = ("recall@1", "recall@5", "recall@10")
 
 
@@ -50,9 +48,7 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
         linked = {str(seed): links[f"{run}{seed}"] for seed in seeds if f"{run}{seed}" in links}
         rows.append(row | {"control": model in CONTROLS, "values": values, "links": linked})
     return {
-        "columns": [
-            {"direction": d, "metric": m, "lower": m in LOWER_IS_BETTER, "label": label(m)} for d, m in columns
-        ],
+        "columns": [{"direction": d, "metric": m, "lower": lower_is_better(m), "label": label(m)} for d, m in columns],
         "views": _views(columns),
         "rows": rows,
         "titles": {name: titles.get(name, name) for name in sorted(frame.dataset.unique())},
@@ -63,25 +59,33 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
 def _place(column: tuple[str, str]) -> tuple[Any, ...]:
     """Single directions by name, image to text first; then what is of all of them."""
     direction, metric = column
-    order = ORDER.index(metric) if metric in ORDER else len(ORDER)
-    return direction in WHOLE, direction, order, metric
+    known = metric_names()
+    order = known.index(metric) if metric in known else len(known)
+    return direction in _wholes(), direction, order, metric
 
 
-def label(metric: str) -> str:
-    """`R@10`, `mAP@50`, `Sum`."""
-    return "Sum" if metric == "recall_sum" else metric_name(metric)
+def _wholes() -> frozenset[str]:
+    """Directions of numbers that are of several directions."""
+    return frozenset(direction for direction, _ in headlines())
+
+
+def _is_mean(name: str) -> bool:
+    """Whether a metric is a mean over queries, so that those of several directions may stand side by side."""
+    found = metric(name)
+    return found is not None and found.addends is not None
 
 
 def _views(columns: list[tuple[str, str]]) -> list[dict[str, Any]]:
     """Recalls of both directions with their sum, each metric over all directions, and each direction with all of it."""
-    directions = list(dict.fromkeys(d for d, _ in columns if d not in WHOLE))
+    whole = _wholes()
+    directions = list(dict.fromkeys(d for d, _ in columns if d not in whole))
     views = []
     recalls = [i for i, (d, m) in enumerate(columns) if m in OVERVIEW and d in ("image-to-text", "text-to-image")]
-    wholes = [i for i, (d, _) in enumerate(columns) if d in WHOLE]
+    wholes = [i for i, (d, _) in enumerate(columns) if d in whole]
     if recalls or wholes:
         views.append({"title": "Overview", "columns": recalls + wholes})
     if len(directions) > 2:
-        for metric in dict.fromkeys(m for _, m in columns if m.startswith(("map", "recall@"))):
+        for metric in dict.fromkeys(m for _, m in columns if not lower_is_better(m) and _is_mean(m)):
             picked = [i for i, (_, m) in enumerate(columns) if m == metric]
             if len(picked) > 2:
                 views.append({"title": f"{label(metric)}, every direction", "columns": picked})

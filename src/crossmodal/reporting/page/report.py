@@ -28,12 +28,12 @@ from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import share
 from crossmodal.reporting.tables import verdicts, views, writers
 from crossmodal.reporting.tables.views import DASH
+from crossmodal.tasks.base import criteria, headlines
 from crossmodal.tasks.ranked.task import folder_of
 
 log = logging.getLogger(__name__)
 
 SCRIPTS = ("page.js", "sort.js", "board.js", "chart.js", "heat.js", "gallery.js")
-CRITERIA = (("both", "recall_sum"), ("average", "map@50"), ("average", "map"))  # what systems are told apart by
 COSTS = ["seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "gpu_energy_joules"]
 COSTS += ["parameters", "pairs", "best_epoch"]
 SYSTEMS = 2  # whose galleries are shown of a data set
@@ -53,7 +53,7 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def criteria(metrics: pd.DataFrame) -> pd.DataFrame:
+def criterion_of_runs(metrics: pd.DataFrame) -> pd.DataFrame:
     """One row a run and data set's criterion: the sum of recalls, or where there is none the mean of mAP@50.
 
     Columns dataset, split, name, model, seed, criterion, value; of the protocol that ranks the whole test set.
@@ -61,7 +61,7 @@ def criteria(metrics: pd.DataFrame) -> pd.DataFrame:
     frame = distinct(metrics)
     keys = ["dataset", "split", "name", "model", "seed"]
     found = pd.DataFrame(columns=[*keys, "criterion", "value"])
-    for direction, metric in CRITERIA:
+    for direction, metric in headlines():
         part = frame[(frame.direction == direction) & (frame.metric == metric)]
         part = part.sort_values("protocol").drop_duplicates(keys)  # 'all' first
         new = part[~part.dataset.isin(found.dataset)].assign(criterion=metric)[[*keys, "criterion", "value"]]
@@ -202,7 +202,7 @@ def render(
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
     epochs = runs.histories(results / "runs", asked)
     drawn = sections.drawn(Scope(plan, asked, str(scope)))
-    criterion = criteria(metrics)
+    criterion = criterion_of_runs(metrics)
     measured = metrics[["dataset", "split", "model", "variant", "seed"]].drop_duplicates().itertuples(index=False)
     done = {f"{r.dataset}/{r.split}/{runs.name(r.model, r.variant)}/seed{r.seed}" for r in measured}
     manifests = {key: runs.manifest(results / "runs" / key) for key in asked if key in done}
@@ -304,7 +304,7 @@ def _leaders(plan: Plan, systems: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _criterion_name(metric: str) -> str:
-    return "sum of recalls" if metric == "recall_sum" else f"mean {label(metric)}"
+    return criteria().get(f"val_{metric}") or f"mean {label(metric)}"
 
 
 def _directions(metrics: pd.DataFrame) -> dict[str, set[str]]:

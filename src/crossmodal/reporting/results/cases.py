@@ -14,6 +14,8 @@ from crossmodal.experiments import Claim, Job, Paper, Plan, UnreadableError
 from crossmodal.experiments.claims import FIELDS, Place, Side, places
 from crossmodal.reporting.results.comparison import NOT_QUICK, protocol_of
 from crossmodal.reporting.results.evidence import Evidence, Number, Value, summed
+from crossmodal.tasks.base import label
+from crossmodal.tasks.base import metric as metric_of
 
 LEVEL = 0.05
 
@@ -278,8 +280,9 @@ class Case:
         expected = evidence.told(f"{row.base}/seed{self.seeds[0]}", (protocol, direction, f"{metric}_chance"))
         if expected is not None:
             return expected
-        if self.plan.params.datasets[row.dataset].relevance == "group" and metric.startswith("recall@") and value.size:
-            return 100 * chance_recall(int(metric.removeprefix("recall@")), value.n_queries, value.size)
+        known, relevance = metric_of(metric), self.plan.params.datasets[row.dataset].relevance
+        if relevance == "group" and known is not None and known.name == f"recall@{known.k}" and value.size:
+            return 100 * chance_recall(known.k, value.n_queries, value.size)
         raise _NotRunError(f"it is not known what a random order has of {direction} {metric}")
 
     def _test(self, evidence: Evidence) -> Test:
@@ -336,10 +339,8 @@ def _how(side: Side) -> str:
 
 def measure(claim: Claim) -> str:
     """What a claim's values are, in words."""
-    from crossmodal.reporting.tables.views import metric_name
-
     names = {"milliseconds": "milliseconds per iteration", "attention_blocks": "attention blocks trained"}
-    metrics = ", ".join(names.get(metric) or metric_name(metric) for metric in claim.metrics)
+    metrics = ", ".join(names.get(metric) or label(metric) for metric in claim.metrics)
     where = "all directions" if "average" in claim.directions else ", ".join(claim.directions)
     words = [metrics, where, f"{claim.protocol} classes" if claim.protocol else ""]
     several = len(claim.metrics) * max(1, len(claim.directions)) > 1

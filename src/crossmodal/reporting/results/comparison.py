@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from crossmodal.evaluation.bounds import chance_interval, precision_interval
 from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Table, UnreadableError
 from crossmodal.reporting.results import order, published, quality_control, runs, significance
+from crossmodal.tasks.base import CONTROLS, Task, tasks
 
 TYPES = {
     "paper": "string",
@@ -275,36 +275,33 @@ def controls(metrics: pd.DataFrame) -> pd.DataFrame:
     Columns dataset, split, model, seed, direction, metric, protocol, value, expected, low, high, ok (all in per cent).
     """
     columns = ["dataset", "split", "model", "seed", "direction", "metric", "protocol", "value"]
-    picked = metrics[metrics.model.isin(["chance", "oracle"])].drop(columns="paper").drop_duplicates()
-    random = {
-        (*(getattr(row, name) for name in columns[:5]), row.metric.removesuffix("_chance"), row.protocol): row.value
-        for row in picked[picked.metric.str.endswith("_chance")].itertuples(index=False)
-    }
-    by_class = {key[:4] for key in random}
+    picked = metrics[metrics.model.isin(CONTROLS)].drop(columns="paper").drop_duplicates()
     rows = []
-    for row in picked[picked.metric.str.match(r"(recall@\d+|map(@[0-9R]+)?|ndcg@\d+)$")].itertuples(index=False):
-        expected = random.get(tuple(getattr(row, name) for name in columns[:7]))
-        if row.model == "oracle":
-            expected = low = high = 100.0
-        elif expected is not None:
-            low, high = precision_interval(expected, row.n_queries)
-        elif row.metric.startswith(("map", "ndcg")) or (row.dataset, row.split, row.model, row.seed) in by_class:
-            continue
-        else:
-            k = int(row.metric.removeprefix("recall@"))
-            folds = int(row.protocol.removeprefix("fold")) if row.protocol.startswith("fold") else 1
-            expected, low, high = chance_interval(k, row.n_queries, row.n_gallery, folds)
-        rows.append(
-            {name: getattr(row, name) for name in columns}
-            | {"expected": expected, "low": low, "high": high, "ok": low - 1e-6 <= row.value <= high + 1e-6}
-        )
+    for (*_, control), part in picked.groupby(["dataset", "split", "seed", "model"], sort=False):
+        numbers = part.to_dict("records")
+        for task, own in _by_task(numbers).items():
+            for number in own:
+                expected = task.expected(control, number, own)
+                if expected is not None:
+                    value, low, high = expected
+                    ok = low - 1e-6 <= number["value"] <= high + 1e-6
+                    found = {"expected": value, "low": low, "high": high, "ok": ok}
+                    rows.append({name: number[name] for name in columns} | found)
     return pd.DataFrame(rows, columns=[*columns, "expected", "low", "high", "ok"])
+
+
+def _by_task(numbers: list[dict[str, Any]]) -> dict[Task, list[dict[str, Any]]]:
+    """A control's numbers by the task that it answers."""
+    found: dict[Task, list[dict[str, Any]]] = {}
+    for number in numbers:
+        found.setdefault(tasks()[number["task"]], []).append(number)
+    return found
 
 
 def verdict(checks: pd.DataFrame, dataset: str, protocol: str) -> str:
     """`ok`, `off: which control and how`, or `not run`, for the tables of a data set under a protocol."""
     here = checks[(checks.dataset == dataset) & (checks.protocol == protocol)]
-    missing = [control for control in ("chance", "oracle") if not (here.model == control).any()]
+    missing = [control for control in CONTROLS if not (here.model == control).any()]
     off = here[~here.ok.astype(bool)]
     if len(off):
         worst = off.iloc[0]

@@ -1,6 +1,6 @@
 """Metrics at cut-offs that a run was not tested with, from what its test has kept: nothing is trained again.
 
-`recall@K` follows from the ranks in `queries.parquet`. `map@K` and `ndcg@K` need the whole order, which is made again
+`recall@K` follows from the ranks in `examples.parquet`. `map@K` and `ndcg@K` need the whole order, which is made again
 of the vectors in `embeddings.npz`; a run that compares no vectors (cross attention) has kept none.
 """
 
@@ -74,7 +74,8 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
     odd = [metric for metric, cut in cuts.items() if cut is None]
     if odd:
         raise UserError(f"metric {odd[0]!r}: expected recall@K, map@K or ndcg@K with a whole number K from 1")
-    queries = read_parquet(folder_of(folder) / "examples.parquet", COLUMNS)
+    made = folder_of(folder)
+    queries = read_parquet(made / "examples.parquet", COLUMNS)
     kept = _Kept(folder, job, data, queries) if any(cut.kind != "recall" for cut in cuts.values()) else None
     parts = dict(iter(queries.groupby(["protocol", "direction", "fold"], sort=False)))
     rows = []
@@ -84,9 +85,8 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
         galleries = [parts.get((protocol, _turned(direction), part.fold.iloc[0])) for part in folds]
         for part, gallery in zip(folds, galleries, strict=True):
             if gallery is None:
-                raise UserError(
-                    f"{folder_of(folder) / 'examples.parquet'}: has no {_turned(direction)} under protocol {protocol}"
-                )
+                path = made / "examples.parquet"
+                raise UserError(f"{path}: has no {_turned(direction)} under protocol {protocol}")
             recalls = [cut.k for cut in cuts.values() if cut.kind == "recall"]
             for k, value in recall_at_k(part["rank"].to_numpy(), recalls).items():
                 values.setdefault(f"recall@{k}", []).append(value)
@@ -94,7 +94,7 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
                 ids = part.query_id.to_numpy(), gallery.query_id.to_numpy()
                 for metric, value in kept.values(direction, *ids, cuts).items():
                     values.setdefault(metric, []).append(value)
-        about = {"direction": direction, "protocol": protocol, "n_queries": len(folds[0])}
+        about = {"task": made.name, "direction": direction, "protocol": protocol, "n_queries": len(folds[0])}
         about["n_gallery"] = len(galleries[0])
         rows += [{**about, "metric": metric, "value": float(np.mean(found))} for metric, found in values.items()]
     return rows + (_averages(rows) if job.relevance == "label" else [])
@@ -113,6 +113,7 @@ def _averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             found.setdefault((row["protocol"], row["metric"]), []).append(row)
     return [
         {
+            "task": of[0]["task"],
             "direction": "average",
             "protocol": protocol,
             "metric": metric,

@@ -1,6 +1,6 @@
 """What claims are tested on: a run's numbers, and by how much each group of its queries moves them.
 
-Each run's `queries.parquet` is read once, and only the columns that are asked for.
+Each run's `examples.parquet` is read once, and only the columns that are asked for.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from crossmodal.evaluation.statistics import query_values
 from crossmodal.experiments import Job
 from crossmodal.experiments.claims import RUN_METRICS
 from crossmodal.reporting.results import runs
 from crossmodal.reporting.results.comparison import lookup_of
+from crossmodal.tasks.base import metric as metric_of
 
 Number = tuple[str, str, str]
 """Protocol, direction and metric."""
@@ -133,10 +133,9 @@ class Evidence:
 
 
 def _column(metric: str) -> str | None:
-    """The column of `queries.parquet` that a metric is the mean of; None for one that is no such mean."""
-    if metric.startswith("recall@") or metric == "mean_rank":
-        return "rank"
-    return metric.replace("map", "average_precision") if metric.startswith("map") else None
+    """The column of `examples.parquet` that a metric is the mean of; None for one that is no such mean."""
+    known = metric_of(metric)
+    return known.columns[0] if known is not None and known.addends is not None else None
 
 
 def _codes(column: pyarrow.ChunkedArray) -> tuple[list[str], np.ndarray]:
@@ -158,9 +157,9 @@ def _mean(metric: str, held: np.ndarray, groups: np.ndarray, who: str) -> Value:
 
     Parameters
     ----------
-    held : (Q,) what `queries.parquet` has of them. groups : (Q,) codes of their groups. who : names them.
+    held : (Q,) what `examples.parquet` has of them. groups : (Q,) codes of their groups. who : names them.
     """
-    values = query_values(metric, held, {_column(metric): held})
+    values = metric_of(metric).of_examples({_column(metric): held})
     mean = float(values.mean())
     sums = np.bincount(groups, values - mean)
     return Value(mean, sums / len(values), np.bincount(groups) > 0, (who,), len(values))

@@ -13,6 +13,7 @@ TYPES = {
     "model": "string",
     "variant": "string",
     "seed": "int64",
+    "task": "string",
     "direction": "string",
     "metric": "string",
     "protocol": "string",

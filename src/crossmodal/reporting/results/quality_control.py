@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal.evaluation.bounds import out_of_range
-from crossmodal.evaluation.metrics import metrics_of_queries
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_parquet
 from crossmodal.reporting.results import runs
+from crossmodal.tasks.base import metric as metric_of
+from crossmodal.tasks.base import tasks
 
 KEY = ["dataset", "split", "model", "variant", "seed"]
 NUMBER = ["direction", "metric", "protocol"]
@@ -54,13 +55,25 @@ def faults(metrics: pd.DataFrame) -> list[Fault]:
                 f"two runs of this seed differ: {direction} {metric} ({protocol}) is {row['min']:g} and {row['max']:g}"
             )
             found.append(Fault(*about, what))
-        recalls = part[part.metric.str.match(r"recall@\d+$")]
+        recalls = part[[bool((m := metric_of(name)) and name == f"recall@{m.k}") for name in part.metric]]
         for (direction, protocol), own in recalls.groupby(["direction", "protocol"]):
-            own = own.assign(k=own.metric.str.removeprefix("recall@").astype(int)).sort_values("k")
+            own = own.assign(k=[metric_of(name).k for name in own.metric]).sort_values("k")
             if (np.diff(own.value) < -1e-9).any():
                 values = ", ".join(f"{value:g}" for value in own.value)
                 found.append(Fault(*about, f"{direction} recall falls as K grows ({protocol}): {values}"))
     return found
+
+
+def out_of_range(name: str, value: float, n_gallery: int) -> str | None:
+    """Why a metric cannot have a value, or None: its task says what it may be."""
+    if not math.isfinite(value):
+        return f"{name} is {value}"
+    known = metric_of(name)
+    if known is None:
+        return None
+    low, high = known.range(n_gallery)
+    slack = 1e-9 * max(1.0, abs(value))
+    return None if low - slack <= value <= high + slack else f"{name} is {value:.6g}, expected {low:g} to {high:g}"
 
 
 def of_rows(found: Iterable[Fault], cells: list[dict[str, Any]]) -> str | None:
@@ -125,20 +138,27 @@ def _measured(jobs: dict[str, Job], folder: Path, run: str, protocol: str) -> li
 
 
 def _own(folder: Path, numbers: list[dict[str, Any]]) -> list[str]:
-    """Where a run's metrics are not what its queries say."""
-    queries = runs.queries(folder)
-    if queries is None:
-        return ["queries.parquet is missing or damaged"]
-    made: dict[tuple[str, str, str], list[float]] = {}
-    for (protocol, direction, _), part in queries.groupby(["protocol", "direction", "fold"], sort=True):
-        for metric, value in metrics_of_queries(part).items():
-            made.setdefault((direction, metric, protocol), []).append(value)
-    return [
-        f"{n['direction']} {n['metric']} ({n['protocol']}) is {n['value']:.6g}, but its queries give {value:.6g}"
-        for n in numbers
-        if (values := made.get((n["direction"], n["metric"], n["protocol"])))
-        and abs((value := float(np.mean(values))) - n["value"]) > 1e-9 * max(1.0, abs(value))
-    ]
+    """Where a run's metrics are not what its examples say."""
+    said = []
+    for name in dict.fromkeys(number["task"] for number in numbers):
+        examples = runs.examples(folder / name)
+        if examples is None:
+            said.append(f"{name}/examples.parquet is missing or damaged")
+            continue
+        folds: dict[tuple[str, str], list[pd.DataFrame]] = {}
+        for (protocol, direction, _), part in examples.groupby(["protocol", "direction", "fold"], sort=True):
+            folds.setdefault((direction, protocol), []).append(part)
+        for number in (number for number in numbers if number["task"] == name):
+            known = tasks()[name].metric(number["metric"])
+            parts = folds.get((number["direction"], number["protocol"]), ())
+            values = [known.value(part) for part in parts] if known is not None else []
+            if not values or None in values:
+                continue
+            again = float(np.mean(values))
+            if abs(again - number["value"]) > 1e-9 * max(1.0, abs(again)):
+                what = f"{number['direction']} {number['metric']} ({number['protocol']})"
+                said.append(f"{what} is {number['value']:.6g}, but its examples give {again:.6g}")
+    return said
 
 
 def _other(numbers: list[dict[str, Any]], other: list[dict[str, Any]], where: Path) -> list[str]:

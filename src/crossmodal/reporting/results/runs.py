@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CRITERIA = {"val_recall_sum": "sum of recalls", "val_map@50_sum": "sum of mAP@50"}
-"""Columns of a history by which epochs are chosen, without classes and with them, and what they are called."""
 FIELDS = ("direction", "metric", "protocol", "value", "n_queries", "n_gallery")
 
 
@@ -138,10 +136,15 @@ def _blocks(folder: Path) -> dict[str, np.ndarray] | None:
 
 def queries(folder: Path) -> pd.DataFrame | None:
     """A run's queries without their best answers; None where there is no file that can be read."""
+    return examples(folder_of(folder))
+
+
+def examples(folder: Path) -> pd.DataFrame | None:
+    """The examples of a task of a run, without best answers; None where there is no file that can be read."""
     from pyarrow import ArrowException
     from pyarrow.parquet import read_schema
 
-    path = folder_of(folder) / "examples.parquet"
+    path = folder / "examples.parquet"
     try:
         names = [name for name in read_schema(path).names if not name.startswith("top")]
         return read_parquet(path, names)

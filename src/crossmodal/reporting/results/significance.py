@@ -1,4 +1,4 @@
-"""Intervals and significance of the cells of tables, computed from the runs' `queries.parquet`.
+"""Intervals and significance of the cells of tables, computed from the runs' `examples.parquet`.
 
 A cell is tested against the row that its table names as `baseline`, or else against the best other system with the
 same annotation, never against a control. Metrics that are no mean over queries (median rank, sums) have neither.
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal.evaluation.statistics import clustered, holm, permutation_tests, query_values, resampled_means
+from crossmodal.evaluation.statistics import clustered, holm, permutation_tests, resampled_means
 from crossmodal.experiments import CONTROLS, Plan, Table
 from crossmodal.reporting.results import runs
+from crossmodal.tasks.base import lower_is_better
+from crossmodal.tasks.base import metric as metric_of
 
 LEVEL = 0.05
-LOWER_IS_BETTER = ("mean_rank", "median_rank")
 
 System = tuple[str, str]  # split and name of runs
 Values = Callable[[str, System, str, str, str], tuple[np.ndarray, np.ndarray, np.ndarray] | None]
@@ -49,8 +50,8 @@ def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
             if frame is None:
                 return None
             part = frame[(frame.protocol == protocol) & (frame.direction == direction)]
-            columns = {c: part[c].to_numpy() for c in part if c.startswith("average_precision")}
-            found = query_values(metric, part["rank"].to_numpy(), columns)
+            known = metric_of(metric)
+            found = None if known is None else known.of_examples(part)
             own = part.query_id.to_numpy()
             if found is None or not len(own) or (ids is not None and not np.array_equal(ids, own)):
                 return None
@@ -111,7 +112,7 @@ def _fill_table(table: Table, cells: list[dict[str, Any]], values: Values, inter
                 cell["p_value"] = tests[about, pair]
                 mean = {system: data.means[n] for n, system in enumerate(alike)}
                 above = mean[_system(cell)] > mean[other]
-                cell["against"] = "better" if above != (metric in LOWER_IS_BETTER) else "worse"
+                cell["against"] = "better" if above != lower_is_better(metric) else "worse"
     corrected = dict(zip(tests, holm(np.array(list(tests.values()))), strict=True))
     for cell, (about, pair, _) in asked:
         cell["p_holm"] = corrected[about, pair]
@@ -141,5 +142,5 @@ def _reference(table: Table, cell: dict[str, Any], here: list[dict[str, Any]], m
         others = [other for other in others if other["ours_split"] == own[0]]
     if not others:
         return None
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = -1 if lower_is_better(metric) else 1
     return _system(max(others, key=lambda other: (sign * other["ours_mean"], other["ours_model"])))

@@ -12,10 +12,10 @@ from crossmodal.experiments import Job
 from crossmodal.files import write_json, write_text
 from crossmodal.reporting.results import runs
 from crossmodal.reporting.results.metrics import distinct
+from crossmodal.tasks.base import criteria, headlines
 
 CURVES = ["run", "where", "model", "epoch", "validation", "loss"]
 RECALLS = ["run", "where", "dataset", "split", "model", "seed", "direction", "protocol", "k", "recall"]
-HEADLINES = ("recall_sum", "map@50", "map")
 
 
 def summary(metrics: pd.DataFrame) -> dict[str, Any]:
@@ -41,9 +41,9 @@ def headline(metrics: pd.DataFrame) -> dict[str, Any]:
     It is the sum of recalls over both directions; of runs that have none, the mean average precision over all of them.
     """
     found: dict[str, Any] = {}
-    wanted = metrics[(metrics.protocol == "all") & metrics.direction.isin(["both", "average"])]
+    wanted = metrics[(metrics.protocol == "all") & metrics.direction.isin([direction for direction, _ in headlines()])]
     means = distinct(wanted).groupby(["dataset", "split", "name", "metric"]).value.mean()
-    for metric in HEADLINES:
+    for metric in dict.fromkeys(metric for _, metric in headlines()):
         if metric in means.index.unique("metric"):
             for (dataset, split, name), value in means.xs(metric, level="metric").items():
                 numbers = found.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})
@@ -56,7 +56,7 @@ def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     """Epochs of all runs in the columns `CURVES`."""
     frame = runs.histories(folder, jobs)
     where = frame["dataset"] + " " + frame["split"]
-    validation = frame.reindex(columns=[*runs.CRITERIA]).astype("float64").bfill(axis=1).iloc[:, 0]
+    validation = frame.reindex(columns=[*criteria()]).astype("float64").bfill(axis=1).iloc[:, 0]
     return frame.assign(where=where, model=frame["name"], validation=validation).reindex(columns=CURVES)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import pandas as pd
 
 from crossmodal.experiments import Paper, Plan, Table
 from crossmodal.reporting.results import order
 from crossmodal.reporting.results.comparison import PUBLISHED_ONLY
+from crossmodal.tasks.base import metric as metric_of
+from crossmodal.tasks.base import metric_names, tasks
+from crossmodal.tasks.ranked.task import Ranked
 
 NO_SYSTEM = "no system yet (published only)"
 
@@ -63,34 +64,18 @@ def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, plac
     return said
 
 
-MEASURES = (
-    (r"recall@\d+", "recall in per cent"),
-    (r"recall_sum", "sums of recalls in per cent"),
-    (r"map", "mean average precision in per cent"),
-    (
-        r"map@\d+",
-        "mAP@K in per cent: of a query's first K answers the mean precision at the relevant ones among them, averaged "
-        "over queries",
-    ),
-    (
-        r"ndcg@\d+",
-        "nDCG@K in per cent: the discounted gain of the first K answers, 2^g - 1 for g shared labels, over that of the "
-        "best order",
-    ),
-    (r"map@R", "mAP@R in per cent: average precision of as many answers as there are relevant ones"),
-    (r"accuracy", "accuracy in per cent"),
-    (r"relatedness", "relatedness: 100 times a rank correlation"),
-    (r"median_rank|mean_rank", "of ranks the lower is the better"),
-)
-"""What columns of a metric hold."""
-UNRANKED = ("accuracy", "relatedness")
+def _order(name: str) -> tuple[int, str]:
+    """Where a metric stands among those that are known."""
+    known = metric_names()
+    return (known.index(name) if name in known else len(known)), name
 
 
 def _measures(table: Table) -> str:
     """A sentence of what the numbers of a table's columns are."""
     metrics = {column.metric for column in table.columns}
-    said = [text for form, text in MEASURES if any(re.fullmatch(form, metric) for metric in metrics)]
-    if not metrics <= set(UNRANKED):
+    known = [metric_of(name) for name in sorted(metrics, key=_order)]
+    said = list(dict.fromkeys(metric.meaning for metric in known if metric is not None))
+    if any(isinstance(task, Ranked) and task.metric(name) for task in tasks().values() for name in metrics):
         said.append("ranks are 1-based and ties count against the model")
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}." if not text.startswith("mAP") else f"{text}."

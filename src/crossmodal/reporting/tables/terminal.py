@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crossmodal.errors import printable
-from crossmodal.reporting.tables.views import NO_SYSTEM, View, flat_heads, grid, metric_name, noted, ours, title
+from crossmodal.reporting.tables.views import NO_SYSTEM, View, flat_heads, grid, noted, ours, title
+from crossmodal.tasks.base import label
 
 STYLES = {0: "", 1: "bold", 2: "underline"}  # by `Text.place`
 KINDS = {"warning": "yellow", "fallback": "yellow", "qc": "bold red", "ours": "", "published": "dim"}
@@ -76,7 +77,7 @@ def show_numbers(rows: list[dict[str, Any]], console: Console | None = None) -> 
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     table = Table("direction", "protocol", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for metric in metrics:
-        table.add_column(metric_name(metric), justify="right")
+        table.add_column(label(metric), justify="right")
     lines: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         lines.setdefault((row["direction"], row["protocol"]), {})[row["metric"]] = row["value"]

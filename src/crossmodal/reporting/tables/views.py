@@ -17,6 +17,7 @@ from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import CONTROLS, Column, Paper, Plan, Table
 from crossmodal.reporting.results.comparison import PUBLISHED_ONLY, extra_keys
 from crossmodal.reporting.tables.captions import NO_SYSTEM, caption_of
+from crossmodal.tasks.base import label, lower_is_better
 
 DASH = "–"
 MINUS = "−"
@@ -161,7 +162,7 @@ class View:
     @property
     def heads(self) -> list[list[tuple[str, int]]]:
         """The header's rows over the numbers, each of (text, columns spanned): systems, directions, metrics."""
-        levels = [[title(c.direction) for c in self.columns], [metric_name(c.metric) for c in self.columns]]
+        levels = [[title(c.direction) for c in self.columns], [label(c.metric) for c in self.columns]]
         spans = [[(c.system, c.direction) for c in self.columns], list(range(len(self.columns)))]
         if any(c.system for c in self.columns):
             levels.insert(0, [c.system or "" for c in self.columns])
@@ -185,11 +186,6 @@ def _spans(texts: list[str], keys: list[Any]) -> list[tuple[str, int]]:
 
 def title(text: str) -> str:
     return text[:1].upper() + text[1:].replace("_", " ")
-
-
-def metric_name(metric: str) -> str:
-    """`R@10` for `recall@10`, `mAP@50` for `map@50`, `nDCG@10` for `ndcg@10`; others with spaces for underscores."""
-    return metric.replace("recall@", "R@").replace("map", "mAP").replace("ndcg", "nDCG").replace("_", " ")
 
 
 def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
@@ -303,9 +299,6 @@ def _cell(record: dict[str, Any]) -> Cell:
     )
 
 
-LOWER_IS_BETTER = ("median_rank", "mean_rank")
-
-
 def _places(table: Table, frame: pd.DataFrame) -> dict[tuple[int, int], dict[str, int]]:
     """{(row, column): `Cell.place` and `Cell.published_place`}: first and second of a data set, split, test and metric.
 
@@ -322,7 +315,7 @@ def _places(table: Table, frame: pd.DataFrame) -> dict[tuple[int, int], dict[str
         part = part.dropna(subset=[column])
         for (*_, metric), same in part.groupby([dataset, split, "test", "direction", "metric"], dropna=False):
             values = same[column].round(6 if key == "published_place" else 1)
-            best = sorted(values.unique(), reverse=metric not in LOWER_IS_BETTER)
+            best = sorted(values.unique(), reverse=not lower_is_better(metric))
             if len(best) > 1:
                 for r, c, value in zip(same.row, same.column, values, strict=True):
                     found[int(r), int(c)][key] = best.index(value) + 1 if value in best[:2] else 0
@@ -380,7 +373,7 @@ def extra(value: Any) -> str:
 def flat_heads(view: View) -> list[str]:
     """A heading a column, where there is one row of them."""
     return [
-        " ".join(filter(None, [column.system, _arrow(column.direction), metric_name(column.metric)]))
+        " ".join(filter(None, [column.system, _arrow(column.direction), label(column.metric)]))
         for column in view.columns
     ]
 

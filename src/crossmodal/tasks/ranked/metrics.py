@@ -59,7 +59,7 @@ PRECISIONS = (
         "average_precision@50",
         "map@50",
         "mAP@50",
-        "mAP@50 in per cent: of a query's first 50 answers the mean precision at the relevant ones among them, "
+        "mAP@K in per cent: of a query's first K answers the mean precision at the relevant ones among them, "
         "averaged over queries",
         headline=True,
     ),

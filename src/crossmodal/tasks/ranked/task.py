@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import combinations, permutations
 from pathlib import Path
@@ -90,7 +91,7 @@ class Ranked(base.Task):
         order's precision depends on the classes, and stands among the numbers (`map@50_chance`).
         """
         metric = self.metric(number["metric"])
-        if metric is None or not metric.columns or metric.of_gallery:
+        if metric is None or metric.better == "lower" or not math.isfinite(metric.high):
             return None
         if control == "oracle":
             return 100.0, 100.0, 100.0
