@@ -27,7 +27,7 @@ import pandas as pd
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal import fingerprints, paths, registry
+from crossmodal import fingerprints, isolation, paths, registry
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
 from crossmodal.features.driver import Driver, refuse_skipped, threads_of
@@ -278,13 +278,14 @@ def features_of(
 
 
 def _guarded(work: Work, refused: Mapping[str, UserError]) -> Work:
-    """The same work, in which whatever an item makes a library raise is that item's error."""
+    """The same work, in which whatever an item makes a library raise or crash at is that item's error."""
 
     def load(item: Item) -> Any:
         if item.item_id in refused:
             raise refused[item.item_id]
         try:
-            return work.load(item)
+            with isolation.holding(item.path):
+                return work.load(item)
         except UserError:
             raise
         except Exception as error:  # memory, recursion, numbers that overflow, a library's own
