@@ -104,6 +104,29 @@ def read_json(path: str | Path) -> Any:
     return value
 
 
+def read_record(path: str | Path) -> Any:
+    """What a small JSON file holds, a manifest or a run's metrics, which another may have written.
+
+    Raises
+    ------
+    UserError : as `read_json`; a file of more than `limits.record_bytes`.
+    """
+    from crossmodal import limits
+
+    check_small(path, "record_bytes", limits.current().record_bytes)
+    return read_json(path)
+
+
+def check_small(path: str | Path, name: str, most: int) -> None:
+    """Refuse a file of more than `most` bytes, which `limits` calls `name`."""
+    with suppress(OSError):  # a missing file is told of by who opens it
+        if (size := Path(path).stat().st_size) > most:
+            raise UserError(
+                f"{path}: has {size:,} bytes, expected at most {most:,} (`limits.{name}` in params.yaml); make the "
+                "file again"
+            )
+
+
 def read_lines(path: str | Path) -> list[str]:
     r"""The lines of a UTF-8 text file: they end at \n or \r\n alone, and a byte order mark is no part of the first.
 
@@ -125,14 +148,23 @@ def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
 
 
 def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
-    import pandas
+    """A table, or some columns of it, as pandas reads it.
+
+    Raises
+    ------
+    UserError : it is missing, damaged, lacks a column or would fill the memory (`packed.table`).
+    """
+    from crossmodal import packed
 
     try:
-        return pandas.read_parquet(path, columns=columns)
+        return packed.table(path, columns, index=True).to_pandas()
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path}: not found; the step that makes it has not run") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as Parquet ({error}); delete it and make it again") from None
+    except Exception as error:  # what broken files raise is not documented
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as Parquet ({told}); delete it and make it again") from None
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from crossmodal import paths
+from crossmodal import packed, paths
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json, write_text
 
@@ -295,7 +295,6 @@ def _manifest(path: Path) -> dict[str, Any] | None:
 def _sources(folder: Path, modality: str) -> list[str]:
     """Of the items of a modality, in their order."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    table = pq.read_table(folder / "items.parquet", columns=["modality", "source"])
+    table = packed.table(folder / "items.parquet", ["modality", "source"])
     return table["source"].filter(pc.equal(table["modality"], modality)).to_pylist()

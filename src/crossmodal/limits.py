@@ -29,6 +29,10 @@ class Limits(BaseModel):
     )
     line: int = Field(2**24, ge=1, description="bytes of a line of a text file")
     word_dim: int = Field(100_000, ge=1, description="numbers of a word vector")
+    record_bytes: int = Field(
+        2**25, ge=1, description="of a small JSON file: a run's metrics, the manifest of a run, of items or of features"
+    )
+    yaml_bytes: int = Field(2**21, ge=1, description="of a YAML file: settings, a paper, a run's `config.yaml`")
     yaml_nodes: int = Field(1_000_000, ge=1, description="values of a YAML file, those that aliases repeat included")
     item_seconds: float = Field(
         300, gt=0, description="for opening one file, after which the process is taken to be stuck in it"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from crossmodal import paths
 from crossmodal.errors import UserError
-from crossmodal.files import library_versions, read_json, read_parquet, sha256_file, whole, write_json
+from crossmodal.files import library_versions, read_parquet, read_record, sha256_file, whole, write_json
 
 COLUMNS = ("item_id", "modality", "group_id", "label", "partition", "source")
 MODALITIES = ("image", "text", "audio", "video", "mesh")
@@ -176,7 +176,7 @@ def read(folder: Path) -> pd.DataFrame:
 def words(folder: Path) -> Literal["nltk", "blanks"]:
     """How the captions of a prepared data set are cut into words: `words` of its manifest."""
     path = folder / "items.json"
-    manifest = read_json(path) if path.exists() else {}
+    manifest = read_record(path) if path.exists() else {}
     return "blanks" if isinstance(manifest, dict) and manifest.get("words") == "blanks" else "nltk"
 
 
@@ -188,7 +188,7 @@ def root(folder: Path) -> Path:
     UserError : `items.json` is missing or names no root, or that folder is gone.
     """
     path = folder / "items.json"
-    manifest = read_json(path)
+    manifest = read_record(path)
     named = manifest.get("root") if isinstance(manifest, dict) else None
     if not isinstance(named, str):
         raise UserError(f"{path}: names no `root` folder; delete it and prepare the data set again")

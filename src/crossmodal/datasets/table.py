@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal import packed
 from crossmodal.datasets import captioned, items
 from crossmodal.datasets.captioned import Entry
 from crossmodal.errors import UserError
@@ -158,15 +159,16 @@ def _of_json(path: Path, wanted: list[str]) -> Iterator[tuple[str, Mapping[str, 
 
 
 def _of_parquet(path: Path, wanted: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         names = pq.read_schema(path).names
         for name in wanted:
             captioned.column(names, name, str(path))
-        table = pq.read_table(path, columns=wanted)
-    except (OSError, pa.ArrowInvalid) as error:
+        table = packed.table(path, wanted)
+    except UserError:
+        raise
+    except Exception as error:  # what broken files raise is not documented
         raise UserError(f"{path}: cannot be read as Parquet ({error}); fetch or make the file again") from None
     number = 0
     for batch in table.to_batches(max_chunksize=8192):

@@ -31,7 +31,7 @@ from crossmodal import fingerprints, isolation, paths, registry
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
 from crossmodal.features.driver import Driver, refuse_skipped, threads_of
-from crossmodal.files import library_versions, read_json, sha256_bytes, sha256_json, whole
+from crossmodal.files import library_versions, read_record, sha256_bytes, sha256_json, whole
 
 log = logging.getLogger(__name__)
 
@@ -345,7 +345,7 @@ def _link(source: Path, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     array, index, manifest = storage.paths(source)
-    told = read_json(manifest)
+    told = read_record(manifest)
     now = time.time_ns()  # newer than the items that it was asked for by
     for have, want, key in zip((array, index), storage.paths(target), ("sha256", "index_sha256"), strict=False):
         with whole(want) as temporary:

@@ -21,7 +21,7 @@ from crossmodal.datasets import raw
 from crossmodal.errors import UserError
 from crossmodal.features import extraction
 from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.files import read_json
+from crossmodal.files import read_record
 from crossmodal.released import RegionFile, Regions
 from crossmodal.released.base import together
 
@@ -102,7 +102,7 @@ def _files(settings: Settings, given: Given) -> tuple[list[Path], list[str] | No
     if settings.files:
         return settings.files, None
     manifest = given.folder / "items.json"
-    named = read_json(manifest).get("region_features")
+    named = read_record(manifest).get("region_features")
     if not isinstance(named, dict) or not named.get("files"):
         raise UserError(
             f"{manifest}: names no files of region features; set `regions` in the data set's block of params.yaml to "

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from crossmodal.errors import UserError
-from crossmodal.files import read_json, read_parquet, sha256_file, write_json, write_parquet
+from crossmodal.files import read_parquet, read_record, sha256_file, write_json, write_parquet
 from crossmodal.rows import Rows
 
 REMEMBERED = 2**26  # bytes from which a file that was verified is not hashed at each opening
@@ -148,7 +148,7 @@ def open_features(target: str | Path, verify: bool = True) -> Features:
     for path in (manifest_path, array_path, index_path):
         if not path.is_file():
             raise UserError(f"{path}: not found; run the extraction of these features")
-    manifest = read_json(manifest_path)
+    manifest = read_record(manifest_path)
     again = "delete it and extract again"
     try:
         array = np.load(array_path, mmap_mode="r")

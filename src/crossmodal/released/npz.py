@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmodal import packed
 from crossmodal.errors import UserError
 from crossmodal.released.base import RegionFile, Regions
 
@@ -71,10 +72,10 @@ class _Folder(RegionFile):
     def _arrays(self, file: str) -> tuple[dict[str, np.ndarray], str]:
         """The arrays of a file that are no pickles, and the name of the features among them."""
         try:
-            with np.load(self.path / file, allow_pickle=False) as archive:
+            with packed.arrays(self.path / file) as archive:
                 wanted = {self.name, *FEATURES, *BOXES, *COUNT}
-                arrays = {key: archive[key] for key in archive.files if key in wanted}
-                there = archive.files
+                arrays = {key: archive[key] for key in archive if key in wanted}
+                there = list(archive)
         except DAMAGED as error:
             told = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self.path}: {file} is truncated or damaged ({told})") from None

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from crossmodal import packed
 from crossmodal.experiments import Job, Plan
-from crossmodal.files import read_json, write_text
+from crossmodal.files import read_record, write_text
 from crossmodal.reporting import figures
 from crossmodal.reporting.figures import COLOURS, FAINT, INK
 
@@ -26,7 +27,7 @@ def found(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[dict[str, Any
     for job in sorted(jobs.values(), key=lambda job: (job.name.count("."), job.dataset, job.key)):
         path = folder / job.key / "inside.json"
         if path.exists():
-            shown.setdefault(job.name, []).append({**read_json(path), "folder": path.parent})
+            shown.setdefault(job.name, []).append({**read_record(path), "folder": path.parent})
     return shown
 
 
@@ -62,7 +63,7 @@ def parts(shown: Mapping[str, list[dict[str, Any]]]) -> str:
             ax.set_ylim(-0.6, len(names) - 0.4)
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
         first = shown[names[-1]][0]
-        with np.load(first["folder"] / "inside.npz") as file:
+        with packed.arrays(first["folder"] / "inside.npz") as file:
             points = np.split(file["modal_plane"], 2)
         for own, label, colour in zip(points, ("image", "caption"), COLOURS, strict=False):
             right.plot(*own.T, ".", color=colour, label=label, markersize=4, alpha=0.6)
@@ -81,7 +82,7 @@ def reconstructions(shown: Mapping[str, list[dict[str, Any]]]) -> str:
         if not making:
             return figures._svg(figures._empty(figure, "No run that makes images or captions has been tested yet."))
         run = max(making, key=lambda run: ("picture_rank" in run["numbers"]) + any(map(bool, run["captions"])))
-        with np.load(run["folder"] / "inside.npz") as file:
+        with packed.arrays(run["folder"] / "inside.npz") as file:
             pictures = [file[name] for name in ("pictures", "pictures_made") if name in file]
         count = min(SHOWN, len(run["captions"]))
         axes = figure.subplots(3, count, squeeze=False, height_ratios=(1, 1, 0.9))

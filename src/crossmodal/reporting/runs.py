@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, Plan, read_yaml
-from crossmodal.files import read_json, read_parquet
+from crossmodal.files import read_parquet, read_record
 
 if TYPE_CHECKING:
     import pyarrow
@@ -36,7 +36,7 @@ def numbers(folder: Path, job: Job) -> list[dict[str, Any]] | None:
         log.info("%s: not made yet", job.key)
         return None
     try:
-        content = read_json(path)
+        content = read_record(path)
         found, rows = content["job"], content["numbers"]
         for key in ("dataset", "split", "model", "variant", "seed"):
             if found.get(key, "") != getattr(job, key):
@@ -55,7 +55,7 @@ def numbers(folder: Path, job: Job) -> list[dict[str, Any]] | None:
 def manifest(folder: Path) -> dict[str, Any]:
     """A run's `manifest.json`; empty where there is none that can be read."""
     try:
-        content = read_json(folder / "manifest.json")
+        content = read_record(folder / "manifest.json")
     except UserError as error:
         log.warning("%s", error)
         return {}

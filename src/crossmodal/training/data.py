@@ -17,7 +17,7 @@ from crossmodal.errors import UserError
 from crossmodal.experiments import Relevance
 from crossmodal.features.semantics import named_regions, token_table
 from crossmodal.features.store import Features, open_features
-from crossmodal.files import read_json, read_parquet, sha256_bytes
+from crossmodal.files import read_parquet, read_record, sha256_bytes
 from crossmodal.models.base import Form, Settings
 from crossmodal.text import RareWords, Vocabulary
 from crossmodal.training import balanced
@@ -221,7 +221,7 @@ def _semantics(features: Features, items: pd.DataFrame, kind: str) -> pd.DataFra
 def _expansion(folder: Path, kind: concepts.Expansion) -> concepts.Expand:
     if kind == "wordnet":
         return concepts.wordnet()
-    regions = read_json(folder / "items.json").get("regions") or {}
+    regions = read_record(folder / "items.json").get("regions") or {}
     log.info("captions' words are expanded by the data set's own synonyms and plurals, not by WordNet")
     return concepts.own(regions.get("synonyms") or {})
 

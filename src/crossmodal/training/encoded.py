@@ -17,7 +17,7 @@ from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.evaluation import Scores, top_k
 from crossmodal.experiments import PRECOMPUTED, Plan, validated
-from crossmodal.files import read_json, whole
+from crossmodal.files import read_record, whole
 from crossmodal.models import base
 from crossmodal.training.exported import open_exported, place
 from crossmodal.training.trained import Trained
@@ -54,7 +54,7 @@ def query_input(plan: Plan, run: Trained, data: Path, modality: str, source: str
         registry.module("features", chosen.extractor).Settings, chosen.settings, f"params.yaml: extractors.{extractor}"
     )
     given = extraction.given_of(items.read(data), items.root(data), modality, data)
-    told = read_json(Path(f"{manifest}.json"))
+    told = read_record(Path(f"{manifest}.json"))
     if modality != "text" and not Path(source).is_file():
         raise UserError(f"--{modality} {source}: no such file; name one to search for")
     try:
@@ -139,7 +139,7 @@ def export(run: Trained, folder: Path, to: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     words = torch.arange(4, 4 + min(6, len(run.vocabulary) - 4))[None]
     told = {
-        "weights_sha256": read_json(folder / "manifest.json")["weights_sha256"],
+        "weights_sha256": read_record(folder / "manifest.json")["weights_sha256"],
         "max_words": str(run.model.settings.max_words),
         "rare_words": run.rare_words,
     }

@@ -26,7 +26,7 @@ from crossmodal.files import (
     hardware,
     library_versions,
     peak_memory_mib,
-    read_json,
+    read_record,
     sha256_file,
     sha256_json,
     whole,
@@ -237,7 +237,7 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
         path = data / dataset / "features" / f"{modality}.{extractor}.json"
         if not path.exists():
             continue
-        manifest, where = read_json(path), f"{modality} features of {extractor}"
+        manifest, where = read_record(path), f"{modality} features of {extractor}"
         if "fallback" in manifest:
             found.append(f"{where}: {manifest['fallback']}".replace("; ", ", "))  # which parts them in tables
         if left_out := len(manifest.get("skipped") or ()):
@@ -298,7 +298,7 @@ def _begin_from(model: base.Model, folder: Path) -> str:
         model.inherit(load_file(weights))
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{weights}: cannot be gone on from: {str(error).splitlines()[0]}") from None
-    return read_json(folder / "manifest.json")["weights_sha256"]
+    return read_record(folder / "manifest.json")["weights_sha256"]
 
 
 def _trained(job: Job, folder: Path, data: Path, limit: Limit | None = None) -> tuple[base.Model, Corpus]:
@@ -317,7 +317,7 @@ def _write_metrics(job: Job, folder: Path, scale: str, numbers: dict[str, Any]) 
         "variant": job.variant,
         "seed": job.seed,
     }
-    weights = read_json(folder / "manifest.json")["weights_sha256"]
+    weights = read_record(folder / "manifest.json")["weights_sha256"]
     testing.write_metrics(folder, described, scale, {"weights_sha256": weights, **numbers})
     for row in numbers["numbers"]:
         log.info("%(protocol)-6s %(direction)-14s %(metric)-12s %(value)8.2f", row)

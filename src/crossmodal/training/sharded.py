@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal import packed
 from crossmodal.errors import UserError
 from crossmodal.evaluation import sharding
-from crossmodal.files import read_json, read_parquet, whole, write_json, write_parquet
+from crossmodal.files import read_parquet, read_record, whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.training import test as testing
 from crossmodal.training.corpus import Corpus
@@ -46,11 +47,11 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
 
 def compares_vectors(folder: Path) -> bool:
     """Whether the encoded run's scores are inner products, which alone are cut into shards."""
-    return bool(read_json(folder / "encoded.json")["vectors"])
+    return bool(read_record(folder / "encoded.json")["vectors"])
 
 
 def _pairs(folder: Path) -> list[tuple[str, str]]:
-    return list(combinations(read_json(folder / "encoded.json")["modalities"], 2))
+    return list(combinations(read_record(folder / "encoded.json")["modalities"], 2))
 
 
 def _encodings(folder: Path, pair: tuple[str, str]) -> dict[str, np.ndarray]:
@@ -86,7 +87,7 @@ def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> 
     ------
     UserError : shards that are missing, damaged, or of another cut.
     """
-    about = read_json(folder / "encoded.json")
+    about = read_record(folder / "encoded.json")
     tables = {m: read_parquet(folder / f"{m}.parquet") for m in about["modalities"]}
     ids = {m: table.item_id.to_numpy(dtype=object) for m, table in tables.items()}
     groups, relevance = ({m: t[name].to_numpy() for m, t in tables.items()} for name in ("group", "relevance"))
@@ -107,9 +108,9 @@ def gather(folder: Path, shards: list[Path], folds: list[int], target: Path) -> 
 
 def _shard(path: Path, pair: str) -> sharding.Shard:
     try:
-        with np.load(path) as file:
+        with packed.arrays(path) as file:
             prefix = f"{pair}."
-            arrays = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+            arrays = {name.removeprefix(prefix): file[name] for name in file if name.startswith(prefix)}
         return sharding.Shard.of_arrays(arrays)
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: is missing or damaged ({error}); delete it and run the shard again") from None

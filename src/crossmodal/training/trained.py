@@ -14,7 +14,7 @@ import torch
 from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, job_in, made_by_training, validated
-from crossmodal.files import read_json, sha256_file
+from crossmodal.files import read_record, sha256_file
 from crossmodal.models import base
 from crossmodal.text import RareWords, Vocabulary
 
@@ -52,7 +52,7 @@ def checked_weights(folder: Path) -> Path:
     UserError : a run that is not trained, or other bytes.
     """
     weights = made_by_training(folder / "model.safetensors")
-    if sha256_file(weights) != read_json(folder / "manifest.json")["weights_sha256"]:
+    if sha256_file(weights) != read_record(folder / "manifest.json")["weights_sha256"]:
         raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
     return weights
 
@@ -110,7 +110,7 @@ def open_run(folder: Path) -> Trained:
     weights = checked_weights(folder)
     manifest = folder / "manifest.json"
     try:
-        context = context_of(read_json(manifest)["context"])
+        context = context_of(read_record(manifest)["context"])
     except KeyError as error:
         raise UserError(f"{manifest}: says no {error}; an earlier version trained it: train it again") from None
     job = job_in(folder)
