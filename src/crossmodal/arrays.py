@@ -21,7 +21,7 @@ import numpy as np
 
 from crossmodal import packed
 from crossmodal.errors import UserError, suggestion
-from crossmodal.files import read_json, read_lines
+from crossmodal.files import is_count, read_json, read_lines
 from crossmodal.rows import Rows
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
         raise UserError(f"{path}: not found; put the file there or mend the path in params.yaml")
     if kind not in SUFFIXES and not _is_text(path):
         raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}, or text")
-    with _readable(path):
+    with readable(path):
         if kind == ".npy":
             return _npy(path, name, columns)
         if kind == ".json":
@@ -116,7 +116,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Whatever a reader raises at a damaged file, as one clear error."""
     try:
         yield
@@ -220,7 +220,7 @@ def _lines(path: Path, name: str, columns: bool) -> Array:
     lines = read_lines(path)
     if not name:
         return _whole(path, "", np.array(lines, dtype=object), columns)
-    if not name.isdigit() or int(name) < 1:
+    if not is_count(name) or int(name) < 1:
         raise UserError(f"{path}: has no column {name!r}; its columns have no names: give a number from 1")
     tabs = any("\t" in line for line in lines)
     cells = [line.split("\t") if tabs else line.split() for line in lines]
@@ -268,7 +268,7 @@ def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
 
     options = {"sep": separator, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     there = list(pd.read_csv(path, nrows=0, **options).columns)  # a table may be larger than the memory
-    by_number = name not in there and name.isdigit() and 1 <= int(name) <= len(there)
+    by_number = name not in there and is_count(name) and 1 <= int(name) <= len(there)
     if bare := [one for one in there if _is_number(one)]:
         if not by_number:
             raise UserError(
@@ -431,6 +431,20 @@ def _stored(path: Path, name: str, data: Any) -> Any:
     return data
 
 
+def stored(path: Path, file: Any, name: str) -> Any:
+    """The array of that name at the top of an open HDF5 file: no link to another file, and as `_stored` has it.
+
+    Raises
+    ------
+    UserError : it is a link, or as `_stored`.
+    """
+    import h5py
+
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise UserError(f"{path}#{name}: is a link, which is not followed; save the array into the file itself")
+    return _stored(path, name, file[name])
+
+
 def _characters(codes: np.ndarray) -> str:
     return "".join(map(chr, np.asarray(codes).ravel().tolist()))
 
@@ -479,7 +493,7 @@ class _Blocks:
         with self.lock:
             if number not in self.kept:
                 part = slice(number * self.size, (number + 1) * self.size)
-                with _readable(self.path):
+                with readable(self.path):
                     self.kept[number] = self.data[..., part].T if self.reverse else self.data[part]
                 if len(self.kept) > KEPT:
                     self.kept.popitem(last=False)

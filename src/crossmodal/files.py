@@ -142,6 +142,11 @@ def read_lines(path: str | Path) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
+def is_count(text: str | bytes) -> bool:
+    """Whether a text is a whole number from 0 on that 64 bits hold: no other digits than 0 to 9, and at most 18."""
+    return len(text) <= 18 and text.isascii() and text.isdigit()
+
+
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
     with whole(path) as temporary:
         frame.to_parquet(temporary, index=False)

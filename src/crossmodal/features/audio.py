@@ -100,7 +100,7 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     if not data:
         raise UserError(f"{path}: is an empty file; fetch it again")
     try:
-        file = soundfile.SoundFile(io.BytesIO(data))
+        file = soundfile.SoundFile(_Bytes(data))
     except soundfile.SoundFileError:
         parts, rate = _by_av(path, data)
     else:
@@ -112,6 +112,16 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     if not np.isfinite(waveform).all():
         raise UserError(f"{path}: holds samples that are not finite numbers; write the clip again")
     return waveform, rate
+
+
+class _Bytes(io.BytesIO):
+    """A file in memory in which a damaged header's places before its beginning are its beginning."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:  # soundfile could not pass it on, and would print it
+            return super().seek(0)
 
 
 def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[list[np.ndarray], int]:
@@ -127,9 +137,7 @@ def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[l
         raise UserError(f"{path}: is cut off or damaged ({error}); fetch it again") from None
     found = sum(map(len, parts))
     # libsndfile reads what there is of a file that is cut off; each format tells it in another way.
-    for claimed, there in re.findall(
-        r"^[ \t]*(?:data|SSND)[ \t]*:[ \t]*(\d{1,18}) \(should be (\d{1,18})\)", file.extra_info, re.M
-    ):
+    for claimed, there in re.findall(CUT_OFF, file.extra_info, re.MULTILINE):
         if int(there) < int(claimed) < UNKNOWN:
             raise UserError(f"{path}: is cut off: {there} of {claimed} bytes of sound are there; fetch it again")
     if found < file.frames < UNKNOWN:
