@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossmodal import packed
+from crossmodal import isolation, packed
 from crossmodal.errors import UserError, suggestion
 from crossmodal.files import is_count, read_json, read_lines
 from crossmodal.rows import Rows
@@ -93,7 +93,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
         raise UserError(f"{path}: not found; put the file there or mend the path in params.yaml")
     if kind not in SUFFIXES and not _is_text(path):
         raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}, or text")
-    with readable(path):
+    with isolation.holding(path), readable(path):
         if kind == ".npy":
             return _npy(path, name, columns)
         if kind == ".json":

@@ -92,29 +92,49 @@ def read_json(path: str | Path) -> Any:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        value = json.loads(text)
-        if "\\ud" in text or "\\uD" in text:  # a pair of such is a character, one alone can be written nowhere
-            json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
-    except RecursionError:
-        raise UserError(f"{path}: is nested too deeply to be read; make the file again") from None
-    except ValueError as error:  # not JSON, not UTF-8, a number of thousands of digits, half a character
+    except ValueError as error:
         raise UserError(f"{path}: is not valid JSON ({error}); fetch or make the file again") from None
-    return value
+    return json_of(text, f"{path}:")
 
 
-def read_record(path: str | Path) -> Any:
-    """What a small JSON file holds, a manifest or a run's metrics, which another may have written.
+def json_of(text: str, where: str) -> Any:
+    """What a text of JSON says.
+
+    Parameters
+    ----------
+    where : the file, with a colon, or its line, for the error.
 
     Raises
     ------
-    UserError : as `read_json`; a file of more than `limits.record_bytes`.
+    UserError : as `read_json`.
+    """
+    try:
+        value = json.loads(text)
+        if "\\ud" in text or "\\uD" in text:  # a pair of such is a character, one alone can be written nowhere
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise UserError(f"{where} is nested too deeply to be read; make the file again") from None
+    except ValueError as error:  # not JSON, a number of thousands of digits, half a character
+        raise UserError(f"{where} is not valid JSON ({error}); fetch or make the file again") from None
+    return value
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """The object in a small JSON file, a manifest or a run's metrics, which another may have written.
+
+    Raises
+    ------
+    UserError : as `read_json`; a file of more than `limits.record_bytes`, or that holds something else.
     """
     from crossmodal import limits
 
     check_small(path, "record_bytes", limits.current().record_bytes)
-    return read_json(path)
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected an object, found {type(value).__name__}; make the file again")
+    return value
 
 
 def check_small(path: str | Path, name: str, most: int) -> None:

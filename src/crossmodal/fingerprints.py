@@ -120,7 +120,7 @@ class Hashes:
     def _stored(self) -> dict[str, dict[str, list[Any]]]:
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return stored if isinstance(stored, dict) else {}
 

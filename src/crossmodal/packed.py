@@ -119,7 +119,22 @@ def _check_longest(where: str, texts: pa.Array | pa.ChunkedArray) -> int:
     return longest
 
 
-# -- .npz -------------------------------------------------------------------------------------------------------------
+# -- .npy, .npz ------------------------------------------------------------------------------------------------------
+
+
+def mapped(path: str | Path) -> np.ndarray:
+    """The array of an .npy file, whose rows are read as they are asked for.
+
+    Raises
+    ------
+    OSError, ValueError, EOFError : it is missing, damaged or holds pickles.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise
+    except Exception as error:  # a header is read as a program's text is, whose errors are many
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 class Arrays(Mapping[str, np.ndarray]):

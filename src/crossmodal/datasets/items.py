@@ -45,7 +45,7 @@ def labels_of(label: str | None) -> list[str]:
     if label is None or label is pd.NA:
         return []
     if label.startswith('["'):
-        with suppress(json.JSONDecodeError):
+        with suppress(ValueError, RecursionError):
             listed = json.loads(label)
             if all(isinstance(name, str) for name in listed):
                 return listed

@@ -116,7 +116,7 @@ def seeded(words: Iterable[str], dim: int, seed: int) -> Encoder:
 def _opened(path: Path) -> Any:
     try:
         if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r")
+            return packed.mapped(path)
         with packed.arrays(path) as archive:
             return dict(archive)
     except (OSError, ValueError, EOFError, BadZipFile) as error:

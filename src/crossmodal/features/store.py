@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from crossmodal import packed
 from crossmodal.errors import UserError
 from crossmodal.files import read_parquet, read_record, sha256_file, write_json, write_parquet
 from crossmodal.rows import Rows
@@ -151,7 +152,7 @@ def open_features(target: str | Path, verify: bool = True) -> Features:
     manifest = read_record(manifest_path)
     again = "delete it and extract again"
     try:
-        array = np.load(array_path, mmap_mode="r")
+        array = packed.mapped(array_path)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{array_path}: is truncated or no .npy file ({error}); {again}") from None
     found = (list(array.shape), str(array.dtype))
@@ -204,7 +205,7 @@ def _facts(found: os.stat_result, digest: str) -> dict[str, Any]:
 def _recorded(path: Path, manifest: dict[str, Any]) -> Any:
     try:
         return json.loads(_record(path, manifest).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -64,7 +64,7 @@ class _Folder(RegionFile):
             )
         boxes = next((arrays[one] for one in BOXES if one in arrays), None)
         if boxes is None and self.boxes is not None:
-            boxes = np.load(self.boxes / f"{Path(self.files[row]).stem}.npy", allow_pickle=False)
+            boxes = packed.mapped(self.boxes / f"{Path(self.files[row]).stem}.npy")
         if boxes is not None:
             boxes = np.asarray(boxes, np.float32).reshape(-1, 4)[: len(features)]
         return Regions(np.ascontiguousarray(features, np.float32), boxes)
