@@ -12,9 +12,18 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from crossmodal import paths
+from crossmodal import limits, paths
 from crossmodal.errors import UserError
-from crossmodal.files import library_versions, read_parquet, read_record, sha256_file, whole, write_json
+from crossmodal.files import (
+    check_small,
+    library_versions,
+    read_json,
+    read_parquet,
+    read_record,
+    sha256_file,
+    whole,
+    write_json,
+)
 
 COLUMNS = ("item_id", "modality", "group_id", "label", "partition", "source")
 MODALITIES = ("image", "text", "audio", "video", "mesh")
@@ -177,7 +186,7 @@ def words(folder: Path) -> Literal["nltk", "blanks"]:
     """How the captions of a prepared data set are cut into words: `words` of its manifest."""
     path = folder / "items.json"
     manifest = read_record(path) if path.exists() else {}
-    return "blanks" if isinstance(manifest, dict) and manifest.get("words") == "blanks" else "nltk"
+    return "blanks" if manifest.get("words") == "blanks" else "nltk"
 
 
 def root(folder: Path) -> Path:
@@ -188,7 +197,8 @@ def root(folder: Path) -> Path:
     UserError : `items.json` is missing or names no root, or that folder is gone.
     """
     path = folder / "items.json"
-    manifest = read_record(path)
+    check_small(path, "record_bytes", limits.current().record_bytes)
+    manifest = read_json(path)
     named = manifest.get("root") if isinstance(manifest, dict) else None
     if not isinstance(named, str):
         raise UserError(f"{path}: names no `root` folder; delete it and prepare the data set again")
