@@ -25,7 +25,7 @@ from crossmodal.files import read_record
 from crossmodal.released import RegionFile, Regions
 from crossmodal.released.base import together
 
-NUMBER = re.compile(r"(?:COCO_\w+?_)?0*(\d+)")
+NUMBER = re.compile(r"(?:COCO_\w+_)?(\d+)")
 ENDING = re.compile(r"\.(jpe?g|png|webp|bmp)$", re.IGNORECASE)
 BATCH = 2**22  # bytes of a batch, of which there are some for each thread
 
@@ -157,7 +157,7 @@ def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, 
 def _number(source: str) -> str | None:
     """The number that an image is known by, without zeros before it; None of a name that is none."""
     found = NUMBER.fullmatch(ENDING.sub("", PurePosixPath(source).name))
-    return found[1] if found else None
+    return found[1].lstrip("0") or "0" if found else None
 
 
 def _lines(path: Path | None) -> list[str]:

@@ -36,7 +36,7 @@ def label(column: str) -> str:
     text = column.removeprefix("val_")
     if text == "recall_sum":
         text = "sum of recalls"
-    elif found := re.fullmatch(r"(\w+)-to-(\w+)_(.+)", text):
+    elif found := re.fullmatch(r"(\w+)-to-([^\W_]+)_(.+)", text):
         text = f"{found[3]}, {found[1]} to {found[2]}"
     text = text.replace("recall@", "R@").replace("map@", "mAP@").replace("_", " ")
     return f"Validation: {text}" if validation else text[:1].upper() + text[1:]
