@@ -95,7 +95,14 @@ def _check_texts(path: Path, metadata: Any, texts: list[str]) -> None:
     import pyarrow.parquet as pq
 
     coded = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
-    stored = [(n, part) for n, part in _parts(metadata, set(texts)) if not coded.isdisjoint(part.encodings)]
+    stored = [
+        (n, part)
+        for n, part in _parts(metadata, set(texts))
+        if not coded.isdisjoint(part.encodings)
+        and limits.is_bomb(part.total_compressed_size, part.num_values * part.total_uncompressed_size)
+    ]
+    if not stored:
+        return
     packed = unpacked = 0
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         for n, part in stored:
