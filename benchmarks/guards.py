@@ -106,7 +106,7 @@ def serve(folder: Path) -> None:
         print(time.process_time() - began, flush=True)
 
 
-def main(against: Path, rounds: int) -> None:
+def main(against: Path, rounds: int, only: list[str]) -> None:
     from common import save
 
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +118,7 @@ def main(against: Path, rounds: int) -> None:
             environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
             sides[name] = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
         lists = [side.stdout.readline().split() for side in sides.values()]
-        names = lists[0]
+        names = [name for name in lists[0] if not only or name in only]
         least: dict[str, dict[str, float]] = {name: {} for name in names}
         for n in range(rounds):
             for name in names:
@@ -134,6 +134,8 @@ def main(against: Path, rounds: int) -> None:
     found = {name: {**one, "ratio": one["now"] / one["before"]} for name, one in least.items()}
     for name, one in found.items():
         print(f"{name:14}{one['before']:9.4f} s{one['now']:9.4f} s{one['ratio']:7.3f}")
+    if only:
+        return
     save("guards", {"most": MOST, "rounds": rounds, "files": found})
 
 
@@ -141,6 +143,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", type=Path, help="another checkout, of the commit to compare with")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", nargs="*", default=[], help="these alone, such as array_npy; nothing is written")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    serve(chosen.serve) if chosen.serve else main(chosen.against, chosen.rounds)
+    serve(chosen.serve) if chosen.serve else main(chosen.against, chosen.rounds, chosen.only)

@@ -127,8 +127,8 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
             raise UserError(
                 f"{where}: item {odd.item_id.iloc[0]!r}: {column} {odd[column].iloc[0]!r} is none of {', '.join(known)}"
             )
-    needed = frame[["item_id", "group_id", "source"]]
-    empty = frame[(needed.isna() | (needed.fillna("").apply(lambda column: column.str.strip()) == "")).any(axis=1)]
+    needed = [frame[name] for name in ("item_id", "group_id", "source")]
+    empty = frame[np.any([[v is pd.NA or not v or v.isspace() for v in column] for column in needed], axis=0)]
     if len(empty):
         raise UserError(
             f"{where}: {len(empty)} row(s) lack an item_id, a group_id or a source, such as row {empty.index[0]} "
