@@ -6,6 +6,7 @@ takes some dialects of OBJ for other shapes. These three formats are therefore r
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -55,15 +56,17 @@ def off(data: bytes) -> Polygons:
         raise ValueError("it does not begin with OFF")
     if header[2] or header[4]:
         raise ValueError("its vertices are of another number of dimensions than three")
-    lines = [line for line in _lines(data[header.end() :]) if line and line[:1] != b"#"]
-    if lines and lines[0].upper() == b"BINARY":
+    lines = (line for line in _lines(data[header.end() :]) if line and line[:1] != b"#")
+    first = next(lines, b"")
+    if first.upper() == b"BINARY":
         raise ValueError("it is a binary OFF file; save it as text")
-    counts = [int(number) for number in (lines[0].split(b"#")[0].split() if lines else [])][:2]
+    counts = [int(number) for number in first.split(b"#")[0].split()[:2]]
     if len(counts) < 2 or min(counts) < 0:
         raise ValueError("it says not how many vertices and faces it has")
-    (count, faces), rest = counts, lines[1:]
+    count, faces = counts
     check_count("vertex", count)
     check_count("face", faces)
+    rest = list(islice(lines, count + faces))
     if len(rest) < count + faces:
         raise CutError(f"{len(rest)} lines for {count} vertices and {faces} faces")
     vertices = [_numbers(line, "vertex", number) for number, line in enumerate(rest[:count])]
@@ -138,7 +141,7 @@ def obj(data: bytes) -> Polygons:
 
 def _lines(data: bytes) -> Iterator[bytes]:
     """Lines without blanks around them; they end as on any system."""
-    for line in data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+    for line in io.BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data):
         yield line.strip()
 
 
