@@ -236,3 +236,21 @@ def test_yaml_that_nothing_holds(tmp_path, text, words):
 def test_aliases_of_settings_are_read(tmp_path):
     (tmp_path / "x.yaml").write_text("a: &a {b: [1, 2]}\nc: [*a, *a]\n")
     assert read_yaml(tmp_path / "x.yaml") == yaml.safe_load((tmp_path / "x.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    {
+        "x.off": "OFF\n3 3 0\n0 0 0\n1 0 0\n0 1 0\n" + "3 0 1 2\n" * 3,
+        "x.obj": "v 0 0 0\nv 1 0 0\nv 0 1 0\n" + "f 1 2 3\n" * 3,
+        "x.ply": "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+        "element face 3\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n" + "3 0 1 2\n" * 3,
+    }.items(),
+)
+def test_faces_are_counted_before_they_are_read(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    assert len(mesh.read(path)[1]) == 3
+    limits.use(limits.Limits(faces=2))
+    with pytest.raises(UserError, match=rf"{name}: .*3 of 'face', expected at most 2, by `limits\.faces`"):
+        mesh.read(path)

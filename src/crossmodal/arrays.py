@@ -10,7 +10,6 @@ import fnmatch
 import math
 import re
 import threading
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossmodal import limits, released
+from crossmodal import isolation, packed, released
 from crossmodal.errors import UserError, suggestion
-from crossmodal.files import read_json, read_lines
+from crossmodal.files import is_count, read_json, read_lines
 from crossmodal.rows import Array, Rows
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
         raise UserError(f"{path}: not found; put the file there or mend the path in params.yaml")
     if kind not in SUFFIXES and not _is_text(path):
         raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}, or text")
-    with _readable(path):
+    with isolation.holding(path), readable(path):
         if kind == ".npy":
             return _npy(path, name, columns)
         if kind == ".json":
@@ -73,9 +72,8 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
         if kind == ".txt" or kind not in SUFFIXES:
             return _lines(path, name, columns)
         if kind == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                name = _named(path, name, archive.files)
-                _check_packed(path, name)
+            with packed.arrays(path) as archive:
+                name = _named(path, name, list(archive))
                 try:
                     return _whole(path, name, archive[name], columns)
                 except ValueError as error:
@@ -89,7 +87,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Whatever a reader raises at a damaged file, as one clear error."""
     try:
         yield
@@ -144,28 +142,6 @@ def _named(path: Path, name: str, there: list[str]) -> str:
     raise UserError(f"{path}: has no array {name!r}" + suggestion(name, there))
 
 
-def _check_packed(path: Path, name: str) -> None:
-    """Refuse an array of an .npz file that would fill the memory."""
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            if entry.filename in (name, f"{name}.npy"):
-                _check_size(f"{path}#{name}", entry.compress_size, entry.file_size)
-
-
-def _check_size(where: str, packed: int, unpacked: int) -> None:
-    """Refuse data of which so few bytes become so many that only a file made to fill the memory would.
-
-    Raises
-    ------
-    UserError : above `limits.unpacked` and `limits.ratio`.
-    """
-    if limits.is_bomb(packed, unpacked):
-        raise UserError(
-            f"{where}: {packed:,} bytes of the file would become {unpacked:,} in memory; if it is no bomb, raise "
-            "`limits.unpacked` or `limits.ratio` in params.yaml"
-        )
-
-
 def _whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
     array = array.T if columns else array
     return Array(path, name, array.shape, array.dtype, lambda rows: array[rows])
@@ -215,7 +191,7 @@ def _lines(path: Path, name: str, columns: bool) -> Array:
     lines = read_lines(path)
     if not name:
         return _whole(path, "", np.array(lines, dtype=object), columns)
-    if not name.isdigit() or int(name) < 1:
+    if not is_count(name) or int(name) < 1:
         raise UserError(f"{path}: has no column {name!r}; its columns have no names: give a number from 1")
     tabs = any("\t" in line for line in lines)
     cells = [line.split("\t") if tabs else line.split() for line in lines]
@@ -234,13 +210,7 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
     import pyarrow.parquet as pq
 
     chosen = _columns(path, name, pq.read_schema(path).names)
-    told = pq.read_metadata(path)
-    groups = [told.row_group(n) for n in range(told.num_row_groups)]
-    parts = [group.column(k) for group in groups for k in range(group.num_columns)]
-    parts = [part for part in parts if part.path_in_schema.split(".")[0] in chosen]
-    unpacked = sum(max(part.total_uncompressed_size, 8 * part.num_values) for part in parts)
-    _check_size(f"{path}#{name}", sum(part.total_compressed_size for part in parts), unpacked)
-    table = pq.read_table(path, columns=chosen)
+    table = packed.table(path, chosen)
     name = name or chosen[0]
     if len(chosen) > 1:
         return _whole(path, name, np.stack([table[one].to_numpy() for one in chosen], axis=1), columns)
@@ -269,7 +239,7 @@ def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
 
     options = {"sep": separator, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     there = list(pd.read_csv(path, nrows=0, **options).columns)  # a table may be larger than the memory
-    by_number = name not in there and name.isdigit() and 1 <= int(name) <= len(there)
+    by_number = name not in there and is_count(name) and 1 <= int(name) <= len(there)
     if bare := [one for one in there if _is_number(one)]:
         if not by_number:
             raise UserError(
@@ -325,14 +295,14 @@ def _mat(path: Path, name: str, columns: bool) -> Array:
         name = _named(path, name, list(kinds))
         shapes = {one: shape for one, shape, _ in listed}
         if (size := _SIZES.get(kinds[name])) is not None:
-            _check_size(f"{path}#{name}", path.stat().st_size, size * math.prod(map(int, shapes[name])))
+            packed.check_size(f"{path}#{name}", path.stat().st_size, size * math.prod(map(int, shapes[name])))
         if kinds[name] in ("struct", "object", "function", "opaque"):
             raise UserError(f"{path}: {name!r} is a {kinds[name]}, expected an array; save the field that is meant")
         found = loadmat(path, variable_names=[name])[name]
     except MatReadError as error:
         raise ValueError(error) from None
     if hasattr(found, "toarray"):  # sparse, as bags of words are saved
-        _check_size(f"{path}#{name}", 12 * found.nnz, found.dtype.itemsize * math.prod(map(int, found.shape)))
+        packed.check_size(f"{path}#{name}", 12 * found.nnz, found.dtype.itemsize * math.prod(map(int, found.shape)))
         found = found.toarray()
     if found.dtype == object:  # a cell array
         cells = [_cell(path, name, number, cell) for number, cell in enumerate(found.ravel(), 1)]
@@ -380,7 +350,7 @@ def _hdf5(path: Path, name: str, columns: bool) -> Array:
     data = file[name]
     if name in sparse:
         parts = [_stored(path, f"{name}/{key}", part) for key, part in data.items()]
-        _check_size(f"{path}#{name}", sum(part.id.get_storage_size() for part in parts), _dense_size(data))
+        packed.check_size(f"{path}#{name}", sum(part.id.get_storage_size() for part in parts), _dense_size(data))
         return _whole(path, name, _dense(data), columns)
     data = _stored(path, name, data)
     reverse = columns != matlab
@@ -426,10 +396,24 @@ def _stored(path: Path, name: str, data: Any) -> Any:
             f"{where}: its values lie in other files (external storage or a virtual data set), which are not opened; "
             "save the array into the file itself"
         )
-    packed = data.id.get_storage_size()
+    stored = data.id.get_storage_size()
     for shape in (data.shape, data.chunks or ()):
-        _check_size(where, packed, data.dtype.itemsize * math.prod(shape))
+        packed.check_size(where, stored, data.dtype.itemsize * math.prod(shape))
     return data
+
+
+def stored(path: Path, file: Any, name: str) -> Any:
+    """The array of that name at the top of an open HDF5 file: no link to another file, and as `_stored` has it.
+
+    Raises
+    ------
+    UserError : it is a link, or as `_stored`.
+    """
+    import h5py
+
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise UserError(f"{path}#{name}: is a link, which is not followed; save the array into the file itself")
+    return _stored(path, name, file[name])
 
 
 def _characters(codes: np.ndarray) -> str:
@@ -480,7 +464,7 @@ class _Blocks:
         with self.lock:
             if number not in self.kept:
                 part = slice(number * self.size, (number + 1) * self.size)
-                with _readable(self.path):
+                with readable(self.path):
                     self.kept[number] = self.data[..., part].T if self.reverse else self.data[part]
                 if len(self.kept) > KEPT:
                     self.kept.popitem(last=False)

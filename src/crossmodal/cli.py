@@ -28,10 +28,12 @@ features_app = typer.Typer(no_args_is_help=True, help="List the features below `
 app.add_typer(features_app, name="features")
 
 _state: dict[str, Path] = {}
+OPENING = ("prepare", "extract", "report", "search")  # commands that open other people's pictures, sounds, arrays, ...
 
 
 @app.callback()
 def _options(
+    context: typer.Context,
     params: Annotated[
         Path, typer.Option(envvar="CROSSMODAL_PARAMS", help="Parameters; the DAG passes its merged configuration.")
     ] = Path("params.yaml"),
@@ -42,13 +44,18 @@ def _options(
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("PIL", "matplotlib", "alembic", "urllib3", "git", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    if context.obj is main and context.invoked_subcommand in OPENING:
+        from crossmodal import isolation
+
+        isolation.begin()
 
 
 def _plan() -> Plan:
-    from crossmodal import experiments, limits, paths
+    from crossmodal import experiments, isolation, limits, paths
 
     params = experiments.load(_state["params"])
     limits.use(params.limits)
+    isolation.bound(params.limits)
     paths.allow([dataset.settings for dataset in params.datasets.values()])
     return experiments.plan(params)
 
@@ -531,7 +538,7 @@ def schema() -> None:
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, not a traceback."""
     try:
-        app()
+        app(obj=main)  # not a test's runner: this process may be split in two
     except UserError as error:
         print(*(printable(line) for line in f"error: {error}".split("\n")), sep="\n", file=sys.stderr)
         sys.exit(2)

@@ -92,16 +92,59 @@ def read_json(path: str | Path) -> Any:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not valid JSON ({error}); fetch or make the file again") from None
+    return json_of(text, f"{path}:")
+
+
+def json_of(text: str, where: str) -> Any:
+    """What a text of JSON says.
+
+    Parameters
+    ----------
+    where : the file, with a colon, or its line, for the error.
+
+    Raises
+    ------
+    UserError : as `read_json`.
+    """
+    try:
         value = json.loads(text)
         if "\\ud" in text or "\\uD" in text:  # a pair of such is a character, one alone can be written nowhere
             json.dumps(value, ensure_ascii=False).encode()
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found") from None
     except RecursionError:
-        raise UserError(f"{path}: is nested too deeply to be read; make the file again") from None
-    except ValueError as error:  # not JSON, not UTF-8, a number of thousands of digits, half a character
-        raise UserError(f"{path}: is not valid JSON ({error}); fetch or make the file again") from None
+        raise UserError(f"{where} is nested too deeply to be read; make the file again") from None
+    except ValueError as error:  # not JSON, a number of thousands of digits, half a character
+        raise UserError(f"{where} is not valid JSON ({error}); fetch or make the file again") from None
     return value
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """The object in a small JSON file, a manifest or a run's metrics, which another may have written.
+
+    Raises
+    ------
+    UserError : as `read_json`; a file of more than `limits.record_bytes`, or that holds something else.
+    """
+    from crossmodal import limits
+
+    check_small(path, "record_bytes", limits.current().record_bytes)
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected an object, found {type(value).__name__}; make the file again")
+    return value
+
+
+def check_small(path: str | Path, name: str, most: int) -> None:
+    """Refuse a file of more than `most` bytes, which `limits` calls `name`."""
+    with suppress(OSError):  # a missing file is told of by who opens it
+        if (size := Path(path).stat().st_size) > most:
+            raise UserError(
+                f"{path}: has {size:,} bytes, expected at most {most:,} (`limits.{name}` in params.yaml); make the "
+                "file again"
+            )
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -119,20 +162,34 @@ def read_lines(path: str | Path) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
+def is_count(text: str | bytes) -> bool:
+    """Whether a text is a whole number from 0 on that 64 bits hold: no other digits than 0 to 9, and at most 18."""
+    return len(text) <= 18 and text.isascii() and text.isdigit()
+
+
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
     with whole(path) as temporary:
         frame.to_parquet(temporary, index=False)
 
 
 def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
-    import pandas
+    """A table, or some columns of it, as pandas reads it.
+
+    Raises
+    ------
+    UserError : it is missing, damaged, lacks a column or would fill the memory (`packed.table`).
+    """
+    from crossmodal import packed
 
     try:
-        return pandas.read_parquet(path, columns=columns)
+        return packed.table(path, columns, index=True).to_pandas()
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path}: not found; the step that makes it has not run") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as Parquet ({error}); delete it and make it again") from None
+    except Exception as error:  # what broken files raise is not documented
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as Parquet ({told}); delete it and make it again") from None
 
 
 def sha256_bytes(data: bytes) -> str:

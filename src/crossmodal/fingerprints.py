@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from crossmodal import paths
+from crossmodal import packed, paths
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json, write_text
 
@@ -122,7 +122,7 @@ class Hashes:
     def _stored(self) -> dict[str, dict[str, list[Any]]]:
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return stored if isinstance(stored, dict) else {}
 
@@ -309,7 +309,6 @@ def _manifest(path: Path) -> dict[str, Any] | None:
 def _sources(folder: Path, modality: str) -> list[str]:
     """Of the items of a modality, in their order."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    table = pq.read_table(folder / "items.parquet", columns=["modality", "source"])
+    table = packed.table(folder / "items.parquet", ["modality", "source"])
     return table["source"].filter(pc.equal(table["modality"], modality)).to_pylist()

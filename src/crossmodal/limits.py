@@ -29,7 +29,17 @@ class Limits(BaseModel):
     )
     line: int = Field(2**24, ge=1, description="bytes of a line of a text file")
     word_dim: int = Field(100_000, ge=1, description="numbers of a word vector")
+    record_bytes: int = Field(
+        2**25, ge=1, description="of a small JSON file: a run's metrics, the manifest of a run, of items or of features"
+    )
+    yaml_bytes: int = Field(2**21, ge=1, description="of a YAML file: settings, a paper, a run's `config.yaml`")
     yaml_nodes: int = Field(1_000_000, ge=1, description="values of a YAML file, those that aliases repeat included")
+    item_seconds: float = Field(
+        300, gt=0, description="for opening one file, after which the process is taken to be stuck in it"
+    )
+    item_memory: int = Field(
+        4 * GIB, ge=2**20, description="bytes by which the process may grow while it opens one file"
+    )
     links: Literal["within", "anywhere"] = Field(
         "within", description="where a link in a data set's folder may lead: within that folder, or anywhere"
     )

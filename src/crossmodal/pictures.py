@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, features
 
-from crossmodal import limits
+from crossmodal import isolation, limits
 from crossmodal.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
@@ -55,7 +55,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         one that turns out to be damaged.
     """
     try:
-        with Image.open(path, formats=_formats()) as image:
+        with isolation.holding(path), Image.open(path, formats=_formats()) as image:
             _check_size(path, *image.size)
             yield image
     except FileNotFoundError:

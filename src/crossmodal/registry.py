@@ -243,7 +243,10 @@ def source_hash_of(modules: tuple[str, ...]) -> str:
 # A change here reaches results through data that is hashed itself, or not at all.
 _NOT_FOLLOWED = tuple(
     f"crossmodal.{name}"
-    for name in ("errors", "files", "fingerprints", "limits", "paths", "registry", "experiments", "features.extraction")
+    for name in (
+        *("errors", "files", "fingerprints", "isolation", "limits", "paths", "registry", "experiments"),
+        "features.extraction",
+    )
 )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from crossmodal.errors import UserError
-from crossmodal.files import read_json, write_json
+from crossmodal.files import read_record, write_json
 from crossmodal.imports import without
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
-        words = read_json(path).get("words")
+        words = read_record(path).get("words")
         if not isinstance(words, list) or tuple(words[:4]) != SPECIAL:
             raise UserError(f"{path}: is no vocabulary (expected `words` that begin with {', '.join(SPECIAL)})")
         return cls(tuple(words))

@@ -17,7 +17,9 @@ from crossmodal.features import store
 
 ROOT = Path(__file__).parents[2]
 MODULE = '''
-"""Mean, least and greatest byte of a file."""
+"""Mean, least and greatest byte of a file; its library dies of some."""
+import os
+
 import numpy as np
 from pydantic import Field
 
@@ -29,9 +31,16 @@ class Settings(extraction.Settings):
     factor: float = Field(1.0, description="of the values")
 
 
+def load(item):
+    data = item.path.read_bytes()
+    if data == b"crash":
+        os.abort()
+    return np.frombuffer(data, np.uint8)
+
+
 def recipe(settings, given):
     work = extraction.Work(
-        lambda item: np.frombuffer(item.path.read_bytes(), np.uint8),
+        load,
         lambda loaded: np.stack([settings.factor * statistics(data) for data in loaded]),
     )
     return extraction.Recipe(lambda listed: work)
@@ -51,7 +60,7 @@ def install(site: Path) -> None:
     (info / "entry_points.txt").write_text("[crossmodal.features]\nbytestats = bytestats.extractor\n")
 
 
-def test_an_installed_extractor_runs(tmp_path):
+def test_an_installed_extractor_runs_and_a_file_that_crashes_it_is_left_out(tmp_path):
     site, project = tmp_path / "site", tmp_path / "project"
     install(site)
     raw = project / "data" / "mine" / "raw"
@@ -60,11 +69,13 @@ def test_an_installed_extractor_runs(tmp_path):
     for n in range(4):
         (raw / f"{n}.wav").write_bytes(bytes([n, 10 * n, 100]))
         rows.append((f"a{n}", "audio", f"g{n}", None, ("train", "train", "val", "test")[n], f"{n}.wav"))
+    (raw / "4.wav").write_bytes(b"crash")
+    rows.append(("a4", "audio", "g4", None, "train", "4.wav"))
     items.write(pd.DataFrame(rows, columns=list(items.COLUMNS)), project / "data" / "mine", {"root": "raw"})
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["papers"] = []
     params["datasets"]["mine"] = {"reader": "karpathy", "title": "Mine"}
-    params["extractors"]["mine"] = {"extractor": "bytestats", "modality": "audio", "factor": 2}
+    params["extractors"]["mine"] = {"extractor": "bytestats", "modality": "audio", "factor": 2, "on_error": "skip"}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
 
     def crossmodal(*words: str) -> str:
@@ -81,6 +92,9 @@ def test_an_installed_extractor_runs(tmp_path):
     expected = [[2 * (n + 10 * n + 100) / 3, 2 * n, 200] for n in range(4)]
     np.testing.assert_allclose(found.array, expected, rtol=1e-6)
     assert found.manifest["extractor"] == "bytestats"
+    [lost] = found.manifest["skipped"]
+    assert lost["item_id"] == "a4"
+    assert "4.wav: ends the process that reads it (SIGABRT)" in lost["reason"]
     assert found.manifest["settings"] == {"dtype": "float32", "factor": 2}
 
 

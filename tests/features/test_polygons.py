@@ -188,3 +188,24 @@ def test_one_shape_in_each_format(tmp_path, kind):
         data = ply_of("ascii", solid_l, faces)
     (tmp_path / f"l.{kind}").write_bytes(data)
     assert area(*mesh.read(tmp_path / f"l.{kind}")) == pytest.approx(2 * 5 + 12)  # both ends, and its outline of 12
+
+
+def test_a_binary_file_of_triangles_alone_is_read_as_one_of_all_kinds_of_faces(tmp_path):
+    """Lists that are all of one length are read at once, others row by row; the numbers are the same."""
+    vertices = np.array([[0, 0, 0], [2, 0, 0.5], [0, 3, 0], [1, 1, 4]], np.float32)
+    for order, named in (("<", "little"), (">", "big")):
+        head = (
+            f"ply\nformat binary_{named}_endian 1.0\nelement vertex 4\nproperty float x\nproperty uchar red\n"
+            "property float y\nproperty float z\nelement face {}\nproperty list uchar int vertex_indices\n"
+            "property uchar red\nelement edge 1\nproperty int a\nend_header\n"
+        )
+        points = b"".join(struct.pack(f"{order}fBff", x, 9, y, z) for x, y, z in vertices)
+        alike = [[0, 1, 2], [3, 2, 1]]
+        for faces in (alike, [*alike, [0, 1, 3, 2]], [[0, 1, 3, 2], *alike]):
+            rows = b"".join(struct.pack(f"{order}B{len(f)}iB", len(f), *f, 7) for f in faces)
+            found = polygons.ply(head.format(len(faces)).encode() + points + rows + struct.pack(f"{order}i", 1))
+            np.testing.assert_array_equal(found.vertices, vertices)
+            assert found.counts.tolist() == [len(face) for face in faces]
+            assert found.corners.tolist() == [corner for face in faces for corner in face]
+            with pytest.raises(polygons.CutError, match="it ends at face"):
+                polygons.ply(head.format(len(faces) + 1).encode() + points + rows)

@@ -31,8 +31,9 @@ from crossmodal import pictures, wordvectors
 from crossmodal.arrays import Place, open_array
 from crossmodal.errors import UserError
 from crossmodal.experiments.blocks import read_yaml
-from crossmodal.features import audio, mesh, networks
+from crossmodal.features import audio, mesh, networks, video
 from crossmodal.files import read_json
+from tests.fuzz import corpora
 
 SECONDS, MEMORY = 5, 2**30
 OFF = "OFF\n4 2 0\n0 0 0\n1 0 0\n0 1 0\n1 1 1\n3 0 1 2\n4 0 1 3 2\n"
@@ -76,6 +77,8 @@ def hdf5(path):
 def seeds():
     """{name: (reader, ending, good files)}"""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8))
+    films = [saved(lambda p: corpora.clips.write(p, 6), ending) for ending in (".mp4", ".mkv", ".avi", ".webm")]
+    small = video.Settings(network="resnet18", weights="none", frames=3, resize=16, crop=16)
     array, state = np.arange(12.0).reshape(4, 3), {"a.weight": torch.ones(3, 2), "b": torch.zeros(1)}
     frame = pd.DataFrame({"x": [1.5, 2, 3], "name": ["a", "b", "c"]})
     parts = {"x": array, "s": scipy.sparse.csc_matrix(array), "names": np.array(["a", "bc"], object)}
@@ -92,6 +95,8 @@ def seeds():
     for kind in ("WAV", "FLAC", "OGG", "MP3", "AIFF"):
         data = saved(lambda p, k=kind: soundfile.write(p, wave, 8000, format=k), "")
         found[f"sound {kind}"] = (audio.read, f".{kind.lower()}", [data])
+    for ending, film in zip((".mp4", ".mkv", ".avi", ".webm"), films, strict=True):
+        found[f"film {ending}"] = (lambda path: video.decode(path, small), ending, [film])
     for ending, text in ((".off", OFF), (".obj", OBJ), (".ply", PLY), (".stl", STL)):
         found[f"mesh {ending}"] = (mesh.read, ending, [text.encode()])
     packed = io.BytesIO()
@@ -160,7 +165,11 @@ def limited(name):
         signal.alarm(0)
 
 
-def fuzz(name, reader, ending, good, count):
+def fuzz(name, good, try_one, count):
+    """Give mutated ones of the good files, {name: data} or [data], to `try_one(data, name)`."""
+    good = good if isinstance(good, dict) else {"": good}
+    changed = st.sampled_from(sorted(good)).flatmap(lambda file: st.tuples(st.just(file), mutated(good[file])))
+
     @settings(
         max_examples=count,
         deadline=None,
@@ -169,33 +178,61 @@ def fuzz(name, reader, ending, good, count):
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink),
     )
-    @given(mutated(good))
-    def run(data):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"x{ending}"
-            path.write_bytes(data)
-            try:
-                with limited(name), np.errstate(all="ignore"):
-                    reader(path)
-            except UserError as error:
-                if not str(error).strip():
-                    raise AssertionError(f"{name}: an error without a word") from error
+    @given(changed)
+    def run(drawn):
+        file, data = drawn
+        try:
+            with limited(name), np.errstate(all="ignore"):
+                try_one(data, file)
+        except UserError as error:
+            if not str(error).strip():
+                raise AssertionError(f"{name}: an error without a word") from error
 
-    for data in good:
+    for file, several in good.items():
+        for data in several:
+            try_one(data, file)
+    run()
+
+
+def alone(reader, ending):
+    """A reader of one file."""
+
+    def try_one(data, _):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"x{ending}"
             path.write_bytes(data)
             reader(path)
-    run()
+
+    return try_one
+
+
+def among(folder):
+    """A reader of a folder, in which one file has other content for this time."""
+
+    def try_one(data, file):
+        path = folder.root / file
+        before = path.read_bytes()
+        path.write_bytes(data)
+        try:
+            folder.read()
+        finally:
+            path.write_bytes(before)
+
+    return try_one
 
 
 def main(count, names):
-    found = seeds()
+    laid = tempfile.TemporaryDirectory()
+    found = {name: (good, alone(reader, ending)) for name, (reader, ending, good) in seeds().items()}
+    for name, folder in corpora.of(Path(laid.name)).items():
+        good = {file: [(folder.root / file).read_bytes()] for file in folder.files}
+        found[f"folder {name}"] = (good, among(folder))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     for name in names or found:
         print(name, flush=True)
         fuzz(name, *found[name], int(count))
+    laid.cleanup()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crossmodal.datasets import items, raw
 from crossmodal.errors import UserError, suggestion
-from crossmodal.files import sha256_file, write_parquet
+from crossmodal.files import is_count, sha256_file, write_parquet
 
 PROBABLY = 3  # certainties are 1 not visible, 2 guessing, 3 probably, 4 definitely
 USUAL = 0.4  # share of a class's images from which on its text names an attribute
@@ -75,7 +75,7 @@ class Birds:
         faults: list[str] = []
         for number, line in enumerate(self._lines(path), 1):
             head, _, name = line.partition(" ")
-            if not head.isdigit() or not name.strip() or int(head) in found or name.strip() in found.values():
+            if not is_count(head) or not name.strip() or int(head) in found or name.strip() in found.values():
                 faults.append(f"line {number} ({line!r})")
                 continue
             found[int(head)] = name.strip()
@@ -90,7 +90,7 @@ class Birds:
         faults: list[str] = []
         for number, line in enumerate(self._lines(path), 1):
             pieces = line.split()
-            good = len(pieces) == 2 and all(piece.isdigit() for piece in pieces)
+            good = len(pieces) == 2 and all(is_count(piece) for piece in pieces)
             image, value = map(int, pieces) if good else (0, -1)
             if image not in self.images or value not in known or image in found:
                 faults.append(f"line {number} ({line!r})")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from crossmodal.datasets import captioned, table
 from crossmodal.datasets.captioned import Entry
+from crossmodal.files import is_count
 
 
 class Settings(captioned.Settings):
@@ -42,7 +43,7 @@ def _read(path: Path, dataset: str) -> list[Entry]:
     for number, line in table.numbered_lines(path):
         key, tab, caption = line.partition("\t")
         name, mark, k = key.rpartition("#")
-        if not (tab and mark and name and k.strip().isdigit()):
+        if not (tab and mark and name and is_count(k.strip())):
             faults.add(path, "line(s) are not NAME#k, a tab and a caption", f"line {number} ({line[:40]!r})")
         else:
             entries.append(Entry(f"line {number}", name, [caption]))

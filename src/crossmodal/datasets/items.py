@@ -14,9 +14,18 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from crossmodal import paths
+from crossmodal import limits, paths
 from crossmodal.errors import UserError
-from crossmodal.files import library_versions, read_json, read_parquet, sha256_file, whole, write_json
+from crossmodal.files import (
+    check_small,
+    library_versions,
+    read_json,
+    read_parquet,
+    read_record,
+    sha256_file,
+    whole,
+    write_json,
+)
 from crossmodal.modalities import MODALITIES
 
 log = logging.getLogger(__name__)
@@ -49,7 +58,7 @@ def labels_of(label: str | None) -> list[str]:
     if label is None or label is pd.NA:
         return []
     if label.startswith('["'):
-        with suppress(json.JSONDecodeError):
+        with suppress(ValueError, RecursionError):
             listed = json.loads(label)
             if all(isinstance(name, str) for name in listed):
                 return listed
@@ -122,8 +131,8 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
             raise UserError(
                 f"{where}: item {odd.item_id.iloc[0]!r}: {column} {odd[column].iloc[0]!r} is none of {', '.join(known)}"
             )
-    needed = frame[["item_id", "group_id", "source"]]
-    empty = frame[(needed.isna() | (needed.fillna("").apply(lambda column: column.str.strip()) == "")).any(axis=1)]
+    needed = [frame[name] for name in ("item_id", "group_id", "source")]
+    empty = frame[np.any([[v is pd.NA or not v or v.isspace() for v in column] for column in needed], axis=0)]
     if len(empty):
         raise UserError(
             f"{where}: {len(empty)} row(s) lack an item_id, a group_id or a source, such as row {empty.index[0]} "
@@ -208,8 +217,8 @@ def read(folder: Path) -> pd.DataFrame:
 def words(folder: Path) -> Literal["nltk", "blanks"]:
     """How the captions of a prepared data set are cut into words: `words` of its manifest."""
     path = folder / "items.json"
-    manifest = read_json(path) if path.exists() else {}
-    return "blanks" if isinstance(manifest, dict) and manifest.get("words") == "blanks" else "nltk"
+    manifest = read_record(path) if path.exists() else {}
+    return "blanks" if manifest.get("words") == "blanks" else "nltk"
 
 
 def root(folder: Path) -> Path:
@@ -220,6 +229,7 @@ def root(folder: Path) -> Path:
     UserError : `items.json` is missing or names no root, or that folder is gone.
     """
     path = folder / "items.json"
+    check_small(path, "record_bytes", limits.current().record_bytes)
     manifest = read_json(path)
     named = manifest.get("root") if isinstance(manifest, dict) else None
     if not isinstance(named, str):

@@ -99,16 +99,17 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
     images: list[tuple[str, str, str]] = []
     captions: list[tuple[str, str, str, str]] = []
     seen: dict[str, int] = {}
-    places = Counter(_stem(_place(entry)) for entry in entries if _structure(entry, 0) is None)
-    tokens = _by_tokens(settings.words, entries)
+    odd = [_structure(entry, number) for number, entry in enumerate(entries)]
+    stems = [None if fault else _stem(_place(entry)) for entry, fault in zip(entries, odd, strict=True)]
+    places = Counter(stems)
+    tokens = _by_tokens(settings.words, [entry for entry, fault in zip(entries, odd, strict=True) if not fault])
     if tokens and settings.words == "auto":
         log.warning("%s: its captions are written without blanks: their words are the file's own `tokens`", path)
     faults: dict[str, list[str]] = {}  # kind of fault: where
     missing: list[str] = []
     for number, entry in enumerate(entries):
-        found = _structure(entry, number)
-        if found is not None:
-            faults.setdefault("of another layout than Karpathy's", []).append(found)
+        if (fault := odd[number]) is not None:
+            faults.setdefault("of another layout than Karpathy's", []).append(fault)
             continue
         name, split = entry["filename"], goes.get(entry["split"])
         if split is None:
@@ -128,7 +129,7 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
             continue
         seen[place] = number
         # An image is called by its file's name; those that share it, by their paths.
-        stem = _stem(place) if places[_stem(place)] == 1 else place
+        stem = stems[number] if places[stems[number]] == 1 else place
         source = on_disk.image(name, entry.get("filepath"))
         if source is None:
             missing.append(name)
@@ -171,7 +172,7 @@ def _structure(entry: Any, number: int) -> str | None:
             return f"{place} lacks `{key}`"
         if not isinstance(entry[key], kind):
             return f"{place}.{key} is no {kind.__name__} but {type(entry[key]).__name__}"
-    if not Path(entry["filename"]).stem:
+    if not _stem(entry["filename"]):
         return f"{place}.filename is empty"
     if not isinstance(entry.get("filepath"), str | None):
         return f"{place}.filepath is no str but {type(entry['filepath']).__name__}"
@@ -189,7 +190,10 @@ def _place(entry: dict[str, Any]) -> str:
 
 
 def _stem(place: str) -> str:
-    return Path(place).stem
+    """As `Path.stem`, many times faster where a path is as they mostly are."""
+    name = place.rpartition("/")[2]
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else Path(place).stem
 
 
 def _text(sentence: dict[str, Any], by_tokens: bool) -> str:
@@ -204,7 +208,7 @@ def _by_tokens(words: str, entries: list[Any]) -> bool:
     """Whether captions are their tokens: as it is wanted, or because between blanks lie many tokens."""
     if words != "auto":
         return words == "tokens"
-    sentences = [one for entry in entries if _structure(entry, 0) is None for one in entry["sentences"]]
+    sentences = [one for entry in entries for one in entry["sentences"]]
     both = [one for one in sentences if isinstance(one.get("raw"), str) and isinstance(one.get("tokens"), list)]
     blanks = sum(len(one["raw"].split()) for one in both)
     return 2 * blanks < sum(len(one["tokens"]) for one in both)

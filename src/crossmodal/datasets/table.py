@@ -9,7 +9,6 @@ columns: {image: file, caption: sentence, partition: split, label: category}
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal import packed
 from crossmodal.datasets import captioned, items
 from crossmodal.datasets.captioned import Entry
 from crossmodal.errors import UserError
+from crossmodal.files import json_of
 
 Rows = Iterator[tuple[int, list[str]]]
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -146,10 +147,7 @@ def _of_text(path: Path, wanted: list[str], quotes: bool) -> Iterator[tuple[str,
 
 def _of_json(path: Path, wanted: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, line in numbered_lines(path):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {number} is not valid JSON ({error})") from None
+        row = json_of(line, f"{path}: line {number}")
         if not isinstance(row, dict):
             raise UserError(f"{path}: line {number} is no object but {type(row).__name__}")
         for name in wanted:
@@ -158,15 +156,16 @@ def _of_json(path: Path, wanted: list[str]) -> Iterator[tuple[str, Mapping[str, 
 
 
 def _of_parquet(path: Path, wanted: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         names = pq.read_schema(path).names
         for name in wanted:
             captioned.column(names, name, str(path))
-        table = pq.read_table(path, columns=wanted)
-    except (OSError, pa.ArrowInvalid) as error:
+        table = packed.table(path, wanted)
+    except UserError:
+        raise
+    except Exception as error:  # what broken files raise is not documented
         raise UserError(f"{path}: cannot be read as Parquet ({error}); fetch or make the file again") from None
     number = 0
     for batch in table.to_batches(max_chunksize=8192):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from crossmodal import limits
 from crossmodal.errors import UserError, suggestion
+from crossmodal.files import check_small
 
 
 class Strict(BaseModel):
@@ -77,6 +78,7 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
+    check_small(path, "yaml_bytes", limits.current().yaml_bytes)
     try:
         value = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:

@@ -7,7 +7,6 @@ them with set rates, not a measurement.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crossmodal import paths
 from crossmodal.errors import UserError
-from crossmodal.files import read_json, sha256_file
+from crossmodal.files import read_json, read_record, sha256_file
 
 OVER = 1.0  # pixels by which a box may reach over the picture's border: annotators round
 RIGHT, WRONG = (8, 2), (4, 4)  # of the beta distributions of confidences: means .8 and .5
@@ -131,7 +130,7 @@ class Annotations:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e30 < value < 1e30
 
 
 def read(folder: Path, worsening: Worsening | None) -> Annotations:
@@ -147,7 +146,7 @@ def read(folder: Path, worsening: Worsening | None) -> Annotations:
     UserError : the data set names no file of regions, or it is no JSON object.
     """
     manifest = folder / "items.json"
-    named = read_json(manifest).get("regions")
+    named = read_record(manifest).get("regions")
     if not isinstance(named, dict) or not isinstance(named.get("file"), str):
         raise UserError(
             f"{manifest}: names no `regions` file, which `boxes: annotated` reads; set `regions` in the data set's "

@@ -101,7 +101,7 @@ def read(path: Path) -> tuple[np.ndarray, int]:
         raise UserError(f"{path}: is an empty file; fetch it again")
     data = _soundheaders.with_length(data)
     try:
-        file = None if _soundheaders.lacks_its_length(data) else soundfile.SoundFile(io.BytesIO(data))
+        file = None if _soundheaders.lacks_its_length(data) else soundfile.SoundFile(_Bytes(data))
     except soundfile.SoundFileError:
         file = None
     if file is None:
@@ -117,6 +117,16 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     return waveform, rate
 
 
+class _Bytes(io.BytesIO):
+    """A file in memory in which a damaged header's places before its beginning are its beginning."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:  # soundfile could not pass it on, and would print it
+            return super().seek(0)
+
+
 def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[list[np.ndarray], int]:
     parts = []
     _check_rate(path, file.samplerate)
@@ -130,9 +140,7 @@ def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[l
         raise UserError(f"{path}: is cut off or damaged ({error}); fetch it again") from None
     found = sum(map(len, parts))
     # libsndfile reads what there is of a file that is cut off; each format tells it in another way.
-    for claimed, there in re.findall(
-        r"^[ \t]*(?:data|SSND)[ \t]*:[ \t]*(\d{1,18}) \(should be (\d{1,18})\)", file.extra_info, re.M
-    ):
+    for claimed, there in re.findall(CUT_OFF, file.extra_info, re.MULTILINE):
         if int(there) < int(claimed) < UNKNOWN:
             raise UserError(f"{path}: is cut off: {there} of {claimed} bytes of sound are there; fetch it again")
     is_exact = file.format != "MP3" or _soundheaders.says_its_length(data)

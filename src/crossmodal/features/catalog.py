@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from crossmodal.errors import UserError, printable
 from crossmodal.features import store
-from crossmodal.files import read_json
+from crossmodal.files import read_record
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def entries(data: Path) -> list[Entry]:
     loose = {}
     for path in sorted(data.glob("*/features/[!.]*.json")):
         try:
-            manifest = read_json(path)
+            manifest = read_record(path)
         except UserError as error:
             log.warning("%s", error)
             continue
@@ -82,7 +82,7 @@ def entries(data: Path) -> list[Entry]:
     for place in sorted(path for path in (data / ".features").glob("*") if path.is_dir()):
         array, _, manifest_path = store.paths(place / "features")
         try:
-            manifest = read_json(manifest_path) if manifest_path.exists() else {}
+            manifest = read_record(manifest_path) if manifest_path.exists() else {}
         except UserError as error:
             log.warning("%s", error)
             manifest = {}

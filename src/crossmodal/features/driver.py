@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal import isolation
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
 from crossmodal.features.placed import Placed, narrowed
@@ -86,6 +87,7 @@ class Driver:
         ahead = sum(min(self.size, total - start) for start in todo)
         if ahead < total:
             log.info("%s: %d of %d items are done already", name, total - ahead, total)
+        self._try_suspects()
         with _progress(name, total, total - ahead) as advance:
             for start, shard in self._shards(todo, advance):
                 if placed is not None:
@@ -125,6 +127,14 @@ class Driver:
         part = slice(start, start + self.size)
         ids = "\0".join(item.item_id for item in self.listed[part]).encode()
         return f"{start}.{sha256_bytes(ids + b''.join(self.digests[part]))[:16]}"
+
+    def _try_suspects(self) -> None:
+        """Open alone each item that was open when the process before this one died; if it dies of that again, the next
+        one knows the item to be bad."""
+        for item in self.listed if (names := isolation.suspects()) else ():
+            if str(item.path) in names:
+                with suppress(UserError):
+                    self.work.load(item)
 
     def _one(self, batch: list[Item]) -> _Shard:
         """A batch, by one thread."""

@@ -27,11 +27,11 @@ import pandas as pd
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal import fingerprints, paths, registry
+from crossmodal import fingerprints, isolation, paths, registry
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
 from crossmodal.features.driver import Driver, refuse_skipped, threads_of
-from crossmodal.files import library_versions, read_json, sha256_bytes, sha256_json, whole
+from crossmodal.files import library_versions, read_record, sha256_bytes, sha256_json, whole
 
 log = logging.getLogger(__name__)
 
@@ -278,13 +278,14 @@ def features_of(
 
 
 def _guarded(work: Work, refused: Mapping[str, UserError]) -> Work:
-    """The same work, in which whatever an item makes a library raise is that item's error."""
+    """The same work, in which whatever an item makes a library raise or crash at is that item's error."""
 
     def load(item: Item) -> Any:
         if item.item_id in refused:
             raise refused[item.item_id]
         try:
-            return work.load(item)
+            with isolation.holding(item.path):
+                return work.load(item)
         except UserError:
             raise
         except Exception as error:  # memory, recursion, numbers that overflow, a library's own
@@ -344,7 +345,7 @@ def _link(source: Path, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     array, index, manifest = storage.paths(source)
-    told = read_json(manifest)
+    told = read_record(manifest)
     now = time.time_ns()  # newer than the items that it was asked for by
     for have, want, key in zip((array, index), storage.paths(target), ("sha256", "index_sha256"), strict=False):
         with whole(want) as temporary:

@@ -6,6 +6,7 @@ takes some dialects of OBJ for other shapes. These three formats are therefore r
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+
+from crossmodal import limits
 
 FLAT = 1e-12  # area of a polygon, of its extent squared, below which it covers nothing
 CLOSE = 1e-6  # relative difference of areas that rounding may make
@@ -27,7 +30,11 @@ class Polygons:
     counts: np.ndarray  # (F,) int64 corners of each face
 
     @classmethod
-    def of(cls, vertices: list[list[float]] | np.ndarray, faces: list[list[int]]) -> Polygons:
+    def of(cls, vertices: list[list[float]] | np.ndarray, faces: list[list[int]] | np.ndarray) -> Polygons:
+        if isinstance(faces, np.ndarray):  # (F, n): all of as many corners
+            faces = faces.astype(np.int64) if faces.shape[1] > 2 else np.empty((0, 3), np.int64)
+            counts = np.full(len(faces), faces.shape[1], np.int64)
+            return cls(np.asarray(vertices, np.float64).reshape(-1, 3), faces.ravel(), counts)
         faces = [face for face in faces if len(face) > 2]  # points and edges cover nothing
         flat = np.fromiter((corner for face in faces for corner in face), np.int64)
         counts = np.fromiter(map(len, faces), np.int64, len(faces))
@@ -49,13 +56,17 @@ def off(data: bytes) -> Polygons:
         raise ValueError("it does not begin with OFF")
     if header[2] or header[4]:
         raise ValueError("its vertices are of another number of dimensions than three")
-    lines = [line for line in _lines(data[header.end() :]) if line and line[:1] != b"#"]
-    if lines and lines[0].upper() == b"BINARY":
+    lines = (line for line in _lines(data[header.end() :]) if line and line[:1] != b"#")
+    first = next(lines, b"")
+    if first.upper() == b"BINARY":
         raise ValueError("it is a binary OFF file; save it as text")
-    counts = [int(number) for number in (lines[0].split(b"#")[0].split() if lines else [])][:2]
+    counts = [int(number) for number in first.split(b"#")[0].split()[:2]]
     if len(counts) < 2 or min(counts) < 0:
         raise ValueError("it says not how many vertices and faces it has")
-    (count, faces), rest = counts, lines[1:]
+    count, faces = counts
+    check_count("vertex", count)
+    check_count("face", faces)
+    rest = list(islice(lines, count + faces))
     if len(rest) < count + faces:
         raise CutError(f"{len(rest)} lines for {count} vertices and {faces} faces")
     vertices = [_numbers(line, "vertex", number) for number, line in enumerate(rest[:count])]
@@ -64,6 +75,18 @@ def off(data: bytes) -> Polygons:
 
 class CutError(ValueError):
     """A file that holds less than it says."""
+
+
+def check_count(what: str, count: int) -> None:
+    """Refuse more vertices or faces than a mesh has, before they are read.
+
+    Raises
+    ------
+    ValueError : more than `limits.faces`, or three times as many vertices.
+    """
+    most = limits.current().faces * (1 if what == "face" else 3)
+    if count > most:
+        raise ValueError(f"it has {count:,} of {what!r}, expected at most {most:,}, by `limits.faces` in params.yaml")
 
 
 def _face(line: bytes, number: int) -> list[int]:
@@ -94,18 +117,23 @@ def obj(data: bytes) -> Polygons:
     """
     vertices: list[list[float]] = []
     faces: list[list[int]] = []
-    lines = _lines(data)
+    check_count("vertex", data.count(b"v "))
+    check_count("face", data.count(b"\nf"))
+    lines, more, commented = _lines(data), b"\\" in data, b"#" in data
     for line in lines:
         head = line[:2]
         if head not in (b"v ", b"v\t", b"f ", b"f\t"):
             continue
-        while line.endswith(b"\\"):
-            line = line[:-1] + b" " + next(lines, b"")
-        line = line.split(b"#")[0]
+        if more:
+            while line.endswith(b"\\"):
+                line = line[:-1] + b" " + next(lines, b"")
+        if commented:
+            line = line.partition(b"#")[0]
         if head[:1] == b"v":
             vertices.append(_numbers(line[2:], "vertex", len(vertices) + 1))
             continue
-        corners = [int(part.split(b"/")[0]) for part in line[2:].split()]
+        parts = line[2:].split()
+        corners = [int(part.partition(b"/")[0]) for part in parts] if b"/" in line else [*map(int, parts)]
         # 0 is no vertex: it stays out of range.
         faces.append([n - 1 if n >= 0 else len(vertices) + n for n in corners])
     return Polygons.of(vertices, faces)
@@ -113,7 +141,7 @@ def obj(data: bytes) -> Polygons:
 
 def _lines(data: bytes) -> Iterator[bytes]:
     """Lines without blanks around them; they end as on any system."""
-    for line in data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+    for line in io.BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data):
         yield line.strip()
 
 
@@ -144,17 +172,27 @@ def ply(data: bytes) -> Polygons | None:
         raise ValueError("it has no header of a PLY file")
     kind, elements = _ply_header(data[: end.start()].decode("latin-1"))
     body = data[end.end() :]
-    read = _ascii_rows(body) if kind == "ascii" else _binary_rows(body, "<" if "little" in kind else ">")
-    vertices: list[list[float]] | None = None
-    faces: list[list[int]] | None = None
+    for element in elements:
+        check_count(element.name, element.count)
+    binary = None if kind == "ascii" else _Binary(body, "<" if "little" in kind else ">")
+    read = _ascii_rows(body) if binary is None else binary.rows
+    vertices: list[list[float]] | np.ndarray | None = None
+    faces: list[list[int]] | np.ndarray | None = None
     for element in elements:
         names = [name for name, _, _ in element.properties]
-        rows = read(element)
+        whole = None if binary is None else binary.table(element)
+        rows = [] if whole is not None else read(element)
         if element.name == "vertex" and {"x", "y", "z"} <= set(names):
+            if whole is not None:
+                vertices = np.stack([whole[f"p{names.index(axis)}"] for axis in "xyz"], axis=1).astype(np.float64)
+                continue
             places = [names.index(axis) for axis in "xyz"]
             vertices = [[row[place] for place in places] for row in rows]
         elif element.name == "face" and (listed := {"vertex_indices", "vertex_index"} & set(names)):
             place = names.index(listed.pop())
+            if whole is not None and whole[f"p{place}"].ndim == 2:
+                faces = whole[f"p{place}"]
+                continue
             faces = [[int(corner) for corner in row[place]] for row in rows]
         else:
             for _ in rows:  # to the next element
@@ -198,16 +236,48 @@ def _ascii_rows(body: bytes) -> Callable[[_Element], Iterator[list]]:
     return rows
 
 
-def _binary_rows(body: bytes, order: str) -> Callable[[_Element], Iterator[list]]:
-    place = 0
+class _Binary:
+    """The elements of a binary file, one after the other."""
 
-    def take(form: str) -> tuple:
-        nonlocal place
-        found = struct.unpack_from(order + form, body, place)
-        place += struct.calcsize(order + form)
+    def __init__(self, body: bytes, order: str):
+        self.body, self.order, self.place = body, order, 0
+
+    def table(self, element: _Element) -> np.ndarray | None:
+        """All rows at once, with a field `p0`, `p1`, ... for each property; None where lists are of different lengths.
+
+        That is known by the first row: lists as long as there must follow at every row.
+        """
+        fields: list[tuple] = []
+        size = 0
+        for n, (_, length, kind) in enumerate(element.properties):
+            if not length:
+                fields.append((f"p{n}", self.order + kind))
+            else:
+                at = self.place + size
+                long = self.body[at : at + np.dtype(length).itemsize]
+                if len(long) < np.dtype(length).itemsize or np.dtype(length).kind == "f":
+                    return None
+                count = int(np.frombuffer(long, self.order + length)[0])
+                if not 0 < count < 1000:
+                    return None
+                fields += [(f"n{n}", self.order + length), (f"p{n}", self.order + kind, (count,))]
+            size = np.dtype(fields).itemsize
+        if not fields or len(self.body) - self.place < size * element.count:
+            return None
+        found = np.frombuffer(self.body, np.dtype(fields), element.count, self.place)
+        for n, (_, length, _) in enumerate(element.properties):
+            if length and element.count and not (found[f"n{n}"] == found[f"n{n}"][0]).all():
+                return None
+        self.place += size * element.count
         return found
 
-    def rows(element: _Element) -> Iterator[list]:
+    def take(self, form: str) -> tuple:
+        found = struct.unpack_from(self.order + form, self.body, self.place)
+        self.place += struct.calcsize(self.order + form)
+        return found
+
+    def rows(self, element: _Element) -> Iterator[list]:
+        take = self.take
         together = "".join(CODES[kind] for _, _, kind in element.properties)
         lists = any(length for _, length, _ in element.properties)
         for number in range(element.count):
@@ -222,8 +292,6 @@ def _binary_rows(body: bytes, order: str) -> Callable[[_Element], Iterator[list]
             except struct.error:
                 raise CutError(f"it ends at {element.name} {number} of {element.count}") from None
             yield row
-
-    return rows
 
 
 # -- triangles --------------------------------------------------------------------------------------------------------

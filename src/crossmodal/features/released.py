@@ -21,11 +21,11 @@ from crossmodal.datasets import raw
 from crossmodal.errors import UserError
 from crossmodal.features import extraction
 from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.files import read_json
+from crossmodal.files import read_record
 from crossmodal.released import RegionFile, Regions
 from crossmodal.released.base import together
 
-NUMBER = re.compile(r"(?:COCO_\w+?_)?0*(\d+)")
+NUMBER = re.compile(r"(?:COCO_\w+_)?(\d+)")
 ENDING = re.compile(r"\.(jpe?g|png|webp|bmp)$", re.IGNORECASE)
 BATCH = 2**22  # bytes of a batch, of which there are some for each thread
 
@@ -102,7 +102,7 @@ def _files(settings: Settings, given: Given) -> tuple[list[Path], list[str] | No
     if settings.files:
         return settings.files, None
     manifest = given.folder / "items.json"
-    named = read_json(manifest).get("region_features")
+    named = read_record(manifest).get("region_features")
     if not isinstance(named, dict) or not named.get("files"):
         raise UserError(
             f"{manifest}: names no files of region features; set `regions` in the data set's block of params.yaml to "
@@ -157,7 +157,7 @@ def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, 
 def _number(source: str) -> str | None:
     """The number that an image is known by, without zeros before it; None of a name that is none."""
     found = NUMBER.fullmatch(ENDING.sub("", PurePosixPath(source).name))
-    return found[1] if found else None
+    return found[1].lstrip("0") or "0" if found else None
 
 
 def _lines(path: Path | None) -> list[str]:

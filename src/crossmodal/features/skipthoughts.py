@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from crossmodal import wordvectors
+from crossmodal import packed, wordvectors
 from crossmodal.errors import UserError
 from crossmodal.files import sha256_file, sha256_json
 
@@ -115,7 +115,10 @@ def seeded(words: Iterable[str], dim: int, seed: int) -> Encoder:
 
 def _opened(path: Path) -> Any:
     try:
-        return np.load(path, mmap_mode="r") if path.suffix == ".npy" else dict(np.load(path))
+        if path.suffix == ".npy":
+            return packed.mapped(path)
+        with packed.arrays(path) as archive:
+            return dict(archive)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: is truncated or holds no arrays ({error}); fetch it again") from None
 

@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from crossmodal import packed
 from crossmodal.errors import UserError
-from crossmodal.files import read_json, read_parquet, sha256_file, write_json, write_parquet
+from crossmodal.files import read_parquet, read_record, sha256_file, write_json, write_parquet
 from crossmodal.rows import Rows
 
 REMEMBERED = 2**26  # bytes from which a file that was verified is not hashed at each opening
@@ -148,10 +149,10 @@ def open_features(target: str | Path, verify: bool = True) -> Features:
     for path in (manifest_path, array_path, index_path):
         if not path.is_file():
             raise UserError(f"{path}: not found; run the extraction of these features")
-    manifest = read_json(manifest_path)
+    manifest = read_record(manifest_path)
     again = "delete it and extract again"
     try:
-        array = np.load(array_path, mmap_mode="r")
+        array = packed.mapped(array_path)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{array_path}: is truncated or no .npy file ({error}); {again}") from None
     found = (list(array.shape), str(array.dtype))
@@ -204,7 +205,7 @@ def _facts(found: os.stat_result, digest: str) -> dict[str, Any]:
 def _recorded(path: Path, manifest: dict[str, Any]) -> Any:
     try:
         return json.loads(_record(path, manifest).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -21,7 +21,7 @@ import torch
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, TfidfVectorizer
 
-from crossmodal import wordvectors
+from crossmodal import packed, wordvectors
 from crossmodal.errors import UserError, suggestion
 from crossmodal.features import extraction, networks, skipthoughts
 from crossmodal.features.extraction import Given, Item, Recipe, Work
@@ -335,7 +335,7 @@ def _encoded(listed: list[Item], settings: SkipThoughts) -> Work:
 def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
     path = Path(settings.vectors)
     try:
-        array = np.load(path, mmap_mode="r")
+        array = packed.mapped(path)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: is truncated or no .npy file of numbers ({error}); make it again") from None
     if array.ndim != 2:

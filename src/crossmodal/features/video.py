@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from crossmodal import limits
+from crossmodal import isolation, limits
 from crossmodal.errors import UserError
 from crossmodal.features import extraction, image, networks
 from crossmodal.features.extraction import Given, Recipe, Work
@@ -279,8 +280,12 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 def work(model: nn.Module, settings: Settings, device: torch.device, paths: list[Path]) -> Work:
     """How videos are read and computed with a network without its classifier; see `image.work`."""
     bare = settings.model_copy(update={"l2": False})
-    probes = [lambda path=path: decode(path, settings).pixels[0] for path in paths]
-    run, facts = image.runner(model, bare, device, probes)
+
+    def probe(path: Path) -> Tensor:
+        with isolation.holding(path):
+            return decode(path, settings).pixels[0]
+
+    run, facts = image.runner(model, bare, device, [partial(probe, path) for path in paths])
 
     def compute(clips: list[Clip]) -> tuple[np.ndarray, dict[str, list]]:
         pixels = torch.cat([clip.pixels for clip in clips])

@@ -21,7 +21,7 @@ from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
 from crossmodal.experiments import PRECOMPUTED, Plan, validated
-from crossmodal.files import read_json, whole
+from crossmodal.files import read_record, whole
 from crossmodal.inference.onnx_encoder import open_exported, place
 from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
@@ -62,7 +62,7 @@ def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: 
         registry.module("features", chosen.extractor).Settings, chosen.settings, f"params.yaml: extractors.{extractor}"
     )
     given = extraction.given_of(items.read(data), items.root(data), modality, data)
-    told = read_json(Path(f"{manifest}.json"))
+    told = read_record(Path(f"{manifest}.json"))
     if modality != "text" and not Path(source).is_file():
         raise UserError(f"--{modality} {source}: no such file; name one to search for")
     try:
@@ -166,7 +166,7 @@ def export(run: TrainedRun, folder: Path, to: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     words = torch.arange(4, 4 + min(6, len(run.vocabulary) - 4))[None]
     told = {
-        "weights_sha256": read_json(folder / "manifest.json")["weights_sha256"],
+        "weights_sha256": read_record(folder / "manifest.json")["weights_sha256"],
         "max_words": str(run.model.settings.max_words),
         "rare_words": run.source("text").option("rare_words"),
     }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from crossmodal.experiments import Job
-from crossmodal.files import read_json
+from crossmodal.files import read_record
 from crossmodal.text import RareWords, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
         return None
     if not {"max_words", "rare_words", "weights_sha256"} <= set(told):  # not made here
         return None
-    if told["weights_sha256"] != read_json(folder / "manifest.json")["weights_sha256"]:
+    if told["weights_sha256"] != read_record(folder / "manifest.json")["weights_sha256"]:
         return None
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     return Exported(session, vocabulary, int(told["max_words"]), told["rare_words"])

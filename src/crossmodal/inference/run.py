@@ -16,7 +16,7 @@ from crossmodal.corpus.forms import form
 from crossmodal.corpus.forms.base import Source
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, job_in, validated
-from crossmodal.files import read_json
+from crossmodal.files import read_record
 from crossmodal.models import base
 from crossmodal.runs.weights import checked_weights, take_weights
 from crossmodal.text import Vocabulary
@@ -82,7 +82,7 @@ def open_run(folder: Path) -> TrainedRun:
     weights = checked_weights(folder)
     manifest = folder / "manifest.json"
     try:
-        context = context_of(read_json(manifest)["context"])
+        context = context_of(read_record(manifest)["context"])
     except KeyError as error:
         raise UserError(f"{manifest}: says no {error}; an earlier version trained it: train it again") from None
     job = job_in(folder)

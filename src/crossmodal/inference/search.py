@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmodal import paths, registry
+from crossmodal import packed, paths, registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job, Plan, job_in
-from crossmodal.files import read_json
+from crossmodal.files import read_record
 from crossmodal.inference.onnx_encoder import open_exported
 from crossmodal.tasks.ranked.task import folder_of
 
@@ -102,7 +102,7 @@ def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.nda
     if not (path.exists() and weights.exists()) or not _of_these_weights(folder):
         return None
     try:
-        with np.load(path) as kept:
+        with packed.arrays(path) as kept:
             name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
             return None if name is None else (kept[f"{modality}_ids"], kept[name])
     except Exception as error:  # what broken files raise is not documented
@@ -112,8 +112,8 @@ def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.nda
 def _of_these_weights(folder: Path) -> bool:
     """Whether a run was tested with the weights that its manifest has: by their hash, since a copy has other times."""
     path = folder_of(folder) / "metrics.json"
-    tested = read_json(path) if path.exists() else {}
-    trained = read_json(folder / "manifest.json")
+    tested = read_record(path) if path.exists() else {}
+    trained = read_record(folder / "manifest.json")
     return tested.get("weights_sha256") == trained.get("weights_sha256")
 
 
@@ -174,7 +174,7 @@ def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
     with ParquetFile(data / "items.parquet") as file:
         table = file.read(["item_id", "modality", "source"])
     known = table["item_id"].to_pylist()
-    root = paths.named(data, str(read_json(data / "items.json").get("root")), f"{data / 'items.json'}: root")
+    root = paths.named(data, str(read_record(data / "items.json").get("root")), f"{data / 'items.json'}: root")
     found = []
     for item_id in ids:
         try:

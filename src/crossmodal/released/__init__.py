@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from crossmodal import isolation
 from crossmodal.errors import UserError
 from crossmodal.released.base import RegionFile, Regions
 
@@ -29,9 +30,10 @@ def opened(path: Path, name: str = "") -> RegionFile | None:
     """
     from crossmodal.released import flat, mdb, npz, tsv
 
-    for form in (tsv, npz, mdb, flat):
-        if form.is_one(path, name):
-            return form.open_regions(path, name)
+    with isolation.holding(path):
+        for form in (tsv, npz, mdb, flat):
+            if form.is_one(path, name):
+                return form.open_regions(path, name)
     return None
 
 

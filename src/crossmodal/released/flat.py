@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from crossmodal.arrays import readable, stored
 from crossmodal.errors import UserError
 from crossmodal.released.base import RegionFile, Regions
 
@@ -25,11 +26,13 @@ def is_one(path: Path, name: str) -> bool:
 
     if not h5py.is_hdf5(path):
         return False
-    with h5py.File(path, "r") as file:
-        whole = (
-            not name and BOXES in file
-        )  # by its name, an array of a fixed number of regions is an array as any other
-        return FEATURES in file and (SPANS in file or (whole and file[FEATURES].ndim == 3))
+    with readable(path), h5py.File(path, "r") as file:
+        if FEATURES not in file.keys():  # noqa: SIM118, which would follow links
+            return False
+        # By its name, an array of a fixed number of regions is an array as any other.
+        return SPANS in file.keys() or (  # noqa: SIM118
+            not name and BOXES in file.keys() and stored(path, file, FEATURES).ndim == 3  # noqa: SIM118
+        )
 
 
 def open_regions(path: Path, name: str) -> RegionFile:
@@ -40,20 +43,32 @@ class _Flat(RegionFile):
     def __init__(self, path: Path):
         import h5py
 
-        file = h5py.File(path, "r")
-        self.features, self.boxes = file[FEATURES], file.get(BOXES)
+        with readable(path):
+            ids, counts = self._opened(path, h5py.File(path, "r"))
+        super().__init__(path, FEATURES, ids, counts, int(self.features.shape[-1]))
+
+    def _opened(self, path: Path, file: Any) -> tuple[list[str] | None, np.ndarray]:
+        """Names of the images, where the file has them, and how many regions each has."""
+        there = set(file)
+        self.features = stored(path, file, FEATURES)
+        self.boxes = stored(path, file, BOXES) if BOXES in there else None
+        if self.features.ndim not in (2, 3) or self.features.dtype.kind not in "fiu":
+            raise UserError(
+                f"{path}#{FEATURES}: is a {self.features.dtype} array of shape {self.features.shape}, expected numbers "
+                "(regions, D) or (images, regions, D)"
+            )
         if self.features.ndim == 3:
             n = len(self.features)
             self.spans = None
             counts = np.full(n, self.features.shape[1])
         else:
-            self.spans = np.asarray(file[SPANS][()], np.int64)
+            self.spans = np.asarray(stored(path, file, SPANS)[()], np.int64)
             counts = self._counted(path)
-        key = next((one for one in IDS if one in file), None)
-        ids = None if key is None else [_text(value) for value in np.ravel(file[key][()])]
+        key = next((one for one in IDS if one in there), None)
+        ids = None if key is None else [_text(value) for value in np.ravel(stored(path, file, key)[()])]
         if ids is not None and len(ids) != len(counts):
             raise UserError(f"{path}#{key}: {len(ids)} names for {len(counts)} images; fetch the file again")
-        super().__init__(path, FEATURES, ids, counts, int(self.features.shape[-1]))
+        return ids, counts
 
     def _counted(self, path: Path) -> np.ndarray:
         total, spans = len(self.features), self.spans
@@ -69,8 +84,9 @@ class _Flat(RegionFile):
 
     def _regions(self, row: int) -> Regions:
         part = row if self.spans is None else slice(*map(int, self.spans[row]))
-        boxes = None if self.boxes is None else np.asarray(self.boxes[part], np.float32)
-        return Regions(np.asarray(self.features[part], np.float32), boxes)
+        with readable(self.path):
+            boxes = None if self.boxes is None else np.asarray(self.boxes[part], np.float32)
+            return Regions(np.asarray(self.features[part], np.float32), boxes)
 
 
 def _text(value: Any) -> str:

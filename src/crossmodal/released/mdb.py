@@ -20,6 +20,7 @@ from crossmodal.released.base import RegionFile, Regions
 FEATURES = ("features", "feat", "x")
 BOXES = ("boxes", "bbox")
 CLASSES = ("objects_id", "objects")
+MAGIC = 0xBEEFC0DE
 NOT_IMAGES = (b"keys", b"__keys__", b"__len__")
 # What a pickled array is made again by; anything else in a pickle is refused.
 ALLOWED = {
@@ -68,6 +69,7 @@ class _Lmdb(RegionFile):
                 f"{path}: is an LMDB, which the package `lmdb` reads; install it with pip install 'crossmodal[lmdb]'"
             ) from None
         self.path, self.name = path, name
+        _check_whole(path)
         try:
             self.store = lmdb.open(str(path), readonly=True, lock=False, readahead=False, subdir=path.is_dir())
             with self.store.begin() as reader:
@@ -86,26 +88,24 @@ class _Lmdb(RegionFile):
                 dims.append(found.features.shape[1])
         if not dims:
             raise UserError(f"{path}: no entry holds region features; the first is: {next(iter(broken.values()), '')}")
-        super().__init__(
-            path, name, [key.decode() for key in self.keys], counts, max(set(dims), key=dims.count), broken
-        )
+        super().__init__(path, name, [_text(key) for key in self.keys], counts, max(set(dims), key=dims.count), broken)
 
     def version(self, row: int) -> str:
         data = self.path / "data.mdb" if self.path.is_dir() else self.path
         found = data.stat()
-        return f"{found.st_size} {found.st_mtime_ns} {self.keys[row].decode()}"
+        return f"{found.st_size} {found.st_mtime_ns} {_text(self.keys[row])}"
 
     def _regions(self, row: int) -> Regions:
         found = self._of(self.keys[row])
         if found.features.shape[1] != self.dim:
             raise UserError(
-                f"{self.path}: entry {self.keys[row].decode()!r}: regions have {found.features.shape[1]} numbers, in "
+                f"{self.path}: entry {_text(self.keys[row])!r}: regions have {found.features.shape[1]} numbers, in "
                 f"most entries {self.dim}"
             )
         return found
 
     def _of(self, key: bytes) -> Regions:
-        where = f"{self.path}: entry {key.decode()!r}"
+        where = f"{self.path}: entry {_text(key)!r}"
         with self.store.begin() as reader:
             entry = plain(bytes(reader.get(key)), where)
         entry = {_text(one): value for one, value in entry.items()} if isinstance(entry, dict) else {}
@@ -113,15 +113,37 @@ class _Lmdb(RegionFile):
         boxes = next((entry[one] for one in BOXES if one in entry), None)
         if features is None:
             raise UserError(f"{where}: has no {self.name or ', '.join(FEATURES)} (it holds {', '.join(entry)})")
-        n = int(entry["num_boxes"]) if "num_boxes" in entry else len(features)
+        try:
+            n = int(entry["num_boxes"]) if "num_boxes" in entry else len(features)
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(f"{where}: its num_boxes is no number, or its features are none") from None
         features, boxes = _numbers(features, where), None if boxes is None else _numbers(boxes, where)
         if n < 1 or features.size % n or (features.ndim == 2 and len(features) < n):
             raise UserError(f"{where}: {features.size} numbers are not features of {n} regions")
         features = features[:n] if features.ndim == 2 else features.reshape(n, -1)
+        if boxes is not None and (boxes.size < 4 * n or (boxes.shape[-1] < 4 if boxes.ndim == 2 else boxes.size % 4)):
+            raise UserError(f"{where}: {boxes.size} numbers are not boxes of {n} regions")
         boxes = None if boxes is None else boxes.reshape(-1, boxes.shape[-1] if boxes.ndim == 2 else 4)[:n, :4]
         classes = next((np.asarray(entry[one]) for one in CLASSES if one in entry), None)
         classes = classes if classes is not None and classes.shape == (n,) and classes.dtype.kind in "iu" else None
         return Regions(features, boxes, classes)
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a file that is cut off: LMDB maps it, and the system ends a process that reads behind a file's end.
+
+    The first two pages say how many pages there are of which size.
+    """
+    data = path / "data.mdb" if path.is_dir() else path
+    with data.open("rb") as stream:
+        size, head = data.stat().st_size, stream.read(2**17)
+    for place in (0, int.from_bytes(head[40:44], "little")):  # where the size of a page stands in the first one
+        magic, version, page, last = (
+            int.from_bytes(head[place + at : place + at + length], "little")
+            for at, length in ((16, 4), (20, 4), (40, 4), (136, 8))
+        )
+        if magic != MAGIC or version != 1 or not 256 <= page <= 2**16 or (last + 1) * page > size:
+            raise UserError(f"{path}: is truncated or no LMDB; fetch or make it again")
 
 
 def _numbers(value: Any, where: str) -> np.ndarray:
@@ -138,4 +160,4 @@ def _numbers(value: Any, where: str) -> np.ndarray:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)

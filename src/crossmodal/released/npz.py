@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmodal import packed
 from crossmodal.errors import UserError
 from crossmodal.released.base import RegionFile, Regions
 
@@ -63,7 +64,7 @@ class _Folder(RegionFile):
             )
         boxes = next((arrays[one] for one in BOXES if one in arrays), None)
         if boxes is None and self.boxes is not None:
-            boxes = np.load(self.boxes / f"{Path(self.files[row]).stem}.npy", allow_pickle=False)
+            boxes = packed.mapped(self.boxes / f"{Path(self.files[row]).stem}.npy")
         if boxes is not None:
             boxes = np.asarray(boxes, np.float32).reshape(-1, 4)[: len(features)]
         return Regions(np.ascontiguousarray(features, np.float32), boxes)
@@ -71,10 +72,10 @@ class _Folder(RegionFile):
     def _arrays(self, file: str) -> tuple[dict[str, np.ndarray], str]:
         """The arrays of a file that are no pickles, and the name of the features among them."""
         try:
-            with np.load(self.path / file, allow_pickle=False) as archive:
+            with packed.arrays(self.path / file) as archive:
                 wanted = {self.name, *FEATURES, *BOXES, *COUNT}
-                arrays = {key: archive[key] for key in archive.files if key in wanted}
-                there = archive.files
+                arrays = {key: archive[key] for key in archive if key in wanted}
+                there = list(archive)
         except DAMAGED as error:
             told = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self.path}: {file} is truncated or damaged ({told})") from None

@@ -17,6 +17,7 @@ import numpy as np
 import pybase64
 
 from crossmodal.errors import UserError
+from crossmodal.files import is_count
 from crossmodal.released.base import RegionFile, Regions, log, once
 
 FIELDS = {
@@ -60,8 +61,8 @@ def is_one(path: Path, name: str) -> bool:
 def _numbered(head: list[bytes], fields: tuple[str, ...]) -> bool:
     """Whether the cells that should be whole numbers are: a header's are not."""
     cells = dict(zip(fields, head, strict=False))
-    return all(cells.get(key, b"").isdigit() for key in ("image_w", "image_h", "img_w", "img_h") if key in fields) and (
-        cells.get("num_boxes", b"").isdigit()
+    return all(is_count(cells.get(key, b"")) for key in ("image_w", "image_h", "img_w", "img_h") if key in fields) and (
+        is_count(cells.get("num_boxes", b""))
     )
 
 
@@ -177,7 +178,7 @@ class _Tsv(RegionFile):
     def _stated(self, cells: list[bytes], start: int, dim: int) -> tuple[int, int]:
         """The number of boxes that a row states, and where it must end by that; (0, 0) where it states none."""
         place = self.fields.index("num_boxes")
-        if len(cells) <= place + 1 or not cells[place].isdigit() or not cells[0].strip():
+        if len(cells) <= place + 1 or not is_count(cells[place]) or not cells[0].strip():
             return 0, 0
         boxes = int(cells[place])
         before = sum(len(cell) + 1 for cell in cells[: place + 1])

@@ -11,7 +11,7 @@ import torch
 from crossmodal.corpus.opening import load
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
-from crossmodal.files import read_json, read_parquet, write_json
+from crossmodal.files import read_parquet, read_record, write_json
 from crossmodal.modalities import MODALITIES
 from crossmodal.runs.build import CHECKPOINTS
 from crossmodal.runs.trained import trained
@@ -114,7 +114,7 @@ def _write(job: Job, folder: Path, task: Task, scale: str, numbers: list[Number]
     }
     content = {"job": about, "task": task.name, "scale": scale, "numbers": numbers}
     if not job.control:
-        content["weights_sha256"] = read_json(folder / "manifest.json")["weights_sha256"]
+        content["weights_sha256"] = read_record(folder / "manifest.json")["weights_sha256"]
     write_json(folder / task.name / "metrics.json", content)
     for row in numbers:
         log.info("%(protocol)-6s %(direction)-14s %(metric)-12s %(value)8.2f", row)

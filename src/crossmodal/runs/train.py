@@ -25,7 +25,7 @@ from crossmodal.files import (
     hardware,
     library_versions,
     peak_memory_mib,
-    read_json,
+    read_record,
     sha256_file,
     sha256_json,
     whole,
@@ -188,7 +188,7 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
     found = []
     for dataset in filter(None, (job.dataset, job.source)):
         path = data / dataset / "items.json"
-        warnings = read_json(path).get("warnings", []) if path.exists() else []
+        warnings = read_record(path).get("warnings", []) if path.exists() else []
         found += [f"items of {dataset}: {warning}" for warning in warnings]
     read = [(job.dataset, *pair) for pair in job.extractors]
     read += [(job.source, *pair) for pair in job.source_inputs.items()]
@@ -196,7 +196,7 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
         path = data / dataset / "features" / f"{modality}.{extractor}.json"
         if not path.exists():
             continue
-        manifest, where = read_json(path), f"{modality} features of {extractor}"
+        manifest, where = read_record(path), f"{modality} features of {extractor}"
         if "fallback" in manifest:
             found.append(f"{where}: {manifest['fallback']}".replace("; ", ", "))  # which parts them in tables
         if left_out := len(manifest.get("skipped") or ()):
@@ -218,4 +218,4 @@ def _begin_from(model: base.Model, folder: Path) -> str:
         model.inherit(load_file(weights))
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{weights}: cannot be gone on from: {str(error).splitlines()[0]}") from None
-    return read_json(folder / "manifest.json")["weights_sha256"]
+    return read_record(folder / "manifest.json")["weights_sha256"]

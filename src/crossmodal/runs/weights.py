@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import made_by_training
-from crossmodal.files import read_json, sha256_file
+from crossmodal.files import read_record, sha256_file
 from crossmodal.models import base
 
 
@@ -18,7 +18,7 @@ def checked_weights(folder: Path) -> Path:
     UserError : a run that is not trained, or other bytes.
     """
     weights = made_by_training(folder / "model.safetensors")
-    if sha256_file(weights) != read_json(folder / "manifest.json")["weights_sha256"]:
+    if sha256_file(weights) != read_record(folder / "manifest.json")["weights_sha256"]:
         raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
     return weights
 

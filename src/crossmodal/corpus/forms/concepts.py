@@ -19,7 +19,7 @@ from crossmodal.corpus.forms import base, tokens
 from crossmodal.corpus.inputs import Inputs
 from crossmodal.errors import UserError
 from crossmodal.features.semantics import named_regions
-from crossmodal.files import read_json
+from crossmodal.files import read_record
 from crossmodal.models.base import Concepts
 from crossmodal.text import tokenize
 
@@ -88,6 +88,6 @@ def _names(source: base.Source) -> tuple[str, ...]:
 def _expansion(source: base.Source) -> concepts.Expand:
     if source.option("expansion") == "wordnet":
         return concepts.wordnet()
-    regions = read_json(source.folder / "items.json").get("regions") or {}
+    regions = read_record(source.folder / "items.json").get("regions") or {}
     log.info("captions' words are expanded by the data set's own synonyms and plurals, not by WordNet")
     return concepts.own(regions.get("synonyms") or {})

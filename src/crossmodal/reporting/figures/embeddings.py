@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from crossmodal import packed
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_parquet
@@ -71,8 +72,8 @@ def paired(run: Path, groups: Mapping[str, str], seed: int = 0) -> tuple[np.ndar
     if not path.exists():
         return None
     try:
-        with np.load(path) as saved:
-            if not {"image", "text", "image_ids", "text_ids"} <= set(saved.files):
+        with packed.arrays(path) as saved:
+            if not {"image", "text", "image_ids", "text_ids"} <= set(saved):
                 return None
             images, texts = saved["image"], saved["text"]
             of_image, of_text = ([groups[i] for i in saved[f"{m}_ids"]] for m in ("image", "text"))

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from crossmodal import packed
 from crossmodal.experiments import Job
-from crossmodal.files import read_json
+from crossmodal.files import read_record
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, FAINT
 from crossmodal.reporting.results import runs
@@ -54,7 +55,7 @@ def inspected(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[dict[str,
         path = folder / job.key / TASK / "shown.json"
         if path.exists():
             numbers = {row["metric"]: row["value"] for row in runs.numbers(folder / job.key, job) or ()}
-            shown.setdefault(job.name, []).append({**read_json(path), "numbers": numbers, "folder": path.parent})
+            shown.setdefault(job.name, []).append({**read_record(path), "numbers": numbers, "folder": path.parent})
     return shown
 
 
@@ -90,7 +91,7 @@ def parts(shown: Mapping[str, list[dict[str, Any]]]) -> str:
             ax.set_ylim(-0.6, len(names) - 0.4)
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
         first = shown[names[-1]][0]
-        with np.load(first["folder"] / "shown.npz") as file:
+        with packed.arrays(first["folder"] / "shown.npz") as file:
             points = np.split(file["modal_plane"], 2)
         for own, label, colour in zip(points, ("image", "caption"), COLOURS, strict=False):
             right.plot(*own.T, ".", color=colour, label=label, markersize=4, alpha=0.6)

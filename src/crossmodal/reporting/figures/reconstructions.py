@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from crossmodal import packed
 from crossmodal.reporting.figures import canvas
 from crossmodal.reporting.figures.canvas import COLOURS, INK
 from crossmodal.reporting.figures.parts import Inspected
@@ -32,7 +31,7 @@ def reconstructions(shown: Mapping[str, list[dict[str, Any]]]) -> str:
         if not making:
             return canvas.empty(figure, "No run that makes images or captions has been tested yet.")
         run = max(making, key=lambda run: ("picture_rank" in run["numbers"]) + any(map(bool, run["captions"])))
-        with np.load(run["folder"] / "shown.npz") as file:
+        with packed.arrays(run["folder"] / "shown.npz") as file:
             pictures = [file[name] for name in ("pictures", "pictures_made") if name in file]
         count = min(SHOWN, len(run["captions"]))
         axes = figure.subplots(3, count, squeeze=False, height_ratios=(1, 1, 0.9))

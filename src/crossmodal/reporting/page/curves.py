@@ -36,7 +36,7 @@ def label(column: str) -> str:
     text = column.removeprefix("val_")
     if column in criteria():
         text = criteria()[column]
-    elif found := re.fullmatch(r"(\w+)-to-(\w+)_(.+)", text):
+    elif found := re.fullmatch(r"(\w+)-to-([^\W_]+)_(.+)", text):
         known = metric(found[3])
         text = f"{known.label if known else found[3]}, {found[1]} to {found[2]}"
     text = text.replace("_", " ")

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 # Of an SVG, what matplotlib does not write and a page must not hold.
 FOREIGN = re.compile(
-    r"<\s*/?\s*(?:script|foreignobject|iframe|object|embed|animate\w*|set|handler|link|meta|base|a)\b"
+    r"<\s*(?:/\s*)?(?:script|foreignobject|iframe|object|embed|animate\w*|set|handler|link|meta|base|a)\b"
     r"|<[^<>]*[\s\"'/]on[a-z]+\s*=|href\s*=\s*(?![\"'](?:#|data:image/(?:png|jpeg);))|@import|url\(\s*(?!#)"
     r"|</svg\s*>\s*\S",
     re.I,
@@ -34,9 +34,12 @@ def inline(svg: str, label: str) -> str:
     if not body.startswith("<svg") or (odd := FOREIGN.search(body)):
         what = repr(odd[0][:40]) if body.startswith("<svg") else "no <svg>"
         raise UserError(f"the figure {label!r} was not drawn here (it holds {what}); delete it and draw it again")
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
-    body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
-    body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    start, _, rest = body.partition("<metadata>")
+    body = start + rest.partition("</metadata>")[2] if "</metadata>" in rest else body  # matplotlib writes one
+    head, end, rest = body.partition(">")
+    for side in ("width", "height"):
+        head = re.sub(rf' {side}="[^"]*"', "", head, count=1)
+    body = head + end + rest
     body = body.replace("<svg ", f'<svg class="figure" role="img" aria-label="{label}" ', 1)
     for colour, variable in ((INK, "--ink"), (FAINT, "--faint"), (GRID, "--rule")):
         body = body.replace(colour, f"var({variable})")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from crossmodal import isolation
 from crossmodal.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def medium(path: Path, modality: str) -> Medium:
     """The small copy of an item's file; an empty one, and a line in the log, for a file that cannot be read."""
     makers = {"image": _image, "audio": _sound, "video": _film, "mesh": _mesh}
     try:
-        return makers[modality](path)
+        with isolation.holding(path):
+            return makers[modality](path)
     except Exception as error:  # what broken files raise is not documented, and one item never ends a page
         log.warning("%s: no small copy: %s", path, error or type(error).__name__)
         return Medium()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal import packed
 from crossmodal.datasets import items as prepared
 from crossmodal.errors import UserError
 from crossmodal.evaluation.bounds import chance_precision
@@ -136,8 +137,8 @@ class _Kept:
                 "compares none, or its test has not run"
             )
         self.path, self.by_class = path, job.relevance == "label"
-        with np.load(path) as file:
-            self.arrays = {name: file[name] for name in file.files}
+        with packed.arrays(path) as file:
+            self.arrays = {name: file[name] for name in file}
         self.places = {
             name.removesuffix("_ids"): pd.Series(np.arange(len(ids)), index=ids)
             for name, ids in self.arrays.items()

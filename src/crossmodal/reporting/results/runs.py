@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, Plan, read_yaml
-from crossmodal.files import read_json, read_parquet
+from crossmodal.files import read_parquet, read_record
 from crossmodal.tasks.ranked.task import folder_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def metrics_files(folder: Path, job: Job) -> list[Path]:
 
 def _numbers(path: Path, job: Job) -> list[dict[str, Any]] | None:
     try:
-        content = read_json(path)
+        content = read_record(path)
         found, rows = content["job"], content["numbers"]
         for key in ("dataset", "split", "model", "variant", "seed"):
             if found.get(key, "") != getattr(job, key):
@@ -66,7 +66,7 @@ def manifest(folder: Path) -> dict[str, Any]:
     if not (folder / "manifest.json").exists():
         return {}
     try:
-        content = read_json(folder / "manifest.json")
+        content = read_record(folder / "manifest.json")
     except UserError as error:
         log.warning("%s", error)
         return {}

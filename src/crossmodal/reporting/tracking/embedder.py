@@ -19,7 +19,7 @@ import pandas as pd
 from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.files import read_json
+from crossmodal.files import read_record
 from crossmodal.tasks.ranked.task import folder_of
 
 FILES = ("config.yaml", "vocabulary.json", "manifest.json", "model.safetensors")
@@ -43,7 +43,7 @@ def without(job: Job, folder: Path) -> str:
     absent = [name for name in FILES if not (folder / name).exists()]
     if absent:
         return f"{absent[0]} is missing"
-    return "" if "context" in read_json(folder / "manifest.json") else "an earlier version trained it"
+    return "" if "context" in read_record(folder / "manifest.json") else "an earlier version trained it"
 
 
 def _type(form: str, modality: str) -> Any:
@@ -94,7 +94,7 @@ def save(job: Job, folder: Path, target: Path, run_id: str) -> dict[str, Any]:
                 artifacts={"run": str(own)},
                 signature=signature(job),
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in LIBRARIES],
-                metadata={"run": job.key, "shapes": read_json(folder / "manifest.json")["context"]["shapes"]},
+                metadata={"run": job.key, "shapes": read_record(folder / "manifest.json")["context"]["shapes"]},
                 mlflow_model=told,
             )
     return told.get_tags_dict()
@@ -110,7 +110,7 @@ def python_model() -> Any:
 
             folder = Path(context.artifacts["run"])
             self.run = open_run(folder)
-            self.shapes = read_json(folder / "manifest.json")["context"]["shapes"]
+            self.shapes = read_record(folder / "manifest.json")["context"]["shapes"]
 
         def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
             return embed(self.run, self.shapes, model_input, (params or {}).get("partner", ""))

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal import packed
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking import shards as sharding
 from crossmodal.evaluation.ranking import strips
 from crossmodal.evaluation.ranking.ranks import Ranking
-from crossmodal.files import read_json, read_parquet, whole, write_json, write_parquet
+from crossmodal.files import read_parquet, read_record, whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.tasks.ranked.encodings import Pair, encodings_of
 from crossmodal.tasks.ranked.protocols import TOP, Items
@@ -54,11 +55,11 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
 
 def compares_vectors(folder: Path) -> bool:
     """Whether the encoded run's scores are inner products, which alone are cut into shards."""
-    return bool(read_json(folder / "encoded.json")["vectors"])
+    return bool(read_record(folder / "encoded.json")["vectors"])
 
 
 def _pairs(folder: Path) -> list[tuple[str, str]]:
-    return list(combinations(read_json(folder / "encoded.json")["modalities"], 2))
+    return list(combinations(read_record(folder / "encoded.json")["modalities"], 2))
 
 
 def _encodings(folder: Path, pair: tuple[str, str]) -> dict[str, np.ndarray]:
@@ -79,7 +80,7 @@ def rank(folder: Path, number: int, count: int, target: Path) -> None:
     UserError : fewer pairs than shards, encodings that cannot be ranked.
     """
     arrays: dict[str, np.ndarray] = {}
-    in_strips = read_json(folder / "encoded.json")["strips"]
+    in_strips = read_record(folder / "encoded.json")["strips"]
     for pair in _pairs(folder) if compares_vectors(folder) else []:
         encodings = _encodings(folder, pair)
         labels = {m: _relevance(read_parquet(folder / f"{m}.parquet")) for m in pair}
@@ -107,7 +108,7 @@ def gather(folder: Path, shards: list[Path]) -> tuple[Items, list[Pair]]:
     ------
     UserError : shards that are missing, damaged, or of another cut.
     """
-    about = read_json(folder / "encoded.json")
+    about = read_record(folder / "encoded.json")
     tables = {m: read_parquet(folder / f"{m}.parquet") for m in about["modalities"]}
     ids = {m: table.item_id.to_numpy(dtype=object) for m, table in tables.items()}
     groups = {m: table.group.to_numpy() for m, table in tables.items()}
@@ -138,7 +139,7 @@ def _gathered(
 
 def _read(path: Path, prefix: str, of_arrays: Callable[[dict[str, np.ndarray]], T]) -> T:
     try:
-        with np.load(path) as file:
-            return of_arrays({name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)})
+        with packed.arrays(path) as file:
+            return of_arrays({name.removeprefix(prefix): file[name] for name in file if name.startswith(prefix)})
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: is missing or damaged ({error}); delete it and run the shard again") from None
