@@ -9,7 +9,7 @@ import pytest
 from scipy.io import savemat
 from scipy.sparse import csr_matrix
 
-from crossmodal import arrays
+from crossmodal import hdf5
 from crossmodal.arrays import Place, open_array
 from crossmodal.errors import UserError
 
@@ -92,9 +92,9 @@ def test_an_npy_file_is_read_by_rows(tmp_path):
 @pytest.mark.parametrize("kind", ["x.h5", "v7.3.mat"])
 @pytest.mark.parametrize("chunks", [None, (2, 2)])
 def test_a_large_hdf5_array_is_read_in_blocks(tmp_path, kind, chunks, monkeypatch):
-    monkeypatch.setattr(arrays, "WHOLE", 0)
-    monkeypatch.setattr(arrays, "BLOCK", 3 * VALUES[0].nbytes)
-    monkeypatch.setattr(arrays, "KEPT", 1)
+    monkeypatch.setattr(hdf5, "WHOLE", 0)
+    monkeypatch.setattr(hdf5, "BLOCK", 3 * VALUES[0].nbytes)
+    monkeypatch.setattr(hdf5, "KEPT", 1)
     with h5py.File(tmp_path / kind, "w") as file:
         file.create_dataset("a", data=VALUES if kind == "x.h5" else VALUES.T, chunks=chunks)
     found = open_array(tmp_path / kind, "a")

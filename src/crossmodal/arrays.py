@@ -7,32 +7,23 @@ Axes are those that the tool itself shows: a MATLAB matrix is (rows, columns) in
 from __future__ import annotations
 
 import fnmatch
-import math
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossmodal import isolation, packed, released
-from crossmodal.errors import UserError, suggestion
+from crossmodal import hdf5, isolation, packed, released
+from crossmodal.errors import UserError
 from crossmodal.files import is_count, read_json, read_lines
-from crossmodal.rows import Array, Rows
+from crossmodal.rows import FORMS, Array, Rows, named, readable, whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".parquet", ".csv", ".tsv", ".txt", ".json")
 PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib")
-FORMS = "an .npy, .mat or .h5 file of numbers or texts, a .txt with one value per line, or a column of a .csv or .tsv"
-WHOLE = 2**30  # bytes up to which an HDF5 array is read at once: its chunks may hold a little of every row
-BLOCK = 2**24  # bytes that are read at a time of a larger one
-KEPT = 8  # such blocks in memory
 
 
 def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array:
@@ -73,9 +64,9 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
             return _lines(path, name, columns)
         if kind == ".npz":
             with packed.arrays(path) as archive:
-                name = _named(path, name, list(archive))
+                name = named(path, name, list(archive))
                 try:
-                    return _whole(path, name, archive[name], columns)
+                    return whole(path, name, archive[name], columns)
                 except ValueError as error:
                     _refuse_objects(f"{path}#{name}", error)
                     raise
@@ -83,19 +74,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
             return _parquet(path, name, columns)
         if kind in (".csv", ".tsv"):
             return _table(path, name, columns, "," if kind == ".csv" else "\t")
-        return _hdf5(path, name, columns) if _is_hdf5(path) else _mat(path, name, columns)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Whatever a reader raises at a damaged file, as one clear error."""
-    try:
-        yield
-    except (UserError, FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # what broken files raise is not documented
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: is truncated or damaged ({told}); fetch or make the file again") from None
+        return hdf5.open_hdf5(path, name, columns) if hdf5.is_hdf5(path) else hdf5.open_mat(path, name, columns)
 
 
 @dataclass(frozen=True)
@@ -130,23 +109,6 @@ class Place:
         return cls(found["file"], found["array"], columns, int(found["row"]), int(count) if count else None)
 
 
-def _named(path: Path, name: str, there: list[str]) -> str:
-    if name in there:
-        return name
-    if not name and len(there) == 1:
-        return there[0]
-    if not there:
-        raise UserError(f"{path}: holds no arrays")
-    if not name:
-        raise UserError(f"{path}: holds several arrays; name one of them: {', '.join(sorted(there))}")
-    raise UserError(f"{path}: has no array {name!r}" + suggestion(name, there))
-
-
-def _whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
-    array = array.T if columns else array
-    return Array(path, name, array.shape, array.dtype, lambda rows: array[rows])
-
-
 def _npy(path: Path, name: str, columns: bool) -> Array:
     if name:
         raise UserError(f"{path}: an .npy file holds one array without a name; leave out {name!r}")
@@ -156,7 +118,7 @@ def _npy(path: Path, name: str, columns: bool) -> Array:
         _refuse_objects(str(path), error)
         raise
     if mapped.ndim == 0 or columns or not mapped.flags.c_contiguous:
-        return _whole(path, "", mapped, columns)
+        return whole(path, "", mapped, columns)
     rows = Rows(path, mapped.offset, mapped.shape, mapped.dtype)
     return Array(path, "", mapped.shape, mapped.dtype, rows.read)
 
@@ -183,14 +145,14 @@ def _list(path: Path, columns: bool) -> Array:
     if not isinstance(found, list) or not all(isinstance(one, str | int | float) for one in found):
         raise UserError(f"{path}: is no list of texts or numbers; expected {FORMS}")
     texts = any(isinstance(one, str) for one in found)
-    return _whole(path, "", np.array(found, dtype=object if texts else None), columns)
+    return whole(path, "", np.array(found, dtype=object if texts else None), columns)
 
 
 def _lines(path: Path, name: str, columns: bool) -> Array:
     """Lines of text, or one of their columns by its number from 1: tabs part columns where there are any, or blanks."""
     lines = read_lines(path)
     if not name:
-        return _whole(path, "", np.array(lines, dtype=object), columns)
+        return whole(path, "", np.array(lines, dtype=object), columns)
     if not is_count(name) or int(name) < 1:
         raise UserError(f"{path}: has no column {name!r}; its columns have no names: give a number from 1")
     tabs = any("\t" in line for line in lines)
@@ -203,7 +165,7 @@ def _lines(path: Path, name: str, columns: bool) -> Array:
     import pandas as pd
 
     values = _numbers(pd.Series([row[int(name) - 1].strip() for row in cells], dtype=object))
-    return _whole(path, name, values, columns)
+    return whole(path, name, values, columns)
 
 
 def _parquet(path: Path, name: str, columns: bool) -> Array:
@@ -213,10 +175,10 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
     table = packed.table(path, chosen)
     name = name or chosen[0]
     if len(chosen) > 1:
-        return _whole(path, name, np.stack([table[one].to_numpy() for one in chosen], axis=1), columns)
+        return whole(path, name, np.stack([table[one].to_numpy() for one in chosen], axis=1), columns)
     values = table[chosen[0]].combine_chunks()
     if not _is_list(values.type):
-        return _whole(path, name, table[chosen[0]].to_numpy(), columns)
+        return whole(path, name, table[chosen[0]].to_numpy(), columns)
     shape = [len(values)]
     while _is_list(values.type):
         sizes = values.value_lengths().unique().to_pylist() if len(values) else [0]
@@ -224,13 +186,13 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
             raise UserError(f"{path}#{name}: its lists are not all of one length ({sizes[0]}, {sizes[-1]}, ...)")
         shape.append(sizes[0])
         values = values.flatten()
-    return _whole(path, name, values.to_numpy(zero_copy_only=False).reshape(shape), columns)
+    return whole(path, name, values.to_numpy(zero_copy_only=False).reshape(shape), columns)
 
 
 def _columns(path: Path, name: str, there: list[str]) -> list[str]:
     """The column of that name, or those that it is a pattern of."""
     matching = fnmatch.filter(there, name) if name and name not in there else []
-    return matching or [_named(path, name, there)]
+    return matching or [named(path, name, there)]
 
 
 def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
@@ -254,7 +216,7 @@ def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
     frame = pd.read_csv(path, usecols=chosen, **options)
     values = [_numbers(frame[one]) for one in chosen]
     array = np.stack(values, axis=1) if len(values) > 1 else values[0]
-    return _whole(path, name or chosen[0], array, columns)
+    return whole(path, name or chosen[0], array, columns)
 
 
 def _is_number(text: str) -> bool:
@@ -277,196 +239,3 @@ def _is_list(kind: Any) -> bool:
     import pyarrow as pa
 
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-# Bytes of a number of MATLAB's classes; what is sparse or nested tells later how large it is.
-_SIZES = {"double": 8, "single": 4, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
-_SIZES |= {"int8": 1, "uint8": 1, "logical": 1, "char": 4}
-
-
-def _mat(path: Path, name: str, columns: bool) -> Array:
-    """MATLAB up to v7."""
-    from scipy.io import loadmat, whosmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        listed = whosmat(path)
-        kinds = {one: kind for one, _, kind in listed}
-        name = _named(path, name, list(kinds))
-        shapes = {one: shape for one, shape, _ in listed}
-        if (size := _SIZES.get(kinds[name])) is not None:
-            packed.check_size(f"{path}#{name}", path.stat().st_size, size * math.prod(map(int, shapes[name])))
-        if kinds[name] in ("struct", "object", "function", "opaque"):
-            raise UserError(f"{path}: {name!r} is a {kinds[name]}, expected an array; save the field that is meant")
-        found = loadmat(path, variable_names=[name])[name]
-    except MatReadError as error:
-        raise ValueError(error) from None
-    if hasattr(found, "toarray"):  # sparse, as bags of words are saved
-        packed.check_size(f"{path}#{name}", 12 * found.nnz, found.dtype.itemsize * math.prod(map(int, found.shape)))
-        found = found.toarray()
-    if found.dtype == object:  # a cell array
-        cells = [_cell(path, name, number, cell) for number, cell in enumerate(found.ravel(), 1)]
-        found = np.array(cells, dtype=object).reshape(found.shape)
-    return _whole(path, name, found, columns)
-
-
-def _cell(path: Path, name: str, number: int, cell: Any) -> str:
-    """The text or the number of a cell."""
-    values = np.asarray(cell)
-    if values.dtype.kind in "US" and values.size <= 1:
-        return str(values.item()) if values.size else ""
-    if values.dtype.kind in "fiub" and values.size == 1:
-        return str(values.item())
-    raise UserError(
-        f"{path}#{name}: cell {number} holds a {values.dtype} array of shape {values.shape}, expected one text or "
-        f"number; save it as a matrix, or as {FORMS}"
-    )
-
-
-def _is_hdf5(path: Path) -> bool:
-    import h5py
-
-    return path.suffix.lower() != ".mat" or h5py.is_hdf5(path)
-
-
-def _hdf5(path: Path, name: str, columns: bool) -> Array:
-    """HDF5, and MATLAB v7.3, which is HDF5 with all axes reversed."""
-    import h5py
-
-    matlab = path.suffix.lower() == ".mat"
-    file = h5py.File(path, "r")
-    there: list[str] = []
-    sparse: list[str] = []
-
-    def visit(key: str, value: Any) -> None:
-        if isinstance(value, h5py.Group) and "MATLAB_sparse" in value.attrs:
-            sparse.append(key)
-        elif isinstance(value, h5py.Dataset) and key.rpartition("/")[0] not in sparse:
-            there.append(key)
-
-    file.visititems(visit)
-    # Without MATLAB's own: what cells refer to.
-    name = _named(path, name, [key for key in (*there, *sparse) if not key.startswith("#")])
-    data = file[name]
-    if name in sparse:
-        parts = [_stored(path, f"{name}/{key}", part) for key, part in data.items()]
-        packed.check_size(f"{path}#{name}", sum(part.id.get_storage_size() for part in parts), _dense_size(data))
-        return _whole(path, name, _dense(data), columns)
-    data = _stored(path, name, data)
-    reverse = columns != matlab
-    if h5py.check_ref_dtype(data.dtype):  # a cell array
-        refers = enumerate(data[()].T.ravel(), 1)
-        cells = [_cell(path, name, number, _contents(_stored(path, name, file[one]))) for number, one in refers]
-        return _whole(path, name, np.array(cells, dtype=object), False)
-    if _is_char(data):
-        texts = [_characters(row).rstrip() for row in np.atleast_2d(data[()].T)]
-        return _whole(path, name, np.array(texts, dtype=object), False)
-    if h5py.check_string_dtype(data.dtype):
-        return _whole(path, name, data.asstr()[()], reverse)
-    if data.ndim == 0 or data.size * data.dtype.itemsize <= WHOLE:
-        return _whole(path, name, data[()], reverse)
-    return _Blocks(path, name, data, reverse).array()
-
-
-def _is_char(data: Any) -> bool:
-    return data.attrs.get("MATLAB_class") == b"char"
-
-
-def _contents(data: Any) -> Any:
-    """What a cell refers to, in MATLAB's axes; an empty one has its shape in place of values."""
-    text = _is_char(data) or ("MATLAB_class" not in data.attrs and data.dtype == np.uint16)
-    if data.attrs.get("MATLAB_empty"):
-        return np.array([], dtype=str if text else float)
-    values = data[()].T
-    return _characters(values) if text else values
-
-
-def _stored(path: Path, name: str, data: Any) -> Any:
-    """An HDF5 array whose values lie in the file itself, and are not many more than the file has bytes for.
-
-    Raises
-    ------
-    UserError : values of other files (external storage, a virtual data set), no array, a size that fills the memory.
-    """
-    where = f"{path}#{name}"
-    if not hasattr(data, "shape") or data.shape is None:
-        raise UserError(f"{where}: is no array with values")
-    if data.is_virtual or data.external:
-        raise UserError(
-            f"{where}: its values lie in other files (external storage or a virtual data set), which are not opened; "
-            "save the array into the file itself"
-        )
-    stored = data.id.get_storage_size()
-    for shape in (data.shape, data.chunks or ()):
-        packed.check_size(where, stored, data.dtype.itemsize * math.prod(shape))
-    return data
-
-
-def stored(path: Path, file: Any, name: str) -> Any:
-    """The array of that name at the top of an open HDF5 file: no link to another file, and as `_stored` has it.
-
-    Raises
-    ------
-    UserError : it is a link, or as `_stored`.
-    """
-    import h5py
-
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise UserError(f"{path}#{name}: is a link, which is not followed; save the array into the file itself")
-    return _stored(path, name, file[name])
-
-
-def _characters(codes: np.ndarray) -> str:
-    return "".join(map(chr, np.asarray(codes).ravel().tolist()))
-
-
-def _dense_size(group: Any) -> int:
-    """Bytes of a sparse matrix once it is a whole one."""
-    return 8 * int(group.attrs["MATLAB_sparse"]) * (group["jc"].shape[0] - 1)
-
-
-def _dense(group: Any) -> np.ndarray:
-    """(rows, columns) of a sparse matrix of MATLAB v7.3: a group of values, row numbers and starts of columns."""
-    from scipy.sparse import csc_array
-
-    starts = group["jc"][()].astype(np.int64)
-    shape = (int(group.attrs["MATLAB_sparse"]), len(starts) - 1)
-    if "ir" not in group:  # not one value
-        return np.zeros(shape)
-    return csc_array((group["data"][()], group["ir"][()].astype(np.int64), starts), shape=shape).toarray()
-
-
-class _Blocks:
-    """A large HDF5 array, a few blocks of rows of which are in memory."""
-
-    def __init__(self, path: Path, name: str, data: Any, reverse: bool):
-        self.path, self.name, self.data, self.reverse = path, name, data, reverse
-        self.shape = data.shape[::-1] if reverse else data.shape
-        stride = data.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
-        self.size = max(1, BLOCK // max(stride, 1))
-        if data.chunks:  # whole chunks, each of which is unpacked once
-            along = data.chunks[-1 if reverse else 0]
-            self.size = -(-self.size // along) * along
-        self.kept: OrderedDict[int, np.ndarray] = OrderedDict()
-        self.lock = threading.Lock()
-
-    def array(self) -> Array:
-        return Array(self.path, self.name, self.shape, self.data.dtype, self.read)
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        out = np.empty((len(rows), *self.shape[1:]), self.data.dtype)
-        for number in np.unique(rows // self.size):
-            inside = rows // self.size == number
-            out[inside] = self._block(int(number))[rows[inside] - number * self.size]
-        return out
-
-    def _block(self, number: int) -> np.ndarray:
-        with self.lock:
-            if number not in self.kept:
-                part = slice(number * self.size, (number + 1) * self.size)
-                with readable(self.path):
-                    self.kept[number] = self.data[..., part].T if self.reverse else self.data[part]
-                if len(self.kept) > KEPT:
-                    self.kept.popitem(last=False)
-            self.kept.move_to_end(number)
-            return self.kept[number]

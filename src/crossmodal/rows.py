@@ -1,4 +1,4 @@
-"""Rows of a large array, read from its file as they are asked for instead of mapped.
+"""Arrays in files, by their rows; those of a large one are read as they are asked for instead of mapped.
 
 Pages of a map count as resident until the system takes them back: random batches of a file of 33 GB fill the memory.
 """
@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from crossmodal.errors import UserError
+from crossmodal.errors import UserError, suggestion
 
+FORMS = "an .npy, .mat or .h5 file of numbers or texts, a .txt with one value per line, or a column of a .csv or .tsv"
 THREADS = 4  # that read one file: more than one keeps a disk's queue filled
 ALONE = 2**20  # bytes that one thread reads sooner than a second one starts
 
@@ -102,3 +104,32 @@ class Array:
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.read(np.array([row]))[0]
+
+
+def named(path: Path, name: str, there: list[str]) -> str:
+    if name in there:
+        return name
+    if not name and len(there) == 1:
+        return there[0]
+    if not there:
+        raise UserError(f"{path}: holds no arrays")
+    if not name:
+        raise UserError(f"{path}: holds several arrays; name one of them: {', '.join(sorted(there))}")
+    raise UserError(f"{path}: has no array {name!r}" + suggestion(name, there))
+
+
+def whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
+    array = array.T if columns else array
+    return Array(path, name, array.shape, array.dtype, lambda rows: array[rows])
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Whatever a reader raises at a damaged file, as one clear error."""
+    try:
+        yield
+    except (UserError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # what broken files raise is not documented
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: is truncated or damaged ({told}); fetch or make the file again") from None

@@ -5,6 +5,7 @@ HELPERS = (
     "backbone",
     "catalog",
     "checkpoints",
+    "contract",
     "detector",
     "dodecahedron",
     "driver",

@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,11 +25,9 @@ import torch
 from crossmodal import isolation
 from crossmodal.errors import UserError
 from crossmodal.features import store as storage
+from crossmodal.features.contract import Item, Settings, Work
 from crossmodal.features.placed import Placed, narrowed
 from crossmodal.files import hardware, read_parquet, sha256_bytes, sha256_json, whole
-
-if TYPE_CHECKING:
-    from crossmodal.features.extraction import Item, Settings, Work
 
 log = logging.getLogger(__name__)
 
