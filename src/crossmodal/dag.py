@@ -105,7 +105,9 @@ class Dag:
         sources = {name: registry.source_hash("figures", name) for name in sorted(registry.names("figures"))}
         papers = {name: paper.model_dump() for name, paper in self.plan.papers.items()}
         jobs = {key: (job.hash, job.papers, job.quick, job.tasks) for key, job in self.plan.jobs.items()}
-        models = {job.model: registry.source_hash("models", job.model) for job in self.plan.jobs.values()}
+        models = {
+            job.model: registry.source_hash("models", job.model) for job in self.plan.jobs.values() if not job.control
+        }
         planning = [sha256_file(file) for file in sorted(Path(experiments.__file__).parent.glob("*.py"))]
         version = sha256_json([self.params.model_dump(), papers, jobs, sources, models, planning])
         path = STATE / "figures.json"
@@ -204,12 +206,18 @@ class Dag:
         """Of the tracking address, whose password no rule may hold: Snakemake keeps its parameters, DVC pushes them."""
         return sha256_json(self.params.tracking.address)[:16]
 
+    def reporting_identity(self, *modules: str) -> str:
+        """Of a step of reporting: papers, parameters and metrics as it shows them, and the source that it runs."""
+        source = registry.source_hash_of(tuple(f"crossmodal.reporting.{name}" for name in modules))
+        return f"{self._shown}.{source}"
+
     @cached_property
-    def report_identity(self) -> str:
-        """Papers and parameters as the tables show them."""
+    def _shown(self) -> str:
+        """Papers, parameters and metrics as they are shown."""
         papers = {name: paper.model_dump() for name, paper in self.plan.papers.items()}
         titles = {name: dataset.title for name, dataset in self.params.datasets.items()}
-        return sha256_json([papers, titles, self.params.scale, self.params.seeds, sorted(self.plan.jobs)])[:16]
+        plan = [papers, titles, self.params.scale, self.params.seeds, sorted(self.plan.jobs)]
+        return sha256_json([*plan, [task.shown() for task in tasks().values()]])[:16]
 
     @property
     def features(self) -> list[str]:

@@ -245,7 +245,7 @@ _NOT_FOLLOWED = tuple(
     f"crossmodal.{name}"
     for name in (
         *("errors", "files", "fingerprints", "isolation", "limits", "paths", "registry", "experiments"),
-        "features.extraction",
+        *("features.contract", "features.extraction"),
     )
 )
 

@@ -13,7 +13,7 @@ rule collect:
         recall=f"{SCOPE}plots/recall.csv",
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
+        identity=BENCH.reporting_identity("results.collect"),
     log:
         "logs/{scope}collect.log",
     conda:
@@ -40,7 +40,7 @@ rule render_tables:
         ],
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
+        identity=BENCH.reporting_identity("tables.writers"),
     log:
         "logs/{scope}tables.log",
     conda:
@@ -66,7 +66,7 @@ rule claims:
         ),
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
+        identity=BENCH.reporting_identity("results.claims", "tables.verdicts"),
     log:
         "logs/{scope}claims.log",
     conda:
@@ -134,7 +134,7 @@ rule render_report:
         ),
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
+        identity=BENCH.reporting_identity("page.report"),
         figures=lambda wildcards: BENCH.figures_identity(wildcards.scope),
     log:
         "logs/{scope}report.log",
@@ -156,7 +156,7 @@ rule check:
         touch(f"{SCOPE}.checked"),
     params:
         flag=lambda wildcards: "--quick" if wildcards.scope else "",
-        identity=BENCH.report_identity,
+        identity=BENCH.reporting_identity("results.quality_control"),
     log:
         "logs/{scope}check.log",
     conda:

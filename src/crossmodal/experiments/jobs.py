@@ -72,6 +72,11 @@ class Job(Strict):
         return self.model in CONTROLS
 
     @property
+    def modalities(self) -> list[str]:
+        """Those that it reads, in the model's order; of a control those that it was told of."""
+        return self.settings.get("modalities", []) if self.control else [*registry.reads(self.model, self.settings)]
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that it is evaluated under."""
         return tuple(task.name for task in asked_of(self.model, self.relevance))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmodal import packed, paths, registry
+from crossmodal import packed, paths
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job, Plan, job_in
 from crossmodal.files import read_record
@@ -84,7 +84,11 @@ def search(
 
 def _directed(job: Job, query: Query, to: str | None) -> tuple[Query, str]:
     """A query of a modality that the run reads, and the modality of its answers."""
-    reads = list(registry.reads(job.model, job.settings))
+    if job.control:
+        raise UserError(
+            f"{job.key}: is a control, which is not trained and cannot be searched with; choose another run"
+        )
+    reads = job.modalities
     if query.modality not in reads:
         raise UserError(f"{job.key}: reads {' and '.join(reads)}, not {query.modality}; choose another run or query")
     others = [m for m in reads if m != query.modality]

@@ -183,6 +183,11 @@ class Task(ABC):
             return model in self.controls and self.hosts(relevance)
         return self.asks in registry.methods(model) and self.hosts(relevance)
 
+    def shown(self) -> list[Any]:
+        """What tables, charts and checks show of the task: they are made again when it changes."""
+        facts = [(m.name, m.label, m.meaning, m.better, m.low, str(m.high), m.headline) for m in self.metrics]
+        return [self.name, self.title, self.place, self.overall, self.criterion, self.criterion_label, *facts]
+
     def metric(self, name: str) -> Metric | None:
         """The metric of that name, K filled in; None if the task has none."""
         return next((found for metric in self.metrics if (found := metric.named(name))), None)

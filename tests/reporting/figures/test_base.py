@@ -103,7 +103,7 @@ def test_a_figure_of_another_package_is_a_step_of_the_dag(outside, tmp_path: Pat
     made = dag.Dag(config)
     asked = SimpleNamespace(scope="quick/", figure="counts")
     assert "results/quick/figures/counts.svg" in made.figure_files("quick/")
-    assert "results/runs/world/full/vse0/seed0/metrics.json" in made.figure(asked)["reads"]
+    assert "results/runs/world/full/vse0/seed0/instance_retrieval/metrics.json" in made.figure(asked)["reads"]
     assert made.figure(asked)["caption"] == "Runs that are planned, for each system."
     assert "counts" in made.figure_pattern(has_numbers=True).split("|")
     assert "counts" not in made.figure_pattern(has_numbers=False).split("|")
@@ -116,7 +116,7 @@ def test_a_figure_of_another_package_is_a_step_of_the_dag(outside, tmp_path: Pat
     different = [n for n, one in changed.figures[""].items() if one["identity"] != made.figures[""][n]["identity"]]
     assert different == ["counts"]
     assert changed.figures_identity("") != made.figures_identity("")
-    assert changed.report_identity == made.report_identity
+    assert changed.reporting_identity("tables.writers") == made.reporting_identity("tables.writers")
     outside(OUTSIDE.replace("Runs that are planned", "Runs that were planned"))
     assert dag.Dag(config).figures_identity("quick/") != made.figures_identity("quick/")
 

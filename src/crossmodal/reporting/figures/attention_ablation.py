@@ -51,7 +51,7 @@ class Figure(base.Figure):
         return {
             label: job
             for label, job in bars.items()
-            if (job.dataset, base.modalities(job)) == (first.dataset, base.modalities(first))
+            if (job.dataset, job.modalities) == (first.dataset, first.modalities)
         }
 
 

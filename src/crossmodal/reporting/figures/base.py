@@ -261,11 +261,6 @@ def write(name: str, scope: Scope) -> None:
     write_text(folder / f"{name}.svg", chosen.draw())
 
 
-def modalities(job: Job) -> list[str]:
-    """The modalities that a run reads."""
-    return list(registry.reads(job.model, job.settings))
-
-
 def last(choices: Iterable[list[Job]]) -> list[Job]:
     """The last of several lists of jobs that is not empty; an empty one where all are."""
     return next((jobs for jobs in reversed([*choices]) if jobs), [])

@@ -23,7 +23,7 @@ class Figure(base.Figure):
     caption = "mAP@50 of every direction: rows ask, columns answer."
 
     def wanted(self) -> bool:
-        return any(len(base.modalities(job)) > 2 for job in self.scope.jobs.values())
+        return any(len(job.modalities) > 2 for job in self.scope.jobs.values())
 
     def reads(self) -> list[str]:
         return [self.scope.collected("metrics.parquet")]

@@ -70,7 +70,7 @@ def times(jobs: list[Job], folder: Path) -> pd.DataFrame:
     for job in jobs:
         spent = runs.milliseconds(folder / job.key)
         if spent is not None:
-            rows.append((job.model, len(base.modalities(job)), job.key, spent))
+            rows.append((job.model, len(job.modalities), job.key, spent))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

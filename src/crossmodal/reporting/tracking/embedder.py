@@ -34,6 +34,8 @@ set_model(python_model())
 
 def without(job: Job, folder: Path) -> str:
     """Why a run has no model that embeds; empty for one that has."""
+    if job.control:
+        return "it is a control, which is not trained"
     reads = registry.reads(job.model, job.settings)
     odd = {m: form for m, form in reads.items() if not registry.form(form, m)["outside"]}
     if not (folder_of(folder) / "embeddings.npz").exists():

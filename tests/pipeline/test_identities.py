@@ -1,0 +1,125 @@
+"""What a change of one module makes again: the identities that rules have as `params`, of the plan of all papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from crossmodal import registry
+from crossmodal.dag import Dag
+from crossmodal.tasks import base
+
+ROOT = Path(__file__).parents[2]
+CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_declared", "_source", "_file", "form")]
+REPORTING = {
+    "collect": ("results.collect",),
+    "tables": ("tables.writers",),
+    "claims": ("results.claims", "tables.verdicts"),
+    "page": ("page.report",),
+    "check": ("results.quality_control",),
+}
+
+
+@pytest.fixture
+def identities(tmp_path, monkeypatch):
+    """A function that gives {rule and what it is of: identity}, as if the modules `changed` were other ones."""
+    (tmp_path / "papers").symlink_to(ROOT / "papers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = yaml.safe_load((ROOT / "params.yaml").read_text())
+    source = registry._source
+
+    def found(*changed: str) -> dict[str, str]:
+        for cached in CACHES:
+            cached.cache_clear()
+
+        def altered(path: str):
+            digest, imported = source(path)
+            return digest + "x" * (path in changed), imported
+
+        with monkeypatch.context() as patch:
+            patch.setattr(registry, "_source", altered)
+            dag = Dag(dict(config), look=False)
+            made = {}
+            for key, job in dag.plan.jobs.items():
+                parts = dict(
+                    zip(("dataset", "split", "name", "seed"), key.replace("/seed", "/").split("/"), strict=True)
+                )
+                if not job.control:
+                    made[f"train {job.model} {key}"] = dag.train_identity(SimpleNamespace(**parts))
+                for task in job.tasks:
+                    made[f"evaluate {task} {key}"] = dag.task_identity(SimpleNamespace(**parts, task=task))
+            made |= {f"figure {name}": one["identity"] for name, one in dag.figures[""].items()}
+            made |= {name: dag.reporting_identity(*modules) for name, modules in REPORTING.items()}
+        for cached in CACHES:
+            cached.cache_clear()
+        return made
+
+    return found
+
+
+def kinds(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {key.rpartition(" ")[0] or key for key in before if before[key] != after[key]}
+
+
+def test_what_a_changed_module_makes_again(identities, monkeypatch):
+    before = identities()
+    assert before == identities()
+    bootstrap = kinds(before, identities("crossmodal.evaluation.statistics"))
+    assert {"collect", "claims"} <= bootstrap
+    assert not any(kind.startswith(("train", "evaluate")) for kind in bootstrap)
+    drawing = kinds(before, identities("crossmodal.reporting.figures.embeddings"))
+    assert "figure" in drawing
+    assert drawing <= {"figure", "page"}
+    assert {key for key, value in identities("crossmodal.reporting.tables.latex").items() if value != before[key]} == {
+        "tables",
+        "claims",
+        "page",
+    }
+    triplets = kinds(before, identities("crossmodal.models.parts.triplets"))
+    trained = {kind.removeprefix("train ") for kind in triplets if kind.startswith("train ")}
+    assert {"cvs", "mcvs", "rvs"} <= trained
+    assert not {"vsepp", "scan", "cca", "a3vse"} & trained
+    asked = kinds(before, identities("crossmodal.tasks.reconstruction"))
+    assert "evaluate reconstruction" in asked
+    assert not any(kind.startswith("train") or kind == "evaluate instance_retrieval" for kind in asked)
+    chosen = kinds(before, identities("crossmodal.tasks.ranked.selection"))
+    assert {"train vsepp", "train cvs"} <= chosen
+    assert not any(kind.startswith("evaluate") for kind in chosen)
+
+
+def test_a_label_is_printed_again_and_nothing_is_trained(identities, monkeypatch):
+    from dataclasses import replace
+
+    before = identities()
+    task = base.tasks()["instance_retrieval"]
+    first, *others = task.metrics
+    monkeypatch.setattr(type(task), "metrics", (replace(first, label="Total"), *others))
+    assert kinds(before, identities()) == set(REPORTING)
+
+
+def test_training_depends_on_no_statistics_and_no_report(monkeypatch):
+    seen = set()
+    source = registry._source
+
+    def watched(path):
+        seen.add(path)
+        return source(path)
+
+    monkeypatch.setattr(registry, "_source", watched)
+    for model in registry.names("models"):
+        for relevance in ("group", "label"):
+            task = base.chooser_of(model, relevance)
+            registry.source_hash.__wrapped__("models", model, (task.selection,) if task else ())
+    unwanted = (
+        "evaluation.statistics",
+        "evaluation.bounds",
+        "evaluation.efficiency",
+        "reporting",
+        "tasks.ranked.protocols",
+    )
+    assert not {path for path in seen if path.startswith(tuple(f"crossmodal.{name}" for name in unwanted))}
