@@ -122,6 +122,7 @@ def train_job(
     fresh: bool = False,
     before: Path | None = None,
     limit: Limit | None = None,
+    built: tuple[base.Model, Corpus, dict[str, Any]] | None = None,
 ) -> None:
     """Train a job and write `config.yaml`, `vocabulary.json`, `history.parquet`, `model.safetensors`, `manifest.json`.
 
@@ -129,6 +130,7 @@ def train_job(
     ----------
     before : folder of the run that the job begins from, if it names one.
     limit : how little is done, where the run is only tried; what is written is then of no use but for a look at it.
+    built : the model, the data and the facts of word vectors that `_built` gives, where they exist already.
 
     Raises
     ------
@@ -139,7 +141,7 @@ def train_job(
     began = time.perf_counter()
     meter = Meter()
     facts: dict[str, Any] = {}
-    model, corpus = _built(job, data, limit=limit, facts=facts)
+    model, corpus, facts = built or (*_built(job, data, limit=limit, facts=facts), facts)
     covered = facts.get("word_vectors")
     facts = {key: asdict(value) for key, value in facts.items()}
     source = registry.source_hash("models", job.model)
