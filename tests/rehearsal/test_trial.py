@@ -14,7 +14,7 @@ from crossmodal.datasets import items, karpathy
 from crossmodal.experiments import Job
 from crossmodal.features import store
 from crossmodal.files import write_parquet
-from crossmodal.rehearsal import run, trial
+from crossmodal.rehearsal import run, times, trial
 from crossmodal.rehearsal.layouts import LAYOUTS
 from crossmodal.splits import make
 from crossmodal.text import token_table
@@ -50,14 +50,15 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_steps_and_seconds_of_the_whole_run(place, monkeypatch):
-    monkeypatch.setattr(trial, "STEP", 600.0)  # however slow the machine is
+    monkeypatch.setattr(times, "STEP", 600.0)  # however slow the machine is
     found = trial.rehearse(job(), place, {"train": 30.0, "val": 2.0, "test": 3.0}, ROOM)
     assert (found.failed, found.missing, found.reckoned) == ("", [], False)
     (stage,) = found.stages
     assert (stage["epochs"], stage["steps"]) == (7, 4 * 30)  # 200 captions of the small set are four batches of 50
     assert stage["step_seconds"] > 0
-    epochs = 7 * (120 * stage["step_seconds"] + found.validation)
-    assert found.seconds == pytest.approx(found.build + epochs + found.test)
+    epochs = 7 * (120 * stage["step_seconds"] + found.validation + found.closing)
+    assert found.seconds == pytest.approx(found.build + found.once + epochs + found.test)
+    assert min(found.build, found.once, found.validation, found.closing, found.test) > 0
     assert found.memory > 2**24
     weights = (place / "runs" / job().key / "model.safetensors").stat().st_size
     assert found.disk > weights
@@ -69,7 +70,7 @@ def test_steps_that_are_asked_for_are_no_more_with_more_data(place):
 
 
 def test_only_two_steps_and_no_times_where_none_are_wanted(place, monkeypatch):
-    monkeypatch.setattr(trial, "_measure", lambda *_: pytest.fail("times were taken"))
+    monkeypatch.setattr(trial, "_plan", lambda *_: pytest.fail("times were taken"))
     found = trial.rehearse(job(variant="quick"), place, {}, 0.0)
     assert (found.failed, found.stages) == ("", [])
 
@@ -105,8 +106,9 @@ def test_large_batches_are_reckoned_from_smaller_ones(place, monkeypatch):
         history = pd.DataFrame({"step_seconds": [limit.batch_size / 8]})
         return type("Result", (), {"history": history})
 
-    monkeypatch.setattr(trial, "train", train)
-    monkeypatch.setattr(trial, "STEP", 10.0)
+    monkeypatch.setattr(times, "train", train)
+    monkeypatch.setattr(times, "SLOW", 600.0)
+    monkeypatch.setattr(times, "STEP", 10.0)
     found = trial.rehearse(job(settings={"batch_size": 128}), place, {}, ROOM)
     assert tried[-2:] == [8, 32]
     assert found.reckoned
@@ -119,5 +121,6 @@ def _dies(pipe, *_):
 
 def test_a_process_that_dies_is_its_own_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_sent", _dies)
-    found = run._apart(multiprocessing.get_context("fork"), job(), Path(tmp_path), {}, ROOM)
+    memory = run.Memory(2.0**33)
+    found = run._apart(multiprocessing.get_context("fork"), memory, job(), Path(tmp_path), {}, ROOM, True)
     assert found.failed == "its process ended with 9; more memory may be needed"

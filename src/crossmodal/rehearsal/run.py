@@ -25,7 +25,7 @@ from crossmodal.experiments.papers import named_experiments
 from crossmodal.files import write_json
 from crossmodal.rehearsal import data as prepared
 from crossmodal.rehearsal.data import Missing, Prepared, Tried
-from crossmodal.rehearsal.trial import LEAST, Trial, rehearse, work_of
+from crossmodal.rehearsal.trial import ITEMS, LARGE, LARGE_ITEMS, LEAST, Trial, rehearse, work_of
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,8 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
             continue
         found.data[name] = made
         found.missing += missing
+        for one in missing:  # told at once, since the trials take minutes
+            log.warning("missing: %s: %s", one.what, one.message)
     able = [job for job in first.values() if job.dataset in found.data and (not job.source or job.source in found.data)]
     _all(able, found, place, workers, paced)
     for what in dict.fromkeys(what for trial in found.trials.values() for what in trial.missing):
@@ -348,8 +350,28 @@ def show(plan: Plan, jobs: dict[str, Job], found: Rehearsal, *, paced: bool = Tr
                 "hours are of its published size" if made.known else "hours are of the small set: its size is unknown"
             )
             console.print(f"{name}: is not there; a small set in its layout was rehearsed, {size}")
-    if any(trial.reckoned for trial in found.trials.values()):
-        console.print("about: some batches were too large to be tried; their steps are reckoned from smaller ones")
+    for line in _less(found):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _less(found: Rehearsal) -> list[str]:
+    """What was not done for each run: a sentence each."""
+    sound = [trial for trial in found.trials.values() if not trial.failed]
+    lines = []
+    if any(trial.reckoned for trial in sound):
+        lines.append("about: some batches were too large to be tried; their steps are reckoned from smaller ones")
+    if shared := sum(1 for trial in sound if trial.measured_by):
+        lines.append(
+            f"shared: {shared} of {len(sound)} runs were tried, but have the times of another one, from which they "
+            "differ in nothing that changes the work of a step or of the test (seed, split of the captions, epochs, and "
+            "the values of learning rates and of weights of losses)"
+        )
+    if names := sorted({trial.key.split("/")[2] for trial in sound if trial.large}):
+        lines.append(
+            f"large: {', '.join(names)}: of more than {LARGE // 10**6} million parameters; {LARGE_ITEMS} images in place "
+            f"of {ITEMS} were ranked, and no checkpoint was written"
+        )
+    return lines
 
 
 def _together(missing: list[Missing]) -> dict[str, list[Missing]]:
