@@ -363,13 +363,13 @@ def _less(found: Rehearsal) -> list[str]:
     if shared := sum(1 for trial in sound if trial.measured_by):
         lines.append(
             f"shared: {shared} of {len(sound)} runs were tried, but have the times of another one, from which they "
-            "differ in nothing that changes the work of a step or of the test (seed, split of the captions, epochs, and "
-            "the values of learning rates and of weights of losses)"
+            "differ in nothing that changes the work of a step or of the test (seed, split of the captions, epochs, "
+            "and the values of learning rates and of weights of losses)"
         )
     if names := sorted({trial.key.split("/")[2] for trial in sound if trial.large}):
         lines.append(
-            f"large: {', '.join(names)}: of more than {LARGE // 10**6} million parameters; {LARGE_ITEMS} images in place "
-            f"of {ITEMS} were ranked, and no checkpoint was written"
+            f"large: {', '.join(names)}: of more than {LARGE // 10**6} million parameters; {LARGE_ITEMS} images in "
+            f"place of {ITEMS} were ranked, and no checkpoint was written"
         )
     return lines
 
