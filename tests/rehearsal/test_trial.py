@@ -80,9 +80,17 @@ def test_only_two_steps_and_no_times_where_none_are_wanted(place, monkeypatch):
 
 
 def test_a_test_that_would_have_failed_after_the_training(place):
+    """The 10 test images cannot be cut into 7 folds."""
     found = trial.rehearse(job(folds=[1, 7]), place, {}, ROOM)
     assert found.failed.startswith("test: params.yaml: datasets.*.folds: ")
+    assert "10 groups" in found.failed
     assert found.stages == []
+
+
+def test_items_that_are_ranked_can_be_cut_into_folds(place, monkeypatch):
+    """Of 9 items none can be left out for 2 folds; 10 are the next number that can be cut."""
+    monkeypatch.setattr(trial, "ITEMS", 9)
+    assert trial.rehearse(job(folds=[1, 2]), place, {}, 0.0).failed == ""
 
 
 def test_an_error_of_the_program_is_one_line_with_its_place(place, monkeypatch):

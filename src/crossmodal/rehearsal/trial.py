@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ from crossmodal.training.batches import steps_of
 from crossmodal.training.corpus import Corpus
 from crossmodal.training.devices import device_slot
 from crossmodal.training.loop import Limit, steps_wanted
+from crossmodal.training.test import Items
 
 FIRST = 8  # pairs of the first batches
-ITEMS = 30  # images or groups that validation and the test rank; may be cut into 2, 3, 5 or 10 folds
+ITEMS = 30  # images or groups that validation and the test rank at least
 LARGE = 50_000_000  # parameters from which on a model is tried with less
 LARGE_FIRST = 24  # its pairs: its steps are mostly spent on its weights, whatever the batch
-LARGE_ITEMS = 10  # may be cut into 2, 5 or 10 folds
+LARGE_ITEMS = 10
 IMAGES = 4  # pairs of the first batches where an image network is trained along
 LEAST = 5 * 2**29  # bytes that any trial may take
 WITHOUT = {"word_embedding": "seeded", "word_vectors": "seeded", "image_weights": "seeded", "expansion": "own"}
@@ -126,7 +128,7 @@ def rehearse(
             trial.failed = f"not tried: {job.before}, which it begins from, failed"
             return trial
         job, model, corpus, facts = _with_what_is_there(job, place / "data", trial)
-        limit = replace(_limit(model, trial), clock=clock)
+        limit = replace(_limit(model, trial, job.folds), clock=clock)
         ask(_beyond(model))
         step = "training"
         started = clock()
@@ -135,6 +137,8 @@ def rehearse(
         trained = clock() - started
         model.zero_grad(set_to_none=True)
         step = "test"
+        if share.get("test", 1.0) == 1.0:  # all items that there will be are here
+            _cut(model, corpus, job.folds)
         started = clock()
         jobs.test_job(job, folder, place / "data", job.scale, limit)
         tested = clock() - started
@@ -196,13 +200,28 @@ def _opened(job: Job, data: Path, trial: Trial) -> tuple[base.Model, Corpus, dic
     return model, corpus, facts
 
 
-def _limit(model: base.Model, trial: Trial) -> Limit:
-    """How much is tried of a model."""
+def _cut(model: base.Model, corpus: Corpus, folds: list[int]) -> None:
+    """Cut all test items into folds, of which the trial ranks a few.
+
+    Raises
+    ------
+    UserError : that many folds cannot be made of so many items.
+    """
+    items, _ = Items.of(model, corpus, "test")
+    for pair in combinations(model.reads, 2):
+        for _ in items.parts(pair, folds):
+            pass
+
+
+def _limit(model: base.Model, trial: Trial, folds: list[int]) -> Limit:
+    """How much is tried of a model: as many items as can be cut into folds."""
     trial.large = sum(p.numel() for p in model.parameters()) > LARGE
     size = LARGE_FIRST if trial.large else FIRST
     size = IMAGES if getattr(model, "image_network", None) is not None else size
     size = min(size, getattr(model.settings, "batch_size", size))
-    return Limit(batch_size=size, items=LARGE_ITEMS if trial.large else ITEMS, saves=not trial.large)
+    several = math.lcm(*folds)
+    items = several * math.ceil((LARGE_ITEMS if trial.large else ITEMS) / several)
+    return Limit(batch_size=size, items=items, saves=not trial.large)
 
 
 def _beyond(model: base.Model) -> float:
