@@ -181,6 +181,31 @@ def test_a_ranking_of_all_items_is_reckoned_from_small_ones(place, monkeypatch, 
     assert found == pytest.approx(seconds)
 
 
+def test_a_large_model_ranks_fewer_items_and_writes_no_checkpoint(place, monkeypatch):
+    monkeypatch.setattr(trial, "LARGE", 1000)
+    monkeypatch.setattr(trial, "LARGE_ITEMS", 4)
+    monkeypatch.setattr("torch.save", lambda *_: pytest.fail("a checkpoint was written"))
+    found = trial.rehearse(job(), place, {"train": 30.0}, ROOM)
+    assert (found.failed, found.large) == ("", True)
+    queries = pd.read_parquet(place / "runs" / job().key / "queries.parquet")
+    assert queries.direction.value_counts().to_dict() == {"image-to-text": 4, "text-to-image": 4 * 5}
+
+
+def test_weights_that_fine_tuning_begins_with_are_missed_before_it_begins(place, monkeypatch):
+    """They are read only when a run goes on from another one, hours after its data have been opened."""
+
+    class Network:
+        def take_weights(self):
+            raise UserError("weights.pth: is no file")
+
+    model = type("Model", (), {"image_network": Network()})()
+    monkeypatch.setattr(trial.jobs, "_built", lambda *_, **__: (model, None))
+    first = job(settings={"image_network": "resnet152"})
+    trial._opened(first, place, trial.Trial("one"))
+    with pytest.raises(UserError, match=r"weights\.pth: is no file"):
+        trial._opened(first.model_copy(update={"after": "small/full/vsepp"}), place, trial.Trial("one"))
+
+
 def test_only_what_is_missing_is_done_without(place, monkeypatch):
     """A model whose two files are missing: both are named, each by its own message, and nothing else is changed."""
 

@@ -67,7 +67,7 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
     forkserver.ensure_running()
     shutil.rmtree(place / "runs", ignore_errors=True)
     first = {key: job for key, job in jobs.items() if job.seed == plan.params.seeds[0]}
-    found = Rehearsal(seeds=len(plan.params.seeds), workers=workers, begin=_beginning())
+    found = Rehearsal(seeds=len(plan.params.seeds), workers=workers, begin=_beginning() if paced else 0.0)
     names = dict.fromkeys(name for job in first.values() for name in (job.dataset, job.source) if name)
     tried: dict[tuple[str, str], Tried] = {}
     for name in names:
