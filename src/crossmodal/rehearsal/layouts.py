@@ -98,10 +98,12 @@ def cut_nuswide(folder: Path, settings: Mapping[str, Any], images: int = 30) -> 
     return {"root": folder, "images": None}
 
 
-def cub(folder: Path, settings: Mapping[str, Any], classes: int = 200, unseen: int = 50) -> dict[str, Any]:
+def cub(
+    folder: Path, settings: Mapping[str, Any], classes: int = 200, unseen: int = 50, images: int = 8
+) -> dict[str, Any]:
     """Birds of each class, some of them unseen, with attributes and ten sentences each."""
     pictures = _pictures(folder / "pictures")
-    attributes, images = 12, 8
+    attributes = 12
     root = folder / "CUB_200_2011"
     names = [f"{kind + 1:03d}.Bird_{kind}" for kind in range(classes)]
     lines: dict[str, list[str]] = {key: [] for key in ("images", "image_class_labels", "train_test_split")}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -22,11 +25,11 @@ from crossmodal.experiments.tables import named_experiments
 from crossmodal.files import write_json
 from crossmodal.rehearsal import data as prepared
 from crossmodal.rehearsal.data import Missing, Prepared, Tried
-from crossmodal.rehearsal.trial import Trial, rehearse
+from crossmodal.rehearsal.trial import ITEMS, LARGE, LARGE_ITEMS, LEAST, Trial, rehearse, work_of
 
 log = logging.getLogger(__name__)
 
-ROOM = 6 * 2**30  # bytes that one job's rehearsal may take, where the machine has as much for each
+TOGETHER = 13 * 2**30  # bytes that the trials of two workers may take together, where the machine has as much
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Rehearsal:
     data: dict[str, Prepared] = field(default_factory=dict)
     missing: list[Missing] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # data set: why nothing of it can be tried
-    begin: float = 0.0  # seconds that a process takes to begin
+    begin: float = 0.0  # seconds that the processes of a run take to begin
     seeds: int = 1
     workers: int = 1
     seconds: float = 0.0
@@ -64,7 +67,7 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
     forkserver.ensure_running()
     shutil.rmtree(place / "runs", ignore_errors=True)
     first = {key: job for key, job in jobs.items() if job.seed == plan.params.seeds[0]}
-    found = Rehearsal(seeds=len(plan.params.seeds), workers=workers, begin=_beginning())
+    found = Rehearsal(seeds=len(plan.params.seeds), workers=workers, begin=_beginning() if paced else 0.0)
     names = dict.fromkeys(name for job in first.values() for name in (job.dataset, job.source) if name)
     tried: dict[tuple[str, str], Tried] = {}
     for name in names:
@@ -80,6 +83,8 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
             continue
         found.data[name] = made
         found.missing += missing
+        for one in missing:  # told at once, since the trials take minutes
+            log.warning("missing: %s: %s", one.what, one.message)
     able = [job for job in first.values() if job.dataset in found.data and (not job.source or job.source in found.data)]
     _all(able, found, place, workers, paced)
     for what in dict.fromkeys(what for trial in found.trials.values() for what in trial.missing):
@@ -91,65 +96,143 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
     return found
 
 
+class Memory:
+    """Bytes that trials share. Whoever asks for more than is left waits, unless nobody else is at work."""
+
+    def __init__(self, total: float):
+        self._changed, self._left, self._working = threading.Condition(), total, 0
+
+    def take(self, count: float) -> None:
+        """Wait for so many bytes, and begin to work."""
+        with self._changed:
+            self._changed.wait_for(lambda: count <= self._left or not self._working)
+            self._left -= count
+            self._working += 1
+
+    def rest(self) -> None:
+        """Work no longer, but keep what was taken."""
+        self.give(0.0)
+
+    def give(self, count: float) -> None:
+        """Give so many bytes back, and work no longer."""
+        with self._changed:
+            self._left += count
+            self._working -= 1
+            self._changed.notify_all()
+
+
 def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bool) -> None:
     """Each job in a process of its own; those that begin from another one after it."""
-    context = multiprocessing.get_context("forkserver")
-    room = min(ROOM, _memory() / workers) if paced else 0.0
     from rich.console import Console
     from rich.progress import Progress
 
-    waves: list[list[Job]] = []
-    for job in able:  # one that begins from another is planned after it
-        depth = 0
-        origin = job.after
-        while origin is not None:
-            depth += 1
-            origin = next((one.after for one in able if one.key.rpartition("/")[0] == origin), None)
-        waves += [[] for _ in range(depth + 1 - len(waves))]
-        waves[depth].append(job)
+    context = multiprocessing.get_context("forkserver")
+    memory = Memory(min(TOGETHER * max(1.0, workers / 2), 0.9 * _memory()))
+    waiting: dict[str, list[tuple[int, Job]]] = {}
+    ready: list[tuple[int, Job]] = []
+    names = {job.key.rpartition("/")[0] for job in able}
+    for numbered in enumerate(_ordered(able)):
+        after = numbered[1].after
+        (waiting.setdefault(after, []) if after in names else ready).append(numbered)
+    measured: dict[str, str] = {}  # work to the run that it is measured by
+    works = {job.key: _work(job) for job in able}
+    running: dict[Future[Trial], Job] = {}
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("rehearsing", total=len(able))
         with ThreadPoolExecutor(workers) as pool:
-            for wave in waves:
-                shares = [found.data[job.dataset].share for job in wave]
-                for trial in pool.map(lambda job, share: _apart(context, job, place, share, room), wave, shares):
-                    found.trials[trial.key] = trial
+            while ready or running:
+                while ready and len(running) < workers:
+                    _, job = heapq.heappop(ready)
+                    own = measured.setdefault(works[job.key], job.key) == job.key
+                    arguments = (job, place, found.data[job.dataset].share, float(LEAST) if paced else 0.0, own)
+                    running[pool.submit(_apart, context, memory, *arguments)] = job
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    job, trial = running.pop(future), future.result()
+                    found.trials[job.key] = trial
+                    if trial.failed and measured[works[job.key]] == job.key:
+                        del measured[works[job.key]]  # the next one of this work is measured
+                    for numbered in waiting.pop(job.key.rpartition("/")[0], []):
+                        heapq.heappush(ready, numbered)
                     progress.update(task, advance=1, description=trial.key)
-                    hours = f"{trial.seconds / 3600:.2f} h, {trial.memory / 2**30:.1f} GiB" if paced else "sound"
-                    told = trial.failed or hours
-                    log.log(logging.WARNING if trial.failed else logging.INFO, "%s: %s", trial.key, told)
+                    log.log(logging.WARNING if trial.failed else logging.INFO, "%s: %s", job.key, _told(trial, paced))
+    for key, trial in found.trials.items():
+        other = found.trials.get(measured.get(works[key], ""), trial)
+        if paced and other is not trial and not trial.failed:
+            trial.take_times(other)
+    found.trials = {job.key: found.trials[job.key] for job in able}
 
 
-def _apart(context: Any, job: Job, place: Path, share: dict[str, float], room: float) -> Trial:
+def _ordered(able: list[Job]) -> list[Job]:
+    """Runs of each model spread over all, so that large ones meet small ones; first those that others begin from."""
+    chained = {name for job in able for name in (job.after, job.key.rpartition("/")[0] if job.after else None) if name}
+    placed = []
+    by_model = sorted(able, key=lambda job: job.model)
+    for _, group in groupby(by_model, key=lambda job: job.model):
+        several = sorted(group, key=lambda job: job.key.rpartition("/")[0] not in chained)
+        placed += [(number / len(several), job) for number, job in enumerate(several)]
+    return [job for _, job in sorted(placed, key=lambda one: one[0])]
+
+
+def _work(job: Job) -> str:
+    """What its steps have to do; of a job whose settings are wrong, what no other has to do."""
+    try:
+        return work_of(job)
+    except UserError:
+        return job.key
+
+
+def _told(trial: Trial, paced: bool) -> str:
+    """What the log says of a trial."""
+    if trial.failed or not paced:
+        return trial.failed or "sound"
+    return f"tried in {trial.took:.1f} s"
+
+
+def _apart(
+    context: Any, memory: Memory, job: Job, place: Path, share: dict[str, float], room: float, measured: bool
+) -> Trial:
     """A trial in a process of its own, whose death is its own."""
-    near, far = context.Pipe(duplex=False)
-    process = context.Process(target=_sent, args=(far, job, place, share, room))
+    near, far = context.Pipe()
+    taken = float(LEAST)
+    memory.take(taken)
+    process = context.Process(target=_sent, args=(far, job, place, share, room, measured))
     process.start()
     far.close()
     try:
-        trial = near.recv()
+        while not isinstance(answer := near.recv(), Trial):
+            memory.rest()
+            memory.take(answer)
+            taken += answer
+            near.send("go on")
+        trial = answer
     except EOFError:
         process.join()
         trial = Trial(job.key, failed=f"its process ended with {process.exitcode}; more memory may be needed")
     process.join()
+    memory.give(taken)
     shutil.rmtree(place / "runs" / job.key / "encoded", ignore_errors=True)
     return trial
 
 
-def _sent(pipe: Any, job: Job, place: Path, share: dict[str, float], room: float) -> None:
+def _sent(pipe: Any, job: Job, place: Path, share: dict[str, float], room: float, measured: bool) -> None:
     logging.disable(logging.INFO)
-    pipe.send(rehearse(job, place, share, room))
+
+    def ask(count: float) -> None:
+        if count > 0:
+            pipe.send(count)
+            pipe.recv()
+
+    pipe.send(rehearse(job, place, share, room, measured=measured, ask=ask))
     pipe.close()
 
 
 def _beginning() -> float:
-    """Seconds of the processor that a run's process takes before it opens its data."""
-    began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", "import crossmodal.runs.train, crossmodal.runs.evaluate, crossmodal.training.loop"],
-        check=True,
-    )
-    return time.perf_counter() - began
+    """Seconds of the processor that a run's two processes, the training's and the test's, take to begin."""
+    before = os.times()
+    for imported in ("crossmodal.runs.train, crossmodal.training.loop", "crossmodal.runs.evaluate"):
+        subprocess.run([sys.executable, "-c", f"import crossmodal.cli, {imported}"], check=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def _memory() -> float:
@@ -157,7 +240,7 @@ def _memory() -> float:
     for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []:
         if line.startswith("MemAvailable:"):
             return float(line.split()[1]) * 1024
-    return float(ROOM)
+    return float(TOGETHER)
 
 
 # -- the plan ---------------------------------------------------------------------------------------------------------
@@ -188,14 +271,13 @@ def summed(found: Rehearsal, keys: Iterable[str]) -> dict[str, float]:
     """Runs, steps, hours, memory at most and disk of runs, over all seeds."""
     trials = [found.trials[key] for key in keys if key in found.trials and not found.trials[key].failed]
     several = [found.seeds if trial.key.split("/")[2].split(".")[0] not in CONTROLS else 1 for trial in trials]
-    begin = 2 * found.begin  # the training's process and the test's
     return {
         "runs": sum(several),
         "failed": sum(1 for key in keys if key in found.trials and found.trials[key].failed),
         "steps": sum(
             n * sum(s["epochs"] * s["steps"] for s in trial.stages) for n, trial in zip(several, trials, strict=True)
         ),
-        "hours": sum(n * (trial.seconds + begin) for n, trial in zip(several, trials, strict=True)) / 3600,
+        "hours": sum(n * (trial.seconds + found.begin) for n, trial in zip(several, trials, strict=True)) / 3600,
         "memory": max((trial.memory for trial in trials), default=0.0),
         "disk": sum(n * trial.disk for n, trial in zip(several, trials, strict=True)),
         "reckoned": sum(trial.reckoned for trial in trials),
@@ -218,7 +300,7 @@ def described(plan: Plan, jobs: dict[str, Job], found: Rehearsal) -> dict[str, A
         "extraction": extraction,
         "tables": tables,
         "total": summed(found, found.trials),
-        "runs": {k: {**asdict(trial), "seconds": trial.seconds + 2 * found.begin} for k, trial in found.trials.items()},
+        "runs": {k: {**asdict(trial), "seconds": trial.seconds + found.begin} for k, trial in found.trials.items()},
         "workers": found.workers,
         "seconds": found.seconds,
     }  # fmt: skip
@@ -268,8 +350,28 @@ def show(plan: Plan, jobs: dict[str, Job], found: Rehearsal, *, paced: bool = Tr
                 "hours are of its published size" if made.known else "hours are of the small set: its size is unknown"
             )
             console.print(f"{name}: is not there; a small set in its layout was rehearsed, {size}")
-    if any(trial.reckoned for trial in found.trials.values()):
-        console.print("about: some batches were too large to be tried; their steps are reckoned from smaller ones")
+    for line in _less(found):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _less(found: Rehearsal) -> list[str]:
+    """What was not done for each run: a sentence each."""
+    sound = [trial for trial in found.trials.values() if not trial.failed]
+    lines = []
+    if any(trial.reckoned for trial in sound):
+        lines.append("about: some batches were too large to be tried; their steps are reckoned from smaller ones")
+    if shared := sum(1 for trial in sound if trial.measured_by):
+        lines.append(
+            f"shared: {shared} of {len(sound)} runs were tried, but have the times of another one, from which they "
+            "differ in nothing that changes the work of a step or of the test (seed, split of the captions, epochs, "
+            "and the values of learning rates and of weights of losses)"
+        )
+    if names := sorted({trial.key.split("/")[2] for trial in sound if trial.large}):
+        lines.append(
+            f"large: {', '.join(names)}: of more than {LARGE // 10**6} million parameters; {LARGE_ITEMS} images in "
+            f"place of {ITEMS} were ranked, and no checkpoint was written"
+        )
+    return lines
 
 
 def _together(missing: list[Missing]) -> dict[str, list[Missing]]:

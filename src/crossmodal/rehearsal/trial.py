@@ -1,7 +1,7 @@
 """One job rehearsed: two steps, validation, a checkpoint, the test with all its protocols; then the pace of its steps.
 
-Steps are first made with small batches. Larger ones follow, up to the job's own, for as long as the next will fit into
-the time and the memory that a rehearsal may take; what is not reached is reckoned from the last two.
+A model of very many parameters ranks fewer items and writes no checkpoint. Of runs whose steps do the same work
+(`work_of`) one is measured; all of them are tried.
 """
 
 from __future__ import annotations
@@ -10,36 +10,40 @@ import logging
 import math
 import time
 import traceback
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 
+from crossmodal import registry
 from crossmodal.corpus.batches import steps_of
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.errors import UserError
-from crossmodal.experiments import Job
-from crossmodal.files import read_json, read_parquet
+from crossmodal.experiments import Job, settings_of
+from crossmodal.files import read_json, read_parquet, sha256_json
+from crossmodal.models import base
+from crossmodal.rehearsal import times
 from crossmodal.runs.build import CHECKPOINTS, built
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import selection_of, train_job
-from crossmodal.tasks.ranked.encodings import encodings_of
-from crossmodal.tasks.ranked.selection import validate
+from crossmodal.tasks.ranked.protocols import Items
 from crossmodal.training.devices import device_slot
-from crossmodal.training.loop import Limit, steps_wanted, train
+from crossmodal.training.loop import Limit, steps_wanted
 
 FIRST = 8  # pairs of the first batches
-ITEMS = 30  # images or groups that validation and the test rank; may be cut into 2, 3, 5 or 10 folds
-SECONDS = 0.5  # that steps of a size are timed for
-STEP = 3.0  # seconds that a step of the next size may be expected to take
-SLOW = 0.5  # seconds from which on what was timed once is not timed again
+ITEMS = 30  # images or groups that validation and the test rank at least
+LARGE = 50_000_000  # parameters from which on a model is tried with less
+LARGE_FIRST = 24  # its pairs: its steps are mostly spent on its weights, whatever the batch
+LARGE_ITEMS = 10
+IMAGES = 4  # pairs of the first batches where an image network is trained along
+LEAST = 5 * 2**29  # bytes that any trial may take
 WITHOUT = {"word_embedding": "seeded", "word_vectors": "seeded", "image_weights": "seeded", "expansion": "own"}
 """Settings that name what may be missing, and what does without it: in a rehearsal alone."""
+COUNTS = ("lr_drop", "epoch_steps", "epoch_over", "min_count", "words_covered")
+"""Settings, besides epochs and factors, that change how many steps there are or what they learn, but not their work."""
 
 
 @dataclass
@@ -49,10 +53,14 @@ class Trial:
     key: str
     failed: str = ""  # the step, and the error in one line
     missing: list[str] = field(default_factory=list)
-    stages: list[dict[str, Any]] = field(default_factory=list)  # name, epochs, steps per epoch, seconds per step ...
+    stages: list[dict[str, Any]] = field(default_factory=list)  # name, epochs, steps per epoch, seconds per step
+    measured_by: str = ""  # the run whose times these are, if another's
+    large: bool = False  # whether fewer items were ranked and no checkpoint was written
     reckoned: bool = False  # whether its batches were too large to be tried
-    build: float = 0.0  # seconds until the first step
+    build: float = 0.0  # seconds in which data are opened and the model is made
+    once: float = 0.0  # seconds of the training's beginning, of its first step's delay and of what it writes at the end
     validation: float = 0.0  # seconds of one, on all the items that it will have
+    closing: float = 0.0  # seconds of a checkpoint
     test: float = 0.0
     fit: float = 0.0  # seconds of a closed form
     memory: float = 0.0  # bytes at most
@@ -62,43 +70,93 @@ class Trial:
     @property
     def seconds(self) -> float:
         """Of the whole run, but for what a process takes to begin."""
-        epochs = sum(s["epochs"] * (s["steps"] * s["step_seconds"] + self.validation) for s in self.stages)
-        return self.build + epochs + self.fit + self.test
+        each = self.validation + self.closing
+        epochs = sum(s["epochs"] * (s["steps"] * s["step_seconds"] + each) for s in self.stages)
+        return self.build + self.once + epochs + self.fit + self.test
+
+    def take_times(self, other: Trial) -> None:
+        """The times and the memory of a run whose steps do the same work."""
+        self.measured_by, self.reckoned = other.key, other.reckoned
+        self.validation, self.closing, self.test, self.memory = (
+            other.validation,
+            other.closing,
+            other.test,
+            other.memory,
+        )
+        for mine, measured in zip(self.stages, other.stages, strict=True):
+            mine["step_seconds"] = measured["step_seconds"]
 
 
-def rehearse(job: Job, place: Path, share: dict[str, float], room: float) -> Trial:
+def work_of(job: Job) -> str:
+    """What a job's steps and its test have to do: equal for jobs that differ in nothing that changes this.
+
+    These are the seed, the split where items answer each other by group, epochs, and the value of factors such as
+    learning rates, margins and weights of losses, but not whether they are 0.
+    """
+    if job.control:
+        return sha256_json([job.dataset, job.model, job.folds])
+    settings = settings_of(job, registry.module("models", job.model).Settings).model_dump()
+    kept = {
+        name: value != 0 if isinstance(value, float) else value
+        for name, value in settings.items()
+        if name not in COUNTS and not name.endswith("epochs")
+    }
+    about = job.model_dump(mode="json", include={"dataset", "model", "inputs", "beside", "source", "source_inputs"})
+    split = job.split if job.relevance == "label" else ""
+    return sha256_json([about, kept, split, job.folds, job.threads, bool(job.after)])
+
+
+def rehearse(
+    job: Job,
+    place: Path,
+    share: dict[str, float],
+    room: float,
+    *,
+    measured: bool = True,
+    ask: Callable[[float], None] = lambda _: None,
+) -> Trial:
     """Rehearse a job on the data below `place`; its folder is below `place/runs`.
 
     Parameters
     ----------
     share : partition to the items that there will be for each that is here. room : bytes that it may take; 0 takes no
-    times at all.
+    times at all. measured : whether times are taken beyond those of the trial itself. ask : called once with the bytes
+    that it takes beyond `LEAST`, before it takes them; returns when they are free.
     """
     torch.set_num_threads(job.threads)
-    trial = Trial(job.key)
-    folder, data = place / "runs" / job.key, place / "data"
-    step, began = "data and model", time.perf_counter()
+    trial, folder = Trial(job.key), place / "runs" / job.key
+    step, began, clock = "data and model", time.perf_counter(), times.clock_of(job.threads)
     try:
-        if job.control:
-            step = "test"
-            evaluate(job, folder, data, job.scale, limit=Limit(items=ITEMS))
-            trial.took = trial.test = time.perf_counter() - began
-            return trial
-        job = _with_what_is_there(job, data, trial)
-        limit = Limit(batch_size=min(FIRST, job.settings.get("batch_size", FIRST)), items=ITEMS)
         before = job.before and place / "runs" / job.before
         if before and not (before / "manifest.json").exists():
             trial.failed = f"not tried: {job.before}, which it begins from, failed"
             return trial
+        if job.control:
+            step, started = "test", clock()
+            evaluate(job, folder, place / "data", job.scale, limit=Limit(items=_items(ITEMS, job.folds)))
+            trial.test = clock() - started
+            trial.took = time.perf_counter() - began
+            return trial
+        job, model, corpus, facts = _with_what_is_there(job, place / "data", trial)
+        limit = replace(_limit(model, trial, job.folds), clock=clock)
+        ask(_beyond(model))
         step = "training"
-        train_job(job, folder, data, before=before, limit=limit)
+        started = clock()
+        opened = model, corpus.sampled(limit.items), facts
+        train_job(job, folder, place / "data", before=before, limit=limit, opened=opened)
+        trained = clock() - started
+        model.zero_grad(set_to_none=True)
         step = "test"
-        tested = time.perf_counter()
-        evaluate(job, folder, data, job.scale, limit=limit)
-        trial.test = time.perf_counter() - tested
+        if share.get("test", 1.0) == 1.0:  # all items that there will be are here
+            _cut(model, corpus, job.folds)
+        started = clock()
+        evaluate(job, folder, place / "data", job.scale, limit=limit)
+        tested = clock() - started
         step = "pace"
         if room:
-            _measure(job, data, folder, share, room, trial, limit)
+            selection = selection_of(job) if model.trains else None
+            plan = times.Plan(job, limit, selection, share, room, folder, measured=measured)
+            _plan(trial, model, corpus, plan, trained, tested)
     except UserError as error:
         trial.failed = f"{step}: {str(error).splitlines()[0]}"
     except Exception as error:  # whatever would have ended the run after hours
@@ -110,161 +168,120 @@ def rehearse(job: Job, place: Path, share: dict[str, float], room: float) -> Tri
     return trial
 
 
-def _with_what_is_there(job: Job, data: Path, trial: Trial) -> Job:
-    """The job, done without files that its settings name and that are missing: these are noted."""
-    try:
-        built(job, data)
-        return job
-    except UserError as error:
-        from crossmodal import registry
+def _with_what_is_there(job: Job, data: Path, trial: Trial) -> tuple[Job, base.Model, Corpus, dict[str, Any]]:
+    """The job, its model and its data, done without files that its settings name and that are missing: they are noted.
 
-        taken = registry.module("models", job.model).Settings.model_fields
-        without = {key: value for key, value in WITHOUT.items() if key in taken and job.settings.get(key) != value}
-        other = job.model_copy(update={"settings": {**job.settings, **without}})
-        if not without:
-            raise
-        built(other, data)
-        trial.missing.append(str(error))
-        return other
+    Raises
+    ------
+    UserError : what cannot be done without.
+    """
+    taken = registry.module("models", job.model).Settings.model_fields
+    while True:
+        try:
+            return job, *_opened(job, data, trial)
+        except UserError as error:
+            message = str(error)
+            for name, value in WITHOUT.items():
+                if name not in taken or job.settings.get(name) == value:
+                    continue
+                other = job.model_copy(update={"settings": {**job.settings, name: value}})
+                try:
+                    opened = _opened(other, data, trial)
+                except UserError as further:
+                    if str(further) == message:
+                        continue  # it is not for the lack of this
+                    trial.missing.append(message)
+                    job = other
+                    break
+                trial.missing.append(message)
+                return other, *opened
+            else:
+                raise
 
 
-def _measure(
-    job: Job, data: Path, folder: Path, share: dict[str, float], room: float, trial: Trial, limit: Limit
-) -> None:
+def _opened(job: Job, data: Path, trial: Trial) -> tuple[base.Model, Corpus, dict[str, Any]]:
+    """What `train_job` begins with, and the seconds that this takes."""
+    clock = times.clock_of(job.threads)
+    began = clock()
+    facts: dict[str, Any] = {}
+    model, corpus = built(job, data, facts=facts)
+    trial.build = clock() - began
+    if job.after and getattr(model, "image_network", None) is not None:
+        model.image_network.take_weights()
+    return model, corpus, facts
+
+
+def _cut(model: base.Model, corpus: Corpus, folds: list[int]) -> None:
+    """Cut all test items into folds, of which the trial ranks a few.
+
+    Raises
+    ------
+    UserError : that many folds cannot be made of so many items.
+    """
+    items = Items.of(corpus, model.reads, "test")
+    for pair in combinations(model.reads, 2):
+        for _ in items.parts(pair, folds):
+            pass
+
+
+def _limit(model: base.Model, trial: Trial, folds: list[int]) -> Limit:
+    """How much is tried of a model: as many items as can be cut into folds."""
+    trial.large = sum(p.numel() for p in model.parameters()) > LARGE
+    size = LARGE_FIRST if trial.large else FIRST
+    size = IMAGES if getattr(model, "image_network", None) is not None else size
+    size = min(size, getattr(model.settings, "batch_size", size))
+    return Limit(batch_size=size, items=_items(LARGE_ITEMS if trial.large else ITEMS, folds), saves=not trial.large)
+
+
+def _items(count: int, folds: list[int]) -> int:
+    """So many items, or the fewest more that can be cut into folds."""
+    several = math.lcm(*folds)
+    return several * math.ceil(count / several)
+
+
+def _beyond(model: base.Model) -> float:
+    """Bytes beyond `LEAST` that steps take at most: weights, gradients, Adam's two moments, and what is computed."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    computed = 3 * 2**29 + (2**30 if getattr(model, "image_network", None) is not None else 0)
+    return max(0.0, 4.0 * weights + computed - LEAST)
+
+
+def _plan(trial: Trial, model: base.Model, corpus: Corpus, plan: times.Plan, trained: float, tested: float) -> None:
     """Times, memory and disk of the whole run, reckoned from those of small parts of it."""
-    began = time.perf_counter()
-    model, corpus = built(job, data)
-    trial.build = time.perf_counter() - began
-    few = corpus.sampled(limit.items)
-    counts = {part: _ratio(corpus, few, part, share) for part in ("val", "test")}
+    few = corpus.sampled(plan.limit.items)
+    counts = times.ratio(corpus, few, "test", plan.share)
     with device_slot(CHECKPOINTS) as device:
         model.to(device)
         if model.trains:
-            history = read_parquet(folder / "history.parquet")
-            trial.validation = _ranked(model, few, "val", counts["val"], device, history.validation_seconds.max())
-            _pace(job, model, few, share.get("train", 1.0), room, trial, device, history)
+            history = read_parquet(plan.folder / "history.parquet")
+            trial.closing = float(history.closing_seconds.max())
+            done = history.steps * history.step_seconds + history.validation_seconds + history.closing_seconds
+            trial.once = max(0.0, trained - float(done.sum()))
+            first = float(history.validation_seconds.max())
+            trial.validation = times.ranking(model, corpus, "val", plan, device, times.validated, first)
+            pace = times.pace(model, few, plan, device, history)
+            trial.reckoned, trial.memory = pace.reckoned, pace.memory + _kept(model)
+            trial.stages = _stages(model, corpus, plan.share.get("train", 1.0), pace.seconds)
         else:
-            manifest = read_json(folder / "manifest.json")
-            trial.fit = manifest["seconds"] * share.get("train", 1.0)
-            trial.memory = manifest["peak_memory_mib"] * 2**20
-        scored = model.trains and _scores(model, few, device)  # closed forms compare vectors
-        linear, square = counts["test"]
-        trial.test = trial.test * (square if scored else linear)
-    for path in (path for path in folder.rglob("*") if path.is_file()):
+            trial.fit = trained * plan.share.get("train", 1.0)
+            trial.memory = read_json(plan.folder / "manifest.json")["peak_memory_mib"] * 2**20
+        trial.test = times.ranking(model, corpus, "test", plan, device, times.tested, tested, trial.build)
+    for path in (path for path in plan.folder.rglob("*") if path.is_file()):
         grows = path.name in ("embeddings.npz", "examples.parquet")
-        trial.disk += path.stat().st_size * (counts["test"][0] if grows and path.suffix != ".pt" else 1.0)
+        trial.disk += path.stat().st_size * (counts[0] if grows else 1.0)
 
 
-def _ratio(corpus: Corpus, few: Corpus, part: str, share: dict[str, float]) -> tuple[float, float]:
-    """How many times as many items there will be to rank as are ranked here, and pairs of a query and an item."""
-    factors = []
-    for modality, one in corpus.inputs.items():
-        here = len(few.inputs[modality].where(part))
-        if here:
-            factors.append(len(one.where(part)) * share.get(part, 1.0) / here)
-    factors = sorted(factors or [1.0])
-    return float(np.mean(factors)), factors[-1] * factors[0 if len(factors) < 2 else -2]
+def _kept(model: base.Model) -> float:
+    """Bytes of the copy of the best weights that a run of several epochs keeps and a trial does not."""
+    return float(sum(value.numel() * value.element_size() for value in model.state_dict().values()))
 
 
-def _scores(model: Any, corpus: Corpus, device: torch.device) -> bool:
-    """Whether the model scores each pair of a query and an item, rather than comparing vectors."""
-    first, second = [*model.reads][:2]
-    index = {m: corpus.inputs[m].where("test")[:4] for m in (first, second)}
-    return not model.compares_vectors(*encodings_of(model, corpus, (first, second), index, device).values())
-
-
-def _ranked(
-    model: Any, corpus: Corpus, part: str, ratio: tuple[float, float], device: torch.device, whole: float
-) -> float:
-    """Seconds that a validation of all items takes, reckoned from `whole`, those of the few items in the training."""
-    order = [*model.reads]
-    index = {m: corpus.inputs[m].where(part) for m in order}
-    if whole < SLOW:  # the first one is slower
-        began = time.perf_counter()
-        validate(model, corpus, part, device)
-        whole = time.perf_counter() - began
-    if not _scores(model, corpus, device):
-        return whole * ratio[0]
-    began = time.perf_counter()
-    for pair in combinations(order, 2):
-        encodings_of(model, corpus, pair, index, device)
-    encoded = min(time.perf_counter() - began, whole)
-    return encoded * ratio[0] + (whole - encoded) * ratio[1]
-
-
-def _pace(
-    job: Job,
-    model: Any,
-    corpus: Corpus,
-    share: float,
-    room: float,
-    trial: Trial,
-    device: torch.device,
-    history: pd.DataFrame,
-) -> None:
-    """Seconds of a step and bytes at most, of each stage, at the job's own batches or reckoned for these.
-
-    `history` is of the small batches that the training has made already.
-    """
-    wanted = model.settings.batch_size
-    sizes, rows, memory = [], [], []
-    size = min(FIRST, wanted)
-    while True:
-        if not sizes and history.step_seconds.max() > SLOW:
-            sizes, rows, memory = [size], [history.step_seconds.to_numpy()], [_peak(device)]
-            if size == wanted or history.step_seconds.max() * 4**1.5 > STEP:
-                break
-            size = min(wanted, size * 4)
-        _forget_peak(device)
-        limit = Limit(seconds=SECONDS, batch_size=size, validates=False)
-        history = train(model, corpus, job.seed, device, selection_of(job), limit=limit).history
-        sizes.append(size)
-        rows.append(history.step_seconds.to_numpy())
-        memory.append(_peak(device))
-        if size == wanted:
-            break
-        following = min(wanted, size * 4)
-        growth = (following / size) ** 1.5
-        grown = memory[-1] + max(0.0, memory[-1] - memory[0] / 2) * growth
-        if max(rows[-1]) * growth > STEP or (len(memory) > 1 and grown > room):
-            break
-        size = following
-    times, peak = rows[-1], memory[-1]
-    if size != wanted:
-        trial.reckoned = True
-        power = 1.0
-        if len(sizes) > 1:
-            slope = np.log(rows[-1].sum() / rows[-2].sum()) / np.log(sizes[-1] / sizes[-2])
-            power = float(np.clip(slope, 1.0, 2.0))
-            peak += max(0.0, memory[-1] - memory[-2]) * (wanted - size) / (sizes[-1] - sizes[-2])
-        times = times * (wanted / size) ** power
-    trial.memory = float(peak)
-    for stage, seconds in zip(model.stages(), times, strict=True):
-        steps = max(1, steps_of(corpus, wanted, stage.modalities, steps_wanted(model, corpus, wanted)))
-        asked = getattr(model.settings, "epoch_steps", 0) and corpus.classes is None
+def _stages(model: base.Model, corpus: Corpus, share: float, seconds: list[float]) -> list[dict[str, Any]]:
+    size = model.settings.batch_size
+    asked = getattr(model.settings, "epoch_steps", 0) and corpus.classes is None
+    found = []
+    for stage, one in zip(model.stages(), seconds, strict=True):
+        steps = max(1, steps_of(corpus, size, stage.modalities, steps_wanted(model, corpus, size)))
         steps = steps if asked else max(1, math.ceil(steps * share))
-        trial.stages.append(
-            {"name": stage.name, "epochs": stage.epochs, "steps": steps, "step_seconds": float(seconds)}
-        )
-
-
-def _forget_peak(device: torch.device) -> None:
-    """Begin the measurement of memory anew, where the system can do that."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak(device: torch.device) -> float:
-    """Bytes at most since then: of the graphics card, or of the process."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1]) * 1024
-    from crossmodal.files import peak_memory_mib
-
-    return peak_memory_mib() * 2**20
+        found.append({"name": stage.name, "epochs": stage.epochs, "steps": steps, "step_seconds": float(one)})
+    return found

@@ -55,6 +55,7 @@ def train_job(
     fresh: bool = False,
     before: Path | None = None,
     limit: Limit | None = None,
+    opened: tuple[base.Model, Corpus, dict[str, Any]] | None = None,
 ) -> None:
     """Train a job and write `config.yaml`, `vocabulary.json`, `history.parquet`, `model.safetensors`, `manifest.json`.
 
@@ -62,6 +63,7 @@ def train_job(
     ----------
     before : folder of the run that the job begins from, if it names one.
     limit : how little is done, where the run is only tried; what is written is then of no use but for a look at it.
+    opened : the model, the data and the facts of word vectors that `built` gives, where they exist already.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def train_job(
     began = time.perf_counter()
     meter = Meter()
     facts: dict[str, Any] = {}
-    model, corpus = built(job, data, limit=limit, facts=facts)
+    model, corpus, facts = opened or (*built(job, data, limit=limit, facts=facts), facts)
     covered = facts.get("word_vectors")
     facts = {key: asdict(value) for key, value in facts.items()}
     source = source_of_training(job.model, job.relevance)

@@ -72,6 +72,8 @@ class Limit:
     batch_size: int | None = None  # in place of the model's own
     items: int = 100  # items of each modality that are ranked, of each partition
     validates: bool = True
+    saves: bool = True  # whether checkpoints are written
+    clock: Callable[[], float] = time.perf_counter  # by which it is timed
 
 
 def train(
@@ -91,7 +93,8 @@ def train(
     selection : says which epoch is the best.
     checkpoint : file that the run goes on from, if it is there and of the same `identity`.
     identity : hash of everything that the run depends on.
-    limit : how little is done, where the run is only tried; the history then has the `step_seconds` as well.
+    limit : how little is done, where the run is only tried; the history then has the `step_seconds` and the
+        `closing_seconds` (of what follows the validation of an epoch) as well.
 
     Raises
     ------
@@ -104,6 +107,7 @@ def train(
         log.info("going on after epoch %d from %s", resumed_at, checkpoint)
     stages = model.stages() if limit is None else [replace(stage, epochs=1) for stage in model.stages()]
     model.to(device)
+    clock = limit.clock if limit else time.perf_counter
     history = list(state.history) if state else []
     for number, stage in enumerate(stages):
         if state and number < state.stage:
@@ -111,7 +115,8 @@ def train(
             continue
         model.begin(stage)
         optimisers = model.optimisers(stage)
-        best, best_sum, first = deepcopy(_weights(model)), -1.0, 0
+        # Where a stage is of one epoch, its last weights are its best ones: no copy is needed.
+        best, best_sum, first = _weights(model) if limit else deepcopy(_weights(model)), -1.0, 0
         if state and number == state.stage:
             model.load_state_dict(state.model)
             for name, optimiser in optimisers.items():
@@ -122,16 +127,19 @@ def train(
         with _progress(stage, first) as advance:
             for epoch in range(first, stage.epochs):
                 row = _epoch(fabric, model, corpus, turns, stage, seed + 7919 * number, epoch, limit)
-                began = time.perf_counter()
+                began = clock()
                 if limit is not None and not limit.validates:
                     history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
                     continue
                 found = selection.validate(model, corpus, "val", device, stage.modalities)
                 row |= {f"val_{name}": value for name, value in found.items()}
-                row["validation_seconds"] = time.perf_counter() - began
+                row["validation_seconds"] = clock() - began
                 history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
+                validated = clock()
                 if found[selection.criterion] > best_sum:
-                    best, best_sum = deepcopy(_weights(model)), found[selection.criterion]
+                    best_sum = found[selection.criterion]
+                    for name, value in _weights(model).items():
+                        best[name].copy_(value)  # in place: a third copy would be more memory than all else
                 log.info(
                     "%s epoch %d/%d: loss %.4f, validation %s %.1f (best %.1f), lr %.2g",
                     *(stage.name, epoch + 1, stage.epochs, row["loss"]),
@@ -139,11 +147,13 @@ def train(
                     row["learning_rate"],
                 )
                 advance(loss=row["loss"], best=best_sum)
-                if checkpoint is not None:
+                if checkpoint is not None and (limit is None or limit.saves):
                     states = {name: optimiser.state_dict() for name, optimiser in optimisers.items()}
                     now = State(number, epoch + 1, _weights(model), states, best, best_sum, history)
                     with whole(checkpoint) as temporary:
                         torch.save({"identity": identity, **vars(now)}, temporary)
+                if limit is not None:
+                    history[-1]["closing_seconds"] = clock() - validated
         model.load_state_dict(best)
     frame = pd.DataFrame(history)
     if limit is not None and not limit.validates:
@@ -220,7 +230,7 @@ def _epoch(
         done += 1
         if limit is not None:
             _wait(fabric.device)
-            ended.append(time.perf_counter())
+            ended.append(limit.clock())
     means = {name: float(value) / max(done, 1) for name, value in sums.items()}  # the only wait for the device
     seconds = time.perf_counter() - began
     if not all(torch.isfinite(torch.tensor(value)) for value in means.values()):
