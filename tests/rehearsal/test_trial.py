@@ -113,7 +113,7 @@ def test_large_batches_are_reckoned_from_smaller_ones(place, monkeypatch):
     """Batches of 8 and 32 whose steps take 1 and 4 seconds: one of 128 takes 16, and is not tried."""
     tried = []
 
-    def train(model, corpus, seed, device, limit):
+    def train(model, corpus, seed, device, selection, limit):
         tried.append(limit.batch_size)
         history = pd.DataFrame({"step_seconds": [limit.batch_size / 8]})
         return type("Result", (), {"history": history})
