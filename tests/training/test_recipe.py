@@ -298,7 +298,7 @@ def test_unannotated_images_are_training_images_without_a_caption(prepared):
     assert len(annotated) == 18
 
     def brought(name, seed=0):
-        corpus = load(folder, name, READS, {"image": "raw"}, min_count=1)
+        corpus = Known(**vars(load(folder, name, READS, {"image": "raw"}, min_count=1)))
         model = Bare(base.Schedule(batch_size=12, epochs=8, lr=1.0, clip=0), corpus.context)
         model.brought = []
         loop.train(model, corpus, seed, CPU, BY_RECALL)
