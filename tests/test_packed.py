@@ -14,8 +14,8 @@ from crossmodal.errors import UserError
 from crossmodal.experiments.blocks import read_yaml
 from crossmodal.features import store
 from crossmodal.files import read_parquet, read_record
-from crossmodal.reporting import runs
-from crossmodal.training import search
+from crossmodal.inference import search
+from crossmodal.reporting.results import runs
 
 SMALL = limits.Limits(unpacked=1_000_000, line=50_000, record_bytes=1000, yaml_bytes=1000)
 
@@ -103,10 +103,12 @@ def test_archives_of_arrays(tmp_path):
 
 
 def test_kept_embeddings_of_a_run(tmp_path, monkeypatch):
-    np.savez_compressed(tmp_path / "embeddings.npz", image=np.zeros((1000, 1000)), image_ids=np.arange(1000))
+    task = tmp_path / "instance_retrieval"
+    task.mkdir()
+    np.savez_compressed(task / "embeddings.npz", image=np.zeros((1000, 1000)), image_ids=np.arange(1000))
     (tmp_path / "model.safetensors").touch()
-    for name in ("metrics.json", "manifest.json"):
-        (tmp_path / name).write_text(json.dumps({"weights_sha256": "a"}))
+    for path in (task / "metrics.json", tmp_path / "manifest.json"):
+        path.write_text(json.dumps({"weights_sha256": "a"}))
     limits.use(SMALL)
     with pytest.raises(UserError, match=r"embeddings.npz.*limits\.unpacked"):
         search._kept(tmp_path, "image", "text")

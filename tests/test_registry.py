@@ -267,7 +267,8 @@ def test_a_hash_changes_with_what_is_imported(plugin, monkeypatch, text):
 def test_a_hash_covers_data_that_lies_beside_the_module(plugin):
     """Weights and lists that are committed with the source, by a file's name or by that of its folder."""
     text = 'from pathlib import Path\nWEIGHTS = Path(__file__).parent / "data" / "net.bin"\n'
-    site = plugin(model="from plugged import net\n", net=text)
+    model = "from plugged import net\nfrom crossmodal.models.vsepp import Model, Settings\n"
+    site = plugin(model=model, net=text)
     (site / "data").mkdir()
     hashes = []
     for name, content in (("net.bin", "1"), ("net.bin", "2"), ("other.bin", "1"), ("net.bin", "1")):

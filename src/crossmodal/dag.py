@@ -20,7 +20,6 @@ from crossmodal.experiments import Job
 from crossmodal.files import read_json, sha256_file, sha256_json, write_json, write_text
 from crossmodal.fingerprints import RawFiles
 from crossmodal.tasks.base import source_of_training, tasks
-from crossmodal.tasks.ranked.task import Ranked
 
 STATE = Path(".snakemake")
 # Keys of a data set that its items do not depend on.
@@ -243,7 +242,7 @@ class Dag:
     @property
     def ranked_tasks(self) -> list[str]:
         """Those that may be ranked in shards."""
-        return [name for name, task in tasks().items() if isinstance(task, Ranked)]
+        return [name for name, task in tasks().items() if task.ranked]
 
     @property
     def dataset_pattern(self) -> str:

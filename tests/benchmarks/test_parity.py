@@ -150,7 +150,7 @@ def captioned(tmp_path):
 
 
 def test_the_programs_read_each_photograph_with_its_own_five_captions(captioned, tmp_path):
-    from tests import prepared
+    import prepared
 
     assert prepared.write_captioned(captioned, "x", tmp_path / "out") == 2
     assert np.load(tmp_path / "out" / "train_ims.npy").tolist() == [[6, 7], [0, 1]]  # d, a: the items' order
@@ -160,7 +160,7 @@ def test_the_programs_read_each_photograph_with_its_own_five_captions(captioned,
 
 
 def test_a_data_set_without_five_captions_an_image_is_refused(captioned, tmp_path):
-    from tests import prepared
+    import prepared
 
     items = pd.read_parquet(captioned / "items.parquet")
     items[items.item_id != "a#3"].to_parquet(captioned / "items.parquet")
@@ -169,7 +169,7 @@ def test_a_data_set_without_five_captions_an_image_is_refused(captioned, tmp_pat
 
 
 def test_both_sides_know_the_same_words_and_the_programs_marks_come_first():
-    from tests import prepared
+    import prepared
 
     vocabulary = Vocabulary.build([["dog", "dog", "cat"]], min_count=1)
     words = prepared.words_of(vocabulary.words)

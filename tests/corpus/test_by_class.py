@@ -363,6 +363,7 @@ def test_controls_know_classes_or_nothing(labelled, tmp_path):
     for name in ("chance", "oracle"):
         evaluate(job(name), tmp_path / name, labelled, "embedded")
         about = {"paper": "", "dataset": "kinds", "split": "full", "model": name, "variant": "", "seed": 0}
+        about["task"] = "category_retrieval"
         rows += [
             {**about, **number}
             for number in read_json(tmp_path / name / "category_retrieval" / "metrics.json")["numbers"]

@@ -79,7 +79,7 @@ def check_crossmodal(words: list[str]) -> None:
     if name == "download" and values["name"]:
         assert downloads.named(values["name"])
     if name == "list":
-        assert values["what"] in ("runs", "models", "datasets", "extractors")
+        assert values["what"] in ("runs", "extractors", *registry.KINDS)
     if "run" in values:
         check_run(values["run"])
     for part in values.get("only") or ():
@@ -128,6 +128,8 @@ def check_target(target: str, overlays: list[Path]) -> None:
             check_run(run[1])
     elif features := re.fullmatch(r"data/(\w+)/features/(\w+)\.(\w+)\.json", target):
         assert (features[2], features[3]) in plan().extractors_of(features[1])
+    elif figure := re.fullmatch(r"results/(?:quick/)?figures/(\w+)\.svg", target):
+        assert figure[1] in registry.names("figures")
     else:
         assert target in RULES
 

@@ -293,6 +293,7 @@ def test_controls_meet_what_is_expected(several, tmp_path):
     rows = []
     for name in ("chance", "oracle"):
         about = {"paper": "", "dataset": "several", "split": "full", "model": name, "variant": "", "seed": 0}
+        about["task"] = TASK
         numbers = run(name, several, tmp_path)
         numbers += cutoffs.measure(tmp_path / name, job(name), several, ["map@3", "ndcg@5"])
         rows += [{**about, **number} for number in numbers]

@@ -16,7 +16,7 @@ from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job, Plan, job_in
 from crossmodal.files import read_record
 from crossmodal.inference.onnx_encoder import open_exported
-from crossmodal.tasks.ranked.task import folder_of
+from crossmodal.tasks.base import ranking_of
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _directed(job: Job, query: Query, to: str | None) -> tuple[Query, str]:
 
 def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Ids and vectors of the test items, as the run's evaluation kept them; None where it has kept none."""
-    path, weights = folder_of(folder) / "embeddings.npz", folder / "model.safetensors"
+    path, weights = ranking_of(folder) / "embeddings.npz", folder / "model.safetensors"
     if not (path.exists() and weights.exists()) or not _of_these_weights(folder):
         return None
     try:
@@ -115,7 +115,7 @@ def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.nda
 
 def _of_these_weights(folder: Path) -> bool:
     """Whether a run was tested with the weights that its manifest has: by their hash, since a copy has other times."""
-    path = folder_of(folder) / "metrics.json"
+    path = ranking_of(folder) / "metrics.json"
     tested = read_record(path) if path.exists() else {}
     trained = read_record(folder / "manifest.json")
     return tested.get("weights_sha256") == trained.get("weights_sha256")

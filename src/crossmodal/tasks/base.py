@@ -104,6 +104,8 @@ class Task(ABC):
     selection: ClassVar[str] = ""
     """The module whose `validate` measures the criterion: the only part of a task that trained weights depend on."""
 
+    ranked: ClassVar[bool] = False
+    """Whether items are ranked for queries: the examples have ranks, and shards may be cut."""
     controls: ClassVar[tuple[str, ...]] = CONTROLS
     """Answers that are known beforehand, by which the scoring is checked: those of `chance` and of `oracle`."""
 
@@ -264,3 +266,9 @@ def source_of_training(model: str, relevance: str) -> str:
     """Hash of the source that a model's weights depend on: its own, its training's, and what chooses its epochs."""
     task = chooser_of(model, relevance)
     return registry.source_hash("models", model, (task.selection,) if task else ())
+
+
+def ranking_of(run: Path) -> Path:
+    """The folder of a run's rankings: that of the retrieval task which it was asked, made or yet to be made."""
+    names = [task.name for task in tasks().values() if task.ranked]
+    return next((run / name for name in names if (run / name).is_dir()), run / names[0])

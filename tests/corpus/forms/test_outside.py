@@ -118,7 +118,7 @@ def test_it_is_planned_like_others(signs):
     dag = Dag.__new__(Dag)
     dag.data = Path("data")
     files = [f"data/world/{name}" for name in ("items.parquet", "splits/full.parquet", "tokens.parquet")]
-    assert dag._inputs(job) == [*files, "data/world/features/image.pixels32.json"]
+    assert dag.plan.files_of(job) == [*files, "data/world/features/image.pixels32.json"]
     assert registry.form("signs", "audio") == {
         "array": "signs", "files": ["thresholds.txt"], "axes": 2, "outside": "numbers"
     }  # fmt: skip

@@ -35,7 +35,7 @@ class Figure(base.Figure):
         return any(job.model == "vse0" for job in self.scope.jobs.values())
 
     def reads(self):
-        return self.scope.files("metrics.json")
+        return self.scope.evaluated("metrics.json", self.scope.jobs.values())
 
     def numbers(self):
         return "".join(f"{name},{count}\\n" for name, count in sorted(self.counts().items()))

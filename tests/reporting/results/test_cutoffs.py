@@ -68,6 +68,7 @@ def test_what_the_test_gave_is_given_again(run):
     found = cutoffs.measure(folder, job(), data, ["recall@5", "recall@10", "map@50"])
     assert len(found) == 12  # two directions, two protocols
     for row in found:
+        assert row.pop("task") == "instance_retrieval"
         assert row == numbers[row["direction"], row["protocol"], row["metric"]]
     folder, data, numbers = run("label", np.arange(N) % 3)
     found = cutoffs.measure(folder, job("label"), data, ["recall@1", "map@50"])

@@ -15,7 +15,7 @@ from crossmodal.experiments import Job
 from crossmodal.files import read_parquet
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, GRID
-from crossmodal.tasks.ranked.task import folder_of
+from crossmodal.tasks.base import ranking_of
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def paired(run: Path, groups: Mapping[str, str], seed: int = 0) -> tuple[np.ndar
     ------
     UserError : a file that is no such archive.
     """
-    path = folder_of(run) / "embeddings.npz"
+    path = ranking_of(run) / "embeddings.npz"
     if not path.exists():
         return None
     try:

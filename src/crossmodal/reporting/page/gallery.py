@@ -19,7 +19,7 @@ from crossmodal.datasets.items import labels_of
 from crossmodal.errors import UserError
 from crossmodal.files import read_parquet
 from crossmodal.reporting.page.thumbnails import Medium, medium
-from crossmodal.tasks.ranked.task import folder_of
+from crossmodal.tasks.base import ranking_of
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def gallery(
     """
     try:
         columns = ["protocol", "direction", "query_id", "rank", "fold", "top", "top_scores"]
-        queries = read_parquet(folder_of(run) / "examples.parquet", columns)
+        queries = read_parquet(ranking_of(run) / "examples.parquet", columns)
         protocol = "all" if (queries.protocol == "all").any() else queries.protocol.iloc[0]
         queries = queries[queries.protocol == protocol]
         found = {}

@@ -28,8 +28,7 @@ from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import share
 from crossmodal.reporting.tables import verdicts, views, writers
 from crossmodal.reporting.tables.views import DASH
-from crossmodal.tasks.base import criteria, headlines
-from crossmodal.tasks.ranked.task import folder_of
+from crossmodal.tasks.base import criteria, headlines, ranking_of
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +153,7 @@ def galleries(
     the first seed. The queries are chosen by the ranks of the very best.
     """
     found: list[tuple[Items, list[Gallery]]] = []
-    marked = [job for job in plan.shown(jobs) if (folder_of(results / "runs" / job.key) / "examples.parquet").exists()]
+    marked = [job for job in plan.shown(jobs) if (ranking_of(results / "runs" / job.key) / "examples.parquet").exists()]
     for dataset, systems in best(criterion).groupby("dataset", sort=True):
         known = plan.params.datasets.get(str(dataset))
         items = Items(data / str(dataset), getattr(known, "relevance", "group"))

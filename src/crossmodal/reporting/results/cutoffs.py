@@ -25,7 +25,7 @@ from crossmodal.evaluation.ranking.average_precision import average_precision
 from crossmodal.evaluation.ranking.relevance import relevant_counts
 from crossmodal.experiments import Job, Plan
 from crossmodal.files import read_parquet
-from crossmodal.tasks.ranked.task import folder_of
+from crossmodal.tasks.base import ranking_of
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
     odd = [metric for metric, cut in cuts.items() if cut is None]
     if odd:
         raise UserError(f"metric {odd[0]!r}: expected recall@K, map@K or ndcg@K with a whole number K from 1")
-    made = folder_of(folder)
+    made = ranking_of(folder)
     queries = read_parquet(made / "examples.parquet", COLUMNS)
     kept = _Kept(folder, job, data, queries) if any(cut.kind != "recall" for cut in cuts.values()) else None
     parts = dict(iter(queries.groupby(["protocol", "direction", "fold"], sort=False)))
@@ -130,7 +130,7 @@ class _Kept:
     """The vectors that a run's test has kept, and what the items answer each other by."""
 
     def __init__(self, folder: Path, job: Job, data: Path, queries: pd.DataFrame):
-        path = folder_of(folder) / "embeddings.npz"
+        path = ranking_of(folder) / "embeddings.npz"
         if not path.is_file():
             raise UserError(
                 f"{path}: not found; map@K and ndcg@K at further cut-offs are made of vectors, and {job.model} "

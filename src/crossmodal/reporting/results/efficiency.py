@@ -18,7 +18,7 @@ from crossmodal.evaluation.statistics import clustered, resampled_means
 from crossmodal.experiments import CONTROLS, DIRECTIONS, Job, Plan
 from crossmodal.reporting.results import runs
 from crossmodal.reporting.results.significance import reader
-from crossmodal.tasks.ranked.task import folder_of
+from crossmodal.tasks.base import ranking_of
 
 METRICS = ("recall@1", "recall@5", "recall@10")
 SHARE = 0.9
@@ -61,7 +61,7 @@ def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     -------
     The columns of `TYPES`; areas and targets in per cent, 95 % intervals, null where a curve stays below the target.
     """
-    keys = {key for key in jobs if (folder_of(folder / key) / "examples.parquet").exists()}
+    keys = {key for key in jobs if (ranking_of(folder / key) / "examples.parquet").exists()}
     values = reader(plan, keys, folder)
     pairs = _pairs({key: jobs[key] for key in sorted(keys)}, folder)
     families: dict[tuple[str, tuple[str, ...]], list[str]] = {}

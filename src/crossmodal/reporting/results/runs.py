@@ -13,7 +13,7 @@ import pandas as pd
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, Plan, read_yaml
 from crossmodal.files import read_parquet, read_record
-from crossmodal.tasks.ranked.task import folder_of
+from crossmodal.tasks.base import ranking_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -92,7 +92,7 @@ def query_table(folder: Path, columns: list[str]) -> pyarrow.Table | None:
     """Some columns of a run's queries, texts as dictionaries; None where no file that has them can be read."""
     from pyarrow import ArrowException, parquet
 
-    path = folder_of(folder) / "examples.parquet"
+    path = ranking_of(folder) / "examples.parquet"
     coded = [name for name in ("protocol", "direction", "query_group") if name in columns]
     try:
         return parquet.read_table(path, columns=columns, read_dictionary=coded).combine_chunks()
@@ -136,7 +136,7 @@ def _blocks(folder: Path) -> dict[str, np.ndarray] | None:
 
 def queries(folder: Path) -> pd.DataFrame | None:
     """A run's queries without their best answers; None where there is no file that can be read."""
-    return examples(folder_of(folder))
+    return examples(ranking_of(folder))
 
 
 def examples(folder: Path) -> pd.DataFrame | None:

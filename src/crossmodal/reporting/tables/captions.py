@@ -9,7 +9,6 @@ from crossmodal.reporting.results import order
 from crossmodal.reporting.results.comparison import PUBLISHED_ONLY
 from crossmodal.tasks.base import metric as metric_of
 from crossmodal.tasks.base import metric_names, tasks
-from crossmodal.tasks.ranked.task import Ranked
 
 NO_SYSTEM = "no system yet (published only)"
 
@@ -75,7 +74,7 @@ def _measures(table: Table) -> str:
     metrics = {column.metric for column in table.columns}
     known = [metric_of(name) for name in sorted(metrics, key=_order)]
     said = list(dict.fromkeys(metric.meaning for metric in known if metric is not None))
-    if any(isinstance(task, Ranked) and task.metric(name) for task in tasks().values() for name in metrics):
+    if any(task.ranked and task.metric(name) for task in tasks().values() for name in metrics):
         said.append("ranks are 1-based and ties count against the model")
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}." if not text.startswith("mAP") else f"{text}."

@@ -20,7 +20,7 @@ from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_record
-from crossmodal.tasks.ranked.task import folder_of
+from crossmodal.tasks.base import ranking_of
 
 FILES = ("config.yaml", "vocabulary.json", "manifest.json", "model.safetensors")
 LIBRARIES = ("crossmodal", "torch", "numpy", "pandas")
@@ -38,7 +38,7 @@ def without(job: Job, folder: Path) -> str:
         return "it is a control, which is not trained"
     reads = registry.reads(job.model, job.settings)
     odd = {m: form for m, form in reads.items() if not registry.form(form, m)["outside"]}
-    if not (folder_of(folder) / "embeddings.npz").exists():
+    if not (ranking_of(folder) / "embeddings.npz").exists():
         return "it compares without vectors"
     if odd:
         return "it reads " + " and ".join(f"{modality} as {form}" for modality, form in odd.items())

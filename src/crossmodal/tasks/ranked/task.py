@@ -22,16 +22,11 @@ if TYPE_CHECKING:
     from crossmodal.tasks.ranked.protocols import Items
 
 
-def folder_of(run: Path) -> Path:
-    """The folder of a run's rankings: that of the retrieval task which it was asked, made or yet to be made."""
-    names = [name for name, task in base.tasks().items() if isinstance(task, Ranked)]
-    return next((run / name for name in names if (run / name).is_dir()), run / names[-1])
-
-
 class Ranked(base.Task):
     """A retrieval task: the model encodes the items of two modalities, or scores their pairs."""
 
     asks: ClassVar[str] = "encode"
+    ranked: ClassVar[bool] = True
     aspects: ClassVar[tuple[str, ...]] = tuple(
         f"{query}-to-{gallery}" for query, gallery in permutations((*MODALITIES, "class"), 2)
     )
