@@ -12,7 +12,7 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import metadata, util
@@ -279,7 +279,7 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str], list[st
     package = path.split(".") if file.name == "__init__.py" else path.split(".")[:-1]
     imported: set[str] = set()
     beside: set[str] = set()
-    for node in ast.walk(tree):
+    for node in _run(tree):
         beside |= {name for name in [_beside(node)] if name}
         if isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []  # of `from . import one`
@@ -309,6 +309,14 @@ def _content(path: Path) -> list[tuple[str, str]]:
     """Names and hashes of a file, or of all files below a folder; of what is not there nothing."""
     files = [one for one in (path, *sorted(path.rglob("*"))) if one.is_file()]
     return [(str(one.relative_to(path.parent)), sha256_file(one)) for one in files]
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree but for blocks `if TYPE_CHECKING:`, which no program runs."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from _run(child)
 
 
 def _is_text(node: ast.stmt) -> bool:

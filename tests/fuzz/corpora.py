@@ -30,7 +30,7 @@ from crossmodal.datasets import (
 )
 from crossmodal.errors import UserError
 from crossmodal.features import annotations, store
-from crossmodal.reporting import runs
+from crossmodal.reporting.results import runs
 
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS), str(TESTS / "datasets"), str(TESTS / "features")]  # whose small folders are good seeds

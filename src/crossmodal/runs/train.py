@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ from crossmodal.inference.run import described
 from crossmodal.models import base
 from crossmodal.runs.build import CHECKPOINTS, built
 from crossmodal.runs.weights import checked_weights
-from crossmodal.tasks.base import chooser_of, source_of_training
+from crossmodal.tasks.base import chooser_of, source_of_training, tasks
 from crossmodal.training.closed_form import fit
 from crossmodal.training.devices import device_slot
 
@@ -104,6 +105,8 @@ def train_job(
     else:
         fit(model, corpus)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in tasks().keys() - {*job.tasks}:  # answers of a run that was here when its data had other relevance
+        shutil.rmtree(folder / name, ignore_errors=True)
     resolved = {**job.model_dump(mode="json"), "settings": model.settings.model_dump(mode="json")}
     write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
     corpus.vocabulary.save(folder / "vocabulary.json")

@@ -14,7 +14,6 @@ import torch
 
 from crossmodal import experiments, registry
 from crossmodal.corpus import forms
-from crossmodal.dag import Dag
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.files import read_json
@@ -115,10 +114,8 @@ def test_it_is_planned_like_others(signs):
     plan = experiments.plan(experiments.Params.model_validate(params), ROOT / "papers")
     job = plan.job(experiments.Experiment(model="signed", dataset="world"), 0, dataset="world")
     assert job.inputs == {"image": "pixels32"}
-    dag = Dag.__new__(Dag)
-    dag.data = Path("data")
     files = [f"data/world/{name}" for name in ("items.parquet", "splits/full.parquet", "tokens.parquet")]
-    assert dag.plan.files_of(job) == [*files, "data/world/features/image.pixels32.json"]
+    assert plan.files_of(job) == [*files, "data/world/features/image.pixels32.json"]
     assert registry.form("signs", "audio") == {
         "array": "signs", "files": ["thresholds.txt"], "axes": 2, "outside": "numbers"
     }  # fmt: skip

@@ -38,7 +38,7 @@ def run(tmp_path):
         rng = np.random.default_rng(0)
         groups = {"image": np.arange(N), "text": np.arange(2 * N) // 2}
         ids = {m: np.array([f"{m}{n}" for n in range(len(g))], object) for m, g in groups.items()}
-        folder, data = tmp_path / "run", tmp_path / "data" / "world"
+        folder, data = tmp_path / f"run-{relevance}", tmp_path / "data" / "world"
         folder.mkdir(exist_ok=True)
         codes = groups if labels is None else {m: labels[g] for m, g in groups.items()}
         names = np.array(["a", "b", "c"])

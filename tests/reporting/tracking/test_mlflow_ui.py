@@ -76,6 +76,18 @@ def test_the_runs_of_an_experiment(page: sync_api.Page, served: tuple[str, list]
     page.get_by_text("4 matching runs").wait_for()  # two rows of the table, and a seed of each
 
 
+def test_the_saved_view_has_data_source_and_headline_metrics(page: sync_api.Page, served: tuple[str, list]) -> None:
+    address, runs = served
+    page.goto(
+        f"{address}/#/experiments/{runs[0].info.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=headline"
+    )
+    page.get_by_text("4 matching runs").wait_for()
+    for text in ("Dataset", "Source", "test/recall_sum"):
+        page.get_by_role("columnheader").get_by_text(text).first.wait_for()
+    page.get_by_text("world/full (").first.wait_for()
+    page.get_by_text(f"{runs[0].data.metrics['test/recall_sum']:.1f}"[:4]).first.wait_for()
+
+
 def test_two_runs_are_compared(page: sync_api.Page, served: tuple[str, list]) -> None:
     address, runs = served
     ids, experiments = json.dumps([run.info.run_id for run in runs]), json.dumps([runs[0].info.experiment_id])

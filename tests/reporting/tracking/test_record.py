@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from crossmodal import experiments
 from crossmodal.experiments import Plan
-from crossmodal.reporting.tracking import record, store
+from crossmodal.reporting.tracking import names, record, store
 from tests.reporting.drawn import ROOT, make_plan, make_results
 
 KEYS = [f"world/full/vsepp/seed{seed}" for seed in (0, 1, 2)] + ["world/full/chance/seed0"]
@@ -73,6 +73,12 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
     expected = next(n["value"] for n in numbers if (n["direction"], n["metric"]) == ("image-to-text", "recall@1"))
     assert run.data.metrics["test/image-to-text.recall_1"] == pytest.approx(expected)
     assert run.data.metrics["system/seconds"] == pytest.approx(41.5)
+    assert run.data.tags["mlflow.source.name"] == f"crossmodal train {KEYS[0]}"
+    inputs = {one.dataset.name: one.dataset for one in run.inputs.dataset_inputs}
+    assert set(inputs) == {"world/full", "world/image.world"}
+    assert (inputs["world/image.world"].digest, inputs["world/full"].source_type) == ("f" * 16, "local")
+    assert json.loads(inputs["world/full"].source) == {"uri": "data/world/items.parquet"}
+    assert not parent.inputs.dataset_inputs
     client = store.client_of(plan.params.tracking.address)
     curve = client.get_metric_history(run.info.run_id, "val/recall_sum")
     assert [point.step for point in curve] == [1, 2, 3, 4, 5, 6]
@@ -221,7 +227,7 @@ def test_make_store(tmp_path: Path, empty_store: Path) -> None:
 
 
 def test_names_and_parameters() -> None:
-    assert record.metric_name("test/image-to-text.recall@10") == "test/image-to-text.recall_10"
+    assert names.metric_name("test/image-to-text.recall@10") == "test/image-to-text.recall_10"
     assert record.flattened({"a": {"b": 1, "c": {"d": [1]}}, "e": None}) == {"a.b": "1", "a.c.d": "[1]", "e": "None"}
 
 

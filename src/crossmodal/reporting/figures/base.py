@@ -96,8 +96,8 @@ class Scope:
         return f"{self.folder}/{name}"
 
     def files(self, name: str, jobs: Iterable[Job] | None = None) -> list[str]:
-        """The paths of a file of each run, as the DAG names them; of all runs of the scope where no jobs are given."""
-        jobs = self.jobs.values() if jobs is None else jobs
+        """The paths of a file of each run, as the DAG names them; of all trained runs where no jobs are given."""
+        jobs = [job for job in self.jobs.values() if not job.control] if jobs is None else jobs
         return [f"{self.plan.params.paths.results}/runs/{job.key}/{name}" for job in jobs]
 
     def evaluated(self, name: str, jobs: Iterable[Job] | None = None) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 import shutil
 import tempfile
 import time
@@ -24,14 +23,16 @@ import pandas as pd
 from crossmodal.errors import UserError
 from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
 from crossmodal.files import sha256_file, sha256_json, write_json
+from crossmodal.modalities import MODALITIES
 from crossmodal.reporting.figures import learning_curves
 from crossmodal.reporting.results import runs
 from crossmodal.reporting.tracking import embedder
-from crossmodal.reporting.tracking.store import EXPERIMENT, HASH, KEY, Store, masked, opened
+from crossmodal.reporting.tracking.names import link_to, metric_name, shown
+from crossmodal.reporting.tracking.store import EXPERIMENT, HASH, KEY, Store, Used, masked, opened
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 2  # of what is logged of a run: another number logs all of them again
+LAYOUT = 3  # of what is logged of a run: another number logs all of them again
 PARENT = "mlflow.parentRunId"
 ARTIFACTS = ("manifest.json", "config.yaml", "train.log")
 SYSTEM = ("seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "gpu_energy_joules")
@@ -75,11 +76,6 @@ def make_store(tracking: Tracking) -> bool:
 # -- what is logged -------------------------------------------------------------------------------------------------
 
 
-def metric_name(name: str) -> str:
-    """A name that MLflow allows: `recall@10` becomes `recall_10`, anything else odd an underscore too."""
-    return re.sub(r"[^\w\-. /:]", "_", name)
-
-
 def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """{'settings.dim': '256'}: nested settings as MLflow's flat parameters."""
     found = {}
@@ -103,15 +99,22 @@ def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
 
 
 def _final(numbers: list[dict[str, Any]]) -> dict[str, float]:
-    """`test/image-to-text.recall_1`, `test/recall_sum`; `test-fold5/...` under a fold protocol.
+    """The numbers of a run by their names in MLflow."""
+    return {shown(row["direction"], row["metric"], row["protocol"]): float(row["value"]) for row in numbers}
 
-    MLflow's charts are grouped by what is before the slash.
-    """
-    found = {}
-    for row in numbers:
-        head = "test" if row["protocol"] == "all" else f"test-{row['protocol']}"
-        middle = "" if row["direction"] == "both" else f"{row['direction']}."
-        found[metric_name(f"{head}/{middle}{row['metric']}")] = float(row["value"])
+
+def _used(job: Job, manifest: dict[str, Any], params: Params) -> list[Used]:
+    """The data set and the features that a run was trained on, with the hashes that its manifest has of them."""
+    hashes, folder = manifest.get("data") or {}, f"{params.paths.data}/{job.dataset}"
+    found = []
+    if "items" in hashes:
+        about = {"split": job.split, "pairs": manifest.get("pairs"), "words": manifest.get("words")}
+        digest = sha256_json([hashes["items"], hashes.get("split")])[:16]
+        found.append(Used(f"{job.dataset}/{job.split}", digest, f"{folder}/items.parquet", about))
+    for key, digest in hashes.items():
+        kind, _, extractor = key.rpartition(".")
+        if kind in MODALITIES:
+            found.append(Used(f"{job.dataset}/{key}", digest[:16], f"{folder}/features/{kind}.{extractor}.npy"))
     return found
 
 
@@ -289,6 +292,7 @@ def _write(
     if manifest.get("commit"):
         commit, _, changed = str(manifest["commit"]).partition(" ")
         tags |= {"git_commit": commit, "mlflow.source.git.commit": commit, "git_changes": str(bool(changed)).lower()}
+    tags |= {"mlflow.source.type": "LOCAL", "mlflow.source.name": f"crossmodal train {job.key}"}
     if manifest.get("fallbacks"):
         tags["fallback"] = "; ".join(manifest["fallbacks"])[:5000]
     name = f"{job.name} {job.split} seed{job.seed}"
@@ -299,6 +303,8 @@ def _write(
     last = int(history.epoch.max()) if len(history) else 0
     metrics = [*_epochs(history), *((name, value, last) for name, value in final.items())]
     store.log(run_id, metrics, _params(job, folder, params), end)
+    if used := _used(job, manifest, params):
+        store.inputs(run_id, used)
     with tempfile.TemporaryDirectory() as temporary:
         for file in ARTIFACTS:
             if (folder / file).exists():
@@ -364,7 +370,9 @@ def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool)
             done[_track(store, tree, job, folder / key)].append(key)
         for place in dict.fromkeys(place for job in asked.values() for place in tree.places(job)):
             _summarise(store, place, groups.get(place.group, []), folder)
-    log.info("MLflow: %s", ", ".join(f"{len(keys)} {state}" for state, keys in done.items()))
+        # Below the address of MLflow's pages: runs with their data, source and headline metrics.
+        done["views"] = {name: link_to(number) for name, number in sorted(store.experiments.items())}
+    log.info("MLflow: %s", ", ".join(f"{len(done[state])} {state}" for state in states))
     return done
 
 

@@ -5,13 +5,16 @@ It knows nothing of what is logged: that is `record`.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from crossmodal.reporting.tracking.names import VIEW, view
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,15 @@ def client_of(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+class Used(NamedTuple):
+    """Data that a run was trained on."""
+
+    name: str
+    digest: str  # of its content, at most 36 characters
+    path: str
+    about: dict[str, Any] | None = None
+
+
 class Store:
     """An open store: the client, our experiments, and what they hold already."""
 
@@ -83,6 +95,7 @@ class Store:
                 self.client.restore_experiment(made)
             self._read(name, made)
         self.experiments[name] = made
+        self.client.set_experiment_tag(made, f"mlflow.sharedViewState.{VIEW}", json.dumps(view()))
         return made
 
     def _read(self, name: str, experiment: str) -> None:
@@ -109,6 +122,17 @@ class Store:
         if kept:
             self.known[name, key] = [(kept, digest)]
         return kept
+
+    def inputs(self, run_id: str, used: list[Used]) -> None:
+        """The data that a run was trained on, which MLflow shows under Dataset."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        listed = []
+        for one in used:
+            source = json.dumps({"uri": one.path})
+            data = Dataset(one.name, one.digest, "local", source, profile=json.dumps(one.about) if one.about else None)
+            listed.append(DatasetInput(data, [InputTag("mlflow.data.context", "training")]))
+        self.client.log_inputs(run_id, datasets=listed)
 
     def clear(self) -> None:
         """Delete our runs in all our experiments."""

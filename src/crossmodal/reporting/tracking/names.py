@@ -1,0 +1,37 @@
+"""How numbers are called in MLflow, and the columns that its table of runs has in the saved view."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from crossmodal.tasks.base import headlines
+
+VIEW = "headline"
+"""The key of the saved view."""
+
+
+def link_to(experiment: str) -> str:
+    """The saved view of an experiment, below the address of MLflow's pages."""
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+
+
+def view() -> dict[str, Any]:
+    """The columns of MLflow's table of runs in the saved view, with the runs sorted by the first headline number."""
+    metrics = [shown(direction, metric) for direction, metric in headlines()]
+    columns = ["attributes.`Dataset`", "attributes.`Source`", *(f"metrics.`{name}`" for name in metrics)]
+    return {"selectedColumns": columns, "orderByKey": f"metrics.`{metrics[0]}`", "orderByAsc": False}
+
+
+def shown(direction: str, metric: str, protocol: str = "all") -> str:
+    """A metric's name in MLflow: `test/image-to-text.recall_1`, `test/recall_sum`, `test-fold5/...`.
+
+    MLflow's charts are grouped by what is before the slash.
+    """
+    head = "test" if protocol == "all" else f"test-{protocol}"
+    return metric_name(f"{head}/{'' if direction == 'both' else f'{direction}.'}{metric}")
+
+
+def metric_name(name: str) -> str:
+    """A name that MLflow allows: `recall@10` becomes `recall_10`, anything else odd an underscore too."""
+    return re.sub(r"[^\w\-. /:]", "_", name)
