@@ -372,7 +372,7 @@ def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool)
             _summarise(store, place, groups.get(place.group, []), folder)
         # Below the address of MLflow's pages: runs with their data, source and headline metrics.
         done["views"] = {name: link_to(number) for name, number in sorted(store.experiments.items())}
-    log.info("MLflow: %s", ", ".join(f"{len(done[state])} {state}" for state in states))
+    log.info("MLflow: %s", ", ".join(f"{len(done[state])} {state}" for state in ("tracked", "unchanged", "missing")))
     return done
 
 
