@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 
 from crossmodal.experiments import Job
 from crossmodal.files import sha256_file, write_json, write_parquet
-from crossmodal.inference.run import described
 from crossmodal.models import base, vsepp
+from crossmodal.models.base import described
 from crossmodal.text import SPECIAL, Vocabulary
 
 ROOT = Path(__file__).parents[1]

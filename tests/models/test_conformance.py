@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from crossmodal import registry
-from crossmodal.inference.run import context_of, described
 from crossmodal.models import base
+from crossmodal.models.base import context_of, described
 
 SYSTEMS = sorted(registry.names("models"))
 CLASSES = 5

@@ -18,9 +18,9 @@ from crossmodal.corpus.corpus import Corpus
 from crossmodal.corpus.forms import base, form
 from crossmodal.corpus.inputs import Inputs
 from crossmodal.errors import UserError
-from crossmodal.experiments import Relevance
 from crossmodal.features.store import Features, open_features
 from crossmodal.files import read_parquet, sha256_bytes
+from crossmodal.modalities import Relevance
 from crossmodal.models.base import Form
 from crossmodal.text import Vocabulary
 

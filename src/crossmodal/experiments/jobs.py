@@ -14,9 +14,10 @@ from crossmodal import paths, registry
 from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments.blocks import Strict, read_yaml, validated
 from crossmodal.experiments.papers import Paper, read_papers
-from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Relevance, Scale, extractors_in
+from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Scale, extractors_in
 from crossmodal.experiments.tables import Experiment, Table
 from crossmodal.files import sha256_json
+from crossmodal.modalities import Relevance
 from crossmodal.tasks.base import CONTROLS, asked_of
 
 

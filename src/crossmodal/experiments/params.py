@@ -17,14 +17,13 @@ from crossmodal import paths, registry
 from crossmodal.errors import suggestion
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
 from crossmodal.limits import Limits
-from crossmodal.modalities import Modality
+from crossmodal.modalities import Modality, Relevance
 
 NAME = r"[a-z0-9][a-z0-9_]*"
 LARGEST_SEED = 2**32 - 1  # what NumPy and torch both take
 PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the extractor that gathers them
 
 Scale = Literal["embedded", "full"]
-Relevance = Literal["group", "label"]
 Inputs = dict[str, str | dict[str, str]]  # modality to an extractor, or to one for each form
 Models = dict[str, dict[str, Any]]
 

@@ -22,31 +22,6 @@ from crossmodal.runs.weights import checked_weights, take_weights
 from crossmodal.text import Vocabulary
 
 
-def described(context: base.Context) -> dict[str, Any]:
-    """What a manifest keeps of a context: enough to build the model again, whose weights hold the rest."""
-    return {
-        "shapes": {modality: list(shape) for modality, shape in context.shapes.items()},
-        "vocabulary_size": context.vocabulary_size,
-        "n_classes": context.n_classes,
-        "trained": list(context.trained),
-        "n_groups": 0 if context.groups is None else len(context.groups),
-        "n_concepts": context.n_concepts,
-        "source": None if context.source is None else described(context.source),
-    }
-
-
-def context_of(told: dict[str, Any]) -> base.Context:
-    """The context that `described` told of; vectors of zeros stand where the weights hold better ones."""
-    shapes = {modality: tuple(shape) for modality, shape in told["shapes"].items()}
-    moments = {m: (torch.zeros(shape[-1]), torch.ones(shape[-1])) for m, shape in shapes.items()}
-    rest = {
-        "groups": torch.zeros(told["n_groups"], dtype=torch.int64),
-        "n_concepts": told["n_concepts"],
-        "source": told["source"] and context_of(told["source"]),
-    }
-    return base.Context(shapes, told["vocabulary_size"], told["n_classes"], tuple(told["trained"]), moments, **rest)
-
-
 @dataclass(frozen=True)
 class TrainedRun:
     """A run's model, ready to encode."""
@@ -82,7 +57,7 @@ def open_run(folder: Path) -> TrainedRun:
     weights = checked_weights(folder)
     manifest = folder / "manifest.json"
     try:
-        context = context_of(read_record(manifest)["context"])
+        context = base.context_of(read_record(manifest)["context"])
     except KeyError as error:
         raise UserError(f"{manifest}: says no {error}; an earlier version trained it: train it again") from None
     job = job_in(folder)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -152,6 +152,31 @@ class Context:
     """(vocabulary_size, word_dim) start of the word embedding, where a file of vectors is named."""
     n_concepts: int = 0
     """Names that the form `concepts` tells of."""
+
+
+def described(context: Context) -> dict[str, Any]:
+    """What a manifest keeps of a context: enough to build the model again, whose weights hold the rest."""
+    return {
+        "shapes": {modality: list(shape) for modality, shape in context.shapes.items()},
+        "vocabulary_size": context.vocabulary_size,
+        "n_classes": context.n_classes,
+        "trained": list(context.trained),
+        "n_groups": 0 if context.groups is None else len(context.groups),
+        "n_concepts": context.n_concepts,
+        "source": None if context.source is None else described(context.source),
+    }
+
+
+def context_of(told: dict[str, Any]) -> Context:
+    """The context that `described` told of; vectors of zeros stand where the weights hold better ones."""
+    shapes = {modality: tuple(shape) for modality, shape in told["shapes"].items()}
+    moments = {m: (torch.zeros(shape[-1]), torch.ones(shape[-1])) for m, shape in shapes.items()}
+    rest = {
+        "groups": torch.zeros(told["n_groups"], dtype=torch.int64),
+        "n_concepts": told["n_concepts"],
+        "source": told["source"] and context_of(told["source"]),
+    }
+    return Context(shapes, told["vocabulary_size"], told["n_classes"], tuple(told["trained"]), moments, **rest)
 
 
 @dataclass(frozen=True)

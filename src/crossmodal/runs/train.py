@@ -34,8 +34,8 @@ from crossmodal.files import (
     write_parquet,
     write_text,
 )
-from crossmodal.inference.run import described
 from crossmodal.models import base
+from crossmodal.models.base import described
 from crossmodal.runs.build import CHECKPOINTS, built
 from crossmodal.runs.weights import checked_weights
 from crossmodal.tasks.base import chooser_of, source_of_training, tasks

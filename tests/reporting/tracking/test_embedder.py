@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from crossmodal import registry
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, sha256_file, write_json
-from crossmodal.inference.run import described
 from crossmodal.models import base
+from crossmodal.models.base import described
 from crossmodal.reporting.tracking import embedder, record, store
 from crossmodal.text import SPECIAL, Vocabulary, tokenize
 from tests.reporting.drawn import make_plan, make_run
