@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ import yaml
 from crossmodal.errors import UserError
 from crossmodal.experiments import SPLIT, VARIANT, Paper, Row, named_experiments, read_papers, validated
 
+ROOT = Path(__file__).parents[2]
 COLUMNS = [{"direction": "image-to-text", "metric": "recall@1"}, {"direction": "text-to-image", "metric": "recall@1"}]
 
 
@@ -157,3 +159,11 @@ def test_what_is_measured_or_may_be_by_a_model_itself():
     published_only = asked("whatever-it-was", "recal@7")
     published_only["tables"][0]["rows"][0]["experiment"] = None
     assert validated(Paper, published_only, "x")
+
+
+def test_yaml_lines_can_be_read_without_scrolling() -> None:
+    files = [ROOT / "params.yaml", *ROOT.glob("papers/*.yaml"), *ROOT.glob("examples/*.yaml")]
+    assert len(files) > 6
+    for path in files:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert len(line) <= 160, f"{path.name}:{number}"
