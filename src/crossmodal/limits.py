@@ -22,7 +22,7 @@ class Limits(BaseModel):
     sound_rate: int = Field(1_000_000, ge=1, description="samples a second of a sound")
     samples: int = Field(100_000_000, ge=1, description="of a sound's channel: half an hour at 48,000 a second")
     mesh_bytes: int = Field(GIB // 2, ge=1, description="of a mesh's file")
-    faces: int = Field(5_000_000, ge=1, description="of a mesh")
+    faces: int = Field(2_000_000, ge=1, description="of a mesh")
     unpacked: int = Field(GIB // 2, ge=1, description="bytes that compressed data of any ratio may become")
     ratio: float = Field(
         200, ge=1, description="of unpacked to packed bytes, above which more than `unpacked` is taken for a bomb"

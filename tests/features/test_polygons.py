@@ -209,3 +209,29 @@ def test_a_binary_file_of_triangles_alone_is_read_as_one_of_all_kinds_of_faces(t
             assert found.corners.tolist() == [corner for face in faces for corner in face]
             with pytest.raises(polygons.CutError, match="it ends at face"):
                 polygons.ply(head.format(len(faces) + 1).encode() + points + rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "corners"),
+    [
+        (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1/4/2 2//7 3\n", [0, 1, 2]),
+        (b"v 0 0 0\r\nv 1 0 0\r\nv 0 1 0\r\nf 1/1 2/2 3/3\r\n", [0, 1, 2]),
+        (b"v 0 0 0\rv 1 0 0\rv 0 1 0\rf 3 2 1", [2, 1, 0]),
+        (b"v 0 0 0 1\nv 1 0 0 1\nv 0 1 0 1\nf 1 2 3\n", [0, 1, 2]),  # with a weight
+        (b"v 0 0 0\nv 1 0 0\nv 0 1 0\n  f -3 -2 -1\n", [0, 1, 2]),
+        (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2\nf 1 2 3 1\n", [0, 1, 2, 0]),  # no two triangles
+        (b"v 0 0 0 # 1\nv 1 0 0\nv 0 1 0\nf 1 2 \\\n3\n", [0, 1, 2]),
+    ],
+)
+def test_an_obj_file_is_read_alike_at_once_and_line_by_line(monkeypatch, text, corners):
+    found = [polygons.obj(text)]
+    monkeypatch.setattr(polygons, "_triangles_of_obj", lambda data: None)
+    found.append(polygons.obj(text))
+    for one in found:
+        assert one.corners.tolist() == corners
+        assert one.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+
+
+def test_a_word_among_the_numbers_of_an_obj_file_is_named():
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        polygons.obj(b"v 0 0 x\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")

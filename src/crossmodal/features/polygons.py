@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -119,6 +120,8 @@ def obj(data: bytes) -> Polygons:
     faces: list[list[int]] = []
     check_count("vertex", data.count(b"v "))
     check_count("face", data.count(b"\nf"))
+    if (plain := _triangles_of_obj(data)) is not None:
+        return plain
     lines, more, commented = _lines(data), b"\\" in data, b"#" in data
     for line in lines:
         head = line[:2]
@@ -137,6 +140,29 @@ def obj(data: bytes) -> Polygons:
         # 0 is no vertex: it stays out of range.
         faces.append([n - 1 if n >= 0 else len(vertices) + n for n in corners])
     return Polygons.of(vertices, faces)
+
+
+def _triangles_of_obj(data: bytes) -> Polygons | None:
+    """Triangles of an OBJ file that holds no other polygons, parsed at once; None for any other file."""
+    if b"\\" in data or re.search(rb"\n[ \t]+[vf]", data):
+        return None
+    lines = (data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data).split(b"\n")
+    points = b" ".join([line[2:] for line in lines if line[:2] in (b"v ", b"v\t")])
+    # 0 is no vertex: it marks the end of each face.
+    corners = b" 0 ".join([line[2:] for line in lines if line[:2] in (b"f ", b"f\t")])
+    if b"#" in points or b"#" in corners or b"-" in corners:
+        return None
+    corners = re.sub(rb"/[^ \t]*", b"", corners) + b" 0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of text that is no number: fewer are then read
+        try:
+            vertices, faces = np.fromstring(points, sep=" "), np.fromstring(corners, np.int64, sep=" ")
+        except ValueError:  # text that is no number: the reading line by line says where
+            return None
+    counts = (data.count(b"\nv ") + data.count(b"\nv\t") + data.startswith((b"v ", b"v\t"))) * 3, len(faces) // 4 * 4
+    if (len(vertices), len(faces)) != counts or ((faces.reshape(-1, 4) == 0) != [[False, False, False, True]]).any():
+        return None
+    return Polygons.of(vertices.reshape(-1, 3), faces.reshape(-1, 4)[:, :3] - 1)
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
