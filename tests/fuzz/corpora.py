@@ -235,18 +235,21 @@ def _run(folder: Path) -> Folder:
     """What `dvc pull` brings of a run."""
     job = {"dataset": "x", "split": "full", "model": "vsepp", "variant": "", "seed": 0}
     number = dict.fromkeys(runs.FIELDS, "x") | {"value": 1.5}
-    (folder / "metrics.json").write_text(json.dumps({"job": job, "numbers": [number]}))
+    task = folder / "instance_retrieval"
+    task.mkdir()
+    (task / "metrics.json").write_text(json.dumps({"job": job, "numbers": [number]}))
     (folder / "manifest.json").write_text(json.dumps({"weights_sha256": "a", "hardware": {"cpu": "x"}}))
     (folder / "config.yaml").write_text("dataset: x\nsplit: full\nmodel: vsepp\nsettings: {dim: 8, margin: 0.2}\n")
     pd.DataFrame({"epoch": [0, 1], "loss": [1.5, 1]}).to_parquet(folder / "history.parquet")
-    pd.DataFrame({"query_id": ["a", "b"], "rank": [1, 2], "top1": [0, 1]}).to_parquet(folder / "queries.parquet")
-    np.savez(folder / "embeddings.npz", image=np.ones((2, 3), np.float32), image_ids=np.array(["a", "b"]))
+    pd.DataFrame({"query_id": ["a", "b"], "rank": [1, 2], "top1": [0, 1]}).to_parquet(task / "examples.parquet")
+    np.savez(task / "embeddings.npz", image=np.ones((2, 3), np.float32), image_ids=np.array(["a", "b"]))
 
     class Job:
         key, dataset, split, model, variant, seed = "x", "x", "full", "vsepp", "", 0
+        tasks = ("instance_retrieval",)
 
     def read() -> None:
-        from crossmodal.training import search
+        from crossmodal.inference import search
 
         runs.numbers(folder, Job)
         runs.manifest(folder)
@@ -254,7 +257,7 @@ def _run(folder: Path) -> Folder:
         runs.history(folder)
         runs.queries(folder)
         (folder / "model.safetensors").touch()
-        (folder / "metrics.json").exists() and search._kept(folder, "image", "text")
+        (task / "metrics.json").exists() and search._kept(folder, "image", "text")
 
     return Folder(folder, _listed(folder, ".json", ".yaml", ".parquet", ".npz"), read)
 

@@ -37,7 +37,7 @@ def photographs(folder):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The project with two data sets of the same photographs and a paper of two controls."""
+    """The project with two data sets of the same photographs and a paper of one system."""
     folder = tmp_path_factory.mktemp("features")
     shutil.copy(ROOT / "Snakefile", folder)
     for name in ("workflow", "profiles"):
@@ -45,7 +45,7 @@ def project(tmp_path_factory):
     (folder / "papers").mkdir()
     photographs(folder)
     table = {"id": "t", "title": "T", "source": "S", "dataset": "one", "protocol": "P", "rows": [], "columns": []}
-    experiments = {"oracle": {"model": "oracle", "dataset": "one"}}
+    experiments = {"vse0": {"model": "vse0", "dataset": "one"}}
     paper = {"title": "T", "authors": "A", "venue": "V", "year": 2020, "doi": "d", "tables": [table]}
     (folder / "papers/p.yaml").write_text(yaml.safe_dump({**paper, "experiments": experiments}))
     block = {"reader": "karpathy", "annotations": "raw/dataset.json", "images": "raw"}
