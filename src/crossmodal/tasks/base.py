@@ -236,7 +236,9 @@ def metric(name: str) -> Metric | None:
 
 
 def label(name: str) -> str:
-    """What is printed for a metric: `R@10`; of one that no task declares its name, with spaces for underscores."""
+    """What is printed for a metric: `R@10`; `mAP@50 chance` for what a random order has of it."""
+    if name.endswith("_chance"):
+        return f"{label(name.removesuffix('_chance'))} chance"
     found = metric(name)
     return found.label if found else name.replace("_", " ")
 

@@ -221,16 +221,16 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
         )
     marks: dict[str, str] = {}
     places = _places(table, frame)
+    records = frame.astype(object).to_dict("records")  # of plain values: a frame's own types are slow one by one
     lines = []
     for index, row in enumerate(table.rows):
-        part = frame.iloc[index * width : (index + 1) * width]
+        part = records[index * width : (index + 1) * width]
         said = [text for text in (row.note, row.differs and f"Differs: {row.differs}") if text]
         mark = ", ".join(marks.setdefault(text, letters(len(marks))) for text in said)
-        records = enumerate(part.to_dict("records"))
-        cells = [replace(_cell(record), **places[index, column]) for column, record in records]
+        cells = [replace(_cell(record), **places[index, column]) for column, record in enumerate(part)]
         lines.append(Line(row.label, row.group, row.extra, cells, mark, _own_extra(part)))
     extras = extra_keys(table)
-    notes = [(mark, text) for text, mark in marks.items()] + [("", text) for text in _settings(frame)]
+    notes = [(mark, text) for text, mark in marks.items()] + [("", text) for text in _settings(records)]
     placed = any(cell["place"] for cell in places.values())
     caption = caption_of(plan, paper, table, frame, placed)
     return View(paper, table, table.columns, extras, lines, caption, notes, frame)
@@ -242,23 +242,25 @@ def letters(number: int) -> str:
     return (letters(before - 1) if before else "") + chr(ord("a") + last)
 
 
-def _own_extra(part: pd.DataFrame) -> dict[str, Any]:
+def _own_extra(cells: list[dict[str, Any]]) -> dict[str, Any]:
     """What the runs of a row have of the columns before the numbers; of several systems' values each once."""
     values: dict[str, list[Any]] = {}
-    for text in part.ours_extra.dropna().unique():
+    for text in dict.fromkeys(cell["ours_extra"] for cell in cells if not pd.isna(cell["ours_extra"])):
         for key, value in json.loads(text).items():
             if value not in values.setdefault(key, []):
                 values[key].append(value)
     return {key: found[0] if len(found) == 1 else ", ".join(map(extra, found)) for key, found in values.items()}
 
 
-def _settings(frame: pd.DataFrame) -> list[str]:
+def _settings(cells: list[dict[str, Any]]) -> list[str]:
     """A sentence for each system, or several alike, whose settings are not the published ones."""
     of_system: dict[str, dict[str, dict[str, None]]] = {}
-    for row in frame.dropna(subset=["ours_settings"]).itertuples():
-        system = row.system if pd.isna(row.column_system) else row.column_system
+    for cell in cells:
+        if pd.isna(cell["ours_settings"]):
+            continue
+        system = cell["system"] if pd.isna(cell["column_system"]) else cell["column_system"]
         found = of_system.setdefault(system, {})
-        for name, (ours, published) in json.loads(row.ours_settings).items():
+        for name, (ours, published) in json.loads(cell["ours_settings"]).items():
             found.setdefault(name, {})[f"{setting(ours)} ({setting(published)})"] = None
     systems: dict[str, list[str]] = {}
     for system, found in of_system.items():
