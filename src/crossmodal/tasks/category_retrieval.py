@@ -1,4 +1,4 @@
-"""Category retrieval: find whatever is of the query's class, such as all sounds of a bird for an image of one."""
+"""Category retrieval: find the items of the query's class, such as all sounds of birds for the image of a bird."""
 
 from __future__ import annotations
 

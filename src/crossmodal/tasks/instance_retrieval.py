@@ -1,4 +1,4 @@
-"""Instance retrieval: find what belongs to the query itself, such as the image that a caption was written of."""
+"""Instance retrieval: find the items that belong to the query itself, such as the image that a caption describes."""
 
 from __future__ import annotations
 
