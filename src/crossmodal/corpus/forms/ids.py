@@ -1,4 +1,4 @@
-"""Nothing of the items but which they are, for answers that are known beforehand: (B, 0)."""
+"""Empty inputs (B, 0), for controls, which need only the ids of the items."""
 
 from __future__ import annotations
 

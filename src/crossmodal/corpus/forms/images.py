@@ -1,4 +1,4 @@
-"""An image per item, which an image network is shown: uint8 (B, 3, S, S)."""
+"""One image per item, as input of an image network: uint8 (B, 3, S, S)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small picture per item, which a model makes anew: uint8 (B, 3, S, S)."""
+"""One thumbnail per item, which a model reconstructs: uint8 (B, 3, S, S)."""
 
 from __future__ import annotations
 

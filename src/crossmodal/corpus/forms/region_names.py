@@ -1,4 +1,4 @@
-"""What is named in an image, as words: its regions one by one, or the whole of it (A3VSE, sections 4.3 and 4.6)."""
+"""The names of an image's regions as words, per region or for the whole image (A3VSE, sections 4.3 and 4.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A set of region vectors per item: float32 (B, R, D), of which the first `counts` of each item are regions."""
+"""One set of region vectors per item: float32 (B, R, D), of which the first `counts` of each item are valid."""
 
 from __future__ import annotations
 
