@@ -24,6 +24,7 @@ class OnDisk:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the array in the file."""
         return self.features.array.shape
 
     def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:

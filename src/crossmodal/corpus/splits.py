@@ -49,7 +49,7 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
     """The annotated pairs and the un-annotated images of a sparsely annotated corpus.
 
     The images are shuffled once, and so are the captions of each image, both from `seed` alone; every split is a cut of
-    these orders. Hence of two splits with the same seed the smaller one lies within the larger one.
+    these orders. Hence of two splits with the same seed the smaller one is a subset of the larger one.
 
     Parameters
     ----------

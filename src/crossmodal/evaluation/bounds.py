@@ -75,7 +75,7 @@ def chance_precision(relevant: np.ndarray, n_gallery: int, at: int | str | None)
         found = _random_precision(counts, n_gallery, counts if at == "R" else np.full_like(counts, n_gallery))
     else:
         cut = min(int(at), n_gallery)
-        inside = np.arange(1, cut + 1)  # possible numbers of relevant items there, which are in random order too
+        inside = np.arange(1, cut + 1)  # possible numbers of relevant items within the cut
         given = _random_precision(inside, cut, np.full_like(inside, cut))
         found = np.array([(hypergeom.pmf(inside, n_gallery, n, cut) * given).sum() for n in counts])
     return found[place]

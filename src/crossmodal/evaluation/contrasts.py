@@ -40,10 +40,12 @@ class Contrast:
 
     @property
     def estimate(self) -> float:
+        """The sum of the units' means over seeds, minus the offset."""
         return float(sum(unit.mean() for unit in self.units.values()) - self.offset)
 
     @property
     def seeds(self) -> int:
+        """The smallest number of seeds of any unit."""
         return min(len(unit) for unit in self.units.values())
 
     def variances(self, seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,8 @@ PATTERN = re.compile(r"(?P<kind>recall|map|ndcg)@(?P<k>[1-9]\d*)")
 
 
 class CutOff(NamedTuple):
+    """A metric with a cut-off, such as `recall@50`."""
+
     kind: str  # recall, map or ndcg
     k: int
 
@@ -91,7 +93,7 @@ def ndcg(
     return found
 
 
-Part = tuple[slice, np.ndarray, np.ndarray, np.ndarray]  # queries, their gains, the best gains, relevant items
+Part = tuple[slice, np.ndarray, np.ndarray, np.ndarray]  # queries; (q,) gain, best possible gain, relevant items
 
 
 def _discounts(n: int) -> np.ndarray:

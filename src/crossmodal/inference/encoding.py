@@ -154,7 +154,7 @@ def best(
         found = top_k(asked, gallery, k)
     else:
         query, to = map(list(run.model.reads).index, pair)
-        score = run.model.score  # takes the modalities in the model's order
+        score = run.model.score  # its arguments are in the model's order of modalities
         parts = [score(asked, x) if query < to else score(x, asked).T for x in gallery.split(BLOCK)]
         matrix = torch.cat(parts, 1).float().numpy()
         found = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)

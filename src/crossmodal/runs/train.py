@@ -160,7 +160,7 @@ def selection_of(job: Job) -> Selection:
 
 
 def _check_validation(job: Job, model: base.Model, corpus: Corpus, data: Path) -> None:
-    """Check that there are validation items, on which the best epoch is chosen.
+    """Check that each modality has validation items, on which the best epoch is chosen.
 
     Raises
     ------

@@ -200,7 +200,7 @@ class Task(ABC):
         return self.asks in registry.methods(model) and self.hosts(relevance)
 
     def shown(self) -> list[Any]:
-        """Facts of the task that tables, charts and checks show; a change of these makes them be created again."""
+        """Facts of the task that tables, charts and checks show, so that a change of these facts rebuilds them."""
         facts = [(m.name, m.label, m.meaning, m.better, m.low, str(m.high), m.headline) for m in self.metrics]
         return [self.name, self.title, self.place, self.overall, self.criterion, self.criterion_label, *facts]
 

@@ -10,6 +10,8 @@ from crossmodal.tasks.ranked.task import Ranked
 
 
 class Task(Ranked):
+    """Category retrieval, with relevance by class."""
+
     name: ClassVar[str] = "category_retrieval"
     title: ClassVar[str] = "Category retrieval"
     place: ClassVar[int] = 20

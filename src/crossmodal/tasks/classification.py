@@ -35,6 +35,8 @@ class Truth:
 
 
 class Task(base.Task):
+    """Classification of examples from the representations of one or several modalities."""
+
     name: ClassVar[str] = "classification"
     title: ClassVar[str] = "Classification"
     place: ClassVar[int] = 30

@@ -10,6 +10,8 @@ from crossmodal.tasks.ranked.task import Ranked
 
 
 class Task(Ranked):
+    """Instance retrieval, with relevance by group."""
+
     name: ClassVar[str] = "instance_retrieval"
     title: ClassVar[str] = "Instance retrieval"
     place: ClassVar[int] = 10

@@ -73,6 +73,8 @@ class Pairs:
 
 
 class Task(base.Task):
+    """Reconstruction of images and captions, and the separation of encodings into parts."""
+
     name: ClassVar[str] = "reconstruction"
     title: ClassVar[str] = "Reconstruction"
     place: ClassVar[int] = 40

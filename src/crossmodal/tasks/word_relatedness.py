@@ -30,6 +30,8 @@ class Answers:
 
 
 class Task(base.Task):
+    """Correlation between the similarities of word vectors and those of the words' images."""
+
     name: ClassVar[str] = "word_relatedness"
     title: ClassVar[str] = "Word relatedness"
     place: ClassVar[int] = 50

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 
 class Form(base.Form):
+    """Scored concepts; the setting `expansion` chooses how the words of texts are mapped to them."""
+
     axes, holds = 3, "a set of named regions per item"
     options: ClassVar[dict[str, Any]] = {"expansion": "wordnet"}
     sized = False

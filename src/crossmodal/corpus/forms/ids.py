@@ -9,6 +9,8 @@ from crossmodal.corpus.inputs import Inputs
 
 
 class Form(base.Form):
+    """Empty inputs."""
+
     def open(self, source: base.Source) -> Inputs | None:
         count = len(source.items)
         return source.inputs(tensor=torch.empty(count, 0), rows=torch.arange(count))

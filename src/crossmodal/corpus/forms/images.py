@@ -6,4 +6,6 @@ from crossmodal.corpus.forms import base
 
 
 class Form(base.Form):
+    """Images of an image network's input size."""
+
     axes, holds = 4, "an image per item, as the extractor `pixels` makes them"

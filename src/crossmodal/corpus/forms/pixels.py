@@ -6,4 +6,6 @@ from crossmodal.corpus.forms import base
 
 
 class Form(base.Form):
+    """Thumbnails."""
+
     axes, holds = 4, "a small picture per item, as the extractor `pixels` makes them"

@@ -12,6 +12,8 @@ from crossmodal.features.semantics import named
 
 
 class Form(tokens.Form):
+    """Names of regions as sentences; the setting `semantics` is `none`, `regional` or `global`."""
+
     options: ClassVar[dict[str, Any]] = {**tokens.Form.options, "semantics": "regional"}
     outside = ""
 

@@ -9,6 +9,8 @@ from crossmodal.models.base import Regions
 
 
 class Form(base.Form):
+    """Sets of region vectors."""
+
     axes, holds = 3, "a set of regions per item"
     counted = True
     outside = "numbers"

@@ -31,6 +31,8 @@ def words_of(source: base.Source) -> list[Sequence[str]]:
 
 
 class Form(base.Form):
+    """Sentences of at most `max_words` words; `rare_words` chooses how words outside of the vocabulary are encoded."""
+
     options: ClassVar[dict[str, Any]] = {"max_words": 82, "rare_words": "mark"}
     sized = False
     outside = "sentences"

@@ -74,7 +74,7 @@ def _best_levels(products: Products, relevant: Relevant, budget: int) -> Levels:
     q, g = products.queries, products.gallery
     n = len(relevant.starts) - 1
     best, own = np.empty((n, 1)), np.empty((n, 1), np.int64)
-    _, group = np.unique(relevant.items[relevant.starts[:-1]], return_inverse=True)  # same first item: same group
+    _, group = np.unique(relevant.items[relevant.starts[:-1]], return_inverse=True)  # a group shares its first item
     order = np.argsort(group, kind="stable")
     margin = 0.0 if products.exact else 2 * bound(q, g)
     for members in np.split(order, np.cumsum(np.bincount(group))[:-1]):

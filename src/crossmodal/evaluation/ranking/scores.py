@@ -92,7 +92,7 @@ class Products:
         rows, cols = rows or slice(0, self.shape[0]), cols or slice(0, self.shape[1])
         n, width = rows.stop - rows.start, cols.stop - cols.start
         values = max(1, budget // 4)
-        height = min(n, max(values // width, math.isqrt(values)))  # at least square, since flat products are slower
+        height = min(n, max(values // width, math.isqrt(values)))  # square if possible, since flat products are slower
         step = min(width, max(1, values // height))
         buffer = _room(height * step, self.queries.device)
         for top in range(rows.start, rows.stop, height):
@@ -117,7 +117,7 @@ class Products:
         return vectors.scores(self.queries, self.gallery, i, j)
 
     def remember(self, i: np.ndarray, j: np.ndarray, scores: np.ndarray) -> None:
-        """Keep the scores of at least one pair for `reach`, since the pairs that define levels come up there again."""
+        """Keep the scores of at least one pair for `reach`, since the pairs that define levels recur in the blocks."""
         codes = self._codes(i, j)
         order = np.argsort(codes)
         self._known = codes[order], scores[order]

@@ -75,6 +75,7 @@ class Shard:
         return {**sides, "k": np.array(self.k), "precise": np.array(self.precise)}
 
     def side(self, name: str) -> Side:
+        """The results with the `queries` or the `gallery` as queries."""
         return getattr(self, name)
 
     @classmethod

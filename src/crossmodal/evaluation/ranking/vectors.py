@@ -64,10 +64,12 @@ class Vectors:
 
     @property
     def dim(self) -> int:
+        """The dimension d of the vectors."""
         return self.x.shape[1]
 
     @property
     def device(self) -> torch.device:
+        """The device that holds the vectors."""
         return self.x.device
 
     def _scan(self) -> None:

@@ -38,6 +38,7 @@ class Ranked(base.Task):
         return relevance == self.relevance
 
     def targets(self, corpus: Corpus) -> Items:
+        """The test items of all modalities, with their relevance to each other."""
         from crossmodal.tasks.ranked.protocols import Items
 
         return Items.of(corpus, corpus.modalities, "test")
