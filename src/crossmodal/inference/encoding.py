@@ -177,7 +177,7 @@ class Sentences(nn.Module):
 def export(run: TrainedRun, folder: Path, to: str) -> None:
     """Export the run's sentence encoder as ONNX to where later searches look for it.
 
-    The exported file is deleted again if its vectors differ from the model's.
+    No file is kept if the export fails or its vectors differ from the model's.
     """
     import onnx
 
