@@ -1,1 +1,1 @@
-"""A prepared data set as a model reads it: inputs of each modality, training pairs, batches, classes and splits."""
+"""A prepared data set as a model reads it: inputs per modality, training pairs, mini-batches, classes and splits."""

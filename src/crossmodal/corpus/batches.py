@@ -1,4 +1,4 @@
-"""What a model is trained on: the batches of an epoch, a function of the seed and the epoch alone."""
+"""The mini-batches of a training epoch, which depend on the data, the seed and the epoch alone."""
 
 from __future__ import annotations
 
@@ -23,15 +23,20 @@ def batches(
     steps: int = 0,
     sampling: Sampling = "shuffled",
 ) -> Iterator[Batch]:
-    """One epoch of shuffled batches, a function of (seed, epoch) alone; the last may be smaller.
+    """Yield one epoch of shuffled mini-batches, a function of (seed, epoch) alone; the last batch may be smaller.
 
-    A lone pair has no negative, so it is left out. Of data with classes an epoch has as many rows as the largest of its
-    `modalities` has training items, class by class.
+    A last batch of one pair is left out, since it has no negatives. For data with relevance by class, the number of
+    rows of an epoch is the sum over classes of the number of training items in the class's largest modality.
 
     Parameters
     ----------
-    sampling : how the rows of data with classes are drawn, its own and those of the data that is transferred from.
-    steps : batches, for which the pairs are shuffled and gone through as often as it takes; 0: once.
+    size : pairs per batch.
+    unannotated : inputs of un-annotated images that each batch contains as well (`Model.unannotated`).
+    device : where the batches are moved; None leaves them on the CPU.
+    modalities : the modalities that are trained; None for all. It applies to data with relevance by class.
+    steps : number of batches, for which the pairs are shuffled and traversed as often as necessary; 0 for one pass.
+        It applies to data with pairs.
+    sampling : how the rows of data with relevance by class are drawn, also those of the source data set of a transfer.
     """
     if corpus.classes is not None:
         made = _rows(corpus, size, seed, epoch, modalities, sampling)
@@ -42,23 +47,23 @@ def batches(
 
 
 def steps_of(corpus: Corpus, size: int, modalities: tuple[str, ...] | None = None, steps: int = 0) -> int:
-    """Batches of an epoch, of which `steps` may be asked for where there are pairs."""
+    """The number of batches in an epoch; for data with pairs it is `steps` if that is not 0."""
     rows = corpus.n_rows(modalities)
     return steps if steps and corpus.classes is None else _once(rows, size)
 
 
 def steps_over_all(corpus: Corpus, size: int) -> int:
-    """Batches in which all pairs and all un-annotated images come, whichever are more; a batch has as many of each."""
+    """The number of batches that cover all pairs and all un-annotated images; a batch has as many of both."""
     return _once(max(corpus.n_pairs, len(corpus.unannotated)), size)
 
 
 def _once(rows: int, size: int) -> int:
-    """Batches of `size` that go through so many rows once; a lone last one is left out."""
+    """The number of batches of `size` in one pass over `rows` rows; a last batch of one row is left out."""
     return rows // size + (rows % size > 1)
 
 
 def _picks(n: int, size: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Numbers below `n` in shuffled batches: once all of them, or so many batches."""
+    """Yield shuffled batches of the numbers below `n`, in one pass, or as many batches as `steps` if that is not 0."""
     made = 0
     while made < max(steps, 1) and n > 1:
         parts = [part for part in torch.randperm(n, generator=generator).split(size) if len(part) > 1]
@@ -67,7 +72,7 @@ def _picks(n: int, size: int, steps: int, generator: torch.Generator) -> Iterato
 
 
 def _shuffled(n: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Endless batches of `size` numbers below `n`: shuffled, and gone through as often as it takes."""
+    """Yield batches of `size` numbers below `n` without end; the numbers are shuffled anew for each pass."""
     left = torch.empty(0, dtype=torch.int64)
     while True:
         while len(left) < size:
@@ -80,9 +85,9 @@ def _batches(
     corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], steps: int
 ) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    if unannotated:  # in `full` nothing is, and the pairs' own images play the part
+    if unannotated:  # the split `full` has no un-annotated images, so those of the pairs are used instead
         pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])
-        # With draws of their own: the order of the pairs is the same whether these are brought or not.
+        # A second generator keeps the order of the pairs the same with and without un-annotated images.
         further = torch.Generator().manual_seed(seed * 1_000_003 + epoch + 2**40)
         places = _shuffled(len(pool), size, further)
     for picks in _picks(corpus.n_pairs, size, steps, generator):
@@ -104,7 +109,7 @@ def _rows(
 
 
 def _endless(corpus: Corpus, size: int, generator: torch.Generator, sampling: Sampling) -> Iterator[Batch]:
-    """Whole batches of rows, one epoch after another."""
+    """Yield full batches of rows without end, one epoch after another."""
     while True:
         chosen = corpus.classes.draw(tuple(corpus.inputs), generator, sampling)
         for start in range(0, max(1, corpus.n_rows() - size + 1), size):

@@ -1,9 +1,10 @@
-"""Data whose items answer each other by class: their labels, and rows that hold an item of one class in each modality.
+"""Data with relevance by class: the labels of items, and training rows with one item per modality, all of one class.
 
-Rows are drawn in two ways (`models.parts.labelled.Sampling`). `shuffled` passes every item once an epoch: section 3.1.B
-of the CVS thesis goes on "till we have traversed through the entire dataset", and the programs of DSCMR and ACMR take
-the items one after another. `balanced` draws every class as often as any other, whatever the sizes of classes and
-modalities, so that an epoch leaves out items of large classes; it is ours.
+Rows are drawn in one of two ways (`models.parts.labelled.Sampling`). `shuffled` traverses every item once per epoch:
+the CVS thesis, section 3.1.B, continues "till we have traversed through the entire dataset", and the published programs
+of DSCMR and ACMR take the items one after another. `balanced` is class-balanced sampling, which draws all classes
+equally often, whatever the sizes of classes and modalities, so that an epoch leaves out items of large classes; this
+one is our own.
 """
 
 from __future__ import annotations
@@ -24,24 +25,33 @@ from crossmodal.models.parts.labelled import Sampling
 if TYPE_CHECKING:
     from crossmodal.corpus.inputs import Inputs
 
-CHUNK = 4096  # rows that moments are summed over at a time
+CHUNK = 4096  # number of rows over which moments are summed at a time
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes of a data set as numbers: first those of the training partition, sorted, then the unseen ones."""
+    """The classes of a data set as codes: first those of the training partition, sorted, then the unseen ones."""
 
-    names: list[str]
-    count: int  # of the training partition
-    trained: tuple[int, ...]  # of the split
-    first: tuple[int, ...]  # of the first stage, where classes come in stages
-    tested: tuple[int, ...]  # those that test items are of
-    several: bool = False  # items are of several classes (`datasets.items.encoded_labels`)
-    rank: tuple[int, ...] = ()  # then of each class its place among them, that of the fewest training items first
+    names: list[str]  # of the classes, by code
+    count: int  # number of classes of the training partition
+    trained: tuple[int, ...]  # codes of the classes on which the split trains
+    first: tuple[int, ...]  # codes of the classes of the first stage, where classes are trained in stages
+    tested: tuple[int, ...]  # codes of the classes of the test items
+    several: bool = False  # whether items have several classes (`datasets.items.encoded_labels`)
+    rank: tuple[int, ...] = ()  # with several classes per item: rank of each class, the rarest in training first
 
     @classmethod
     def of(cls, items: pd.DataFrame, split: str, stages: Sequence[int] = ()) -> Labels:
-        """`stages`: sizes of the groups of classes of a split `classesIofN` (`splits.class_groups`)."""
+        """The classes of the rows of `items.parquet` under a split.
+
+        Parameters
+        ----------
+        stages : the sizes of the groups of classes for a split `classesIofN` (`splits.class_groups`).
+
+        Raises
+        ------
+        UserError : a split in stages for items with several classes, or classes that cannot be grouped so.
+        """
         if several_labels(items.label):
             return cls._of_several(items, split)
         train = items.label[items.partition == "train"].dropna()
@@ -70,33 +80,33 @@ class Labels:
         return cls(names, len(seen), tuple(range(len(seen))), (), tuple(tested), True, tuple(rank.tolist()))
 
     def sets(self, labels: pd.Series) -> np.ndarray | None:
-        """(N, C) zeros and ones of the classes of each item; None where every item is of one."""
+        """(N, C) zeros and ones for the classes of each item; None if every item has one class."""
         if not self.several:
             return None
         place = {name: code for code, name in enumerate(self.names)}
         codes, texts = pd.factorize(labels)
-        table = np.zeros((len(texts) + 1, len(self.names)), np.uint8)  # the last: no class, factorised as -1
+        table = np.zeros((len(texts) + 1, len(self.names)), np.uint8)  # the last row is for no class, coded as -1
         for row, text in enumerate(texts):
             table[row, [place[name] for name in labels_of(text)]] = 1
         return table[codes]
 
     def rarest(self, sets: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
-        """(N,) int64 the class of each item that has the fewest training items, of those `allowed`; -1 for none."""
+        """(N,) int64 rarest class of each item (with the fewest training items) among those `allowed`; -1 for none."""
         rank = np.array(self.rank)
         if allowed is not None:
             rank = np.where(allowed, rank, len(rank))
         return _first(sets, rank)
 
     def encode(self, labels: pd.Series) -> np.ndarray:
-        """(N,) int64, -1 for an item without a class; of several the rarest."""
+        """(N,) int64 class of each item, the rarest of several; -1 for an item without a class."""
         if self.several:
             return self.rarest(self.sets(labels))
         return pd.Categorical(labels, categories=self.names).codes.astype(np.int64)
 
     def restricted(self, items: pd.DataFrame) -> pd.DataFrame:
-        """`items` without validation items of classes that the split does not train on: runs are selected by the rest.
+        """`items` without the validation items of classes on which the split does not train.
 
-        Items without a class, which answer nothing, are left out of validation and test too.
+        Items without a class, which are relevant to no query, are left out of validation and test too.
         """
         codes = self.encode(items.label)
         gone = (items.partition == "val") & ~np.isin(codes, self.trained)
@@ -107,22 +117,26 @@ class Labels:
 class Classes:
     """A split's training items by class, in each modality."""
 
-    count: int  # classes of the training partition
-    trained: tuple[int, ...]
-    first: tuple[int, ...]
-    items: dict[str, np.ndarray]  # modality to (N,) places of its items, sorted by class
-    kinds: dict[str, np.ndarray]  # modality to their (N,) places in `trained`, or in `several`
-    mates: dict[tuple[str, str], np.ndarray]  # two modalities to what an item of one has of its group in the other; -1
-    several: tuple[int, ...] = ()  # of items of several classes those that rows are drawn of; else they are `trained`
-    every: Classes | None = None  # of items of several classes: each item under all its classes
+    count: int  # number of classes of the training partition
+    trained: tuple[int, ...]  # codes of the classes on which the split trains
+    first: tuple[int, ...]  # codes of the classes of the first stage
+    items: dict[str, np.ndarray]  # modality to (N,) indices of its training items, sorted by class
+    kinds: dict[str, np.ndarray]  # modality to the (N,) position of each item's class in `trained`, or in `several`
+    mates: dict[tuple[str, str], np.ndarray]  # modalities A, B to the B item of the group of each A item, -1 for none
+    several: tuple[int, ...] = ()  # with several classes per item: the classes for which rows are drawn
+    every: Classes | None = None  # with several classes per item: each item listed under all its classes
 
     @classmethod
     def of(cls, labels: Labels, rows: dict[str, np.ndarray], inputs: Mapping[str, Inputs]) -> Classes:
-        """`rows`: modality to the places of the split's training items.
+        """Sort the training items by class.
+
+        Parameters
+        ----------
+        rows : modality to the indices of the split's training items.
 
         Raises
         ------
-        UserError : a modality without an item of a class.
+        UserError : a modality without an item of some class.
         """
         if labels.several:
             return cls._of_several(labels, rows, inputs)
@@ -140,9 +154,9 @@ class Classes:
 
     @classmethod
     def _of_several(cls, labels: Labels, rows: dict[str, np.ndarray], inputs: Mapping[str, Inputs]) -> Classes:
-        """Each item under its rarest class, of those that every modality has items of.
+        """List each item under its rarest class among those of which every modality has items.
 
-        `every` has it under all its classes, for rows that are balanced: there all classes are drawn alike.
+        `every` lists it under all its classes, for class-balanced sampling, where all classes are drawn equally often.
         """
         sets = {m: inputs[m].sets[rows[m]] for m in rows}
         allowed = np.isin(np.arange(len(labels.names)), labels.trained)
@@ -178,25 +192,26 @@ class Classes:
         return cls(labels.count, labels.trained, labels.first, items, kinds, joined, drawn, every)
 
     def paired(self) -> dict[str, np.ndarray]:
-        """Rows for a closed form, class by class: those of `_joined`, each modality's items in their stored order.
+        """The rows for closed-form systems, class by class, with the items of each modality in their stored order.
 
         Returns
         -------
-        Modality to (N,) places.
+        Modality to (N,) indices; row i of all modalities is of one class.
         """
         return self._joined(self.items)
 
     def draw(
         self, modalities: tuple[str, ...], generator: torch.Generator, sampling: Sampling = "shuffled"
     ) -> dict[str, torch.Tensor]:
-        """An epoch's rows, `size` of them. Within a class its items come in random order, all before one comes again.
+        """Draw the rows of an epoch, as many as `size` returns.
 
-        What has an item of its own group in another modality (a text of its image) is joined with that, what has none
-        with an item of its class.
+        Within a class the items come in random order, and all of them before any is repeated. An item that has an item
+        of its own group in another modality (an image with its text) is joined with that, others with an item of their
+        class.
 
         Returns
         -------
-        Modality to (N,) places.
+        Modality to (N,) indices; row i of all modalities is of one class.
         """
         n = self.size(modalities)
         if sampling == "balanced" and self.every is not None:
@@ -219,7 +234,7 @@ class Classes:
         return {m: places[order] for m, places in self._joined(items).items()}
 
     def _balanced(self, items: dict[str, np.ndarray], generator: torch.Generator, n: int) -> dict[str, np.ndarray]:
-        """`n` rows of every class once, and again, in turn; each row has an item of every modality."""
+        """`n` rows that traverse all classes once in random order, then again; each has an item of every modality."""
         modalities = tuple(items)
         base = max(modalities, key=lambda m: len(items[m]))
         n_kinds = len(self.several or self.trained)
@@ -237,15 +252,15 @@ class Classes:
         return {m: rows[m] for m in modalities}
 
     def _joined(self, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rows in which each item of a class's largest modality comes once, joined with its own or others of the class.
+        """Rows in which each item of a class's largest modality occurs once, joined with items of its group or class.
 
-        Of a modality that is smaller there, those that no item of the largest belongs to come first and all of the
-        class before one comes again: every item of every modality has a row, unless many items of the largest share
-        their group (sentences of one image) and leave no row for what belongs to none of them.
+        The items of a smaller modality that share no group with the largest one are used first, and all of them before
+        any is repeated. So every item of every modality has a row, unless many items of the largest modality share a
+        group (sentences of one image) and leave no row for items of other groups.
 
         Parameters
         ----------
-        items : modality to (N,) places, sorted by class; within a class in the order in which they are taken.
+        items : modality to (N,) indices, sorted by class and, within a class, in the order in which they are used.
         """
         ends = {m: np.cumsum(self._counts(m)) for m in items}
         rows: dict[str, list[np.ndarray]] = {m: [] for m in items}
@@ -263,23 +278,23 @@ class Classes:
         return {m: np.concatenate(parts) for m, parts in rows.items()}
 
     def subsets(self, known: set[int]) -> dict[str, list[int]]:
-        """Protocols of some of the classes `known` among test items: `seen`, `unseen`, and the `first` stage's."""
+        """The protocols `seen`, `unseen` and `first` (stage) with their classes among `known`, where there are any."""
         unseen = [code for code in known if code >= self.count]
         seen = [code for code in known if code < self.count] if unseen else []
         found = {"seen": seen, "unseen": unseen, "first": [code for code in self.first if code in known]}
         return {name: sorted(codes) for name, codes in found.items() if codes}
 
     def size(self, modalities: tuple[str, ...]) -> int:
-        """Rows of an epoch: of each class the items of its largest modality."""
+        """The number of rows of an epoch: the sum over classes of the items in the class's largest modality."""
         return int(np.max([self._counts(m) for m in modalities], axis=0).sum())
 
     def _counts(self, modality: str) -> np.ndarray:
-        """(classes that are drawn,) items of each."""
+        """(C,) number of items of the modality in each class for which rows are drawn."""
         return np.bincount(self.kinds[modality], minlength=len(self.several or self.trained))
 
 
 def _first(sets: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """(N,) of the classes in each row of (N, C) zeros and ones that of the least `rank`; -1 where none is below C."""
+    """(N,) class of the smallest `rank` in each row of (N, C) zeros and ones; -1 where no rank is below C."""
     order = np.argsort(rank, kind="stable")[: int((rank < len(rank)).sum())]
     if not len(order):
         return np.full(len(sets), -1)
@@ -288,20 +303,25 @@ def _first(sets: np.ndarray, rank: np.ndarray) -> np.ndarray:
 
 
 def shared_classes(sets: Sequence[np.ndarray]) -> np.ndarray:
-    """(B, C) float32 of the classes that a row is of: those that its items share, or all where they share none."""
+    """(B, C) float32 zeros and ones for the classes of each row: those that all its items share, or else all of them.
+
+    Parameters
+    ----------
+    sets : (B, C) zeros and ones for the classes of the items of each modality.
+    """
     both, any_ = np.minimum.reduce(sets), np.maximum.reduce(sets)
     return np.where(both.any(1, keepdims=True), both, any_).astype(np.float32)
 
 
 def mates(inputs: Inputs, others: Inputs, rows: np.ndarray) -> np.ndarray:
-    """(N,) of all items the first place among `rows` of the other modality with the same group; -1 for none."""
+    """(N,) index of the first of the other modality's items `rows` with the same group as each item; -1 for none."""
     place = pd.Series(rows, index=others.groups[rows])
     place = place[~place.index.duplicated()]
     return place.reindex(inputs.groups).fillna(-1).to_numpy(dtype=np.int64)
 
 
 class Moments(Mapping):
-    """Modality to the (D,) mean and standard deviation of its training items' vectors, summed in float64 when asked."""
+    """Modality to the (D,) mean and standard deviation of its training vectors, computed on access in float64."""
 
     def __init__(self, inputs: Mapping[str, Inputs]):
         self.inputs = dict(inputs)

@@ -1,7 +1,7 @@
-"""A data set in memory or on the disk, as it is trained and tested on: inputs per modality, gathered by index.
+"""A data set in memory or on disk, as models are trained and tested on it: inputs per modality, gathered by index.
 
-What belongs together is told by groups (an image and its captions) or by classes. `corpus.opening` opens one,
-`corpus.batches` draws what is trained on.
+Items belong together by group (an image and its captions) or by class. `corpus.opening` opens a data set, and
+`corpus.batches` draws the mini-batches for training.
 """
 
 from __future__ import annotations
@@ -23,33 +23,35 @@ from crossmodal.text import Vocabulary
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set under a split: every modality's inputs, the training pairs, the vocabulary."""
+    """A data set under a split: the inputs of every modality, the training pairs and the vocabulary."""
 
     inputs: dict[str, Inputs]
-    pairs: dict[str, np.ndarray]  # modality to (P,) indices; row i of each belongs together
+    pairs: dict[str, np.ndarray]  # modality to (P,) indices; row i of all modalities belongs together
     unannotated: np.ndarray  # (U,) indices of the training images without a caption
     vocabulary: Vocabulary
-    fingerprint: dict[str, str]  # what the data is: hashes for the manifest
-    classes: Classes | None = None  # where items answer each other by class
-    source: Corpus | None = None  # the labelled data that knowledge is transferred from
-    beside: dict[str, Inputs] = field(default_factory=dict)  # the same items of a modality in a second form
+    fingerprint: dict[str, str]  # hashes of the data, for the manifest
+    classes: Classes | None = None  # None unless relevance is by class
+    source: Corpus | None = None  # the labelled data set from which knowledge is transferred
+    beside: dict[str, Inputs] = field(default_factory=dict)  # modality to the same items in a second form
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those that items are of, in the model's order: not the further inputs, which are no items of their own."""
+        """The modalities of the items, in the model's order, without `Model.further`, which has no items of its own."""
         return tuple(self.pairs)
 
     @property
     def waits(self) -> bool:
-        """Whether a batch is worth reading while the one before it is computed on."""
+        """Whether batches are read from disk, so that it pays to read one while the model computes on another."""
         return any(isinstance(one.tensor, OnDisk) for one in (*self.inputs.values(), *self.beside.values()))
 
     @property
     def n_pairs(self) -> int:
+        """The number P of training pairs."""
         return len(next(iter(self.pairs.values())))
 
     @property
     def context(self) -> Context:
+        """The sizes and statistics of the data that a model needs to be built."""
         shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form.sized}
         n_concepts = max((x.n_concepts for x in self.inputs.values()), default=0)
         if self.classes is None:
@@ -62,14 +64,14 @@ class Corpus:
         return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, **known)
 
     def sampled(self, count: int) -> Corpus:
-        """The same with at most `count` items of each modality to validate and to test on; the others are left out.
+        """The same corpus with at most `count` groups or items per modality for each of validation and test.
 
-        Groups are kept whole or not at all. Of classes each keeps as many items as any other, as far as it goes, and at
-        least two.
+        Without classes the first `count` groups are kept, each as a whole. With classes, `count` items are kept, or two
+        per class if that is more, and they are spread over the classes as evenly as possible.
         """
         kept: dict[str, Inputs] = {}
         for modality, one in self.inputs.items():
-            if not one.form.of_items:  # all of them are ranked
+            if not one.form.of_items:  # such inputs (classes) are always ranked as a whole
                 kept[modality] = one
                 continue
             partition = one.partition.copy()
@@ -87,11 +89,11 @@ class Corpus:
         return replace(self, inputs=kept)
 
     def transferring_from(self, source: Corpus) -> Corpus:
-        """With batches of another data set beside its own.
+        """The same corpus, with `source` as the labelled data set from which knowledge is transferred.
 
         Raises
         ------
-        UserError : its own items do not answer each other by class.
+        UserError : relevance in this corpus is not by class.
         """
         if self.classes is None:
             raise UserError("a model that transfers knowledge needs a data set with `relevance: label`")
@@ -99,13 +101,16 @@ class Corpus:
         return replace(self, source=source, fingerprint=self.fingerprint | found)
 
     def n_rows(self, modalities: tuple[str, ...] | None = None) -> int:
-        """Rows of an epoch of batches."""
+        """The number of rows in an epoch of mini-batches; None stands for all modalities."""
         return self.n_pairs if self.classes is None else self.classes.size(modalities or tuple(self.inputs))
 
     def relevance(self, modality: str) -> np.ndarray:
-        """(N,) codes of a modality's items: those of two modalities with the same one answer each other.
+        """The codes by which a modality's items are relevant to those of other modalities.
 
-        Where items are of several classes (N, C) zeros and ones: those that share a class answer each other.
+        Returns
+        -------
+        (N,) groups or classes, equal for items relevant to each other; or, for items with several classes, (N, C) zeros
+        and ones, where items that share a class are relevant to each other.
         """
         one = self.inputs[modality]
         if one.sets is not None:
@@ -113,13 +118,20 @@ class Corpus:
         return one.groups if self.classes is None else one.labels
 
     def batch(self, picks: torch.Tensor, bare: torch.Tensor | None = None, also: tuple[str, ...] = ()) -> Batch:
-        """The training pairs at `picks`, and what is `also` asked for of the images at `bare`."""
+        """The training pairs at `picks`, and the inputs `also` of the un-annotated images at `bare`."""
         return self.gathered({m: torch.from_numpy(index)[picks] for m, index in self.pairs.items()}, bare, also)
 
     def gathered(
         self, chosen: dict[str, torch.Tensor], bare: torch.Tensor | None = None, also: tuple[str, ...] = ()
     ) -> Batch:
-        """The items at the places `chosen` of each modality, whose rows belong together, and what is `also` asked."""
+        """The batch of the items at the indices `chosen` of each modality.
+
+        Parameters
+        ----------
+        chosen : modality to (B,) indices; row i of all modalities belongs together.
+        bare : (B,) indices of un-annotated images, if the batch has such.
+        also : names of the inputs that are gathered of these images.
+        """
         inputs, beside, groups, labels = {}, {}, None, None
         for modality, index in chosen.items():
             one = self.inputs[modality]
@@ -137,9 +149,10 @@ class Corpus:
         return Batch(inputs, groups, None, extra, beside=beside)
 
     def joined(self, partition: str, size: int) -> Iterator[Batch]:
-        """Batches of the items of a partition that have one of their group in every other modality, each joined to it.
+        """Yield batches of the items of a partition, joined by group over all modalities.
 
-        Items of the largest modality come once each; of several of a group in another one the first is taken.
+        Each item of the largest modality occurs once, with the first item of its group in every other modality; it is
+        left out if some modality has none.
         """
         index = {m: one.where(partition) for m, one in self.inputs.items()}
         base = max(index, key=lambda m: len(index[m]))
@@ -151,7 +164,7 @@ class Corpus:
             yield self.gathered({m: torch.from_numpy(chosen[m])[part] for m in self.inputs})
 
     def items(self, modality: str, index: np.ndarray, size: int) -> Iterator[Batch]:
-        """Batches of the items at `index` of one modality, for encoding."""
+        """Yield batches of the items at `index` of one modality, for encoding."""
         parts = self._items(modality, index, size)
         yield from ahead(parts) if self.waits else parts
 
@@ -163,7 +176,7 @@ class Corpus:
 
 
 def ahead(made: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each made by another thread while the one before it is used."""
+    """Yield the same batches, each computed by another thread while the previous one is used."""
     with ThreadPoolExecutor(1) as worker:
         upcoming = worker.submit(next, made, None)
         while (batch := upcoming.result()) is not None:

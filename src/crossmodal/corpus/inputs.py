@@ -1,4 +1,4 @@
-"""All items of one modality as arrays, which a form has opened and from which it gathers batches."""
+"""All items of one modality as arrays, which a form (`corpus.forms`) has opened and from which it gathers batches."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from crossmodal.features.store import Features
     from crossmodal.models.base import Input
 
-MAPPED = 2**30  # bytes up to which features are mapped; rows of larger ones are read, so that they do not stay resident
+MAPPED = 2**30  # bytes up to which features are memory-mapped; rows of larger files are read, to save resident memory
 
 
 @dataclass(frozen=True)
 class OnDisk:
-    """Features in the place of a tensor: `rows` of them are read from their file when they are asked for."""
+    """Features in place of a tensor, whose rows are read from their file when they are indexed."""
 
     features: Features
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the array in the file."""
         return self.features.array.shape
 
     def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
@@ -31,16 +32,16 @@ class OnDisk:
 
 
 def cached(features: Features) -> torch.Tensor | OnDisk:
-    """Features as a tensor: mapped where they are small, left on the disk where they are large (`MAPPED`)."""
+    """Features as a memory-mapped tensor, or left on disk where they are larger than `MAPPED`."""
     if features.array.nbytes > MAPPED:
         return OnDisk(features)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the map is read-only, and nothing writes to it
+        warnings.simplefilter("ignore")  # torch warns of the read-only memory map, to which nothing writes
         return torch.from_numpy(features.array)
 
 
 class Opened(Protocol):
-    """What is asked of the form (`corpus.forms.base.Form`) that inputs were opened in."""
+    """The part of a form's interface (`corpus.forms.base.Form`) that opened inputs use."""
 
     of_items: bool
     sized: bool
@@ -51,23 +52,23 @@ class Opened(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """All items of one modality: row i of the arrays is item `ids[i]`."""
+    """All N items of one modality; row i of the arrays is the item `ids[i]`."""
 
     form: Opened
     ids: np.ndarray  # (N,) str
     groups: np.ndarray  # (N,) int64
     partition: np.ndarray  # (N,) str
     tensor: torch.Tensor | OnDisk  # (M, ...) features, or (M, L) ids of words or concepts
-    rows: torch.Tensor  # (N,) int64 rows of `tensor`
-    lengths: torch.Tensor | None = None  # (N,) int64 words of a sentence, or regions of an image
-    scores: torch.Tensor | None = None  # (M, L) of the concepts whose ids are in `tensor`
-    n_concepts: int = 0  # names that those ids stand for
+    rows: torch.Tensor  # (N,) int64 row of `tensor` for each item
+    lengths: torch.Tensor | None = None  # (N,) int64 number of words of each sentence, or of regions of each image
+    scores: torch.Tensor | None = None  # (M, L) scores of the concepts whose ids are in `tensor`
+    n_concepts: int = 0  # number of different concepts
     labels: np.ndarray | None = None  # (N,) int64 classes, -1 for none
-    sets: np.ndarray | None = None  # (N, C) zeros and ones, where items are of several classes
-    digest: str | None = None  # SHA-256 of what is read where no manifest of features has one
+    sets: np.ndarray | None = None  # (N, C) zeros and ones, where items have several classes
+    digest: str | None = None  # SHA-256 of the inputs, where no features' manifest has one
 
     def gather(self, index: torch.Tensor) -> Input:
-        """The items at `index` (B,), as the model reads them. No copy is made of anything else."""
+        """The items at `index` (B,), as the model reads them; only these are copied."""
         return self.form.gather(self, index)
 
     def where(self, partition: str) -> np.ndarray:

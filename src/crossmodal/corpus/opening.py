@@ -1,4 +1,4 @@
-"""Opens a prepared data set as a model reads it: each modality by its form, training pairs as places."""
+"""Opens a prepared data set as a model reads it: each modality by its form, and training pairs as indices."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from crossmodal.text import Vocabulary
 
 log = logging.getLogger(__name__)
 
-MIN_COUNT = 4  # how often a word must be there to be in the vocabulary, where the model's settings do not say
+MIN_COUNT = 4  # occurrences that a word needs to be in the vocabulary, for models without a setting `min_count`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a data set is opened, besides what the model reads of it."""
+    """Options of opening a data set, besides the modalities that the model reads."""
 
-    relevance: Relevance = "group"  # whether items answer each other by their group, or by their label
+    relevance: Relevance = "group"  # whether items are relevant to each other by group or by label
     stages: Sequence[int] = ()  # sizes of the groups of classes of a split `classesIofN` (`splits.class_groups`)
     beside: Mapping[str, tuple[Form, str]] = field(default_factory=dict)  # modality to its second form and extractor
     further: Mapping[str, tuple[str, Form]] = field(default_factory=dict)  # `Model.further`
-    vocabulary: Vocabulary | None = None  # a trained model's own; None builds it from what the split trains on
-    settings: Mapping[str, Any] = field(default_factory=dict)  # the model's, of which each form takes its `options`
+    vocabulary: Vocabulary | None = None  # a trained model's vocabulary; None builds it from the training items
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the model's settings, with the forms' `options`
 
     @classmethod
     def of(cls, **values: Any) -> Options:
-        """Fields of this class and settings of forms, as keywords.
+        """Options from keywords, which are fields of this class or options of forms.
 
         Raises
         ------
@@ -57,11 +57,11 @@ class Options:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The items of a data set and what a split says of them, from which each modality is opened."""
+    """The items of a data set under a split, from which each modality is opened."""
 
     folder: Path
     items: pd.DataFrame
-    codes: dict[str, int]  # of groups
+    codes: dict[str, int]  # `group_id` to the code of the group
     labels: Labels | None
     split: pd.DataFrame
     settings: Mapping[str, Any]
@@ -70,7 +70,7 @@ class _Rows:
     def source(
         self, modality: str, name: Form, features: Features | None, alike: Mapping[str, Features] | None = None
     ) -> base.Source:
-        """What a form opens of a modality; `alike`: the arrays of all modalities that are read in this form."""
+        """The source from which a form opens a modality; `alike` are the arrays of all modalities read in this form."""
         rows = self.items[self.items.modality == modality]
         if rows.empty and form(name).of_items:
             raise UserError(f"{self.folder / 'items.parquet'}: holds no {modality} items, which the model reads")
@@ -90,7 +90,7 @@ class _Rows:
         return replace(source, words=source.form.words(source))
 
     def _trained(self, rows: pd.DataFrame, modality: str) -> np.ndarray:
-        """(N,) bool: the rows that the split trains on; all of the partition where it does not name the modality."""
+        """(N,) bool, whether the split trains on each row; all training rows of a modality that it does not list."""
         column = "item_id" if "item_id" in self.split else splits.COLUMNS.get(modality)
         return (rows.partition == "train" if column is None else rows.item_id.isin(self.split[column])).to_numpy()
 
@@ -107,13 +107,15 @@ def load(
 
     Parameters
     ----------
-    folder : `data/DATASET`. split : name of a file in its `splits`.
-    reads : modality to form, as the model declares them. extractors : modality to extractor.
-    options : how; or `keywords`, as `Options.of` takes them.
+    folder : the data set's folder, `data/DATASET`.
+    split : name of a file in its `splits`.
+    reads : modality to form, as the model declares them.
+    extractors : modality to extractor.
+    options : further options; they may be given as `keywords` instead (`Options.of`).
 
     Raises
     ------
-    UserError : a missing, corrupted or truncated file, a modality without an extractor, an unknown form.
+    UserError : a missing, corrupted or truncated file, a modality without an extractor, or an unknown form.
     """
     options = options or Options.of(**keywords)
     items, selection = read_parquet(folder / "items.parquet"), read_parquet(folder / "splits" / f"{split}.parquet")
@@ -145,7 +147,7 @@ def load(
 
 
 def _array(folder: Path, modality: str, name: Form, extractor: str | None) -> Features:
-    """The features of a modality, which have the axes that the form reads."""
+    """The features of a modality, checked to have as many axes as the form reads."""
     if extractor is None:
         raise UserError(f"params.yaml: inputs: the model reads {modality} features, but no extractor is named for them")
     features = open_features(folder / "features" / f"{modality}.{extractor}")
@@ -155,7 +157,7 @@ def _array(folder: Path, modality: str, name: Form, extractor: str | None) -> Fe
 
 
 def _without_skipped(items: pd.DataFrame, skipped: list[str]) -> pd.DataFrame:
-    """`items` without those that have no features, and without what belonged to them alone (an image's captions)."""
+    """`items` without those without features, and without items whose group loses a modality (an image's captions)."""
     gone = items.item_id.isin(skipped)
     if not gone.any():
         return items
@@ -170,14 +172,14 @@ def _without_skipped(items: pd.DataFrame, skipped: list[str]) -> pd.DataFrame:
 
 
 def _present(split: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """The pairs of a split whose items are there."""
+    """The pairs of a split whose items are among `items`."""
     for column in splits.COLUMNS.values():
         split = split[split[column].isna() | split[column].isin(items.item_id)]
     return split
 
 
 def _vocabulary(sources: Sequence[base.Source], options: Options, fingerprint: dict[str, str]) -> Vocabulary:
-    """The words of all that the split trains on, in every form that has words; its hash goes into the fingerprint."""
+    """The vocabulary of the training items, over all forms with words; its hash is added to the fingerprint."""
     spoken = [one for one in sources if one.words is not None]
     vocabulary = options.vocabulary
     if vocabulary is None:
@@ -191,7 +193,7 @@ def _vocabulary(sources: Sequence[base.Source], options: Options, fingerprint: d
 def _training(
     inputs: dict[str, Inputs], split: pd.DataFrame, labels: Labels | None
 ) -> tuple[dict[str, np.ndarray], Classes | None, np.ndarray]:
-    """Places of what the split trains on: pairs, items by class, and images without a caption."""
+    """The indices of what the split trains on: pairs, items by class, and images without a caption."""
     bare = np.empty(0, dtype=np.int64)
     if labels is not None:
         rows = {
@@ -206,9 +208,9 @@ def _training(
 
 
 def _pairs(inputs: dict[str, Inputs], split: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Modality to (P,) places of what belongs together: the pairs that a split names.
+    """Modality to (P,) indices of the training pairs that a split lists.
 
-    What it does not name (questions) is joined by group: each of them that is trained on, with each named pair.
+    Modalities that the split does not list are joined by group: each of their training items with each listed pair.
     """
     pairs = {m: _places(x, split[splits.COLUMNS[m]]) for m, x in inputs.items() if m in splits.COLUMNS}
     if pairs.keys() == inputs.keys():
@@ -224,10 +226,10 @@ def _pairs(inputs: dict[str, Inputs], split: pd.DataFrame) -> dict[str, np.ndarr
 
 
 def _places(inputs: Inputs, ids: pd.Series) -> np.ndarray:
-    """Where the items of those ids lie."""
+    """The indices of the items with the given ids."""
     return pd.Series(np.arange(len(inputs.ids)), index=inputs.ids).loc[ids].to_numpy(dtype=np.int64)
 
 
 def _frame_hash(frame: pd.DataFrame) -> str:
-    """Hash of a frame's content, whatever wrote the file."""
+    """Hash of the content of a table, independent of the program that wrote its file."""
     return sha256_bytes(pd.util.hash_pandas_object(frame.astype("string"), index=False).to_numpy().tobytes())

@@ -1,9 +1,9 @@
 """Splits: which training images have captions, and how many (A3VSE, section 4.1), or which classes are trained on.
 
-`full`, `NNpct-Mcap`: NN per cent of the training images, M captions of each, or `none`; the other training images stay
-in the corpus without a caption. Of data whose items answer each other by class: `full`, or `classesIofN`, the I-th of N
-groups of classes that come one after another (Gopalakrishnan 2019, section 3.4). The groups are of one size, or of the
-sizes that the data set's `stages` names. Validation and test stay whole, so a split names training items only.
+The names are `full`, `none`, or `NNpct-Mcap` for M captions of each of NN per cent of the training images; the other
+training images stay in the corpus without a caption. For data with relevance by class they are `full`, or `classesIofN`
+for the I-th of N groups of classes that are trained in stages (CVS thesis, section 3.4). The groups have equal sizes,
+or those of the data set's `stages`. Validation and test stay whole, so that a split lists training items only.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from crossmodal.errors import UserError
 
 PATTERN = re.compile(r"(?P<percent>[1-9]\d?)pct-(?P<captions>[1-5])cap")
 COLUMNS = {"image": "image_id", "text": "caption_id"}
-"""Modalities whose pairs a split names, with the column that holds their items' ids."""
+"""Modalities whose pairs a split lists, with the columns of their item ids."""
 
 STAGE = re.compile(r"classes(?P<number>[1-9]\d?)of(?P<count>[1-9]\d?)")
 
 
 def parse(split: str) -> tuple[int, int | None]:
-    """(per cent of the images, captions an image or None for all) of a split's name; 0 per cent for `none`.
+    """Read the name of a split of pairs.
+
+    Returns
+    -------
+    The percentage of annotated images (0 for `none`), and the number of captions per image (None for all).
 
     Raises
     ------
-    UserError : a name of another form.
+    UserError : any other name.
     """
     if split in ("full", "none"):
         return (100 if split == "full" else 0), None
@@ -42,19 +46,19 @@ def parse(split: str) -> tuple[int, int | None]:
 
 
 def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
-    """The annotated pairs and the un-annotated images of a sparse corpus.
+    """The annotated pairs and the un-annotated images of a sparsely annotated corpus.
 
-    One shuffle of the images and one of each image's captions, both from `seed` alone, are cut for every split: of two
-    splits of a seed the smaller is inside the larger one.
+    The images are shuffled once, and so are the captions of each image, both from `seed` alone; every split is a cut of
+    these orders. Hence of two splits with the same seed the smaller one is a subset of the larger one.
 
     Parameters
     ----------
-    items : rows of `items.parquet` with an image and its captions a group.
+    items : rows of `items.parquet`, in which an image and its captions are one group.
     split : `full`, `none` or `NNpct-Mcap`.
 
     Returns
     -------
-    Frame of `image_id`, `caption_id`; null captions mark un-annotated images. In the order of `items`.
+    A table of `image_id` and `caption_id`, with a null caption for an un-annotated image, in the order of `items`.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
         raise UserError("items.parquet: no training image with a caption, so there is nothing to split")
     rng = np.random.default_rng(seed)
     place = pd.Series(rng.permutation(len(images)), index=images.item_id)
-    # A number a caption, drawn for all of them whatever the split: its order within its image.
+    # One number per caption determines its order within its image; all are drawn, so that splits are nested.
     pairs["draw"] = rng.random(len(pairs))
     pairs["order"] = pairs.groupby("item_id_image", sort=False)["draw"].rank(method="first")
     annotated = place[place < max(percent > 0, round(len(images) * percent / 100))].index
@@ -83,11 +87,15 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
 
 
 def stage(split: str) -> tuple[int, int] | None:
-    """(I, N) of `classesIofN`, from 1; None for `full`.
+    """Read the name of a split by classes.
+
+    Returns
+    -------
+    (I, N) for `classesIofN`, with I from 1; None for `full`.
 
     Raises
     ------
-    UserError : a name of another form, or more stages than there are.
+    UserError : any other name, or I above N.
     """
     if split == "full":
         return None
@@ -98,16 +106,17 @@ def stage(split: str) -> tuple[int, int] | None:
 
 
 def class_groups(labels: pd.Series, count: int, stages: Sequence[int] = ()) -> list[list[str]]:
-    """The classes of training items, sorted by name, in `count` groups.
+    """The classes of training items, sorted by name and cut into `count` groups.
 
     Parameters
     ----------
-    stages : sizes of the groups, where there are `count` of them; otherwise the groups are of one size, of which the
-        last may be smaller.
+    labels : the classes of the training items.
+    stages : the sizes of the groups, used if there are `count` sizes; otherwise the groups have equal sizes, except for
+        a smaller last one.
 
     Raises
     ------
-    UserError : fewer classes than groups, or sizes that are not those of as many classes as there are.
+    UserError : classes that cannot be cut into so many groups, or sizes whose sum is not the number of classes.
     """
     classes = sorted(labels.dropna().unique())
     if len(stages) == count:
@@ -129,7 +138,7 @@ def make_labelled(items: pd.DataFrame, split: str, stages: Sequence[int] = ()) -
 
     Returns
     -------
-    Frame of `item_id` and `label`, in the order of `items`.
+    A table of `item_id` and `label`, in the order of `items`.
 
     Raises
     ------
@@ -149,7 +158,7 @@ def make_labelled(items: pd.DataFrame, split: str, stages: Sequence[int] = ()) -
 
 
 def summary(split: pd.DataFrame) -> dict[str, int]:
-    """Counts of a split: pairs, annotated images, un-annotated images; or items and classes."""
+    """The counts of a split: pairs, annotated images and un-annotated images; or items and classes."""
     if "label" in split:
         return {"items": len(split), "classes": int(split.label.nunique())}
     annotated = split[split.caption_id.notna()]

@@ -1,7 +1,7 @@
-"""Ranking, metrics and statistics as pure functions on arrays; knows nothing of models or files.
+"""Ranking, metrics and statistics as pure functions on arrays; this package knows nothing of models or files.
 
-They take NumPy arrays or torch tensors, on the CPU or a GPU, as vectors or through a function that scores (`Scores`).
-What is named here is imported from its module when it is first used, so that to ask for a statistic loads no torch.
+The functions take NumPy arrays or torch tensors, on the CPU or a GPU, either as vectors or through a scoring function
+(`Scores`). Each name is imported from its module when it is first used, so that the statistics do not load torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Agreement of two orders of the same systems: Kendall's tau-b over several numbers of each, and its interval."""
+"""Agreement of two orders of the same systems, such as a published and a measured one: Kendall's tau-b."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import numpy as np
 
 RESAMPLES = 1000
 LEAST = 4
-"""Rows of which an interval is given at least."""
+"""The smallest number of rows for which an interval is given."""
 
 
 @dataclass(frozen=True)
 class Ordered:
-    """Numbers whose order is compared with that of others.
+    """N numbers of a table, whose order within each column is compared with the order of reference numbers.
 
     Parameters
     ----------
-    reference : (N,) the other order's numbers. values : N arrays of (S,), by seed, each number's own.
-    columns : (N,) codes; numbers are compared with those of the same column. rows : (N,) codes of what is drawn
-        together. runs : (N,) codes; numbers of one run have the same seeds.
+    reference : (N,) reference numbers.
+    values : N arrays of (S,) values, one per seed of each number's own run.
+    columns : (N,) codes of the columns; a number is compared only with numbers of the same column.
+    rows : (N,) codes of the rows; the numbers of one row are resampled together.
+    runs : (N,) codes of the runs; the numbers of one run share their draws of seeds.
     """
 
     reference: np.ndarray
@@ -31,17 +33,22 @@ class Ordered:
 
     @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """The places of each two numbers of one column."""
+        """The (P,) left and right indices of all pairs of numbers within one column."""
         left, right = np.triu_indices(len(self.reference), 1)
         alike = self.columns[left] == self.columns[right]
         return left[alike], right[alike]
 
 
 def kendall_tau(data: Ordered) -> float:
-    """Kendall's tau-b of two orders, over the pairs of all columns; NaN where there is none that tells them apart.
+    """Kendall's tau-b between the reference order and that of the means over seeds, over the pairs of all columns.
 
-    Concordant less discordant pairs, over the root of the pairs that are no ties in one order times those that are none
-    in the other (Kendall, 1945); of one column that of `scipy.stats.kendalltau`.
+    It is the number of concordant minus discordant pairs, divided by the square root of the number of pairs untied in
+    one order times the number of pairs untied in the other (Kendall, 1945). With one column it equals
+    `scipy.stats.kendalltau`.
+
+    Returns
+    -------
+    A number in [-1, 1]; NaN where all pairs are ties in one of the orders.
     """
     left, right = data.pairs
     means = np.array([value.mean() for value in data.values])
@@ -51,7 +58,7 @@ def kendall_tau(data: Ordered) -> float:
 
 
 def _tau(reference: np.ndarray, signs: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """(B,) of (P,) and (B, P) signs of pairs, which count (B, P) `weights` times."""
+    """(B,) tau-b of the (P,) reference signs and (B, P) signs of pairs, which are counted (B, P) `weights` times."""
     weights = np.ones_like(signs) if weights is None else weights
     concordant = (weights * signs * reference).sum(1)
     untied = (weights * np.square(reference)).sum(1) * (weights * np.square(signs)).sum(1)
@@ -62,9 +69,13 @@ def _tau(reference: np.ndarray, signs: np.ndarray, weights: np.ndarray | None = 
 def tau_interval(
     data: Ordered, confidence: float = 0.95, n_resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of Kendall's tau by bootstrap over rows, all columns of one together, and the seeds of each.
+    """Percentile interval of Kendall's tau by a bootstrap over rows (with all their columns) and over each run's seeds.
 
-    A row that is drawn twice is not compared with itself. NaN of fewer than `LEAST` rows.
+    A row that is drawn twice is not compared with itself.
+
+    Returns
+    -------
+    The lower and the upper bound; NaN with fewer than `LEAST` rows, or where no resample has a defined tau.
     """
     rows, places = np.unique(data.rows, return_inverse=True)
     if len(rows) < LEAST:

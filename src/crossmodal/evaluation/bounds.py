@@ -1,4 +1,7 @@
-"""What a metric can and cannot be: bounds of a random ranking, and ranges. Knows nothing of tables or runs."""
+"""Expected metrics of a random ranking, and the intervals in which they lie, to check the scoring of control runs.
+
+This module knows nothing of tables or runs.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,18 @@ import math
 import numpy as np
 
 ALPHA = 1e-5
-"""How seldom a sound control is called off. Each table is checked some dozen times, so this is far out in the tail."""
+"""Probability that a correct control is reported as wrong. Each table has dozens of checks, so it must be small."""
 
 
 def chance_recall(k: int, n_queries: int, n_gallery: int) -> float:
-    """The probability that a random order has a relevant item among the best K: draws without replacement.
+    """The probability that a random order has a relevant item among the first K (draws without replacement).
 
-    A query's relevant items are taken to be n_gallery / n_queries (five captions an image), at least one.
+    A query is assumed to have n_gallery / n_queries relevant items (five if each image has five captions), at least
+    one.
+
+    Returns
+    -------
+    A probability in [0, 1].
     """
     from scipy.stats import hypergeom
 
@@ -24,7 +32,17 @@ def chance_recall(k: int, n_queries: int, n_gallery: int) -> float:
 def chance_interval(
     k: int, n_queries: int, n_gallery: int, folds: int = 1, alpha: float = ALPHA
 ) -> tuple[float, float, float]:
-    """Expected recall@K of a random order in per cent, and the binomial interval that it is in but for `alpha`."""
+    """Expected recall@K of a random order, and the binomial interval in which it lies with probability 1 - `alpha`.
+
+    Parameters
+    ----------
+    n_queries, n_gallery : the sizes of one fold.
+    folds : number of folds over which the recall is averaged.
+
+    Returns
+    -------
+    The expected recall, the lower and the upper bound, all in per cent.
+    """
     from scipy.stats import binom
 
     share = chance_recall(k, n_queries, n_gallery)
@@ -34,18 +52,21 @@ def chance_interval(
 
 
 def chance_precision(relevant: np.ndarray, n_gallery: int, at: int | str | None) -> np.ndarray:
-    """Expected average precision of a random order, for queries with so many relevant items.
+    """Expected average precision of a random order for each query.
+
+    If R of N items in random order are relevant, the item at rank i is relevant with probability R / N, and the
+    expected precision at that rank is then (1 + (i - 1)(R - 1) / (N - 1)) / i.
 
     Parameters
     ----------
-    relevant : (Q,) relevant items of each query, at least one. n_gallery : items in all.
-    at : None for the whole ranking, "R" for as many ranks as there are relevant items, both divided by these; a number
-        for so many ranks, divided by the relevant items among them (CVS thesis, eq. 4.2.1).
+    relevant : (Q,) number of relevant items of each query, at least one.
+    n_gallery : number of items in the gallery.
+    at : None for the whole ranking and "R" for the first R ranks, both divided by the number R of relevant items; a
+        number for that many first ranks, divided by the relevant items among them (CVS thesis, eq. 4.2.1).
 
     Returns
     -------
-    (Q,) in [0, 1]. Of N items in random order, R of them relevant, the one at rank i is with probability R / N, and
-    then precision there is (1 + (i - 1)(R - 1) / (N - 1)) / i on average.
+    (Q,) in [0, 1].
     """
     from scipy.stats import hypergeom
 
@@ -54,7 +75,7 @@ def chance_precision(relevant: np.ndarray, n_gallery: int, at: int | str | None)
         found = _random_precision(counts, n_gallery, counts if at == "R" else np.full_like(counts, n_gallery))
     else:
         cut = min(int(at), n_gallery)
-        inside = np.arange(1, cut + 1)  # relevant ones among those: a random order of `cut` items in its turn
+        inside = np.arange(1, cut + 1)  # possible numbers of relevant items within the cut
         given = _random_precision(inside, cut, np.full_like(inside, cut))
         found = np.array([(hypergeom.pmf(inside, n_gallery, n, cut) * given).sum() for n in counts])
     return found[place]
@@ -66,9 +87,18 @@ def _random_precision(relevant: np.ndarray, n: int, cut: np.ndarray) -> np.ndarr
 
 
 def precision_interval(expected: float, n_queries: int, alpha: float = ALPHA) -> tuple[float, float]:
-    """The interval in per cent that a mean average precision of random orders is in but for `alpha`, or wider.
+    """An interval in which a mean average precision of random orders lies with probability of at least 1 - `alpha`.
 
-    A value in [0, 1] of mean m has a variance of at most m(1 - m); the mean of many is normal.
+    A value in [0, 1] with mean m has a variance of at most m(1 - m), and the mean of many such values is approximately
+    normal.
+
+    Parameters
+    ----------
+    expected : the expected mean average precision in per cent.
+
+    Returns
+    -------
+    The lower and the upper bound in per cent.
     """
     from scipy.stats import norm
 

@@ -1,10 +1,10 @@
-"""Tests of contrasts, weighted sums of means over queries and seeds, in which both are random.
+"""Tests of contrasts: weighted sums of means over queries and seeds, in which both queries and seeds are random.
 
-A contrast's variance is the sum of two: over groups of queries, whose values of all rows are taken together (so that
-rows are compared on the same queries), and over seeds. Its degrees of freedom are Satterthwaite's, and tests and
-intervals are Student's. A difference that holds on these queries and seeds alone is not told from 0: the sum of both
-variances is what a new draw of queries and of seeds would have (crossed random effects; Clark, 1973). Knows nothing of
-tables or claims.
+The variance of a contrast is the sum of its variance over groups of queries, for which the values of all rows are taken
+together (so that rows are compared on the same queries), and its variance over seeds. Tests and intervals use Student's
+t distribution with Satterthwaite's degrees of freedom. The sum of both variances is that under a new draw of queries
+and of seeds (crossed random effects; Clark, 1973), so a difference that holds on these queries and seeds alone is not
+significant. This module knows nothing of tables or claims.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 SEEDS = 100
-"""How many seeds an estimate of those needed goes up to."""
+"""The largest number of seeds that `seeds_needed` tries."""
 POWER = 0.8
 SLACK = 1e-9
-"""What rounding makes of equal numbers, in the metrics' units."""
+"""The largest difference of numbers that are equal but for rounding, in the metrics' units."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """An estimate and what it varies by.
+    """An estimate and the contributions of seeds and queries from which its variance is computed.
 
     Parameters
     ----------
-    units : name to (S,) what runs that begin from one another add to the estimate, by seed. Units do not depend on each
-        other, so that their variances are added; within one, seeds are paired.
-    queries : (G,) by how much each group of queries moves the estimate, of sum 0. Empty where numbers are no means over
-        queries: the variance is then over seeds alone.
-    offset : a number that is subtracted, such as what is expected of chance.
+    units : name of a unit to its (S,) contributions to the estimate, one per seed. A unit is a set of runs that begin
+        from one another. Units are independent, so that their variances are added; within a unit, seeds are paired.
+    queries : (G,) the deviation that each group of queries contributes to the estimate; the sum is 0. It is empty where
+        the numbers are not means over queries; the variance is then over seeds alone.
+    offset : a number that is subtracted from the estimate, such as the value expected by chance.
     """
 
     units: Mapping[str, np.ndarray]
@@ -40,24 +40,25 @@ class Contrast:
 
     @property
     def estimate(self) -> float:
+        """The sum of the units' means over seeds, minus the offset."""
         return float(sum(unit.mean() for unit in self.units.values()) - self.offset)
 
     @property
     def seeds(self) -> int:
+        """The smallest number of seeds of any unit."""
         return min(len(unit) for unit in self.units.values())
 
     def variances(self, seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The estimate's variance and degrees of freedom, as they are or with other numbers of seeds.
-
-        NaN where there is one seed: it says nothing of others.
+        """The variance and the degrees of freedom of the estimate, with its own or with other numbers of seeds.
 
         Parameters
         ----------
-        seeds : (n,) numbers of seeds of each unit.
+        seeds : (n,) numbers of seeds that each unit would have; None for the units' own numbers.
 
         Returns
         -------
-        (n,) each, or (1,).
+        (n,) variances and (n,) degrees of freedom, or (1,) of each without `seeds`. They are NaN where a unit has one
+        seed, whose variance is unknown.
         """
         own = np.array([len(unit) for unit in self.units.values()])
         counts = own[:, None] if seeds is None else np.broadcast_to(seeds, (len(own), len(seeds)))
@@ -74,30 +75,31 @@ class Contrast:
 
 
 def above(contrast: Contrast, bound: float = 0.0) -> float:
-    """One-sided p-value of the contrast being above a bound; NaN of one seed."""
+    """One-sided p-value for the contrast being above a bound; NaN where a unit has one seed."""
     from scipy.stats import t
 
     (variance,), (freedom,) = contrast.variances()
     distance = contrast.estimate - bound
     if np.isnan(variance):
         return float("nan")
-    if np.sqrt(variance) <= SLACK * max(abs(contrast.estimate), abs(bound), 1.0):  # nothing varies
+    if np.sqrt(variance) <= SLACK * max(abs(contrast.estimate), abs(bound), 1.0):  # the t statistic is undefined
         return 0.0 if distance > SLACK else 1.0
     return float(t.sf(distance / np.sqrt(variance), freedom))
 
 
 def below(contrast: Contrast, bound: float = 0.0) -> float:
-    """One-sided p-value of the contrast being below a bound."""
+    """One-sided p-value for the contrast being below a bound; NaN where a unit has one seed."""
     return above(negative(contrast), -bound)
 
 
 def negative(contrast: Contrast) -> Contrast:
+    """The contrast with the opposite sign."""
     units = {name: -unit for name, unit in contrast.units.items()}
     return Contrast(units, -contrast.queries, -contrast.offset)
 
 
 def interval(contrast: Contrast, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided interval of the contrast; NaN of one seed."""
+    """The lower and the upper bound of the contrast's two-sided interval; NaN where a unit has one seed."""
     from scipy.stats import t
 
     (variance,), (freedom,) = contrast.variances()
@@ -106,7 +108,7 @@ def interval(contrast: Contrast, confidence: float = 0.95) -> tuple[float, float
 
 
 def mean(contrasts: list[Contrast]) -> Contrast:
-    """The mean of several contrasts as one."""
+    """The mean of several contrasts as one contrast; contributions of the same unit are added."""
     n = len(contrasts)
     units: dict[str, np.ndarray] = {}
     for contrast in contrasts:
@@ -117,11 +119,16 @@ def mean(contrasts: list[Contrast]) -> Contrast:
 
 
 def seeds_needed(contrast: Contrast, level: float, bound: float = 0.0, power: float = POWER) -> int | None:
-    """Seeds of each run with which a one-sided test finds the contrast above or below a bound, on the same queries.
+    """The number of seeds per run with which a one-sided test would separate the contrast from a bound.
 
-    Taken from the estimate and the spread as they are: the fewest for which their distance from the bound is the sum of
-    the quantiles of `1 - level` and of `power` of Student's t, in standard errors. None if `SEEDS` are too few, as when
-    the queries are, or if there is one seed, whose spread is not known.
+    The estimate, its spread and the queries are taken as they are. The number is the smallest for which the distance
+    of the estimate from the bound exceeds the sum of the quantiles `1 - level` and `power` of Student's t, in standard
+    errors.
+
+    Returns
+    -------
+    A number of seeds from 2 to `SEEDS`. None if even `SEEDS` seeds are too few, as when there are too few queries, or
+    if a unit has one seed, whose spread is unknown.
     """
     from scipy.stats import t
 

@@ -1,8 +1,8 @@
-"""Metrics at any cut-off, `recall@K`, `map@K` and `ndcg@K`, and the discounted gain that the last one is made of.
+"""Names of metrics at any cut-off (`recall@K`, `map@K` and `ndcg@K`), and the computation of nDCG.
 
-nDCG (Järvelin and Kekäläinen, 2002) in the form of the hashing papers: the item at rank r gives 2^g - 1 over
-log2(r + 1), where g is the number of labels that it shares with the query (1 or 0 where items have one label or belong
-together); the sum is divided by what the best order gives.
+nDCG (Järvelin and Kekäläinen, 2002) is computed in the form of the hashing papers: the item at rank r contributes
+(2^g - 1) / log2(r + 1), where g is the number of labels that it shares with the query (1 or 0 where each item has one
+label or group); the sum is divided by that of the best possible order.
 """
 
 from __future__ import annotations
@@ -25,12 +25,24 @@ PATTERN = re.compile(r"(?P<kind>recall|map|ndcg)@(?P<k>[1-9]\d*)")
 
 
 class CutOff(NamedTuple):
+    """A metric with a cut-off, such as `recall@50`."""
+
     kind: str  # recall, map or ndcg
     k: int
 
 
 def parse(metric: str) -> CutOff | None:
-    """`recall@50` in its parts; None for a metric without a cut-off of a number."""
+    """Split the name of a metric such as `recall@50` into its kind and its cut-off.
+
+    Returns
+    -------
+    The parts, or None for a metric of another kind or without a numeric cut-off.
+
+    Examples
+    --------
+    >>> parse("recall@50")
+    CutOff(kind='recall', k=50)
+    """
     found = PATTERN.fullmatch(metric)
     return CutOff(found["kind"], int(found["k"])) if found else None
 
@@ -46,21 +58,28 @@ def ndcg(
     cosine: bool = False,
     budget: int = DEFAULT_BUDGET,
 ) -> np.ndarray:
-    """Normalised discounted cumulative gain of the first `at` ranks of each query, ties against the model.
+    """Normalised discounted cumulative gain over the first `at` ranks of each query; ties count against the model.
 
     Parameters
     ----------
-    queries, gallery, query_labels, gallery_labels, missing, cosine, budget : as for `average_precision`. Of (N, L)
-        tables of labels the gain is graded by how many a query and an item share.
+    queries, gallery, query_labels, gallery_labels, missing, cosine, budget : as for `average_precision`. With (Q, L)
+        and (G, L) tables of labels the gain is graded by the number of labels that a query and an item share.
+    at : the cut-off, at least 1.
 
     Returns
     -------
-    (Q,) float64 in [0, 1]; NaN for a query without a relevant item if not raised.
+    (Q,) float64 in [0, 1]; NaN for a query without a relevant item, with `missing="nan"`.
 
     Raises
     ------
     NoRelevantItemError : a query without a relevant item, with `missing="raise"`.
-    ValueError : shapes that do not fit, values that are not finite, a cut-off below 1.
+    ValueError : shapes that do not fit, values that are not finite, or a cut-off below 1.
+
+    Examples
+    --------
+    >>> gallery = np.array([[3.0], [2.0], [1.0]])
+    >>> ndcg(np.array([[1.0]]), gallery, [1], [0, 1, 1], at=2).round(4)  # 0.6309 / (1 + 0.6309)
+    array([0.3869])
     """
     if at < 1:
         raise ValueError(f"at: expected at least 1, found {at}")
@@ -74,7 +93,7 @@ def ndcg(
     return found
 
 
-Part = tuple[slice, np.ndarray, np.ndarray, np.ndarray]  # queries, their gains, the best gains, relevant items
+Part = tuple[slice, np.ndarray, np.ndarray, np.ndarray]  # queries; (q,) gain, best possible gain, relevant items
 
 
 def _discounts(n: int) -> np.ndarray:
@@ -95,7 +114,7 @@ def _graded(of: Products | Scores, labels: Labels, at: int, budget: int) -> Iter
         gains = np.exp2(labels.q[rows] @ labels.g.T).astype(np.float64) - 1
         gained = np.empty(len(gains))
         for row, (score, gain) in enumerate(zip(scores, gains, strict=True)):
-            # All that may be among the first: what is near the last of them is settled by exact scores.
+            # Take every item that may be among the first `length`; exact scores decide between those near the cut.
             cut = np.partition(score, len(score) - length)[len(score) - length] - margin[row]
             near = np.flatnonzero(score >= cut)
             exact = score[near]
@@ -108,7 +127,7 @@ def _graded(of: Products | Scores, labels: Labels, at: int, budget: int) -> Iter
 
 
 def _rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """(slice of the queries, (q, G) scores, (q,) how far two of them may be from their order)."""
+    """(slice of the queries, (q, G) scores, (q,) largest score difference at which an order is uncertain)."""
     if of.exact:
         for rows, scores in precision.whole_rows(of, budget // 8):
             yield rows, scores, np.zeros(len(scores))
@@ -123,11 +142,21 @@ def _rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.ndarra
 
 
 def chance_ndcg(query_labels: np.ndarray, gallery_labels: np.ndarray, at: int) -> np.ndarray:
-    """(Q,) expected nDCG of a random order: every rank has the mean gain of the gallery.
+    """Expected nDCG of a random order, in which the expected gain at every rank is the mean gain of the gallery.
 
     Parameters
     ----------
     query_labels, gallery_labels : as for `ndcg`; each query has a relevant item.
+    at : the cut-off.
+
+    Returns
+    -------
+    (Q,) float64 in [0, 1].
+
+    Examples
+    --------
+    >>> chance_ndcg([1], [0, 1, 1], at=2).round(4)
+    array([0.6667])
     """
     labels = Labels(query_labels, gallery_labels, (len(query_labels), len(gallery_labels)))
     discounts = _discounts(min(at, len(gallery_labels)))

@@ -1,7 +1,8 @@
-"""Annotation efficiency: what a model makes of few annotations, as one number, and against another model.
+"""Annotation efficiency: how well a model retrieves with few annotations, by itself and compared with another model.
 
-Recalls at several amounts of annotation are a curve over log-annotations, linear between the points. Its mean height
-(area over width) sums it up; the annotations that a recall takes are read off it. Knows nothing of runs.
+The recalls at several amounts of annotation form a curve over the logarithm of the amount, linear between the points.
+Its mean height (area divided by width) summarises it, and the annotations needed for a recall are read off it. This
+module knows nothing of runs.
 """
 
 from __future__ import annotations
@@ -23,15 +24,25 @@ def _checked(annotations: np.ndarray, recalls: np.ndarray) -> tuple[np.ndarray, 
 
 
 def area(annotations: np.ndarray, recalls: np.ndarray) -> np.ndarray:
-    """Mean recall over log-annotations: the area under the curve by trapezia, divided by its width.
+    """Mean recall over log-annotations: the area under the curve by the trapezoidal rule, divided by its width.
 
     Parameters
     ----------
-    annotations : (K,) amounts, in any unit and order. recalls : (..., K).
+    annotations : (K,) amounts above 0, in any unit and order.
+    recalls : (..., K), one per amount.
 
     Returns
     -------
     (...,) in the unit of the recalls.
+
+    Raises
+    ------
+    ValueError : fewer than two amounts, equal amounts, amounts that are not above 0, or shapes that do not fit.
+
+    Examples
+    --------
+    >>> round(float(area([1, 10, 100], [20, 40, 60])), 6)
+    40.0
     """
     x, y = _checked(annotations, recalls)
     return (np.diff(x) * (y[..., 1:] + y[..., :-1]) / 2).sum(-1) / (x[-1] - x[0])
@@ -40,10 +51,24 @@ def area(annotations: np.ndarray, recalls: np.ndarray) -> np.ndarray:
 def annotations_to_reach(annotations: np.ndarray, recalls: np.ndarray, target: float) -> np.ndarray:
     """The fewest annotations at which the curve reaches a recall, linear in log-annotations between the points.
 
+    Parameters
+    ----------
+    annotations, recalls : as for `area`.
+    target : the recall to be reached.
+
     Returns
     -------
-    (...,) in the unit of the annotations; NaN where the curve stays below. A curve that begins above the target gives
-    its first amount: nothing is known of less.
+    (...,) in the unit of the annotations; NaN where the curve stays below the target. For a curve that begins above
+    the target it is the smallest amount, since nothing is known of smaller ones.
+
+    Raises
+    ------
+    ValueError : as for `area`.
+
+    Examples
+    --------
+    >>> round(float(annotations_to_reach([1, 10, 100], [20, 40, 60], target=50)), 2)  # 10 ** 1.5
+    31.62
     """
     x, y = _checked(annotations, recalls)
     reached = y >= target
@@ -63,11 +88,21 @@ def crossover(
 
     Parameters
     ----------
-    annotations, recalls : (K,) of the one. other_annotations, other_recalls : (J,) of the other.
+    annotations, recalls : (K,) points of the first curve.
+    other_annotations, other_recalls : (J,) points of the second curve.
 
     Returns
     -------
-    In the unit of the annotations; NaN where the curves do not meet on the amounts that both of them span.
+    An amount in the unit of the annotations; NaN where the curves do not meet within the range that both of them span.
+
+    Raises
+    ------
+    ValueError : as for `area`.
+
+    Examples
+    --------
+    >>> round(crossover([1, 100], [20, 60], [1, 100], [40, 40]), 6)
+    10.0
     """
     x, y = _checked(annotations, recalls)
     other_x, other_y = _checked(other_annotations, other_recalls)
@@ -93,9 +128,26 @@ def annotation_ratio(
     other_recalls: np.ndarray,
     target: float,
 ) -> np.ndarray:
-    """How many times the annotations of the first model the other needs to reach a recall: above 1 the first saves.
+    """The annotations that the second model needs to reach a recall, divided by those that the first model needs.
 
-    NaN where either does not reach it.
+    Parameters
+    ----------
+    annotations, recalls : points of the first model's curve, as for `area`.
+    other_annotations, other_recalls : points of the second model's curve.
+    target : the recall to be reached.
+
+    Returns
+    -------
+    (...,) ratios, above 1 where the first model needs fewer annotations; NaN where either does not reach the recall.
+
+    Raises
+    ------
+    ValueError : as for `area`.
+
+    Examples
+    --------
+    >>> round(float(annotation_ratio([1, 100], [20, 60], [1, 100], [0, 40], target=40)), 6)  # 100 / 10
+    10.0
     """
     return annotations_to_reach(other_annotations, other_recalls, target) / annotations_to_reach(
         annotations, recalls, target

@@ -1,4 +1,4 @@
-"""Whether words that look alike come together: of vectors of words, and of features of the images they were said of."""
+"""Visual relatedness of words: whether words with similar images have similar vectors (Kottur et al., 2016)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import numpy as np
 
 
 def mean_looks(images: np.ndarray, ids: Sequence[set[int]], frequent: int) -> tuple[np.ndarray, np.ndarray]:
-    """What words look like.
+    """Represent each frequent word by the mean features of the images whose captions contain it.
 
     Parameters
     ----------
-    images : (N, D) features. ids : the words of the caption of each image.
-    frequent : captions that a word must stand in.
+    images : (N, D) features.
+    ids : the word ids in the caption of each image.
+    frequent : the smallest number of captions in which a word must occur.
 
     Returns
     -------
-    (W, D) mean features of the images whose captions have a word, without the mean of all, and the (W,) words,
-    ascending. A word of every caption is left out.
+    (W, D) mean features per word, minus the mean over all images, and the (W,) word ids, ascending. A word that occurs
+    in every caption is left out.
     """
     rows_of: dict[int, list[int]] = {}
     for row, words in enumerate(ids):
@@ -30,7 +31,12 @@ def mean_looks(images: np.ndarray, ids: Sequence[set[int]], frequent: int) -> tu
 
 
 def rank_correlation(vectors: np.ndarray, looks: np.ndarray) -> float:
-    """Spearman's correlation of the cosines of all pairs of (W, d) vectors and of (W, D) looks.
+    """Spearman's correlation, over all pairs of W words, between the cosines of their vectors and of their features.
+
+    Parameters
+    ----------
+    vectors : (W, d) word vectors.
+    looks : (W, D) visual features of the same words (`mean_looks`).
 
     Raises
     ------

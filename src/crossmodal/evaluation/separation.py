@@ -1,4 +1,4 @@
-"""How far the parts of encodings are from each other, and what is left in them (mFSR, sections 3.2 and 3.4)."""
+"""Measures of how well encodings are separated into parts, and of reconstructions (mFSR, sections 3.2 and 3.4)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import numpy as np
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N,) cosines of the rows of (N, d) with those of another."""
+    """(N,) cosines between the corresponding rows of two (N, d) arrays."""
     a, b = (np.asarray(x, np.float64) for x in (a, b))
     return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
 
 
 def silhouette(groups: Sequence[np.ndarray]) -> float:
-    """Mean silhouette of (N, d) groups of points, by Euclidean distance: 1 for groups far apart, near 0 for mixed ones.
+    """Mean silhouette of groups of points by Euclidean distance: 1 for groups far apart, near 0 for mixed ones.
 
-    Of an item it is (b - a) / max(a, b), with a its mean distance to its own group's others and b that to the other
-    group's (Rousseeuw, 1987).
+    The silhouette of a point is (b - a) / max(a, b), where a is its mean distance to the other points of its own group
+    and b that to the points of the nearest other group (Rousseeuw, 1987).
+
+    Parameters
+    ----------
+    groups : (N, d) points of each group.
     """
     from sklearn.metrics import silhouette_score
 
@@ -26,22 +30,29 @@ def silhouette(groups: Sequence[np.ndarray]) -> float:
 
 
 def plane(points: np.ndarray) -> np.ndarray:
-    """(N, 2) of (N, d) points along their two first principal axes, the larger share of each axis to the right."""
+    """(N, 2) coordinates of (N, d) points on their first two principal axes.
+
+    The sign of each axis is such that the point farthest from the mean along it has a positive coordinate.
+    """
     centred = np.asarray(points, np.float64) - np.mean(points, 0, dtype=np.float64)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     found = np.zeros((len(centred), 2))
     for column, axis in enumerate(axes[:2]):
         along = centred @ axis
-        found[:, column] = along * np.sign(along[np.abs(along).argmax()] or 1)  # a sign is arbitrary
+        found[:, column] = along * np.sign(along[np.abs(along).argmax()] or 1)  # the SVD leaves the sign open
     return found
 
 
 def ranks_of_own(made: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """(N,) rank of each row's own real one among all, by squared distance of values: 1 where it is the nearest.
+    """Rank of each reconstruction's own original among all originals, by squared Euclidean distance.
 
     Parameters
     ----------
-    made, real : (N, ...) of the same shape. Ties count against.
+    made, real : (N, ...) reconstructions and their originals, in the same order.
+
+    Returns
+    -------
+    (N,) ranks, 1 where the own original is the nearest; ties count against the model.
     """
     a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (made, real))
     distances = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)[None]
@@ -49,16 +60,16 @@ def ranks_of_own(made: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 def numbers(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """What the claims of the separation come to.
+    """Compute the numbers by which the separation of encodings into parts is judged.
 
     Parameters
     ----------
-    parts : modality to `modal`, `semantic` and `specific`, (N, d) each, row i of all modalities of one pair.
+    parts : modality to its (N, d) parts `modal`, `semantic` and `specific`; row i of all modalities is one pair.
 
     Returns
     -------
-    `MODALITY_cosine` and `MODALITY_abs_cosine`: means of the cosine of semantic and specific parts, and of its absolute
-    value; `PART_silhouette`: of the modalities in that part.
+    `MODALITY_cosine` and `MODALITY_abs_cosine`, the means of the cosine between the semantic and the specific part and
+    of its absolute value, and `PART_silhouette`, the silhouette of the modalities in each part.
     """
     found: dict[str, float] = {}
     for modality, own in parts.items():

@@ -1,9 +1,9 @@
-"""Intervals and tests of means over queries and seeds: cluster bootstrap, paired permutation, Holm's correction.
+"""Intervals and tests of means over queries and seeds: cluster bootstrap, paired permutation test, Holm's correction.
 
-Queries of one group (the captions of an image) are drawn and swapped together, since they are not independent. Seeds
-are drawn again in the bootstrap, and a difference must hold over seeds as well as over queries to be called one.
-Values are first rounded to a grid on which sums are exact, so results have the same bits with any number of threads.
-Knows nothing of tables.
+Queries of one group (the captions of one image) are resampled and permuted together, since they are not independent.
+The bootstrap resamples the seeds too, and a difference is significant only if it holds over seeds as well as over
+queries. Values are first rounded to a grid on which sums are exact, so that results have the same bits with any number
+of threads. This module knows nothing of tables.
 """
 
 from __future__ import annotations
@@ -16,28 +16,39 @@ import numpy as np
 
 RESAMPLES = 1000
 PERMUTATIONS = 9999
-BATCH = 2**21  # drawn places together
+BATCH = 2**21  # queries or groups that are drawn in one batch of resamples
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """Sums of queries' values by group; means over queries are ratios of sums of these."""
+    """Sums of the queries' values in each of C groups; means over queries are ratios of sums of these."""
 
-    sums: list[np.ndarray]  # for each row (S, C)
-    sizes: np.ndarray  # (C,) queries of each group
+    sums: list[np.ndarray]  # one (S, C) array per row, with the row's own number S of seeds
+    sizes: np.ndarray  # (C,) number of queries in each group
 
     @property
     def means(self) -> np.ndarray:
-        """(R,) means over queries and seeds."""
+        """(R,) mean of each row over queries and seeds."""
         return np.array([row.sum(1).mean() for row in self.sums]) / self.sizes.sum()
 
 
 def clustered(rows: Sequence[np.ndarray], groups: np.ndarray | None = None) -> Clusters:
-    """Rows of values, each (S, Q) for its own number S of seeds and the same Q queries, by the (Q,) queries' groups.
+    """Sum the values of each row over the groups of queries.
+
+    Parameters
+    ----------
+    rows : values of each row (such as a system), (S, Q) for its own number S of seeds, or (Q,) for one seed. All rows
+        have the same Q queries.
+    groups : (Q,) group of each query; by default each query is a group of its own.
 
     Raises
     ------
-    ValueError : no row, rows of other lengths, values that are not finite.
+    ValueError : no row, rows with different numbers of queries, or values that are not finite.
+
+    Examples
+    --------
+    >>> clustered([[1, 0, 1]], groups=["a", "a", "b"]).means.round(4)
+    array([0.6667])
     """
     rows = [np.atleast_2d(np.asarray(row, dtype=np.float64)) for row in rows]
     if not rows or any(row.ndim != 2 or row.shape[1] != rows[0].shape[1] or row.size == 0 for row in rows):
@@ -53,7 +64,7 @@ def clustered(rows: Sequence[np.ndarray], groups: np.ndarray | None = None) -> C
     largest = max(float(np.abs(row).max()) for row in rows)
     if not math.isfinite(largest):
         raise ValueError("values: hold some that are not finite")
-    # Sums of n values stay below 2^52 steps, also when some are drawn several times: exact in any order.
+    # Sums of n values stay below 2^52 steps, even when some are drawn several times, so they are exact in any order.
     step = 2.0 ** (math.ceil(math.log2(max(largest, 1e-300) * n)) - 50)
     rows = [np.round(row / step) * step for row in rows]
     sums = [np.stack([np.bincount(codes, seed, count) for seed in row]) for row in rows]
@@ -63,11 +74,19 @@ def clustered(rows: Sequence[np.ndarray], groups: np.ndarray | None = None) -> C
 def resampled_means(
     data: Clusters, n_resamples: int = RESAMPLES, seed: int = 0, *, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bootstrap means: the same groups of queries drawn for all rows, seeds drawn for each number of seeds.
+    """Bootstrap the mean of each row over groups of queries and seeds.
+
+    All rows share the same draws of groups, and rows with the same number of seeds share the draws of seeds.
 
     Returns
     -------
-    (R,) lower and (R,) upper bounds of the percentile interval, and the (R, n_resamples) means they are taken from.
+    (R,) lower and (R,) upper bounds of the percentile interval, and the (R, n_resamples) resampled means.
+
+    Examples
+    --------
+    >>> low, high, means = resampled_means(clustered([[0, 1]]), n_resamples=500)
+    >>> low, high, means.shape
+    (array([0.]), array([1.]), (1, 500))
     """
     from scipy.stats import bootstrap
 
@@ -78,7 +97,7 @@ def resampled_means(
         table = np.concatenate([*(data.sums[place] for place in members), data.sizes[None]])
 
         def statistic(groups, runs=None, *, axis=-1, table=table, seeds=seeds):
-            """(rows,) or (rows, b) means of drawn groups (b, C) and runs (b, S)."""
+            """(rows,) or (rows, b) means over resampled groups (b, C) and seeds (b, S)."""
             shape = groups.shape[:-1]
             times = _times(groups.reshape(-1, n), n)
             sums = times @ table.T  # (b, rows * seeds + 1), exact
@@ -103,7 +122,7 @@ def resampled_means(
 
 
 def _times(drawn: np.ndarray, n: int) -> np.ndarray:
-    """(b, n) how often each of n was drawn in each of b draws."""
+    """(b, n) number of times that each of n elements was drawn in each of b resamples."""
     offsets = np.arange(len(drawn))[:, None] * n
     return np.bincount((drawn + offsets).ravel(), minlength=len(drawn) * n).reshape(len(drawn), n).astype(np.float64)
 
@@ -116,10 +135,28 @@ def bootstrap_interval(
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of (Q,) values, or of (S, Q) values over seeds and queries.
+    """Percentile bootstrap interval of the mean of (Q,) values, or of (S, Q) values over seeds and queries.
 
-    Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. With few seeds their part of the
-    interval is too small by about (S - 1) / S, as in every bootstrap.
+    The method is that of Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. With few seeds
+    the variance due to them is underestimated by a factor of about (S - 1) / S, as in every bootstrap.
+
+    Parameters
+    ----------
+    values : (Q,) or (S, Q).
+    groups : (Q,) group of each query; the queries of one group are drawn together.
+
+    Returns
+    -------
+    The lower and the upper bound.
+
+    Raises
+    ------
+    ValueError : as for `clustered`.
+
+    Examples
+    --------
+    >>> bootstrap_interval([0, 1])  # the resampled means are 0, 0.5 and 1
+    (0.0, 1.0)
     """
     low, high, _ = resampled_means(clustered([values], groups), n_resamples, seed, confidence=confidence)
     return float(low[0]), float(high[0])
@@ -130,25 +167,31 @@ def permutation_tests(
 ) -> np.ndarray:
     """Two-sided p-values of paired differences between rows.
 
-    The difference, averaged over seeds, changes sign group by group at random (the same signs for all pairs); p is the
-    share of draws at least as far from 0, the observed one included (Phipson and Smyth, 2010). That is of the queries.
-    Where both rows have several seeds the p-value is the larger of this and of Welch's test between the seeds' means:
-    a difference is called one only if it holds over queries and over seeds (an intersection-union test).
+    For the test over queries, each group's difference, averaged over seeds, has its sign flipped at random (with the
+    same signs for all pairs); p is the share of permutations whose mean difference is at least as far from 0 as the
+    observed one, which is counted too (Phipson and Smyth, 2010). Where both rows have several seeds, the p-value is
+    the larger of this one and that of Welch's test between the means of the seeds: a difference is significant only if
+    it holds over queries and over seeds (an intersection-union test).
 
     Parameters
     ----------
-    pairs : places of two rows each.
+    pairs : the indices of two rows for each of P comparisons.
 
     Returns
     -------
     (P,) float64.
+
+    Examples
+    --------
+    >>> permutation_tests(clustered([[1, 0], [1, 0]]), [(0, 1)])  # the rows are equal
+    array([1.])
     """
     if not pairs:
         return np.empty(0)
     mean = [row.mean(0) for row in data.sums]
     differences = np.stack([mean[a] - mean[b] for a, b in pairs])  # (P, C)
     observed = np.abs(differences.sum(1))
-    slack = 1e-9 * np.maximum(np.abs(differences).sum(1), 1e-300)  # a tie counts, whatever the order of the sum
+    slack = 1e-9 * np.maximum(np.abs(differences).sum(1), 1e-300)  # ties count despite the rounding of the sums
     rng = np.random.default_rng(seed)
     n = differences.shape[1]
     reached, done = np.zeros(len(pairs), np.int64), 0
@@ -163,14 +206,14 @@ def permutation_tests(
 
 
 def _between_seeds(data: Clusters, a: int, b: int) -> float:
-    """Welch's p-value between the means of two rows' seeds; 0 where there is one seed only, which tells nothing."""
+    """Welch's p-value between two rows' means of the seeds; 0 where a row has one seed, which allows no such test."""
     from scipy.stats import ttest_ind_from_stats
 
     left, right = (data.sums[row].sum(1) / data.sizes.sum() for row in (a, b))
     if min(len(left), len(right)) < 2:
         return 0.0
     slack = 1e-9 * max(np.abs(left).max(), np.abs(right).max())
-    if np.ptp(left) <= slack and np.ptp(right) <= slack:  # seeds that make no difference
+    if np.ptp(left) <= slack and np.ptp(right) <= slack:  # the variance is 0, for which Welch's test is undefined
         return 0.0 if abs(left[0] - right[0]) > slack else 1.0
     moments = [moment for x in (left, right) for moment in (x.mean(), x.std(ddof=1), len(x))]
     return float(ttest_ind_from_stats(*moments, equal_var=False).pvalue)
@@ -184,14 +227,41 @@ def permutation_test(
     n_permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> float:
-    """p-value of the difference between two systems on the same queries: (Q,) or (S, Q) values each."""
+    """Two-sided p-value of the difference between the means of two systems on the same queries (`permutation_tests`).
+
+    Parameters
+    ----------
+    a, b : (Q,) values of each system, or (S, Q) for its S seeds.
+    groups : (Q,) group of each query; the queries of one group change sign together.
+
+    Raises
+    ------
+    ValueError : as for `clustered`.
+
+    Examples
+    --------
+    >>> p = permutation_test([1, 1, 1, 1], [0, 0, 0, 0])  # 2 of the 16 sign patterns are as extreme
+    >>> abs(p - 2 / 16) < 0.02
+    True
+    """
     return float(permutation_tests(clustered([a, b], groups), [(0, 1)], n_permutations, seed)[0])
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values corrected for being many (Holm, 1979): below a level, they keep the chance of any false call below it.
+    """Adjust p-values for multiple comparisons (Holm, 1979), which controls the family-wise error rate.
 
-    NaN stays NaN and is not counted.
+    Parameters
+    ----------
+    p : p-values in any shape; a NaN stays NaN and does not count as a comparison.
+
+    Returns
+    -------
+    The adjusted p-values, in the shape of `p`.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(4)
+    array([0.03, 0.06, 0.06])
     """
     p = np.asarray(p, dtype=np.float64)
     found = np.full(p.shape, np.nan)

@@ -1,1 +1,1 @@
-"""A trained run at work: its model without its data, search, and its encoder of sentences as ONNX."""
+"""Inference with a trained run: its model without its data, search, and the ONNX export of its sentence encoder."""

@@ -1,6 +1,6 @@
-"""Encodes queries and items for `search` by the model itself, and scores what is not compared by inner products.
+"""Encodes queries and items for `search` by the model itself, and ranks items also where no vectors are compared.
 
-Apart from `search`, which does without where it can: this imports torch.
+This is a module apart from `search`, which avoids it where it can, because it imports torch.
 """
 
 from __future__ import annotations
@@ -31,15 +31,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BLOCK = 512  # items that are scored at once where there are no vectors
+BLOCK = 512  # number of items that are scored at once by models that do not compare vectors
 
 
 def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: str, item_id: str | None) -> base.Input:
-    """A query as the model reads it.
+    """The input of the model for a query.
+
+    Parameters
+    ----------
+    data : the folder of the run's data set.
+    source : a sentence, or the path of a file.
+    item_id : an item of the data set, which is then used in place of `source`.
 
     Raises
     ------
-    UserError : a file that cannot be read, features that only their makers can make, words that the run does not know.
+    UserError : a file that cannot be read, features that were computed elsewhere, or a sentence without known words.
     """
     asked = run.source(modality, data, arrays=_joint(run, data, modality))
     form = asked.form
@@ -70,14 +76,14 @@ def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: 
     except UserError as error:
         if source not in str(error):
             raise
-        # What it advises beyond that is of a data set's files.
+        # Only the first part of the message is kept; the rest is advice about the files of a data set.
         reason = str(error).split("; ")[0].replace(f"{source}: ", "").splitlines()[0]
         raise UserError(f"--{modality} {source}: cannot be searched for: {reason}; name another file") from None
     return form.of_features(asked, array, extra)
 
 
 def _stored(asked: Source, target: Path, item_id: str) -> base.Input:
-    """An item of the data set, as its stored features have it."""
+    """The input of the model for an item of the data set, from its stored features."""
     import pandas as pd
 
     from crossmodal.features.store import open_features
@@ -88,7 +94,7 @@ def _stored(asked: Source, target: Path, item_id: str) -> base.Input:
 
 
 def _joint(run: TrainedRun, data: Path, modality: str) -> dict[str, Features]:
-    """The arrays of all modalities whose inputs those of this one depend on."""
+    """Modality to features, for the modalities on which the inputs of this modality depend."""
     from crossmodal.features.store import open_features
 
     if not run.source(modality).form.joint:
@@ -98,17 +104,22 @@ def _joint(run: TrainedRun, data: Path, modality: str) -> dict[str, Features]:
 
 
 def _alike(run: TrainedRun, modality: str) -> dict[str, str]:
-    """What must be read to read a modality: it alone, or all modalities of its form."""
+    """The modalities (with forms) that must be read for one modality: itself, or all that share its joint form."""
     joint, reads = run.source(modality).form.joint, run.model.reads
     return {m: name for m, name in reads.items() if m == modality or (joint and name == reads[modality])}
 
 
 def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: str) -> tuple[np.ndarray, Tensor]:
-    """Ids and encodings of a partition's items, or of all.
+    """The ids and the encodings of the items of a partition, or of all items (`all`).
+
+    Parameters
+    ----------
+    to : the modality of the items.
+    query : the modality of the queries with which they are compared.
 
     Raises
     ------
-    UserError : there are none.
+    UserError : the partition has no such items.
     """
     from crossmodal.corpus.opening import Options, load
     from crossmodal.tasks.ranked.encodings import encode
@@ -132,12 +143,18 @@ def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: st
 def best(
     run: TrainedRun, pair: tuple[str, str], asked: Tensor, gallery: Tensor, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(k,) places in the gallery and scores of what answers the one query best, as the run's test ranks it."""
+    """(k,) indices and (k,) scores of the best items of the gallery for one query, ranked as in the run's evaluation.
+
+    Parameters
+    ----------
+    pair : the modality of the query and that of the gallery.
+    asked, gallery : (1, ...) and (G, ...) encodings.
+    """
     if run.model.compares_vectors(asked, gallery):
         found = top_k(asked, gallery, k)
     else:
         query, to = map(list(run.model.reads).index, pair)
-        score = run.model.score  # takes the modalities in the model's order
+        score = run.model.score  # its arguments are in the model's order of modalities
         parts = [score(asked, x) if query < to else score(x, asked).T for x in gallery.split(BLOCK)]
         matrix = torch.cat(parts, 1).float().numpy()
         found = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
@@ -145,7 +162,7 @@ def best(
 
 
 class Sentences(nn.Module):
-    """(1, L) word ids of one sentence -> (1, d) vector."""
+    """The sentence encoder of a run as a module, from the (1, L) word ids of a sentence to its (1, d) vector."""
 
     def __init__(self, run: TrainedRun, to: str):
         super().__init__()
@@ -158,7 +175,10 @@ class Sentences(nn.Module):
 
 @torch.inference_mode()
 def export(run: TrainedRun, folder: Path, to: str) -> None:
-    """Write the run's encoder of sentences as ONNX, where later searches find it; none that says anything else."""
+    """Export the run's sentence encoder as ONNX to where later searches look for it.
+
+    No file is kept if the export fails or its vectors differ from the model's.
+    """
     import onnx
 
     module = Sentences(run, to).eval()
@@ -172,7 +192,7 @@ def export(run: TrainedRun, folder: Path, to: str) -> None:
     }
     try:
         with whole(path) as temporary, warnings.catch_warnings(action="ignore"):
-            # The tracing exporter: it takes half a second, the newer one ten.
+            # The tracing exporter takes half a second, the newer exporter takes ten.
             torch.onnx.export(
                 module, (words,), temporary, dynamo=False, input_names=["ids"], dynamic_axes={"ids": {1: "length"}}
             )
@@ -180,10 +200,10 @@ def export(run: TrainedRun, folder: Path, to: str) -> None:
             onnx.helper.set_model_props(graph, told)
             onnx.save(graph, temporary)
         exported = open_exported(folder, run.job, to)
-        for length in (1, run.model.settings.max_words):  # a trace may have held fast to the length of its example
+        for length in (1, run.model.settings.max_words):  # tracing may have fixed the length of the example
             ids = words.repeat(1, length)[:, :length]
             np.testing.assert_allclose(exported.vectors(ids.numpy()), module(ids).numpy(), rtol=1e-4, atol=1e-5)
-    except Exception as error:  # whatever the exporter cannot do: searches go on with the model itself
+    except Exception as error:  # the exporter may fail in many ways; searches then use the model itself
         path.unlink(missing_ok=True)
         log.info("%s: its encoder of sentences is not exported (%s)", run.job.key, " ".join(str(error).split())[:200])
         return

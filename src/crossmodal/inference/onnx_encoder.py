@@ -1,7 +1,7 @@
-"""The sentence encoder of a trained run as an ONNX file: to import torch alone takes longer than a search may.
+"""The sentence encoder of a trained run as an ONNX file, because importing torch alone would make a search too slow.
 
-Made by `encoded.export` at the first search by a sentence, kept outside of the results, and made again where the run's
-weights are other ones.
+`encoding.export` writes the file at the first search by a sentence, outside of the results, and writes it again when
+the weights of the run have changed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ ENCODERS = Path(".encoders")
 
 
 def place(job: Job, to: str) -> Path:
-    """The file of the encoder of sentences that are compared with items of a modality."""
+    """The path of a run's sentence encoder for comparison with items of the modality `to`."""
     return ENCODERS / job.key / f"text-{to}.onnx"
 
 
 @dataclass(frozen=True)
 class Exported:
+    """An exported sentence encoder with its vocabulary."""
+
     session: Any
     vocabulary: Vocabulary
     max_words: int
@@ -38,7 +40,7 @@ class Exported:
 
         Raises
         ------
-        UserError : the run knows none of its words.
+        UserError : the vocabulary has none of its words.
         """
         ids, _ = self.vocabulary.encode_known([sentence], self.max_words, self.rare_words)
         return self.vectors(ids.astype(np.int64))[0]
@@ -49,21 +51,21 @@ class Exported:
 
 
 def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
-    """The exported encoder of the run in a folder; None where there is none of its weights that can be read."""
+    """The exported encoder of the run in a folder; None if there is none, or it is damaged or of other weights."""
     path = place(job, to)
     if not path.exists():
         return None
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
-    options.intra_op_num_threads = 1  # one sentence
+    options.intra_op_num_threads = 1  # more threads do not pay for one sentence
     try:
         session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
         told = session.get_modelmeta().custom_metadata_map
-    except Exception as error:  # whatever a damaged file makes the reader raise
+    except Exception as error:  # what the reader raises for a damaged file is not documented
         log.warning("%s: cannot be read (%s); it is made again", path, error)
         return None
-    if not {"max_words", "rare_words", "weights_sha256"} <= set(told):  # not made here
+    if not {"max_words", "rare_words", "weights_sha256"} <= set(told):  # another program or version wrote the file
         return None
     if told["weights_sha256"] != read_record(folder / "manifest.json")["weights_sha256"]:
         return None

@@ -1,6 +1,6 @@
-"""A trained run without its data: the model of a run's folder, for encoding what is in no data set.
+"""A trained run without its data: the model in a run's folder, to encode inputs that are in no data set.
 
-Free of what training needs, since a search pays for each import.
+This module imports nothing that only training needs, since a search waits for each import.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ class TrainedRun:
     vocabulary: Vocabulary
 
     def source(self, modality: str, data: Path = Path(), **more: Any) -> Source:
-        """By which `source.form` makes an input from outside of the data set; `more`: further fields of it."""
+        """The source with which `source.form` makes an input from outside of the data set.
+
+        Parameters
+        ----------
+        more : further fields of the source.
+        """
         return Source(
             form=form(self.model.reads[modality]),
             folder=data,
@@ -43,16 +48,16 @@ class TrainedRun:
 
     @torch.inference_mode()
     def encode(self, modality: str, value: base.Input, partner: str) -> torch.Tensor:
-        """(B, ...) encodings of inputs of one modality, for comparison with those of another."""
+        """(B, ...) encodings of inputs of one modality, for comparison with those of the modality `partner`."""
         return self.model.encode(modality, base.Batch({modality: value}), partner)
 
 
 def open_run(folder: Path) -> TrainedRun:
-    """The trained run of a folder.
+    """The trained run in a folder.
 
     Raises
     ------
-    UserError : a folder without a trained run, or one of another version.
+    UserError : a folder without a trained run, or a run that another version trained.
     """
     weights = checked_weights(folder)
     manifest = folder / "manifest.json"

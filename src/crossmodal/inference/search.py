@@ -1,7 +1,7 @@
-"""Search by a trained run: a sentence or a file of the user's own against the items of the run's data set.
+"""Search with a trained run: a sentence or a file of the user's own against the items of the run's data set.
 
-Whole test sets are answered from the embeddings that the run's evaluation has kept; other items, and those of systems
-that compare without vectors, are encoded first. Sentences are encoded without torch from the second time on.
+The test items are searched by the embeddings that the run's evaluation has saved; other items, and those of systems
+that do not compare vectors, are encoded first. From the second search on, sentences are encoded without torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from crossmodal.tasks.base import ranking_of
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for: a sentence, the path of a file, or an item of the data set."""
+    """A query: a sentence, the path of a file, or an item of the data set."""
 
     modality: str
     source: str
@@ -30,6 +30,8 @@ class Query:
 
 @dataclass(frozen=True)
 class Answer:
+    """An item of the gallery that was retrieved for a query."""
+
     item_id: str
     modality: str
     score: float
@@ -39,27 +41,31 @@ class Answer:
 
 @dataclass(frozen=True)
 class Found:
+    """The result of a search."""
+
     run: str
     query: Query
     to: str
     gallery: int
-    """Items that were searched."""
+    """Number of items that were searched."""
     answers: list[Answer]
 
 
 def search(
     plan: Plan, folder: Path, query: Query, to: str | None = None, *, k: int = 10, partition: str = "test"
 ) -> Found:
-    """The k items of a modality that answer a query best, by the run in a folder.
+    """The k best items of a modality for a query, by the run in a folder.
 
     Parameters
     ----------
-    to : modality of the answers; by default the run's other one, the first other one where it has more than two.
-    partition : items that are searched: train, val, test or all.
+    folder : the folder of the run.
+    to : modality of the answers; by default the first other modality that the run reads.
+    k : number of answers.
+    partition : the items that are searched: train, val, test or all.
 
     Raises
     ------
-    UserError : a run that is not trained or does not read the modality, a file that cannot be read, an unknown item.
+    UserError : a run that is not trained or does not read the modality, a file that cannot be read, or an unknown item.
     """
     job = job_in(folder)
     if job.key != "/".join(folder.absolute().parts[-4:]):
@@ -83,7 +89,7 @@ def search(
 
 
 def _directed(job: Job, query: Query, to: str | None) -> tuple[Query, str]:
-    """A query of a modality that the run reads, and the modality of its answers."""
+    """Check that the run reads the query's modality, and choose the modality of the answers."""
     if job.control:
         raise UserError(
             f"{job.key}: is a control, which is not trained and cannot be searched with; choose another run"
@@ -101,7 +107,7 @@ def _directed(job: Job, query: Query, to: str | None) -> tuple[Query, str]:
 
 
 def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Ids and vectors of the test items, as the run's evaluation kept them; None where it has kept none."""
+    """The ids and the vectors of the test items that the run's evaluation has saved; None if there are none."""
     path, weights = ranking_of(folder) / "embeddings.npz", folder / "model.safetensors"
     if not (path.exists() and weights.exists()) or not _of_these_weights(folder):
         return None
@@ -114,7 +120,7 @@ def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.nda
 
 
 def _of_these_weights(folder: Path) -> bool:
-    """Whether a run was tested with the weights that its manifest has: by their hash, since a copy has other times."""
+    """Whether a run was evaluated with its present weights, by their hash, since copied files have other times."""
     path = ranking_of(folder) / "metrics.json"
     tested = read_record(path) if path.exists() else {}
     trained = read_record(folder / "manifest.json")
@@ -122,7 +128,7 @@ def _of_these_weights(folder: Path) -> bool:
 
 
 def _vector(job: Job, folder: Path, query: Query, to: str) -> np.ndarray | None:
-    """(d,) vector of a query for which the model need not be opened; None for others."""
+    """(d,) vector of a query that can be encoded without the model; None for other queries."""
     if query.item_id is not None:
         own = _kept(folder, query.modality, to)
         row = np.flatnonzero(own[0] == query.item_id) if own is not None else ()
@@ -133,7 +139,7 @@ def _vector(job: Job, folder: Path, query: Query, to: str) -> np.ndarray | None:
 
 
 def _nearest(asked: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(k,) places in a gallery (G, d) and scores of what is nearest to a (d,) vector; of equals the first."""
+    """(k,) indices and (k,) scores of the items of a (G, d) gallery nearest to a (d,) vector, ties by index."""
     scores = np.einsum("gd,d->g", gallery, asked, dtype=np.float64)
     near = np.flatnonzero(scores >= np.partition(scores, -k)[-k]) if k < len(scores) else np.arange(len(scores))
     best = near[np.lexsort((near, -scores[near]))[:k]]
@@ -150,7 +156,7 @@ def _by_the_model(
     k: int,
     partition: str,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids of the items that are searched; (k,) places and scores of the best."""
+    """Search with the model itself: the ids of the searched items, and the (k,) indices and (k,) scores of the best."""
     import torch
 
     from crossmodal.inference import encoding as encoded
@@ -171,10 +177,10 @@ def _by_the_model(
 
 
 def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
-    """Modalities of items with their sentences or paths."""
+    """The modality of each item, with its sentence or the path of its file."""
     from pyarrow.parquet import ParquetFile
 
-    # Neither by `read_table` with a filter nor by Arrow's own look-up of a value: both import pandas.
+    # `read_table` with a filter and Arrow's own look-up of a value would both import pandas.
     with ParquetFile(data / "items.parquet") as file:
         table = file.read(["item_id", "modality", "source"])
     known = table["item_id"].to_pylist()

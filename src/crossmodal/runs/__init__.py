@@ -1,1 +1,1 @@
-"""One run, from its job to its folder: `train` makes the weights, `evaluate` the numbers of each task."""
+"""One run, from its job to its folder: `train` writes the weights, and `evaluate` writes the numbers of each task."""

@@ -1,4 +1,4 @@
-"""A job's model and its data, as training and evaluation begin from them."""
+"""Builds the model and opens the data of a job, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".checkpoints")
 
-if os.environ.get("CUBLAS_WORKSPACE_CONFIG") is None:  # cuBLAS gives the same bits each time only with this
+if os.environ.get("CUBLAS_WORKSPACE_CONFIG") is None:  # without it cuBLAS is not deterministic
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 
@@ -36,8 +36,20 @@ def built(
     limit: Limit | None = None,
     facts: dict[str, Any] | None = None,
 ) -> tuple[base.Model, Corpus]:
-    """The job's model with its first weights, and its data; `facts` takes what a manifest says of word vectors."""
-    torch.set_num_threads(job.threads)  # a fixed number, since sums in another order have other last bits
+    """The job's model with its initial weights, and its data.
+
+    Parameters
+    ----------
+    data : the folder of all data sets.
+    vocabulary : a trained run's vocabulary; None builds one from the training items.
+    limit : how much of the data is kept, for a trial of the run.
+    facts : receives the coverage of the word vectors under `word_vectors`, for the manifest.
+
+    Raises
+    ------
+    UserError : data or settings that do not fit the model.
+    """
+    torch.set_num_threads(job.threads)  # a fixed number of threads, since it determines the last bits of sums
     module = registry.module("models", job.model)
     settings = settings_of(job, module.Settings)
     if module.Model.needs_classes and job.relevance != "label":
@@ -82,7 +94,7 @@ def built(
 def _word_vectors(
     path: str, settings: base.Settings, corpus: Corpus, seed: int
 ) -> tuple[torch.Tensor, wordvectors.Coverage]:
-    """(words, D) start of a word embedding, and how many words the file has; its hash goes into the fingerprint."""
+    """(words, D) initial word embedding and the coverage of the words; the file's hash is added to the fingerprint."""
     found = wordvectors.read(path, corpus.vocabulary.words)
     if found.dim != settings.word_dim:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A trained job asked about its test items: a folder for each task, with its examples and its metrics."""
+"""Evaluates a trained job on its test items: each task has a folder with its examples and its metrics."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ log = logging.getLogger(__name__)
 def evaluate(
     job: Job, folder: Path, data: Path, scale: str, only: str | None = None, limit: Limit | None = None
 ) -> None:
-    """Ask a trained job the questions that it is asked, and write each task's `metrics.json` below `folder`.
+    """Evaluate a trained job on its tasks, and write the `metrics.json` of each task below `folder`.
 
     Parameters
     ----------
+    scale : the scale of the run (`embedded` or `full`), which is recorded in `metrics.json`.
     only : the name of one of the job's tasks; None for all of them.
+    limit : how much of the data is kept, for a trial of the run.
 
     Raises
     ------
-    UserError : a run that is not trained, weights that are not what its manifest says, or a task that it is not asked.
+    UserError : a run that is not trained, weights that differ from its manifest, or a task that is not the job's.
     """
     asked = [_task(job, only)] if only else [tasks()[name] for name in job.tasks]
     if job.control:
@@ -52,7 +54,7 @@ def evaluate(
 
 
 def _control(job: Job, folder: Path, data: Path, scale: str, asked: list[Task], limit: Limit | None) -> None:
-    """Answers that are known beforehand, of the test items: all that is read of them is which they are."""
+    """Evaluate a control, whose predictions are made from the ids and the ground truth of the test items."""
     torch.set_num_threads(job.threads)
     modalities = job.settings.get("modalities")
     if modalities is None:
@@ -77,7 +79,7 @@ def _task(job: Job, name: str) -> Task:
 
 
 def encode_job(job: Job, folder: Path, data: Path, name: str) -> None:
-    """The first of three steps of a ranking in shards: encodings of the test items as .npy, in `encoded`."""
+    """The first of three steps of a ranking in shards: write the encodings of the test items as .npy into `encoded`."""
     model, corpus = trained(job, folder, data)
     target = folder / _task(job, name).name / "encoded"
     with device_slot(CHECKPOINTS) as device:
@@ -85,14 +87,17 @@ def encode_job(job: Job, folder: Path, data: Path, name: str) -> None:
 
 
 def shard_job(job: Job, folder: Path, name: str, number: int, count: int) -> None:
-    """The second: one of `count` shards, to `shards/NUMBER.npz`."""
+    """The second step: rank shard `number` of `count` and write it to `shards/NUMBER.npz`."""
     torch.set_num_threads(job.threads)
     target = folder / _task(job, name).name
     shards.rank(target / "encoded", number, count, target / "shards" / f"{number}.npz")
 
 
 def gather_job(job: Job, folder: Path, data: Path, scale: str, name: str, count: int) -> None:
-    """The last: shards to what `evaluate` writes, with the same bits; a model without vectors is ranked whole here."""
+    """The last step: join the shards and write the files of `evaluate`, with the same bits.
+
+    A model that does not compare vectors is evaluated as a whole here.
+    """
     torch.set_num_threads(job.threads)
     task = _task(job, name)
     target = folder / task.name

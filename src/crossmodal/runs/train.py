@@ -1,4 +1,4 @@
-"""A job trained: its folder with weights, vocabulary, history and manifest."""
+"""Trains a job and writes its folder with weights, vocabulary, history and manifest."""
 
 from __future__ import annotations
 
@@ -62,13 +62,14 @@ def train_job(
 
     Parameters
     ----------
-    before : folder of the run that the job begins from, if it names one.
-    limit : how little is done, where the run is only tried; what is written is then of no use but for a look at it.
-    opened : the model, the data and the facts of word vectors that `built` gives, where they exist already.
+    fresh : whether an existing checkpoint is discarded.
+    before : folder of the run whose weights the job begins from, if it names one.
+    limit : how much of the training is done, for a trial of the run, whose results are of no further use.
+    opened : the model, the data and the facts that `built` returned, where they exist already.
 
     Raises
     ------
-    UserError : missing or corrupted data, a run that diverges.
+    UserError : missing or corrupted data, a control, or a run that diverges.
     """
     if job.control:
         raise UserError(f"{job.key}: is a control, which is not trained; evaluate it: crossmodal evaluate {job.key}")
@@ -92,7 +93,7 @@ def train_job(
     checkpoint = (CHECKPOINTS if limit is None else folder) / f"{job.hash}.pt"
     history = pd.DataFrame()
     if model.trains:
-        from crossmodal.training.loop import train  # seconds, with what optimisers import
+        from crossmodal.training.loop import train  # imported here, since it takes seconds
 
         selection = selection_of(job)
         _check_validation(job, model, corpus, data)
@@ -105,7 +106,7 @@ def train_job(
     else:
         fit(model, corpus)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in tasks().keys() - {*job.tasks}:  # answers of a run that was here when its data had other relevance
+    for name in tasks().keys() - {*job.tasks}:  # results from when the data set's relevance was another one
         shutil.rmtree(folder / name, ignore_errors=True)
     resolved = {**job.model_dump(mode="json"), "settings": model.settings.model_dump(mode="json")}
     write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
@@ -139,11 +140,11 @@ def train_job(
 
 
 def selection_of(job: Job) -> Selection:
-    """How the epochs of a job are chosen: by the criterion of the task that it is asked.
+    """The criterion by which the epochs of a job are chosen: that of its first task that has one.
 
     Raises
     ------
-    UserError : no task that the model can be asked has a criterion.
+    UserError : none of the model's tasks has a criterion.
     """
     from importlib import import_module
 
@@ -159,11 +160,11 @@ def selection_of(job: Job) -> Selection:
 
 
 def _check_validation(job: Job, model: base.Model, corpus: Corpus, data: Path) -> None:
-    """A model that is trained epoch by epoch keeps the one that is the best on validation items: there must be some.
+    """Check that each modality has validation items, on which the best epoch is chosen.
 
     Raises
     ------
-    UserError : a modality without such items.
+    UserError : a modality without validation items.
     """
     bare = [m for m in model.reads if not len(corpus.inputs[m].where("val"))]
     if bare:
@@ -176,7 +177,7 @@ def _check_validation(job: Job, model: base.Model, corpus: Corpus, data: Path) -
 
 @contextmanager
 def _card(device: torch.device, facts: dict[str, Any]) -> Iterator[None]:
-    """Note what the block takes of a graphics card."""
+    """Record the memory and the energy that the block uses on a graphics card in `facts`."""
     if device.type != "cuda":
         yield
         return
@@ -189,7 +190,7 @@ def _card(device: torch.device, facts: dict[str, Any]) -> Iterator[None]:
 
 
 def _fallbacks(job: Job, data: Path) -> list[str]:
-    """What stands in for something better in what a run reads, or is odd, missing or alike in it."""
+    """Warnings about the inputs of a run: those of the data set, stand-ins, unreadable items and equal files."""
     found = []
     for dataset in filter(None, (job.dataset, job.source)):
         path = data / dataset / "items.json"
@@ -203,7 +204,7 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
             continue
         manifest, where = read_record(path), f"{modality} features of {extractor}"
         if "fallback" in manifest:
-            found.append(f"{where}: {manifest['fallback']}".replace("; ", ", "))  # which parts them in tables
+            found.append(f"{where}: {manifest['fallback']}".replace("; ", ", "))  # tables separate warnings by "; "
         if left_out := len(manifest.get("skipped") or ()):
             count = left_out + manifest["shape"][0]
             found.append(
@@ -215,7 +216,7 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
 
 
 def _begin_from(model: base.Model, folder: Path) -> str:
-    """Hand a model the weights of the run that it begins from; gives their hash."""
+    """Initialise a model with the weights of the run in `folder`, and return the hash of these weights."""
     from safetensors.torch import load_file
 
     weights = checked_weights(folder)

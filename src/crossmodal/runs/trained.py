@@ -1,4 +1,4 @@
-"""A trained job's model on its data."""
+"""Opens a trained job: its model with the trained weights, and its data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 
 def trained(job: Job, folder: Path, data: Path, limit: Limit | None = None) -> tuple[base.Model, Corpus]:
-    """A job's model with its trained weights, and its data."""
+    """A job's model with its trained weights, and its data.
+
+    Parameters
+    ----------
+    folder : the folder of the run.
+    data : the folder of all data sets.
+    limit : how much of the data is kept, for a trial of the run.
+
+    Raises
+    ------
+    UserError : a run that is not trained, weights that differ from its manifest or do not fit, or unreadable data.
+    """
     weights = checked_weights(folder)
     model, corpus = built(job, data, Vocabulary.load(folder / "vocabulary.json"), limit)
     take_weights(model, weights)

@@ -1,4 +1,4 @@
-"""The weights of a trained run, which are what its manifest says."""
+"""Finds, checks and loads the weights of a trained run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from crossmodal.models import base
 
 
 def checked_weights(folder: Path) -> Path:
-    """The weights of a trained run, which are what its manifest says.
+    """The path of a trained run's weights, whose SHA-256 is checked against the manifest.
 
     Raises
     ------
-    UserError : a run that is not trained, or other bytes.
+    UserError : a run that is not trained, or a file with another hash.
     """
     weights = made_by_training(folder / "model.safetensors")
     if sha256_file(weights) != read_record(folder / "manifest.json")["weights_sha256"]:
@@ -24,7 +24,7 @@ def checked_weights(folder: Path) -> Path:
 
 
 def take_weights(model: base.Model, weights: Path) -> None:
-    """Load a file of weights into the model that they are of.
+    """Load a file of weights into their model.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""What is asked of a trained model, against what truth, and which numbers come out: one file for each task.
+"""Tasks on which trained models are evaluated, one file per task: its ground truth, predictions and metrics.
 
-A task is found by being a file here, or the entry point of another package (`crossmodal.registry`).
+A task is discovered as a file of this folder, or through an entry point of another package (`crossmodal.registry`).
 """
 
 HELPERS = ("base",)

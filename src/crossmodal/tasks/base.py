@@ -1,6 +1,6 @@
-"""What every task declares, and the one list of metrics that tables, charts, checks and papers' YAML read.
+"""The base class of tasks, and the one list of metrics that tables, charts, checks and the papers' YAML read.
 
-No torch here: to look up a label or a range costs no import of what computes the numbers.
+This module does not import torch, so that labels and ranges of metrics can be looked up quickly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from crossmodal.models.base import Model
 
 Number = dict[str, Any]
-"""A row of `metrics.json`: direction, metric, protocol, value, n_queries, n_gallery."""
+"""One number of `metrics.json`, with the keys direction, metric, protocol, value, n_queries and n_gallery."""
 CONTROLS = ("chance", "oracle")
 Examples = Mapping[str, np.ndarray]
 """Columns of a task's `examples.parquet`, one row per example."""
@@ -34,29 +34,30 @@ Examples = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that comes out of a task, or a family of them (`recall@K` for every whole number K from 1)."""
+    """A metric of a task, or a family of metrics (`recall@K` for every whole number K from 1)."""
 
     name: str
-    label: str  # what tables, charts and the page print; a family's has its K too
-    meaning: str  # for the sentence below a table: "recall in per cent"
-    columns: tuple[str, ...] = ()  # of the examples' table, that it is made of
+    label: str  # the label in tables, charts and the report; that of a family contains the K too
+    meaning: str  # the explanation in the caption of a table, such as "recall in per cent"
+    columns: tuple[str, ...] = ()  # the columns of the examples' table from which the metric is computed
     addends: Callable[[Examples, int], np.ndarray] | None = None
-    """(Q,) what each example adds to the mean that the metric is, of the columns and K; None: it is no such mean."""
+    """Takes the columns and K, and returns the (Q,) values whose mean is the metric; None if it is not such a mean."""
     whole: Callable[[Examples, int], float] | None = None
-    """The metric of all examples at once, where it is no mean over them, such as a median."""
+    """Takes the columns and K, and returns a metric that is not a mean over examples, such as a median."""
     better: Literal["higher", "lower"] = "higher"
     low: float = 0.0
     high: float = 100.0
-    of_gallery: bool = False  # the metric is a rank: at least `low`, at most the size of the gallery
-    headline: bool = False  # by which systems are told apart: the first that a run has
-    k: int = 0
+    of_gallery: bool = False  # whether the metric is a rank, which is at most the size of the gallery
+    headline: bool = False  # whether systems are compared by it; the first one that a run has is used
+    k: int = 0  # the cut-off of a family's member
 
     @property
     def family(self) -> bool:
+        """Whether this is a family of metrics."""
         return self.name.endswith("@K")
 
     def named(self, name: str) -> Metric | None:
-        """This metric, or the member of the family, if the name is its own."""
+        """This metric, or the member of this family, if it has the given name; None otherwise."""
         if not self.family:
             return self if name == self.name else None
         stem, _, k = name.rpartition("@")
@@ -65,13 +66,13 @@ class Metric:
         return replace(self, name=name, label=f"{self.label.removesuffix('K')}{k}", k=int(k))
 
     def of_examples(self, examples: Examples) -> np.ndarray | None:
-        """(Q,) what each example adds to the mean; None where the metric is no mean, or the columns are not there."""
+        """(Q,) values whose mean is the metric; None if the metric is not a mean, or columns are missing."""
         if self.addends is None or any(column not in examples for column in self.columns):
             return None
         return self.addends(examples, self.k)
 
     def value(self, examples: Examples) -> float | None:
-        """The metric of all examples; None where they do not say it."""
+        """The metric over all examples; None if it cannot be computed from their columns."""
         if any(column not in examples for column in self.columns):
             return None
         if self.whole is not None:
@@ -80,80 +81,93 @@ class Metric:
         return None if added is None else float(np.mean(added))
 
     def range(self, n_gallery: int) -> tuple[float, float]:
-        """The least and the largest value that it can have."""
+        """The smallest and the largest possible value for a gallery of `n_gallery` items."""
         return self.low, float(n_gallery) if self.of_gallery else self.high
 
 
 class Task(ABC):
-    """A question; the class `Task` of each module of `crossmodal.tasks` is one of these. It holds no state."""
+    """Base class of tasks, without state; each module of `crossmodal.tasks` has a class `Task` derived from it."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     place: ClassVar[int] = 100
-    """Where it stands among the tasks: of those that choose epochs a model's first one does."""
+    """Position among the tasks; the first task of a model that has a criterion chooses the model's epochs."""
     asks: ClassVar[str]
-    """The method that a model must have to be asked."""
+    """The method that a model must have to be evaluated on the task."""
     metrics: ClassVar[tuple[Metric, ...]]
     aspects: ClassVar[tuple[str, ...]]
-    """What `direction` may be: `image-to-text`, or a setting's name."""
+    """Possible values of `direction`: such as `image-to-text`, or the name of a learning setting."""
     overall: ClassVar[str] = ""
-    """The one of them that stands for all the others together."""
+    """The aspect that summarises all others."""
     criterion: ClassVar[str] = ""
-    """The number on validation items by whose largest value an epoch is chosen; empty: the task chooses none."""
+    """The number on validation items whose largest value determines the epoch; empty if the task chooses none."""
     criterion_label: ClassVar[str] = ""
     selection: ClassVar[str] = ""
     """The module whose `validate` measures the criterion: the only part of a task that trained weights depend on."""
 
     ranked: ClassVar[bool] = False
-    """Whether items are ranked for queries: the examples have ranks, and shards may be cut."""
+    """Whether items are ranked for queries, so that examples have ranks and the ranking may be cut into shards."""
     controls: ClassVar[tuple[str, ...]] = CONTROLS
-    """Answers that are known beforehand, by which the scoring is checked: those of `chance` and of `oracle`."""
+    """Controls whose results are known beforehand, by which the scoring is checked: `chance` and `oracle`."""
 
     @abstractmethod
     def hosts(self, relevance: str) -> bool:
-        """Whether data whose items are relevant to each other by `group` or by `label` have the truth."""
+        """Whether data with relevance by `group` or by `label` have the task's ground truth."""
 
     @abstractmethod
     def targets(self, corpus: Corpus) -> Any:
-        """What is asked of the test items, and what is true of them."""
+        """The test items and their ground truth, in a form of the task's own."""
 
     @abstractmethod
     def predict(self, model: Model, corpus: Corpus, targets: Any, device: torch.device) -> Any:
-        """What the model answers; no metric in here."""
+        """The model's predictions for the targets; no metric is computed here."""
 
     @abstractmethod
     def score(self, targets: Any, predictions: Any, folds: list[int]) -> tuple[DataFrame, list[Number]]:
-        """The examples' table, whose columns the metrics are made of, and the rows of `metrics.json`.
+        """Compute the metrics of predictions.
+
+        Parameters
+        ----------
+        folds : the numbers of folds into which the test items are cut; 1 is the whole test set.
+
+        Returns
+        -------
+        The examples' table, from whose columns the metrics are computed, and the rows of `metrics.json`.
 
         Raises
         ------
-        UserError : answers that cannot be scored.
+        UserError : predictions that cannot be scored.
         """
 
     def keep(self, targets: Any, predictions: Any, folder: Path) -> None:  # noqa: B027, most keep nothing
-        """Write what else is kept of the answers into the task's folder."""
+        """Write further parts of the predictions into the task's folder."""
 
     def chance(self, targets: Any, seed: int) -> Any:
-        """The answers of a control that knows nothing."""
+        """The predictions of a control that knows nothing."""
         raise NotImplementedError
 
     def oracle(self, targets: Any) -> Any:
-        """The answers of a control that knows everything."""
+        """The predictions of a control that knows the ground truth."""
         raise NotImplementedError
 
     def expected(self, control: str, number: Number, numbers: Iterable[Number]) -> tuple[float, float, float] | None:
-        """What a control's number must be, and the interval that it must lie in; None where nothing is known of it.
+        """The expected value of a control's number, to check the scoring.
 
         Parameters
         ----------
         numbers : all of the control's numbers on the same data.
+
+        Returns
+        -------
+        The expected value, and the lower and the upper bound within which the number must lie; None if these are
+        unknown.
         """
         return None
 
     def evaluate(
         self, model: Model, corpus: Corpus, folds: list[int], device: torch.device, folder: Path
     ) -> list[Number]:
-        """Ask the model about the test items; writes `examples.parquet` and what else is kept into `folder`.
+        """Evaluate a model on the test items, and write `examples.parquet` and further files of the task into `folder`.
 
         Returns
         -------
@@ -161,54 +175,54 @@ class Task(ABC):
 
         Raises
         ------
-        UserError : answers that cannot be scored.
+        UserError : predictions that cannot be scored.
         """
         targets = self.targets(corpus)
         return self.written(targets, self.predict(model, corpus, targets, device), folds, folder)
 
     def control(self, name: str, corpus: Corpus, folds: list[int], seed: int, folder: Path) -> list[Number]:
-        """The same of a control's answers."""
+        """Evaluate the predictions of a control (`chance` or `oracle`), as `evaluate` does those of a model."""
         targets = self.targets(corpus)
         predictions = self.chance(targets, seed) if name == "chance" else self.oracle(targets)
         return self.written(targets, predictions, folds, folder)
 
     def written(self, targets: Any, predictions: Any, folds: list[int], folder: Path) -> list[Number]:
-        """Score answers and write what is kept of them."""
+        """Score predictions, write the task's files into `folder`, and return the rows of `metrics.json`."""
         examples, numbers = self.score(targets, predictions, folds)
         self.keep(targets, predictions, folder)
         write_parquet(folder / "examples.parquet", examples)
         return numbers
 
     def asked(self, model: str, relevance: str) -> bool:
-        """Whether runs of a model on such data, or of a control, are evaluated under this task."""
+        """Whether runs of a model or a control on data with this relevance are evaluated on this task."""
         if model in CONTROLS:
             return model in self.controls and self.hosts(relevance)
         return self.asks in registry.methods(model) and self.hosts(relevance)
 
     def shown(self) -> list[Any]:
-        """What tables, charts and checks show of the task: they are made again when it changes."""
+        """Facts of the task that tables, charts and checks show, so that a change of these facts rebuilds them."""
         facts = [(m.name, m.label, m.meaning, m.better, m.low, str(m.high), m.headline) for m in self.metrics]
         return [self.name, self.title, self.place, self.overall, self.criterion, self.criterion_label, *facts]
 
     def metric(self, name: str) -> Metric | None:
-        """The metric of that name, K filled in; None if the task has none."""
+        """The metric with the given name, with K filled in; None if the task has none."""
         return next((found for metric in self.metrics if (found := metric.named(name))), None)
 
 
 @cache
 def tasks() -> dict[str, Task]:
-    """Every task by its name, in the order of their places."""
+    """Name to task, ordered by `place`."""
     found = [registry.module("tasks", name).Task() for name in sorted(registry.names("tasks"))]
     return {task.name: task for task in sorted(found, key=lambda task: (task.place, task.name))}
 
 
 def asked_of(model: str, relevance: str) -> Iterator[Task]:
-    """The tasks that runs of a model are evaluated under."""
+    """The tasks on which runs of a model or a control are evaluated, for data with this relevance."""
     return (task for task in tasks().values() if task.asked(model, relevance))
 
 
 def metrics() -> Iterator[Metric]:
-    """All metrics of all tasks, families among them, each once."""
+    """The metrics and families of all tasks, without duplicates."""
     seen = {}
     for task in tasks().values():
         for metric in task.metrics:
@@ -218,25 +232,28 @@ def metrics() -> Iterator[Metric]:
 
 @cache
 def metric_names() -> list[str]:
-    """Names of all metrics; a family's members for the cut-offs that papers have, to be suggested for others."""
+    """Names of all metrics, to suggest one for a misspelt name; a family is listed at the cut-offs that papers use."""
     found = [[m.name.replace("@K", f"@{k}") for k in (1, 5, 10, 50)] if m.family else [m.name] for m in metrics()]
     return list(dict.fromkeys(name for names in found for name in names))
 
 
 @cache
 def aspects() -> frozenset[str]:
-    """What `direction` may be in any task."""
+    """Possible values of `direction` over all tasks."""
     return frozenset(name for task in tasks().values() for name in task.aspects)
 
 
 @cache
 def metric(name: str) -> Metric | None:
-    """The metric of that name, whichever task has it, K filled in; None for an unknown one."""
+    """The metric with the given name in any task, with K filled in; None if there is none."""
     return next((found for one in metrics() if (found := one.named(name))), None)
 
 
 def label(name: str) -> str:
-    """What is printed for a metric: `R@10`; `mAP@50 chance` for what a random order has of it."""
+    """The printed label of a metric, such as `R@10`, or `mAP@50 chance` for what a random order has of it.
+
+    The label of an undeclared metric is its name with spaces for underscores.
+    """
     if name.endswith("_chance"):
         return f"{label(name.removesuffix('_chance'))} chance"
     found = metric(name)
@@ -244,33 +261,34 @@ def label(name: str) -> str:
 
 
 def criteria() -> dict[str, str]:
-    """Columns of a run's history by which its epochs may have been chosen, and what they are called."""
+    """Columns of a run's history by which its epochs may have been chosen, with their labels."""
     return {f"val_{task.criterion}": task.criterion_label for task in tasks().values() if task.criterion}
 
 
 def headlines() -> list[tuple[str, str]]:
-    """Direction and metric of the numbers by which systems are told apart, the first that a run has."""
+    """(direction, metric) of the numbers by which systems are compared; the first one that a run has is used."""
     found = [(task.overall, m.name) for task in tasks().values() if task.overall for m in task.metrics if m.headline]
     return list(dict.fromkeys(found))
 
 
 def lower_is_better(name: str) -> bool:
+    """Whether a lower value of the metric is better; False for an unknown metric."""
     found = metric(name)
     return found is not None and found.better == "lower"
 
 
 def chooser_of(model: str, relevance: str) -> Task | None:
-    """The task by whose criterion the epochs of a model are chosen; None where no task that it is asked has one."""
+    """The task by whose criterion the epochs of a model are chosen; None if none of its tasks has a criterion."""
     return next((task for task in asked_of(model, relevance) if task.criterion), None)
 
 
 def source_of_training(model: str, relevance: str) -> str:
-    """Hash of the source that a model's weights depend on: its own, its training's, and what chooses its epochs."""
+    """Hash of the source code that a model's weights depend on: of the model, the training and the choice of epochs."""
     task = chooser_of(model, relevance)
     return registry.source_hash("models", model, (task.selection,) if task else ())
 
 
 def ranking_of(run: Path) -> Path:
-    """The folder of a run's rankings: that of the retrieval task which it was asked, made or yet to be made."""
+    """The folder of a run's retrieval task; that of the first retrieval task if the run has none yet."""
     names = [task.name for task in tasks().values() if task.ranked]
     return next((run / name for name in names if (run / name).is_dir()), run / names[0])

@@ -1,4 +1,4 @@
-"""Category retrieval: find whatever is of the query's class, such as all sounds of a bird for an image of one."""
+"""Category retrieval: find the items of the query's class, such as all sounds of birds for the image of a bird."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from crossmodal.tasks.ranked.task import Ranked
 
 
 class Task(Ranked):
+    """Category retrieval, with relevance by class."""
+
     name: ClassVar[str] = "category_retrieval"
     title: ClassVar[str] = "Category retrieval"
     place: ClassVar[int] = 20

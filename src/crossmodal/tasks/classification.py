@@ -1,4 +1,4 @@
-"""Classification in the learning settings of Ngiam et al. (2011): linear classifiers on what a model represents."""
+"""Classification in the learning settings of Ngiam et al. (2011): linear classifiers on a model's representations."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ def _is_right(examples: base.Examples, k: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Truth:
-    """(N,) labels of the examples, and the groups that their items are of."""
+    """The ground truth of N examples."""
 
-    labels: np.ndarray
-    groups: np.ndarray
+    labels: np.ndarray  # (N,) int64 class of each example
+    groups: np.ndarray  # (N,) int64 group of its items
 
 
 class Task(base.Task):
+    """Classification of examples from the representations of one or several modalities."""
+
     name: ClassVar[str] = "classification"
     title: ClassVar[str] = "Classification"
     place: ClassVar[int] = 30
@@ -48,18 +50,22 @@ class Task(base.Task):
         *(f"shared-{m}-to-{other}" for m, other in permutations(MODALITIES, 2)),
     )
 
-    controls: ClassVar[tuple[str, ...]] = ()  # answers that are right or wrong are counted: there is nothing to check
+    controls: ClassVar[tuple[str, ...]] = ()  # counting correct predictions is too simple to need a check
 
     def hosts(self, relevance: str) -> bool:
         return relevance == "label"
 
     def targets(self, corpus: Corpus) -> Truth:
-        """Items that belong together (of one group) are one example."""
+        """The test examples; the items of one group in all modalities are one example."""
         batches = [*corpus.joined("test", BATCH)]
         return Truth(*(np.concatenate([getattr(b, name).numpy() for b in batches]) for name in ("labels", "groups")))
 
     def predict(self, model: Model, corpus: Corpus, targets: Truth, device: torch.device) -> dict[str, np.ndarray]:
-        """The class of each example in each of the model's settings, by a classifier fitted to training items.
+        """Predict the class of each example by logistic regression on training items, in each learning setting.
+
+        Returns
+        -------
+        Learning setting to (N,) predicted classes.
 
         Raises
         ------
@@ -81,7 +87,7 @@ class Task(base.Task):
     def score(
         self, targets: Truth, predictions: dict[str, np.ndarray], folds: list[int]
     ) -> tuple[DataFrame, list[base.Number]]:
-        """One row per example and setting; the share of examples whose class is predicted right."""
+        """One row per example and learning setting, and the accuracy in each setting in per cent."""
         import pandas as pd
 
         frames, numbers = [], []
@@ -97,7 +103,7 @@ class Task(base.Task):
 def _features(
     model: Model, corpus: Corpus, partition: str, device: torch.device
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """(N, d) float64 features by name, and the (N,) labels, of the items of a partition."""
+    """The (N, d) float64 features by name and the (N,) labels of the items of a partition."""
     model.eval()
     found: dict[str, list[np.ndarray]] = {}
     labels = []

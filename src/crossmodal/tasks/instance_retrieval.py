@@ -1,4 +1,4 @@
-"""Instance retrieval: find what belongs to the query itself, such as the image that a caption was written of."""
+"""Instance retrieval: find the items that belong to the query itself, such as the image that a caption describes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from crossmodal.tasks.ranked.task import Ranked
 
 
 class Task(Ranked):
+    """Instance retrieval, with relevance by group."""
+
     name: ClassVar[str] = "instance_retrieval"
     title: ClassVar[str] = "Instance retrieval"
     place: ClassVar[int] = 10

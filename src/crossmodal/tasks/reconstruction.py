@@ -1,6 +1,6 @@
-"""Reconstruction: the parts of encodings, and the images and captions that are made again of them (mFSR, section 4.4).
+"""Reconstruction: the parts of encodings, and the images and captions reconstructed from them (mFSR, section 4.4).
 
-Figures draw what it keeps besides its numbers.
+The task also keeps examples, which are drawn in figures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crossmodal.models.base import Model
 
 BATCH = 256
-SHOWN = 12  # pairs whose pictures and captions are kept
+SHOWN = 12  # number of pairs whose pictures and captions are kept
 PARTS = ("modal", "semantic", "specific")
 
 
@@ -58,21 +58,23 @@ def _silhouette(part: str) -> Metric:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images with a caption each."""
+    """N images with one caption each."""
 
-    ids: np.ndarray  # (N,) of the images
-    images: np.ndarray  # (N,) places in the corpus
-    texts: np.ndarray
+    ids: np.ndarray  # (N,) item ids of the images
+    images: np.ndarray  # (N,) indices of the images in the corpus
+    texts: np.ndarray  # (N,) indices of the captions in the corpus
     vocabulary: Sequence[str]
 
     def sentence(self, words: np.ndarray) -> str:
-        """(L,) word ids as text, marks left out."""
+        """The text of (L,) word ids, without special tokens."""
         from crossmodal.text import SPECIAL
 
         return " ".join(self.vocabulary[word] for word in words if word >= len(SPECIAL))
 
 
 class Task(base.Task):
+    """Reconstruction of images and captions, and the separation of encodings into parts."""
+
     name: ClassVar[str] = "reconstruction"
     title: ClassVar[str] = "Reconstruction"
     place: ClassVar[int] = 40
@@ -107,7 +109,7 @@ class Task(base.Task):
         return relevance == "group"
 
     def targets(self, corpus: Corpus) -> Pairs:
-        """The test images that have a caption, with the first one of each."""
+        """The test images that have a caption, each with its first caption."""
         images, texts = (corpus.inputs[m].where("test") for m in ("image", "text"))
         groups = corpus.inputs["text"].groups[texts]
         first = {int(group): int(place) for group, place in zip(groups[::-1], texts[::-1], strict=True)}
@@ -117,7 +119,7 @@ class Task(base.Task):
         return Pairs(corpus.inputs["image"].ids[images], images, texts, corpus.vocabulary.words)
 
     def predict(self, model: Model, corpus: Corpus, targets: Pairs, device: torch.device) -> dict[str, np.ndarray]:
-        """What the model shows of all pairs; captions are padded to the longest of all."""
+        """The arrays of the model's `reconstruct` for all pairs; captions are padded to the length of the longest."""
         import torch
 
         model.eval()
@@ -139,7 +141,7 @@ class Task(base.Task):
     def score(
         self, targets: Pairs, predictions: dict[str, np.ndarray], folds: list[int]
     ) -> tuple[DataFrame, list[base.Number]]:
-        """One row per pair; how far parts are from each other, and how much of images and captions comes back."""
+        """One row per pair; the separation of the parts, and how well images and captions are reconstructed."""
         import pandas as pd
 
         from crossmodal.evaluation import separation
@@ -163,7 +165,7 @@ class Task(base.Task):
         return examples, [{**about, **size, "metric": name, "value": value} for name, value in numbers.items()]
 
     def keep(self, targets: Pairs, predictions: dict[str, np.ndarray], folder: Path) -> None:
-        """`shown.json`: captions as they are and as they are made again; `shown.npz`: cosines, points, pictures."""
+        """Write `shown.json` (captions and their reconstructions) and `shown.npz` (cosines, points and pictures)."""
         from crossmodal.evaluation import separation
 
         parts = _parts(predictions)
@@ -180,5 +182,5 @@ class Task(base.Task):
 
 
 def _parts(shown: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Modality to its parts."""
+    """Modality to its parts, each (N, d)."""
     return {m: {part: shown[f"{m}_{part}"] for part in PARTS} for m in ("image", "text") if f"{m}_modal" in shown}

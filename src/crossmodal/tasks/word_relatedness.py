@@ -1,4 +1,4 @@
-"""Word relatedness: do the vectors of words that look alike lie near each other (Kottur et al., 2016)?"""
+"""Word relatedness: whether words with similar images have similar vectors (Kottur et al., 2016)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Answers:
-    """W words with their (W, d) vectors and (W, D) looks."""
+    """W words, each with its vector and its mean image features."""
 
     words: list[str]
-    vectors: np.ndarray
-    looks: np.ndarray
+    vectors: np.ndarray  # (W, d)
+    looks: np.ndarray  # (W, D), as of `evaluation.relatedness.mean_looks`
 
 
 class Task(base.Task):
+    """Correlation between the similarities of word vectors and those of the words' images."""
+
     name: ClassVar[str] = "word_relatedness"
     title: ClassVar[str] = "Word relatedness"
     place: ClassVar[int] = 50
@@ -45,7 +47,7 @@ class Task(base.Task):
         return True
 
     def targets(self, corpus: Corpus) -> list[set[int]]:
-        """The words of the caption of each test image that has one."""
+        """The word ids of the caption of each test image that has a caption."""
         from crossmodal.text import SPECIAL
 
         return [
@@ -55,7 +57,7 @@ class Task(base.Task):
         ]
 
     def predict(self, model: Model, corpus: Corpus, targets: list[set[int]], device: torch.device) -> Answers:
-        """The vectors of words that stand in enough captions, and what they look like."""
+        """The vectors and the mean image features of the words that occur in enough captions."""
         import torch
 
         from crossmodal.evaluation.relatedness import mean_looks
@@ -69,12 +71,14 @@ class Task(base.Task):
     def score(
         self, targets: list[set[int]], predictions: Answers, folds: list[int]
     ) -> tuple[DataFrame, list[base.Number]]:
-        """One row per word; 100 times the rank correlation, over pairs of words, of the cosines of their vectors and of
-        the mean features of the test images whose captions have them.
+        """One row per word, and 100 times the rank correlation between cosines of word vectors and of image features.
+
+        The correlation is over pairs of words; the image features of a word are the mean features of the test images
+        whose captions contain it.
 
         Raises
         ------
-        UserError : fewer than three words that stand in enough captions.
+        UserError : fewer than three words that occur in enough captions.
         """
         import pandas as pd
 

@@ -1,1 +1,1 @@
-"""Batches, the training loop and the test of a trained model."""
+"""The training loop, the fitting of closed-form systems, and the choice of a device."""

@@ -1,4 +1,4 @@
-"""Systems without gradient steps: all training pairs are handed over once."""
+"""Fits closed-form systems, which make no gradient steps and see all training pairs once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.models import base
 
-ROWS = 1024  # of a batch
+ROWS = 1024  # number of pairs per batch
 
 
 def fit(model: base.Model, corpus: Corpus) -> None:
-    """Give a model that does not train all training pairs, a batch at a time."""
+    """Fit a closed-form model to all training pairs, which it receives batch by batch."""
     every = torch.arange(corpus.n_pairs)
     model.fit(corpus.batch(picks) for picks in every.split(ROWS) if len(picks))

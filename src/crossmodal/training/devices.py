@@ -1,4 +1,4 @@
-"""Which device a run takes: a free GPU where there is one, else the CPU."""
+"""Chooses the device of a run: a free GPU on machines with GPUs, otherwise the CPU."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def device_slot(locks: Path = Path(".checkpoints")) -> Iterator[torch.device]:
-    """A device of one's own for the block.
+    """Reserve a device for the block, waiting until a GPU is free on machines with GPUs.
 
-    `--resources gpu=N` bounds how many runs go on at once, but leaves all of them on the first GPU: a lock file a GPU
-    (by its UUID, so that CUDA_VISIBLE_DEVICES may number them differently) spreads them.
+    `--resources gpu=N` bounds the number of simultaneous runs, but would leave all of them on the first GPU. One lock
+    file per GPU distributes the runs; it is named by the GPU's UUID, since CUDA_VISIBLE_DEVICES may renumber the GPUs.
     """
     if not torch.cuda.is_available():
         yield torch.device("cpu")

@@ -1,7 +1,7 @@
-"""The training loop (Lightning Fabric): stages, turns of optimisers, selection on validation, checkpoints, resume.
+"""The training loop (Lightning Fabric): stages, alternating optimisers, model selection, checkpoints and resumption.
 
-An epoch's order and every random draw in it follow from (seed, stage, epoch), and a checkpoint is written whole at each
-epoch's end: a run that was killed and goes on gives the same bits as one that was not.
+The order of an epoch and every random draw in it follow from (seed, stage, epoch), and a checkpoint is written
+atomically at the end of each epoch, so that an interrupted run gives the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from crossmodal.files import whole
 from crossmodal.imports import without
 from crossmodal.models import base
 
-with without("torchmetrics"):  # with it Fabric imports torchvision and matplotlib, two seconds of each run's start
+with without("torchmetrics"):  # through it Fabric would import torchvision and matplotlib, which takes two seconds
     from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class State:
-    """All that a checkpoint holds."""
+    """The content of a checkpoint."""
 
     stage: int
-    epoch: int  # epochs done in the stage
+    epoch: int  # number of finished epochs of the stage
     model: dict[str, torch.Tensor]
     optimisers: dict[str, Any]
     best: dict[str, torch.Tensor]
@@ -49,31 +49,33 @@ class State:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    history: pd.DataFrame
+    """The history of a training, and its best epoch."""
+
+    history: pd.DataFrame  # one row per epoch
     best_epoch: int
-    resumed_at: int  # epochs that an earlier, killed process had done
+    resumed_at: int  # number of epochs that an earlier, interrupted process had finished
 
 
 class Selection(NamedTuple):
-    """How an epoch is chosen: by the largest value of one number that is measured on validation items."""
+    """The choice of the best epoch, by the largest value of a number that is measured on validation items."""
 
     criterion: str
-    """Its name among the numbers that `validate` gives."""
+    """Name of that number among those that `validate` returns."""
     validate: Callable[[base.Model, Corpus, str, torch.device, tuple[str, ...] | None], dict[str, float]]
-    """Takes the partition, and the modalities that the stage trains (None: all)."""
+    """Takes the model, the data, the partition, the device and the modalities that the stage trains (None for all)."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How much of a run is done where it is only tried: one epoch per stage, of so many steps."""
+    """How much of a run is done in a trial: one epoch per stage, with a limited number of steps."""
 
     steps: int = 2
-    seconds: float = 0.0  # further steps are made until so many have passed since the first one, which is a slow one
-    batch_size: int | None = None  # in place of the model's own
-    items: int = 100  # items of each modality that are ranked, of each partition
-    validates: bool = True
+    seconds: float = 0.0  # steps go on until so many seconds have passed since the first step, which is a slow one
+    batch_size: int | None = None  # used in place of the model's own
+    items: int = 100  # number of ranked groups or items per modality and partition (`Corpus.sampled`)
+    validates: bool = True  # whether epochs are validated
     saves: bool = True  # whether checkpoints are written
-    clock: Callable[[], float] = time.perf_counter  # by which it is timed
+    clock: Callable[[], float] = time.perf_counter  # the clock by which the trial is timed
 
 
 def train(
@@ -90,15 +92,15 @@ def train(
 
     Parameters
     ----------
-    selection : says which epoch is the best.
-    checkpoint : file that the run goes on from, if it is there and of the same `identity`.
-    identity : hash of everything that the run depends on.
-    limit : how little is done, where the run is only tried; the history then has the `step_seconds` and the
-        `closing_seconds` (of what follows the validation of an epoch) as well.
+    selection : the criterion for the best epoch.
+    checkpoint : file from which the run resumes, if it exists and has the same `identity`.
+    identity : hash of everything on which the run depends.
+    limit : how much is done, for a trial of the run; the history then also has the `step_seconds` (per step) and the
+        `closing_seconds` (from the end of an epoch's validation to the next epoch).
 
     Raises
     ------
-    UserError : the loss is not finite any more.
+    UserError : the loss or another term is not finite, that is, training diverged.
     """
     fabric = Fabric(accelerator="cuda" if device.type == "cuda" else "cpu", devices=_devices(device))
     state = _restore(checkpoint, identity)
@@ -115,7 +117,7 @@ def train(
             continue
         model.begin(stage)
         optimisers = model.optimisers(stage)
-        # Where a stage is of one epoch, its last weights are its best ones: no copy is needed.
+        # A trial has one epoch per stage, whose last weights are the best ones, so that no copy is needed.
         best, best_sum, first = _weights(model) if limit else deepcopy(_weights(model)), -1.0, 0
         if state and number == state.stage:
             model.load_state_dict(state.model)
@@ -139,7 +141,7 @@ def train(
                 if found[selection.criterion] > best_sum:
                     best_sum = found[selection.criterion]
                     for name, value in _weights(model).items():
-                        best[name].copy_(value)  # in place: a third copy would be more memory than all else
+                        best[name].copy_(value)  # in place, since a third copy of the weights takes much memory
                 log.info(
                     "%s epoch %d/%d: loss %.4f, validation %s %.1f (best %.1f), lr %.2g",
                     *(stage.name, epoch + 1, stage.epochs, row["loss"]),
@@ -175,7 +177,7 @@ def _restore(checkpoint: Path | None, identity: str) -> State | None:
         return None
     try:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes the reader raise
+    except Exception as error:  # what torch raises for a damaged file is not documented
         log.warning("%s: cannot be read (%s); training begins anew", checkpoint, error)
         return None
     if saved.pop("identity") != identity:
@@ -194,8 +196,8 @@ def _epoch(
     epoch: int,
     limit: Limit | None = None,
 ) -> dict[str, Any]:
-    """One pass over the training pairs; means of the loss's terms, the gradient's norm, seconds."""
-    torch.manual_seed(seed * 1_000_003 + epoch)  # dropout and the like: a function of (seed, epoch), for exact resume
+    """Train one epoch, and return the means of the loss terms and gradient norms, the learning rate and the time."""
+    torch.manual_seed(seed * 1_000_003 + epoch)  # dropout depends on (seed, epoch) alone, for exact resumption
     factor = stage.lr_factor ** (epoch // stage.lr_drop)
     for optimiser in turns.values():
         for group in optimiser.param_groups:
@@ -211,7 +213,7 @@ def _epoch(
     done = 0
     drawn = getattr(model.settings, "sampling", "shuffled")
     made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn)
-    ended: list[float] = []  # times at which the steps of a run that is only tried came to an end
+    ended: list[float] = []  # the times at which the steps of a trial ended
     for step, batch in enumerate(made):
         if limit is not None and step >= limit.steps and ended[-1] - ended[0] >= limit.seconds:
             break
@@ -243,7 +245,7 @@ def _epoch(
 
 
 def steps_wanted(model: base.Model, corpus: Corpus, size: int) -> int:
-    """Batches of an epoch that a model's settings ask for; 0: as many as go through the pairs once."""
+    """The number of batches per epoch by the model's settings; 0 for one pass over the pairs."""
     wanted = getattr(model.settings, "epoch_steps", 0)
     if not wanted and getattr(model.settings, "epoch_over", "annotated") == "all":
         return steps_over_all(corpus, size)
@@ -251,18 +253,18 @@ def steps_wanted(model: base.Model, corpus: Corpus, size: int) -> int:
 
 
 def _wait(device: torch.device) -> None:
-    """Until a graphics card has done what it was told to."""
+    """Wait until a graphics card has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _clip(optimiser: Any, clip: float, by: str) -> dict[str, torch.Tensor]:
-    """Clip the gradients of each network that an optimiser trains, by norm or by value; their norms before that.
+    """Clip the gradients of each network of an optimiser by norm or by value, and return their norms before clipping.
 
-    Groups of one name, or of none, are one network whose parts learn at rates of their own. A group with a name is a
-    network by itself: an adversary's gradients may be a hundred times the encoders', which clipped together with them
-    would stand still. The norms are taken either way, since their course tells a run that diverges from one that does
-    not learn.
+    Optimiser groups with the same name, or without a name, are one network whose parts have their own learning rates.
+    Networks are clipped separately, because an adversary's gradients may be a hundred times as large as those of the
+    encoders, which would hardly be trained if both were clipped together. The norms are computed in any case, since
+    they distinguish a run that diverges from one that does not learn.
     """
     networks: dict[str, list[nn.Parameter]] = {}
     for group in optimiser.param_groups:
@@ -280,7 +282,7 @@ def _clip(optimiser: Any, clip: float, by: str) -> dict[str, torch.Tensor]:
 
 
 class _progress:  # noqa: N801
-    """A bar on a terminal; elsewhere the log's line an epoch is enough."""
+    """A progress bar on a terminal; elsewhere the log has one line per epoch, which is enough."""
 
     def __init__(self, stage: base.Stage, first: int):
         self.bar = None

@@ -1,7 +1,7 @@
-"""Forms of input, one module each: how the items of a modality are opened, gathered and handed to a model.
+"""Forms of input, one module per form: how the items of a modality are opened, gathered and passed to a model.
 
-A form is found by its file, or by an entry point of the group `crossmodal.forms`; a model names it in its `reads`. Its
-module has a class `Form`, a subclass of `crossmodal.corpus.forms.base.Form`.
+A form is discovered as a file of this folder, or through an entry point of the group `crossmodal.forms`; a model names
+it in its `reads`. Its module has a class `Form`, a subclass of `crossmodal.corpus.forms.base.Form`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ HELPERS = ("base",)
 
 
 def form(name: str) -> Form:
-    """The form of a name.
+    """The form with the given name.
 
     Raises
     ------
-    UserError : there is none, with the nearest known one.
+    UserError : there is no such form; the message suggests the nearest known name.
     """
     return registry.module("forms", name).Form(name)

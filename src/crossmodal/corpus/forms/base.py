@@ -1,6 +1,6 @@
-"""What a form of input is to the rest of the package. The smallest one declares the axes of its array.
+"""The base class of forms of input. The smallest form only declares the number of axes of its array.
 
-Plans and rules ask `array`, `files` and the class's constants through `registry.form`, without importing torch.
+Plans and rules read `array`, `files` and the constants of the class through `registry.form`, without importing torch.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a form opens: items of one modality of a prepared data set, with what the model's settings say."""
+    """The input of a form: items of one modality of a prepared data set, and the model's settings."""
 
     form: Form
     folder: Path  # data/DATASET
     modality: str
-    settings: Mapping[str, Any]  # of the model, of which a form takes its own `options`
+    settings: Mapping[str, Any]  # of the model; a form uses its own `options` among them
     items: pd.DataFrame | None = None  # N rows of items.parquet
     groups: np.ndarray | None = None  # (N,) int64 codes of their groups
-    labels: Labels | None = None  # of the data set, where items answer each other by class
-    trained: np.ndarray | None = None  # (N,) bool: the items that the split trains on
-    features: Features | None = None  # the array that the model reads of this modality
-    arrays: Mapping[str, Features] = field(default_factory=dict)  # modality to array, of all that are read in this form
-    words: list[Sequence[str]] | None = None  # of each item, as `Form.words` gave them
+    labels: Labels | None = None  # of the data set, where relevance is by class
+    trained: np.ndarray | None = None  # (N,) bool, whether the split trains on each item
+    features: Features | None = None  # the array that the model reads for this modality
+    arrays: Mapping[str, Features] = field(default_factory=dict)  # modality to array, for all read in this form
+    words: list[Sequence[str]] | None = None  # of each item, from `Form.words`
     vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary.build([]))  # of all forms that have words
-    shared: dict[str, Any] = field(default_factory=dict)  # what `once` has made, for all sources of an opening
+    shared: dict[str, Any] = field(default_factory=dict)  # results of `once`, shared by all sources of a data set
 
     def option(self, name: str) -> Any:
-        """What the model's settings say of one of the form's `options`."""
+        """The value of one of the form's `options`: the model's setting, or else the form's default."""
         return self.settings.get(name, self.form.options[name])
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """`make()`, called once for all sources of an opening."""
+        """The result of `make()`, which is called once for all sources of a data set."""
         if name not in self.shared:
             self.shared[name] = make()
         return self.shared[name]
 
     def inputs(self, **fields: Any) -> Inputs:
-        """The items with what the form has opened of them, by the fields of `Inputs`."""
+        """The opened items; `fields` are the further fields of `Inputs`."""
         return Inputs(
             form=self.form,
             ids=self.items.item_id.to_numpy(dtype=object),
@@ -67,49 +67,49 @@ class Source:
 
 
 class Form:
-    """A form of input; the class `Form` of each module of `crossmodal.corpus.forms` is one of these."""
+    """Base class of forms; each module of `crossmodal.corpus.forms` has a class `Form` derived from it."""
 
     axes: ClassVar[int | None] = None
-    """Axes of the array that an extractor makes, items included; None: nothing is extracted."""
+    """Number of axes of the extracted array, including that of the items; None if nothing is extracted."""
     holds: ClassVar[str] = ""
-    """What such an array holds, for the message where it holds something else."""
+    """Description of such an array, for the error message about an array of another shape."""
     options: ClassVar[dict[str, Any]] = {}
-    """Settings of models that it depends on, with what holds for models that have no such setting."""
+    """Settings of models on which the form depends, with the defaults for models without such a setting."""
 
     of_items: ClassVar[bool] = True
-    """False: its inputs are no items of items.parquet, so `Source.items` has no rows; all of them are always ranked."""
+    """Whether inputs are items of items.parquet; otherwise `Source.items` has no rows, and all inputs are ranked."""
     sized: ClassVar[bool] = True
-    """Whether a model is told the shape of one input (`Context.shapes`)."""
+    """Whether the shape of one input is passed to the model (`Context.shapes`)."""
     moments: ClassVar[bool] = False
-    """Whether a model may ask for the mean and the standard deviation of the training items (`Context.moments`)."""
+    """Whether the mean and the standard deviation of training items are available to the model (`Context.moments`)."""
     counted: ClassVar[bool] = False
-    """Whether items are sets of different sizes, which `of_rows` is given as `counts`."""
+    """Whether items are sets of different sizes, which `of_rows` receives as `counts`."""
     joint: ClassVar[bool] = False
-    """Whether inputs depend on what other modalities that are read in this form hold (`Source.arrays`)."""
+    """Whether inputs depend on the arrays of other modalities that are read in this form (`Source.arrays`)."""
     outside: ClassVar[Literal["", "sentences", "numbers"]] = ""
-    """What an input can be made of without the data set: sentences, arrays of numbers, or nothing."""
+    """From what an input outside of the data set can be made: sentences, arrays of numbers, or (empty) nothing."""
 
     def __init__(self, name: str):
-        self.name = name  # by which models and extractors' settings name it: its module's, or its entry point's
+        self.name = name  # the name of the module or entry point, which models and extractors' settings use
 
-    # -- what must be made first; asked by the plan and the rules ------------------------------------------------------
+    # -- prerequisites, which the plan and the rules read --------------------------------------------------------------
 
     def array(self, modality: str) -> str | None:
-        """The form whose extractors make its array, as `inputs` of params.yaml names them; None: it has no array."""
+        """The form whose extractors (`inputs` of params.yaml) make its array; None if it has no array."""
         return None if self.axes is None else self.name
 
     def files(self, modality: str) -> tuple[str, ...]:
-        """Files of `data/DATASET` that it reads besides items and features."""
+        """Files of `data/DATASET` that the form reads besides items and features."""
         return ()
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
     def words(self, source: Source) -> list[Sequence[str]] | None:
-        """The words of each item, in their order, from which the vocabulary is built; None: it has none."""
+        """The words of each item in order, from which the vocabulary is built; None if the form has no words."""
         return None
 
     def open(self, source: Source) -> Inputs | None:
-        """The inputs of `source.items`; None where the settings ask for none.
+        """The inputs of `source.items`; None where the settings disable them.
 
         Raises
         ------
@@ -119,34 +119,40 @@ class Form:
         counts = torch.from_numpy(source.features.counts[rows]) if self.counted else None
         return source.inputs(tensor=cached(source.features), rows=torch.from_numpy(rows), lengths=counts)
 
-    # -- what a model is handed ---------------------------------------------------------------------------------------
+    # -- inputs of a model --------------------------------------------------------------------------------------------
 
     def gather(self, inputs: Inputs, index: torch.Tensor) -> Input:
-        """The items at `index` (B,)."""
+        """The items at `index` (B,), as the model reads them."""
         rows = inputs.tensor[inputs.rows[index]]
         return self.of_rows(rows, None if inputs.lengths is None else inputs.lengths[index])
 
     def of_rows(self, rows: torch.Tensor, counts: torch.Tensor | None) -> Input:
-        """Rows (B, ...) of the array, as the model reads them; of sets also how many of each row count, (B,) int64."""
+        """Rows (B, ...) of the array, as the model reads them.
+
+        Parameters
+        ----------
+        counts : for sets, the (B,) int64 number of valid elements in each row.
+        """
         return rows
 
     # -- inputs from outside of the data set --------------------------------------------------------------------------
 
     def of_features(self, source: Source, array: np.ndarray, columns: Mapping[str, Sequence[Any]]) -> Input:
-        """Features (B, ...) of further items, as their extractor makes them.
+        """The inputs of further items, from their features.
 
         Parameters
         ----------
-        columns : what the extractor keeps of each item besides, such as the `count` of regions.
+        array : (B, ...) features, as the extractor computes them.
+        columns : further facts that the extractor keeps per item, such as the `count` of regions.
         """
         counts = torch.as_tensor(columns.get("count", [array.shape[1]] * len(array))) if self.counted else None
         return self.of_rows(torch.from_numpy(array), counts)
 
     def of_sentences(self, source: Source, sentences: list[str]) -> Input:
-        """Sentences that anyone may have written.
+        """The inputs of any sentences, which need not be in the data set.
 
         Raises
         ------
-        UserError : the form has no words, or the model knows none of a sentence's.
+        UserError : the form has no words, or the vocabulary has none of a sentence's words.
         """
         raise UserError(f"{source.modality} is read in the form {self.name!r}, which cannot be made of a sentence")

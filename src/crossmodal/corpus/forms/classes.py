@@ -1,6 +1,6 @@
-"""A vector per class, which zero-shot systems compare images with: float32 (B, D).
+"""One vector per class, with which zero-shot systems compare images: float32 (B, D).
 
-`classes.parquet`, which readers of data with unseen classes write, has each class's attributes and a text of them.
+Readers of data sets with unseen classes write `classes.parquet` with the attributes of each class, also as a text.
 """
 
 from __future__ import annotations
@@ -23,26 +23,30 @@ from crossmodal.text import tokenize
 
 log = logging.getLogger(__name__)
 
-SEEDED_DIM = 50  # of word vectors without a file: Socher's size
+SEEDED_DIM = 50  # dimension of word vectors without a file, as in Socher et al. (2013)
 
 
 class Form(base.Form):
-    """A class is listed once per partition: the split's own to train on and to select by, and at the test every class
-    that has test items. One without any is no candidate: where all images of the seen classes are trained on, the test
-    is of the unseen classes alone.
+    """The form of class vectors.
 
-    A class is known by the shares of its attributes, or by the mean word vector of its text (`class_vectors`); for the
-    latter `word_vectors` names a file, or `seeded`, and `words_covered` the least share of words that have a vector.
+    For training and validation the classes are those of the split; for the test they are the classes that have test
+    items. So if all images of the seen classes are used for training, the test is on the unseen classes alone.
+
+    The vector of a class holds its attributes (shares from 0 to 1), or is the mean word vector of its text
+    (`class_vectors`). For the latter `word_vectors` names a file, or `seeded` for random vectors, and `words_covered`
+    is the smallest share of words that must have a vector.
     """
 
     options: ClassVar[dict[str, Any]] = {"class_vectors": "attributes", "word_vectors": "", "words_covered": 0.0}
     of_items = False
 
     def open(self, source: base.Source) -> Inputs | None:
-        """
+        """The vectors of the classes in each partition.
+
         Raises
         ------
-        UserError : no table of classes, a class that it lacks, a text without a known word, items of several classes.
+        UserError : no table of classes, a class missing there, a text without a known word, or several classes per
+            item.
         """
         folder, labels = source.folder, source.labels
         if labels is None:
@@ -72,7 +76,7 @@ class Form(base.Form):
         return Inputs(
             form=self,
             ids=np.array([class_id(labels.names[code]) for code in codes], dtype=object),
-            groups=-1 - codes,  # no item's
+            groups=-1 - codes,  # negative, so that no item is in these groups
             partition=np.array([name for name, some in listed.items() for _ in some], dtype=object),
             tensor=torch.from_numpy(matrix),
             rows=torch.from_numpy(codes),
@@ -85,7 +89,7 @@ class Form(base.Form):
 
 
 def _of_words(texts: list[str], named: str, path: Path, least: float) -> np.ndarray:
-    """(classes, D) mean vectors of the words of each class's text."""
+    """(C, D) mean word vectors of the text of each class."""
     words = tokenize(texts)
     every = [word for told in words for word in told]
     vectors = wordvectors.seeded(every, SEEDED_DIM) if named == "seeded" else wordvectors.read(named, every)

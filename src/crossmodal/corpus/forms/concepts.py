@@ -1,7 +1,7 @@
-"""What an item shows or speaks of as scored concepts: int64 ids (B, L) and their scores (B, L) (A3VSE, section 4.2).
+"""The content of an item as scored concepts: int64 ids (B, L) and their scores (B, L) (A3VSE, section 4.2).
 
-Concepts are the classes and attributes that regions are named by. An image has those of its regions; a text has those
-that its words mean.
+Concepts are the class and attribute names of regions. An image has the concepts of its regions, and a text has those
+that its words denote.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 
 class Form(base.Form):
+    """Scored concepts; the setting `expansion` chooses how the words of texts are mapped to them."""
+
     axes, holds = 3, "a set of named regions per item"
     options: ClassVar[dict[str, Any]] = {"expansion": "wordnet"}
     sized = False
@@ -72,7 +74,7 @@ def _given(scored: concepts.Scored) -> Concepts:
 
 
 def _names(source: base.Source) -> tuple[str, ...]:
-    """What all regions are named by that the model reads."""
+    """The names of all regions that the model reads, sorted."""
 
     def make() -> tuple[str, ...]:
         if not source.arrays:

@@ -1,4 +1,4 @@
-"""Nothing of the items but which they are, for answers that are known beforehand: (B, 0)."""
+"""Empty inputs (B, 0), for controls, which need only the ids of the items."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from crossmodal.corpus.inputs import Inputs
 
 
 class Form(base.Form):
+    """Empty inputs."""
+
     def open(self, source: base.Source) -> Inputs | None:
         count = len(source.items)
         return source.inputs(tensor=torch.empty(count, 0), rows=torch.arange(count))

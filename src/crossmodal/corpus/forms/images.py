@@ -1,4 +1,4 @@
-"""An image per item, which an image network is shown: uint8 (B, 3, S, S)."""
+"""One image per item, as input of an image network: uint8 (B, 3, S, S)."""
 
 from __future__ import annotations
 
@@ -6,4 +6,6 @@ from crossmodal.corpus.forms import base
 
 
 class Form(base.Form):
+    """Images of an image network's input size."""
+
     axes, holds = 4, "an image per item, as the extractor `pixels` makes them"

@@ -1,4 +1,4 @@
-"""What is named in an image, as words: its regions one by one, or the whole of it (A3VSE, sections 4.3 and 4.6)."""
+"""The names of an image's regions as words, per region or for the whole image (A3VSE, sections 4.3 and 4.6)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from crossmodal.features.semantics import named
 
 
 class Form(tokens.Form):
+    """Names of regions as sentences; the setting `semantics` is `none`, `regional` or `global`."""
+
     options: ClassVar[dict[str, Any]] = {**tokens.Form.options, "semantics": "regional"}
     outside = ""
 

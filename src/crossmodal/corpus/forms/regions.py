@@ -1,4 +1,4 @@
-"""A set of region vectors per item: float32 (B, R, D), of which the first `counts` of each item are regions."""
+"""One set of region vectors per item: float32 (B, R, D), of which the first `counts` of each item are valid."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from crossmodal.models.base import Regions
 
 
 class Form(base.Form):
+    """Sets of region vectors."""
+
     axes, holds = 3, "a set of regions per item"
     counted = True
     outside = "numbers"

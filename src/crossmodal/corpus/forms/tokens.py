@@ -1,4 +1,4 @@
-"""Sentences as ids of words: int64 (B, L) between start and end marks, padded with 0, with their lengths."""
+"""Sentences as word ids: int64 (B, L) with start and end tokens, padded with 0, and their (B,) lengths."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TABLE = "tokens.parquet"
 
 
 def words_of(source: base.Source) -> list[Sequence[str]]:
-    """The words of each item's sentence, from the data set's table of them.
+    """The words of each item's sentence, from the data set's `tokens.parquet`.
 
     Raises
     ------
-    UserError : a table that lacks some.
+    UserError : a table that lacks some of the items.
     """
     table = source.once(TABLE, lambda: read_parquet(source.folder / TABLE).set_index("item_id").tokens)
     tokens = table.reindex(source.items.item_id)
@@ -31,6 +31,8 @@ def words_of(source: base.Source) -> list[Sequence[str]]:
 
 
 class Form(base.Form):
+    """Sentences of at most `max_words` words; `rare_words` chooses how words outside of the vocabulary are encoded."""
+
     options: ClassVar[dict[str, Any]] = {"max_words": 82, "rare_words": "mark"}
     sized = False
     outside = "sentences"

@@ -8,6 +8,8 @@ from crossmodal.corpus.forms import base
 
 
 class Form(base.Form):
+    """Single vectors."""
+
     axes, holds = 2, "one vector per item"
     moments = True
     outside = "numbers"

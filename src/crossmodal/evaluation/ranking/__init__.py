@@ -1,1 +1,1 @@
-"""Exact ranking in blocks: vectors and scores, relevance, ranks, average precision, the best items, shards."""
+"""Exact ranking in blocks: vectors and scores, relevance, ranks, average precision, the k best items, shards."""

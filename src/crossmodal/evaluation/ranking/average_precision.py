@@ -1,8 +1,9 @@
-"""Average precision and precision-recall curves, exact, ties against the model, labels of one or of several kinds.
+"""Exact average precision and precision-recall curves, for items with one or several labels.
 
-Equation 4.2.1 of the thesis, AP = (1/R) sum over r up to 50 of P(r) rel(r) with R the relevant items among those
-retrieved, is `at=50, normalise="retrieved"`; trec_eval's `map_cut` divides by all relevant items instead. Whole
-rankings are needed here: products in float64, sorted as integers that carry relevance in their last bit.
+Ties count against the model. The CVS thesis, eq. 4.2.1, AP = (1/R) sum over r up to 50 of P(r) rel(r), where R is the
+number of relevant items among those retrieved, is `at=50, normalise="retrieved"`; trec_eval's `map_cut` divides by the
+number of all relevant items instead. Both need whole rankings, so that products are computed in float64 and sorted as
+integers that carry the relevance in their last bit.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ AP_VARIANTS: dict[str, tuple[int | Literal["R"] | None, Normalise]] = {
     "average_precision@50": (50, "retrieved"),
     "average_precision@R": ("R", "relevant"),
 }
-"""What is kept of each query, and with which cut and normalisation."""
+"""Name to cut-off and normalisation of each average precision that is kept per query."""
 
-SPARE = 14  # places beyond the cut that are sorted too: what may tie with the last
+SPARE = 14  # ranks beyond the cut that are sorted too, since items there may tie with the last one
 STRIP = 64  # rows that a thread sorts at a time
 
 
 def scores64(of: Products, rows: slice, kept: dict[int, torch.Tensor], budget: int) -> np.ndarray:
-    """(q, G) float64 products; the gallery in float64 is kept from call to call where that takes little."""
+    """(q, G) float64 products; blocks of the gallery in float64 are kept in `kept` where they take little memory."""
     n, dim = of.shape[1], of.gallery.dim
     step = max(1, budget // (16 * dim))
     left = of.queries.block(rows, torch.float64)
@@ -49,9 +50,10 @@ def scores64(of: Products, rows: slice, kept: dict[int, torch.Tensor], budget: i
 
 
 def _keys(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """int64 in the order of the scores; the last bit is set where an item is not relevant, so that it stands before.
+    """int64 keys in the order of the scores, with the last bit set where an item is not relevant.
 
-    float64 scores lose their last bit to it, float32 ones nothing.
+    A sort by these keys thus ranks irrelevant items before relevant ones of the same score. float64 scores lose their
+    last bit to it, float32 scores lose nothing.
     """
     if scores.dtype == np.float32:
         bits = (scores + np.float32(0)).view(np.int32).astype(np.int64)  # -0.0 is 0.0
@@ -65,14 +67,20 @@ def _keys(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
 
 def _values(keys: np.ndarray) -> np.ndarray:
-    """The float64 scores of keys made of such."""
+    """The float64 scores from which keys were made, but for the last bit."""
     return (keys ^ ((keys >> 63) & 0x7FFFFFFFFFFFFFFF)).view(np.float64)
 
 
 def hits_in_order(
     of: Products | Scores, labels: Labels, at: int | None, budget: int
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """(slice of the queries, (q, K) bool whether the item at each rank is relevant, (q,) relevant items in all)."""
+    """Rank the gallery for blocks of queries, up to rank `at` (None for all ranks).
+
+    Yields
+    ------
+    A slice of the queries, (q, K) bool whether the item at each rank is relevant, and (q,) the number of relevant items
+    in the whole gallery.
+    """
     n, width = of.shape
     length = width if at is None else min(at, width)
     if of.exact:
@@ -85,7 +93,7 @@ def hits_in_order(
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         scores, relevant = scores64(of, rows, kept, budget), labels.block(rows)
-        # Twice the bound, for both of a pair, and the last bit that the keys have lost.
+        # Each of two compared scores may be off by the bound, and the keys have lost the last bit.
         size = of.queries.norms[rows] * of.gallery.norms.max()
         margin = 2 * (each * size + vectors.tiny(of.queries, torch.float64)) + 2.0**-50 * size
         hits, doubt = _hits(scores, relevant, length, margin)
@@ -97,11 +105,16 @@ def hits_in_order(
 def _hits(
     scores: np.ndarray, relevant: np.ndarray, length: int, margin: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(q, length) bool whether the item at each rank is relevant; (q,) whether scores within `margin` leave that open.
+    """Sort the scores, and report whether the item at each rank is relevant.
 
     Parameters
     ----------
-    scores, relevant : (q, G). margin : (q,) for float64 scores; none: the scores are exact.
+    scores, relevant : (q, G).
+    margin : (q,) largest difference of float64 scores at which their order is uncertain; None for exact scores.
+
+    Returns
+    -------
+    (q, length) bool, and (q,) bool whether scores within `margin` of each other leave a query's row uncertain.
     """
     width = scores.shape[1]
     kept = min(length + SPARE, width) if margin is not None else length
@@ -131,7 +144,7 @@ def _hits(
 
 
 def whole_rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of all columns, for products too."""
+    """Yield slices of the queries with their (q, G) float32 scores against the whole gallery, for products too."""
     if isinstance(of, Scores):
         yield from ((rows, block.cpu().numpy()) for rows, _, block in of.blocks(budget))
         return
@@ -143,7 +156,7 @@ def whole_rows(of: Products | Scores, budget: int) -> Iterator[tuple[slice, np.n
 
 
 def _settled(of: Products, query: int, near: np.ndarray, relevant: np.ndarray, margin: float) -> np.ndarray:
-    """(G,) bool relevance in the exact order of one query: where products are too near each other, scores decide."""
+    """(G,) bool relevance in the exact order of one query; exact scores decide where products are too close."""
     order = np.argsort(-near, kind="stable")
     value, hit = near[order], relevant[order]
     cluster = np.concatenate([[0], np.cumsum(value[:-1] - value[1:] > margin)])
@@ -155,7 +168,24 @@ def _settled(of: Products, query: int, near: np.ndarray, relevant: np.ndarray, m
 
 
 def precision_of_hits(hits: np.ndarray, total: np.ndarray, at: int | str | None, normalise: Normalise) -> np.ndarray:
-    """(q,) average precision of (q, K) relevance in rank order; "R" cuts each at its number of relevant items."""
+    """Average precision from the relevance of the item at each rank.
+
+    Parameters
+    ----------
+    hits : (q, K) bool, whether the item at each rank is relevant.
+    total : (q,) number of relevant items in the gallery.
+    at : number of ranks that count; "R" for as many as the query has relevant items; None for all.
+    normalise : as for `average_precision`.
+
+    Returns
+    -------
+    (q,) float64 in [0, 1].
+
+    Examples
+    --------
+    >>> precision_of_hits(np.array([[False, True, True]]), np.array([2]), None, "relevant").round(4)  # (1/2 + 2/3) / 2
+    array([0.5833])
+    """
     hits = hits & (np.arange(hits.shape[1]) < total[:, None]) if at == "R" else hits[:, :at]
     row, place = np.divmod(np.flatnonzero(hits), hits.shape[1])  # several times quicker than np.nonzero
     found = np.bincount(row, minlength=len(hits))
@@ -165,16 +195,29 @@ def precision_of_hits(hits: np.ndarray, total: np.ndarray, at: int | str | None,
 
 
 def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
-    """{name: (Q,)} for all of `AP_VARIANTS`, from the (Q, m) ranks of all relevant items, ascending, padded with 0.
+    """Average precision from the ranks of all relevant items.
 
-    Agrees with `average_precision` to the last bit of a sum.
+    It agrees with `average_precision` to the last bit of a sum.
+
+    Parameters
+    ----------
+    ranks : (Q, m) 1-based ranks of each query's relevant items, ascending, padded with 0.
+
+    Returns
+    -------
+    {name: (Q,) float64} for all of `AP_VARIANTS`.
+
+    Examples
+    --------
+    >>> of_ranks(np.array([[2, 3]]))["average_precision"].round(4)  # (1/2 + 2/3) / 2
+    array([0.5833])
     """
     there, place = ranks > 0, np.arange(1, ranks.shape[1] + 1)
     found = {}
     for name, (at, normalise) in AP_VARIANTS.items():
         cut = there.sum(1, keepdims=True) if at == "R" else at
         inside = there if cut is None else there & (ranks <= cut)
-        # In their order: a sum of a wider table, filled up with zeros, has the same last bits.
+        # Sum from left to right, so that a wider table, padded with zeros, gives the same last bits.
         terms = np.cumsum(np.where(inside, place / np.maximum(ranks, 1), 0.0), axis=1)[:, -1]
         found[name] = terms / np.maximum((inside if normalise == "retrieved" else there).sum(1), 1)
     return found
@@ -183,7 +226,7 @@ def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
 def of_source(
     of: Products | Scores, query_labels: Array, gallery_labels: Array, *, budget: int = DEFAULT_BUDGET
 ) -> dict[str, np.ndarray]:
-    """{name: (Q,)} for all of `AP_VARIANTS`, by sorting each query's scores once."""
+    """{name: (Q,) float64} for all of `AP_VARIANTS`; each query's scores are sorted once."""
     labels = Labels(query_labels, gallery_labels, of.shape)
     found = {name: np.empty(of.shape[0]) for name in AP_VARIANTS}
     for rows, hits, total in hits_in_order(of, labels, None, budget):
@@ -208,14 +251,15 @@ def average_precision(
 
     Parameters
     ----------
-    queries : (Q, d), gallery : (G, d), compared by inner product; or `Scores` and None.
-    query_labels, gallery_labels : (Q,) and (G,), an item is relevant where they are equal; or (Q, L) and (G, L) tables
-        of zeros and ones, an item is relevant where at least one label is shared.
+    queries : (Q, d) vectors, compared with the gallery by inner product; or `Scores`.
+    gallery : (G, d) vectors; None with `Scores`.
+    query_labels, gallery_labels : (Q,) and (G,) labels, where an item is relevant if its label equals the query's; or
+        (Q, L) and (G, L) tables of zeros and ones, where an item is relevant if it shares at least one label.
     at : only the first `at` ranks count; None for all.
-    normalise : the sum is divided by the number of relevant items within the first `at` ("retrieved", equation 4.2.1
-        of the thesis; 0 where there is none), or by that of all relevant items in the gallery ("relevant"). The same
-        for `at=None`.
-    missing : a query without any relevant item in the gallery raises, or has NaN.
+    normalise : the sum of precisions is divided by the number of relevant items within the first `at` ranks
+        ("retrieved"; CVS thesis, eq. 4.2.1; the result is 0 where there is none), or by the number of relevant items in
+        the gallery ("relevant"). For `at=None` both are the same.
+    missing : whether a query without any relevant item in the gallery raises an error ("raise") or yields NaN ("nan").
     cosine, budget : as for `retrieval_ranks`.
 
     Returns
@@ -225,7 +269,13 @@ def average_precision(
     Raises
     ------
     NoRelevantItemError : a query without a relevant item, with `missing="raise"`.
-    ValueError : shapes that do not fit, values that are not finite.
+    ValueError : shapes that do not fit, values that are not finite, or unknown options.
+
+    Examples
+    --------
+    >>> gallery = np.array([[3.0], [2.0], [1.0]])  # the relevant items have the ranks 2 and 3
+    >>> average_precision(np.array([[1.0]]), gallery, [1], [0, 1, 1], at=None).round(4)  # (1/2 + 2/3) / 2
+    array([0.5833])
     """
     _choices(at, normalise, missing)
     of = source(queries, gallery, cosine=cosine)
@@ -248,6 +298,12 @@ def _choices(at: int | None, normalise: str, missing: str) -> None:
 
 
 def any_relevant(rows: slice, total: np.ndarray, missing: Missing) -> np.ndarray:
+    """(q,) bool whether each query of the slice `rows` has a relevant item, of which it has `total`.
+
+    Raises
+    ------
+    NoRelevantItemError : a query has none, with `missing="raise"`.
+    """
     if missing == "raise" and (total == 0).any():
         lone = rows.start + int(np.argmax(total == 0))
         raise NoRelevantItemError(
@@ -269,16 +325,30 @@ def precision_recall_curve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interpolated precision of each query at equally spaced levels of recall (TREC's eleven points by default).
 
-    Interpolated precision at a recall is the highest precision at that recall or beyond. The mean of the rows is the
-    curve that papers draw.
+    The interpolated precision at a recall is the highest precision at that recall or beyond. The mean of the rows is
+    the curve that papers draw.
+
+    Parameters
+    ----------
+    queries, gallery, query_labels, gallery_labels, missing, cosine, budget : as for `average_precision`.
+    levels : number L of levels of recall, at least 2.
 
     Returns
     -------
-    (L,) recalls from 0 to 1 and (Q, L) float64 precisions, NaN for a query without a relevant item if not raised.
+    (L,) recalls from 0 to 1 and (Q, L) float64 precisions, NaN for a query without a relevant item with
+    `missing="nan"`.
 
     Raises
     ------
-    As `average_precision`.
+    NoRelevantItemError : a query without a relevant item, with `missing="raise"`.
+    ValueError : as for `average_precision`, or fewer than two levels.
+
+    Examples
+    --------
+    >>> gallery = np.array([[3.0], [2.0], [1.0]])  # the relevant items have the ranks 1 and 3
+    >>> recalls, precisions = precision_recall_curve(np.array([[1.0]]), gallery, [1], [1, 0, 1], levels=3)
+    >>> recalls, precisions.round(2)
+    (array([0. , 0.5, 1. ]), array([[1.  , 1.  , 0.67]]))
     """
     if levels < 2:
         raise ValueError(f"levels: expected at least 2, found {levels}")
@@ -293,7 +363,7 @@ def precision_recall_curve(
             place = np.flatnonzero(hits[row])
             precision = np.arange(1, len(place) + 1) / (place + 1)
             best = np.maximum.accumulate(precision[::-1])[::-1]
-            # The first relevant item at which recall is at least the level: whole numbers, no rounding.
+            # Find the first relevant item at which recall reaches the level, in integers so that nothing is rounded.
             first = np.maximum(-(-steps * len(place) // (levels - 1)) - 1, 0)
             found[rows.start + row] = best[first]
     return steps / (levels - 1), found

@@ -1,8 +1,8 @@
-"""How many items reach a level: the inner loop of ranking, a few vectorised comparisons for each score of a block.
+"""Count the items that reach given levels: the inner loop of ranking, with a few vectorised comparisons per score.
 
-For every query some levels (the exact scores of its relevant items), for every block the number of items that reach
-them. On the CPU in NumPy, in pieces that stay in the cache and are spread over torch's threads; elsewhere in torch.
-Knows nothing of relevance.
+Every query has some levels (the exact scores of its relevant items), and for every block of scores the items that reach
+each level are counted. On the CPU this runs in NumPy, in pieces that fit into the cache and are spread over torch's
+threads; on other devices it runs in torch. This module knows nothing of relevance.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from crossmodal.evaluation.ranking.vectors import spread
 
 Settle = Callable[[int, int, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
-HEIGHT, WIDTH = 248, 8192  # scores of a piece: at most 255 rows, whose sums fit a byte, and columns for two
+HEIGHT, WIDTH = 248, 8192  # size of a piece: sums over at most 255 rows fit one byte, sums over columns fit two
 
 
 @dataclass
 class Bands:
-    """(n, m) float32 bounds of levels: at or above `high` a product surely reaches one, below `low` it cannot."""
+    """(n, m) float32 bounds of levels: a product of at least `high` reaches the level, one below `low` cannot."""
 
     low: np.ndarray
     high: np.ndarray
 
 
 def bands(levels: np.ndarray, error: np.ndarray) -> Bands:
-    """Bounds for (n, m) float64 levels and (n,) errors, rounded outwards."""
+    """The bounds of (n, m) float64 levels for products with (n,) errors, rounded outwards."""
     low, high = levels - error[:, None], levels + error[:, None]
     with np.errstate(over="ignore"):
         down, up = low.astype(np.float32), high.astype(np.float32)
@@ -47,16 +47,17 @@ def count(
     row_levels: np.ndarray | None,
     col_levels: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """How many scores of a block reach each level of its rows, and of its columns.
+    """Count the scores of a block that reach each level of its rows and of its columns.
 
     Parameters
     ----------
     block : (q, g) float32, the products of `rows` with `cols`.
-    row_levels : (q, m) levels, +inf where there are fewer. col_levels : (g, m). None: not counted.
+    row_levels : (q, m) levels, padded with +inf; None if rows are not counted.
+    col_levels : (g, m) levels, padded with +inf; None if columns are not counted.
 
     Returns
     -------
-    (q, m) and (g, m) int64.
+    (q, m) and (g, m) int64, or None for what is not counted.
     """
     if isinstance(source, Scores):
         errors = np.zeros(block.shape[0]), np.zeros(block.shape[1])
@@ -69,7 +70,12 @@ def count(
     counts = [None if band is None else np.zeros(band.low.shape, np.int64) for band in made]
 
     def settle(axis: int, slot: int, row: np.ndarray, col: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """How many of the pairs that a piece of `size` scores leaves open reach their level, for each row or column."""
+        """Decide by exact scores which undecided pairs of a piece of `size` scores reach their level.
+
+        Returns
+        -------
+        The rows (axis 0) or columns (axis 1) with such pairs, and the number of these in each.
+        """
         own = row if axis == 0 else col
         level = (row_levels, col_levels)[axis][own, slot]
         reached = source.reach(row + rows.start, col + cols.start, level, size)
@@ -84,7 +90,7 @@ def _in_numpy(block: Tensor, made: list[Bands | None], counts: list[np.ndarray |
     height, width = scores.shape
 
     def strip(top: int) -> np.ndarray | None:
-        """A strip of rows. Its rows' counts are its own to write; those of the columns are given back."""
+        """Count one strip of rows: counts of rows are written directly, counts of columns are returned."""
         columns = None if made[1] is None else np.zeros_like(counts[1])
         buffers = np.empty((2, min(HEIGHT, height) * min(WIDTH, width)), bool)
         for left in range(0, width, WIDTH):
@@ -100,7 +106,7 @@ def _in_numpy(block: Tensor, made: list[Bands | None], counts: list[np.ndarray |
                     shape = (-1, 1) if axis == 0 else (1, -1)
                     np.greater_equal(piece, highs.reshape(shape), out=high)
                     if axis == 0:
-                        # By bits: a call a row would have the threads wait for each other.
+                        # Count bits, since one call per row would make the threads wait for each other.
                         found[part, slot] += np.bitwise_count(np.packbits(high, axis=1)).sum(1, dtype=np.uint16)
                     else:
                         found[part, slot] += high.view(np.uint8).sum(0, dtype=np.uint8)

@@ -1,7 +1,7 @@
-"""Ranks, average precision and the best items, exact, in blocks: never the whole query-by-gallery matrix in memory.
+"""Exact ranks, average precision and the k best items, computed in blocks so that memory never holds all scores.
 
-An item's score is its inner product with the query as `vectors` defines it (or what a function gives, `Scores`). Ties
-count against the model: an item that scores as much as a relevant one and is not relevant itself is ranked before it,
+An item's score is its inner product with the query as `vectors` defines it, or the value of a scoring function
+(`Scores`). Ties count against the model: an irrelevant item with the same score as a relevant one is ranked before it,
 so that a collapsed model (all vectors equal) gets the worst rank. No result depends on the block size, the number of
 threads, the device or the order of the gallery.
 """
@@ -19,33 +19,41 @@ from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products, Score
 from crossmodal.evaluation.ranking.topk import Best
 from crossmodal.evaluation.ranking.vectors import Array, Vectors, bound, product, tiny
 
-FEW = 16  # relevant items a query, on average, up to which all of them are scored before the blocks are made
+FEW = 16  # relevant items per query up to which all of them are scored exactly before the blocks are computed
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What is kept of each query's ranking."""
+    """The results of ranking a gallery for each query."""
 
-    ranks: np.ndarray  # (Q,) int64, 1-based, of the best-ranked relevant item
+    ranks: np.ndarray  # (Q,) int64, 1-based rank of the best-ranked relevant item
     precision: dict[str, np.ndarray]  # (Q,) float64 average precision by its name (`AP_VARIANTS`); may be empty
-    top: np.ndarray  # (Q, k) int64, best items of the gallery
+    top: np.ndarray  # (Q, k) int64, indices of the best items of the gallery, best first
     top_scores: np.ndarray  # (Q, k) float32
 
 
 @dataclass(frozen=True)
 class Levels:
-    """What other items must reach to be ranked before a relevant one."""
+    """Scores that an irrelevant item must reach to be ranked before each relevant one."""
 
-    scores: np.ndarray  # (Q, m) float64 scores of relevant items, best first; +inf where there are fewer
-    own: np.ndarray  # (Q, m) int64, relevant items that reach each of them
+    scores: np.ndarray  # (Q, m) float64 scores of relevant items, best first, padded with +inf
+    own: np.ndarray  # (Q, m) int64, number of relevant items that reach each of them
 
     @property
     def there(self) -> np.ndarray:
+        """(Q, m) bool, False for padding."""
         return np.isfinite(self.scores)
 
 
 def levels_from(scores: np.ndarray, starts: np.ndarray, every: bool) -> Levels:
-    """Of flat scores of relevant items: of all of them, or of the best of each query."""
+    """Build the levels from the scores of relevant items.
+
+    Parameters
+    ----------
+    scores : (P,) scores of the relevant items, query by query.
+    starts : (Q + 1,) place of each query's first score.
+    every : whether all relevant items give levels, or only the best of each query.
+    """
     counts = np.diff(starts)
     query = np.repeat(np.arange(len(counts)), counts)
     if not every:
@@ -56,17 +64,17 @@ def levels_from(scores: np.ndarray, starts: np.ndarray, every: bool) -> Levels:
     table = np.full((len(counts), counts.max()), np.inf)
     table[query, place] = ordered
     own = np.zeros(table.shape, np.int64)
-    for slot in range(table.shape[1]):  # relevant items of the same score reach each other's level
+    for slot in range(table.shape[1]):  # relevant items with the same score reach each other's level
         own += table[:, slot, None] >= table
     return Levels(table, own - (~np.isfinite(table)).sum(1)[:, None])
 
 
 def _best_levels(products: Products, relevant: Relevant, budget: int) -> Levels:
-    """The best relevant score of each query where there are many: a matrix product of each group picks candidates."""
+    """The best relevant score of each query with many relevant items; one matrix product per group picks candidates."""
     q, g = products.queries, products.gallery
     n = len(relevant.starts) - 1
     best, own = np.empty((n, 1)), np.empty((n, 1), np.int64)
-    _, group = np.unique(relevant.items[relevant.starts[:-1]], return_inverse=True)  # same first item: same group
+    _, group = np.unique(relevant.items[relevant.starts[:-1]], return_inverse=True)  # a group shares its first item
     order = np.argsort(group, kind="stable")
     margin = 0.0 if products.exact else 2 * bound(q, g)
     for members in np.split(order, np.cumsum(np.bincount(group))[:-1]):
@@ -85,7 +93,7 @@ def _best_levels(products: Products, relevant: Relevant, budget: int) -> Levels:
 
 
 def levels(products: Products, relevant: Relevant, every: bool = False, budget: int = DEFAULT_BUDGET) -> Levels:
-    """Exact scores of the relevant items of each query: of the best, or of `every` one."""
+    """Exact scores of each query's best relevant item, or of `every` relevant item."""
     if not every and len(relevant.items) > FEW * max(products.shape):
         return _best_levels(products, relevant, budget)
     return levels_from(_scores_of(products, relevant), relevant.starts, every)
@@ -100,7 +108,7 @@ def _scores_of(products: Products, relevant: Relevant) -> np.ndarray:
 def _levels_both_ways(
     sides: tuple[Products, Products], relevant: list[Relevant], every: list[bool], budget: int
 ) -> list[Levels]:
-    """`levels` of both directions, whose relevant pairs are the same ones: scored once where they are few."""
+    """`levels` of both directions, which share their relevant pairs; few pairs are scored only once."""
     if len(relevant[0].items) > FEW * max(sides[0].shape):
         return [levels(*which, budget) for which in zip(sides, relevant, every, strict=True)]
     scores = _scores_of(sides[0], relevant[0])
@@ -117,12 +125,13 @@ def retrieval_ranks(
     cosine: bool = False,
     budget: int = DEFAULT_BUDGET,
 ) -> np.ndarray:
-    """1-based rank of each query's best-ranked relevant item, ties against the model.
+    """1-based rank of each query's best-ranked relevant item; ties count against the model.
 
     Parameters
     ----------
-    queries : (Q, d), gallery : (G, d), compared by inner product; or `Scores` and None.
-    query_groups : (Q,), gallery_groups : (G,): an item is relevant where the groups are equal.
+    queries : (Q, d) vectors, compared with the gallery by inner product; or `Scores`.
+    gallery : (G, d) vectors; None with `Scores`.
+    query_groups, gallery_groups : (Q,) and (G,) group of each item; an item is relevant if its group is the query's.
     cosine : compare by cosine instead (a vector of zeros has cosine 0 with everything).
     budget : bytes that a block of float32 scores may take; the result does not depend on it.
 
@@ -134,6 +143,12 @@ def retrieval_ranks(
     ------
     NoRelevantItemError : a query whose group the gallery lacks.
     ValueError : shapes that do not fit, values that are not finite.
+
+    Examples
+    --------
+    >>> gallery = np.array([[3.0], [2.0], [1.0]])
+    >>> retrieval_ranks(np.array([[1.0]]), gallery, query_groups=[7], gallery_groups=[5, 7, 7])
+    array([2])
     """
     of = source(queries, gallery, cosine=cosine)
     return rank_queries(of, query_groups, gallery_groups, budget=budget, precision=False).ranks
@@ -148,11 +163,26 @@ def ranks_both_ways(
     cosine: bool = False,
     budget: int = DEFAULT_BUDGET,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`retrieval_ranks` of the queries among the gallery and of the gallery among the queries, from one product.
+    """`retrieval_ranks` in both directions, with each product computed once.
+
+    Parameters
+    ----------
+    queries, gallery, query_groups, gallery_groups, cosine, budget : as for `retrieval_ranks`.
 
     Returns
     -------
-    (Q,) and (G,) int64.
+    (Q,) int64 ranks for the queries in the gallery, and (G,) int64 ranks for the gallery's items in the queries.
+
+    Raises
+    ------
+    NoRelevantItemError : an item of either side whose group the other side lacks.
+    ValueError : shapes that do not fit, values that are not finite.
+
+    Examples
+    --------
+    >>> images, captions = np.array([[1.0, 0.0], [1.0, 1.0]]), np.eye(2)
+    >>> ranks_both_ways(images, captions, [0, 1], [0, 1])  # ties count against the model
+    (array([1, 2]), array([2, 1]))
     """
     of = source(queries, gallery, cosine=cosine)
     there, back = rank_both_ways(of, query_groups, gallery_groups, budget=budget, precision=False)
@@ -168,12 +198,26 @@ def rank_queries(
     precision: bool = True,
     budget: int = DEFAULT_BUDGET,
 ) -> Ranking:
-    """Ranks, average precision and the best `k` in one pass over the blocks of a `source`.
+    """Ranks, average precision and the best `k` items in one pass over the blocks of scores.
+
+    Parameters
+    ----------
+    of : the scores, from `crossmodal.evaluation.source`.
+    query_groups, gallery_groups, budget : as for `retrieval_ranks`.
+    k : number of best items that are kept per query.
+    precision : whether average precision is computed too.
 
     Raises
     ------
     NoRelevantItemError : a query whose group the gallery lacks.
     ValueError : shapes that do not fit, values that are not finite.
+
+    Examples
+    --------
+    >>> gallery = np.array([[3.0], [2.0], [1.0]])
+    >>> found = rank_queries(source(np.array([[1.0]]), gallery), [7], [5, 7, 7], k=1)
+    >>> found.ranks, found.precision["average_precision"].round(4), found.top
+    (array([2]), array([0.5833]), array([[0]]))
     """
     check_groups(of.shape, query_groups, gallery_groups)
     relevant = relevant_items(query_groups, gallery_groups)
@@ -183,7 +227,7 @@ def rank_queries(
     above, best = np.zeros(shape, np.int64), Best(of, k)
     kept = []
     for rows, cols, block in of.blocks(budget):
-        if wanted is None:  # the function's scores are all there is: those of the relevant items are in the block
+        if wanted is None:  # a scoring function cannot score pairs, so levels are taken from the block of whole rows
             part = relevant.starts[rows.start : rows.stop + 1]
             query = relevant.queries[part[0] : part[-1]] - rows.start
             own = block[query, relevant.items[part[0] : part[-1]]].double().cpu().numpy()
@@ -210,7 +254,28 @@ def rank_both_ways(
     precision: bool = True,
     budget: int = DEFAULT_BUDGET,
 ) -> tuple[Ranking, Ranking]:
-    """`rank_queries` in both directions, each product made once and counted for both."""
+    """`rank_queries` in both directions, with each product computed once and counted for both.
+
+    Parameters
+    ----------
+    of, query_groups, gallery_groups, k, precision, budget : as for `rank_queries`; `of` must compare vectors.
+
+    Returns
+    -------
+    The ranking of the gallery for the queries, and that of the queries for the gallery's items.
+
+    Raises
+    ------
+    NoRelevantItemError : an item of either side whose group the other side lacks.
+    ValueError : `Scores`, shapes that do not fit, values that are not finite.
+
+    Examples
+    --------
+    >>> of = source(np.array([[1.0, 0.0], [1.0, 1.0]]), np.eye(2))
+    >>> there, back = rank_both_ways(of, [0, 1], [0, 1])
+    >>> there.ranks, back.ranks  # ties count against the model
+    (array([1, 2]), array([2, 1]))
+    """
     if not isinstance(of, Products):
         raise ValueError("queries: expected vectors; `Scores` are ranked one way at a time")
     check_groups(of.shape, query_groups, gallery_groups)
@@ -262,14 +327,28 @@ def top_k(
     cosine: bool = False,
     budget: int = DEFAULT_BUDGET,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best items of the gallery for each query: (Q, k) int64 indices and float32 scores, best first.
+    """The k best items of the gallery for each query.
 
-    Equal scores come in the gallery's order, so that the answer is the same on every machine. A `k` larger than the
-    gallery gives all of it.
+    Items with equal scores come in the gallery's order, so that the result is the same on every machine. A `k` larger
+    than the gallery returns all of it.
+
+    Parameters
+    ----------
+    queries, gallery, cosine, budget : as for `retrieval_ranks`.
+    k : number of items, at least 1.
+
+    Returns
+    -------
+    (Q, k) int64 indices and (Q, k) float32 scores, best first.
 
     Raises
     ------
     ValueError : a `k` below 1, shapes that do not fit, values that are not finite.
+
+    Examples
+    --------
+    >>> top_k(np.array([[1.0]]), np.array([[1.0], [3.0], [2.0]]), k=2)
+    (array([[1, 2]]), array([[3., 2.]], dtype=float32))
     """
     if k < 1:
         raise ValueError(f"k: expected at least 1, found {k}")

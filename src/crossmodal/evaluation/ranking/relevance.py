@@ -1,4 +1,4 @@
-"""Which items of a gallery are relevant to which queries: those of one group, or of at least one label in common."""
+"""Relevance of gallery items to queries: by the same group, or by at least one label in common."""
 
 from __future__ import annotations
 
@@ -17,26 +17,33 @@ class NoRelevantItemError(ValueError):
 
 @dataclass(frozen=True)
 class Relevant:
-    """For each query the gallery's items of its group, as one flat array and the (Q + 1,) places where each begins."""
+    """The relevant gallery items of each query, in one flat array of P pairs."""
 
-    items: np.ndarray
-    starts: np.ndarray
+    items: np.ndarray  # (P,) int64 indices of gallery items, query by query
+    starts: np.ndarray  # (Q + 1,) int64 place of each query's first item
 
     @property
     def counts(self) -> np.ndarray:
+        """(Q,) number of relevant items of each query."""
         return np.diff(self.starts)
 
     @property
     def queries(self) -> np.ndarray:
+        """(P,) index of the query of each pair."""
         return np.repeat(np.arange(len(self.starts) - 1), self.counts)
 
 
 def relevant_items(query_groups: Array, gallery_groups: Array) -> Relevant:
-    """Which items are relevant: those of the query's group.
+    """Find the gallery items of each query's group.
+
+    Parameters
+    ----------
+    query_groups, gallery_groups : (Q,) and (G,) group of each item.
 
     Raises
     ------
-    NoRelevantItemError : a group that the gallery lacks.
+    NoRelevantItemError : a query whose group the gallery lacks.
+    ValueError : groups that are not vectors.
     """
     query_groups, gallery_groups = _vector(query_groups, "query_groups"), _vector(gallery_groups, "gallery_groups")
     order = np.argsort(gallery_groups, kind="stable")
@@ -59,14 +66,24 @@ def _vector(values: Array, name: str) -> np.ndarray:
 
 
 def check_groups(shape: tuple[int, int], query_groups: Array, gallery_groups: Array) -> None:
-    """Raise ValueError unless each side has one group an item."""
+    """Raise ValueError unless each side has one group per item."""
     for n, groups, name in zip(shape, (query_groups, gallery_groups), ("query", "gallery"), strict=True):
         if len(groups) != n:
             raise ValueError(f"{name}_groups: {len(groups)} groups for {n} items")
 
 
 class Labels:
-    """Which items are relevant to which queries: equal labels, or at least one in common of several."""
+    """Relevance by labels: items are relevant to queries with the same label, or with at least one label in common.
+
+    Parameters
+    ----------
+    query_labels, gallery_labels : (Q,) and (G,) labels, or (Q, L) and (G, L) tables of zeros and ones.
+    shape : (Q, G).
+
+    Raises
+    ------
+    ValueError : shapes that do not fit.
+    """
 
     def __init__(self, query_labels: Array, gallery_labels: Array, shape: tuple[int, int]):
         q, g = (
@@ -87,14 +104,14 @@ class Labels:
             self.q, self.g = codes[: len(q)], codes[len(q) :]
 
     def block(self, rows: slice) -> np.ndarray:
-        """(q, G) bool."""
+        """(q, G) bool, whether each gallery item is relevant to each query of the slice."""
         if self.several:
             return self.q[rows] @ self.g.T > 0
         return self.q[rows, None] == self.g[None, :]
 
 
 def relevant_counts(query_labels: np.ndarray, gallery_labels: np.ndarray, budget: int = DEFAULT_BUDGET) -> np.ndarray:
-    """(Q,) relevant items of each query, of (Q,) and (G,) labels or (Q, L) and (G, L) tables."""
+    """(Q,) number of relevant items of each query, for labels as `Labels` takes them."""
     labels = Labels(query_labels, gallery_labels, (len(query_labels), len(gallery_labels)))
     step = max(1, budget // (8 * max(len(gallery_labels), 1)))
     parts = (labels.block(slice(n, n + step)).sum(1) for n in range(0, len(query_labels), step))

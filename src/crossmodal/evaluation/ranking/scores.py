@@ -1,7 +1,8 @@
-"""Where scores come from, a block at a time: two sets of vectors, or any function that scores a slice of the queries.
+"""Sources of scores, read block by block: two sets of vectors, or any function that scores a slice of the queries.
 
-A block of products is only near the scores; `Products.error` says how near, and `Products.decide` settles what that
-leaves open, so that every answer made of blocks is that of the exact scores. Knows nothing of relevance.
+A block of products only approximates the scores; `Products.error` bounds the error, and `Products.reach` decides the
+pairs that the bound leaves open, so that every result agrees with the exact scores. This module knows nothing of
+relevance.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from crossmodal.evaluation.ranking import vectors
 from crossmodal.evaluation.ranking.vectors import Array, Vectors
 
 DEFAULT_BUDGET = 128 * 2**20
-DENSE = 64  # one pair in so many open: a float64 product of the part is cheaper than its pairs one by one
+DENSE = 64  # if more than one pair in 64 is undecided, one float64 matrix product is cheaper than single pairs
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
 class Scores:
-    """Scores from a function, for systems that have no vectors to multiply (cross attention).
+    """Scores from a function, for systems that do not compare vectors by inner products (such as cross attention).
 
     Parameters
     ----------
-    function : takes a slice of the queries, gives their (q, G) scores against the whole gallery, larger is better.
-        They are compared as float32. What the function gives for a pair must not depend on the slice.
+    function : takes a slice of the queries and returns their (q, G) scores against the whole gallery, larger is better.
+        They are compared as float32. The score of a pair must not depend on the slice.
     shape : (Q, G).
-    rows : queries of one call; by default as many as the memory budget holds.
+    name : how error messages refer to the scores.
+    rows : number of queries per call; by default as many as the memory budget holds.
     """
 
     exact = True
@@ -42,11 +44,20 @@ class Scores:
 
     @classmethod
     def of(cls, matrix: Array) -> Scores:
-        """Of a (Q, G) matrix that lies somewhere already, on disk for one."""
+        """The scores of a (Q, G) matrix that exists already, for instance memory-mapped from disk."""
         return cls(lambda rows: matrix[rows], tuple(matrix.shape))
 
     def blocks(self, budget: int = DEFAULT_BUDGET) -> Iterator[tuple[slice, slice, Tensor]]:
-        """(slice of the queries, slice of the gallery, (q, g) float32 scores), row by row; here all of the gallery."""
+        """Compute the scores block by block; each block covers the whole gallery.
+
+        Yields
+        ------
+        A slice of the queries, a slice of the gallery and their (q, g) float32 scores.
+
+        Raises
+        ------
+        ValueError : the function returns another shape, or values that are not finite.
+        """
         n, width = self.shape
         step = min(self.rows or n, max(1, budget // (4 * max(width, 1))))
         for start in range(0, n, step):
@@ -61,7 +72,7 @@ class Scores:
 
 
 class Products:
-    """Inner products of two sets of vectors: what `Vectors` calls their scores, filtered through a matrix product."""
+    """Inner products of two sets of vectors, approximated by matrix products and decided by `vectors.scores`."""
 
     def __init__(self, queries: Vectors, gallery: Vectors):
         self.queries, self.gallery = queries, gallery
@@ -71,17 +82,17 @@ class Products:
 
     @property
     def turned(self) -> Products:
-        """The gallery's items as queries."""
+        """The same products with the gallery's items as queries."""
         return Products(self.gallery, self.queries)
 
     def blocks(
         self, budget: int = DEFAULT_BUDGET, rows: slice | None = None, cols: slice | None = None
     ) -> Iterator[tuple[slice, slice, Tensor]]:
-        """As `Scores.blocks`, of a part of the pairs if asked for. The tensor is used again for the next block."""
+        """As `Scores.blocks`, for the pairs of `rows` with `cols`; the next block overwrites the tensor."""
         rows, cols = rows or slice(0, self.shape[0]), cols or slice(0, self.shape[1])
         n, width = rows.stop - rows.start, cols.stop - cols.start
         values = max(1, budget // 4)
-        height = min(n, max(values // width, math.isqrt(values)))  # square if need be: flat products are slower
+        height = min(n, max(values // width, math.isqrt(values)))  # square if possible, since flat products are slower
         step = min(width, max(1, values // height))
         buffer = _room(height * step, self.queries.device)
         for top in range(rows.start, rows.stop, height):
@@ -94,7 +105,7 @@ class Products:
                 yield part, across, vectors.product(left, right, out)
 
     def error(self, rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
-        """How far the products of a block may be from the scores: (q,) for each query, (g,) for each of the gallery."""
+        """Bounds of the error of a block's products: (q,) for each query and (g,) for each gallery item."""
         q, g = self.queries.norms[rows], self.gallery.norms[cols]
         if self.exact:
             return np.zeros(len(q)), np.zeros(len(g))
@@ -102,11 +113,11 @@ class Products:
         return each * q * g.max() + least, each * g * q.max() + least
 
     def scores(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """(P,) float64 scores of pairs."""
+        """(P,) exact float64 scores of the pairs of queries `i` with gallery items `j`."""
         return vectors.scores(self.queries, self.gallery, i, j)
 
     def remember(self, i: np.ndarray, j: np.ndarray, scores: np.ndarray) -> None:
-        """Keep the scores of pairs, at least one, that `reach` will be asked for: levels are reached by their own."""
+        """Keep the scores of at least one pair for `reach`, since the pairs that define levels recur in the blocks."""
         codes = self._codes(i, j)
         order = np.argsort(codes)
         self._known = codes[order], scores[order]
@@ -124,7 +135,7 @@ class Products:
         return found
 
     def reach(self, i: np.ndarray, j: np.ndarray, level: np.ndarray, size: int) -> np.ndarray:
-        """(P,) bool: whether pairs that a block of `size` pairs left open score at least `level`."""
+        """(P,) bool, whether the pairs that a block of `size` pairs left undecided score at least `level`."""
         reached = np.empty(len(i), dtype=bool)
         still = np.arange(len(i))
         if len(i) * DENSE > size and len(i) > vectors.MANY:
@@ -139,7 +150,7 @@ class Products:
         return reached
 
     def _finer(self, i: np.ndarray, j: np.ndarray, budget: int = 2**25) -> tuple[np.ndarray, np.ndarray]:
-        """Float64 products of pairs by whole blocks, and how far each may be from the score."""
+        """(P,) float64 products of pairs, computed by whole blocks, and (P,) bounds of their errors."""
         rows, row = np.unique(i, return_inverse=True)
         cols, col = np.unique(j, return_inverse=True)
         found = np.empty(len(i))
@@ -157,7 +168,7 @@ class Products:
 
 
 def _room(values: int, device: torch.device) -> Tensor:
-    """Memory for float32 values, on the CPU from NumPy: it asks for huge pages, so that the first use costs less."""
+    """Memory for float32 values; on the CPU NumPy allocates it, since its huge pages make the first use cheaper."""
     if device.type == "cpu":
         return torch.from_numpy(np.empty(values, np.float32))
     return torch.empty(values, device=device)
@@ -169,7 +180,12 @@ Source = Scores | Products
 def source(
     queries: Array | Vectors | Scores, gallery: Array | Vectors | None, *, cosine: bool = False
 ) -> Products | Scores:
-    """What the public functions are given as a source: `Scores` alone, or queries and gallery."""
+    """The source of scores for the arguments of a public function: `Scores` alone, or vectors of queries and gallery.
+
+    Raises
+    ------
+    ValueError : a gallery beside `Scores`, no gallery beside vectors, or vectors that `Vectors` rejects.
+    """
     if isinstance(queries, Scores):
         if gallery is not None:
             raise ValueError("gallery: expected None beside `Scores`, which scores the gallery itself")

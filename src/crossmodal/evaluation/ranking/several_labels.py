@@ -1,6 +1,6 @@
-"""Ranking of items of several labels each: an item is relevant to a query that it shares a label with.
+"""Ranking of items with several labels each: an item is relevant to a query if they share a label.
 
-Whole rankings are sorted, since an item may be relevant to any number of queries: a query's items are no group.
+Whole rankings are sorted, since the items relevant to different queries overlap and form no groups.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ def rank_several(
     *,
     budget: int = DEFAULT_BUDGET,
 ) -> Ranking:
-    """What `rank_queries` gives, of (Q, L) and (G, L) tables of zeros and ones; ties against the model.
+    """Ranks, average precision and the best `k` items, as `rank_queries` returns; ties count against the model.
+
+    Parameters
+    ----------
+    query_labels, gallery_labels : (Q, L) and (G, L) tables of zeros and ones.
 
     Raises
     ------

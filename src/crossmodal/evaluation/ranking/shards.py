@@ -1,8 +1,8 @@
-"""A ranking too large for one process, cut into rectangles of queries by gallery: each counted alone, then added up.
+"""A ranking too large for one process, cut into rectangles of queries by gallery that are counted separately.
 
-Every shard knows the exact scores of its own items' relevant ones, wherever they lie, so counts of shards only have to
-be summed: what is gathered is bit for bit what one process gives. Vectors may be memory-mapped; a shard reads its part
-and the relevant items. Reads and writes no files itself.
+Every shard computes the exact scores of the relevant items of its queries, wherever in the gallery these are, so that
+the counts of the shards only have to be added: the result is bit for bit that of one process. Vectors may be
+memory-mapped; a shard reads its own part and the relevant items. This module itself reads and writes no files.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SIDES = ("queries", "gallery")
 
 
 def cut(shape: tuple[int, int], n: int) -> list[Rectangle]:
-    """`n` rectangles that cover a (Q, G) ranking, as near to squares as `n` allows: those read the least.
+    """`n` rectangles that cover a (Q, G) ranking, as near to squares as `n` allows, since squares read the least.
 
     Raises
     ------
-    ValueError : fewer than one, or more than there are pairs.
+    ValueError : the ranking cannot be cut into `n` rectangles.
     """
     sizes = [
         (shape[0] / rows + shape[1] / (n // rows), rows)
@@ -50,36 +50,37 @@ def _even(length: int, n: int) -> list[slice]:
 
 @dataclass(frozen=True)
 class Side:
-    """What a shard knows of some queries: plain arrays, to be kept in one file."""
+    """A shard's results for n consecutive queries, as plain arrays that can be saved in one file."""
 
-    start: int  # place of the first of the n queries
-    above: np.ndarray  # (n, m) int64, items of the shard that reach the level of each relevant item
-    own: np.ndarray  # (n, m) int64, relevant items of the whole gallery that do
-    there: np.ndarray  # (n, m) bool, whether there are so many relevant items
-    items: np.ndarray  # (n, k) int64 best items, -1 where there are fewer
+    start: int  # index of the first of the n queries
+    above: np.ndarray  # (n, m) int64, number of the shard's items that reach the level of each relevant item
+    own: np.ndarray  # (n, m) int64, number of relevant items of the whole gallery that reach it
+    there: np.ndarray  # (n, m) bool, False for padding
+    items: np.ndarray  # (n, k) int64 best items, padded with -1
     scores: np.ndarray  # (n, k) float64
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A rectangle counted, both ways."""
+    """The counts of one rectangle, in both directions."""
 
     queries: Side
     gallery: Side
-    k: int  # best items asked for
-    precise: bool  # whether all relevant items were counted, not the best of each query alone
+    k: int  # number of best items per query
+    precise: bool  # whether all relevant items were counted, or only the best of each query
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """For `numpy.savez`."""
+        """The shard as named arrays, for `numpy.savez`."""
         sides = {f"{name}.{key}": value for name in SIDES for key, value in vars(self.side(name)).items()}
         return {**sides, "k": np.array(self.k), "precise": np.array(self.precise)}
 
     def side(self, name: str) -> Side:
+        """The results with the `queries` or the `gallery` as queries."""
         return getattr(self, name)
 
     @classmethod
     def of_arrays(cls, arrays: dict[str, np.ndarray]) -> Shard:
-        """From what `numpy.load` gives of a saved one."""
+        """The shard whose arrays `numpy.load` returned."""
         sides = []
         for name in SIDES:
             found = {key: arrays[f"{name}.{key}"] for key in Side.__annotations__}
@@ -99,21 +100,22 @@ def rank_shard(
     cosine: bool = False,
     budget: int = DEFAULT_BUDGET,
 ) -> Shard:
-    """Count one rectangle of a ranking, both ways.
+    """Count one rectangle of a ranking, in both directions.
 
     Parameters
     ----------
-    queries : (Q, d), gallery : (G, d), all of them; memory-mapped arrays are read only where needed.
-    query_groups, gallery_groups : (Q,) and (G,), all of them.
-    rectangle : one of `cut`.
-    k : best items that are kept.
-    precision : count what average precision needs too.
+    queries, gallery : all (Q, d) and (G, d) vectors; memory-mapped arrays are read only where needed.
+    query_groups, gallery_groups : all (Q,) and (G,) groups.
+    rectangle : one of the rectangles of `cut`.
+    k : number of best items that are kept per query.
+    precision : whether the counts for average precision are made too.
+    cosine, budget : as for `retrieval_ranks`.
 
     Raises
     ------
     NoRelevantItemError : a query whose group the gallery lacks.
-    ValueError : shapes that do not fit, values that are not finite, more relevant items a query than can be counted
-        one by one.
+    ValueError : shapes that do not fit, values that are not finite, or, with `precision`, more than `FEW` relevant
+        items of a query.
     """
     rows, cols = rectangle
     check_groups((len(queries), len(gallery)), query_groups, gallery_groups)
@@ -145,7 +147,7 @@ def rank_shard(
 
 
 def _levels_of(own: Vectors, others: Array, relevant: Relevant, every: bool, cosine: bool) -> Levels:
-    """Exact scores of the relevant items of some vectors, in the units of the vectors as they were given."""
+    """Exact scores of the relevant items of the vectors `own`, in the units of the vectors as they were passed in."""
     if every and relevant.counts.max() > FEW:
         raise ValueError(
             f"shards: a query has {relevant.counts.max()} relevant items, and average precision is counted for up to "
@@ -160,7 +162,11 @@ def _levels_of(own: Vectors, others: Array, relevant: Relevant, every: bool, cos
 
 
 def gather(shards: Iterable[Shard], shape: tuple[int, int]) -> tuple[Ranking, Ranking]:
-    """The shards of a (Q, G) ranking together: the same bits as `rank_both_ways`.
+    """Add up the shards of a (Q, G) ranking; the result has the same bits as that of `rank_both_ways`.
+
+    Returns
+    -------
+    The ranking of the gallery for the queries, and that of the queries for the gallery's items.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""A ranking cut into strips of queries, each against the whole gallery: where queries have many relevant items.
+"""A ranking cut into strips of queries, each against the whole gallery, for queries with many relevant items.
 
-`shards` cuts it into rectangles, which needs the scores of all relevant items of a query. Items that answer each
-other by class, or by one of several labels, have too many for that: the whole ranking of a query is sorted, and what
-is gathered is bit for bit what one process gives. Reads and writes no files itself.
+`shards` cuts a ranking into rectangles, which needs the scores of all relevant items of a query. Queries have too many
+relevant items for that where relevance is by class or by shared labels. Here the whole ranking of a query is sorted,
+and the gathered result is bit for bit that of one process. This module itself reads and writes no files.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from crossmodal.evaluation.ranking.vectors import Array
 class Strip:
     """The ranking of some of the queries."""
 
-    start: int  # place of the first of them
+    start: int  # index of the first of these queries
     ranking: Ranking
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """For `numpy.savez`."""
+        """The strip as named arrays, for `numpy.savez`."""
         kept = {name: getattr(self.ranking, name) for name in ("ranks", "top", "top_scores")}
         return {"start": np.array(self.start), **kept, **self.ranking.precision}
 
     @classmethod
     def of_arrays(cls, arrays: dict[str, np.ndarray]) -> Strip:
-        """From what `numpy.load` gives of a saved one."""
+        """The strip whose arrays `numpy.load` returned."""
         precisions = {name: arrays[name] for name in precision.AP_VARIANTS}
         ranking = Ranking(arrays["ranks"], precisions, arrays["top"], arrays["top_scores"])
         return cls(int(arrays["start"]), ranking)
 
 
 def are_needed(query_labels: np.ndarray, gallery_labels: np.ndarray) -> bool:
-    """Whether rectangles will not do: items of several labels, or more than `FEW` relevant ones of a query.
+    """Whether a ranking needs strips: items have several labels, or some query has more than `FEW` relevant items.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def are_needed(query_labels: np.ndarray, gallery_labels: np.ndarray) -> bool:
 
 
 def _most(query_labels: np.ndarray, gallery_labels: np.ndarray) -> int:
-    """The largest number of relevant items of a query."""
+    """The largest number of relevant items that any query has."""
     known, counts = np.unique(gallery_labels, return_counts=True)
     return int(counts[np.isin(known, query_labels)].max(initial=0))
 
@@ -67,13 +67,15 @@ def rank_strip(
     *,
     budget: int = DEFAULT_BUDGET,
 ) -> Strip:
-    """Rank strip `number` of `count` of the queries, which may hold none where there are fewer than strips.
+    """Rank the queries of strip `number` of `count`; a strip is empty where there are more strips than queries.
 
     Parameters
     ----------
-    queries : (Q, d), gallery : (G, d), all of them; memory-mapped arrays are read only where needed.
-    query_labels, gallery_labels : as `are_needed`, all of them.
-    k : best items that are kept.
+    queries, gallery : all (Q, d) and (G, d) vectors; memory-mapped arrays are read only where needed.
+    query_labels, gallery_labels : all labels, as for `are_needed`.
+    number, count : the strip, from 0, and the number of strips.
+    k : number of best items that are kept per query.
+    budget : as for `retrieval_ranks`.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def rank_strip(
     try:
         if query_labels.ndim == 2:
             return Strip(rows.start, rank_several(of, *labels, k, budget=budget))
-        few = _most(query_labels, gallery_labels) <= FEW  # of all queries, as where all are ranked at once
+        few = _most(query_labels, gallery_labels) <= FEW  # over all queries, so that strips agree with a whole ranking
         found = rank_queries(of, *labels, k, precision=few, budget=budget)
         precisions = found.precision if few else precision.of_source(of, *labels, budget=budget)
     except NoRelevantItemError as error:
@@ -98,7 +100,7 @@ def rank_strip(
 
 
 def gather(strips: Iterable[Strip], n: int) -> Ranking:
-    """The strips of `n` queries together: the same bits as a ranking of all at once.
+    """Join the strips of `n` queries; the result has the same bits as a ranking of all queries at once.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The best k of a gallery, gathered block by block: candidates from the products, order from the exact scores."""
+"""The k best items of a gallery, gathered block by block: products give candidates, exact scores their order."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from crossmodal.evaluation.ranking.scores import Products, Scores
 from crossmodal.evaluation.ranking.vectors import unscaled
 
-SPARE = 8  # candidates beyond k that are looked at before a row is searched as a whole
+SPARE = 8  # candidates beyond k that are examined before a whole row is searched
 
 
 class Best:
-    """The k best items of each query so far. Order of the blocks makes no difference; equal scores by place."""
+    """The k best items of each query so far. Equal scores are ordered by index, whatever the order of the blocks."""
 
     def __init__(self, of: Products | Scores, k: int):
         self.of, self.k = of, min(k, of.shape[1])
@@ -21,7 +21,7 @@ class Best:
         self.scores = np.full((of.shape[0], self.k), -np.inf)
 
     def update(self, rows: slice, cols: slice, block: Tensor) -> None:
-        """Take in the (q, g) products of `rows` with `cols`."""
+        """Add the items of a block: the (q, g) products of `rows` with `cols`."""
         if self.k == 0:
             return
         n, width = block.shape
@@ -32,7 +32,7 @@ class Best:
         if width >= self.k:
             cut = np.maximum(cut, near[:, self.k - 1] - 2 * error)
         keep = near >= cut[:, None]
-        whole = keep[:, -1] & (ask < width)  # more may tie with the last: all that reach the cut
+        whole = keep[:, -1] & (ask < width)  # further items may reach the cut, so these rows are searched as a whole
         keep[whole] = False
         row, slot = np.nonzero(keep)
         parts = [(row, place[row, slot], self._score(block, row, place[row, slot], rows, cols))]
@@ -62,7 +62,7 @@ class Best:
         return block[tuple(at)].double().cpu().numpy()
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """(Q, k) int64 places in the gallery and float32 scores, best first."""
+        """(Q, k) int64 indices in the gallery and (Q, k) float32 scores, best first."""
         scores = self.scores
         if isinstance(self.of, Products):
             scores = unscaled(self.of.queries, self.of.gallery, scores)
@@ -70,7 +70,7 @@ class Best:
 
 
 def best_of(parts: list[tuple[np.ndarray, np.ndarray]], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The (n, k) best of several (n, k') items and scores of the same queries; -1 and -inf fill what is not there."""
+    """The (n, k) best of several (n, k') items and scores of the same queries, padded with -1 and -inf."""
     items, scores = (np.concatenate(x, axis=1) for x in zip(*parts, strict=True))
     order = np.lexsort((items, -scores), axis=-1)[:, :k]
     return np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)

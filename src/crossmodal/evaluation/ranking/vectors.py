@@ -1,10 +1,10 @@
-"""Vectors whose inner products are compared exactly, though most are only ever computed in float32.
+"""Vectors whose inner products are compared exactly, although most products are only ever computed in float32.
 
-The score of a pair is defined here, once: float64 products summed by halves (`Vectors.scores`). It is a function of the
-two vectors alone, so no result depends on how work is cut up, on threads, on the device or on what else is in the
-gallery. A matrix product is only a filter: it stands within a proven distance of that score (Higham, Accuracy and
-Stability of Numerical Algorithms, 2002, eq. 3.5, which holds for any order of summation), and what it leaves open is
-decided by the score itself. Knows nothing of ranks.
+This module alone defines the score of a pair: float64 products summed by halves (`scores`). It is a function of the
+two vectors alone, so that no result depends on how the work is cut up, on threads, on the device or on the rest of the
+gallery. A matrix product is only a filter: it lies within a proven distance of the score (Higham, Accuracy and
+Stability of Numerical Algorithms, 2002, eq. 3.5, which holds for any order of summation), and the score itself decides
+the pairs that the filter leaves open. This module knows nothing of ranks.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from torch import Tensor
 
 Array = np.ndarray | Tensor
 
-SCAN = 2**22  # values looked at together: 32 MiB of float64
-PAIRS = 2**17  # values of a chunk of pairs, which should stay in the cache
-DEPTH = 256  # dimensions of a product that are summed at once, about
-PART = 64  # dimensions of a pair whose products are added in float32
-MANY = 2**17  # pairs from which looking for equal vectors pays
+SCAN = 2**22  # values in a chunk of vectors (32 MiB of float64)
+PAIRS = 2**17  # values in a chunk of pairs, which should fit into the cache
+DEPTH = 256  # approximate number of dimensions that a matrix product sums at once
+PART = 64  # number of dimensions of a pair whose products are added in float32
+MANY = 2**17  # number of pairs from which a search for equal vectors saves time
 
 
 class Vectors:
-    """(N, d) vectors: an array (memory-mapped too) or a tensor, read a block at a time and never copied whole.
+    """(N, d) vectors from an array (memory-mapped too) or a tensor, read block by block and never copied whole.
 
     Parameters
     ----------
-    x : (N, d), any real type. float16, bfloat16 and float32 are taken as they are, all others as float64.
-    name : what error messages call it.
+    x : (N, d) of any real type. float16, bfloat16 and float32 are used as they are, all others as float64.
+    name : how error messages refer to the vectors.
     cosine : divide each vector by its norm, so that inner products are cosines; a vector of zeros stays as it is.
 
     Raises
     ------
-    ValueError : another shape, no vector at all, values that are not finite.
+    ValueError : another shape, no vectors, values that are not real or not finite.
     """
 
     def __init__(self, x: Array, name: str = "vectors", *, cosine: bool = False):
         if isinstance(x, np.ndarray) and x.dtype == object:
             raise ValueError(f"{name}: expected numbers, found an array of objects")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a memory map that may not be written is only read here
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of read-only memory maps, which are only read
             x = torch.as_tensor(x).detach()
         if x.ndim != 2 or 0 in x.shape:
             raise ValueError(f"{name}: expected (items, dimensions) with at least one item, found {tuple(x.shape)}")
@@ -64,14 +64,16 @@ class Vectors:
 
     @property
     def dim(self) -> int:
+        """The dimension d of the vectors."""
         return self.x.shape[1]
 
     @property
     def device(self) -> torch.device:
+        """The device that holds the vectors."""
         return self.x.device
 
     def _scan(self) -> None:
-        """One pass: finite or not, norms, and by which power of two the values are scaled to stay within float32."""
+        """Check that values are finite, and find the norms and the power of two that scales values into float32."""
         norms, largest = [], 0.0
         step = max(1, SCAN // self.dim)
         for start in range(0, len(self), step):
@@ -84,7 +86,7 @@ class Vectors:
                     f"{self.name}: holds values that are not finite; a model that diverged cannot be ranked"
                 )
             largest = max(largest, -float(low), float(high))
-        # Exact: a power of two. In between nothing overflows, and what underflows is within the bound.
+        # Scaling by a power of two is exact. After it nothing overflows, and the bound covers what underflows.
         self.exponent = 0 if largest == 0 or (self.single and 2**-10 <= largest <= 2**10) else -math.frexp(largest)[1]
         self.lengths = None
         if self.cosine:
@@ -94,13 +96,13 @@ class Vectors:
         for start in range(0, len(self), step):
             part = self._scaled(self.x[start : start + step])
             norms.append(torch.linalg.vector_norm(part.float(), dim=1))
-        slack = 1 + 2 * self.dim * 2.0**-24  # what rounding may have taken, and below what underflow may have
+        slack = 1 + 2 * self.dim * 2.0**-24  # covers rounding; the term that is added below covers underflow
         self.norms = torch.cat(norms).double().cpu().numpy() * slack + math.sqrt(self.dim) * 2.0**-62  # upper bounds
 
     def _scaled(self, part: Tensor) -> Tensor:
         if self.exponent == 0:
             return part
-        half = self.exponent // 2  # in two steps, each within float64; torch.ldexp takes its powers in float32
+        half = self.exponent // 2  # two steps stay within float64; torch.ldexp computes its powers in float32
         return part.double() * 2.0**half * 2.0 ** (self.exponent - half)
 
     def _lengths(self, rows: slice) -> Tensor:
@@ -109,7 +111,7 @@ class Vectors:
         return torch.where(lengths > 0, lengths, 1.0)
 
     def _exact(self, rows: slice | Tensor) -> Tensor:
-        """(n, d) the vectors that the score is defined on, float32 where that holds them and float64 otherwise."""
+        """(n, d) vectors on which the score is defined, in float32 where that is exact and in float64 otherwise."""
         part = self._scaled(self.x[rows])
         if self.lengths is not None:
             return part.double() / self.lengths[rows, None]
@@ -117,11 +119,11 @@ class Vectors:
 
     @property
     def plain(self) -> bool:
-        """float32 that the score is defined on as it stands."""
+        """Whether the score is defined on the stored values as they are, in float32."""
         return self.x.dtype == torch.float32 and self.single and self.exponent == 0
 
     def copy(self, rows: np.ndarray, out: np.ndarray, taken: np.ndarray) -> None:
-        """Some vectors, the values of `_exact`, into (n, d) `out` in NumPy; `taken` is (n, d) float32 to work in."""
+        """Copy the rows, as `_exact` returns them, into (n, d) `out`; `taken` is an (n, d) float32 work buffer."""
         if self.plain:
             np.take(self.x.numpy(), rows, axis=0, out=out if out.dtype == np.float32 else taken, mode="clip")
             if out.dtype != np.float32:
@@ -136,14 +138,14 @@ class Vectors:
             out[:] = self._exact(torch.from_numpy(rows)).double().numpy()
 
     def block(self, rows: slice, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(n, d) for a matrix product: rounded to `dtype`, and no copy where there is nothing to change."""
+        """(n, d) vectors for a matrix product, rounded to `dtype`, without a copy where nothing changes."""
         return self._exact(rows).to(dtype)
 
     @cached_property
     def grid(self) -> int | None:
-        """The a for which all values are whole multiples of 2^-a, where there is one up to 24: small integers, codes.
+        """An a up to 24 such that all values are multiples of 2^-a (integers, binary codes), or None.
 
-        Sums of their products are exact in float32 as long as they are small enough, whatever the order.
+        Sums of the products of such values are exact in float32 in any order, as long as they are small enough.
         """
         first = self._exact(slice(0, 4)).double()
         powers = (a for a in range(25) if bool((torch.ldexp(first, torch.tensor(a)).frac() == 0).all()))
@@ -157,7 +159,7 @@ class Vectors:
 
     @cached_property
     def first(self) -> np.ndarray | None:
-        """(N,) for each vector the first that is equal to it; None where all differ."""
+        """(N,) index of the first vector that equals each vector; None where all vectors differ."""
         generator = torch.Generator().manual_seed(0)
         odd = torch.randint(-(2**62), 2**62, (self.dim,), generator=generator).to(self.device) * 2 + 1
         step = max(1, SCAN // self.dim)
@@ -169,20 +171,21 @@ class Vectors:
         if len(index) == len(self):
             return None
         first = index[inverse]
-        for start in range(0, len(self), step):  # equal hashes prove nothing
+        for start in range(0, len(self), step):  # different vectors may have equal hashes
             rows = slice(start, start + step)
             same = (self._exact(rows) == self._exact(self.index(first[rows]))).all(1).cpu().numpy()
             first[rows] = np.where(same, first[rows], np.arange(start, start + len(same)))
         return first
 
     def index(self, values: np.ndarray) -> Tensor:
+        """An array, such as indices of vectors, as a tensor on the device of the vectors."""
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
 
 def fold(x: Any) -> Any:
-    """(n,) sums of the rows of (n, d), by adding the right half to the left until one column is left; x is used up.
+    """(n,) sums of the rows of (n, d), by adding the right half to the left until one column is left; x is overwritten.
 
-    Elementwise additions only, so the order is the same on every device, in NumPy and in torch.
+    There are elementwise additions only, so that the order is the same on every device, in NumPy and in torch.
     """
     width = x.shape[1]
     while width > 1:
@@ -193,9 +196,9 @@ def fold(x: Any) -> Any:
 
 
 def scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """(P,) float64 scores of the pairs (i, j): what the rest of the library means by a score.
+    """(P,) float64 exact scores of the pairs (i, j), which define the ranking everywhere in the library.
 
-    In units of 2^-(exponents of the two), which is the same for all pairs.
+    The unit is 2^-(sum of the two exponents), the same for all pairs (`unscaled`).
     """
     if len(i) > MANY and (queries.first is not None or gallery.first is not None):
         a = i if queries.first is None else queries.first[i]
@@ -224,10 +227,13 @@ def _on_cpu(of: Vectors) -> bool:
 
 
 def near(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(P,) products by parts of `PART` dimensions in float32, added in float64, and how far each may be from the score.
+    """Approximate scores of pairs: parts of `PART` dimensions are summed in float32 and added in float64.
 
-    So few roundings stay far nearer than a matrix product's, for less than half the work of the score. None where that
-    would save nothing.
+    So few roundings leave a far smaller error than a matrix product's, for less than half the work of the exact score.
+
+    Returns
+    -------
+    (P,) products and (P,) bounds of their errors; None where this would save nothing.
     """
     if not (queries.plain and gallery.plain and _on_cpu(queries)):
         return None
@@ -239,7 +245,7 @@ def near(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> tu
 
 
 def _by_parts(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(n,) sums in float64 of the float32 inner products of parts of the rows."""
+    """(n,) float64 sums of the float32 inner products of the parts of each row."""
     whole = left.shape[1] - left.shape[1] % PART
     parts = (x[:, :whole].reshape(len(x), -1, PART) for x in (left, right))
     rest = np.einsum("nj,nj->n", left[:, whole:], right[:, whole:])
@@ -260,7 +266,7 @@ def _in_numpy(
     dtype: type,
     product: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> None:
-    """Into `found` what `product` makes of pairs of (n, d) vectors in `dtype`, in buffers that stay in the cache."""
+    """Write `product` of all pairs, taken as (n, d) vectors in `dtype`, into `found`; buffers fit into the cache."""
     dim = queries.dim
     step = max(1, PAIRS // dim)
 
@@ -280,7 +286,7 @@ def _in_numpy(
 
 
 def spread(task: Callable[[int], object], starts: range) -> list[Any]:
-    """What `task` gives for each start, over as many threads as torch may use; tasks must not call torch's own."""
+    """The result of `task` for each start, on as many threads as torch may use; tasks must not use torch's threads."""
     n = min(torch.get_num_threads(), len(starts))
     if n <= 1 or threading.current_thread() is not threading.main_thread():
         return [task(start) for start in starts]
@@ -289,22 +295,22 @@ def spread(task: Callable[[int], object], starts: range) -> list[Any]:
 
 
 def unscaled(queries: Vectors, gallery: Vectors, values: np.ndarray) -> np.ndarray:
-    """Scores in the units of the vectors as they were given."""
+    """Scores in the units of the vectors as they were passed in."""
     shift = sum(vectors.exponent for vectors in (queries, gallery) if not vectors.cosine)
     return values if shift == 0 else np.ldexp(values, -shift)
 
 
 def exact(queries: Vectors, gallery: Vectors, digits: int = 24) -> bool:
-    """Whether every sum in a matrix product is exact with `digits` binary digits, since the values are on a grid."""
+    """Whether every sum in a matrix product is exact with `digits` binary digits, because the values lie on a grid."""
     if queries.grid is None or gallery.grid is None:
         return False
     return queries.norms.max() * gallery.norms.max() * 2.0 ** (queries.grid + gallery.grid) <= 2.0**digits
 
 
 def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
-    """(n, m) inner products of (n, d) and (m, d) float32 blocks, summed over some hundred dimensions at a time.
+    """(n, m) inner products of (n, d) and (m, d) float32 blocks, summed over a few hundred dimensions at a time.
 
-    That costs nothing, and a rounding error of some hundred terms is a fraction of one of thousands.
+    This costs nothing, and the rounding error of a few hundred terms is a fraction of that of thousands.
     """
     parts, depth = _parts(left.shape[1])
     with full_precision():
@@ -316,17 +322,22 @@ def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _parts(dim: int) -> tuple[int, int]:
-    """How many parts a product's dimensions are summed in, and of how many each."""
+    """The number of parts in which a product's dimensions are summed, and the number of dimensions per part."""
     parts = max(1, round(dim / DEPTH))
     depth = -(-dim // parts)
     return -(-dim // depth), depth
 
 
 def bound(queries: Vectors, gallery: Vectors, dtype: torch.dtype = torch.float32) -> float:
-    """How far a matrix product may be from the score, for each unit of the product of the two norms.
+    """Bound of the distance between a matrix product and the score, divided by the product of the two norms.
 
-    In float32 (`product`) a rounding a dimension of a part and one a part, in float64 one a dimension; two of the
-    values to the type; and the score's own d in float64. Underflow is in `tiny`.
+    It counts the roundings: in float32 (`product`) one per dimension of a part and one per part, in float64 one per
+    dimension; two for the conversion of the values to the type; and the d of the score itself in float64. Underflow is
+    bounded by `tiny`.
+
+    Raises
+    ------
+    ValueError : too many dimensions for the bound to be useful.
     """
     if queries.dim * 2.0**-24 > 0.01:
         raise ValueError(f"{queries.name}: {queries.dim:,} dimensions are more than float32 products can tell apart")
@@ -335,13 +346,13 @@ def bound(queries: Vectors, gallery: Vectors, dtype: torch.dtype = torch.float32
 
 
 def tiny(queries: Vectors, dtype: torch.dtype = torch.float32) -> float:
-    """What products may lose to underflow, whatever the norms."""
+    """Bound of the error of a product that is due to underflow, whatever the norms."""
     return queries.dim * (2.0**-124 if dtype == torch.float32 else 2.0**-1000)
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """float32 products in float32: no TF32, no bfloat16, no autocast, whatever the caller has set."""
+    """Compute float32 products in float32, without TF32, bfloat16 or autocast, whatever the caller has set."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -352,7 +363,12 @@ def full_precision() -> Iterator[None]:
 
 
 def pair(queries: Array | Vectors, gallery: Array | Vectors, *, cosine: bool = False) -> tuple[Vectors, Vectors]:
-    """Both sides, checked against each other; the gallery is brought to the queries' device."""
+    """Queries and gallery as `Vectors`; the gallery is moved to the device of the queries.
+
+    Raises
+    ------
+    ValueError : vectors that `Vectors` rejects, or different numbers of dimensions.
+    """
     q = queries if isinstance(queries, Vectors) else Vectors(queries, "queries", cosine=cosine)
     g = gallery if isinstance(gallery, Vectors) else Vectors(gallery, "gallery", cosine=cosine)
     if q.dim != g.dim:

@@ -1,1 +1,1 @@
-"""What both retrieval tasks share: encodings, rankings under each protocol, shards, and the choice of an epoch."""
+"""The shared parts of both retrieval tasks: encodings, rankings by protocol, shards, and the choice of epochs."""

@@ -1,4 +1,4 @@
-"""Rankings whose quality is known beforehand: of random vectors, and of vectors that know what answers what."""
+"""Controls whose rankings have a known quality: random vectors, and vectors made from the ground truth."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from crossmodal.tasks.ranked.encodings import ENCODE_BATCH, Pair
 from crossmodal.tasks.ranked.protocols import Items
 
-DIM = 64  # of the vectors
+DIM = 64  # dimension of the vectors
 
 
 def random_pairs(items: Items, seed: int) -> list[Pair]:
-    """Standard normal vectors, others for each partner."""
+    """Pairs of modalities with standard normal vectors, drawn anew for each pair."""
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(count: int) -> torch.Tensor:
@@ -27,9 +27,9 @@ def random_pairs(items: Items, seed: int) -> list[Pair]:
 
 
 def true_pairs(items: Items) -> list[Pair]:
-    """A random unit vector for each group or class, the same for all its items.
+    """Pairs of modalities with a random unit vector per group or class, shared by all its items.
 
-    Of items of several classes zeros and ones, whose products are the numbers of classes that two share.
+    Items with several classes have their zeros and ones as vectors, so that a product is the number of shared classes.
     """
     vectors = {m: _known(codes) for m, codes in items.relevance.items()}
     return [Pair({m: vectors[m] for m in pair}, items.relevance) for pair in combinations(items.ids, 2)]

@@ -1,4 +1,4 @@
-"""The encodings of two modalities, and their rankings both ways."""
+"""The encodings of two modalities, and their rankings in both directions."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from crossmodal.models import base
 
 ENCODE_BATCH = 256
 SCORE_BATCH = 64
-IN_MEMORY = 2**28  # bytes of a matrix of scores
+IN_MEMORY = 2**28  # bytes up to which a matrix of scores is held in memory
 
 
 @torch.inference_mode()
 def encode(
     model: base.Model, corpus: Corpus, modality: str, partner: str, index: np.ndarray, device: torch.device
 ) -> torch.Tensor:
-    """(N, ...) encodings of the items at `index`, in their order."""
+    """(N, ...) encodings of the items at `index`, in that order, for comparison with those of `partner`."""
     model.eval()
     parts = corpus.items(modality, index, ENCODE_BATCH)
     encoded = [model.encode(modality, batch.to(device), partner) for batch in parts]
     width = max((part.shape[1] for part in encoded if part.ndim > 2), default=0)
-    if width:  # sequences of a batch are as long as its longest
+    if width:  # sequences are padded to the longest of their batch, so batches differ in length
         encoded = [torch.nn.functional.pad(part, (0, 0, 0, width - part.shape[1])) for part in encoded]
     return torch.cat(encoded)
 
 
 class Pair:
-    """The encodings of two modalities, to be ranked both ways; in the model's order, which `score` takes them in."""
+    """The encodings of two modalities, to be ranked in both directions.
+
+    The modalities are in the model's order, in which `score` takes them.
+    """
 
     def __init__(
         self,
@@ -43,9 +46,14 @@ class Pair:
         model: base.Model | None = None,
         ranked: dict[str, Ranking] | None = None,
     ):
-        """`relevance`: codes of the items, equal where they answer each other, or tables of zeros and ones of their
-        labels, of which they share one. `model`: scores the encodings where they
-        are no vectors. `ranked`: what ranking all items gives, if known.
+        """
+        Parameters
+        ----------
+        encodings : modality to its (N, ...) encodings.
+        relevance : modality to (N,) codes, which are equal for items relevant to each other; or to (N, L) tables of
+            zeros and ones, where items that share a label are relevant to each other.
+        model : the model that scores the encodings if these are not compared as vectors.
+        ranked : modality of the queries to the ranking of all items, if known already.
         """
         self.names = tuple(encodings)
         self.relevance = relevance
@@ -55,7 +63,17 @@ class Pair:
         self.matrix = None if vectors else scored(model, *self.encodings)
 
     def rank(self, inside: list[np.ndarray] | None = None, k: int = 0, precision: bool = True) -> dict[str, Ranking]:
-        """{modality that asks: ranking} of all items, or of those at the places `inside` of either modality.
+        """Rank the items in both directions.
+
+        Parameters
+        ----------
+        inside : the indices of the items to be ranked in each of the two modalities; None for all.
+        k : number of best items that are kept per query.
+        precision : whether average precision is computed too.
+
+        Returns
+        -------
+        {modality of the queries: ranking}.
 
         Raises
         ------
@@ -90,14 +108,14 @@ class Pair:
 
 @torch.inference_mode()
 def scored(model: base.Model, left: torch.Tensor, right: torch.Tensor) -> np.ndarray:
-    """(N, M) float32 scores of a model that has no vectors, each pair scored once; a large matrix lies on the disk."""
+    """(N, M) float32 scores of a model that does not compare vectors; a large matrix is kept on disk."""
     shape = (len(left), len(right))
     if 4 * shape[0] * shape[1] <= IN_MEMORY:
         matrix = np.empty(shape, np.float32)
     else:
-        with tempfile.TemporaryFile() as file:  # has no name; the map alone keeps it
+        with tempfile.TemporaryFile() as file:  # the unnamed file exists as long as the memory map does
             matrix = np.memmap(file, np.float32, "w+", shape=shape)
-    for start in range(0, len(left), SCORE_BATCH):  # always the same batches: their size may change the last bits
+    for start in range(0, len(left), SCORE_BATCH):  # fixed batches, since their size may change the last bits
         rows = slice(start, start + SCORE_BATCH)
         matrix[rows] = model.score(left[rows], right).float().cpu().numpy()
     return matrix
@@ -106,4 +124,5 @@ def scored(model: base.Model, left: torch.Tensor, right: torch.Tensor) -> np.nda
 def encodings_of(
     model: base.Model, corpus: Corpus, pair: tuple[str, str], index: dict[str, np.ndarray], device: torch.device
 ) -> dict[str, torch.Tensor]:
+    """Modality to the encodings of its items at `index`, for a pair of modalities in the model's order."""
     return {m: encode(model, corpus, m, partner, index[m], device) for m, partner in (pair, pair[::-1])}

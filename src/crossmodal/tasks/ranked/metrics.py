@@ -1,4 +1,4 @@
-"""The metrics of rankings: of the rank of the first relevant item, and of the order of all of them."""
+"""The metrics of rankings: by the rank of the first relevant item, and by the order of all relevant items."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ RANKS = (
         of_gallery=True,
     ),
 )
-"""Of the rank of a query's first relevant item."""
+"""Metrics of the rank of a query's first relevant item."""
 
 PRECISIONS = (
     _precision(
@@ -83,4 +83,4 @@ PRECISIONS = (
         "best order",
     ),
 )
-"""Of the order of all relevant items: kept for each query (`evaluation.ranking.average_precision.AP_VARIANTS`)."""
+"""Metrics of the order of all relevant items, from the values per query of `average_precision.AP_VARIANTS`."""

@@ -1,7 +1,7 @@
-"""Rankings of the test items under every protocol: the metrics of each, and the ranks of each query.
+"""Rankings of the test items under every protocol: the metrics per protocol, and the rank of each query.
 
-Protocols are the whole test set (`all`) and folds of it; where items answer each other by class also the items of some
-classes alone: `seen` and `unseen` ones, and the `first` of classes that come in stages.
+Protocols are the whole test set (`all`) and folds of it. Where relevance is by class, further protocols take the items
+of some classes alone: `seen` and `unseen` classes, and the `first` group of classes that are trained in stages.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from crossmodal.files import whole
 from crossmodal.tasks.base import Number
 from crossmodal.tasks.ranked.encodings import Pair
 
-TOP = 10  # best items that are kept of each query
+TOP = 10  # number of best items that are kept per query
 
 
 @dataclass(frozen=True)
 class Items:
-    """The items of a partition, in each modality that a model reads."""
+    """The items of a partition in each modality that a model reads; the keys of the mappings are modalities."""
 
     ids: dict[str, np.ndarray]
     groups: dict[str, np.ndarray]
-    relevance: dict[str, np.ndarray]  # codes: equal where two items answer each other; or tables of their labels
-    subsets: dict[str, list[int]]  # protocols of some classes alone, with their codes
-    by_class: bool = False
-    places: dict[str, np.ndarray] = field(default_factory=dict)  # of the items in the corpus
+    relevance: dict[str, np.ndarray]  # codes, equal for items relevant to each other; or tables of their labels
+    subsets: dict[str, list[int]]  # protocol of some classes alone to the codes of these classes
+    by_class: bool = False  # whether relevance is by class
+    places: dict[str, np.ndarray] = field(default_factory=dict)  # indices of the items in the corpus
 
     @classmethod
     def of(cls, corpus: Corpus, modalities: Iterable[str], partition: str) -> Items:
-        """Those of a partition."""
+        """The items of a partition of the corpus."""
         index = {m: corpus.inputs[m].where(partition) for m in modalities}
         ids = {m: corpus.inputs[m].ids[index[m]] for m in index}
         groups = {m: corpus.inputs[m].groups[index[m]] for m in index}
@@ -51,14 +51,18 @@ class Items:
         return cls(ids, groups, relevance, found, corpus.classes is not None, index)
 
     def parts(self, pair: tuple[str, ...], folds: list[int]) -> Iterator[tuple[str, list[list[np.ndarray]]]]:
-        """Each protocol with the places of a pair's items in each of its folds.
+        """Select the items of a pair of modalities in each fold of each protocol.
+
+        Yields
+        ------
+        The name of a protocol, and per fold the indices of the items of each modality.
 
         Raises
         ------
-        UserError : groups that cannot be cut into so many folds, items of several labels that share no groups.
+        UserError : groups that cannot be cut into the folds, or items with several labels that share no groups.
         """
         several = self.relevance[pair[0]].ndim == 2
-        of = self.groups if several else self.relevance  # an item of several labels stays with what belongs to it
+        of = self.groups if several else self.relevance  # folds of items with several labels keep groups together
         first, second = (of[m] for m in pair)
         if several and folds != [1] and set(first) != set(second):
             raise UserError(
@@ -84,7 +88,7 @@ class Items:
 
 
 def save_vectors(pairs: Iterable[Pair], items: Items, folder: Path) -> None:
-    """Write `embeddings.npz` of the pairs whose encodings are vectors; none where there are none."""
+    """Write `embeddings.npz` with the encodings that are vectors; no file is written if none are."""
     saved: dict[str, np.ndarray] = {}
     for pair in pairs:
         for m, encodings in zip(pair.names, pair.encodings, strict=True):
@@ -99,11 +103,15 @@ def save_vectors(pairs: Iterable[Pair], items: Items, folder: Path) -> None:
 
 
 def scored(pairs: Iterable[Pair], items: Items, folds: list[int]) -> tuple[pd.DataFrame, list[Number]]:
-    """Rank pairs of modalities under every protocol: a row per query, and the numbers.
+    """Rank pairs of modalities under every protocol.
+
+    Returns
+    -------
+    A table with one row per query, direction and protocol, and the numbers of `metrics.json`.
 
     Raises
     ------
-    UserError : encodings that cannot be ranked, groups that cannot be cut into so many folds.
+    UserError : encodings that cannot be ranked, or groups that cannot be cut into the folds.
     """
     numbers: list[Number] = []
     queries: list[pd.DataFrame] = []
@@ -123,7 +131,7 @@ def scored(pairs: Iterable[Pair], items: Items, folds: list[int]) -> tuple[pd.Da
 
 
 def _recall_sum(protocol: str, rows: list[Number]) -> Number:
-    """The sum of all recalls, over both directions."""
+    """The sum of all recalls over both directions."""
     total = sum(row["value"] for row in rows if row["metric"].startswith("recall@"))
     n_queries = sum(row["n_queries"] for row in rows if row["metric"] == "recall@1")
     about = {"direction": "both", "metric": "recall_sum", "protocol": protocol, "value": total}
@@ -131,7 +139,7 @@ def _recall_sum(protocol: str, rows: list[Number]) -> Number:
 
 
 def _averaged(protocol: str, rows: list[Number], n_queries: int, n_directions: int) -> list[Number]:
-    """Average precision's mean over all directions (CVS thesis, table 8: `Avg`)."""
+    """The mean average precisions, averaged over all directions (CVS thesis, table 8, `Avg`)."""
     found = []
     for metric in dict.fromkeys(row["metric"] for row in rows if row["metric"].startswith("map")):
         mean = sum(row["value"] for row in rows if row["metric"] == metric) / n_directions
@@ -143,7 +151,7 @@ def _averaged(protocol: str, rows: list[Number], n_queries: int, n_directions: i
 def _protocol(
     pair: Pair, items: Items, protocol: str, parts: list[list[np.ndarray]]
 ) -> tuple[list[Number], list[pd.DataFrame]]:
-    """Both directions of a pair of modalities over the folds of a protocol (one fold: all of it)."""
+    """Rank a pair of modalities in both directions; metrics are means over the folds of the protocol."""
     values: dict[tuple[str, str], list[float]] = {}
     sizes: dict[str, dict[str, int]] = {}
     frames = []
@@ -174,13 +182,13 @@ def _protocol(
                 asked, there = pair.relevance[query][places[query]], pair.relevance[gallery][places[gallery]]
                 relevant = relevant_counts(asked, there) if asked.ndim == 2 else np.bincount(there)[asked]
                 for name, (at, _) in AP_VARIANTS.items():
-                    metric = name.replace("average_precision", "map") + "_chance"  # what a random order would have
+                    metric = name.replace("average_precision", "map") + "_chance"  # expected of a random order
                     value = 100 * float(chance_precision(relevant, len(places[gallery]), at).mean())
                     values.setdefault((direction, metric), []).append(value)
     numbers = []
     for (direction, metric), found in values.items():
         row = {"direction": direction, "metric": metric, "protocol": protocol, "value": float(np.mean(found))}
         numbers.append(row | sizes[direction])
-    numbers.sort(key=lambda row: row["direction"])  # stable: metrics stay in their order
+    numbers.sort(key=lambda row: row["direction"])  # the sort is stable, so that metrics stay in their order
     frames.sort(key=lambda frame: frame.direction.iloc[0])
     return numbers, frames

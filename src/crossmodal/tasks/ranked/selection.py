@@ -1,4 +1,4 @@
-"""How an epoch is chosen on validation items: all that trained weights depend on of the retrieval tasks."""
+"""The choice of an epoch on validation items: the only part of the retrieval tasks that trained weights depend on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crossmodal.tasks.ranked.encodings import Pair, encodings_of
 
 KS = (1, 5, 10)
 CRITERION = {False: "recall_sum", True: "map@50_sum"}
-"""By what epochs are chosen where items are relevant by group, and by class."""
+"""The criterion by which epochs are chosen: False for relevance by group, True for relevance by class."""
 
 
 def validate(
@@ -23,7 +23,17 @@ def validate(
     device: torch.device,
     modalities: tuple[str, ...] | None = None,
 ) -> dict[str, float]:
-    """All directions on a partition: recall@K and their sum, or mAP@50 (by class) and its sum."""
+    """Measure retrieval on a partition, in all directions between the modalities that the model reads.
+
+    Parameters
+    ----------
+    modalities : the modalities that count; None for all that the model reads.
+
+    Returns
+    -------
+    Recall@K for the K of `KS` and the sum of all recalls; where relevance is by class, mAP@50 and its sum. All numbers
+    are in per cent.
+    """
     order = [m for m in model.reads if modalities is None or m in modalities]
     index = {m: corpus.inputs[m].where(partition) for m in order}
     relevance = {m: corpus.relevance(m)[index[m]] for m in order}

@@ -1,8 +1,8 @@
-"""The test of a run in three steps, for rankings too large for one process: encode, rank shards, gather.
+"""The evaluation of a run in three steps, for rankings too large for one process: encode, rank shards, gather.
 
-Encodings lie in one folder as .npy, read memory-mapped; a shard is one file. What is gathered has the bits of a ranking
-in one process. A shard is a rectangle of queries by gallery, or, where a query has many relevant items, a strip of the
-queries of either modality.
+Encodings are stored in one folder as .npy and read memory-mapped; a shard is one file. The gathered result has the same
+bits as a ranking in one process. A shard is a rectangle of queries by gallery or, where queries have many relevant
+items, one strip of the queries of each modality.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ T = TypeVar("T")
 
 
 def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path) -> None:
-    """Encodings of the test items: `A-B.MODALITY.npy`, `MODALITY.parquet` with ids and groups, `encoded.json` last."""
+    """Write the encodings of the test items into `folder`.
+
+    For each pair of modalities A and B there is `A-B.MODALITY.npy` for either modality; `MODALITY.parquet` has the ids,
+    groups and relevance of the items; `encoded.json` is written last.
+    """
     items = Items.of(corpus, model.reads, "test")
     folder.mkdir(parents=True, exist_ok=True)
     for m in model.reads:
@@ -54,7 +58,7 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
 
 
 def compares_vectors(folder: Path) -> bool:
-    """Whether the encoded run's scores are inner products, which alone are cut into shards."""
+    """Whether the scores of the encoded run are inner products; only these can be cut into shards."""
     return bool(read_record(folder / "encoded.json")["vectors"])
 
 
@@ -67,17 +71,19 @@ def _encodings(folder: Path, pair: tuple[str, str]) -> dict[str, np.ndarray]:
 
 
 def _relevance(table: pd.DataFrame) -> np.ndarray:
-    """(N,) codes, or an (N, L) table of zeros and ones."""
+    """(N,) codes, or an (N, L) table of zeros and ones for items with several labels."""
     values = table["relevance"].to_numpy()
     return np.stack(values) if values.dtype == object else values
 
 
 def rank(folder: Path, number: int, count: int, target: Path) -> None:
-    """Rank shard `number` of `count` of every pair of modalities; writes an empty file for a run without vectors.
+    """Rank shard `number` of `count` of every pair of modalities and write it to the file `target`.
+
+    The file is empty for a run that does not compare vectors.
 
     Raises
     ------
-    UserError : fewer pairs than shards, encodings that cannot be ranked.
+    UserError : a ranking too small for so many shards, or encodings that cannot be ranked.
     """
     arrays: dict[str, np.ndarray] = {}
     in_strips = read_record(folder / "encoded.json")["strips"]
@@ -102,11 +108,15 @@ def rank(folder: Path, number: int, count: int, target: Path) -> None:
 
 
 def gather(folder: Path, shards: list[Path]) -> tuple[Items, list[Pair]]:
-    """Shards to the targets of the task and its rankings, which are then scored as others are.
+    """Join the shards of all pairs of modalities.
+
+    Returns
+    -------
+    The targets and the predictions of the retrieval task, which `Task.score` takes.
 
     Raises
     ------
-    UserError : shards that are missing, damaged, or of another cut.
+    UserError : shards that are missing, damaged, or from a cut into another number of shards.
     """
     about = read_record(folder / "encoded.json")
     tables = {m: read_parquet(folder / f"{m}.parquet") for m in about["modalities"]}

@@ -1,4 +1,4 @@
-"""Ranking the items of one modality for queries of another, whichever items answer each other."""
+"""The base class of retrieval tasks: the items of one modality are ranked for queries of another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Ranked(base.Task):
-    """A retrieval task: the model encodes the items of two modalities, or scores their pairs."""
+    """A retrieval task, in which the model encodes the items of two modalities, or scores their pairs."""
 
     asks: ClassVar[str] = "encode"
     ranked: ClassVar[bool] = True
@@ -32,47 +32,48 @@ class Ranked(base.Task):
     )
     selection: ClassVar[str] = "crossmodal.tasks.ranked.selection"
     relevance: ClassVar[str]
-    """`group` or `label`: by what items are relevant to each other."""
+    """Whether items are relevant to each other by `group` or by `label`."""
 
     def hosts(self, relevance: str) -> bool:
         return relevance == self.relevance
 
     def targets(self, corpus: Corpus) -> Items:
+        """The test items of all modalities, with their relevance to each other."""
         from crossmodal.tasks.ranked.protocols import Items
 
         return Items.of(corpus, corpus.modalities, "test")
 
     def predict(self, model: Model, corpus: Corpus, targets: Items, device: torch.device) -> list[Pair]:
-        """The encodings of each two modalities."""
+        """The encodings of each pair of modalities."""
         from crossmodal.tasks.ranked.encodings import Pair, encodings_of
 
         encoded = (encodings_of(model, corpus, pair, targets.places, device) for pair in combinations(model.reads, 2))
         return [Pair(encodings, targets.relevance, model) for encodings in encoded]
 
     def score(self, targets: Items, predictions: list[Pair], folds: list[int]) -> tuple[DataFrame, list[base.Number]]:
-        """One row per query, protocol and direction; numbers of each protocol and direction.
+        """One row per query, protocol and direction, and the metrics per protocol and direction.
 
-        Those are rows of direction, metric, protocol, value, n_queries, n_gallery. A fold protocol's value is the mean
-        over its folds, of each of which n_queries and n_gallery tell the size.
+        The value of a protocol with folds is the mean over its folds; its n_queries and n_gallery are the sizes of one
+        fold.
         """
         from crossmodal.tasks.ranked.protocols import scored
 
         return scored(predictions, targets, folds)
 
     def keep(self, targets: Items, predictions: list[Pair], folder: Path) -> None:
-        """`embeddings.npz`: encodings that are vectors, with the ids of their items."""
+        """Write the encodings that are vectors, with the ids of their items, to `embeddings.npz`."""
         from crossmodal.tasks.ranked.protocols import save_vectors
 
         save_vectors(predictions, targets, folder)
 
     def chance(self, targets: Items, seed: int) -> list[Pair]:
-        """Random vectors: recall@K must be what K draws out of the gallery give."""
+        """Random vectors, whose recall@K must be that of K random draws from the gallery."""
         from crossmodal.tasks.ranked.controls import random_pairs
 
         return random_pairs(targets, seed)
 
     def oracle(self, targets: Items) -> list[Pair]:
-        """Vectors that are the same where two items answer each other: recall@K must be 100 %."""
+        """Vectors that are equal for items relevant to each other, whose recall@K must be 100 %."""
         from crossmodal.tasks.ranked.controls import true_pairs
 
         return true_pairs(targets)
@@ -80,10 +81,14 @@ class Ranked(base.Task):
     def expected(
         self, control: str, number: base.Number, numbers: Iterable[base.Number]
     ) -> tuple[float, float, float] | None:
-        """100 of the oracle's recall and precision; of random vectors what a random order has, with its interval.
+        """The expected value of a control's number: 100 for the oracle, that of a random order for `chance`.
 
-        Recall by chance follows from the sizes of queries and gallery where items answer each other by group; a random
-        order's precision depends on the classes, and stands among the numbers (`map@50_chance`).
+        Recall by chance follows from the numbers of queries and gallery items where relevance is by group. The expected
+        precision of a random order depends on the classes and is one of the numbers itself (such as `map@50_chance`).
+
+        Returns
+        -------
+        The expected value and its lower and upper bound in per cent; None for metrics without such a value.
         """
         metric = self.metric(number["metric"])
         if metric is None or metric.better == "lower" or not math.isfinite(metric.high):
