@@ -9,8 +9,8 @@ shared layers. Within a domain, the distance between the items of a pair is mini
 
 In progressive transfer, a target pair takes part early if it is easy, which is measured by how consistently its image
 and text retrieve each other's class in both directions within the batch. Pairs that do not take part yet are left out
-of all terms, including the discrepancies. Liu et al. (2020) leave open how the share of pairs grows; it is this project's
-choice.
+of all terms, including the discrepancies. Liu et al. (2020) leave open how the share of pairs grows, which is this
+project's choice.
 
 Features are not standardised by default, since aligning the domains is the system's own task (`standardise`).
 """
