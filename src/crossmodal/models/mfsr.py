@@ -1,8 +1,8 @@
 """mFSR: features are separated into modal, semantic and specific parts and reconstructed (Zhang and Wu, 2021).
 
 An image is reconstructed from its three parts by a DCGAN with two discriminators, a caption from its parts by a
-decoder; only semantic parts are compared. The second stage, which fine-tunes ResNet-152 on the photographs for 15 epochs,
-is a run of its own (`image_network`), which continues a run on fixed features.
+decoder; only semantic parts are compared. The second stage, which fine-tunes ResNet-152 on photographs for 15 epochs, is
+a run of its own (`image_network`), which continues a run on fixed features.
 """
 
 from __future__ import annotations
