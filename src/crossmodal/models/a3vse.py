@@ -1,8 +1,8 @@
 """A3VSE: adversarial attentive alignment for sparsely annotated corpora (Huang et al., 2019, section 3).
 
-Regions and words are encoded, weighted by K attention heads by their agreement with their mean, and aligned by triplet
-losses and six domain discriminators. Un-annotated images take part with the names of their regions in place of a
-sentence.
+Regions and words are encoded, weighted by K attention heads according to their agreement with their mean, and aligned
+by triplet losses and six domain discriminators. Un-annotated images take part with the names of their regions in place
+of a sentence.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Settings(Hinges):
 
     The authors have published no program. Their constants (margin, clip, batch) are those of the programs of VSE++ and
     SCAN, whose sum of hinges is the default here too: with the mean that eq. 2 prints, the adversarial losses of eq. 8,
-    which are means over the batch of six discriminators, outweigh the triplets, and the model does not learn.
+    which are batch means over six discriminators, outweigh the triplets, and the model does not learn.
     """
 
     epochs: int = Field(24, ge=1)

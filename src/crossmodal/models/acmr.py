@@ -2,7 +2,7 @@
 
 ACMR has one projector per modality, a classifier of labels, triplets between modalities, and a classifier of modalities
 against which the projectors are trained. The thesis gives the idea and the 200 dimensions (section 2.4); the losses and
-their weights are those of the authors' program with triplets. It adds 100 times the mean cross-entropy to a hinge on
+their weights are those of the authors' program with triplets. That adds 100 times the mean cross-entropy to a hinge on
 squared distances summed over the batch. The positive of an anchor is the other item of its pair, its negative the
 partner of the most similar item of another class. The minimax game is played through gradient reversal.
 
@@ -93,7 +93,7 @@ class Model(Adam):
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors; `partner` makes no difference.
 
-        Without `unit`, (B, dim + 2) vectors, whose inner products with the partner's are -1/2 of squared distances.
+        Without `unit`, (B, dim + 2) vectors; inner products are minus half the squared distances.
         """
         vectors = self._vectors(modality, batch)
         order = self.settings.modalities.index

@@ -140,7 +140,7 @@ class Context:
     shapes: dict[str, tuple[int, ...]]  # modality to the shape of one item's features: (D,) or (R, D)
     vocabulary_size: int = 0
     n_classes: int = 0
-    """Number of classes of the training partition; labels of items of other classes are not below it."""
+    """Number of classes of the training partition; other classes have labels from this number on."""
     trained: tuple[int, ...] = ()
     """Classes of the split's own training items; they are fewer where classes are added in stages."""
     moments: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -216,12 +216,12 @@ class Model(nn.Module):
     """Inputs that are not ranked: name to the modality whose items they describe, and their form."""
 
     needs_classes: ClassVar[bool] = False
-    """Whether batches must have `labels`, as those of data sets do whose items are relevant to each other by class."""
+    """Whether batches must have `labels`, for data sets whose items are relevant to each other by class."""
     one_class: ClassVar[bool] = False
     """Whether each item must have exactly one class."""
 
     source_reads: ClassVar[dict[str, Form]] = {}
-    """Modalities and forms that are read of the experiment's `source` data set; empty for models that need none."""
+    """Modalities and forms that are read from the experiment's `source` data set; empty for models that need none."""
 
     def __init__(self, settings: Settings, context: Context):
         super().__init__()
@@ -247,7 +247,7 @@ class Model(nn.Module):
     # -- methods that some systems override ---------------------------------------------------------------------------
 
     def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
-        """(q, g) scores of encodings (q, ...) with encodings (g, ...), larger is better: inner products here."""
+        """(q, g) scores of encodings (q, ...) with (g, ...), larger is better: inner products unless overridden."""
         return queries @ gallery.T
 
     def compares_vectors(self, *encodings: Tensor) -> bool:

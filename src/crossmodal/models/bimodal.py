@@ -96,7 +96,7 @@ class Model(base.Model):
 
     @torch.no_grad()
     def represent(self, batch: base.Batch) -> dict[str, Tensor]:
-        """(B, dim) features of the items by name: the autoencoder, and the modality that it is applied to."""
+        """(B, dim) features of the items; names state the autoencoder and the modality to which it is applied."""
         x = self._given(batch)
         found = {"both": self.both(x)}
         found |= {f"both-{m}": self.both({m: one}) for m, one in x.items()}

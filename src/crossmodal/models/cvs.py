@@ -92,7 +92,7 @@ class Model(base.Model):
         return {f"{a}-{b}": AlignedAttention(self.settings.dim, self.settings.terms) for a, b in pairs}
 
     def aligned(self, a: str, g_a: Tensor, b: str, g_b: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, d) vectors of two modalities -> their (B, d) vectors for each other, of unit length with attention."""
+        """(B, d) vectors of two modalities -> both, aligned with each other; of unit length with attention."""
         if not self.settings.attention:
             return self.unaligned(g_a), self.unaligned(g_b)
         if f"{b}-{a}" in self.blocks:

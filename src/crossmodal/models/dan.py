@@ -28,7 +28,7 @@ class Settings(base.Schedule):
     """The settings of the one public program that reproduces the paper's numbers (J. Liang, DualAttentionNetwork).
 
     Its R@1 on Flickr30K are 54.4 and 39.8 where the paper has 55.0 and 39.4. Its notes name Adadelta and the later
-    epochs, which the command in those notes does not use. The paper prints momentum (`optimiser: sgd`, `word_lr: 1`),
+    epochs, which the command beside them does not use. The paper prints momentum (`optimiser: sgd`, `word_lr: 1`),
     a learning rate that falls to a tenth after 30 of 60 epochs (`lr_drop: 30`, `lr_factor: .1`, `later_epochs: 0`),
     batches of 128, and one random image and sentence as a pair's negatives (`negatives: drawn`); with these and the
     gradient's norm clipped at .1 the model does not learn, and the program's notes too state that only Adadelta works.
@@ -110,7 +110,7 @@ class Model(Chosen):
         self._first_weights()
 
     def _first_weights(self) -> None:
-        """Initialise as the program does: like TensorFlow's LSTM in the word encoder, normally elsewhere."""
+        """Initialise as the program does: TensorFlow's LSTM in the word encoder, normal distributions elsewhere."""
         _normal(self.words.words.weight, WORDS)
         for layer in [*self.image_attention.modules(), *self.text_attention.modules(), *self.project]:
             if isinstance(layer, nn.Linear):

@@ -1,6 +1,6 @@
 """DCKT: deep cross-media knowledge transfer (Huang and Peng, 2018; Liu et al. 2020, section 9.2.3.2).
 
-Two rows of the CVS thesis, table 5, have its numbers.
+Table 5 of the CVS thesis lists its results in two rows.
 
 Knowledge is transferred from a labelled source data set of images and texts to a small target one. Both domains have
 the same architecture with separate parameters: two layers per modality and two that the modalities share. Media-level

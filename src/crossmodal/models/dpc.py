@@ -277,7 +277,7 @@ class Model(finetuning.Model, Chosen):
 
     @torch.no_grad()
     def mined(self, batch: base.Batch) -> Mined:
-        """The captions of the batch's first half, and for each image there the nearest kept one of another group."""
+        """The captions of the batch's first half, then for each of its images the nearest kept one of another group."""
         half, tokens = len(batch.groups) // 2, batch.inputs["text"]
         training = self.training
         self.eval()  # as in the program, mining uses running statistics and no shift

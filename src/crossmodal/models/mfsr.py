@@ -1,7 +1,7 @@
 """mFSR: features are separated into modal, semantic and specific parts and reconstructed (Zhang and Wu, 2021).
 
 An image is reconstructed from its three parts by a DCGAN with two discriminators, a caption from its parts by a
-decoder; only semantic parts are compared. The second stage, which fine-tunes ResNet-152 on photographs for 15 epochs, is
+decoder; only semantic parts are compared. The second stage fine-tunes ResNet-152 on photographs for 15 epochs; it is
 a run of its own (`image_network`), which continues a run on fixed features.
 """
 
@@ -107,7 +107,7 @@ class Parts(NamedTuple):
 def modal_loss(image: Tensor, text: Tensor) -> Tensor:
     """Eq. 7: it draws (B, p) modal parts to their modality's mean of the batch and the two means apart.
 
-    Eq. 7 prints the last term as the distance of an item from its own mean; the text of the paper describes this one.
+    The last term is printed with the distance of an item from its own mean; it is computed as the text describes it.
     """
     means = image.mean(0), text.mean(0)
     near = (image - means[0]).norm(dim=1) + (text - means[1]).norm(dim=1)
@@ -132,7 +132,7 @@ class Separation(nn.Module):
         layers = [layer for _ in range(hidden_layers) for layer in (nn.Linear(dim, dim), nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(dim, 3 * part))
         for layer in self.layers[::2]:
-            # Initial biases would make all items nearly equal, and hardest negatives do not lead away from there.
+            # Biases begin at 0: others make all items nearly equal, a state that hardest negatives do not leave.
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 

@@ -1,8 +1,8 @@
 """RVS: a space that grows by one modality at a time around one reference modality (CVS thesis, section 3.3).
 
-Each modality other than the reference has one attention block, which aligns the two. All blocks share W_ie of eq.
-3.3.1, which is fixed after the first stage. Two modalities that are not the reference are never trained against each
-other.
+Each modality other than the reference has one attention block, which aligns the two. All blocks share W_ie
+(eq. 3.3.1), which is fixed after the first stage. Two modalities that are not the reference are never trained against
+each other.
 
 Section 3.3 mentions n blocks for n modalities, and one more for each added modality. Since a block belongs to a
 modality and the reference, the first two modalities have one block and n modalities have n - 1.

@@ -1,4 +1,4 @@
-"""Aligned attention between two modalities (CVS thesis, section 3.1, C and 3.3, A) and what comes before it."""
+"""Aligned attention between two modalities (CVS thesis, section 3.1, C and 3.3, A) and the layers before it."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 In SCAN (Lee et al., 2018, section 3.1), the attended vector of a word is a weighted sum of an image's regions, of which
 only its norm and its inner product with the word are needed. Both follow from the cosines s of regions and words and
-from the regions' own inner products G:
-w·Σ aᵢvᵢ = Σ aᵢsᵢ and ‖Σ aᵢvᵢ‖² = aᵀGa. So no d-dimensional vector is computed for each (image, sentence, word).
+from the regions' own inner products G: w·Σ aᵢvᵢ = Σ aᵢsᵢ and ‖Σ aᵢvᵢ‖² = aᵀGa. So no d-dimensional vector is computed
+for each (image, sentence, word).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def cross_attention_scores(
 ) -> Tensor:
     """Scores of every set of queries with every set of contexts, each query attending to the context.
 
-    Text-to-image attention has words as queries and regions as context (eq. 6 to 8); image-to-text attention the other
-    way round (eq. 1 to 5).
+    Text-to-image attention has words as queries and regions as context (SCAN, eq. 6 to 8); image-to-text attention has
+    regions as queries and words as context (eq. 1 to 5).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Linear classifiers on features, through scikit-learn."""
+"""Linear classifiers on features, fitted by scikit-learn."""
 
 from __future__ import annotations
 

@@ -29,6 +29,8 @@ leaves room for features whose means are larger than their spread; directions of
 
 
 class Settings(base.Settings):
+    """Settings that closed-form systems share."""
+
     modalities: tuple[Modality, ...] = Field(
         ("image", "text"), min_length=2, description="those that are read; each pair of them is fitted by itself"
     )
@@ -52,7 +54,7 @@ class ClosedForm(base.Model):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def fit(self, batches: Iterable[base.Batch]) -> None:
-        """Gather all training items and fit them."""
+        """Gather all training items and fit the model to them."""
         self.fit_all(*gathered(batches, self.reads))
 
     def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:

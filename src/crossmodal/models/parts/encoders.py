@@ -155,5 +155,5 @@ def mean_of(vectors: Tensor, there: Tensor) -> Tensor:
 
 
 def there(encodings: Tensor) -> Tensor:
-    """(B, M) bool: which vectors of (B, M, d) encodings are not padding, which is zeros."""
+    """(B, M) bool: which vectors of (B, M, d) encodings are not padding, that is, not zeros."""
     return (encodings != 0).any(2)

@@ -1,4 +1,4 @@
-"""Settings of systems that learn from classes, and losses for items of one class or of several.
+"""Settings of systems that learn from classes, and functions of labels, one or several per item.
 
 Labels are (B,) classes, or (B, C) zeros and ones where items are of several classes. Two items are then of the same
 class if they share one, and the classes of an item have equal weights in its cross-entropy.

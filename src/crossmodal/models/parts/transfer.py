@@ -1,4 +1,4 @@
-"""Layers, losses and settings of systems that transfer knowledge from a labelled source data set to a small target."""
+"""Layers, losses and settings of systems that transfer knowledge from a source data set to a small target one."""
 
 from __future__ import annotations
 
