@@ -1,3 +1,3 @@
-"""Published systems, one module each; `parts` holds what several share."""
+"""Published systems, one module each; `parts` holds the code that several of them share."""
 
 HELPERS = ("base", "capabilities")

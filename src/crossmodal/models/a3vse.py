@@ -1,7 +1,8 @@
-"""A3VSE: adversarial attentive alignment for sparsely annotated corpora (Huang et al. 2019, section 3).
+"""A3VSE: adversarial attentive alignment for sparsely annotated corpora (Huang et al., 2019, section 3).
 
-Regions and words are each encoded, attended to by K heads in the light of their mean, and aligned by triplets and six
-domain discriminators. Un-annotated images take part with the names of their regions in place of a sentence.
+Regions and words are encoded, weighted by K attention heads according to their agreement with their mean, and aligned
+by triplet losses and six domain discriminators. Un-annotated images take part with the names of their regions in place
+of a sentence.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from crossmodal.text import RareWords
 
 
 class Settings(Hinges):
-    """The published settings (section 4.3). It leaves open the temperatures and the discriminators' size.
+    """The published settings (section 4.3), which leave open the temperatures and the size of the discriminators.
 
-    There is no program of its authors'. Its constants (margin, clip, batch) are those of VSE++'s and SCAN's programs,
-    whose sum of hinges is the default here too: with the mean that eq. 2 prints the adversaries of eq. 8, which are
-    means of six discriminators, outweigh the triplets, and nothing is learned.
+    The authors have published no program. Their constants (margin, clip, batch) are those of the programs of VSE++ and
+    SCAN, whose sum of hinges is the default here too: with the mean that eq. 2 prints, the adversarial losses of eq. 8,
+    which are batch means over six discriminators, outweigh the triplets, and the model does not learn.
     """
 
     epochs: int = Field(24, ge=1)
@@ -91,11 +92,11 @@ DOMAINS = {
     "image_semantics": ("image", "semantics"),
     "unannotated_text": ("unannotated", "text"),
 }
-"""Pairs of domains that a discriminator each tells apart, under the name of its weight."""
+"""Pairs of domains, each with a discriminator, by the name of the setting that weights its loss."""
 
 
 class ContextAttention(nn.Module):
-    """K heads that weight vectors by how well they agree with their mean (eq. 1)."""
+    """K heads that weight vectors by their agreement with their mean (A3VSE, eq. 1)."""
 
     def __init__(self, dim: int, heads: int, sharpness: float):
         super().__init__()
@@ -104,15 +105,15 @@ class ContextAttention(nn.Module):
         self.of_each = nn.Linear(dim, heads * dim, bias=False)  # Q of all heads
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, M, H) vectors, zeros where there is none -> (B, K·H), and how many of a set's vectors count.
+        """(B, M, H) vectors, zeros for padding -> (B, K·H) vectors, and the mean effective number of vectors of a set.
 
-        That is the scalar mean of 1 / Σ w²: M where all weigh alike, and 1 where one is chosen.
+        The latter is the scalar mean of 1 / Σ w²: M for equal weights, and 1 if a single vector has all the weight.
         """
         weights = self.weights(vectors)
         return (weights @ vectors).flatten(1), (1 / weights.detach().square().sum(2)).mean()
 
     def weights(self, vectors: Tensor) -> Tensor:
-        """(B, M, H) vectors, zeros where there is none -> (B, K, M), which sum to 1."""
+        """(B, M, H) vectors, zeros for padding -> (B, K, M) weights, which sum to 1 over M."""
         mask = there(vectors)
         mean = mean_of(vectors, mask)
         context = torch.tanh(self.of_mean(mean)).unflatten(1, (self.heads, -1))  # (B, K, H)
@@ -137,20 +138,20 @@ class Model(base.Model):
         self.text_attention = ContextAttention(s.dim, s.heads, s.sharpness_text)
         width = s.dim * (s.heads if s.attention else 1)
         self.discriminators = nn.ModuleDict({name: Discriminator(width, s.discriminator_dim) for name in DOMAINS})
-        # Xavier's rule is for what sums over its inputs. Over a table of all words it would make them the smaller the
-        # more words there are; without GloVe they begin as VSE++'s.
+        # Xavier initialisation is for layers that sum over their inputs; it would make word vectors the smaller the
+        # larger the vocabulary. Without GloVe they are initialised as in VSE++.
         for parameter in self.parameters():
             if parameter.ndim > 1 and parameter is not self.text.words.weight:
                 nn.init.xavier_uniform_(parameter)
         if context.word_vectors is not None:
             self.text.words.weight.data.copy_(context.word_vectors)
         if s.semantics == "none":
-            self.unannotated = ()  # none are brought
+            self.unannotated = ()  # batches then hold no un-annotated images
 
     def features(self, modality: str, value: base.Input) -> tuple[Tensor, Tensor | None]:
-        """(B, K·H) of images or sentences, before they are brought to unit length: G of the paper.
+        """(B, K·H) vectors of images or sentences before normalisation, G of the paper, and a scalar.
 
-        And how many of their regions or words count, on the mean; None without attention.
+        The scalar is the mean effective number of their regions or words (`ContextAttention`); None without attention.
         """
         encoder, attention = {
             "image": (self.image, self.image_attention),
@@ -171,10 +172,10 @@ class Model(base.Model):
         return {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
-        """Triplets (eq. 3) and adversaries (eq. 8), which the reversal of gradients trains in the same step.
+        """Triplet losses (eq. 3) and adversarial losses (eq. 8), trained in the same step through gradient reversal.
 
-        Not in the paper: un-annotated images whose regions have the same names are no negatives of each other. They
-        would always be the hardest, and their gradients cancel.
+        Unlike in the paper, un-annotated images whose regions have the same names are not negatives of each other: they
+        would always be the hardest ones, and their gradients cancel out.
         """
         s = self.settings
         found, effective = {}, {}

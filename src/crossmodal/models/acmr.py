@@ -1,14 +1,15 @@
 """ACMR: adversarial cross-modal retrieval (Wang et al., 2017; a row of the CVS thesis, table 5).
 
-One projector per modality, a classifier of labels, triplets between modalities, and a classifier of modalities that the
-projectors are trained against. The thesis gives the 200 dimensions (section 2.4) and the idea; the losses and their
-weights are those of the authors' program with triplets: 100 times the mean cross-entropy beside hinges of the batch's
-summed squared distances, of each anchor to its own pair and to the partner of the item of another class that is the
-most like it. The minimax game runs through a gradient reversal.
+ACMR has one projector per modality, a classifier of labels, triplets between modalities, and a classifier of modalities
+against which the projectors are trained. The thesis gives the idea and the 200 dimensions (section 2.4); the losses and
+their weights are those of the authors' program with triplets. That adds 100 times the mean cross-entropy to a hinge on
+squared distances summed over the batch. The positive of an anchor is the other item of its pair, its negative the
+partner of the most similar item of another class. The minimax game is played through gradient reversal.
 
-Two things of that program are settings, since they leave the paper's idea out. Its steps train the classifier of labels
-never (`classifier: fixed`), and its projectors are not trained against the classifier of modalities, which is a step of
-its own (`adversarial_weight: 0`); the sum of both losses that it defines and does not use is the default here.
+Two properties of that program are settings here, since they leave out the paper's idea. It never trains the classifier
+of labels (`classifier: fixed`), and it trains the classifier of modalities in a step of its own, without training the
+projectors against it (`adversarial_weight: 0`). The default here is the sum of both losses, which the program defines
+but does not use.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from crossmodal.models.parts.triplets import squared_distances, with_squares
 
 
 class Settings(Labelled):
-    """Losses, weights and training as the authors' program; its networks are smaller and differ by data set."""
+    """Losses, weights and schedule of the authors' program, whose networks are smaller and differ by data set."""
 
     modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
     standardise: Standardise = False
@@ -92,7 +93,7 @@ class Model(Adam):
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors; `partner` makes no difference.
 
-        Without unit length (B, dim + 2), whose products with the partner's are minus half their squared distances.
+        Without `unit`, (B, dim + 2) vectors; inner products are minus half the squared distances.
         """
         vectors = self._vectors(modality, batch)
         order = self.settings.modalities.index
@@ -110,7 +111,7 @@ class Model(Adam):
         return {"loss": total, **terms}
 
     def _triplets(self, vectors: Mapping[str, Tensor], batch: base.Batch) -> Tensor:
-        """The triplets of every ordered pair of modalities, added."""
+        """The triplet losses of all ordered pairs of modalities, summed."""
         s = self.settings
         parts = []
         for a, b in permutations(vectors, 2):
@@ -125,7 +126,7 @@ class Model(Adam):
         return torch.stack(parts).sum()
 
     def _modality_loss(self, vectors: Mapping[str, Tensor], strength: float) -> Tensor:
-        """The cross-entropy of telling a vector's modality, a mean over its items, added over the modalities."""
+        """The cross-entropy of the classifier of modalities, averaged over items and summed over modalities."""
         found = [self.modality(reverse_gradient(x, strength)) for x in vectors.values()]
         parts = [F.cross_entropy(x, torch.full((len(x),), k, device=x.device)) for k, x in enumerate(found)]
         return torch.stack(parts).sum()
@@ -138,18 +139,18 @@ def alikeness(features: Tensor) -> Tensor:
 
 
 def hardest(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,) columns of each row's farthest item of its class and nearest item of another one."""
+    """(B,) column of each row's farthest item of the same class, and (B,) of its nearest item of another class."""
     same = same_class(labels)
     return distances.masked_fill(~same, -torch.inf).argmax(1), distances.masked_fill(same, torch.inf).argmin(1)
 
 
 def triplet_loss(distances: Tensor, labels: Tensor, positive: Tensor, negative: Tensor, settings: Settings) -> Tensor:
-    """The hinge of the batch's sums, or the sum of its hinges, over the anchors that have a negative.
+    """One hinge on the batch's sums, or the sum of the anchors' hinges (`hinge`), over anchors with a negative.
 
     Parameters
     ----------
     distances : (B, B) of anchors (rows) and items of the other modality, row and column i both of class `labels[i]`.
-    positive, negative : (B,) columns of each anchor's.
+    positive, negative : (B,) columns of each anchor's positive and negative.
     """
     s = settings
     there = (~same_class(labels)).any(1)

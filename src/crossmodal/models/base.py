@@ -1,11 +1,11 @@
-"""What a system is to the rest of the package: inputs it reads, a loss, encodings, scores. One file a system.
+"""The interface of a retrieval system: the inputs that it reads, its loss, its encodings and its scores.
 
-A model's module has a class `Settings` (its parameters, with the paper's values as defaults) and a class `Model`. It
-knows nothing of files, data sets or tracking.
+A model's module has a class `Settings` (its parameters, whose defaults are the paper's values) and a class `Model`. It
+has no access to files, data sets or experiment tracking.
 
-The smallest system defines `encode` and `loss`. What others need is there to be overridden: `score` (cross attention
-has no vectors to multiply), `optimisers` (adversaries take turns with their own), `stages` (modalities or losses that
-come in one after another) and `fit` (closed forms).
+The smallest system defines `encode` and `loss`. Other methods can be overridden: `score` (cross attention does not
+compare single vectors), `optimisers` (adversaries have an optimiser of their own), `stages` (modalities or losses are
+added one after another) and `fit` (the solution has a closed form).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 Form = str
-"""How the items of a modality are handed to a model: the name of a module of `crossmodal.corpus.forms`, such as
+"""The form in which a model reads the items of a modality: the name of a module of `crossmodal.corpus.forms`, such as
 `vector`, `regions` or `tokens`, or of an entry point of the group `crossmodal.forms`.
 """
 
 
 class Settings(BaseModel):
-    """Parameters of a system; a misspelt one is an error. Subclasses add theirs and set the paper's defaults."""
+    """Parameters of a system; an unknown name is an error. Subclasses add fields, whose defaults are the paper's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
     def fallbacks(self) -> list[str]:
-        """What is chosen in the place of something better that must be brought; a run's manifest tells it."""
+        """Descriptions of substitutes for data that the user must provide; a run's manifest records them."""
         return []
 
     @property
     def unasked(self) -> list[str]:
-        """Settings by which random numbers stand in for what is published (`seeded`) though nobody asked for them."""
+        """Names of settings that are `seeded` by default: unchosen random numbers in place of published data."""
         fields = [name for name in type(self).model_fields if getattr(self, name) == "seeded"]
         return [name for name in fields if name not in self.model_fields_set]
 
@@ -45,7 +45,7 @@ EpochOver = Literal["annotated", "all"]
 
 
 class Schedule(Settings):
-    """The training that the published systems share: Adam, steps of the learning rate, clipped gradients."""
+    """Training settings that the published systems share: Adam, a stepwise learning rate, gradient clipping."""
 
     batch_size: int = Field(128, ge=2, description="pairs in a batch")
     epochs: int = Field(30, ge=1)
@@ -69,7 +69,7 @@ class Schedule(Settings):
 
 
 class Tokens(NamedTuple):
-    """Captions of a batch."""
+    """Captions of a batch as word ids."""
 
     ids: Tensor  # (B, L) int64, padded with 0
     lengths: Tensor  # (B,) int64
@@ -79,14 +79,14 @@ class Regions(NamedTuple):
     """Sets of region features of a batch."""
 
     features: Tensor  # (B, R, D)
-    counts: Tensor  # (B,) int64, regions that are there
+    counts: Tensor  # (B,) int64, numbers of regions; later places are padding
 
 
 class Concepts(NamedTuple):
-    """What the items of a batch show or speak of, as scores of named concepts."""
+    """Concepts that the images of a batch show or its texts mention, with scores."""
 
-    ids: Tensor  # (B, L) int64 below `Context.n_concepts`, each once
-    scores: Tensor  # (B, L), 0 where there is none
+    ids: Tensor  # (B, L) int64 below `Context.n_concepts`, without repetition
+    scores: Tensor  # (B, L), 0 for padding
 
 
 Input = Tensor | Tokens | Regions | Concepts
@@ -95,15 +95,14 @@ Input = Tensor | Tokens | Regions | Concepts
 
 @dataclass
 class Batch:
-    """Items that a step or an encoding is given.
+    """Items of a training step or of an encoding.
 
-    `inputs` maps a modality to its (B, ...) input, row i of each belonging to the same thing when training. `groups`
-    are (B,) ids of what belongs together, such as captions of one image. `labels` are (B,) classes of a data set whose
-    items are relevant to each other by class: row i of every modality is of class `labels[i]`. Where items are of
-    several classes they are (B, C) zeros and ones (see `models.parts.labelled`). `unannotated` holds
-    further items without a caption, as many as a batch has pairs. `source` is a batch of another data set that
-    knowledge is transferred from, with labels of its own. `beside` holds the same items as `inputs` in the form that
-    the model's `beside` names.
+    `inputs` maps a modality to its (B, ...) input; in training the rows i of all modalities belong together. `groups`
+    are (B,) ids of items that belong together, such as captions of one image. `labels` are (B,) classes of a data set
+    whose items are relevant to each other by class: row i of every modality is of class `labels[i]`. Where items have
+    several classes, labels are (B, C) zeros and ones (see `models.parts.labelled`). `unannotated` holds further items
+    without a caption, as many as the batch has pairs. `source` is a batch, with labels of its own, of the data set that
+    knowledge is transferred from. `beside` holds the items of `inputs` in the second form that `Model.beside` names.
     """
 
     inputs: dict[str, Input]
@@ -114,6 +113,8 @@ class Batch:
     beside: dict[str, Input] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
+        """A copy of the batch whose tensors are on `device`."""
+
         def move(value):
             if isinstance(value, Mapping):
                 return {key: move(one) for key, one in value.items()}
@@ -134,28 +135,28 @@ class Batch:
 
 @dataclass(frozen=True)
 class Context:
-    """What a model must know of the data to be built: sizes, no items."""
+    """Sizes and statistics of the data from which a model is built; no items."""
 
     shapes: dict[str, tuple[int, ...]]  # modality to the shape of one item's features: (D,) or (R, D)
     vocabulary_size: int = 0
     n_classes: int = 0
-    """Classes of the training partition; items of other classes have labels from this number on."""
+    """Number of classes of the training partition; other classes have labels from this number on."""
     trained: tuple[int, ...] = ()
-    """Those of the split's own training items: fewer where classes come in stages."""
+    """Classes of the split's own training items; they are fewer where classes are added in stages."""
     moments: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Modality to the (D,) mean and standard deviation of its vectors over the training partition, found when asked."""
+    """Modality to the (D,) mean and standard deviation of its vectors over the training items, computed on access."""
     source: Context | None = None
-    """The same of the data set that knowledge is transferred from."""
+    """Context of the data set that knowledge is transferred from."""
     groups: Tensor | None = field(default=None, compare=False)
-    """(G,) int64 ids of the groups of the training pairs, ascending; tensors are not compared."""
+    """(G,) int64 ids of the groups of the training pairs, ascending; not compared when contexts are."""
     word_vectors: Tensor | None = field(default=None, compare=False)
-    """(vocabulary_size, word_dim) start of the word embedding, where a file of vectors is named."""
+    """(vocabulary_size, word_dim) initial word embedding, if the settings name a file of vectors."""
     n_concepts: int = 0
-    """Names that the form `concepts` tells of."""
+    """Number of concepts that the form `concepts` has scores of."""
 
 
 def described(context: Context) -> dict[str, Any]:
-    """What a manifest keeps of a context: enough to build the model again, whose weights hold the rest."""
+    """A context's sizes for the manifest, from which the model is built again before its weights are loaded."""
     return {
         "shapes": {modality: list(shape) for modality, shape in context.shapes.items()},
         "vocabulary_size": context.vocabulary_size,
@@ -168,7 +169,7 @@ def described(context: Context) -> dict[str, Any]:
 
 
 def context_of(told: dict[str, Any]) -> Context:
-    """The context that `described` told of; vectors of zeros stand where the weights hold better ones."""
+    """The context with the sizes that `described` returned; the loaded weights replace its placeholder tensors."""
     shapes = {modality: tuple(shape) for modality, shape in told["shapes"].items()}
     moments = {m: (torch.zeros(shape[-1]), torch.ones(shape[-1])) for m, shape in shapes.items()}
     rest = {
@@ -181,7 +182,7 @@ def context_of(told: dict[str, Any]) -> Context:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: epochs with their learning rates, and what is trained in them."""
+    """A part of the training: its epochs, their learning rates and the modalities that are trained."""
 
     name: str
     epochs: int
@@ -189,37 +190,38 @@ class Stage:
     lr_drop: int
     lr_factor: float = 0.1
     modalities: tuple[str, ...] | None = None
-    """Modalities of its batches and of its selection; None for all of the model's."""
+    """Modalities of its batches and of its validation; None means all modalities of the model."""
 
 
 class Model(nn.Module):
-    """A system; the class `Model` of each module of `crossmodal.models` is one of these."""
+    """A retrieval system; the class `Model` of each module of `crossmodal.models` derives from this class."""
 
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
     """Modalities with the form in which each is read.
 
-    A setting `modalities` chooses others, read as vectors; a setting `image_network` has images read as such.
+    A setting `modalities` chooses others, which are read as vectors; with a setting `image_network` the form of images
+    is `images`.
     """
 
     beside: ClassVar[dict[str, Form]] = {}
-    """Modality to a second form that its items are read in, such as the pixels of the images whose vectors are read."""
+    """Modality to a second form in which its items are read, such as the pixels of images beside their vectors."""
 
     trains: ClassVar[bool] = True
-    """False: no gradient steps; `fit` is called once and the result is what is evaluated."""
+    """Whether the model is trained by gradient steps; otherwise `fit` is called once before the evaluation."""
 
     unannotated: ClassVar[tuple[str, ...]] = ()
-    """Of what each batch also brings images outside of the annotated pairs: modalities, or names of `further`."""
+    """Inputs of un-annotated images that each batch also holds: modalities, or names of `further`."""
 
     further: ClassVar[dict[str, tuple[str, Form]]] = {}
-    """Inputs that are not ranked, by a name of their own: the modality whose items they are of, and their form."""
+    """Inputs that are not ranked: name to the modality whose items they describe, and their form."""
 
     needs_classes: ClassVar[bool] = False
-    """Its batches must have `labels`: it is for data whose items answer each other by class."""
+    """Whether batches must have `labels`, for data sets whose items are relevant to each other by class."""
     one_class: ClassVar[bool] = False
-    """Its items must be of one class each."""
+    """Whether each item must have exactly one class."""
 
     source_reads: ClassVar[dict[str, Form]] = {}
-    """Modalities that are read of the data set that an experiment names as its `source`; none: it needs no such."""
+    """Modalities and forms that are read from the experiment's `source` data set; empty for models that need none."""
 
     def __init__(self, settings: Settings, context: Context):
         super().__init__()
@@ -230,22 +232,22 @@ class Model(nn.Module):
         if getattr(settings, "image_network", ""):
             self.reads = {**self.reads, "image": "images"}
 
-    # -- what every system defines ------------------------------------------------------------------------------------
+    # -- methods that every system defines ----------------------------------------------------------------------------
 
     def loss(self, batch: Batch, progress: float, turn: str) -> dict[str, Tensor]:
-        """Terms of the loss of a batch; `loss` is what is minimised, the others are kept in the history.
+        """Scalar terms of a batch's loss by name; `loss` is minimised, the others are recorded in the history.
 
         Parameters
         ----------
-        progress : share of the stage's steps that are done, in [0, 1).
-        turn : the optimiser whose turn it is, a key of `optimisers`.
+        progress : fraction of the stage's steps that are done, in [0, 1).
+        turn : the optimiser that makes the next step, a key of `optimisers`.
         """
         raise NotImplementedError
 
-    # -- what some override -------------------------------------------------------------------------------------------
+    # -- methods that some systems override ---------------------------------------------------------------------------
 
     def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
-        """(q, g) scores of encodings (q, ...) with encodings (g, ...), larger is better: inner products here."""
+        """(q, g) scores of encodings (q, ...) with (g, ...), larger is better: inner products unless overridden."""
         return queries @ gallery.T
 
     def compares_vectors(self, *encodings: Tensor) -> bool:
@@ -253,26 +255,27 @@ class Model(nn.Module):
         return type(self).score is Model.score and all(x.ndim == 2 for x in encodings)
 
     def optimisers(self, stage: Stage) -> dict[str, torch.optim.Optimizer]:
-        """Optimisers by name; each takes its turn at every batch, in this order."""
+        """Optimisers by name; each makes one step for every batch, in this order."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         return {"model": torch.optim.Adam(parameters, lr=stage.lr, weight_decay=self.settings.weight_decay)}
 
     def stages(self) -> list[Stage]:
+        """Stages of the training in their order; a single one unless overridden."""
         s = self.settings
         return [Stage("train", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
 
     def begin(self, stage: Stage) -> None:
-        """Called before a stage: freeze or add what it asks for."""
+        """Prepare for a stage, such as by freezing parameters; called before its first epoch."""
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Closed-form systems take all training pairs here, a batch at a time; `trains` is False for them."""
+        """Fit a closed-form system (`trains` is False) to all training pairs, which come in batches."""
 
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over the weights of the run that this one begins from (`after` of its experiment), before training.
+        """Load, before training, the weights of the run that this one continues (`after` of its experiment).
 
         Raises
         ------
-        ValueError : they do not fit.
+        ValueError : names or shapes of the weights differ from the model's.
         """
         own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
         if own != {name: tuple(value.shape) for name, value in weights.items()}:
@@ -285,7 +288,7 @@ def source_of(context: Context) -> Context:
 
     Raises
     ------
-    ValueError : there is none.
+    ValueError : the experiment names no source data set.
     """
     if context.source is None:
         raise ValueError("transfers from a labelled source data set; name it as the experiment's `source`")

@@ -1,9 +1,10 @@
 """Bimodal autoencoders and the four learning settings of Ngiam et al. (2011) (Liu et al. 2020, section 9.1).
 
-Features are learned without labels: by an autoencoder of one modality, or by one of both that must make both again from
-one alone as often as from both. A linear classifier on top of them is then trained and tested on:
-(1) single-modal learning: one modality throughout; (2) fusion: both throughout; (3) cross-modal learning: features
-learned of both, classes told of one; (4) shared representation: classes learned of one and told of the other.
+Features are learned without labels, by an autoencoder of one modality or by one of both, which must reconstruct both
+from each alone and from both together. A linear classifier on these features is then trained and tested in four
+settings: (1) single-modal learning uses one modality throughout; (2) fusion uses both throughout; (3) cross-modal
+learning learns features from both and classifies one; (4) shared representation learning trains the classifier on one
+modality and tests it on the other.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from crossmodal.models.parts.labelled import Labelled, Standardise
 
 
 class Settings(Labelled):
-    """Sizes, weights and schedule are ours: the chapter leaves them open.
+    """Sizes, weights and schedule are this project's choice, since Liu et al. (2020) leave them open.
 
-    Features are standardised unless told otherwise, since what is made anew is compared by its squared error: each
-    feature then counts alike, whatever the units of its modality.
+    Features are standardised by default, since reconstructions are compared by their squared error: each feature then
+    has the same weight, whatever the units of its modality.
     """
 
     modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, max_length=2, description="the two")
@@ -39,7 +40,7 @@ class Settings(Labelled):
 
 
 class Autoencoder(nn.Module):
-    """Of one modality or more: networks into a middle layer, to which they are added, and out of it."""
+    """Autoencoder of one or more modalities: encoders, a middle layer that sums their outputs, and decoders."""
 
     def __init__(self, dims: dict[str, int], hidden: tuple[int, ...], dim: int):
         super().__init__()
@@ -47,11 +48,11 @@ class Autoencoder(nn.Module):
         self.out = nn.ModuleDict({m: Perceptron(dim, *hidden[::-1], d) for m, d in dims.items()})
 
     def forward(self, given: dict[str, Tensor]) -> Tensor:
-        """(B, dim) features of the modalities that are given; what is not counts as zeros."""
+        """(B, dim) features of the given modalities; the others count as zeros."""
         return torch.tanh(torch.stack([self.into[m](x) for m, x in given.items()]).sum(0))
 
     def loss(self, given: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
-        """Mean squared error of what is made of the given modalities, added over the wanted ones."""
+        """Mean squared error of the reconstructions from the given modalities, summed over the wanted ones."""
         features = self(given)
         return torch.stack([F.mse_loss(self.out[m](features), x) for m, x in wanted.items()]).sum()
 
@@ -72,7 +73,7 @@ class Model(base.Model):
         return {m: self.scaled[m](batch.inputs[m]) for m in self.settings.modalities if m in batch.inputs}
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim) unit vectors: the features that the bimodal autoencoder has of one modality alone."""
+        """(B, dim) unit vectors: the features that the bimodal autoencoder computes from one modality alone."""
         return F.normalize(self.both({modality: self._given(batch)[modality]}), dim=1)
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
@@ -84,7 +85,7 @@ class Model(base.Model):
 
     @property
     def classifiers(self) -> dict[str, tuple[str, str]]:
-        """Each setting with the features that its classifier is fitted to, and those that it is tested on."""
+        """Learning setting to the names of the features on which its classifier is fitted and tested."""
         a, b = self.settings.modalities
         return {
             **{f"single-modal-{m}": (f"single-{m}", f"single-{m}") for m in (a, b)},
@@ -95,7 +96,7 @@ class Model(base.Model):
 
     @torch.no_grad()
     def represent(self, batch: base.Batch) -> dict[str, Tensor]:
-        """(B, dim) features of the items by what made them of what."""
+        """(B, dim) features of the items; names state the autoencoder and the modality to which it is applied."""
         x = self._given(batch)
         found = {"both": self.both(x)}
         found |= {f"both-{m}": self.both({m: one}) for m, one in x.items()}

@@ -1,6 +1,6 @@
-"""What a model can be asked besides its training: it is capable of what it has the method of.
+"""Capabilities of models that tasks use, as protocols: a model has a capability if it has the protocol's methods.
 
-Tasks name the method that they ask for (`Task.asks`); a model may have several.
+Each task names the method that it needs (`Task.asks`); a model may have several.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from crossmodal.models.base import Batch
 
 
 class Encodes(Protocol):
-    """Encodings of two modalities that are compared with each other: instance and category retrieval."""
+    """Encodes items for retrieval of instances or categories, where two modalities are compared."""
 
     def encode(self, modality: str, batch: Batch, partner: str) -> Tensor:
         """Encodings of the items of one modality for comparison with those of another.
@@ -21,40 +21,41 @@ class Encodes(Protocol):
         Parameters
         ----------
         batch : holds `inputs[modality]` of B items.
-        partner : the modality on the other side (its encodings may differ for each in systems that align pairs).
+        partner : the modality of the other side; in systems that align pairs of modalities, the encodings depend on it.
 
         Returns
         -------
-        (B, ...) of what `Model.score` takes; (B, d) vectors unless that is overridden.
+        (B, ...) encodings that `Model.score` takes; (B, d) vectors unless `score` is overridden.
         """
 
 
 class Represents(Protocol):
-    """Features that classifiers are fitted to: classification."""
+    """Computes features to which classifiers are fitted, for classification."""
 
     classifiers: dict[str, tuple[str, str]]
-    """Each setting with the features that its classifier is fitted to, and those that it is tested on."""
+    """Learning setting to the names of the features on which its classifier is fitted and tested."""
 
     def represent(self, batch: Batch) -> dict[str, Tensor]:
         """(B, d) features of the items by name."""
 
 
 class Reconstructs(Protocol):
-    """Encodings in parts, and what is made again of them: reconstruction."""
+    """Separates items into parts and reconstructs images and captions from them."""
 
     def reconstruct(self, batch: Batch) -> dict[str, Tensor]:
         """Arrays with one row per pair of the batch.
 
         `MODALITY_modal`, `MODALITY_semantic`, `MODALITY_specific`: (B, d) parts. `pictures`, `pictures_made`:
-        (B, 3, S, S) uint8. `words`, `words_made`: (B, L) word ids.
+        (B, 3, S, S) uint8 thumbnails of the images and of their reconstructions. `words`, `words_made`: (B, L) word ids
+        of the captions and of their reconstructions.
         """
 
 
 class Looks(Protocol):
-    """Vectors of words that were learned beside images: word relatedness."""
+    """Has word vectors that were learned together with images, for word relatedness."""
 
     def vectors(self) -> Tensor:
         """(V, d) vectors of the words."""
 
     def looks(self, batch: Batch) -> Tensor:
-        """(B, D) features of the images, that what a word looks like is the mean of."""
+        """(B, D) features of the images; their mean over the images of a word is the word's visual vector."""

@@ -1,9 +1,9 @@
 """Canonical correlation analysis: plain, regularised and kernel (Hardoon et al., 2004; CVS thesis, section 2.4).
 
-The classical baseline. The projections wx, wy of two modalities have the largest correlation
+CCA is the classical baseline. The projections wx, wy of two modalities have the largest correlation
 wxᵀ Cxy wy / √(wxᵀ(Cxx + κI)wx · wyᵀ(Cyy + κI)wy); they follow from the singular vectors of the cross-covariance of the
-whitened modalities. A kernel is put before the same analysis by its Nyström features, exact where each training item
-is a landmark.
+whitened modalities. With a kernel, the same analysis is applied to the kernel's Nyström features, which are exact if
+every training item is a landmark.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from crossmodal.models.parts.closed import NEGLIGIBLE, Projecting
 
 
 class Settings(closed.Settings):
-    """What the plain analysis leaves open: how many dimensions, and what keeps it from fitting noise."""
+    """Number of dimensions, regularisation and kernel of the analysis."""
 
     dim: int = Field(32, ge=1, description="canonical directions that are kept, the most correlated ones")
     components: int = Field(
@@ -43,7 +43,7 @@ class Model(Projecting):
     settings: Settings
 
     def fit_modality(self, modality: str, x: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        """(N, D) scaled features -> (N, m) centred features of the kernel."""
+        """(N, D) scaled features -> (N, m) centred features of the kernel, or the same if it is linear."""
         if self.settings.kernel == "linear":
             return x
         from sklearn.metrics.pairwise import pairwise_kernels
@@ -55,7 +55,7 @@ class Model(Projecting):
         landmarks = x[np.sort(np.random.default_rng(s.seed).permutation(len(x))[: s.landmarks])]
         values, vectors = np.linalg.eigh(pairwise_kernels(landmarks, metric=s.kernel, **options))
         there = values > NEGLIGIBLE * values.max()
-        root = vectors[:, there] / np.sqrt(values[there])  # of the landmarks' inverse kernel
+        root = vectors[:, there] / np.sqrt(values[there])  # root @ root.T is the inverse of the landmarks' kernel
         mapped = pairwise_kernels(x, landmarks, metric=s.kernel, **options) @ root
         self.keep(f"{modality}_landmarks", landmarks)
         self.keep(f"{modality}_gamma", options.get("gamma", 0.0))
@@ -64,6 +64,7 @@ class Model(Projecting):
         return mapped - mapped.mean(0)
 
     def features(self, modality: str, batch: base.Batch) -> Tensor:
+        """(B, m) centred features of the kernel, or the (B, D) scaled ones if it is linear."""
         x = super().features(modality, batch)
         if self.settings.kernel == "linear":
             return x
@@ -90,13 +91,14 @@ def canonical(
 
     Parameters
     ----------
-    x, y : (N, p) and (N, q), centred; row i of each belongs together.
-    dim : directions, at most; no more are given than the ranks allow.
-    regularisation : κ over the mean variance of a set's dimensions. components : principal components of each; 0: all.
+    x, y : (N, p) and (N, q), centred; rows i of both belong together.
+    dim : largest number of directions; the ranks may allow fewer.
+    regularisation : κ divided by the mean variance of a set's dimensions.
+    components : principal components of each set that are used; 0 means all.
 
     Returns
     -------
-    (p, k) and (q, k) directions, of unit (regularised) variance each, and their (k,) correlations, falling.
+    (p, k) and (q, k) directions, of unit (regularised) variance each, and their (k,) correlations, descending.
     """
     left, of_x = _whitened(x, regularisation, components)
     right, of_y = _whitened(y, regularisation, components)
@@ -106,7 +108,7 @@ def canonical(
 
 
 def _whitened(x: np.ndarray, regularisation: float, components: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, r) whitened vectors over √N, and the (p, r) map that makes them of x, without that root."""
+    """(N, r) whitened vectors divided by √N, and the (p, r) map from x to the undivided ones."""
     u, s, vt = np.linalg.svd(x, full_matrices=False)
     rank = int((s > NEGLIGIBLE * s.max(initial=0)).sum())
     rank = min(rank, components) if components else rank
@@ -116,7 +118,7 @@ def _whitened(x: np.ndarray, regularisation: float, components: int) -> tuple[np
 
 
 def median_distance(x: np.ndarray, kernel: str, most: int = 1000) -> float:
-    """The median distance of two of (up to `most` evenly spaced) items, as the kernel measures it."""
+    """The median distance, in the kernel's metric, of at most `most` evenly spaced items; 1 if it is 0."""
     from scipy.spatial.distance import pdist
 
     some = x[np.linspace(0, len(x) - 1, min(most, len(x))).astype(int)]

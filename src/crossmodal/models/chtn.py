@@ -1,10 +1,11 @@
 """CHTN: cross-modal hybrid transfer network (Huang, Peng and Yuan, 2017; Liu et al. 2020, section 9.2.3.1).
 
-Images of a large labelled source data set help a small set of images and texts. Modal-sharing transfer: source and
-target images pass the same two layers, whose activations' distributions come together (MMD), and a target's image and
-text come together layer by layer (Euclidean distance). Layer-sharing correlation: two layers that both modalities
-share, with a softmax over the target's classes on top. The image networks are read, not fine-tuned, and their features
-are left as they are: bringing the domains together is what the system is there for (`standardise`).
+Knowledge is transferred from the images of a large labelled source data set to a small target set of images and texts.
+In modal-sharing transfer, source and target images pass through the same two layers; the MMD between the distributions
+of their activations and the Euclidean distances between target images and their texts are minimised layer by layer. In
+layer-sharing correlation, both modalities share two layers below a softmax over the target's classes. Image features
+are fixed, not fine-tuned, and are not standardised by default, since aligning the domains is the system's own
+task (`standardise`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from crossmodal.models.parts.transfer import Domains, Layers, pair_distance, sca
 
 
 class Settings(Labelled):
-    """The chapter leaves open sizes and weights; all losses count once."""
+    """Liu et al. (2020) leave open sizes and weights; all losses have weight 1 by default."""
 
     standardise: Domains = "none"
     dim: int = Field(1024, ge=1, description="units of each layer: dimensions of the common space")
@@ -53,7 +54,7 @@ class Model(base.Model):
         self.source_classifier = nn.Linear(d, source.n_classes)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim) unit vectors: the last shared layer; `partner` makes no difference."""
+        """(B, dim) unit vectors of the last shared layer; `partner` makes no difference."""
         own = self.own[modality](self.scaled[modality](batch.inputs[modality]))
         return F.normalize(self.shared(own[-1])[-1], dim=1)
 

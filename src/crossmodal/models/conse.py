@@ -2,8 +2,8 @@
 
 Norouzi et al., 2014; Liu et al. 2020, section 9.2.2.2.
 
-Zero-shot without a map to train: a softmax classifier of the seen classes weighs their vectors (eq. 9.6, 9.7), and an
-image is told the class whose vector has the largest cosine with the sum.
+In zero-shot recognition without a trained map, a softmax classifier of the seen classes weights their vectors (eq. 9.6
+and 9.7), and an image is assigned the class whose vector has the largest cosine with the weighted sum.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Model(ClosedForm):
         self.keep("classes", vectors_of(values["class"], labels))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, K) unit vectors: f(I) of images (eq. 9.6), w of classes."""
+        """(B, K) unit vectors: f(I) of images (eq. 9.6), and w of classes."""
         if modality == "class":
             return F.normalize(batch.inputs["class"], dim=1)
         logits = self.features("image", batch) @ self.get_buffer("weight") + self.get_buffer("bias")
@@ -52,6 +52,6 @@ class Model(ClosedForm):
 
 
 def convex(probabilities: Tensor, classes: Tensor, top: int) -> Tensor:
-    """(B, K) sums of the (C, K) vectors of the `top` likeliest classes, weighted by (B, C) probabilities over Z."""
+    """(B, K) sums of the (C, K) vectors of the `top` likeliest classes, weighted by their (B, C) probabilities / Z."""
     best, places = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
-    return torch.einsum("bt,btk->bk", best / best.sum(1, keepdim=True), classes[places])  # eq. 9.7 is the sum
+    return torch.einsum("bt,btk->bk", best / best.sum(1, keepdim=True), classes[places])  # the sum is Z of eq. 9.7

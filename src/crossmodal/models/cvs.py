@@ -1,13 +1,13 @@
 """CVS: a common vector space of several modalities, with or without aligned attention (CVS thesis, section 3.1).
 
-Two fully connected layers per modality, an attention block per pair of modalities, cross-entropy over classes and
-triplets within and between modalities. All modalities are trained at once; `mcvs` and `rvs` take one after another.
+CVS has two fully connected layers per modality, an attention block per pair of modalities, cross-entropy over classes,
+and triplets within and between modalities. All modalities are trained at once; `mcvs` and `rvs` add one after another.
 
-Where the thesis can be read in more than one way. Eq. 3.1.4 prints (1 - y)(1 - log f) beside y log f, for the classes
-that an item is not of: that term falls without bound where f of such a class goes to 0, and (1 - y) log(1 - f) is what
-a cross-entropy of each class by itself has there. The default leaves the term out, as a cross-entropy over the softmax
-of eq. 3.1.5 does; both others are values of `other_classes`. Eq. 3.1.6 prints sums over triplets; their mean is the
-default, as TensorFlow's own semi-hard triplets have it, so that the weights do not depend on the batch (`triplets`).
+Two equations of the thesis can be read in more than one way. For the classes that an item does not have, eq. 3.1.4
+prints (1 - y)(1 - log f) beside y log f: with that term the loss falls without bound as f of such a class goes to 0; a
+binary cross-entropy would have (1 - y) log(1 - f) instead. The default leaves the term out, as a cross-entropy over the
+softmax of eq. 3.1.5 does; the others are values of `other_classes`. Eq. 3.1.6 prints sums over triplets; the default is
+their mean, as in TensorFlow's semi-hard triplet loss, so that the weights do not depend on the batch (`triplets`).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ MOMENTUM = 0.1
 class Settings(Labelled):
     """Section 4.2 gives the batch size, the learning rate of 0.001 and "gradient descent based techniques".
 
-    Open in the thesis, and ours: Adam, epochs and the learning rate's drop after 40 of them, standardised features, the
-    weights of eq. 3.1.7, `partner`.
+    The thesis leaves open, and this project chooses: Adam, the number of epochs and the drop of the learning rate after
+    40 of them, standardised features, the weights of eq. 3.1.7, and `partner`.
 
-    An item's vector depends on an item of the other modality, which is not known when one of them is the query. In its
-    place stands, at test time, the mean of that modality's training vectors (`mean`) or the item's own (`self`).
+    With attention, an item's vector depends on an item of the other modality, which is unknown at test time. The mean
+    of that modality's training vectors (`mean`) or the item's own vector (`self`) replaces it.
     """
 
     modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
@@ -80,19 +80,19 @@ class Model(base.Model):
             self.register_buffer(f"{m}_centre", torch.zeros(settings.dim))
             self.register_buffer(f"{m}_batches", torch.zeros((), dtype=torch.int64))
         self.pairs = list(combinations(settings.modalities, 2))
-        """Pairs of modalities whose losses are taken: all of them here."""
+        """Pairs of modalities whose losses are computed; CVS has all of them."""
         self.learning = set(settings.modalities)
-        """Modalities that are trained: all of them here."""
+        """Modalities that are being trained; CVS trains all of them."""
         trained = torch.tensor(context.trained or range(context.n_classes))
         self.register_buffer("trained", trained, persistent=False)
 
     def made_blocks(self) -> dict[str, nn.Module]:
-        """A block a pair: n (n - 1) / 2 of n modalities."""
+        """One attention block per pair: n (n - 1) / 2 blocks for n modalities."""
         pairs = combinations(self.settings.modalities, 2)
         return {f"{a}-{b}": AlignedAttention(self.settings.dim, self.settings.terms) for a, b in pairs}
 
     def aligned(self, a: str, g_a: Tensor, b: str, g_b: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, d) of two modalities -> their vectors for each other, of unit length but without attention."""
+        """(B, d) vectors of two modalities -> both, aligned with each other; of unit length with attention."""
         if not self.settings.attention:
             return self.unaligned(g_a), self.unaligned(g_b)
         if f"{b}-{a}" in self.blocks:
@@ -100,13 +100,13 @@ class Model(base.Model):
         return self.blocks[f"{a}-{b}"](g_a, g_b)
 
     def unaligned(self, g: Tensor) -> Tensor:
-        """(B, d), the vectors of a model without attention."""
+        """(B, d) vectors of a model without attention, normalised to unit length if `unit` is set."""
         return F.normalize(g, dim=1) if self.settings.unit else g
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors for comparison with those of `partner`.
 
-        Without unit length (B, dim + 2), whose products with the partner's are minus half their squared distances.
+        Without attention and `unit`, (B, dim + 2) vectors; inner products are minus half the squared distances.
         """
         vectors = self.placed(modality, batch, partner)
         if self.settings.attention or self.settings.unit:
@@ -115,7 +115,7 @@ class Model(base.Model):
         return with_squares(vectors, order(modality) < order(partner))
 
     def placed(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim) of a modality's items by themselves: what stands for the partner's is not known."""
+        """(B, dim) vectors of a modality's items, with `Settings.partner` in place of the unknown other items."""
         own = self.branches[modality](batch.inputs[modality])
         other = own if self.settings.partner == "self" else self.get_buffer(f"{partner}_centre").expand_as(own)
         return self.aligned(modality, own, partner, other)[0]
@@ -125,16 +125,16 @@ class Model(base.Model):
         g = {m: self.branches[m](batch.inputs[m]) for m in {m: None for pair in self.pairs for m in pair}}
         self._follow(g)
         sides = [self.aligned(a, g[a], b, g[b]) for a, b in self.pairs]
-        x, y = (torch.stack(side) for side in zip(*sides, strict=True))  # (P, B, d): either side of each pair
+        x, y = (torch.stack(side) for side in zip(*sides, strict=True))  # (P, B, d): the two sides of each pair
         classes = self.class_loss(torch.cat([x, y], 1), batch.labels)
         triplets = triplet_loss(x, y, batch.labels, s.margins, s.gammas, s.triplets)
         total = s.class_weight * classes + s.triplet_weight * triplets
         return {"loss": total, "classes": classes, "triplets": triplets}
 
     def class_loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of both sides of each pair, a mean over items, added over pairs.
+        """Cross-entropy of both sides of each pair of modalities, averaged over items and summed over pairs.
 
-        Over the classes that the split trains on: where they come in stages, those that are being added (section 3.4).
+        It covers the classes that the split trains on; where classes are added in stages, the new ones (section 3.4).
         """
         logits = self.classifier(vectors)[..., self.trained]  # (P, 2B, K)
         times = len(vectors) * (vectors.shape[1] // len(labels))
@@ -144,7 +144,7 @@ class Model(base.Model):
 
     @torch.no_grad()
     def _follow(self, g: dict[str, Tensor]) -> None:
-        """Keep the running mean of each modality's vectors, as the partner that is not known in a test."""
+        """Update the running mean of each modality's vectors, which replaces unknown items at test time."""
         for m in self.learning & set(g):
             count, centre = self.get_buffer(f"{m}_batches"), self.get_buffer(f"{m}_centre")
             count += 1
@@ -152,9 +152,9 @@ class Model(base.Model):
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, other_classes: OtherClasses) -> Tensor:
-    """Mean over the rows of (N, K) logits of eq. 3.1.4, with f the softmax of eq. 3.1.5.
+    """Eq. 3.1.4, averaged over the rows of (N, K) logits, with f the softmax of eq. 3.1.5.
 
-    The classes that a row is not of add nothing, log(1 - f) or the printed 1 - log f to what is negated.
+    For the classes that a row does not have, nothing, log(1 - f) or the printed 1 - log f is added before the negation.
     """
     own = F.cross_entropy(logits, targets(labels))
     if other_classes == "none":
@@ -162,7 +162,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, other_classes: OtherClasses) -
     logs = F.log_softmax(logits, dim=1)
     if other_classes == "printed":
         terms = 1 - logs
-    else:  # log(1 - f) of a softmax: what all other classes have together
+    else:  # log(1 - f) of a softmax: the log-probability of all other classes together
         rest = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
         terms = logs[:, None, :].masked_fill(rest, -torch.inf).logsumexp(2)
     others = terms.masked_fill(labels > 0, 0.0) if labels.ndim == 2 else terms.scatter(1, labels[:, None], 0.0)
@@ -177,14 +177,14 @@ def triplet_loss(
     gammas: tuple[float, float, float],
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Tensor:
-    """Triplets within and between two modalities, added over pairs of them (eq. 3.1.6).
+    """Triplet losses within and between two modalities, summed over the P pairs of modalities (eq. 3.1.6).
 
-    The sum over x and y takes each pair in both orders; half of it is returned, so that anchors of either modality
-    count alike.
+    The sum over x and y counts each pair in both orders; half of it is returned, so that anchors of both modalities
+    have the same weight.
 
     Parameters
     ----------
-    x, y : (P, B, d) vectors of either side of each pair; row i is of class `labels[i]`.
+    x, y : (P, B, d) vectors of the two sides of each pair; row i is of class `labels[i]`.
     """
     both = torch.cat([x, y])
     own = squared_distances(both, both)

@@ -1,8 +1,8 @@
 """CVS with an adversarial reconstruction of its input vectors (CVS thesis, sections 2.5 C, 3.1 A and 5.2 C; figure 28).
 
-From an item's vector in the common space a generator of its modality makes the 512-d vector again that its fully
-connected layers have given, and a discriminator tells the two apart. The thesis reports that the loss grows without
-bound and leaves it out of its models. `class_weight` and `triplet_weight` of 0 train the reconstruction alone.
+From an item's vector in the common space, a generator of its modality reconstructs the 512-d output of the fully
+connected layers, and a discriminator learns to distinguish the two. The thesis reports that the loss grows without
+bound and leaves it out of its models. With `class_weight` and `triplet_weight` of 0 only the reconstruction is trained.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ JUDGES = "discriminators"
 
 
 class Settings(cvs.Settings):
-    """As CVS. The thesis names neither the networks nor the weights of this loss: they are ours.
+    """Settings of CVS and of the reconstruction; its networks and weights are this project's choice.
 
-    Its text has two halves that a reconstruction may be of, both of which are taken: the difference of an embedding and
-    the one that is made again (section 3.1, A), and the game of a generator and a discriminator (eq. 2.5.3).
+    The thesis describes the loss in two ways, which are both used: the difference between an embedding and its
+    reconstruction (section 3.1, A), and the game of a generator and a discriminator (eq. 2.5.3).
     """
 
     difference: float = Field(
@@ -64,7 +64,7 @@ class Model(cvs.Model):
         return {"model": torch.optim.Adam([own], **options), JUDGES: torch.optim.Adam([judges], **options)}
 
     def remade(self, batch: base.Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Modality to (P, B, d) of its input vectors, and of those made again of its vectors for each partner."""
+        """Modality to its (P, B, d) input vectors and to their reconstructions from its vectors for P partners."""
         g = {m: self.branches[m](batch.inputs[m]) for m in self.settings.modalities}
         real: dict[str, list[Tensor]] = {m: [] for m in g}
         made: dict[str, list[Tensor]] = {m: [] for m in g}
@@ -93,6 +93,6 @@ class Model(cvs.Model):
 
 
 def judged(judge: Discriminator, real: Tensor, made: Tensor) -> Tensor:
-    """-log D(x) - log(1 - D(G(z))), means over (P, B, d) vectors of a modality and those made again (eq. 2.5.3)."""
+    """-log D(x) - log(1 - D(G(z))), averaged over (P, B, d) vectors and over their reconstructions (eq. 2.5.3)."""
     true, false = (judge(vectors.flatten(0, 1)) for vectors in (real, made))
     return F.softplus(-true).mean() + F.softplus(false).mean()

@@ -1,8 +1,9 @@
-"""DAN: dual attention over regions and words in steps, each modality with a memory of its own (A3VSE's baseline [36]).
+"""DAN: dual attention over regions and words in steps, each modality with a memory of its own (Nam et al., 2017).
 
-The matching network (m-DAN) of Nam, Ha and Kim, CVPR 2017. A pair's score is the sum over steps of the inner products
-of what either side attends to, so an item's vector is that of all its steps side by side. The network for questions
-(r-DAN), whose two sides share a memory, gives no vectors and is not here.
+This is the matching network (m-DAN), a baseline of A3VSE. A pair's score is the sum over the steps of the inner
+products of the two sides' attended vectors, so that an item's encoding is the concatenation of its vectors of all
+steps. The network for question answering (r-DAN), whose two sides share a memory, has no such encodings and is not
+implemented.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from crossmodal.models.parts.losses import hinge_triplet
 from crossmodal.models.parts.negatives import drawn, hardest, hinges
 from crossmodal.models.parts.optimisers import Chosen, others
 
-WEIGHTS, WORDS = 0.1, 1.0  # s.d. of the first weights and word vectors, normal within two of them
+WEIGHTS, WORDS = 0.1, 1.0  # s.d. of initial weights and word vectors, from normal distributions cut at two s.d.
 
 
 class Settings(base.Schedule):
     """The settings of the one public program that reproduces the paper's numbers (J. Liang, DualAttentionNetwork).
 
     Its R@1 on Flickr30K are 54.4 and 39.8 where the paper has 55.0 and 39.4. Its notes name Adadelta and the later
-    epochs, which the command beside them does not ask for. The paper prints momentum (`optimiser: sgd`, `word_lr: 1`),
+    epochs, which the command beside them does not use. The paper prints momentum (`optimiser: sgd`, `word_lr: 1`),
     a learning rate that falls to a tenth after 30 of 60 epochs (`lr_drop: 30`, `lr_factor: .1`, `later_epochs: 0`),
     batches of 128, and one random image and sentence as a pair's negatives (`negatives: drawn`); with these and the
-    gradient's norm clipped at .1 it does not learn, and the program too says that Adadelta alone works.
+    gradient's norm clipped at .1 the model does not learn, and the program's notes too state that only Adadelta works.
 
-    Four things are otherwise here. The program reads ResNet-152's last map of 448 x 448 pixels (nearly what `boxes:
-    grid` with `grid: 14` gives), as it comes, without unit length. It divides the first vector of a sentence by the
-    length of the longest one of its batch, not by its own. The two ways of its LSTM are one cell, whose weights they
-    may share. The candidates of `negatives: mined` come from a second batch, for which here the other pairs of the
-    batch stand.
+    This module differs from the program in four ways. The program reads ResNet-152's last feature map of 448 x 448
+    pixels (nearly that of `boxes: grid` with `grid: 14`) without normalising it to unit length. It divides the first
+    vector of a sentence by the length of the longest sentence of the batch, not by its own. The two directions of its
+    LSTM are one cell, whose weights they may share. It takes the candidates of `negatives: mined` from a second batch;
+    here they are the other pairs of the same batch.
     """
 
     batch_size: int = Field(256, ge=2)
@@ -77,7 +78,7 @@ class Settings(base.Schedule):
 
 
 class Attention(nn.Module):
-    """One step of one modality: vectors weighted by how they agree with the memory (visual and textual attention)."""
+    """One step of visual or textual attention, which weights vectors by their agreement with the memory."""
 
     def __init__(self, in_dim: int, dim: int, dropout: float):
         super().__init__()
@@ -109,7 +110,7 @@ class Model(Chosen):
         self._first_weights()
 
     def _first_weights(self) -> None:
-        """As the program's: those of TensorFlow's LSTM in the reader, normal ones elsewhere."""
+        """Initialise as the program does: TensorFlow's LSTM in the word encoder, normal distributions elsewhere."""
         _normal(self.words.words.weight, WORDS)
         for layer in [*self.image_attention.modules(), *self.text_attention.modules(), *self.project]:
             if isinstance(layer, nn.Linear):
@@ -119,7 +120,7 @@ class Model(Chosen):
         for name, value in self.words.network.named_parameters():
             if name.startswith("bias"):
                 nn.init.zeros_(value)
-            else:  # one matrix of words and states together there: a common bound
+            else:  # TensorFlow has one matrix for words and states, hence a common bound
                 bound = (6 / (self.settings.word_dim + dim + 4 * dim)) ** 0.5
                 nn.init.uniform_(value, -bound, bound)
             if name.startswith("bias_ih"):
@@ -144,7 +145,7 @@ class Model(Chosen):
         return [{"params": others(self.parameters(), words, first), "factor": 1.0}, first, words]
 
     def image_steps(self, regions: base.Regions) -> list[Tensor]:
-        """K + 1 vectors (B, d) of an image: v of each step."""
+        """K + 1 tensors (B, d): v of each step for each image."""
         vectors, there = regions.features, mask(regions.counts, regions.features.shape[1])
         found = [self.dropout(torch.tanh(self.project[0](mean_of(vectors, there))))]
         memory = found[0]
@@ -154,9 +155,9 @@ class Model(Chosen):
         return found
 
     def text_steps(self, tokens: base.Tokens) -> list[Tensor]:
-        """K + 1 vectors (B, d) of a sentence: u of each step."""
+        """K + 1 tensors (B, d): u of each step for each sentence."""
         there = mask(tokens.lengths, tokens.ids.shape[1])
-        vectors = 2 * self.words(tokens)  # the sum of both ways, of which the encoder gives the mean
+        vectors = 2 * self.words(tokens)  # the sum of both directions, of which the encoder returns the mean
         found = [self.dropout(mean_of(vectors, there))]
         memory = found[0]
         for attend in self.text_attention:
@@ -165,7 +166,7 @@ class Model(Chosen):
         return found
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, (K + 1)·d): their inner product is the sum over steps; not of unit length."""
+        """(B, (K + 1)·d) vectors, not of unit length, whose inner products are the sums over the steps."""
         steps = {"image": self.image_steps, "text": self.text_steps}[modality]
         return torch.cat(steps(batch.inputs[modality]), dim=1)
 
@@ -187,17 +188,17 @@ class Model(Chosen):
 
     @torch.no_grad()
     def negatives(self, batch: base.Batch) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Places in the batch of each pair's negative sentence and image, (B,), each with whether it is there, (B,)."""
+        """(B,) rows in the batch of each pair's negative sentence and image, each with (B,) bool whether it exists."""
         s, groups = self.settings, batch.groups
         possible = groups[:, None] != groups[None, :]
         if s.negatives == "drawn":
             equal = possible.float()
             return hardest(equal, drawn(possible, 1)), hardest(equal, drawn(possible, 1))
         training = self.training
-        self.eval()  # as the program mines: without dropout
+        self.eval()  # as in the program, mining uses no dropout
         images, sentences = self.encode("image", batch, "text"), self.encode("text", batch, "image")
         self.train(training)
-        candidates = drawn(possible, s.candidates)  # the same of both kinds
+        candidates = drawn(possible, s.candidates)  # the same for sentences and images
         nearest = images if s.mined_image == "image" else sentences
         return hardest(images @ sentences.T, candidates), hardest(nearest @ images.T, candidates)
 

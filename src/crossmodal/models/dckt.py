@@ -1,17 +1,18 @@
 """DCKT: deep cross-media knowledge transfer (Huang and Peng, 2018; Liu et al. 2020, section 9.2.3.2).
 
-Also two rows of the CVS thesis, table 5.
+Table 5 of the CVS thesis lists its results in two rows.
 
-A labelled source data set of images and texts helps a small target one. Both domains have the same networks with
-parameters of their own: two layers a modality and two that its modalities share. Media-level transfer brings the
-distributions of a modality's layers together in both domains (MMD), correlation-level transfer those of the shared
-layers; within a domain what belongs together comes together (Euclidean distance) and classes are told (softmax).
+Knowledge is transferred from a labelled source data set of images and texts to a small target one. Both domains have
+the same architecture with separate parameters: two layers per modality and two that the modalities share. Media-level
+transfer minimises the MMD between the domains in the layers of each modality, correlation-level transfer that in the
+shared layers. Within a domain, the distance between the items of a pair is minimised and classes are predicted.
 
-Progressive transfer: a target's pair takes part early if it is easy, which is how consistently its image and text find
-each other's class both ways within the batch. What takes no part yet is in no term, the discrepancies among them. How
-the share of pairs grows is ours; the chapter leaves it open.
+In progressive transfer, a target pair takes part early if it is easy, which is measured by how consistently its image
+and text retrieve each other's class in both directions within the batch. Pairs that do not take part yet are left out
+of all terms, including the discrepancies. Liu et al. (2020) leave open how the share of pairs grows, which is this
+project's choice.
 
-Features are left as they are: bringing the domains together is what the system is there for (`standardise`).
+Features are not standardised by default, since aligning the domains is the system's own task (`standardise`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from crossmodal.models.parts.transfer import Domains, Layers, pair_distance, sca
 
 
 class Settings(Labelled):
-    """The chapter leaves open sizes and weights; all losses count once."""
+    """Liu et al. (2020) leave open sizes and weights; all losses have weight 1 by default."""
 
     standardise: Domains = "none"
     dim: int = Field(1024, ge=1, description="units of each layer: dimensions of the common space")
@@ -70,7 +71,7 @@ class Model(base.Model):
         self.source = Domain(source, context, settings.dim, settings.standardise)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim) unit vectors: the target's last shared layer; `partner` makes no difference."""
+        """(B, dim) unit vectors of the target's last shared layer; `partner` makes no difference."""
         return F.normalize(self.target(modality, batch.inputs[modality])[1][-1], dim=1)
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
@@ -93,16 +94,16 @@ class Model(base.Model):
 
 
 def class_loss(domain: Domain, found: dict[str, tuple[list[Tensor], list[Tensor]]], labels: Tensor) -> Tensor:
-    """The cross-entropy of both modalities of a domain, added."""
+    """The cross-entropies of both modalities of a domain, summed."""
     return torch.stack([F.cross_entropy(domain.classifier(x[1][-1]), targets(labels)) for x in found.values()]).sum()
 
 
 @torch.no_grad()
 def easiest(images: Tensor, texts: Tensor, labels: Tensor, share: float) -> Tensor:
-    """(b,) places of the `share` of the (B,) pairs that are the most consistent, in their order.
+    """(b,) rows, ascending, of the `share` of the batch's B pairs that are the most consistent.
 
-    A pair's consistency is the mean of two average precisions within the batch: of its image's query of the texts and
-    of its text's of the images, what is of its class being relevant.
+    A pair's consistency is the mean of two average precisions within the batch, of its image as a query of the texts
+    and of its text as a query of the images, where items of the same class are relevant.
     """
     count = max(1, round(share * len(labels)))
     scores = F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
@@ -111,7 +112,7 @@ def easiest(images: Tensor, texts: Tensor, labels: Tensor, share: float) -> Tens
 
 
 def precision_in_batch(scores: Tensor, labels: Tensor) -> Tensor:
-    """(B,) average precision of each row of (B, B) scores, by class."""
+    """(B,) average precision of each row of (B, B) scores, where items of the same class are relevant."""
     order = scores.argsort(dim=1, descending=True, stable=True)
     hits = same_class(labels).gather(1, order).double()
     places = torch.arange(1, len(labels) + 1, device=scores.device)

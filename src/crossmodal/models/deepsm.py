@@ -1,7 +1,7 @@
 """Deep-SM: semantic matching with one network per modality (Wei et al., 2017; a row of the CVS thesis, table 5).
 
-Each network is trained to name the class of its modality's items, and its class probabilities are the vectors that are
-compared. The authors fine-tune the image network; here features are read, as they are, not fine-tuned.
+Each network is trained to predict the class of its modality's items, and its class probabilities are the vectors that
+are compared. The authors fine-tune the image network; here its features are fixed and read as they are.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Frome et al., 2013; Liu et al. 2020, eq. 9.5.
 
-Zero-shot: an image is told the class whose vector has the largest inner product with what the map makes of it, whether
-the class was trained on or not. The authors fine-tune the image network in the end; here features are read.
+In zero-shot recognition, an image is assigned the class whose vector has the largest inner product with the mapped
+image, whether the class was seen in training or not. The authors fine-tune the image network in the end; here its
+features are fixed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from crossmodal.models.parts.labelled import Labelled, Standardise
 
 
 class Settings(ClassSettings, Labelled):
-    """The chapter leaves open the margin, which is of DeViSE's own paper, and the schedule."""
+    """Liu et al. (2020) leave open the schedule and the margin, which is that of Frome et al. (2013)."""
 
     standardise: Standardise = False
     margin: float = Field(0.1, ge=0, description="γ of the hinges")
@@ -39,13 +40,13 @@ class Model(base.Model):
         self.map = nn.Linear(*context.shapes["image"], *context.shapes["class"], bias=False)  # M
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, K): M I of images, and the unit vectors of classes."""
+        """(B, K) vectors: M I of images, and unit vectors of classes."""
         if modality == "class":
             return F.normalize(batch.inputs["class"], dim=1)
         return self.map(self.scaled(batch.inputs["image"]))
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
-        """Eq. 9.5, the mean over the images; a class's negatives are the other classes of the batch."""
+        """Eq. 9.5, averaged over the images; the negatives are the other classes of the batch."""
         labels, first = distinct(batch.labels)
         classes = self.encode("class", batch, "image")[first]
         scores = self.encode("image", batch, "class") @ classes.T
@@ -57,7 +58,8 @@ def ranking_loss(scores: Tensor, labels: Tensor, margin: float) -> Tensor:
 
     Parameters
     ----------
-    scores : (B, C) of each image with each class. labels : (B,) columns of the images' own classes.
+    scores : (B, C) scores of each image with each class.
+    labels : (B,) columns of the images' own classes.
     """
     own = scores.gather(1, labels[:, None])
     hinges = (margin - own + scores).clamp(min=0).scatter(1, labels[:, None], 0.0)
@@ -65,7 +67,7 @@ def ranking_loss(scores: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def distinct(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,) places of each row's label among the distinct ones, and the (C,) first row of each of those."""
+    """(B,) index of each row's label among the C distinct ones, and (C,) first row of each distinct label."""
     found, places = torch.unique(labels, return_inverse=True)
     rows = torch.arange(len(labels), device=labels.device)
     first = torch.full((len(found),), len(labels), device=labels.device).scatter_reduce(0, places, rows, "amin")

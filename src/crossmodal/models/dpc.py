@@ -1,7 +1,7 @@
-"""DPC: two convolutional paths, trained to tell every image and its captions from all others, then by ranking too.
+"""DPC: two convolutional paths, trained to classify each image and its captions as one class, then by ranking too.
 
-Zheng, Zheng, Garrett, Yang, Xu and Shen, Dual-path convolutional image-text embeddings with instance loss (A3VSE's
-baseline [52]): each image with its captions is a class of its own, and one classifier is shared by both paths.
+Zheng et al., 2017, Dual-path convolutional image-text embeddings with instance loss; it is a baseline of A3VSE. Each
+image with its captions is a class of its own, and both paths share one classifier.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from crossmodal.models.parts.optimisers import Chosen, others
 from crossmodal.text import RareWords
 
 NORM = {"eps": 1e-3, "momentum": 0.05}  # batch norms of the authors' program
-CLASSIFIER = 0.1  # its first weights, in those of any other layer
+CLASSIFIER = 0.1  # scale of the classifier's initial weights, relative to those of other layers
 
 
 class Settings(finetuning.Settings):
     """The settings of the authors' program (Image-Text-Embedding) on Flickr30K with ResNet-50.
 
-    Its first stage is 240 epochs of one caption per image, its second 60. On MS-COCO it has dropout .5, no bias in the
-    classifier, a first stage of 75 of its epochs and a second of 20 whose learning rate drops after 15. The paper
-    prints equal weights in its second stage (`ranking_weight: 1`, `ranking_text_weight: 1`).
+    Its first stage has 240 epochs of one caption per image, its second 60. On MS-COCO it has dropout .5, no bias in the
+    classifier, a first stage of 75 such epochs and a second of 20, whose learning rate drops after 15. The paper prints
+    equal weights in its second stage (`ranking_weight: 1`, `ranking_text_weight: 1`).
 
-    The program's base rate of .1 is multiplied by a factor of each part; `lr` is that of the convolutions and dense
-    layers (.1 · .1), and the other parts are told in units of it.
+    The program multiplies a base learning rate of .1 by a factor for each part; `lr` is the rate of the convolutions
+    and dense layers (.1 · .1), and the rates of the other parts are relative to it.
     """
 
     batch_size: int = Field(32, ge=2)
@@ -102,7 +102,7 @@ class Settings(finetuning.Settings):
 
 
 class Block(nn.Module):
-    """A bottleneck of convolutions over 1, 2 and 1 words, beside a shortcut."""
+    """A bottleneck of convolutions over 1, 2 and 1 words, with a shortcut."""
 
     def __init__(self, in_dim: int, inner: int, dim: int, stride: int = 1):
         super().__init__()
@@ -127,7 +127,7 @@ def _dense(in_dim: int, dim: int) -> nn.Sequential:
 
 
 class TextPath(nn.Module):
-    """Word vectors, residual convolutions, what is pooled over places, and one dense layer."""
+    """Word vectors, residual convolutions, pooling over positions, and one dense layer."""
 
     def __init__(self, s: Settings, context: base.Context):
         super().__init__()
@@ -136,11 +136,11 @@ class TextPath(nn.Module):
         nn.init.normal_(self.words.weight, std=s.word_dim**-0.5)
         if context.word_vectors is not None:
             self.words.weight.data.copy_(context.word_vectors)
-        self.words.weight.data[0] = 0  # places without a word
+        self.words.weight.data[0] = 0  # padding
         self.norm = _norm(s.word_dim)
         layers, width = [], s.word_dim
         for stage, (dim, inner, count) in enumerate(zip(s.widths, s.inner, s.blocks, strict=True)):
-            # Places are halved between stages, but not before the last one.
+            # Positions are halved between stages, except before the last one.
             stride = 2 if 0 < stage < len(s.widths) - 1 else 1
             for n in range(count):
                 layers.append(Block(width, max(1, dim // 4) if n else inner, dim, 1 if n else stride))
@@ -155,7 +155,7 @@ class TextPath(nn.Module):
         return self.dense(found.amax(2) if self.pooling == "max" else found.mean(2))
 
     def placed(self, tokens: base.Tokens) -> Tensor:
-        """(B, length) ids with each caption at its first place: 0, or while training a random one that it fits in."""
+        """(B, length) ids; each caption begins at position 0, or in training at a random one at which it fits."""
         ids = tokens.ids
         wide = ids.new_zeros(len(ids), self.length)
         places = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
@@ -169,11 +169,11 @@ class TextPath(nn.Module):
 
 
 class Mined(NamedTuple):
-    """The captions of a batch of the second stage: those of its first half, then one that was mined for each."""
+    """Captions of a batch in the second stage: those of its first half, then a mined negative for each of them."""
 
     tokens: base.Tokens
     groups: Tensor  # (2 · half,)
-    there: Tensor  # (half,) bool: whether there was a caption of another group
+    there: Tensor  # (half,) bool: whether a caption of another group was available
 
 
 class Model(finetuning.Model, Chosen):
@@ -189,7 +189,7 @@ class Model(finetuning.Model, Chosen):
         self.register_buffer("groups", context.groups)
         self.classifier = nn.Linear(s.dim, len(context.groups), bias=s.classifier_bias)  # shared by both paths
         self.ranking = False
-        # The captions of the last batches, from which negatives are mined; part of a checkpoint, for exact resume.
+        # Captions of the last batches, from which negatives are mined; checkpoints hold them, for exact resumption.
         if s.negatives == "mined":
             self.register_buffer("kept_ids", torch.zeros(s.candidates, s.length, dtype=torch.int64))
             self.register_buffer("kept_lengths", torch.zeros(s.candidates, dtype=torch.int64))
@@ -197,7 +197,7 @@ class Model(finetuning.Model, Chosen):
         self._first_weights()
 
     def _first_weights(self) -> None:
-        """Uniform, of variance 1 / inputs; smaller in the classifier."""
+        """Initialise weights uniformly with variance 1 / inputs, smaller in the classifier."""
         for module in [*self.image.modules(), *self.text.modules(), self.classifier]:
             if isinstance(module, nn.Linear | nn.Conv1d):
                 bound = (3 / module.weight[0].numel()) ** 0.5
@@ -207,7 +207,7 @@ class Model(finetuning.Model, Chosen):
             nn.init.zeros_(self.classifier.bias)
 
     def stages(self) -> list[base.Stage]:
-        """The instance loss alone, then the ranking loss beside it."""
+        """A stage with the instance loss alone, then one with the ranking loss added."""
         s = self.settings
         both = [
             base.Stage("instance", s.epochs, s.lr, s.lr_drop, s.lr_factor),
@@ -233,7 +233,7 @@ class Model(finetuning.Model, Chosen):
         return [{"params": others(self.parameters(), *found), "factor": 1.0}, *found]
 
     def path(self, modality: str, given: base.Input) -> Tensor:
-        """(B, dim) of what the classifier takes, not of unit length."""
+        """(B, dim) vectors that the classifier takes, not of unit length."""
         if modality == "image":
             return self.image(finetuning.features(self.image_network, given))
         return self.text(given)
@@ -243,7 +243,7 @@ class Model(finetuning.Model, Chosen):
         return F.normalize(self.path(modality, batch.inputs[modality]), dim=1)
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
-        """λ1 L_rank + λ2 L_visual + λ3 L_textual, λ1 being 0 in the first stage."""
+        """λ1 L_rank + λ2 L_visual + λ3 L_textual, where λ1 is 0 in the first stage."""
         s = self.settings
         captions, of_captions, mined = batch.inputs["text"], batch.groups, None
         if s.negatives == "mined":
@@ -277,10 +277,10 @@ class Model(finetuning.Model, Chosen):
 
     @torch.no_grad()
     def mined(self, batch: base.Batch) -> Mined:
-        """Each image of the batch's first half with its own caption and the kept one that is nearest to it."""
+        """The captions of the batch's first half, then for each of its images the nearest kept one of another group."""
         half, tokens = len(batch.groups) // 2, batch.inputs["text"]
         training = self.training
-        self.eval()  # as the program mines: running statistics, no shift
+        self.eval()  # as in the program, mining uses running statistics and no shift
         images = F.normalize(self.path("image", batch.inputs["image"][:half]), dim=1)
         kept = F.normalize(self.path("text", base.Tokens(self.kept_ids, self.kept_lengths)), dim=1)
         self.train(training)
@@ -291,13 +291,13 @@ class Model(finetuning.Model, Chosen):
         mined = base.Tokens(
             torch.cat([ids, self.kept_ids[places]]), torch.cat([tokens.lengths[:half], self.kept_lengths[places]])
         )
-        # Where nothing was to be mined, a pair's own caption takes the place, so that each has a class.
+        # Where no negative was available, the pair's own caption takes its place, so that each row has a class.
         mined.ids[half:][~there], mined.lengths[half:][~there] = ids[~there], tokens.lengths[:half][~there]
         return Mined(mined, torch.cat([own, torch.where(there, self.kept_groups[places], own)]), there)
 
     @torch.no_grad()
     def _keep(self, batch: base.Batch) -> None:
-        """Keep the batch's captions in the place of the oldest ones."""
+        """Store the batch's captions in place of the oldest ones."""
         tokens = batch.inputs["text"]
         ids = F.pad(tokens.ids, (0, self.settings.length - tokens.ids.shape[1]))
         for name, new in (("kept_ids", ids), ("kept_lengths", tokens.lengths), ("kept_groups", batch.groups)):
@@ -306,16 +306,17 @@ class Model(finetuning.Model, Chosen):
 
 
 def half_hinges(images: Tensor, texts: Tensor, groups: Tensor, there: Tensor, margin: float) -> Tensor:
-    """Hinges of a batch's first half against mined captions and the images of its second half, as the program has them.
+    """Hinges of a batch's first half against mined captions and the images of its second half, as in the program.
 
     Parameters
     ----------
     images, texts : (B, d) and (2 · half, d) unit vectors; the second half of the texts are the mined ones.
-    groups : (B,) ids of the images. there : (half,) bool, whether a caption was mined.
+    groups : (B,) ids of the images.
+    there : (half,) bool, whether a caption was mined.
 
     Returns
     -------
-    Scalar, the sum over the pairs divided by the images of the batch, which are twice as many.
+    Scalar: the sum over the pairs, divided by the number of images of the batch, which is twice that of the pairs.
     """
     half = len(there)
     own = (images[:half] * texts[:half]).sum(1)
@@ -330,7 +331,8 @@ def random_hinges(scores: Tensor, margin: float, groups: Tensor) -> Tensor:
 
     Parameters
     ----------
-    scores : (B, B), the pairs on the diagonal. groups : (B,) ids; a pair without another group has no hinge.
+    scores : (B, B), with the pairs on the diagonal.
+    groups : (B,) ids; a pair has no hinge if the batch has no other group.
     """
     possible = groups[:, None] != groups[None, :]
     found = torch.zeros(len(scores), dtype=scores.dtype, device=scores.device)

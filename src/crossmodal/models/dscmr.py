@@ -1,13 +1,14 @@
 """DSCMR: deep supervised cross-modal retrieval (Zhen et al., 2019; CVS thesis, section 2.4, eq. 2.4.1 to 2.4.6).
 
-One network per modality with a last layer that all share, a linear classifier P in the common space, and three losses:
-of the labels, of the similarities within and between modalities, and of the distance of what belongs together. With
-more than two modalities the losses of each pair are added up and each modality's own are counted once.
+DSCMR has one network per modality with a shared last layer, a linear classifier P in the common space, and three
+losses: on the labels, on the similarities within and between modalities, and on the distance of items that belong
+together. With more than two modalities, the losses of all pairs are summed and each modality's own losses are counted
+once.
 
-The defaults are those of the authors' program, which differs from the equations in two things. It averages the norms of
-the rows where eq. 2.4.1 and 2.4.2 print a Frobenius norm over N, which is √N times smaller for rows alike, so that the
-weights would depend on the batch's size (`norms`); and P has a bias (`bias`). The program also keeps the epoch that is
-the best on the test items, here the validation items choose.
+The defaults are those of the authors' program, which differs from the equations in two ways. It averages the norms of
+the rows (`norms`) where eq. 2.4.1 and 2.4.2 print a Frobenius norm divided by N, which is √N times smaller for rows of
+equal norm, so that the weights would depend on the batch size; and P has a bias (`bias`). The program also selects the
+best epoch on the test items; here it is selected on the validation items.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Norms = Literal["rows", "frobenius"]
 
 
 class Settings(Labelled):
-    """The thesis leaves open the networks, the weights and the training; these are of DSCMR's own program."""
+    """Networks, weights and schedule are those of the authors' program, since the thesis leaves them open."""
 
     modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
     standardise: Standardise = False
@@ -86,26 +87,26 @@ class Model(Adam):
 
 
 def norm_of(rows: Tensor, norms: Norms) -> Tensor:
-    """The mean norm of (N, d) rows, or the Frobenius norm of them all over N."""
+    """The mean norm of the (N, d) rows, or the Frobenius norm of the matrix divided by N."""
     if norms == "rows":
         return torch.linalg.vector_norm(rows, dim=1).mean()
     return torch.linalg.vector_norm(rows) / len(rows)
 
 
 def invariance_loss(vectors: Mapping[str, Tensor], norms: Norms = "rows") -> Tensor:
-    """The norm of U - V of each pair of modalities' (N, d) vectors (eq. 2.4.1)."""
+    """The norm of U - V, the (N, d) vectors of two modalities, summed over pairs of modalities (eq. 2.4.1)."""
     return torch.stack([norm_of(u - v, norms) for u, v in combinations(vectors.values(), 2)]).sum()
 
 
 def label_loss(predicted: Mapping[str, Tensor], ones: Tensor, norms: Norms = "rows") -> Tensor:
-    """The norm of PᵀU - Y of each modality's (N, C) predictions, Y the labels' (N, C) ones (eq. 2.4.2)."""
+    """The norm of PᵀU - Y of (N, C) predictions and labels (`ones`), summed over modalities (eq. 2.4.2)."""
     return torch.stack([norm_of(p - ones, norms) for p in predicted.values()]).sum()
 
 
 def modal_loss(vectors: Mapping[str, Tensor], labels: Tensor, scale: float = 0.5) -> Tensor:
-    """Mean of log(1 + exp Γ) - S Γ over all pairs of items, Γ their cosine and S whether their class is the same.
+    """Mean of log(1 + exp Γ) - S Γ over all pairs of items; Γ is `scale` times their cosine, S is 1 for equal classes.
 
-    Between the modalities of each pair (eq. 2.4.3) and within each modality (eq. 2.4.4 and 2.4.5), added (eq. 2.4.6).
+    It is summed over pairs of modalities (eq. 2.4.3) and over modalities (eq. 2.4.4 and 2.4.5), as in eq. 2.4.6.
     """
     same = same_class(labels).to(next(iter(vectors.values())))
     units = {m: F.normalize(x, dim=1) for m, x in vectors.items()}

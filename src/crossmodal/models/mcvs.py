@@ -1,7 +1,7 @@
-"""M-CVS: the common vector space grown a modality at a time, what is older left as it is (CVS thesis, section 3.2).
+"""M-CVS: a common vector space that grows by one modality at a time, with older parts frozen (CVS thesis, section 3.2).
 
-The first two modalities are trained as CVS trains them. Each later stage adds a branch and a block for the new modality
-and each older one, and trains nothing else: the encodings of older modalities for each other keep every bit.
+The first two modalities are trained as in CVS. Each later stage adds a branch for the new modality and a block for it
+with each older one, and trains nothing else: the encodings of older modalities for each other do not change.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from crossmodal.models import base, cvs
 
 
 class Settings(cvs.Settings):
-    """As CVS; `modalities` in the order of the stages (section 5.1, D: image and text, video, audio, mesh).
+    """Settings of CVS; `modalities` are in the order of the stages (section 5.1, D: image, text, video, audio, mesh).
 
-    A run that begins from another trains the stages that the other lacks.
+    A run that continues another one trains the stages that the other lacks.
     """
 
 
@@ -26,10 +26,15 @@ class Model(cvs.Model):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         self.known = 0
-        """Modalities that the run it begins from has been trained on."""
+        """Number of modalities on which the run that this one continues was trained."""
 
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over all that an earlier run has: the branches, blocks and centres of its modalities, the classifier."""
+        """Load the weights of an earlier run: the branches, blocks and centres of its modalities, and the classifier.
+
+        Raises
+        ------
+        ValueError : the earlier run is not of this run's first modalities, two at least, or its weights do not fit.
+        """
         own = self.state_dict()
         names = self.settings.modalities
         there = [name.removesuffix("_centre") for name in weights if name.endswith("_centre")]
@@ -42,14 +47,14 @@ class Model(cvs.Model):
         self.known = len(there)
 
     def stages(self) -> list[base.Stage]:
-        """One for the first two modalities together, one for each that is added; those of an earlier run are over."""
+        """One stage for the first two modalities and one per added modality, without those of an earlier run."""
         s = self.settings
         counts = range(max(2, self.known + 1), len(s.modalities) + 1)
         names = {n: s.modalities[n - 1] if n > 2 else "+".join(s.modalities[:2]) for n in counts}
         return [base.Stage(names[n], s.epochs, s.lr, s.lr_drop, s.lr_factor, s.modalities[:n]) for n in counts]
 
     def begin(self, stage: base.Stage) -> None:
-        """Let the stage's modality learn, and nothing that has been trained before it."""
+        """Unfreeze the parts that the stage adds, and freeze everything that was trained before it."""
         names = stage.modalities
         self.learning = set(names[-1:] if len(names) > 2 else names)
         self.pairs = self.trained_pairs(names)
@@ -60,14 +65,15 @@ class Model(cvs.Model):
                 parameter.requires_grad_(True)
 
     def trained_pairs(self, names: tuple[str, ...]) -> list[tuple[str, str]]:
-        """The pairs of a stage: the first two modalities, or the new one with each older one."""
+        """The pairs that a stage trains: the first two modalities, or the new one with each older one."""
         return [(older, names[-1]) for older in names[:-1]]
 
     def new_parts(self, names: tuple[str, ...]) -> list[nn.Module]:
-        """What a stage trains: the new branch and its blocks; in the first both branches and the classifier."""
+        """The modules that a stage trains: new branches, their blocks and, in the first stage, the classifier."""
         blocks = [self.blocks[self.block_of(*pair)] for pair in self.pairs] if self.settings.attention else []
         new = [self.branches[m] for m in self.learning]
         return [*new, *blocks, *([self.classifier] if len(names) == 2 else [])]
 
     def block_of(self, a: str, b: str) -> str:
+        """The name of the attention block of two modalities."""
         return f"{a}-{b}"

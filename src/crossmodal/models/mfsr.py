@@ -1,8 +1,8 @@
-"""mFSR: features parted into modal, semantic and specific information, and made anew (Zhang and Wu 2021).
+"""mFSR: features are separated into modal, semantic and specific parts and reconstructed (Zhang and Wu, 2021).
 
-The three parts of an image make it again through a DCGAN with two discriminators, those of a caption through a decoder;
-semantic parts alone are compared. The second stage, 15 epochs that fine-tune ResNet-152 on the photographs themselves,
-is a run of its own (`image_network`), after one on fixed features.
+An image is reconstructed from its three parts by a DCGAN with two discriminators, a caption from its parts by a
+decoder; only semantic parts are compared. The second stage fine-tunes ResNet-152 on photographs for 15 epochs; it is
+a run of its own (`image_network`), which continues a run on fixed features.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from crossmodal.text import END, START
 
 
 class Settings(Hinges, finetuning.Settings):
-    """The published settings (sections 3.1 and 3.5). Weights of 0 leave a loss out: the ablation of table 3.
+    """The published settings (sections 3.1 and 3.5). A weight of 0 leaves a loss out, as in the ablation of table 3.
 
-    The paper leaves open the margin, the sizes of parts and networks and how fast the adversaries learn, and names no
-    clipping of the gradients. Of its joint space it says that it has 3072 dimensions: here the three parts have these
+    The paper leaves open the margin, the sizes of parts and networks and the learning rates of the adversaries, and
+    mentions no gradient clipping. It states that the joint space has 3072 dimensions: here the three parts have these
     together; `part_dim: 3072` is the other reading.
     """
 
@@ -87,11 +87,12 @@ class Settings(Hinges, finetuning.Settings):
 
     @property
     def part(self) -> int:
+        """Number of dimensions of each part."""
         return self.part_dim or max(1, self.dim // 3)
 
 
 class Parts(NamedTuple):
-    """What an item's representation is parted into: (B, part) each, of unit length or together so (eq. 3)."""
+    """The three parts of representations (eq. 3): (B, part) each, of unit length each or together (`norm`)."""
 
     modal: Tensor
     semantic: Tensor
@@ -99,14 +100,14 @@ class Parts(NamedTuple):
 
     @property
     def all(self) -> Tensor:
-        """(B, 3 part): what an item is made of again (eq. 4 and 5)."""
+        """(B, 3 part): the concatenated parts, from which items are reconstructed (eq. 4 and 5)."""
         return torch.cat(self, 1)
 
 
 def modal_loss(image: Tensor, text: Tensor) -> Tensor:
-    """Eq. 7: modal parts (B, p) near their modality's mean of the batch, the two means far from each other.
+    """Eq. 7: it draws (B, p) modal parts to their modality's mean of the batch and the two means apart.
 
-    The scan prints the last term as the distance of an item from its own mean; the text says what is meant.
+    The last term is printed with the distance of an item from its own mean; it is computed as the text describes it.
     """
     means = image.mean(0), text.mean(0)
     near = (image - means[0]).norm(dim=1) + (text - means[1]).norm(dim=1)
@@ -114,7 +115,7 @@ def modal_loss(image: Tensor, text: Tensor) -> Tensor:
 
 
 def specific_loss(image: Parts, text: Parts, correlation: str = "signed") -> Tensor:
-    """Eq. 10: the mean of exp(⟨specific, semantic⟩) of images and of captions."""
+    """Eq. 10: exp(⟨specific, semantic⟩), averaged over images and over captions, and summed."""
     total = image.semantic.new_zeros(())
     for parts in (image, text):
         product = (parts.specific * parts.semantic).sum(1)
@@ -123,7 +124,7 @@ def specific_loss(image: Parts, text: Parts, correlation: str = "signed") -> Ten
 
 
 class Separation(nn.Module):
-    """An MLP whose output is cut into three parts (eq. 3)."""
+    """An MLP whose output is split into three parts (eq. 3)."""
 
     def __init__(self, dim: int, part: int, hidden_layers: int, norm: str):
         super().__init__()
@@ -131,7 +132,7 @@ class Separation(nn.Module):
         layers = [layer for _ in range(hidden_layers) for layer in (nn.Linear(dim, dim), nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(dim, 3 * part))
         for layer in self.layers[::2]:
-            # No bias at the start: it would make all items nearly one, from where the hardest negatives lead nowhere.
+            # Biases begin at 0: others make all items nearly equal, a state that hardest negatives do not leave.
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -174,21 +175,22 @@ class Model(finetuning.Model):
 
     @property
     def words(self) -> nn.Embedding:
-        """W_e: one embedding for encoder and decoder."""
+        """W_e, the word embedding that encoder and decoder share."""
         return self.encoders["text"].words
 
     def parts(self, modality: str, batch: base.Batch) -> Parts:
+        """The parts of the batch's items of a modality."""
         given = batch.inputs[modality]
         if modality == "image":
             given = finetuning.features(self.image_network, given)
         return self.separations[modality](self.encoders[modality](given))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, part), the semantic parts, unit vectors by `norm: parts`; `partner` makes no difference."""
+        """(B, part) semantic parts, unit vectors with `norm: parts`; `partner` makes no difference."""
         return self.parts(modality, batch).semantic
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
-        """The model's, then that of D1 and D2 together, which share no parameter."""
+        """The model's optimiser, in which the generator is a group, then one for D1 and D2 together."""
         s = self.settings
         own = {"lr": s.gan_lr or stage.lr, "betas": (s.beta, 0.999)}
         known = dict(self.named_children())
@@ -202,7 +204,7 @@ class Model(finetuning.Model):
         return found
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
-        """Eq. 6 for the model, eq. 11 and 12 for the discriminators, which then judge what the model has just made."""
+        """Eq. 6 for the model, then eq. 11 and 12 for the discriminators, on the images that were just generated."""
         if turn == "discriminators":
             return self._discriminators_loss(batch)
         s = self.settings
@@ -221,7 +223,7 @@ class Model(finetuning.Model):
         return {"loss": torch.stack([*found.values()]).sum(), **found}
 
     def _generator_loss(self, batch: base.Batch, image: Parts) -> Tensor:
-        self.discriminators.requires_grad_(False)  # it is not their turn
+        self.discriminators.requires_grad_(False)  # they are trained in a turn of their own
         made = self.generator(image.all)
         self._made = batch, made.detach()
         verdicts = self._verdicts(batch, made, self._images(batch))
@@ -247,9 +249,9 @@ class Model(finetuning.Model):
         return dcgan.as_images(batch.beside["image"], self.settings.image_size, dtype)
 
     def _verdicts(self, batch: base.Batch, made: Tensor, images: Tensor) -> dict[str, Tensor]:
-        """Logits of D1 for what was made, and of D2 for it and for what was made of another image, with the image."""
+        """Logits of D1 for generated images, and of D2 for images with their own and with another's reconstruction."""
         places, there = dcgan.others(batch.groups)
-        # One call for both: the batch norms see own and other pairs alike.
+        # One call for both, so that the batch norms see own and other pairs together.
         own, other = self.discriminators["content"](torch.cat([made, made[places]]), torch.cat([images, images])).chunk(
             2
         )
@@ -257,7 +259,7 @@ class Model(finetuning.Model):
 
     @torch.no_grad()
     def reconstruct(self, batch: base.Batch) -> dict[str, Tensor]:
-        """Parts of pairs, their images and captions, and both as they are made of the parts."""
+        """Parts of pairs, their images and captions, and the reconstructions of both (see `Reconstructs`)."""
         image, text = self.parts("image", batch), self.parts("text", batch)
         found = {
             f"{m}_{name}": value for m, p in (("image", image), ("text", text)) for name, value in p._asdict().items()

@@ -1,7 +1,7 @@
 """Partial least squares: directions of the largest covariance of two modalities (Sharma and Jacobs, 2011).
 
-A classical baseline, through scikit-learn. What CCA does for correlation it does for covariance, so that it needs no
-regularisation.
+This classical baseline, fitted with scikit-learn, maximises covariance where CCA maximises correlation, so that it
+needs no regularisation.
 """
 
 from __future__ import annotations

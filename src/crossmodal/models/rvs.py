@@ -1,11 +1,11 @@
-"""RVS: a space grown a modality at a time around one reference modality (CVS thesis, section 3.3).
+"""RVS: a space that grows by one modality at a time around one reference modality (CVS thesis, section 3.3).
 
-One attention block for each modality but the reference, that of the two, whose share W_ie of equation 3.3.1 is the same
-in all of them and fixed after the first stage. Two modalities that are not the reference are never trained against each
-other.
+Each modality other than the reference has one attention block, which aligns the two. All blocks share W_ie
+(eq. 3.3.1), which is fixed after the first stage. Two modalities that are not the reference are never trained against
+each other.
 
-Section 3.3 speaks of n blocks for n modalities, and of one more for each that is added. A block is of a modality and
-the reference, so that the first two have one between them and n modalities have n - 1.
+Section 3.3 mentions n blocks for n modalities, and one more for each added modality. Since a block belongs to a
+modality and the reference, the first two modalities have one block and n modalities have n - 1.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from crossmodal.models.parts.aligned import ReferenceAttention
 
 
 class Settings(mcvs.Settings):
-    """As M-CVS; `reference` is one of the first two modalities.
+    """Settings of M-CVS, and `reference`, which is one of the first two modalities.
 
-    Section 3.3 speaks of one transformation for each modality: a modality's vectors are the same for all others, those
-    of the reference alone depend on the other one.
+    Section 3.3 has one transformation per modality: a modality's vectors are the same for all partners, except that
+    those of the reference depend on the partner.
     """
 
     reference: cvs.Modality = Field("image", description="the modality that all others are mapped to")
@@ -37,7 +37,7 @@ class Model(mcvs.Model):
     settings: Settings
 
     def made_blocks(self) -> dict[str, nn.Module]:
-        """A block for each modality but the reference: n - 1 of n modalities."""
+        """One block per modality other than the reference: n - 1 blocks for n modalities."""
         s = self.settings
         return {m: ReferenceAttention(s.dim, s.terms) for m in s.modalities if m != s.reference}
 
@@ -54,12 +54,12 @@ class Model(mcvs.Model):
         return self.blocks[b](g_a, g_b, self.reference_out)
 
     def placed(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, dim), of another modality than the reference the same for every partner."""
+        """(B, dim) vectors; those of modalities other than the reference are the same for every partner."""
         reference = self.settings.reference
         return super().placed(modality, batch, partner if modality == reference else reference)
 
     def trained_pairs(self, names: tuple[str, ...]) -> list[tuple[str, str]]:
-        """The reference with the stage's new modality."""
+        """The pair that a stage trains: the reference and the new modality."""
         reference = self.settings.reference
         return [(reference, next(m for m in reversed(names) if m != reference))]
 

@@ -1,7 +1,8 @@
-"""SCAN: stacked cross attention between the regions of an image and the words of a sentence (A3VSE's baseline [30]).
+"""SCAN: stacked cross attention between the regions of an image and the words of a sentence (Lee et al., 2018).
 
-Each word (text-to-image) or region (image-to-text) attends to the other side; the pair's score pools how well each
-agrees with what it attends to. Trained with the hardest negatives. Region features are read, not fine-tuned.
+It is a baseline of A3VSE. Each word (text-to-image) or region (image-to-text) attends to the other side, and the score
+of a pair pools the cosines of the words or regions with their attended vectors. Training uses the hardest negatives;
+region features are fixed, not fine-tuned.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Settings(Hinges):
 
 
 class Network(nn.Module):
-    """Encoders of regions and of words, and attention one way between them."""
+    """Encoders of regions and of words, and attention between them in one direction."""
 
     def __init__(self, settings: Settings, context: base.Context, way: Way, **pooled: object):
         super().__init__()
@@ -79,16 +80,16 @@ class Model(base.Model):
             self.networks[other] = Network(s, context, other, **pooled)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, M, dim) unit vectors of regions, or (B, L, dim) of words; zeros where there is none.
+        """(B, M, dim) unit vectors of regions, or (B, L, dim) of words; zeros for padding.
 
-        Those of an ensemble's two networks lie side by side: (B, M, 2·dim).
+        Those of an ensemble's two networks are concatenated: (B, M, 2·dim).
         """
         value = batch.inputs[modality]
         return torch.cat([getattr(one, modality)(value) for one in self.networks.values()], 2)
 
     def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
-        """(A, B) scores of images (A, M, dim) with sentences (B, L, dim), as `encode` gives them."""
-        # Contiguous once for all: blocks of a half would be copied each time.
+        """(A, B) scores of images (A, M, dim) with sentences (B, L, dim), as `encode` returns them."""
+        # Each half is made contiguous once, since otherwise each of its blocks would be copied.
         sides = zip(*(x.unflatten(2, (len(self.networks), -1)).unbind(2) for x in (queries, gallery)), strict=True)
         scores = []
         for one, (images, sentences) in zip(self.networks.values(), sides, strict=True):
@@ -97,7 +98,7 @@ class Model(base.Model):
         return sum(scores) / len(scores)
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
-        """One for each network, which is trained, and its gradients clipped, as if it were alone."""
+        """One per network: each is trained, and its gradients are clipped, as if it were alone."""
         decay = self.settings.weight_decay
         return {
             way: torch.optim.Adam(one.parameters(), lr=stage.lr, weight_decay=decay)

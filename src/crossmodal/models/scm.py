@@ -1,7 +1,7 @@
-"""Semantic correlation matching: class probabilities of what CCA makes of each modality (Rasiwasia et al., 2010).
+"""Semantic correlation matching: class probabilities of CCA's projections (Rasiwasia et al., 2010).
 
-A classical baseline: correlation first (`cca`), semantics on top of it (`sm`), a logistic regression a modality in the
-space of each pair.
+This classical baseline combines `cca` and `sm`: it fits one logistic regression per modality in the common space of
+each pair.
 """
 
 from __future__ import annotations

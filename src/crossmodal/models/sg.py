@@ -1,7 +1,7 @@
-"""s_g: an image's concept scores against the concepts that a sentence speaks of; not trained (A3VSE, section 4.2).
+"""s_g: an image's concept scores matched with the concepts that a sentence mentions; untrained (A3VSE, section 4.2).
 
-There the scores are of 16,500 concepts of four image classifiers. Here they are of the classes and attributes of the
-image's regions, whatever has found them.
+In the paper the scores are of 16,500 concepts of four image classifiers. Here they are of the classes and attributes of
+the image's regions, whichever detector the regions come from.
 """
 
 from __future__ import annotations
@@ -31,6 +31,6 @@ class Model(base.Model):
     trains: ClassVar[bool] = False
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, C): s_g of images, the k-hot q of sentences; their score is s_g·q."""
+        """(B, C) vectors: s_g of images and the k-hot q of sentences; their score is s_g·q."""
         ids, scores = batch.inputs[modality]
         return scores.new_zeros(len(ids), self.context.n_concepts).scatter_reduce_(1, ids, scores, "amax")

@@ -1,7 +1,7 @@
 """Semantic matching: each modality's class probabilities are its vectors (Rasiwasia et al., 2010).
 
-A classical baseline: multinomial logistic regression a modality, through scikit-learn. The probabilities of any two
-modalities are compared by their cosine.
+This classical baseline fits one multinomial logistic regression per modality with scikit-learn. The probabilities of
+any two modalities are compared by their cosine.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Cross-modal transfer with an outlier gate (Socher et al., 2013; Liu et al. 2020, equations 9.8 and 9.9).
 
-A two-layer network maps images to the vectors of their classes. Whether an image is of a seen class is told by how much
-of an outlier its vector is among those of the training images (LoOP: Kriegel et al., 2009); a seen one goes to a
-softmax classifier, another one to isometric Gaussians around the unseen classes' vectors:
+A two-layer network maps images to the vectors of their classes. Whether an image is of a seen class depends on how much
+of an outlier its vector is among those of the training images (LoOP: Kriegel et al., 2009). Images of seen classes are
+classified by a softmax classifier, others by isometric Gaussians around the vectors of the unseen classes:
 P(y|I) = P(seen|I) P(y|seen, I) + P(unseen|I) P(y|unseen, I).
 
-The network is scikit-learn's, with biases; its hidden units are what the chapter leaves open.
+The network is scikit-learn's, with biases; Liu et al. (2020) leave the number of its hidden units open.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from crossmodal.models.parts.classes import ClassSettings, vectors_of
 from crossmodal.models.parts.classifier import logistic
 from crossmodal.models.parts.closed import ClosedForm
 
-BLOCK = 512  # images whose distances to all training images are held at once
-FAR = -1e4  # log-probability of what is impossible
+BLOCK = 512  # number of images whose distances to all training images are held in memory at once
+FAR = -1e4  # log-probability that stands for that of an impossible event
 
 
 class Settings(ClassSettings):
-    """Neighbours and λ are of Socher's paper, which has a hidden layer of 100 units."""
+    """The numbers of neighbours and of hidden units, and λ, are those of Socher et al. (2013)."""
 
     standardise: bool = Field(True, description="divide features by their s.d. over the training items")
     units: int = Field(100, ge=1, description="of the hidden layer")
@@ -89,13 +89,13 @@ class Model(ClosedForm):
         return hidden @ self.get_buffer("theta2") + self.get_buffer("bias2")
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, K + 1 + C) of images: vector, outlier probability, log-probabilities of the seen classes.
+        """(B, K + 1 + C) encodings of images: vector, outlier probability and log-probabilities of the seen classes.
 
-        (B, K + 1) of classes: unit vector, and which seen class it is, or -1.
+        Those of classes are (B, K + 1): unit vector and index of the seen class, or -1 for an unseen one.
         """
         if modality == "class":
             vectors = F.normalize(batch.inputs["class"], dim=1)
-            exact = "donot_use_mm_for_euclid_dist"  # by way of products the distance of equal vectors is not 0
+            exact = "donot_use_mm_for_euclid_dist"  # by matrix products equal vectors would not have distance 0
             distance, place = torch.cdist(vectors, self.get_buffer("classes"), compute_mode=exact).min(1)
             return torch.cat([vectors, torch.where(distance < 1e-4, place, -1)[:, None]], 1)
         x = self.features("image", batch)
@@ -105,14 +105,17 @@ class Model(ClosedForm):
         return torch.cat([semantic, outlier[:, None], seen], 1)
 
     def outlier_probability(self, vectors: Tensor) -> Tensor:
-        """(B,) LoOP of vectors among those of the training images: max(0, erf(lof / Z))."""
+        """(B,) LoOP of (B, K) vectors among those of the training images: max(0, erf(lof / Z))."""
         training, reach = self.get_buffer("anchors"), self.get_buffer("anchors_reach")
         distances, places = neighbour_distances(vectors, training, self.settings.neighbours)
         factor = distances.pow(2).mean(1).sqrt() / reach[places].mean(1) - 1
         return torch.erf(factor / self.get_buffer("outlier_scale")).clamp(0, 1)
 
     def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
-        """(q, g) log P(y|I) of images with classes (eq. 9.9); the unseen classes are those of the gallery."""
+        """(q, g) log P(y|I) of images and classes (eq. 9.9), where the unseen classes are those of the gallery.
+
+        Without `gate` they are log-densities of the Gaussians, up to a constant.
+        """
         k = self.get_buffer("classes").shape[1]
         semantic, outlier, of_seen = queries[:, :k], queries[:, k], queries[:, k + 1 :]
         vectors, place = gallery[:, :k], gallery[:, k].long()
@@ -121,16 +124,18 @@ class Model(ClosedForm):
             return gaussian
         seen = place >= 0
         unseen = torch.log_softmax(gaussian.masked_fill(seen, -torch.inf), 1) if (~seen).any() else gaussian
-        # An image that is surely of one kind still ranks the classes of the other: below all of its own.
+        # Where one kind of class is impossible, its classes are still ranked, below all of the other kind.
         novel = unseen + outlier.log().clamp(min=FAR)[:, None]
         known = of_seen[:, place.clamp(min=0)] + torch.log1p(-outlier).clamp(min=FAR)[:, None]
         return torch.where(seen, known, novel)
 
 
 def neighbour_distances(x: Tensor, of: Tensor, k: int, *, skip_self: bool = False) -> tuple[Tensor, Tensor]:
-    """(B, k) distances of (B, K) vectors to their nearest among (N, K), and (B, k) places; a block at a time.
+    """(B, k) distances of (B, K) vectors to their k nearest among (N, K), and (B, k) indices; computed in blocks.
 
-    skip_self : `x` is `of`, and no vector is its own neighbour.
+    Parameters
+    ----------
+    skip_self : true if `x` is `of`, where no vector is its own neighbour.
     """
     k = min(k, len(of) - skip_self)
     distances, places = [], []

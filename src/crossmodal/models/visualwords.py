@@ -1,12 +1,13 @@
 """Word embeddings with visual context: Xu et al. (2014) and Kottur et al. (2016); Liu et al. 2020, eq. 9.1 to 9.4.
 
-`global`: a word is told from the mean of the words around it and, joined to that, what a map makes of the image (Xu).
-`scene`: the kind of scene, one of K clusters of images, is told from the mean of the words of a window (Kottur).
-`none`: the first without the image, which is what the others are compared with.
+`global` (Xu) predicts a word from the mean vector of the words around it, concatenated with a linear map of the image.
+`scene` (Kottur) predicts the scene, one of K clusters of images, from the mean vector of the words of a window.
+`none` is `global` without the image, the baseline for the other two.
 
-How well words that look alike come together is measured on test items: the rank correlation, over pairs of words, of
-their vectors' cosines with those of the mean features of the images whose captions have them. Captions and images find
-each other by what the model says of the words of an image (`global`) or of its scene (`scene`).
+The visual similarity of words is evaluated on test items: the rank correlation, over pairs of words, between the
+cosines of their vectors and the cosines of the mean features of the images whose captions contain them. For retrieval,
+a caption and an image are compared by the image's part in the scores of the words (`global`), or by the probability of
+the image's scene (`scene`).
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from crossmodal.models import base
 from crossmodal.models.base import Form, Tokens
 from crossmodal.models.parts.closed import ClosedForm
 
-SPECIAL = 4  # ids below are no words: padding, beginning, end, <unk>
+SPECIAL = 4  # smaller ids are not words but padding, start, end and <unk>
 
 
 class Settings(base.Settings):
-    """The chapter leaves open the sizes; the window is two words to either side."""
+    """The sizes are this project's choice, since Liu et al. (2020) leave them open."""
 
     context: Literal["global", "scene", "none"] = Field("global", description="what the image is to the words")
     dim: int = Field(64, ge=2, description="dimensions of the words of a window")
@@ -81,7 +82,7 @@ class Model(ClosedForm):
         return (images - self.get_buffer("mean")) / self.get_buffer("scale")
 
     def _scenes(self, images: Tensor) -> Tensor:
-        """(N,) g(I): clusters by k-means, found offline."""
+        """(N,) g(I): k-means clusters of the images, computed before the training."""
         from sklearn.cluster import KMeans
 
         found = KMeans(min(self.settings.scenes, len(images)), n_init=2, random_state=0).fit(images.numpy())
@@ -89,7 +90,14 @@ class Model(ClosedForm):
         return torch.from_numpy(found.labels_).long()
 
     def loss_of(self, images: Tensor, ids: Tensor, scenes: Tensor | None) -> Tensor:
-        """-L of eq. 9.3, or eq. 9.4: the mean over the words (windows) of scaled (B, D) images and (B, L) captions."""
+        """-L of eq. 9.3, or of eq. 9.4 with `scenes`, averaged over the words of the captions.
+
+        Parameters
+        ----------
+        images : (B, D), scaled.
+        ids : (B, L) word ids of their captions.
+        scenes : (B,) scenes of the images, or None.
+        """
         there = ids >= SPECIAL
         local, whole = window_means(self.words(ids), there, self.settings.window)
         if scenes is not None:
@@ -102,7 +110,7 @@ class Model(ClosedForm):
         return F.cross_entropy(features[there] @ self.told.weight.T, ids[there])
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
-        """(B, K) or (B, visual_dim): inner products are P(g(I) | w), or the image's part in the words' scores."""
+        """(B, K) or (B, visual_dim) vectors, whose inner products are P(g(I) | w) or the image's part in scores."""
         s = self.settings
         if modality == "image":
             x = self._scaled(batch.inputs["image"])
@@ -121,21 +129,28 @@ class Model(ClosedForm):
         return (self.told(tokens.ids)[..., s.dim :] * there).sum(1) / count
 
     def vectors(self) -> Tensor:
-        """(V, d) the words' vectors: w of eq. 9.1, or those of the hidden layer of eq. 9.4."""
+        """(V, d) vectors of the words: w of eq. 9.1, or those of the hidden layer of eq. 9.4."""
         return self.words.weight if self.settings.context == "scene" else self.told.weight
 
     @torch.no_grad()
     def looks(self, batch: base.Batch) -> Tensor:
-        """(B, D) standardised features of the images, that what words look like is the mean of."""
+        """(B, D) standardised features of the images, whose means are the visual vectors of words."""
         return self._scaled(batch.inputs["image"])
 
 
 def window_means(vectors: Tensor, there: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Means of the (B, L, d) vectors within `window` words of each, without it and with it; (B, L) bool: are there."""
+    """(B, L, d) means of the vectors within `window` words of each word, without and with that word.
+
+    Parameters
+    ----------
+    vectors : (B, L, d) word vectors.
+    there : (B, L) bool, true for words; other vectors do not count.
+    window : number of words on either side.
+    """
     weight = there.to(vectors)
     masked = vectors * weight[..., None]
 
-    def around(x: Tensor) -> Tensor:  # sums over the window, from cumulated ones
+    def around(x: Tensor) -> Tensor:  # sums over the window, from cumulative sums
         total = F.pad(x.cumsum(1), (0, 0, 1, 0))
         length = x.shape[1]
         places = torch.arange(length, device=x.device)

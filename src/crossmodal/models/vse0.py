@@ -1,4 +1,4 @@
-"""VSE0: VSE++ with the sum of hinges over all negatives in place of the hardest one (mFSR, reference [3])."""
+"""VSE0: VSE++ with the sum of hinges over all negatives in place of the hardest one (Faghri et al., 2018)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ __all__ = ["Model", "Settings"]
 
 
 class Settings(vsepp.Settings):
-    """As VSE++, whose warm-up never ends."""
+    """Settings of VSE++ with a warm-up that never ends."""
 
     warm_up: float = Field(1.0, ge=1, le=1, description="all negatives count throughout")

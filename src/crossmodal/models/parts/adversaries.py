@@ -1,4 +1,4 @@
-"""Domain discriminators trained against the encoders through gradient reversal (Ganin and Lempitsky; A3VSE, eq. 4)."""
+"""Domain discriminators, trained against encoders by gradient reversal (Ganin and Lempitsky, 2015; A3VSE, eq. 4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Reversed(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, strength: float) -> Tensor:
-    """`x` as it is; its gradient is multiplied by -strength on the way back."""
+    """`x` unchanged; its gradient is multiplied by -strength in the backward pass."""
     return _Reversed.apply(x, strength)
 
 
@@ -34,7 +34,7 @@ def reversal_strength(progress: float, steepness: float = 10.0) -> float:
 
 
 class Discriminator(nn.Module):
-    """Tells which of two domains a vector is of; an MLP of one hidden layer."""
+    """An MLP of one hidden layer that classifies vectors by their domain, one of two."""
 
     def __init__(self, in_dim: int, dim: int):
         super().__init__()
@@ -45,9 +45,9 @@ class Discriminator(nn.Module):
         return self.layers(x).squeeze(1)
 
     def loss(self, first: Tensor, second: Tensor, strength: float) -> Tensor:
-        """Mean cross-entropy of telling (A, d) from (B, d): the negative of A3VSE's eq. 4.
+        """Mean cross-entropy of classifying (A, d) and (B, d) vectors by domain: the negative of A3VSE, eq. 4.
 
-        The discriminator minimises it, and what made the vectors maximises it with `strength`.
+        The discriminator minimises it, and the encoders of the vectors maximise it with weight `strength`.
         """
         one = self(reverse_gradient(first, strength))
         other = self(reverse_gradient(second, strength))

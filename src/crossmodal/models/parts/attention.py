@@ -1,8 +1,9 @@
-"""Stacked cross attention: scores of sets of regions with sentences, without a loop over either (SCAN, section 3.1).
+"""Stacked cross attention: scores of sets of regions with sentences, without a loop over either.
 
-The attended vector of a word is a weighted sum of an image's regions, and only its inner product with the word and its
-norm are needed. Both follow from the cosines s of regions and words and from the regions' own inner products G:
-w·Σ aᵢvᵢ = Σ aᵢsᵢ and ‖Σ aᵢvᵢ‖² = aᵀGa. So no d-dimensional vector is made for each (image, sentence, word).
+In SCAN (Lee et al., 2018, section 3.1), the attended vector of a word is a weighted sum of an image's regions, of which
+only its norm and its inner product with the word are needed. Both follow from the cosines s of regions and words and
+from the regions' own inner products G: w·Σ aᵢvᵢ = Σ aᵢsᵢ and ‖Σ aᵢvᵢ‖² = aᵀGa. So no d-dimensional vector is computed
+for each (image, sentence, word).
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ Normalisation = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", 
 Pooling = Literal["logsumexp", "mean", "max", "sum"]
 
 EPSILON = 1e-8
-BUDGET = 8 * 2**20  # what is still in a processor's cache pays
+BUDGET = 8 * 2**20  # bytes; larger blocks do not fit a processor's cache and are slower
 DEVICE_BUDGET = 256 * 2**20  # of a device that is kept waiting by small blocks
-BLOCK = 64  # images that sentences are counted out for
+BLOCK = 64  # images for which the number of sentences of a block is computed
 
 
 def cross_attention_scores(
@@ -37,17 +38,16 @@ def cross_attention_scores(
 ) -> Tensor:
     """Scores of every set of queries with every set of contexts, each query attending to the context.
 
-    Text-to-image attention has words as queries and regions as context (eq. 6 to 8); image-to-text attention the other
-    way round (eq. 1 to 5).
+    Text-to-image attention has words as queries and regions as context (SCAN, eq. 6 to 8); image-to-text attention has
+    regions as queries and words as context (eq. 1 to 5).
 
     Parameters
     ----------
-    context : (A, M, d) vectors of unit length, zeros where there is none. queries : (B, N, d), likewise.
-    context_mask : (A, M) bool, vectors that are there. query_mask : (B, N) bool.
+    context, queries : (A, M, d) and (B, N, d) vectors of unit length, zeros for padding.
+    context_mask, query_mask : (A, M) and (B, N) bool, false for padding.
     smooth : inverse temperature of the attention's softmax (λ1).
-    normalisation : of the cosines before the softmax. The norms are taken over the queries, as the paper prints them
-        (eq. 1); `clipped` ones have their negative cosines multiplied by `slope` before; `softmax` is one over the
-        queries.
+    normalisation : of the cosines before that softmax. Norms are taken over the queries, as in eq. 1; the `clipped`
+        kinds first multiply negative cosines by `slope`; `softmax` is a softmax over the queries.
     pooling : over the queries' relevances: log-sum-exp with `sharpness` (λ2; eq. 3), mean (eq. 4), max or sum.
 
     Returns
@@ -56,8 +56,8 @@ def cross_attention_scores(
     """
     n_context, m, dim = context.shape
     n_queries, n, _ = queries.shape
-    # (A, M, N, B): softmax, norms and sums run over M or N, and a processor's vectors over B. The other way round, a
-    # softmax over a last dimension as short as a sentence takes longer than the products.
+    # (A, M, N, B): softmax, norms and sums run over M or N, and vector instructions over B. With N last, a softmax
+    # over a dimension as short as a sentence would take longer than the products.
     flat = queries.transpose(0, 1).reshape(-1, dim)
     cosines = (context.reshape(-1, dim) @ flat.T).view(n_context, m, n, n_queries)
     absent = torch.zeros_like(context_mask, dtype=cosines.dtype).masked_fill(~context_mask, -torch.inf)
@@ -72,7 +72,7 @@ def cross_attention_scores(
 
 
 def _normalised(cosines: Tensor, there: Tensor, kind: Normalisation, slope: float) -> Tensor:
-    """(A, M, N, B) cosines, zeros for queries that are not `there` (N, B), normalised over the queries (N)."""
+    """(A, M, N, B) cosines, zeros where (N, B) `there` is false, normalised over the queries (N)."""
     if kind == "none":
         return cosines
     if kind == "softmax":
@@ -83,12 +83,12 @@ def _normalised(cosines: Tensor, there: Tensor, kind: Normalisation, slope: floa
         return cosines
     if kind.endswith("l1norm"):
         return cosines / cosines.abs().sum(2, keepdim=True).clamp(min=EPSILON)
-    # Clamped inside: the root has a gradient.
+    # Clamped before the root, whose gradient is infinite at 0.
     return cosines / cosines.square().sum(2, keepdim=True).clamp(min=EPSILON**2).sqrt()
 
 
 def pool(relevance: Tensor, there: Tensor, kind: Pooling, sharpness: float) -> Tensor:
-    """(A, N, B) relevances of the queries that are `there` (N, B) -> (A, B) scores."""
+    """(A, N, B) relevances -> (A, B) scores, pooled over the queries for which (N, B) `there` is true."""
     if kind == "logsumexp":
         return (sharpness * relevance).masked_fill(~there, -torch.inf).logsumexp(1) / sharpness
     if kind == "max":
@@ -105,16 +105,16 @@ def in_blocks(
     sentence_mask: Tensor,
     budget: int | None = None,
 ) -> Tensor:
-    """(A, B) scores of all images with all sentences, as many at a time as keep their cosines within `budget` bytes.
+    """(A, B) scores of all images with all sentences, in blocks whose cosines take at most `budget` bytes.
 
-    The budget is `BUDGET` on a CPU and `DEVICE_BUDGET` elsewhere, unless given.
-
-    Sentences go through in the order of their lengths, so that little is spent on padding.
+    Sentences are processed in the order of their lengths, so that blocks have little padding.
 
     Parameters
     ----------
-    score : takes (a, M, d) images, (b, N, d) sentences and their masks, gives (a, b) scores.
-    images : (A, M, d). sentences : (B, N, d). image_mask : (A, M) bool. sentence_mask : (B, N) bool.
+    score : function of (a, M, d) images, (b, N, d) sentences and their masks that returns (a, b) scores.
+    images, sentences : (A, M, d) and (B, N, d) vectors.
+    image_mask, sentence_mask : (A, M) and (B, N) bool, false for padding.
+    budget : bytes; unless given, `BUDGET` on a CPU and `DEVICE_BUDGET` elsewhere.
     """
     if budget is None:
         budget = BUDGET if images.device.type == "cpu" else DEVICE_BUDGET
@@ -124,7 +124,7 @@ def in_blocks(
     regions = images.shape[1]
     start = 0
     while start < len(order):
-        # One sentence more may make all of them longer.
+        # One more sentence may be longer, and all sentences of the block are padded to it.
         cells = torch.arange(1, len(order) - start + 1, device=order.device) * lengths[order[start:]]
         most = budget // (4 * regions * min(len(images), BLOCK))
         count = max(1, int((cells <= most).sum()))

@@ -1,4 +1,4 @@
-"""What zero-shot systems share: the vectors that classes are known by."""
+"""Class vectors of zero-shot systems, and the settings that choose them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crossmodal.models import base
 
 
 class ClassSettings(base.Settings):
-    """What a class is known by before any of its images is seen."""
+    """Settings that choose the vectors of classes, which are known before any of their images is seen."""
 
     class_vectors: Literal["attributes", "words"] = Field(
         "attributes", description="shares of its attributes, or the mean word vector of its text"
@@ -38,6 +38,6 @@ class ClassSettings(base.Settings):
 
 
 def vectors_of(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(C, K) vectors of the classes in the order of their labels, from (N, K) of items and their (N,) labels."""
+    """(C, K) vectors of the classes in the order of their labels, from (N, K) vectors and (N,) labels of items."""
     _, first = np.unique(labels, return_index=True)
     return values[first]

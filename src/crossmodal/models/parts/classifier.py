@@ -1,4 +1,4 @@
-"""Linear classifiers on features, through scikit-learn."""
+"""Linear classifiers on features, fitted by scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 def logistic(
     x: np.ndarray, labels: np.ndarray | None, inverse_penalty: float, iterations: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(D, C) weights and (C,) biases of a multinomial logistic regression of (N, D) features, classes in order.
+    """(D, C) weights and (C,) biases of a multinomial logistic regression on (N, D) features, classes in order.
 
     Labels are (N,) classes, or (N, C) zeros and ones.
 
     Raises
     ------
-    ValueError : no labels, or of one class only.
+    ValueError : there are no labels, or all are of one class.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -26,6 +26,6 @@ def logistic(
         raise ValueError("semantic matching needs training items of two classes at least; this data set has no labels")
     found = LogisticRegression(C=inverse_penalty, max_iter=iterations).fit(x, labels, weights)
     weight, bias = found.coef_.T, found.intercept_
-    if weight.shape[1] == 1:  # of two classes only the second's is given
+    if weight.shape[1] == 1:  # of two classes, scikit-learn has only the second's
         weight, bias = np.hstack([-weight / 2, weight / 2]), np.array([-bias[0] / 2, bias[0] / 2])
     return weight, bias

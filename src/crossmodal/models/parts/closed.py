@@ -1,6 +1,6 @@
-"""What closed-form systems share: training items gathered in memory, scaled features, results kept as buffers.
+"""Base classes of closed-form systems: they gather the training items, scale features and keep results as buffers.
 
-A pair of modalities is fitted at a time, so that a model of more than two has a space of its own for each pair.
+Each pair of modalities is fitted by itself, so that a model of more than two has a separate space for each pair.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from crossmodal.modalities import Modality
 from crossmodal.models import base
 
 NEGLIGIBLE = 8 * float(np.finfo(np.float32).eps)
-"""About 1e-6: the share of the largest singular value or deviation below which there is nothing but rounding.
+"""About 1e-6: singular values or deviations below this fraction of the largest one are rounding errors.
 
-Features are stored in single precision, which moves each value by up to half of its epsilon (6e-8 of itself). What is a
-null direction of the exact features, such as that of shares which sum to one, has a singular value of about that share
-of the largest one afterwards, and would be whitened into noise as large as any direction. A factor of 16 above that
+Features are stored in single precision, which changes each value by up to half an epsilon (6e-8 of the value). A null
+direction of the exact features, such as that of shares which sum to one, then has a singular value of about that
+fraction of the largest one, and whitening would turn it into noise as large as any direction. A factor of 16 above that
 leaves room for features whose means are larger than their spread; directions of real features lie far above it.
 """
 
 
 class Settings(base.Settings):
+    """Settings that closed-form systems share."""
+
     modalities: tuple[Modality, ...] = Field(
         ("image", "text"), min_length=2, description="those that are read; each pair of them is fitted by itself"
     )
@@ -36,12 +38,12 @@ class Settings(base.Settings):
 
 
 class ClosedForm(base.Model):
-    """A system whose weights are arrays that `fit` finds; their shapes are known only then."""
+    """A system whose weights are arrays that `fit` computes; their shapes are not known before."""
 
     trains: ClassVar[bool] = False
 
     def keep(self, name: str, value: np.ndarray | Tensor | float) -> None:
-        """A result as a float32 buffer, which is saved with the model."""
+        """Store a result as a float32 buffer, which is saved with the model."""
         self.register_buffer(name, torch.as_tensor(value).detach().float().contiguous())
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -52,41 +54,41 @@ class ClosedForm(base.Model):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def fit(self, batches: Iterable[base.Batch]) -> None:
-        """Gather all training items and fit them."""
+        """Gather all training items and fit the model to them."""
         self.fit_all(*gathered(batches, self.reads))
 
     def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
-        """Fit each modality, then each pair of modalities; (N, D) values, rows belonging together, and (N,) labels."""
+        """Fit each modality, then each pair, to (N, D) values whose rows belong together and their (N,) labels."""
         found = {m: self.fit_modality(m, self.scaled(m, x), labels) for m, x in values.items()}
         for a, b in combinations(self.settings.modalities, 2):
             self.fit_pair(a, found[a], b, found[b], labels)
 
     def scaled(self, modality: str, x: np.ndarray) -> np.ndarray:
-        """(N, D) training features, centred and divided by their s.d.; both are kept."""
+        """(N, D) training features, centred and divided by their s.d.; mean and s.d. are stored."""
         mean, deviation = x.mean(0), x.std(0)
-        # What is constant in training says nothing: it is centred and left alone.
+        # A feature that is constant in training has no information: it is centred but not divided.
         scale = np.where(deviation > NEGLIGIBLE * (1 + np.abs(mean)), deviation, 1) if self.settings.standardise else 1
         self.keep(f"{modality}_mean", mean)
         self.keep(f"{modality}_scale", np.broadcast_to(scale, mean.shape).copy())
         return (x - mean) / scale
 
     def fit_modality(self, modality: str, x: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        """What `fit_pair` is given of (N, D) scaled features; these themselves unless overridden."""
+        """The features that `fit_pair` is called with: the (N, D) scaled features `x` unless overridden."""
         return x
 
     def fit_pair(self, a: str, x: np.ndarray, b: str, y: np.ndarray, labels: np.ndarray | None) -> None:
         """Fit two modalities, whose (N, ...) rows belong together."""
 
     def features(self, modality: str, batch: base.Batch) -> Tensor:
-        """(B, D) features of a batch as `scaled` made them of the training items."""
+        """(B, D) features of a batch, scaled as `scaled` scales the training items."""
         return (batch.inputs[modality] - self.get_buffer(f"{modality}_mean")) / self.get_buffer(f"{modality}_scale")
 
 
 class Projecting(ClosedForm):
-    """A system that maps the two modalities of a pair into a space linearly, to be compared by the cosine there."""
+    """A system that maps the two modalities of a pair linearly into one space, where their cosines are scores."""
 
     def keep_pair(self, a: str, of_a: np.ndarray, b: str, of_b: np.ndarray) -> None:
-        """(D, k) projections of two modalities for each other."""
+        """Store the (D, k) projections of two modalities into their common space."""
         self.keep(projection(a, b), of_a)
         self.keep(projection(b, a), of_b)
 

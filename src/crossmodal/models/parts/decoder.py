@@ -1,4 +1,4 @@
-"""A recurrent decoder of captions: a vector to a sentence (mFSR, eq. 5 and 14)."""
+"""A recurrent decoder, which generates a caption from a vector (mFSR, eq. 5 and 14)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from crossmodal.models.base import Tokens
 
 
 class CaptionDecoder(nn.Module):
-    """A network whose first state, in every layer, is the vector that a caption is made of.
+    """A recurrent network whose initial state, in every layer, is the vector from which a caption is generated.
 
-    So the vector needs no map of its own: as in mFSR, its parts together are as wide as the network. Words are embedded
-    by whoever calls, since mFSR has one embedding for encoder and decoder.
+    The vector needs no projection: as in mFSR, its parts together are as wide as the network. The word embedding is an
+    argument, since encoder and decoder of mFSR share one.
     """
 
     def __init__(
@@ -27,12 +27,14 @@ class CaptionDecoder(nn.Module):
         self.fc = nn.Linear(dim, vocabulary_size)
 
     def loss(self, words: nn.Embedding, tokens: Tokens, vectors: Tensor, per_word: bool = False) -> Tensor:
-        """Eq. 14: -Σ log p(w_t | w_0 ... w_{t-1}) of each caption, told its own words so far (teacher forcing).
+        """Eq. 14 of mFSR: -Σ log p(w_t | w_0 ... w_{t-1}) of each caption, given its true words (teacher forcing).
 
         Parameters
         ----------
-        tokens : captions between their start and end marks, of at least two ids each. vectors : (B, dim).
-        per_word : the mean over all words, in place of the mean over captions of their sums.
+        words : the word embedding.
+        tokens : captions between their start and end marks, of at least two ids each.
+        vectors : (B, dim) initial states.
+        per_word : whether the mean over all words is returned, or else the mean over captions of their sums.
         """
         lengths = (tokens.lengths - 1).cpu()
         told = pack_padded_sequence(words(tokens.ids[:, :-1]), lengths, batch_first=True, enforce_sorted=False)
@@ -43,7 +45,7 @@ class CaptionDecoder(nn.Module):
 
     @torch.no_grad()
     def say(self, words: nn.Embedding, vectors: Tensor, start: int, end: int, most: int) -> Tensor:
-        """(B, most) ids of the likeliest words one after the other; `end` from the first `end` on."""
+        """(B, most) ids of the likeliest words, generated one after another; `end` from the first `end` on."""
         state, last = self._state(vectors), torch.full((len(vectors), 1), start, device=vectors.device)
         said = []
         for _ in range(most):

@@ -31,7 +31,7 @@ class ImageEncoder(nn.Module):
 
 
 class CaptionEncoder(nn.Module):
-    """Word vectors and a GRU whose state after the last word is the caption (mFSR, eq. 2).
+    """Word vectors and a GRU, whose state after the last word is the caption's vector (mFSR, eq. 2).
 
     L2-normalised unless `unit` is false.
     """
@@ -59,10 +59,10 @@ class RegionEncoder(ImageEncoder):
 
 
 class WordEncoder(nn.Module):
-    """Word vectors and a recurrent network whose states at every word are the sentence's vectors.
+    """Word vectors and a recurrent network, whose state at each word is the vector of that word.
 
-    Both ways and averaged, each of unit length (SCAN, section 3.2: GRU), or one way as they are (A3VSE, 3.2: LSTM).
-    `dropout` is that of the word vectors, while training.
+    SCAN (section 3.2) has a GRU in both directions, whose states are averaged and L2-normalised; A3VSE (section 3.2)
+    has an LSTM in one direction, without normalisation. `dropout` is applied to word vectors in training.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class WordEncoder(nn.Module):
 
 
 class Scaled(nn.Module):
-    """A modality's features, centred and divided by their s.d. over the training items; else, if not `wanted`, left.
+    """Centres a modality's features and divides them by their s.d. over the training items; no change if not `wanted`.
 
-    With `beside` the moments are those of the items of both contexts, each of which counts half.
+    With `beside`, mean and s.d. are those of the items of both contexts, each with half the weight.
     """
 
     def __init__(self, context: Context, modality: str, *, wanted: bool = True, beside: Context | None = None):
@@ -107,7 +107,7 @@ class Scaled(nn.Module):
         moments = [one for one in found if one is not None]
         mean, deviation = pooled(moments) if moments else (torch.zeros(dim), torch.ones(dim))
         self.register_buffer("mean", mean)
-        # What is constant in training says nothing: it is centred and left alone.
+        # A feature that is constant in training has no information: it is centred but not divided.
         self.register_buffer("scale", torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,14 +115,14 @@ class Scaled(nn.Module):
 
 
 def pooled(moments: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The mean and the standard deviation of several sets of vectors together, each of which counts alike."""
+    """The (D,) mean and standard deviation over several sets of vectors, from those of each set, equally weighted."""
     means, deviations = (torch.stack([*parts]).double() for parts in zip(*moments, strict=True))
     variance = deviations.square().mean(0) + means.var(0, correction=0)
     return means.mean(0).float(), variance.sqrt().float()
 
 
 class Perceptron(nn.Sequential):
-    """Fully connected layers with an activation (and dropout) between them; the last layer has none of its own."""
+    """Fully connected layers with an activation (and dropout) between them, and none after the last layer."""
 
     def __init__(self, *dims: int, activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0):
         layers: list[nn.Module] = []
@@ -134,10 +134,10 @@ class Perceptron(nn.Sequential):
 
 
 def packed(vectors: Tensor, lengths: Tensor) -> PackedSequence | Tensor:
-    """(B, L, d) word vectors of captions as recurrent networks take them, who spend no step on padding.
+    """(B, L, d) word vectors of captions as packed sequences, so that recurrent networks take no steps on padding.
 
-    The last state is then that of a caption's own last word, and the way back begins there. ONNX knows no such
-    sequences, nor needs them: what is exported takes one caption at a time.
+    The last state is then that of a caption's own last word, where the backward direction begins. ONNX has no packed
+    sequences and needs none: an exported model takes one caption at a time.
     """
     if torch.onnx.is_in_onnx_export():
         return vectors
@@ -145,15 +145,15 @@ def packed(vectors: Tensor, lengths: Tensor) -> PackedSequence | Tensor:
 
 
 def mask(counts: Tensor, width: int) -> Tensor:
-    """(B, width) bool: which of a row's places are filled, the first `counts`."""
+    """(B, width) bool: true at the first `counts` positions of each row."""
     return torch.arange(width, device=counts.device) < counts[:, None]
 
 
 def mean_of(vectors: Tensor, there: Tensor) -> Tensor:
-    """(B, M, d) vectors, of which the (B, M) bool `there` are there -> (B, d) mean of those."""
+    """(B, M, d) vectors -> (B, d) means of those for which the (B, M) bool `there` is true."""
     return (vectors * there[..., None]).sum(1) / there.sum(1, keepdim=True)
 
 
 def there(encodings: Tensor) -> Tensor:
-    """(B, M) bool: which vectors of (B, M, d) encodings are there; the others are zeros."""
+    """(B, M) bool: which vectors of (B, M, d) encodings are not padding, that is, not zeros."""
     return (encodings != 0).any(2)

@@ -1,8 +1,8 @@
-"""An image network that is trained on along with a system that read its features before.
+"""Fine-tuning of an image network together with a system that was trained on its fixed features.
 
-The second stage of mFSR (section 3.5) and of VSE++ (its reference [3]): after a run on fixed features all is trained on
-photographs, the network too, slowly. As in VSE++'s program a feature is of unit length before it is mapped, and every
-step of the training shows another crop of a photograph, mirrored or not.
+This is the second stage of mFSR (section 3.5) and of VSE++ (Faghri et al., 2018): after a run on fixed features, system
+and network are trained on photographs with a low learning rate. As in the program of VSE++, a feature is brought to
+unit length before it is mapped, and each training step uses a new crop of a photograph, which may be mirrored.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from crossmodal.errors import UserError
 from crossmodal.models import base
 
-CHUNK = 64  # images that pass at once where no gradients are kept
-ASPECT = (3 / 4, 4 / 3)  # of a random crop, wide by high, in the programs of VSE++ and DPC
+CHUNK = 64  # images of a forward pass where no gradients are kept
+ASPECT = (3 / 4, 4 / 3)  # width by height of a random crop, in the programs of VSE++ and DPC
 
 
 class Settings(base.Schedule):
-    """`image_network` makes a run one that fine-tunes; it must begin `after` one on that network's features."""
+    """A run with `image_network` fine-tunes it; it must continue (`after`) a run on that network's features."""
 
     image_network: str = Field("", description="torchvision network that is fine-tuned; empty: features are read")
     image_weights: str = Field("IMAGENET1K_V1", description="its first weights, as an extractor names them")
@@ -63,11 +63,11 @@ class ImageNetwork(nn.Module):
         self.ready = False
 
     def take_weights(self) -> None:
-        """Load the first weights: fine-tuning begins with these.
+        """Load the weights with which fine-tuning begins.
 
         Raises
         ------
-        UserError : weights that cannot be had, or of another network, or with batch norms folded into convolutions.
+        UserError : the weights cannot be loaded, are of another network, or have batch norms folded into convolutions.
         """
         from crossmodal.features import networks
 
@@ -80,6 +80,7 @@ class ImageNetwork(nn.Module):
         self.ready = True
 
     def train(self, mode: bool = True) -> ImageNetwork:
+        """Set training or evaluation mode; `frozen` batch norms stay in evaluation mode."""
         super().train(mode)
         if self.settings.image_norms == "frozen":
             for module in self.body.modules():
@@ -100,7 +101,7 @@ class ImageNetwork(nn.Module):
 
         Raises
         ------
-        UserError : images that are smaller than the crop.
+        UserError : the images are smaller than the crop.
         """
         side = self.settings.image_crop
         if min(images.shape[2:]) < side:
@@ -115,7 +116,7 @@ class ImageNetwork(nn.Module):
         return center_crop(images, [side, side])
 
     def _crop(self, image: Tensor) -> Tensor:
-        """A random crop of a (3, H, W) image; what is drawn follows from torch's seed, which each epoch has."""
+        """A random crop of a (3, H, W) image; it depends on torch's seed, which is set for each epoch."""
         from torchvision.transforms import RandomResizedCrop
         from torchvision.transforms.functional import hflip, resized_crop
 
@@ -130,12 +131,12 @@ class ImageNetwork(nn.Module):
 
 
 class Model(base.Model):
-    """A system whose image network can be fine-tuned: `image_network`, None where features are read."""
+    """A system whose image network can be fine-tuned; `image_network` is None where features are read."""
 
     image_network: ImageNetwork | None
 
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
-        """As every system, but that the network comes with weights of its own."""
+        """Load the weights of an earlier run, and those of the image network, which that run does not have."""
         if self.image_network is not None:
             self.image_network.take_weights()
             own = self.image_network.state_dict()
@@ -144,7 +145,7 @@ class Model(base.Model):
 
 
 def network_of(settings: Settings, context: base.Context) -> tuple[ImageNetwork | None, int]:
-    """The network that is fine-tuned, None where features are read; the dimensions of an image's feature."""
+    """The network that is fine-tuned (None where features are read), and the dimensions of an image's feature."""
     if not settings.image_network:
         return None, context.shapes["image"][0]
     network = ImageNetwork(settings)
@@ -152,5 +153,5 @@ def network_of(settings: Settings, context: base.Context) -> tuple[ImageNetwork 
 
 
 def features(network: ImageNetwork | None, images: Tensor) -> Tensor:
-    """(B, D) features of a batch's images, which are these or pixels."""
+    """(B, D) features of images, by the network; without one, `images` are features and are returned."""
     return images if network is None else network(images)

@@ -1,7 +1,7 @@
-"""What the systems which learn from classes share: settings, and labels of one class or of several in their losses.
+"""Settings of systems that learn from classes, and functions of labels, one or several per item.
 
 Labels are (B,) classes, or (B, C) zeros and ones where items are of several classes. Two items are then of the same
-class where they share one, and an item's classes have equal parts of its cross-entropy.
+class if they share one, and the classes of an item have equal weights in its cross-entropy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 
 Sampling = Literal["shuffled", "balanced"]
-"""How an epoch's rows are drawn (`training.balanced`)."""
+"""How an epoch's rows are sampled (`corpus.by_class`)."""
 
 Standardise = Annotated[
     bool, Field(description="centre features and divide them by their s.d. over the training items; else as they are")
@@ -24,10 +24,10 @@ Standardise = Annotated[
 
 
 class Labelled(base.Schedule):
-    """Training on data whose items answer each other by class.
+    """Training settings for data whose items are relevant to each other by class.
 
-    None of the programs and papers that are followed here balances its classes, so that `shuffled` is the default of
-    all systems. (DSCMR's and ACMR's programs do not even shuffle: they take the items in the order of their files.)
+    None of the papers and programs that are followed here uses class-balanced sampling, so that `shuffled` is the
+    default of all systems. (The programs of DSCMR and ACMR take the items in the order of their files, unshuffled.)
     """
 
     sampling: Sampling = Field(
@@ -38,22 +38,22 @@ class Labelled(base.Schedule):
 
 
 def same_class(labels: Tensor) -> Tensor:
-    """(B, B) bool: whether two items are of one class, or share one of several."""
+    """(B, B) bool: whether two items have the same class, or share one of several."""
     if labels.ndim == 2:
         return labels @ labels.T > 0
     return labels[:, None] == labels[None, :]
 
 
 def targets(labels: Tensor) -> Tensor:
-    """What `cross_entropy` is to be told: the classes themselves, or of several equal shares of one."""
+    """Targets of `cross_entropy`: (B,) classes as they are, or (B, C) equal shares that sum to 1 for each item."""
     return labels / labels.sum(1, keepdim=True) if labels.ndim == 2 else labels
 
 
 def ones(labels: Tensor, count: int) -> Tensor:
-    """(B, `count`) zeros and ones."""
+    """The labels as (B, `count`) zeros and ones."""
     return labels[:, :count] if labels.ndim == 2 else F.one_hot(labels, count)
 
 
 def places(labels: Tensor, trained: Tensor) -> Tensor:
-    """(B,) places of the classes among the ascending `trained` ones; of several the (B, K) columns of these."""
+    """(B,) indices of the classes among the K ascending `trained` ones; of (B, C) labels the (B, K) columns."""
     return labels[:, trained] if labels.ndim == 2 else torch.searchsorted(trained, labels)

@@ -15,7 +15,7 @@ Negatives = Literal["all", "other_groups"]
 
 
 class Hinges(base.Schedule):
-    """The settings of systems that rank a batch's pairs by hinges: VSE++, SCAN, A3VSE and mFSR."""
+    """The settings of systems that are trained with hinge losses on a batch's pairs: VSE++, SCAN, A3VSE and mFSR."""
 
     margin: float = Field(0.2, ge=0, description="by which a pair's score must exceed its negatives' scores")
     reduction: Reduction = Field(
@@ -39,7 +39,7 @@ class Hinges(base.Schedule):
 
 
 def batch_hinges(scores: Tensor, settings: Hinges, groups: Tensor | None, progress: float) -> Tensor:
-    """`hinge_triplet` as a system's settings have it, once `progress` of the training is done."""
+    """`hinge_triplet` with a system's settings, after the fraction `progress` of the training."""
     return hinge_triplet(
         scores,
         settings.margin,
@@ -52,15 +52,15 @@ def batch_hinges(scores: Tensor, settings: Hinges, groups: Tensor | None, progre
 def hinge_triplet(
     scores: Tensor, margin: float, *, hardest: bool, groups: Tensor | None = None, reduction: Reduction
 ) -> Tensor:
-    """Hinges of a batch's pairs against its other items, both ways (VSE++, Faghri et al. 2018; mFSR, eq. 8 and 9).
+    """Hinges of a batch's pairs against its other items, in both directions (Faghri et al., 2018; mFSR, eq. 8 and 9).
 
     Parameters
     ----------
-    scores : (B, B), the pairs on the diagonal.
-    margin : by which a pair's score must exceed its negatives'.
-    hardest : the largest hinge of each pair ("max of hinges", VSE++) or their sum (VSE0).
-    groups : (B,) ids; items of the same group as a pair's are no negatives of it. None: all others are.
-    reduction : sum over the pairs, or their mean. The norm at which gradients are clipped depends on it.
+    scores : (B, B), with the pairs on the diagonal.
+    margin : by which a pair's score must exceed its negatives' scores.
+    hardest : whether a pair's loss is its largest hinge ("max of hinges", VSE++), or else the sum of its hinges (VSE0).
+    groups : (B,) ids; items of a pair's own group are not its negatives. With None, all other items are.
+    reduction : sum or mean over the pairs. It changes the gradient's norm, and so the effect of clipping.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def hinge_triplet(
 
     Raises
     ------
-    ValueError : scores that are not square.
+    ValueError : the scores are not square.
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
         raise ValueError(f"scores: expected (B, B), found {tuple(scores.shape)}")

@@ -1,7 +1,7 @@
 """Maximum mean discrepancy: how far apart the distributions of two sets of vectors are (Gretton et al., 2012).
 
-In the reproducing kernel Hilbert space of a sum of Gaussian kernels, as transfer networks take it layer by layer (Liu
-et al. 2020, section 9.2.3).
+The distance is taken in the reproducing kernel Hilbert space of a mean of Gaussian kernels; transfer networks minimise
+it layer by layer (Liu et al. 2020, section 9.2.3).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from crossmodal.models.parts.triplets import squared_distances
 
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # widths, over the mean squared distance of all vectors
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # widths of the kernels, in mean squared distances of all vectors
 
 
 def squared_mmd(x: Tensor, y: Tensor, factors: Sequence[float] = FACTORS) -> Tensor:
     """‖mean φ(x) - mean φ(y)‖² of (A, d) and (B, d) vectors, averaged over kernels exp(-‖u - v‖² / (factor · mean)).
 
-    The mean is that of the squared distances of all different vectors; no gradient flows through it.
+    Here `mean` is the mean squared distance of different vectors, through which no gradient flows.
     """
     both = torch.cat([x, y])
     distances = squared_distances(both, both)
@@ -31,5 +31,5 @@ def squared_mmd(x: Tensor, y: Tensor, factors: Sequence[float] = FACTORS) -> Ten
 
 
 def layerwise_mmd(x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
-    """The sum of the discrepancies of two networks' activations, layer by layer."""
+    """The squared MMD of two networks' activations, summed over the layers."""
     return torch.stack([squared_mmd(a, b) for a, b in zip(x, y, strict=True)]).sum()

@@ -1,4 +1,4 @@
-"""Optimisers that several systems choose between, and parts of a network that learn at rates of their own."""
+"""Optimisers that several systems choose from, and optimiser groups with learning rates of their own."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor
 from crossmodal.models import base
 
 MOMENTUM = 0.9
-RHO, EPSILON = 0.95, 1e-8  # of Adadelta as TensorFlow has it, with which DAN was reproduced; PyTorch's are .9 and 1e-6
+RHO, EPSILON = 0.95, 1e-8  # Adadelta's in TensorFlow, with which DAN was reproduced; PyTorch has .9 and 1e-6
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[Share, Share], Field(description="Adam's decay rates")]
 
 
 class Chosen(base.Model):
-    """A system whose setting `optimiser` names what trains it: `sgd` and `nesterov` with a momentum of .9, or others.
+    """A system whose setting `optimiser` is `adam`, `adadelta`, or `sgd` or `nesterov` with a momentum of .9.
 
-    `parts` tells which of its parameters learn faster or slower than the rest.
+    `parts` defines its optimiser groups, which may have different learning rates.
     """
 
     def parts(self) -> list[dict[str, Any]]:
-        """Groups of parameters, each with `factor`, by which the learning rate is multiplied, and maybe `weight_decay`.
+        """Optimiser groups: parameters, the `factor` of their learning rate and, optionally, their `weight_decay`.
 
-        What the history calls the learning rate is that of the first.
+        The history records the learning rate of the first group.
         """
         return [{"params": list(self.parameters()), "factor": 1.0}]
 
@@ -43,7 +43,7 @@ class Chosen(base.Model):
 
 
 class Adam(base.Model):
-    """A system whose authors give Adam other decay rates than its usual ones; its setting `betas`."""
+    """A system that is trained by Adam with the decay rates of its setting `betas`."""
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         s = self.settings

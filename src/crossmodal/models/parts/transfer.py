@@ -1,4 +1,4 @@
-"""What systems share that transfer knowledge from a labelled source data set to a small target one."""
+"""Layers, losses and settings of systems that transfer knowledge from a source data set to a small target one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Domains = Annotated[
 
 
 class Layers(nn.ModuleList):
-    """Fully connected layers with ReLUs, of which every activation is given."""
+    """Fully connected layers with ReLUs, which return the activations of every layer."""
 
     def __init__(self, *dims: int):
         super().__init__(nn.Linear(a, b) for a, b in pairwise(dims))
@@ -39,16 +39,16 @@ class Layers(nn.ModuleList):
 
 
 def pair_distance(x: list[Tensor], y: list[Tensor]) -> Tensor:
-    """Mean squared Euclidean distance of what belongs together, over the units of a layer, added over the layers."""
+    """Squared differences of paired activations, averaged over items and units and summed over the layers."""
     return torch.stack([F.mse_loss(a, b) for a, b in zip(x, y, strict=True)]).sum()
 
 
 def scaled(own: Context, other: Context, modalities: Iterable[str], way: Domains) -> nn.ModuleDict:
-    """What each modality's features of one of two domains pass before its network.
+    """Modules that standardise the features of each modality of one of two domains.
 
     Raises
     ------
-    ValueError : features of two shapes that are to be standardised together.
+    ValueError : features that are to be standardised together have different shapes.
     """
     beside = other if way == "together" else None
     for m in modalities:

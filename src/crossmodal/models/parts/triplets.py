@@ -18,7 +18,7 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def with_squares(x: Tensor, first: bool) -> Tensor:
-    """(B, d) -> (B, d + 2), so that products of the `first` side's and the other's are -|x - y|² / 2."""
+    """(B, d) -> (B, d + 2), whose inner products with those of the other side (`first` differs) are -|x - y|² / 2."""
     half = -x.square().sum(1, keepdim=True) / 2
     one = torch.ones_like(half)
     return torch.cat([x, half, one] if first else [x, one, half], 1)
@@ -29,18 +29,18 @@ def semi_hard_triplets(
 ) -> Tensor:
     """Mean (or sum) of the hinges over all (anchor, positive) pairs of a batch, each with its semi-hard negative.
 
-    That is the nearest of the negatives that are farther from the anchor than the positive; where none is, the
-    farthest of all (as FaceNet's common implementation does: a harder one would collapse the space).
+    The semi-hard negative is the nearest one that is farther from the anchor than the positive; if there is none, the
+    farthest of all, as in the common implementation of FaceNet, since a harder one would collapse the space.
 
     Parameters
     ----------
     distances : (..., B, B) of anchors (rows) and others, row and column i both of class `labels[i]`.
     labels : (B,) classes, or (B, C) zeros and ones.
-    own : the others are the anchors themselves: an item is no positive of its own.
+    own : true if the others are the anchors themselves, where an item is not its own positive.
 
     Returns
     -------
-    (...) means or sums; 0 where there is no pair with a negative.
+    (...) means or sums; 0 if no pair has a negative.
     """
     same = same_class(labels)
     n_negatives = (~same).sum(1, keepdim=True)
@@ -63,7 +63,7 @@ def semi_hard_triplets(
 
 
 def _ascending(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and places along the last axis, smallest first."""
+    """Values and indices along the last axis, ascending."""
     if x.device.type != "cpu":
         return x.sort(-1)
     order = torch.from_numpy(np.argsort(x.numpy(), axis=-1))  # several times as quick as torch's on short rows
