@@ -24,6 +24,8 @@ CERTAIN, NOT_VISIBLE = 4, 1
 
 
 class Settings(BaseModel):
+    """Settings of the class-disjoint world."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(1, ge=0)

@@ -47,7 +47,7 @@ Files = Annotated[list[Path], BeforeValidator(_as_list)]
 
 
 class Drawn(BaseModel):
-    """Settings of data sets whose files do not say the partition of each image."""
+    """Settings of data sets whose files do not state the partition of each image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -99,6 +99,7 @@ class Faults:
     of: dict[tuple[Path, str], list[str]] = field(default_factory=dict)
 
     def add(self, path: Path, kind: str, place: str) -> None:
+        """Record a fault of a file at a place; `kind` describes it."""
         self.of.setdefault((path, kind), []).append(place)
 
     def stop(self) -> None:

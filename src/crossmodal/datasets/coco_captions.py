@@ -17,6 +17,8 @@ from crossmodal.files import read_json
 
 
 class Settings(captioned.Settings):
+    """The block of a data set with MS-COCO's own annotations."""
+
     instances: captioned.Files = Field(
         [], description="instances_*.json of the same images: the names of the things in an image are its classes"
     )

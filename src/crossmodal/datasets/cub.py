@@ -35,6 +35,8 @@ SeenImages = Literal["split", "train"]
 
 
 class Settings(BaseModel):
+    """The block of a data set in the layout of CUB-200-2011."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: Path = Field(description="folder of images.txt")

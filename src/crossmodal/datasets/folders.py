@@ -21,6 +21,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class Settings(Drawn):
+    """The block of a data set with a folder per class."""
+
     root: Path = Field(description="folder of the classes' folders, or of train, val and test with those in them")
     prompt: str | None = Field(
         "a photograph of a {}.",

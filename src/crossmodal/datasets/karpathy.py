@@ -22,6 +22,8 @@ WORD = re.compile(r"[^\W_]")
 
 
 class Settings(BaseModel):
+    """The block of a data set in Karpathy's layout."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     annotations: Path = Field(description="dataset_*.json")

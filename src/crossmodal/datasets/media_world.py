@@ -25,6 +25,8 @@ ENDINGS = {"video": "mp4", "mesh": "off", "audio": "wav", "image": "jpg", "text"
 
 
 class Settings(BaseModel):
+    """Settings of the five-modality world."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(1, ge=0)
@@ -38,6 +40,7 @@ class Settings(BaseModel):
     codec: media.Codec = Field("libx264", description="encoder of the videos")
 
     def count(self, modality: str) -> int:
+        """Number of items of a modality."""
         return {"audio": self.audio, "video": self.videos, "mesh": self.meshes}.get(modality, self.images)
 
 

@@ -28,6 +28,8 @@ LIST, LABELS, TAGS = "ImageList/Imagelist.txt", "Groundtruth/AllLabels", "NUS_WI
 
 
 class Settings(BaseModel):
+    """The block of NUS-WIDE in `params.yaml`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: Path = Field(description="folder of ImageList, Groundtruth and NUS_WID_Tags")
@@ -43,6 +45,7 @@ class Settings(BaseModel):
 
     @property
     def folder(self) -> Path:
+        """The folder of the images."""
         return self.images or self.root / "Flickr"
 
 

@@ -25,6 +25,8 @@ ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class Settings(BaseModel):
+    """The block of Pascal Sentence in `params.yaml`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: Path = Field(description="folder of the photographs' and the sentences' folders")

@@ -214,7 +214,7 @@ def _refuse_repeated(array: Array, rows: np.ndarray, where: str) -> None:
 
 
 def _shape(array: Array) -> tuple[int, ...]:
-    """Shape of an item; for files of regions without the number of regions, to which they are padded later."""
+    """Shape of an item; (D,) for files of regions, whose numbers of regions may differ."""
     return array.shape[2:] if isinstance(array, RegionFile) else array.shape[1:]
 
 

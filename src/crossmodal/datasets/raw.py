@@ -83,6 +83,7 @@ class Listing:
 
     @property
     def looked_in(self) -> list[str]:
+        """The sub-folders that have been listed, for error messages."""
         return [str(self.folder / sub) for sub in self.names]
 
     def holds(self, sub: str, name: str) -> bool:

@@ -41,6 +41,8 @@ class Columns(BaseModel):
 
 
 class Settings(captioned.Settings):
+    """The block of a data set in a custom table."""
+
     columns: Columns = Columns()
     quotes: bool = Field(True, description="cells of a CSV or TSV may stand in double quotes; false: a quote is text")
 

@@ -90,6 +90,8 @@ class Scene:
 
 
 class Settings(BaseModel):
+    """Settings of the embedded world."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(1, ge=0)

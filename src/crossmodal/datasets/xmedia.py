@@ -29,6 +29,8 @@ FOLDERS: dict[Modality, str] = {"image": "image", "text": "text", "audio": "audi
 
 
 class Settings(BaseModel):
+    """The block of a data set in XMedia's layout."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: Path = Field(description="folder of categories.txt, train.txt, test.txt and the modalities' folders")
@@ -41,6 +43,7 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0, description="of the choice of validation items")
 
     def folder_of(self, modality: Modality) -> str:
+        """Name of a modality's folder below the root."""
         return self.folders.get(modality, FOLDERS[modality])
 
 

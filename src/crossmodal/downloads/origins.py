@@ -47,10 +47,12 @@ class SourceFile(_Strict):
 
     @property
     def file_name(self) -> str:
+        """The name of the file: `name`, or the last part of the URL."""
         return self.name or PurePosixPath(urlsplit(self.url).path).name
 
     @property
     def is_archive(self) -> bool:
+        """Whether the file is unpacked after the download."""
         return self.unpack is not None or bool(self.members)
 
 

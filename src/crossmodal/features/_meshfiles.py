@@ -53,15 +53,19 @@ class Beside(Resolver):
         self.path = path
 
     def get(self, name: str) -> bytes:
+        """The content of the named file; raises a UserError if it lies elsewhere or is too large."""
         file = paths.inside(self.path.parent, name, str(self.path))
         check(file)
         return file.read_bytes()
 
     def namespaced(self, namespace: str) -> Beside:
+        """A resolver for the sub-folder `namespace`."""
         return Beside(self.path.parent / namespace / self.path.name)
 
     def keys(self) -> list[str]:
+        """An empty list: further files are not listed."""
         return []
 
     def write(self, name: str, data: Any) -> None:
+        """Refuse to write, with a UserError."""
         raise UserError(f"{self.path}: {name!r} is not written; a mesh is only read")

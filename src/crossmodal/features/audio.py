@@ -37,6 +37,8 @@ SLOPE, KNEE, STEP = 200 / 3, 1000.0, np.log(6.4) / 27  # Slaney's scale: Hz per 
 
 
 class Settings(extraction.Settings):
+    """Settings of the coefficients and of the sound that they are computed from."""
+
     rate: int = Field(22050, ge=100, description="samples a second to which every clip is brought")
     preemphasis: float = Field(0.97, ge=0, lt=1, description="x[t] - preemphasis * x[t-1]")
     window: Literal["hamming", "hann", "boxcar"] = "hamming"

@@ -46,6 +46,8 @@ MARGIN = 6  # maximum shift of a picture in pixels
 
 
 class Settings(BaseModel):
+    """Settings of the training."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["shufflenet_v2_x1_0"] = "shufflenet_v2_x1_0"
@@ -59,9 +61,11 @@ class Settings(BaseModel):
 
 
 class Sample(NamedTuple):
+    """A drawn scene with its labels."""
+
     pixels: np.ndarray  # (3, crop, wide) uint8, short side `crop`
     labels: np.ndarray  # (L,) 0/1, the labels of all `TABLES` concatenated
-    things: np.ndarray  # (MOST, 3) class, colour, size of each object; -1 where there is none
+    things: np.ndarray  # (MOST, 3) class, colour, size of each object; -1 if there is none
     centres: np.ndarray  # (MOST, 2) row and column of each object's middle, in pixels of `pixels`
 
 

@@ -35,6 +35,7 @@ class Entry:
 
     @property
     def finished(self) -> bool:
+        """Whether the features have a manifest, which is written last."""
         return bool(self.manifest)
 
     def describe(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def names(kind: Literal["objects", "attributes"]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Convention:
-    """How the parameters of a checkpoint are to be interpreted, where checkpoints differ."""
+    """Conventions in which checkpoints differ, by which their parameters are interpreted."""
 
     background: Literal["first", "last"]
     """Position of the background among the classes, and of `none` among the attributes."""

@@ -30,6 +30,8 @@ CHUNK = 64  # gallery descriptors that are compared with a query at once
 
 
 class Settings(extraction.Settings):
+    """Settings of the LightField descriptor."""
+
     size: int = Field(256, ge=16, le=silhouettes.MOST, description="width and height of a silhouette in pixels")
     bounds: Literal["hexagon", "box"] = Field(
         "hexagon",

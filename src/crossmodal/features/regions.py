@@ -47,14 +47,14 @@ class Settings(networks.Settings):
     pool: Literal["align", "max"] = Field("align", description="mean over points of a box, or maximum over its cells")
     l2: bool = Field(False, description="unit length of each region's feature")
     batch_size: int = Field(8, ge=1, description="images that one thread takes at a time")
-    # annotated
+    # settings of `boxes: annotated`
     unannotated: Literal["whole", "bad"] = Field(
         "whole", description=f"an image without regions is one region, {NEUTRAL!r}, or a bad item (`on_error`)"
     )
     worsen: Worsening | None = Field(
         Worsening(), description="exact annotations (the drawn world's) are made like a detector's; null: as they are"
     )
-    # detected
+    # settings of `boxes: detected`
     least: int | None = Field(None, ge=1, description="regions at least, however unsure; by default `regions`")
     confidence: float = Field(0.2, ge=0, le=1, description="of regions beyond the least")
     overlap: float = Field(0.3, gt=0, le=1, description="of two boxes of one class, above which one is left out")
@@ -97,9 +97,11 @@ class Settings(networks.Settings):
 
     @property
     def rows(self) -> int:
+        """Number of rows per image, R: the maximum number of regions plus the cells of the grid."""
         return self.most + self.side**2
 
     def convention_of(self) -> dict[str, Any]:
+        """The fields of `detector.Convention` that the settings override; None leaves a field unchanged."""
         return {key: getattr(self, key) for key in ("background", "anchors", "box_weights", "kept")}
 
 
@@ -276,6 +278,8 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
 
 
 class Picture(NamedTuple):
+    """A loaded picture with the regions in which its map is pooled."""
+
     pixels: Tensor  # (3, H, W) uint8
     size: tuple[int, int]  # (height, width) of the file
     regions: list[Region]

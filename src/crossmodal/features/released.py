@@ -31,6 +31,8 @@ BATCH = 2**22  # bytes per batch; each thread holds several batches
 
 
 class Settings(extraction.Settings):
+    """Settings of the extractor."""
+
     files: list[Path] = Field([], description="in place of those that the data set names as its `regions`")
     regions: int | None = Field(None, ge=1, description="regions of an image at most; by default as many as any has")
     objects: Path | None = Field(None, description="names of the files' numbers of classes, one per line")

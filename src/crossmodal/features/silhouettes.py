@@ -65,7 +65,8 @@ def draw(points: np.ndarray, faces: np.ndarray, edges: Edges, out: np.ndarray) -
     xa, ya = x[a], y[a]
     turn = (x[b] - xa) * (y[c] - ya)
     turn -= (x[c] - xa) * (y[b] - ya)
-    weight = (edges.along @ np.sign(turn).astype(np.int16)).ravel()  # (E * n,), by visible sides
+    # (E * n,): the sum over the faces of an edge, by their visible side; it is 0 where no outline can be.
+    weight = (edges.along @ np.sign(turn).astype(np.int16)).ravel()
     drawn = np.flatnonzero(weight != 0)
     edge, picture = np.divmod(drawn, count)
     first, second = edges.ends[edge].T

@@ -256,7 +256,9 @@ def _said(error: Exception) -> str:
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Recipe for the (N, D) features of videos; the index keeps the number of `frames` used and their `times` in s.
+    """Recipe for the (N, D) features of videos.
+
+    The index keeps the number of `frames` used and their `times` in seconds.
 
     Raises
     ------

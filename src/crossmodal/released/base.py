@@ -71,7 +71,7 @@ class RegionFile(Array):
         return found
 
     def version(self, row: int) -> str:
-        """A text that changes with the row, by the size and modification time of the file, without reading it."""
+        """An identifier of a row's content, made of the file's size and modification time and the row number."""
         found = self.path.stat()
         return f"{found.st_size} {found.st_mtime_ns} {row}"
 

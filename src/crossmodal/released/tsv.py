@@ -47,7 +47,7 @@ class Row(NamedTuple):
     name: str
     start: int  # position in the file
     end: int  # position of the line end
-    boxes: int  # 0 where the row is broken
+    boxes: int  # 0 if the row is broken
     reason: str = ""
 
 

@@ -15,7 +15,10 @@ from crossmodal.modalities import MODALITIES
 
 @dataclass(frozen=True)
 class Kind:
-    """A class: its own words, words shared with similar classes, colours of `render.NATURAL`, `scenery.BACKGROUNDS`."""
+    """A class: its own words, words shared with similar classes (`kin`), and its usual colours and places.
+
+    Colours are names in `render.NATURAL`, places are names in `scenery.BACKGROUNDS`.
+    """
 
     names: tuple[str, ...]
     kin: tuple[str, ...]
