@@ -1,3 +1,3 @@
-"""Data sets: one module a layout, raw files to `items.parquet`."""
+"""Readers of data sets, one module per file layout, which turn raw files into `items.parquet`."""
 
 HELPERS = ("captioned", "items", "raw")

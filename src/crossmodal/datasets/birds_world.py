@@ -1,7 +1,8 @@
-"""The class-disjoint world: classes of birds that are combinations of attributes, in the layout that `cub` reads.
+"""The class-disjoint world: drawn birds whose classes are combinations of attributes, in the layout that `cub` reads.
 
-Some classes are left out of training; each of their attributes is seen in others, so that a model can tell them by
-what it is told of them. Two in five classes differ from another one in three attributes only.
+Some classes are left out of training. Each of their attributes occurs in other classes, so that a model can recognise
+them from their description (zero-shot retrieval). Two in five classes differ from another class in three attributes
+only.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ CERTAIN, NOT_VISIBLE = 4, 1
 
 
 class Settings(BaseModel):
+    """Settings of the class-disjoint world."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(1, ge=0)
@@ -37,12 +40,12 @@ class Settings(BaseModel):
     def _some_seen(self) -> Settings:
         if self.unseen > self.classes - 12:
             raise ValueError(f"unseen: {self.unseen} of {self.classes} classes leave fewer than 12 to learn from")
-        birds.held_out(self.seed, birds.classes(self.seed, self.classes), self.unseen)  # or says what is possible
+        birds.held_out(self.seed, birds.classes(self.seed, self.classes), self.unseen)  # raises if not possible
         return self
 
 
 def _draw(settings: Settings, root: Path, looks: list, names: list, place: tuple[int, int]) -> tuple:
-    """Write one picture and its sentences; the bird's look and its box."""
+    """Write one picture and its sentences; returns the bird's look and its box."""
     kind, number = place
     rng = generator(settings.seed, 1, kind, number)
     look = birds.seen(looks[kind], rng)
@@ -60,17 +63,21 @@ def _stem(name: str, number: int) -> str:
 
 
 def _left_over(name: str, images: int) -> bool:
-    """A picture or text past the last one, or a half-written file."""
+    """Whether a file name is that of a picture or text beyond the last one, or of a half-written file."""
     drawn = re.fullmatch(r"\w+_(\d{4,})\.(jpg|txt)", name)
     return bool((drawn and int(drawn[1]) > images) or re.fullmatch(r"\.\w+_\d+\.(jpg|txt)\.\d+\.part", name))
 
 
 def draw(settings: Settings, root: Path, *, workers: int | None = None) -> list[str]:
-    """Raw files of the birds, as CUB-200-2011 lays them out, and `text/`; the names of the unseen classes.
+    """Write the raw files of the birds in the layout of CUB-200-2011, and their sentences in `text/`.
 
     Parameters
     ----------
-    workers : processes, by default up to one a core; the files do not depend on it.
+    workers : number of processes, by default up to one per core; the files do not depend on it.
+
+    Returns
+    -------
+    The names of the unseen classes.
 
     Raises
     ------
@@ -112,15 +119,15 @@ def draw(settings: Settings, root: Path, *, workers: int | None = None) -> list[
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:
-    """Draw the raw files into `folder/raw` and read them as CUB Birds is read.
+    """Draw the raw files into `folder/raw`, read them as CUB Birds, and write the items into `folder`.
 
     Raises
     ------
-    UserError : as `draw`.
+    UserError : for the same reasons as `draw`.
     """
     root = folder / "raw"
-    with suppress(OSError):  # a folder that cannot be written is named by `draw`
-        (folder / "items.parquet").unlink(missing_ok=True)  # it would outlive the files that it was made from
+    with suppress(OSError):  # `draw` reports a folder that cannot be written
+        (folder / "items.parquet").unlink(missing_ok=True)  # outdated as soon as the files are redrawn
     draw(settings, root)
     reading = cub.Settings(
         root=root,

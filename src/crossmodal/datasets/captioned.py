@@ -1,8 +1,8 @@
-"""What the readers of image-caption annotations share: where a photograph lies, ids, partitions and clear faults.
+"""Helpers of the readers of image-caption annotations: image paths, item ids, partitions and error messages.
 
-A reader turns its file into entries (an image with captions); `make` finds the photographs, joins entries of one image,
-gives each a partition and writes the items. Partitions come from the annotations (a file or a column each says), from
-`lists` of names, or are drawn from a seed.
+A reader turns its files into entries (an image with captions). `make` finds the images, joins the entries of each
+image, assigns partitions and writes the items. Partitions come from the annotations (by file or by column), from
+`lists` of image names, or are drawn from a seed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Files = Annotated[list[Path], BeforeValidator(_as_list)]
 
 
 class Drawn(BaseModel):
-    """Settings of data sets whose files do not say the partition of each image."""
+    """Settings of data sets whose files do not state the partition of each image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +62,7 @@ class Drawn(BaseModel):
 
 
 class Settings(Drawn):
-    """The same, with the annotations in files of their own."""
+    """Settings of data sets whose annotations lie in separate files."""
 
     images: Path = Field(description="image folder")
     annotations: Files | dict[Partition, Files] = Field(
@@ -72,13 +72,13 @@ class Settings(Drawn):
 
 @dataclass
 class Entry:
-    """An image as an annotation file names it, with the captions that stand there."""
+    """An image as named in an annotation file, with its captions there."""
 
-    place: str  # in the file, for errors: `line 7`
+    place: str  # position in the file for error messages, such as `line 7`
     name: str
     captions: list[str]
     partition: str | None = None
-    label: str | None = None  # of several classes as `items.encoded_labels` writes them
+    label: str | None = None  # several classes are encoded by `items.encoded_labels`
 
 
 @dataclass
@@ -94,15 +94,16 @@ class _Image:
 
 @dataclass
 class Faults:
-    """Faults by the file and the kind, each with its places: reported together, the first few of each kind."""
+    """Faults by file and kind with their places; they are reported together, with the first few places of each kind."""
 
     of: dict[tuple[Path, str], list[str]] = field(default_factory=dict)
 
     def add(self, path: Path, kind: str, place: str) -> None:
+        """Record a fault of a file at a place; `kind` describes it."""
         self.of.setdefault((path, kind), []).append(place)
 
     def stop(self) -> None:
-        """Raises UserError where there are any."""
+        """Raise a UserError if there are any faults."""
         lines = [f"{path}: {len(places)} {kind}: {raw.first(places)}" for (path, kind), places in self.of.items()]
         if lines:
             raise UserError("\n".join(lines))
@@ -111,11 +112,11 @@ class Faults:
 def make(
     reader: str, settings: Settings, folder: Path, title: str, entries: Iterable[tuple[Path, str | None, list[Entry]]]
 ) -> None:
-    """Write `items.parquet` and `items.json` into `folder`: `frame_of` and what is known of the files.
+    """Write `items.parquet` and `items.json` into `folder`, from the items of `frame_of` and the settings.
 
     Raises
     ------
-    UserError : as `frame_of`; a file of regions that is missing.
+    UserError : for the same reasons as `frame_of`, or if a file of regions is missing.
     """
     frame, facts = frame_of(settings, settings.images, entries, folder.name)
     write(reader, settings, folder, title, frame, settings.images, [path for path, _ in files_of(settings)], facts)
@@ -132,11 +133,18 @@ def write(
     facts: Mapping[str, Any],
     texts: Sequence[Path] = (),
 ) -> None:
-    """Items with a manifest of the files that they were read from, and of the files of regions.
+    """Write the items, with a manifest that describes the files they were read from and the files of regions.
 
     Parameters
     ----------
-    root : folder of the images. files : of annotations. texts : folders with captions in files of .txt.
+    root : folder of the images.
+    files : annotation files.
+    facts : further entries of the manifest.
+    texts : folders with captions in .txt files.
+
+    Raises
+    ------
+    UserError : a file of regions is missing, the items break the contract, or the folder cannot be written.
     """
     chosen = settings.model_dump(mode="json", include={"val", "test", "seed"})
     manifest = {
@@ -162,18 +170,18 @@ def record(
     ids: Path | None,
     texts: Sequence[Path] = (),
 ) -> dict[str, dict[str, str]]:
-    """`raw.record` of annotations and of files of regions; of the images' folder the names count."""
+    """`raw.record` of the annotations, the files of regions, and the file names in the image folder."""
     read = [*files, *_as_list(regions), *([ids] if ids else [])]
     folders = [path for path in read if path.is_dir()]
     return raw.record(folder, [path for path in read if not path.is_dir()], folders, names=[images], texts=texts)
 
 
 def region_files(regions: Path | list[Path], ids: Path | None, folder: Path) -> dict[str, Any]:
-    """What `items.json` says of a data set's files of regions: `regions` (annotations) or `region_features`.
+    """The entry of `items.json` about a data set's files of regions: `regions` (annotations) or `region_features`.
 
     Raises
     ------
-    UserError : a file that is missing; annotations beside other files.
+    UserError : a file is missing, or annotations are given together with other files.
     """
     regions, key = _as_list(regions), f"datasets.{folder.name}.regions"
     for path in [*regions, *([ids] if ids else [])]:
@@ -198,7 +206,7 @@ def region_files(regions: Path | list[Path], ids: Path | None, folder: Path) -> 
 
 
 def files_of(settings: Settings) -> list[tuple[Path, Partition | None]]:
-    """The annotation files, each with the partition of its images where the block says it."""
+    """The annotation files, each with the partition of its images if the block names it, otherwise with None."""
     given = settings.annotations
     if isinstance(given, dict):
         return [(path, part) for part, paths in given.items() for path in paths]
@@ -206,7 +214,12 @@ def files_of(settings: Settings) -> list[tuple[Path, Partition | None]]:
 
 
 def there(path: Path, dataset: str, what: str, key: str = "annotations") -> Path:
-    """`path`, which must be a file."""
+    """Return `path`, which must be a file.
+
+    Raises
+    ------
+    UserError : the file does not exist; the message asks for `what` as `key` of the data set's block.
+    """
     if not path.is_file():
         raise UserError(f"{path}: not found; set datasets.{dataset}.{key} in params.yaml to {what}")
     return path
@@ -221,19 +234,20 @@ def frame_of(
     captioned: bool = True,
     strata: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The items, all images in the files' order and then all captions, and facts for the manifest.
+    """The items (all images in the order of the files, then all captions), and facts for the manifest.
 
     Parameters
     ----------
-    entries : (file, partition of all its images or None, its entries). Entries of one image are joined.
-    dataset : name of the block in `params.yaml`, for errors.
-    captioned : every image needs a caption with a word in it.
-    strata : what is drawn is drawn of each label in proportion.
+    images : image folder.
+    entries : (file, partition of all its images or None, its entries). Entries of the same image are joined.
+    dataset : name of the block in `params.yaml`, for error messages.
+    captioned : whether every image needs a caption.
+    strata : whether drawn partitions are stratified by label.
 
     Raises
     ------
-    UserError : images that are missing or of two partitions, captions without words, names that leave the folder; each
-        kind of fault with its first places.
+    UserError : images are missing or of two partitions, captions have no words, or names lead out of the folder; the
+        error lists the first places of each kind of fault.
     """
     if not images.is_dir():
         raise UserError(f"{images}: no such folder; set datasets.{dataset}.images in params.yaml to the image folder")
@@ -298,12 +312,12 @@ def _partition(name: str | None) -> str | None:
 
 
 class Photographs(raw.Listing):
-    """An image folder, in which a photograph is found by the name that an annotation file has for it."""
+    """An image folder in which images are found by their names in annotation files."""
 
     def locate(self, name: str) -> str | None:
-        """Path of an image relative to the folder, or None.
+        """The path of an image relative to the folder, or None if it does not exist.
 
-        A name may be where the file says, where a name of MS-COCO says, or right in the folder.
+        An image may lie where the annotations say, in the MS-COCO folder of its name, or directly in the folder.
         """
         path = PurePosixPath(name.replace("\\", "/").removeprefix("./"))
         above = "" if str(path.parent) == "." else str(path.parent)
@@ -315,7 +329,7 @@ class Photographs(raw.Listing):
 
 
 def names_of(sources: list[str]) -> dict[str, str]:
-    """Source to item id: the file's stem, or of stems that are not unique the path without or with its ending."""
+    """{source: item id}; the id is the file's stem, or, if that is not unique, the path without or with the ending."""
     ids: dict[str, str] = {}
     left = sources
     for name in (lambda path: path.stem, lambda path: str(path.with_suffix("")), str):
@@ -328,15 +342,15 @@ def names_of(sources: list[str]) -> dict[str, str]:
 
 
 def assign(images: list[_Image], settings: Drawn, dataset: str, *, strata: bool = False) -> dict[str, Any]:
-    """Give each image its partition, in place; what is left out keeps None.
+    """Assign each image its partition in place; images that are left out keep None.
 
     Returns
     -------
-    For the manifest: `partitions` (how they came about) and how many images are `unlisted`.
+    Entries of the manifest: `partitions` (their origin), and the number of `unlisted` images or the `drawn` partitions.
 
     Raises
     ------
-    UserError : partitions said twice or of some images only; none is left to train on.
+    UserError : partitions are given twice or for some images only, or a partition is empty.
     """
     said = sum(one.partition is not None for one in images)
     facts: dict[str, Any] = {"partitions": "annotations"}
@@ -372,7 +386,7 @@ def assign(images: list[_Image], settings: Drawn, dataset: str, *, strata: bool 
 
 
 def _listed(images: list[_Image], lists: Mapping[Partition, Path]) -> int:
-    """Partitions by lists of names; returns how many images no list has."""
+    """Assign partitions by lists of names, and return the number of images in no list."""
     part_of: dict[str, str] = {}
     for part, path in lists.items():
         for line in raw.lines(path, "set `lists` in the data set's block of params.yaml to files of image names"):
@@ -391,12 +405,12 @@ def _listed(images: list[_Image], lists: Mapping[Partition, Path]) -> int:
 
 
 def _draw(images: list[_Image], shares: Mapping[str, float], seed: int, strata: bool) -> None:
-    """Give each partition its share of the images, from each label in proportion where `strata`."""
+    """Draw the share of each partition from the images, stratified by label if `strata` is set."""
     by_source = {one.source: one for one in images}
     order = raw.shuffled({source: (one.label or "") if strata else "" for source, one in by_source.items()}, seed)
     for members in order.values():
         sizes = {part: max(1, round(share * len(members))) if share else 0 for part, share in shares.items()}
-        # One at least is trained on.
+        # At least one image of each stratum remains for training.
         places = iter(members[: len(members) - 1])
         for part, size in sizes.items():
             for _, source in zip(range(size), places, strict=False):
@@ -404,7 +418,7 @@ def _draw(images: list[_Image], shares: Mapping[str, float], seed: int, strata: 
 
 
 def text_of(value: Any) -> list[str] | None:
-    """Captions of a JSON or Parquet value: a text or a list of texts; None for anything else."""
+    """The captions in a JSON or Parquet value, which is a text or a list of texts; None for any other value."""
     if isinstance(value, str):
         return [value]
     listed = value.tolist() if hasattr(value, "tolist") else value
@@ -414,7 +428,7 @@ def text_of(value: Any) -> list[str] | None:
 
 
 def reader_of(content: Any) -> str:
-    """Advice on which reader reads JSON of another layout; empty where none does."""
+    """Advice on which reader to use for JSON of another layout; empty if the layout is unknown."""
     if isinstance(content, list) and content and isinstance(content[0], dict) and "caption" in content[0]:
         return "; this is the layout of LAVIS and BLIP: set `reader: lavis`"
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
@@ -423,7 +437,12 @@ def reader_of(content: Any) -> str:
 
 
 def column(names: Iterable[str], wanted: str, where: str) -> str:
-    """A column's name, which must be there."""
+    """Return `wanted`, which must be one of the column names.
+
+    Raises
+    ------
+    UserError : there is no such column.
+    """
     listed = [*names]
     if wanted not in listed:
         raise UserError(f"{where}: has no column {wanted!r}" + suggestion(wanted, listed))

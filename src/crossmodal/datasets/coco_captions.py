@@ -1,6 +1,6 @@
-"""MS-COCO's own captions (`captions_train2014.json`): a list `images` and a list `annotations` with an `image_id` each.
+"""Reader of MS-COCO's own captions (`captions_train2014.json`): lists of `images` and `annotations` with `image_id`s.
 
-The captions of the test images were never published, so that a `test` partition is drawn, or named by `lists`.
+The captions of the test images were never published, so that the `test` partition is drawn, or given by `lists`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from crossmodal.files import read_json
 
 
 class Settings(captioned.Settings):
+    """The block of a data set with MS-COCO's own annotations."""
+
     instances: captioned.Files = Field(
         [], description="instances_*.json of the same images: the names of the things in an image are its classes"
     )
@@ -27,13 +29,13 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : files that are missing, malformed or contradict each other.
+    UserError : the files are missing, malformed or contradict each other.
     """
     captioned.make("coco_captions", settings, folder, title, _entries(settings, folder.name))
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images in the files' order, then all captions. Raises UserError as `make`."""
+    """The items: all images in the order of the files, then all captions; raises UserError as `make` does."""
     return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
 
 
@@ -43,7 +45,7 @@ def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, l
 
 
 def _labels(paths: list[Path], dataset: str) -> dict[object, str | None]:
-    """{image's id: its classes} of COCO's annotations of things."""
+    """{image id: its classes} from COCO's object annotations; None for an image without objects."""
     of: dict[object, set[str]] = {}
     for path in paths:
         content = read_json(captioned.there(path, dataset, "COCO's instances_*.json", "instances"))

@@ -1,14 +1,15 @@
-"""Caltech-UCSD Birds 200-2011 as distributed, split by classes for zero-shot retrieval (CVS thesis, table 4).
+"""Reader of Caltech-UCSD Birds 200-2011, split by classes for zero-shot retrieval (CVS thesis, table 4).
 
-Test items are those of the unseen classes and, with `seen_images: split`, the held-out images of the seen ones as well:
-`unseen_classes` in `items.json` tells them apart. `classes.parquet` has each class's attributes and a text of them.
+The test items are those of the unseen classes and, with `seen_images: split`, also the held-out images of the seen
+classes; `unseen_classes` in `items.json` distinguishes them. `classes.parquet` holds the attributes of each class and a
+text made from them.
 
     ROOT/images.txt, image_class_labels.txt, classes.txt, train_test_split.txt, images/CLASS/NAME.jpg
     ROOT/attributes/class_attribute_labels_continuous.txt, image_attribute_labels.txt
     ROOT/attributes/attributes.txt, or beside ROOT, where the archive unpacks it
 
-Sentences come from a folder of one text file an image, CLASS/NAME.txt with a sentence a line (`captions`; Reed and
-others' ten sentences an image are laid out so), or are made from the attributes that an image is said to have.
+Sentences come from a folder with one text file per image, CLASS/NAME.txt, and one sentence per line (`captions`; the
+layout of Reed et al., who have ten sentences per image), or are generated from the annotated attributes of an image.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from crossmodal.errors import UserError, suggestion
 from crossmodal.files import is_count, sha256_file, write_parquet
 
 PROBABLY = 3  # certainties are 1 not visible, 2 guessing, 3 probably, 4 definitely
-USUAL = 0.4  # share of a class's images from which on its text names an attribute
+USUAL = 0.4  # minimum share of a class's images with an attribute for the class's text to name it
 
 SeenImages = Literal["split", "train"]
 
 
 class Settings(BaseModel):
+    """The block of a data set in the layout of CUB-200-2011."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: Path = Field(description="folder of images.txt")
@@ -50,7 +53,7 @@ class Settings(BaseModel):
 
 
 class Birds:
-    """The files of the data set in memory; ids are as in the files, from 1."""
+    """The files of the data set in memory; ids count from 1, as in the files."""
 
     def __init__(self, settings: Settings, dataset: str = "*"):
         self.settings, self.where = settings, f"datasets.{dataset}"
@@ -70,7 +73,7 @@ class Birds:
         return raw.lines(path, f"CUB-200-2011 has it; set {self.where}.root in params.yaml to its folder")
 
     def _named(self, path: Path) -> dict[int, str]:
-        """`<id> <name>` a line."""
+        """{id: name} from a file of `<id> <name>` per line."""
         found: dict[int, str] = {}
         faults: list[str] = []
         for number, line in enumerate(self._lines(path), 1):
@@ -85,7 +88,7 @@ class Birds:
         return found
 
     def _numbered(self, path: Path, known: Sequence[int]) -> dict[int, int]:
-        """`<image id> <number>` a line, for each image."""
+        """{image id: number} from a file of `<image id> <number>` per line, which must list every image."""
         found: dict[int, int] = {}
         faults: list[str] = []
         for number, line in enumerate(self._lines(path), 1):
@@ -109,7 +112,7 @@ class Birds:
         return found
 
     def _matrix(self, path: Path) -> np.ndarray:
-        """(classes, attributes) shares of 0 to 1, in the order of the classes' ids."""
+        """(classes, attributes) shares from 0 to 1, with the classes in the order of their ids."""
         rows = [line.split() for line in self._lines(path)]
         try:
             matrix = np.array(rows, dtype=float)
@@ -147,11 +150,11 @@ class Birds:
     # -- sentences ----------------------------------------------------------------------------------------------------
 
     def captions(self) -> dict[int, list[str]]:
-        """Sentences of each image.
+        """{image id: its sentences}.
 
         Raises
         ------
-        UserError : a missing or empty file of sentences, or attributes of an image that cannot be read.
+        UserError : a file of sentences is missing or empty, or the attributes of the images cannot be read.
         """
         folder = self.settings.captions
         if folder is None:
@@ -174,13 +177,13 @@ class Birds:
         return found
 
     def _made(self) -> dict[int, list[str]]:
-        """Sentences that name some of the attributes that an image is said, with some certainty, to have."""
+        """Generate sentences that name some attributes of an image, of those annotated at least as probable."""
         path = self.settings.root / "attributes" / "image_attribute_labels.txt"
         if not path.is_file():
             raise UserError(f"{path}: not found; it is needed where {self.where}.captions names no sentences")
         columns = ["image", "attribute", "present", "certainty"]
         try:
-            # Some lines of the distributed file have one or two fields too many: `usecols` lets them pass.
+            # Some lines of the distributed file have one or two fields too many, which `usecols` ignores.
             table = pd.read_csv(path, sep=" ", header=None, names=[*columns, "time"], usecols=columns, dtype=int)
         except ValueError as error:
             raise UserError(
@@ -206,19 +209,19 @@ class Birds:
 
 
 def _attributes(root: Path) -> list[Path]:
-    """Where the names of the attributes may lie, the first one first."""
+    """Possible paths of the names of the attributes, in order of preference."""
     return [folder / "attributes.txt" for folder in (root / "attributes", root, root.parent)]
 
 
 def phrase(attribute: str) -> str:
-    """`has_tail_shape::forked_tail` in words: `forked tail shape`."""
+    """An attribute in words, such as `forked tail shape` for `has_tail_shape::forked_tail`."""
     group, _, value = re.sub(r"[()]", "", attribute.replace("_", " ")).partition("::")
     said, of = value.split(), group.removeprefix("has ").split()
     return " ".join([*said, *(of[1:] if said[-1:] == of[:1] else of)])
 
 
 def sentence(attributes: Sequence[str]) -> str:
-    """Attributes in one sentence."""
+    """One sentence that names all given attributes."""
     if not attributes:
         return "This is a bird."
     words = [phrase(one) for one in attributes]
@@ -227,7 +230,7 @@ def sentence(attributes: Sequence[str]) -> str:
 
 
 def class_table(birds: Birds, unseen: Sequence[str]) -> pd.DataFrame:
-    """A row a class: `label`, `seen`, `text` (its usual attributes), `attributes` (shares of 0 to 1)."""
+    """One row per class: `label`, `seen`, `text` (its usual attributes), `attributes` (shares from 0 to 1)."""
     rows = []
     for (_, name), shares in zip(sorted(birds.classes.items()), birds.class_attributes, strict=True):
         best: dict[str, int] = {}
@@ -240,15 +243,15 @@ def class_table(birds: Birds, unseen: Sequence[str]) -> pd.DataFrame:
 
 
 def read(settings: Settings, dataset: str = "*") -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """The items (all images, then all sentences), the table of classes, and what `items.json` says of them.
+    """The items (all images, then all sentences), the table of classes, and their description for `items.json`.
 
     Parameters
     ----------
-    dataset : name of the block in `params.yaml`, for errors.
+    dataset : name of the block in `params.yaml`, for error messages.
 
     Raises
     ------
-    UserError : files that are missing, malformed or contradict each other.
+    UserError : the files are missing, malformed or contradict each other.
     """
     birds = Birds(settings, dataset)
     unseen = birds.unseen()
@@ -303,7 +306,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : as `read`.
+    UserError : for the same reasons as `read`.
     """
     files = [*settings.root.glob("*.txt"), *settings.root.glob("attributes/*.txt"), *_attributes(settings.root)]
     files += [settings.unseen] if isinstance(settings.unseen, Path) else []

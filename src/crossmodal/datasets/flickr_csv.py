@@ -1,6 +1,7 @@
-"""Kaggle's captions of Flickr8k (`captions.txt`: `image,caption`) and Flickr30K (`results.csv`: `image_name| comment`).
+"""Reader of Kaggle's captions of Flickr8k (`captions.txt`) and Flickr30K (`results.csv`).
 
-Neither says a partition: name `lists` such as `Flickr_8k.trainImages.txt`, or have them drawn.
+The columns are `image,caption` and `image_name| comment`. Neither file has partitions: they come from `lists`, such as
+`Flickr_8k.trainImages.txt`, or are drawn.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : files that are missing, malformed or contradict each other.
+    UserError : the files are missing, malformed or contradict each other.
     """
     captioned.make("flickr_csv", settings, folder, title, _entries(settings, folder.name))
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images in the file's order, then all captions. Raises UserError as `make`."""
+    """The items: all images in the order of the file, then all captions; raises UserError as `make` does."""
     return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
 
 
@@ -42,7 +43,7 @@ def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, l
 def _read(path: Path, dataset: str) -> list[Entry]:
     captioned.there(path, dataset, "Kaggle's captions.txt or results.csv")
     for (image, caption), separator in FORMS.items():
-        # Commas stand in Flickr30K's captions as they are: nothing is quoted there.
+        # Flickr30K's file quotes nothing, not even captions with commas.
         rows = table.rows_of_text(path, separator, quotes=separator == ",")
         _, header = next(rows, (0, []))
         header = [name.strip() for name in header]
@@ -56,7 +57,7 @@ def _read(path: Path, dataset: str) -> list[Entry]:
 
 
 def _of_rows(rows: table.Rows, path: Path, header: list[str], image: int, caption: int, separator: str) -> list[Entry]:
-    """Entries of rows; a caption that holds the separator is the last column, whole."""
+    """The entries of the rows; if the caption is the last column, it may contain the separator."""
     entries, faults = [], captioned.Faults()
     last = caption == len(header) - 1
     for number, cells in rows:

@@ -1,6 +1,6 @@
-"""The captions that Flickr8k and Flickr30K were published with (`results_20130124.token`): `NAME#k`, a tab, a caption.
+"""Reader of the original captions of Flickr8k and Flickr30K (`results_20130124.token`): `NAME#k`, a tab, a caption.
 
-The partitions of Flickr8k stand in `Flickr_8k.trainImages.txt` and its like, which `lists` names; else they are drawn.
+The partitions come from `lists`, such as `Flickr_8k.trainImages.txt` of Flickr8k, or are drawn.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : files that are missing, malformed or contradict each other.
+    UserError : the files are missing, malformed or contradict each other.
     """
     captioned.make("flickr_token", settings, folder, title, _entries(settings, folder.name))
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images in the file's order, then all captions. Raises UserError as `make`."""
+    """The items: all images in the order of the file, then all captions; raises UserError as `make` does."""
     return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
 
 

@@ -1,8 +1,7 @@
-"""A folder per class: `ROOT/CLASS/NAME.jpg`, or `ROOT/train/CLASS/NAME.jpg` with a folder per partition above.
+"""Reader of a folder per class: `ROOT/CLASS/NAME.jpg`, or `ROOT/train/CLASS/NAME.jpg` with a folder per partition.
 
-The texts of an image are the lines of `NAME.txt` beside it; an image without one is described by `prompt`, in which its
-class stands.
-Items answer each other by class: set `relevance: label` in the block.
+The texts of an image are the lines of `NAME.txt` beside it; without that file, the text is `prompt` with the name of
+the class. To count items of the same class as relevant to each other, set `relevance: label` in the block.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class Settings(Drawn):
+    """The block of a data set with a folder per class."""
+
     root: Path = Field(description="folder of the classes' folders, or of train, val and test with those in them")
     prompt: str | None = Field(
         "a photograph of a {}.",
@@ -34,7 +35,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : a folder that is missing or without images, a class that is not in the training part.
+    UserError : a folder is missing or has no images, or a class has no training image.
     """
     frame, facts = _read(settings, folder.name)
     facts |= {"classes": sorted(frame.label.unique()), "prompt": settings.prompt}
@@ -42,7 +43,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images by partition, class and name, then all texts. Raises UserError as `make`."""
+    """The items: all images by partition, class and name, then all texts; raises UserError as `make` does."""
     return _read(settings, dataset)[0]
 
 
@@ -77,7 +78,7 @@ def _folders(path: Path) -> list[str]:
 
 
 def _of(settings: Settings, above: str, part: str | None) -> list[Entry]:
-    """The images of the classes' folders below one folder."""
+    """The images in the class folders below the folder `above`."""
     entries = []
     top = settings.root / above
     for label in _folders(top):

@@ -1,4 +1,4 @@
-"""`items.parquet`, the one form in which every data set is known to the steps after it, and the manifest beside it."""
+"""`items.parquet`, the common format in which later steps read every data set, and its manifest `items.json`."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ PARTITIONS = ("train", "val", "test")
 
 
 def class_id(label: str) -> str:
-    """The id of a class, where models rank classes as they do items."""
+    """The item id of a class, for models that rank classes as well as items."""
     return f"class/{label}"
 
 
 def encoded_labels(names: Iterable[str]) -> str | None:
-    """The `label` of an item of several classes: their names as a JSON list, sorted; of one class its name alone.
+    """The `label` of an item with the given classes: a name alone, or several names as a sorted JSON list.
 
-    None for no class. The other way is `labels_of`.
+    It is None if there are no classes. The inverse is `labels_of`.
     """
     listed = sorted(set(names))
     if not listed:
@@ -51,9 +51,9 @@ def encoded_labels(names: Iterable[str]) -> str | None:
 
 
 def labels_of(label: str | None) -> list[str]:
-    """The names of an item's classes: one, or those of a JSON list (`encoded_labels`); none for a null.
+    """The names of an item's classes, decoded from its `label` (`encoded_labels`); empty for a null.
 
-    A name that merely begins as a list does is one class.
+    A name that merely begins like a JSON list counts as one class.
     """
     if label is None or label is pd.NA:
         return []
@@ -66,7 +66,7 @@ def labels_of(label: str | None) -> list[str]:
 
 
 def several_labels(labels: pd.Series) -> bool:
-    """Whether any item is of several classes."""
+    """Whether any item has several classes."""
     listed = labels.dropna()
     candidates = listed[listed.str.startswith('["')].unique()
     return any(len(labels_of(label)) > 1 for label in candidates)
@@ -74,19 +74,19 @@ def several_labels(labels: pd.Series) -> bool:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """What the items of a data set answer each other by."""
+    """The classes of the items of a data set, by which items are relevant to each other."""
 
     codes: pd.Series  # item id to the number of its class, or of its set of classes
-    sets: np.ndarray | None  # (sets, classes) of zeros and ones, where items have several
+    sets: np.ndarray | None  # (sets, classes) zeros and ones if items have several classes, otherwise None
 
     def of(self, ids: np.ndarray) -> np.ndarray:
-        """(N,) codes, or an (N, L) table of zeros and ones; an item `class/NAME` is of the class of that name."""
+        """(N,) class codes, or (N, L) zeros and ones, of items; an item `class/NAME` has the class of that name."""
         codes = self.codes.loc[ids].to_numpy()
         return codes if self.sets is None else self.sets[codes]
 
 
 def label_table(frame: pd.DataFrame) -> LabelTable:
-    """The classes of all items, and those that models rank as items are (`class_id`)."""
+    """The classes of all items, and of the class items that models may rank (`class_id`)."""
     labelled = frame[frame.label.notna()]
     codes, sets = pd.factorize(labelled.label)
     series = pd.Series(codes, index=labelled.item_id)
@@ -107,12 +107,12 @@ def label_table(frame: pd.DataFrame) -> LabelTable:
 
 
 def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
-    """`frame` with the contract's columns, in their order.
+    """`frame` reduced to the contract's columns (`COLUMNS`), in their order and as strings.
 
     Raises
     ------
-    UserError : a missing column, no row, an item listed twice, an unknown modality or partition, an empty source,
-        a group that lies in two partitions (what is tested would have been trained on).
+    UserError : a column is missing, there are no rows, an item is listed twice, a modality or partition is unknown, an
+        id or source is empty, or a group lies in two partitions (which would leak training items into the test).
     """
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
@@ -149,7 +149,7 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
 
 
 def labels_apart(frame: pd.DataFrame) -> list[str]:
-    """Warnings of parts whose labels are those of the training items but for a count from 0 or from 1."""
+    """Warnings about parts whose labels equal those of the training items except for counting from 0 or from 1."""
     parts: dict[str, set[int]] = {}
     for (modality, partition), labels in frame.dropna(subset="label").groupby(["modality", "partition"]).label:
         names = {name for label in labels.unique() for name in labels_of(label)}
@@ -171,17 +171,17 @@ def labels_apart(frame: pd.DataFrame) -> list[str]:
 
 
 def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
-    """`items.json` (what was read, counts, hashes) and, last, `items.parquet` into the data set's folder.
+    """Write `items.json` (inputs, counts, hashes) and then `items.parquet` into the data set's folder.
 
-    What is odd about the items is logged, and stands as `warnings` in the manifest.
+    Suspicious labels are logged, and recorded as `warnings` in the manifest.
 
     Parameters
     ----------
-    manifest : what the reader says; its `root` is the folder of the sources, relative to `folder` or absolute.
+    manifest : entries from the reader; `root` is the folder of the sources, relative to `folder` or absolute.
 
     Raises
     ------
-    UserError : as `validate`; the disk is full or the folder cannot be written.
+    UserError : for the same reasons as `validate`, or if the disk is full or the folder cannot be written.
     """
     target = folder / "items.parquet"
     frame = validate(frame, target)
@@ -189,7 +189,7 @@ def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
     for warning in warnings:
         log.warning("%s: %s", folder.name, warning)
     counts = frame.groupby(["modality", "partition"]).size()
-    # The table appears after its manifest: a killed run has no table, or one whose manifest is there.
+    # The table is moved into place after its manifest, so that a killed run never leaves a table without one.
     with whole(target) as temporary:
         frame.to_parquet(temporary, index=False)
         write_json(
@@ -215,18 +215,18 @@ def read(folder: Path) -> pd.DataFrame:
 
 
 def words(folder: Path) -> Literal["nltk", "blanks"]:
-    """How the captions of a prepared data set are cut into words: `words` of its manifest."""
+    """How the captions of a prepared data set are split into words, according to `words` of its manifest."""
     path = folder / "items.json"
     manifest = read_record(path) if path.exists() else {}
     return "blanks" if manifest.get("words") == "blanks" else "nltk"
 
 
 def root(folder: Path) -> Path:
-    """The folder that `source` paths are relative to.
+    """The folder to which the `source` paths of a prepared data set are relative.
 
     Raises
     ------
-    UserError : `items.json` is missing or names no root, or that folder is gone.
+    UserError : `items.json` is missing or names no root, or that folder no longer exists.
     """
     path = folder / "items.json"
     check_small(path, "record_bytes", limits.current().record_bytes)
@@ -234,7 +234,7 @@ def root(folder: Path) -> Path:
     named = manifest.get("root") if isinstance(manifest, dict) else None
     if not isinstance(named, str):
         raise UserError(f"{path}: names no `root` folder; delete it and prepare the data set again")
-    found = paths.named(folder, named, f"{path}: root")  # an absolute one stays as it is
+    found = paths.named(folder, named, f"{path}: root")  # an absolute path stays unchanged
     if not found.is_dir():
         raise UserError(f"{path}: its root {found} is no folder (any more); put it back or prepare the data set again")
     return found

@@ -1,4 +1,4 @@
-"""Karpathy's layout of Flickr8K, Flickr30K and MS-COCO: an image folder and a `dataset_*.json` of captions."""
+"""Reader of Karpathy's layout of Flickr8K, Flickr30K and MS-COCO: a folder of images and a `dataset_*.json`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ WORD = re.compile(r"[^\W_]")
 
 
 class Settings(BaseModel):
+    """The block of a data set in Karpathy's layout."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     annotations: Path = Field(description="dataset_*.json")
@@ -44,7 +46,8 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : files that are missing, malformed or contradict each other; every kind of fault names its first items.
+    UserError : the files are missing, malformed or contradict each other; the error lists the first places of each
+        kind of fault.
     """
     regions, ids = settings.regions, settings.region_ids
     read_from = captioned.record(folder, [settings.annotations], settings.images, regions, ids)
@@ -63,21 +66,21 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images in the file's order, then all captions.
+    """The items: all images in the order of the file, then all captions.
 
     Parameters
     ----------
-    dataset : name of the block in `params.yaml`, for errors.
+    dataset : name of the block in `params.yaml`, for error messages.
 
     Raises
     ------
-    UserError : as `make`.
+    UserError : for the same reasons as `make`.
     """
     return _read(settings, dataset)[0]
 
 
 def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
-    """The items, and whether their captions are the file's tokens."""
+    """The items, and whether their captions are made from the file's `tokens`."""
     path = settings.annotations
     if not path.is_file():
         raise UserError(
@@ -105,7 +108,7 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
     tokens = _by_tokens(settings.words, [entry for entry, fault in zip(entries, odd, strict=True) if not fault])
     if tokens and settings.words == "auto":
         log.warning("%s: its captions are written without blanks: their words are the file's own `tokens`", path)
-    faults: dict[str, list[str]] = {}  # kind of fault: where
+    faults: dict[str, list[str]] = {}  # {kind of fault: its places}
     missing: list[str] = []
     for number, entry in enumerate(entries):
         if (fault := odd[number]) is not None:
@@ -128,7 +131,7 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
             )
             continue
         seen[place] = number
-        # An image is called by its file's name; those that share it, by their paths.
+        # An image is identified by its file name; images with the same file name, by their paths.
         stem = stems[number] if places[stems[number]] == 1 else place
         source = on_disk.image(name, entry.get("filepath"))
         if source is None:
@@ -163,7 +166,7 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
 
 
 def _structure(entry: Any, number: int) -> str | None:
-    """Where an entry of `images` breaks the layout, or None."""
+    """A description of how an entry of `images` violates the layout, or None if it does not."""
     place = f"images[{number}]"
     if not isinstance(entry, dict):
         return f"{place} is no object but {type(entry).__name__}"
@@ -185,19 +188,19 @@ def _structure(entry: Any, number: int) -> str | None:
 
 
 def _place(entry: dict[str, Any]) -> str:
-    """Folder and name of an image as the file has them."""
+    """The path of an image as given in the file."""
     return "/".join(filter(None, (entry.get("filepath"), entry["filename"])))
 
 
 def _stem(place: str) -> str:
-    """As `Path.stem`, many times faster where a path is as they mostly are."""
+    """The stem of a path, like `Path.stem` but much faster for ordinary paths."""
     name = place.rpartition("/")[2]
     dot = name.rfind(".")
     return name[:dot] if 0 < dot < len(name) - 1 else Path(place).stem
 
 
 def _text(sentence: dict[str, Any], by_tokens: bool) -> str:
-    """A caption: its tokens where they are wanted, or where there is no text beside them."""
+    """The text of a caption, or its joined tokens if `by_tokens` is set or the text is missing."""
     raw_text, tokens = sentence.get("raw"), sentence.get("tokens")
     if isinstance(tokens, list) and tokens and (by_tokens or not (isinstance(raw_text, str) and raw_text.strip())):
         return " ".join(map(str, tokens))
@@ -205,7 +208,7 @@ def _text(sentence: dict[str, Any], by_tokens: bool) -> str:
 
 
 def _by_tokens(words: str, entries: list[Any]) -> bool:
-    """Whether captions are their tokens: as it is wanted, or because between blanks lie many tokens."""
+    """Whether captions are made from `tokens`: as `words` says, or if the text has far fewer words than tokens."""
     if words != "auto":
         return words == "tokens"
     sentences = [one for entry in entries for one in entry["sentences"]]
@@ -216,9 +219,9 @@ def _by_tokens(words: str, entries: list[Any]) -> bool:
 
 class _Images(raw.Listing):
     def image(self, name: str, filepath: str | None) -> str | None:
-        """Path of an image relative to the folder, or None."""
+        """The path of an image relative to the folder, or None if it does not exist."""
         coco = re.match(r"COCO_(train2014|val2014)_", name)
-        # Each may be where the file says, where a name of MS-COCO says, or right in the folder.
+        # An image may lie where the file says, in the MS-COCO folder of its name, or directly in the folder.
         for sub in filter(None, (filepath, coco and coco[1])):
             if (found := self.find(f"{sub}/{name}")) is not None:
                 return found

@@ -1,6 +1,6 @@
-"""The annotations of LAVIS and BLIP (`coco_karpathy_train.json`): a list of objects with an `image` and its `caption`.
+"""Reader of the annotations of LAVIS and BLIP (`coco_karpathy_train.json`): objects with an `image` and its `caption`.
 
-The files of validation and test have a list of captions for each image, those of training an object for each caption.
+The files for validation and test have a list of captions per image, the training file has one object per caption.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : files that are missing, malformed or contradict each other.
+    UserError : the files are missing, malformed or contradict each other.
     """
     captioned.make("lavis", settings, folder, title, _entries(settings, folder.name))
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images in the files' order, then all captions. Raises UserError as `make`."""
+    """The items: all images in the order of the files, then all captions; raises UserError as `make` does."""
     return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
 
 

@@ -1,8 +1,9 @@
-"""The five-modality world: twenty classes of things that have a look, a shape, a motion, a sound and a name.
+"""The five-modality world: generated images, texts, sound clips, videos and meshes of twenty classes.
 
-Drawn from a seed in the layout that `xmedia` reads, in XMedia's relative sizes (5,000 images, 5,000 texts, 1,000 sound
-clips, 500 videos, 500 meshes; a fifth of each is tested). No two items show the same thing, but for an image and its
-text. Classes have near relations: dog and wolf in shape and words, owl and wolf in sound, violin and guitar in shape.
+It is generated from a seed in the layout that `xmedia` reads, in XMedia's proportions (5,000 images, 5,000 texts, 1,000
+sound clips, 500 videos, 500 meshes; a fifth of each is tested). No two items show the same object, except for an image
+and its text. Some classes are similar: dog and wolf in shape and words, owl and wolf in sound, violin and guitar in
+shape.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from crossmodal.datasets.drawing.classes import NAMES, instance
 from crossmodal.datasets.drawing.work import clear, each
 from crossmodal.files import whole, write_text
 
-ENDINGS = {"video": "mp4", "mesh": "off", "audio": "wav", "image": "jpg", "text": "txt"}  # the slow ones first
+ENDINGS = {"video": "mp4", "mesh": "off", "audio": "wav", "image": "jpg", "text": "txt"}  # slowest first
 
 
 class Settings(BaseModel):
+    """Settings of the five-modality world."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(1, ge=0)
@@ -37,17 +40,18 @@ class Settings(BaseModel):
     codec: media.Codec = Field("libx264", description="encoder of the videos")
 
     def count(self, modality: str) -> int:
+        """Number of items of a modality."""
         return {"audio": self.audio, "video": self.videos, "mesh": self.meshes}.get(modality, self.images)
 
 
 def source(modality: str, index: int) -> str:
-    """Path of an item below the root; the class of item `index` is `NAMES[index % 20]`."""
+    """Path of an item relative to the root; the class of item `index` is `NAMES[index % 20]`."""
     number, kind = divmod(index, len(NAMES))
     return f"{xmedia.FOLDERS[modality]}/{NAMES[kind]}/{number:04d}.{ENDINGS[modality]}"
 
 
 def tested(index: int) -> bool:
-    """Whether an item is of the test part: every fifth of its class."""
+    """Whether an item belongs to the test part, which has every fifth item of each class."""
     return index // len(NAMES) % 5 == 2
 
 
@@ -69,17 +73,17 @@ def _draw(settings: Settings, root: Path, place: tuple[str, int]) -> None:
 
 
 def _left_over(name: str, ending: str, count: int) -> bool:
-    """A file of an earlier drawing past the last one, or a half-written one."""
+    """Whether a file name is that of an item beyond the last one, or of a half-written file."""
     drawn = re.fullmatch(rf"(\d{{4,}})\.{ending}", name)
     return bool((drawn and int(drawn[1]) >= count) or re.fullmatch(rf"\.\d+\.{ending}\.\d+\.part", name))
 
 
 def draw(settings: Settings, root: Path, *, workers: int | None = None) -> None:
-    """Raw files of the five-modality world, as `xmedia` lays them out.
+    """Write the raw files of the five-modality world in the layout that `xmedia` reads.
 
     Parameters
     ----------
-    workers : processes, by default up to one a core; the files do not depend on it.
+    workers : number of processes, by default up to one per core; the files do not depend on it.
 
     Raises
     ------
@@ -99,15 +103,15 @@ def draw(settings: Settings, root: Path, *, workers: int | None = None) -> None:
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:
-    """Draw the raw files into `folder/raw` and read them as XMedia is read.
+    """Generate the raw files in `folder/raw`, read them as XMedia, and write the items into `folder`.
 
     Raises
     ------
-    UserError : as `draw`.
+    UserError : for the same reasons as `draw`.
     """
     root = folder / "raw"
-    with suppress(OSError):  # a folder that cannot be written is named by `draw`
-        (folder / "items.parquet").unlink(missing_ok=True)  # it would outlive the files that it was made from
+    with suppress(OSError):  # `draw` reports a folder that cannot be written
+        (folder / "items.parquet").unlink(missing_ok=True)  # outdated as soon as the files are written again
     draw(settings, root)
     reading = xmedia.Settings(root=root, val=settings.val, seed=settings.seed)
     frame = xmedia.read(reading, folder.name)

@@ -1,14 +1,14 @@
-"""NUS-WIDE (Chua et al., 2009) as distributed, cut to the ten classes that cross-modal papers use ("NUS-WIDE-10k").
+"""Reader of NUS-WIDE (Chua et al., 2009), by default reduced to the ten classes of cross-modal papers (NUS-WIDE-10k).
 
-    ROOT/ImageList/Imagelist.txt                       FOLDER\\NAME_ID.jpg a line, of all 269,648 images
-    ROOT/Groundtruth/AllLabels/Labels_CLASS.txt        0 or 1 a line, in the same order
-    ROOT/NUS_WID_Tags/All_Tags.txt                     ID and the image's tags a line, in the same order
-    ROOT/Flickr/FOLDER/NAME_ID.jpg                     the images, fetched by their addresses
+    ROOT/ImageList/Imagelist.txt                       one FOLDER\\NAME_ID.jpg per line, for all 269,648 images
+    ROOT/Groundtruth/AllLabels/Labels_CLASS.txt        0 or 1 per line, in the same order
+    ROOT/NUS_WID_Tags/All_Tags.txt                     the ID and the tags of an image per line, in the same order
+    ROOT/Flickr/FOLDER/NAME_ID.jpg                     the images, downloaded from their addresses
 
-A class's images are those that have its label, none of the other chosen classes', and a tag (`several: true` takes
-those of several classes too, with all their labels); the text of an image is its tags. Of each class 1,000 are taken
-(as the thesis' table 3 counts them: 8,000 trained on, 2,000 tested), the first of an order that follows from the seed.
-Which the papers drew is published nowhere that we found.
+The images of a class are those with its label, none of the other chosen labels, and at least one tag (with
+`several: true`, also those with several of the labels). The text of an image consists of its tags. From each class
+1,000 images are drawn by the seed (as in the CVS thesis, table 3: 8,000 for training, 2,000 for testing). The selection
+of the papers is, as far as we know, not published.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ LIST, LABELS, TAGS = "ImageList/Imagelist.txt", "Groundtruth/AllLabels", "NUS_WI
 
 
 class Settings(BaseModel):
+    """The block of NUS-WIDE in `params.yaml`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: Path = Field(description="folder of ImageList, Groundtruth and NUS_WID_Tags")
@@ -43,6 +45,7 @@ class Settings(BaseModel):
 
     @property
     def folder(self) -> Path:
+        """The folder of the images."""
         return self.images or self.root / "Flickr"
 
 
@@ -51,7 +54,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : files that are missing or disagree, a class without images of its own.
+    UserError : files are missing or contradict each other, or a class has too few images.
     """
     files = [LIST, TAGS, *(f"{LABELS}/Labels_{name}.txt" for name in settings.classes)]
     read_from = raw.record(folder, [settings.root / name for name in files], names=[settings.folder])
@@ -69,15 +72,15 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: the images of all classes in the list's order, then their texts.
+    """The items: the images of all classes in the order of the list, then their texts.
 
     Parameters
     ----------
-    dataset : name of the block in `params.yaml`, for errors.
+    dataset : name of the block in `params.yaml`, for error messages.
 
     Raises
     ------
-    UserError : as `make`.
+    UserError : for the same reasons as `make`.
     """
     root, where = settings.root, f"datasets.{dataset}"
     if not settings.folder.is_dir():
@@ -88,7 +91,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     labels = np.stack([_labels(root, name, len(names), where) for name in settings.classes], axis=1)
     number = labels.sum(1)
     usable = (number > 0 if settings.several else number == 1) & np.array([bool(found) for found in tags])
-    # Of several classes an image is counted under the one that fewest images have.
+    # An image with several classes counts towards the rarest of them.
     rarest = np.argsort(labels[usable].sum(0), kind="stable")
     of = rarest[labels[:, rarest].argmax(1)]
     on_disk = raw.Listing(settings.folder)
@@ -126,7 +129,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
 
 
 def _tags(path: Path, names: list[str], advice: str) -> list[str]:
-    """The tags of each image of the list, as one text; empty where there are none."""
+    """The tags of each image of the list as one text, which is empty if it has no tags."""
     found = raw.lines(path, advice)
     if len(found) != len(names):
         raise UserError(f"{path}: {len(found)} lines for the {len(names)} images of {LIST}; fetch it again")
@@ -140,7 +143,7 @@ def _tags(path: Path, names: list[str], advice: str) -> list[str]:
 
 
 def _labels(root: Path, name: str, count: int, where: str) -> np.ndarray:
-    """(images,) bool: which have the label."""
+    """(N,) bool: which of the N listed images have the label `name`."""
     path = root / LABELS / f"Labels_{name}.txt"
     lines = raw.lines(path, f"choose other classes in {where}.classes, or set {where}.root in params.yaml")
     odd = [f"entry {number} ({line!r})" for number, line in enumerate(lines, 1) if line not in ("0", "1")]

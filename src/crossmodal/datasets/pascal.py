@@ -1,12 +1,13 @@
-"""Pascal Sentence (Rashtchian et al., 2010; CVS thesis, table 3): 1,000 photographs of 20 classes, five sentences each.
+"""Reader of Pascal Sentence (Rashtchian et al., 2010): 1,000 photographs of 20 classes with five sentences each.
 
-It is published as web pages, and lies on disk as the usual download scripts lay it out:
+The data set is published as web pages; this is the layout of the usual download scripts:
 
-    ROOT/dataset/CLASS/NAME.jpg            50 photographs a class
-    ROOT/sentence/CLASS/NAME.txt           the sentences of a photograph, one a line
+    ROOT/dataset/CLASS/NAME.jpg            50 photographs per class
+    ROOT/sentence/CLASS/NAME.txt           the sentences of a photograph, one per line
 
-There is no official split. As the thesis counts 800 and 200 of either, a photograph's sentences are one text, and ten
-photographs a class are tested: the first of an order that follows from the seed.
+The data set has no official split. The CVS thesis, table 3, counts 800 training and 200 test items of each modality, so
+that by default the sentences of a photograph form one text, and ten photographs per class, drawn by the seed, are
+tested.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class Settings(BaseModel):
+    """The block of Pascal Sentence in `params.yaml`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: Path = Field(description="folder of the photographs' and the sentences' folders")
@@ -40,7 +43,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : a folder that is missing, a photograph without sentences, a class too small to be split.
+    UserError : a folder is missing, a photograph has no sentences, or a class is too small to be split.
     """
     root = settings.root
     read_from = raw.record(folder, trees=[root / settings.sentences], names=[root / settings.images])
@@ -61,11 +64,11 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
 
     Parameters
     ----------
-    dataset : name of the block in `params.yaml`, for errors.
+    dataset : name of the block in `params.yaml`, for error messages.
 
     Raises
     ------
-    UserError : as `make`.
+    UserError : for the same reasons as `make`.
     """
     root, where = settings.root, f"datasets.{dataset}"
     for key, name in (("images", settings.images), ("sentences", settings.sentences)):
@@ -110,7 +113,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
 
 
 def _listed(folder: Path) -> dict[str, str]:
-    """{CLASS/NAME: CLASS/NAME.jpg} of the photographs of a folder, in order."""
+    """{CLASS/NAME: CLASS/NAME.jpg} of the photographs of a folder, sorted."""
     found: dict[str, str] = {}
     for label in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
         for name in sorted(entry.name for entry in os.scandir(folder / label)):

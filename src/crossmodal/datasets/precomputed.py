@@ -1,7 +1,7 @@
-"""Features made elsewhere: arrays with labels and partitions, as papers publish them, become the items of a data set.
+"""Reader of precomputed features: published arrays with labels and partitions become the items of a data set.
 
-No media are read: the source of an item is its row (`FILE#ARRAY/ROW`), which the extractor `precomputed` gathers. Text
-may also be captions, a line each, which models read as words.
+No media are read. The source of an item is its row of an array (`FILE#ARRAY/ROW`), which the extractor `precomputed`
+reads. Text may also be given as captions, one per line, which models read as words.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SLICE = r"(?P<slice>-?\d*:-?\d*(:-?\d*)?)"
 REFERENCE = re.compile(rf"((?P<file>[^#\[\]]*)#)?(?P<array>[^#\[\]]*)(\[{SLICE}\])?")
 TABLE_HEADS = {"image", "image_name", "filename", "file_name", "caption", "captions", "comment", "image_id"}
 TAB = "\t"
-MOST_REPEATED = 20  # captions of an image that published arrays may repeat its row for
-SAMPLED = 16  # places at which it is looked whether rows repeat
+MOST_REPEATED = 20  # maximum number of captions per image for which repeated rows are detected
+SAMPLED = 16  # positions at which an array is checked for repeated rows
 OF_AN_ITEM = "; FILE#ARRAY, a FILE, or an ARRAY of the same file; [a:b:c] takes a part"
 
 
@@ -59,6 +59,8 @@ class Part(BaseModel):
 
 
 class Settings(BaseModel):
+    """The arrays of each modality, and how their rows belong together."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: Path = Field(description="folder that the files are relative to")
@@ -77,7 +79,7 @@ class Settings(BaseModel):
     @field_validator("modalities", mode="before")
     @classmethod
     def _single(cls, value: Any) -> Any:
-        """One part needs no list."""
+        """Turn a single part into a list."""
         return {m: [p] if isinstance(p, dict) else p for m, p in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
@@ -101,7 +103,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : a file that is missing or damaged, an array that is not in it, counts that do not agree.
+    UserError : a file is missing or damaged, lacks an array, or numbers of items do not agree.
     """
     if not settings.root.is_dir():
         raise UserError(f"{settings.root}: no such folder; set datasets.{folder.name}.root in params.yaml")
@@ -123,9 +125,9 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
 
 def _files(settings: Settings) -> list[Path]:
-    """The files that items are made of: all but .npy arrays that hold features and nothing else.
+    """The files on which the items depend: all except .npy arrays of features.
 
-    Their values are no part of the items, and their shape stands in `arrays` of the manifest.
+    The values of features are no part of the items, and their shape is recorded in `arrays` of the manifest.
     """
     parts = [part for of in settings.modalities.values() for part in of]
     files: set[str] = set()
@@ -139,7 +141,12 @@ def _files(settings: Settings) -> list[Path]:
 
 
 def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The items in the order of modalities, parts and rows, and {array: shape and type}."""
+    """The items in the order of modalities, parts and rows, and {array: its shape and type}.
+
+    Raises
+    ------
+    UserError : for the same reasons as `make`.
+    """
     frames: list[pd.DataFrame] = []
     arrays: dict[str, Any] = {}
     for modality, parts in settings.modalities.items():
@@ -168,7 +175,7 @@ def read(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _refuse_table(captions: Array) -> None:
-    """A table of text that is read line by line would make captions of its names of files and of columns."""
+    """Refuse a table as a file of captions, since its header and file names would be read as captions."""
     if captions.name or not len(captions):
         return
     path, first = captions.path, str(captions[0])
@@ -186,7 +193,10 @@ def _refuse_table(captions: Array) -> None:
 
 
 def _refuse_repeated(array: Array, rows: np.ndarray, where: str) -> None:
-    """Rows that stand several times running, as VSE++ and SCAN publish theirs, would each be right for one caption."""
+    """Refuse rows that are repeated for each caption, as in the files of VSE++ and SCAN.
+
+    Otherwise each of the copies would count as relevant to one caption only.
+    """
     times = 1
     while times < min(len(rows), MOST_REPEATED + 1) and np.array_equal(array[rows[0]], array[rows[times]]):
         times += 1
@@ -204,12 +214,12 @@ def _refuse_repeated(array: Array, rows: np.ndarray, where: str) -> None:
 
 
 def _shape(array: Array) -> tuple[int, ...]:
-    """Of an item; files of regions are padded to as many regions as any of them has."""
+    """Shape of an item; (D,) for files of regions, whose numbers of regions may differ."""
     return array.shape[2:] if isinstance(array, RegionFile) else array.shape[1:]
 
 
 def _array(settings: Settings, part: Part, where: str) -> tuple[Array, str]:
-    """A part's array of numbers, or its captions, and its file relative to the root."""
+    """The numeric array of a part, or its captions, and the file relative to the root."""
     if part.captions:
         return _open(settings, part, part.captions), part.captions
     file = part.file or settings.file
@@ -231,7 +241,7 @@ def _below(settings: Settings, file: str) -> Path:
 
 
 def _open(settings: Settings, part: Part, reference: str) -> Array:
-    """`FILE#ARRAY`, a FILE, or an ARRAY of the part's own file; `[a:b:c]` after it takes a part."""
+    """Open a reference: `FILE#ARRAY`, a FILE, or an ARRAY of the part's own file; `[a:b:c]` selects a slice."""
     file, name, chosen = _place(settings, part, reference)
     if not file:
         raise UserError(f"params.yaml: {reference!r}: names no file, nor does the data set")
@@ -245,7 +255,7 @@ def _open(settings: Settings, part: Part, reference: str) -> Array:
 
 
 def _place(settings: Settings, part: Part, reference: str) -> tuple[str, str, str]:
-    """File, array and slice that a reference names; any may be left out."""
+    """The file, array and slice that a reference names; each may be empty."""
     found = REFERENCE.fullmatch(reference)
     if found is None:
         raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
@@ -264,7 +274,7 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
     rows = _rows(settings, part, array)
 
     def of_each(reference: str) -> Array | None:
-        """The values of the rows that are taken; there may be one for each of the whole array."""
+        """The values of the selected rows; the referenced array may have one value for each row of the whole array."""
         if not reference:
             return None
         found = _open(settings, part, reference)
@@ -291,7 +301,7 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
         values = of_each(reference)
         several = settings.several if column == "label" else False
         frame[column] = pd.array([pd.NA] * len(rows) if values is None else _texts(values, several), dtype="string")
-    if isinstance(array, RegionFile) and array.ids is not None:  # the file names its images
+    if isinstance(array, RegionFile) and array.ids is not None:  # the file has the names of its images
         names = pd.Series([array.ids[row] for row in rows], dtype="string")
         frame["item_id"] = frame.item_id.fillna(names)
         if modality not in settings.paired:
@@ -302,7 +312,7 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
 
 
 def _rows(settings: Settings, part: Part, array: Array) -> np.ndarray:
-    """(n,) rows of the array that belong to the part."""
+    """(n,) row numbers of the array that belong to the part."""
     every = np.arange(len(array))
     if not part.rows:
         return every
@@ -323,9 +333,9 @@ def _rows(settings: Settings, part: Part, array: Array) -> np.ndarray:
 
 
 def _texts(found: Array, several: bool | None = False) -> list[Any]:
-    """Numbers as whole ones (3.0 is '3'), rows of a 1-of-C matrix as the place of their one, texts as they are.
+    """Values as texts: 3.0 becomes '3', a row of a one-hot matrix the index of its one, and texts stay unchanged.
 
-    Of several classes a row is the places of all its ones (`items.encoded_labels`), as `Settings.several` says.
+    A row with several classes becomes the indices of all its ones (`items.encoded_labels`) if `several` allows it.
     """
     values = found.all()
     if values.ndim == 2 and values.dtype.kind in "fiub":
@@ -357,7 +367,7 @@ def _texts(found: Array, several: bool | None = False) -> list[Any]:
 
 
 def _ones(found: Array, values: np.ndarray) -> np.ndarray:
-    """(n, C) bool: which classes the rows of a matrix have, of zeros and ones or of -1 and 1."""
+    """(n, C) bool: the classes of each row of a matrix of zeros and ones, or of -1 and 1."""
     if not any(np.isin(values, pair).all() for pair in ((0, 1), (-1, 1))):
         other = values[~np.isin(values, (0, 1))][0]
         raise UserError(
@@ -368,7 +378,7 @@ def _ones(found: Array, values: np.ndarray) -> np.ndarray:
 
 
 def _of_file(part: Part, array: RegionFile, rows: np.ndarray) -> Array:
-    """The regions of each row as the file itself has them; 0 of a broken one, which its extraction will name."""
+    """The number of regions of each row according to the file; 0 for a broken row, which the extraction reports."""
     if part.counts not in ("", flat.SPANS):
         raise UserError(f"{array.where}: says itself how many regions an image has; leave out counts: {part.counts}")
     values = array.counts[rows]
@@ -387,7 +397,7 @@ def _counts(found: Array, array: Array) -> np.ndarray:
 
 
 def _paired(frame: pd.DataFrame, place: pd.Series, paired: list[str]) -> pd.Series:
-    """`PARTITION/n` of the rows that belong together by their order; null for the others."""
+    """Group ids `PARTITION/n` of the rows that are paired by their order; null for all other rows."""
     groups = pd.Series(pd.NA, index=frame.index, dtype="string")
     for partition, part in frame[frame.modality.isin(paired)].groupby("partition", sort=False):
         sizes = part.modality.value_counts().reindex(paired, fill_value=0)
@@ -403,13 +413,18 @@ def _paired(frame: pd.DataFrame, place: pd.Series, paired: list[str]) -> pd.Seri
 
 
 def _with_validation(frame: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, dict[str, Any] | None]:
-    """A share of the training groups as `val` where no item is, the classes in proportion; and what was done."""
+    """If no item is of the partition `val`, assign it a stratified share of the training groups.
+
+    Returns
+    -------
+    The items, and a description for the manifest (None if nothing was changed).
+    """
     if (frame.partition == "val").any():
         if "val" in settings.model_fields_set and settings.val:
             raise UserError("params.yaml: val: a share is to be cut off, but some items are of the partition val")
         return frame, None
     train = frame[frame.partition == "train"]
-    # A group is of one stratum: its modalities and its first label.
+    # The stratum of a group consists of its modalities and its first label.
     strata = train.fillna({"label": ""}).groupby("group_id", sort=False)
     strata = strata.modality.agg(lambda m: "+".join(sorted(set(m)))) + "/" + strata.label.first()
     chosen = strata.index[_share(strata.to_numpy(), settings.val, np.random.default_rng(settings.seed))]
@@ -420,7 +435,7 @@ def _with_validation(frame: pd.DataFrame, settings: Settings) -> tuple[pd.DataFr
 
 
 def _share(strata: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Places of round(share * n) random elements, each stratum in proportion (largest remainders) and none emptied."""
+    """Indices of round(share * n) random elements, stratified by largest remainders; no stratum is emptied."""
     names, of, sizes = np.unique(strata, return_inverse=True, return_counts=True)
     quota = np.floor(share * sizes).astype(int)
     rest = np.where(quota < sizes - 1, share * sizes - quota, -1)

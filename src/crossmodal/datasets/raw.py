@@ -1,4 +1,4 @@
-"""What readers of raw files share: what lies on disk, the root's name in `items.json`, and a validation part."""
+"""Helpers of the readers of raw files: folder listings, paths and hashes in `items.json`, and drawing of partitions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from crossmodal import fingerprints, paths
 from crossmodal.errors import UserError
 from crossmodal.files import read_lines
 
-SHOWN = 5  # faults of a kind, or file names, in an error
+SHOWN = 5  # maximum number of places or file names in an error message
 
 
 def name_of(path: Path, folder: Path) -> str:
-    """A path as `items.json` names it: relative to `folder`, or absolute where the user gave it so."""
+    """A path as written in `items.json`: relative to `folder`, or absolute if it is outside and given so."""
     if path.absolute().is_relative_to(folder.absolute()):
         return str(path.absolute().relative_to(folder.absolute()))
-    # From the resolved folder: where `data` is a link to another disk, `..` climbs from that disk.
+    # The folder is resolved because, if `data` is a link to another disk, `..` leads upwards on that disk.
     return str(path) if path.is_absolute() else os.path.relpath(path.absolute(), folder.resolve())
 
 
@@ -30,15 +30,17 @@ def record(
     names: Iterable[Path] = (),
     texts: Iterable[Path] = (),
 ) -> dict[str, dict[str, str]]:
-    """`raw` of `items.json`: hashes of what the items are read from, by which a later change is noticed.
+    """The entry `raw` of `items.json`: hashes of the files that the items are read from, which reveal later changes.
 
-    Made before the files are read, so that one that changes meanwhile is read again.
+    The hashes are computed before the files are read, so that files which change meanwhile are read again.
 
     Parameters
     ----------
-    folder : of the data set. files : read whole, or looked for in vain. trees : folders whose files are all read.
-    names : folders of which the names of the files below count, not their contents. texts : folders of which the
-        files below that end in .txt are read.
+    folder : folder of the data set.
+    files : files whose content counts, which need not exist.
+    trees : folders in which the content of all files counts.
+    names : folders in which the names of the files count, but not their contents.
+    texts : folders in which the content of files that end in .txt counts.
     """
     hashes = fingerprints.Hashes(folder)
     paths = {"files": files, "trees": trees, "names": names, "texts": texts}
@@ -49,17 +51,17 @@ def record(
 
 
 def first(places: Sequence[str]) -> str:
-    """The first few places of a fault, and how many more there are."""
+    """The first few of `places` as text, with the number of the remaining ones."""
     more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
     return ", ".join(places[:SHOWN]) + more
 
 
 def lines(path: Path, advice: str) -> list[str]:
-    """The lines of a text file that are not blank, without their ends.
+    """The stripped lines of a text file that are not blank.
 
     Raises
     ------
-    UserError : the file is missing (with `advice`) or is not UTF-8 text.
+    UserError : the file is missing (the message ends with `advice`) or is no UTF-8 text.
     """
     try:
         found = read_lines(path)
@@ -71,35 +73,36 @@ def lines(path: Path, advice: str) -> list[str]:
 
 
 class Listing:
-    """A folder, listed once a sub-folder: 123,287 calls of `stat` (MS-COCO) take minutes on a network."""
+    """A folder whose sub-folders are listed once each, since a `stat` per file takes minutes on network disks."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.names: dict[str, dict[str, str]] = {}  # of a sub-folder: {name, as it is and composed: name on disk}
+        self.names: dict[str, dict[str, str]] = {}  # {sub-folder: {name as it is and in composed form: name on disk}}
         self.links: set[str] = set()
         self.seen: set[str] = set()
 
     @property
     def looked_in(self) -> list[str]:
+        """The sub-folders that have been listed, for error messages."""
         return [str(self.folder / sub) for sub in self.names]
 
     def holds(self, sub: str, name: str) -> bool:
-        """Whether a file is there, whose name stands in a list.
+        """Whether a file with a name from a list exists in the sub-folder.
 
         Raises
         ------
-        UserError : a name that leads out of the folder, or a link that does.
+        UserError : the name, or a link, leads out of the folder.
         """
         return self.find(f"{sub}/{name}" if sub else name) is not None
 
     def find(self, path: str) -> str | None:
-        """A file's path below the folder as it is on disk, or None.
+        """The path of a file below the folder as it is on disk, or None if it does not exist.
 
-        Where letters with accents are written otherwise (macOS takes them apart, lists have them whole), it is found.
+        A file is also found if its letters with accents are decomposed on disk (as on macOS) but not in `path`.
 
         Raises
         ------
-        UserError : a path that leads out of the folder, or a link that does.
+        UserError : the path, or a link, leads out of the folder.
         """
         paths.check_name(path, str(self.folder))
         sub, _, name = path.rpartition("/")
@@ -129,12 +132,13 @@ class Listing:
 
 
 def carve(groups: Mapping[str, Hashable], share: float, seed: int) -> set[str]:
-    """Groups of the training part that are kept for validation: of each stratum its share, and never all of it.
+    """Groups of the training part that are held out, for example for validation: a share of each stratum.
 
     Parameters
     ----------
-    groups : {group: stratum}, such as the class.
-    share : 0 to 1; a stratum of two or more groups gives at least one if it is above 0.
+    groups : {group: stratum}; the stratum is, for example, the class.
+    share : 0 to 1. If it is positive, at least one group is held out of each stratum with two or more groups, but never
+        all of them.
     """
     chosen: set[str] = set()
     for members in shuffled(groups, seed).values():
@@ -144,10 +148,10 @@ def carve(groups: Mapping[str, Hashable], share: float, seed: int) -> set[str]:
 
 
 def shuffled(groups: Mapping[str, Hashable], seed: int) -> dict[Hashable, list[str]]:
-    """{stratum: its groups in an order of their own}.
+    """{stratum: its groups in a pseudo-random order}.
 
-    A group's place in the order is a hash of the seed and its name, so that items that are added leave the others'
-    order as it is.
+    Groups are sorted by a hash of the seed and their name, so that adding groups does not change the order of the
+    others.
     """
     strata: dict[Hashable, list[str]] = {}
     for group, stratum in groups.items():

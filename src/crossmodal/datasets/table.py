@@ -1,9 +1,11 @@
-"""A table of one's own, a row per image and caption: CSV, TSV, JSON lines or Parquet, with columns named in the block.
+"""Reader of custom tables with one row per image and caption: CSV, TSV, JSON lines or Parquet.
 
-reader: table
-images: photographs
-annotations: captions.csv            # or several, or {train: ..., val: ..., test: ...}
-columns: {image: file, caption: sentence, partition: split, label: category}
+The data set's block in `params.yaml` names the columns:
+
+    reader: table
+    images: photographs
+    annotations: captions.csv            # or a list, or {train: ..., val: ..., test: ...}
+    columns: {image: file, caption: sentence, partition: split, label: category}
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ SUFFIXES = (*SEPARATORS, ".jsonl", ".ndjson", ".parquet")
 
 
 class Columns(BaseModel):
+    """Names of the columns of the table."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image: str = Field("image", description="name of the photograph, below the image folder")
@@ -37,6 +41,8 @@ class Columns(BaseModel):
 
 
 class Settings(captioned.Settings):
+    """The block of a data set in a custom table."""
+
     columns: Columns = Columns()
     quotes: bool = Field(True, description="cells of a CSV or TSV may stand in double quotes; false: a quote is text")
 
@@ -46,13 +52,13 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : files that are missing, malformed or contradict each other.
+    UserError : the files are missing, malformed or contradict each other.
     """
     captioned.make("table", settings, folder, title, _entries(settings, folder.name))
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images in the tables' order, then all captions. Raises UserError as `make`."""
+    """The items: all images in the order of the tables, then all captions; raises UserError as `make` does."""
     return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
 
 
@@ -87,8 +93,10 @@ def _read(path: Path, settings: Settings, dataset: str) -> list[Entry]:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1. A line ends at a line feed, before which a carriage return
-    may stand, and at nothing else; a byte order mark is taken off.
+    """Yield (number from 1, line) of the lines that are not blank.
+
+    A line ends at a line feed, which a carriage return may precede, and at no other character. A byte order mark is
+    removed.
 
     Raises
     ------
@@ -104,11 +112,11 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def rows_of_text(path: Path, separator: str, quotes: bool) -> Rows:
-    """Cells of each row of a CSV or TSV that is not blank, with the number of its line.
+    """Yield (line number, cells) of each row of a CSV or TSV that is not blank.
 
     Raises
     ------
-    UserError : the file is no UTF-8 text, or a quote is opened and never closed.
+    UserError : the file is no UTF-8 text, or a quote is never closed.
     """
     if not quotes:
         for number, line in numbered_lines(path):
@@ -165,7 +173,7 @@ def _of_parquet(path: Path, wanted: list[str]) -> Iterator[tuple[str, Mapping[st
         table = packed.table(path, wanted)
     except UserError:
         raise
-    except Exception as error:  # what broken files raise is not documented
+    except Exception as error:  # the library does not document what broken files raise
         raise UserError(f"{path}: cannot be read as Parquet ({error}); fetch or make the file again") from None
     number = 0
     for batch in table.to_batches(max_chunksize=8192):

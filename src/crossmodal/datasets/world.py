@@ -1,8 +1,8 @@
-"""The embedded world: scenes of simple things drawn from a seed, with captions from a grammar, in Karpathy's layout.
+"""The embedded world: drawn scenes of simple objects with captions from a grammar, in Karpathy's layout.
 
-A scene has one to three objects, each of a class, a colour, a size and a place, before a background. A third of the
-scenes copy an earlier one of their partition in all but one attribute, so that a model must see attributes. The five
-captions of a scene leave out different things and use other words for the same.
+A scene has one to three objects, each with a class, a colour, a size and a place, in front of a background. A third of
+the scenes copy an earlier scene of their partition except for one attribute, so that a model must recognise attributes.
+The five captions of a scene omit different details and use different synonyms. Everything follows from a seed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ DISTRACTORS = 1 / 3
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of a scene; `box` is (left, top, right, bottom) in pixels once drawn."""
+    """An object of a scene; `box` is (left, top, right, bottom) in pixels after it is drawn."""
 
     kind: str
     colour: str
@@ -81,13 +81,17 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
+    """The objects and the background of a picture."""
+
     things: tuple[Thing, ...]
     background: str
     copies: int | None = None
-    """Index of the scene that this one equals in all but one attribute."""
+    """Index of the scene from which this one differs in one attribute only; None if it is no copy."""
 
 
 class Settings(BaseModel):
+    """Settings of the embedded world."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(1, ge=0)
@@ -108,12 +112,12 @@ def _fresh(rng: np.random.Generator) -> Scene:
 
 
 def _visible(background: str) -> list[str]:
-    """Colours that stand out: no black by night, no white in the snow."""
+    """Colours that are visible on a background: not black at night, not white in the snow."""
     return [c for c in COLOURS if (c, background) not in {("black", "night"), ("white", "snow")}]
 
 
 def _variation(rng: np.random.Generator, scene: Scene, index: int) -> Scene:
-    """`scene` with one attribute changed."""
+    """A copy of `scene`, whose index is `index`, with one attribute changed."""
     what = pick(rng, ("colour", "colour", "kind", "size", "place", "background"))
     if what == "background":
         allowed = [
@@ -133,11 +137,11 @@ def _variation(rng: np.random.Generator, scene: Scene, index: int) -> Scene:
 
 
 def scene(seed: int, index: int, first: int = 0) -> Scene:
-    """Scene `index` of a seed, whatever else is drawn: a function of its arguments alone.
+    """Scene `index` of a seed; the result depends on the arguments only.
 
     Parameters
     ----------
-    first : scenes before it are never copied (the start of a partition).
+    first : the first index of the partition; scenes before it are never copied.
     """
     rng = generator(seed, index, 0)
     fresh = _fresh(rng)
@@ -151,16 +155,18 @@ def scene(seed: int, index: int, first: int = 0) -> Scene:
 
 
 def draw_scene(seed: int, index: int, first: int = 0) -> tuple[Image.Image, Scene]:
-    """Picture (`WIDTH` x `HEIGHT` pixels, RGB) of `scene(seed, index, first)`, and the scene with its things' boxes.
+    """Draw `scene(seed, index, first)`; the result depends on the arguments only.
 
-    A function of its arguments alone, whatever else is drawn and by how many workers.
+    Returns
+    -------
+    The RGB picture of `WIDTH` x `HEIGHT` pixels, and the scene with the boxes of its objects.
     """
     what = scene(seed, index, first)
     rng = generator(seed, index, 1)
     image = background(rng, what.background)
     behind = image.copy()
     boxes: dict[str, tuple[int, int, int, int]] = {}
-    for thing in sorted(what.things, key=lambda t: PLACES[t.place][0][1]):  # the nearer ones are lower, drawn last
+    for thing in sorted(what.things, key=lambda t: PLACES[t.place][0][1]):  # lower objects are nearer and drawn last
         side = SIZES[thing.size][0] * rng.uniform(0.88, 1.12) * HEIGHT * SCALE * 1.1
         (px, py), _ = PLACES[thing.place]
         x = (px + rng.uniform(-0.05, 0.05)) * WIDTH * SCALE
@@ -186,7 +192,7 @@ def draw_scene(seed: int, index: int, first: int = 0) -> tuple[Image.Image, Scen
                 du, dv = (u - 0.5) * side * stretch, (v - 0.5) * side
                 places.append((x + du * cos - dv * sin, y + du * sin + dv * cos))
             spots += places
-            if role == "hole":  # what is behind shows through
+            if role == "hole":  # the background shows through
                 mask = Image.new("L", image.size)
                 ImageDraw.Draw(mask).polygon(places, fill=255)
                 image.paste(behind, (0, 0), mask)
@@ -230,7 +236,7 @@ def _relation(rng: np.random.Generator, one: Thing, other: Thing) -> str:
 
 
 def captions(seed: int, index: int, what: Scene, count: int = 5) -> list[str]:
-    """Sentences on a scene; each leaves out something else and has its own words."""
+    """`count` different sentences that describe a scene, with different details and synonyms."""
     rng = generator(seed, index, 2)
     found: list[str] = []
     while len(found) < count:
@@ -261,7 +267,7 @@ def captions(seed: int, index: int, what: Scene, count: int = 5) -> list[str]:
 
 
 def partitions(settings: Settings) -> dict[str, tuple[int, int]]:
-    """First and one past the last index of each partition."""
+    """{partition: (first index, one past the last index)}."""
     train = settings.images - settings.val - settings.test
     return {
         "train": (0, train),
@@ -271,7 +277,7 @@ def partitions(settings: Settings) -> dict[str, tuple[int, int]]:
 
 
 def _left_over(name: str, images: int) -> bool:
-    """A picture past the last one, or a half-written file."""
+    """Whether a file name is that of a picture beyond the last one, or of a half-written file."""
     drawn = re.fullmatch(r"(\d{6})\.jpg", name)
     return bool((drawn and int(drawn[1]) >= images) or re.fullmatch(r"\.\d{6}\.jpg\.\d+\.part", name))
 
@@ -287,11 +293,15 @@ def _write_one(folder: Path, seed: int, place: tuple[int, int]) -> Scene:
 
 
 def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> list[Scene]:
-    """Raw files of the world: `images/`, `dataset_world.json` (Karpathy's layout), `regions.json` and `scenes.json`.
+    """Write the raw files: `images/`, `dataset_world.json` (Karpathy's layout), `regions.json` and `scenes.json`.
 
     Parameters
     ----------
-    workers : processes, by default up to one a core; the files do not depend on it.
+    workers : number of processes, by default up to one per core; the files do not depend on it.
+
+    Returns
+    -------
+    All scenes, in the order of their indices.
 
     Raises
     ------
@@ -326,11 +336,11 @@ def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> lis
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:
-    """Draw the raw files into `folder/raw` and read them as any data set of that layout is read.
+    """Draw the raw files into `folder/raw`, read them as Karpathy's layout, and write the items into `folder`.
 
     Raises
     ------
-    UserError : too few images are left to train on; the disk is full or the folder cannot be written.
+    UserError : too few images are left for training, the disk is full, or the folder cannot be written.
     """
     if settings.images - settings.val - settings.test < 20:
         raise UserError(
@@ -338,8 +348,8 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
             f"and {settings.test} for the test leave fewer than 20 to train on; raise `images` or lower the others"
         )
     raw = folder / "raw"
-    with suppress(OSError):  # a folder that cannot be written is named by `draw`
-        (folder / "items.parquet").unlink(missing_ok=True)  # it would outlive the pictures that it was made from
+    with suppress(OSError):  # `draw` reports a folder that cannot be written
+        (folder / "items.parquet").unlink(missing_ok=True)  # outdated as soon as the pictures are redrawn
     draw(settings, raw)
     read = karpathy.Settings(annotations=raw / "dataset_world.json", images=raw / "images")
     manifest = {

@@ -1,16 +1,16 @@
-"""XMedia and XMediaNet: five modalities in folders, and lists of training and test files.
+"""Reader of XMedia and XMediaNet: five modalities in folders, with lists of training and test files.
 
-The sets come from their makers in parts (media by modality, or features ready made), and how the parts lie together on
-disk is described nowhere that we found. The layout read here is therefore ours, and plain:
+The authors distribute the data sets in parts (media by modality, or precomputed features). As far as we know, no common
+layout of the parts is documented, so that this module defines a simple one:
 
-    ROOT/categories.txt                    the classes, one a line
-    ROOT/train.txt, test.txt               the files, one a line: FOLDER/CLASS/NAME.EXT, below ROOT
+    ROOT/categories.txt                    the classes, one per line
+    ROOT/train.txt, test.txt               the files, one per line: FOLDER/CLASS/NAME.EXT, relative to ROOT
     ROOT/val.txt                           optional; without it a part of train.txt is kept for validation
-    ROOT/image/CLASS/NAME.jpg              a file an item; text: one text a file (UTF-8), all of it is the item
+    ROOT/image/CLASS/NAME.jpg              one file per item; the item of a text file (UTF-8) is its whole content
     ROOT/text/..., audio/..., video/..., 3d/...
 
-An image and a text of the same class and name are a pair (`pairs`); every other item stands for itself. The features
-that the makers offer are no raw media: they are read by `kind: precomputed`.
+An image and a text of the same class and name form a pair (`pairs`); every other item has a group of its own. The
+features that the authors distribute are read with `kind: precomputed`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ FOLDERS: dict[Modality, str] = {"image": "image", "text": "text", "audio": "audi
 
 
 class Settings(BaseModel):
+    """The block of a data set in XMedia's layout."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: Path = Field(description="folder of categories.txt, train.txt, test.txt and the modalities' folders")
@@ -41,6 +43,7 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0, description="of the choice of validation items")
 
     def folder_of(self, modality: Modality) -> str:
+        """Name of a modality's folder below the root."""
         return self.folders.get(modality, FOLDERS[modality])
 
 
@@ -49,7 +52,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
     Raises
     ------
-    UserError : files that are missing or contradict each other; every kind of fault names its first items.
+    UserError : the files are missing or contradict each other; the error lists the first places of each kind of fault.
     """
     folders = {modality: settings.root / settings.folder_of(modality) for modality in settings.modalities}
     texts = [folders.pop("text")] if "text" in folders else []
@@ -60,7 +63,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 
 
 def manifest(settings: Settings, frame: pd.DataFrame, folder: Path) -> dict:
-    """What `items.json` says of the lists, the classes and how they were read."""
+    """The entries of `items.json` about the lists, the classes and the settings."""
     root = settings.root
     found = _lists(root)
     return {
@@ -76,15 +79,15 @@ def _lists(root: Path) -> list[Path]:
 
 
 def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items, in the lists' order: train.txt, val.txt, test.txt.
+    """The items in the order of the lists: train.txt, val.txt, test.txt.
 
     Parameters
     ----------
-    dataset : name of the block in `params.yaml`, for errors.
+    dataset : name of the block in `params.yaml`, for error messages.
 
     Raises
     ------
-    UserError : as `make`.
+    UserError : for the same reasons as `make`.
     """
     root, where = settings.root, f"datasets.{dataset}"
     if not root.is_dir():
@@ -163,7 +166,7 @@ def _text(path: Path) -> str:
 
 
 def _gaps(rows: list[tuple], classes: list[str], path: Path) -> list[str]:
-    """Classes that could not be learnt, in all or in a modality that they are tested in."""
+    """Error messages on classes without a training item, at all or in a modality in which they are tested."""
     trained = {(label, modality) for _, modality, _, label, part, _ in rows if part == "train"}
     known = {label for label, _ in trained}
     bare = [repr(label) for label in classes if label not in known]
@@ -175,7 +178,7 @@ def _gaps(rows: list[tuple], classes: list[str], path: Path) -> list[str]:
 
 
 def _torn(rows: list[tuple], key: str, root: Path) -> list[str]:
-    """Pairs that lie in two partitions."""
+    """Error messages on pairs that lie in more than one partition."""
     parts: dict[str, set[str]] = {}
     for _, _, group, _, part, _ in rows:
         parts.setdefault(group, set()).add(part)

@@ -1,6 +1,6 @@
-"""`crossmodal download NAME`: raw files from where their makers publish them, resumed, checked and unpacked.
+"""`crossmodal download NAME`: downloads raw files from their publishers, with resuming, verification and unpacking.
 
-`origins.yaml` says what there is. torchvision's weights have names of their own, `torchvision/NETWORK`.
+`origins.yaml` lists what can be downloaded; in addition, `torchvision/NETWORK` names torchvision's weights.
 """
 
 from crossmodal.downloads.fetching import fetch

@@ -1,6 +1,6 @@
-"""Fetches the files of an origin with pooch: gone on with where it broke off, checked, unpacked, and written down.
+"""Downloads the files of an origin with pooch: downloads are resumed, verified, unpacked and recorded.
 
-`.downloads.json` in the folder of raw files says of each address what was fetched: its SHA-256, and what was unpacked.
+`.downloads.json` in the folder of raw files records the SHA-256 and the unpacked files of each URL.
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ from crossmodal.files import read_json, reason, sha256_file, write_json
 log = logging.getLogger(__name__)
 
 RECORD = ".downloads.json"
-CHUNK = 2**20  # bytes that are read at a time
-PATIENCE = 60  # seconds without an answer
+CHUNK = 2**20  # bytes read at a time
+PATIENCE = 60  # timeout in seconds
 
 
 def fetch(origin: Origin, folder: Path, *, progress: bool = False) -> list[str]:
-    """All files of an origin that are not there yet.
+    """Download all files of an origin that do not exist yet.
 
     Parameters
     ----------
-    folder : of raw files. progress : show a bar.
+    folder : folder of raw files.
+    progress : whether to show a progress bar.
 
     Returns
     -------
-    A sentence on each file.
+    A message for each file.
 
     Raises
     ------
-    UserError : an address that does not answer, a file that is not what is published or broke off (the next call goes
-        on), an archive that is damaged, no space on the disk. Files that are finished stay.
+    UserError : a server does not answer, a download breaks off (the next call resumes it) or differs from the published
+        file, an archive is damaged, or the disk is full. Finished files are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = read_json(folder / RECORD) if (folder / RECORD).exists() else {}
@@ -69,8 +70,8 @@ def fetch(origin: Origin, folder: Path, *, progress: bool = False) -> list[str]:
 
 
 def _target(file: SourceFile, folder: Path) -> Path:
-    """Where the file itself goes."""
-    return folder / file.folder / file.file_name  # an absolute `folder` of the file stays as it is
+    """The path to which the file itself is downloaded."""
+    return folder / file.folder / file.file_name  # an absolute `file.folder` replaces `folder`
 
 
 def _is_there(file: SourceFile, folder: Path, record: dict[str, Any]) -> bool:
@@ -84,7 +85,7 @@ def _is_there(file: SourceFile, folder: Path, record: dict[str, Any]) -> bool:
 
 
 def _fetched(file: SourceFile, folder: Path, before: dict[str, Any], progress: bool) -> Path:
-    """The file, by pooch, whose downloader here goes on with a part that is there."""
+    """Download a file with pooch and a downloader that resumes partial files, and return its path."""
     target = _target(file, folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     known = _as_pooch(file.check, before)
@@ -108,7 +109,7 @@ def _fetched(file: SourceFile, folder: Path, before: dict[str, Any], progress: b
 
 
 def _as_pooch(check: Check | str, before: dict[str, Any]) -> str | None:
-    """A checksum as pooch names it; of a file that was fetched before the one that was written down then."""
+    """A checksum in pooch's notation; without a published one, that recorded at an earlier download, or None."""
     if isinstance(check, Check):
         if check.sha256 or check.md5:
             return f"sha256:{check.sha256}" if check.sha256 else f"md5:{check.md5}"
@@ -117,7 +118,7 @@ def _as_pooch(check: Check | str, before: dict[str, Any]) -> str | None:
 
 
 def _verify(path: Path, digest: str, check: Check | str) -> None:
-    """What pooch cannot check: the beginning of a SHA-256."""
+    """Check the beginning of a SHA-256, which pooch cannot."""
     if isinstance(check, Check) and check.sha256_begins and not digest.startswith(check.sha256_begins):
         path.unlink()
         raise UserError(
@@ -127,7 +128,7 @@ def _verify(path: Path, digest: str, check: Check | str) -> None:
 
 
 class Resumed:
-    """A downloader for pooch that goes on with `NAME.part` beside the target, if the server still has the same file."""
+    """A downloader for pooch that resumes `NAME.part` beside the target if the file on the server has not changed."""
 
     def __init__(self, target: Path, *, progress: bool = False):
         self.part = target.with_name(f"{target.name}.part")
@@ -135,23 +136,23 @@ class Resumed:
         self.progress = progress
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
-        """Raises requests' errors; ConnectionError where fewer bytes came than were told."""
+        """Download `url` to `output_file`; raises requests' errors, and ConnectionError if too few bytes arrive."""
         about = json.loads(self.about.read_text()) if self.about.exists() and self.part.exists() else {}
         have = self.part.stat().st_size if about.get("url") == url and about.get("version") else 0
         headers = {"Range": f"bytes={have}-", "If-Range": about["version"]} if have else {}
-        headers["Accept-Encoding"] = "identity"  # bytes as they are counted
+        headers["Accept-Encoding"] = "identity"  # compression would make the byte counts wrong
         with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as answer:
-            if have and answer.status_code == 416:  # all of it is there
+            if have and answer.status_code == 416:  # the partial file is already complete
                 answer.close()
             else:
                 answer.raise_for_status()
-                answer.raw.enforce_content_length = False  # else the last bytes before a break are lost
+                answer.raw.enforce_content_length = False  # otherwise the last bytes before an interruption are lost
                 self._write(url, answer, have if answer.status_code == 206 else 0)
         shutil.move(self.part, output_file)
         self.about.unlink(missing_ok=True)
 
     def _write(self, url: str, answer: requests.Response, have: int) -> None:
-        # A weak tag says that two files mean the same, not that their bytes are.
+        # A weak ETag does not guarantee identical bytes.
         tag = answer.headers.get("ETag", "")
         version = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
         self.about.write_text(json.dumps({"url": url, "version": version}))
@@ -170,7 +171,7 @@ class Resumed:
 
 @contextmanager
 def _bar(name: str, total: int | None, done: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """Says how far a download is, on a terminal."""
+    """Show the progress of a download on the terminal if `wanted`."""
     if not wanted:
         yield lambda n: None
         return
@@ -183,7 +184,7 @@ def _bar(name: str, total: int | None, done: int, wanted: bool) -> Iterator[Call
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """pooch's own lines are left out; what was done is said at the end."""
+    """Suppress pooch's own log messages, since `fetch` returns a message for each file."""
     before = pooch.get_logger().level
     pooch.get_logger().setLevel(logging.ERROR)
     try:
@@ -199,13 +200,13 @@ def _told(error: requests.RequestException) -> str:
 
 
 def _unpacked(path: Path, file: SourceFile, folder: Path) -> list[str]:
-    """Unpack an archive by way of a folder of its own; returns the names, below `folder`, of what was at its top."""
+    """Unpack an archive via a temporary folder; returns the paths of its top-level entries, relative to `folder`."""
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as name:
             inside = Path(name)
             if zipfile.is_zipfile(path):
                 with zipfile.ZipFile(path) as archive:
-                    archive.extractall(inside)  # leaves out `..` and roots
+                    archive.extractall(inside)  # strips `..` and roots from paths
             else:
                 with tarfile.open(path) as archive:
                     archive.extractall(inside, filter="data")
@@ -228,7 +229,7 @@ def _member(inside: Path, archive: Path, name: str) -> Path:
 
 
 def _placed(source: Path, into: Path) -> Path:
-    """Move what was unpacked into its folder; folders that are there are filled up, files replaced."""
+    """Move an unpacked entry into its folder: existing folders are merged, existing files replaced."""
     into.mkdir(parents=True, exist_ok=True)
     target = into / source.name
     if source.is_dir() and target.is_dir():

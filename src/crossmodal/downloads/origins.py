@@ -1,4 +1,4 @@
-"""The registry of downloads: `origins.yaml` as pydantic models, and torchvision's weights by their network's name."""
+"""The registry of downloads: pydantic models of `origins.yaml`, and torchvision's weights by network name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Strict(BaseModel):
 
 
 class Check(_Strict):
-    """A published checksum."""
+    """A published checksum of a file."""
 
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
@@ -36,6 +36,8 @@ class Check(_Strict):
 
 
 class SourceFile(_Strict):
+    """A file to download, and where it or its content goes."""
+
     url: str
     name: str = Field("", description="of the file, where the address ends otherwise")
     folder: str = Field("", description="where a file that is no archive goes")
@@ -45,14 +47,18 @@ class SourceFile(_Strict):
 
     @property
     def file_name(self) -> str:
+        """The name of the file: `name`, or the last part of the URL."""
         return self.name or PurePosixPath(urlsplit(self.url).path).name
 
     @property
     def is_archive(self) -> bool:
+        """Whether the file is unpacked after the download."""
         return self.unpack is not None or bool(self.members)
 
 
 class Origin(_Strict):
+    """A data set or model that can be downloaded, or must be requested by hand."""
+
     title: str
     home: str
     licence: str
@@ -69,16 +75,16 @@ class Origin(_Strict):
 
 @cache
 def origins(path: Path = REGISTRY) -> dict[str, Origin]:
-    """Everything that `origins.yaml` names."""
+    """{name: origin} of all entries of `origins.yaml`."""
     return {name: Origin.model_validate(value) for name, value in yaml.safe_load(path.read_text("utf-8")).items()}
 
 
 def named(name: str, path: Path = REGISTRY) -> Origin:
-    """The origin of a name; `torchvision/resnet152` is that network's weights.
+    """The origin with the given name; `torchvision/resnet152` stands for the weights of that network.
 
     Raises
     ------
-    UserError : an unknown name, or one that must be asked for by hand, with how.
+    UserError : the name is unknown, or the data must be requested by hand; the message explains how.
     """
     if name.startswith(TORCHVISION):
         return _weights(name.removeprefix(TORCHVISION))
@@ -93,14 +99,14 @@ def named(name: str, path: Path = REGISTRY) -> Origin:
 
 
 def _weights(network: str) -> Origin:
-    """torchvision's weights of a network, into torch's own folder of checkpoints, where extractors look for them."""
+    """torchvision's weights of a network, which go into torch's folder of checkpoints, where extractors find them."""
     import torch
     from torchvision.models import get_model_weights, list_models
 
     if network not in list_models():
         raise UserError(f"download '{TORCHVISION}{network}': no such network" + suggestion(network, list_models()))
     weights = next(one for one in get_model_weights(network) if one.name.endswith("V1"))
-    # The name of a file ends with the first digits of its SHA-256, which torch's own loader checks too.
+    # The name of a file ends with the first digits of its SHA-256, which torch's own loader also checks.
     begins = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     check = Check(sha256_begins=begins[1]) if begins else "none"

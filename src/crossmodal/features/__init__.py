@@ -1,4 +1,4 @@
-"""Extractors: one module each, items to cached arrays; `store` reads them back memory-mapped."""
+"""Feature extractors, one per module; `store` opens the cached arrays that they write."""
 
 HELPERS = (
     "annotations",

@@ -1,4 +1,4 @@
-"""Files of meshes before trimesh sees them: how large they may be, and what they may open beside them."""
+"""Checks of mesh files before trimesh reads them: their size, and which further files they may open."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ BLOCK = 2**20
 
 
 def check(path: Path) -> None:
-    """Refuse a file that is too large, or whose packed content is.
+    """Refuse a file that is too large, or whose uncompressed content is.
 
     Raises
     ------
-    UserError : above `limits.mesh_bytes`, or a bomb. OSError : it cannot be read.
+    UserError : the file exceeds `limits.mesh_bytes`, or is a decompression bomb.
+    OSError : the file cannot be read.
     """
     size, most = path.stat().st_size, limits.current().mesh_bytes
     if size > most:
@@ -46,21 +47,25 @@ def check(path: Path) -> None:
 
 
 class Beside(Resolver):
-    """What a mesh's file names, such as the buffers of glTF: of its own folder alone."""
+    """Resolves further files that a mesh file names, such as the buffers of glTF, within its own folder only."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def get(self, name: str) -> bytes:
+        """The content of the named file; raises a UserError if it lies elsewhere or is too large."""
         file = paths.inside(self.path.parent, name, str(self.path))
         check(file)
         return file.read_bytes()
 
     def namespaced(self, namespace: str) -> Beside:
+        """A resolver for the sub-folder `namespace`."""
         return Beside(self.path.parent / namespace / self.path.name)
 
     def keys(self) -> list[str]:
+        """An empty list: further files are not listed."""
         return []
 
     def write(self, name: str, data: Any) -> None:
+        """Refuse to write, with a UserError."""
         raise UserError(f"{self.path}: {name!r} is not written; a mesh is only read")

@@ -1,7 +1,7 @@
-"""Region annotations of a data set (`regions.json`: boxes, classes, attributes), and how they are made worse.
+"""Region annotations of a data set (`regions.json`: boxes, classes, attributes), and simulated detector errors.
 
-Annotations of a drawn picture are exact; a detector's are not. What is said here of a detector's mistakes is a model of
-them with set rates, not a measurement.
+The annotations of drawn pictures are exact, but the output of a detector is not. The simulated errors are a model with
+chosen rates, not a measurement of any detector.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ from crossmodal import paths
 from crossmodal.errors import UserError
 from crossmodal.files import read_json, read_record, sha256_file
 
-OVER = 1.0  # pixels by which a box may reach over the picture's border: annotators round
-RIGHT, WRONG = (8, 2), (4, 4)  # of the beta distributions of confidences: means .8 and .5
+OVER = 1.0  # pixels by which a box may exceed the picture's border, since annotators round
+RIGHT, WRONG = (8, 2), (4, 4)  # parameters of the beta distributions of confidences, with means .8 and .5
 
 
 class Region(NamedTuple):
+    """One annotated region of a picture."""
+
     box: tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the picture
     name: str
-    attribute: str  # or ""
+    attribute: str  # empty if there is none
     confidence: float
 
 
 class Worsening(BaseModel):
-    """How exact annotations are made like a detector's."""
+    """Rates of the simulated detector errors in exact annotations."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +48,7 @@ class Worsening(BaseModel):
 
 @dataclass(frozen=True)
 class Annotations:
-    """Regions of each picture of a data set, as its `items.json` names their file."""
+    """Regions of each picture of a data set, from the file that its `items.json` names."""
 
     path: Path
     sha256: str
@@ -56,11 +58,12 @@ class Annotations:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """All class names in the file."""
+        """All class names in the file, sorted."""
         return self._known("class")
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
+        """All attribute names in the file, sorted."""
         return self._known("attribute")
 
     def _known(self, key: str) -> tuple[str, ...]:
@@ -69,11 +72,13 @@ class Annotations:
         return tuple(sorted(name for name in names if isinstance(name, str) and name))
 
     def of(self, source: str, wide: int, high: int) -> list[Region]:
-        """Regions of a picture, made worse where that is asked for, the most confident first.
+        """Regions of a picture of `wide` x `high` pixels, in decreasing order of confidence.
+
+        They include simulated errors if `worsening` is set.
 
         Raises
         ------
-        UserError : the picture is not listed, one of its regions is malformed or lies outside of it.
+        UserError : the picture is not listed, or one of its regions is malformed or lies outside of it.
         """
         given = self._given(source)
         for region in given:
@@ -87,7 +92,7 @@ class Annotations:
         return sorted(found, key=lambda region: -region.confidence)
 
     def bare(self, sources: Iterable[str]) -> int:
-        """How many pictures have no region, after the worsening; malformed entries are not told of here."""
+        """Number of pictures without a region after the simulated errors; malformed entries are not counted."""
         count = 0
         for source in sources:
             with suppress(UserError):
@@ -134,16 +139,17 @@ def _number(value: Any) -> bool:
 
 
 def read(folder: Path, worsening: Worsening | None) -> Annotations:
-    """The annotations of a prepared data set.
+    """Read the annotations of a prepared data set.
 
     Parameters
     ----------
-    folder : `data/DATASET`, whose `items.json` names the file in `regions`: `file` (relative to `folder`, or absolute),
-        `exact` (true of a drawn world: only then are they made worse) and `synonyms` (name to others of its meaning).
+    folder : `data/DATASET`, whose `items.json` describes the annotations in `regions`: `file` (relative to `folder`, or
+        absolute), `exact` (true for a drawn data set) and `synonyms` (a name to other names with the same meaning).
+    worsening : simulated errors, which are applied to exact annotations only.
 
     Raises
     ------
-    UserError : the data set names no file of regions, or it is no JSON object.
+    UserError : the data set names no file of regions, or the file is no JSON object.
     """
     manifest = folder / "items.json"
     named = read_record(manifest).get("regions")
@@ -161,7 +167,7 @@ def read(folder: Path, worsening: Worsening | None) -> Annotations:
 
 
 def _clipped(region: Region, wide: int, high: int) -> Region:
-    """The region with its box inside of the picture and at least a pixel wide and high."""
+    """The region with its box clipped to the picture and at least one pixel wide and high."""
     x1, y1, x2, y2 = region.box
     x1, y1 = min(max(x1, 0.0), wide - 1.0), min(max(y1, 0.0), high - 1.0)
     return region._replace(box=(x1, y1, max(min(x2, float(wide)), x1 + 1), max(min(y2, float(high)), y1 + 1)))
@@ -175,13 +181,15 @@ def worsen(
     attributes: tuple[str, ...],
     synonyms: dict[str, list[str]],
 ) -> list[Region]:
-    """Regions as a detector might have found them: a function of its arguments alone.
+    """Apply simulated detector errors to the regions of a picture; the result depends on the arguments only.
 
-    Confidences are those given times a beta variate with a mean of .8, or of .5 where the class is wrong.
+    Confidences are multiplied by a beta variate with a mean of .8, or of .5 if the class is wrong.
 
     Parameters
     ----------
-    key : the picture's name, from which with `rates.seed` the random numbers follow.
+    key : the picture's name, which together with `rates.seed` seeds the random numbers.
+    classes, attributes : all names, from which wrong ones are drawn.
+    synonyms : a name to other names with the same meaning.
     """
     digest = hashlib.sha256(f"{rates.seed}\0{key}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:16], "big"))
@@ -212,5 +220,5 @@ def worsen(
 
 
 def whole_picture(wide: int, high: int, name: str) -> Region:
-    """The one region of a picture in which none is annotated."""
+    """A region of class `name` that covers the whole picture, for a picture without annotated regions."""
     return Region((0.0, 0.0, float(wide), float(high)), name, "", 0.0)

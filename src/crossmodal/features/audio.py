@@ -1,7 +1,8 @@
-"""Mel-frequency cepstral coefficients of sound clips: one vector a clip, the mean of its frames.
+"""Mel-frequency cepstral coefficients (MFCC) of sound clips: one vector per clip, the mean over its frames.
 
-Davis and Mermelstein, 1980: filter-bank energies on the mel scale, their logarithm, its cosine transform. How the 29
-numbers of XMedia and XMediaNet were made is not published; the defaults here are this package's own.
+They follow Davis and Mermelstein (1980): energies of a filter bank on the mel scale, their logarithm, and its cosine
+transform. How the 29-dimensional features of XMedia and XMediaNet were computed is not published; the defaults are
+this package's own.
 """
 
 from __future__ import annotations
@@ -27,15 +28,17 @@ from crossmodal.errors import UserError
 from crossmodal.features import _soundheaders, extraction
 from crossmodal.features.extraction import Given, Item, Recipe, Work
 
-BATCH = 8  # clips that a thread takes at once
+BATCH = 8  # clips per batch
 BLOCK = 1024  # frames transformed at once
 READ = 2**20  # samples read at once, before they are mixed to one channel
-CUT_OFF = r"^[ \t]*(?:data|SSND)[ \t]*:[ \t]*(\d{1,18}) \(should be (\d{1,18})\)"  # as libsndfile tells it
-UNKNOWN = 2**31 - 2**16  # bytes that a header claims from here on mean: not known when it was written
-SLOPE, KNEE, STEP = 200 / 3, 1000.0, np.log(6.4) / 27  # Slaney's scale: Hz a mel up to the knee, log Hz a mel above
+CUT_OFF = r"^[ \t]*(?:data|SSND)[ \t]*:[ \t]*(\d{1,18}) \(should be (\d{1,18})\)"  # in libsndfile's log
+UNKNOWN = 2**31 - 2**16  # a length from here on in a header means that it was unknown when the header was written
+SLOPE, KNEE, STEP = 200 / 3, 1000.0, np.log(6.4) / 27  # Slaney's scale: Hz per mel up to the knee, log Hz per mel above
 
 
 class Settings(extraction.Settings):
+    """Settings of the coefficients and of the sound that they are computed from."""
+
     rate: int = Field(22050, ge=100, description="samples a second to which every clip is brought")
     preemphasis: float = Field(0.97, ge=0, lt=1, description="x[t] - preemphasis * x[t-1]")
     window: Literal["hamming", "hann", "boxcar"] = "hamming"
@@ -67,17 +70,17 @@ class Settings(extraction.Settings):
 
     @property
     def length(self) -> int:
-        """Samples of a frame."""
+        """Number of samples per frame."""
         return round(self.frame * self.rate)
 
     @property
     def step(self) -> int:
-        """Samples from one frame to the next."""
+        """Number of samples from one frame to the next."""
         return round(self.hop * self.rate)
 
     @property
     def top(self) -> float:
-        """Hz where the last band ends."""
+        """Frequency in Hz at which the last band ends."""
         return self.high or self.rate / 2
 
 
@@ -85,11 +88,11 @@ class Settings(extraction.Settings):
 
 
 def read(path: Path) -> tuple[np.ndarray, int]:
-    """(T,) float32 samples, the mean of the channels, and samples a second, by soundfile or else by PyAV.
+    """(T,) float32 samples (the mean of the channels) and the sampling rate in Hz, read by soundfile or else by PyAV.
 
     Raises
     ------
-    UserError : a file that is missing, cut off, no sound, or holds no samples or samples that are no finite numbers.
+    UserError : the file is missing, truncated, too long or no sound, or holds no samples or non-finite ones.
     """
     try:
         if (size := path.stat().st_size) > 8 * limits.current().samples:
@@ -118,12 +121,12 @@ def read(path: Path) -> tuple[np.ndarray, int]:
 
 
 class _Bytes(io.BytesIO):
-    """A file in memory in which a damaged header's places before its beginning are its beginning."""
+    """A file in memory in which a position before its beginning, as a damaged header may state, means its beginning."""
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
             return super().seek(offset, whence)
-        except ValueError:  # soundfile could not pass it on, and would print it
+        except ValueError:  # soundfile cannot propagate the error and would print it
             return super().seek(0)
 
 
@@ -139,7 +142,7 @@ def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[l
     except soundfile.SoundFileError as error:
         raise UserError(f"{path}: is cut off or damaged ({error}); fetch it again") from None
     found = sum(map(len, parts))
-    # libsndfile reads what there is of a file that is cut off; each format tells it in another way.
+    # libsndfile reads a truncated file as far as it goes; how the truncation shows depends on the format.
     for claimed, there in re.findall(CUT_OFF, file.extra_info, re.MULTILINE):
         if int(there) < int(claimed) < UNKNOWN:
             raise UserError(f"{path}: is cut off: {there} of {claimed} bytes of sound are there; fetch it again")
@@ -177,12 +180,12 @@ def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
             if not container.streams.audio:
                 raise UserError(f"{path}: holds no sound; expected a clip that soundfile or FFmpeg can read")
             stream = container.streams.audio[0]
-            floats = av.AudioResampler(format="fltp")  # the type of samples alone; channels and rate stay
+            floats = av.AudioResampler(format="fltp")  # changes the sample type only, not the channels or the rate
             for frame in container.decode(stream):
                 rate = _check_rate(path, frame.sample_rate)
                 _check_length(path, parts)
                 parts += [_mono(part.to_ndarray()) for part in floats.resample(frame)]
-            if {"mov", "matroska"} & set(container.format.name.split(",")):  # others only guess how long they are
+            if {"mov", "matroska"} & set(container.format.name.split(",")):  # other formats only estimate their length
                 stated = container.duration / av.time_base if container.duration else None
     except (av.FFmpegError, ValueError) as error:
         told = getattr(error, "strerror", None) or error
@@ -194,7 +197,7 @@ def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
 
 
 def _mono(block: np.ndarray) -> np.ndarray:
-    """(C, t) float32 -> (t,) mean of the channels."""
+    """(t,) float32 mean of the channels of (C, t) samples."""
     if len(block) == 1:
         return np.array(block[0])
     total = block[0] + block[1]  # many times faster than a mean over so short an axis
@@ -207,17 +210,16 @@ def _mono(block: np.ndarray) -> np.ndarray:
 
 
 def mfcc(waveform: np.ndarray, rate: int, settings: Settings | None = None) -> np.ndarray:
-    """(29,) float32 mean over the frames of the coefficients, C0 first; not standardised.
+    """(29,) float32 coefficients averaged over the frames, C0 first; not standardised.
 
     Parameters
     ----------
-    waveform : (T,) samples, or (C, T) channels, whose mean is taken; floats count as they are, integers are brought
-        to -1 ... 1.
-    rate : samples a second; another one than the settings' is resampled by a polyphase filter (`resampled`).
+    waveform : (T,) samples, or (C, T) channels, which are averaged. Integers are scaled to -1 ... 1, floats are not.
+    rate : sampling rate in Hz; if it differs from that of the settings, the clip is resampled (`resampled`).
 
     Raises
     ------
-    UserError : no samples, samples that are no finite numbers, silence, a clip shorter than one frame.
+    UserError : the clip has no samples or non-finite ones, is silent, or is shorter than one frame.
     """
     settings = settings or Settings()
     waveform = np.asarray(waveform)
@@ -243,16 +245,18 @@ def mfcc(waveform: np.ndarray, rate: int, settings: Settings | None = None) -> n
             f"expected at least one frame of {settings.frame * 1000:g} ms (`frame`)"
         )
     energies = log_mel(waveform, settings)
-    # The transform is linear: that of the mean is the mean of the transforms.
+    # The transform is linear, so that the transform of the mean is the mean of the transforms.
     return scipy.fft.dct(energies.mean(0, dtype=np.float64), norm="ortho")[: settings.coefficients].astype(np.float32)
 
 
 def resampled(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
-    """(T,) -> (ceil(T * target / rate),): `scipy.signal.resample_poly` with its Kaiser-windowed filter.
+    """Resample (T,) samples from `rate` to `target` Hz, to (ceil(T * target / rate),) samples.
+
+    The polyphase filter is that of `scipy.signal.resample_poly`, with a Kaiser window.
 
     Raises
     ------
-    UserError : a rate that is no positive number.
+    UserError : the rate is not positive.
     """
     if rate <= 0:
         raise UserError(f"a sampling rate of {rate}; expected samples a second")
@@ -265,14 +269,14 @@ def resampled(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
 
 @lru_cache(16)
 def _low_pass(ratio: int) -> np.ndarray:
-    """SciPy's own default filter, kept: its design takes longer than the filtering for odd rates."""
+    """SciPy's default filter, cached because its design takes longer than the filtering for odd rates."""
     return firwin(20 * ratio + 1, 1 / ratio, window=("kaiser", 5.0)).astype(np.float32)
 
 
 def log_mel(waveform: np.ndarray, settings: Settings) -> np.ndarray:
-    """(T,) samples at the settings' rate -> (F, mels) float32 natural logarithms of the bands' energies.
+    """(F, mels) float32 natural logarithms of the bands' energies, from (T,) samples at the settings' rate.
 
-    Frames are those that lie in the clip as a whole: none is padded with made-up samples at its ends.
+    Only frames that lie entirely in the clip are used; none is padded at the ends.
     """
     emphasised = np.empty_like(waveform)
     emphasised[0] = waveform[0]
@@ -285,20 +289,20 @@ def log_mel(waveform: np.ndarray, settings: Settings) -> np.ndarray:
     for start in range(0, len(frames), BLOCK):
         spectrum = scipy.fft.rfft(frames[start : start + BLOCK] * window, settings.fft)
         power = spectrum.real**2 + spectrum.imag**2
-        # Sparse, since a band has few bins; and its sums do not depend on a BLAS and its threads.
+        # The bank is sparse since a band has few bins; its sums also do not depend on the BLAS and its threads.
         out[start : start + BLOCK] = (bands @ np.ascontiguousarray(power.T)).T
     return np.log(np.maximum(out, np.float32(settings.floor), out=out), out=out)
 
 
 def mel_of(hertz: np.ndarray, scale: str) -> np.ndarray:
-    """Hz to mel: HTK's 2595 log10(1 + f / 700), or Slaney's Auditory Toolbox (linear below 1 kHz)."""
+    """Convert Hz to mel: by HTK's 2595 log10(1 + f / 700), or as Slaney's Auditory Toolbox (linear below 1 kHz)."""
     if scale == "htk":
         return 2595 * np.log10(1 + hertz / 700)
     return np.where(hertz < KNEE, hertz / SLOPE, KNEE / SLOPE + np.log(np.maximum(hertz, KNEE) / KNEE) / STEP)
 
 
 def hertz_of(mel: np.ndarray, scale: str) -> np.ndarray:
-    """The inverse of `mel_of`."""
+    """Convert mel to Hz, the inverse of `mel_of`."""
     if scale == "htk":
         return 700 * (10 ** (mel / 2595) - 1)
     return np.where(mel < KNEE / SLOPE, mel * SLOPE, KNEE * np.exp((mel - KNEE / SLOPE) * STEP))
@@ -306,11 +310,13 @@ def hertz_of(mel: np.ndarray, scale: str) -> np.ndarray:
 
 @lru_cache(8)
 def filter_bank(settings: Settings) -> scipy.sparse.csr_array:
-    """(mels, fft // 2 + 1) float32 triangles, evenly spread over the mel scale, each from its neighbours' peaks.
+    """(mels, fft // 2 + 1) float32 triangular bands, evenly spaced on the mel scale.
+
+    Each band extends from the peak of the previous one to the peak of the next one.
 
     Raises
     ------
-    UserError : a band so narrow that it holds no bin of the transform.
+    UserError : a band is so narrow that it holds no bin of the transform.
     """
     ends = mel_of(np.array([settings.low, settings.top]), settings.scale)
     corners = hertz_of(np.linspace(*ends, settings.mels + 2), settings.scale)
@@ -332,13 +338,13 @@ def filter_bank(settings: Settings) -> scipy.sparse.csr_array:
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Coefficients (N, 29) of sound clips.
+    """Recipe for the (N, 29) coefficients of sound clips.
 
     Raises
     ------
-    UserError : settings that do not fit; a bad clip, no training part to standardise by.
+    UserError : the settings contradict each other, a clip is bad, or no training clip exists to standardise by.
     """
-    filter_bank(settings)  # settings that do not fit are told before any clip is read
+    filter_bank(settings)  # reports impossible settings before any clip is read
 
     def load(item: Item) -> np.ndarray:
         waveform, rate = read(item.path)
@@ -357,13 +363,17 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 
 
 def standardise(array: np.ndarray, rows: pd.DataFrame) -> dict[str, Any]:
-    """Bring each column of `array`, in place, to mean 0 and s.d. 1 over the training part; both, for the manifest.
+    """Standardise each column of `array` in place to mean 0 and standard deviation 1 over the training items.
 
-    A column that is the same throughout the training part is only shifted.
+    A column that is constant over the training items is only shifted.
+
+    Returns
+    -------
+    The means and standard deviations, for the manifest.
 
     Raises
     ------
-    UserError : no item of the training part.
+    UserError : no item is of the training part.
     """
     train = (rows.partition == "train").to_numpy() if "partition" in rows else np.ones(len(rows), bool)
     if not train.any():
@@ -375,6 +385,6 @@ def standardise(array: np.ndarray, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def restandardise(array: np.ndarray, manifest: dict[str, Any]) -> np.ndarray:
-    """Further rows brought to the scale of those that `standardise` told the manifest of."""
+    """Standardise further rows by the means and standard deviations that `standardise` recorded in the manifest."""
     mean, sd = (np.array(manifest["standardised_by"][key]) for key in ("mean", "sd"))
     return (array - mean) / np.where(sd > 0, sd, 1)

@@ -1,7 +1,8 @@
-"""Trains the small network whose weights are committed as `world`: the embedded stand-in for ImageNet's.
+"""Training of the small network whose weights are committed as `world`, the stand-in for weights trained on ImageNet.
 
-It learns from scratch, on scenes of a seed that no data set uses, to name what is drawn: in the pooled feature (class
-with colour, with size, with place, ...), and for each object in the cell of the last feature map that it stands in.
+The network is trained from scratch on drawn scenes of a seed that no data set uses. It predicts, from the pooled
+feature, which labels a scene has (combinations of class with colour, size and place, ...) and, from the cell of the
+last feature map in which an object lies, the class, colour and size of that object.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ TABLES = {
     "colour": len(COLOURS),
     "background": len(BACKGROUNDS),
 }
-"""What the pooled feature is to name: labels of each kind."""
-MOST = 3  # objects in a scene
-STRIDE = 32  # pixels of a cell of the last feature map
-MARGIN = 6  # pixels by which a picture is shifted at most
+"""Number of labels of each kind that are predicted from the pooled feature."""
+MOST = 3  # maximum number of objects in a scene
+STRIDE = 32  # side of a cell of the last feature map in pixels
+MARGIN = 6  # maximum shift of a picture in pixels
 
 
 class Settings(BaseModel):
+    """Settings of the training."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["shufflenet_v2_x1_0"] = "shufflenet_v2_x1_0"
@@ -58,9 +61,11 @@ class Settings(BaseModel):
 
 
 class Sample(NamedTuple):
+    """A drawn scene with its labels."""
+
     pixels: np.ndarray  # (3, crop, wide) uint8, short side `crop`
-    labels: np.ndarray  # (L,) 0/1, the tables one after another
-    things: np.ndarray  # (MOST, 3) class, colour, size of each object; -1 where there is none
+    labels: np.ndarray  # (L,) 0/1, the labels of all `TABLES` concatenated
+    things: np.ndarray  # (MOST, 3) class, colour, size of each object; -1 if there is none
     centres: np.ndarray  # (MOST, 2) row and column of each object's middle, in pixels of `pixels`
 
 
@@ -80,7 +85,7 @@ def labels(what: world.Scene) -> np.ndarray:
 
 
 def sample(settings: Settings, index: int) -> Sample:
-    """Scene `index` of the settings' seed, as it is trained on."""
+    """The training sample of scene `index` of the settings' seed."""
     image, what = world.draw_scene(settings.seed, index)
     pixels = pil_to_tensor(resize(image, settings.crop)).numpy()
     scale = pixels.shape[1] / image.height
@@ -93,7 +98,7 @@ def sample(settings: Settings, index: int) -> Sample:
 
 
 class Trainee(nn.Module):
-    """The network with a head on its pooled feature and one on each cell of its last map."""
+    """The network with one head on its pooled feature and another, `cells`, on the cells of its last feature map."""
 
     def __init__(self, settings: Settings, share: Tensor) -> None:
         super().__init__()
@@ -101,12 +106,12 @@ class Trainee(nn.Module):
         width = self.network.fc.in_features
         self.network.fc = nn.Identity()
         self.pooled = nn.Linear(width, sum(TABLES.values()))
-        with torch.no_grad():  # start from each label's share among the scenes: most are rare
+        with torch.no_grad():  # the bias starts from each label's frequency, since most labels are rare
             self.pooled.bias.copy_(torch.logit(share.clamp(1e-3, 1 - 1e-3)))
         self.cells = nn.Linear(width, len(KINDS) + len(COLOURS) + len(SIZES))
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> map (B, C, h, w), logits (B, L)."""
+        """Map pictures (B, 3, H, W) to the last feature map (B, C, h, w) and the logits of the labels (B, L)."""
         net = self.network
         for part in (net.conv1, net.maxpool, net.stage2, net.stage3, net.stage4, net.conv5):
             batch = part(batch)
@@ -114,7 +119,7 @@ class Trainee(nn.Module):
 
 
 def train(settings: Settings, target: Path, *, threads: int) -> None:
-    """Train and write `target` (safetensors, float16, no classifier) and a manifest, `target` with `.json`, beside it.
+    """Train and write the weights `target` (safetensors, float16, no classifier) and a manifest `.json` beside them.
 
     The same settings, threads and library versions give the same bytes on the same processor.
 
@@ -135,7 +140,7 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
         start, totals = time.perf_counter(), torch.zeros(2)
         model.train()
         for picks in torch.randperm(n).split(settings.batch_size):
-            # Shifted by a few pixels; no mirroring and no change of colour, which captions speak of.
+            # Pictures are shifted but neither mirrored nor recoloured, since captions name places and colours.
             down, right = torch.randint(-MARGIN, MARGIN + 1, (2,)).tolist()
             batch, corner = _crop(pixels[picks], settings.crop, down, right)
             last, logits = model(_normalised(batch))
@@ -156,7 +161,7 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
         for name, value in model.network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    model.network.load_state_dict(state, strict=False)  # what is measured is what is stored
+    model.network.load_state_dict(state, strict=False)  # the stored float16 weights are the ones measured
     accuracy = _accuracy(model, _crop(pixels[n:], settings.crop, 0, 0)[0], truth[n:])
     log.info("held out: %s", accuracy)
     with whole(target) as temporary:
@@ -176,7 +181,7 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
 
 
 def _drawn(settings: Settings, workers: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All scenes, drawn once and kept as bytes; the last `held_out` are not trained on."""
+    """Stacked samples of all scenes, drawn once; the last `held_out` are not trained on."""
     indices = range(settings.images + settings.held_out)
     if workers == 1:
         samples = [sample(settings, index) for index in indices]
@@ -187,7 +192,10 @@ def _drawn(settings: Settings, workers: int) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def _crop(pixels: Tensor, side: int, down: int, right: int) -> tuple[Tensor, Tensor]:
-    """The middle square moved by (down, right) pixels, and the (row, column) of its corner; edges are repeated."""
+    """The middle square shifted by (down, right) pixels, and the (row, column) of its corner.
+
+    Pixels outside the picture repeat its edge.
+    """
     height, width = pixels.shape[-2:]
     top, left = (height - side) // 2 + down, (width - side) // 2 + right
     rows = (torch.arange(side) + top).clamp(0, height - 1)
@@ -196,9 +204,13 @@ def _crop(pixels: Tensor, side: int, down: int, right: int) -> tuple[Tensor, Ten
 
 
 def _cell_loss(head: nn.Linear, last: Tensor, things: Tensor, centres: Tensor) -> Tensor:
-    """Sum over objects of the cross-entropies of class, colour and size, in the cell where the object's middle is.
+    """Sum over objects of the cross-entropies of class, colour and size, predicted from the cell of its middle.
 
-    last (B, C, h, w); things (B, MOST, 3); centres (B, MOST, 2).
+    Parameters
+    ----------
+    last : (B, C, h, w) last feature map.
+    things : (B, MOST, 3) class, colour and size of each object.
+    centres : (B, MOST, 2) row and column of each object's middle in pixels.
     """
     scene, slot = (things[:, :, 0] >= 0).nonzero(as_tuple=True)
     row, column = (centres[scene, slot] / STRIDE).long().clamp(min=0).unbind(1)
@@ -217,7 +229,7 @@ def _normalised(pixels: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _accuracy(model: Trainee, pixels: Tensor, truth: Tensor) -> dict[str, float]:
-    """Share of the scenes' labels that are among the best-scored ones (as many as there are), per kind of label."""
+    """R-precision per kind of label: the share of a scene's R labels that are among the R with the highest scores."""
     model.eval()
     logits = torch.cat([model(_normalised(part))[1] for part in pixels.split(100)])
     sizes = list(TABLES.values())

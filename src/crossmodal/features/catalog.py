@@ -1,4 +1,4 @@
-"""What features there are below `data/`: the store's, which data sets link to them, and those of data sets alone."""
+"""Catalogue of the features below `data/`: those in the store with the data sets that link to them, and all others."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """Features in the store, or of a data set alone."""
+    """Features in the store, or features that only a data set has."""
 
     identity: str | None
-    """Hash of all that they depend on; None where their manifest has none."""
+    """Hash of all that the features depend on; None if their manifest has none."""
     place: Path
     """Folder in the store, or the target `data/DATASET/features/MODALITY.EXTRACTOR`."""
     stored: bool
     manifest: dict[str, Any]
     size: int
-    """Bytes on the disk, counted once however many link to them."""
+    """Bytes on disk, counted once for all links."""
     used_by: list[str] = field(default_factory=list)
-    """`DATASET/MODALITY.EXTRACTOR` of each data set that has them."""
+    """`DATASET/MODALITY.EXTRACTOR` of each data set that uses the features."""
 
     @property
     def finished(self) -> bool:
+        """Whether the features have a manifest, which is written last."""
         return bool(self.manifest)
 
     def describe(self) -> dict[str, Any]:
-        """For people and for JSON."""
+        """The entry as a dictionary for display or JSON."""
         made = store.paths(self.place / "features" if self.stored else self.place)[2]
         return {
             "identity": self.identity,
@@ -59,7 +60,7 @@ class Entry:
 
 
 def _made_from(manifest: dict[str, Any]) -> str | None:
-    """Network and weights, or the files, as far as the manifest names any."""
+    """The network and weights, or the files, that the manifest names; None if it names neither."""
     if files := manifest.get("files"):
         return ", ".join(f"{name} ({digest[:8]})" for name, digest in files.items())
     settings = manifest.get("settings", {})
@@ -69,7 +70,7 @@ def _made_from(manifest: dict[str, Any]) -> str | None:
 
 
 def entries(data: Path) -> list[Entry]:
-    """All features below `data`: the store's first, then those that only a data set has."""
+    """All features below `data`: first those in the store, then those that only a data set has."""
     loose = {}
     for path in sorted(data.glob("*/features/[!.]*.json")):
         try:
@@ -98,7 +99,7 @@ def entries(data: Path) -> list[Entry]:
 
 
 def _is_of(target: Path, manifest: dict[str, Any], identity: str, array: Path) -> bool:
-    """A link to the store's array, or a copy of it where the disk knows no links."""
+    """Whether `target` is a link to the store's array, or a copy of it on a disk without links."""
     own = store.paths(target)[0]
     return manifest.get("identity") == identity or (own.exists() and array.exists() and own.samefile(array))
 
@@ -112,22 +113,22 @@ def _size(paths: Any) -> int:
 
 
 def unused(found: list[Entry]) -> list[Entry]:
-    """Those of the store that no data set has, the leavings of killed extractions among them."""
+    """The entries of the store that no data set uses, including remains of killed extractions."""
     return [entry for entry in found if entry.stored and not entry.used_by and not _linked(entry)]
 
 
 def _linked(entry: Entry) -> bool:
-    """Whether something outside of `data/*/features` still holds the array."""
+    """Whether the array has further hard links, which may also lie outside of `data/*/features`."""
     array = store.paths(entry.place / "features")[0]
     return array.exists() and array.stat().st_nlink > 1
 
 
 def remove(entry: Entry) -> int:
-    """Delete an entry of the store, unless it is being made or linked right now; the bytes that this frees."""
+    """Delete an entry of the store unless it is being extracted or linked, and return the number of bytes freed."""
     lock = entry.place.with_suffix(".lock")
     try:
         with FileLock(lock, timeout=0):
-            if _linked(entry):  # since it was listed
+            if _linked(entry):  # a data set may have linked to it since it was listed
                 return 0
             shutil.rmtree(entry.place)
     except Timeout:
@@ -137,7 +138,7 @@ def remove(entry: Entry) -> int:
 
 
 def readable(size: float) -> str:
-    """Bytes as people write them: 1.5 GB."""
+    """A number of bytes in readable form, such as 1.5 GB."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"
@@ -146,7 +147,7 @@ def readable(size: float) -> str:
 
 
 def show(found: list[Entry]) -> None:
-    """A table on the terminal, as wide as it is; 200 characters where the output is no terminal."""
+    """Print a table of the entries, as wide as the terminal, or 200 characters wide if the output is no terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

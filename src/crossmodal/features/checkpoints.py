@@ -1,7 +1,8 @@
-"""Checkpoints of the bottom-up-attention detector: whose names and conventions they have, and the detector of them.
+"""Loading of checkpoints of the bottom-up-attention detector, with their parameter names and conventions.
 
-The public ones have detectron2's names, in two families that name the attribute head otherwise: those converted from
-the Caffe original as it is (`caffe`), and those that follow detectron2's conventions as well (`detectron2`).
+The public checkpoints have detectron2's names. They form two families with different names of the attribute head:
+those converted unchanged from the Caffe original (`caffe`), and those that also follow detectron2's conventions
+(`detectron2`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
 
 
 def _renamed(name: str, head: dict[str, str]) -> str:
-    """Our name of a parameter for detectron2's, or the name itself where it is not one of its."""
+    """This package's name of a parameter for detectron2's name; other names are returned unchanged."""
     stage = re.fullmatch(r"(?:backbone\.res([234])|roi_heads\.res5)\.(\d+)\.(conv([123])|shortcut)\.(.+)", name)
     if stage:
         number, block, layer, conv, leaf = stage.groups()
@@ -53,9 +54,14 @@ def _renamed(name: str, head: dict[str, str]) -> str:
 
 
 def convention_of(state: dict[str, Tensor], asked: str = "auto", **over: Any) -> tuple[str, Convention]:
-    """The family of a state dict by its names, and its convention: that of the family, or `asked`, with `over`.
+    """The family of a state dict, judged by its parameter names, and its convention.
 
-    A box head with four rows for the background as well counts the background first, as Caffe does.
+    If the box head also has four rows for the background, the background is the first class, as in Caffe.
+
+    Parameters
+    ----------
+    asked : a name in `CONVENTIONS`, or auto for the convention of the family.
+    over : fields of `Convention` to override; None leaves a field unchanged.
     """
     family = "caffe" if any(".cls_embed." in name for name in state) else "detectron2"
     chosen = CONVENTIONS[family if asked == "auto" else asked]
@@ -70,7 +76,7 @@ def _given(over: dict[str, Any]) -> dict[str, Any]:
 
 
 def seeded(network: str, seed: int, asked: str = "auto", **over: Any) -> tuple[Detector, dict[str, Any]]:
-    """A detector with random weights, and what a manifest says of it."""
+    """A detector with random weights, and its description for the manifest; `asked` and `over` as in `load`."""
     chosen = replace(CONVENTIONS["caffe" if asked == "auto" else asked], **_given(over))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -82,7 +88,7 @@ def seeded(network: str, seed: int, asked: str = "auto", **over: Any) -> tuple[D
 
 
 def _settle(model: Detector) -> None:
-    """Start values under which numbers neither grow nor vanish: the batch norms' statistics are no real ones."""
+    """Initialise a detector so that activations neither grow nor vanish, since its batch norms have no statistics."""
     model.trunk.bn1.running_var.fill_(float(max(BGR_MEAN)) ** 2)
     for module in (*model.trunk.modules(), *model.res5.modules()):
         if isinstance(module, Bottleneck):
@@ -92,24 +98,25 @@ def _settle(model: Detector) -> None:
 
 
 def load(path: Path, network: str, asked: str = "auto", **over: Any) -> tuple[Detector, dict[str, Any]]:
-    """A detector with the weights of a public checkpoint, and what a manifest says of it, conventions included.
+    """A detector with the weights of a public checkpoint, and its description for the manifest with its conventions.
 
-    Anchors that stand in the file are taken from there.
+    If the file contains anchors, they are used.
 
     Parameters
     ----------
-    asked : a name in `CONVENTIONS`, or auto: by the checkpoint's own names and shapes.
-    over : fields of `Convention` that are set otherwise; None leaves them.
+    network : the detector's ResNet.
+    asked : a name in `CONVENTIONS`, or auto to infer it from the checkpoint's names and shapes.
+    over : fields of `Convention` to override; None leaves a field unchanged.
 
     Raises
     ------
-    UserError : a file that cannot be read, or that lacks parameters, holds others or others' shapes.
+    UserError : the file cannot be read, or parameters are missing, unexpected or of another shape.
     """
     state = networks.read_state(path)
     family, chosen = convention_of(state, asked, **over)
     ours, shape = matched(state, network, family, path)
     model = Detector(shape, chosen).eval()
-    model.load_state_dict(ours, strict=False)  # the counts of batches, which no checkpoint needs, are left
+    model.load_state_dict(ours, strict=False)  # checkpoints need not have the batch norms' counts of batches
     facts = {"family": family, "convention": asdict(chosen), "anchors": "by the convention"}
     if (cells := state.get(_CELL_ANCHORS)) is not None and cells.shape == model.anchors.shape:
         facts["anchors"] = "of the file"
@@ -118,7 +125,7 @@ def load(path: Path, network: str, asked: str = "auto", **over: Any) -> tuple[De
 
 
 def matched(state: dict[str, Tensor], network: str, family: str, where: Path) -> tuple[dict[str, Tensor], Shape]:
-    """The state dict under our names, and the sizes of the detector that it is of.
+    """The state dict under this package's names, and the sizes of its detector.
 
     Raises
     ------

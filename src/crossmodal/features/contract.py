@@ -1,4 +1,4 @@
-"""What an extractor gives and is given: its settings, items, how they are opened and how a batch is computed."""
+"""The interface of extractors: settings, input items, and the functions that read an item and compute a batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crossmodal.errors import UserError
 
 
 class Settings(BaseModel):
-    """What every extractor can be told."""
+    """Settings that every extractor has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class Item:
-    """One item to extract features of: a file, or for text the sentence itself."""
+    """One item to extract features from: a file, or for text the sentence itself (in `source`)."""
 
     item_id: str
     source: str
@@ -42,34 +42,37 @@ Computed = np.ndarray | tuple[np.ndarray, dict[str, Sequence[Any]]]
 
 @dataclass(frozen=True)
 class Work:
-    """What an extractor does, once it is known that there is something to do."""
+    """The functions of an extractor that do the work; they are created only if something is left to extract."""
 
     load: Callable[[Item], Any]
-    """One item, read. A UserError says that it is bad, and why."""
+    """Reads one item; it raises a UserError with the reason if the item is bad."""
     compute: Callable[[list[Any]], Computed]
-    """(B, ...) features of loaded items, and what else the index keeps of each: column to B values."""
+    """Computes the (B, ...) features of loaded items, and further columns of the index with B values each."""
     batch: int = 1
-    """Items of a batch."""
+    """Number of items per batch."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """For the manifest: how it is run (device, precision). The values' last bits may depend on them."""
+    """How the extractor is run (device, precision), for the manifest; the last bits of the values may depend on it."""
     shape: tuple[int, ...] | None = None
-    """Of an item's features, where that is known: they are then written into the array at once, not into shards."""
+    """Shape of an item's features if known in advance; they are then written directly into the array, not to shards."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The items that features are wanted of."""
+    """The items of one modality of a data set, whose features are extracted."""
 
     rows: pd.DataFrame
-    """Of `items.parquet`, those of one modality."""
+    """The rows of `items.parquet` of this modality."""
     root: Path
-    """The folder that their sources are relative to."""
+    """The folder that the items' sources are relative to."""
     modality: str
     folder: Path
-    """The data set's own, `data/DATASET`."""
+    """The folder of the data set, `data/DATASET`."""
 
     def refused(self) -> dict[str, UserError]:
-        """Why a file is not opened, by item: its path leads out of the root, or is that of a device."""
+        """{item id: error} of the items whose file must not be opened.
+
+        A file is refused if its path leads out of the root or is that of a device.
+        """
         found: dict[str, UserError] = {}
         if self.modality == "text":
             return found
@@ -82,7 +85,7 @@ class Given:
 
     @property
     def items(self) -> list[Item]:
-        """Of the rows, in their order."""
+        """The items in the order of the rows."""
         rows = self.rows
         parts = rows.partition if "partition" in rows else ["train"] * len(rows)
         columns = zip(rows.item_id, rows.source, parts, strict=True)
@@ -91,19 +94,19 @@ class Given:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an extractor makes its features: what the function `recipe(settings, given)` of its module returns."""
+    """How an extractor computes its features, as returned by the function `recipe(settings, given)` of its module."""
 
     begin: Callable[[list[Item]], Work]
-    """Called with all items when there is something to extract."""
+    """Called with all items if something is left to extract."""
     depends: dict[str, Any] = field(default_factory=dict)
-    """What the values depend on besides settings, source and inputs (weights and their hash); for the manifest."""
+    """What the values depend on besides settings, source and inputs (weights and their hash), for the manifest."""
     finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None = None
-    """Called with the whole array, writable, and the rows of its items; what it returns is for the manifest."""
+    """Called with the whole writable array and the rows of its items; it returns entries of the manifest."""
     again: Callable[[np.ndarray, dict[str, Any]], np.ndarray] | None = None
-    """What `finish` did to the array, done to the features of other items by what it said in the manifest."""
+    """Applies to the features of other items what `finish` did to the array, given the manifest."""
     packages: tuple[str, ...] = ()
-    """Distributions whose versions the manifest keeps."""
+    """Distributions whose versions are recorded in the manifest."""
     digest: Callable[[Item], bytes] | None = None
-    """Hash of what an item's features are made from; by default of its file, or of a text itself."""
+    """Hash of the input of an item's features; by default that of its file, or of the text itself."""
     settings: Settings | None = None
-    """In place of those given, where the files decide what was left open."""
+    """Settings that replace the given ones if the files determine what was left open."""

@@ -1,6 +1,6 @@
-"""The bottom-up-attention detector (Anderson et al. 2018): Faster R-CNN C4 with 1600 classes and 400 attributes.
+"""The bottom-up-attention detector (Anderson et al., 2018): Faster R-CNN C4 with 1600 classes and 400 attributes.
 
-Made of torchvision's parts, in evaluation only; `checkpoints` loads the public weights into it.
+It is built from torchvision's modules, for inference only; `checkpoints` loads the public weights into it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from crossmodal.files import read_lines
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 BGR_MEAN = (102.9801, 115.9465, 122.7717)
 STRIDE = 16
-SCALES, RATIOS = (4, 8, 16, 32), (0.5, 1.0, 2.0)  # of anchors, times the stride
-BEFORE_NMS, PROPOSAL_NMS, LEAST_SIDE = 6000, 0.7, 16  # the side in pixels of the picture
-POOLED = 14  # cells a side of what `res5` sees of a box
+SCALES, RATIOS = (4, 8, 16, 32), (0.5, 1.0, 2.0)  # of anchors; scales are multiples of the stride
+BEFORE_NMS, PROPOSAL_NMS, LEAST_SIDE = 6000, 0.7, 16  # the side is in pixels of the picture
+POOLED = 14  # cells per side of a pooled box, the input of `res5`
 CHUNK = 25  # boxes that go through `res5` at a time
 VOCABULARY = Path(__file__).parent / "vocabulary"
 
 
 @cache
 def names(kind: Literal["objects", "attributes"]) -> tuple[str, ...]:
-    """The 1600 objects or 400 attributes in the order of the outputs; of synonyms the first."""
+    """Names of the 1600 objects or 400 attributes in the order of the outputs; of synonyms the first."""
     return tuple(line.split(",")[0].strip() for line in read_lines(VOCABULARY / f"{kind}.txt"))
 
 
@@ -44,18 +44,18 @@ def names(kind: Literal["objects", "attributes"]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Convention:
-    """How a checkpoint's numbers are meant, where checkpoints differ."""
+    """Conventions in which checkpoints differ, by which their parameters are interpreted."""
 
     background: Literal["first", "last"]
-    """Place of the background among the classes, and of `none` among the attributes."""
+    """Position of the background among the classes, and of `none` among the attributes."""
     anchors: Literal["ratio", "size"]
-    """What changes slowest along the twelve anchors of a place."""
+    """Which of the two varies slowest along the twelve anchors of a position."""
     whole_pixels: bool
-    """Caffe's: anchors rounded to whole pixels about (7.5, 7.5), and a box from x1 to x2 is x2 - x1 + 1 wide."""
+    """Caffe's convention: anchors are rounded to whole pixels about (7.5, 7.5), and a box is x2 - x1 + 1 wide."""
     box_weights: tuple[float, float, float, float]
-    """What the box head's four numbers are divided by."""
+    """Divisors of the four outputs of the box head."""
     kept: Literal["proposal", "regressed"]
-    """The box of a region: the proposal that its feature is pooled from, or that box moved by the box head."""
+    """The box of a region: the proposal from which its feature is pooled, or the proposal moved by the box head."""
 
 
 CONVENTIONS = {
@@ -77,14 +77,14 @@ class Shape(NamedTuple):
     attributes: int = 401
     box_rows: int = 6404
     objectness: int = 12
-    """12, or 24 where each anchor has a logit for nothing and one for something."""
+    """12, or 24 if each anchor has one logit for the background and one for an object."""
     rpn_width: int = 512
     hidden: int = 512
     embedding: int = 256
 
 
 class Detection(NamedTuple):
-    """Regions of a picture, the most confident first."""
+    """Detected regions of a picture, in decreasing order of confidence."""
 
     features: Tensor  # (n, 2048) float32
     boxes: Tensor  # (n, 4) x1, y1, x2, y2 in pixels of the picture
@@ -94,13 +94,13 @@ class Detection(NamedTuple):
 
 
 class Detector(nn.Module):
-    """Picture to regions. Built with random weights; see `checkpoints.load`."""
+    """Detects the regions of a picture. It is built with random weights; `checkpoints.load` loads trained ones."""
 
     def __init__(self, shape: Shape, convention: Convention) -> None:
         super().__init__()
         self.convention = convention
         net = ResNet(Bottleneck, list(shape.blocks), width_per_group=shape.width)
-        for layer in (net.layer2, net.layer3):  # Caffe's ResNet halves in the first convolution of a block
+        for layer in (net.layer2, net.layer3):  # Caffe's ResNet has the stride in the first convolution of a block
             layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
         net.layer4[0].downsample[0].stride = (1, 1)
         for block in net.layer4:
@@ -132,7 +132,7 @@ class Detector(nn.Module):
         self.precision = "fp32"
 
     def prepare(self, precision: str, device: torch.device) -> Detector:
-        """Itself, as it is run: see `networks.prepare`. What comes after the convolutions stays in fp32."""
+        """Prepare the convolutions for inference (`networks.prepare`) and return itself; other layers stay in fp32."""
         self.to(device)
         self.trunk = networks.prepare(self.trunk, precision, device)
         self.res5 = networks.prepare(self.res5, precision, device)
@@ -145,7 +145,7 @@ class Detector(nn.Module):
         return part(batch.contiguous(memory_format=torch.channels_last)).float()
 
     def regions(self, last: Tensor, boxes: Tensor) -> Tensor:
-        """(P, 2048) features of boxes (P, 4) on the map (1, 1024, h, w); boxes in pixels of the network's input."""
+        """(P, 2048) features of boxes (P, 4), in pixels of the network's input, from the map (1, 1024, h, w)."""
         rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], 1)
         last = last.contiguous()
         found = [
@@ -154,13 +154,19 @@ class Detector(nn.Module):
         return torch.cat(found) if found else last.new_empty(0, 2048)
 
     def propose(self, last: Tensor, size: tuple[int, int], scale: float, count: int) -> Tensor:
-        """(P, 4) proposals, at most `count`, the likeliest first, in pixels of the network's input of `size` (h, w).
+        """(P, 4) proposals, at most `count`, in decreasing order of their score.
 
-        Where every one is smaller than `LEAST_SIDE` pixels of the picture, the whole input is the one proposal.
+        If all boxes are smaller than `LEAST_SIDE` pixels of the picture, the whole input is the only proposal.
+
+        Parameters
+        ----------
+        last : (1, 1024, h, w) feature map.
+        size : (height, width) of the network's input, in whose pixels the proposals are.
+        scale : size of the input relative to the picture.
         """
         offset = float(self.convention.whole_pixels)
         hidden = self._run(self.rpn["conv"], last).relu()
-        scores = self.rpn["objectness"](hidden)[0]  # (A, h, w), or nothing and something: (2A, h, w)
+        scores = self.rpn["objectness"](hidden)[0]  # (A, h, w), or background and object: (2A, h, w)
         if len(scores) == 2 * len(self.anchors):
             nothing, something = scores.chunk(2)
             scores = something - nothing
@@ -183,9 +189,10 @@ class Detector(nn.Module):
         return boxes[nms(boxes + ends, scores, PROPOSAL_NMS)[:count]]
 
     def classify(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(P, 2048) features -> (P, C) and (P, A) probabilities without background and `none`, (P, 4 or 4C) deltas.
+        """Class probabilities (P, C), attribute probabilities (P, A) and box deltas (P, 4 or 4C) of (P, 2048) features.
 
-        The attributes are told from the feature and the embedding of the likeliest class, the background included.
+        The probabilities leave out the background and `none`. Attributes are predicted from the feature and the
+        embedding of the most probable class, which may be the background.
         """
         logits = self.head["classes"](features)
         embedded = self.head["embedding"](logits.argmax(1))
@@ -204,7 +211,14 @@ class Detector(nn.Module):
 
     @torch.inference_mode()
     def detect(self, pixels: Tensor, scale: float, *, proposals: int, **selection: Any) -> Detection:
-        """Regions of a picture (3, H, W) from `pixels_of`, which was scaled by `scale`; `selection` is `select`'s."""
+        """Detect the regions of a picture.
+
+        Parameters
+        ----------
+        pixels, scale : (3, H, W) input and its scale, from `pixels_of`.
+        proposals : maximum number of boxes that are classified.
+        selection : keyword arguments of `select`.
+        """
         device = self.anchors.device
         last = self._run(self.trunk, pixels[None].to(device))
         size = (pixels.shape[1], pixels.shape[2])
@@ -224,16 +238,17 @@ class Detector(nn.Module):
 
 
 def anchor_boxes(convention: Convention) -> Tensor:
-    """(12, 4) anchors of the first place.
+    """(12, 4) anchors of the first position of the map.
 
-    Rounded as Caffe's `generate_anchors` does it, the base box of 16 pixels before it is scaled; or exact, about 0.
+    With `whole_pixels`, the base box of 16 pixels is rounded before it is scaled, as in Caffe's `generate_anchors`;
+    otherwise the anchors are exact and centred at 0.
     """
     found = []
     for ratio in RATIOS:  # height over width
         for scale in SCALES:
             if convention.whole_pixels:
                 wide = round(math.sqrt(STRIDE**2 / ratio))
-                high = round(wide * ratio)  # halves to even, as NumPy's
+                high = round(wide * ratio)  # rounds halves to even, as NumPy does
                 middle, side = (STRIDE - 1) / 2, (wide * scale - 1, high * scale - 1)
             else:
                 area = (scale * STRIDE) ** 2
@@ -246,9 +261,13 @@ def anchor_boxes(convention: Convention) -> Tensor:
 
 
 def decode(deltas: Tensor, boxes: Tensor, weights: tuple[float, ...], offset: float) -> Tensor:
-    """(P, k * 4) shifts and logarithmic scalings of boxes (P, 4) -> (P, k, 4) boxes (Girshick et al. 2014, eq. 1-4).
+    """(P, k, 4) boxes that result from moving boxes (P, 4) by deltas (P, k * 4) (Girshick et al., 2014, eqs. 1-4).
 
-    `offset` is what a box is wider than the difference of its ends.
+    Parameters
+    ----------
+    deltas : shifts and logarithmic scalings.
+    weights : divisors of the four deltas.
+    offset : by how much a box is wider than the difference of its ends (1 in Caffe's convention).
     """
     coder = BoxCoder(weights, bbox_xform_clip=math.log(1000 / 16))
     return coder.decode_single(deltas, boxes + boxes.new_tensor([0, 0, offset, offset])).view(len(boxes), -1, 4)
@@ -257,18 +276,21 @@ def decode(deltas: Tensor, boxes: Tensor, weights: tuple[float, ...], offset: fl
 def select(
     boxes: Tensor, scores: Tensor, *, least: int, most: int, confidence: float, overlap: float, offset: float = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The regions that are kept: those of some confidence, but at least and at most so many.
+    """Select the regions with at least the given confidence, but at least `least` and at most `most` of them.
 
-    Each class suppresses its overlapping boxes; a region's confidence is its best probability among the classes that
-    kept it, its class the likeliest one.
+    Non-maximum suppression runs per class. The confidence of a region is its highest probability among the classes that
+    kept it, and its class is the most probable one.
 
     Parameters
     ----------
-    boxes : (P, 1, 4), or (P, C, 4) with one a class. scores : (P, C) probabilities without the background.
+    boxes : (P, 1, 4), or (P, C, 4) with one box per class.
+    scores : (P, C) probabilities without the background.
+    overlap : IoU of two boxes of one class above which the one with the lower score is suppressed.
+    offset : as in `decode`.
 
     Returns
     -------
-    (n,) rows, (n,) classes, (n,) confidences; the most confident first.
+    (n,) rows, (n,) classes and (n,) confidences, in decreasing order of confidence.
     """
     kept = class_nms(boxes, scores, overlap, offset)
     confidences = (scores * kept).amax(1)
@@ -278,7 +300,13 @@ def select(
 
 
 def class_nms(boxes: Tensor, scores: Tensor, overlap: float, offset: float = 0) -> Tensor:
-    """(P, C) bool: which boxes each class keeps. boxes (P, 1, 4) or (P, C, 4), scores (P, C)."""
+    """(P, C) bool: which boxes each class keeps after non-maximum suppression.
+
+    Parameters
+    ----------
+    boxes : (P, 1, 4), or (P, C, 4) with one box per class.
+    scores : (P, C) probabilities.
+    """
     boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
     if scores.device.type != "cpu":
         return nms_together(boxes, scores, overlap)
@@ -290,7 +318,7 @@ def class_nms(boxes: Tensor, scores: Tensor, overlap: float, offset: float = 0) 
 
 
 def nms_together(boxes: Tensor, scores: Tensor, overlap: float, size: int = 512) -> Tensor:
-    """`class_nms` of `size` classes in step with each other: for a GPU, on which 1600 calls are slow."""
+    """`class_nms` for `size` classes at a time in parallel, for a GPU, on which 1600 separate calls are slow."""
     shared = box_iou(boxes[:, 0], boxes[:, 0]) > overlap if boxes.shape[1] == 1 else None
     kept = torch.ones_like(scores, dtype=torch.bool)
     for start in range(0, scores.shape[1], size):
@@ -308,7 +336,7 @@ def nms_together(boxes: Tensor, scores: Tensor, overlap: float, size: int = 512)
 
 
 def _ious(boxes: Tensor) -> Tensor:
-    """(c, P, 4) -> (c, P, P)."""
+    """(c, P, P) intersections over unions of the boxes (c, P, 4) of each class."""
     area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
     low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
     high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
@@ -317,9 +345,10 @@ def _ious(boxes: Tensor) -> Tensor:
 
 
 def pixels_of(picture: Image.Image, short: int, longest: int) -> tuple[Tensor, float]:
-    """(3, H, W) float32 input, BGR less its mean, and its scale: short side `short`, long side at most `longest`.
+    """(3, H, W) float32 input of the network, BGR minus its mean, and its scale relative to the picture.
 
-    Scaled bilinearly without smoothing, after the mean is taken off, as the published extractors do.
+    The short side becomes `short` pixels unless the long side would exceed `longest`. As in the published extractors,
+    the picture is scaled bilinearly without antialiasing after the mean is subtracted.
     """
     scale = min(short / min(picture.size), longest / max(picture.size))
     size = [max(1, round(side * scale)) for side in reversed(picture.size)]

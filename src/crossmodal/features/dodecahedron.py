@@ -1,7 +1,8 @@
-"""Where a LightField's cameras stand: a dodecahedron's vertices, its 60 rotations, and ten of its orientations.
+"""Cameras of the LightField descriptor: a dodecahedron's vertices, its 60 rotations, and ten of its orientations.
 
-Chen et al., On Visual Similarity Based 3D Model Retrieval, 2003, section 3. Two opposite cameras see one silhouette and
-its mirror image: one of each pair is a view, ten views are a light field, ten light fields describe a shape.
+Source: Chen et al., "On Visual Similarity Based 3D Model Retrieval", 2003, section 3. Two opposite cameras see a
+silhouette and its mirror image, so that one camera of each pair is enough. Ten views form a light field, and ten light
+fields describe a shape.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import qmc
 
 FIELDS = VIEWS = 10
-CANDIDATES = 4096  # rotations of which the orientations are the furthest apart
+CANDIDATES = 4096  # number of rotations from which the orientations are chosen
 
 
 @cache
 def vertices() -> np.ndarray:
-    """(20, 3) unit vectors; those of a pair of opposite ones are `n` and `n + 10`."""
+    """(20, 3) unit vectors of the vertices; `n` and `n + 10` are opposite."""
     golden = (1 + 5**0.5) / 2
     half = [(1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1)]
     for a, b in ((1 / golden, golden), (1 / golden, -golden)):
@@ -29,9 +30,9 @@ def vertices() -> np.ndarray:
 
 @cache
 def rotations() -> np.ndarray:
-    """(60, 3, 3) rotations that bring the dodecahedron upon itself, the identity first.
+    """(60, 3, 3) rotations that map the dodecahedron onto itself, the identity first.
 
-    One follows from where the first vertex goes (20) and where the first of its three neighbours goes (3).
+    The image of the first vertex (20 choices) and that of one of its three neighbours (3 choices) determine a rotation.
     """
     corners = vertices()
     edge = np.sort(np.round(corners @ corners.T, 9), axis=1)[0, -2]  # cosine between neighbours
@@ -47,17 +48,18 @@ def rotations() -> np.ndarray:
 
 @cache
 def permutations() -> np.ndarray:
-    """(60, 10) the view in whose place each view comes by each of the rotations, opposite ones being the same."""
+    """(60, 10) the view that each view becomes under each of the rotations; opposite views count as the same."""
     cosines = np.einsum("vi,rij,wj->rvw", vertices(), rotations(), vertices()[:VIEWS])
     return cosines.argmax(1) % VIEWS
 
 
 @cache
 def orientations() -> np.ndarray:
-    """(10, 3, 3) rotations of the camera system: as it is, then each as far from the others as may be.
+    """(10, 3, 3) rotations of the camera system: the identity, then each as far from the previous ones as possible.
 
-    "Far" is the least angle by which one camera system is turned into the other, over the 60 ways to do so. Each is
-    the furthest of an even set of candidates (Shoemake's map of a Halton sequence).
+    The distance of two orientations is the smallest angle that turns one camera system into the other, over the 60
+    rotations of the dodecahedron. Each orientation is the furthest of a uniform set of candidates (Shoemake's map of a
+    Halton sequence).
     """
     u, v, w = qmc.Halton(3, scramble=False).random(CANDIDATES).T
     inner, outer = np.sqrt(1 - u), np.sqrt(u)
@@ -74,9 +76,9 @@ def orientations() -> np.ndarray:
 
 @cache
 def cameras() -> np.ndarray:
-    """(10, 10, 3, 3) of each light field and view: the axes to the right, upwards and towards the camera.
+    """(10, 10, 3, 3) camera axes of each light field and view: to the right, upwards and towards the camera.
 
-    Upwards is towards the camera's first neighbour among the vertices.
+    Upwards is the direction towards the camera's first neighbour among the vertices.
     """
     corners = vertices()
     out = np.empty((FIELDS, VIEWS, 3, 3))

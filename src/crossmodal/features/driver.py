@@ -1,7 +1,7 @@
-"""The driver of every extractor: items to one array, in shards that survive a kill.
+"""The driver of every extractor: it computes the features of all items in shards, so that a killed run can resume.
 
-Batches are fixed by the items' order and each is read and computed by one thread, so that the bits do not depend on how
-many threads there are.
+The order of the items determines the batches, and one thread reads and computes each batch, so that the bits of the
+result do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ from crossmodal.files import hardware, read_parquet, sha256_bytes, sha256_json, 
 
 log = logging.getLogger(__name__)
 
-LISTED = 5  # bad items that an error or the log names
+LISTED = 5  # maximum number of bad items that an error or the log names
 
 
 @dataclass(frozen=True)
 class _Shard:
-    array: np.ndarray  # of the good items
-    index: pd.DataFrame  # a row an item: item_id, reason where it is bad, the extractor's own columns
+    array: np.ndarray  # features of the good items
+    index: pd.DataFrame  # one row per item: item_id, the reason if it is bad, the extractor's own columns
 
 
 @dataclass
 class Driver:
+    """Runs the work of an extractor over the listed items and writes the result below `target`."""
+
     listed: list[Item]
     digests: list[bytes]
     settings: Settings
@@ -52,7 +54,7 @@ class Driver:
 
     @property
     def size(self) -> int:
-        """Items of a shard: whole batches, the same ones for any shard size."""
+        """Number of items per shard, a multiple of the batch so that batches do not depend on the shard size."""
         return max(1, self.settings.shard // self.work.batch) * self.work.batch
 
     def make(
@@ -62,15 +64,27 @@ class Driver:
         finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None,
         told: dict[str, Any],
     ) -> None:
-        """Extract what no shard holds yet, and write array, index and manifest at `features`."""
+        """Extract what no finished shard holds yet, and write the array, index and manifest at `features`.
+
+        Parameters
+        ----------
+        features : path of the three files without their endings.
+        rows : rows of `items.parquet` of the listed items.
+        finish : as in `Recipe`.
+        told : entries of the manifest that are known beforehand.
+
+        Raises
+        ------
+        UserError : a bad item (with `on_error: stop`), no good item, or a value that `dtype` cannot hold.
+        """
         began = time.perf_counter()
         name, total = self.target.name, len(self.listed)
         shards = self.target.parent / f".{name}.shards"
-        # Of one run: of one device and precision, and of libraries that round alike. The items are in the files' names.
+        # Shards of one folder share device, precision and library versions; the items are hashed in the files' names.
         apart = {key: value for key, value in told.items() if key not in ("identity", "inputs_sha256", "items_sha256")}
         folder = shards / sha256_json([apart, self.work.facts, self.size])[:16]
         if shards.is_dir():
-            for other in shards.iterdir():  # of other settings: of no use any more
+            for other in shards.iterdir():  # shards of other settings are of no use any more
                 if other.name != folder.name:
                     shutil.rmtree(other)
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,21 +135,23 @@ class Driver:
         log.info("%s: %d items in %.1f s", name, ahead, seconds)
 
     def _name(self, start: int) -> str:
-        """Of a shard: its place, and what it was made from, so that a mended file leaves the other shards good."""
+        """Name of a shard: its first item and a hash of its inputs, so that a changed file outdates its shard only."""
         part = slice(start, start + self.size)
         ids = "\0".join(item.item_id for item in self.listed[part]).encode()
         return f"{start}.{sha256_bytes(ids + b''.join(self.digests[part]))[:16]}"
 
     def _try_suspects(self) -> None:
-        """Open alone each item that was open when the process before this one died; if it dies of that again, the next
-        one knows the item to be bad."""
+        """Load each item that was open when the previous process died, one at a time.
+
+        If this process dies at one of them too, the next process knows that this item is bad.
+        """
         for item in self.listed if (names := isolation.suspects()) else ():
             if str(item.path) in names:
                 with suppress(UserError):
                     self.work.load(item)
 
     def _one(self, batch: list[Item]) -> _Shard:
-        """A batch, by one thread."""
+        """Load and compute one batch in the calling thread."""
         loaded, good, reasons = [], [], {}
         for item in batch:
             try:
@@ -170,7 +186,10 @@ class Driver:
         return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False), extra
 
     def _shards(self, todo: list[int], advance: Callable[[int], None]) -> Iterator[tuple[int, _Shard]]:
-        """Each shard once all its batches are done. Batches of the next begin before that, so that no core waits."""
+        """Yield (start, shard) whenever all batches of a shard are done.
+
+        Batches of later shards begin before that, so that no core is idle.
+        """
         size, total, batch = self.size, len(self.listed), self.work.batch
         batches = (
             (start, first, self.listed[first : min(first + batch, start + size)])
@@ -189,7 +208,7 @@ class Driver:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     start, first = waiting.pop(future)
                     if error := future.exception():
-                        failed = failed or error  # what else has begun is finished and kept
+                        failed = failed or error  # batches that have begun are finished and kept
                         continue
                     part = done[start][first] = future.result()
                     advance(len(part.index))
@@ -211,9 +230,9 @@ class Driver:
         finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None,
         kept: pd.DataFrame,
     ) -> dict[str, Any]:
-        """Write the shards as one array, one of them in memory at a time.
+        """Write the shards as one array with one shard in memory at a time, and return what `finish` returns.
 
-        What `finish` changes is in float32 until then: a number is rounded to fewer bits once, at the end.
+        `finish` works on float32 values, so that they are rounded to a narrower type only once, at the end.
         """
         facts: dict[str, Any] = {}
         parts = filter(len, map(np.load, shards))
@@ -243,6 +262,7 @@ class Driver:
 
 
 def refuse_skipped(manifest: dict[str, Any], settings: Settings, name: str) -> None:
+    """Raise a UserError if features lack skipped items but `on_error: stop` is set."""
     skipped = manifest["skipped"]
     if skipped and settings.on_error == "stop":
         raise UserError(_told(name, [one["reason"] for one in skipped]))
@@ -259,9 +279,10 @@ def _told(name: str, reasons: list[str]) -> str:
 
 @contextmanager
 def threads_of(threads: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """At most `threads` workers, each with one torch thread: the order of sums, so the bits, are those of one thread.
+    """A pool of at most `threads` workers with one torch thread each, and their number.
 
-    On a GPU fp32 is kept fp32 (no TF32).
+    With one torch thread per worker, the order of summation and hence the bits do not depend on `threads`. On a GPU,
+    cuDNN is deterministic and computes fp32 without TF32.
     """
     before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -277,7 +298,7 @@ def threads_of(threads: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
 
 @contextmanager
 def _progress(name: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, else a line in the log every ten seconds."""
+    """Show progress: a bar on a terminal, otherwise a line in the log every ten seconds."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

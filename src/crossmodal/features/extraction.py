@@ -1,12 +1,13 @@
-"""What an extractor is to the rest, and features of items by one, found again by what they depend on.
+"""Extraction of features with any extractor, and the store in which finished features are found again.
 
-An extractor is a module with a class `Settings` and a function `recipe`, which says how one item is read and how a
-batch is computed; threads, shards, bad items, the manifest and the store of finished features are the same for all of
-them (`driver.py`).
+An extractor is a module with a class `Settings` and a function `recipe`, which defines how an item is read and how a
+batch is computed. Threads, shards, bad items and the manifest are handled in the same way for all extractors
+(`driver.py`).
 
-Finished features lie in a store, `data/.features/IDENTITY/`, under a hash of all that their values depend on (settings,
-weights, source, the items and the bytes of their files), and data sets hold hard links to them: features that another
-data set or an earlier experiment has made are not made again, whatever the files' times say.
+Finished features lie in a store, `data/.features/IDENTITY/`, under a hash of everything that their values depend on
+(settings, weights, source code, the items and the bytes of their files). Data sets hold hard links to them, so that
+features which another data set or an earlier experiment has extracted are not extracted again, whatever the
+modification times of the files.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from crossmodal.features.contract import Computed, Given, Item, Recipe, Settings
 from crossmodal.features.driver import Driver, refuse_skipped, threads_of
 from crossmodal.files import library_versions, read_record, sha256_bytes, sha256_json, whole
 
-__all__ = ["Computed", "Given", "Item", "Recipe", "Settings", "Work"]  # what extractors are written with
+__all__ = ["Computed", "Given", "Item", "Recipe", "Settings", "Work"]  # the names that extractors import from here
 
 log = logging.getLogger(__name__)
 
-NOTHING = hashlib.sha256().digest()  # of a file that is empty or cannot be read
-LISTED = 5  # groups of equal files, and items of one, that a manifest names
+NOTHING = hashlib.sha256().digest()  # digest of a file that is empty or cannot be read
+LISTED = 5  # maximum number of groups of equal files, and of items per group, in a manifest
 
 
 def run(
@@ -52,11 +53,19 @@ def run(
     modality: str,
     store: Path | None = None,
 ) -> None:
-    """Features of every item of a modality by the extractor of that name: `extract` with its recipe.
+    """Extract the features of all items of a modality with the named extractor: `extract` with its recipe.
+
+    Parameters
+    ----------
+    extractor : name of the extractor's module.
+    items : the items of the data set, of all modalities.
+    root : folder that the items' sources are relative to.
+    target : path of the three files to write, without their endings: `data/DATASET/features/MODALITY.EXTRACTOR`.
+    store : folder of finished features; by default `.features` beside the target.
 
     Raises
     ------
-    UserError : as `extract`; settings, weights or further files that the extractor refuses.
+    UserError : for the same reasons as `extract`, or if the extractor refuses its settings, weights or further files.
     """
     given = given_of(items, root, modality, target.parent.parent)
     recipe = registry.module("features", extractor).recipe(settings, given)
@@ -64,7 +73,7 @@ def run(
 
 
 def given_of(items: pd.DataFrame, root: Path, modality: str, folder: Path) -> Given:
-    """The items of a modality."""
+    """The items of a modality, as recipes take them; `folder` is that of the data set."""
     return Given(items[items.modality == modality], Path(root), modality, folder)
 
 
@@ -78,7 +87,7 @@ def extract(
     threads: int,
     store: Path | None = None,
 ) -> None:
-    """Features of the given items, in their order, as `target.npy`, `.parquet` and `.json`.
+    """Write the features of the given items, in their order, as `target.npy`, `.parquet` and `.json`.
 
     Parameters
     ----------
@@ -87,7 +96,8 @@ def extract(
 
     Raises
     ------
-    UserError : no items, a bad item (with `on_error: stop`), no good one. What is finished stays for the next call.
+    UserError : there are no items, an item is bad (with `on_error: stop`), or none is good. Finished shards are kept
+        for the next call.
     """
     if given.rows.empty:
         raise UserError(f"items.parquet: holds no {given.modality} items to extract features of")
@@ -109,7 +119,7 @@ def extract(
         identity = sha256_json([described, registry.source_hash("features", extractor)])[:16]
         place = (store or target.parent / ".features") / identity
         place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.with_suffix(".lock")):  # two data sets may want the same features at once
+        with FileLock(place.with_suffix(".lock")):  # two data sets may extract the same features at once
             if _is_whole(place):
                 log.info("%s: found in %s, nothing to extract", target.name, place)
             else:
@@ -127,10 +137,14 @@ def extract(
 
 
 def equal_files(listed: Sequence[Item], digests: Sequence[bytes]) -> dict[str, Any]:
-    """Items whose files hold the same bytes, such as the placeholder of a photograph that is gone; empty for none.
+    """Report items whose files have identical bytes, such as placeholders of deleted photographs; empty if none.
 
-    A model cannot tell them apart: in training they are false negatives of each other, in a test ties that count
-    against it; and an item of training that is tested as well is known already.
+    A model cannot distinguish them: in training they are false negatives of each other, in a test they are ties that
+    count against the model, and a test item that also occurs in training is already known.
+
+    Returns
+    -------
+    Numbers of such `items`, of different `files`, and of `items_across_partitions`, and `listed` examples of item ids.
     """
     alike: dict[bytes, list[Item]] = {}
     for item, digest in zip(listed, digests, strict=True):
@@ -149,7 +163,7 @@ def equal_files(listed: Sequence[Item], digests: Sequence[bytes]) -> dict[str, A
 
 
 def told_equal(equal: dict[str, Any]) -> str:
-    """What a manifest's `equal_files` says, in words."""
+    """A manifest's `equal_files` in words."""
     across = equal["items_across_partitions"]
     torn = f", {across} of them in more than one of train, val and test" if across else ""
     return f"{equal['items']} items are only {equal['files']} different files{torn}"
@@ -158,18 +172,21 @@ def told_equal(equal: dict[str, Any]) -> str:
 def features_of(
     extractor: str, settings: Settings, given: Given, sources: list[str], manifest: dict[str, Any]
 ) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
-    """(n, ...) float32 features of further items, files or sentences, as those of a data set were made.
-
-    And what the index of features keeps of each besides, such as the `count` of regions.
+    """Extract the features of further items, such as queries, in the same way as those of a data set.
 
     Parameters
     ----------
-    given : the data set's items, by which what is fitted was fitted.
-    sources : paths of files, or sentences. manifest : of the data set's features.
+    given : the data set's items, on which vocabularies and the like were fitted.
+    sources : paths of files, or sentences.
+    manifest : the manifest of the data set's features.
+
+    Returns
+    -------
+    (n, ...) float32 features, and the further columns of the index, such as the `count` of regions.
 
     Raises
     ------
-    UserError : an item that cannot be read, settings or weights that the extractor refuses.
+    UserError : an item cannot be read, or the extractor refuses its settings or weights.
     """
     recipe = registry.module("features", extractor).recipe(settings, given)
     if recipe.finish is not None and recipe.again is None:
@@ -186,7 +203,7 @@ def features_of(
 
 
 def _guarded(work: Work, refused: Mapping[str, UserError]) -> Work:
-    """The same work, in which whatever an item makes a library raise or crash at is that item's error."""
+    """The same work, but exceptions and crashes of libraries while an item is loaded make that item a bad one."""
 
     def load(item: Item) -> Any:
         if item.item_id in refused:
@@ -196,7 +213,7 @@ def _guarded(work: Work, refused: Mapping[str, UserError]) -> Work:
                 return work.load(item)
         except UserError:
             raise
-        except Exception as error:  # memory, recursion, numbers that overflow, a library's own
+        except Exception as error:  # out of memory, recursion, overflows, or a library's own exceptions
             log.debug("%s", item.path, exc_info=True)
             told = " ".join(str(error).split())[:200]
             raise UserError(
@@ -212,7 +229,7 @@ def expect(modality: str, found: str, extractor: str) -> None:
 
     Raises
     ------
-    UserError : another modality than `modality`.
+    UserError : the modality `found` is not `modality`.
     """
     if found != modality:
         raise UserError(
@@ -222,7 +239,7 @@ def expect(modality: str, found: str, extractor: str) -> None:
 
 
 def _digest_file(hashes: fingerprints.Hashes, item: Item) -> bytes:
-    """SHA-256 of the item's file; of nothing where it cannot be read, which `load` will say."""
+    """SHA-256 of the item's file, or of nothing if it cannot be read, which `load` will report."""
     return bytes.fromhex(hashes.read(item.path))
 
 
@@ -247,14 +264,14 @@ def _is_whole(place: Path) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Put finished features in their place, without a second copy where the disk can do that.
+    """Put finished features at `target`, by hard links where the disk supports them.
 
-    The manifest is a file of its own, written anew: it is what later steps depend on, by its content.
+    The manifest is copied, since later steps depend on it by its content.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     array, index, manifest = storage.paths(source)
     told = read_record(manifest)
-    now = time.time_ns()  # newer than the items that it was asked for by
+    now = time.time_ns()  # the features must be newer than the items
     for have, want, key in zip((array, index), storage.paths(target), ("sha256", "index_sha256"), strict=False):
         with whole(want) as temporary:
             try:
@@ -262,7 +279,7 @@ def _link(source: Path, target: Path) -> None:
             except OSError:
                 shutil.copyfile(have, temporary)
             os.utime(temporary, ns=(now, now))
-        if want.samefile(have):  # just verified or made, but for the time that it has now
+        if want.samefile(have):  # its content was verified or written just now, only its time has changed
             storage.remember(have, told[key], told)
     with whole(storage.paths(target)[2]) as temporary:
         shutil.copyfile(manifest, temporary)

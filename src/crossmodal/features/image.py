@@ -1,4 +1,4 @@
-"""Global image features: the layer before the classifier of any torchvision network."""
+"""Global image features: the input of the classifier (the penultimate layer) of any torchvision network."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ log = logging.getLogger(__name__)
 
 
 def crop_inside(settings: Any) -> Any:
-    """Checks that a square of `crop` pixels fits in a short side of `resize`."""
+    """Return `settings` after checking that a square of `crop` pixels fits in a short side of `resize`.
+
+    Raises
+    ------
+    ValueError : the crop is larger than the resized picture.
+    """
     if settings.crop > settings.resize:
         raise ValueError(f"crop: {settings.crop} pixels do not fit in a short side of {settings.resize} (`resize`)")
     return settings
 
 
 class Settings(networks.Settings):
-    """The defaults are the published transform of VSE++ (short side 256, centre crop 224, unit norm)."""
+    """Settings of the extractor; the defaults are VSE++'s transform (short side 256, centre crop 224, unit norm)."""
 
     resize: int = Field(256, ge=8, description="short side in pixels, the aspect kept")
     crop: int = Field(224, ge=8, description="side of the square crop in pixels")
@@ -45,22 +50,22 @@ class Settings(networks.Settings):
 
     @property
     def batch(self) -> int:
-        """Images of a batch."""
+        """Number of images per batch."""
         return max(1, self.batch_size // 10) if self.crops == "ten" else self.batch_size
 
 
 def decode(path: Path, settings: Settings) -> Tensor:
-    """(3, H, W) uint8 crop of the picture in a file, or (10, 3, H, W).
+    """(3, H, W) uint8 crop of the picture in a file, or (10, 3, H, W) with `crops: ten`.
 
     Raises
     ------
-    UserError : as `pictures.read`.
+    UserError : for the same reasons as `pictures.read`.
     """
     return transform(read(path), settings)
 
 
 def transform(picture: Image.Image, settings: Settings) -> Tensor:
-    """(3, H, W) uint8 crop of an RGB picture, or (10, 3, H, W)."""
+    """(3, H, W) uint8 crop of an RGB picture, or (10, 3, H, W) with `crops: ten`."""
     ten = settings.crops == "ten"
     squares = [pil_to_tensor(one) for one in pictures.crops(picture, settings.resize, settings.crop, ten=ten)]
     return torch.stack(squares) if ten else squares[0]
@@ -68,7 +73,7 @@ def transform(picture: Image.Image, settings: Settings) -> Tensor:
 
 @torch.inference_mode()
 def forward(model: nn.Module, pixels: Tensor, settings: Settings, device: torch.device, precision: str) -> Tensor:
-    """(B, C, H, W) or (B, 10, C, H, W) uint8 -> (B, D) float32 features."""
+    """Map (B, C, H, W) or (B, 10, C, H, W) uint8 pixels to (B, D) float32 features."""
     out = model(networks.normalised(pixels.flatten(0, -4), device, precision)).float().flatten(1)
     if settings.crops == "ten":
         out = out.view(len(pixels), 10, -1).mean(1)
@@ -76,11 +81,11 @@ def forward(model: nn.Module, pixels: Tensor, settings: Settings, device: torch.
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Features (N, D) of images.
+    """Recipe for the (N, D) features of images.
 
     Raises
     ------
-    UserError : a bad image or bad weights.
+    UserError : an image or the weights cannot be read.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, facts = networks.build(settings)
@@ -93,7 +98,12 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 
 
 def described(settings: Settings, facts: dict[str, Any]) -> dict[str, Any]:
-    """What features depend on besides the settings; `facts` are those of `networks.build`."""
+    """Describe, for the manifest, what the features depend on besides the settings.
+
+    Parameters
+    ----------
+    facts : the description of the weights from `networks.build`.
+    """
     return {
         "network": settings.network,
         **facts,
@@ -111,7 +121,13 @@ def described(settings: Settings, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def work(model: nn.Module, settings: Settings, device: torch.device, paths: list[Path]) -> Work:
-    """How images are read and computed with a network without its classifier; `paths` holds some to try bf16 on."""
+    """How to read images and compute their features.
+
+    Parameters
+    ----------
+    model : a network without its classifier.
+    paths : images of which the first good ones are used to try bf16.
+    """
     run, facts = runner(model, settings, device, [lambda path=path: decode(path, settings) for path in paths])
     return Work(
         lambda item: decode(item.path, settings),
@@ -124,13 +140,18 @@ def work(model: nn.Module, settings: Settings, device: torch.device, paths: list
 def runner(
     model: nn.Module, settings: Settings, device: torch.device, probes: list[Callable[[], Tensor]]
 ) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
-    """`forward` of the network as it is run here, into memory, and how that is; `probes` read crops to try bf16 on."""
+    """A function from pixels to features in main memory, and the precision and device it runs with.
+
+    Parameters
+    ----------
+    probes : functions that each read the crops of one image, on which bf16 is tried.
+    """
     probe = cache(lambda: _probe(probes, settings))
     net, precision = networks.ready(model, settings, device, lambda net, p: forward(net, probe(), settings, device, p))
     turn = threading.Lock()
 
     def run(batch: Tensor) -> Tensor:
-        """On the CPU each thread runs its own batch; on a GPU the threads decode and the batches take turns."""
+        """Compute one batch: on the CPU in the calling thread, on a GPU in turn with the batches of other threads."""
         if device.type != "cuda":
             return forward(net, batch, settings, device, precision)
         batch = batch.pin_memory()
@@ -141,12 +162,15 @@ def runner(
 
 
 def _probe(probes: list[Callable[[], Tensor]], settings: Settings) -> Tensor:
-    """The first good images; noise where there is none, since bad images are not told of here."""
+    """(`PROBE`, ...) crops of the first images that can be read, or noise if too few can.
+
+    Unreadable images are skipped silently, since they are reported when their own turn comes.
+    """
     found = []
     for load in probes[: 50 * networks.PROBE]:
         try:
             found.append(load())
-        except Exception:  # whatever a bad file makes a library raise: its own turn comes
+        except Exception:  # a bad file may make a library raise anything; it is reported at its own turn
             continue
         if len(found) == networks.PROBE:
             return torch.stack(found)

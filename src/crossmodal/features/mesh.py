@@ -1,7 +1,7 @@
-"""LightField descriptors of meshes: what 100 silhouettes of a shape look like, from cameras all around it.
+"""LightField descriptors of meshes, which describe 100 silhouettes of a shape seen by cameras all around it.
 
-Chen et al., On Visual Similarity Based 3D Model Retrieval, 2003. Silhouettes are drawn by this package itself, without
-a GPU or OpenGL; colours, textures and normals are not looked at.
+Source: Chen et al., "On Visual Similarity Based 3D Model Retrieval", 2003. The silhouettes are rendered by this package
+without a GPU or OpenGL; colours, textures and normals are ignored.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from crossmodal.features.dodecahedron import FIELDS, VIEWS
 from crossmodal.features.extraction import Given, Item, Recipe, Work
 from crossmodal.features.shapes import FOURIER, MOMENTS, NUMBERS
 
-GRID = 2**20  # points of the longest side: what a shift or another unit does to a vertex's last bits is rounded away
+GRID = 2**20  # points of the longest side; rounding to them makes the result independent of shifts and units
 WIDTH = FIELDS * VIEWS * NUMBERS  # 4700
 WEIGHTS = np.repeat([1.0, 2.0, 2.0, 1.0], [MOMENTS, FOURIER, 1, 1])  # moments, Fourier, circularity, eccentricity
-STATED = {"off": polygons.off, "obj": polygons.obj, "ply": polygons.ply}  # formats that are read here
-CHUNK = 64  # descriptors compared with one at once
+STATED = {"off": polygons.off, "obj": polygons.obj, "ply": polygons.ply}  # formats read without trimesh
+CHUNK = 64  # gallery descriptors that are compared with a query at once
 
 
 class Settings(extraction.Settings):
+    """Settings of the LightField descriptor."""
+
     size: int = Field(256, ge=16, le=silhouettes.MOST, description="width and height of a silhouette in pixels")
     bounds: Literal["hexagon", "box"] = Field(
         "hexagon",
@@ -46,13 +48,13 @@ class Settings(extraction.Settings):
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(V, 3) float64 vertices and (F, 3) int64 triangles of an off, obj, ply, stl or another of trimesh's formats.
+    """(V, 3) float64 vertices and (F, 3) int64 triangles of an off, obj, ply, stl or other file that trimesh reads.
 
-    Polygons are cut into triangles that cover just them, and all that a scene holds is put together.
+    Polygons are cut into triangles that cover exactly the polygon, and all meshes of a scene are joined.
 
     Raises
     ------
-    UserError : a file that is missing, cut off (as far as its format lets one know) or no mesh.
+    UserError : the file is missing, too large, truncated (as far as its format shows it) or no mesh.
     """
     kind = path.suffix.lower().removeprefix(".")
     try:
@@ -72,7 +74,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error}); complete the mesh folder and run again"
         ) from None
-    except Exception as error:  # what broken files raise is not documented
+    except Exception as error:  # trimesh does not document what broken files raise
         raise UserError(
             f"{path}: is damaged or no mesh ({error}); expected off, obj, ply, stl or another format of trimesh"
         ) from None
@@ -84,30 +86,29 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _kind(path: Path) -> str:
-    """The format as trimesh names it: `off`, or of a packed file `tar.gz`."""
+    """trimesh's name of the format: `off`, or `tar.gz` for an archive."""
     name = path.name.lower()
     packed = next((kind for kind in ("tar.gz", "tar.bz2") if name.endswith(f".{kind}")), None)
     return packed or path.suffix.lower().removeprefix(".")
 
 
 def _cut_off(kind: str, data: bytes, faces: int) -> str | None:
-    """What is missing of a file that trimesh reads the rest of."""
+    """What a truncated file lacks if trimesh reads the rest without an error; None if nothing is missing."""
     if kind == "stl" and data[:5] == b"solid" and faces and b"endsolid" not in data[-1000:]:
         triangles = int.from_bytes(data[80:84], "little")
-        if len(data) != 84 + 50 * triangles:  # binary ones may begin with that word too
+        if len(data) != 84 + 50 * triangles:  # binary files may begin with that word too
             return "its last line, endsolid, is not there"
     return None
 
 
 def normalised(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mesh with the middle of its bounding box at the origin and a longest side of 1, without what adds nothing.
+    """The mesh with its bounding box centred at the origin and scaled to a longest side of 1.
 
-    Vertices that no face uses are left out, those that lie in one place are made one, faces without an area are
-    dropped.
+    Unused vertices and faces without an area are removed, and vertices at the same position are merged.
 
     Raises
     ------
-    UserError : no faces, a face of a vertex that is not there, a used vertex that is no finite number, no extent.
+    UserError : the mesh has no faces or no extent, or a face uses a missing or non-finite vertex.
     """
     if not len(faces):
         raise UserError("no faces; expected a mesh of triangles or polygons, not points or lines alone")
@@ -124,7 +125,7 @@ def normalised(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
     if not 0 < longest < np.inf:
         raise UserError(f"an extent of {longest:g}; expected vertices that lie apart")
     grid = np.rint((vertices - (low / 2 + high / 2)) * (GRID / longest)).astype(np.int64)
-    bits = GRID.bit_length()  # of a coordinate, from -GRID / 2 to GRID / 2
+    bits = GRID.bit_length()  # bits of a coordinate from -GRID / 2 to GRID / 2
     keys = ((grid + GRID // 2) << np.array([2 * bits, bits, 0])).sum(1)
     _, first, place = np.unique(keys, return_index=True, return_inverse=True)
     grid, faces = grid[first], place[faces]
@@ -140,9 +141,9 @@ def normalised(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def lightfield(mesh: Any, settings: Settings | None = None) -> np.ndarray:
-    """(4700,) float32: of 10 light fields, of 10 views each, 47 numbers (`shapes.describe`).
+    """(4700,) float32 LightField descriptor: 47 numbers (`shapes.describe`) for each of 10 views of 10 light fields.
 
-    The silhouettes of a light field are drawn at one scale, at which the furthest vertex lies a pixel from the border.
+    All silhouettes of a light field have the same scale, at which the furthest vertex lies one pixel from the border.
 
     Parameters
     ----------
@@ -150,7 +151,7 @@ def lightfield(mesh: Any, settings: Settings | None = None) -> np.ndarray:
 
     Raises
     ------
-    UserError : see `normalised`; a mesh so thin that no silhouette holds a pixel.
+    UserError : for the same reasons as `normalised`, or if the mesh is so thin that no silhouette covers a pixel.
     """
     settings = settings or Settings()
     if isinstance(mesh, trimesh.Scene):
@@ -172,10 +173,10 @@ def lightfield(mesh: Any, settings: Settings | None = None) -> np.ndarray:
 
 
 def _projected(vertices: np.ndarray, cameras: np.ndarray, settings: Settings) -> np.ndarray:
-    """(2, V, 10) int32 grid points of the vertices in a light field's pictures."""
+    """(2, V, 10) int32 grid points of the vertices in the ten pictures of a light field."""
     seen = (vertices @ cameras[:, :2].reshape(-1, 3).T).reshape(len(vertices), VIEWS, 2)
     axes = {"box": 2, "hexagon": 3}[settings.bounds]
-    angles = np.pi * (0.5 + np.arange(axes) / axes)  # upwards is towards a neighbour: so are the hexagon's axes
+    angles = np.pi * (0.5 + np.arange(axes) / axes)  # as the upward axis, the hexagon's axes point to neighbours
     axis = np.stack([np.cos(angles), np.sin(angles)])
     along = seen @ axis
     seen -= (along.max(0) + along.min(0)) / axes @ axis.T
@@ -186,19 +187,19 @@ def _projected(vertices: np.ndarray, cameras: np.ndarray, settings: Settings) ->
 
 
 def lightfield_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Distance of two descriptors (4700,); see `lightfield_distances`."""
+    """Distance between two descriptors (4700,); see `lightfield_distances`."""
     return float(lightfield_distances(a[None], b[None])[0, 0])
 
 
 def lightfield_distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """(n, m) float32 distances of descriptors (n, 4700) and (m, 4700): the least over light fields and rotations.
+    """(n, m) float32 distances between descriptors (n, 4700) and (m, 4700).
 
-    Chen et al., equations 1 and 2: the weighted L1 distance of ten pairs of views, the least of the 10 x 10 pairs of
-    light fields and the 60 rotations of one camera system upon the other.
+    The distance of Chen et al. (2003), eqs. 1 and 2, is the sum of the weighted L1 distances of ten pairs of views,
+    minimised over the 10 x 10 pairs of light fields and the 60 rotations of one camera system onto the other.
 
     Raises
     ------
-    ValueError : vectors of another width.
+    ValueError : the descriptors are not of size 4700.
     """
     for given in (queries, gallery):
         if given.ndim != 2 or given.shape[1] != WIDTH:
@@ -207,7 +208,7 @@ def lightfield_distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray
         torch.from_numpy((np.asarray(given, np.float64).reshape(len(given), -1, NUMBERS) * WEIGHTS).astype(np.float32))
         for given in (queries, gallery)
     ]
-    # (view, view, rotation): 1 where the rotation brings the one in the place of the other.
+    # (view, view, rotation): 1 where the rotation maps the one view to the other.
     pairs = np.zeros((VIEWS, VIEWS, len(dodecahedron.permutations())), np.float32)
     for rotation, places in enumerate(dodecahedron.permutations()):
         pairs[np.arange(VIEWS), places, rotation] = 1
@@ -227,11 +228,11 @@ def lightfield_distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Descriptors (N, 4700) of meshes.
+    """Recipe for the (N, 4700) descriptors of meshes.
 
     Raises
     ------
-    UserError : a bad mesh.
+    UserError : a mesh cannot be read or described.
     """
 
     def load(item: Item) -> np.ndarray:

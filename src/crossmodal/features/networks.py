@@ -1,4 +1,4 @@
-"""torchvision networks as extractors run them: weights by name, from a file or seeded; precision; folded norms."""
+"""torchvision networks as feature extractors: loading of weights, choice of precision, folding of batch norms."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from crossmodal.files import sha256_file
 log = logging.getLogger(__name__)
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PROBE, LEAST_COSINE = 2, 0.999  # images on which bf16 is tried first, and how near fp32 it must be
+PROBE, LEAST_COSINE = 2, 0.999  # images on which bf16 is tried, and the cosine to fp32 that it must reach
 WORLD = Path(__file__).parent / "weights" / "world.safetensors"
 
 
 class Settings(extraction.Settings):
-    """A network, its weights and its precision."""
+    """Settings of a network, its weights and its precision."""
 
     network: str = Field(description="torchvision classification network")
     weights: str = Field(description="IMAGENET1K_V1 or another of torchvision's names, world, seeded, or a file")
@@ -47,11 +47,11 @@ class Settings(extraction.Settings):
 
 
 def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
-    """The network without its classifier, in evaluation mode, and what a manifest says of its weights.
+    """The network without its classifier, in evaluation mode, and a description of its weights for the manifest.
 
     Raises
     ------
-    UserError : a network without a linear classifier, weights that cannot be had or are another network's.
+    UserError : the network has no linear classifier, or the weights are not available or are those of another network.
     """
     model, head = _seeded(settings.network, settings.seed)
     names = torchvision.models.get_model_weights(settings.network)
@@ -75,7 +75,7 @@ def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def bare(network: str) -> tuple[nn.Module, int]:
-    """A network without its classifier and without trained weights, and the dimensions of its features."""
+    """A network without its classifier and without trained weights, and the size of its features."""
     model, head = _seeded(network, 0)
     dim = model.get_submodule(head).in_features
     _set(model, head, nn.Identity())
@@ -84,7 +84,7 @@ def bare(network: str) -> tuple[nn.Module, int]:
 
 def _seeded(network: str, seed: int) -> tuple[nn.Module, str]:
     """A network with random weights, and the name of its classifier."""
-    # Two old networks warn unless told that their slow start values are wanted.
+    # Two old networks warn unless their slow initialisation is requested explicitly.
     options = {"init_weights": True} if network in ("googlenet", "inception_v3") else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -93,10 +93,10 @@ def _seeded(network: str, seed: int) -> tuple[nn.Module, str]:
 
 
 def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, Any]]:
-    """A network with weights that torchvision knows by name, from its cache or the network.
+    """A network with weights that torchvision knows by name, from its cache or downloaded.
 
-    A file of the cache may be anyone's: its SHA-256 must begin as its published name says, and torchvision, which
-    would unpickle whatever it holds, is kept to arrays and names (`_arrays_only`).
+    A file in the cache is not trusted: its SHA-256 must begin with the digits in its published name, and torchvision,
+    which would unpickle anything, may only load arrays and names (`_arrays_only`).
     """
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
@@ -107,7 +107,7 @@ def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, A
             raise UserError(f"{file} is another file than the published one (its SHA-256 does not begin as its name)")
         with _arrays_only():
             model = torchvision.models.get_model(settings.network, weights=weights)
-    except Exception as error:  # whatever the download or a broken file raises
+    except Exception as error:  # a failed download or a broken file may raise anything
         raise UserError(
             f"extractors.*.weights: {weights.name} of {settings.network} cannot be had ({error}); run crossmodal "
             f"download torchvision/{settings.network}, place {weights.url} at {file}, or set `weights` to a file's "
@@ -117,7 +117,7 @@ def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, A
 
 
 def _prefix(file: Path) -> str:
-    """The first digits of a published file's SHA-256, which its name ends with: `resnet152-f82ba261.pth`."""
+    """The first digits of a published file's SHA-256, with which its name ends, as in `resnet152-f82ba261.pth`."""
     digits = re.search(r"-([a-f0-9]{8,64})$", file.stem)
     if digits is None:
         raise UserError(f"{file.name}: its name holds no SHA-256 by which it could be checked")
@@ -126,7 +126,7 @@ def _prefix(file: Path) -> str:
 
 @contextmanager
 def _arrays_only() -> Iterator[None]:
-    """Inside of it `torch.load` unpickles arrays and names only, whatever its caller asks for."""
+    """Within this context `torch.load` unpickles arrays and names only, whatever arguments it is called with."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -140,7 +140,7 @@ def _arrays_only() -> Iterator[None]:
 
 
 def hash_of(model: nn.Module) -> str:
-    """SHA-256 over the names and bytes of a network's parameters and buffers."""
+    """SHA-256 of the names and bytes of a network's parameters and buffers."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode() + b"\0")
@@ -149,11 +149,11 @@ def hash_of(model: nn.Module) -> str:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from .safetensors, from what torch saved, or from detectron2's .pkl; floats as float32.
+    """Read a state dict from .safetensors, a file of `torch.save`, or detectron2's .pkl, with floats as float32.
 
     Raises
     ------
-    UserError : a file that cannot be read, or that holds more than arrays and names (nothing of it is run).
+    UserError : the file cannot be read, or holds more than arrays and names (no code in it is run).
     """
     try:
         if path.suffix == ".safetensors":
@@ -169,12 +169,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
             state = state.get("state_dict", state.get("model", state))
             state = {name.removeprefix("module."): torch.as_tensor(value) for name, value in state.items()}
         return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    except Exception as error:  # what broken files raise is not documented
+    except Exception as error:  # the libraries do not document what broken files raise
         raise UserError(f"{path}: cannot be read as a state dict ({error}); expected .safetensors or .pth") from None
 
 
 class _Arrays(pickle.Unpickler):
-    """Unpickles dictionaries of NumPy arrays and nothing else: a pickle can run anything."""
+    """Unpickles only dictionaries of NumPy arrays, since any other pickle could run arbitrary code."""
 
     ALLOWED = frozenset({"OrderedDict", "_reconstruct", "ndarray", "dtype", "scalar", "encode", "_frombuffer"})
 
@@ -185,14 +185,14 @@ class _Arrays(pickle.Unpickler):
 
 
 def _load(model: nn.Module, path: Path, head: str, network: str) -> None:
-    """Load a state dict with torchvision's names, of any float type; the classifier `head` is not needed.
+    """Load a state dict with torchvision's names, of any float type; the classifier `head` may be missing.
 
-    A file whose convolutions have biases where the network has batch norms holds them folded in: the network's batch
-    norms are then replaced by nothing.
+    If the convolutions in the file have biases where the network has batch norms, the batch norms have been folded into
+    them, and those of the network are replaced by identities.
 
     Raises
     ------
-    UserError : a file that cannot be read, or weights of another network.
+    UserError : the file cannot be read, or holds the weights of another network.
     """
     state = read_state(path)
     state = {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
@@ -202,7 +202,7 @@ def _load(model: nn.Module, path: Path, head: str, network: str) -> None:
             norms.append(name)
         elif isinstance(module, nn.Conv2d) and module.bias is None and f"{name}.bias" in state:
             biased.append(module)
-    if len(norms) == len(biased):  # else something is missing, which is told below
+    if len(norms) == len(biased):  # otherwise something is missing, which is reported below
         for name in norms:
             _set(model, name, nn.Identity())
         for module in biased:
@@ -239,7 +239,7 @@ def _set(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def precision_of(settings: Settings, device: torch.device) -> str:
-    """`auto` resolved: bf16 where there are instructions for it."""
+    """The precision of the settings; `auto` means bf16 if the processor has instructions for it, otherwise fp32."""
     if settings.precision != "auto":
         return settings.precision
     if device.type == "cuda":
@@ -249,12 +249,12 @@ def precision_of(settings: Settings, device: torch.device) -> str:
 
 
 def prepare(model: nn.Module, precision: str, device: torch.device) -> nn.Module:
-    """The network as it is run: batch norms folded into convolutions, channels last, in its precision."""
+    """A copy of the network for inference: batch norms folded into convolutions, channels last, in `precision`."""
     try:
         from torch.fx.experimental.optimization import fuse
 
-        model = fuse(model)  # a copy
-    except Exception as error:  # networks that cannot be traced are run as they are
+        model = fuse(model)  # returns a copy
+    except Exception as error:  # networks that cannot be traced are used unchanged
         log.info("batch norms are not folded: %s", error)
         model = copy.deepcopy(model)
     model = model.to(device, memory_format=torch.channels_last)
@@ -262,7 +262,7 @@ def prepare(model: nn.Module, precision: str, device: torch.device) -> nn.Module
 
 
 def normalised(pixels: Tensor, device: torch.device, precision: str) -> Tensor:
-    """(B, 3, H, W) uint8 -> what a network is given: less ImageNet's mean, over its s.d., channels last."""
+    """Normalise (B, 3, H, W) uint8 pixels by ImageNet's mean and standard deviation, as channels-last input."""
     batch = pixels.to(device, non_blocking=True).float().div_(255)
     batch = batch.sub_(batch.new_tensor(MEAN)[:, None, None]).div_(batch.new_tensor(STD)[:, None, None])
     batch = batch.to(memory_format=torch.channels_last)
@@ -272,17 +272,21 @@ def normalised(pixels: Tensor, device: torch.device, precision: str) -> Tensor:
 def ready(
     model: nn.Module, settings: Settings, device: torch.device, probe: Callable[[nn.Module, str], Tensor]
 ) -> tuple[nn.Module, str]:
-    """The network as it is run, and its precision.
+    """The network prepared for inference (`prepare`), and its precision.
 
-    `precision: auto` takes bf16 only where the features that `probe` makes of a few images, (n, ...) by a network in a
-    precision, are those of fp32 but for a cosine of `LEAST_COSINE`: some networks with weights of their own lose more.
+    `precision: auto` uses bf16 only if the features of a few images reach a cosine of `LEAST_COSINE` with those
+    computed in fp32, since some networks lose more than that.
+
+    Parameters
+    ----------
+    probe : computes the (n, ...) features of a few images with a given network and precision.
     """
     precision = precision_of(settings, device)
     if settings.precision != "auto" or precision == "fp32":
         return prepare(model, precision, device), precision
     run = prepare(model, "fp32", device)
     exact = probe(run, "fp32").flatten(1)
-    run = run.to(torch.bfloat16)  # in place: folding the norms of a large network takes a second
+    run = run.to(torch.bfloat16)  # in place, since folding the norms of a large network again takes a second
     found = probe(run, "bf16").flatten(1)
     least = nn.functional.cosine_similarity(exact, found).min().item()
     if least >= LEAST_COSINE:

@@ -1,4 +1,4 @@
-"""Small square pictures (N, 3, S, S) of 8 bits a value: what a system that makes images anew compares with."""
+"""Thumbnails (N, 3, S, S) of 8 bits per value, the targets of models that reconstruct images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from crossmodal.features.image import crop_inside
 
 
 class Settings(extraction.Settings):
-    """The defaults are the size of DCGAN's images; 256 and 256 give what crops for the image networks are cut from."""
+    """Settings of the extractor.
+
+    The defaults are the size of DCGAN's images; with 256 and 256, crops for the image networks can be cut from them.
+    """
 
     resize: int = Field(64, ge=8, description="short side in pixels, the aspect kept")
     crop: int = Field(64, ge=8, description="side of the square crop in pixels")
@@ -25,11 +28,11 @@ class Settings(extraction.Settings):
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Pixels (N, 3, S, S) of images, red, green and blue.
+    """Recipe for the RGB pixels (N, 3, S, S) of images.
 
     Raises
     ------
-    UserError : another modality, a bad image.
+    UserError : the modality is not image, or an image cannot be read.
     """
     extraction.expect("image", given.modality, "pixels")
 

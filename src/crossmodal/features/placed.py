@@ -1,6 +1,6 @@
-"""An array whose rows are written to their places as they come: the way of features as large as the disk can take.
+"""An array file whose rows are written as they are computed, for features that are too large to be held in memory.
 
-Rows are written to the file, not to a map of it, whose pages would count as memory of the process.
+Rows are written to the file itself, since the pages of a memory map would count as memory of the process.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 from crossmodal.errors import UserError
 from crossmodal.files import reason, whole
 
-BLOCK = 2**26  # bytes that are moved at a time
+BLOCK = 2**26  # bytes moved at a time
 
 
 def narrowed(part: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """`part` in the stored type.
+    """`part` converted to the stored type.
 
     Raises
     ------
-    UserError : a value that the type cannot hold.
+    UserError : the type cannot hold a value.
     """
     with np.errstate(over="ignore"):
         stored = part.astype(dtype, copy=False)
@@ -38,10 +38,9 @@ def narrowed(part: np.ndarray, dtype: str, name: str) -> np.ndarray:
 
 
 class Placed:
-    """An `.npy` file of a shape that is known before its rows are; one that was begun is gone on with.
+    """An `.npy` file whose shape is known before its rows are computed; an unfinished file is continued.
 
-    Files `START.*.parquet` beside it say that the rows from START on are written; they go with the array that they are
-    of.
+    Files `START.*.parquet` beside it mark that the rows from START on are written; they are deleted with the array.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: str):
@@ -52,7 +51,7 @@ class Placed:
             if np.load(path, mmap_mode="r").shape != shape:
                 path.unlink()
         if not path.exists():
-            for mark in path.parent.glob("*.parquet"):  # of rows that were in an array which is gone
+            for mark in path.parent.glob("*.parquet"):  # these marks belong to an array that no longer exists
                 mark.unlink()
             with whole(path) as temporary, temporary.open("wb") as stream:
                 self._head(stream, shape)
@@ -60,17 +59,18 @@ class Placed:
         self.offset = path.stat().st_size - size
 
     def forget(self, starts: Iterable[int]) -> None:
-        """Remove what says that the rows from a start on were written, of whatever items: they are written again."""
+        """Remove the marks of the given starts, whose rows will be written again."""
         for start in starts:
             for mark in self.path.parent.glob(f"{start}.*.parquet"):
                 mark.unlink()
 
     def write(self, start: int, rows: np.ndarray, name: str) -> None:
-        """Put (n, ...) rows in their places from `start` on.
+        """Write (n, ...) rows from row `start` on.
 
         Raises
         ------
-        UserError : a value that the stored type cannot hold; the disk is full.
+        UserError : the stored type cannot hold a value, or the disk is full.
+        ValueError : the rows do not have the announced shape.
         """
         if not len(rows):
             return
@@ -89,11 +89,11 @@ class Placed:
             raise UserError(f"{self.path}: cannot be written: {reason(error)}") from error
 
     def finish(self, target: Path, good: list[int], size: int) -> None:
-        """Move the array to `target`, without the places of items that were left out.
+        """Move the array to `target` without the rows of items that were left out.
 
         Parameters
         ----------
-        good : rows that each block of `size` has, at its beginning.
+        good : number of rows written at the beginning of each block of `size` rows.
         """
         total = sum(good)
         if total < self.shape[0]:
@@ -108,7 +108,7 @@ class Placed:
             shutil.move(self.path, temporary)
 
     def _move(self, file: int, source: int, target: int, count: int) -> None:
-        """Rows to an earlier place, from the front."""
+        """Move `count` rows from `source` to the earlier row `target`, from the front."""
         if source == target:
             return
         step = max(1, BLOCK // max(self.stride, 1))

@@ -1,7 +1,7 @@
-"""Meshes of polygons as OFF, OBJ and PLY files state them, and polygons cut into triangles that cover just them.
+"""Readers of polygon meshes in OFF, OBJ and PLY files, and triangulation that covers exactly the polygons.
 
-trimesh cuts each polygon into a fan from its first vertex, which fills the notches of those that are not convex, and
-takes some dialects of OBJ for other shapes. These three formats are therefore read here.
+trimesh cuts each polygon into a fan from its first vertex, which fills the notches of non-convex polygons, and
+misreads some dialects of OBJ. Therefore this module reads these three formats itself.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ import numpy as np
 
 from crossmodal import limits
 
-FLAT = 1e-12  # area of a polygon, of its extent squared, below which it covers nothing
-CLOSE = 1e-6  # relative difference of areas that rounding may make
+FLAT = 1e-12  # area relative to the squared extent below which a polygon counts as empty
+CLOSE = 1e-6  # relative difference of areas that is attributed to rounding
 
 
 @dataclass(frozen=True)
 class Polygons:
-    """Vertices, and faces of any number of them."""
+    """A mesh whose faces have any number of corners."""
 
     vertices: np.ndarray  # (V, 3) float64
-    corners: np.ndarray  # (sum of counts,) int64 vertices of the faces, one face after the other
-    counts: np.ndarray  # (F,) int64 corners of each face
+    corners: np.ndarray  # (sum of counts,) int64 vertex numbers of all faces, concatenated
+    counts: np.ndarray  # (F,) int64 number of corners of each face
 
     @classmethod
     def of(cls, vertices: list[list[float]] | np.ndarray, faces: list[list[int]] | np.ndarray) -> Polygons:
-        if isinstance(faces, np.ndarray):  # (F, n): all of as many corners
+        """A mesh of vertices (V, 3) and faces; faces with fewer than three corners are left out."""
+        if isinstance(faces, np.ndarray):  # (F, n): all faces have n corners
             faces = faces.astype(np.int64) if faces.shape[1] > 2 else np.empty((0, 3), np.int64)
             counts = np.full(len(faces), faces.shape[1], np.int64)
             return cls(np.asarray(vertices, np.float64).reshape(-1, 3), faces.ravel(), counts)
@@ -46,11 +47,12 @@ class Polygons:
 
 
 def off(data: bytes) -> Polygons:
-    """An OFF file: counts, a vertex per line (with a normal or colour after it, or not), a face per line.
+    """Read an OFF file: the counts, one vertex per line (a normal or colour may follow it), and one face per line.
 
     Raises
     ------
-    ValueError : no OFF file, or fewer lines than it says.
+    ValueError : the data is no OFF file in text form, or exceeds the limits.
+    CutError : it has fewer lines than it states.
     """
     header = re.match(rb"\s*((?:ST)?C?N?)(4?n?)OFF\b|\s*((?:ST)?C?N?)(4?n?)OFF(?=\d)", data)
     if header is None:
@@ -75,15 +77,15 @@ def off(data: bytes) -> Polygons:
 
 
 class CutError(ValueError):
-    """A file that holds less than it says."""
+    """A file is truncated: it holds less than its header states."""
 
 
 def check_count(what: str, count: int) -> None:
-    """Refuse more vertices or faces than a mesh has, before they are read.
+    """Refuse too many vertices or faces before they are read.
 
     Raises
     ------
-    ValueError : more than `limits.faces`, or three times as many vertices.
+    ValueError : there are more faces than `limits.faces`, or more vertices than three times that.
     """
     most = limits.current().faces * (1 if what == "face" else 3)
     if count > most:
@@ -107,14 +109,14 @@ def _numbers(line: bytes, what: str, number: int) -> list[float]:
 
 
 def obj(data: bytes) -> Polygons:
-    r"""A Wavefront OBJ file: its `v` and `f` statements. Indices count from 1, negative ones back from the last vertex.
+    r"""Read the `v` and `f` statements of a Wavefront OBJ file.
 
-    A statement may go on after a `\` at the end of a line. What else stands in the file is passed over: its names may
-    be in any encoding.
+    Indices count from 1, negative ones back from the last vertex. A statement may continue after a `\` at the end of a
+    line. All other statements are ignored, so that names may be in any encoding.
 
     Raises
     ------
-    ValueError : a statement that holds no three coordinates, or no indices.
+    ValueError : a statement lacks three coordinates or has malformed indices, or the file exceeds the limits.
     """
     vertices: list[list[float]] = []
     faces: list[list[int]] = []
@@ -137,7 +139,7 @@ def obj(data: bytes) -> Polygons:
             continue
         parts = line[2:].split()
         corners = [int(part.partition(b"/")[0]) for part in parts] if b"/" in line else [*map(int, parts)]
-        # 0 is no vertex: it stays out of range.
+        # The index 0 is invalid; as -1 it stays out of range and is refused later.
         faces.append([n - 1 if n >= 0 else len(vertices) + n for n in corners])
     return Polygons.of(vertices, faces)
 
@@ -166,7 +168,7 @@ def _triangles_of_obj(data: bytes) -> Polygons | None:
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
-    """Lines without blanks around them; they end as on any system."""
+    """Lines without surrounding whitespace; they may end as on any operating system."""
     for line in io.BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data):
         yield line.strip()
 
@@ -183,15 +185,16 @@ CODES = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "f4":
 class _Element:
     name: str
     count: int
-    properties: list[tuple[str, str, str]]  # name, type of a list's length or nothing, type
+    properties: list[tuple[str, str, str]]  # name, type of a list's length (empty if it is no list), type of the values
 
 
 def ply(data: bytes) -> Polygons | None:
-    """A PLY file of vertices and of faces by `vertex_indices`; None where it holds other elements, such as strips.
+    """Read a PLY file with vertices and faces; None if it lacks either, for example because it holds triangle strips.
 
     Raises
     ------
-    ValueError : no PLY file, a damaged header, or less than it says.
+    ValueError : the data is no PLY file, has a damaged header, or exceeds the limits.
+    CutError : it holds less than its header states.
     """
     end = re.search(rb"end_header[ \t]*\r?\n", data)
     if not data.startswith(b"ply") or end is None:
@@ -221,7 +224,7 @@ def ply(data: bytes) -> Polygons | None:
                 continue
             faces = [[int(corner) for corner in row[place]] for row in rows]
         else:
-            for _ in rows:  # to the next element
+            for _ in rows:  # skips to the next element
                 pass
     if vertices is None or faces is None:
         return None
@@ -263,15 +266,15 @@ def _ascii_rows(body: bytes) -> Callable[[_Element], Iterator[list]]:
 
 
 class _Binary:
-    """The elements of a binary file, one after the other."""
+    """Reads the elements of a binary file one after the other."""
 
     def __init__(self, body: bytes, order: str):
         self.body, self.order, self.place = body, order, 0
 
     def table(self, element: _Element) -> np.ndarray | None:
-        """All rows at once, with a field `p0`, `p1`, ... for each property; None where lists are of different lengths.
+        """All rows as a structured array with a field `p0`, `p1`, ... for each property.
 
-        That is known by the first row: lists as long as there must follow at every row.
+        None if the lists of a property differ in length: the lengths in the first row must occur in every row.
         """
         fields: list[tuple] = []
         size = 0
@@ -324,7 +327,9 @@ class _Binary:
 
 
 def triangles(mesh: Polygons) -> np.ndarray:
-    """(T, 3) int64 vertices of triangles that cover the faces: a fan of a convex one, else cut ear by ear.
+    """(T, 3) int64 vertices of triangles that cover the faces.
+
+    A convex face is cut into a fan, any other by ear clipping.
 
     Raises
     ------
@@ -347,7 +352,7 @@ def triangles(mesh: Polygons) -> np.ndarray:
 
 
 def _convex(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(F,) bool: faces (F, n) that a fan covers, or that cover nothing, or whose vertices are not to be had."""
+    """(F,) bool: whether each of (F, n) faces is covered by a fan, is empty, or has missing or non-finite vertices."""
     good = ((faces >= 0) & (faces < len(vertices))).all(1)
     if not len(vertices):
         return ~good
@@ -356,22 +361,22 @@ def _convex(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         points = points - points.mean(1, keepdims=True)
         points = points / np.maximum(np.abs(points).max((1, 2), keepdims=True), 1e-300)
         edges = np.roll(points, -1, 1) - points
-        normals = np.cross(points, np.roll(points, -1, 1)).sum(1)  # Newell's: twice the area
+        normals = np.cross(points, np.roll(points, -1, 1)).sum(1)  # Newell's method; the length is twice the area
         turns = np.cross(edges, np.roll(edges, -1, 1)) @ normals[:, :, None]
         area = np.linalg.norm(normals, axis=1)
         fan = np.cross(points[:, 1:-1] - points[:, :1], points[:, 2:] - points[:, :1])
         covered = np.abs(fan @ normals[:, :, None])[..., 0].sum(1)
-        once = covered <= area**2 * (1 + CLOSE)  # no triangle of the fan lies upon another
-        # What is not finite is told of elsewhere.
+        once = covered <= area**2 * (1 + CLOSE)  # the triangles of the fan do not overlap
+        # Non-finite vertices are reported elsewhere.
         finite = np.isfinite(area)
         return ~good | ~finite | (area < FLAT) | (once & (turns[..., 0] >= -CLOSE * area[:, None]).all(1))
 
 
 def _ears(vertices: np.ndarray, face: np.ndarray, number: int) -> np.ndarray:
-    """(n - 2, 3) triangles of a polygon that is not convex, cut off one by one in the plane that it lies nearest to."""
+    """(n - 2, 3) triangles of a non-convex polygon by ear clipping in the plane of its Newell normal."""
     points = vertices[face] - vertices[face].mean(0)
     points = points / np.abs(points).max()
-    normal = np.cross(points, np.roll(points, -1, 0)).sum(0)  # Newell's: twice the area
+    normal = np.cross(points, np.roll(points, -1, 0)).sum(0)  # Newell's method; the length is twice the area
     area = float(np.linalg.norm(normal))
     first = np.cross(normal / area, np.eye(3)[np.abs(normal).argmin()])
     first /= np.linalg.norm(first)
@@ -405,7 +410,7 @@ def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def _holds(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> bool:
-    """Whether a point that is none of its corners lies in a triangle, or on the side that would be cut."""
+    """Whether any of the points, other than its corners, lies in the triangle (a, b, c) or on its border."""
     others = points[~((points == a).all(1) | (points == b).all(1) | (points == c).all(1))]
     inside = (_turn(a, b, others) >= 0) & (_turn(b, c, others) >= 0) & (_turn(c, a, others) >= 0)
     return bool(inside.any())

@@ -1,4 +1,4 @@
-"""The last feature map of a torchvision network, and the mean of it under boxes (RoI align, He et al. 2017)."""
+"""The last feature map of a torchvision network, and its mean in boxes (RoI align; He et al., 2017)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from crossmodal.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PROBES = (224, 320)  # sides of the inputs that tell a map from what is pooled to a fixed size
-SAMPLES = 8  # points a side at which a box reads the map
+PROBES = (224, 320)  # sides of two inputs; only a feature map grows with them, a pooled value does not
+SAMPLES = 8  # points per side of a box at which the map is sampled
 
 
 class LastMap(NamedTuple):
-    """A network up to its last feature map, whose cells are `stride` pixels apart."""
+    """A network cut after its last feature map, whose cells are `stride` pixels apart."""
 
     net: nn.Module  # (B, 3, H, W) -> (B, D, h, w)
     stride: int
@@ -30,20 +30,20 @@ class LastMap(NamedTuple):
 
 
 def last_map(model: nn.Module, network: str) -> LastMap:
-    """Cut a network before what pools its last map: the last (B, D, h, w) value that grows with the input.
+    """Cut a network after its last feature map: the last (B, D, h, w) value whose h and w grow with the input.
 
     Raises
     ------
-    UserError : a network that has none, such as a transformer of one input size.
+    UserError : the network has no such map, such as a transformer with a fixed input size.
     """
     try:
         traced = fx.symbolic_trace(copy.deepcopy(model))
-        bare = copy.deepcopy(traced).to("meta")  # shapes alone: nothing is computed
+        bare = copy.deepcopy(traced).to("meta")  # only shapes are computed
         small, large = (_shapes(bare, side) for side in PROBES)
         maps = [node for node in traced.graph.nodes if _grows(small.get(node.name), large.get(node.name))]
         last = maps[-1]
         (_, _, h, _), (_, _, higher, _) = small[last.name], large[last.name]
-    except Exception as error:  # what tracing raises is as various as the networks
+    except Exception as error:  # tracing raises a different exception for each network
         log.debug("%s: %s", network, error)
         raise UserError(
             f"extractors.*.network: {network!r} has no feature map that boxes could be pooled from (it reads pictures "
@@ -59,7 +59,7 @@ def last_map(model: nn.Module, network: str) -> LastMap:
 
 
 def _shapes(traced: fx.GraphModule, side: int) -> dict[str, tuple[int, ...]]:
-    with torch.no_grad(), redirect_stderr(io.StringIO()):  # where it fails, it prints as well
+    with torch.no_grad(), redirect_stderr(io.StringIO()):  # on failure, it also prints to stderr
         ShapeProp(traced).propagate(torch.zeros(1, 3, side, side, device="meta"))
     found = {node.name: node.meta.get("tensor_meta") for node in traced.graph.nodes}
     return {name: tuple(meta.shape) for name, meta in found.items() if hasattr(meta, "shape")}
@@ -70,7 +70,7 @@ def _grows(small: tuple[int, ...] | None, large: tuple[int, ...] | None) -> bool
 
 
 def grid(wide: float, high: float, side: int) -> Tensor:
-    """(side * side, 4) boxes that tile a picture, row by row."""
+    """(side * side, 4) boxes that tile a picture of `wide` x `high` pixels, row by row."""
     steps = torch.arange(side, dtype=torch.float32)
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     boxes = torch.stack([x, y, x + 1, y + 1], -1).view(-1, 4)
@@ -80,10 +80,13 @@ def grid(wide: float, high: float, side: int) -> Tensor:
 def cells(
     boxes: Tensor, picture: tuple[int, int], pixels: tuple[int, int], shape: tuple[int, int], stride: int
 ) -> Tensor:
-    """(R, 4) boxes in pixels of a picture as places on its map: cell i covers [i, i + 1).
+    """Convert (R, 4) boxes in pixels of a picture to positions on its map, in which cell i covers [i, i + 1).
 
-    picture, pixels, shape : (height, width) of the picture, of the network's input, of the map. A map of fewer cells
-    than the input has strides (no padding) is taken to cover all of it.
+    A map with fewer cells than the input has strides (no padding) is assumed to cover the whole input.
+
+    Parameters
+    ----------
+    picture, pixels, shape : (height, width) of the picture, of the network's input, and of the map.
     """
     scale = [
         inner / outer * min(1 / stride, count / inner)
@@ -93,20 +96,20 @@ def cells(
 
 
 def align(last: Tensor, boxes: Tensor) -> Tensor:
-    """(D, h, w) map and (R, 4) boxes on it -> (R, D) means over `SAMPLES` x `SAMPLES` points of each box.
+    """(R, D) means of a map (D, h, w) over `SAMPLES` x `SAMPLES` points in each of (R, 4) boxes.
 
-    Equals `torchvision.ops.roi_align(aligned=True)` averaged over its bins, as one matrix product: bilinear reading is
-    linear in the map, so a box is a row of weights over the cells.
+    This equals `torchvision.ops.roi_align(aligned=True)` averaged over its bins, computed as one matrix product:
+    bilinear interpolation is linear in the map, so that a box is a row of weights over the cells.
     """
     depth, high, wide = last.shape
     rows, columns = _weights(boxes[:, 1::2], high), _weights(boxes[:, 0::2], wide)  # (R, h), (R, w)
     weights = (rows[:, :, None] * columns[:, None]).flatten(1)
-    # Cells first, as a map that is channels last lies in memory.
+    # The cells come first, which is the memory layout of a channels-last map.
     return weights @ last.permute(1, 2, 0).reshape(high * wide, depth)
 
 
 def _weights(ends: Tensor, count: int) -> Tensor:
-    """(R, 2) starts and ends on an axis of `count` cells -> (R, count) weights, each row summing to 1."""
+    """(R, count) weights of the cells of an axis for (R, 2) starts and ends on it; each row sums to 1."""
     steps = (torch.arange(SAMPLES, device=ends.device) + 0.5) / SAMPLES
     points = ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * steps - 0.5  # from the cells' middles
     points = points.clamp(0, count - 1)
@@ -115,6 +118,6 @@ def _weights(ends: Tensor, count: int) -> Tensor:
 
 
 def peak(last: Tensor, boxes: Tensor) -> Tensor:
-    """(D, h, w) map and (R, 4) boxes on it -> (R, D) largest values (RoI pooling, Girshick 2015), cells taken whole."""
+    """(R, D) maxima of a map (D, h, w) over the cells in each of (R, 4) boxes (RoI pooling; Girshick, 2015)."""
     rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], 1)
     return roi_pool(last[None].contiguous(), rois, 1, 1.0)[:, :, 0, 0]

@@ -1,7 +1,7 @@
-"""Features that were made elsewhere, gathered out of their files as they are: (N, D), or (N, R, D) region sets.
+"""Precomputed features, copied unchanged from their files: vectors (N, D) or region sets (N, R, D).
 
-The items come from the data set reader `precomputed`, whose sources are rows of arrays. Of files of region features as
-they are released the boxes and what else they say of each region go to the index.
+The items come from the data set reader `precomputed`, in which the source of an item is a row of an array. For released
+files of region features, the boxes, classes, attributes and confidences of the regions go into the index.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from crossmodal.files import sha256_file
 from crossmodal.released import RegionFile, Regions
 from crossmodal.released.base import together
 
-BATCH = 2**24  # bytes of a batch
+BATCH = 2**24  # bytes per batch
 
 
 class Settings(extraction.Settings):
-    """Values are kept; a wider type than float32 is rounded to it."""
+    """Settings of the extractor; values are kept, except that types wider than float32 are rounded to it."""
 
     dtype: Literal["kept", "float32", "float16"] = Field(
         "kept", description="kept: float16 where the files hold no wider type, else float32"
@@ -34,12 +34,12 @@ class Settings(extraction.Settings):
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Rows of arrays as they are.
+    """Recipe for features that are unchanged rows of arrays.
 
     Raises
     ------
-    UserError : a file that is missing or damaged, an array that is not there; a row that is not of finite numbers.
-        With `on_error: skip` their rows are left out.
+    UserError : a file is missing or damaged, lacks the array, or a row has non-finite values. With `on_error: skip`
+        these rows are left out.
     """
     places = {str(source): Place.parse(str(source)) for source in given.rows.source}
     counted = any(place.count is not None for place in places.values())
@@ -68,7 +68,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
         if not np.isfinite(row if place.count is None else row[: place.count]).all():
             raise UserError(f"{array.where}: row {place.row} ({item.item_id}) is not all finite numbers")
         if place.count is not None:
-            row[place.count :] = 0  # whatever the file is padded with
+            row[place.count :] = 0  # files may pad with other values
         return row, len(row) if place.count is None else place.count
 
     def compute(rows: list[tuple[np.ndarray, int]] | list[Regions]) -> Any:
@@ -97,12 +97,12 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 def _opened(root: Path, file: str, name: str, columns: bool) -> Array | UserError:
     try:
         return open_array(paths.inside(root, file, "items.parquet"), name, columns)
-    except UserError as error:  # each of its items is told of
+    except UserError as error:  # it is raised for each of the file's items
         return error
 
 
 def _hash(root: Path, file: str) -> str:
-    """SHA-256 of a file; of nothing where it cannot be read, which its items' `load` will say."""
+    """SHA-256 of a file, or of nothing if it cannot be read, which `load` will report for its items."""
     try:
         return sha256_file(paths.inside(root, file, "items.parquet"))
     except (OSError, UserError):

@@ -1,8 +1,8 @@
-"""Regions of an image: features of boxes with their classes, attributes and confidences, (N, R, D) and a `count` each.
+"""Region features of images, (N, R, D), with the `count` of regions, boxes, classes and confidences of each image.
 
-`boxes: detected` is the bottom-up-attention detector (Anderson et al. 2018), whose 36 regions SCAN and A3VSE read;
-`annotated` pools any torchvision network's last feature map at boxes that are given, `grid` at those of a uniform grid.
-Rows past an image's `count` are zeros and are not to be read.
+`boxes: detected` runs the bottom-up-attention detector (Anderson et al., 2018), whose 36 regions SCAN and A3VSE use.
+`annotated` pools the last feature map of any torchvision network in annotated boxes, `grid` in those of a uniform
+grid. Rows beyond an image's `count` are zeros and must not be used.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from crossmodal.features import annotations, checkpoints, detector, networks, po
 from crossmodal.features.annotations import Annotations, Region, Worsening
 from crossmodal.features.extraction import Given, Item, Recipe, Work
 
-NEUTRAL = "image"  # class of the one region of an image in which none is annotated
-DETECTED, ANNOTATED = 36, 8  # regions of an image at most, unless told otherwise
+NEUTRAL = "image"  # class of the single region of an image without annotated regions
+DETECTED, ANNOTATED = 36, 8  # default maximum number of regions per image
 
 
 class Settings(networks.Settings):
-    """The defaults of `boxes: detected` are the published ones: 36 regions of 300 proposals at a short side of 600."""
+    """Settings of the extractor.
+
+    The defaults of `boxes: detected` are the published ones: 36 regions of 300 proposals at a short side of 600 pixels.
+    """
 
     boxes: Literal["detected", "annotated", "grid"] = Field(description="where the boxes come from")
     network: str = Field("resnet101", description="torchvision network; of the detector its ResNet")
@@ -44,14 +47,14 @@ class Settings(networks.Settings):
     pool: Literal["align", "max"] = Field("align", description="mean over points of a box, or maximum over its cells")
     l2: bool = Field(False, description="unit length of each region's feature")
     batch_size: int = Field(8, ge=1, description="images that one thread takes at a time")
-    # annotated
+    # settings of `boxes: annotated`
     unannotated: Literal["whole", "bad"] = Field(
         "whole", description=f"an image without regions is one region, {NEUTRAL!r}, or a bad item (`on_error`)"
     )
     worsen: Worsening | None = Field(
         Worsening(), description="exact annotations (the drawn world's) are made like a detector's; null: as they are"
     )
-    # detected
+    # settings of `boxes: detected`
     least: int | None = Field(None, ge=1, description="regions at least, however unsure; by default `regions`")
     confidence: float = Field(0.2, ge=0, le=1, description="of regions beyond the least")
     overlap: float = Field(0.3, gt=0, le=1, description="of two boxes of one class, above which one is left out")
@@ -82,26 +85,28 @@ class Settings(networks.Settings):
 
     @property
     def most(self) -> int:
-        """Regions at most, the grid's cells apart."""
+        """Maximum number of regions, not counting the cells of the grid."""
         if self.boxes == "grid":
             return 0
         return self.regions or (DETECTED if self.boxes == "detected" else ANNOTATED)
 
     @property
     def side(self) -> int:
-        """Cells a side of the grid."""
+        """Number of grid cells per side."""
         return {"detected": 0, "annotated": 3, "grid": 6}[self.boxes] if self.grid is None else self.grid
 
     @property
     def rows(self) -> int:
+        """Number of rows per image, R: the maximum number of regions plus the cells of the grid."""
         return self.most + self.side**2
 
     def convention_of(self) -> dict[str, Any]:
+        """The fields of `detector.Convention` that the settings override; None leaves a field unchanged."""
         return {key: getattr(self, key) for key in ("background", "anchors", "box_weights", "kept")}
 
 
 class Found(NamedTuple):
-    """Regions of one image: features (n, D), boxes (n, 4) in pixels of its file, and what is said of each."""
+    """Regions of one image: features (n, D), boxes (n, 4) in pixels of its file, and the classes and attributes."""
 
     features: Tensor
     boxes: Tensor
@@ -111,16 +116,16 @@ class Found(NamedTuple):
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Features (N, R, D) of images.
+    """Recipe for the (N, R, D) features of the regions of images.
 
-    The index keeps of each image `count` (regions that are there) and lists of that length: `boxes` (x1, y1, x2, y2 in
+    For each image the index keeps `count` (the number of regions) and lists of that length: `boxes` (x1, y1, x2, y2 in
     pixels of its file), `class`, `attribute` (either may be empty) and `confidence`. Annotated or detected regions come
-    first, the most confident one at the front, then the cells of the grid, without a name. For `boxes: annotated`,
-    `items.json` in the data set's folder names the annotations.
+    first, in decreasing order of confidence, followed by the cells of the grid, which have no class. For
+    `boxes: annotated`, `items.json` in the data set's folder names the file of annotations.
 
     Raises
     ------
-    UserError : a bad image, bad annotations or bad weights.
+    UserError : an image, the annotations or the weights cannot be read.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     depends: dict[str, Any] = {"network": settings.network, "rows": settings.rows}
@@ -150,7 +155,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 
 
 def _together(found: list[Found], settings: Settings) -> tuple[np.ndarray, dict[str, list[Any]]]:
-    """(B, R, D), padded with zeros, and the columns of the index."""
+    """(B, R, D) features, padded with zeros, and the columns of the index."""
     array = np.zeros((len(found), settings.rows, found[0].features.shape[1]), np.float32)
     for row, one in zip(array, found, strict=True):
         features = nn.functional.normalize(one.features, dim=1) if settings.l2 else one.features
@@ -166,11 +171,11 @@ def _together(found: list[Found], settings: Settings) -> tuple[np.ndarray, dict[
 
 
 def _sides(path: Path, wide: int, high: int, settings: Settings, least: int) -> tuple[int, int]:
-    """(height, width) that a picture is scaled to.
+    """(height, width) in pixels to which a picture of `wide` x `high` pixels is scaled.
 
     Raises
     ------
-    UserError : a picture so long that its short side would be less than `least` pixels.
+    UserError : the picture is so long that its short side would have fewer than `least` pixels.
     """
     scale = min(settings.resize / min(wide, high), settings.longest / max(wide, high))
     size = max(1, round(high * scale)), max(1, round(wide * scale))
@@ -183,12 +188,15 @@ def _sides(path: Path, wide: int, high: int, settings: Settings, least: int) -> 
 
 
 def _first(listed: list[Item], load: Callable[[Item], Any]) -> list[Any]:
-    """The first good items, to try the precision on; bad ones are not told of here."""
+    """The first items that can be read, on which the precision is tried.
+
+    Unreadable items are skipped silently, since they are reported when their own turn comes.
+    """
     good: list[Any] = []
     for item in listed[: 50 * networks.PROBE]:
         try:
             good.append(load(item))
-        except Exception:  # whatever a bad file makes a library raise: its own turn comes
+        except Exception:  # a bad file may make a library raise anything; it is reported at its own turn
             continue
         if len(good) == networks.PROBE:
             break
@@ -196,7 +204,7 @@ def _first(listed: list[Item], load: Callable[[Item], Any]) -> list[Any]:
 
 
 def _work(load, compute, settings: Settings, device: torch.device, precision: str) -> Work:
-    """On the CPU each thread runs its own batch; on a GPU the threads read and the batches take turns."""
+    """Wrap `load` and `compute` so that batches run in parallel on the CPU and one at a time on a GPU."""
     turn = threading.Lock()
 
     def in_turn(loaded: list[Any]) -> tuple[np.ndarray, dict[str, list[Any]]]:
@@ -242,7 +250,7 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
         with torch.inference_mode():
             return torch.cat([net(one[None].to(device, kind)).float().mean((2, 3)) for one in pixels])
 
-    # All that is run in lower precision; on the whole map here, on boxes of it later.
+    # These two parts run in lower precision; here they see the whole map, later the boxes on it.
     _, precision = networks.ready(nn.Sequential(model.trunk, model.res5), settings, device, probe)
     model.prepare(precision, device)
 
@@ -259,7 +267,7 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
                 overlap=settings.overlap,
             )
             named = [objects[n] for n in one.classes], [attributes[n] for n in one.attributes]
-            boxes = clip_boxes_to_image(one.boxes, size)  # the scaled picture is of whole pixels
+            boxes = clip_boxes_to_image(one.boxes, size)  # rounding the scaled size may have moved them outside
             found.append(Found(one.features, boxes, *named, one.confidences.tolist()))
         return found
 
@@ -270,6 +278,8 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
 
 
 class Picture(NamedTuple):
+    """A loaded picture with the regions in which its map is pooled."""
+
     pixels: Tensor  # (3, H, W) uint8
     size: tuple[int, int]  # (height, width) of the file
     regions: list[Region]
@@ -292,7 +302,7 @@ def _pool(
         return Picture(pixels, (high, wide), regions)
 
     def run(net: nn.Module, precision: str, loaded: list[Picture]) -> list[Found]:
-        """Pictures of one size go through the network together."""
+        """Regions of each picture; pictures of the same size go through the network together."""
         shapes: dict[tuple[int, ...], list[int]] = {}
         for n, picture in enumerate(loaded):
             shapes.setdefault(tuple(picture.pixels.shape), []).append(n)

@@ -1,8 +1,8 @@
-"""Region features that others have released, of a data set's own images: (N, R, D) and what is known of each region.
+"""Released region features of the data set's own images: (N, R, D), with the boxes, classes and attributes.
 
-The data set's block names the files (`regions`), in any of the forms of `crossmodal.released`; they are converted once,
-a row at a time. An image is found by its file's name, without ending too, or by its number: `391895` is MS-COCO's
-`COCO_val2014_000000391895.jpg`.
+The data set's block names the files (`regions`), in any of the formats of `crossmodal.released`; they are converted
+once, row by row. An image is found by its file name, with or without the ending, or by its number: `391895` is
+MS-COCO's `COCO_val2014_000000391895.jpg`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from crossmodal.released.base import together
 
 NUMBER = re.compile(r"(?:COCO_\w+_)?(\d+)")
 ENDING = re.compile(r"\.(jpe?g|png|webp|bmp)$", re.IGNORECASE)
-BATCH = 2**22  # bytes of a batch, of which there are some for each thread
+BATCH = 2**22  # bytes per batch; each thread holds several batches
 
 
 class Settings(extraction.Settings):
+    """Settings of the extractor."""
+
     files: list[Path] = Field([], description="in place of those that the data set names as its `regions`")
     regions: int | None = Field(None, ge=1, description="regions of an image at most; by default as many as any has")
     objects: Path | None = Field(None, description="names of the files' numbers of classes, one per line")
@@ -38,12 +40,12 @@ class Settings(extraction.Settings):
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Regions of images out of released files; the index is that of the extractor `regions`.
+    """Recipe for region features from released files; the index has the same columns as that of `regions`.
 
     Raises
     ------
-    UserError : the data set names no files, or they are missing or of an unknown form; an image that no file has, or
-        whose row is broken (with `on_error: skip` it is left out).
+    UserError : the data set names no files, or they are missing or of an unknown format; no file has an image, or its
+        row is broken (with `on_error: skip` the image is left out).
     """
     extraction.expect("image", given.modality, "released")
     files, names = _files(settings, given)
@@ -98,7 +100,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 
 
 def _files(settings: Settings, given: Given) -> tuple[list[Path], list[str] | None]:
-    """The files, and the images of their rows where a file beside them names these."""
+    """The files, and the image names of their rows if a separate file lists them."""
     if settings.files:
         return settings.files, None
     manifest = given.folder / "items.json"
@@ -114,7 +116,7 @@ def _files(settings: Settings, given: Given) -> tuple[list[Path], list[str] | No
 
 
 def _ids(path: Path) -> list[str]:
-    """Names of rows: a text file, a line each, or the pickle of {name: row} that BAN's files come with."""
+    """Image names of the rows, from a text file with one name per line or the pickle of {name: row} of BAN's files."""
     if path.suffix.lower() not in (".pkl", ".pickle"):
         return raw.lines(path, "mend `region_ids` in the data set's block of params.yaml")
     from crossmodal.released.mdb import plain
@@ -126,7 +128,7 @@ def _ids(path: Path) -> list[str]:
 
 
 def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, tuple[RegionFile, int]]:
-    """Where the regions of an image are: by its name, that without an ending, and `#` and its number."""
+    """{key of an image: (file, row)}; the keys are its name with and without the ending, and `#` and its number."""
     if names is not None:
         rows = sum(len(file) for file in opened)
         if len(names) != rows:
@@ -145,7 +147,7 @@ def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, 
         for row, name in enumerate(ids):
             for key in dict.fromkeys((name, ENDING.sub("", name))):
                 before = place.get(key)
-                # An image that several files have is taken from the first whose row is not broken.
+                # An image in several files is read from the first file in which its row is not broken.
                 if before is None or (before[1] in before[0].broken and row not in file.broken):
                     place[key] = (file, row)
             if (number := _number(name)) is not None:
@@ -155,13 +157,13 @@ def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, 
 
 
 def _number(source: str) -> str | None:
-    """The number that an image is known by, without zeros before it; None of a name that is none."""
+    """The number in an image's name without leading zeros; None if the name is not a number."""
     found = NUMBER.fullmatch(ENDING.sub("", PurePosixPath(source).name))
     return found[1].lstrip("0") or "0" if found else None
 
 
 def _lines(path: Path | None) -> list[str]:
-    """Names, the first of several that are parted by commas."""
+    """The names in a file, one per line; of several names separated by commas the first."""
     if path is None:
         return []
     told: list[Any] = raw.lines(path, "mend it in the extractor's block of params.yaml")

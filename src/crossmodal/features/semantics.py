@@ -1,4 +1,4 @@
-"""Regional semantics (A3VSE, section 4.3): what is named in an image's regions, as one sequence of words."""
+"""Regional semantics (A3VSE, section 4.3): the attributes and classes of an image's regions as a sequence of words."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from crossmodal.features.store import Features
 def sequence(
     classes: Sequence[str], attributes: Sequence[str], confidences: Sequence[float], most: int | None = None
 ) -> list[str]:
-    """`attribute class` of each region, the most confident first, as words; regions without a name say nothing.
+    """The words `attribute class` of each region, in decreasing order of confidence.
+
+    Regions without a class are skipped.
 
     Parameters
     ----------
-    most : regions that are told at most.
+    most : maximum number of regions; by default all.
     """
     order = np.argsort(-np.asarray(confidences, dtype=np.float64), kind="stable")
     named = [i for i in order if classes[i]]
@@ -32,11 +34,11 @@ NAMING = ("class", "attribute", "confidence")
 
 
 def named_regions(features: Features) -> pd.DataFrame:
-    """The index of region features, which names each image's regions.
+    """The index of region features, with the columns `class`, `attribute` and `confidence`.
 
     Raises
     ------
-    UserError : features whose index names no regions.
+    UserError : the index lacks one of these columns.
     """
     missing = [column for column in NAMING if column not in features.index]
     if missing:
@@ -48,11 +50,15 @@ def named_regions(features: Features) -> pd.DataFrame:
 
 
 def token_table(features: Features, most: int | None = None) -> pd.DataFrame:
-    """`item_id`, `tokens` of every image of region features: the form of `crossmodal.text.token_table`.
+    """Table of `item_id` and `tokens` of every image, in the form of `crossmodal.text.token_table`.
+
+    Parameters
+    ----------
+    most : maximum number of regions per image; by default all.
 
     Raises
     ------
-    UserError : features whose index names no regions.
+    UserError : the index of the features has no classes of regions.
     """
     index = named_regions(features)
     tokens = [sequence(*row, most) for row in zip(*(index[column] for column in NAMING), strict=True)]
@@ -60,11 +66,11 @@ def token_table(features: Features, most: int | None = None) -> pd.DataFrame:
 
 
 def named(features: Features, kind: Literal["regional", "global"]) -> pd.Series:
-    """What is named in each image, as words by its id: its regions one by one, or the whole of it.
+    """The words of each image by its item id: those of its regions (`regional`), or its concepts (`global`).
 
     Raises
     ------
-    UserError : features whose index names no regions.
+    UserError : the index of the features has no classes of regions.
     """
     index = named_regions(features)
     if kind == "regional":

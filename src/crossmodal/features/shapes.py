@@ -1,7 +1,8 @@
-"""What a LightField keeps of a silhouette: 35 region moments, 10 Fourier magnitudes, circularity and eccentricity.
+"""Shape numbers of a LightField silhouette: 35 region moments, 10 Fourier magnitudes, circularity and eccentricity.
 
-Chen et al., 2003, section 3.2, name Zernike moments; their public code, and this, has the angular radial transform of
-MPEG-7 (ISO/IEC 15938-3, 6.10) without its factors: |sum over the pixels of cos(pi n r) exp(i m phi)| / pixels.
+Chen et al. (2003), section 3.2, name Zernike moments. Their public code, like this module, instead uses the angular
+radial transform of MPEG-7 (ISO/IEC 15938-3, 6.10) without its factors: the absolute value of the sum of
+cos(pi n r) exp(i m phi) over the pixels, divided by the number of pixels.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from crossmodal.features.silhouettes import DOWN, DY, UP, Contours, contours
 ANGULAR, RADIAL = 12, 3  # orders of the transform
 MOMENTS, FOURIER = ANGULAR * RADIAL - 1, 10
 NUMBERS = MOMENTS + FOURIER + 2  # 47
-SAMPLES = 256  # points of a contour
-CHORD = 5  # sides of pixels over which a contour is smoothed before its length is taken
+SAMPLES = 256  # points at which a contour is sampled
+CHORD = 5  # pixel sides over which a contour is smoothed before its length is measured
 
 
 def describe(pictures: np.ndarray) -> np.ndarray:
-    """(n, 47) float64 numbers between 0 and 1 of (n, s, s) bool silhouettes around the middles of their pictures.
+    """(n, 47) float64 numbers between 0 and 1 that describe (n, s, s) bool silhouettes, centred in their pictures.
 
-    Pixels at the border are empty; the radius 1 is a pixel inside it. Columns: moments (n = 0: m = 1 ... 11, then
-    n = 1 and 2 with m = 0 ... 11), Fourier magnitudes 1 ... 10 of the distance from the middle to the contour, doubled,
-    circularity, eccentricity. A silhouette without a pixel gives zeros.
+    Pixels at the border must be empty; the radius 1 lies one pixel inside the border. The columns are the moments
+    (n = 0: m = 1 ... 11, then n = 1 and 2 with m = 0 ... 11), the doubled Fourier magnitudes 1 ... 10 of the distance
+    from the middle to the contour, the circularity, and the eccentricity. An empty silhouette gives zeros.
     """
     lines = contours(pictures)
     seen = np.unique(lines.picture)
@@ -37,15 +38,16 @@ def describe(pictures: np.ndarray) -> np.ndarray:
     area, out[seen, -1] = area_and_eccentricity(lines, lines.first[begin])
     out[seen, :MOMENTS] = moments(pictures)[seen] / area[:, None]
     out[seen, MOMENTS:-2] = np.minimum(1, 2 * fourier(lines, along, begin, pictures.shape[1] / 2))
-    perimeter = np.add.reduceat(along, lines.first[begin])  # of holes too
+    perimeter = np.add.reduceat(along, lines.first[begin])  # includes the contours of holes
     out[seen, -2] = np.minimum(1, 4 * np.pi * area / perimeter**2)
     return out
 
 
 def area_and_eccentricity(lines: Contours, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of each picture, and ((i20 - i02)^2 + 4 i11^2) / (i20 + i02)^2 of its pixels about their mean.
+    """Number of pixels of each picture, and its eccentricity ((i20 - i02)^2 + 4 i11^2) / (i20 + i02)^2.
 
-    By the vertical sides alone: a row's sum over a run of pixels is a difference of what is to the left of its ends.
+    i20, i02 and i11 are the second central moments. They are computed from the vertical sides of the contours only:
+    the sum over a run of pixels in a row is the difference of the running sums at its two ends.
     """
     up = (lines.direction == UP).astype(np.float64) - (lines.direction == DOWN)
     x, y = lines.x.astype(np.float64), lines.y + np.where(lines.direction == UP, 0.5, -0.5)
@@ -53,20 +55,20 @@ def area_and_eccentricity(lines: Contours, sides: np.ndarray) -> tuple[np.ndarra
     m00, m10, m01, m20, m02, m11 = (np.add.reduceat(up * term, sides) for term in terms)
     i20, i02, i11 = m20 - m10**2 / m00, m02 - m01**2 / m00, m11 - m10 * m01 / m00
     total = i20 + i02
-    total = np.where(total > 1e-6, total, np.inf)  # one pixel has no direction
+    total = np.where(total > 1e-6, total, np.inf)  # a single pixel has no direction
     return m00, ((i20 - i02) ** 2 + 4 * i11**2) / total**2
 
 
 def steps(lines: Contours) -> np.ndarray:
-    """(K,) length of the line at each of its sides, in pixels, as good in any direction.
+    """(K,) contour length in pixels at each side of the contours, which does not depend on the direction.
 
-    That of the line through the middles of the sides, smoothed: a mean over `CHORD` of them moves from one side to the
-    next by the chord over as many.
+    It is that of the line through the middles of the sides, smoothed by a running mean over `CHORD` of them: from one
+    side to the next, this mean moves by the chord over `CHORD` sides divided by `CHORD`.
     """
     count = lines.last - lines.first
     line = np.repeat(np.arange(len(count)), count)
     first, count = lines.first[line], count[line]
-    chord = np.maximum(1, np.minimum(CHORD, count // 4))  # small parts keep their shape
+    chord = np.maximum(1, np.minimum(CHORD, count // 4))  # small parts are smoothed less, to keep their shape
     place = np.arange(len(line)) - first
     ahead, behind = first + (place + chord // 2) % count, first + (place + chord // 2 - chord) % count
     x, y = lines.middles
@@ -74,14 +76,15 @@ def steps(lines: Contours) -> np.ndarray:
 
 
 def _areas(lines: Contours) -> np.ndarray:
-    """(L,) area within each line; that of a hole is negative."""
+    """(L,) area inside each contour; that of a hole is negative."""
     return np.add.reduceat(lines.x * DY[lines.direction], lines.first)
 
 
 def fourier(lines: Contours, along: np.ndarray, begin: np.ndarray, middle: float) -> np.ndarray:
-    """(n, 10) magnitudes of the distance from the middle to the contour, over the mean distance.
+    """(n, 10) Fourier magnitudes of the distance from the middle to the contour, divided by the mean distance.
 
-    The contour is that of the largest part, without its holes, taken at `SAMPLES` points even in length.
+    The contour is that of the largest connected part, without its holes, sampled at `SAMPLES` points that are evenly
+    spaced along its length.
     """
     areas = _areas(lines)
     x, y = lines.middles
@@ -98,9 +101,9 @@ def fourier(lines: Contours, along: np.ndarray, begin: np.ndarray, middle: float
 
 
 def moments(pictures: np.ndarray) -> np.ndarray:
-    """(n, 35) magnitudes of the angular radial transform, not yet over the number of pixels.
+    """(n, 35) magnitudes of the angular radial transform, not yet divided by the number of pixels.
 
-    One matrix product, by one thread: the order of its sums, so the bits, do not depend on how many there are.
+    One thread computes the matrix product, so that the order of summation and hence the bits are always the same.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -113,7 +116,7 @@ def moments(pictures: np.ndarray) -> np.ndarray:
 
 @lru_cache(2)
 def table(size: int) -> torch.Tensor:
-    """(size * size, 72) float32: cos(pi n r) times cosine and sine of m phi at each pixel's centre, n the slower."""
+    """(size * size, 72) float32: cos(pi n r) times cosine and sine of m phi at each pixel's centre; m varies faster."""
     middles = (np.arange(size) + 0.5 - size / 2) / (size / 2 - 1)
     r, phi = np.hypot(middles, middles[:, None]).ravel(), np.arctan2(middles[:, None], middles).ravel()
     out = np.empty((size * size, RADIAL, ANGULAR, 2), np.float32)

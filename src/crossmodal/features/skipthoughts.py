@@ -1,7 +1,8 @@
-"""Skip-Thoughts (Kiros et al., 2015): the published encoder, from its published files, without Theano.
+"""Skip-Thoughts (Kiros et al., 2015): the published encoder, loaded from its published files without Theano.
 
-Two encoders read a sentence, one forwards (2400-d), one both ways (2 × 1200-d); the vector is both, each of unit
-length: combine-skip, 4800-d. The decoders, and the training of either, are not here.
+Two encoders read a sentence, one forwards (2400-d) and one in both directions (2 × 1200-d). The embedding concatenates
+their outputs, each of unit length; the paper calls this combine-skip (4800-d). Decoders and training are not
+implemented.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ UNKNOWN = "UNK"
 
 
 class Encoder(nn.Module):
-    """Sentences as lists of words to vectors of `uni_dim` and 2 * `bi_dim` values."""
+    """Encodes sentences, given as lists of words, as vectors of `uni_dim` + 2 * `bi_dim` values."""
 
     def __init__(self, words: Sequence[str], uni: np.ndarray, bi: np.ndarray, uni_dim: int, bi_dim: int):
         """
         Parameters
         ----------
-        words : those with a vector. uni, bi : (len(words) + 1, W) vectors for each encoder, the unknown word's last.
+        words : the words that have a vector.
+        uni, bi : (len(words) + 1, W) word vectors of each encoder; the last row is that of unknown words.
+        uni_dim, bi_dim : hidden sizes of the two encoders.
         """
         super().__init__()
         self.index = {word: n for n, word in enumerate(words)}
@@ -43,7 +46,7 @@ class Encoder(nn.Module):
 
     @torch.inference_mode()
     def forward(self, sentences: Sequence[Sequence[str]]) -> torch.Tensor:
-        """Words to (B, uni_dim + 2 * bi_dim), each half of unit length."""
+        """(B, uni_dim + 2 * bi_dim) embeddings of B sentences, each half of unit length."""
         device = self.uni_words.weight.device
         unknown = len(self.index)
         ids = [torch.tensor([self.index.get(word, unknown) for word in words]) for words in sentences]
@@ -58,11 +61,11 @@ class Encoder(nn.Module):
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What a manifest says of the published files.
+    """Name and hash of the published files, for a manifest.
 
     Raises
     ------
-    UserError : one is missing.
+    UserError : one of the files is missing.
     """
     lacking = [name for name in FILES if not (folder / name).is_file()]
     if lacking:
@@ -74,11 +77,11 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, words: Iterable[str]) -> Encoder:
-    """The published encoder, with the vectors of `words` alone: the tables are not read whole.
+    """The published encoder with the vectors of `words` only, so that the whole tables need not be read.
 
     Raises
     ------
-    UserError : a file that cannot be read, or that does not fit the others.
+    UserError : a file cannot be read, or does not match the others.
     """
     dictionary, *tables, uni, bi = (folder / name for name in FILES)
     wanted, rows, count = {*words, UNKNOWN}, {}, 0
@@ -88,7 +91,7 @@ def load(folder: Path, words: Iterable[str]) -> Encoder:
                 rows.setdefault(word, count - 1)
     if UNKNOWN not in rows:
         raise UserError(f"{dictionary}: lacks the word {UNKNOWN!r}; fetch it again")
-    rows[UNKNOWN] = rows.pop(UNKNOWN)  # the last
+    rows[UNKNOWN] = rows.pop(UNKNOWN)  # moves it to the end
     vectors = []
     for path in tables:
         table = _opened(path)
@@ -105,7 +108,7 @@ def load(folder: Path, words: Iterable[str]) -> Encoder:
 
 
 def seeded(words: Iterable[str], dim: int, seed: int) -> Encoder:
-    """An encoder that was not trained on anything; `dim` is that of its vectors (4800 in the published one)."""
+    """An untrained encoder with random weights; `dim` is the size of its embeddings (4800 for the published one)."""
     words = list(words)
     table = wordvectors.seeded([*words, UNKNOWN], WORD_DIM, seed).matrix * np.float32(np.sqrt(WORD_DIM))
     with torch.random.fork_rng(devices=[]):
@@ -130,7 +133,11 @@ def _taken(path: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def _fill(gru: nn.GRU, suffix: str, path: Path, arrays: dict[str, np.ndarray], prefix: str) -> None:
-    """torch's gates are reset, update, new in one array; the files have the first two in W, U, b, the third in *x."""
+    """Copy the published parameters into `gru`.
+
+    torch keeps the gates reset, update and new in one array; the files keep the first two in W, U and b, and the
+    third in Wx, Ux and bx.
+    """
     parts = {name: _taken(path, arrays, f"{prefix}_{name}") for name in ("W", "Wx", "U", "Ux", "b", "bx")}
     found = {
         "weight_ih_l0": np.concatenate([parts["W"], parts["Wx"]], 1).T,

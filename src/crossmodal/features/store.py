@@ -1,7 +1,8 @@
-"""Cached features: an array, an index of its rows and a manifest, read back memory-mapped and checked by hash.
+"""Cached features: an array, an index of its rows and a manifest, opened memory-mapped and verified by hash.
 
-The manifest vouches for the other two and is written last: without one, or with other bytes, there are no features.
-A large file whose hash was right is not read again for that while its inode, size and time of change stay the same.
+The manifest holds the hashes of the other two files and is written last; without a manifest, or if the hashes differ,
+the features do not exist. A large file that was verified is not hashed again while its inode, size and modification
+time stay the same.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from crossmodal.errors import UserError
 from crossmodal.files import read_parquet, read_record, sha256_file, write_json, write_parquet
 from crossmodal.rows import Rows
 
-REMEMBERED = 2**26  # bytes from which a file that was verified is not hashed at each opening
-SETTLED = 2.0  # seconds: a file changed more recently may change again within one tick of its clock
+REMEMBERED = 2**26  # size in bytes from which a verified file is not hashed at each opening
+SETTLED = 2.0  # seconds; a more recently modified file may change again without a new modification time
 
 
 def paths(target: str | Path) -> tuple[Path, Path, Path]:
-    """Array, index and manifest of `data/DATASET/features/MODALITY.EXTRACTOR`."""
-    target = str(target)  # not `with_suffix`, which would take the extractor's name for one
+    """Paths of the array, index and manifest of `data/DATASET/features/MODALITY.EXTRACTOR`."""
+    target = str(target)  # `with_suffix` would take the extractor's name for a suffix
     return Path(f"{target}.npy"), Path(f"{target}.parquet"), Path(f"{target}.json")
 
 
 @dataclass(frozen=True)
 class Features:
-    """(N, D) vectors or (N, R, D) region sets, on the disk until they are gathered."""
+    """(N, D) vectors or (N, R, D) region sets, which stay on disk until they are gathered."""
 
     array: np.memmap
     manifest: dict[str, Any]
@@ -44,7 +45,7 @@ class Features:
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """`item_id`, `row` and what else the extractor keeps of each item (boxes: gigabytes for MS-COCO)."""
+        """`item_id`, `row` and the extractor's further columns (the boxes of MS-COCO take gigabytes)."""
         return read_parquet(self._index)
 
     @property
@@ -58,7 +59,7 @@ class Features:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """(N,) int64 regions that each row really has; all of them where the index does not say."""
+        """(N,) int64 number of regions of each row; R if the index has no `count`."""
         if "count" in pq.read_schema(self._index).names:
             return read_parquet(self._index, ["count"])["count"].to_numpy(dtype=np.int64)
         return np.full(len(self.array), self.array.shape[1], dtype=np.int64)
@@ -73,24 +74,25 @@ class Features:
         return Rows(self.path, self.array.offset, self.array.shape, self.array.dtype)
 
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(n, ...) rows in memory, read from the file: unlike pages of `array`, none of the rest becomes resident.
+        """(n, ...) rows in memory, read from the file so that, unlike with `array`, no other rows become resident.
 
         Parameters
         ----------
-        rows : (n,) integers. out : (n, ...) contiguous array of the stored type to read into.
+        rows : (n,) row numbers.
+        out : (n, ...) contiguous array of the stored type to read into.
 
         Raises
         ------
-        UserError : the file has been cut since it was opened.
+        UserError : the file has been truncated since it was opened.
         """
         return self._rows.read(rows, out)
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
-        """(n,) int64 rows of the items, in their order.
+        """(n,) int64 row numbers of the items, in the order of `item_ids`.
 
         Raises
         ------
-        UserError : an item without features.
+        UserError : an item has no features.
         """
         found = self._row_of.reindex(list(item_ids))
         if found.isna().any():
@@ -103,16 +105,17 @@ class Features:
 
 
 def save(target: str | Path, items: Sequence[str] | pd.DataFrame, manifest: dict[str, Any]) -> None:
-    """Index and manifest of an array (N, D) or (N, R, D) that is in place as `target.npy`.
+    """Write the index and manifest of an array (N, D) or (N, R, D) that already exists as `target.npy`.
 
     Parameters
     ----------
-    items : ids of the rows, or a frame with `item_id` and what else is known of each.
+    items : item ids of the rows, or a frame with `item_id` and further columns.
+    manifest : entries of the manifest; the shape, type and hashes are added.
 
     Raises
     ------
-    UserError : an item id that stands twice.
-    ValueError : not as many items as rows.
+    UserError : an item id occurs twice.
+    ValueError : the numbers of items and rows differ.
     """
     array_path, index_path, manifest_path = paths(target)
     array = np.load(array_path, mmap_mode="r")
@@ -139,11 +142,11 @@ def open_features(target: str | Path, verify: bool = True) -> Features:
 
     Parameters
     ----------
-    verify : False leaves out the hashes (a read of the whole array) and checks shape, type and size alone.
+    verify : whether to check the hashes, which reads the whole array; otherwise only shape, type and size are checked.
 
     Raises
     ------
-    UserError : a missing file, or an array or index that is not what the manifest says (truncated, corrupted).
+    UserError : a file is missing, or the array or index does not match the manifest (it is truncated or corrupted).
     """
     array_path, index_path, manifest_path = paths(target)
     for path in (manifest_path, array_path, index_path):
@@ -183,18 +186,18 @@ def _verify(path: Path, expected: str, manifest: dict[str, Any], again: str) -> 
 
 
 def remember(path: Path, digest: str, manifest: dict[str, Any], found: os.stat_result | None = None) -> None:
-    """Write down that a file has this SHA-256, where it is large: known by its inode, size and time of change.
+    """Record that a large file, identified by its inode, size and modification time, has this SHA-256.
 
     Parameters
     ----------
-    found : the file's state before it was hashed; by default as it is now.
+    found : the file's state before it was hashed; by default its present state.
     """
     found = found or path.stat()
     if found.st_size < REMEMBERED:
         return
     try:
         write_json(_record(path, manifest), _facts(found, digest))
-    except UserError:  # a folder that may only be read: verified at each opening, then
+    except UserError:  # in a read-only folder, the file is verified at each opening
         return
 
 
@@ -210,7 +213,7 @@ def _recorded(path: Path, manifest: dict[str, Any]) -> Any:
 
 
 def _record(path: Path, manifest: dict[str, Any]) -> Path:
-    """Beside the store's own copy where there is one, so that all data sets that link to it know."""
+    """Path of the record of a verified file: beside the store's copy if there is one, which all data sets share."""
     identity = manifest.get("identity")
     for folder in list(path.parents)[:3] if isinstance(identity, str) else []:
         own = folder / ".features" / identity / f"features{path.suffix}"

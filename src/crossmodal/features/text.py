@@ -1,7 +1,7 @@
-"""Text features: bags of words, TF-IDF, means of word vectors, Skip-Thoughts, sentence transformers.
+"""Text features: bags of words, TF-IDF, means of word vectors, Skip-Thoughts, and sentence transformers.
 
-`kind` names one. Words are those of `text.tokenize` (lower-cased) that hold a letter or a digit. What is fitted is
-fitted on the training captions alone, and kept in the manifest.
+The setting `kind` selects one of them. Words are the lower-cased tokens of `text.tokenize` that contain a letter or a
+digit. Vocabularies and IDF weights are fitted on the training captions only, and kept in the manifest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Settings(extraction.Settings):
-    """What every kind takes; `Settings.model_validate` makes the settings of the kind that is named."""
+    """Settings that every kind has; `Settings.model_validate` returns the settings class of the given `kind`."""
 
     kind: str = Field(description="bag_of_words, tfidf, word_vectors, skip_thoughts or sentence_transformer")
     l2: bool = Field(True, description="unit length")
@@ -66,7 +66,7 @@ class _Fitted(Settings):
 
 
 class BagOfWords(_Fitted):
-    """Counts of words; XMedia's and XMediaNet's are 2048-d."""
+    """Counts of words; the bags of words of XMedia and XMediaNet are 2048-d."""
 
     kind: Literal["bag_of_words"] = "bag_of_words"
     binary: bool = Field(False, description="whether, not how often, a word is there")
@@ -74,7 +74,7 @@ class BagOfWords(_Fitted):
 
 
 class TfIdf(_Fitted):
-    """Counts times ln((1 + n) / (1 + df)) + 1, n and df counted in the training captions."""
+    """Counts of words times ln((1 + n) / (1 + df)) + 1, with n and df counted in the training captions."""
 
     kind: Literal["tfidf"] = "tfidf"
     sublinear_tf: bool = Field(False, description="1 + ln(count) in place of the count")
@@ -96,7 +96,7 @@ class WordVectors(Settings):
 
 
 class SkipThoughts(Settings):
-    """The published encoder's vectors, 4800-d."""
+    """Embeddings of the published Skip-Thoughts encoder, 4800-d."""
 
     kind: Literal["skip_thoughts"] = "skip_thoughts"
     vectors: str = Field(description="folder of the published files, an .npy of vectors made from them, or seeded")
@@ -110,7 +110,7 @@ class SkipThoughts(Settings):
 
 
 class SentenceTransformer(Settings):
-    """Any model of sentence-transformers (`pip install 'crossmodal[sentence-transformers]'`)."""
+    """Embeddings of any model of sentence-transformers (`pip install 'crossmodal[sentence-transformers]'`)."""
 
     kind: Literal["sentence_transformer"] = "sentence_transformer"
     model: str = Field(description="a folder, or a name of the Hugging Face hub (which needs the network once)")
@@ -127,14 +127,15 @@ KINDS: dict[str, type[Settings]] = {
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Features (N, D) of captions. A caption without a known word is a bad item, never a vector of zeros.
+    """Recipe for the (N, D) features of captions.
 
-    Of fitted kinds the manifest keeps `vocabulary` (the words of the columns, in their order) and `idf`; of word
-    vectors how many words have none, and the most frequent of those. The index keeps each caption's `unknown` words.
+    A caption without a known word is a bad item, never a vector of zeros. For fitted kinds the manifest keeps
+    `vocabulary` (the words in the order of the columns) and `idf`; for word vectors it keeps the number of words
+    without a vector, and the most frequent of them. The index keeps the number of `unknown` words of each caption.
 
     Raises
     ------
-    UserError : a bad caption, or files of vectors that are missing or damaged.
+    UserError : a caption is bad, or files of vectors are missing or damaged.
     """
     extraction.expect("text", given.modality, "text")
     made = _MADE[settings.kind](settings)
@@ -142,12 +143,12 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 
 
 def words(caption: str) -> list[str]:
-    """The tokens of a caption that hold a letter or a digit."""
+    """The tokens of a caption that contain a letter or a digit."""
     return [word for word in tokenize([caption])[0] if any(letter.isalnum() for letter in word)]
 
 
 def _words_of(listed: list[Item], cut: Callable[[str], list[str]]) -> dict[str, list[str]]:
-    """{item id: its words}, cut once; equal words are one object, so that the captions of a large data set fit."""
+    """{item id: its words}; equal words share one object, so that the captions of a large data set fit in memory."""
     return {item.item_id: [sys.intern(word) for word in cut(item.source)] for item in listed}
 
 
@@ -168,11 +169,11 @@ def _unit(array: np.ndarray, settings: Settings) -> np.ndarray:
 
 
 def fit(settings: _Fitted, captions: Sequence[Sequence[str]]) -> CountVectorizer:
-    """scikit-learn's vectoriser of captions as lists of words, fitted on these.
+    """scikit-learn's vectoriser for captions given as lists of words, fitted on `captions`.
 
     Raises
     ------
-    UserError : no captions, or no word that is left.
+    UserError : there are no captions, or no word is frequent enough.
     """
     if not captions:
         raise UserError(f"kind: {settings.kind}: there are no training captions to fit it on")
@@ -180,7 +181,7 @@ def fit(settings: _Fitted, captions: Sequence[Sequence[str]]) -> CountVectorizer
     every = CountVectorizer(analyzer=lambda caption: [word for word in caption if word not in stop])
     try:
         counts = every.fit_transform(captions)
-    except ValueError:  # not one word
+    except ValueError:  # the captions have no words
         counts = np.zeros((0, 0))
     totals, spread = np.asarray(counts.sum(0)).ravel(), np.asarray((counts > 0).sum(0)).ravel()
     names = every.get_feature_names_out() if len(totals) else []
@@ -215,7 +216,7 @@ def _fitted(settings: _Fitted) -> Recipe:
             unknown = [sum(word not in known for word in caption) for caption in batch]
             return _unit(made.transform(batch).toarray(), settings), {"unknown": unknown}
 
-        # What is in shards of a killed run depends on all training captions, by way of these.
+        # The hash tells whether shards of a killed run were computed with the same fitted values.
         return Work(load, compute, settings.batch_size, {"fitted_sha256": sha256_json(told)})
 
     return Recipe(
@@ -262,7 +263,7 @@ def _word_vectors(settings: WordVectors) -> Recipe:
         if settings.weighting == "tfidf":
             training = _training(listed, captions)
             made = fit(TfIdf(max_features=None), training)
-            never = np.log(1 + len(training)) + 1  # the weight of a word in no training caption
+            never = np.log(1 + len(training)) + 1  # the IDF of a word that occurs in no training caption
             idf = dict(zip(made.get_feature_names_out(), made.idf_, strict=True))
             weights = np.array([idf.get(word, never) for word in found.index], np.float32)
             facts["fitted_sha256"] = sha256_json(idf)
@@ -309,7 +310,7 @@ def _skip_thoughts(settings: SkipThoughts) -> Recipe:
 
 
 def _encoded(listed: list[Item], settings: SkipThoughts) -> Work:
-    captions = _words_of(listed, lambda caption: tokenize([caption])[0])  # punctuation too: it was trained with it
+    captions = _words_of(listed, lambda caption: tokenize([caption])[0])  # with punctuation, as it was trained
     counts = Counter(word for caption in captions.values() for word in caption)
     if settings.vectors == "seeded":
         encoder = skipthoughts.seeded(counts, settings.dim, settings.seed)
@@ -392,7 +393,7 @@ def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
     try:
         model = sentence_transformers.SentenceTransformer(settings.model, device=device, trust_remote_code=False)
         model = model.float().eval()
-    except Exception as error:  # what a missing model or a broken file raises is not documented
+    except Exception as error:  # the library does not document what a missing model or a broken file raises
         raise UserError(
             f"extractors.*.model: {settings.model!r} cannot be had ({error}); name a folder that holds a model, "
             "or one of the hub where the network reaches it"
@@ -406,7 +407,7 @@ def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
         return item.source
 
     def compute(captions: list[str]) -> np.ndarray:
-        with turn:  # tokenisers can't be shared by threads
+        with turn:  # tokenisers are not thread-safe
             ready = cut(captions)
         ready = {key: value.to(device) if torch.is_tensor(value) else value for key, value in ready.items()}
         with torch.inference_mode():

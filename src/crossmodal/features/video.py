@@ -1,7 +1,7 @@
-"""Video features: frames spread evenly in time through the image extractor's network, and their mean.
+"""Video features: the mean of the image extractor's features over frames that are evenly spaced in time.
 
-XMedia's and XMediaNet's video features are a convolutional network's over frames; how many is not published. Sound,
-motion and the aspect of pixels are not looked at.
+The video features of XMedia and XMediaNet come from a convolutional network applied to frames, whose number is not
+published. Sound, motion and the aspect ratio of pixels are ignored.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ from crossmodal.features.extraction import Given, Recipe, Work
 
 log = logging.getLogger(__name__)
 
-SLACK = 0.5  # seconds by which a file may end before the length that its header tells
+SLACK = 0.5  # seconds by which a file may end before the duration in its header
 UNREADABLE = (av.FFmpegError, OSError, ValueError)
 
-av.logging.set_level(av.logging.PANIC)  # what FFmpeg says of a bad file is in its exception
+av.logging.set_level(av.logging.PANIC)  # exceptions already carry FFmpeg's messages on bad files
 
 
 class Settings(image.Settings):
-    """The image extractor's, for each frame; `l2` is that of the mean."""
+    """The image extractor's settings, which apply to each frame; only `l2` applies to the mean."""
 
     frames: int = Field(8, ge=1, description="moments, spread evenly in time, whose frames are averaged")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The frames of a video that are computed."""
+    """The sampled frames of a video."""
 
     pixels: Tensor  # (F, C, H, W) uint8 crops, or (F, 10, C, H, W)
-    weights: Tensor  # (F,) float32 share of the moments at which each is shown
-    times: list[float]  # (F,) seconds from the first frame on
+    weights: Tensor  # (F,) float32 share of the moments at which each frame is shown
+    times: list[float]  # (F,) seconds since the first frame
 
 
 def decode(path: Path, settings: Settings) -> Clip:
-    """The frames that are shown at the middles of `settings.frames` equal parts of a video's time.
+    """Decode the frames that are shown at the middles of `settings.frames` equal parts of a video's duration.
 
-    Time is that of the frames' own stamps, so that a varying rate or a length that no header tells do no harm. A frame
-    shown at several of the moments (in a video of few frames) is computed once and counts as often. A rotation that the
-    file asks for is applied.
+    Times are the frames' own timestamps, so that a variable frame rate or a missing duration does no harm. A frame that
+    is shown at several of the moments (in a video of few frames) is decoded once and weighted accordingly. The rotation
+    stated in the file is applied.
 
     Raises
     ------
-    UserError : a file that is missing, no video or without frames, or damaged as far as its container and the decoder
-        can tell: half a video is refused as half a photograph is.
+    UserError : the file is missing, is no video or has no frames, or the container or decoder detects damage; a
+        truncated video is refused, as a truncated photograph is.
     """
     packets, base = _packets(path)
     shown = [packet for packet in packets if packet.shown]
@@ -83,21 +83,21 @@ def decode(path: Path, settings: Settings) -> Clip:
 
 
 def spread(times: Sequence[float], count: int, last: float = 0) -> dict[int, int]:
-    """{index of a frame: at how many of `count` moments it is shown}, in the order of time.
+    """{index of a frame: number of the `count` moments at which it is shown}, in the order of time.
 
     The moments are the middles of `count` equal parts of the time from the first frame to the end of the last.
 
     Parameters
     ----------
-    times : when each frame begins to be shown, in any unit and order.
-    last : how long the last one is shown; 0 where it is not known: as long as the others usually are.
+    times : the start time of each frame, in any unit and order.
+    last : the duration of the last frame; if it is 0 (unknown), the median duration of the others is used.
     """
     order = np.argsort(np.asarray(times), kind="stable")
     begins = np.asarray(times)[order] - min(times)
     gaps = np.diff(begins)
     length = begins[-1] + (last or (np.median(gaps) if len(gaps) else 1))
     moments = (2 * np.arange(count) + 1) * length / (2 * count)
-    picked = np.searchsorted(begins, moments + 1e-9 * length, side="right") - 1  # a frame that begins at a moment
+    picked = np.searchsorted(begins, moments + 1e-9 * length, side="right") - 1  # counts frames that begin at a moment
     return {int(order[n]): int(m) for n, m in zip(*np.unique(picked, return_counts=True), strict=True)}
 
 
@@ -121,7 +121,7 @@ class _Packet:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its video, not the picture of a cover; decoded by this thread alone."""
+    """The container and its first video stream (cover pictures do not count), decoded by the calling thread only."""
     try:
         container = av.open(str(path))
     except FileNotFoundError:
@@ -147,11 +147,11 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _packets(path: Path) -> tuple[list[_Packet], float]:
-    """What there is to decode, in the order of decoding, without decoding it; seconds of a unit of the stamps.
+    """The packets of the video in decoding order, without decoding them, and the unit of the timestamps in seconds.
 
     Raises
     ------
-    UserError : a file that ends in the middle, where its container can tell.
+    UserError : the file is truncated, as far as its container shows it.
     """
     packets, end = [], 0.0
     with _opened(path) as (container, stream):
@@ -175,7 +175,7 @@ def _packets(path: Path) -> tuple[list[_Packet], float]:
 
 
 def _decode_some(path: Path, packets: list[_Packet], wanted: set[int]) -> dict[int, Image.Image]:
-    """{stamp: picture} of the wanted frames, decoding what they depend on and no more."""
+    """{timestamp: picture} of the wanted frames; only the packets that they depend on are decoded."""
     send = _needed(packets, wanted)
     found: dict[int, Image.Image] = {}
 
@@ -189,7 +189,7 @@ def _decode_some(path: Path, packets: list[_Packet], wanted: set[int]) -> dict[i
     with _opened(path) as (container, stream):
         base, codec, before, at = float(stream.time_base), stream.codec_context, None, None
         try:
-            codec.open(False)  # some decoders take what to skip when they are opened, and for good
+            codec.open(False)  # before `skip_frame` is set, which some decoders read only when they are opened
             for n, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
                 if n not in send:
                     continue
@@ -208,7 +208,7 @@ def _decode_some(path: Path, packets: list[_Packet], wanted: set[int]) -> dict[i
 
 
 def _needed(packets: list[_Packet], wanted: set[int]) -> set[int]:
-    """Places of the packets that must be decoded: from a key frame to the last wanted one before the next key frame."""
+    """Indices of the packets to decode: from a key frame to the last wanted packet before the next key frame."""
     keys = [n for n, packet in enumerate(packets) if packet.key] or [0]
     starts = [*keys, len(packets)]
     needed: set[int] = set()
@@ -217,14 +217,14 @@ def _needed(packets: list[_Packet], wanted: set[int]) -> set[int]:
         if not inside:
             continue
         needed.update(range(start, max(inside) + 1))
-        # Frames that are shown before the key frame they follow may depend on those before it.
+        # Frames shown before the key frame that they follow may depend on the frames before it.
         if number and any(packets[n].pts < packets[start].pts for n in inside):
             needed.update(range(starts[number - 1], start))
     return needed
 
 
 def _decode_all(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Each frame, with its second; by the rate where the frames have no stamps."""
+    """Yield (time in seconds, frame) of all frames; times follow from the frame rate if timestamps are missing."""
     with _opened(path) as (container, stream):
         gap = float(1 / (stream.average_rate or stream.guessed_rate or 25))
         base, second = float(stream.time_base), -gap
@@ -256,11 +256,13 @@ def _said(error: Exception) -> str:
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
-    """Features (N, D) of videos; the index keeps `frames`, how many were used, and `times`, their seconds.
+    """Recipe for the (N, D) features of videos.
+
+    The index keeps the number of `frames` used and their `times` in seconds.
 
     Raises
     ------
-    UserError : a bad video or bad weights.
+    UserError : a video or the weights cannot be read.
     """
     extraction.expect("video", given.modality, "video")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -278,7 +280,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 
 
 def work(model: nn.Module, settings: Settings, device: torch.device, paths: list[Path]) -> Work:
-    """How videos are read and computed with a network without its classifier; see `image.work`."""
+    """How to read videos and compute their features with a network without its classifier; see `image.work`."""
     bare = settings.model_copy(update={"l2": False})
 
     def probe(path: Path) -> Tensor:

@@ -1,7 +1,7 @@
-"""Region features as they are released: bottom-up-attention's TSV, a folder of .npz, flat HDF5, LMDB.
+"""Readers of released region features: bottom-up-attention's TSV, a folder of .npz files, flat HDF5, and LMDB.
 
-Each form opens as a `RegionFile`: rows are images with their ids, features and boxes, read one at a time. `opened`
-tells the form of a file. Each form is one module.
+Each format has one module and opens as a `RegionFile`, whose rows are images with their ids, features and boxes and are
+read one at a time. `opened` detects the format of a file.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = ["FORMS", "RegionFile", "Regions", "opened", "required"]
 
 
 def opened(path: Path, name: str = "") -> RegionFile | None:
-    """The region features of a path; None where it holds none, such as a table or a folder of something else.
+    """Open the region features at a path; None if it holds none, such as a table or another kind of folder.
 
     Parameters
     ----------
-    name : of the array of features, where the form has several.
+    name : name of the array of features, if the format has several arrays.
 
     Raises
     ------
-    UserError : a file that is damaged beyond single rows.
+    UserError : the file is damaged as a whole, not only in single rows.
     """
     from crossmodal.released import flat, mdb, npz, tsv
 
@@ -38,11 +38,11 @@ def opened(path: Path, name: str = "") -> RegionFile | None:
 
 
 def required(path: Path) -> RegionFile:
-    """The same, where nothing else will do.
+    """Open the region features at a path that must hold some.
 
     Raises
     ------
-    UserError : a path that is missing or is of another form.
+    UserError : the path is missing, damaged or of another format.
     """
     if not path.exists():
         raise UserError(f"{path}: not found; put it there, or mend `regions` in the data set's block of params.yaml")

@@ -1,4 +1,4 @@
-"""What all forms of released region features open as."""
+"""The interface of released region features, which is common to all file formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Regions(NamedTuple):
-    """The regions of one image, and what the file says of each: numbers of classes and attributes in its vocabulary."""
+    """The regions of one image; classes and attributes are numbers in the vocabulary of the file's detector."""
 
     features: np.ndarray  # (n, D) float32
     boxes: np.ndarray | None = None  # (n, 4) float32: x1, y1, x2, y2 in pixels
@@ -26,13 +26,18 @@ class Regions(NamedTuple):
 
 
 class RegionFile(Array):
-    """Images with a set of regions each, (N, R, D) with R those of the image that has most.
+    """An array (N, R, D) of the region features of N images, where R is the largest number of regions of an image.
 
     Parameters
     ----------
-    ids : (N,) names of the images, or None where the file names none.
-    counts : (N,) regions of each image; 0 where its row is broken.
-    broken : row to what is wrong with it; reading it raises a UserError.
+    ids : (N,) names of the images, or None if the file has no names.
+    counts : (N,) number of regions of each image, or 0 if its row is broken.
+    dim : size D of the features.
+    broken : {row: reason why it is broken}; reading such a row raises a UserError.
+
+    Raises
+    ------
+    UserError : no image has regions.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class RegionFile(Array):
 
         Raises
         ------
-        UserError : a broken row, or one whose features are not finite numbers.
+        UserError : the row is broken, or its features are not finite numbers.
         """
         if row in self.broken:
             raise UserError(f"{self.path}: {self.broken[row]}; fetch the file again, or take the row out")
@@ -66,7 +71,7 @@ class RegionFile(Array):
         return found
 
     def version(self, row: int) -> str:
-        """Tells the row of this file from another's: by the file's size and time of change, without reading it."""
+        """An identifier of a row's content, made of the file's size and modification time and the row number."""
         found = self.path.stat()
         return f"{found.st_size} {found.st_mtime_ns} {row}"
 
@@ -84,15 +89,17 @@ class RegionFile(Array):
 def together(
     rows: Sequence[Regions], most: int, objects: Sequence[str] = (), attributes: Sequence[str] = ()
 ) -> tuple[np.ndarray, dict[str, list]]:
-    """(B, `most`, D) padded with zeros, and the columns of the index that `crossmodal.features.regions` has too.
+    """Stack the regions of B images, and give the same columns of the index as `crossmodal.features.regions`.
 
     Parameters
     ----------
-    objects, attributes : names of the numbers in the files; without them a number is its own name.
+    most : maximum number of regions per image; further ones are cut off.
+    objects, attributes : names of the class and attribute numbers; without them, the number is used as the name.
 
     Returns
     -------
-    Array and `count`, `boxes` (lists of four, empty where the file has none), `class`, `attribute`, `confidence`.
+    (B, `most`, D) float32 features, padded with zeros, and the columns `count`, `boxes` (lists of four numbers, empty
+    if the file has none), `class`, `attribute` and `confidence`.
     """
     array = np.zeros((len(rows), most, rows[0].features.shape[1]), np.float32)
     for place, one in zip(array, rows, strict=True):
@@ -117,7 +124,7 @@ def together(
 
 
 def once(ids: Sequence[str], broken: dict[int, str], path: Path) -> list[int]:
-    """Rows with each image once: the first that is not broken. Says how many stand there more often."""
+    """Rows with each image once, in the first row that is not broken; the number of repeated rows is logged."""
     kept: dict[str, int] = {}
     for row, name in enumerate(ids):
         if name not in kept or (kept[name] in broken and row not in broken):

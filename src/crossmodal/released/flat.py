@@ -1,7 +1,7 @@
-"""HDF5 of BAN and its kin: the regions of all images one after another, with the first and last row of each image.
+"""HDF5 files in the format of BAN: the concatenated regions of all images, with the range of rows of each image.
 
-`image_features` (total, D), `pos_boxes` (N, 2), `image_bb` (total, 4). Files of a fixed number of regions have
-`image_features` (N, R, D) and `image_bb` (N, R, 4) instead. Images are named by `image_ids` where the file has it.
+The arrays are `image_features` (total, D), `pos_boxes` (N, 2) and `image_bb` (total, 4). Files with a fixed number of
+regions have `image_features` (N, R, D) and `image_bb` (N, R, 4) instead. If present, `image_ids` names the images.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ IDS = ("image_ids", "image_id", "ids")
 
 
 def is_one(path: Path, name: str) -> bool:
+    """Whether a file is an HDF5 file of this format."""
     if path.suffix.lower() not in (".h5", ".hdf5") or not path.is_file() or name not in ("", FEATURES):
         return False
     import h5py
@@ -30,13 +31,14 @@ def is_one(path: Path, name: str) -> bool:
     with readable(path), h5py.File(path, "r") as file:
         if FEATURES not in file.keys():  # noqa: SIM118, which would follow links
             return False
-        # By its name, an array of a fixed number of regions is an array as any other.
+        # If requested by its name, an array with a fixed number of regions is read as an ordinary array.
         return SPANS in file.keys() or (  # noqa: SIM118
             not name and BOXES in file.keys() and stored(path, file, FEATURES).ndim == 3  # noqa: SIM118
         )
 
 
 def open_regions(path: Path, name: str) -> RegionFile:
+    """Open the file; raises a UserError if its arrays do not match each other."""
     return _Flat(path)
 
 
@@ -49,7 +51,7 @@ class _Flat(RegionFile):
         super().__init__(path, FEATURES, ids, counts, int(self.features.shape[-1]))
 
     def _opened(self, path: Path, file: Any) -> tuple[list[str] | None, np.ndarray]:
-        """Names of the images, where the file has them, and how many regions each has."""
+        """Names of the images, or None if the file has none, and the number of regions of each."""
         there = set(file)
         self.features = stored(path, file, FEATURES)
         self.boxes = stored(path, file, BOXES) if BOXES in there else None

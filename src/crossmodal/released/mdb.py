@@ -1,7 +1,7 @@
-"""LMDB of ViLBERT, 12-in-1 and MMF: a pickled object per image, its arrays as NumPy's or in base64.
+"""LMDB files of ViLBERT, 12-in-1 and MMF: one pickled object per image, whose arrays are NumPy arrays or base64.
 
-A pickle can run any program, so that only plain values and NumPy's arrays are let out of one. The package `lmdb` is an
-extra: `pip install 'crossmodal[lmdb]'`.
+Since a pickle can run arbitrary code, only plain values and NumPy arrays are unpickled. The package `lmdb` is an
+optional dependency: `pip install 'crossmodal[lmdb]'`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BOXES = ("boxes", "bbox")
 CLASSES = ("objects_id", "objects")
 MAGIC = 0xBEEFC0DE
 NOT_IMAGES = (b"keys", b"__keys__", b"__len__")
-# What a pickled array is made again by; anything else in a pickle is refused.
+# The functions that rebuild a pickled array; all others in a pickle are refused.
 ALLOWED = {
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
@@ -40,23 +40,25 @@ class _Plain(pickle.Unpickler):
 
 
 def plain(data: bytes, where: str) -> Any:
-    """A pickle of plain values and NumPy's arrays.
+    """Unpickle plain values and NumPy arrays.
 
     Raises
     ------
-    UserError : it is none, or holds anything else.
+    UserError : the data is no pickle, or holds other objects.
     """
     try:
         return _Plain(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # whatever its bytes lead to
+    except Exception as error:  # broken bytes may raise anything
         raise UserError(f"{where}: is no pickle of plain values and arrays ({error})") from None
 
 
 def is_one(path: Path, name: str) -> bool:
+    """Whether a path is an LMDB file or folder."""
     return path.suffix.lower() == ".lmdb" or (path.is_dir() and (path / "data.mdb").is_file())
 
 
 def open_regions(path: Path, name: str) -> RegionFile:
+    """Open the LMDB; raises a UserError if it is truncated, or the package `lmdb` is missing."""
     return _Lmdb(path, name)
 
 
@@ -130,14 +132,14 @@ class _Lmdb(RegionFile):
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse a file that is cut off: LMDB maps it, and the system ends a process that reads behind a file's end.
+    """Refuse a truncated file, because LMDB maps it, and reading a map beyond the end of its file kills the process.
 
-    The first two pages say how many pages there are of which size.
+    The first two pages state the size and number of pages.
     """
     data = path / "data.mdb" if path.is_dir() else path
     with data.open("rb") as stream:
         size, head = data.stat().st_size, stream.read(2**17)
-    for place in (0, int.from_bytes(head[40:44], "little")):  # where the size of a page stands in the first one
+    for place in (0, int.from_bytes(head[40:44], "little")):  # the first page states the page size
         magic, version, page, last = (
             int.from_bytes(head[place + at : place + at + length], "little")
             for at, length in ((16, 4), (20, 4), (40, 4), (136, 8))
@@ -147,7 +149,7 @@ def _check_whole(path: Path) -> None:
 
 
 def _numbers(value: Any, where: str) -> np.ndarray:
-    """float32 of an array, or of base64."""
+    """The float32 numbers of an array or of base64 text."""
     if isinstance(value, bytes | str):
         try:
             return np.frombuffer(pybase64.b64decode(value, validate=True), "<f4")

@@ -1,7 +1,8 @@
-"""A folder of one `.npz` per image, as ports of bottom-up attention write them: `x`, `bbox`, `num_bbox`.
+"""Folders with one `.npz` file per image, named after the image, as ports of bottom-up attention write them.
 
-`x` is (n, D), or (D, n) as MCAN's and OpenVQA's files have it: which, `num_bbox` or `bbox` says. A folder `NAME_att` of
-`feat` alone has its boxes as `.npy` in `NAME_box` beside it (Luo's `cocobu_att`). The image is named by the file.
+The arrays are `x`, `bbox` and `num_bbox`. `x` is (n, D), or (D, n) in the files of MCAN and OpenVQA; `num_bbox` or
+`bbox` tell which. A folder `NAME_att` whose files hold only `feat` has its boxes as `.npy` files in the folder
+`NAME_box` beside it (Luo's `cocobu_att`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ DAMAGED = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.err
 
 
 def is_one(path: Path, name: str) -> bool:
+    """Whether a path is a folder with `.npz` files."""
     return path.is_dir() and any(entry.name.endswith(".npz") for entry in os.scandir(path))
 
 
 def open_regions(path: Path, name: str) -> RegionFile:
+    """Open the folder; the features are the array `name`, by default any of `FEATURES`."""
     return _Folder(path, name)
 
 
@@ -70,7 +73,7 @@ class _Folder(RegionFile):
         return Regions(np.ascontiguousarray(features, np.float32), boxes)
 
     def _arrays(self, file: str) -> tuple[dict[str, np.ndarray], str]:
-        """The arrays of a file that are no pickles, and the name of the features among them."""
+        """The relevant arrays of a file, and the name of the features among them."""
         try:
             with packed.arrays(self.path / file) as archive:
                 wanted = {self.name, *FEATURES, *BOXES, *COUNT}
@@ -89,7 +92,7 @@ class _Folder(RegionFile):
 
     @staticmethod
     def _features(arrays: dict[str, np.ndarray], key: str) -> np.ndarray:
-        """(n, D), turned where an image is a column and cut to the regions that are really there."""
+        """(n, D) features, transposed if each region is a column, and cut to the actual number of regions."""
         x = arrays[key]
         counts = [int(arrays[one]) for one in COUNT if one in arrays]
         counts += [len(arrays[one]) for one in BOXES if one in arrays]

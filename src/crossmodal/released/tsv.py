@@ -1,8 +1,8 @@
-"""Bottom-up-attention's TSV: a row per image whose columns of numbers are base64, without a header.
+"""TSV files of bottom-up attention: one row per image, with base64 columns of numbers and without a header.
 
-Two orders of columns are in use: that of Anderson and others (`FIELDS` of 6), and LXMERT's with classes and attributes
-(of 10). How long a row is follows from its number of boxes, so that rows are found by seeking from one to the next:
-a file of 22 GB is read once, when its features are taken. A row of another length is broken.
+Two orders of columns are in use: that of Anderson et al. (6 `FIELDS`), and that of LXMERT with classes and attributes
+(10). The length of a row follows from its number of boxes, so that rows are found by seeking from one to the next, and
+a file of 22 GB is read only once, when its features are converted. A row of another length is broken.
 """
 
 from __future__ import annotations
@@ -36,21 +36,23 @@ FIELDS = {
     ),
 }
 TYPES = {"objects_id": "<i8", "objects_conf": "<f4", "attrs_id": "<i8", "attrs_conf": "<f4", "boxes": "<f4"}
-HEAD = 2**12  # bytes read of each row to find the next: up to its number of boxes
+HEAD = 2**12  # bytes read from each row to find the next one; they must include its number of boxes
 BLOCK = 2**20
-SAMPLED = 5  # rows whose features' width is looked at
+SAMPLED = 5  # rows from which the size of the features is inferred
 
 
 class Row(NamedTuple):
+    """The position of an image's row in the file."""
+
     name: str
-    start: int  # in the file
-    end: int  # without its line end
-    boxes: int  # 0 where the row is broken
+    start: int  # position in the file
+    end: int  # position of the line end
+    boxes: int  # 0 if the row is broken
     reason: str = ""
 
 
 def is_one(path: Path, name: str) -> bool:
-    """Whether a file is such a TSV: by its name and the number of tabs and kind of its first line."""
+    """Whether a file is such a TSV, judged by its name and the columns of its first line."""
     if name or not path.is_file() or not (path.suffix == ".tsv" or ".tsv." in path.name):
         return False
     with path.open("rb") as stream:
@@ -59,7 +61,7 @@ def is_one(path: Path, name: str) -> bool:
 
 
 def _numbered(head: list[bytes], fields: tuple[str, ...]) -> bool:
-    """Whether the cells that should be whole numbers are: a header's are not."""
+    """Whether the cells that should hold whole numbers do so, unlike those of a header."""
     cells = dict(zip(fields, head, strict=False))
     return all(is_count(cells.get(key, b"")) for key in ("image_w", "image_h", "img_w", "img_h") if key in fields) and (
         is_count(cells.get("num_boxes", b""))
@@ -67,6 +69,7 @@ def _numbered(head: list[bytes], fields: tuple[str, ...]) -> bool:
 
 
 def open_regions(path: Path, name: str) -> RegionFile:
+    """Open the file; raises a UserError if its first rows have other columns."""
     return _Tsv(path)
 
 
@@ -75,7 +78,7 @@ class _Tsv(RegionFile):
         self.file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         weakref.finalize(self, os.close, self.file)
         self.length = os.fstat(self.file).st_size
-        if hasattr(os, "posix_fadvise"):  # else the system reads far ahead of each row's first bytes
+        if hasattr(os, "posix_fadvise"):  # otherwise the system reads far ahead of each row's head
             os.posix_fadvise(self.file, 0, 0, os.POSIX_FADV_RANDOM)
         self.path = path
         self.fields, dim = self._form()
@@ -97,7 +100,7 @@ class _Tsv(RegionFile):
         if len(data) < found.end - found.start:
             raise UserError(f"{self.path}: has been cut short; put it back")
         n, stop, values = found.boxes, len(data), {}
-        for field in reversed(self.fields):  # from the end: lengths follow from the number of boxes
+        for field in reversed(self.fields):  # backwards, as lengths follow from the number of boxes
             if field == "num_boxes":
                 stop -= len(str(n)) + 1
                 continue
@@ -118,7 +121,7 @@ class _Tsv(RegionFile):
     def _decoded(self, text: memoryview, dtype: str, count: int, row: int, field: str) -> np.ndarray:
         try:
             values = np.frombuffer(pybase64.b64decode(text, validate=True), dtype)
-        except ValueError:  # another sign than base64's
+        except ValueError:  # a character that is not base64
             values = np.empty(0, dtype)
         if len(values) != count:
             raise UserError(
@@ -130,7 +133,7 @@ class _Tsv(RegionFile):
     # -- where rows lie -----------------------------------------------------------------------------------------------
 
     def _form(self) -> tuple[tuple[str, ...], int]:
-        """The order of columns and the features' width, as most of the first rows have them."""
+        """The order of columns and the size of the features in most of the first rows."""
         found: Counter[tuple[int, int]] = Counter()
         start = 0
         for _ in range(SAMPLED):
@@ -152,7 +155,7 @@ class _Tsv(RegionFile):
         return FIELDS[width], dim
 
     def _index(self, dim: int) -> tuple[list[Row], list[str]]:
-        """All rows, and what is said of those whose image is not known."""
+        """All rows, and error messages about rows whose image is unknown."""
         rows: list[Row] = []
         nameless: list[str] = []
         start, number = 0, 0
@@ -176,7 +179,7 @@ class _Tsv(RegionFile):
         return rows, nameless
 
     def _stated(self, cells: list[bytes], start: int, dim: int) -> tuple[int, int]:
-        """The number of boxes that a row states, and where it must end by that; (0, 0) where it states none."""
+        """The number of boxes that a row states, and the end of the row that follows from it; (0, 0) if none."""
         place = self.fields.index("num_boxes")
         if len(cells) <= place + 1 or not is_count(cells[place]) or not cells[0].strip():
             return 0, 0
@@ -185,7 +188,7 @@ class _Tsv(RegionFile):
         return boxes, start + before + _encoded(16 * boxes) + 1 + _encoded(4 * boxes * dim)
 
     def _ends(self, end: int) -> bool:
-        """Whether a line ends here, or the file does."""
+        """Whether the line or the file ends at position `end`."""
         return os.pread(self.file, 2, end) in (b"\r\n", b"") or os.pread(self.file, 1, end) == b"\n"
 
     def _line_end(self, start: int) -> int:
@@ -198,7 +201,7 @@ class _Tsv(RegionFile):
 
 
 def _encoded(size: int) -> int:
-    """Signs of base64 for so many bytes."""
+    """Number of base64 characters for `size` bytes."""
     return -(-size // 3) * 4
 
 

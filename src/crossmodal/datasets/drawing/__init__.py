@@ -1,1 +1,1 @@
-"""How the embedded data is drawn: pictures, solids, sounds, motion and words, shared by the modules that draw it."""
+"""Drawing code of the embedded data sets: pictures, solids, sounds, motion and sentences."""

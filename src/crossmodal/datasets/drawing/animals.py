@@ -1,9 +1,10 @@
-"""Families of animal shapes: each call of a family with another generator is another animal, `beat` moves its limbs.
+"""Animals made of solids: each function draws the proportions of an animal of its class, and `beat` moves its limbs.
 
-A family draws its measures from the generator in a fixed order, so that one animal has the same measures at each beat.
+The proportions are drawn in a fixed order by `u(low, high)`, a function that returns uniform random numbers, so that an
+animal has the same proportions at each beat of a motion.
 """
 
-# ruff: noqa: RUF005 - places are arrays: `+` adds to them
+# ruff: noqa: RUF005 - positions are arrays, to which `+` adds element-wise
 from __future__ import annotations
 
 import math
@@ -25,7 +26,7 @@ def _ears(form: str, head: np.ndarray, size: float, spread: float) -> list[Part]
         ear = ellipsoid(
             head + [-0.1 * size, spread * 1.05, -0.15 * size], (size * 0.3, size * 0.12, size * 0.6), rings=5
         )
-    else:  # wide, as an elephant's
+    else:  # wide, like an elephant's
         ear = ellipsoid(
             head + [-0.5 * spread, spread * 1.5, -0.2 * size],
             (size * 0.55, 0.07, size * 0.9),
@@ -54,7 +55,10 @@ def _quadruped(
     thick: float = 0.09,
     skull: float = 0.2,
 ) -> tuple[list[Part], np.ndarray, float]:
-    """Parts, the head's centre and its radius."""
+    """Parts of a four-legged animal, the centre of its head, and the radius of the head.
+
+    Arguments that are pairs are the ranges (low, high) from which a measure is drawn.
+    """
     length, width, high = u(*body), u(*fat), u(*legs)
     reach, rise, nose = u(*neck), u(*raised), u(*snout)
     tall, hip = high + width * 0.8, u(0.85, 1.05)

@@ -1,4 +1,4 @@
-"""Birds drawn from attributes, as field guides tell them apart, and sentences on what one sees of them."""
+"""Pictures of birds with given attributes, such as those in field guides, and sentences about visible attributes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from crossmodal.datasets.drawing.scenery import COLOURS, HEIGHT, WIDTH, Points, background, shade
 from crossmodal.datasets.drawing.work import generator, pick
 
-SCALE = 2  # drawn this much larger and scaled down, for smooth edges
+SCALE = 2  # pictures are drawn larger by this factor and scaled down, for smooth edges
 
 Look = Mapping[str, str]
-"""A value of each group."""
+"""The look of a bird or class: the value of each group of attributes."""
 
 _COLOURS = tuple(COLOURS)
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -42,13 +42,13 @@ BACKGROUNDS = {
     "duck-like": ("sea", "sea", "beach"),
     "upright-perching_hawk-like": ("meadow", "snow", "night", "beach"),
 }
-NEAR = 0.4  # of the classes differ from an earlier one in a few groups only
+NEAR = 0.4  # share of the classes that differ from an earlier class in a few groups only
 
 
 def classes(seed: int, count: int) -> list[dict[str, str]]:
-    """The looks of `count` classes; any two differ in three groups or more.
+    """The looks of `count` classes, of which any two differ in three or more groups.
 
-    Each group's values come up about equally often, so that a class left out shares each of its values with others.
+    The values of a group occur about equally often, so that a held-out class shares each of its values with others.
     """
     rng = generator(seed, 0)
     dealt = {}
@@ -73,11 +73,11 @@ def classes(seed: int, count: int) -> list[dict[str, str]]:
 
 
 def held_out(seed: int, looks: Sequence[Look], count: int) -> list[int]:
-    """Numbers of `count` classes to be left out of training, whose every value is some other class's that stays in.
+    """Numbers of `count` classes to hold out of training; each of their values also occurs in a training class.
 
     Raises
     ------
-    ValueError : there are not so many.
+    ValueError : fewer than `count` classes can be held out.
     """
     chosen: list[int] = []
     for k in generator(seed, 3).permutation(len(looks)).tolist():
@@ -98,7 +98,7 @@ def _apart(one: Look, other: Look) -> int:
 
 
 def names(looks: Sequence[Look]) -> list[str]:
-    """A name a class, such as `012.Red_crowned_Finch`; a name says a part's colour and, loosely, the shape."""
+    """One name per class, such as `012.Red_crowned_Finch`, from the colour of a part and, loosely, the shape."""
     found: list[str] = []
     parts = (("crown", "crowned"), ("wing", "winged"), ("breast", "breasted"), ("leg", "legged"))
     for k, look in enumerate(looks):
@@ -113,7 +113,7 @@ def names(looks: Sequence[Look]) -> list[str]:
 
 
 def seen(look: Look, rng: np.random.Generator) -> dict[str, str]:
-    """One bird of a class: young ones and moulting ones differ in a group or two."""
+    """The look of one bird of a class, which randomly differs from its class in a few groups (as young birds do)."""
     own = dict(look)
     for group, values in GROUPS.items():
         if group != "has_shape" and rng.random() < 0.03:
@@ -123,8 +123,8 @@ def seen(look: Look, rng: np.random.Generator) -> dict[str, str]:
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
 
-# Places in a frame of one height, the bird facing right, y downwards: body (x, y, half length, half height, angle),
-# head (x, y, radius), where tail and legs begin, the legs' length.
+# Coordinates in a unit square, with the bird facing right and y downwards: body (x, y, half length, half height,
+# angle), head (x, y, radius), tail (x, y, angle), legs (x, y, length).
 _BUILDS: dict[str, dict[str, tuple[float, ...]]] = {
     "perching-like": {
         "body": (0.5, 0.55, 0.27, 0.165, -0.45),
@@ -154,7 +154,7 @@ _BUILDS: dict[str, dict[str, tuple[float, ...]]] = {
 
 
 class _Sheet:
-    """A picture and where the bird's own frame lies on it."""
+    """A picture with the coordinate frame of the bird on it; it records the extent of all that is drawn."""
 
     def __init__(self, image: Image.Image, middle: tuple[float, float], side: float, turn: float, mirrored: bool):
         self.image, self.middle, self.side = image, middle, side
@@ -183,7 +183,7 @@ class _Sheet:
         return mask
 
     def patch(self, mask: Image.Image, pattern: str, colour: np.ndarray, rng: np.random.Generator) -> None:
-        """A part in a colour with stripes or spots of another."""
+        """Paint the masked part in a colour, with stripes or spots of a contrasting colour."""
         self.image.paste(shade(colour, 0), (0, 0), mask)
         if pattern == "solid" or mask.getbbox() is None:
             return
@@ -237,7 +237,7 @@ def _tail(shape: str, x: float, y: float, angle: float, long: float) -> Points:
 
 
 def draw(look: Look, rng: np.random.Generator) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """Picture (`WIDTH` x `HEIGHT`, RGB) of a bird of that look, and its box (left, top, right, bottom) in pixels."""
+    """RGB picture (`WIDTH` x `HEIGHT`) of a bird with that look, and its box (left, top, right, bottom) in pixels."""
     build = _BUILDS[look["has_shape"]]
     place = pick(rng, BACKGROUNDS[look["has_shape"]])
     image = background(rng, place, scale=SCALE)
@@ -284,7 +284,7 @@ def draw(look: Look, rng: np.random.Generator) -> tuple[Image.Image, tuple[float
         _oval(x + a * 0.42 * cos - b * 0.5 * sin, y + a * 0.42 * sin + b * 0.5 * cos, a * 0.85, b * 0.85, lean)
     )
     sheet.patch(ImageChops.multiply(front, body), look["has_breast_pattern"], breast, rng)
-    if rng.random() < 0.25 and look["has_shape"] != "duck-like":  # a wing lifted
+    if rng.random() < 0.25 and look["has_shape"] != "duck-like":  # one wing is lifted
         lift = [
             (x + a * 0.45, y - b * 0.2),
             (x - a * 0.1, y - b - 0.26),
@@ -304,7 +304,7 @@ def draw(look: Look, rng: np.random.Generator) -> tuple[Image.Image, tuple[float
     )
     sheet.fill(_oval(hx + hr * 0.4, hy + hr * 0.06, hr * 0.2, hr * 0.2), (245, 245, 240))
     sheet.fill(_oval(hx + hr * 0.42, hy + hr * 0.06, hr * 0.13, hr * 0.13), (16, 16, 18))
-    if look["has_shape"] == "duck-like":  # afloat
+    if look["has_shape"] == "duck-like":  # water covers the legs
         band = sheet.place([(0.0, 0.79), (1.0, 0.79), (1.0, 0.86), (0.0, 0.86)])
         water = shade(np.array(image.getpixel((2, image.height - 4)), float), 0.12)
         ImageDraw.Draw(image).polygon(band, fill=water)
@@ -357,7 +357,7 @@ def _coloured(rng: np.random.Generator, look: Look, part: str) -> str:
 
 
 def captions(look: Look, rng: np.random.Generator, count: int) -> list[str]:
-    """Different sentences on a bird; each tells two to five things of it and never its class's name."""
+    """`count` different sentences about a bird; each mentions two to five attributes but never the class name."""
     found: list[str] = []
     while len(found) < count:
         told = [_coloured(rng, look, part) for part in ("crown", "breast", "wing")]

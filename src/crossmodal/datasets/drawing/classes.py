@@ -1,6 +1,6 @@
-"""The twenty classes of the five-modality world: what each is called, does, sounds like in words, and where it is met.
+"""The twenty classes of the five-modality world: their names, actions, sounds in words, traits, colours and places.
 
-Classes come in groups that are close in one modality or another: `kin` are words that a class shares with its like.
+The classes form groups that are similar in some modality; `kin` are words that a class shares with similar classes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from crossmodal.modalities import MODALITIES
 
 @dataclass(frozen=True)
 class Kind:
-    """A class: words of its own, words shared with its kin, colours of `render.NATURAL`, backgrounds of `scenery`."""
+    """A class: its own words, words shared with similar classes (`kin`), and its usual colours and places.
+
+    Colours are names in `render.NATURAL`, places are names in `scenery.BACKGROUNDS`.
+    """
 
     names: tuple[str, ...]
     kin: tuple[str, ...]
@@ -224,21 +227,22 @@ NAMES = tuple(KINDS)
 
 @dataclass(frozen=True)
 class Instance:
-    """One thing of a class, as an item shows it."""
+    """One object of a class, as shown in an item."""
 
     kind: str
     colour: str
     size: str
     place: str
     key: tuple[int, ...]
-    """Of the generators that draw it; `rng(purpose)` is one."""
+    """Key of the random generators that draw the object."""
 
     def rng(self, purpose: int) -> np.random.Generator:
+        """A random generator for one purpose, such as the shape or the picture."""
         return generator(*self.key, purpose)
 
 
 def instance(seed: int, modality: str, index: int) -> Instance:
-    """Item `index` of a modality: a function of its arguments alone; text `index` tells of image `index`."""
+    """The object in item `index` of a modality, which depends on the arguments only; a text has that of its image."""
     shown = "image" if modality == "text" else modality
     key = (seed, MODALITIES.index(shown), index)
     rng = generator(*key, 0)

@@ -1,4 +1,4 @@
-"""Pictures, short videos and solids of the things of the five-modality world."""
+"""Pictures, short videos and meshes of the objects of the five-modality world."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from crossmodal.datasets.drawing.solids import Part, joined, turn
 from crossmodal.datasets.drawing.work import pick
 
 FAMILIES = {**animals.FAMILIES, **things.FAMILIES}
-SCALE = 2  # pictures are drawn this much larger and scaled down, for smooth edges
+SCALE = 2  # pictures are drawn larger by this factor and scaled down, for smooth edges
 VIDEO_WIDTH, VIDEO_HEIGHT = 160, 128
 FRAMES_A_SECOND = 12
-_SHARE = {"small": 0.5, "large": 0.75}  # of the picture's height
+_SHARE = {"small": 0.5, "large": 0.75}  # size of an object relative to the picture's height
 _FLAT = ("violin", "guitar", "flute")  # seen from above rather than from the side
 
 
 def parts(what: Instance, beat: float) -> list[Part]:
-    """The thing as solids; the same one at each beat."""
+    """The solids of an object at a `beat` of its motion; its proportions are the same at each beat."""
     rng = what.rng(1)
     return FAMILIES[what.kind](lambda low, high: float(rng.uniform(low, high)), beat)
 
@@ -36,7 +36,7 @@ def _camera(kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _finish(image: Image.Image, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """Scaled down, with the light, colours and sharpness of some camera."""
+    """The image scaled down to `size`, with random brightness, saturation and blur, as if taken by some camera."""
     image = image.resize(size, Image.Resampling.BOX)
     image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.75, 1.2))
     image = ImageEnhance.Color(image).enhance(rng.uniform(0.6, 1.2))
@@ -45,7 +45,7 @@ def _finish(image: Image.Image, rng: np.random.Generator, size: tuple[int, int])
 
 
 def picture(what: Instance) -> Image.Image:
-    """RGB picture (`WIDTH` x `HEIGHT`) of a thing before a background, at times with smaller things of other kinds."""
+    """RGB picture (`WIDTH` x `HEIGHT`) of an object on a background, sometimes with smaller objects around it."""
     rng = what.rng(2)
     image = background(rng, what.place, WIDTH, HEIGHT, SCALE)
     full = HEIGHT * SCALE
@@ -65,12 +65,12 @@ def picture(what: Instance) -> Image.Image:
 
 
 def mesh(what: Instance) -> tuple[np.ndarray, np.ndarray]:
-    """(V, 3) vertices and (F, 3) faces of a thing, turned about its upright axis, a little askew, at any scale."""
+    """(V, 3) vertices and (F, 3) faces of an object, with random yaw, slight tilt, stretch, noise and scale."""
     rng = what.rng(3)
     vertices, faces = joined(parts(what, float(rng.uniform())))
     askew = turn("x", rng.normal(0, 0.1)) @ turn("y", rng.normal(0, 0.1)) @ turn("z", rng.uniform(0, 2 * math.pi))
     stretch = rng.uniform(0.72, 1.3, 3)
-    jitter = rng.normal(0, rng.uniform(0, 0.008), vertices.shape)  # scanned well or badly
+    jitter = rng.normal(0, rng.uniform(0, 0.008), vertices.shape)  # simulates the noise of a 3D scan
     return (vertices * stretch + jitter) @ askew.T * rng.uniform(0.5, 20), faces
 
 
@@ -78,7 +78,7 @@ def mesh(what: Instance) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _course(kind: str, t: float, speed: float, phase: float) -> tuple[float, ...]:
-    """Right and up in heights of the picture, yaw, pitch, roll in radians and the beat, t seconds in."""
+    """Position (right, up) in heights of the picture, yaw, pitch and roll in radians, and beat, after t seconds."""
     turns = speed * t + phase
     wave = math.sin(2 * math.pi * turns)
     half = abs(math.sin(math.pi * turns))
@@ -110,11 +110,11 @@ def _course(kind: str, t: float, speed: float, phase: float) -> tuple[float, ...
 
 
 def frames(what: Instance, shortest: float = 1.5, longest: float = 3.0) -> Iterator[np.ndarray]:
-    """(`VIDEO_HEIGHT`, `VIDEO_WIDTH`, 3) uint8 pictures of a moving thing, `FRAMES_A_SECOND` of them.
+    """Yield (`VIDEO_HEIGHT`, `VIDEO_WIDTH`, 3) uint8 pictures of a moving object, `FRAMES_A_SECOND` per second.
 
     Parameters
     ----------
-    shortest, longest : seconds.
+    shortest, longest : range of the duration in seconds.
     """
     rng = what.rng(4)
     width, height = VIDEO_WIDTH * SCALE, VIDEO_HEIGHT * SCALE

@@ -1,4 +1,4 @@
-"""Solids to pictures: orthographic projection, shading by one light, the farther triangles painted first."""
+"""Rendering of solids by orthographic projection and shading by one light, with distant triangles painted first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from crossmodal.datasets.drawing.scenery import COLOURS, shade
 from crossmodal.datasets.drawing.solids import Part, joined, turn
 
-LIGHT = np.array([0.349, -0.549, 0.759])  # towards the light, in the viewer's right, depth, up
+LIGHT = np.array([0.349, -0.549, 0.759])  # direction to the light: the viewer's right, depth, up
 FIXED = {
     "black": (38, 38, 42),
     "white": (240, 240, 240),
@@ -28,7 +28,7 @@ NATURAL: dict[str, tuple[int, int, int]] = {
 
 
 def paints(colour: str, rng: np.random.Generator) -> dict[str, tuple[int, int, int]]:
-    """The paint of each name for a thing of a colour of `NATURAL`, a little off it."""
+    """{name of a paint: RGB} for an object whose main colour is `NATURAL[colour]`, with slight random variation."""
     base = np.array(NATURAL[colour], float) + rng.normal(0, 9, 3)
     return {
         **FIXED,
@@ -39,7 +39,7 @@ def paints(colour: str, rng: np.random.Generator) -> dict[str, tuple[int, int, i
 
 
 def view(yaw: float, pitch: float, roll: float = 0.0) -> np.ndarray:
-    """(3, 3) matrix to the viewer's right, depth and up; at yaw 0 the thing faces to the right."""
+    """(3, 3) matrix to the viewer's axes right, depth and up, from angles in radians; at yaw 0 objects face right."""
     return turn("y", roll) @ turn("x", pitch) @ turn("z", yaw)
 
 
@@ -53,18 +53,18 @@ def draw(
     size: float,
     unit: float | None = None,
 ) -> tuple[float, float, float, float]:
-    """Paint a thing onto `image`.
+    """Paint an object onto `image`.
 
     Parameters
     ----------
-    camera : as `view` makes it.
-    centre : pixels where the middle of the thing's box goes.
-    size : pixels of the larger side of the thing's box on the picture.
-    unit : pixels a unit of length, in place of `size`: a moving thing keeps its scale and its origin's place.
+    camera : (3, 3) matrix from `view`.
+    centre : position in pixels of the middle of the object's box, or of its origin with `unit`.
+    size : larger side of the object's box in pixels.
+    unit : pixels per unit of length, instead of `size`, for moving objects, whose scale must not change.
 
     Returns
     -------
-    (left, top, right, bottom) of the thing in pixels.
+    (left, top, right, bottom) of the object in pixels.
     """
     vertices, faces = joined(parts)
     seen = vertices @ camera.T
@@ -76,7 +76,7 @@ def draw(
     normal = np.stack(
         [one[1] * two[2] - one[2] * two[1], one[2] * two[0] - one[0] * two[2], one[0] * two[1] - one[1] * two[0]]
     )
-    front = normal[1] < 0  # faces that look away are hidden by the others
+    front = normal[1] < 0  # faces that point away are hidden by the others
     normal, triangles = normal[:, front], triangles[front]
     bright = 0.5 + 0.55 * np.clip(LIGHT @ normal / np.sqrt((normal**2).sum(0)), 0, 1)
     colours = np.repeat([paint[part.paint] for part in parts], [len(part.faces) for part in parts], axis=0)[front]

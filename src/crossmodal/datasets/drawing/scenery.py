@@ -1,4 +1,4 @@
-"""What drawn pictures are made of: colours, backgrounds, and flat outlines of simple things."""
+"""Elements of drawn pictures: colours, backgrounds, and flat outlines of simple objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 WIDTH, HEIGHT = 176, 144
-SCALE = 3  # drawn this much larger and scaled down, for smooth edges
+SCALE = 3  # pictures are drawn larger by this factor and scaled down, for smooth edges
 
 COLOURS: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
     "red": ((214, 40, 40), ("red", "crimson", "scarlet")),
@@ -33,7 +33,10 @@ Points = list[tuple[float, float]]
 
 
 def outlines(kind: str) -> list[tuple[str, Points]]:
-    """Shapes of a class in the unit square: (role, outline), painted in order; roles are main, dark, light."""
+    """(role, outline) of the shapes of a class in the unit square, in the order of painting.
+
+    A role names a paint (such as main, dark or light), or is `hole`, through which the background shows.
+    """
     if kind == "star":
         spikes = [(0.5 if i % 2 == 0 else 0.21, math.pi * i / 5 - math.pi / 2) for i in range(10)]
         return [("main", [(0.5 + r * math.cos(a), 0.52 + r * math.sin(a)) for r, a in spikes])]
@@ -140,6 +143,7 @@ def outlines(kind: str) -> list[tuple[str, Points]]:
 
 
 def circle(x: float, y: float, r: float) -> Points:
+    """The outline of a circle with the centre (x, y) and the radius r."""
     return [(x + r * math.cos(a), y + r * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 40)]
 
 
@@ -150,6 +154,7 @@ def _arc_band() -> Points:
 
 
 def shade(colour: np.ndarray, factor: float) -> tuple[int, int, int]:
+    """A colour lightened towards white (factor 0 to 1) or darkened towards black (factor -1 to 0)."""
     target = 255.0 if factor > 0 else 0.0
     return tuple(int(v) for v in np.clip(colour + (target - colour) * abs(factor), 0, 255))
 
@@ -157,7 +162,7 @@ def shade(colour: np.ndarray, factor: float) -> tuple[int, int, int]:
 def background(
     rng: np.random.Generator, name: str, width: int = WIDTH, height: int = HEIGHT, scale: int = SCALE
 ) -> Image.Image:
-    """A background of `BACKGROUNDS` with a horizon and a grain, of `width * scale` x `height * scale` pixels."""
+    """A background of `BACKGROUNDS` with a horizon and noise, of `width * scale` x `height * scale` pixels."""
     upper, lower, _ = BACKGROUNDS[name]
     horizon = rng.uniform(0.42, 0.62)
     rows = np.linspace(0, 1, height)[:, None, None]

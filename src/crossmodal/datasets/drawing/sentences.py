@@ -1,4 +1,4 @@
-"""Short texts about things of the five-modality world; a good part of them never says what the thing is called."""
+"""Short texts about the objects of the five-modality world, of which many do not mention the name of the class."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from crossmodal.datasets.drawing.classes import KINDS, NAMES, Instance
 from crossmodal.datasets.drawing.scenery import BACKGROUNDS, COLOURS
 from crossmodal.datasets.drawing.work import pick
 
-NAMED = 0.5  # of the texts call the thing by its name
-TOLD = 0.6  # of them say what only its class does
+NAMED = 0.5  # share of the texts that mention a name of the object's class
+TOLD = 0.6  # share of the texts that mention an action typical of the class
 SIZES = {"small": ("small", "tiny", "little"), "large": ("large", "big", "huge")}
 MORE_COLOURS = {"brown": ("brown", "chestnut"), "grey": ("grey", "silvery"), "tan": ("tan", "sandy")}
 OPENINGS = ("", "", "", "", "Here ", "Today ", "Once more ", "As so often ")
@@ -40,7 +40,7 @@ def _described(rng: np.random.Generator, what: Instance, noun: str) -> str:
 
 
 def text(what: Instance) -> str:
-    """One to four sentences on a thing: its name or its kin's, what it does, sounds like, has, and where it is."""
+    """One to five sentences about an object: its name or a generic one, its action, sound and traits, and its place."""
     rng = what.rng(10)
     own = KINDS[what.kind]
     named = rng.random() < NAMED

@@ -1,6 +1,6 @@
-"""Solids as triangles: lofts (limbs, bodies, hulls, bells), boxes, plates and rings, with faces that look outwards.
+"""Solids made of triangles: lofts (limbs, bodies, hulls, bells), boxes, plates and rings, with outward faces.
 
-x points forwards, y to the left, z up. A solid is a `Part`: what it is painted with, and its triangles.
+The x axis points forwards, y to the left, z up. A solid is a `Part`: its triangles and its paint.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ Triple = Sequence[float]
 
 @dataclass(frozen=True)
 class Part:
-    """`vertices` (V, 3), `faces` (F, 3) of vertex numbers, and the name of the paint."""
+    """A solid: `vertices` (V, 3), `faces` (F, 3) of vertex numbers, and the name of its paint."""
 
     vertices: np.ndarray
     faces: np.ndarray
     paint: str = "main"
 
     def moved(self, by: Triple = (0, 0, 0), turn: np.ndarray | None = None, about: Triple = (0, 0, 0)) -> Part:
-        """Turned by the (3, 3) matrix `turn` about a point, then moved."""
+        """The part, turned by the (3, 3) matrix `turn` about a point and then moved."""
         vertices = self.vertices
         if turn is not None:
             vertices = (vertices - about) @ turn.T + about
         return replace(self, vertices=vertices + np.asarray(by, float))
 
     def mirrored(self) -> Part:
-        """On the other side (y to -y)."""
+        """The part mirrored to the other side (y to -y)."""
         return replace(self, vertices=self.vertices * [1, -1, 1], faces=self.faces[:, ::-1])
 
 
 def turn(axis: str, angle: float) -> np.ndarray:
-    """(3, 3) rotation by `angle` radians about an axis, counter-clockwise seen from its end."""
+    """(3, 3) rotation matrix by `angle` radians about an axis, counter-clockwise as seen from its tip."""
     cos, sin = np.cos(angle), np.sin(angle)
     i, j = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
     matrix = np.eye(3)
@@ -47,7 +47,7 @@ def turn(axis: str, angle: float) -> np.ndarray:
 
 @cache
 def _sides(rings: int, n: int, closed: bool = False) -> np.ndarray:
-    """Faces between consecutive rings of n vertices; `closed` joins the last to the first."""
+    """Faces between consecutive rings of n vertices; `closed` joins the last ring to the first."""
     first = np.arange(rings if closed else rings - 1)[:, None] * n
     k = np.arange(n)
     a, b = first + k, first + (k + 1) % n
@@ -57,7 +57,7 @@ def _sides(rings: int, n: int, closed: bool = False) -> np.ndarray:
 
 @cache
 def _capped(rings: int, n: int) -> np.ndarray:
-    """`_sides` and the two ends, whose middles are the last two vertices."""
+    """Faces of `_sides` and of the two ends, whose middles are the last two vertices."""
     k, middle = np.arange(n), rings * n
     first = np.stack([np.full(n, middle), (k + 1) % n, k], 1)
     last = np.stack([np.full(n, middle + 1), middle - n + k, middle - n + (k + 1) % n], 1)
@@ -71,19 +71,19 @@ def _circle(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def loft(points: Sequence[Triple], radii: Sequence[float], *, flat: float = 1.0, n: int = 10, paint: str = "main"):
-    """Rings of `radii` about `points`, joined and capped: limbs, cones, bodies, and turned things.
+    """A solid of rings with `radii` around `points`, joined and capped, for limbs, cones and bodies of revolution.
 
     Parameters
     ----------
-    flat : the radius across the path's horizontal side over the other one.
-    n : vertices a ring.
+    flat : ratio of the radius in the horizontal direction across the path to the other radius.
+    n : number of vertices per ring.
     """
     centres = np.asarray(points, float)
     radius = np.maximum(np.asarray(radii, float), 1e-4)
     x, y, z = (centres[-1] - centres[0]).tolist()
     length = math.sqrt(x * x + y * y + z * z) or 1.0
     x, y, z = x / length, y / length, z / length
-    # Across the path: level, unless the path itself is upright.
+    # The direction across the path is horizontal, unless the path itself is upright.
     side = np.array([-y, x, 0.0] if abs(z) < 0.9 else [0.0, -z, y])
     side /= math.sqrt(float(side @ side))
     u, v, w = side.tolist()
@@ -95,19 +95,19 @@ def loft(points: Sequence[Triple], radii: Sequence[float], *, flat: float = 1.0,
 
 
 def ellipsoid(centre: Triple, half: Triple, *, rings: int = 7, n: int = 10, paint: str = "main") -> Part:
-    """An ellipsoid of half axes `half`."""
+    """An ellipsoid with the semi-axes `half`."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, rings)
     unit = loft([(s, 0, 0) for s in np.sin(angle)], np.cos(angle), n=n, paint=paint)
     return replace(unit, vertices=unit.vertices * np.asarray(half, float) + np.asarray(centre, float))
 
 
 def limb(start: Triple, end: Triple, thick: float, thin: float | None = None, *, n: int = 8, paint: str = "main"):
-    """A straight limb from `start` to `end`, `thick` at its start."""
+    """A straight limb from `start` to `end` with the radii `thick` at its start and `thin` (or `thick`) at its end."""
     return loft([start, end], [thick, thick if thin is None else thin], n=n, paint=paint)
 
 
 def box(centre: Triple, size: Triple, *, paint: str = "main") -> Part:
-    """A box of edge lengths `size`; each side is four squares, so that painting by distance goes well."""
+    """A box with edge lengths `size`; each side has four squares, so that painting in the order of distance works."""
     corner = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], float)
     faces = []
     for axis in range(3):
@@ -127,7 +127,7 @@ def box(centre: Triple, size: Triple, *, paint: str = "main") -> Part:
 
 
 def plate(outline: Sequence[Sequence[float]], thick: float, *, paint: str = "main") -> Part:
-    """A flat plate in the x-y plane with an outline that is seen whole from its mean, counter-clockwise."""
+    """A flat plate in the x-y plane with a counter-clockwise outline that is star-shaped about its mean."""
     flat = np.asarray(outline, float)
     n = len(flat)
     centre = flat.mean(0)
@@ -141,7 +141,7 @@ def plate(outline: Sequence[Sequence[float]], thick: float, *, paint: str = "mai
 
 
 def ring(centre: Triple, radius: float, thick: float, *, n: int = 16, m: int = 6, paint: str = "main") -> Part:
-    """A torus that stands in the x-z plane, as a wheel does."""
+    """A torus upright in the x-z plane, like a wheel."""
     a, b = 2 * np.pi * np.arange(n) / n, 2 * np.pi * np.arange(m) / m
     reach = radius + thick * np.cos(b)[None]
     x, z = reach * np.cos(a)[:, None], reach * np.sin(a)[:, None]
@@ -151,13 +151,13 @@ def ring(centre: Triple, radius: float, thick: float, *, n: int = 16, m: int = 6
 
 
 def wheel(centre: Triple, radius: float, width: float, *, n: int = 12, paint: str = "black") -> Part:
-    """A disc that stands in the x-z plane."""
+    """A disc upright in the x-z plane."""
     x, y, z = centre
     return loft([(x, y - width / 2, z), (x, y + width / 2, z)], [radius, radius], n=n, paint=paint)
 
 
 def joined(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
-    """(V, 3) vertices and (F, 3) faces of all parts together."""
+    """(V, 3) vertices and (F, 3) faces of all parts, joined."""
     starts = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
     vertices = np.concatenate([part.vertices for part in parts])
     return vertices, np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)])

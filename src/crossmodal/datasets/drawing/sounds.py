@@ -1,6 +1,7 @@
-"""Sound recipes of the twenty classes: each call with another generator is another dog, bell or engine.
+"""Synthesis of the sounds of the twenty classes; each random generator gives another dog, bell or engine.
 
-A recipe returns a waveform of `RATE` samples a second; `clip` puts it among noise, an echo and sometimes another sound.
+A recipe returns a waveform of `RATE` samples per second, to which `clip` adds noise, an echo and sometimes another
+sound.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Wave = np.ndarray
 Recipe = Callable[[np.random.Generator, int], Wave]
 
 
-# -- what recipes are made of -----------------------------------------------------------------------------------------
+# -- elements of recipes ----------------------------------------------------------------------------------------------
 
 
 def _time(n: int) -> Wave:
@@ -28,7 +29,7 @@ def _time(n: int) -> Wave:
 
 
 def _curve(n: int, *values: float) -> Wave:
-    """A smooth course through evenly spaced values."""
+    """A smooth curve of n samples through evenly spaced values."""
     at = np.linspace(0, len(values) - 1, n)
     low = np.minimum(at.astype(int), len(values) - 2)
     part = 0.5 - 0.5 * np.cos(np.pi * (at - low))
@@ -37,7 +38,7 @@ def _curve(n: int, *values: float) -> Wave:
 
 
 def _tone(pitch: Wave, partials: np.ndarray, rng: np.random.Generator) -> Wave:
-    """Harmonics with the given strengths of a pitch in Hz that may change."""
+    """A tone whose pitch in Hz may vary, with harmonics of the given strengths."""
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
     wave = np.zeros(len(pitch))
     for k, strength in enumerate(partials, 1):
@@ -47,14 +48,14 @@ def _tone(pitch: Wave, partials: np.ndarray, rng: np.random.Generator) -> Wave:
 
 
 def _band(rng: np.random.Generator, n: int, low: float, high: float) -> Wave:
-    """Noise between two frequencies."""
+    """n samples of noise between two frequencies in Hz."""
     sos = butter(2, [max(low, 20) / (RATE / 2), min(high, 0.45 * RATE) / (RATE / 2)], "band", output="sos")
     wave = sosfilt(sos, rng.normal(0, 1, n))
     return wave / max(float(np.std(wave)), 1e-9)
 
 
 def _formants(wave: Wave, peaks: list[tuple[float, float]]) -> Wave:
-    """`wave` through resonances of (Hz, width in Hz)."""
+    """`wave` filtered by resonances of (frequency, bandwidth) in Hz."""
     total = np.zeros(len(wave))
     for centre, width in peaks:
         radius, angle = math.exp(-math.pi * width / RATE), 2 * math.pi * centre / RATE
@@ -63,7 +64,7 @@ def _formants(wave: Wave, peaks: list[tuple[float, float]]) -> Wave:
 
 
 def _swell(n: int, attack: float, release: float) -> Wave:
-    """Up within `attack` of the length, down within `release` of it."""
+    """An envelope that rises during the share `attack` of the length and falls during the share `release`."""
     at = np.linspace(0, 1, n)
     return np.minimum(1, np.minimum(at / max(attack, 1e-3), (1 - at) / max(release, 1e-3)))
 
@@ -82,7 +83,7 @@ def _add(wave: Wave, piece: Wave, start: float) -> None:
 def _calls(
     rng: np.random.Generator, n: int, one: Callable[[int], Wave], length: tuple[float, float], gap: tuple[float, float]
 ) -> Wave:
-    """Calls of a length in seconds after each other, with gaps."""
+    """n samples of successive calls by `one`, with random lengths and gaps in seconds."""
     wave, at = np.zeros(n), float(rng.uniform(0, 0.3))
     while at < n / RATE:
         size = int(rng.uniform(*length) * RATE)
@@ -143,7 +144,7 @@ def cat(rng: np.random.Generator, n: int) -> Wave:
 
 def horse(rng: np.random.Generator, n: int) -> Wave:
     wave = np.zeros(n)
-    if rng.random() < 0.6:  # hooves, in threes or fours
+    if rng.random() < 0.6:  # hooves, three or four beats per stride
         stride, beats = rng.uniform(0.38, 0.62), int(rng.integers(3, 5))
         hard = rng.uniform(500, 1400)
         for start in np.arange(rng.uniform(0, 0.2), n / RATE, stride):
@@ -180,7 +181,7 @@ def bird(rng: np.random.Generator, n: int) -> Wave:
         course = _curve(m, *(base * (1 + spread * rng.uniform(-1, 1)) for _ in range(turns + 1)))
         return _tone(course, np.array([1.0, rng.uniform(0, 0.25)]), rng) * _swell(m, 0.2, 0.4)
 
-    if rng.random() < 0.5:  # a phrase that comes again
+    if rng.random() < 0.5:  # a repeated phrase
         phrase = _calls(rng, int(rng.uniform(0.5, 0.9) * RATE), chirp, (0.05, 0.14), (0.01, 0.07))
         return np.resize(np.concatenate([phrase, np.zeros(int(0.25 * RATE))]), n)
     return _calls(rng, n, chirp, (0.05, 0.25), (0.03, 0.3))
@@ -221,7 +222,7 @@ def bee(rng: np.random.Generator, n: int) -> Wave:
 def _engine(
     rng: np.random.Generator, n: int, revolutions: Wave, rough: float, peaks: list[tuple[float, float]]
 ) -> Wave:
-    """Firing at a changing rate in Hz through an exhaust."""
+    """An engine that fires at a varying rate in Hz, filtered by the resonances of its exhaust."""
     phase = np.cumsum(revolutions) / RATE
     strokes = 1 + 0.35 * np.take(rng.uniform(-1, 1, 8), np.floor(phase).astype(int) % 8)
     source = ((1 - phase % 1) ** 3 - 0.25) * strokes + rough * rng.normal(0, 1, n)
@@ -349,7 +350,7 @@ def _melody(
     lengths: tuple[float, float],
     overlap: float,
 ) -> Wave:
-    """Notes of a major or minor scale from `lowest` Hz up."""
+    """A random melody on a major or minor scale from `lowest` Hz upwards."""
     scale = np.array([0, 2, 4, 5, 7, 9, 11, 12] if rng.random() < 0.5 else [0, 2, 3, 5, 7, 8, 10, 12])
     wave, at, step = np.zeros(n), 0.02, int(rng.integers(8))
     while at < n / RATE:
@@ -380,7 +381,7 @@ def violin(rng: np.random.Generator, n: int) -> Wave:
 def guitar(rng: np.random.Generator, n: int) -> Wave:
     damping, bright, chords = rng.uniform(0.988, 0.997), rng.uniform(0.3, 0.9), rng.random() < 0.5
 
-    def string(pitch: float, m: int) -> Wave:  # Karplus and Strong's plucked string
+    def string(pitch: float, m: int) -> Wave:  # plucked string of Karplus and Strong
         period = max(2, int(RATE / pitch))
         burst = lfilter([bright], [1, bright - 1], rng.uniform(-1, 1, period))
         feedback = np.zeros(period + 2)
@@ -422,11 +423,11 @@ RECIPES: dict[str, Recipe] = {
 
 
 def clip(what: Instance, shortest: float = 1.5, longest: float = 3.0) -> np.ndarray:
-    """(samples,) int16 of a thing, among noise; sometimes something else is heard as well.
+    """(T,) int16 samples of the sound of an object with noise, and sometimes with another sound in the background.
 
     Parameters
     ----------
-    shortest, longest : seconds.
+    shortest, longest : range of the duration in seconds.
     """
     rng = what.rng(20)
     n = int(rng.uniform(shortest, longest) * RATE)
@@ -438,7 +439,7 @@ def clip(what: Instance, shortest: float = 1.5, longest: float = 3.0) -> np.ndar
     low = rng.uniform(40, 600)
     wave = wave + 10 ** (-rng.uniform(6, 30) / 20) * _band(rng, n, low, low * rng.uniform(3, 14))
     wave = wave + 10 ** (-rng.uniform(12, 40) / 20) * rng.normal(0, 1, n)
-    if rng.random() < 0.5:  # a wall
+    if rng.random() < 0.5:  # an echo
         late = int(rng.uniform(0.02, 0.15) * RATE)
         wave[late:] += rng.uniform(0.1, 0.5) * wave[:-late]
     if rng.random() < 0.5:  # a dull microphone

@@ -1,6 +1,6 @@
-"""Families of vehicles and instruments, as `animals` has those of animals: `beat` turns rotors and moves bows."""
+"""Vehicles and instruments made of solids, with functions like those of `animals`: `beat` turns rotors, moves bows."""
 
-# ruff: noqa: RUF005 - places are arrays: `+` adds to them
+# ruff: noqa: RUF005 - positions are arrays, to which `+` adds element-wise
 from __future__ import annotations
 
 import math
@@ -180,7 +180,7 @@ def airplane(u: Uniform, beat: float) -> list[Part]:
     parts += [wing, wing.mirrored(), tail, tail.mirrored(), fin]
     glass = ellipsoid((long * 0.4, 0, fat * 0.5), (0.12, fat * 0.5, fat * 0.35), rings=5, n=8, paint="glass")
     parts.append(glass)
-    if u(0, 1) < 0.6:  # jets below the wings, or a propeller
+    if u(0, 1) < 0.6:  # engines below the wings, otherwise a propeller
         for y in (0.35, 0.62)[: 1 + int(u(0, 1.999))]:
             jet = loft(
                 [(place - sweep * y - 0.2, y * span, low - 0.1), (place - sweep * y + 0.16, y * span, low - 0.1)],
@@ -315,7 +315,7 @@ def bell(u: Uniform, beat: float) -> list[Part]:
     swing = 0.5 * math.sin(2 * math.pi * beat)
     parts.append(limb((0, 0, tall * 0.6), (0.25 * swing, 0, -0.08), 0.03, n=5, paint="black"))
     parts.append(ellipsoid((0.25 * swing, 0, -0.1), (0.09, 0.09, 0.1), rings=5, n=8, paint="black"))
-    if u(0, 1) < 0.5:  # a hand bell's handle, or a yoke
+    if u(0, 1) < 0.5:  # the handle of a hand bell, otherwise a yoke
         parts.append(limb((0, 0, tall), (0, 0, tall + u(0.4, 0.7)), 0.06, 0.09, n=8, paint="wood"))
     else:
         parts += [
@@ -326,7 +326,7 @@ def bell(u: Uniform, beat: float) -> list[Part]:
 
 
 def _waisted(long: float, upper: float, lower: float, waist: float) -> list[tuple[float, float]]:
-    """Outline of a fiddle's or guitar's body along x, counter-clockwise."""
+    """The counter-clockwise outline of the body of a violin or guitar along x."""
     along = np.linspace(-1, 1, 15)
     bouts = np.where(along < 0, lower, upper)
     half = bouts * np.sqrt(np.clip(1 - np.abs(2 * np.abs(along) - 1.05) ** 2.2, 0.02, 1))

@@ -1,4 +1,4 @@
-"""Drawing many items: a generator of its own for each, any number of processes, the same files."""
+"""Parallel drawing of many items; each has its own random generator, so that files do not depend on processes."""
 
 from __future__ import annotations
 
@@ -19,33 +19,34 @@ from rich.progress import track
 from crossmodal.errors import UserError
 from crossmodal.files import reason
 
-CHUNK = 32  # items that a worker draws at a time
-ALONE = 200  # items that one process draws sooner than others start
+CHUNK = 32  # items per task of a worker
+ALONE = 200  # items per process, below which starting another process does not pay off
 
 Place = TypeVar("Place")
 Made = TypeVar("Made")
 
 
 def generator(*key: int) -> np.random.Generator:
-    """The generator of one item: a function of `key` alone, whatever else is drawn."""
+    """The random generator of one item, which depends on `key` only."""
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
 def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    """Draw one of the options with equal probabilities."""
     return options[int(rng.integers(len(options)))]
 
 
 def cores() -> int:
-    """Cores that this process may use; macOS knows no affinity."""
+    """Number of cores that this process may use; on systems without affinity (macOS), of all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(work: Callable[[Place], Made], places: Sequence[Place], workers: int | None = None) -> list[Made]:
-    """`work` of each place, in their order, with a progress bar on a terminal.
+    """The results of `work` for all places, in their order, with a progress bar on a terminal.
 
     Parameters
     ----------
-    workers : processes, by default up to one a core; what is made must not depend on it.
+    workers : number of processes, by default up to one per core; the results must not depend on it.
     """
     shown = partial(
         track,
@@ -59,13 +60,17 @@ def each(work: Callable[[Place], Made], places: Sequence[Place], workers: int | 
     if workers == 1:
         return list(shown(map(work, places)))
     context = get_context("forkserver")
-    context.set_forkserver_preload([getattr(work, "func", work).__module__])  # imported once, not by each worker
+    context.set_forkserver_preload([getattr(work, "func", work).__module__])  # import it only once
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         return list(shown(pool.map(work, places, chunksize=CHUNK)))
 
 
 def clear(folder: Path, left_over: Callable[[str], bool]) -> None:
-    """Make `folder`, and take out the files and folders that an earlier drawing left, by their names.
+    """Create `folder`, and remove files and folders that an earlier drawing left.
+
+    Parameters
+    ----------
+    left_over : whether the file or folder with a given name is to be removed.
 
     Raises
     ------
