@@ -124,3 +124,19 @@ def test_its_source_decides_what_is_asked_again(package: Path) -> None:
         cached.cache_clear()
     assert registry.source_hash("tasks", "counting") != asked
     assert base.source_of_training("counter", "group") == trained
+
+
+def test_the_task_of_the_documentation(package: Path, prepared: Path, tmp_path: Path) -> None:
+    """Asked of a model that counts right, it finds nothing wrong."""
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "task.md").read_text()
+    (package / "counting.py").write_text(page.split("```python\n")[1].split("```")[0])
+    counts = 'def count(self, batch):\n        return batch.inputs["text"].lengths - 2\n'
+    (package / "counter.py").write_text(MODEL.split("    def count")[0] + f"    {counts}")
+    for cached in CACHES:
+        cached.cache_clear()
+    settings = {"dim": 8, "word_dim": 4, "epochs": 1, "min_count": 1}
+    job = Job(dataset="toy", split="full", model="counter", seed=0, inputs={"image": "raw"}, settings=settings)
+    train_job(job, tmp_path / "run", prepared)
+    evaluate(job, tmp_path / "run", prepared, "embedded", "counting")
+    (number,) = read_json(tmp_path / "run" / "counting" / "metrics.json")["numbers"]
+    assert (number["metric"], number["value"], number["n_queries"]) == ("miscounted", 0.0, 36)
