@@ -1,6 +1,6 @@
-"""Test queries with their best five answers, true matches marked, as the papers' own galleries show them.
+"""Test queries with their five best answers, in which true matches are marked, like the galleries of the papers.
 
-Several runs answer the same queries. What an item looks like is kept once, however often it is shown.
+Several runs answer the same queries. The thumbnail of an item is kept once, however often it is shown.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from crossmodal.tasks.base import ranking_of
 
 log = logging.getLogger(__name__)
 
-# (lowest rank, highest rank, queries) of each kind: a gallery of hits alone would flatter any model.
+# (lowest rank, highest rank, number of queries) per kind: a gallery of hits alone would flatter any model.
 MIXTURE = ((1, 1, 2), (2, 10, 2), (11, None, 2))
-MOST_BYTES = 15_000_000  # of all small copies of a page
+MOST_BYTES = 15_000_000  # of all thumbnails of a page
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Query:
     rank: int
     top: list[Answer]
     truth: str | None
-    """A match, where the five answers hold none."""
+    """The id of a true match where none of the answers is one."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ class Gallery:
 
 @dataclass
 class Items:
-    """The items of a data set by id, with the small copies of those that were asked for."""
+    """The items of a data set by id, with the thumbnails of those that have been described."""
 
     folder: Path
-    relevance: str = "group"  # or `label`: what items that answer each other have in common
+    relevance: str = "group"  # or `label`: what relevant items have in common
     shown: dict[str, Medium] = field(default_factory=dict)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The items by id, and after them the classes, where a data set knows what they are and models rank them."""
+        """The items by id, followed by the classes where the data set has a file `classes.parquet`."""
         from crossmodal.datasets.items import class_id
 
         frame = read_parquet(self.folder / "items.parquet")
@@ -84,13 +84,13 @@ class Items:
 
     @cached_property
     def _first(self) -> dict[tuple[str, str], str]:
-        """{(modality, code): a test item}"""
+        """{(modality, code): id of the first such test item}"""
         tested = self.frame[self.frame.partition == "test"]
         first = tested.assign(code=self.codes[tested.index]).drop_duplicates(["modality", "code"])
         return {(str(row.modality), str(row.code)): str(row.Index) for row in first.itertuples()}
 
     def alike(self, code: str, other: str) -> bool:
-        """Whether items of these codes answer each other: they are equal, or of labels share one."""
+        """Whether items of these codes are relevant to each other: the codes are equal, or their labels share one."""
         if code == other or self.relevance != "label":
             return bool(code == other)
         return not set(labels_of(code)).isdisjoint(labels_of(other))
@@ -101,7 +101,7 @@ class Items:
         return own or next(others, None)
 
     def describe(self, id_: str, room: int) -> dict[str, Any]:
-        """What a page shows of an item; without its small copy where that is larger than `room` bytes."""
+        """The modality, label, and text or thumbnail of an item; a thumbnail of more than `room` bytes is left out."""
         row = self.frame.loc[id_]
         found: dict[str, Any] = {"modality": str(row.modality)}
         if pd.notna(row.label):
@@ -126,9 +126,14 @@ class Items:
 
 
 def choose(queries: pd.DataFrame, seed: int = 0, share: float = 1.0) -> pd.DataFrame:
-    """A few queries of one direction: hits, near misses and misses, the same for the same seed, best ranks first.
+    """A few queries of one direction: hits, near misses and misses, with the best ranks first.
 
-    Where a kind is short, the others fill its places. `share` of the usual number, one of a kind at least.
+    Where one kind has too few queries, the others fill its places. The choice depends on `seed` alone.
+
+    Parameters
+    ----------
+    queries : the ranked queries, of which the column `rank` is read.
+    share : factor on the number of queries of each kind in `MIXTURE`; at least one of each kind is chosen.
     """
     generator = np.random.default_rng(seed)
     ranks = queries["rank"].to_numpy()
@@ -149,13 +154,13 @@ def gallery(
 
     Parameters
     ----------
-    items : of the run's data set.
-    run : folder of the run, that has been tested.
+    items : the items of the run's data set.
+    run : the folder of a run that has been tested.
     like : another run's gallery, whose queries are shown again; else they are chosen by this run's ranks.
 
     Returns
     -------
-    None, and a line in the log, where the queries are missing or do not fit the items.
+    The gallery; None, with a line in the log, where the queries are missing or do not fit the items.
     """
     try:
         columns = ["protocol", "direction", "query_id", "rank", "fold", "top", "top_scores"]
@@ -190,9 +195,9 @@ def _query(items: Items, row: Any, direction: str, n: int) -> Query:
 
 
 def described(galleries: list[tuple[Items, list[Gallery]]], most: int = MOST_BYTES) -> list[dict[str, Any]]:
-    """As a page reads them: for each data set its items, each once, and its runs' queries.
+    """Galleries in the form that a page reads: for each data set its items, each once, and the queries of its runs.
 
-    Small copies past `most` bytes are left out, which is logged; each data set has its equal share.
+    Thumbnails beyond `most` bytes are left out, which is logged. Each data set has an equal share of these bytes.
     """
     made = []
     for items, runs in galleries:
