@@ -1,4 +1,4 @@
-"""`crossmodal`: one sub-command a rule of the DAG. Imports lazily, so that `--help` is quick."""
+"""`crossmodal`: one sub-command per rule of the DAG. Its imports are lazy, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ features_app = typer.Typer(no_args_is_help=True, help="List the features below `
 app.add_typer(features_app, name="features")
 
 _state: dict[str, Path] = {}
-OPENING = ("prepare", "extract", "report", "search")  # commands that open other people's pictures, sounds, arrays, ...
+OPENING = ("prepare", "extract", "report", "search")  # commands that open other people's files
 
 
 @app.callback()
@@ -201,7 +201,7 @@ def evaluate(
         str, typer.Option(help="`encode`, a shard's number from 0, or `gather`, with `evaluation.shards` above 1.")
     ] = "all",
 ) -> None:
-    """Ask a trained run about its test items: `TASK/examples.parquet` and `TASK/metrics.json` in its folder."""
+    """Test a trained run on its test items: `TASK/examples.parquet` and `TASK/metrics.json` in its folder."""
     from crossmodal.runs import evaluate as runs
 
     plan = _plan()
@@ -245,7 +245,7 @@ def rehearse(
 
 
 def _add_origins(plan: Plan, jobs: dict[str, Job]) -> None:
-    """And the runs that these begin from."""
+    """Add the runs that these are initialised from."""
     for job in [*jobs.values()]:
         while job.before is not None:
             job = plan.jobs[job.before]
@@ -500,7 +500,7 @@ def search(
     html: Annotated[Path | None, typer.Option(help="Write the answers as a page, too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object in place of a table.")] = False,
 ) -> None:
-    """Search a data set by a trained run: a sentence or a file of yours against the run's items.
+    """Search the items of a trained run's data set by a sentence or a file of yours.
 
     `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
     """
@@ -538,7 +538,7 @@ def schema() -> None:
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, not a traceback."""
     try:
-        app(obj=main)  # not a test's runner: this process may be split in two
+        app(obj=main)  # tells `_options` that no test runs this, so that the process may fork
     except UserError as error:
         print(*(printable(line) for line in f"error: {error}".split("\n")), sep="\n", file=sys.stderr)
         sys.exit(2)
