@@ -174,6 +174,7 @@ class Dag:
         return self.run_inputs(wildcards) + (first if before else [])
 
     def train_identity(self, wildcards: Any) -> str:
+        """The identity of a run's training: its job, the source that it runs, and the files that its settings name."""
         job = self.job(wildcards)
         source = source_of_training(job.model, job.relevance)
         return f"{job.hash}.{source}{self.raw.named_in(job.settings)}"

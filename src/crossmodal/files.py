@@ -74,6 +74,7 @@ def _full(folder: Path) -> bool:
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -169,6 +170,7 @@ def is_count(text: str | bytes) -> bool:
 
 
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a table without its index, whole or not at all."""
     with whole(path) as temporary:
         frame.to_parquet(temporary, index=False)
 
@@ -194,10 +196,12 @@ def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataF
 
 
 def sha256_bytes(data: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -45,6 +45,7 @@ class Hashes:
         self.listed: dict[str, dict[str, os.DirEntry[str]]] = {}
 
     def file(self, path: str | Path) -> str:
+        """SHA-256 of a file."""
         path = Path(path)
         return self.files(path.parent, [path.name])[path.name]
 
@@ -84,7 +85,7 @@ class Hashes:
         return digest
 
     def _learn(self, folder: str, name: str, state: State, digest: str) -> None:
-        """Remember a hash if the file's state is still the one from before it was hashed."""
+        """Remember a hash with the state that the file had before it was read, unless it changed just before that."""
         if time.time() - state[2] / 1e9 > SETTLED:
             record = [*state, digest]
             self.known.setdefault(folder, {})[name] = record
@@ -208,7 +209,7 @@ def changed(folder: Path, step: str) -> str:
 def compare(folder: Path, step: str, recorded: str, found: str) -> None:
     """Note whether the files of a step (`found`) differ from those that its manifest has recorded (both as hashes).
 
-    The note of a change is deleted if the change is undone before the step has run again.
+    The note of a change is taken back if the change is undone before the step has run again.
     """
     noted = _noted(folder)
     last = noted.get(step, {})

@@ -63,6 +63,7 @@ def _cell(path: Path, name: str, number: int, cell: Any) -> str:
 
 
 def is_hdf5(path: Path) -> bool:
+    """Whether a `.mat` file is HDF5 (v7.3); files with other endings are taken to be HDF5."""
     import h5py
 
     return path.suffix.lower() != ".mat" or h5py.is_hdf5(path)

@@ -106,6 +106,7 @@ class Array:
         return self.shape[0] if self.shape else 0
 
     def all(self) -> np.ndarray:
+        """The values of all rows."""
         return self.read(np.arange(len(self)))
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -113,6 +114,12 @@ class Array:
 
 
 def named(path: Path, name: str, there: list[str]) -> str:
+    """`name` if a file's arrays `there` include it, or the name of the only one where `name` is empty.
+
+    Raises
+    ------
+    UserError : there is no such array, or `name` is empty and there are several.
+    """
     if name in there:
         return name
     if not name and len(there) == 1:
@@ -125,6 +132,7 @@ def named(path: Path, name: str, there: list[str]) -> str:
 
 
 def whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
+    """The `Array` of values that are in memory; with `columns` the axes are reversed."""
     array = array.T if columns else array
     return Array(path, name, array.shape, array.dtype, lambda rows: array[rows])
 

@@ -136,10 +136,17 @@ class Vocabulary:
         return self.encode(words, max_length, rare_words)
 
     def save(self, path: str | Path) -> None:
+        """Write the words to a JSON file."""
         write_json(path, {"words": self.words})
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
+        """The vocabulary of a file that `save` has written.
+
+        Raises
+        ------
+        UserError : the file is missing, damaged or no vocabulary.
+        """
         words = read_record(path).get("words")
         if not isinstance(words, list) or tuple(words[:4]) != SPECIAL:
             raise UserError(f"{path}: is no vocabulary (expected `words` that begin with {', '.join(SPECIAL)})")

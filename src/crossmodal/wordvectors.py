@@ -46,6 +46,7 @@ class WordVectors:
 
     @property
     def dim(self) -> int:
+        """The dimension of the vectors."""
         return self.matrix.shape[1]
 
     def missing(self, words: Iterable[str]) -> list[str]:

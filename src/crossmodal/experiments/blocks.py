@@ -78,6 +78,12 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises
+    ------
+    UserError : the file is missing, too large, no valid YAML or no mapping.
+    """
     check_small(path, "yaml_bytes", limits.current().yaml_bytes)
     try:
         value = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)

@@ -303,9 +303,9 @@ class Plan:
         return self._marked(jobs, lambda experiment: experiment.gallery)
 
     def named(self, jobs: Mapping[str, Job]) -> list[Job]:
-        """One of `jobs` per data set and share of annotated images, of those that read regions of un-annotated images.
+        """One of `jobs` per data set and share of annotated images, of those that read names in un-annotated images.
 
-        The un-annotated images of a share are the same, however many captions an annotated image has.
+        A share has the same un-annotated images, however many captions an annotated image has.
         """
         found: dict[tuple[str, str], Job] = {}
         for job in jobs.values():

@@ -46,8 +46,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pace:
+    """Times and memory of a run's training steps."""
+
     seconds: list[float]  # per step, one value per stage
-    memory: float  # bytes at most
+    memory: float  # peak bytes
     reckoned: bool
 
 

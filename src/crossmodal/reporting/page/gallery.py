@@ -30,6 +30,8 @@ MOST_BYTES = 15_000_000  # of all thumbnails of a page
 
 @dataclass(frozen=True)
 class Answer:
+    """An item among the best answers to a query, and whether it is a true match."""
+
     id: str
     true: bool
     score: float | None = None
@@ -37,6 +39,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Query:
+    """A test query with the rank of its best match and its best answers."""
+
     id: str
     rank: int
     top: list[Answer]
@@ -46,6 +50,8 @@ class Query:
 
 @dataclass(frozen=True)
 class Gallery:
+    """The chosen queries of a run, by direction."""
+
     dataset: str
     run: str
     directions: dict[str, list[Query]]
@@ -74,12 +80,14 @@ class Items:
 
     @cached_property
     def root(self) -> Path:
+        """The folder that the items' files are relative to."""
         from crossmodal.datasets import items
 
         return items.root(self.folder)
 
     @cached_property
     def codes(self) -> pd.Series:
+        """The group or the label of each item, by which items are relevant to each other."""
         return self.frame["label" if self.relevance == "label" else "group_id"].astype("string")
 
     @cached_property
@@ -96,6 +104,7 @@ class Items:
         return not set(labels_of(code)).isdisjoint(labels_of(other))
 
     def truth(self, modality: str, code: str) -> str | None:
+        """The id of a test item of a modality that is relevant to this code; None if there is none."""
         own = self._first.get((modality, code))
         others = (id_ for (of, other), id_ in self._first.items() if of == modality and self.alike(code, other))
         return own or next(others, None)

@@ -41,6 +41,7 @@ def show(found: Found, *, as_json: bool = False) -> None:
 
 
 def title(found: Found) -> str:
+    """The heading of a search: the query and the run."""
     asked = f"“{found.query.source}”" if found.query.modality == "text" else Path(found.query.source).name
     return f"{asked} in {found.run}"
 

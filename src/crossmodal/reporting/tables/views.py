@@ -42,6 +42,8 @@ def ours(value: float | None, digits: int = 1) -> str:
 
 @dataclass(frozen=True)
 class Cell:
+    """A published number beside ours, with its texts for the writers."""
+
     published: float | None
     mean: float | None
     sd: float | None
