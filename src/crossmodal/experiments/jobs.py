@@ -44,7 +44,7 @@ class Job(Strict):
     after: str | None = None  # the run that this one is initialised from, without its seed: DATASET/SPLIT/NAME
     origin: str | None = None  # a hash of all that the weights of `after` depend on, except the seed
     threads: int = 1
-    scale: Scale = "embedded"  # the scale at which it was planned, which only its other fields depend on
+    scale: Scale = "embedded"  # the scale at which it was planned; its effects are in the other fields
     papers: tuple[str, ...] = ()
     quick: bool = False
 

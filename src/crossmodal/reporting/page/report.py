@@ -63,7 +63,7 @@ def criterion_of_runs(metrics: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(columns=[*keys, "criterion", "value"])
     for direction, metric in headlines():
         part = frame[(frame.direction == direction) & (frame.metric == metric)]
-        part = part.sort_values("protocol").drop_duplicates(keys)  # 'all' first
+        part = part.sort_values("protocol").drop_duplicates(keys)  # the protocol 'all' sorts first
         new = part[~part.dataset.isin(found.dataset)].assign(criterion=metric)[[*keys, "criterion", "value"]]
         found = pd.concat([found, new], ignore_index=True) if len(found) else new.reset_index(drop=True)
     return found
