@@ -1,4 +1,4 @@
-"""`python -m crossmodal` is `crossmodal`."""
+"""Lets `python -m crossmodal` run the command `crossmodal`."""
 
 from crossmodal.cli import main
 

@@ -1,7 +1,7 @@
 """Arrays in files of other tools (.npy, .npz, .mat, .h5, .parquet, .csv, .tsv, lines of text), by name and by rows.
 
 Axes are those that the tool itself shows: a MATLAB matrix is (rows, columns) in both of its formats. `.npy` and large
-`.h5` and `.mat` v7.3 arrays are read a part at a time; the other formats bring an array into memory whole.
+`.h5` and `.mat` v7.3 arrays are read in parts; arrays of other formats are loaded into memory whole.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
 
     Parameters
     ----------
-    name : of the array; may be left out where the file holds one. Of a `.parquet` file a column of numbers, texts or
-        lists, or a pattern such as `f*` of columns that are put side by side; likewise of a `.csv` or `.tsv` file,
-        whose first line names the columns; there, and in any other file of text, also a column's number from 1.
-    columns : the file has one item per column: its axes are reversed.
+    name : the name of the array; it may be left out where the file holds only one. For a `.parquet` file it is a column
+        of numbers, texts or lists, or a pattern such as `f*` of columns that are put side by side; likewise for a
+        `.csv` or `.tsv` file, whose first line names the columns. There, and in any other text file, it may also be a
+        column's number from 1.
+    columns : whether the file has one item per column, so that its axes are reversed.
 
     Files of region features as they are released (`crossmodal.released`) open as (N, R, D) padded with zeros.
 
     Raises
     ------
-    UserError : a file that is missing, damaged or of another format; no such array (with those that there are); several
-        and none named.
+    UserError : the file is missing, damaged or of another format; it has no such array (the message names those that it
+        has), or several and none is named.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -79,9 +80,9 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
 
 @dataclass(frozen=True)
 class Place:
-    """Where the features of one item stand: `FILE#ARRAY/ROW`, the `source` of an item of `items.parquet`.
+    """The location of one item's features: `FILE#ARRAY/ROW`, the `source` of an item of `items.parquet`.
 
-    `ARRAY.T` is an array with an item a column; `ROW[:9]` has nine regions and is padded after them.
+    `ARRAY.T` is an array with one item per column; `ROW[:9]` has nine regions and is padded after them.
     """
 
     file: str
@@ -100,7 +101,12 @@ class Place:
 
     @classmethod
     def parse(cls, source: str) -> Place:
-        """Raises UserError where `source` is something else, such as a photograph's path."""
+        """The location that a `source` names.
+
+        Raises
+        ------
+        UserError : `source` is something else, such as the path of a photograph.
+        """
         found = cls.PATTERN.fullmatch(source)
         if found is None:
             raise UserError(f"{source!r} is no row of an array (FILE#ARRAY/ROW)")
@@ -137,7 +143,7 @@ def _is_text(path: Path) -> bool:
     try:
         return "\0" not in head.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return error.start > len(head) - 4 and len(head) == 2**16  # the last character is cut
+        return error.start > len(head) - 4 and len(head) == 2**16  # the end of the head may cut a character
 
 
 def _list(path: Path, columns: bool) -> Array:
@@ -149,7 +155,7 @@ def _list(path: Path, columns: bool) -> Array:
 
 
 def _lines(path: Path, name: str, columns: bool) -> Array:
-    """Lines of text, or one of their columns by its number from 1: tabs part columns where there are any, or blanks."""
+    """Lines of text, or one of their columns by its number from 1; columns are separated by tabs, or else by blanks."""
     lines = read_lines(path)
     if not name:
         return whole(path, "", np.array(lines, dtype=object), columns)
@@ -190,17 +196,17 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
 
 
 def _columns(path: Path, name: str, there: list[str]) -> list[str]:
-    """The column of that name, or those that it is a pattern of."""
+    """The column of that name, or those that match it as a pattern."""
     matching = fnmatch.filter(there, name) if name and name not in there else []
     return matching or [named(path, name, there)]
 
 
 def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
-    """Columns of text: numbers where all values are, but not where some are written as names are (`007`)."""
+    """Columns of a text table: numbers where all values are numbers, unless some look like names (`007`)."""
     import pandas as pd
 
     options = {"sep": separator, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-    there = list(pd.read_csv(path, nrows=0, **options).columns)  # a table may be larger than the memory
+    there = list(pd.read_csv(path, nrows=0, **options).columns)  # the table may be larger than the memory
     by_number = name not in there and is_count(name) and 1 <= int(name) <= len(there)
     if bare := [one for one in there if _is_number(one)]:
         if not by_number:

@@ -1,4 +1,4 @@
-"""`crossmodal`: one sub-command a rule of the DAG. Imports lazily, so that `--help` is quick."""
+"""`crossmodal`: one sub-command per rule of the DAG. Its imports are lazy, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ features_app = typer.Typer(no_args_is_help=True, help="List the features below `
 app.add_typer(features_app, name="features")
 
 _state: dict[str, Path] = {}
-OPENING = ("prepare", "extract", "report", "search")  # commands that open other people's pictures, sounds, arrays, ...
+OPENING = ("prepare", "extract", "report", "search")  # commands that open other people's files
 
 
 @app.callback()
@@ -96,7 +96,7 @@ def prepare(dataset: DatasetName) -> None:
 
 @app.command()
 def changes() -> None:
-    """Look at the raw files as Snakemake does before its rules, and write what has changed: `results/.changes.json`."""
+    """Check the raw files for changes, as Snakemake does before its rules: `results/.changes.json`."""
     from crossmodal import dag
     from crossmodal.files import write_json
 
@@ -149,7 +149,7 @@ def extract(
     extractor: Annotated[str, typer.Argument(metavar="EXTRACTOR", help="A name in `extractors` of params.yaml.")],
     modality: Annotated[str, typer.Option(help="For `precomputed`, which knows several; else the extractor's.")] = "",
 ) -> None:
-    """Extract features of a data set; a killed extraction goes on where it stopped."""
+    """Extract features of a data set; a killed extraction resumes where it stopped."""
     from crossmodal import experiments, registry
     from crossmodal.datasets import items
     from crossmodal.errors import suggestion
@@ -184,7 +184,7 @@ def train(
         bool, typer.Option("--fresh", help="Begin anew even where a checkpoint could be gone on from.")
     ] = False,
 ) -> None:
-    """Train one run; one that was killed goes on from its last epoch, to the same bits."""
+    """Train one run; a killed training resumes after its last epoch and gives the same bits."""
     from crossmodal.runs.train import train_job
 
     plan = _plan()
@@ -201,7 +201,7 @@ def evaluate(
         str, typer.Option(help="`encode`, a shard's number from 0, or `gather`, with `evaluation.shards` above 1.")
     ] = "all",
 ) -> None:
-    """Ask a trained run about its test items: `TASK/examples.parquet` and `TASK/metrics.json` in its folder."""
+    """Test a trained run on its test items: `TASK/examples.parquet` and `TASK/metrics.json` in its folder."""
     from crossmodal.runs import evaluate as runs
 
     plan = _plan()
@@ -228,7 +228,7 @@ def rehearse(
     workers: Annotated[int, typer.Option(min=0, help="Jobs at a time; 0: one per core.")] = 0,
     paced: Annotated[bool, typer.Option("--plan/--no-plan", help="Take times, and plan hours and memory.")] = True,
 ) -> None:
-    """Try every selected job for two steps and one test, say what is missing, and plan hours, memory and disk."""
+    """Try every selected job for two steps and one test, list what is missing, and estimate hours, memory and disk."""
     from crossmodal.rehearsal import run as step
 
     plan = _plan()
@@ -245,7 +245,7 @@ def rehearse(
 
 
 def _add_origins(plan: Plan, jobs: dict[str, Job]) -> None:
-    """And the runs that these begin from."""
+    """Add the runs that these are initialised from."""
     for job in [*jobs.values()]:
         while job.before is not None:
             job = plan.jobs[job.before]
@@ -320,7 +320,7 @@ def download(
     to: Annotated[Path, typer.Option(help="Folder of raw files, where params.yaml looks for them.")] = Path("raw"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the licence that is shown.")] = False,
 ) -> None:
-    """Fetch raw files from where their makers publish them: gone on with where it broke off, checked and unpacked."""
+    """Download raw files from their publishers; a broken download resumes, and files are checked and unpacked."""
     from crossmodal import downloads
 
     if not name:
@@ -342,7 +342,7 @@ def measure(
     metrics: Annotated[list[str], typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list in place of a table.")] = False,
 ) -> None:
-    """Measure a tested run at other cut-offs, from what its test has kept.
+    """Measure a tested run at other cut-offs, from the files of its test.
 
     `crossmodal measure world/full/vsepp/seed0 recall@50 ndcg@10`
     """
@@ -367,7 +367,7 @@ def check(
         Path | None, typer.Option(help="Another results folder, of the same seeds: every number must be the same.")
     ] = None,
 ) -> None:
-    """Quality control of the tables: names each row that fails, and exits with 1 if one does."""
+    """Check the quality of the tables: print each row that fails, and exit with 1 if there is one."""
     from crossmodal.reporting.results import quality_control as step
 
     plan = _plan()
@@ -411,7 +411,7 @@ def track(
         bool, typer.Option("--rebuild", help="Refill the store from results/, whatever it holds.")
     ] = False,
 ) -> None:
-    """Hand finished runs to MLflow. What is there already stays; a store that is down is a warning, not an error."""
+    """Log finished runs in MLflow. Unchanged records stay; an unreachable store is a warning, not an error."""
     from crossmodal.reporting.tracking import record as step
 
     plan = _plan()
@@ -471,7 +471,7 @@ def features_ls(
 def features_prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove features from the store that no data set has any more."""
+    """Remove features from the store that no data set uses any more."""
     from crossmodal.features import catalog
 
     gone = catalog.unused(catalog.entries(Path(_plan().params.paths.data)))
@@ -500,7 +500,7 @@ def search(
     html: Annotated[Path | None, typer.Option(help="Write the answers as a page, too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object in place of a table.")] = False,
 ) -> None:
-    """Search a data set by a trained run: a sentence or a file of yours against the run's items.
+    """Search the items of a trained run's data set by a sentence or a file of yours.
 
     `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
     """
@@ -538,7 +538,7 @@ def schema() -> None:
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, not a traceback."""
     try:
-        app(obj=main)  # not a test's runner: this process may be split in two
+        app(obj=main)  # tells `_options` that no test runs this, so that the process may fork
     except UserError as error:
         print(*(printable(line) for line in f"error: {error}".split("\n")), sep="\n", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,7 @@
-"""Concepts: names of what images show, with scores, and the words of captions that mean them (A3VSE, section 4.2).
+"""Concepts: names of things in images with scores, and the phrases of captions that mean them (A3VSE, section 4.2).
 
-Two phrases mean the same where a synset of WordNet holds both or, without WordNet, where a list of synonyms does: which
-of the two is a setting.
+Two phrases mean the same where a synset of WordNet holds both or, without WordNet, where a list of synonyms does; a
+setting chooses between the two.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from crossmodal.errors import UserError
 
 Expansion = Literal["wordnet", "own"]
 Expand = Callable[[str], frozenset[str]]
-"""A phrase of small letters to all phrases of its meaning, itself among them."""
+"""A function from a lower-case phrase to all phrases of its meaning, itself included."""
 
-LONGEST = 3  # words of a concept that captions are searched for
+LONGEST = 3  # words of the longest concepts that captions are searched for
 _ENDINGS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
 
 
@@ -58,7 +58,7 @@ def own(synonyms: Mapping[str, Sequence[str]]) -> Expand:
 
     Parameters
     ----------
-    synonyms : a name to others of its meaning, as a data set's `items.json` lists them.
+    synonyms : name to others of its meaning, as a data set's `items.json` lists them.
     """
     alike: dict[str, set[str]] = {}
     for name, others in synonyms.items():
@@ -74,17 +74,18 @@ def own(synonyms: Mapping[str, Sequence[str]]) -> Expand:
 
 
 def names_of(index: pd.DataFrame) -> tuple[str, ...]:
-    """All classes and attributes that an index of region features names, in the alphabet's order."""
+    """All classes and attributes in an index of region features, in alphabetical order."""
     found = {name.lower() for column in ("class", "attribute") for row in index[column] for name in row if name}
     return tuple(sorted(found))
 
 
 def of_regions(index: pd.DataFrame, names: Sequence[str]) -> Scored:
-    """Of each image its regions' classes and attributes, each scored by the most confident region that has it.
+    """The classes and attributes of each image's regions, each scored by the most confident region that has it.
 
     Parameters
     ----------
     index : `class`, `attribute` and `confidence` of each image's regions.
+    names : all names; ids are positions among them.
     """
     place = {name: n for n, name in enumerate(names)}
     rows = []
@@ -98,7 +99,7 @@ def of_regions(index: pd.DataFrame, names: Sequence[str]) -> Scored:
 
 
 def tags(scored: Scored, names: Sequence[str], threshold: float = 0.3) -> list[list[str]]:
-    """Words of the concepts of each image above a threshold, the highest score first (A3VSE, section 4.6)."""
+    """The words of each image's concepts above a threshold, the highest score first (A3VSE, section 4.6)."""
     found = []
     for ids, scores in zip(scored.ids, scored.scores, strict=True):
         order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > threshold]
@@ -107,15 +108,16 @@ def tags(scored: Scored, names: Sequence[str], threshold: float = 0.3) -> list[l
 
 
 def of_captions(captions: Iterable[Sequence[str]], names: Sequence[str], expand: Expand) -> Scored:
-    """Of each caption the concepts that a phrase of it means, each with a score of 1: the k-hot query of A3VSE.
+    """The concepts that phrases of each caption mean, each with a score of 1: the k-hot query of A3VSE.
 
     Parameters
     ----------
-    captions : tokens of each.
+    captions : tokens of each caption.
+    names : all names; ids are positions among them.
     """
     place = {name: n for n, name in enumerate(names)}
     longest = min(LONGEST, max((name.count(" ") + 1 for name in names), default=1))
-    known: dict[str, tuple[int, ...]] = {}  # a phrase is looked up once
+    known: dict[str, tuple[int, ...]] = {}  # so that each phrase is looked up once
     rows = []
     for words in captions:
         found: set[int] = set()

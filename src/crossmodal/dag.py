@@ -1,6 +1,6 @@
-"""What the Snakefile asks before its rules: the checked plan, the paths of each job, hashes for the rules' `params`.
+"""Functions for the Snakefile: the checked plan, the paths of each job, and hashes for the rules' `params`.
 
-Light on purpose: no torch here unless settings have changed since they were last checked.
+The module is light on purpose: it imports torch only if settings have changed since they were last checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Dag:
 
     Parameters
     ----------
-    look : whether what people bring is looked at for changes; a job of a run that did so needs not.
+    look : whether the files that people bring are checked for changes; jobs of a Snakemake run that did so need not.
     """
 
     def __init__(self, config: dict[str, Any], look: bool = True):
@@ -47,7 +47,7 @@ class Dag:
         self._hand_on(config)
 
     def _check_settings(self) -> None:
-        """Settings of models and extractors are checked by their modules, which import torch: only once."""
+        """Check settings of models and extractors by their modules, only once per change since these import torch."""
         used = {
             "models": {job.model for job in self.plan.jobs.values() if not job.control},
             "datasets": {dataset.reader for dataset in self.params.datasets.values()},
@@ -61,7 +61,7 @@ class Dag:
         self.fallbacks: list[str] = read_json(mark)["fallbacks"]
 
     def _hand_on(self, config: dict[str, Any]) -> None:
-        """The merged configuration goes to the sub-commands in a file; `crossmodal` is found without a venv."""
+        """Pass the merged configuration to the sub-commands in a file, and put `crossmodal` on the path."""
         path = STATE / f"params-{sha256_json(config)[:16]}.json"
         if not path.exists():
             before = os.umask(0o077)  # the tracking address may hold a password
@@ -75,7 +75,7 @@ class Dag:
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
     def job(self, wildcards: Any) -> Job:
-        """The job of a run's wildcards, planned or asked for by its path alone."""
+        """The job of a run's wildcards, be it planned or named by its path alone."""
         return job_of(self.plan, f"{wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}")
 
     @cached_property
@@ -83,12 +83,12 @@ class Dag:
         return {key: job for key, job in self.plan.jobs.items() if job.quick}
 
     def runs(self, wildcards: Any, file: str) -> list[str]:
-        """A file of every trained run of a scope: `quick/`, or all."""
+        """The path of a file for every trained run of a scope (`quick/`, or all)."""
         jobs = self.quick if wildcards.scope else self.plan.jobs
         return [f"{self.results}/runs/{key}/{file}" for key, job in jobs.items() if not job.control]
 
     def evaluated(self, wildcards: Any, file: str) -> list[str]:
-        """A file of every task that the runs of a scope are asked."""
+        """The path of a file for every task of the runs of a scope."""
         jobs = self.quick if wildcards.scope else self.plan.jobs
         return [path for job in jobs.values() for path in self._evaluated(job, file)]
 
@@ -97,9 +97,9 @@ class Dag:
 
     @cached_property
     def figures(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """{scope: {figure: what its module says of it}}, of the figures that are wanted there.
+        """{scope: {figure: the declarations of its module}} for the figures that are wanted there.
 
-        Their modules import what they draw with, so that they are asked once for a plan and a version of the figures.
+        Importing their modules is slow, so that the result is kept for each plan and version of the figures.
         """
         sources = {name: registry.source_hash("figures", name) for name in sorted(registry.names("figures"))}
         papers = {name: paper.model_dump() for name, paper in self.plan.papers.items()}
@@ -134,7 +134,7 @@ class Dag:
         }
 
     def figure(self, wildcards: Any) -> dict[str, Any]:
-        """What a figure's module says of it.
+        """The declarations of a figure's module.
 
         Raises
         ------
@@ -151,12 +151,12 @@ class Dag:
         return [f"{self.results}/{scope}figures/{name}.svg" for name in self.figures[scope]]
 
     def figures_identity(self, scope: str) -> str:
-        """Of the figures of a scope and their captions, as the page shows them."""
+        """The identity of a scope's figures and their captions, as the page shows them."""
         shown = {name: (one["identity"], one["caption"]) for name, one in self.figures[scope].items()}
         return sha256_json(shown)[:16]
 
     def figure_pattern(self, has_numbers: bool) -> str:
-        """Matches the names of the figures that write their numbers too, or of the others."""
+        """A pattern of the names of the figures that also write their numbers, or of the others."""
         names = {n: one["has_numbers"] for wanted in self.figures.values() for n, one in wanted.items()}
         return "|".join(re.escape(name) for name in sorted(names) if names[name] == has_numbers) or "(?!)"
 
@@ -168,18 +168,19 @@ class Dag:
         return self.plan.files_of(self.job(wildcards))
 
     def train_inputs(self, wildcards: Any) -> list[str]:
-        """Those, and the weights that it begins from."""
+        """The files that a run is trained on, and the weights that it is initialised from."""
         before = self.job(wildcards).before
         first = [f"{self.results}/runs/{before}/{name}" for name in ("model.safetensors", "manifest.json")]
         return self.run_inputs(wildcards) + (first if before else [])
 
     def train_identity(self, wildcards: Any) -> str:
+        """The identity of a run's training: its job, the source that it runs, and the files that its settings name."""
         job = self.job(wildcards)
         source = source_of_training(job.model, job.relevance)
         return f"{job.hash}.{source}{self.raw.named_in(job.settings)}"
 
     def task_identity(self, wildcards: Any) -> str:
-        """Of what a run is asked: the folds of its test set, and the task's own source."""
+        """The identity of a run's task: the folds of its test set, and the task's own source."""
         folds = ",".join(map(str, self.job(wildcards).folds))
         return f"{folds}.{registry.source_hash('tasks', wildcards.task)}"
 
@@ -202,11 +203,11 @@ class Dag:
 
     @cached_property
     def tracking_identity(self) -> str:
-        """Of the tracking address, whose password no rule may hold: Snakemake keeps its parameters, DVC pushes them."""
+        """A hash of the tracking address: its password must be in no rule, as Snakemake keeps and DVC pushes them."""
         return sha256_json(self.params.tracking.address)[:16]
 
     def reporting_identity(self, *modules: str) -> str:
-        """Of a step of reporting: papers, parameters and metrics as it shows them, and the source that it runs."""
+        """The identity of a reporting step: papers, parameters and metrics as shown, and the source that it runs."""
         source = registry.source_hash_of(tuple(f"crossmodal.reporting.{name}" for name in modules))
         return f"{self._shown}.{source}"
 
@@ -228,7 +229,7 @@ class Dag:
 
     @property
     def inputs(self) -> list[str]:
-        """Everything under the data folder that the runs stand on."""
+        """All files below the data folder that the runs read."""
         return sorted({file for job in self.plan.jobs.values() for file in self.plan.files_of(job)})
 
     @property
@@ -241,7 +242,7 @@ class Dag:
 
     @property
     def ranked_tasks(self) -> list[str]:
-        """Those that may be ranked in shards."""
+        """The tasks that may be ranked in shards."""
         return [name for name, task in tasks().items() if task.ranked]
 
     @property
@@ -254,11 +255,11 @@ class Dag:
 
 
 def check_place(folder: str) -> None:
-    """Refuse a folder of the project in whose path Snakemake would take braces for names to fill in.
+    """Refuse a project folder whose path has braces, which Snakemake would take for wildcards.
 
     Raises
     ------
-    UserError : its path has braces.
+    UserError : the path has braces.
     """
     if {"{", "}"} & {*folder}:
         raise UserError(
@@ -267,8 +268,10 @@ def check_place(folder: str) -> None:
 
 
 def changes(plan: experiments.Plan) -> dict[str, str]:
-    """{step: hash} of the steps whose raw files have changed since something was made of them, and of those whose
-    settings name files, such as word vectors: what the steps' identities take from the files that people bring.
+    """{step: hash} for the steps' identities, from the files that people bring.
+
+    It covers the steps whose raw files have changed since they were processed, and those whose settings name files,
+    such as word vectors.
     """
     raw = RawFiles(Path(plan.params.paths.data))
     found = {}
@@ -287,7 +290,7 @@ def job_of(plan: experiments.Plan, key: str) -> Job:
 
     Raises
     ------
-    UserError : a path that names no run, an unknown data set or model, or a model that reads what the data set lacks.
+    UserError : the path names no run, the data set or model is unknown, or the model reads inputs that the set lacks.
     """
     if key in plan.jobs:
         return plan.jobs[key]
@@ -297,7 +300,7 @@ def job_of(plan: experiments.Plan, key: str) -> Job:
     dataset, split, name, seed = parts
     if int(seed[4:]) > experiments.LARGEST_SEED:
         raise UserError(f"{key}: a seed is a whole number from 0 to {experiments.LARGEST_SEED}")
-    for other in plan.jobs.values():  # another seed of a planned run has its settings
+    for other in plan.jobs.values():  # another seed of a planned run has the same settings
         if (other.dataset, other.split, other.name) == (dataset, split, name):
             return other.model_copy(update={"seed": int(seed[4:]), "quick": False})
     model, _, variant = name.partition(".")

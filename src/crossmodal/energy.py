@@ -1,6 +1,6 @@
-"""Energy that a machine's processors take, where Linux lets one read it (RAPL, `/sys/class/powercap`), and its cards.
+"""The energy used by a machine's processors, where Linux reports it (RAPL, `/sys/class/powercap`), and by its GPUs.
 
-It is that of whole processors, whatever else runs on them meanwhile. NVIDIA's driver counts each of its cards.
+The energy is that of whole processors, including other work on them. NVIDIA's driver counts each GPU separately.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
-SECONDS = 30.0  # between two readings: a counter begins anew after some 250 kJ
+SECONDS = 30.0  # between two readings: a counter wraps around after some 250 kJ
 
 
 class Meter:
-    """Counts from its making on."""
+    """A meter of the processors' energy, which counts from its creation on."""
 
     def __init__(self, folder: Path = POWERCAP, seconds: float = SECONDS):
         self._last: dict[Path, int] = {}
@@ -25,7 +25,7 @@ class Meter:
                 try:
                     self._last[zone] = _number(zone / "energy_uj")
                     self._range[zone] = _number(zone / "max_energy_range_uj")
-                except (OSError, ValueError):  # mostly for root alone
+                except (OSError, ValueError):  # mostly readable for root alone
                     self._last.clear()  # as in `read`
                     break
         self._stop = threading.Event()
@@ -37,7 +37,7 @@ class Meter:
             self.read()
 
     def read(self) -> float | None:
-        """Joules so far; None where none can be read."""
+        """Joules since the creation; None where the counters cannot be read."""
         with self._lock:
             for zone, last in list(self._last.items()):
                 try:
@@ -50,13 +50,13 @@ class Meter:
             return self._spent / 1e6 if self._last else None
 
     def stop(self) -> float | None:
-        """As `read`, for the last time."""
+        """Stop counting and return the last reading, like `read`."""
         self._stop.set()
         return self.read()
 
 
 def card_joules(uuid: str) -> float | None:
-    """What an NVIDIA card has taken since its driver was loaded; None where that cannot be read (parts of a card)."""
+    """Joules that an NVIDIA GPU has used since its driver was loaded; None where unknown (parts of a GPU)."""
     import pynvml
 
     try:

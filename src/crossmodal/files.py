@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the hashes that manifests are made of."""
+"""Atomic writing of files, readers of JSON, text and Parquet files, and hashes and versions for manifests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REASONS = {
 
 
 def reason(error: OSError) -> str | None:
-    """What to do about a disk that is full or may not be written; None for any other error."""
+    """The advice for a full disk or one without permission to write; None for any other error."""
     return _REASONS.get(error.errno or 0)
 
 
@@ -61,34 +61,36 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def _number(error: Exception) -> int:
-    """The system's error number; safetensors passes it on in words only."""
+    """The system's error number, which safetensors gives in its message only."""
     said = re.search(r"os error (\d+)", str(error))
     return getattr(error, "errno", None) or (int(said[1]) if said else 0)
 
 
 def _full(folder: Path) -> bool:
-    """NumPy and torch do not pass on why the system refused to write."""
+    """Whether the disk of a folder is full: NumPy and torch do not pass on the reason of a failed write."""
     with suppress(OSError):
         return shutil.disk_usage(folder).free < 2**16
     return False
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """JSON with sorted keys, so that equal content is equal bytes."""
+    """Write JSON with sorted keys, so that equal content gives equal bytes."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds.
+    """The value in a JSON file.
 
     Raises
     ------
-    UserError : a file that is missing or no JSON, too deep, or with numbers or halves of characters that nothing holds.
+    UserError : the file is missing, no JSON or nested too deeply, or it has numbers or halves of characters
+        (surrogates) that cannot be represented.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -100,7 +102,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def json_of(text: str, where: str) -> Any:
-    """What a text of JSON says.
+    """The value of a JSON text.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ def json_of(text: str, where: str) -> Any:
     """
     try:
         value = json.loads(text)
-        if "\\ud" in text or "\\uD" in text:  # a pair of such is a character, one alone can be written nowhere
+        if "\\ud" in text or "\\uD" in text:  # two surrogates are one character, but a single one cannot be written
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise UserError(f"{where} is nested too deeply to be read; make the file again") from None
@@ -122,11 +124,11 @@ def json_of(text: str, where: str) -> Any:
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """The object in a small JSON file, a manifest or a run's metrics, which another may have written.
+    """The object in a small JSON file, such as a manifest or a run's metrics, which may come from others.
 
     Raises
     ------
-    UserError : as `read_json`; a file of more than `limits.record_bytes`, or that holds something else.
+    UserError : as `read_json`; or the file has more than `limits.record_bytes`, or holds no object.
     """
     from crossmodal import limits
 
@@ -139,7 +141,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 def check_small(path: str | Path, name: str, most: int) -> None:
     """Refuse a file of more than `most` bytes, which `limits` calls `name`."""
-    with suppress(OSError):  # a missing file is told of by who opens it
+    with suppress(OSError):  # whoever opens a missing file reports it
         if (size := Path(path).stat().st_size) > most:
             raise UserError(
                 f"{path}: has {size:,} bytes, expected at most {most:,} (`limits.{name}` in params.yaml); make the "
@@ -148,26 +150,27 @@ def check_small(path: str | Path, name: str, most: int) -> None:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    r"""The lines of a UTF-8 text file: they end at \n or \r\n alone, and a byte order mark is no part of the first.
+    r"""The lines of a UTF-8 text file, which end at \n or \r\n only, without a byte order mark.
 
-    `str.splitlines` would cut at eight more characters, which sentences from the web hold.
+    `str.splitlines` would also split at eight other characters, which occur in sentences from the web.
 
     Raises
     ------
     OSError, UnicodeDecodeError : the file cannot be read, or is no UTF-8 text.
     """
     lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
-    if lines[-1] == "":  # after the last line's end
+    if lines[-1] == "":  # the text after the end of the last line
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
 
 
 def is_count(text: str | bytes) -> bool:
-    """Whether a text is a whole number from 0 on that 64 bits hold: no other digits than 0 to 9, and at most 18."""
+    """Whether a text is a non-negative integer of 64 bits: at most 18 digits, and only 0 to 9."""
     return len(text) <= 18 and text.isascii() and text.isdigit()
 
 
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a table without its index, whole or not at all."""
     with whole(path) as temporary:
         frame.to_parquet(temporary, index=False)
 
@@ -177,7 +180,7 @@ def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataF
 
     Raises
     ------
-    UserError : it is missing, damaged, lacks a column or would fill the memory (`packed.table`).
+    UserError : the file is missing, damaged, lacks a column or would fill the memory (`packed.table`).
     """
     from crossmodal import packed
 
@@ -193,16 +196,18 @@ def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataF
 
 
 def sha256_bytes(data: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_json(value: Any) -> str:
-    """Hash of a JSON value that does not depend on the order of its keys."""
+    """The hash of a JSON value, which does not depend on the order of its keys."""
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
 
 
@@ -212,7 +217,7 @@ def library_versions(*names: str) -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """What a run ran on, for manifests."""
+    """The machine that a run was computed on, for manifests."""
     found: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -226,7 +231,7 @@ def hardware() -> dict[str, Any]:
 
 
 def commit(folder: Path | None = None) -> str:
-    """`0123456789ab`, with ` and changes` where tracked files differ from it; empty where there is no git checkout."""
+    """The short hash of the git commit, with ` and changes` if tracked files differ; empty outside a git checkout."""
     try:
         ask = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty= and changes"]
         done = subprocess.run(ask, cwd=folder, capture_output=True, text=True, timeout=20, check=True)

@@ -1,9 +1,9 @@
-"""Which files that people bring have changed since something was made of them: by content, and cheaply.
+"""Detects by content which of the files that people bring have changed since they were processed.
 
-A file's SHA-256 is remembered by its inode, size and time of change, so that a hundred thousand photographs are only
-looked up. What a step has read it records in its manifest as hashes (`items.json`, `features/*.json`); the DAG compares
-the files with that before its rules, and names what differs in `changed.json` of the data set. What a rule's identity
-takes from there stays the same until files differ again, so that each change makes its rules anew once.
+A file's SHA-256 is remembered with its inode, size and time of change, so that a hundred thousand photographs are not
+hashed again. Each step records hashes of the files that it has read in its manifest (`items.json`, `features/*.json`);
+before its rules the DAG compares the files with these, and notes differences in `changed.json` of the data set. The
+part of a rule's identity from there stays the same until files differ again, so that each change reruns its rules once.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ SETTLED = 2.0  # seconds: a file changed more recently may change again within o
 CACHE = ".hashes.json"
 CHANGED = "changed.json"
 NAMED = "named.json"
-LOCK = "lock.mdb"  # of an LMDB, which whoever reads it writes into
+LOCK = "lock.mdb"  # of an LMDB, which every reader writes to
 NOTHING = hashlib.sha256().hexdigest()
-READERS = 8  # threads that hash files which are not known yet
+READERS = 8  # threads that hash files without a remembered hash
 
 State = tuple[int, int, int]  # inode, size in bytes, time of change in nanoseconds
 
 
 class Hashes:
-    """SHA-256 of files, remembered in a file of `folder`; a file that cannot be read has that of no bytes."""
+    """SHA-256 of files, remembered in a file of `folder`; a file that cannot be read counts as empty."""
 
     def __init__(self, folder: Path):
         self.path = folder / CACHE
@@ -45,11 +45,12 @@ class Hashes:
         self.listed: dict[str, dict[str, os.DirEntry[str]]] = {}
 
     def file(self, path: str | Path) -> str:
+        """SHA-256 of a file."""
         path = Path(path)
         return self.files(path.parent, [path.name])[path.name]
 
     def files(self, root: Path, names: Iterable[str]) -> dict[str, str]:
-        """{name: SHA-256} of files named relative to a folder, which is listed once a sub-folder."""
+        """{name: SHA-256} of files relative to `root`; each sub-folder is listed once."""
         hashes: dict[str, str] = {}
         unknown: list[tuple[str, str, str, State]] = []
         folders: dict[str, tuple[str, dict[str, os.DirEntry[str]], dict[str, list[Any]]]] = {}
@@ -74,7 +75,7 @@ class Hashes:
         return hashes
 
     def read(self, path: Path) -> str:
-        """SHA-256 of a file that is read now, whatever is remembered of it."""
+        """SHA-256 of a file that is read now, even where its hash is remembered."""
         try:
             status = path.stat()
             digest = sha256_file(path)
@@ -84,16 +85,16 @@ class Hashes:
         return digest
 
     def _learn(self, folder: str, name: str, state: State, digest: str) -> None:
-        """Remember a hash, where the file was in this state before it was taken."""
+        """Remember a hash with the state that the file had before it was read, unless it changed just before that."""
         if time.time() - state[2] / 1e9 > SETTLED:
             record = [*state, digest]
             self.known.setdefault(folder, {})[name] = record
             self.new.setdefault(folder, {})[name] = record
 
     def save(self) -> None:
-        """Write down what was learnt, beside what others have written down meanwhile.
+        """Save the new hashes, and keep those that other processes have saved meanwhile.
 
-        Where the folder cannot be written, or another process holds it, files are hashed again next time.
+        Where the folder cannot be written, or another process has locked it, files are hashed again the next time.
         """
         if not self.new:
             return
@@ -107,7 +108,7 @@ class Hashes:
             self.new = {}
 
     def tree(self, folder: Path, ending: str = "") -> str:
-        """Hash of the names and contents of all files below a folder, or of those with an ending."""
+        """The hash of the names and contents of all files below a folder, or of those with an ending."""
         names = sorted(name for name in _below(folder) if name.endswith(ending))
         return sha256_json([*self.files(folder, names).items()])
 
@@ -158,10 +159,11 @@ def _below(folder: Path, prefix: str = "") -> Iterator[str]:
 
 
 def now(recorded: Mapping[str, Mapping[str, str]], hashes: Hashes, folder: Path) -> dict[str, dict[str, str]]:
-    """A record of what a step reads, as it would be made now; names are relative to `folder`, or absolute.
+    """The current version of a step's record of the files that it reads; names are relative to `folder`, or absolute.
 
-    `files` are read whole; of `trees` all files below are, and of `texts` all that end in .txt; of `names` the files
-    below are only listed. What is gone altogether is no change: what was made of it may be kept where it is not.
+    `files` are hashed by their contents, `trees` by those of all files below, `texts` by those of all files below that
+    end in .txt, and `names` by the list of files below. A file that is missing altogether counts as unchanged, since
+    processed data may be kept without it.
     """
     return {
         kind: {name: _now(kind, path, hashes) if (path := folder / name).exists() else was for name, was in of.items()}
@@ -170,7 +172,7 @@ def now(recorded: Mapping[str, Mapping[str, str]], hashes: Hashes, folder: Path)
 
 
 def inputs(hashes: Hashes, root: Path, sources: Iterable[str]) -> str:
-    """Hash of the contents of items' files, in the items' order: `inputs_sha256` of their features."""
+    """The hash of the contents of items' files, in the items' order: `inputs_sha256` of their features."""
     sources = list(sources)
     digests = hashes.files(root, sources)
     return sha256_bytes(b"".join(bytes.fromhex(digests[source]) for source in sources))
@@ -188,7 +190,7 @@ def _now(kind: str, path: Path, hashes: Hashes) -> str:
 
 
 def of_settings(settings: Any, hashes: Hashes) -> dict[str, str]:
-    """{path: hash} of the files and folders that settings name, such as those of weights or of word vectors."""
+    """{path: hash} of the files and folders that settings name, such as weights or word vectors."""
     return {
         text: hashes.file(text) if Path(text).is_file() else hashes.tree(Path(text))
         for text in sorted(set(paths.possible(settings)))
@@ -200,18 +202,18 @@ def of_settings(settings: Any, hashes: Hashes) -> dict[str, str]:
 
 
 def changed(folder: Path, step: str) -> str:
-    """Hash of what a step of a data set reads, as it was when it was last seen to have changed; else empty."""
+    """The hash of the files that a step reads, from when they were last seen to have changed; empty if never."""
     return _noted(folder).get(step, {}).get("now", "")
 
 
 def compare(folder: Path, step: str, recorded: str, found: str) -> None:
-    """Note down, by hashes, whether what a step reads is what it was made of, which its manifest has recorded.
+    """Note whether the files of a step (`found`) differ from those that its manifest has recorded (both as hashes).
 
-    A change that is undone before the step has been made again is taken back.
+    The note of a change is taken back if the change is undone before the step has run again.
     """
     noted = _noted(folder)
     last = noted.get(step, {})
-    unmade = last.get("made_of") == recorded  # the change that was noted last has not been followed
+    unmade = last.get("made_of") == recorded  # the step has not run since the change that was noted last
     before = last.get("before", "") if unmade else last.get("now", "")
     if found != recorded:
         noted[step] = {"now": found, "before": before, "made_of": recorded}
@@ -227,21 +229,21 @@ def _noted(folder: Path) -> dict[str, dict[str, str]]:
 
 
 class RawFiles:
-    """What has changed below a data folder since items and features were made, as parts of rules' identities.
+    """Changes of raw files since items and features were made from them, as parts of rules' identities.
 
     Parameters
     ----------
-    look : False takes what was noted before, without a look at the files.
+    look : whether to check the files; otherwise the notes from before are used.
     """
 
     def __init__(self, data: Path, look: bool = True):
         self.data, self.look = data, look
         self.hashes: dict[Path, Hashes] = {}
-        self.inputs: dict[tuple[str, str], str] = {}  # of (data set, modality), as they are now
+        self.inputs: dict[tuple[str, str], str] = {}  # the current hash for (data set, modality)
         self.named: dict[str, str] = _manifest(data / NAMED) or {}  # hashes of files that settings named when last seen
 
     def change_of_items(self, dataset: str) -> str:
-        """`.HASH` once what the items were read from has changed, else nothing."""
+        """`.HASH` once the files that the items were read from have changed, else an empty text."""
         folder = self.data / dataset
         if self.look and (manifest := _manifest(folder / "items.json")):
             hashes = self._hashes(folder)
@@ -252,7 +254,7 @@ class RawFiles:
         return _suffix(changed(folder, "items"))
 
     def change_of_features(self, dataset: str, name: str) -> str:
-        """The same of features `MODALITY.EXTRACTOR`, by the files of their items or the arrays that they come from."""
+        """The same for features `MODALITY.EXTRACTOR`, by the files of their items or the arrays of their source."""
         folder = self.data / dataset
         if self.look and (manifest := _manifest(folder / "features" / f"{name}.json")):
             root = folder / str((_manifest(folder / "items.json") or {}).get("root"))
@@ -268,9 +270,9 @@ class RawFiles:
         return _suffix(changed(folder, name))
 
     def named_in(self, settings: Any) -> str:
-        """`.HASH` of the files that settings name, or nothing where they name none.
+        """`.HASH` of the files that settings name, or an empty text where they name none.
 
-        One that was named before and is not here counts as it was then, as in a clone that pulls results.
+        A file that is missing now but was hashed before keeps its hash, as in a clone that pulls results.
         """
         hashes = self._hashes(self.data)
         here = of_settings(settings, hashes)
@@ -278,7 +280,7 @@ class RawFiles:
         gone = {text: self.named[text] for text in paths.possible(settings) if text in self.named and text not in here}
         if self.look and not here.items() <= self.named.items():
             self.named |= here
-            with suppress(UserError):  # the folder may belong to another; only a clone of it will miss the note
+            with suppress(UserError):  # the folder may belong to another user; only a clone of it will miss the note
                 write_json(self.data / NAMED, self.named)
         found = {**here, **gone}
         return _suffix(sha256_json(found)[:16] if found else "")
@@ -299,7 +301,7 @@ def _suffix(change: str) -> str:
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
-    """A manifest, where there is one that can be read: a damaged one is told of by the step that needs it."""
+    """A manifest, or None if it cannot be read: the step that needs it reports a damaged one."""
     with suppress(UserError):
         found = read_json(path)
         return found if isinstance(found, dict) else None
@@ -307,7 +309,7 @@ def _manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _sources(folder: Path, modality: str) -> list[str]:
-    """Of the items of a modality, in their order."""
+    """The sources of the items of a modality, in their order."""
     import pyarrow.compute as pc
 
     table = packed.table(folder / "items.parquet", ["modality", "source"])

@@ -1,4 +1,4 @@
-"""Arrays of HDF5 and of MATLAB (of v7.3 the same): values of the file itself, sparse ones, texts and cells."""
+"""Arrays of HDF5 and MATLAB files (v7.3 is HDF5): values in the file itself, sparse matrices, texts and cells."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from crossmodal import packed
 from crossmodal.errors import UserError
 from crossmodal.rows import FORMS, Array, named, readable, whole
 
-WHOLE = 2**30  # bytes up to which an HDF5 array is read at once: its chunks may hold a little of every row
-BLOCK = 2**24  # bytes that are read at a time of a larger one
-KEPT = 8  # such blocks in memory
+WHOLE = 2**30  # bytes up to which an HDF5 array is read at once, since its chunks may hold parts of every row
+BLOCK = 2**24  # bytes of one block of a larger array
+KEPT = 8  # blocks that are kept in memory
 
-# Bytes of a number of MATLAB's classes; what is sparse or nested tells later how large it is.
+# Bytes per number of MATLAB's classes; the size of sparse or nested arrays is checked later.
 _SIZES = {"double": 8, "single": 4, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
 _SIZES |= {"int8": 1, "uint8": 1, "logical": 1, "char": 4}
 
 
 def open_mat(path: Path, name: str, columns: bool) -> Array:
-    """MATLAB up to v7."""
+    """An array of a MATLAB file up to v7."""
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
@@ -50,7 +50,7 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
 
 
 def _cell(path: Path, name: str, number: int, cell: Any) -> str:
-    """The text or the number of a cell."""
+    """The text or the number in a cell, as text."""
     values = np.asarray(cell)
     if values.dtype.kind in "US" and values.size <= 1:
         return str(values.item()) if values.size else ""
@@ -63,13 +63,14 @@ def _cell(path: Path, name: str, number: int, cell: Any) -> str:
 
 
 def is_hdf5(path: Path) -> bool:
+    """Whether a `.mat` file is HDF5 (v7.3); files with other endings are taken to be HDF5."""
     import h5py
 
     return path.suffix.lower() != ".mat" or h5py.is_hdf5(path)
 
 
 def open_hdf5(path: Path, name: str, columns: bool) -> Array:
-    """HDF5, and MATLAB v7.3, which is HDF5 with all axes reversed."""
+    """An array of an HDF5 file, or of a MATLAB v7.3 file, which is HDF5 with all axes reversed."""
     import h5py
 
     matlab = path.suffix.lower() == ".mat"
@@ -84,7 +85,7 @@ def open_hdf5(path: Path, name: str, columns: bool) -> Array:
             there.append(key)
 
     file.visititems(visit)
-    # Without MATLAB's own: what cells refer to.
+    # Names with `#` are MATLAB's own, for the contents of cells.
     name = named(path, name, [key for key in (*there, *sparse) if not key.startswith("#")])
     data = file[name]
     if name in sparse:
@@ -112,7 +113,7 @@ def _is_char(data: Any) -> bool:
 
 
 def _contents(data: Any) -> Any:
-    """What a cell refers to, in MATLAB's axes; an empty one has its shape in place of values."""
+    """The array that a cell refers to, in MATLAB's axes; an empty one stores its shape in place of values."""
     text = _is_char(data) or ("MATLAB_class" not in data.attrs and data.dtype == np.uint16)
     if data.attrs.get("MATLAB_empty"):
         return np.array([], dtype=str if text else float)
@@ -121,11 +122,12 @@ def _contents(data: Any) -> Any:
 
 
 def _stored(path: Path, name: str, data: Any) -> Any:
-    """An HDF5 array whose values lie in the file itself, and are not many more than the file has bytes for.
+    """Check that an HDF5 array has its values in the file itself and is not far larger than the file; returns it.
 
     Raises
     ------
-    UserError : values of other files (external storage, a virtual data set), no array, a size that fills the memory.
+    UserError : its values are in other files (external storage, a virtual data set), it is no array, or it would fill
+        the memory.
     """
     where = f"{path}#{name}"
     if not hasattr(data, "shape") or data.shape is None:
@@ -142,7 +144,7 @@ def _stored(path: Path, name: str, data: Any) -> Any:
 
 
 def stored(path: Path, file: Any, name: str) -> Any:
-    """The array of that name at the top of an open HDF5 file: no link to another file, and as `_stored` has it.
+    """The array of that name at the top of an open HDF5 file, checked like in `_stored`; no link to another file.
 
     Raises
     ------
@@ -160,7 +162,7 @@ def _characters(codes: np.ndarray) -> str:
 
 
 def _dense_size(group: Any) -> int:
-    """Bytes of a sparse matrix once it is a whole one."""
+    """Bytes of a sparse matrix once it is dense."""
     return 8 * int(group.attrs["MATLAB_sparse"]) * (group["jc"].shape[0] - 1)
 
 
@@ -170,20 +172,20 @@ def _dense(group: Any) -> np.ndarray:
 
     starts = group["jc"][()].astype(np.int64)
     shape = (int(group.attrs["MATLAB_sparse"]), len(starts) - 1)
-    if "ir" not in group:  # not one value
+    if "ir" not in group:  # a matrix without values has no `ir`
         return np.zeros(shape)
     return csc_array((group["data"][()], group["ir"][()].astype(np.int64), starts), shape=shape).toarray()
 
 
 class _Blocks:
-    """A large HDF5 array, a few blocks of rows of which are in memory."""
+    """A large HDF5 array, which keeps a few blocks of its rows in memory."""
 
     def __init__(self, path: Path, name: str, data: Any, reverse: bool):
         self.path, self.name, self.data, self.reverse = path, name, data, reverse
         self.shape = data.shape[::-1] if reverse else data.shape
         stride = data.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
         self.size = max(1, BLOCK // max(stride, 1))
-        if data.chunks:  # whole chunks, each of which is unpacked once
+        if data.chunks:  # blocks of whole chunks, so that each is unpacked once
             along = data.chunks[-1 if reverse else 0]
             self.size = -(-self.size // along) * along
         self.kept: OrderedDict[int, np.ndarray] = OrderedDict()

@@ -1,4 +1,4 @@
-"""Imports made quicker."""
+"""Quicker imports of libraries."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Modules that what is imported inside would import where they are there, and can do without.
+    """Hide modules from the imports inside the `with` block, of libraries that use these only if they are installed.
 
-    Each run of the DAG is a process of its own, so that a second of imports is paid hundreds of times.
+    Each rule of the DAG is a process of its own, so that a second of imports is spent hundreds of times.
     """
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:

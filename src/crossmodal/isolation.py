@@ -1,12 +1,12 @@
-"""A command in a process of its own, so that a file which crashes, stalls or fills a library costs that one item.
+"""Runs a command in a second process, so that a file which crashes or stalls a library costs only that one item.
 
-A library in C that meets a file made to break it may end the whole process, which no `try` can catch. On Linux the
-commands that open other people's files (`begin`) split in two: the first process waits, the second one works and notes
-in memory that both share which file each of its threads holds (`holding`). If the second one dies, is stuck with a file
-or grows too large with it, another is started in its place. It first opens alone each file that was held; the one that
-does it again is blamed: opening it is an error from then on, as that of any broken file.
+A malicious file may crash a C library and with it the whole process, which no `try` can catch. On Linux the commands
+that open other people's files therefore fork (`begin`): the first process waits, the second one works, and notes in
+shared memory which file each of its threads has open (`holding`). If the second process dies, is stuck with a file or
+grows too large, another one is started in its place. It first opens each of the noted files alone; a file that causes
+the failure again is blamed, and opening it is an error from then on, as for any broken file.
 
-Nothing is decoded twice or sent between processes, so that good files cost nothing.
+Nothing is decoded twice or sent between processes, so that good files cost no time.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from crossmodal.errors import UserError, printable
 
 log = logging.getLogger(__name__)
 
-SLOTS, SLOT = 128, 4096  # files that can be held at a time; bytes for one of their names
-HEAD = struct.Struct("dQ")  # seconds and bytes that an item may take; in the first slot
-ALONE = HEAD.size  # where it stands whether a suspect is opened, and nothing else
-NAME = 1000  # characters of a name that are kept: its last ones, which tell files apart
-HELD = struct.Struct("dI")  # when it began, the length of its name
+SLOTS, SLOT = 128, 4096  # files that can be open at a time; bytes for one of their names
+HEAD = struct.Struct("dQ")  # seconds and bytes that an item may take, stored in the first slot
+ALONE = HEAD.size  # offset of the flag that a suspect is being opened alone
+NAME = 1000  # last characters of a name that are kept, since these distinguish files
+HELD = struct.Struct("dI")  # the time at which a file was opened, and the length of its name
 POLL = 0.1  # seconds
-TRIES = 3  # deaths, one after the other, for which no file can be blamed
+TRIES = 3  # deaths in a row for which no file can be blamed
 CRASHES = {getattr(signal, name) for name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGKILL")}
 ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 PASSED_ON = {*ENDING, signal.SIGUSR1, signal.SIGUSR2}
-SI_KERNEL = 0x80  # of a signal that the terminal has sent to both processes
+SI_KERNEL = 0x80  # code of a signal that the terminal has sent to both processes
 PR_SET_PDEATHSIG = 1
 
 _journal: mmap.mmap | None = None
@@ -53,17 +53,17 @@ _thread = threading.local()
 
 
 def suspects() -> set[str]:
-    """Files that were held when the process before this one died: each is to be opened alone, before all else."""
+    """Files that were open when the previous process died: each must be opened alone, before all else."""
     return set(_suspects)
 
 
 @contextmanager
 def holding(path: str | Path) -> Iterator[None]:
-    """While other people's file is opened, decoded and whatever else may crash because of it.
+    """Note that a file is open, for a `with` block around its opening, decoding and whatever else may crash.
 
     Raises
     ------
-    UserError : it has ended a process before, or was stuck in it.
+    UserError : the file has ended a process before, or a process was stuck with it.
     """
     name = str(path)[-NAME:]
     if why := _blamed.get(name):
@@ -90,15 +90,15 @@ def holding(path: str | Path) -> Iterator[None]:
 
 
 def bound(held: limits.Limits) -> None:
-    """Tell the process that waits how long a file may take, and how much memory."""
+    """Set how much time and memory a file may take, for the process that waits."""
     if _journal is not None:
         HEAD.pack_into(_journal, 0, held.item_seconds, held.item_memory)
 
 
 def begin() -> None:
-    """From here on work in a second process, which the first one looks after; returns in the second one alone.
+    """Fork a second process that goes on working, while the first one watches it; returns in the second one only.
 
-    To be called before threads are started. Elsewhere than on Linux all goes on in the one process.
+    It must be called before threads are started. On other systems than Linux it does nothing.
     """
     global _journal
     if sys.platform != "linux" or _journal is not None:
@@ -122,7 +122,7 @@ def _look_after() -> None:
         status, why, held = _wait(child, 2**fruitless)
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         if number not in CRASHES:
-            _leave(status)  # as the process that worked has ended
+            _leave(status)  # with the status of the process that worked
         why = why or f"ends the process that reads it ({_named(number)})"
         if _journal[ALONE] and len(held) == 1:
             _blamed[held[0]] = why
@@ -137,7 +137,7 @@ def _look_after() -> None:
 
 
 def _start() -> int | None:
-    """The number of a new process that works; None in that process itself."""
+    """Fork; returns the id of the new process, or None in the new process itself."""
     _journal[ALONE] = 0
     for n in range(SLOTS):
         HELD.pack_into(_journal, SLOT * (n + 1), 0.0, 0)
@@ -156,11 +156,11 @@ def _start() -> int | None:
 
 
 def _wait(child: int, patience: int) -> tuple[int, str, list[str]]:
-    """How the process ended, why it was ended from here, and the files that it held then.
+    """Wait for a process: its status, the reason if it was killed from here, and the files that were open then.
 
     Parameters
     ----------
-    patience : how many times over the bounds hold for files that are open together, after good ones were suspected.
+    patience : factor on the bounds of files that are open together, which grows after good ones were suspected.
     """
     why, caught, grown, used, asked = "", [], {}, _resident(child), 0
     while True:
@@ -190,7 +190,7 @@ def _wait(child: int, patience: int) -> tuple[int, str, list[str]]:
 
 
 def _held() -> list[tuple[str, float]]:
-    """Each file that is held, and since when."""
+    """(name, time of opening) of each open file."""
     found = []
     for slot in range(SLOT, SLOT * (SLOTS + 1), SLOT):
         began, length = HELD.unpack_from(_journal, slot)
@@ -201,7 +201,7 @@ def _held() -> list[tuple[str, float]]:
 
 
 def _resident(process: int) -> int:
-    """Bytes of a process's own memory, without files that are mapped."""
+    """Bytes of a process's own memory, without mapped files."""
     with suppress(OSError, ValueError, IndexError):
         fields = Path(f"/proc/{process}/statm").read_text().split()
         return (int(fields[1]) - int(fields[2])) * mmap.PAGESIZE
@@ -224,7 +224,7 @@ def _give_up(number: int, held: list[str]) -> NoReturn:
 
 
 def _leave(status: int) -> NoReturn:
-    """End with a status as `os.waitpid` tells it."""
+    """Exit with a status in the form of `os.waitpid`."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         signal.signal(number, signal.SIG_DFL)

@@ -1,6 +1,6 @@
-"""What a file may take before it is refused: bounds that hostile files meet and real data do not.
+"""Limits on the resources of a file before it is refused; hostile files exceed them, but real data do not.
 
-They are settings, `limits` in params.yaml, for whoever has such data all the same. One set of them holds in a process.
+They are the settings `limits` in params.yaml, for users who do have such data. One set of them holds in a process.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def current() -> Limits:
 
 
 def use(limits: Limits) -> None:
-    """Have other limits hold in this process."""
+    """Set the limits of this process."""
     global _limits
     _limits = limits
 
 
 def is_bomb(packed: int, unpacked: int) -> bool:
-    """Whether so few bytes become so many that only a file made to fill the memory would."""
+    """Whether few bytes unpack to so many that the file must be meant to fill the memory."""
     return unpacked > _limits.unpacked and unpacked > _limits.ratio * max(packed, 1)

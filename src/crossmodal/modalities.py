@@ -1,4 +1,4 @@
-"""The modalities of items, and by what items may be relevant to each other: the one list of each."""
+"""The lists of all modalities of items, and of the kinds of relevance between items."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from typing import Literal, get_args
 Modality = Literal["image", "text", "audio", "video", "mesh"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
 Relevance = Literal["group", "label"]
-"""Items of one group belong together, such as an image and its captions; or those of one class answer each other."""
+"""Items are relevant to each other by group, such as an image and its captions, or by class."""

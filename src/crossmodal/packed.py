@@ -1,4 +1,4 @@
-"""Tables (.parquet) and archives of arrays (.npz) whose few bytes may become many: looked at before memory is taken."""
+"""Readers of tables (.parquet) and arrays (.npy, .npz) that check the unpacked size before they take memory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from crossmodal.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DEEP = 16  # lists and records in each other
+DEEP = 16  # nested lists and records
 
 
 def check_size(where: str, packed: int, unpacked: int) -> None:
-    """Refuse data of which so few bytes become so many that only a file made to fill the memory would.
+    """Refuse data that unpack to so many bytes that the file must be meant to fill the memory.
 
     Raises
     ------
-    UserError : above `limits.unpacked` and `limits.ratio`.
+    UserError : the size is above `limits.unpacked` and the ratio above `limits.ratio`.
     """
     if limits.is_bomb(packed, unpacked):
         raise UserError(
@@ -37,16 +37,16 @@ def check_size(where: str, packed: int, unpacked: int) -> None:
 
 
 def table(path: str | Path, columns: Sequence[str] | None = None, *, index: bool = False) -> pa.Table:
-    """A Parquet file, or some columns of it.
+    """The table in a Parquet file, or some columns of it.
 
     Parameters
     ----------
-    index : and those that pandas has written as the index of a frame.
+    index : whether to add the columns that pandas has written as the index of a frame.
 
     Raises
     ------
-    UserError : it would fill the memory; a text longer than `limits.line`; columns that hold lists of lists and so on.
-    OSError, ValueError, pyarrow.ArrowException : it is missing, damaged or lacks a column.
+    UserError : it would fill the memory, a text is longer than `limits.line`, or columns hold lists nested too deeply.
+    OSError, ValueError, pyarrow.ArrowException : the file is missing, damaged or lacks a column.
     """
     import pyarrow.parquet as pq
 
@@ -71,7 +71,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _parts(metadata: Any, chosen: set[str]) -> Iterator[tuple[int, Any]]:
-    """Each group of rows by its number, with a column of it that is wanted."""
+    """(number of a row group, one of its chosen columns) for all of them."""
     for n in range(metadata.num_row_groups):
         group = metadata.row_group(n)
         for k in range(group.num_columns):
@@ -84,14 +84,14 @@ def _check_columns(path: Path, metadata: Any, chosen: set[str]) -> None:
     for _, part in _parts(metadata, chosen):
         if part.path_in_schema.count(".") > DEEP:
             raise UserError(f"{path}: {part.path_in_schema[:80]} is nested too deeply; expected values or lists")
-        copies = 3 if part.physical_type == "BYTE_ARRAY" else 1  # a page, the column, Python's texts
+        copies = 3 if part.physical_type == "BYTE_ARRAY" else 1  # of the page, the column and Python's texts
         packed += part.total_compressed_size
         unpacked += max(copies * part.total_uncompressed_size, 8 * part.num_values)
     check_size(str(path), min(packed, path.stat().st_size), max(unpacked, 8 * metadata.num_rows))
 
 
 def _check_texts(path: Path, metadata: Any, texts: list[str]) -> None:
-    """What texts become that are stored once, in a dictionary, and named by their numbers in each row."""
+    """Check the unpacked size of dictionary-encoded texts, which are stored once and named by number in each row."""
     import pyarrow.parquet as pq
 
     coded = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
@@ -115,7 +115,7 @@ def _check_texts(path: Path, metadata: Any, texts: list[str]) -> None:
 
 
 def _check_longest(where: str, texts: pa.Array | pa.ChunkedArray) -> int:
-    """Bytes of the longest text."""
+    """Check the lengths of texts; returns the bytes of the longest one."""
     import pyarrow.compute as pc
 
     longest = pc.max(pc.binary_length(texts)).as_py() or 0
@@ -130,22 +130,22 @@ def _check_longest(where: str, texts: pa.Array | pa.ChunkedArray) -> int:
 
 
 def mapped(path: str | Path) -> np.ndarray:
-    """The array of an .npy file, whose rows are read as they are asked for.
+    """The memory-mapped array of an .npy file, whose rows are read when they are accessed.
 
     Raises
     ------
-    OSError, ValueError, EOFError : it is missing, damaged or holds pickles.
+    OSError, ValueError, EOFError : the file is missing, damaged or holds pickles.
     """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         raise
-    except Exception as error:  # a header is read as a program's text is, whose errors are many
+    except Exception as error:  # NumPy parses the header like Python source, which raises many kinds of errors
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """The arrays of an .npz file, each read when it is asked for."""
+    """The arrays of an .npz file, each of which is read when it is accessed."""
 
     def __init__(self, path: Path, archive: np.lib.npyio.NpzFile):
         self.path, self.archive = path, archive
@@ -158,7 +158,7 @@ class Arrays(Mapping[str, np.ndarray]):
         check_size(f"{self.path}#{name}", *self.sizes[key])
         array = self.archive[name]
         if not isinstance(array, np.ndarray):
-            raise ValueError(f"{name} is no array")  # NumPy gives the bytes of what is not
+            raise ValueError(f"{name} is no array")  # NumPy returns other members as bytes
         return array
 
     def __iter__(self) -> Iterator[str]:
@@ -170,12 +170,12 @@ class Arrays(Mapping[str, np.ndarray]):
 
 @contextmanager
 def arrays(path: str | Path) -> Iterator[Arrays]:
-    """The arrays of an .npz file by their names; none that is a pickle.
+    """The arrays of an .npz file by their names, without pickles.
 
     Raises
     ------
-    UserError : inside of the `with`, an array that would fill the memory.
-    OSError, ValueError, EOFError, zipfile.BadZipFile : it is missing, damaged or holds pickles.
+    UserError : inside the `with` block, an array would fill the memory.
+    OSError, ValueError, EOFError, zipfile.BadZipFile : the file is missing, damaged or holds pickles.
     """
     path = Path(path)
     archive = np.load(path, mmap_mode="r", allow_pickle=False)

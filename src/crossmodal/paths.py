@@ -1,4 +1,4 @@
-"""Paths that stand in other people's files or in settings: what they may be, and that they stay where they belong."""
+"""Checks of paths from other people's files and from settings, so that none leads out of the permitted folders."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _roots: tuple[str, ...] | None = None
 
 
 def inside(root: str | Path, name: str, where: str) -> Path:
-    """`root / name`, where `name` stands in a file and must stay below `root`.
+    """`root / name`, where `name` comes from a file and must stay below `root`.
 
-    A link is followed before that is decided, unless `limits.links` lets links lead anywhere. The link may be `root`
-    itself or lie above it, since a user chose that.
+    Links are followed before the check, unless `limits.links` allows them to lead anywhere. `root` itself and folders
+    above it may be links, since the user has chosen them.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def inside(root: str | Path, name: str, where: str) -> Path:
 
     Raises
     ------
-    UserError : an absolute path, `..`, a null character, a link that leads out of `root`, a device or a pipe.
+    UserError : the path is absolute, has `..` or a null character, leads out of `root` by a link, or is a device or a
+        pipe.
     """
     check_name(name, where)
     path = Path(root) / name
@@ -45,7 +46,7 @@ def inside(root: str | Path, name: str, where: str) -> Path:
             if limits.current().links == "within" and not _below(path, root):
                 raise _leads_out(where, name, root)
             mode = path.stat().st_mode
-    except OSError:  # what is not there is the reader's to tell
+    except OSError:  # the reader reports a missing file
         return path
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"{where}: {name!r} is neither a file nor a folder but a device or a pipe; take it out")
@@ -60,7 +61,7 @@ def _leads_out(where: str, name: str, root: str | Path) -> UserError:
 
 
 def leaves(name: str) -> bool:
-    """Whether a relative path by its letters leaves the folder that it is relative to, or can be no path at all."""
+    """Whether a relative path, as it is written, leaves its folder or is no valid path."""
     if not _SUSPECT.search(name):
         return False
     windows = PureWindowsPath(name)
@@ -69,11 +70,11 @@ def leaves(name: str) -> bool:
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuse a relative path that by its letters leaves the folder that it is relative to.
+    """Refuse a relative path that, as it is written, leaves its folder.
 
     Raises
     ------
-    UserError : an absolute path, `..` as one of its parts, a null character.
+    UserError : the path is absolute, or has a part `..` or a null character.
     """
     if leaves(name):
         raise UserError(
@@ -83,12 +84,12 @@ def check_name(name: str, where: str) -> None:
 
 @cache
 def _stays(folder: str, root: str) -> bool:
-    """Of a folder, once: a data set has many files and few folders."""
+    """Whether a folder lies below `root`; cached, since a data set has many files in few folders."""
     return _below(folder, root)
 
 
 def _below(path: str | Path, root: str | Path) -> bool:
-    # Not `Path.resolve`, which raises at a circle of links; what such a link names cannot be opened anyway.
+    # `Path.resolve` would raise for a cycle of links, which cannot be opened anyway.
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
@@ -96,18 +97,18 @@ def _below(path: str | Path, root: str | Path) -> bool:
 
 
 def allow(settings: Any) -> None:
-    """From now on a prepared data set may name no other folders and files than these, and its own.
+    """Restrict the files and folders that prepared data sets may name to those of settings, and their own.
 
     Parameters
     ----------
-    settings : the blocks of `datasets` of params.yaml: each text in them that is a file or a folder.
+    settings : the blocks `datasets` of params.yaml; every text in them that is a file or a folder is permitted.
     """
     global _roots
     _roots = tuple(os.path.realpath(text) for text in possible(settings) if Path(text).exists())
 
 
 def possible(value: Any) -> Iterator[str]:
-    """The texts in a block of settings that might be paths, however deep they stand."""
+    """All texts in a block of settings that might be paths, at any depth."""
     if isinstance(value, Mapping):
         for one in value.values():
             yield from possible(one)
@@ -121,12 +122,12 @@ def possible(value: Any) -> Iterator[str]:
 def named(folder: Path, name: str, where: str) -> Path:
     """A folder or file that a prepared data set's `items.json` names, relative to `folder` or absolute.
 
-    The manifest may be another's, pulled with the data: what lies outside of `folder` must be what params.yaml names
-    for a data set here, or lie below that. Without params.yaml (`allow`) the caller has chosen it.
+    The manifest may come from others with the data. A path outside of `folder` must therefore be one that params.yaml
+    names for a data set, or lie below such a path. Without a call of `allow` every path is permitted.
 
     Raises
     ------
-    UserError : it is another one.
+    UserError : the path is not permitted.
     """
     path = folder / name
     if _roots is not None and not any(_below(path, root) for root in (folder, *_roots)):
@@ -141,22 +142,22 @@ def named(folder: Path, name: str, where: str) -> Path:
 
 
 def check_part(value: str, where: str) -> None:
-    """Refuse what cannot be the name of one folder.
+    """Refuse a text that cannot be the name of one folder.
 
     Raises
     ------
-    UserError : another character than letters, digits and `. _ + -`, or one of these but `_` at its start.
+    UserError : it has other characters than letters, digits and `. _ + -`, or starts with one of `. + -`.
     """
     if not _PART.fullmatch(value):
         raise UserError(f"{where}: {value!r}: expected a name of letters, digits and . _ + - alone")
 
 
 def folder(value: str) -> str:
-    """A folder of params.yaml as the rules' commands can hold it.
+    """A folder of params.yaml after checking that the rules' commands can contain it.
 
     Raises
     ------
-    ValueError : it is empty, or holds another character than letters, digits, spaces and `. _ - + = @ , /`.
+    ValueError : it is empty, or has other characters than letters, digits, spaces and `. _ - + = @ , /`.
     """
     if not _FOLDER.fullmatch(value) or value != value.strip():
         raise ValueError(

@@ -1,7 +1,7 @@
-"""The one opener of pictures: which formats are opened, how large they may be, and what their numbers mean.
+"""Opens all images: it defines which formats are read, how large images may be, and the range of their values.
 
-Pillow tells a format by a file's content, whatever its name; a PostScript file would start Ghostscript. Only the
-formats that photographs come in are tried.
+Pillow detects the format by a file's content, whatever its name, and a PostScript file would start Ghostscript.
+Therefore only the usual formats of photographs are tried.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from crossmodal.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
 LEAST_SIDE = 4  # pixels
-ROWS = 2**20  # values that are scaled at a time
-THIN = 16  # times its short side, above which a scaled picture is not made whole
+ROWS = 2**20  # values that are scaled at once
+THIN = 16  # ratio of the sides above which a picture is not scaled as a whole
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 
-# What broken files make Pillow raise is not documented; these are what its own plugins do.
+# Pillow does not document what it raises for broken files; its own plugins raise these.
 BROKEN = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError),
     *(ArithmeticError, RuntimeError, MemoryError, RecursionError, NotImplementedError, struct.error),
     Image.DecompressionBombError,
 )
 
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a photograph is an error, whatever another library has set
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own warning; `limits.pixels` is ours
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated image is an error, whatever another library has set
+Image.MAX_IMAGE_PIXELS = None  # `limits.pixels` replaces Pillow's own limit
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that Pillow was built with."""
+    """The formats of `FORMATS` that Pillow was built with."""
     Image.init()
     lacking = {name.upper() for name in ("webp", "avif") if not features.check(name)}
     return tuple(name for name in FORMATS if name in Image.OPEN and name not in lacking)
@@ -47,12 +47,12 @@ def _formats() -> tuple[str, ...]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture whose size and format are known and which is not decoded yet.
+    """Open a picture after checking its size and format; it is not decoded yet.
 
     Raises
     ------
-    UserError : a file that is missing or no picture of `FORMATS`, one too small or too large; inside of the `with`
-        one that turns out to be damaged.
+    UserError : the file is missing, no picture of `FORMATS`, too small or too large, or (inside the `with` block) turns
+        out to be damaged.
     """
     try:
         with isolation.holding(path), Image.open(path, formats=_formats()) as image:
@@ -81,27 +81,27 @@ def _check_size(path: Path, wide: int, high: int) -> None:
 
 
 def read(path: Path) -> Image.Image:
-    """A picture in RGB, of 8 bits a value.
+    """A picture in RGB with 8 bits per value.
 
-    Grey, palette, alpha and CMYK become RGB; 16 bits and floats are scaled by the range of their type. An EXIF
-    orientation is ignored, as published pipelines do.
+    Grey, palette, alpha and CMYK images become RGB; 16-bit and float images are scaled by the range of their type. The
+    EXIF orientation is ignored, as in published pipelines.
 
     Raises
     ------
-    UserError : as `opened`; numbers without a range that is known.
+    UserError : as `opened`; or the values have no known range.
     """
     with opened(path) as image:
         return rgb(image, path)
 
 
 def rgb(image: Image.Image, path: Path) -> Image.Image:
-    """An opened picture in RGB, of 8 bits a value: 0 is black and the highest value of its type is white.
+    """An opened picture in RGB with 8 bits per value: 0 is black, and the highest value of its type is white.
 
-    The range of unsigned integers is that of their bits (65,535 of 16), of floats it is 0 to 1.
+    Unsigned integers range to the maximum of their bits (65,535 for 16 bits), and floats from 0 to 1.
 
     Raises
     ------
-    UserError : signed or 32-bit integers, whose white is not known; floats outside of 0 to 1 or not finite.
+    UserError : the values are signed or 32-bit integers, whose white is unknown, or floats outside of 0 to 1.
     """
     if image.mode in SIXTEEN:
         bits = _tag(image, BITS, 16)
@@ -117,27 +117,27 @@ def rgb(image: Image.Image, path: Path) -> Image.Image:
 
 
 def _tag(image: Image.Image, number: int, usual: int) -> int:
-    """The first value of a TIFF's tag; `usual` for another format, or where it is not told."""
+    """The first value of a TIFF tag; `usual` for other formats, or where the tag is missing."""
     value: Any = getattr(image, "tag_v2", {}).get(number, usual)
     value = value[0] if isinstance(value, tuple) and value else value
     return int(value) if isinstance(value, int) else usual
 
 
 def _scaled(image: Image.Image, path: Path, white: float) -> Image.Image:
-    """A grey picture of one channel, brought from 0 ... `white` to 0 ... 255 in 8 bits, some rows at a time."""
+    """A grey picture of one channel, scaled from 0 ... `white` to 0 ... 255 in 8 bits, some rows at a time."""
     values = np.asarray(image)
     grey = np.empty(values.shape, np.uint8)
     rows = max(1, ROWS // values.shape[1])
     for start in range(0, len(values), rows):
         part = values[start : start + rows].astype(np.float32)
-        if not ((part >= 0) & (part <= white)).all():  # a number that is none is neither
+        if not ((part >= 0) & (part <= white)).all():  # NaN fails both comparisons
             low, high = float(part.min()), float(part.max())
             raise UserError(
                 f"{path}: holds numbers from {low:g} to {high:g} (mode {image.mode!r}); expected 0 (black) to "
                 f"{white:g} (white): scale them, or save the picture with 8 or 16 bits a value"
             )
         grey[start : start + rows] = np.rint(part * np.float32(255 / white))
-    if _tag(image, PHOTOMETRIC, 1) == 0:  # white is 0; Pillow turns pictures of 8 bits alone
+    if _tag(image, PHOTOMETRIC, 1) == 0:  # 0 is white; Pillow inverts 8-bit pictures only
         np.subtract(255, grey, out=grey)
     return Image.fromarray(grey)
 
@@ -146,20 +146,20 @@ def _scaled(image: Image.Image, path: Path, white: float) -> Image.Image:
 
 
 def middle(picture: Image.Image, short: int, side: int) -> Image.Image:
-    """The square of `side` pixels in the middle of a picture whose short side is scaled to `short`."""
+    """The central square of `side` pixels of a picture whose short side is scaled to `short`."""
     return crops(picture, short, side, ten=False)[0]
 
 
 def crops(picture: Image.Image, short: int, side: int, *, ten: bool) -> list[Image.Image]:
-    """Squares of a picture whose short side is scaled to `short`, bilinearly and antialiased, the aspect kept.
+    """Square crops of a picture whose short side is scaled to `short`, bilinearly, antialiased, with its aspect ratio.
 
-    They are torchvision's `resize` and `center_crop` or `ten_crop`. Of a picture that is many times longer than wide no
-    more than the squares is made: scaled whole, one of some kilobytes would take gigabytes.
+    They equal torchvision's `resize` followed by `center_crop` or `ten_crop`. Of a picture that is many times longer
+    than wide only the crops are scaled, since a file of some kilobytes could otherwise take gigabytes.
 
     Parameters
     ----------
-    side : of a square, at most `short`. ten : the corners, the middle, and those of the picture mirrored; else the
-        middle alone.
+    side : pixels of a side of the crops, at most `short`.
+    ten : whether to take the four corners, the centre, and the same of the mirrored picture, or the centre only.
     """
     wide, high = picture.size
     size = (short, int(short * high / wide)) if wide <= high else (int(short * wide / high), short)

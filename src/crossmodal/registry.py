@@ -1,7 +1,7 @@
-"""Models, data sets, extractors, tasks, forms of input and figures are found by being a file, or by an entry point.
+"""The registry of models, data sets, extractors, tasks, forms of input and figures: files of a package or entry points.
 
-Names are listed without importing anything, so that a DAG is built without torch. What the class of a model or a form
-declares is asked of Python once for each version of its source, and remembered in the user's cache folder.
+Names are listed without importing anything, so that the DAG is built without torch. The declarations of the class of a
+model or form are read by an import once per version of its source, and cached in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PACKAGES = {
     "tasks": "crossmodal.tasks",
     "figures": "crossmodal.reporting.figures",
 }
-"""{kind: the package whose files are of it}; other packages have entry points of the group `crossmodal.KIND`."""
+"""{kind: the package with its modules}; other packages add entry points of the group `crossmodal.KIND`."""
 KINDS = tuple(PACKAGES)
 CALLED = {
     "models": "model",
@@ -45,7 +45,7 @@ CALLED = {
 
 @cache
 def names(kind: str) -> dict[str, str]:
-    """{name: module path} of everything of one kind: the files of its package and the entry points."""
+    """{name: module path} of all modules of a kind: the files of its package and the entry points."""
     package = importlib.import_module(PACKAGES[kind])
     helpers = set(getattr(package, "HELPERS", ()))
     found = {
@@ -63,13 +63,13 @@ def module(kind: str, name: str) -> ModuleType:
 
     Raises
     ------
-    UserError : nothing of that name, with the nearest known one.
+    UserError : nothing has that name; the message suggests the nearest known one.
     """
     return importlib.import_module(_path_of(kind, name))
 
 
 def _path_of(kind: str, name: str) -> str:
-    """The module path of a name."""
+    """The module path of the name of a model, data set and so on."""
     known = names(kind)
     if name not in known:
         raise UserError(f"{CALLED[kind]} {name!r} is unknown" + suggestion(name, known))
@@ -80,10 +80,10 @@ def _path_of(kind: str, name: str) -> str:
 
 
 def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Modality to form (`vector`, `regions`, `tokens`) that a model reads with these settings over its defaults.
+    """{modality: form} (`vector`, `regions`, `tokens`) that a model reads, with these settings over its defaults.
 
-    `modalities` among them chooses others than the class declares, which are vectors; `image_network` has images read
-    as such: `reads` of the model when it is built.
+    The setting `modalities` replaces the modalities that the class declares, by vectors; with `image_network` the model
+    reads images. The result is `reads` of the built model.
     """
     declared = _declared(model)
     settings = {**declared["defaults"], **(settings or {})}
@@ -93,27 +93,27 @@ def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, st
 
 
 def source_reads(model: str) -> dict[str, str]:
-    """The same of the data set that a model transfers knowledge from; empty for one that transfers none."""
+    """{modality: form} for the data set that a model transfers knowledge from; empty for a model without transfer."""
     return dict(_declared(model)["source_reads"])
 
 
 def beside(model: str) -> dict[str, str]:
-    """Modality to the second form that a model reads it in."""
+    """{modality: the second form that a model reads it in}."""
     return dict(_declared(model)["beside"])
 
 
 def methods(model: str) -> frozenset[str]:
-    """Names of the public methods that a model has beyond those of every model: what it can be asked."""
+    """The names of the public methods that a model has beyond those of every model."""
     return frozenset(_declared(model)["methods"])
 
 
 def unannotated(model: str) -> tuple[str, ...]:
-    """What a model reads of items outside of the annotated pairs."""
+    """The kinds of inputs that a model reads of items outside of the annotated pairs."""
     return tuple(_declared(model)["unannotated"])
 
 
 def further(model: str) -> dict[str, tuple[str, str]]:
-    """Name of an input that is not ranked, to the modality whose items it is of and its form."""
+    """{name of an input that is not ranked: (modality of its items, form)}."""
     return {name: (modality, form) for name, (modality, form) in _declared(model)["further"]}
 
 
@@ -129,16 +129,16 @@ def forms_of(model: str) -> tuple[str, ...]:
 
 @cache
 def form(name: str, modality: str) -> dict[str, Any]:
-    """What a form of input declares for the items of a modality; without torch where it has been asked before.
+    """The declarations of a form of input for the items of a modality, without torch where they are cached.
 
     Returns
     -------
-    `array`: the form whose extractors make its array, or None; `files`: further files of `data/DATASET` that it reads;
-    `axes` and `outside` of `crossmodal.corpus.forms.base.Form`.
+    `array`: the form whose extractors compute its array, or None; `files`: further files of `data/DATASET` that it
+    reads; `axes` and `outside` of `crossmodal.corpus.forms.base.Form`.
 
     Raises
     ------
-    UserError : no form of that name, with the nearest known one; a module that is no form.
+    UserError : no form has that name (the message suggests the nearest one), or its module is no form.
     """
     path = _path_of("forms", name)
 
@@ -158,7 +158,7 @@ def form(name: str, modality: str) -> dict[str, Any]:
 
 @cache
 def _declared(model: str) -> dict[str, Any]:
-    """What a model's class declares or inherits, as Python says; without torch where it has been asked before."""
+    """The declarations of a model's class, inherited ones included, without torch where they are cached."""
     path = _path_of("models", model)
     return _remembered(f"declared by {_file(path)}", source_hash_of((path,)), lambda: _asked(model))
 
@@ -169,7 +169,7 @@ def _asked(model: str) -> dict[str, Any]:
         found = module("models", model)
         fields = found.Settings.model_fields
         defaults = {key: fields[key].get_default() for key in ("modalities", "image_network") if key in fields}
-        # Pairs, not a mapping: a model's scores take the modalities in its order, which JSON with sorted keys loses.
+        # Pairs keep the order of the modalities, which a model's scores need and JSON with sorted keys would lose.
         declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
         declared["unannotated"] = [*found.Model.unannotated]
         declared["further"] = [[key, [*value]] for key, value in found.Model.further.items()]
@@ -184,10 +184,10 @@ def _asked(model: str) -> dict[str, Any]:
 
 
 def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:
-    """`make()`, or what it gave for this version of `what` before, from a file of the user's cache folder.
+    """`make()`, or its earlier result for this version of `what`, from a file of the user's cache folder.
 
-    One file for each `what`, so that the folder does not grow with every version. Where the folder cannot be written or
-    a file of it is damaged, or another version of this module or of Python wrote it, `make` is called again.
+    There is one file per `what`, so that the folder does not grow with every version. `make` is called again where the
+    folder cannot be written, or the file is damaged or from another version of this module or of Python.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossmodal"
     path = folder / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.json"
@@ -212,11 +212,11 @@ def _own_version() -> str:
 
 @cache
 def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
-    """Hash of the source that a rule runs for this model, data set, extractor, task, form of input or figure.
+    """The hash of the source that a rule runs for this model, data set, extractor, task, form of input or figure.
 
-    Covers the module, what it imports of this package and of those of entry points, the modules in `also`, and the
-    files of data that any of these names beside itself; for a model also how it is built and trained, and the forms
-    that it may read. What it does not cover cannot change a result.
+    It covers the module, its imports from this package and from those of entry points, the modules in `also`, and the
+    data files that any of these names relative to itself; for a model also how it is built and trained, and the forms
+    that it may read. All other code cannot change a result.
     """
     further = (*TRAINING, *(_path_of("forms", form) for form in forms_of(name))) if kind == "models" else ()
     return source_hash_of((_path_of(kind, name), *further, *also))
@@ -225,11 +225,11 @@ def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
 TRAINING = tuple(
     f"crossmodal.{name}" for name in ("training.loop", "training.closed_form", "corpus.opening", "runs.build")
 )
-"""What trained weights depend on besides the model itself and the forms that it reads."""
+"""The modules that trained weights depend on besides the model itself and the forms that it reads."""
 
 
 def source_hash_of(modules: tuple[str, ...]) -> str:
-    """Hash of the source of modules and of what they import of this package and of those of entry points."""
+    """The hash of the source of modules and of their imports from this package and from those of entry points."""
     first = [*modules]
     sources: dict[str, str] = {}
     while first:
@@ -240,7 +240,7 @@ def source_hash_of(modules: tuple[str, ...]) -> str:
     return hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()[:16]
 
 
-# A change here reaches results through data that is hashed itself, or not at all.
+# A change of these modules affects results only through data that are hashed themselves, or not at all.
 _NOT_FOLLOWED = tuple(
     f"crossmodal.{name}"
     for name in (
@@ -252,7 +252,7 @@ _NOT_FOLLOWED = tuple(
 
 @cache
 def _source(path: str) -> tuple[str, tuple[str, ...]]:
-    """Hash of a module's source, and the modules that it imports of this package and of those of entry points."""
+    """The hash of a module's source, and its imports from this package and from those of entry points."""
     file = _file(path)
     if file is None:
         return "", ()
@@ -267,9 +267,9 @@ def _source(path: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str], list[str]]:
-    """Hash of a module's syntax tree, the sorted names of what may be modules among its imports, and its data.
+    """The hash of a module's syntax tree, the sorted names among its imports that may be modules, and its data.
 
-    The data are the files and folders that it names beside itself, such as committed weights, by
+    The data are files and folders that it names relative to itself, such as committed weights, by
     `Path(__file__).parent / "weights" / "world.safetensors"`.
     """
     try:
@@ -282,13 +282,13 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str], list[st
     for node in _run(tree):
         beside |= {name for name in [_beside(node)] if name}
         if isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []  # of `from . import one`
+            above = package[: len(package) - node.level + 1] if node.level else []  # the package of `from . import one`
             origin = ".".join([*above, *([node.module] if node.module else [])])
             imported |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
     named = sorted(name for name in beside if not any(other.startswith(f"{name}/") for other in beside))
-    # The tree, not the text: another comment, docstring or line break retrains nothing.
+    # The tree is hashed, since a change of comments, docstrings or line breaks must not retrain anything.
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [one for one in node.body if not _is_text(one)]
@@ -296,7 +296,7 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str], list[st
 
 
 def _beside(node: ast.AST) -> str:
-    """`A/B` of an expression `Path(__file__).parent / "A" / "B"`, else nothing."""
+    """`A/B` for an expression `Path(__file__).parent / "A" / "B"`, else an empty text."""
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant)):
         return ""
     if ast.unparse(node.left) == "Path(__file__).parent":
@@ -306,13 +306,13 @@ def _beside(node: ast.AST) -> str:
 
 
 def _content(path: Path) -> list[tuple[str, str]]:
-    """Names and hashes of a file, or of all files below a folder; of what is not there nothing."""
+    """(name, hash) of a file, or of all files below a folder; empty where the path does not exist."""
     files = [one for one in (path, *sorted(path.rglob("*"))) if one.is_file()]
     return [(str(one.relative_to(path.parent)), sha256_file(one)) for one in files]
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a tree but for blocks `if TYPE_CHECKING:`, which no program runs."""
+    """The nodes of a tree without blocks `if TYPE_CHECKING:`, which are never run."""
     yield node
     for child in ast.iter_child_nodes(node):
         if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
@@ -320,18 +320,18 @@ def _run(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_text(node: ast.stmt) -> bool:
-    """Whether a statement is nothing but a text, which says something to a reader alone."""
+    """Whether a statement is a bare text, such as a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _packages() -> frozenset[str]:
-    """Packages whose sources are followed: this one, and those that bring something of a kind of their own."""
+    """The packages whose sources are followed: this one, and those with entry points of our groups."""
     return frozenset(path.split(".")[0] for kind in KINDS for path in names(kind).values())
 
 
 @cache
 def _file(path: str) -> Path | None:
-    """The file of a module, by where it must lie: to ask for its spec would import the packages that it lies in."""
+    """The file of a module, derived from its name: looking up its spec would import its parent packages."""
     top, *below = path.split(".")
     spec = util.find_spec(top)
     if spec is None or spec.origin is None:

@@ -1,6 +1,6 @@
-"""Arrays in files, by their rows; those of a large one are read as they are asked for instead of mapped.
+"""Arrays in files, by their rows; rows of a large array are read when needed instead of memory-mapped.
 
-Pages of a map count as resident until the system takes them back: random batches of a file of 33 GB fill the memory.
+Mapped pages count as resident until the system reclaims them: random batches of a file of 33 GB would fill the memory.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 from crossmodal.errors import UserError, suggestion
 
 FORMS = "an .npy, .mat or .h5 file of numbers or texts, a .txt with one value per line, or a column of a .csv or .tsv"
-THREADS = 4  # that read one file: more than one keeps a disk's queue filled
-ALONE = 2**20  # bytes that one thread reads sooner than a second one starts
+THREADS = 4  # threads per file: more than one keeps a disk's queue filled
+ALONE = 2**20  # bytes that one thread reads before a second one would start
 
 
 class Rows:
-    """(N, ...) rows in a file one after the other, read without mapping them: only what is read becomes resident."""
+    """(N, ...) consecutive rows of a file, read without memory-mapping: only the rows that are read become resident."""
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype):
         self.path, self.offset, self.shape, self.dtype = path, offset, shape, np.dtype(dtype)
         self.stride = int(np.prod(shape[1:], dtype=np.int64)) * self.dtype.itemsize
         self.file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         weakref.finalize(self, os.close, self.file)
-        if hasattr(os, "posix_fadvise"):  # else the system reads ahead, many times the bytes of a scattered row
+        if hasattr(os, "posix_fadvise"):  # otherwise the system reads ahead many times the bytes of a scattered row
             os.posix_fadvise(self.file, 0, 0, os.POSIX_FADV_RANDOM)
 
     @cached_property
@@ -39,11 +39,17 @@ class Rows:
         return ThreadPoolExecutor(THREADS)
 
     def read(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(n, ...) rows, in the order asked for.
+        """(n, ...) values of the given rows, in their order.
+
+        Parameters
+        ----------
+        out : a contiguous buffer for them; a new array by default.
 
         Raises
         ------
-        IndexError : a row that is not there. UserError : the file ends before one that should be.
+        IndexError : a row does not exist.
+        ValueError : `out` has another shape or type.
+        UserError : the file is too short.
         """
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not (rows.min() >= 0 and rows.max() < self.shape[0]):
@@ -67,7 +73,7 @@ class Rows:
         return out
 
     def _some(self, rows: np.ndarray, view: memoryview) -> None:
-        # Rows that follow each other are one read.
+        # Consecutive rows are read at once.
         starts = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1])
         for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
             part = view[first * self.stride : last * self.stride]
@@ -93,13 +99,14 @@ class Array:
 
     @property
     def first(self) -> int:
-        """Number of the first row or class as the tool counts."""
+        """The number of the first row or class in the file's tool: 1 for MATLAB, else 0."""
         return 1 if self.path.suffix.lower() == ".mat" else 0
 
     def __len__(self) -> int:
         return self.shape[0] if self.shape else 0
 
     def all(self) -> np.ndarray:
+        """The values of all rows."""
         return self.read(np.arange(len(self)))
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -107,6 +114,12 @@ class Array:
 
 
 def named(path: Path, name: str, there: list[str]) -> str:
+    """`name` if a file's arrays `there` include it, or the name of the only one where `name` is empty.
+
+    Raises
+    ------
+    UserError : there is no such array, or `name` is empty and there are several.
+    """
     if name in there:
         return name
     if not name and len(there) == 1:
@@ -119,13 +132,14 @@ def named(path: Path, name: str, there: list[str]) -> str:
 
 
 def whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
+    """The `Array` of values that are in memory; with `columns` the axes are reversed."""
     array = array.T if columns else array
     return Array(path, name, array.shape, array.dtype, lambda rows: array[rows])
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Whatever a reader raises at a damaged file, as one clear error."""
+    """Turn whatever a reader raises for a damaged file into one clear error."""
     try:
         yield
     except (UserError, FileNotFoundError, PermissionError):

@@ -1,6 +1,6 @@
-"""Captions to word ids: NLTK's tokenizer, lower-cased, and a vocabulary of words that training holds often enough.
+"""Turns captions into word ids with NLTK's tokenizer, in lower case, and a vocabulary of the frequent training words.
 
-Tokens are made once a data set; the vocabulary is each split's own, since a sparse corpus knows fewer words.
+Tokens are computed once per data set; each split has its own vocabulary, since a sparse corpus has fewer words.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ SPECIAL = ("<pad>", "<unk>", "<start>", "<end>")
 
 log = logging.getLogger(__name__)
 
-# Letters of Thai, Lao, Burmese and Khmer, Japanese, and Chinese characters.
+# Characters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese and Chinese.
 _UNCUT = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
-# The end of a sentence, but not of a common short form or an initial.
+# The end of a sentence, but not of a common abbreviation or an initial.
 _SENTENCE = re.compile(r"(?<!\b[a-z]\.)(?<!\b(?:mr|ms|dr|st|jr|sr|vs|no)\.)(?<!\b(?:mrs|etc)\.)(?<=[.!?])\s+")
 
 
 def tokenize(captions: Iterable[str]) -> list[list[str]]:
     """Lower-cased word tokens of each caption (mFSR and A3VSE both use NLTK's word tokenizer).
 
-    NLTK's tokenizer takes one sentence, since it parts the full stop from the last word only; where sentences end is
-    told by a rule here, for NLTK's own needs a download.
+    NLTK's tokenizer expects one sentence, since it separates the full stop from the last word only. Sentences are split
+    by a rule of this module, since NLTK's own splitter needs a download.
     """
-    with without("scipy", "sklearn", "matplotlib"):  # NLTK's other parts use them
+    with without("scipy", "sklearn", "matplotlib"):  # only other parts of NLTK need them
         from nltk.tokenize import NLTKWordTokenizer
 
     split = NLTKWordTokenizer().tokenize
@@ -49,11 +49,11 @@ def tokenize(captions: Iterable[str]) -> list[list[str]]:
 
 
 def token_table(items: pd.DataFrame, words: Literal["nltk", "blanks"] = "nltk") -> pd.DataFrame:
-    """`item_id`, `tokens` of every caption of a data set.
+    """`item_id` and `tokens` of every caption of a data set.
 
     Parameters
     ----------
-    words : `blanks` where captions are words already, with blanks between them, as a file's own tokens are.
+    words : `nltk` for NLTK's tokenizer, or `blanks` where captions are already tokens separated by blanks.
     """
     import pandas as pd
 
@@ -78,7 +78,7 @@ class Vocabulary:
 
     @classmethod
     def build(cls, captions: Iterable[Sequence[str]], min_count: int = 4) -> Vocabulary:
-        """Words seen at least `min_count` times, the most frequent first and equals in the alphabet's order."""
+        """The words that occur at least `min_count` times, by decreasing frequency and then in alphabetical order."""
         counts = Counter(word for caption in captions for word in caption)
         kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
         return cls(SPECIAL + tuple(word for word in kept if word not in SPECIAL))
@@ -89,7 +89,7 @@ class Vocabulary:
     def encode(
         self, captions: Sequence[Sequence[str]], max_length: int, rare_words: RareWords = "mark"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of captions between start and end marks.
+        """The word ids of captions between start and end marks.
 
         Parameters
         ----------
@@ -98,8 +98,8 @@ class Vocabulary:
 
         Returns
         -------
-        (N, L) int32 ids padded with 0, where L is the longest caption's; (N,) int64 lengths, marks included. A caption
-        of more than `max_length` words is cut.
+        (N, L) int32 ids padded with 0, where L is the length of the longest caption; (N,) int64 lengths, marks
+        included. A caption of more than `max_length` words is cut.
         """
         index = {word: i for i, word in enumerate(self.words)}
         cut = ([index.get(word, UNKNOWN) for word in caption[:max_length]] for caption in captions)
@@ -114,14 +114,14 @@ class Vocabulary:
     def encode_known(
         self, captions: list[str], max_length: int, rare_words: RareWords = "mark"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`encode` of captions that were not cut into words yet, which anyone may have written.
+        """Tokenize and `encode` captions from users.
 
         Raises
         ------
         UserError : none of a caption's words is known.
         """
         known = set(self.words)
-        # The run's own words may have been cut at blanks alone.
+        # The run's own captions may have been split at blanks only.
         words = [
             max(
                 cut,
@@ -136,10 +136,17 @@ class Vocabulary:
         return self.encode(words, max_length, rare_words)
 
     def save(self, path: str | Path) -> None:
+        """Write the words to a JSON file."""
         write_json(path, {"words": self.words})
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
+        """The vocabulary of a file that `save` has written.
+
+        Raises
+        ------
+        UserError : the file is missing, damaged or no vocabulary.
+        """
         words = read_record(path).get("words")
         if not isinstance(words, list) or tuple(words[:4]) != SPECIAL:
             raise UserError(f"{path}: is no vocabulary (expected `words` that begin with {', '.join(SPECIAL)})")

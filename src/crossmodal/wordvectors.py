@@ -1,7 +1,7 @@
-"""Vectors of words from files: GloVe (Pennington et al., 2014) and word2vec (Mikolov et al., 2013), text or binary.
+"""Word vectors from files: GloVe (Pennington et al., 2014) and word2vec (Mikolov et al., 2013), text or binary.
 
-Only the words that are asked for are kept, so that memory does not grow with the file. A word is looked up as it is
-written; what is not in the file is told, never made up, unless `seeded` vectors are asked for.
+Only the requested words are kept, so that memory does not grow with the file. A word is looked up as it is written;
+words that are not in the file are reported, and get no vector unless `seeded` ones are chosen.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from crossmodal.errors import UserError
 
 CHUNK = 2**20  # bytes of a binary file read at once
 LONGEST = 2**12  # bytes of a word in a binary file
-LINE = 2**20  # bytes of the first line
-PEEKED = 10  # lines that the form of a file is told from
+LINE = 2**20  # maximum bytes of the first line
+PEEKED = 10  # lines that the format of a file is detected from
 LISTED = 20  # words without a vector that a manifest names
-SHOWN = 5  # of them in an error
+SHOWN = 5  # of these in an error
 MARK = b"\xef\xbb\xbf"
-FEW = 0.5  # share of words with a vector below which the others' seeded ones are a fallback
+FEW = 0.5  # share of words with a vector below which seeded vectors of the others count as a fallback
 PLACES = (
     "GloVe is at https://nlp.stanford.edu/projects/glove (unzip it and name a .txt), word2vec's GoogleNews vectors at "
     "https://code.google.com/archive/p/word2vec"
@@ -39,13 +39,14 @@ PLACES = (
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Vectors of some words."""
+    """The vectors of some words."""
 
     index: dict[str, int]
     matrix: np.ndarray  # (words, D) float32
 
     @property
     def dim(self) -> int:
+        """The dimension of the vectors."""
         return self.matrix.shape[1]
 
     def missing(self, words: Iterable[str]) -> list[str]:
@@ -53,9 +54,9 @@ class WordVectors:
         return [word for word in words if word not in self.index]
 
     def table(self, words: Sequence[str], seed: int = 0) -> np.ndarray:
-        """(len(words), D) float32 start of an embedding layer, as A3VSE's (section 4.3).
+        """(len(words), D) float32 initial weights of an embedding layer, as in A3VSE (section 4.3).
 
-        Words without a vector get a seeded one, of the s.d. of those that have.
+        Words without a vector get a seeded one, with the standard deviation of the existing vectors.
         """
         out = seeded(words, self.dim, seed).matrix
         known = [n for n, word in enumerate(words) if word in self.index]
@@ -67,35 +68,36 @@ class WordVectors:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of some words have a vector in a file."""
+    """The coverage of a text's words by a file of vectors."""
 
     file: str
     words: int
     with_vector: int
     share: float
-    """Of the words that have one, each as often as it was counted."""
+    """The share of words with a vector, each weighted by its count."""
     missing: tuple[str, ...]
-    """The first of the others, the most frequent first."""
+    """The most frequent words without a vector."""
 
     def __str__(self) -> str:
         return f"{self.with_vector} of {self.words} words have a vector in {self.file} ({self.share:.0%} of all)"
 
     @property
     def fallback(self) -> str | None:
-        """What to say of vectors that fit hardly a word."""
+        """The note on vectors that cover few of the words; None where they cover enough."""
         return f"word vectors: {self}; the others are seeded" if self.share < FEW else None
 
 
 def coverage(vectors: WordVectors, counts: Mapping[str, int], path: str | Path, least: float, key: str) -> Coverage:
-    """The share of a text whose words a file of vectors has.
+    """The coverage of a text's words by a file of vectors.
 
     Parameters
     ----------
-    counts : of each word of the text. least : share of the text below which it is an error; `key` names it.
+    counts : word to its count in the text.
+    least : the minimum share of the text; `key` is the name of this setting.
 
     Raises
     ------
-    UserError : it covers less than `least`.
+    UserError : the vectors cover less than `least`.
     """
     counts = Counter(counts)
     missing = sorted(vectors.missing(counts), key=lambda word: (-counts[word], word))
@@ -111,7 +113,7 @@ def coverage(vectors: WordVectors, counts: Mapping[str, int], path: str | Path, 
 
 
 def seeded(words: Iterable[str], dim: int, seed: int = 0) -> WordVectors:
-    """Normal vectors of an expected length of 1; each is a function of its word, `dim` and `seed` alone."""
+    """Normally distributed vectors of expected length 1; each depends on its word, `dim` and `seed` only."""
     words = list(dict.fromkeys(words))
     matrix = np.empty((len(words), dim), np.float32)
     for row, word in zip(matrix, words, strict=True):
@@ -121,17 +123,16 @@ def seeded(words: Iterable[str], dim: int, seed: int = 0) -> WordVectors:
 
 
 def read(path: str | Path, words: Iterable[str]) -> WordVectors:
-    """The vectors of those of `words` that a file has, in its order.
+    """The vectors of those of `words` that a file has, in the file's order.
 
-    The format is told from the content: GloVe's text (a word and its numbers a line; a word may hold spaces),
-    word2vec's text (a line with the counts first) or word2vec's binary; each may be compressed with gzip. Tabs may
-    stand for spaces; a byte order mark and blank lines are passed over. Of a word that stands in the file twice the
-    first counts.
+    The format is detected from the content: GloVe's text (one word and its numbers per line; a word may contain
+    spaces), word2vec's text (with the counts in the first line) or word2vec's binary; each may be compressed with gzip.
+    Tabs may replace spaces; a byte order mark and blank lines are skipped. If a word occurs twice, the first counts.
 
     Raises
     ------
-    UserError : a file that is missing, in no such format, cut off or other than its first line says; a vector that is
-        not finite numbers.
+    UserError : the file is missing, in no such format, truncated or inconsistent with its first line, or a vector has
+        values that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -177,7 +178,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file, none of them endless."""
+    """The lines of a file, with a limit on their length."""
     most = limits.current().line
     for line in iter(partial(stream.readline, most + 1), b""):
         if len(line) > most:
@@ -189,7 +190,7 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _dim(path: Path, head: list[bytes]) -> int:
-    """How many numbers follow a word, by the first lines: words may hold spaces and be numbers themselves."""
+    """The dimension, from the first lines: words may contain spaces and may be numbers themselves."""
     counts = [_numbers_after(line) for line in head if line.strip()]
     if not counts or counts[0] == 0:
         raise UserError(
@@ -200,7 +201,7 @@ def _dim(path: Path, head: list[bytes]) -> int:
 
 
 def _numbers_after(line: bytes) -> int:
-    """How many numbers end a line, after a word of at least one part."""
+    """The count of numbers at the end of a line, after a word of at least one part."""
     count = 0
     for part in reversed(line.split()[1:]):
         try:
@@ -212,7 +213,7 @@ def _numbers_after(line: bytes) -> int:
 
 
 def _is_binary(stream: BinaryIO) -> bool:
-    """Whether what follows is no line of text with a word and numbers."""
+    """Whether the stream does not continue with a text line of a word and numbers."""
     place = stream.tell()
     line = stream.readline(LINE)
     stream.seek(place)
@@ -236,7 +237,7 @@ def _read_text(
             if word in wanted:
                 found.setdefault(wanted[word], vector)
     if vectors:
-        _parse(path, last[1], last[0], dim)  # the last one is whole
+        _parse(path, last[1], last[0], dim)  # the last line must be complete
     if count is not None and vectors < count:
         raise UserError(f"{path}: is truncated (it holds {vectors} of {count} words); fetch it again")
     return found, dim
@@ -255,7 +256,7 @@ def _parse(path: Path, line: bytes, number: int, dim: int) -> tuple[bytes, np.nd
 
 
 def _read_binary(path: Path, stream: BinaryIO, wanted: dict[bytes, str], count: int, dim: int) -> dict[str, np.ndarray]:
-    """Word, space, `dim` little-endian float32, and from some writers a line break."""
+    """Read entries of a word, a space and `dim` little-endian float32; some writers add a line break."""
     found: dict[str, np.ndarray] = {}
     size, buffer, start = 4 * dim, b"", 0
     for number in range(count):

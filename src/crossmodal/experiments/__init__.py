@@ -1,8 +1,8 @@
-"""params.yaml and papers/*.yaml to validated jobs: the only reader of either, and free of heavy imports.
+"""Turns params.yaml and papers/*.yaml into validated jobs; nothing else reads these files. It has no heavy imports.
 
-`load` merges the parameters with their overlays and checks them; `plan` turns them and the papers into jobs, one a
-(data set, split, model, variant, seed). What a data set, extractor or model takes beyond the keys here is checked by
-its own module's `Settings`, in `check_settings`.
+`load` merges the parameters with their overlays and checks them; `plan` turns them and the papers into jobs, one per
+(data set, split, model, variant, seed). Further settings of a data set, extractor or model are checked by the class
+`Settings` of its own module, in `check_settings`.
 """
 
 from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated

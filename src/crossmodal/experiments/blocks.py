@@ -1,4 +1,4 @@
-"""Blocks of settings and how they are read: YAML, overlays, validation with one clear error a mistake."""
+"""Blocks of settings and their readers: YAML, overlays, and validation with one clear error per mistake."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
     """YAML in which a key given twice is an error: the second would silently win."""
 
     def get_single_node(self) -> yaml.Node | None:
-        """The file's one value, unless aliases make it larger than any file of settings, or hold it in itself."""
+        """The root node; an error where aliases repeat values beyond the size of any settings, or form a cycle."""
         node = super().get_single_node()
         if node is not None:
             self._count(node, {})
         return node
 
     def _count(self, node: yaml.Node, counted: dict[int, int]) -> int:
-        """Values below a node and itself, each as often as aliases repeat it; by its id those that are counted."""
+        """The number of values in a node, each as often as aliases repeat it; `counted` keeps results by node id."""
         if id(node) not in counted:
-            counted[id(node)] = -1  # not whole yet
+            counted[id(node)] = -1  # still being counted
             parts = node.value if isinstance(node, yaml.CollectionNode) else []
             parts = [one for pair in parts for one in pair] if isinstance(node, yaml.MappingNode) else parts
             counts = [self._count(part, counted) for part in parts]
@@ -78,6 +78,12 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises
+    ------
+    UserError : the file is missing, too large, no valid YAML or no mapping.
+    """
     check_small(path, "yaml_bytes", limits.current().yaml_bytes)
     try:
         value = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
@@ -85,7 +91,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: not found") from None
     except RecursionError:
         raise UserError(f"{path}: is not valid YAML: it is nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:  # numbers of thousands of digits and dates that are none, too
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: numbers of thousands of digits and invalid dates
         raise UserError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(value).__name__}")
@@ -93,7 +99,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def validated(model: type[BaseModel], value: Any, where: str) -> Any:
-    """`value` as `model`, or one clear error naming the key, with a suggestion for a misspelt one."""
+    """`value` validated as `model`.
+
+    Raises
+    ------
+    UserError : it is invalid; the message names the key and suggests a known one for a misspelt key.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:

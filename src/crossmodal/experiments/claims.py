@@ -1,4 +1,4 @@
-"""`claims:` of papers/*.yaml: what a paper says of its systems, as comparisons between experiments that can be tested.
+"""`claims:` of papers/*.yaml: a paper's statements on its systems, as testable comparisons between experiments.
 
 `crossmodal.reporting.results.claims` tests them on our runs.
 """
@@ -27,11 +27,11 @@ FIELDS: dict[str, str] = {
     "above_chance": "rows",
     "counts": "counts",
 }
-"""What a claim of each kind compares."""
+"""Kind of claim to the field that holds the experiments it compares."""
 LEAST = {"grows": 2, "falls": 2, "shrinks": 2}
-"""Rows or pairs of one data set that a trend takes at least; others take one."""
+"""The minimum number of rows or pairs of one data set for each kind of trend; other kinds need one."""
 RUN_METRICS = ("milliseconds", "attention_blocks")
-"""Measured of a run's training, so that they have no direction: time per iteration, attention blocks trained."""
+"""Metrics of a run's training, which have no direction: time per iteration, attention blocks trained."""
 
 
 def _as_side(value: Any) -> Any:
@@ -39,7 +39,7 @@ def _as_side(value: Any) -> Any:
 
 
 class Side(Strict):
-    """One side of a comparison: an experiment, and where it is not measured as the claim says, how."""
+    """One side of a comparison: an experiment and, where they differ from the claim's, its metrics and directions."""
 
     experiment: str
     metrics: tuple[str, ...] = ()
@@ -53,8 +53,8 @@ _Named = Annotated[Side, BeforeValidator(_as_side)]
 class Claim(Strict):
     """A statement of a paper.
 
-    The values of a side are averaged over its metrics and directions. Several pairs must each hold. Experiments of
-    several published data sets make one claim for each of these.
+    The values of a side are averaged over its metrics and directions. Of several pairs each must hold. Experiments on
+    several published data sets make one claim per data set.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -116,19 +116,19 @@ def _lower_is_better(metric: str) -> bool:
 
 @dataclass(frozen=True)
 class Place:
-    """What a side is measured by: one number of a run, and the published cell, if a table has one."""
+    """A number of a run that a side is measured by, and the published cell if a table has one."""
 
     direction: str
     metric: str
     protocol: str | None
-    """Of some classes alone; None for the test set as the table's folds have it."""
+    """A protocol that ranks some classes only; None for the test set in the folds of the table."""
     table: str | None
-    """The table of the cell, which also says how many folds the test set is cut into."""
+    """The table of the cell, which also gives the number of folds of the test set."""
     published: float | None
 
 
 def places(tables: Sequence[Table], claim: Claim, side: Side) -> list[Place]:
-    """Every number that a side's value is the mean of.
+    """All numbers whose mean is the value of a side.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def _cells(
 
 
 def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims: Sequence[Claim]) -> None:
-    """Check that all that a paper's claims name is there.
+    """Check that everything exists that a paper's claims name.
 
     Raises
     ------

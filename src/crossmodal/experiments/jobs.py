@@ -1,4 +1,4 @@
-"""The validated parameters and papers to jobs, one a (data set, split, model, variant, seed)."""
+"""Turns validated parameters and papers into jobs, one per (data set, split, model, variant, seed)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from crossmodal.tasks.base import CONTROLS, asked_of
 
 
 class UnreadableError(UserError):
-    """A model that reads what a data set does not have."""
+    """The model reads inputs that the data set does not have."""
 
 
 class Job(Strict):
@@ -41,16 +41,16 @@ class Job(Strict):
     stages: tuple[int, ...] = ()  # sizes of the groups of classes of a split `classesIofN`
     source: str | None = None  # the data set that knowledge is transferred from
     source_inputs: dict[str, str] = Field({})
-    after: str | None = None  # the run that this one begins from, but for its seed: DATASET/SPLIT/NAME
-    origin: str | None = None  # a hash of all that its weights depend on, but for the seed
+    after: str | None = None  # the run that this one is initialised from, without its seed: DATASET/SPLIT/NAME
+    origin: str | None = None  # a hash of all that the weights of `after` depend on, except the seed
     threads: int = 1
-    scale: Scale = "embedded"  # at which it was planned; what differs between scales are its other fields
+    scale: Scale = "embedded"  # the scale at which it was planned; its effects are in the other fields
     papers: tuple[str, ...] = ()
     quick: bool = False
 
     @property
     def name(self) -> str:
-        """The model's folder: `vsepp`, or `vsepp.batch24` for a variant."""
+        """The name of its folder: the model, such as `vsepp`, or `vsepp.batch24` for a variant."""
         return f"{self.model}.{self.variant}" if self.variant else self.model
 
     @property
@@ -59,22 +59,22 @@ class Job(Strict):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the run's weights depend on: settings, not the papers that asked for it or how it is tested."""
+        """The fields that the run's weights depend on: its settings, but not its papers or how it is tested."""
         return self.model_dump(exclude={"papers", "quick", "folds", "scale"})
 
     @property
     def extractors(self) -> list[tuple[str, str]]:
-        """Each (modality, extractor) whose features it reads."""
+        """(modality, extractor) of all features that it reads."""
         return [*self.inputs.items(), *self.beside.items()]
 
     @property
     def control(self) -> bool:
-        """Whether it is no run of a model, but answers that are known beforehand."""
+        """Whether it is a control, whose answers are known beforehand, and not a run of a model."""
         return self.model in CONTROLS
 
     @property
     def modalities(self) -> list[str]:
-        """Those that it reads, in the model's order; of a control those that it was told of."""
+        """The modalities that it reads, in the model's order; those of a control are given in its settings."""
         return self.settings.get("modalities", []) if self.control else [*registry.reads(self.model, self.settings)]
 
     @property
@@ -84,7 +84,7 @@ class Job(Strict):
 
     @property
     def before(self) -> str | None:
-        """The key of the run that this one begins from."""
+        """The key of the run that this one is initialised from; None if there is none."""
         return self.after and f"{self.after}/seed{self.seed}"
 
     @property
@@ -97,23 +97,23 @@ def job_in(folder: Path) -> Job:
 
     Raises
     ------
-    UserError : none was, or its `config.yaml` is damaged.
+    UserError : no run was trained there, or its `config.yaml` is damaged.
     """
     path = made_by_training(folder / "config.yaml")
     job = validated(Job, read_yaml(path), str(path))
     parts = [(key, getattr(job, key)) for key in ("dataset", "split", "model", "variant", "source")]
     parts += [*job.inputs.items(), *job.beside.items(), *job.source_inputs.items()]
-    for key, value in parts:  # each becomes part of a path, and the file may be another's
+    for key, value in parts:  # each becomes part of a path, and the file may come from others
         paths.check_part(value or "none", f"{path}: {key}")
     return job
 
 
 def made_by_training(path: Path) -> Path:
-    """A file of a run's folder, which is there.
+    """The path of a file of a run's folder after checking that it exists.
 
     Raises
     ------
-    UserError : it is not.
+    UserError : the file is missing.
     """
     if not path.exists():
         run = "/".join(path.parent.parts[-4:])
@@ -122,7 +122,7 @@ def made_by_training(path: Path) -> Path:
 
 
 class Plan:
-    """The validated parameters, the papers and the jobs they ask for."""
+    """The validated parameters, the papers, and the jobs that follow from them."""
 
     def __init__(self, params: Params, papers: Mapping[str, Paper]):
         self.params = params
@@ -130,7 +130,7 @@ class Plan:
         self.scale = params.at(params.scale)
 
     def dataset_of(self, published: str) -> str:
-        """The data set that plays a published one at this scale: itself, or its stand-in."""
+        """The data set that is used for a published one at this scale: itself, or its stand-in."""
         if published in self.params.players([self.params.scale]):
             return published
         chosen = self.params.datasets.get(published)
@@ -138,15 +138,15 @@ class Plan:
         return own or self.scale.stand_ins.get(published) or published
 
     def source_of(self, published: str) -> str:
-        """The data set that plays a published one at this scale where knowledge is transferred from it."""
+        """The data set that is used for a published one at this scale as the source of a knowledge transfer."""
         return self.scale.source_stand_ins.get(published) or self.dataset_of(published)
 
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
-        """Each (modality, extractor) whose features of a data set are read."""
+        """(modality, extractor) of all features of a data set that are read."""
         return [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
 
     def inputs_of(self, dataset: str) -> Inputs:
-        """Modality to the extractor, or to one for each form, whose features of a data set are read."""
+        """{modality: extractor, or one per form} of the features of a data set that are read."""
         chosen = self.params.datasets[dataset]
         if chosen.arrays is None:
             return {**self.params.inputs, **chosen.inputs}
@@ -159,11 +159,11 @@ class Plan:
         return {f"{paper.name}-{table.id}": (paper, table) for paper in self.papers.values() for table in paper.tables}
 
     def folds_of(self, table: Table) -> int:
-        """Folds of a table's protocol at this scale; a stand-in's test set is ranked whole."""
+        """The number of folds of a table's protocol at this scale; the test set of a stand-in is ranked whole."""
         return table.folds if self.dataset_of(table.dataset) == table.dataset else 1
 
     def job(self, experiment: Experiment, seed: int, paper: str = "", dataset: str = "") -> Job:
-        """The run of an experiment, on `dataset` itself where one is given."""
+        """The job of an experiment, on `dataset` itself where one is given."""
         dataset = dataset or self.dataset_of(experiment.dataset)
         chosen = self.params.datasets[dataset]
         if experiment.model in CONTROLS:
@@ -198,7 +198,7 @@ class Plan:
         )
 
     def _control(self, experiment: Experiment, seed: int, paper: str, dataset: str) -> Job:
-        """Answers that are known beforehand, of the items of a data set: nothing of what models read is needed."""
+        """The job of a control on the items of a data set, which needs no inputs of models."""
         chosen = self.params.datasets[dataset]
         return Job(
             dataset=dataset,
@@ -217,7 +217,7 @@ class Plan:
         )
 
     def _read(self, model: str, reads: Mapping[str, str], dataset: str) -> dict[str, str]:
-        """The extractors of the modalities that a model reads: a run depends on no others."""
+        """{modality: extractor} of the modalities that a model reads: a run depends on no others."""
         inputs = self.inputs_of(dataset)
         arrays = self.params.datasets[dataset].arrays or {}
         for modality, form in reads.items():
@@ -243,7 +243,7 @@ class Plan:
         return found
 
     def _beside(self, model: str, dataset: str) -> dict[str, str]:
-        """The extractors of the second forms that a model reads modalities in."""
+        """{modality: extractor} of the modalities that a model also reads in a second form."""
         found = {}
         for modality, form in registry.beside(model).items():
             named = self.inputs_of(dataset).get(modality)
@@ -259,11 +259,11 @@ class Plan:
     def jobs(self) -> dict[str, Job]:
         """{key: job} of everything that params.yaml selects, controls included; one job where papers share a run.
 
-        An experiment whose model reads what its data set does not have is left out; the tables say why.
+        An experiment is left out where its model reads inputs that the data set lacks; the tables say why.
 
         Raises
         ------
-        UserError : two experiments that want one run with different settings; no experiment that can be run.
+        UserError : two experiments give one run different settings, or no experiment can be run.
         """
         jobs: dict[str, Job] = {}
         unreadable: UnreadableError | None = None
@@ -303,9 +303,9 @@ class Plan:
         return self._marked(jobs, lambda experiment: experiment.gallery)
 
     def named(self, jobs: Mapping[str, Job]) -> list[Job]:
-        """One of `jobs` for each data set and share of annotated images, of those that read what the others show.
+        """One of `jobs` per data set and share of annotated images, of those that read names in un-annotated images.
 
-        However many captions an annotated image has, the un-annotated ones of a share are the same.
+        A share has the same un-annotated images, however many captions an annotated image has.
         """
         found: dict[tuple[str, str], Job] = {}
         for job in jobs.values():
@@ -323,7 +323,7 @@ class Plan:
         return list(found.values())
 
     def files_of(self, job: Job) -> list[str]:
-        """The files of the data folder that a run is trained on, or that a control is of."""
+        """The files of the data folder that a run or a control reads."""
         data = self.params.paths.data
         folder = f"{data}/{job.dataset}"
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
@@ -341,21 +341,21 @@ class Plan:
 
     @property
     def datasets(self) -> list[str]:
-        """Those that runs are trained and tested on, or transfer from."""
+        """The data sets that runs are trained and tested on, or transfer knowledge from."""
         return sorted({name for job in self.jobs.values() for name in (job.dataset, job.source) if name})
 
 
 def _read_by_forms(folder: str, read: list[tuple[str, str]]) -> list[str]:
-    """What forms read of a data set besides items and features, by each (modality, form)."""
+    """The files of a data set that (modality, form) pairs read besides items and features."""
     return [f"{folder}/{name}" for name in dict.fromkeys(n for m, f in read for n in registry.form(f, m)["files"])]
 
 
 def plan(params: Params, folder: str | Path = "papers") -> Plan:
-    """Jobs of the parameters and papers.
+    """The plan with the jobs of the parameters and papers.
 
     Raises
     ------
-    UserError : an unknown paper, model or data set, or two experiments that want one run with different settings.
+    UserError : a paper, model or data set is unknown, or two experiments give one run different settings.
     """
     made = Plan(params, read_papers(params.papers, folder))
     for paper in made.papers.values():
@@ -369,12 +369,12 @@ def plan(params: Params, folder: str | Path = "papers") -> Plan:
 
 
 def settings_of(job: Job, settings: type[BaseModel]) -> Any:
-    """A job's settings, validated by its model's class of them.
+    """A job's settings, validated by the model's class `Settings`.
 
     Raises
     ------
-    UserError : settings that the model does not take; at `scale: full` random numbers in the place of what is published
-        (`Settings.unasked`).
+    UserError : the model does not accept the settings, or at `scale: full` they would put random numbers in place of
+        published data (`Settings.unasked`).
     """
     made = validated(settings, job.settings, f"model {job.name}")
     if job.scale == "full" and made.unasked:
@@ -387,13 +387,13 @@ def settings_of(job: Job, settings: type[BaseModel]) -> Any:
 
 
 def check_settings(made: Plan) -> list[str]:
-    """Check what only a module knows: the settings of each data set, extractor and model that is used.
+    """Check the settings of each used data set, extractor and model by its own module.
 
-    Imports those modules (torch with them), which the DAG's building calls only when something has changed.
+    This imports the modules, and torch with them, so that building the DAG calls it only after a change.
 
     Returns
     -------
-    What stands in for something better in the planned runs, a sentence each.
+    One sentence per fallback that the planned runs use.
     """
     fallbacks: dict[str, None] = {}
     used_extractors = {name for dataset in made.datasets for _, name in made.extractors_of(dataset)}

@@ -1,4 +1,4 @@
-"""papers/*.yaml as pydantic models: what a paper trains, the tables that it prints, and what it claims."""
+"""papers/*.yaml as pydantic models: the experiments of a paper, its printed tables, and its claims."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Paper(Strict):
                 seen.append(experiment.after)
                 experiment = self.experiments[experiment.after]
         for table in self.tables:
-            if any(named_experiments(row) for row in table.rows):  # others hold what was published alone
+            if any(named_experiments(row) for row in table.rows):  # other tables hold published numbers only
                 check_names(table)
             for row in table.rows:
                 for name in named_experiments(row):

@@ -1,6 +1,6 @@
-"""params.yaml as pydantic models: the only place that says which keys there are and what they mean.
+"""params.yaml as pydantic models: the only definition of its keys and their meaning.
 
-What a data set, extractor or model takes beyond these is checked by its own module's `Settings`.
+Further settings of a data set, extractor or model are checked by the class `Settings` of its own module.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from crossmodal.limits import Limits
 from crossmodal.modalities import Modality, Relevance
 
 NAME = r"[a-z0-9][a-z0-9_]*"
-LARGEST_SEED = 2**32 - 1  # what NumPy and torch both take
-PRECOMPUTED = "precomputed"  # the reader of features made elsewhere, and the extractor that gathers them
+LARGEST_SEED = 2**32 - 1  # both NumPy and torch accept it
+PRECOMPUTED = "precomputed"  # the reader of features extracted elsewhere, and the extractor that collects them
 
 Scale = Literal["embedded", "full"]
-Inputs = dict[str, str | dict[str, str]]  # modality to an extractor, or to one for each form
+Inputs = dict[str, str | dict[str, str]]  # modality to an extractor, or one per form
 Models = dict[str, dict[str, Any]]
 
 
@@ -63,7 +63,7 @@ class Dataset(Open):
 
     @property
     def arrays(self) -> dict[str, bool] | None:
-        """Of features made elsewhere: modality to whether it is arrays (else captions). None for raw media."""
+        """{modality: whether it has arrays (else captions)} for features extracted elsewhere; None for raw media."""
         modalities = self.settings.get("modalities")
         if self.reader != PRECOMPUTED or not isinstance(modalities, Mapping):
             return None
@@ -77,7 +77,7 @@ class Extractor(Open):
 
 
 class ScaleSettings(Strict):
-    """Which data set plays a published one; what a run is made with follows from the data set that is trained on."""
+    """The data sets used for published ones at a scale; a run's settings depend on the data set it is trained on."""
 
     stand_ins: dict[str, str] = Field({}, description="published data set to the one that plays its part")
     source_stand_ins: dict[str, str] = Field(
@@ -112,7 +112,7 @@ class Tracking(Strict):
 
     @property
     def address(self) -> str:
-        """The store's: of the environment, as MLflow's users expect, else of params.yaml."""
+        """The store's address, from the environment, as MLflow's users expect, or else from params.yaml."""
         return os.environ.get("MLFLOW_TRACKING_URI") or self.uri
 
 
@@ -168,7 +168,7 @@ class Params(Strict):
     @field_validator("extractors")
     @classmethod
     def _gathering(cls, value: dict[str, Extractor]) -> dict[str, Extractor]:
-        """Features made elsewhere are gathered without a block that says so."""
+        """Add the extractor of precomputed features, which needs no block of its own."""
         return {**value, PRECOMPUTED: value.get(PRECOMPUTED) or Extractor(extractor=PRECOMPUTED)}
 
     @model_validator(mode="after")
@@ -222,17 +222,17 @@ class Params(Strict):
         return self
 
     def players(self, scales: Iterable[Scale] = get_args(Scale)) -> set[str]:
-        """The data sets that play the parts of published ones at these scales."""
+        """The data sets that are used for published ones at these scales."""
         names = {dataset.stand_in for dataset in self.datasets.values()}
         names |= {by for scale in scales for by in self.at(scale).stand_ins.values()}
         return names - {None}
 
     def at(self, scale: Scale) -> ScaleSettings:
-        """What plays what at a scale."""
+        """The settings of a scale: which data sets are used for published ones."""
         return self.scales.get(scale, ScaleSettings())
 
     def settings_on(self, dataset: str, model: str) -> dict[str, Any]:
-        """Settings of a model on a data set: those of all, of the one it is `like`, and its own; later ones win."""
+        """A model's settings on a data set: general ones, those of the set it is `like`, its own; later ones win."""
         chosen = self.datasets[dataset]
         blocks = [self.models, self.datasets[chosen.like].models if chosen.like else {}, chosen.models]
         return {key: value for block in blocks for key, value in block.get(model, {}).items()}
@@ -261,8 +261,8 @@ def load(path: str | Path = "params.yaml", overlays: Iterable[str | Path] = ()) 
 def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """Parameters that are in memory already (Snakemake's merged `config`).
 
-    A top-level key that is no parameter and holds a string is a place to be filled in: `photographs: raw/mine` stands
-    wherever a value says `{photographs}`, so that an overlay can leave a path to the command line.
+    A top-level key that is no parameter and holds a string is a placeholder: `photographs: raw/mine` replaces
+    `{photographs}` in every value, so that an overlay can leave a path to the command line.
     """
     places = {k: v for k, v in config.items() if k not in Params.model_fields and isinstance(v, str)}
     used: set[str] = set()
@@ -280,5 +280,5 @@ def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params
         return value
 
     value = {key: filled(one) for key, one in config.items() if key not in places}
-    # One that nothing refers to is a misspelt parameter, and is told as such.
+    # A placeholder that no value refers to is reported as a misspelt parameter.
     return validated(Params, {**value, **{k: v for k, v in places.items() if k not in used}}, where)

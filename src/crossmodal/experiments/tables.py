@@ -1,4 +1,4 @@
-"""Experiments and tables of a paper, as its YAML has them: what is trained, and the published numbers beside it."""
+"""Experiments and tables of a paper in its YAML file: what is trained, and the published numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIRECTIONS = ("image-to-text", "text-to-image")
 
 
 class Experiment(Strict):
-    """One thing a paper trains; with the seeds of params.yaml it becomes jobs."""
+    """A model that a paper trains, with its settings; with the seeds of params.yaml it becomes jobs."""
 
     model: str
     dataset: str
@@ -99,11 +99,11 @@ class Table(Strict):
 
 
 def check_names(table: Table) -> None:
-    """Misspelt metrics and directions, which no run would ever measure; a model may have others of its own.
+    """Check a table for misspelt metrics and directions, which no run would measure; a model may define others.
 
     Raises
     ------
-    ValueError : a metric or a direction that is not known, but much like one that is.
+    ValueError : a metric or a direction is unknown but similar to a known one.
     """
     for column in table.columns:
         metrics = metric_names()
@@ -121,7 +121,7 @@ def check_names(table: Table) -> None:
 
 
 def named_experiments(row: Row) -> list[str]:
-    """The experiments that fill a row: none, one, or one for each system of the columns."""
+    """The experiments that fill a row: none, one, or one per system of the columns."""
     if row.experiment is None:
         return []
     return [row.experiment] if isinstance(row.experiment, str) else list(row.experiment.values())

@@ -1,1 +1,1 @@
-"""A rehearsal: every selected job for two steps and one test, before hours are spent on it, and a plan of the hours."""
+"""A rehearsal runs every selected job for two steps and one test, and estimates the hours of the whole run from it."""

@@ -1,7 +1,7 @@
-"""What a rehearsal reads: data sets as they are prepared, or their raw files, or small ones written in their layout.
+"""The data of a rehearsal: prepared data sets, their raw files, or small data sets written in the same layout.
 
-Features that are not there are extracted of two items, which tells what all of them will take, and stand for the rest
-under a little noise; what is quick is extracted whole.
+Missing features are extracted from two items, which gives an estimate of the time for all; copies of these with a
+little noise stand in for the rest. Quick features are extracted for all items.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from crossmodal.text import token_table
 log = logging.getLogger(__name__)
 
 TRIED = 2  # items that an extractor is tried on
-QUICK = 5.0  # seconds that extracting all items may take, to be done rather than tried
-LARGEST = 2**29  # bytes of an array of features that stand for others
-SEEDED = {"weights": "seeded", "vectors": "seeded"}  # settings of an extractor that a missing file is done without
+QUICK = 5.0  # seconds that an extraction may take to be done for all items
+LARGEST = 2**29  # bytes of an array of stand-in features
+SEEDED = {"weights": "seeded", "vectors": "seeded"}  # settings of an extractor that replace a missing file
 
 
 @dataclass
@@ -44,14 +44,14 @@ class Prepared:
 
     name: str
     origin: str  # prepared, raw files, or a small set in their layout
-    share: dict[str, float] = field(default_factory=dict)  # partition: items that it will have for each that is here
+    share: dict[str, float] = field(default_factory=dict)  # partition: items of the real data set per item here
     known: bool = True  # whether its real size is known
-    extraction: list[dict[str, Any]] = field(default_factory=list)  # per array: what it takes
+    extraction: list[dict[str, Any]] = field(default_factory=list)  # one estimate of time and disk per array
 
 
 @dataclass
 class Tried:
-    """What an extractor gave of two items, and what it took."""
+    """The features that an extractor computed from two items, and the time that it took."""
 
     array: np.ndarray
     further: dict[str, Any]
@@ -60,7 +60,7 @@ class Tried:
 
 @dataclass
 class Missing:
-    """What is not there: what for, and what its reader says of it."""
+    """Something missing: what it is needed for, and the message of its reader."""
 
     what: str
     message: str
@@ -75,16 +75,17 @@ def prepare(
     place: Path,
     tried: dict[tuple[str, str], Tried] | None = None,
 ) -> tuple[Prepared, list[Missing]]:
-    """Lay out `place/data/DATASET` as runs read it, of what there is.
+    """Fill `place/data/DATASET` from the data that exist, in the layout that runs read.
 
     Parameters
     ----------
-    wanted : each (modality, extractor) that jobs read. split_names : the splits that they are trained on.
-    tried : what extractors gave of items of other data sets, which is kept for the next one.
+    wanted : each (modality, extractor) that jobs read.
+    split_names : the splits that they are trained on.
+    tried : results of extractors on other data sets, which are reused and added to.
 
     Raises
     ------
-    UserError : a data set that is not there and whose layout no small set is known of.
+    UserError : the data set is missing, and there is no writer of a small one in its layout.
     """
     chosen = plan.params.datasets[dataset]
     real, folder = Path(plan.params.paths.data) / dataset, place / "data" / dataset
@@ -135,7 +136,7 @@ def prepare(
 
 
 def _read(plan: Plan, dataset: str, place: Path, missing: list[Missing]) -> Prepared:
-    """Read the raw files, or else a small set that is written as they lie."""
+    """Read the raw files, or else a small data set that is written in their layout."""
     chosen = plan.params.datasets[dataset]
     reader, folder = registry.module("datasets", chosen.reader), place / "data" / dataset
     settings = validated(reader.Settings, chosen.settings, f"params.yaml: datasets.{dataset}")
@@ -146,7 +147,7 @@ def _read(plan: Plan, dataset: str, place: Path, missing: list[Missing]) -> Prep
         if chosen.reader not in LAYOUTS:
             raise
         missing.append(Missing(f"data set {dataset}", str(error), chosen.home))
-    raw = folder / "raw"  # where its own manifest may name it
+    raw = folder / "raw"  # inside the folder, where its manifest may name it
     shutil.rmtree(raw, ignore_errors=True)
     told = LAYOUTS[chosen.reader](raw, chosen.settings)
     small = validated(reader.Settings, {**chosen.settings, **told}, f"rehearsal of {dataset}")
@@ -155,7 +156,7 @@ def _read(plan: Plan, dataset: str, place: Path, missing: list[Missing]) -> Prep
 
 
 def _few(frame: pd.DataFrame) -> pd.DataFrame:
-    """As many items as stand-in features are cheap of: whole groups, and of classes as many of each as of any other."""
+    """A part of the items that is small enough for stand-in features: whole groups, balanced over classes."""
     most = {"train": 1500, "val": 200, "test": 200}
     groups = frame.drop_duplicates("group_id")
     number = groups.groupby([groups.partition, groups.modality, groups.label.fillna("")], sort=False).cumcount()
@@ -174,7 +175,7 @@ def _features(
     folder: Path,
     tried: dict[tuple[str, str], Tried],
 ) -> tuple[dict[str, Any], list[Missing]]:
-    """Features by an extractor, or by two items of it for all; what one item took, and what was missing."""
+    """Write features of all items, or copies of those of two; returns the time per item, and what was missing."""
     chosen = plan.params.extractors[extractor]
     module = registry.module("features", chosen.extractor)
     where = f"params.yaml: extractors.{extractor}"
@@ -207,7 +208,7 @@ def _features(
         each = (time.perf_counter() - began) / len(given.rows)
         return {"seconds_per_item": each, "bytes_per_item": _size(storage.open_features(target).array)}, missing
     if each < QUICK / TRIED:
-        computed, each = _timed(work, given.items[:TRIED])  # the first time is slower
+        computed, each = _timed(work, given.items[:TRIED])  # the first call is slower
     array, further = computed if isinstance(computed, tuple) else (computed, {})
     array = np.asarray(array, np.float32)
     known = Tried(array, further, {"seconds_per_item": each, "bytes_per_item": _size(array)})
@@ -217,7 +218,7 @@ def _features(
 
 
 def _timed(work: extraction.Work, listed: list[extraction.Item]) -> tuple[Any, float]:
-    """Features of items, and the seconds of each."""
+    """Features of items, and the seconds per item."""
     began = time.perf_counter()
     computed = work.compute([work.load(item) for item in listed])
     return computed, (time.perf_counter() - began) / len(listed)
@@ -229,7 +230,7 @@ def _size(array: np.ndarray) -> int:
 
 
 def _stand_in(target: Path, ids: pd.Series, known: Tried) -> None:
-    """Write features of all items: those of the tried ones by turns, each number changed a little."""
+    """Write features of all items: copies of the tried ones in turn, with a little noise."""
     target.parent.mkdir(parents=True, exist_ok=True)
     which = np.arange(len(ids)) % len(known.array)
     shape = (len(ids), *known.array.shape[1:])
@@ -246,7 +247,7 @@ def _stand_in(target: Path, ids: pd.Series, known: Tried) -> None:
 
 
 def _link(have: Path, want: Path) -> None:
-    """The same file under another name, without a copy where the disk can do that."""
+    """Give a file a second name by a link, or by a copy where the disk has no links."""
     try:
         os.link(have, want)
     except OSError:

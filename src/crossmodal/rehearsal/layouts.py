@@ -1,7 +1,7 @@
-"""Small data sets written as published ones lie on the disk, so that what reads those is tried without them.
+"""Small data sets in the layouts of published ones, so that their readers can be tried without the published files.
 
-Each function writes the raw files of one layout below a folder and returns the settings of its reader that name them.
-Pictures are a few scenes of the drawn world under many names; what is learned from them is of no interest.
+Each function writes the raw files of one layout below a folder and returns the reader's settings that name them.
+The images are a few scenes of the drawn world under many names, since nothing useful has to be learned from them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCENES = 12
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """Files of a few scenes, which the names of a layout are links to."""
+    """Write a few scenes; the file names of a layout become links to them."""
     files = []
     for number in range(SCENES):
         buffer = io.BytesIO()
@@ -32,19 +32,19 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _name(picture: Path, path: Path) -> None:
-    """Give a picture another name."""
+    """Give an image file another name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     os.link(picture, path)
 
 
 def _sentences(number: int) -> list[str]:
-    """Five captions of a scene that has a look of its own."""
+    """Five captions of a distinct scene."""
     return world.captions(0, number, world.scene(0, number))
 
 
 def karpathy(folder: Path, settings: Mapping[str, Any], images: int = 1500, held: int = 100) -> dict[str, Any]:
-    """Images of which `held` validate and as many are tested, each with five captions."""
+    """Write images with five captions each, of which `held` are for validation and as many for the test."""
     pictures = _pictures(folder / "pictures")
     entries = []
     for number in range(images):
@@ -60,14 +60,14 @@ def karpathy(folder: Path, settings: Mapping[str, Any], images: int = 1500, held
 
 
 def xmedia(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The five-modality world, as small as it can be drawn."""
+    """Draw the five-modality world in its smallest size."""
     small = media_world.Settings(images=200, audio=60, videos=60, meshes=60, shortest=0.3, longest=0.5)
     media_world.draw(small, folder)
     return {"root": folder}
 
 
 def pascal(folder: Path, settings: Mapping[str, Any], classes: int = 20, images: int = 25) -> dict[str, Any]:
-    """Photographs of each class in folders, and their sentences."""
+    """Write photographs in one folder per class, and their sentences."""
     pictures = _pictures(folder / "pictures")
     for kind in range(classes):
         for number in range(images):
@@ -78,7 +78,7 @@ def pascal(folder: Path, settings: Mapping[str, Any], classes: int = 20, images:
 
 
 def cut_nuswide(folder: Path, settings: Mapping[str, Any], images: int = 30) -> dict[str, Any]:
-    """The lists of images, of labels and of tags."""
+    """Write the lists of images, labels and tags."""
     pictures = _pictures(folder / "pictures")
     names, tags = [], []
     labels: dict[str, list[str]] = {name: [] for name in nuswide.LARGEST}
@@ -101,7 +101,7 @@ def cut_nuswide(folder: Path, settings: Mapping[str, Any], images: int = 30) -> 
 def cub(
     folder: Path, settings: Mapping[str, Any], classes: int = 200, unseen: int = 50, images: int = 8
 ) -> dict[str, Any]:
-    """Birds of each class, some of them unseen, with attributes and ten sentences each."""
+    """Write birds of seen and unseen classes, with attributes and ten sentences each."""
     pictures = _pictures(folder / "pictures")
     attributes = 12
     root = folder / "CUB_200_2011"
@@ -138,4 +138,4 @@ LAYOUTS: dict[str, Callable[..., dict[str, Any]]] = {
     "nuswide": cut_nuswide,
     "cub": cub,
 }
-"""Reader to what writes a small data set for it."""
+"""Reader to the function that writes a small data set for it."""

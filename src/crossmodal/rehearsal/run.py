@@ -1,4 +1,4 @@
-"""The rehearsal of all selected jobs: data, each job in a process of its own, what is missing, and the plan."""
+"""The rehearsal of all selected jobs: data, one process per job, a list of what is missing, and the plan of times."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ TOGETHER = 13 * 2**30  # bytes that the trials of two workers may take together,
 
 @dataclass
 class Rehearsal:
-    """What was found."""
+    """The result of a rehearsal."""
 
     trials: dict[str, Trial] = field(default_factory=dict)  # by the key of the first seed's run
     data: dict[str, Prepared] = field(default_factory=dict)
     missing: list[Missing] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)  # data set: why nothing of it can be tried
-    begin: float = 0.0  # seconds that the processes of a run take to begin
+    failed: dict[str, str] = field(default_factory=dict)  # data set: the reason why it cannot be tried
+    begin: float = 0.0  # seconds that the processes of a run take to start
     seeds: int = 1
     workers: int = 1
     seconds: float = 0.0
@@ -55,12 +55,13 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
 
     Parameters
     ----------
-    workers : jobs at a time; 0: one per core. paced : whether times are taken too, for the plan.
+    workers : jobs at a time; 0: one per core.
+    paced : whether times are measured for the plan.
     """
     began = time.perf_counter()
     workers = workers or os.cpu_count() or 1
     place = Path(plan.params.paths.results) / "rehearsal"
-    # Begun before anything else begins it: each job's process then has what it imports already.
+    # Set before the server starts, so that each job's process finds its imports loaded.
     multiprocessing.get_context("forkserver").set_forkserver_preload([
         "crossmodal.training.loop", "crossmodal.rehearsal.trial", "crossmodal.rehearsal.run"
     ])  # fmt: skip
@@ -83,38 +84,38 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
             continue
         found.data[name] = made
         found.missing += missing
-        for one in missing:  # told at once, since the trials take minutes
+        for one in missing:  # logged at once, since the trials take minutes
             log.warning("missing: %s: %s", one.what, one.message)
     able = [job for job in first.values() if job.dataset in found.data and (not job.source or job.source in found.data)]
     _all(able, found, place, workers, paced)
     for what in dict.fromkeys(what for trial in found.trials.values() for what in trial.missing):
         found.missing.append(Missing("settings of models", what))
     found.seconds = time.perf_counter() - began
-    for name in ("data", "runs"):  # gigabytes of no further use
+    for name in ("data", "runs"):  # gigabytes that are not needed any more
         shutil.rmtree(place / name, ignore_errors=True)
     write_json(place / "rehearsal.json", described(plan, jobs, found))
     return found
 
 
 class Memory:
-    """Bytes that trials share. Whoever asks for more than is left waits, unless nobody else is at work."""
+    """A budget of bytes that trials share. A request beyond what is left waits, unless no other trial is working."""
 
     def __init__(self, total: float):
         self._changed, self._left, self._working = threading.Condition(), total, 0
 
     def take(self, count: float) -> None:
-        """Wait for so many bytes, and begin to work."""
+        """Wait for `count` bytes, take them, and count as working."""
         with self._changed:
             self._changed.wait_for(lambda: count <= self._left or not self._working)
             self._left -= count
             self._working += 1
 
     def rest(self) -> None:
-        """Work no longer, but keep what was taken."""
+        """Count as working no longer, but keep the bytes."""
         self.give(0.0)
 
     def give(self, count: float) -> None:
-        """Give so many bytes back, and work no longer."""
+        """Give `count` bytes back, and count as working no longer."""
         with self._changed:
             self._left += count
             self._working -= 1
@@ -122,7 +123,7 @@ class Memory:
 
 
 def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bool) -> None:
-    """Each job in a process of its own; those that begin from another one after it."""
+    """Try each job in a process of its own, and those that are initialised from another one after it."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -134,7 +135,7 @@ def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bo
     for numbered in enumerate(_ordered(able)):
         after = numbered[1].after
         (waiting.setdefault(after, []) if after in names else ready).append(numbered)
-    measured: dict[str, str] = {}  # work to the run that it is measured by
+    measured: dict[str, str] = {}  # work to the run whose times are measured for it
     works = {job.key: _work(job) for job in able}
     running: dict[Future[Trial], Job] = {}
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
@@ -163,7 +164,7 @@ def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bo
 
 
 def _ordered(able: list[Job]) -> list[Job]:
-    """Runs of each model spread over all, so that large ones meet small ones; first those that others begin from."""
+    """The jobs with those of each model spread evenly, to mix large and small; first those that others start from."""
     chained = {name for job in able for name in (job.after, job.key.rpartition("/")[0] if job.after else None) if name}
     placed = []
     by_model = sorted(able, key=lambda job: job.model)
@@ -174,7 +175,7 @@ def _ordered(able: list[Job]) -> list[Job]:
 
 
 def _work(job: Job) -> str:
-    """What its steps have to do; of a job whose settings are wrong, what no other has to do."""
+    """The work of a job's steps (`work_of`); for a job with invalid settings, its own key, which no other shares."""
     try:
         return work_of(job)
     except UserError:
@@ -182,7 +183,7 @@ def _work(job: Job) -> str:
 
 
 def _told(trial: Trial, paced: bool) -> str:
-    """What the log says of a trial."""
+    """The outcome of a trial for the log."""
     if trial.failed or not paced:
         return trial.failed or "sound"
     return f"tried in {trial.took:.1f} s"
@@ -191,7 +192,7 @@ def _told(trial: Trial, paced: bool) -> str:
 def _apart(
     context: Any, memory: Memory, job: Job, place: Path, share: dict[str, float], room: float, measured: bool
 ) -> Trial:
-    """A trial in a process of its own, whose death is its own."""
+    """Run a trial in a process of its own, so that a crash ends this trial only."""
     near, far = context.Pipe()
     taken = float(LEAST)
     memory.take(taken)
@@ -227,7 +228,7 @@ def _sent(pipe: Any, job: Job, place: Path, share: dict[str, float], room: float
 
 
 def _beginning() -> float:
-    """Seconds of the processor that a run's two processes, the training's and the test's, take to begin."""
+    """Processor seconds that the two processes of a run, for training and test, take to start."""
     before = os.times()
     for imported in ("crossmodal.runs.train, crossmodal.training.loop", "crossmodal.runs.evaluate"):
         subprocess.run([sys.executable, "-c", f"import crossmodal.cli, {imported}"], check=True)
@@ -247,13 +248,13 @@ def _memory() -> float:
 
 
 def tables_of(plan: Plan, jobs: dict[str, Job]) -> dict[str, list[str]]:
-    """Table to the keys of the first seed's runs that fill it; `beside` has the rest."""
+    """{table: keys of the first seed's runs that fill it}; `beside` has the remaining runs."""
     found: dict[str, list[str]] = {}
     placed: set[str] = set()
     for name, (paper, table) in plan.tables.items():
         keys: dict[str, None] = {}
         for experiment in (e for row in table.rows for e in named_experiments(row)):
-            while experiment is not None:  # and what it begins from
+            while experiment is not None:  # and those that it is initialised from
                 try:
                     key = plan.job(paper.experiments[experiment], plan.params.seeds[0], paper.name).key
                 except UserError:
@@ -268,7 +269,7 @@ def tables_of(plan: Plan, jobs: dict[str, Job]) -> dict[str, list[str]]:
 
 
 def summed(found: Rehearsal, keys: Iterable[str]) -> dict[str, float]:
-    """Runs, steps, hours, memory at most and disk of runs, over all seeds."""
+    """The number of runs, their steps, hours, peak memory and disk space, over all seeds."""
     trials = [found.trials[key] for key in keys if key in found.trials and not found.trials[key].failed]
     several = [found.seeds if trial.key.split("/")[2].split(".")[0] not in CONTROLS else 1 for trial in trials]
     return {
@@ -285,7 +286,7 @@ def summed(found: Rehearsal, keys: Iterable[str]) -> dict[str, float]:
 
 
 def described(plan: Plan, jobs: dict[str, Job], found: Rehearsal) -> dict[str, Any]:
-    """All of it for `rehearsal.json`."""
+    """The whole result for `rehearsal.json`."""
     tables = {name: summed(found, keys) for name, keys in tables_of(plan, jobs).items()}
     extraction = [
         {"dataset": name, **one, "hours": one["items"] * one["seconds_per_item"] / 3600}
@@ -355,7 +356,7 @@ def show(plan: Plan, jobs: dict[str, Job], found: Rehearsal, *, paced: bool = Tr
 
 
 def _less(found: Rehearsal) -> list[str]:
-    """What was not done for each run: a sentence each."""
+    """One sentence per part of the rehearsal that was not done for every run."""
     sound = [trial for trial in found.trials.values() if not trial.failed]
     lines = []
     if any(trial.reckoned for trial in sound):
@@ -375,7 +376,7 @@ def _less(found: Rehearsal) -> list[str]:
 
 
 def _together(missing: list[Missing]) -> dict[str, list[Missing]]:
-    """What is missing for one and the same reason."""
+    """Missing things, grouped by their reason."""
     found: dict[str, list[Missing]] = {}
     for one in missing:
         found.setdefault(one.message, []).append(one)

@@ -1,8 +1,8 @@
-"""What steps and rankings of a whole run will take, reckoned from small ones.
+"""Estimates of the time and memory of the training steps and rankings of a whole run, from small ones.
 
-Steps are made with small batches first. Larger ones follow, up to the job's own, for as long as the next will fit into
-the time and the memory that a rehearsal may take; what is not reached is reckoned from the last two. So it is with the
-items that are ranked.
+Steps are timed with small batches first. Larger batches follow, up to the job's own size, as long as the next one fits
+into the time and memory of a rehearsal; beyond that, the values are extrapolated from the last two sizes. Rankings are
+timed in the same way, with growing numbers of items.
 """
 
 from __future__ import annotations
@@ -26,41 +26,43 @@ from crossmodal.tasks.base import tasks
 from crossmodal.tasks.ranked.encodings import encodings_of
 from crossmodal.training.loop import Limit, Selection, train
 
-SECONDS = 0.5  # that steps of a size are timed for, and that a larger ranking may take
-STEP = 3.0  # seconds that a step of the next size may be expected to take
-SLOW = 0.5  # seconds from which on what was timed once is not timed again
+SECONDS = 0.5  # duration of the timing of one batch size, and the limit of a larger ranking
+STEP = 3.0  # seconds that a step of the next size is allowed to take
+SLOW = 0.5  # seconds from which on a single timing suffices
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is measured with."""
+    """The settings of a run's measurement."""
 
     job: Job
     limit: Limit  # of its trial
-    selection: Selection | None  # how its epochs are chosen; None of a closed form
-    share: dict[str, float]  # partition: items that there will be for each that is here
+    selection: Selection | None  # how the best epoch is chosen; None for a closed form
+    share: dict[str, float]  # partition: items of the real data set per item here
     room: float  # bytes
     folder: Path  # of the run
-    measured: bool = True  # else all is reckoned from the trial alone
+    measured: bool = True  # otherwise everything is estimated from the trial alone
 
 
 @dataclass(frozen=True)
 class Pace:
-    seconds: list[float]  # of a step of each stage
-    memory: float  # bytes at most
+    """Times and memory of a run's training steps."""
+
+    seconds: list[float]  # per step, one value per stage
+    memory: float  # peak bytes
     reckoned: bool
 
 
 def clock_of(threads: int) -> Callable[[], float]:
-    """What a trial is timed by, in seconds.
+    """The clock that a trial is timed by, in seconds.
 
-    Where one thread computes, those of the processor: what other processes do in the meantime is not counted.
+    With a single thread it is the processor's time, which does not count the work of other processes.
     """
     return time.process_time if threads == 1 and not torch.cuda.is_available() else time.perf_counter
 
 
 def ratio(whole: Corpus, few: Corpus, part: str, share: dict[str, float]) -> tuple[float, float]:
-    """How many times as many items there will be to rank as `few` has, and pairs of a query and an item."""
+    """The factors from `few` to the whole data set of the number of ranked items, and of (query, item) pairs."""
     factors = []
     for modality, one in whole.inputs.items():
         count = len(few.inputs[modality].where(part))
@@ -71,12 +73,12 @@ def ratio(whole: Corpus, few: Corpus, part: str, share: dict[str, float]) -> tup
 
 
 def validated(model: base.Model, corpus: Corpus, plan: Plan, device: torch.device) -> None:
-    """A validation as the loop makes it."""
+    """Validate the model like the training loop."""
     plan.selection.validate(model, corpus, "val", device, None)
 
 
 def tested(model: base.Model, corpus: Corpus, plan: Plan, device: torch.device) -> None:
-    """A test as `evaluate` makes it once data and model are there."""
+    """Test the model like `evaluate` once data and model are loaded."""
     with tempfile.TemporaryDirectory(dir=plan.folder.parent) as scratch:
         for name in plan.job.tasks:
             tasks()[name].evaluate(model, corpus, plan.job.folds, device, Path(scratch))
@@ -92,18 +94,19 @@ def ranking(
     first: float,
     fixed: float = 0.0,
 ) -> float:
-    """Seconds that `make` takes with all the items there will be.
+    """Seconds that `make` takes with all items of the real data set.
 
     Parameters
     ----------
-    first : those that the few items of the trial took. fixed : of these, those that more items do not change.
+    first : seconds for the few items of the trial.
+    fixed : the part of `first` that does not grow with the items.
     """
     few = corpus.sampled(plan.limit.items)
     linear, square = ratio(corpus, few, part, plan.share)
     scored = _scores(model, few, part, device)
     if first - fixed > 2 * SLOW or not plan.measured:
         return min(first, fixed) + max(0.0, first - fixed) * (square if scored else linear)
-    small = _seconds(make, model, few, plan, device)  # the first time was slower: what it took more is taken once
+    small = _seconds(make, model, few, plan, device)  # the first call was slower, by an excess that occurs once
     more = corpus.sampled(plan.limit.items * int(min(32.0, max(1.0, SECONDS / small))))
     growth, _ = ratio(more, few, part, {})
     large = _seconds(make, model, more, plan, device) if growth > 1 else small
@@ -134,7 +137,7 @@ def _scores(model: base.Model, corpus: Corpus, part: str, device: torch.device) 
 
 
 def _encoding(model: base.Model, corpus: Corpus, part: str, plan: Plan, device: torch.device) -> float:
-    """Seconds in which all items of a partition are encoded for each pair of modalities."""
+    """Seconds to encode all items of a partition for every pair of modalities."""
     order = [*model.reads]
     index = {m: corpus.inputs[m].where(part) for m in order}
     began = plan.limit.clock()
@@ -144,9 +147,9 @@ def _encoding(model: base.Model, corpus: Corpus, part: str, plan: Plan, device: 
 
 
 def pace(model: base.Model, corpus: Corpus, plan: Plan, device: torch.device, history: pd.DataFrame) -> Pace:
-    """Seconds of a step and bytes at most, of each stage, at the job's own batches or reckoned for these.
+    """Seconds per step and peak bytes of each stage, measured with the job's own batch size or extrapolated to it.
 
-    `history` is of the small batches of the trial.
+    `history` holds the epochs of the trial with small batches.
     """
     wanted, size = model.settings.batch_size, plan.limit.batch_size
     room = _room(device, plan.room)
@@ -180,12 +183,12 @@ def pace(model: base.Model, corpus: Corpus, plan: Plan, device: torch.device, hi
 
 
 def _room(device: torch.device, room: float) -> float:
-    """Bytes that steps may take: a graphics card's own, or those given."""
+    """Bytes that steps may take: the memory of the graphics card, or else `room`."""
     return 0.9 * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else room
 
 
 def forget_peak(device: torch.device) -> None:
-    """Begin the measurement of memory anew, where the system can do that."""
+    """Reset the measurement of peak memory, where the system can do that."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -194,7 +197,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak(device: torch.device) -> float:
-    """Bytes at most since then: of the graphics card, or of the process."""
+    """Peak bytes since `forget_peak`, of the graphics card or else of the process."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     with suppress(OSError):

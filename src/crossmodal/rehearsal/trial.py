@@ -1,7 +1,7 @@
-"""One job rehearsed: two steps, validation, a checkpoint, the test with all its protocols; then the pace of its steps.
+"""The rehearsal of one job: two steps, validation, a checkpoint, the test with all protocols, and timed steps.
 
-A model of very many parameters ranks fewer items and writes no checkpoint. Of runs whose steps do the same work
-(`work_of`) one is measured; all of them are tried.
+A model with very many parameters ranks fewer items and writes no checkpoint. All runs are tried, but of those whose
+steps do the same work (`work_of`) only one is timed.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from crossmodal.training.loop import Limit, steps_wanted
 
 FIRST = 8  # pairs of the first batches
 ITEMS = 30  # images or groups that validation and the test rank at least
-LARGE = 50_000_000  # parameters from which on a model is tried with less
-LARGE_FIRST = 24  # its pairs: its steps are mostly spent on its weights, whatever the batch
+LARGE = 50_000_000  # parameters from which on a model is tried with fewer items
+LARGE_FIRST = 24  # pairs of its first batches: the time of its steps hardly depends on the batch size
 LARGE_ITEMS = 10
-IMAGES = 4  # pairs of the first batches where an image network is trained along
-LEAST = 5 * 2**29  # bytes that any trial may take
+IMAGES = 4  # pairs of the first batches where an image network is fine-tuned
+LEAST = 5 * 2**29  # bytes that any trial may take without asking
 WITHOUT = {"word_embedding": "seeded", "word_vectors": "seeded", "image_weights": "seeded", "expansion": "own"}
-"""Settings that name what may be missing, and what does without it: in a rehearsal alone."""
+"""Settings that name files which may be missing, to the values that do without them in a rehearsal."""
 COUNTS = ("lr_drop", "epoch_steps", "epoch_over", "min_count", "words_covered")
-"""Settings, besides epochs and factors, that change how many steps there are or what they learn, but not their work."""
+"""Settings, besides epochs and factors, that change the number of steps or their result, but not their work."""
 
 
 @dataclass
 class Trial:
-    """What a rehearsed job took, or why it failed."""
+    """The times, memory and disk space of a rehearsed job, or the reason why it failed."""
 
     key: str
     failed: str = ""  # the step, and the error in one line
     missing: list[str] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)  # name, epochs, steps per epoch, seconds per step
-    measured_by: str = ""  # the run whose times these are, if another's
+    measured_by: str = ""  # the run whose times these are, if it is another one
     large: bool = False  # whether fewer items were ranked and no checkpoint was written
-    reckoned: bool = False  # whether its batches were too large to be tried
-    build: float = 0.0  # seconds in which data are opened and the model is made
-    once: float = 0.0  # seconds of the training's beginning, of its first step's delay and of what it writes at the end
-    validation: float = 0.0  # seconds of one, on all the items that it will have
+    reckoned: bool = False  # whether times are extrapolated, since its batches were too large to be tried
+    build: float = 0.0  # seconds to open the data and build the model
+    once: float = 0.0  # seconds of the training's start, the delay of its first step, and its final writes
+    validation: float = 0.0  # seconds of one validation with all items
     closing: float = 0.0  # seconds of a checkpoint
     test: float = 0.0
     fit: float = 0.0  # seconds of a closed form
@@ -69,13 +69,13 @@ class Trial:
 
     @property
     def seconds(self) -> float:
-        """Of the whole run, but for what a process takes to begin."""
+        """Seconds of the whole run, without the start of its processes."""
         each = self.validation + self.closing
         epochs = sum(s["epochs"] * (s["steps"] * s["step_seconds"] + each) for s in self.stages)
         return self.build + self.once + epochs + self.fit + self.test
 
     def take_times(self, other: Trial) -> None:
-        """The times and the memory of a run whose steps do the same work."""
+        """Take over the times and the memory of a run whose steps do the same work."""
         self.measured_by, self.reckoned = other.key, other.reckoned
         self.validation, self.closing, self.test, self.memory = (
             other.validation,
@@ -88,10 +88,10 @@ class Trial:
 
 
 def work_of(job: Job) -> str:
-    """What a job's steps and its test have to do: equal for jobs that differ in nothing that changes this.
+    """A text that is equal for jobs whose steps and tests do the same work.
 
-    These are the seed, the split where items answer each other by group, epochs, and the value of factors such as
-    learning rates, margins and weights of losses, but not whether they are 0.
+    Such jobs may differ in the seed, in the split where items of a group are relevant to each other, in epochs, and in
+    factors such as learning rates, margins and weights of losses, but not in whether a factor is 0.
     """
     if job.control:
         return sha256_json([job.dataset, job.model, job.folds])
@@ -119,9 +119,11 @@ def rehearse(
 
     Parameters
     ----------
-    share : partition to the items that there will be for each that is here. room : bytes that it may take; 0 takes no
-    times at all. measured : whether times are taken beyond those of the trial itself. ask : called once with the bytes
-    that it takes beyond `LEAST`, before it takes them; returns when they are free.
+    share : partition to the number of items of the real data set per item here.
+    room : bytes that it may take; with 0 nothing is timed.
+    measured : whether times are measured beyond those of the trial itself.
+    ask : called once with the bytes that the trial takes beyond `LEAST`, before it takes them; returns when they are
+        free.
     """
     torch.set_num_threads(job.threads)
     trial, folder = Trial(job.key), place / "runs" / job.key
@@ -147,7 +149,7 @@ def rehearse(
         trained = clock() - started
         model.zero_grad(set_to_none=True)
         step = "test"
-        if share.get("test", 1.0) == 1.0:  # all items that there will be are here
+        if share.get("test", 1.0) == 1.0:  # all items of the real data set are here
             _cut(model, corpus, job.folds)
         started = clock()
         evaluate(job, folder, place / "data", job.scale, limit=limit)
@@ -159,7 +161,7 @@ def rehearse(
             _plan(trial, model, corpus, plan, trained, tested)
     except UserError as error:
         trial.failed = f"{step}: {str(error).splitlines()[0]}"
-    except Exception as error:  # whatever would have ended the run after hours
+    except Exception as error:  # any error would have ended the run after hours
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = (str(error).splitlines() or [""])[0]
         trial.failed = f"{step}: {type(error).__name__}: {what} ({Path(where.filename).name}, line {where.lineno})"
@@ -169,11 +171,11 @@ def rehearse(
 
 
 def _with_what_is_there(job: Job, data: Path, trial: Trial) -> tuple[Job, base.Model, Corpus, dict[str, Any]]:
-    """The job, its model and its data, done without files that its settings name and that are missing: they are noted.
+    """Open the job, its model and its data without missing files that its settings name; these are noted.
 
     Raises
     ------
-    UserError : what cannot be done without.
+    UserError : something is missing that the job cannot do without.
     """
     taken = registry.module("models", job.model).Settings.model_fields
     while True:
@@ -189,7 +191,7 @@ def _with_what_is_there(job: Job, data: Path, trial: Trial) -> tuple[Job, base.M
                     opened = _opened(other, data, trial)
                 except UserError as further:
                     if str(further) == message:
-                        continue  # it is not for the lack of this
+                        continue  # this file is not the cause
                     trial.missing.append(message)
                     job = other
                     break
@@ -200,7 +202,7 @@ def _with_what_is_there(job: Job, data: Path, trial: Trial) -> tuple[Job, base.M
 
 
 def _opened(job: Job, data: Path, trial: Trial) -> tuple[base.Model, Corpus, dict[str, Any]]:
-    """What `train_job` begins with, and the seconds that this takes."""
+    """Load model, data and context like `train_job`, and note the seconds that this takes."""
     clock = times.clock_of(job.threads)
     began = clock()
     facts: dict[str, Any] = {}
@@ -216,7 +218,7 @@ def _cut(model: base.Model, corpus: Corpus, folds: list[int]) -> None:
 
     Raises
     ------
-    UserError : that many folds cannot be made of so many items.
+    UserError : there are too few items for this many folds.
     """
     items = Items.of(corpus, model.reads, "test")
     for pair in combinations(model.reads, 2):
@@ -225,7 +227,7 @@ def _cut(model: base.Model, corpus: Corpus, folds: list[int]) -> None:
 
 
 def _limit(model: base.Model, trial: Trial, folds: list[int]) -> Limit:
-    """How much is tried of a model: as many items as can be cut into folds."""
+    """The limits of a model's trial: few items, but as many as the folds need."""
     trial.large = sum(p.numel() for p in model.parameters()) > LARGE
     size = LARGE_FIRST if trial.large else FIRST
     size = IMAGES if getattr(model, "image_network", None) is not None else size
@@ -234,20 +236,20 @@ def _limit(model: base.Model, trial: Trial, folds: list[int]) -> Limit:
 
 
 def _items(count: int, folds: list[int]) -> int:
-    """So many items, or the fewest more that can be cut into folds."""
+    """The smallest number of items that is at least `count` and can be cut into folds."""
     several = math.lcm(*folds)
     return several * math.ceil(count / several)
 
 
 def _beyond(model: base.Model) -> float:
-    """Bytes beyond `LEAST` that steps take at most: weights, gradients, Adam's two moments, and what is computed."""
+    """An upper bound of the steps' bytes beyond `LEAST`: weights, gradients, Adam's two moments, and activations."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     computed = 3 * 2**29 + (2**30 if getattr(model, "image_network", None) is not None else 0)
     return max(0.0, 4.0 * weights + computed - LEAST)
 
 
 def _plan(trial: Trial, model: base.Model, corpus: Corpus, plan: times.Plan, trained: float, tested: float) -> None:
-    """Times, memory and disk of the whole run, reckoned from those of small parts of it."""
+    """Estimate times, memory and disk space of the whole run from those of small parts of it."""
     few = corpus.sampled(plan.limit.items)
     counts = times.ratio(corpus, few, "test", plan.share)
     with device_slot(CHECKPOINTS) as device:
@@ -272,7 +274,7 @@ def _plan(trial: Trial, model: base.Model, corpus: Corpus, plan: times.Plan, tra
 
 
 def _kept(model: base.Model) -> float:
-    """Bytes of the copy of the best weights that a run of several epochs keeps and a trial does not."""
+    """Bytes of the copy of the best weights, which a run of several epochs keeps but a trial does not."""
     return float(sum(value.numel() * value.element_size() for value in model.state_dict().values()))
 
 

@@ -1,4 +1,4 @@
-"""Finished runs to what a person looks at: metrics, comparisons with the papers, tables, figures, one page, MLflow.
+"""Reports on finished runs: metrics, comparisons with the papers, tables, figures, one page, and records in MLflow.
 
-Reads the runs' folders and `papers/`; trains nothing and changes no run.
+The modules read the runs' folders and `papers/`; they train nothing and change no run.
 """

@@ -1,4 +1,4 @@
-"""What an adversarial reconstruction leaves of input vectors, and retrieval beside it (CVS thesis, figure 28)."""
+"""Errors of adversarial reconstructions of input vectors, and retrieval beside them (CVS thesis, figure 28)."""
 
 from __future__ import annotations
 
@@ -51,14 +51,15 @@ class Figure(base.Figure):
 
 
 def adversarial_reconstruction(histories: Mapping[str, list[pd.DataFrame]]) -> str:
-    """Differences of images and texts from those made again, and the criterion on the validation items, by epoch.
+    """Reconstruction errors of images and texts, and the criterion on the validation items, by epoch.
 
-    The mean squared difference of a modality's input vectors from those made again (log scale), by each way in which it
-    is trained, with the factor between its first and last epoch; and the criterion on the validation items.
+    The first two panels show the mean squared difference of a modality's input vectors from their reconstructions (log
+    scale), one line per way of training, with the factor between its first and last epoch. The third shows the
+    criterion on the validation items.
 
     Parameters
     ----------
-    histories : label to the epochs of its runs; runs without any are left out.
+    histories : label to the epochs of its runs; runs without epochs are left out.
     """
     trained = {label: [one for one in frames if len(one)] for label, frames in histories.items()}
     trained = {label: frames for label, frames in trained.items() if frames}

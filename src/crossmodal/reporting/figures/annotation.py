@@ -32,13 +32,16 @@ class Figure(base.Figure):
 class Annotated(NamedTuple):
     """The runs of a figure of recalls against annotation: one row per run and direction, with its share."""
 
-    trained: pd.DataFrame  # of systems of at least two shares, of data sets with such
-    free: pd.DataFrame  # of systems that take no pairs
-    controls: pd.DataFrame  # of chance
+    trained: pd.DataFrame  # runs of systems that were trained with at least two shares
+    free: pd.DataFrame  # runs of systems that take no pairs
+    controls: pd.DataFrame  # runs of the control `chance`
 
 
 def annotated(metrics: pd.DataFrame, metric: str) -> Annotated:
-    """What is drawn of a recall against the share of annotated pairs, of the whole test set where that was ranked."""
+    """The runs to draw in a figure of `metric` against the share of annotated pairs.
+
+    Numbers of the whole test set are taken where it was ranked.
+    """
     frame = distinct(metrics[(metrics.metric == metric)])
     frame = frame[frame.protocol == "all"] if (frame.protocol == "all").any() else frame
     frame = frame.assign(share=[share(s) for s in frame.split], captions=[captions(s) for s in frame.split])
@@ -56,13 +59,14 @@ def annotation(
 ) -> str:
     """A recall against the share of annotated pairs, on a log scale (A3VSE, figure 1).
 
-    One line per model and one panel per direction. Points are runs, whose shape tells the captions per image; lines go
-    through the means at each share. Models with a single share are left out, but for those that take no pairs: they are
-    a level to be reached.
+    There is one line per model and one panel per direction. Points are runs, and their shape shows the captions per
+    image; lines go through the means at each share. Models with a single share are left out, except those that take no
+    pairs, which are drawn as a level to be reached.
 
     Parameters
     ----------
-    meetings : where curves of this metric meet, as `crossovers.meetings` finds it: rings, and a line below the panel.
+    meetings : where curves of this metric meet, as `crossovers.meetings` gives it; drawn as rings, with one line of
+        text per pair of systems below the panel.
     """
     with canvas.style():
         frame, free, controls = annotated(metrics, metric)
@@ -134,7 +138,7 @@ _RING = {
 
 
 def _told(meetings: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """{(data set, direction): a line for each two systems}"""
+    """{(data set, direction): one line of text per pair of systems}"""
     found: dict[tuple[str, str], list[str]] = {}
     for one in meetings.itertuples():
         found.setdefault((one.dataset, one.direction), []).append(f"{one.system} meets {one.other}: {met(one.share)}")

@@ -1,4 +1,4 @@
-"""A system without parts of its attention, or without any: mean mAP@50 over directions (CVS thesis, figure 25)."""
+"""Ablation of a system's attention: mean mAP@50 over directions without parts or all of it (CVS thesis, figure 25)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Figure(base.Figure):
         return attention_ablation({label: average(metrics, job) for label, job in self.bars().items()})
 
     def bars(self) -> dict[str, Job]:
-        """{label: one of the runs that it is the mean of}"""
+        """{label: one of the runs whose mean the bar shows}"""
         bars: dict[str, Job] = {}
         for paper, options in self.options.items():
             for label, experiments in options.bars.items():
@@ -56,14 +56,14 @@ class Figure(base.Figure):
 
 
 def average(metrics: pd.DataFrame, job: Job) -> np.ndarray:
-    """mAP@50 over all directions of the runs of a job's name, one for each seed."""
+    """(S,) mean mAP@50 over all directions in per cent, one per seed of the job."""
     rows = (metrics.dataset == job.dataset) & (metrics.split == job.split) & (metrics["name"] == job.name)
     rows &= (metrics.direction == "average") & (metrics.metric == METRIC) & (metrics.protocol == "all")
     return metrics[rows].value.to_numpy()
 
 
 def attention_ablation(bars: Mapping[str, np.ndarray]) -> str:
-    """A bar for each label of which there are numbers: their mean, with a point for each of them."""
+    """One bar per label that has numbers: its height is their mean, and each number is drawn as a point."""
     bars = {label: values for label, values in bars.items() if len(values)}
     with canvas.style():
         figure = canvas.figure(6.4, 3.2)

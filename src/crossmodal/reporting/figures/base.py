@@ -1,4 +1,4 @@
-"""What a figure declares, and the scope that it is drawn of."""
+"""The base class of figures, the sections of the page, and the scope of runs that a figure is drawn from."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SPACES = Section("spaces", "Spaces", "Spaces that grow a modality at a time", 50
 
 @dataclass(frozen=True)
 class Scope:
-    """What a figure is drawn of: jobs of a plan, and the folder that holds what was collected from their runs.
+    """What a figure is drawn from: jobs of a plan, and the folder with the files collected from their runs.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Scope:
 
     @classmethod
     def of(cls, plan: Plan, quick: bool = False) -> Scope:
-        """All jobs of a plan, or its quick part."""
+        """The scope of all jobs of a plan, or of those marked `quick`."""
         results = plan.params.paths.results
         if quick:
             return cls(plan, {key: job for key, job in plan.jobs.items() if job.quick}, f"{results}/quick")
@@ -87,7 +87,7 @@ class Scope:
 
         Raises
         ------
-        UserError : it has not been made, or is damaged.
+        UserError : the file is missing or damaged.
         """
         return read_parquet(self.target / "metrics.parquet")
 
@@ -96,12 +96,12 @@ class Scope:
         return f"{self.folder}/{name}"
 
     def files(self, name: str, jobs: Iterable[Job] | None = None) -> list[str]:
-        """The paths of a file of each run, as the DAG names them; of all trained runs where no jobs are given."""
+        """The paths of the file `name` of each job's run, as the DAG names them; by default of all trained runs."""
         jobs = [job for job in self.jobs.values() if not job.control] if jobs is None else jobs
         return [f"{self.plan.params.paths.results}/runs/{job.key}/{name}" for job in jobs]
 
     def evaluated(self, name: str, jobs: Iterable[Job] | None = None) -> list[str]:
-        """The paths of a file of each task of each run, as the DAG names them."""
+        """The paths of the file `name` of each task of each run, as the DAG names them."""
         jobs = self.jobs.values() if jobs is None else jobs
         return [path for job in jobs for task in job.tasks for path in self.files(f"{task}/{name}", [job])]
 
@@ -114,7 +114,7 @@ class Scope:
 
         Raises
         ------
-        UserError : the paper has none of this name.
+        UserError : the paper has no experiment of this name.
         """
         known = self.plan.papers[paper].experiments
         if name not in known:
@@ -130,20 +130,20 @@ class Scope:
         """
         keys: set[str] = set()
         for experiment in [self.experiment(paper, name) for name in experiments]:
-            with suppress(UnreadableError):  # its model reads what the data set does not have: there is no such job
+            with suppress(UnreadableError):  # there is no such job: its model reads what the data set lacks
                 keys |= {self.plan.job(experiment, seed, paper).key for seed in self.plan.params.seeds}
         return [job for key, job in self.jobs.items() if key in keys]
 
 
 class NoOptions(Strict):
-    """Of a figure of which a paper's file can say nothing more."""
+    """The options of a figure that has none."""
 
 
 class Figure:
     """A figure of a scope. A file of `reporting/figures/` has a class `Figure` that inherits from this one.
 
-    What the class declares, and what `wanted` and `reads` answer, is asked for when the DAG is built, and must follow
-    from the plan alone: no file of a run or a data set may be there yet.
+    What the class declares, and what `wanted` and `reads` return, is needed when the DAG is built. It must follow from
+    the plan alone, since no file of a run or a data set may exist yet.
     """
 
     section: ClassVar[Section | None] = None
@@ -153,13 +153,13 @@ class Figure:
     title: ClassVar[str] = ""
     """The heading above it, where it is not alone in its section."""
     label: ClassVar[str] = ""
-    """What it is called where it cannot be seen; the titles of its section and its own by default."""
+    """Its name for screen readers; by default the title of its section and its own."""
     caption: ClassVar[str] = ""
     """One or more sentences, on the page and in Snakemake's report; names of files stand in pairs of backticks."""
     has_numbers: ClassVar[bool] = False
     """Whether `numbers` gives what is drawn, for `figures/NAME.csv`."""
     Options: ClassVar[type[Strict]] = NoOptions
-    """What a paper's file can say of it, in the block `figures: {NAME: ...}`."""
+    """The class of its options in a paper's file, in the block `figures: {NAME: ...}`."""
 
     def __init__(self, name: str, scope: Scope):
         self.name = name
@@ -167,11 +167,11 @@ class Figure:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """{paper: its `Options`}, of the papers that have a job in the scope and whose files name the figure.
+        """{paper: its `Options`} for the papers that have a job in the scope and whose files name the figure.
 
         Raises
         ------
-        UserError : a block of a paper's file that is no such options, or names an experiment that the paper lacks.
+        UserError : the block of a paper's file does not hold such options.
         """
         named = {paper for job in self.scope.jobs.values() for paper in job.papers}
         blocks = {
@@ -189,11 +189,11 @@ class Figure:
         return True
 
     def reads(self) -> list[str]:
-        """The files that it is drawn of, as the DAG names them: see `Scope.files`, `collected` and `prepared`."""
+        """The files that it is drawn from, as the DAG names them: see `Scope.files`, `collected` and `prepared`."""
         raise NotImplementedError
 
     def draw(self) -> str:
-        """The figure as SVG, of the same bytes each time.
+        """The figure as SVG, with the same bytes each time.
 
         Raises
         ------
@@ -202,20 +202,20 @@ class Figure:
         raise NotImplementedError
 
     def numbers(self) -> str:
-        """The numbers that are drawn, as CSV; of a figure with `has_numbers` alone."""
+        """The numbers that are drawn, as CSV; only called where `has_numbers` is set."""
         raise NotImplementedError
 
     def shown(self) -> bool:
-        """Whether there is anything to see in it, once it is drawn; else the page leaves it out."""
+        """Whether the drawn figure shows anything; otherwise the page leaves it out."""
         return True
 
 
 def figure(name: str, scope: Scope) -> Figure:
-    """The figure of a name.
+    """The figure of this name for a scope.
 
     Raises
     ------
-    UserError : no figure has this name, its module has no class `Figure`, or a paper's file has odd options for it.
+    UserError : no figure has this name, or its module has no class `Figure` that inherits from `base.Figure`.
     """
     module = registry.module("figures", name)
     kind = getattr(module, "Figure", None)
@@ -228,11 +228,11 @@ def figure(name: str, scope: Scope) -> Figure:
 
 
 def wanted(scope: Scope) -> list[Figure]:
-    """Those that the DAG draws in a scope, in the order of the page; those that are not on the page come last.
+    """The figures that the DAG draws in a scope, in the order of the page; those that are not on it come last.
 
     Raises
     ------
-    UserError : as `figure` does; or a paper's file has odd options for one.
+    UserError : as `figure`; or a paper's file has invalid options for one of them.
     """
     figures = [figure(name, scope) for name in registry.names("figures")]
 
@@ -244,11 +244,11 @@ def wanted(scope: Scope) -> list[Figure]:
 
 
 def write(name: str, scope: Scope) -> None:
-    """The step of the DAG: `figures/NAME.svg` in the scope's folder, and `figures/NAME.csv` of one with `has_numbers`.
+    """The step of the DAG: write `figures/NAME.svg`, and `figures/NAME.csv` of one with `has_numbers`, in the scope.
 
     Raises
     ------
-    UserError : the figure is unknown or not wanted in this scope, or what it is drawn of is missing.
+    UserError : the figure is unknown or not wanted in this scope, or a file that it reads is missing.
     """
     chosen = figure(name, scope)
     if not chosen.wanted():
@@ -262,5 +262,5 @@ def write(name: str, scope: Scope) -> None:
 
 
 def last(choices: Iterable[list[Job]]) -> list[Job]:
-    """The last of several lists of jobs that is not empty; an empty one where all are."""
+    """The last list of jobs that is not empty; an empty list where all are."""
     return next((jobs for jobs in reversed([*choices]) if jobs), [])

@@ -1,4 +1,4 @@
-"""Attention blocks that are trained when a modality is added (CVS thesis, sections 3.1 to 3.3; figure 26)."""
+"""Numbers of attention blocks trained when a modality is added (CVS thesis, sections 3.1 to 3.3, figure 26)."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Figure(base.Figure):
 
 
 def blocks_trained(systems: Mapping[str, list[int]]) -> str:
-    """A line for each system, by the number of modalities.
+    """The number of trained blocks against the number of modalities, one line per system.
 
     Parameters
     ----------
-    systems : title to the blocks that are trained when the second, third, ... modality is added.
+    systems : title to the number of blocks that are trained when the second, third, ... modality is added.
     """
     with canvas.style():
         figure = canvas.figure(5.4, 3.2)

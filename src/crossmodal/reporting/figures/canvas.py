@@ -1,6 +1,6 @@
-"""What figures are drawn with: one style, and SVG of the same bytes each time.
+"""The drawing tools of all figures: one style, and SVG with the same bytes each time.
 
-Drawn on matplotlib's `Figure` alone: no window, no global state. `with style():` around all that draws.
+Figures use matplotlib's `Figure` alone, without windows or global state; all drawing stands inside `with style():`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def figure(width: float, height: float, **options: Any) -> Figure:
 
 
 def empty(figure: Figure, text: str) -> str:
-    """A sentence in the place of a figure, as SVG: why there is nothing to draw yet."""
+    """An SVG that holds one sentence in place of the figure: why there is nothing to draw yet."""
     figure.set_size_inches(10.2, 0.8)
     figure.text(0.01, 0.5, text, color=FAINT, va="center")
     return svg(figure)
@@ -88,9 +88,9 @@ def svg(figure: Figure) -> str:
 
 
 def _take_literally(figure: Figure) -> None:
-    """Have dollars in names and captions be dollars: matplotlib would read them as formulas, and fail at most.
+    """Show dollar signs in names and captions as such: matplotlib would read them as formulas, and mostly fail.
 
-    The labels of axes of numbers are matplotlib's own, which are formulas where they are powers.
+    Labels of numeric axes are left alone: matplotlib makes them itself, as formulas where they are powers.
     """
     from matplotlib.text import Text
     from matplotlib.ticker import LogFormatter, ScalarFormatter

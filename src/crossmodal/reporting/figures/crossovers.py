@@ -1,7 +1,7 @@
 """Recall at 1 against annotation, with the places where curves meet (A3VSE, figure 1 right and section 4.4).
 
-The paper reads off its figure how many pairs the global semantics, which take none, are worth to the other systems;
-and its own system against each of the others at few pairs and at many.
+From its figure the paper concludes how many annotated pairs the other systems need to match the global semantics, which
+take none. It also compares its own system with each of the others at few pairs and at many.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ class Figure(base.Figure):
 
 
 def meetings(metrics: pd.DataFrame, proposed: Collection[str], metric: str = METRIC) -> pd.DataFrame:
-    """A row for each two curves of a data set and direction that are held against each other.
+    """One row per pair of curves of a data set and direction that are compared.
 
-    Those are a proposed system's and each other one's, and the level of each system that takes no pairs and each
-    curve. Means over runs at each share of annotated pairs, linear in its logarithm between them.
+    Each proposed system's curve is compared with every other curve, and the level of each system that takes no pairs
+    with every curve. A curve goes through the means over runs at each share of annotated pairs, and is linear in the
+    logarithm of the share between them.
 
     Parameters
     ----------
@@ -66,8 +67,8 @@ def meetings(metrics: pd.DataFrame, proposed: Collection[str], metric: str = MET
 
     Returns
     -------
-    `COLUMNS`: `share`, the least share in per cent at which they meet, and `value`, their recall there; NaN where they
-    do not meet within the shares of both.
+    The columns `COLUMNS`: `share` is the least share in per cent at which the two meet, `value` their recall there;
+    both are NaN where they do not meet within the shares of both.
     """
     trained, free, _ = annotated(metrics, metric)
     means = trained.groupby(["dataset", "direction", "name", "share"]).value.mean()

@@ -33,7 +33,7 @@ class Figure(base.Figure):
 
 
 def directions(metrics: pd.DataFrame, titles: Mapping[str, str]) -> str:
-    """mAP@50 of every ordered pair of modalities as a heat map, a panel for each model of more than two."""
+    """mAP@50 of every ordered pair of modalities as heat maps, one per model with more than two modalities."""
     numbers = (metrics.metric == METRIC) & (metrics.protocol == "all") & metrics.direction.str.contains("-to-")
     frame = metrics[numbers & (metrics.split == "full") & (metrics.model != "oracle")]
     means = frame.groupby(["dataset", "name", "direction"], sort=True).value.mean()

@@ -1,4 +1,4 @@
-"""Annotation efficiency: mean recall over log-annotations with its interval, of every system."""
+"""Annotation efficiency: the mean recall over log-annotations of every system, with its interval."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Figure(base.Figure):
 
 
 def efficiency(frame: pd.DataFrame, titles: Mapping[str, str], metric: str = "recall@10") -> str:
-    """Mean recall over log-annotations with its 95 % interval: a line a system, a panel a direction, of each data set.
+    """Mean recall over log-annotations with 95 % intervals: one line per system, one panel per data set and direction.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Test items where a model puts them, in two dimensions by t-SNE: pairs should lie together (A3VSE, figure 3)."""
+"""Embeddings of test items in two dimensions by t-SNE: pairs should lie close together (A3VSE, figure 3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from crossmodal.tasks.base import ranking_of
 log = logging.getLogger(__name__)
 
 ITEMS = 200
-"""Groups that are drawn at most, each by one image and one caption: more would hide which lie together."""
+"""The maximum number of drawn groups, each with one image and one caption: more would hide which lie together."""
 
 
 class Figure(base.Figure):
@@ -31,7 +31,7 @@ class Figure(base.Figure):
     )
 
     def jobs(self) -> list[Job]:
-        """The runs that papers want drawn, of data sets whose images and captions belong together."""
+        """The runs that papers want drawn, of data sets whose images and captions form groups."""
         return [job for job in self.scope.plan.mapped(self.scope.jobs) if job.relevance == "group"]
 
     def wanted(self) -> bool:
@@ -58,15 +58,15 @@ class Figure(base.Figure):
 
 
 def paired(run: Path, groups: Mapping[str, str], seed: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
-    """Vectors of images (n, d) and of a caption of each (n, d), of at most `ITEMS` test groups drawn from `seed`.
+    """Embeddings of images and of one caption per image, of at most `ITEMS` test groups that are drawn with `seed`.
 
     Returns
     -------
-    None where the model has no vectors (`embeddings.npz`).
+    (n, d) images and (n, d) captions; None where the model has no vectors (`embeddings.npz`).
 
     Raises
     ------
-    UserError : a file that is no such archive.
+    UserError : the file is no archive of embeddings.
     """
     path = ranking_of(run) / "embeddings.npz"
     if not path.exists():
@@ -88,14 +88,14 @@ def paired(run: Path, groups: Mapping[str, str], seed: int = 0) -> tuple[np.ndar
 
 
 def placed(images: np.ndarray, texts: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(2n, 2) places of n images and then of their n captions, by t-SNE on cosines."""
+    """(2n, 2) positions of n images followed by their n captions, by t-SNE on cosine distances."""
     return scattered(np.concatenate([images, texts]), seed)
 
 
 def scattered(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(n, 2) places of (n, d) vectors by t-SNE on cosines.
+    """(n, 2) positions of (n, d) vectors, by t-SNE on cosine distances.
 
-    The exact method on one thread, so that the same vectors give the same places.
+    It uses the exact method on one thread, so that the same vectors have the same positions.
     """
     from sklearn.manifold import TSNE
 
@@ -106,11 +106,11 @@ def scattered(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def embeddings(panels: Mapping[str, np.ndarray]) -> str:
-    """Vectors in two dimensions (A3VSE, figure 3): images blue, captions red, a line from each image to its caption.
+    """Embeddings in two dimensions (A3VSE, figure 3): images blue, captions red, a line from each image to its caption.
 
     Parameters
     ----------
-    panels : title to the (2n, 2) places of n images and then of their captions.
+    panels : title to the (2n, 2) positions of n images followed by their captions.
     """
     with canvas.style():
         rows = max(1, -(-len(panels) // 3))

@@ -13,7 +13,7 @@ from crossmodal.reporting.results import runs
 from crossmodal.reporting.results.shares import ordered_splits
 from crossmodal.tasks.base import criteria
 
-MOST_LINES = 14  # of a panel
+MOST_LINES = 14  # maximum in one panel
 
 
 class Figure(base.Figure):
@@ -32,8 +32,8 @@ class Figure(base.Figure):
 def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
     """The criterion on validation items and the training loss by epoch: thin lines are runs, thick ones their means.
 
-    A row of axes for each data set; a colour for each model, a dash for each split. Where that makes too many lines,
-    those of the most annotation alone.
+    There is one row of axes per data set, one colour per model, and one dash style per split. Where that gives too many
+    lines, only those with the most annotation are drawn.
     """
     with canvas.style():
         histories = histories.dropna(subset=["epoch"]) if len(histories) else histories
@@ -72,7 +72,7 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
 
 
 def criterion_of(histories: pd.DataFrame) -> tuple[str, str]:
-    """The column by which epochs were chosen, and what it is called."""
+    """The column by which the best epoch is chosen, and its label."""
     known = criteria()
     there = [column for column in known if column in histories and histories[column].notna().any()]
     column = next(iter(there or known))

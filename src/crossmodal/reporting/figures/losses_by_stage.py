@@ -1,6 +1,6 @@
-"""Losses of systems that grow a modality at a time, by epoch, stage after stage (CVS thesis, figures 22 to 24).
+"""Losses of systems that add one modality per stage, by epoch, stage after stage (CVS thesis, figures 22 to 24).
 
-`papers/NAME.yaml` names the systems, each with the experiments of its stages and the loss that is drawn of it.
+`papers/NAME.yaml` names the systems, each with the experiments of its stages and the loss to be drawn.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Figure(base.Figure):
 
 
 def chain(job: Job, jobs: Mapping[str, Job]) -> list[Job]:
-    """A run and those that it grew from, the first one first."""
+    """A job and those that it continues, the first stage first."""
     stages = [job]
     while (before := stages[0].before) in jobs:
         stages.insert(0, jobs[before])
@@ -69,7 +69,7 @@ def chain(job: Job, jobs: Mapping[str, Job]) -> list[Job]:
 
 
 def losses(stages: list[Job], folder: Path, column: str) -> list[np.ndarray] | None:
-    """A column of the histories of a run's stages, by epoch; None where a stage has no such history.
+    """One column of the histories of a run's stages, an array per stage; None where a stage has no such history.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ def losses(stages: list[Job], folder: Path, column: str) -> list[np.ndarray] | N
 
 
 def losses_by_stage(panels: Mapping[str, list[list[np.ndarray]]]) -> str:
-    """A panel for each system: thin lines are runs, the thick one their mean, and dashes stand between stages.
+    """One panel per system: thin lines are runs, the thick one is their mean, and dashes separate the stages.
 
     Parameters
     ----------
-    panels : title to the runs of a system, each the losses of its stages.
+    panels : title to the runs of a system, each a list of the losses of its stages by epoch.
     """
     with canvas.style():
         figure = canvas.figure(10.2, 3.2)

@@ -1,6 +1,6 @@
-"""Parts of encodings: how semantic, specific and modal parts lie to each other (mFSR, sections 3.2 and 3.4).
+"""Similarities between the semantic, specific and modal parts of encodings (mFSR, sections 3.2 and 3.4).
 
-Drawn of the `shown.json` and `shown.npz` that the task `reconstruction` leaves.
+They are drawn from `shown.json` and `shown.npz`, which the task `reconstruction` writes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TASK = "reconstruction"
 
 
 class Inspected(base.Figure):
-    """A figure of what the runs show that are asked to make their items again."""
+    """The base of figures of the runs that are evaluated under the task `reconstruction`."""
 
     section = base.RECONSTRUCTIONS
 
@@ -49,7 +49,7 @@ class Figure(Inspected):
 
 
 def inspected(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """{name of a system: what each of its tested runs shows}, whole systems first, seeds in order."""
+    """{name of a system: the results of the task for each of its tested runs}, whole systems first, seeds in order."""
     shown: dict[str, list[dict[str, Any]]] = {}
     for job in sorted(jobs.values(), key=lambda job: (job.name.count("."), job.dataset, job.key)):
         path = folder / job.key / TASK / "shown.json"
@@ -62,7 +62,7 @@ def inspected(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[dict[str,
 def parts(shown: Mapping[str, list[dict[str, Any]]]) -> str:
     """Cosines of semantic and specific parts, silhouettes of modalities, and modal parts of the first system.
 
-    A point is the mean over a system's runs.
+    Each point is the mean over a system's runs.
     """
     with canvas.style():
         figure = canvas.figure(10.2, 1.6 + 0.3 * max(5, len(shown)))

@@ -1,4 +1,4 @@
-"""Test images and captions beside what a system makes again of the parts of their encodings (mFSR, figure 5)."""
+"""Test images and captions beside their reconstructions from the parts of their encodings (mFSR, figure 5)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Figure(Inspected):
 
 
 def reconstructions(shown: Mapping[str, list[dict[str, Any]]]) -> str:
-    """Test images and captions, and under each what the first system that makes both, or one, makes of its parts."""
+    """Test images and captions, each above its reconstructions by the first system that reconstructs both, or one."""
     making = [run for runs_ in shown.values() for run in runs_ if run["captions"] and any(run["captions"])]
     making += [run for runs_ in shown.values() for run in runs_ if "picture_rank" in run["numbers"]]
     with canvas.style():

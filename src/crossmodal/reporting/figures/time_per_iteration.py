@@ -1,6 +1,6 @@
-"""Measured time of an iteration as modalities are added (CVS thesis, figure 27).
+"""Measured time per iteration as modalities are added (CVS thesis, figure 27).
 
-CVS trains all modalities anew when one is added, M-CVS and RVS train the new one alone.
+CVS trains all modalities anew when one is added; M-CVS and RVS train the new one alone.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Figure(base.Figure):
 
 
 def times(jobs: list[Job], folder: Path) -> pd.DataFrame:
-    """Columns `COLUMNS`: measured milliseconds per iteration, a row for each run that has been trained.
+    """Measured milliseconds per iteration in the columns `COLUMNS`, one row per run that has been trained.
 
     Parameters
     ----------
@@ -75,11 +75,12 @@ def times(jobs: list[Job], folder: Path) -> pd.DataFrame:
 
 
 def time_per_iteration(measured: pd.DataFrame, systems: Sequence[str]) -> str:
-    """A line for each system, by the number of modalities: through the means over its runs, which are points.
+    """Time per iteration against the number of modalities: points are runs, and one line per system joins their means.
 
     Parameters
     ----------
-    measured : columns as `times` gives them, and `system`. systems : titles, in the order of the legend.
+    measured : columns as `times` gives them, and `system`.
+    systems : titles, in the order of the legend.
     """
     with canvas.style():
         figure = canvas.figure(5.4, 3.2)

@@ -1,8 +1,8 @@
-"""The space of several modalities before and after its training (CVS thesis, figure 9), of our data.
+"""The embedding space of several modalities before and after training (CVS thesis, figure 9), measured on our data.
 
-The thesis draws an ideal: points of all modalities and classes lie scattered before, and afterwards by their classes,
-whatever their modality. Here the points are test items where a model's first weights and its trained ones put them, in
-two dimensions by t-SNE.
+The thesis draws an ideal: before training the points of all modalities and classes are scattered, and afterwards they
+lie together by class, whatever their modality. Here the points are embeddings of test items by a model's initial
+weights and by its trained ones, in two dimensions by t-SNE.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, FAINT, MARKERS
 from crossmodal.reporting.figures.embeddings import scattered
 
-CLASSES = 5  # a marker each
+CLASSES = 5  # each has a marker of its own
 WEIGHTS = ("model.safetensors", "manifest.json")
-ITEMS = 8  # of each class and modality
+ITEMS = 8  # per class and modality
 
 
 class Figure(base.Figure):
@@ -32,7 +32,7 @@ class Figure(base.Figure):
     )
 
     def jobs(self) -> list[Job]:
-        """The first run that papers want drawn of items that answer each other by class, if there is one."""
+        """The first run that papers want drawn on data where items of a class are relevant, if there is one."""
         return [job for job in self.scope.plan.mapped(self.scope.jobs) if job.relevance == "label"][:1]
 
     def wanted(self) -> bool:
@@ -53,28 +53,34 @@ class Figure(base.Figure):
 
 
 def chosen(labels: np.ndarray, index: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Those of `index`, at most `ITEMS` of each class of `classes`, the first ones of their order.
+    """The first elements of `index`, at most `ITEMS` per class of `classes`.
 
     Parameters
     ----------
-    labels : (N,) classes of all items. index : (M,) places of those to choose from.
+    labels : (N,) classes of all items.
+    index : (M,) numbers of the items to choose from.
     """
     return np.concatenate([index[labels[index] == one][:ITEMS] for one in classes])
 
 
 def vectors(job: Job, folder: Path, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Test items where a run puts them: (N, d) with its first weights and its trained ones; (N,) modalities, classes.
+    """Embeddings of a run's test items by its initial and its trained weights, of the first classes in their order.
 
-    A vector depends on the modality that it is compared with: that is the run's first one, for whose own items the
-    second. Of the first classes in their order.
+    A vector depends on the modality that it is compared with: here that is the run's first modality, or the second for
+    items of the first.
 
     Parameters
     ----------
-    job : of a model with vectors, on data whose items answer each other by class. folder : of its run.
+    job : a job of a model with vectors, on data where items of a class are relevant.
+    folder : the folder of its run.
+
+    Returns
+    -------
+    (N, d) vectors by the initial weights, (N, d) by the trained ones, (N,) modalities and (N,) classes.
 
     Raises
     ------
-    UserError : a run that is not trained, or data that is not there.
+    UserError : the run is not trained, or its data are missing.
     """
     import torch
 
@@ -105,7 +111,8 @@ def transformation(panels: Mapping[str, np.ndarray], modalities: np.ndarray, lab
 
     Parameters
     ----------
-    panels : title to the (n, 2) places of the items. modalities, labels : (n,) of each; one shape per class.
+    panels : title to the (n, 2) positions of the items.
+    modalities, labels : (n,) modality and class of each item; there is one shape per class.
     """
     kinds, names = list(dict.fromkeys(labels.tolist())), list(dict.fromkeys(modalities.tolist()))
     with canvas.style():

@@ -1,8 +1,8 @@
-"""Words of regions' names and of captions, and how much the two have in common (A3VSE, section 4.6).
+"""The vocabularies of regions' names and of captions, and their overlap (A3VSE, section 4.6).
 
 The paper gives 1,104 words of regional semantics (s) and 1,576 of global ones (s_g), and their overlap with the words
-of natural language queries. Which words count it does not say. Here they are tokens with a letter or a digit, in small
-letters: of the test captions, and of the names in the training images that a split leaves without a caption.
+of natural language queries. It does not say which words count. Here they are lower-case tokens with a letter or a
+digit, of the test captions and of the names in the training images that a split leaves without a caption.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from crossmodal.reporting.figures.canvas import COLOURS, INK
 Kind = Literal["regional", "global"]
 KINDS: dict[Kind, str] = {"regional": "s, names of regions", "global": "s_g, names of whole images"}
 COUNTS = (1, 4)
-"""How often a word must be there: at all, or four times, since A3VSE leaves out rarer ones (section 4.3)."""
+"""How often a word must occur: once, or four times, since A3VSE leaves out rarer ones (section 4.3)."""
 Counted = Mapping[str, tuple[float, float]]
 """{kind of names: its words, and their overlap with the words of the queries in per cent}"""
 COLUMNS = ("dataset", "split", "kind", "min_count", "images", "captions", "words", "caption_words", "shared", "overlap")
@@ -60,7 +60,7 @@ class Figure(base.Figure):
 
     @cached_property
     def measured(self) -> pd.DataFrame:
-        """The rows of every data set and split whose un-annotated images are read by what is named in them."""
+        """The rows of every data set and split whose un-annotated images are read by the names of their regions."""
         rows = [
             {"dataset": job.dataset, **row}
             for job in self.scope.plan.named(self.scope.jobs)
@@ -77,26 +77,27 @@ class Figure(base.Figure):
 
 
 def words(sequences: Iterable[Sequence[str]], min_count: int = 1) -> set[str]:
-    """The different words of sequences of tokens that are there `min_count` times; marks of punctuation are none."""
+    """The distinct words that occur at least `min_count` times in sequences of tokens, without punctuation marks."""
     counts = Counter(token.lower() for sequence in sequences for token in sequence)
     return {word for word, count in counts.items() if count >= min_count and any(map(str.isalnum, word))}
 
 
 def overlap(one: set[str], other: set[str]) -> float:
-    """Words of both in per cent of those of either (intersection over union); NaN where neither has any."""
+    """Intersection over union of two sets of words in per cent; NaN where both are empty."""
     return 100 * len(one & other) / len(one | other) if one | other else float("nan")
 
 
 def measure(folder: Path, split: str, extractor: str) -> list[dict[str, Any]]:
-    """A row for each kind of names and each of `COUNTS`, of a data set under a split.
+    """One row per kind of names and per value of `COUNTS`, for a data set under a split.
 
     Parameters
     ----------
-    folder : `data/DATASET`. extractor : of the regions.
+    folder : `data/DATASET`.
+    extractor : the extractor of the regions.
 
     Returns
     -------
-    Keys of `COLUMNS` but `dataset`; `overlap` in per cent.
+    Rows with the keys of `COLUMNS` except `dataset`; `overlap` is in per cent.
     """
     items = read_parquet(folder / "items.parquet", ["item_id", "modality", "partition"])
     asked = items.item_id[(items.modality == "text") & (items.partition == "test")]
@@ -119,11 +120,13 @@ def measure(folder: Path, split: str, extractor: str) -> list[dict[str, Any]]:
 def vocabulary(
     measured: pd.DataFrame, published: Mapping[str, Counted], titles: Mapping[str, str], min_count: int = 1
 ) -> str:
-    """Words of either kind of names, and their overlap with the queries', beside the published numbers.
+    """The words of each kind of names, and their overlap with those of the queries, beside the published numbers.
 
     Parameters
     ----------
-    measured : columns `COLUMNS`, of which the rows of `min_count` are drawn. published : {label: what a paper has}.
+    measured : columns `COLUMNS`; the rows of `min_count` are drawn.
+    published : label to the numbers of a paper.
+    titles : data set to its title.
     """
     part = measured[measured.min_count == min_count]
     rows: list[tuple[str, Counted]] = [*published.items()]

@@ -1,1 +1,1 @@
-"""`report.html`, the one page to look at, and the page of a search."""
+"""`report.html`, the page with all results, and the page with the answers of a search."""

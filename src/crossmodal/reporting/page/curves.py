@@ -1,4 +1,4 @@
-"""The runs' epochs as the page's charts read them, thinned where there are very many."""
+"""Learning curves of the runs in the form that the page's charts read, thinned where a run has very many epochs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import pandas as pd
 
 from crossmodal.tasks.base import criteria, metric
 
-MOST = 200  # points of a line
+MOST = 200  # points of one line of a chart
 ABOUT = ("run", "dataset", "split", "name", "seed", "epoch", "stage", "steps")
 
 
 def curves(histories: pd.DataFrame) -> dict[str, Any]:
-    """`measures` (name and label) and `runs`, each with its epochs and a list of values a measure (null where none)."""
+    """`measures` (name and label) and `runs`: each has its epochs and one list of values per measure (null if missing).
+
+    Parameters
+    ----------
+    histories : one row per epoch of each run, as `results.runs.histories` gives them.
+    """
     frame = histories.dropna(subset=["epoch"]) if len(histories) else histories
     names = [c for c in frame if c not in ABOUT and pd.api.types.is_numeric_dtype(frame[c]) and frame[c].notna().any()]
     first = (*criteria(), "loss")
@@ -31,7 +36,7 @@ def curves(histories: pd.DataFrame) -> dict[str, Any]:
 
 
 def label(column: str) -> str:
-    """`Validation: sum of recalls`, `Validation: R@1, image to text`, `Gradient norm`."""
+    """The label of a history's column, such as `Validation: R@1, image to text` or `Gradient norm`."""
     validation = column.startswith("val_")
     text = column.removeprefix("val_")
     if column in criteria():

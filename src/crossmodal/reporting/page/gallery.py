@@ -1,6 +1,6 @@
-"""Test queries with their best five answers, true matches marked, as the papers' own galleries show them.
+"""Test queries with their five best answers, in which true matches are marked, like the galleries of the papers.
 
-Several runs answer the same queries. What an item looks like is kept once, however often it is shown.
+Several runs answer the same queries. The thumbnail of an item is kept once, however often it is shown.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from crossmodal.tasks.base import ranking_of
 
 log = logging.getLogger(__name__)
 
-# (lowest rank, highest rank, queries) of each kind: a gallery of hits alone would flatter any model.
+# (lowest rank, highest rank, number of queries) per kind: a gallery of hits alone would flatter any model.
 MIXTURE = ((1, 1, 2), (2, 10, 2), (11, None, 2))
-MOST_BYTES = 15_000_000  # of all small copies of a page
+MOST_BYTES = 15_000_000  # of all thumbnails of a page
 
 
 @dataclass(frozen=True)
 class Answer:
+    """An item among the best answers to a query, and whether it is a true match."""
+
     id: str
     true: bool
     score: float | None = None
@@ -37,15 +39,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class Query:
+    """A test query with the rank of its best match and its best answers."""
+
     id: str
     rank: int
     top: list[Answer]
     truth: str | None
-    """A match, where the five answers hold none."""
+    """The id of a true match where none of the answers is one."""
 
 
 @dataclass(frozen=True)
 class Gallery:
+    """The chosen queries of a run, by direction."""
+
     dataset: str
     run: str
     directions: dict[str, list[Query]]
@@ -53,15 +59,15 @@ class Gallery:
 
 @dataclass
 class Items:
-    """The items of a data set by id, with the small copies of those that were asked for."""
+    """The items of a data set by id, with the thumbnails of those that have been described."""
 
     folder: Path
-    relevance: str = "group"  # or `label`: what items that answer each other have in common
+    relevance: str = "group"  # or `label`: what relevant items have in common
     shown: dict[str, Medium] = field(default_factory=dict)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The items by id, and after them the classes, where a data set knows what they are and models rank them."""
+        """The items by id, followed by the classes where the data set has a file `classes.parquet`."""
         from crossmodal.datasets.items import class_id
 
         frame = read_parquet(self.folder / "items.parquet")
@@ -74,34 +80,37 @@ class Items:
 
     @cached_property
     def root(self) -> Path:
+        """The folder that the items' files are relative to."""
         from crossmodal.datasets import items
 
         return items.root(self.folder)
 
     @cached_property
     def codes(self) -> pd.Series:
+        """The group or the label of each item, by which items are relevant to each other."""
         return self.frame["label" if self.relevance == "label" else "group_id"].astype("string")
 
     @cached_property
     def _first(self) -> dict[tuple[str, str], str]:
-        """{(modality, code): a test item}"""
+        """{(modality, code): id of the first such test item}"""
         tested = self.frame[self.frame.partition == "test"]
         first = tested.assign(code=self.codes[tested.index]).drop_duplicates(["modality", "code"])
         return {(str(row.modality), str(row.code)): str(row.Index) for row in first.itertuples()}
 
     def alike(self, code: str, other: str) -> bool:
-        """Whether items of these codes answer each other: they are equal, or of labels share one."""
+        """Whether items of these codes are relevant to each other: the codes are equal, or their labels share one."""
         if code == other or self.relevance != "label":
             return bool(code == other)
         return not set(labels_of(code)).isdisjoint(labels_of(other))
 
     def truth(self, modality: str, code: str) -> str | None:
+        """The id of a test item of a modality that is relevant to this code; None if there is none."""
         own = self._first.get((modality, code))
         others = (id_ for (of, other), id_ in self._first.items() if of == modality and self.alike(code, other))
         return own or next(others, None)
 
     def describe(self, id_: str, room: int) -> dict[str, Any]:
-        """What a page shows of an item; without its small copy where that is larger than `room` bytes."""
+        """The modality, label, and text or thumbnail of an item; a thumbnail of more than `room` bytes is left out."""
         row = self.frame.loc[id_]
         found: dict[str, Any] = {"modality": str(row.modality)}
         if pd.notna(row.label):
@@ -126,9 +135,14 @@ class Items:
 
 
 def choose(queries: pd.DataFrame, seed: int = 0, share: float = 1.0) -> pd.DataFrame:
-    """A few queries of one direction: hits, near misses and misses, the same for the same seed, best ranks first.
+    """A few queries of one direction: hits, near misses and misses, with the best ranks first.
 
-    Where a kind is short, the others fill its places. `share` of the usual number, one of a kind at least.
+    Where one kind has too few queries, the others fill its places. The choice depends on `seed` alone.
+
+    Parameters
+    ----------
+    queries : the ranked queries, of which the column `rank` is read.
+    share : factor on the number of queries of each kind in `MIXTURE`; at least one of each kind is chosen.
     """
     generator = np.random.default_rng(seed)
     ranks = queries["rank"].to_numpy()
@@ -149,13 +163,13 @@ def gallery(
 
     Parameters
     ----------
-    items : of the run's data set.
-    run : folder of the run, that has been tested.
+    items : the items of the run's data set.
+    run : the folder of a run that has been tested.
     like : another run's gallery, whose queries are shown again; else they are chosen by this run's ranks.
 
     Returns
     -------
-    None, and a line in the log, where the queries are missing or do not fit the items.
+    The gallery; None, with a line in the log, where the queries are missing or do not fit the items.
     """
     try:
         columns = ["protocol", "direction", "query_id", "rank", "fold", "top", "top_scores"]
@@ -190,9 +204,9 @@ def _query(items: Items, row: Any, direction: str, n: int) -> Query:
 
 
 def described(galleries: list[tuple[Items, list[Gallery]]], most: int = MOST_BYTES) -> list[dict[str, Any]]:
-    """As a page reads them: for each data set its items, each once, and its runs' queries.
+    """Galleries in the form that a page reads: for each data set its items, each once, and the queries of its runs.
 
-    Small copies past `most` bytes are left out, which is logged; each data set has its equal share.
+    Thumbnails beyond `most` bytes are left out, which is logged. Each data set has an equal share of these bytes.
     """
     made = []
     for items, runs in galleries:

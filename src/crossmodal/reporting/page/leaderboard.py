@@ -1,6 +1,6 @@
-"""Everything that was measured, as the page's leaderboard reads it: a row a (data set, split, protocol, system).
+"""All measured numbers in the form that the page's leaderboard reads: one row per data set, split, protocol and system.
 
-Values stand for themselves, one a seed; means and standard deviations are the page's to work out, of what it shows.
+Each row holds one value per seed. The page computes means and standard deviations of what it shows.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
 
     Parameters
     ----------
+    metrics : `metrics.parquet`.
     titles : data set to its title.
     links : run to the address of its record in MLflow, of those that have one.
 
     Returns
     -------
-    `columns` has an entry a (direction, metric); `rows[i].values[j]` are those of column j, one a seed (null where a
-    seed lacks it), and `views` names groups of columns.
+    `columns` has one entry per (direction, metric); `rows[i].values[j]` are the values of column j, one per seed (null
+    where a seed lacks it); `views` names groups of columns.
     """
     frame = distinct(metrics)
     pairs = frame[["direction", "metric"]].drop_duplicates().itertuples(index=False)
@@ -57,7 +58,7 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
 
 
 def _place(column: tuple[str, str]) -> tuple[Any, ...]:
-    """Single directions by name, image to text first; then what is of all of them."""
+    """Sort key of a column: single directions by name, image to text first, then numbers over all directions."""
     direction, metric = column
     known = metric_names()
     order = known.index(metric) if metric in known else len(known)
@@ -65,7 +66,7 @@ def _place(column: tuple[str, str]) -> tuple[Any, ...]:
 
 
 def _wholes() -> frozenset[str]:
-    """Directions of numbers that are of several directions."""
+    """Names in the column `direction` that stand for several directions together, such as `average`."""
     return frozenset(direction for direction, _ in headlines())
 
 
@@ -76,7 +77,7 @@ def _is_mean(name: str) -> bool:
 
 
 def _views(columns: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Recalls of both directions with their sum, each metric over all directions, and each direction with all of it."""
+    """Groups of columns: the recalls with their sum, each metric over all directions, and all metrics per direction."""
     whole = _wholes()
     directions = list(dict.fromkeys(d for d, _ in columns if d not in whole))
     views = []

@@ -1,4 +1,4 @@
-"""When, where and with which code runs were made, from their manifests; and their records in MLflow."""
+"""When, where and with which code the runs were trained, from their manifests; and links to their MLflow records."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from crossmodal.files import commit
 from crossmodal.reporting.tracking.store import KEY, database
 
 LIBRARIES = ("crossmodal", "torch", "numpy", "pandas", "pyarrow", "matplotlib", "snakemake", "mlflow")
-LOCAL_PAGES = "http://127.0.0.1:5000"  # where `make ui` serves a store that is a file
+LOCAL_PAGES = "http://127.0.0.1:5000"  # `make ui` serves a store here that is a file
 
 
 def versions() -> list[tuple[str, str]]:
-    """Of Python and the libraries that this process would use."""
+    """(name, version) of Python and of the libraries that this process would use."""
     found = [("Python", python_version())]
     for name in LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
@@ -34,7 +34,7 @@ def code() -> dict[str, Any]:
 
 
 def of_runs(manifests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What runs' manifests say: first and last end, commits, machines and versions, each once."""
+    """A summary of runs' manifests: when the first and the last ended, and each commit, machine and version once."""
     ends, commits, machines, used = [], {}, {}, {}
     for manifest in manifests:
         if manifest.get("finished"):
@@ -57,18 +57,18 @@ def of_runs(manifests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _moment(iso: str) -> str:
-    """`2026-11-24 09:10 UTC` of a time as manifests have it."""
+    """A manifest's time as `2026-11-24 09:10 UTC`."""
     return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2 UTC", iso)
 
 
 def tracked(tracking: Tracking) -> dict[str, str]:
-    """{run: the address of its page in MLflow}, of a store that is a file; empty for a store that is not there.
+    """{run: the address of its page in MLflow} for a store that is a file; empty where there is no such store.
 
-    Read from the database itself: MLflow takes seconds to be imported.
+    It is read from the database itself, since MLflow takes seconds to be imported.
     """
     path = None
     if tracking.enabled:
-        with suppress(ValueError):  # an address that tracking itself warns of
+        with suppress(ValueError):  # tracking itself warns of such an address
             path = database(tracking.address)
     if path is None:
         return {}
@@ -77,7 +77,7 @@ def tracked(tracking: Tracking) -> dict[str, str]:
         "WHERE tags.key = ? AND runs.lifecycle_stage = 'active'"
     )
     found: dict[str, str] = {}
-    with suppress(sqlite3.Error):  # no store yet, or one that MLflow itself must mend
+    with suppress(sqlite3.Error):  # there is no store yet, or MLflow itself must mend it
         address = f"file:{quote(str(path.resolve()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=10)) as store:
             found = {

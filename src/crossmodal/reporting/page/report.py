@@ -1,6 +1,6 @@
-"""`report.html`: one page that holds everything it shows (no request leaves it), in light and dark, wide and narrow.
+"""`report.html`: one self-contained page (it sends no requests), light or dark, for wide and narrow screens.
 
-Tables of the papers are HTML; the leaderboard, curves and galleries are drawn by the page's scripts from JSON in it.
+The papers' tables are HTML; the page's scripts draw the leaderboard, the curves and the galleries from JSON in it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 SCRIPTS = ("page.js", "sort.js", "board.js", "chart.js", "heat.js", "gallery.js")
 COSTS = ["seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "gpu_energy_joules"]
 COSTS += ["parameters", "pairs", "best_epoch"]
-SYSTEMS = 2  # whose galleries are shown of a data set
+SYSTEMS = 2  # best systems per data set whose galleries are shown
 
 
 def _text(mean: float, sd: float | None = None, digits: int = 1) -> str:
@@ -53,23 +53,24 @@ def _time(seconds: float) -> str:
 
 
 def criterion_of_runs(metrics: pd.DataFrame) -> pd.DataFrame:
-    """One row a run and data set's criterion: the sum of recalls, or where there is none the mean of mAP@50.
+    """One row per run with its data set's criterion: the sum of recalls or, where there is none, the mean mAP@50.
 
-    Columns dataset, split, name, model, seed, criterion, value; of the protocol that ranks the whole test set.
+    The columns are dataset, split, name, model, seed, criterion and value, of the protocol that ranks the whole test
+    set.
     """
     frame = distinct(metrics)
     keys = ["dataset", "split", "name", "model", "seed"]
     found = pd.DataFrame(columns=[*keys, "criterion", "value"])
     for direction, metric in headlines():
         part = frame[(frame.direction == direction) & (frame.metric == metric)]
-        part = part.sort_values("protocol").drop_duplicates(keys)  # 'all' first
+        part = part.sort_values("protocol").drop_duplicates(keys)  # the protocol 'all' sorts first
         new = part[~part.dataset.isin(found.dataset)].assign(criterion=metric)[[*keys, "criterion", "value"]]
         found = pd.concat([found, new], ignore_index=True) if len(found) else new.reset_index(drop=True)
     return found
 
 
 def best(criterion: pd.DataFrame) -> pd.DataFrame:
-    """Systems by their mean over seeds, best first, for each data set: those of full annotation, if there are any."""
+    """The systems of each data set by their mean over seeds, best first; if any has full annotation, only those."""
     frame = criterion[~criterion.model.isin(CONTROLS)]
     full = frame[frame.split == "full"].dataset.unique()
     frame = frame[(frame.split == "full") | ~frame.dataset.isin(full)]
@@ -84,11 +85,13 @@ def _dataset_title(plan: Plan, name: str) -> str:
 def overview(
     criterion: pd.DataFrame, manifests: dict[str, dict[str, Any]], jobs: dict[str, Job]
 ) -> list[dict[str, Any]]:
-    """A row for each (data set, split, model): seeds done, the criterion, what it cost, and what is missing.
+    """One row per (data set, split, model): the seeds that are done, the criterion, its cost, and what is missing.
 
     Parameters
     ----------
-    manifests : of the runs that are done.
+    criterion : as `criterion_of_runs` gives it.
+    manifests : run to its manifest, of the runs that are done.
+    jobs : the jobs that the page covers.
     """
     totals = dict(list(criterion.groupby(["dataset", "split", "name"])))
     groups: dict[tuple[str, str, str], list[Job]] = {}
@@ -147,10 +150,10 @@ def _short(n: float) -> str:
 def galleries(
     plan: Plan, jobs: dict[str, Job], criterion: pd.DataFrame, results: Path, data: Path
 ) -> list[dict[str, Any]]:
-    """For each data set the galleries of its best systems and of the runs that papers mark, of the same queries.
+    """For each data set the galleries of its best systems and of the runs that papers mark, with the same queries.
 
-    Of a best system the seed with the largest criterion is shown, of what papers mark (A3VSE, figure 4: sparse splits)
-    the first seed. The queries are chosen by the ranks of the very best.
+    A best system is shown by the seed with the largest criterion, and what papers mark (A3VSE, figure 4: sparse splits)
+    by the first seed. The queries are chosen by the ranks of the best system of all.
     """
     found: list[tuple[Items, list[Gallery]]] = []
     marked = [job for job in plan.shown(jobs) if (ranking_of(results / "runs" / job.key) / "examples.parquet").exists()]
@@ -186,12 +189,12 @@ def render(
     results : folder with `runs/`.
     data : folder of the prepared data sets.
     target : the page to write.
-    jobs : the jobs that it covers; all of the plan by default.
+    jobs : the jobs that it covers; all jobs of the plan by default.
     scope : folder with their `metrics.parquet` and `comparison.parquet`; the page's own by default.
 
     Raises
     ------
-    UserError : metrics or comparison have not been collected, or of another plan.
+    UserError : metrics or comparison have not been collected, or were collected for another plan.
     """
     scope = Path(scope or Path(target).parent)
     asked = runs.chosen(plan, jobs)
@@ -266,13 +269,13 @@ def render(
 
 
 def _claims(plan: Plan, path: Path) -> Markup | None:
-    """The papers' claims with their verdicts, where there are any that have been tested."""
+    """The papers' claims with their verdicts; None where no claim has been tested."""
     found = verdicts.lines(plan, testing.read(path)) if path.exists() else []
     return verdicts.to_html(found) if found else None
 
 
 def _stand_ins(plan: Plan, titles: dict[str, str]) -> list[tuple[str, list[str]]]:
-    """Each stand-in with the published data sets that it plays."""
+    """(stand-in, the published data sets that it replaces) for each stand-in."""
     found: dict[str, dict[str, None]] = {}
     for table in (table for paper in plan.papers.values() for table in paper.tables):
         for dataset in dict.fromkeys([table.dataset, *(row.dataset or table.dataset for row in table.rows)]):
@@ -283,7 +286,7 @@ def _stand_ins(plan: Plan, titles: dict[str, str]) -> list[tuple[str, list[str]]
 
 
 def _leaders(plan: Plan, systems: pd.DataFrame) -> list[dict[str, Any]]:
-    """The best system of each data set and the one after it."""
+    """The best and the second best system of each data set."""
     found = []
     for dataset, part in systems.groupby("dataset", sort=True):
         first = part.iloc[0]
@@ -313,7 +316,7 @@ def _directions(metrics: pd.DataFrame) -> dict[str, set[str]]:
 
 
 def _failures(compared: pd.DataFrame) -> list[str]:
-    """Tables that fail for another reason than their controls, which are told one by one."""
+    """Tables that fail quality control for another reason than their controls, which are listed one by one."""
     here = compared[compared.qc.str.startswith("off: row")]
     return [f"{row.paper} {row.table}, {row.qc.removeprefix('off: ')}" for row in here.itertuples()]
 
@@ -326,5 +329,5 @@ def _check(check: Any) -> str:
 
 
 def write(plan: Plan, jobs: dict[str, Job], target: Path) -> None:
-    """The step of the DAG: `target/report.html`, of figures that are drawn already."""
+    """The step of the DAG: write `target/report.html` with the figures that are drawn already."""
     render(plan, Path(plan.params.paths.results), Path(plan.params.paths.data), target / "report.html", jobs)

@@ -1,4 +1,4 @@
-"""What a search has found, in the terminal or as a page."""
+"""The answers of a search, shown in the terminal or as a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(found: Found, *, as_json: bool = False) -> None:
-    """Print the answers as a table (lines with tabs between, where the output is no terminal) or as JSON."""
+    """Print the answers as JSON, as a table, or as tab-separated lines where the output is no terminal."""
     if as_json:
         print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
         return
@@ -27,7 +27,7 @@ def show(found: Found, *, as_json: bool = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    # As `Text`: what a caption holds in square brackets is no markup.
+    # `Text` keeps rich from reading a caption's square brackets as markup.
     head = Text(printable(f"{title(found)}, of {found.gallery:,} {found.to} items"))
     table = Table(title=head, title_justify="left", box=None)
     table.add_column("", justify="right", style="dim")
@@ -41,12 +41,13 @@ def show(found: Found, *, as_json: bool = False) -> None:
 
 
 def title(found: Found) -> str:
+    """The heading of a search: the query and the run."""
     asked = f"“{found.query.source}”" if found.query.modality == "text" else Path(found.query.source).name
     return f"{asked} in {found.run}"
 
 
 def write(found: Found, path: Path) -> None:
-    """The answers as one self-contained page."""
+    """Write the answers as one self-contained page."""
     from crossmodal.files import write_text
     from crossmodal.reporting.page.thumbnails import medium
     from crossmodal.reporting.tables.writers import environment

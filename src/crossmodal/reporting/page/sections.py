@@ -1,4 +1,4 @@
-"""Figures on the page: those of a scope that are drawn, by section, as SVG that follows the page's theme."""
+"""The figures of the page: those of a scope that have been drawn, by section, as SVG that follows the page's theme."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crossmodal.reporting.figures.canvas import FAINT, GRID, INK
 
 log = logging.getLogger(__name__)
 
-# Of an SVG, what matplotlib does not write and a page must not hold.
+# Parts of an SVG that matplotlib never writes and that a page must not hold.
 FOREIGN = re.compile(
     r"<\s*(?:/\s*)?(?:script|foreignobject|iframe|object|embed|animate\w*|set|handler|link|meta|base|a)\b"
     r"|<[^<>]*[\s\"'/]on[a-z]+\s*=|href\s*=\s*(?![\"'](?:#|data:image/(?:png|jpeg);))|@import|url\(\s*(?!#)"
@@ -24,11 +24,11 @@ FOREIGN = re.compile(
 
 
 def inline(svg: str, label: str) -> str:
-    """An SVG to stand in a page: no XML head, as wide as its place, its inks those of the page's theme.
+    """An SVG to be put into a page: without XML head, as wide as its place, in the colours of the page's theme.
 
     Raises
     ------
-    UserError : it holds what a figure of ours does not: scripts, other pages, addresses.
+    UserError : it holds what our figures never do: scripts, other pages or addresses.
     """
     body = svg[max(svg.find("<svg"), 0) :]
     if not body.startswith("<svg") or (odd := FOREIGN.search(body)):
@@ -47,7 +47,7 @@ def inline(svg: str, label: str) -> str:
 
 
 def drawn(scope: base.Scope) -> list[dict[str, Any]]:
-    """The sections of which a figure has been drawn, in their order, each with its figures.
+    """The sections that have at least one drawn figure, in their order, each with its figures.
 
     A section has the keys `id`, `short`, `title` and `parts`; a part has `title`, `caption` and `svg`.
     """
@@ -69,5 +69,5 @@ def drawn(scope: base.Scope) -> list[dict[str, Any]]:
 
 
 def with_code(caption: str) -> Markup:
-    """A caption with names of files, which stand in pairs of backticks as in reStructuredText, set as code."""
+    """A caption as HTML; file names, which stand in double backticks as in reStructuredText, are set as code."""
     return Markup(re.sub("``(.+?)``", r"<code>\1</code>", str(escape(caption))))

@@ -1,7 +1,7 @@
-"""Small copies of items that a page holds in itself, as data URIs: pictures, sounds, films, pictures of meshes.
+"""Thumbnails of items, which a page embeds as data URIs: images, sounds, videos and renderings of meshes.
 
-Sounds become MP3, films H.264, each cut after a few seconds, which every browser plays. What cannot be read is logged
-and left out.
+Sounds become MP3 and videos H.264, which every browser plays; both are cut after a few seconds. A file that cannot be
+read is logged and left out.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from crossmodal.errors import UserError
 
 log = logging.getLogger(__name__)
 
-HEIGHT = 112  # pixels of a picture or film
-SECONDS = 5.0  # of a sound or film
-FILM_RATE = 10  # frames a second
+HEIGHT = 112  # pixels of an image or video
+SECONDS = 5.0  # of a sound or video
+FILM_RATE = 10  # frames per second
 SOUND_RATE = 22_050
-SOUND_RATES = (8000, 11_025, 12_000, 16_000, SOUND_RATE, 24_000)  # of MP3's, those that speech and noises need
+SOUND_RATES = (8000, 11_025, 12_000, 16_000, SOUND_RATE, 24_000)  # MP3's rates that suit speech and noises
 BARS = 56
 MOST_FACES = 60_000
 
 
 @dataclass(frozen=True)
 class Medium:
-    """What a page shows of an item, and plays where it can be played."""
+    """Data URIs of an item's picture and, for sounds and videos, of what the page plays; None where there is none."""
 
     picture: str | None = None
     player: str | None = None
 
 
 def medium(path: Path, modality: str) -> Medium:
-    """The small copy of an item's file; an empty one, and a line in the log, for a file that cannot be read."""
+    """The thumbnail of an item's file; an empty one, with a line in the log, for a file that cannot be read."""
     makers = {"image": _image, "audio": _sound, "video": _film, "mesh": _mesh}
     try:
         with isolation.holding(path):
             return makers[modality](path)
-    except Exception as error:  # what broken files raise is not documented, and one item never ends a page
+    except Exception as error:  # what broken files raise is not documented, and one item must not end a page
         log.warning("%s: no small copy: %s", path, error or type(error).__name__)
         return Medium()
 
@@ -58,7 +58,7 @@ def _jpeg(image: Any, height: int = HEIGHT) -> str:
 
     width = max(1, round(image.width * height / image.height))
     small = image.resize((min(width, height * 3), height), Image.Resampling.LANCZOS)
-    small.info.clear()  # the comment of the source, which Pillow would keep
+    small.info.clear()  # Pillow would keep the comment of the source
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=82)
     return _uri("image/jpeg", stream.getvalue())
@@ -73,7 +73,7 @@ def _image(path: Path) -> Medium:
 
 
 def _sound(path: Path) -> Medium:
-    """The wave's outline as the picture."""
+    """The beginning of a sound as MP3, with the outline of its wave as the picture."""
     import soundfile
 
     from crossmodal.features import audio
@@ -97,7 +97,7 @@ def _outline(wave: np.ndarray) -> str:
 
 
 def _film(path: Path) -> Medium:
-    """At most `FILM_RATE` frames a second, of which the middle one is the picture."""
+    """The beginning of a video with at most `FILM_RATE` frames per second, of which the middle one is the picture."""
     import av
     from PIL import Image
 
@@ -127,9 +127,9 @@ def _film(path: Path) -> Medium:
 
 
 def _mesh(path: Path, size: int = 2 * HEIGHT) -> Medium:
-    """Seen from the front, above and to the right, with z upwards, as 3D collections mostly have it.
+    """A rendering of a mesh, seen from the front, above and right, with z upwards as in most 3D collections.
 
-    Lit from the viewer's left; faces behind are painted first.
+    It is lit from the viewer's left, and faces that lie behind are painted first.
     """
     from PIL import Image, ImageDraw
 

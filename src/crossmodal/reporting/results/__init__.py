@@ -1,1 +1,1 @@
-"""What was measured: the numbers of finished runs, beside what the papers have published."""
+"""The numbers of finished runs, compared with those that the papers have published."""

@@ -1,4 +1,4 @@
-"""A claim on one of its data sets: the runs that it compares, what is averaged, and its tests before any correction."""
+"""A claim on one of its data sets: the runs that it compares, the averaged numbers, and its uncorrected tests."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ LEVEL = 0.05
 
 
 class _NotRunError(Exception):
-    """Why a claim cannot be tested on what has been run."""
+    """The reason why a claim cannot be tested on the existing runs."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """An experiment as it was run."""
+    """An experiment with the names of its runs."""
 
     experiment: str
     dataset: str
     base: str
     """DATASET/SPLIT/NAME of its runs."""
     root: str
-    """That of the first of the runs that they begin from: themselves, if they begin from none."""
+    """The `base` of the first of the runs that they are initialised from; their own, if they start anew."""
     seeds: frozenset[int]
     missing: str = ""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A weighted sum of numbers of runs, which a claim has to be more or less than 0, or near it."""
+    """A weighted sum of numbers of runs, which by the claim is above 0, below 0 or near it."""
 
     name: str
     weights: dict[tuple[Row, Number], float]
     chance: bool = False
-    """Whether what a random order would have is subtracted."""
+    """Whether the expected value of a random order is subtracted."""
 
     @property
     def signature(self) -> frozenset:
-        """Equal for parts that say the same of the same runs."""
+        """A value that is equal for parts with the same sum of the same runs."""
         return frozenset((row.base, number, round(weight, 9)) for (row, number), weight in self.weights.items())
 
 
 @dataclass(frozen=True)
 class Test:
-    """What is tested: p-values of the claim and of its opposite, and the estimate beside them."""
+    """The result of a test: p-values of the claim and of its opposite, and the estimate beside them."""
 
     estimate: Contrast
     parts: list[Contrast]
     names: list[str]
     p: np.ndarray
-    """Of each part; all must hold."""
+    """One p-value per part; all parts must hold."""
     p_opposite: float
     worst: int
-    """The part that is the least as it is claimed to be."""
+    """The index of the part that supports the claim least."""
 
 
 class Rows:
-    """The experiments of papers as they were run, each looked up once."""
+    """The experiments of papers with the names of their runs, each looked up once."""
 
     def __init__(self, plan: Plan, chosen: dict[str, Job], measured: set[str]):
         self.plan, self.chosen, self.measured = plan, chosen, measured
@@ -114,7 +114,7 @@ class Case:
         self.seeds = sorted(frozenset.intersection(*(row.seeds for row in self.rows.values())))
 
     def numbers(self, side: Side) -> list[Number]:
-        """The numbers that a side's value is the mean of."""
+        """The numbers whose mean is the value of a side."""
         return [(self._protocol(place), place.direction, place.metric) for place in self.places[side]]
 
     def _protocol(self, place: Place) -> str:
@@ -125,7 +125,7 @@ class Case:
 
     @property
     def wanted(self) -> dict[str, list[Number]]:
-        """The numbers that are asked of each run."""
+        """{run: the numbers of it that the claim needs}"""
         asked: dict[str, list[Number]] = {}
         for side in self.sides:
             for seed in self.seeds:
@@ -146,7 +146,7 @@ class Case:
         return total
 
     def parts(self) -> tuple[Part | None, list[Part]]:
-        """The trend, of kinds that have one, and what must hold by itself: pairs, or steps of the trend."""
+        """The trend, for kinds that have one, and the parts that must each hold: pairs, or steps of the trend."""
         if FIELDS[self.claim.kind] == "pairs":
             parts = [Part(_against(a, b), self._sum([(a, 1.0), (b, -1.0)])) for a, b in self.pairs]
             if self.claim.kind != "shrinks":
@@ -163,20 +163,20 @@ class Case:
 
     @property
     def sign(self) -> int:
-        """-1 where what is reported falls if the claim holds."""
+        """-1 where the reported difference is negative if the claim holds, else 1."""
         falling = self.claim.kind in ("falls", "shrinks")
         better = self.claim.lower_is_better and self.claim.kind not in ("grows", "falls")
         return -1 if falling != better else 1
 
     @property
     def signature(self) -> tuple:
-        """Equal for claims that are tested on the same numbers of the same runs in the same way."""
+        """A value that is equal for claims with the same test on the same numbers of the same runs."""
         line, parts = self.parts()
         whole = [part.signature for part in ([line] if line else []) + parts]
         return self.claim.kind, self.sign, self.claim.margin, frozenset(whole)
 
     def published_difference(self) -> float | None:
-        """As ours, of the published numbers; of the pairs that have them."""
+        """The difference of the published numbers, computed like ours from the pairs that have them."""
         if self.published in self.claim.published:
             return self.claim.published[self.published]
         values: dict[Side, float] = {}
@@ -195,7 +195,7 @@ class Case:
     # -- how it is tested ---------------------------------------------------------------------------------------------
 
     def tested(self, evidence: Evidence) -> tuple[Test | None, dict[str, Any]]:
-        """The test, none for a claim that has none, and the row of `claims.parquet` but for its verdict."""
+        """The test (None for a claim without one) and the row of `claims.parquet` without its verdict."""
         row: dict[str, Any] = {
             "paper": self.paper.name,
             "claim": self.claim.id,
@@ -230,7 +230,7 @@ class Case:
             raise _NotRunError("no seed that all of its rows have been run with")
 
     def _counted(self, evidence: Evidence) -> dict[str, Any]:
-        """The verdict of a claim that says how many of something there are."""
+        """The row of a claim about a count, which is compared without a test."""
         (metric,) = self.claim.metrics
         found, wrong = [], []
         for side in self.sides:
@@ -252,7 +252,7 @@ class Case:
         return value
 
     def contrast(self, evidence: Evidence, part: Part) -> Contrast:
-        """A part's estimate over the seeds, and what it varies by."""
+        """A part's estimate over the seeds, with its variation over queries and seeds."""
         units: dict[str, np.ndarray] = {}
         moves: list[np.ndarray] = []
         asked: list[np.ndarray] = []
@@ -275,7 +275,7 @@ class Case:
         return Contrast(units, summed(moves)[summed(asked) > 0] if over_queries else np.empty(0), offset)
 
     def _chance(self, evidence: Evidence, row: Row, number: Number, value: Value) -> float:
-        """What a random order is expected to have, in per cent."""
+        """The expected value of a random order, in per cent."""
         protocol, direction, metric = number
         expected = evidence.told(f"{row.base}/seed{self.seeds[0]}", (protocol, direction, f"{metric}_chance"))
         if expected is not None:
@@ -305,7 +305,7 @@ class Case:
         return Test(raw[0] if line else mean(raw), signed, names, p, p_opposite, worst)
 
     def needed(self, made: Test, level: float) -> int | None:
-        """Seeds with which the claim, or its opposite, is expected to be found at a level; None for too many."""
+        """The seeds needed for the claim, or its opposite, to be significant at `level`; None for too many."""
         if self.claim.kind == "near":
             margin = self.claim.margin
             ends = [(c, margin if c.estimate > 0 else -margin) for c in made.parts]
@@ -321,13 +321,13 @@ class Case:
 
 
 def trend(n: int) -> np.ndarray:
-    """(n,) weights of what a least-squares line through n values rises from the first to the last."""
+    """(n,) weights whose sum over n values is the rise of their least-squares line from the first to the last."""
     place = np.arange(n) - (n - 1) / 2
     return place * (n - 1) / np.square(place).sum()
 
 
 def _against(a: Side, b: Side) -> str:
-    """What is compared, as the paper's file names it."""
+    """The comparison of two sides in words, with the names of the paper's file."""
     if a.experiment == b.experiment:
         return f"{a.experiment}: {_how(a)} against {_how(b)}"
     return f"{a.experiment} against {b.experiment}"
@@ -338,7 +338,7 @@ def _how(side: Side) -> str:
 
 
 def measure(claim: Claim) -> str:
-    """What a claim's values are, in words."""
+    """The metrics and directions of a claim's values, in words."""
     names = {"milliseconds": "milliseconds per iteration", "attention_blocks": "attention blocks trained"}
     metrics = ", ".join(names.get(metric) or label(metric) for metric in claim.metrics)
     where = "all directions" if "average" in claim.directions else ", ".join(claim.directions)

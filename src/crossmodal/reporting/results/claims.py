@@ -1,9 +1,9 @@
 """The papers' claims tested on our runs: `claims.parquet`, one row per claim and published data set.
 
-A claim is tested on the data set that was run, whichever plays the published one. Both queries and seeds are taken as
-drawn at random (`crossmodal.evaluation.contrasts`); p-values are one-sided, for the claim and for its opposite, and
-corrected by Holm's method within a paper and data set, where a test that several published data sets share is counted
-once. A contradicted claim is a result like any other.
+A claim is tested on the data set that was run, be it the published one or its stand-in. Both queries and seeds are
+treated as random samples (`crossmodal.evaluation.contrasts`). P-values are one-sided, for the claim and for its
+opposite, and corrected by Holm's method within a paper and data set, where a test that several published data sets
+share is counted once. A contradicted claim is a result like any other.
 """
 
 from __future__ import annotations
@@ -53,18 +53,20 @@ ONE_SEED = "one seed tells nothing of others"
 
 
 def test(plan: Plan, metrics: pd.DataFrame, jobs: dict[str, Job] | None, folder: Path) -> pd.DataFrame:
-    """Every claim of every paper, tested on the runs that are there.
+    """Every claim of every paper, tested on the runs that exist.
 
     Parameters
     ----------
-    metrics : as `collect` gives them. jobs : the jobs that they were collected from. folder : `results/runs`.
+    metrics : as `collect` gives them.
+    jobs : the jobs that they were collected from.
+    folder : `results/runs`.
 
     Returns
     -------
-    The columns of `TYPES`. `ours` is the difference of the means (of a trend: what a straight line through the rows
-    rises from the first to the last), with its 95 % interval; of several pairs their mean. `published` is the same of
-    the published numbers. `seeds_needed` is of undecided claims, null where more than `SEEDS` are needed or one seed
-    says nothing of it; `reason` tells which.
+    The columns of `TYPES`. `ours` is the difference of the means with its 95 % interval (for a trend, the rise of a
+    straight line through the rows from the first to the last; for several pairs, their mean). `published` is the same
+    for the published numbers. Undecided claims have `seeds_needed`, which is null where more than `SEEDS` are needed or
+    one seed gives no estimate; `reason` says which.
     """
     chosen = runs.chosen(plan, jobs)
     evidence = Evidence(chosen, metrics, Path(folder))
@@ -86,7 +88,7 @@ def test(plan: Plan, metrics: pd.DataFrame, jobs: dict[str, Job] | None, folder:
 
 
 def _decide(cases: list[Case], tested: list[tuple[Test | None, dict[str, Any]]]) -> None:
-    """Correct the p-values of each paper and data set for being many, and give the verdicts."""
+    """Correct the p-values of each paper and data set for multiple testing, and decide the verdicts."""
     families: dict[tuple[str, str], dict[tuple, list[int]]] = {}
     for place, (case, (made, _)) in enumerate(zip(cases, tested, strict=True)):
         if made is not None:
@@ -124,11 +126,11 @@ def _verdict(case: Case, made: Test, row: dict[str, Any], tests: int) -> dict[st
 
 
 def read(path: Path) -> pd.DataFrame:
-    """`claims.parquet`.
+    """The table `claims.parquet`.
 
     Raises
     ------
-    UserError : it is not there, or was made by another version.
+    UserError : the file is missing, or was written by another version.
     """
     frame = read_parquet(path)
     if list(frame) != list(TYPES):
@@ -137,7 +139,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def write(plan: Plan, jobs: dict[str, Job], target: Path) -> pd.DataFrame:
-    """The step of the DAG: `target/metrics.parquet` and the runs' queries to `target/claims.parquet`."""
+    """The step of the DAG: test the claims on `target/metrics.parquet` and queries, write `target/claims.parquet`."""
     frame = test(plan, read_parquet(target / "metrics.parquet"), jobs, Path(plan.params.paths.results) / "runs")
     write_parquet(target / "claims.parquet", frame)
     counts = frame.verdict.value_counts()

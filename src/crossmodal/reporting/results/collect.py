@@ -1,6 +1,6 @@
-"""Runs to `metrics.parquet`: one row a number, and one for each paper that asks for it. The only thing tables read.
+"""Collects the numbers of all runs in `metrics.parquet`: one row per number and paper. Tables read nothing else.
 
-`write` is the step of the DAG: metrics, comparison, the summary for DVC and its plots.
+`write` is the step of the DAG: it writes metrics, comparison, the summary for DVC and its plots.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.
 
     Returns
     -------
-    The columns of `TYPES`. A run that two papers ask for has its rows twice, a run of no paper (the controls that run
-    on every data set) has paper ''. Runs that are missing or damaged are logged and left out.
+    The columns of `TYPES`. A run that two papers share has its rows twice; a run of no paper (the controls on every
+    data set) has the paper ''. Runs that are missing or damaged are logged and left out.
     """
     rows = []
     asked, further = runs.chosen(plan, jobs), cutoffs.wanted(plan)
@@ -48,7 +48,7 @@ def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.
 
 
 def write(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path) -> None:
-    """`metrics`, `comparison.parquet`, `annotation_efficiency.csv`, `summary.json` and `plots/`, into `target`."""
+    """Write `metrics`, `comparison.parquet`, `annotation_efficiency.csv`, `summary.json` and `plots/` into `target`."""
     metrics = collect(plan, folder, jobs)
     write_parquet(target / "metrics.parquet", metrics)
     write_parquet(target / "comparison.parquet", comparison.compare(plan, metrics, jobs, folder))

@@ -1,6 +1,6 @@
-"""Published numbers beside ours: `comparison.parquet`, one row a cell of a published table, and the QC of the controls.
+"""Published numbers beside ours: `comparison.parquet`, one row per cell of a published table, and control checks.
 
-What every rendered table is made from. Means and sample standard deviations are over seeds.
+Every rendered table is made from it. Means and sample standard deviations are over seeds.
 """
 
 from __future__ import annotations
@@ -67,26 +67,26 @@ NOT_QUICK = "missing: not part of quick; run `snakemake all`"
 def compare(
     plan: Plan, metrics: pd.DataFrame, jobs: dict[str, Job] | None = None, folder: Path | None = None
 ) -> pd.DataFrame:
-    """Every cell of every published table, with what we have measured for it.
+    """Every cell of every published table, with the number that we have measured for it.
 
     Parameters
     ----------
     metrics : as `collect` gives it.
     jobs : the jobs that `metrics` was collected from; cells that need others are `missing: not part of quick`.
-    folder : `results/runs`, where the manifests say what fell back on something lesser; None leaves that out.
+    folder : `results/runs`, whose manifests say which runs used a fallback; None leaves that out.
 
     Returns
     -------
-    The columns of `TYPES`. `status` is `done` (of at least one seed; `n_expected` tells how many there should be),
+    The columns of `TYPES`. `status` is `done` (for at least one seed; `n_expected` is the planned number of seeds),
     `missing: why` or `published only`. `ours_sd` is the sample standard deviation, null for one seed. `difference` and
-    `significant` are null where the data set is played by a stand-in; the latter says whether the published number lies
-    outside the 95 % confidence interval of our mean. `ours_low` and `ours_high` are that of a bootstrap over queries
-    and seeds; `reference` is the run that a cell is tested against, `p_value` and `p_holm` before and after correction
-    over the table, `against` is `better` or `worse` where the difference is significant. `tau` to `tau_rows` (the order
-    of the rows, ours beside the published: `order.fill`) and `qc` are of the whole table. `differs` is what the paper's
-    file says of how our run is not what was published. `ours_extra` and `ours_settings` are JSON of the cells that are
-    done: what our run has of the table's columns before the numbers, and {setting: [ours, published]} where these
-    differ (`published.differences`).
+    `significant` are null where a stand-in replaces the data set; the latter says whether the published number lies
+    outside the 95 % confidence interval of our mean. `ours_low` and `ours_high` are the 95 % interval by bootstrap over
+    queries and seeds; `reference` is the run that a cell is tested against, `p_value` and `p_holm` are before and after
+    correction over the table, and `against` is `better` or `worse` where the difference is significant. `tau` to
+    `tau_rows` (the order of our rows compared with the published one: `order.fill`) and `qc` hold for the whole table.
+    `differs` is the remark of the paper's file on how our run differs from the published one. `ours_extra` and
+    `ours_settings` are JSON, for cells that are done: our run's values for the table's columns before the numbers, and
+    {setting: [ours, published]} where these differ (`published.differences`).
     """
     chosen = runs.chosen(plan, jobs)
     lookup = lookup_of(metrics)
@@ -98,7 +98,7 @@ def compare(
             protocol = protocol_of(plan.folds_of(table))
             played = dict.fromkeys(plan.dataset_of(row.dataset or table.dataset) for row in table.rows)
             verdicts = [verdict(checks, dataset, protocol) for dataset in played]
-            qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"), default="ok")  # the worst
+            qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"), default="ok")  # the worst verdict
             first = len(rows)
             extras = extra_keys(table)
             for number, row in enumerate(table.rows):
@@ -138,7 +138,7 @@ def _measured(key: str, lookup: Lookup) -> bool:
 
 
 def protocol_of(folds: int) -> str:
-    """The name of the protocol that ranks the test set in so many folds."""
+    """The name of the protocol that ranks the test set in this many folds."""
     return "all" if folds == 1 else f"fold{folds}"
 
 
@@ -165,7 +165,7 @@ def _ours(
     kept: _Kept,
     extras: list[str],
 ) -> dict[str, Any]:
-    """Our part of a cell."""
+    """The columns of a cell that describe our runs."""
     if name is None:
         return {"n_seeds": 0, "n_expected": 0, "status": PUBLISHED_ONLY}
     experiment: Experiment = paper.experiments[name]
@@ -210,7 +210,7 @@ def _ours(
 
 
 def _difference(published: float | None, ours: dict[str, Any]) -> dict[str, Any]:
-    """Ours less published where both are of one data set, and whether that is more than seeds explain."""
+    """Ours minus published where both are of one data set, and whether that is significant over seeds."""
     mean = ours.get("ours_mean")
     if mean is None or published is None or not ours["comparable"]:
         return {}
@@ -224,7 +224,7 @@ def _difference(published: float | None, ours: dict[str, Any]) -> dict[str, Any]
 
 
 class _Kept:
-    """What the folders of runs keep beside their numbers, read once a run."""
+    """Manifests and settings from the folders of runs, read once per run."""
 
     def __init__(self, folder: Path | None):
         self.folder = folder
@@ -232,31 +232,31 @@ class _Kept:
         self._settings: dict[str, dict[str, Any]] = {}
 
     def manifest(self, key: str) -> dict[str, Any]:
-        """A run's manifest; empty where no folder of runs is looked at."""
+        """A run's manifest; empty where no folder of runs is given."""
         if key not in self._manifests:
             self._manifests[key] = {} if self.folder is None else runs.manifest(self.folder / key)
         return self._manifests[key]
 
     def fallbacks(self, keys: Iterable[str]) -> str | None:
-        """What runs fell back on; None for nothing."""
+        """The fallbacks that runs have used, in one text; None for none."""
         listed = [str(one) for key in keys for one in self.manifest(key).get("fallbacks") or []]
         return "; ".join(dict.fromkeys(listed)) or None
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """The settings that a run was trained with; those of its job where the run does not tell its own."""
+        """The settings that a run was trained with; those of its job where the run has no record of them."""
         if job.key not in self._settings:
             own = None if self.folder is None else runs.settings(self.folder / job.key)
             self._settings[job.key] = published.resolved(job) if own is None else own
         return self._settings[job.key]
 
     def extra(self, job: Job, keys: Iterable[str]) -> dict[str, Any]:
-        """What a run has of the columns before a table's numbers: of its settings, else of its manifest."""
+        """A run's values for the columns before a table's numbers, from its settings or else its manifest."""
         known = self.manifest(job.key) | self.settings(job)
         return {key: known[key] for key in keys if known.get(key) is not None}
 
 
 def extra_keys(table: Table) -> list[str]:
-    """The columns before a table's numbers."""
+    """The names of the columns before a table's numbers."""
     return list(dict.fromkeys(key for row in table.rows for key in row.extra))
 
 
@@ -265,14 +265,14 @@ def as_json(found: dict[str, Any]) -> str | None:
 
 
 def controls(metrics: pd.DataFrame) -> pd.DataFrame:
-    """One row a check of a control: `chance` within bounds of its expectation, `oracle` at 100.
+    """One row per check of a control: `chance` must lie within bounds of its expectation, and `oracle` be at 100.
 
-    Where items answer each other by class, what is expected of chance is among its numbers (`map@50_chance`): recall is
-    then not looked at.
+    Where items of a class are relevant to each other, the expectation of chance is among its numbers (`map@50_chance`),
+    and recall is not checked.
 
     Returns
     -------
-    Columns dataset, split, model, seed, direction, metric, protocol, value, expected, low, high, ok (all in per cent).
+    Columns dataset, split, model, seed, direction, metric, protocol, value, expected, low, high (per cent) and ok.
     """
     columns = ["dataset", "split", "model", "seed", "direction", "metric", "protocol", "value"]
     picked = metrics[metrics.model.isin(CONTROLS)].drop(columns="paper").drop_duplicates()
@@ -291,7 +291,7 @@ def controls(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_task(numbers: list[dict[str, Any]]) -> dict[Task, list[dict[str, Any]]]:
-    """A control's numbers by the task that it answers."""
+    """A control's numbers by the task that they belong to."""
     found: dict[Task, list[dict[str, Any]]] = {}
     for number in numbers:
         found.setdefault(tasks()[number["task"]], []).append(number)

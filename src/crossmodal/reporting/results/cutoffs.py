@@ -1,7 +1,7 @@
-"""Metrics at cut-offs that a run was not tested with, from what its test has kept: nothing is trained again.
+"""Metrics at cut-offs that a run was not tested with, computed from the files of its test without training again.
 
-`recall@K` follows from the ranks in `examples.parquet`. `map@K` and `ndcg@K` need the whole order, which is made again
-of the vectors in `embeddings.npz`; a run that compares no vectors (cross attention) has kept none.
+`recall@K` follows from the ranks in `examples.parquet`. `map@K` and `ndcg@K` need the whole ranking, which is computed
+again from the vectors in `embeddings.npz`; a run that compares no vectors (cross attention) has none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = ["protocol", "direction", "fold", "query_id", "query_group", "rank"]
 
 
 def wanted(plan: Plan) -> dict[str, set[str]]:
-    """{data set: metrics at cut-offs that tables ask of its runs}, of those data sets that play a part."""
+    """{data set: metrics at cut-offs that tables need of its runs}, for the data sets that tables are run on."""
     found: dict[str, set[str]] = {}
     for paper in plan.papers.values():
         for table in paper.tables:
@@ -44,11 +44,13 @@ def wanted(plan: Plan) -> dict[str, set[str]]:
 
 
 def complete(numbers: list[dict[str, Any]], metrics: Iterable[str], folder: Path, job: Job, data: Path) -> list[dict]:
-    """A run's numbers with those of `metrics` that it was not tested with.
+    """A run's numbers, completed by those of `metrics` that it was not tested with.
 
     Parameters
     ----------
-    numbers : rows of its `metrics.json`. folder : the run's. data : the folder of prepared data sets.
+    numbers : the rows of its `metrics.json`.
+    folder : the run's folder.
+    data : the folder of prepared data sets.
     """
     known = {row["metric"] for row in numbers}
     lacking = sorted(set(metrics) - known)
@@ -64,12 +66,12 @@ def complete(numbers: list[dict[str, Any]], metrics: Iterable[str], folder: Path
 def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[dict[str, Any]]:
     """Rows of direction, metric, protocol, value (per cent), n_queries and n_gallery, as in `metrics.json`.
 
-    Where items answer each other by class, each `map@K` and `ndcg@K` has its expected value for a random order beside
-    it (`_chance`) and its mean over the directions (`average`).
+    Where items of a class are relevant to each other, each `map@K` and `ndcg@K` comes with its expected value for a
+    random order (`_chance`) and its mean over the directions (`average`).
 
     Raises
     ------
-    UserError : a metric of another form; the run was not tested, or kept no vectors.
+    UserError : a metric has another form, or the run was not tested or has no vectors.
     """
     cuts = {metric: parse(metric) for metric in metrics}
     odd = [metric for metric, cut in cuts.items() if cut is None]
@@ -107,7 +109,7 @@ def _turned(direction: str) -> str:
 
 
 def _averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The mean of each metric but recall over the directions of a protocol."""
+    """The mean of each metric except recall over the directions of a protocol."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if not row["metric"].startswith("recall"):
@@ -127,7 +129,7 @@ def _averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class _Kept:
-    """The vectors that a run's test has kept, and what the items answer each other by."""
+    """The vectors that a run's test has saved, and the labels or groups by which items are relevant."""
 
     def __init__(self, folder: Path, job: Job, data: Path, queries: pd.DataFrame):
         path = ranking_of(folder) / "embeddings.npz"

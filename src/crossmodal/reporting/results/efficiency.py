@@ -1,7 +1,7 @@
-"""Annotation efficiency of the runs: `annotation_efficiency.csv`, one row a system, direction and metric.
+"""Annotation efficiency of the runs: `annotation_efficiency.csv`, one row per system, direction and metric.
 
-What a system makes of few annotated pairs: its mean recall over log-annotations, the pairs that a recall takes, and how
-many times more another needs. Intervals are by bootstrap over queries and seeds.
+It measures how well a system uses few annotated pairs: its mean recall over log-annotations, the pairs that it needs
+for a target recall, and their ratio to those of a reference. Intervals are by bootstrap over queries and seeds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from crossmodal.tasks.base import ranking_of
 
 METRICS = ("recall@1", "recall@5", "recall@10")
 SHARE = 0.9
-"""The recall to be reached, as a share of the lowest best recall of the systems compared: all of them reach it."""
+"""The target recall as a share of the lowest best recall of the compared systems, so that all of them reach it."""
 
 TYPES = {
     "dataset": "string",
@@ -50,8 +50,8 @@ TYPES = {
 def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     """Annotation efficiency of every system that was trained on at least two amounts of annotation.
 
-    Systems are compared where they were trained on the same splits. `reference` is the one with the highest area;
-    `ratio` is how many times its annotated pairs the system needs to reach `target`.
+    Systems are compared where they were trained on the same splits. `reference` is the system with the highest area;
+    `ratio` is the number of annotated pairs that the system needs to reach `target`, divided by that of the reference.
 
     Parameters
     ----------
@@ -59,7 +59,8 @@ def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
 
     Returns
     -------
-    The columns of `TYPES`; areas and targets in per cent, 95 % intervals, null where a curve stays below the target.
+    The columns of `TYPES`: areas and targets are in per cent, intervals are of 95 %, and values are null where a curve
+    stays below the target.
     """
     keys = {key for key in jobs if (ranking_of(folder / key) / "examples.parquet").exists()}
     values = reader(plan, keys, folder)
@@ -85,7 +86,7 @@ def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
 
 
 def _pairs(jobs: dict[str, Job], folder: Path) -> dict[tuple[str, str, str], float]:
-    """{(data set, split, system): annotated pairs it was trained on}, from the manifests."""
+    """{(data set, split, system): number of annotated pairs that it was trained on}, from the manifests."""
     found: dict[tuple[str, str, str], list[float]] = {}
     for key, job in jobs.items():
         pairs = runs.manifest(folder / key).get("pairs")
@@ -97,7 +98,7 @@ def _pairs(jobs: dict[str, Job], folder: Path) -> dict[tuple[str, str, str], flo
 def _rows(
     names: list[str], splits: tuple[str, ...], amounts: dict[str, np.ndarray], found: dict[tuple[str, str], Any]
 ) -> list[dict[str, Any]]:
-    """The systems of a family under one metric."""
+    """The rows of systems that were trained on the same splits, for one direction and metric."""
     known = [value for value in found.values() if value is not None]
     if len(known) < len(found) or any(not np.array_equal(value[1], known[0][1]) for value in known):
         return []
@@ -130,18 +131,18 @@ def _rows(
 
 
 def _interval(name: str, drawn: np.ndarray) -> dict[str, float]:
-    """95 % percentiles of draws, of which those that do not reach the target count as infinite; null for such."""
+    """The 95 % interval of draws; a draw that misses the target counts as infinite, and an infinite bound is null."""
     with np.errstate(invalid="ignore"):
         ends = np.percentile(np.where(np.isnan(drawn), np.inf, drawn), [2.5, 97.5], method="inverted_cdf")
     return {f"{name}_{end}": value for end, value in zip(("low", "high"), ends, strict=True) if np.isfinite(value)}
 
 
 def read(path: Path) -> pd.DataFrame:
-    """`annotation_efficiency.csv` as `efficiency` gave it.
+    """The table `annotation_efficiency.csv` as `efficiency` returned it.
 
     Raises
     ------
-    UserError : it has not been made, or is damaged.
+    UserError : the file is missing or damaged.
     """
     try:
         return pd.read_csv(path, dtype=TYPES, keep_default_na=True)
@@ -152,7 +153,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def lines(frame: pd.DataFrame, metric: str = "recall@10") -> list[dict[str, str]]:
-    """What the report shows of one metric, as text."""
+    """The rows of one metric as texts for the report."""
     return [
         {
             "dataset": str(row.dataset),

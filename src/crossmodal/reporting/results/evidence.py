@@ -1,6 +1,6 @@
-"""What claims are tested on: a run's numbers, and by how much each group of its queries moves them.
+"""The data that claims are tested on: a run's numbers, and how much each group of its queries contributes to them.
 
-Each run's `examples.parquet` is read once, and only the columns that are asked for.
+Each run's `examples.parquet` is read once, and only the columns that are needed.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Value:
 
     Parameters
     ----------
-    moves : (G,) by how much each group of the data set's queries moves the mean, of sum 0: the group's share of the
-        queries, times the distance of its mean from the mean of all. None for a number that is no mean over queries.
+    moves : (G,) contribution of each group of the data set's queries to the mean, of sum 0: the group's share of the
+        queries, times the deviation of its mean from the mean of all. None for a number that is no mean over queries.
     asked : (G,) bool, the groups that have queries.
-    queries : which queries they are; equal for the same ones.
-    size : items that are ranked; 0 where nothing is.
+    queries : a name of the set of queries, equal for equal sets.
+    size : the number of ranked items; 0 where none are ranked.
     """
 
     mean: float
@@ -47,14 +47,14 @@ class Value:
 
 @dataclass
 class _Known:
-    """The groups of a data set's queries, and what is the same in most of its runs."""
+    """The groups of a data set's queries, and hashes of query ids, which most of its runs share."""
 
     codes: dict[str, int] = field(default_factory=dict)
-    sorted: dict[str, str] = field(default_factory=dict)  # hash of ids as they stand: of them in order
+    sorted: dict[str, str] = field(default_factory=dict)  # hash of the ids as they stand, to that of the sorted ids
 
 
 class Evidence:
-    """The numbers of runs, by run and number; `missing` says why there is none."""
+    """The numbers of runs, by run and number; `missing` gives the reason where there is none."""
 
     def __init__(self, jobs: Mapping[str, Job], metrics: pd.DataFrame, folder: Path):
         self.jobs = jobs
@@ -66,7 +66,7 @@ class Evidence:
         self._values: dict[tuple[str, Number], Value] = {}
 
     def read(self, wanted: Mapping[str, Iterable[Number]]) -> None:
-        """Read the numbers that are asked of each run."""
+        """Read the numbers that are wanted of each run."""
         for key, numbers in wanted.items():
             if key in self.measured:
                 self._read(key, [*dict.fromkeys(numbers)])
@@ -75,7 +75,7 @@ class Evidence:
         return self._values.get((key, number))
 
     def told(self, key: str, number: Number) -> float | None:
-        """A number as the run's metrics have it, whatever its queries."""
+        """A number from the run's metrics, without its queries; None where they lack it."""
         protocol, direction, metric = number
         found = self._lookup.get((key, direction, metric, protocol))
         return None if found is None else found[0]
@@ -110,7 +110,7 @@ class Evidence:
         return runs.attention_blocks(folder, self.folder / job.before if job.before else None)
 
     def _of_queries(self, key: str, frame: pyarrow.Table, numbers: list[Number]) -> dict[Number, Value]:
-        """Those numbers that are means over the queries of a frame."""
+        """The numbers among those given that are means over the queries of a frame."""
         known = self._known.setdefault(self.jobs[key].dataset, _Known())
         names = {name: _codes(frame[name]) for name in ("protocol", "direction", "query_group")}
         groups = names["query_group"]
@@ -133,31 +133,33 @@ class Evidence:
 
 
 def _column(metric: str) -> str | None:
-    """The column of `examples.parquet` that a metric is the mean of; None for one that is no such mean."""
+    """The column of `examples.parquet` whose mean is the metric; None for a metric that is no such mean."""
     known = metric_of(metric)
     return known.columns[0] if known is not None and known.addends is not None else None
 
 
 def _codes(column: pyarrow.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """A column's distinct texts, and the place of each of its values among them."""
+    """A column's distinct texts, and the index of each of its values among them."""
     array = column.combine_chunks()
     array = array if isinstance(array.type, pyarrow.DictionaryType) else array.dictionary_encode()
     return [str(text) for text in array.dictionary.to_pylist()], array.indices.to_numpy(zero_copy_only=False)
 
 
 def _places(coded: tuple[list[str], np.ndarray], inside: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """{text: places of it}, of a column or of the rows `inside` of it."""
+    """{text: numbers of its rows}, for a whole column or for the rows `inside` of it."""
     texts, codes = coded
     codes = codes if inside is None else codes[inside]
     return {text: places for n, text in enumerate(texts) if len(places := np.flatnonzero(codes == n))}
 
 
 def _mean(metric: str, held: np.ndarray, groups: np.ndarray, who: str) -> Value:
-    """A metric over queries.
+    """The mean of a metric over queries.
 
     Parameters
     ----------
-    held : (Q,) what `examples.parquet` has of them. groups : (Q,) codes of their groups. who : names them.
+    held : (Q,) values of the metric's column of `examples.parquet`.
+    groups : (Q,) codes of the queries' groups.
+    who : the name of the set of queries.
     """
     values = metric_of(metric).of_examples({_column(metric): held})
     mean = float(values.mean())
@@ -166,7 +168,7 @@ def _mean(metric: str, held: np.ndarray, groups: np.ndarray, who: str) -> Value:
 
 
 def _named(known: _Known, ids: pyarrow.ChunkedArray) -> str:
-    """A name of a set of queries, whatever their order."""
+    """A name of a set of queries that does not depend on their order."""
     texts = ids.to_pylist()
     name = _hash(texts)
     if name not in known.sorted:
@@ -179,7 +181,7 @@ def _hash(texts: list) -> str:
 
 
 def _average(values: list[Value], size: int) -> Value:
-    """The mean of numbers of one run, all of them over queries; `size` items are ranked."""
+    """The mean of several numbers of one run, each a mean over queries; `size` items are ranked."""
     moves, asked = (summed([getattr(value, name) for value in values]) for name in ("moves", "asked"))
     queries = tuple(sorted({one for value in values for one in value.queries}))
     mean = float(np.mean([value.mean for value in values]))
@@ -188,7 +190,7 @@ def _average(values: list[Value], size: int) -> Value:
 
 
 def summed(arrays: list[np.ndarray]) -> np.ndarray:
-    """The sum of arrays by group, of which shorter ones lack the last groups."""
+    """The sum of arrays by group; shorter arrays count as 0 for the groups that they lack."""
     total = np.zeros(max(map(len, arrays), default=0))
     for array in arrays:
         total[: len(array)] += array

@@ -1,4 +1,4 @@
-"""The columns of `metrics.parquet`, and its numbers without the papers that ask for them."""
+"""The columns of `metrics.parquet`, and its distinct numbers, whatever papers share them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPES = {
 
 
 def distinct(metrics: pd.DataFrame) -> pd.DataFrame:
-    """One row a number, whatever papers ask for it, with the run's `name` in place of `paper`."""
+    """One row per number, however many papers share it, with the run's `name` in place of `paper`."""
     frame = metrics.drop(columns="paper").drop_duplicates().reset_index(drop=True)
     names = [runs.name(m, v) for m, v in zip(frame.model, frame.variant, strict=True)]
     return frame.assign(name=pd.Series(names, dtype="string"))

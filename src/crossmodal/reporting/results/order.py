@@ -1,4 +1,4 @@
-"""The order of a table's rows, ours beside the published one: Kendall's tau, which a stand-in's numbers allow too."""
+"""The order of a table's rows, ours against the published one, by Kendall's tau, which suits stand-ins' numbers too."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from crossmodal.evaluation.agreement import Ordered, kendall_tau, tau_interval
 def fill(cells: list[dict[str, Any]], seeds: Sequence[int], values: Mapping[tuple, tuple[float, int, int]]) -> None:
     """Put `tau`, `tau_low`, `tau_high` and `tau_rows` into the cells of a table that has rows to be compared.
 
-    Rows are compared where they have a published number and ours, of one data set, direction, metric and protocol; all
-    of these count together.
+    Rows are compared where they have both a published number and ours for the same data set, direction, metric and
+    protocol; all these comparisons count together.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def _coded(values: Sequence[Any]) -> np.ndarray:
 
 
 def sentence(cells: pd.DataFrame) -> str:
-    """What a table's caption says of the order of its rows; empty where it says nothing."""
+    """A sentence on the order of a table's rows for its caption; empty where there is no tau."""
     known = cells.dropna(subset=["tau"])
     if known.empty:
         return ""

@@ -1,6 +1,6 @@
-"""Where a run's settings are not the published ones: on drawn data sets most systems are smaller than in their papers.
+"""Differences between a run's settings and the published ones: on drawn data sets most systems are smaller.
 
-Published are the defaults of a model's module, with what the experiment sets on the data set that it names.
+The published settings are the defaults of a model's module, with those of the experiment on the data set that it names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from crossmodal.experiments import CONTROLS, Experiment, Job, validated
 
 
 def resolved(job: Job) -> dict[str, Any]:
-    """A job's settings with all defaults."""
+    """A job's settings, completed by all defaults."""
     if job.control:
         return dict(job.settings)
     return _validated(job.model, json.dumps(job.settings)).model_dump(mode="json")
@@ -24,14 +24,14 @@ def resolved(job: Job) -> dict[str, Any]:
 def differences(
     experiment: Experiment, settings: dict[str, Any], common: Mapping[str, Any] | None = None
 ) -> dict[str, list[Any]]:
-    """{setting: [ours, published]} of those that differ.
+    """{setting: [ours, published]} for the settings that differ.
 
-    Controls have none. What a model falls back on where a file must be brought is left out: the run's manifest says so.
+    Controls have none. A model's fallbacks for missing files are left out, since the run's manifest names them.
 
     Parameters
     ----------
     settings : with all defaults, as `resolved` or a run's `config.yaml` gives them.
-    common : what the model has on every data set (`models`), such as files that its settings cannot do without.
+    common : the model's settings on every data set (`models`), such as files that it requires.
     """
     if experiment.model in CONTROLS:
         return {}

@@ -1,6 +1,6 @@
 """Quality control of metrics and tables: impossible numbers, runs of one seed that differ, runs that are missing.
 
-`faults` looks at numbers, `check` at a whole scope: what the command `crossmodal check` says, with the row's name.
+`faults` checks numbers, `check` a whole scope; the command `crossmodal check` prints the latter with the rows' names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Fault:
 
 
 def faults(metrics: pd.DataFrame) -> list[Fault]:
-    """Numbers that no metric can have, recalls that fall with K, one run with two values for one number."""
+    """Values that a metric cannot have, recalls that fall with K, and runs with two values for one number."""
     found = []
     plain = metrics.drop(columns="paper").drop_duplicates()
     for run, part in plain.groupby(KEY, sort=True):
@@ -65,7 +65,7 @@ def faults(metrics: pd.DataFrame) -> list[Fault]:
 
 
 def out_of_range(name: str, value: float, n_gallery: int) -> str | None:
-    """Why a metric cannot have a value, or None: its task says what it may be."""
+    """The reason why a metric cannot have a value, by the bounds of its task; None if it can."""
     if not math.isfinite(value):
         return f"{name} is {value}"
     known = metric_of(name)
@@ -77,7 +77,7 @@ def out_of_range(name: str, value: float, n_gallery: int) -> str | None:
 
 
 def of_rows(found: Iterable[Fault], cells: list[dict[str, Any]]) -> str | None:
-    """The first fault that touches a table's cells, with its row, and how many more; None for none."""
+    """The first fault that concerns a table's cells, with its row, and the number of others; None for none."""
     labels = {
         (cell["ours_dataset"], cell["ours_split"], cell["ours_model"]): cell["system"]
         for cell in reversed(cells)
@@ -92,15 +92,15 @@ def of_rows(found: Iterable[Fault], cells: list[dict[str, Any]]) -> str | None:
 
 
 def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against: Path | None = None) -> list[str]:
-    """Everything wrong with the tables of a scope, a line each; empty where all is well.
+    """The failures of a scope's tables, one line each; empty where all is well.
 
-    A table fails if its controls are off or were not run, a number is impossible, a row's runs are missing though they
-    should have been made, a run's metrics are not those of its queries, or (with `against`, another results folder)
-    the same run has other numbers there.
+    A table fails if its controls are off or were not run, a number is impossible, runs of a row are missing though they
+    were planned, a run's metrics do not follow from its queries, or (with `against`, another results folder) the same
+    run has other numbers there.
 
     Raises
     ------
-    UserError : no `comparison.parquet` yet.
+    UserError : there is no `comparison.parquet` yet.
     """
     compared = read_parquet(target / "comparison.parquet")
     said: dict[str, None] = {}
@@ -130,7 +130,7 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
 
 
 def _measured(jobs: dict[str, Job], folder: Path, run: str, protocol: str) -> list[str]:
-    """`direction metric` of what all runs `DATASET/SPLIT/MODEL` have measured; nothing where one is not made."""
+    """`direction metric` for each number that all runs `DATASET/SPLIT/MODEL` have; empty where a run is missing."""
     every = [runs.numbers(folder / key, job) for key, job in jobs.items() if key.rpartition("/")[0] == run]
     if not every or None in every:
         return []
@@ -138,7 +138,7 @@ def _measured(jobs: dict[str, Job], folder: Path, run: str, protocol: str) -> li
 
 
 def _own(folder: Path, numbers: list[dict[str, Any]]) -> list[str]:
-    """Where a run's metrics are not what its examples say."""
+    """The differences between a run's metrics and those computed from its examples."""
     said = []
     for name in dict.fromkeys(number["task"] for number in numbers):
         examples = runs.examples(folder / name)
@@ -162,7 +162,7 @@ def _own(folder: Path, numbers: list[dict[str, Any]]) -> list[str]:
 
 
 def _other(numbers: list[dict[str, Any]], other: list[dict[str, Any]], where: Path) -> list[str]:
-    """Where two runs of one seed differ."""
+    """The differences between two runs of one seed."""
     there = {tuple(n[key] for key in NUMBER): n["value"] for n in other}
     keys = [tuple(n[key] for key in NUMBER) for n in numbers]
     return [

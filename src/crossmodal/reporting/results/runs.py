@@ -1,4 +1,4 @@
-"""Reading the folder of a finished run. What is missing or damaged is logged and left out: a report fills in later."""
+"""Readers of the folder of a finished run. A missing or damaged file is logged and left out of the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def chosen(plan: Plan, jobs: dict[str, Job] | None) -> dict[str, Job]:
 
 
 def numbers(folder: Path, job: Job) -> list[dict[str, Any]] | None:
-    """The rows of `metrics.json` of all tasks of a run; None where none is made, or one is damaged or another job's."""
+    """The rows of `metrics.json` of all tasks of a run; None if none exists, or one is damaged or of another job."""
     paths = [path for path in metrics_files(folder, job) if path.exists()]
     if not paths:
         log.info("%s: not made yet", job.key)
@@ -39,7 +39,7 @@ def numbers(folder: Path, job: Job) -> list[dict[str, Any]] | None:
 
 
 def metrics_files(folder: Path, job: Job) -> list[Path]:
-    """Where the metrics of a run's tasks lie, once they are made."""
+    """The paths of the metrics of a run's tasks, whether they exist or not."""
     return [folder / task / "metrics.json" for task in job.tasks]
 
 
@@ -62,7 +62,7 @@ def _numbers(path: Path, job: Job) -> list[dict[str, Any]] | None:
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """A run's `manifest.json`; empty where there is none that can be read, as of a control, which is not trained."""
+    """A run's `manifest.json`; empty where none can be read, as for a control, which is not trained."""
     if not (folder / "manifest.json").exists():
         return {}
     try:
@@ -74,7 +74,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 
 def settings(folder: Path) -> dict[str, Any] | None:
-    """A run's settings with all defaults, from its `config.yaml`; None where there is none that can be read."""
+    """A run's settings with all defaults, from its `config.yaml`; None where none can be read."""
     path = folder / "config.yaml"
     if not path.exists():
         return None
@@ -89,7 +89,7 @@ def settings(folder: Path) -> dict[str, Any] | None:
 
 
 def query_table(folder: Path, columns: list[str]) -> pyarrow.Table | None:
-    """Some columns of a run's queries, texts as dictionaries; None where no file that has them can be read."""
+    """Some columns of a run's queries, texts dictionary-encoded; None where no file with them can be read."""
     from pyarrow import ArrowException, parquet
 
     path = ranking_of(folder) / "examples.parquet"
@@ -102,7 +102,7 @@ def query_table(folder: Path, columns: list[str]) -> pyarrow.Table | None:
 
 
 def milliseconds(folder: Path) -> float | None:
-    """Milliseconds of training per iteration; None for a model that has none, or a history that does not say."""
+    """Milliseconds of training per iteration; None for a model without iterations or a history without times."""
     epochs = history(folder)
     if not {"seconds", "steps"} <= {*epochs} or not epochs.steps.sum() > 0:
         return None
@@ -110,9 +110,9 @@ def milliseconds(folder: Path) -> float | None:
 
 
 def attention_blocks(folder: Path, before: Path | None) -> int | None:
-    """Attention blocks of a space of several modalities that a run has trained; None where its weights cannot be read.
+    """The number of attention blocks of a multi-modal space that a run has trained; None for unreadable weights.
 
-    Those are the blocks that are not, to the bit, blocks of the run that it begins from.
+    A block counts as trained if it differs in any bit from all blocks of the run that it is initialised from.
     """
     own, older = _blocks(folder), _blocks(before) if before is not None else {}
     if own is None or older is None:
@@ -135,12 +135,12 @@ def _blocks(folder: Path) -> dict[str, np.ndarray] | None:
 
 
 def queries(folder: Path) -> pd.DataFrame | None:
-    """A run's queries without their best answers; None where there is no file that can be read."""
+    """A run's queries without their best answers; None where no file can be read."""
     return examples(ranking_of(folder))
 
 
 def examples(folder: Path) -> pd.DataFrame | None:
-    """The examples of a task of a run, without best answers; None where there is no file that can be read."""
+    """The examples of a task of a run, without best answers; None where no file can be read."""
     from pyarrow import ArrowException
     from pyarrow.parquet import read_schema
 
@@ -184,5 +184,5 @@ def histories(runs: Path, jobs: dict[str, Job]) -> pd.DataFrame:
 
 
 def name(model: str, variant: str) -> str:
-    """The name of a run's folder, as `Job.name`: MODEL, or MODEL.VARIANT."""
+    """The name of a run's folder, like `Job.name`: MODEL, or MODEL.VARIANT."""
     return f"{model}.{variant}" if variant else model

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 CAPTIONS = 5
-"""Captions that an image has in a data set of the papers."""
+"""Captions per image in the papers' data sets."""
 
 
 def share(split: str) -> float:
@@ -26,5 +26,5 @@ def captions(split: str) -> int:
 
 
 def ordered_splits(splits: Iterable[str]) -> list[str]:
-    """Each split once, the most annotation first; those that are no share of the annotation come last, by name."""
+    """Each split once, ordered by decreasing annotation; those that are no share of it come last, by name."""
     return sorted(set(splits), key=lambda s: (-np.nan_to_num(share(s), nan=-1.0), s))

@@ -27,10 +27,10 @@ Values = Callable[[str, System, str, str, str], tuple[np.ndarray, np.ndarray, np
 
 
 def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
-    """A function of (dataset, system, protocol, direction, metric) that gives its (S, Q) values over the seeds.
+    """A function of (dataset, system, protocol, direction, metric) that returns its (S, Q) values over the seeds.
 
-    With them come the (Q,) ids and groups of the queries, in the order of their ids. None where a run's queries are
-    not there or do not give the metric.
+    It also returns the (Q,) ids and groups of the queries, in the order of their ids; or None where a run's queries are
+    missing or do not give the metric.
     """
 
     @cache
@@ -129,7 +129,7 @@ def _control(system: System) -> bool:
 
 
 def _reference(table: Table, cell: dict[str, Any], here: list[dict[str, Any]], metric: str) -> System | None:
-    """What a cell is tested against: other cells of the same direction and metric, on the same queries."""
+    """The system that a cell is tested against, of cells of the same direction and metric on the same queries."""
     own = _system(cell)
     others = [other for other in here if _system(other) != own and not _control(_system(other))]
     if table.baseline is not None:

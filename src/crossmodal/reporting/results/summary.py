@@ -1,4 +1,4 @@
-"""What `dvc metrics show` and `dvc plots show` read: means over seeds as JSON, learning curves and recalls as CSV."""
+"""Files for `dvc metrics show` and `dvc plots show`: means over seeds as JSON, learning curves and recalls as CSV."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RECALLS = ["run", "where", "dataset", "split", "model", "seed", "direction", "pr
 def summary(metrics: pd.DataFrame) -> dict[str, Any]:
     """{data set: {split: {model: {number: mean over seeds}}}}.
 
-    Numbers are `recall_sum` and `image-to-text.recall@1` and so on, and `average.map@50` where items answer each other
-    by class; those of another protocol than the whole test set begin with its name.
+    Numbers are named `recall_sum`, `image-to-text.recall@1` and so on, and `average.map@50` where items of a class are
+    relevant to each other; those of another protocol than the whole test set begin with its name.
     """
     found: dict[str, Any] = {}
     by_class = (metrics.metric == "map@50") & (metrics.direction == "average")
@@ -36,9 +36,10 @@ def summary(metrics: pd.DataFrame) -> dict[str, Any]:
 
 
 def headline(metrics: pd.DataFrame) -> dict[str, Any]:
-    """{data set: {split: {model: {number: mean over seeds}}}} of one number a model, to compare versions by.
+    """{data set: {split: {model: {number: mean over seeds}}}} with one number per model, to compare versions by.
 
-    It is the sum of recalls over both directions; of runs that have none, the mean average precision over all of them.
+    It is the sum of recalls over both directions or, for runs without one, the mean average precision over all
+    directions.
     """
     found: dict[str, Any] = {}
     wanted = metrics[(metrics.protocol == "all") & metrics.direction.isin([direction for direction, _ in headlines()])]
@@ -53,7 +54,7 @@ def headline(metrics: pd.DataFrame) -> dict[str, Any]:
 
 
 def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
-    """Epochs of all runs in the columns `CURVES`."""
+    """The epochs of all runs in the columns `CURVES`."""
     frame = runs.histories(folder, jobs)
     where = frame["dataset"] + " " + frame["split"]
     validation = frame.reindex(columns=[*criteria()]).astype("float64").bfill(axis=1).iloc[:, 0]
@@ -61,7 +62,7 @@ def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
 
 
 def recalls(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Recall against K of all runs in the columns `RECALLS`."""
+    """The recalls of all runs against K in the columns `RECALLS`."""
     frame = distinct(metrics[metrics.metric.str.match(r"recall@\d+$")])
     run = frame.dataset + "/" + frame.split + "/" + frame.name.rename("run") + "/seed" + frame.seed.astype("string")
     k = frame.metric.str.removeprefix("recall@").astype("int64")
@@ -76,7 +77,7 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def write(metrics: pd.DataFrame, jobs: dict[str, Job], folder: Path, target: Path) -> None:
-    """`summary.json`, `headline.json`, `plots/learning_curves.csv` and `plots/recall.csv`, into `target`."""
+    """Write `summary.json`, `headline.json`, `plots/learning_curves.csv` and `plots/recall.csv` into `target`."""
     write_json(target / "summary.json", summary(metrics))
     write_json(target / "headline.json", headline(metrics))
     write_text(target / "plots" / "learning_curves.csv", _csv(curves(jobs, folder)))

@@ -1,1 +1,1 @@
-"""The papers' tables and claims: as CSV, Markdown, LaTeX and HTML, and in the terminal."""
+"""The papers' tables and claims, written as CSV, Markdown, LaTeX and HTML, and shown in the terminal."""

@@ -1,4 +1,4 @@
-"""What stands above a table: sources, test items, how to read its numbers, fallbacks and quality control."""
+"""Captions of tables: sources, test items, how to read the numbers, fallbacks and quality control."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ NO_SYSTEM = "no system yet (published only)"
 
 
 def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, placed: bool) -> list[tuple[str, str]]:
-    """(kind, sentence) of what a reader of a table must know beside its numbers."""
+    """(kind, sentence) for each thing that a table's reader must know besides its numbers.
+
+    Parameters
+    ----------
+    frame : the table's rows of `comparison.parquet`.
+    placed : whether best and second best numbers are marked.
+    """
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
     done = frame[frame.status == "done"]
     played = plan.dataset_of(table.dataset)
@@ -64,13 +70,13 @@ def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, plac
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Where a metric stands among those that are known."""
+    """Sort key of a metric: the known ones in their order, then the others by name."""
     known = metric_names()
     return (known.index(name) if name in known else len(known)), name
 
 
 def _measures(table: Table) -> str:
-    """A sentence of what the numbers of a table's columns are."""
+    """A sentence that explains the metrics of a table's columns."""
     metrics = {column.metric for column in table.columns}
     known = [metric_of(name) for name in sorted(metrics, key=_order)]
     said = list(dict.fromkeys(metric.meaning for metric in known if metric is not None))
@@ -81,7 +87,7 @@ def _measures(table: Table) -> str:
 
 
 def _tested(table: Table, done: pd.DataFrame) -> str:
-    """What the arrows mean."""
+    """A sentence that explains the arrows of a table."""
     what = f"the row “{table.baseline}”" if table.baseline else "the best other system with the same annotation"
     seeds = (
         "over queries and over seeds" if done.n_seeds.max() > 1 else "over queries; one seed tells nothing of others"
@@ -93,8 +99,8 @@ def _tested(table: Table, done: pd.DataFrame) -> str:
 
 
 def _sizes(done: pd.DataFrame, folds: int, texts: str) -> str:
-    """` (200 images and 1,000 captions to test on)`, from the queries of all directions; `texts` is what these are."""
-    ranked = done[done.n_gallery.fillna(1) > 0]  # not sums and what else is measured
+    """The numbers of test queries, such as ` (200 images and 1,000 captions to test on)`; `texts` names the texts."""
+    ranked = done[done.n_gallery.fillna(1) > 0]  # sums and other measurements rank no items
     counts = ranked.dropna(subset=["n_queries"]).drop_duplicates("direction").set_index("direction").n_queries
     plural = {"image": "images", "text": texts, "mesh": "meshes", "audio": "sounds", "video": "videos"}
     plural["class"] = "classes"

@@ -1,6 +1,6 @@
-"""A table for a LaTeX document, as booktabs sets it; it compiles as it stands, with `\\usepackage{booktabs}` alone.
+"""A table for a LaTeX document in the style of booktabs; it needs `\\usepackage{booktabs}` alone to compile.
 
-What is wider than a page has its columns in panels below each other, what is longer goes on in a further float.
+The columns of a table wider than a page are put into panels below each other; a longer one continues in another float.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TEX = {
 
 
 def tex(text: str) -> str:
-    """`text` with everything that LaTeX would read as a command written out."""
+    """`text` with all characters escaped that LaTeX would read as commands."""
     text = re.sub(r"[\r\n]+\s*", " ", text)  # a blank line would end the paragraph that a caption is
     return "".join(_TEX.get(character, character) for character in text)
 
@@ -51,7 +51,7 @@ ENDS = (r"    \bottomrule", r"  \end{tabular}")
 
 
 class Type(NamedTuple):
-    """How a table is set; lengths in points."""
+    """How a table is typeset; lengths are in points."""
 
     command: str
     size: float
@@ -61,10 +61,10 @@ class Type(NamedTuple):
 
 PLAIN = Type(r"\small", 9.0, 6.0, 11.0)
 CLOSE = Type(r"\scriptsize\setlength{\tabcolsep}{2.5pt}", 7.0, 2.5, 8.0)
-# Widths in ems of what differs from a digit, rather too wide than too narrow.
+# Widths in ems of characters that differ from a digit, rather too wide than too narrow.
 _WIDE = dict.fromkeys("ABCDEFGHKLMNOPQRSTUVWXYZmw%&@+−", 0.82) | dict.fromkeys("↑↓→±×", 1.05)
 _NARROW = dict.fromkeys(".,:;'il|!()[] ", 0.36) | dict.fromkeys("abcdefghjknopqrstuvxyz-", 0.54)
-SMALLER = 0.86  # of the type of a standard deviation
+SMALLER = 0.86  # size of a standard deviation relative to its number
 
 
 def _ems(text: str) -> float:
@@ -72,7 +72,7 @@ def _ems(text: str) -> float:
 
 
 def _extent(cell: Text, type_: Type) -> float:
-    """Points that a cell needs, without the gaps beside it."""
+    """The width of a cell in points, without the gaps beside it."""
     number, _, deviation = cell.text.partition(" ± ")
     ems = _ems(number) + (SMALLER * _ems(f"±{deviation}") if deviation else 0.0)
     return ems * type_.size * (1.19 if cell.place == 1 else 1.02)
@@ -92,7 +92,7 @@ class Unit(NamedTuple):
 
     group: str
     opens: bool
-    """It is the first of its group."""
+    """Whether it is the first of its group."""
     rows: list[list[Text]]
 
 
@@ -115,15 +115,15 @@ def _left(view: View) -> list[str]:
 
 
 def _panels(view: View, units: list[Unit], type_: Type) -> list[range]:
-    """The columns of numbers, parted where a page is full; if possible where another direction begins."""
+    """The columns of numbers, split into panels that fit a page, where possible at the beginning of a direction."""
     n_left = 2 + len(view.extras)
     extents = [[_extent(cell, type_) for cell in row] for unit in units for row in unit.rows]
     left = [_extent(Text(text), type_) for text in _left(view)]
     for spans in view.heads:
         extents.append([*left, *(_extent(Text(text), type_) / n for text, n in spans for _ in range(n)), 0.0])
     widths = [max(column) + 2 * type_.gap for column in zip(*extents, strict=True)]
-    widths[-2] += widths[-1]  # the remark stands beside the last
-    fixed = widths[0] + widths[n_left - 1]  # the method, and whose number it is
+    widths[-2] += widths[-1]  # the remark stands beside the last column
+    fixed = widths[0] + widths[n_left - 1]  # the method, and whether a number is published or ours
     directions = groupby(range(len(view.columns)), key=lambda i: (view.columns[i].system, view.columns[i].direction))
     found: list[list[int]] = [[]]
     room = WIDTH - sum(widths[:n_left])
@@ -154,7 +154,7 @@ class _Tabular:
         self.first, self.last = panel.start == 0, panel.stop == len(view.columns)
 
     def cut(self, row: list[Text]) -> list[Text]:
-        """What stands here of a row of the whole table."""
+        """The cells of a row of the whole table that belong to this panel."""
         numbers = row[self.n_left : -1]
         left = row[: self.n_left] if self.first else [row[0], row[self.n_left - 1]]
         return [*left, *numbers[self.panel.start : self.panel.stop], *row[-1:][: self.last]]
@@ -190,12 +190,12 @@ class _Tabular:
 
 
 def _height(text: str) -> float:
-    """Points of a caption in the document's own type, with the space around it."""
+    """The height of a caption in points, in the document's own type size, with the space around it."""
     return 12.0 * (len(text) // 66 + 2)
 
 
 def _note_height(text: str) -> float:
-    """Points of a note, which is set smaller."""
+    """The height of a note in points, which is set smaller."""
     return 9.5 * (len(text) // 78 + 1) + 3.0
 
 
@@ -207,7 +207,7 @@ class _Floats:
         caption = " ".join([f"{view.table.title}.", *(text for _, text in view.caption)])
         self.lines = ["% Needs \\usepackage{booktabs}."]
         self._begin([f"  \\caption{{{tex(caption)}}}", f"  \\label{{tab:{view.id}}}"])
-        # Points that are left of a page, of a further one and here.
+        # Points below the caption of a continued float, and those that are left in this one.
         self.fresh = HEIGHT - _height(view.table.title)
         self.room = HEIGHT - _height(caption)
 
@@ -215,13 +215,13 @@ class _Floats:
         self.lines += [r"\begin{table}", r"  \centering", f"  {self.type.command}", *caption]
 
     def _go_on(self) -> None:
-        """Close the float and begin another under the same number."""
+        """Close the float and begin another one with the same table number."""
         self.lines.append(r"\end{table}")
         self._begin([r"  \addtocounter{table}{-1}", f"  \\caption{{{tex(self.view.table.title)}, continued.}}"])
         self.room = self.fresh
 
     def put(self, tabular: _Tabular, units: list[Unit]) -> None:
-        """A panel with all its rows, on a page of its own where that makes it whole."""
+        """Add a panel with all its rows, on a new page where that keeps it in one piece."""
         line = self.type.line
         above = len(self.view.heads) * (line + 3) + 12
         heights = [len(unit.rows) * line + 1 + (line + 6) * unit.opens for unit in units]
@@ -246,7 +246,7 @@ class _Floats:
         self.lines += ENDS
 
     def notes(self, texts: list[str]) -> None:
-        """Below the last panel, a paragraph each; what a page has no room for goes on on the next."""
+        """Add notes below the last panel, one paragraph per note; a full page continues on the next one."""
         for number, text in enumerate(texts):
             if self.room < _note_height(text):
                 self._go_on()
@@ -260,7 +260,7 @@ class _Floats:
 
 
 def to_tex(view: View) -> str:
-    """A booktabs table; needs `\\usepackage{booktabs}` alone."""
+    """The table as LaTeX, which needs `\\usepackage{booktabs}` alone."""
     remarks: dict[str, str] = {}
     rows: list[list[Text] | str] = []
     for row in grid(view):

@@ -1,4 +1,4 @@
-"""A paper's table in the terminal, by rich: what `crossmodal table PAPER-TABLE` shows."""
+"""A paper's table in the terminal, drawn with rich: the output of `crossmodal table PAPER-TABLE`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rendered(view: View, *, only_ours: bool = False) -> Group:
 
     Parameters
     ----------
-    only_ours : leave out the rows of systems that there are published numbers of only.
+    only_ours : leave out the rows that have published numbers only.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
     table.add_column("Method", no_wrap=False, min_width=10)
@@ -60,7 +60,7 @@ def rendered(view: View, *, only_ours: bool = False) -> Group:
 
 
 def show(view: View, console: Console | None = None, *, only_ours: bool = False) -> None:
-    """Print it. A table wider than the terminal is not cut: its lines go on, for `less -S`."""
+    """Print the table. Lines wider than the terminal are not wrapped, so that `less -S` can show them."""
     console = console or Console()
     content = rendered(view, only_ours=only_ours)
     for part in content.renderables:
@@ -73,7 +73,7 @@ def show(view: View, console: Console | None = None, *, only_ours: bool = False)
 
 
 def show_numbers(rows: list[dict[str, Any]], console: Console | None = None) -> None:
-    """Print numbers of one run: a line per direction and protocol, a column per metric."""
+    """Print numbers of one run: one line per direction and protocol, one column per metric."""
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     table = Table("direction", "protocol", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for metric in metrics:

@@ -1,4 +1,4 @@
-"""The verdicts on the papers' claims as people read them: in the terminal, on the page, as CSV, Markdown and LaTeX."""
+"""The verdicts on the papers' claims, shown in the terminal and on the page, and written as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class Line:
 
     @property
     def cells(self) -> list[str]:
-        """As many as `HEADS`."""
+        """The texts of the columns `HEADS`."""
         ours = f"{self.ours} ({self.between})" if self.between else self.ours
         return [f"{self.says} ({self.source})", self.on, self.published, ours, self.p, self.verdict_text, self.reason]
 
 
 def lines(plan: Plan, frame: pd.DataFrame, paper: str | None = None) -> list[Line]:
-    """The rows of `claims.parquet`, of one paper or of all."""
+    """The rows of `claims.parquet` as lines, of one paper or of all."""
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
     frame = frame if paper is None else frame[frame.paper == paper]
     return [_line(row, titles) for row in frame.itertuples()]
@@ -94,7 +94,7 @@ def _line(row: object, titles: dict[str, str]) -> Line:
 
 
 def signed(value: float) -> str:
-    """`+2.5`, `−0.07`: a decimal more where one says nothing."""
+    """A number with its sign, such as `+2.5`; one below 0.95 has two decimals, such as `−0.07`."""
     if pd.isna(value):
         return DASH
     text = f"{value:+.1f}" if abs(value) >= 0.95 or value == 0 else f"{value:+.2f}"
@@ -106,7 +106,7 @@ def _p(value: float) -> str:
 
 
 def summary(found: list[Line]) -> str:
-    """`12 supported, 3 undecided`."""
+    """The number of claims per verdict, such as `12 supported, 3 undecided`."""
     counts = {verdict: sum(line.verdict == verdict for line in found) for verdict in VERDICTS}
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "no claim"
 
@@ -116,7 +116,7 @@ def _papers(found: list[Line]) -> list[tuple[str, list[Line]]]:
 
 
 def show(plan: Plan, frame: pd.DataFrame, paper: str | None = None, console: Console | None = None) -> None:
-    """Print the claims."""
+    """Print the claims with their verdicts."""
     console = console or Console()
     found = lines(plan, frame, paper)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
@@ -129,7 +129,7 @@ def show(plan: Plan, frame: pd.DataFrame, paper: str | None = None, console: Con
             cells = line.cells
             verdict = Text(cells[5], style=STYLES[line.verdict])
             table.add_row(*map(Text, cells[:5]), verdict, Text(cells[6], style="dim"))
-    if not console.is_terminal:  # in a file or a pipe nothing is to be broken for a width that nobody has
+    if not console.is_terminal:  # a file or a pipe has no width to wrap lines at
         console = Console(file=console.file, width=max(console.width, 160))
     console.print(table)
     console.print(Text(CAPTION, style="dim"))
@@ -137,7 +137,7 @@ def show(plan: Plan, frame: pd.DataFrame, paper: str | None = None, console: Con
 
 
 def to_csv(found: pd.DataFrame) -> str:
-    """All columns of `claims.parquet`: machine-readable and lossless."""
+    """All columns of `claims.parquet` as CSV, machine-readable and lossless."""
     stream = io.StringIO()
     found.to_csv(stream, index=False, lineterminator="\n")
     return stream.getvalue()
@@ -155,7 +155,7 @@ def to_md(found: list[Line]) -> str:
 
 
 def to_tex(found: list[Line]) -> str:
-    r"""A table that goes on over pages; it compiles with `\usepackage{booktabs,longtable}`."""
+    r"""The claims as a LaTeX table that may span pages; it needs `\usepackage{booktabs,longtable}`."""
     spec = r"p{.36\textwidth}p{.12\textwidth}rp{.13\textwidth}rp{.14\textwidth}"
     heads = " & ".join(tex(head) for head in HEADS[:-1])
     rows = [
@@ -173,13 +173,13 @@ def to_tex(found: list[Line]) -> str:
 
 
 def to_html(found: list[Line]) -> Markup:
-    """A `<figure>` with classes and no style of its own."""
+    """The claims as a `<figure>` with classes and no style of its own."""
     template = environment().get_template("claims.html.j2")
     return Markup(template.render(papers=_papers(found), caption=CAPTION, summary=summary(found)))
 
 
 def write(plan: Plan, frame: pd.DataFrame, folder: Path) -> None:
-    """`claims.{csv,md,tex,html}`, into `folder`."""
+    """Write `claims.{csv,md,tex,html}` into `folder`."""
     found = lines(plan, frame)
     page = environment().get_template("alone.html.j2").render(title="Claims", body=to_html(found))
     texts = {"csv": to_csv(frame), "md": to_md(found), "tex": to_tex(found), "html": page}

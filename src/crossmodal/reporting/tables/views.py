@@ -1,7 +1,7 @@
-"""A paper's table as all its renderings see it: published numbers, ours as mean ± s.d. over seeds, the difference.
+"""The common structure of a paper's table: published numbers, ours as mean ± s.d. over seeds, and the difference.
 
-One structure (`View`), made from `comparison.parquet`. A missing cell says why; the best number of those that may be
-compared, and the one after it, are marked.
+`View` is made from `comparison.parquet`, and every writer renders it. A missing cell gives the reason; among the
+numbers that may be compared, the best and the second best are marked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MARKS = {"better": "↑", "worse": "↓"}
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """One decimal as papers print them, more where the value has them; `–` for none."""
+    """A published number with one decimal, or more where it has more; `–` for None."""
     if value is None or pd.isna(value):
         return DASH
     text = f"{value:.{digits}f}"
@@ -42,6 +42,8 @@ def ours(value: float | None, digits: int = 1) -> str:
 
 @dataclass(frozen=True)
 class Cell:
+    """A published number beside ours, with its texts for the writers."""
+
     published: float | None
     mean: float | None
     sd: float | None
@@ -53,8 +55,8 @@ class Cell:
     low: float | None = None
     high: float | None = None
     against: str = ""
-    published_place: int = 0  # 1: the best of those that it may be compared with, 2: the one after it
-    place: int = 0  # the same of ours
+    published_place: int = 0  # 1: the best of the numbers that it may be compared with, 2: the second best, 0: neither
+    place: int = 0  # the same for our number
 
     @property
     def published_text(self) -> str:
@@ -74,7 +76,7 @@ class Cell:
 
     @property
     def mark(self) -> str:
-        """An arrow where our number differs from that of its reference by more than queries and seeds explain."""
+        """An arrow where our number differs significantly, over queries and seeds, from that of its reference."""
         return MARKS.get(self.against, "")
 
     @property
@@ -103,7 +105,7 @@ class Line:
     cells: list[Cell]
     marks: str = ""
     own_extra: dict[str, Any] = field(default_factory=dict)
-    """What our runs have of the columns of `extra`."""
+    """The values of our runs for the columns of `extra`."""
 
     @property
     def has_system(self) -> bool:
@@ -111,7 +113,7 @@ class Line:
 
     @property
     def published(self) -> bool:
-        """False for our own additions, of which no number is published."""
+        """Whether the row has published numbers; our own additions have none."""
         return any(cell.published is not None for cell in self.cells)
 
     @property
@@ -124,7 +126,7 @@ class Line:
 
     @property
     def remark(self) -> str:
-        """What stands after our numbers: how many seeds, or why there are none."""
+        """The remark after our numbers: how many seeds they are of, or why there are none."""
         if not self.has_system:
             return NO_SYSTEM
         done = [cell for cell in self.cells if cell.status == "done"]
@@ -138,7 +140,7 @@ class Line:
 
 @dataclass(frozen=True)
 class View:
-    """A table as all writers see it."""
+    """A table in the structure that all writers render."""
 
     paper: Paper
     table: Table
@@ -147,7 +149,7 @@ class View:
     lines: list[Line]
     caption: list[tuple[str, str]]
     notes: list[tuple[str, str]]
-    """(mark, sentence) of what stands below the table; '' marks what is of several rows."""
+    """(mark, sentence) for each note below the table; the mark is '' for a note on several rows."""
     frame: pd.DataFrame = field(repr=False)
 
     @property
@@ -156,12 +158,12 @@ class View:
 
     @property
     def has_system(self) -> bool:
-        """False for a table of which nothing can be run yet."""
+        """Whether any row of the table can be run."""
         return any(line.has_system for line in self.lines)
 
     @property
     def heads(self) -> list[list[tuple[str, int]]]:
-        """The header's rows over the numbers, each of (text, columns spanned): systems, directions, metrics."""
+        """Header rows above the numbers (systems, directions, metrics), each a list of (text, columns spanned)."""
         levels = [[title(c.direction) for c in self.columns], [label(c.metric) for c in self.columns]]
         spans = [[(c.system, c.direction) for c in self.columns], list(range(len(self.columns)))]
         if any(c.system for c in self.columns):
@@ -189,21 +191,21 @@ def title(text: str) -> str:
 
 
 def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
-    """Every table of every paper.
+    """The views of every table of every paper.
 
     Raises
     ------
-    UserError : a comparison made from other papers than the plan's.
+    UserError : the comparison was made from other papers than the plan's.
     """
     return [_view(plan, *one, comparison) for one in plan.tables.values()]
 
 
 def view(plan: Plan, comparison: pd.DataFrame, name: str) -> View:
-    """The table `PAPER-TABLE`; of the others nothing need be there.
+    """The view of the table `PAPER-TABLE`; other tables need not be in the comparison.
 
     Raises
     ------
-    UserError : no such table, or a comparison made from another version of it.
+    UserError : there is no such table, or the comparison was made from another version of it.
     """
     if name not in plan.tables:
         raise UserError(f"table {name!r} is unknown{suggestion(name, plan.tables)}")
@@ -237,13 +239,13 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
 
 
 def letters(number: int) -> str:
-    """`a` to `z`, then `aa`, `ab`, ..."""
+    """The mark of the note of a number from 0: `a` to `z`, then `aa`, `ab`, ..."""
     before, last = divmod(number, 26)
     return (letters(before - 1) if before else "") + chr(ord("a") + last)
 
 
 def _own_extra(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the runs of a row have of the columns before the numbers; of several systems' values each once."""
+    """The values of a row's runs for the columns before the numbers; each value once where systems differ."""
     values: dict[str, list[Any]] = {}
     for text in dict.fromkeys(cell["ours_extra"] for cell in cells if not pd.isna(cell["ours_extra"])):
         for key, value in json.loads(text).items():
@@ -253,7 +255,7 @@ def _own_extra(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _settings(cells: list[dict[str, Any]]) -> list[str]:
-    """A sentence for each system, or several alike, whose settings are not the published ones."""
+    """One sentence per system, or several alike, whose settings are not the published ones."""
     of_system: dict[str, dict[str, dict[str, None]]] = {}
     for cell in cells:
         if pd.isna(cell["ours_settings"]):
@@ -274,7 +276,7 @@ def _settings(cells: list[dict[str, Any]]) -> list[str]:
 
 
 def setting(value: Any) -> str:
-    """A setting's value as params.yaml writes it."""
+    """A setting's value in the notation of params.yaml."""
     if isinstance(value, list):
         return f"[{', '.join(map(setting, value))}]"
     if value is None or isinstance(value, bool):
@@ -302,9 +304,10 @@ def _cell(record: dict[str, Any]) -> Cell:
 
 
 def _places(table: Table, frame: pd.DataFrame) -> dict[tuple[int, int], dict[str, int]]:
-    """{(row, column): `Cell.place` and `Cell.published_place`}: first and second of a data set, split, test and metric.
+    """{(row, column): `Cell.place` and `Cell.published_place`} of each cell.
 
-    Numbers that look the same share a place; controls have none, nor has a number that stands alone.
+    Numbers of one data set, split, test and metric are compared. Those that look the same share a place; controls have
+    none, nor has a number without others to compare it with.
     """
     found = {(int(r), int(c)): {"place": 0, "published_place": 0} for r, c in zip(frame.row, frame.column, strict=True)}
     tests = [table.columns[c].protocol or table.rows[r].protocol for r, c in zip(frame.row, frame.column, strict=True)]
@@ -326,14 +329,14 @@ def _places(table: Table, frame: pd.DataFrame) -> dict[tuple[int, int], dict[str
 
 @dataclass(frozen=True)
 class Text:
-    """What stands in a place of a rendered table; `place` as `Cell.place`."""
+    """The text of one cell of a rendered table; `place` as in `Cell.place`."""
 
     text: str
     place: int = 0
 
 
 def grid(view: View) -> list[list[Text] | str]:
-    """Rows of plain text: method, extras, what, numbers, remark; a bare string opens a group."""
+    """Rows of plain text: method, extras, whose numbers, the numbers, and a remark; a bare string opens a group."""
     rows: list[list[Text] | str] = []
     group = None
     for line in view.lines:
@@ -361,19 +364,19 @@ def _texts(head: list[str], numbers: list[tuple[str, int]], remark: str) -> list
 
 
 def noted(mark: str, text: str) -> str:
-    """A note with its mark before it."""
+    """A note that is preceded by its mark."""
     return f"({mark}) {text}" if mark else text
 
 
 def extra(value: Any) -> str:
-    """A cell of the columns before the numbers."""
+    """The text of a cell in the columns before the numbers."""
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 
 def flat_heads(view: View) -> list[str]:
-    """A heading a column, where there is one row of them."""
+    """One heading per column, for formats with a single header row."""
     return [
         " ".join(filter(None, [column.system, _arrow(column.direction), label(column.metric)]))
         for column in view.columns

@@ -25,7 +25,7 @@ MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
 
 
 def to_csv(view: View) -> str:
-    """One line a cell with all columns of `comparison.parquet`: machine-readable and lossless."""
+    """The table as CSV, one line per cell with all columns of `comparison.parquet`: machine-readable and lossless."""
     stream = io.StringIO()
     texts = {name: column.map(no_formula) for name, column in view.frame.items() if column.dtype.kind not in "biuf"}
     view.frame.assign(**texts).to_csv(stream, index=False, lineterminator="\n")
@@ -33,12 +33,12 @@ def to_csv(view: View) -> str:
 
 
 def no_formula(value: Any) -> Any:
-    """A text that a spreadsheet would compute, with an apostrophe before it; any other value as it is."""
+    """Put an apostrophe before a text that a spreadsheet would take for a formula; any other value stays as it is."""
     return f"'{value}" if isinstance(value, str) and re.match(r"[=+@\t\r]|-[^\W\d]|-\(", value) else value
 
 
 def to_md(view: View) -> str:
-    """A table of aligned columns, its caption above and its notes below."""
+    """The table in Markdown with aligned columns, its caption above and its notes below."""
 
     def escape(text: str) -> str:
         return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
@@ -82,7 +82,7 @@ def environment() -> jinja2.Environment:
 
 
 def policy(script: str = "") -> Markup:
-    """A page's Content-Security-Policy: nothing is fetched or sent, and no other script runs than the one given."""
+    """A page's Content-Security-Policy: nothing is fetched or sent, and only the given script runs."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = f"'sha256-{digest}'" if script else "'none'"
     rules = f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src {allowed}"
@@ -96,7 +96,7 @@ def _groups(lines: list[Line]) -> list[tuple[str | None, list[Line]]]:
 
 
 def to_html(view: View) -> str:
-    """A `<figure>` with classes and no style of its own."""
+    """The table as a `<figure>` with classes and no style of its own."""
     return (
         environment()
         .get_template("table.html.j2")
@@ -113,7 +113,7 @@ WRITERS = {"csv": to_csv, "md": to_md, "tex": to_tex, "html": to_page}
 
 
 def render(plan: Plan, comparison: pd.DataFrame, folder: Path) -> list[Path]:
-    """`PAPER-TABLE.{csv,md,tex,html}` of every table, into `folder`."""
+    """Write `PAPER-TABLE.{csv,md,tex,html}` of every table into `folder`; returns the paths."""
     written = []
     for view in views(plan, comparison):
         for kind, writer in WRITERS.items():
@@ -124,5 +124,5 @@ def render(plan: Plan, comparison: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def write(plan: Plan, target: Path) -> None:
-    """The step of the DAG: `target/comparison.parquet` to `target/tables/`."""
+    """The step of the DAG: write the tables of `target/comparison.parquet` to `target/tables/`."""
     render(plan, read_parquet(target / "comparison.parquet"), target / "tables")

@@ -1,1 +1,1 @@
-"""Finished runs in MLflow: what is logged of them, their models, the store, and the server of its pages."""
+"""Finished runs in MLflow: their records, their models, the store, and the server of MLflow's pages."""

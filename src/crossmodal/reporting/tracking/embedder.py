@@ -1,7 +1,7 @@
-"""A trained run as an MLflow model: sentences or feature vectors in, embeddings out.
+"""A trained run as an MLflow model, which computes embeddings from sentences or feature vectors.
 
-A model holds the run's own files, and is loaded by the package that is installed; nothing is pickled. Systems that
-compare without vectors have none, nor have those that read pixels or concepts.
+A model holds the run's own files, and the installed package loads it; nothing is pickled. Systems that compare items
+without vectors have no such model, nor have those that read pixels or concepts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ set_model(python_model())
 
 
 def without(job: Job, folder: Path) -> str:
-    """Why a run has no model that embeds; empty for one that has."""
+    """The reason why a run has no embedding model; empty for a run that has one."""
     if job.control:
         return "it is a control, which is not trained"
     reads = registry.reads(job.model, job.settings)
@@ -49,7 +49,7 @@ def without(job: Job, folder: Path) -> str:
 
 
 def _type(form: str, modality: str) -> Any:
-    """MLflow's type of one input of a form that can be embedded."""
+    """MLflow's type of one input in a form that can be embedded."""
     from mlflow.types import DataType
     from mlflow.types.schema import Array
 
@@ -63,7 +63,7 @@ def _type(form: str, modality: str) -> Any:
 
 
 def signature(job: Job) -> Any:
-    """A column a modality, of which a call gives one: sentences, or arrays of numbers; embeddings as (N, D) float32."""
+    """MLflow's signature: one optional column per modality (sentences or arrays); the output is (N, D) float32."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
@@ -77,7 +77,7 @@ def signature(job: Job) -> Any:
 
 
 def save(job: Job, folder: Path, target: Path, run_id: str) -> dict[str, Any]:
-    """The run of `folder` as an MLflow model in `target`; what MLflow's run must know of it."""
+    """Save the run of `folder` as an MLflow model in `target`; returns the facts that MLflow's run records of it."""
     from mlflow import pyfunc
     from mlflow.models import Model
 
@@ -89,7 +89,7 @@ def save(job: Job, folder: Path, target: Path, run_id: str) -> dict[str, Any]:
             shutil.copyfile(folder / name, own / name)
         script = Path(temporary) / "embedder.py"
         script.write_text(SCRIPT, encoding="utf-8")
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is no example of an input
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # it warns that there is no input example
             pyfunc.save_model(
                 target,
                 python_model=str(script),
@@ -103,7 +103,7 @@ def save(job: Job, folder: Path, target: Path, run_id: str) -> dict[str, Any]:
 
 
 def python_model() -> Any:
-    """The embedder as MLflow's class; made when asked, since MLflow takes seconds to be imported."""
+    """The embedder as MLflow's class; defined at the first call, since MLflow takes seconds to be imported."""
     from mlflow.pyfunc import PythonModel
 
     class Embedder(PythonModel):
@@ -121,7 +121,7 @@ def python_model() -> Any:
 
 
 def embed(run: Any, shapes: dict[str, list[int]], frame: pd.DataFrame, partner: str = "") -> np.ndarray:
-    """(N, D) embeddings of the one column of a frame, for comparison with those of `partner`.
+    """(N, D) embeddings of the single column of a frame, for comparison with those of `partner`.
 
     Parameters
     ----------
@@ -131,7 +131,8 @@ def embed(run: Any, shapes: dict[str, list[int]], frame: pd.DataFrame, partner: 
 
     Raises
     ------
-    UserError : no column that the run reads, or several; rows that lack it, or are of another size; an unknown partner.
+    UserError : the frame has no column that the run reads, or several; rows are missing or have another shape; the
+        partner is unknown.
     """
     reads = run.model.reads
     given = [modality for modality in reads if modality in frame and frame[modality].notna().any()]

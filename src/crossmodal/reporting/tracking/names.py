@@ -1,4 +1,4 @@
-"""How numbers are called in MLflow, and the columns that its table of runs has in the saved view."""
+"""The names of numbers in MLflow, and the columns of the saved view of its table of runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VIEW = "headline"
 
 
 def link_to(experiment: str) -> str:
-    """The saved view of an experiment, below the address of MLflow's pages."""
+    """The address of an experiment's saved view, relative to that of MLflow's pages."""
     return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
@@ -26,12 +26,12 @@ def view() -> dict[str, Any]:
 def shown(direction: str, metric: str, protocol: str = "all") -> str:
     """A metric's name in MLflow: `test/image-to-text.recall_1`, `test/recall_sum`, `test-fold5/...`.
 
-    MLflow's charts are grouped by what is before the slash.
+    MLflow groups its charts by the part before the slash.
     """
     head = "test" if protocol == "all" else f"test-{protocol}"
     return metric_name(f"{head}/{'' if direction == 'both' else f'{direction}.'}{metric}")
 
 
 def metric_name(name: str) -> str:
-    """A name that MLflow allows: `recall@10` becomes `recall_10`, anything else odd an underscore too."""
+    """A name that MLflow allows: forbidden characters become underscores, so that `recall@10` is `recall_10`."""
     return re.sub(r"[^\w\-. /:]", "_", name)

@@ -1,8 +1,8 @@
-"""Finished runs into MLflow: an experiment a paper, in it a run a row of its tables, nested in that a run a seed.
+"""Records finished runs in MLflow: one experiment per paper, in it one run per table row, with a nested run per seed.
 
-A run that no paper asks for is in the experiment `crossmodal`. The store is a copy of what lies in `results/`, so it
-can be lost and rebuilt, and a store that is down is a warning. Each run carries its key and a hash of what it was
-logged from: an unchanged one is left alone, a changed one replaced.
+A run that belongs to no paper is in the experiment `crossmodal`. The store is a copy of `results/`, so that it can be
+rebuilt after a loss, and an unreachable store causes a warning only. Each run carries its key and a hash of the files
+that it was logged from: an unchanged run is left alone, a changed one is replaced.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from crossmodal.reporting.tracking.store import EXPERIMENT, HASH, KEY, Store, Us
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 3  # of what is logged of a run: another number logs all of them again
+LAYOUT = 3  # the version of the record's layout; a new number logs all runs again
 PARENT = "mlflow.parentRunId"
 ARTIFACTS = ("manifest.json", "config.yaml", "train.log")
 SYSTEM = ("seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "gpu_energy_joules")
 
 
 def _safely(what: str, step: Callable[[], Any]) -> Any:
-    """What `step` gives, or False and a warning: a store that is down fails nothing."""
+    """The result of `step`, or False with a warning: an unreachable store must not fail a command."""
     try:
         return step()
-    except Exception as error:  # whatever goes wrong in a store of runs, the runs themselves are whole
+    except Exception as error:  # whatever goes wrong in the store, the runs themselves are complete
         lines = str(error).strip().splitlines() or [type(error).__name__]
         told = (masked(what), masked(lines[0]))
         log.warning("MLflow: %s: %s; the runs are unharmed (`crossmodal track --rebuild` refills it)", *told)
@@ -50,7 +50,7 @@ def _safely(what: str, step: Callable[[], Any]) -> Any:
 
 
 def init_store(uri: str, artifacts: Path | None = None) -> bool:
-    """Make the store and its experiment, before several processes open it at once. False where that fails.
+    """Create the store and its experiment before several processes open it at once; returns False on failure.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def init_store(uri: str, artifacts: Path | None = None) -> bool:
 
 
 def make_store(tracking: Tracking) -> bool:
-    """`init_store` as params.yaml has it; False where tracking is switched off."""
+    """Call `init_store` with the settings of params.yaml; returns False where tracking is switched off."""
     if not tracking.enabled:
         log.info("tracking is switched off in params.yaml")
         return False
@@ -77,7 +77,7 @@ def make_store(tracking: Tracking) -> bool:
 
 
 def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """{'settings.dim': '256'}: nested settings as MLflow's flat parameters."""
+    """Nested settings as MLflow's flat parameters, such as {'settings.dim': '256'}."""
     found = {}
     for key, entry in value.items():
         if isinstance(entry, dict):
@@ -88,7 +88,7 @@ def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
-    """The settings that the run was made with, as its `config.yaml` resolves them."""
+    """The settings that the run was trained with, as its `config.yaml` resolves them."""
     settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick"})
     try:
         resolved = read_yaml(folder / "config.yaml")
@@ -104,7 +104,7 @@ def _final(numbers: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _used(job: Job, manifest: dict[str, Any], params: Params) -> list[Used]:
-    """The data set and the features that a run was trained on, with the hashes that its manifest has of them."""
+    """The data set and the features that a run was trained on, with their hashes from its manifest."""
     hashes, folder = manifest.get("data") or {}, f"{params.paths.data}/{job.dataset}"
     found = []
     if "items" in hashes:
@@ -129,7 +129,7 @@ def _epochs(history: pd.DataFrame) -> Iterator[tuple[str, float, int]]:
 
 
 def _facts(manifest: dict[str, Any]) -> dict[str, float]:
-    """`system/seconds`, which MLflow shows among its system metrics, and `run/parameters`."""
+    """Measurements of the training such as `system/seconds` (a system metric in MLflow) and `run/parameters`."""
     facts = {f"system/{name}": manifest.get(name) for name in SYSTEM}
     facts |= {f"run/{name}": manifest.get(name) for name in ("parameters", "pairs", "best_epoch")}
     return {name: float(value) for name, value in facts.items() if isinstance(value, int | float)}
@@ -144,7 +144,7 @@ def _group(job: Job) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job's runs are: in an experiment, under the run of a group, which is a row of the paper's tables."""
+    """The place of a job's runs: an experiment, and the parent run of a group, which is a row of the paper's tables."""
 
     experiment: str
     group: str
@@ -154,7 +154,7 @@ class Place:
 
 
 class Tree:
-    """The places of a plan's jobs, in each paper that asks for them."""
+    """The places of a plan's jobs, in the experiment of each of their papers."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
@@ -167,7 +167,7 @@ class Tree:
                             key for key, value in row.experiment.items() if value == experiment
                         )
                         self._row(name, experiment, f"{system}, {row.label}" if system else row.label, table.id)
-        # What a run begins from is one of its stages, unless a table has a row of it.
+        # A run that another one is initialised from is one of its stages, unless a table has a row for it.
         self.later: dict[tuple[str, str], str] = {}
         for job in plan.jobs.values():
             for paper in job.papers:
@@ -177,7 +177,7 @@ class Tree:
     def _row(self, paper: str, experiment: str, label: str, table: str) -> None:
         try:
             job = self.plan.job(self.plan.papers[paper].experiments[experiment], self.plan.params.seeds[0], paper)
-        except UserError:  # the data set lacks what the model reads: there is no such run
+        except UserError:  # there is no such run: the data set lacks what the model reads
             return
         row = self.rows.setdefault((paper, _group(job)), {"labels": {}, "tables": {}})
         row["labels"][label] = None
@@ -195,7 +195,7 @@ class Tree:
         return found
 
     def about(self, place: Place) -> str:
-        """The paper of an experiment, in a line."""
+        """The description of an experiment's paper in one line."""
         paper = self.plan.papers.get(place.experiment.partition("/")[2])
         if paper is None:
             return ""
@@ -203,12 +203,12 @@ class Tree:
         return f"{paper.title}. {paper.authors}. {paper.venue}, {paper.year}.{doi}"
 
     def stage(self, job: Job) -> int:
-        """1 for a job that begins from nothing, 2 for one that begins from such a one, and so on."""
+        """1 for a job that starts anew, 2 for one that is initialised from such a job, and so on."""
         before = self.plan.jobs.get(job.before or "")
         return 1 + self.stage(before) if before else 1 + bool(job.before)
 
     def data(self, job: Job) -> str:
-        """Whether a job's data set is one that plays the part of published ones."""
+        """The kind of a job's data set: `stand-in` (for published ones) or `real`."""
         params = self.plan.params
         return "stand-in" if job.dataset in params.players() else "real"
 
@@ -232,7 +232,7 @@ class Tree:
 
 
 def _parent(store: Store, tree: Tree, job: Job, place: Place, start: int) -> str:
-    """The run of a row, that its seeds are nested under; `start` is that of the first of them, in ms."""
+    """The run of a row, under which its seeds are nested; `start` is the start time of the first of them in ms."""
     known = (place.experiment, place.group)
     if known not in store.known:
         dataset, split, name = place.group.split("/")
@@ -253,17 +253,17 @@ def _digests(folder: Path, job: Job) -> list[str]:
 
 
 def _made(folder: Path, job: Job) -> float:
-    """When a run's metrics were made, in seconds."""
+    """The time at which a run's metrics were written, in seconds."""
     return max(path.stat().st_mtime for path in runs.metrics_files(folder, job) if path.exists())
 
 
 def _digest(folder: Path, job: Job, params: Params) -> str:
-    """Of all that is logged of a run."""
+    """A hash of all that is logged of a run."""
     return sha256_json([LAYOUT, *_digests(folder, job), params.tracking.models])
 
 
 def _track(store: Store, tree: Tree, job: Job, folder: Path) -> str:
-    """`missing`, `unchanged` or `tracked`."""
+    """Log a run that is new or has changed; returns `missing`, `unchanged` or `tracked`."""
     numbers = runs.numbers(folder, job)
     if numbers is None:
         return "missing"
@@ -315,14 +315,14 @@ def _write(
         for tag, value in _model(job, folder, Path(temporary) / "model", run_id, params).items():
             store.client.set_tag(run_id, tag, value)
         store.client.log_artifacts(run_id, temporary)
-    # The hash comes last: a run that was cut short has none, and is replaced the next time.
+    # The hash is written last, so that a record that was interrupted has none and is replaced the next time.
     store.client.set_tag(run_id, HASH, digest)
     store.client.set_terminated(run_id, "FINISHED", end)
     store.known[place.experiment, job.key] = [(run_id, digest)]
 
 
 def _model(job: Job, folder: Path, target: Path, run_id: str, params: Params) -> dict[str, str]:
-    """Save the run's embedder among its artifacts; the tags that tell of it, or why there is none."""
+    """Save the run's embedder among its artifacts; returns tags with its address, or the reason why there is none."""
     wanted = {"all": True, "first": job.seed == params.seeds[0], "none": False}[params.tracking.models]
     reason = embedder.without(job, folder) if wanted else f"tracking.models is {params.tracking.models}"
     if reason:
@@ -331,7 +331,7 @@ def _model(job: Job, folder: Path, target: Path, run_id: str, params: Params) ->
 
 
 def _summarise(store: Store, place: Place, members: list[Job], folder: Path) -> None:
-    """Means and s.d. over seeds onto the run of a row, where they have changed."""
+    """Log means and standard deviations over seeds to the run of a row, where they have changed."""
     parent = store.known.get((place.experiment, place.group))
     known = {job.key: store.known.get((place.experiment, job.key)) for job in members}
     found = {key: entries[0][1] for key, entries in known.items() if entries}
@@ -347,7 +347,7 @@ def _summarise(store: Store, place: Place, members: list[Job], folder: Path) -> 
         values |= {f"{name}.sd": value for name, value in finals.std(ddof=1).items()}
     times = [_made(folder / job.key, job) for job in members if job.key in found]
     end = int(1000 * max(times))
-    # Of two values of one step MLflow keeps the later, and of one moment the larger: hence the time of now.
+    # For one step MLflow keeps the latest value, and of equal times the largest: hence the current time.
     now = int(1000 * time.time())
     store.log(run_id, [(name, value, 0) for name, value in values.items() if math.isfinite(value)], {}, now)
     store.client.set_tag(run_id, HASH, digest)
@@ -361,7 +361,7 @@ def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool)
     tree = Tree(plan)
     done: dict[str, Any] = {"tracked": [], "unchanged": [], "missing": []}
     groups: dict[str, list[Job]] = {}
-    for job in plan.jobs.values():  # the means are over all seeds, also where only some are asked for
+    for job in plan.jobs.values():  # the means are over all seeds, even where only some are selected
         groups.setdefault(_group(job), []).append(job)
     with opened(plan.params.tracking.address, rebuild=rebuild) as store:
         if rebuild:
@@ -380,12 +380,12 @@ def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool)
 
 
 def track_all(plan: Plan, results: Path, jobs: dict[str, Job] | None = None) -> bool:
-    """Hand all finished runs over; those that are there already stay. False where the store is down."""
+    """Log all finished runs; unchanged records stay. Returns False where the store is unreachable."""
     return _report(plan, results, jobs, rebuild=False).get("failed") is None
 
 
 def rebuild(plan: Plan, results: Path, jobs: dict[str, Job] | None = None) -> bool:
-    """Refill the store from the runs' folders, whatever it holds. False where the store is down."""
+    """Refill the store from the runs' folders, whatever it holds. Returns False where the store is unreachable."""
     return _report(plan, results, jobs, rebuild=True).get("failed") is None
 
 
@@ -394,11 +394,11 @@ def _report(plan: Plan, results: Path, jobs: dict[str, Job] | None, *, rebuild: 
         return {"failed": "tracking is switched off in params.yaml"}
     uri = plan.params.tracking.address
     done = _safely(f"{uri} cannot be written", lambda: _sync(plan, Path(results), jobs, rebuild))
-    uri = masked(uri)  # the file is kept, and pushed with the results
+    uri = masked(uri)  # the report is pushed with the results and must hold no password
     return {"uri": uri, **done} if done else {"uri": uri, "failed": "the store is down; see the log"}
 
 
 def write(plan: Plan, jobs: dict[str, Job], target: Path, *, rebuild: bool = False) -> None:
-    """The step of the DAG: hands the jobs' runs over and writes what became of each to `target/tracking.json`."""
+    """The step of the DAG: log the jobs' runs, and write the outcome for each to `target/tracking.json`."""
     done = _report(plan, Path(plan.params.paths.results), jobs, rebuild=rebuild)
     write_json(target / "tracking.json", done)

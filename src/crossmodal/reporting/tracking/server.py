@@ -1,4 +1,4 @@
-"""MLflow's pages for one user alone: on this machine, behind a password that is made at the first start.
+"""Serves MLflow's pages to a single user of this machine, with a password that is generated at the first start.
 
 MLflow's interface reads and writes the files of whoever serves it, and a port of 127.0.0.1 is open to every account of
 the machine. `python -m crossmodal.reporting.tracking.server` is what `make ui` calls.
@@ -20,7 +20,7 @@ PRIVATE = ".mlflow"  # beside the store: password, key of the sessions, and MLfl
 
 
 def prepare(store: Path) -> dict[str, str]:
-    """What MLflow is told in its environment; made where it is not there yet, for the user's eyes alone.
+    """The environment variables for MLflow's server; its private files are created for this user alone if missing.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def prepare(store: Path) -> dict[str, str]:
 
     Raises
     ------
-    UserError : a private folder or file that belongs to someone else.
+    UserError : a private folder or file belongs to someone else.
     """
     folder = store.absolute().parent / PRIVATE
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,11 +50,11 @@ def prepare(store: Path) -> dict[str, str]:
 
 
 def lock(path: Path, mode: int) -> None:
-    """Take everyone else's permissions of a file or folder away.
+    """Set the permissions of a file or folder so that other users have none.
 
     Raises
     ------
-    UserError : it is another user's.
+    UserError : it belongs to another user.
     """
     try:
         if path.stat().st_uid != os.getuid():
@@ -65,7 +65,7 @@ def lock(path: Path, mode: int) -> None:
 
 
 def _kept(path: Path) -> str:
-    """A secret that is made once."""
+    """A secret that is generated once and kept in a file."""
     if not path.exists():
         _write(path, secrets.token_urlsafe(24))
     lock(path, 0o600)
@@ -81,7 +81,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def command(store: Path, port: int) -> list[str]:
-    """MLflow's server, with basic authentication, for this machine alone."""
+    """The command line of MLflow's server with basic authentication, which listens on this machine alone."""
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return [
         *(sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *address),
@@ -90,7 +90,7 @@ def command(store: Path, port: int) -> list[str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve `sqlite:///mlflow.db`, or the store of the first argument, on port 5000, or that of the second."""
+    """Serve the store of the first argument (`sqlite:///mlflow.db`) on the port of the second (5000)."""
     uri, port, *_ = [*arguments, *("sqlite:///mlflow.db", "5000")[len(arguments) :]]
     store = database(uri)
     if store is None or not port.isdigit():

@@ -1,6 +1,6 @@
-"""The MLflow store that finished runs are copied into: opened, searched, written in batches.
+"""The MLflow store that finished runs are copied into: it is opened, searched, and written in batches.
 
-It knows nothing of what is logged: that is `record`.
+What is logged of a run is decided in `record`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 EXPERIMENT = "crossmodal"
 KEY, HASH = "crossmodal.key", "crossmodal.hash"
 LOCK_SECONDS = 300.0  # many processes wait for each other, and a rebuild writes for a while
-BATCH = 1000  # things that MLflow takes in one request, 100 parameters among them
+BATCH = 1000  # entities that MLflow accepts in one request, at most 100 of them parameters
 
 
 def database(uri: str) -> Path | None:
-    """The file of a `sqlite:///` address; None for a server's.
+    """The file of a `sqlite:///` address; None for the address of a server.
 
     Raises
     ------
-    ValueError : an address that MLflow no longer writes to (a folder), or none at all.
+    ValueError : MLflow no longer writes to such an address (a folder), or it is no address.
     """
     if uri.startswith("sqlite:///"):
         return Path(uri.removeprefix("sqlite:///"))
@@ -41,18 +41,18 @@ def database(uri: str) -> Path | None:
 
 
 def masked(text: str) -> str:
-    """An address, or a message that holds one, without its password; the rest of it is told."""
+    """An address, or a message that holds one, without its password."""
     return re.sub(r"(\w://[^\s/:@]{0,200}:)[^\s/]{1,2000}@", r"\1***@", text)
 
 
 def quiet() -> None:
-    """Have MLflow send no usage statistics."""
+    """Keep MLflow from sending usage statistics."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
 
 
 def client_of(uri: str) -> Any:
-    """MLflow's client, quiet, and without the usage statistics that MLflow would send."""
+    """MLflow's client, without its messages and usage statistics."""
     quiet()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -68,13 +68,13 @@ class Used(NamedTuple):
     """Data that a run was trained on."""
 
     name: str
-    digest: str  # of its content, at most 36 characters
+    digest: str  # a hash of its content, at most 36 characters
     path: str
     about: dict[str, Any] | None = None
 
 
 class Store:
-    """An open store: the client, our experiments, and what they hold already."""
+    """An open store: the client, our experiments, and the runs that they already hold."""
 
     def __init__(self, client: Any, artifacts: str | None):
         self.client, self.artifacts = client, artifacts
@@ -82,7 +82,7 @@ class Store:
         self.known: dict[tuple[str, str], list[tuple[str, str]]] = {}
 
     def experiment(self, name: str, about: str = "") -> str:
-        """The id of an experiment, made where it is not there yet; its runs are known from then on."""
+        """The id of an experiment, which is created if it does not exist; its runs are read at the first call."""
         if name in self.experiments:
             return self.experiments[name]
         found = self.client.get_experiment_by_name(name)
@@ -112,7 +112,7 @@ class Store:
                 break
 
     def current(self, name: str, key: str, digest: str) -> str | None:
-        """The id of the run of this key and content. Whatever else has the key is deleted."""
+        """The id of the run with this key and digest, or None; other runs with the key are deleted."""
         kept = None
         for run_id, found in self.known.pop((name, key), []):
             if found == digest and kept is None:
@@ -124,7 +124,7 @@ class Store:
         return kept
 
     def inputs(self, run_id: str, used: list[Used]) -> None:
-        """The data that a run was trained on, which MLflow shows under Dataset."""
+        """Log the data that a run was trained on, which MLflow shows under Dataset."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         listed = []
@@ -145,7 +145,7 @@ class Store:
         self.known = {}
 
     def log(self, run_id: str, metrics: list[tuple[str, float, int]], params: dict[str, str], time: int) -> None:
-        """(name, value, step) of metrics, all at one time in ms, and parameters."""
+        """Log metrics as (name, value, step), all with one time in ms, and parameters."""
         from mlflow.entities import Metric, Param
 
         entities = [Metric(name, value, time, step) for name, value, step in metrics]
@@ -158,7 +158,7 @@ class Store:
 
 @contextmanager
 def opened(uri: str, artifacts: Path | None = None, *, rebuild: bool = False) -> Iterator[Store]:
-    """The store, made where it is not there yet. One process at a time: MLflow's migrations and SQLite want that."""
+    """Open the store for one process at a time, as MLflow's migrations and SQLite require; create it if missing."""
     path = database(uri)
     with ExitStack() as stack:
         location = None
@@ -174,7 +174,7 @@ def opened(uri: str, artifacts: Path | None = None, *, rebuild: bool = False) ->
             if path.exists():
                 _check(path)
             place = artifacts or path.parent / "mlartifacts"
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)  # both are for the user alone, unless made otherwise
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)  # a new folder is for the user alone
             if not path.exists():
                 path.touch(mode=0o600)
             location = place.resolve().as_uri()
@@ -186,7 +186,7 @@ def opened(uri: str, artifacts: Path | None = None, *, rebuild: bool = False) ->
 
 
 def _check(path: Path) -> None:
-    """Refuse at once what MLflow would try to open for minutes.
+    """Refuse at once a database that MLflow would try to open for minutes.
 
     Raises
     ------
