@@ -353,7 +353,7 @@ def _texts(found: Array, several: bool | None = False) -> list[Any]:
             )
         return [items.encoded_labels(str(n + found.first) for n in np.flatnonzero(row)) for row in ones]
     if values.ndim != 1:
-        raise UserError(f"{found.where}: expected a value an item, found shape {values.shape}")
+        raise UserError(f"{found.where}: expected one value per item, found shape {values.shape}")
     if values.dtype.kind == "f":
         whole = values == np.floor(values)
         return [None if np.isnan(v) else str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]

@@ -341,7 +341,7 @@ def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
         raise UserError(f"{path}: is truncated or no .npy file of numbers ({error}); make it again") from None
     if array.ndim != 2:
         raise UserError(
-            f"{path}: has shape {array.shape}; expected a vector a caption, (N, 4800) by the published encoder"
+            f"{path}: has shape {array.shape}; expected one vector per caption, (N, 4800) by the published encoder"
         )
     ids = _read_ids(Path(settings.ids)) if settings.ids else [item.item_id for item in listed]
     if len(ids) != len(array):

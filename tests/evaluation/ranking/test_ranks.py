@@ -349,7 +349,7 @@ def test_only_vectors_are_ranked_both_ways():
         source(Scores.of(np.eye(2)), np.eye(2))
     with pytest.raises(ValueError, match="gallery_groups: 3 groups for 2 items"):
         rank_both_ways(source(np.eye(2), np.eye(2)), np.arange(2), np.arange(3))
-    with pytest.raises(ValueError, match="one group an item"):
+    with pytest.raises(ValueError, match="one group per item"):
         retrieval_ranks(np.eye(2), np.eye(2), np.eye(2), np.arange(2))
 
 

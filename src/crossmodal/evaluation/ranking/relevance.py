@@ -61,7 +61,7 @@ def relevant_items(query_groups: Array, gallery_groups: Array) -> Relevant:
 def _vector(values: Array, name: str) -> np.ndarray:
     values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if values.ndim != 1:
-        raise ValueError(f"{name}: expected a vector with one group an item, found shape {values.shape}")
+        raise ValueError(f"{name}: expected a vector with one group per item, found shape {values.shape}")
     return values
 
 

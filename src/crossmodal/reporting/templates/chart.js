@@ -1,4 +1,4 @@
-// Learning curves: a line a run, a thick one the mean over seeds. The slider reads values off, by key or by pointer.
+// Learning curves: one line per run, a thick one for the mean over seeds. The slider reads values off, by key or pointer.
 
 (function charts() {
   const place = $("#chart");

@@ -1,5 +1,5 @@
-// Galleries: a card a query with its best answers, true ones marked; a card opens large, with players, and arrow keys
-// lead from one to the next.
+// Galleries: one card per query with its best answers, true ones marked; a card opens large, with players, and arrow
+// keys lead from one to the next.
 
 (function galleries() {
   const place = $("#galleries");
