@@ -14,7 +14,8 @@ import pandas as pd
 import soundfile
 from common import alternate, peak, processor, save
 
-from crossmodal.features import audio, extraction, store
+from crossmodal.features import audio
+from crossmodal.features.engine import extraction, store
 
 COUNT, SECONDS, RATE, ROUNDS = 160, 5, 44100, 5
 GOAL = 150  # clips a second

@@ -18,8 +18,8 @@ from common import save
 from safetensors.numpy import save_file
 
 from crossmodal import experiments
+from crossmodal.core.files import peak_memory_mib, write_json
 from crossmodal.experiments import Job, Plan
-from crossmodal.files import peak_memory_mib, write_json
 from crossmodal.reporting.results import claims, collect
 
 ROOT = Path(__file__).parents[1]

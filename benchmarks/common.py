@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from crossmodal.files import hardware, write_json
+from crossmodal.core.files import hardware, write_json
 
 
 def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -36,7 +36,7 @@ def processor(case: Callable[[], object], rounds: int) -> float:
 
 def peak(script: str, count: int) -> float:
     """Peak MiB of a process that runs `script --peak COUNT`."""
-    told = "import runpy, sys; from crossmodal.files import peak_memory_mib; sys.argv = sys.argv[1:]; "
+    told = "import runpy, sys; from crossmodal.core.files import peak_memory_mib; sys.argv = sys.argv[1:]; "
     told += "runpy.run_path(sys.argv[0], run_name='__main__'); print(peak_memory_mib())"
     command = [sys.executable, "-c", told, script, "--peak", str(count)]
     beside = Path(script).parent  # where its own imports are found

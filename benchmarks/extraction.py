@@ -18,7 +18,9 @@ from PIL import Image
 from torchvision import transforms
 
 from crossmodal.datasets import world
-from crossmodal.features import extraction, image, networks, store
+from crossmodal.features import image
+from crossmodal.features.engine import extraction, store
+from crossmodal.features.networks import backbones
 
 N = {
     "resnet152": 192,
@@ -39,7 +41,7 @@ def draw(folder: Path, count: int) -> pd.DataFrame:
 
 def plain(paths: list[Path], settings: image.Settings, size: int) -> np.ndarray:
     """The loop of a first script: one image after another read, batches of `size` in float32, torch's own threads."""
-    model, _ = networks.build(settings)
+    model, _ = backbones.build(settings)
     transform = transforms.Compose(
         [
             transforms.Resize(settings.resize),
@@ -70,7 +72,7 @@ def peak(count: int) -> float:
 
 
 def measure_peak(count: int) -> None:
-    from crossmodal.files import peak_memory_mib
+    from crossmodal.core.files import peak_memory_mib
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -72,11 +72,11 @@ def lay(folder: Path) -> None:
 def cases(folder: Path) -> dict:
     import numpy as np
 
-    from crossmodal import wordvectors
-    from crossmodal.arrays import open_array
+    from crossmodal.core.files import read_parquet
     from crossmodal.datasets import items, karpathy
     from crossmodal.features import audio, image, mesh
-    from crossmodal.files import read_parquet
+    from crossmodal.language import wordvectors
+    from crossmodal.released.arrays import open_array
 
     photographs = [folder / "images" / f"{n}.jpg" for n in range(60)]
     settings = karpathy.Settings(annotations=folder / "captions.json", images=folder / "images")

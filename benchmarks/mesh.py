@@ -16,7 +16,9 @@ import trimesh
 from common import alternate, peak, processor, save
 from scipy.spatial.distance import cdist
 
-from crossmodal.features import dodecahedron, extraction, mesh, shapes, silhouettes
+from crossmodal.features import mesh
+from crossmodal.features.engine import extraction
+from crossmodal.features.lightfield import dodecahedron, moments, silhouettes
 
 ROUNDS = 15
 GOAL = 0.3  # seconds a mesh
@@ -61,7 +63,7 @@ def measure(name: str, shape: trimesh.Trimesh) -> dict:
         cases = {
             "read and describe": ours,
             "bare reading": lambda: trimesh.load_mesh(path, process=False),
-            "bare matrix product": lambda: pictures @ shapes.table(256),
+            "bare matrix product": lambda: pictures @ moments.table(256),
         }
         seconds = alternate(cases, ROUNDS)
         drawn = sum(drawing) / len(drawing) * 10  # light fields
@@ -79,7 +81,7 @@ def measure(name: str, shape: trimesh.Trimesh) -> dict:
 def distances() -> dict:
     """Milliseconds a pair, against the bare L1 distances of the same views."""
     found = np.random.default_rng(0).integers(0, 256, (24, mesh.WIDTH)).astype(np.float32)
-    views = found.reshape(-1, shapes.NUMBERS)
+    views = found.reshape(-1, moments.NUMBERS)
     seconds = alternate(
         {"ours": lambda: mesh.lightfield_distances(found, found), "bare": lambda: cdist(views, views, "cityblock")}, 5
     )

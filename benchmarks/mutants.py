@@ -64,11 +64,11 @@ PACKAGES = {
     ),
     "corpus": Package("src/crossmodal/corpus/**/*.py", ("tests/corpus", "tests/training")),
     "registry": Package(
-        "src/crossmodal/registry.py",
+        "src/crossmodal/core/registry.py",
         ("tests/test_registry.py", "tests/test_plan.py", "tests/features/test_entry_points.py"),
     ),
     "files": Package(
-        "src/crossmodal/files.py",
+        "src/crossmodal/core/files.py",
         ("tests/test_files.py", "tests/test_arrays.py", "tests/reporting/page/test_provenance.py"),
     ),
 }

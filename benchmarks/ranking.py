@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from common import alternate, save
 
+from crossmodal.core.files import peak_memory_mib
 from crossmodal.evaluation import average_precision, rank_both_ways, ranks_both_ways, source
 from crossmodal.evaluation.ranking.shards import cut, gather, rank_shard
-from crossmodal.files import peak_memory_mib
 
 ROUNDS = 5
 

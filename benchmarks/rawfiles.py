@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 from common import alternate, save
 
+from crossmodal.core.files import write_json
+from crossmodal.core.fingerprints import Hashes, RawFiles, inputs
 from crossmodal.datasets import raw
-from crossmodal.files import write_json
-from crossmodal.fingerprints import Hashes, RawFiles, inputs
 
 PHOTOGRAPHS = 100_000
 MOST = 3.0  # seconds that the check may take

@@ -19,7 +19,9 @@ from torchvision.ops import roi_align, roi_pool
 from torchvision.transforms.functional import normalize, pil_to_tensor, resize
 
 from crossmodal.datasets import world
-from crossmodal.features import checkpoints, detector, extraction, image, networks, pooling, regions, store
+from crossmodal.features import image, regions
+from crossmodal.features.engine import extraction, store
+from crossmodal.features.networks import backbones, checkpoints, detector, pooling
 
 THREADS = int(sys.argv[1]) if len(sys.argv) > 1 else torch.get_num_threads()  # of each case
 POOLED, DETECTED, ROUNDS = 16, 2, 5
@@ -61,9 +63,9 @@ def least_cosine(one: np.ndarray, other: np.ndarray) -> float:
 def pooled() -> dict:
     """36 boxes of a photograph on ResNet-101's last map."""
     settings = regions.Settings(boxes="grid", weights="seeded", resize=300, precision="bf16", batch_size=4)
-    model, _ = networks.build(settings)
+    model, _ = backbones.build(settings)
     cut = pooling.last_map(model, settings.network)
-    bare = networks.prepare(cut.net, "bf16", CPU)
+    bare = backbones.prepare(cut.net, "bf16", CPU)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         frame = draw(folder, POOLED, (500, 375))
@@ -74,7 +76,7 @@ def pooled() -> dict:
             found = []
             for source in frame.source:
                 picture = resize(Image.open(folder / source).convert("RGB"), 300)
-                pixels = normalize(pil_to_tensor(picture).float() / 255, networks.MEAN, networks.STD)
+                pixels = normalize(pil_to_tensor(picture).float() / 255, backbones.MEAN, backbones.STD)
                 last = cut.net(pixels[None])
                 found.append(roi_align(last, [boxes], 8, 300 / 375 / 32, 1, aligned=True).mean((2, 3)))
             return torch.stack(found).numpy()
@@ -103,7 +105,7 @@ def detected() -> dict:
     )
     model, _ = checkpoints.seeded(settings.network, settings.seed)
     ask = {"least": 36, "most": 36, "confidence": 0.2, "overlap": 0.3}
-    trunk, res5 = (networks.prepare(part, "bf16", CPU) for part in (model.trunk, model.res5))
+    trunk, res5 = (backbones.prepare(part, "bf16", CPU) for part in (model.trunk, model.res5))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         frame = draw(folder, DETECTED, (300, 224))

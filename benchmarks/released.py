@@ -17,7 +17,8 @@ import pandas as pd
 import pybase64
 from common import peak, save
 
-from crossmodal.features import extraction, released, store
+from crossmodal.features import released
+from crossmodal.features.engine import extraction, store
 
 REGIONS, DIM = 36, 2048
 ROUNDS = 3

@@ -19,10 +19,10 @@ import yaml
 from common import save
 
 from crossmodal import experiments
+from crossmodal.core.files import write_json
 from crossmodal.datasets import media_world
 from crossmodal.evaluation.metrics import metrics_of_queries
 from crossmodal.experiments import CONTROLS, Job, Plan
-from crossmodal.files import write_json
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.page import report
 from crossmodal.reporting.results import collect

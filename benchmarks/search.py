@@ -21,11 +21,11 @@ import yaml
 from common import alternate, save
 from safetensors.torch import save_file
 
+from crossmodal.core.files import sha256_file, write_json, write_parquet
 from crossmodal.experiments import Job
-from crossmodal.files import sha256_file, write_json, write_parquet
+from crossmodal.language.tokens import SPECIAL, Vocabulary
 from crossmodal.models import base, vsepp
 from crossmodal.models.base import described
-from crossmodal.text import SPECIAL, Vocabulary
 
 ROOT = Path(__file__).parents[1]
 SENTENCE = "a red ball left of a cup"

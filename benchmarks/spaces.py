@@ -19,7 +19,7 @@ from crossmodal.corpus.corpus import Corpus
 from crossmodal.corpus.opening import load
 from crossmodal.corpus.splits import make_labelled
 from crossmodal.datasets import items
-from crossmodal.features import store
+from crossmodal.features.engine import store
 from crossmodal.models import base, cvs
 from crossmodal.training.loop import _epoch
 

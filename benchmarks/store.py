@@ -17,13 +17,13 @@ import pandas as pd
 import torch
 from common import alternate, save
 
+from crossmodal.core.files import peak_memory_mib, write_json, write_parquet
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.corpus.forms import form
 from crossmodal.corpus.inputs import Inputs, OnDisk
-from crossmodal.features import store
-from crossmodal.files import peak_memory_mib, write_json, write_parquet
-from crossmodal.text import Vocabulary
+from crossmodal.features.engine import store
+from crossmodal.language.tokens import Vocabulary
 
 SHAPE = (113_287, 36, 2048)  # images of MS-COCO's training part, regions, dimensions
 BATCH = 128

@@ -14,14 +14,14 @@ import pandas as pd
 import torch
 from common import alternate, save
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.opening import Corpus, load
 from crossmodal.corpus.splits import make
 from crossmodal.datasets import items, world
-from crossmodal.features import store
+from crossmodal.features.engine import store
+from crossmodal.language.tokens import token_table
 from crossmodal.models import base
-from crossmodal.text import token_table
 from crossmodal.training.loop import _epoch
 
 

@@ -22,7 +22,9 @@ from common import alternate, save
 from PIL import Image
 
 from crossmodal.datasets import world
-from crossmodal.features import driver, extraction, image, networks, video
+from crossmodal.features import image, video
+from crossmodal.features.engine import driver, extraction
+from crossmodal.features.networks import backbones
 
 N, FRAMES, ROUNDS = 96, 72, 3
 NETWORKS = {"shufflenet_v2_x1_0": N, "resnet152": 2}  # network to how many of the clips it computes
@@ -53,7 +55,7 @@ def chosen(path: Path, settings: video.Settings) -> list[Image.Image]:
 def measure(network: str, items: pd.DataFrame, folder: Path) -> dict:
     settings = video.Settings(network=network, weights="seeded")
     paths = [folder / name for name in items.source]
-    model, weights = networks.build(settings)
+    model, weights = backbones.build(settings)
     bare = settings.model_copy(update={"l2": False})
     pictures = [picture for path in paths for picture in chosen(path, settings)]
     batches = [pictures[n : n + settings.batch] for n in range(0, len(pictures), settings.batch)]
@@ -76,7 +78,7 @@ def measure(network: str, items: pd.DataFrame, folder: Path) -> dict:
 
     def ours() -> None:
         """The whole extraction but for making the network, which the network alone has behind it too."""
-        made = mock.patch.object(networks, "build", return_value=(model, weights))
+        made = mock.patch.object(backbones, "build", return_value=(model, weights))
         ready = mock.patch.object(image, "runner", return_value=(run, facts))
         with tempfile.TemporaryDirectory() as name, made, ready:
             extraction.run("video", items, folder, settings, Path(name) / "video.x", threads=threads, modality="video")

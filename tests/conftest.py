@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from crossmodal import limits, paths
+from crossmodal.core import limits, paths
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

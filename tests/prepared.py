@@ -6,9 +6,9 @@ import pytest
 
 from crossmodal.corpus.splits import make, make_labelled
 from crossmodal.datasets import items
-from crossmodal.features import store
+from crossmodal.features.engine import store
+from crossmodal.language.tokens import token_table
 from crossmodal.tasks.ranked.selection import validate
-from crossmodal.text import token_table
 from crossmodal.training.loop import Selection
 
 WORDS = [f"word{letter}" for letter in "abcdefghijklmno"]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from crossmodal import experiments
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crossmodal import experiments
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 SEEDS = {"mfsr": "001*.txt", "a3vse": "002*.txt"}

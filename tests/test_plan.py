@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crossmodal import experiments, registry
+from crossmodal import experiments
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
 from crossmodal.dag import changes, check_place, job_of
-from crossmodal.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 PAPER = {

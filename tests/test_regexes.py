@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal import text
-from crossmodal.arrays import Place
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import precomputed
-from crossmodal.errors import UserError
-from crossmodal.features import polygons, released
+from crossmodal.features import released
+from crossmodal.features.lightfield import polygons
+from crossmodal.language import tokens
+from crossmodal.released.arrays import Place
 from crossmodal.reporting.page import curves, sections
 from crossmodal.reporting.tables import latex
 from crossmodal.reporting.tracking import store
@@ -167,11 +168,11 @@ def refused(function):
 
 # What other people's texts go through, and the worst that they can be.
 THROUGH = {
-    "the end of a sentence": (lambda t: text.tokenize([t]), lambda n: 'a."' + " " * n + "x"),
-    "full stops": (lambda t: text.tokenize([t]), lambda n: "." * n + "x"),
-    "brackets after a full stop": (lambda t: text.tokenize([t]), lambda n: "a." + "])" * (n // 2) + "x"),
-    "apostrophes": (lambda t: text.tokenize([t]), lambda n: "'" * n + "s x"),
-    "quotation marks": (lambda t: text.tokenize([t]), lambda n: "``" * (n // 2) + "x"),
+    "the end of a sentence": (lambda t: tokens.tokenize([t]), lambda n: 'a."' + " " * n + "x"),
+    "full stops": (lambda t: tokens.tokenize([t]), lambda n: "." * n + "x"),
+    "brackets after a full stop": (lambda t: tokens.tokenize([t]), lambda n: "a." + "])" * (n // 2) + "x"),
+    "apostrophes": (lambda t: tokens.tokenize([t]), lambda n: "'" * n + "s x"),
+    "quotation marks": (lambda t: tokens.tokenize([t]), lambda n: "``" * (n // 2) + "x"),
     "a row of an array": (refused(Place.parse), lambda n: "f#" + "/1" * (n // 2) + "x"),
     "blanks in a figure": (lambda t: sections.inline(t, "x"), lambda n: "<svg>" + "<" + " " * n + "b></svg>"),
     "metadata of a figure": (

@@ -12,9 +12,9 @@ import pandas as pd
 import prepared
 import programs
 
-from crossmodal import registry
-from crossmodal.features.store import open_features
-from crossmodal.text import Vocabulary
+from crossmodal.core import registry
+from crossmodal.features.engine.store import open_features
+from crossmodal.language.tokens import Vocabulary
 
 Kind = Literal["captioned", "labelled", "ranked", "analysed"]
 

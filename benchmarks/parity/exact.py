@@ -21,12 +21,12 @@ import torch
 from prepared import MARKS
 from torch import Tensor, nn
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.corpus.opening import load
+from crossmodal.language.tokens import SPECIAL
 from crossmodal.models import base
-from crossmodal.text import SPECIAL
 
 STEPS = 5
 SAME = 1e-6

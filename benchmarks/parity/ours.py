@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from reference import Clock
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.corpus.opening import Options, load
 from crossmodal.evaluation import average_precision, ranks_both_ways
 from crossmodal.models.base import Batch, Context

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from crossmodal.experiments.blocks import merge, read_yaml
-from crossmodal.features.store import open_features
+from crossmodal.experiments.settings import merge, read_yaml
+from crossmodal.features.engine.store import open_features
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

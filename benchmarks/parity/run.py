@@ -23,7 +23,7 @@ import prepared
 import programs
 import table
 
-from crossmodal.files import hardware, library_versions, read_json, sha256_json, write_json
+from crossmodal.core.files import hardware, library_versions, read_json, sha256_json, write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"

@@ -8,7 +8,7 @@ from typing import Any
 import comparisons
 import programs
 
-from crossmodal.files import read_json, write_text
+from crossmodal.core.files import read_json, write_text
 
 KINDS = {
     "encodings": "encodings",

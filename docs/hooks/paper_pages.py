@@ -11,7 +11,7 @@ from docstrings import escaped
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.experiments import CONTROLS, Claim, Experiment, Paper, Plan, Table, load, named_experiments, plan
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossmodal.errors import UserError, printable
+from crossmodal.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     from crossmodal.experiments import Job, Plan
@@ -45,13 +45,14 @@ def _options(
     for noisy in ("PIL", "matplotlib", "alembic", "urllib3", "git", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if context.obj is main and context.invoked_subcommand in OPENING:
-        from crossmodal import isolation
+        from crossmodal.core import isolation
 
         isolation.begin()
 
 
 def _plan() -> Plan:
-    from crossmodal import experiments, isolation, limits, paths
+    from crossmodal import experiments
+    from crossmodal.core import isolation, limits, paths
 
     params = experiments.load(_state["params"])
     limits.use(params.limits)
@@ -61,7 +62,7 @@ def _plan() -> Plan:
 
 
 def _dataset(plan: Plan, name: str) -> Path:
-    from crossmodal.errors import suggestion
+    from crossmodal.core.errors import suggestion
 
     if name not in plan.params.datasets:
         raise UserError(f"data set {name!r} is unknown" + suggestion(name, plan.params.datasets))
@@ -84,7 +85,8 @@ def _run(plan: Plan, name: str):
 @app.command()
 def prepare(dataset: DatasetName) -> None:
     """Read (or draw) the raw files of a data set into `items.parquet`."""
-    from crossmodal import experiments, registry
+    from crossmodal import experiments
+    from crossmodal.core import registry
 
     plan = _plan()
     folder = _dataset(plan, dataset)
@@ -98,7 +100,7 @@ def prepare(dataset: DatasetName) -> None:
 def changes() -> None:
     """Check the raw files for changes, as Snakemake does before its rules: `results/.changes.json`."""
     from crossmodal import dag
-    from crossmodal.files import write_json
+    from crossmodal.core.files import write_json
 
     plan = _plan()
     found = dag.changes(plan)
@@ -109,9 +111,9 @@ def changes() -> None:
 @app.command()
 def tokenize(dataset: DatasetName) -> None:
     """Cut the captions of a data set into words, once for all runs: `tokens.parquet`."""
+    from crossmodal.core.files import write_parquet
     from crossmodal.datasets import items
-    from crossmodal.files import write_parquet
-    from crossmodal.text import token_table
+    from crossmodal.language.tokens import token_table
 
     plan = _plan()
     folder = _dataset(plan, dataset)
@@ -128,9 +130,9 @@ def split(
     ],
 ) -> None:
     """Choose the annotated pairs of a sparse corpus, or the classes of a stage: `splits/SPLIT.parquet`."""
+    from crossmodal.core.files import write_parquet
     from crossmodal.corpus import splits
     from crossmodal.datasets import items
-    from crossmodal.files import write_parquet
 
     plan = _plan()
     folder = _dataset(plan, dataset)
@@ -150,10 +152,11 @@ def extract(
     modality: Annotated[str, typer.Option(help="For `precomputed`, which knows several; else the extractor's.")] = "",
 ) -> None:
     """Extract features of a data set; a killed extraction resumes where it stopped."""
-    from crossmodal import experiments, registry
+    from crossmodal import experiments
+    from crossmodal.core import registry
+    from crossmodal.core.errors import suggestion
     from crossmodal.datasets import items
-    from crossmodal.errors import suggestion
-    from crossmodal.features import extraction
+    from crossmodal.features.engine import extraction
 
     plan = _plan()
     folder = _dataset(plan, dataset)
@@ -286,7 +289,7 @@ def table(
     ours: Annotated[bool, typer.Option("--ours", help="Only rows with a system here.")] = False,
 ) -> None:
     """Show a paper's table in the terminal: published numbers and ours."""
-    from crossmodal.files import read_parquet
+    from crossmodal.core.files import read_parquet
     from crossmodal.reporting.tables import terminal
     from crossmodal.reporting.tables.views import view
 
@@ -301,7 +304,7 @@ def claims(
     paper: Annotated[str, typer.Option(help="Show those of one paper alone, such as a3vse.")] = "",
 ) -> None:
     """Test the papers' claims on our runs: `claims.parquet`, `tables/claims.*`, and each verdict in the terminal."""
-    from crossmodal.errors import suggestion
+    from crossmodal.core.errors import suggestion
     from crossmodal.reporting.results import claims as step
     from crossmodal.reporting.tables import verdicts
 
@@ -428,7 +431,7 @@ def backbone(
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
 ) -> None:
     """Train the world's small image network again (about 15 minutes on two cores)."""
-    from crossmodal.features import backbone as step
+    from crossmodal.features.networks import world_backbone as step
 
     step.train(step.Settings(), target, threads=threads)
 
@@ -438,7 +441,7 @@ def list_(
     what: Annotated[str, typer.Argument(help="runs, models, datasets, extractors, forms, tasks or figures")] = "runs",
 ) -> None:
     """List the runs that params.yaml selects, or the models, data sets, extractors, forms, tasks or figures known."""
-    from crossmodal import registry
+    from crossmodal.core import registry
 
     kinds = {"extractors": "features", **{kind: kind for kind in ("models", "datasets", "forms", "tasks", "figures")}}
     if what == "runs":
@@ -458,7 +461,7 @@ def features_ls(
     """List all features with the data sets that have them, sizes and where they come from."""
     import json
 
-    from crossmodal.features import catalog
+    from crossmodal.features.engine import catalog
 
     found = catalog.entries(Path(_plan().params.paths.data))
     if as_json:
@@ -472,7 +475,7 @@ def features_prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove features from the store that no data set uses any more."""
-    from crossmodal.features import catalog
+    from crossmodal.features.engine import catalog
 
     gone = catalog.unused(catalog.entries(Path(_plan().params.paths.data)))
     if not gone:
@@ -543,7 +546,7 @@ def main() -> None:
         print(*(printable(line) for line in f"error: {error}".split("\n")), sep="\n", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        from crossmodal.files import reason
+        from crossmodal.core.files import reason
 
         why = reason(error)
         if why is None or os.environ.get("CROSSMODAL_DEBUG"):

@@ -14,11 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from crossmodal import experiments, registry
-from crossmodal.errors import UserError, suggestion
+from crossmodal import experiments
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import read_json, sha256_file, sha256_json, write_json, write_text
+from crossmodal.core.fingerprints import RawFiles
 from crossmodal.experiments import Job
-from crossmodal.files import read_json, sha256_file, sha256_json, write_json, write_text
-from crossmodal.fingerprints import RawFiles
 from crossmodal.tasks.base import source_of_training, tasks
 
 STATE = Path(".snakemake")

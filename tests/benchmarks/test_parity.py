@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossmodal.text import Vocabulary, token_table
+from crossmodal.language.tokens import Vocabulary, token_table
 
 PARITY = Path(__file__).parents[2] / "benchmarks" / "parity"
 
@@ -128,7 +128,7 @@ def test_changes_do_what_they_say(old, new):
 @pytest.fixture
 def captioned(tmp_path):
     """A prepared data set of four photographs, whose captions lie in another order than the photographs."""
-    from crossmodal.features import store
+    from crossmodal.features.engine import store
 
     rows = []
     parts = {"d": "train", "b": "val", "c": "test", "a": "train"}
@@ -234,7 +234,7 @@ def test_the_page_shows_what_is_level_and_what_is_not(tmp_path):
     import comparisons
     import table
 
-    from crossmodal.files import write_json
+    from crossmodal.core.files import write_json
 
     one = comparisons.COMPARISONS["vsepp-sum"]
     found = {"theirs": runs([19.0, 20.0, 21.0], 2.0), "ours": runs([10.0, 10.0, 10.0], 1.0)}

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.corpus import splits
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.by_class import Classes, Labels
 from crossmodal.corpus.opening import load
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.files import read_json
 from crossmodal.runs.evaluate import encode_job, evaluate, gather_job, shard_job
 from crossmodal.runs.train import train_job
 from crossmodal.tasks.ranked.selection import validate

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from crossmodal import experiments
+from crossmodal.core.errors import UserError
 from crossmodal.corpus import splits
-from crossmodal.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,6 +1,6 @@
 """Whether a look at the raw files finds others than a data set's items were read from."""
 
-from crossmodal import fingerprints
+from crossmodal.core import fingerprints
 
 
 def changed(folder):

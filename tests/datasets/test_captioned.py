@@ -5,7 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from crossmodal import registry
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.datasets import (
     captioned,
     coco_captions,
@@ -17,8 +19,6 @@ from crossmodal.datasets import (
     lavis,
     table,
 )
-from crossmodal.errors import UserError
-from crossmodal.files import read_json
 from tests.datasets.noticed import changed, moved
 
 NAMES = [f"{number}.jpg" for number in range(10)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import cub, items
-from crossmodal.errors import UserError
 from tests.datasets.noticed import changed, moved
 
 CLASSES = ("001.Black_Gull", "002.Red_Finch", "003.Blue_Jay", "004.Grey_Owl")

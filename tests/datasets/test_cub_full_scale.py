@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from crossmodal import cli, experiments
-from crossmodal.files import read_json
+from crossmodal.core.files import read_json
 from tests.datasets.test_cub import CLASSES, lay
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ import json
 import pandas as pd
 import pytest
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, sha256_file
 from crossmodal.datasets import items
-from crossmodal.errors import UserError
-from crossmodal.files import read_json, sha256_file
 
 
 def frame(**columns) -> pd.DataFrame:

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, sha256_file
 from crossmodal.datasets import items, karpathy
-from crossmodal.errors import UserError
-from crossmodal.files import read_json, sha256_file
 from tests.datasets.noticed import changed
 
 SPLITS = ("train", "val", "test")

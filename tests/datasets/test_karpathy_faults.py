@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, karpathy, raw
-from crossmodal.errors import UserError
 
 PHOTOGRAPHS = Path(__file__).parents[2] / ".." / "shared" / "data" / "flickr8k-1000"
 

@@ -15,10 +15,10 @@ from PIL import Image
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.neighbors import NearestCentroid
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, media_world
 from crossmodal.datasets.drawing import media, pictures, sentences, sounds, work
 from crossmodal.datasets.drawing.classes import NAMES, instance
-from crossmodal.errors import UserError
 
 SETTINGS = media_world.Settings(seed=3, images=60, audio=60, videos=60, meshes=60, shortest=0.2, longest=0.4)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, nuswide
-from crossmodal.errors import UserError
 from tests.datasets.noticed import changed, moved
 
 CLASSES = ("animal", "food", "toy")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, pascal
-from crossmodal.errors import UserError
 
 
 def lay(root: Path, count: int = 6) -> pascal.Settings:

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from scipy.io import savemat
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.datasets import items, precomputed
-from crossmodal.errors import UserError
 from crossmodal.experiments import validated
-from crossmodal.files import read_json
 
 RNG = np.random.default_rng(0)
 LABELS = np.repeat(np.arange(1, 6), 8)  # five classes of eight

@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import raw
-from crossmodal.errors import UserError
 
 
 def groups(count: int, strata: int = 2) -> dict[str, int]:

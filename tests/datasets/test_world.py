@@ -3,8 +3,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from crossmodal.core.files import read_json, sha256_file
 from crossmodal.datasets import items, world
-from crossmodal.files import read_json, sha256_file
 
 
 def words(text):

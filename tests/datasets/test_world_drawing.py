@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, world
-from crossmodal.errors import UserError
 
 SETTINGS = world.Settings(seed=5, images=60, val=15, test=15)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, xmedia
-from crossmodal.errors import UserError
 from tests.datasets.noticed import changed, moved
 
 ENDINGS = {"image": "jpg", "text": "txt", "audio": "wav", "video": "mp4", "3d": "off"}

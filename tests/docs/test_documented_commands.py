@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from crossmodal import dag, downloads, experiments, registry
+from crossmodal import dag, downloads, experiments
 from crossmodal.cli import app
+from crossmodal.core import registry
 from tests.docs.documents import FILES, ROOT, Block, blocks, spans
 
 PLACEHOLDER = "mine"  # a data set of the reader's own

@@ -14,10 +14,11 @@ import torch
 import yaml
 from PIL import Image
 
-from crossmodal import experiments, registry
+from crossmodal import experiments
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items
-from crossmodal.errors import UserError
-from crossmodal.features import extraction
+from crossmodal.features.engine import extraction
 from crossmodal.models import base
 from tests.docs.documents import ROOT, Block, blocks
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crossmodal import registry
+from crossmodal.core import registry
 from tests.docs.documents import FILES, HOOKS, ROOT
 
 WRITTEN = r"(\.\./)*((papers|reference)/|(contributing|changelog|security|speed)\.md)"  # pages that the build writes

@@ -14,9 +14,9 @@ import yaml
 from typer.testing import CliRunner
 
 from crossmodal import cli, downloads
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.downloads.origins import Check, SourceFile
-from crossmodal.errors import UserError
-from crossmodal.files import read_json
 
 DATA = bytes(range(256)) * 4000  # a megabyte
 

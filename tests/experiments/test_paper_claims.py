@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import Claim, Paper, load, read_papers, validated
 from crossmodal.experiments.claims import places
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import SPLIT, VARIANT, Paper, Row, named_experiments, read_papers, validated
 
 ROOT = Path(__file__).parents[2]

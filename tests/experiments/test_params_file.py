@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from crossmodal import experiments
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import extractors_in, from_config, load, merge
 
 ROOT = Path(__file__).parents[2]

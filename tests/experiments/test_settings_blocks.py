@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from crossmodal.errors import UserError, suggestion
+from crossmodal.core.errors import UserError, suggestion
 from crossmodal.experiments import Open, Strict, merge, read_yaml, validated
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossmodal.features import detector
-from crossmodal.features.detector import CONVENTIONS, Shape
+from crossmodal.features.networks import detector
+from crossmodal.features.networks.detector import CONVENTIONS, Shape
 
 CAFFE, DETECTRON2 = CONVENTIONS["caffe"], CONVENTIONS["detectron2"]
 NARROW = Shape(detector.BLOCKS["resnet50"], width=4, rpn_width=8, hidden=16, embedding=8)

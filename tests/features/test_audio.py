@@ -11,8 +11,9 @@ import pytest
 import soundfile
 from pydantic import ValidationError
 
-from crossmodal.errors import UserError
-from crossmodal.features import audio, extraction, store
+from crossmodal.core.errors import UserError
+from crossmodal.features import audio
+from crossmodal.features.engine import extraction, store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media" / "audio"
 RATE = 22050

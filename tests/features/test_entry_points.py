@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.datasets import items
-from crossmodal.features import store
+from crossmodal.features.engine import store
 
 ROOT = Path(__file__).parents[2]
 MODULE = '''
@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field
 
 from bytestats.help import statistics
-from crossmodal.features import extraction
+from crossmodal.features.engine import extraction
 
 
 class Settings(extraction.Settings):

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from safetensors.torch import save_file
 
-from crossmodal import registry
-from crossmodal.errors import UserError
-from crossmodal.features import extraction, store
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.features.engine import extraction, store
 from tests.features.makers import MAKERS, WORDS
 from tests.features.small_detector import narrow, published
 from tests.features.test_text_features import tiny

@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision import transforms
 
-from crossmodal.errors import UserError
-from crossmodal.features import driver, extraction, image, networks, store
+from crossmodal.core.errors import UserError
+from crossmodal.features import image
+from crossmodal.features.engine import driver, extraction, store
+from crossmodal.features.networks import backbones
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SMALL = {"network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 72, "crop": 64}
@@ -108,9 +110,9 @@ def test_bf16_is_near(folder, names, tmp_path):
 
 
 def test_auto_leaves_bf16_where_it_is_not_near(folder, names, tmp_path, monkeypatch):
-    monkeypatch.setattr(networks, "precision_of", lambda *_: "bf16")
+    monkeypatch.setattr(backbones, "precision_of", lambda *_: "bf16")
     run(folder, names[:2], tmp_path / "image.a", precision="auto")
-    monkeypatch.setattr(networks, "LEAST_COSINE", 1.1)
+    monkeypatch.setattr(backbones, "LEAST_COSINE", 1.1)
     run(folder, names[:2], tmp_path / "again" / "image.a", precision="auto")
     assert store.open_features(tmp_path / "image.a").manifest["precision"] == "bf16"
     assert store.open_features(tmp_path / "again" / "image.a").manifest["precision"] == "fp32"

@@ -11,8 +11,10 @@ import trimesh
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
-from crossmodal.errors import UserError
-from crossmodal.features import dodecahedron, extraction, mesh, shapes, store
+from crossmodal.core.errors import UserError
+from crossmodal.features import mesh
+from crossmodal.features.engine import extraction, store
+from crossmodal.features.lightfield import dodecahedron, moments
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media" / "mesh"
 
@@ -115,7 +117,7 @@ def test_scenes_are_put_together(base):
 def test_a_ball_looks_like_a_disc_from_everywhere():
     found = mesh.lightfield(trimesh.creation.icosphere(subdivisions=4), mesh.Settings(numbers="floats"))
     found = found.reshape(100, 47)
-    expected = shapes.describe((np.hypot(*np.mgrid[-127.5:128, -127.5:128]) < 127)[None])[0]
+    expected = moments.describe((np.hypot(*np.mgrid[-127.5:128, -127.5:128]) < 127)[None])[0]
     np.testing.assert_allclose(found, np.tile(expected, (100, 1)), atol=0.02)
 
 

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from crossmodal.errors import UserError
-from crossmodal.features import extraction, pixels, store
+from crossmodal.core.errors import UserError
+from crossmodal.features import pixels
+from crossmodal.features.engine import extraction, store
 
 
 def made(folder, picture, **settings):

@@ -14,13 +14,14 @@ import yaml
 from scipy.io import savemat
 
 from crossmodal import cli, experiments
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.corpus.opening import load
 from crossmodal.datasets import items
 from crossmodal.datasets import precomputed as reader
-from crossmodal.errors import UserError
 from crossmodal.experiments import validated
-from crossmodal.features import extraction, precomputed, store
-from crossmodal.files import read_json
+from crossmodal.features import precomputed
+from crossmodal.features.engine import extraction, store
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)

@@ -16,9 +16,12 @@ from safetensors.torch import save_file
 from torchvision.ops import roi_align
 from torchvision.transforms.functional import normalize, pil_to_tensor, resize
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, world
-from crossmodal.errors import UserError
-from crossmodal.features import checkpoints, detector, extraction, networks, regions, semantics, store
+from crossmodal.features import regions
+from crossmodal.features.engine import extraction, store
+from crossmodal.features.networks import backbones, checkpoints, detector
+from crossmodal.features.region_annotations import semantics
 from tests.features.small_detector import NARROW, published
 
 SIZES = [(90, 70), (90, 70), (64, 120), (90, 70), (100, 100)]
@@ -66,7 +69,7 @@ def by_hand(folder, n: int, boxes: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(0)
         m = torchvision.models.shufflenet_v2_x0_5(weights=None).eval()
     picture = Image.open(folder / "raw" / f"{n}.png")
-    pixels = normalize(pil_to_tensor(resize(picture, 64)).float() / 255, networks.MEAN, networks.STD)[None]
+    pixels = normalize(pil_to_tensor(resize(picture, 64)).float() / 255, backbones.MEAN, backbones.STD)[None]
     with torch.no_grad():
         for part in (m.conv1, m.maxpool, m.stage2, m.stage3, m.stage4, m.conv5):
             pixels = part(pixels)

@@ -6,10 +6,11 @@ import pickle
 import numpy as np
 import pytest
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, precomputed, table
-from crossmodal.errors import UserError
-from crossmodal.features import extraction, placed, released, store
 from crossmodal.features import precomputed as gathering
+from crossmodal.features import released
+from crossmodal.features.engine import extraction, placed, store
 
 D = 6
 NAMES = ["COCO_val2014_000000000042.jpg", "1000092795.jpg", "cat.jpg", "2258277193_586949ec62.jpg"]

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from crossmodal import experiments, wordvectors
-from crossmodal.errors import UserError
-from crossmodal.features import extraction, store, text
+from crossmodal import experiments
+from crossmodal.core.errors import UserError
+from crossmodal.features import text
+from crossmodal.features.engine import extraction, store
+from crossmodal.language import wordvectors
 from tests.features.test_skipthoughts import by_hand, write
 
 CAPTIONS = ["A dog runs.", "A dog, a red dog!", "The cat sits; the dog runs.", "A red cat jumps", "The zebra and a dog"]

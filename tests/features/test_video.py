@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from crossmodal.errors import UserError
-from crossmodal.features import extraction, image, store, video
+from crossmodal.core.errors import UserError
+from crossmodal.features import image, video
+from crossmodal.features.engine import extraction, store
 from tests.features import clips
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media" / "video"

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from crossmodal import released
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import (
     coco_captions,
     cub,
@@ -28,8 +29,8 @@ from crossmodal.datasets import (
     table,
     xmedia,
 )
-from crossmodal.errors import UserError
-from crossmodal.features import annotations, store
+from crossmodal.features.engine import store
+from crossmodal.features.region_annotations import annotations
 from crossmodal.reporting.results import runs
 
 TESTS = Path(__file__).parents[1]
@@ -201,7 +202,7 @@ def _released() -> list[Callable[[Path], Folder]]:
 
 
 def _forked(read: Callable[[], object]) -> Callable[[], None]:
-    """Read in another process: LMDB trusts its file, and dies of pages that are none (see `crossmodal.isolation`)."""
+    """Read in another process: LMDB trusts its file, and dies of pages that are none (`crossmodal.core.isolation`)."""
 
     def run() -> None:
         if child := os.fork():

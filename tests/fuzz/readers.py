@@ -27,12 +27,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from crossmodal import pictures, wordvectors
-from crossmodal.arrays import Place, open_array
-from crossmodal.errors import UserError
-from crossmodal.experiments.blocks import read_yaml
-from crossmodal.features import audio, mesh, networks, video
-from crossmodal.files import read_json
+from crossmodal.core import pictures
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
+from crossmodal.experiments.settings import read_yaml
+from crossmodal.features import audio, mesh, video
+from crossmodal.features.networks import backbones
+from crossmodal.language import wordvectors
+from crossmodal.released.arrays import Place, open_array
 from tests.fuzz import corpora
 
 SECONDS, MEMORY = 5, 2**30
@@ -124,8 +126,8 @@ def seeds():
         ".yaml",
         [yaml.safe_dump({"a": {"b": [1, 2.5, None, "x"]}}).encode(), b"a: &a [1]\nb: *a"],
     )
-    found["state .pth"] = (networks.read_state, ".pth", [saved(lambda p: torch.save(state, p), ".pth")])
-    found["state .safetensors"] = (networks.read_state, ".safetensors", [saved(lambda p: save_file(state, p), "")])
+    found["state .pth"] = (backbones.read_state, ".pth", [saved(lambda p: torch.save(state, p), ".pth")])
+    found["state .safetensors"] = (backbones.read_state, ".safetensors", [saved(lambda p: save_file(state, p), "")])
     found["place"] = (lambda path: Place.parse(path.read_text("latin1")), "", [b"f.npy#x.T/3[:9]"])
     return found
 

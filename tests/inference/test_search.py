@@ -12,19 +12,20 @@ import pytest
 import torch
 import yaml
 
-from crossmodal import experiments, registry
+from crossmodal import experiments
 from crossmodal.cli import app
-from crossmodal.errors import UserError
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet, sha256_file, write_json
 from crossmodal.experiments import Job
-from crossmodal.files import read_parquet, sha256_file, write_json
 from crossmodal.inference import encoding as encoded
 from crossmodal.inference import run as trained
 from crossmodal.inference.onnx_encoder import open_exported, place
 from crossmodal.inference.search import Query, search
+from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
-from crossmodal.text import Vocabulary
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 2, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
 

@@ -9,10 +9,10 @@ from sklearn.cross_decomposition import CCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import pairwise_kernels, rbf_kernel
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.models import base, cca
 from crossmodal.models.parts.classifier import logistic
-from crossmodal.models.parts.closed import gathered
+from crossmodal.models.parts.closed_form import gathered
 
 N, P, Q, CLASSES = 120, 7, 5, 4
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.models import base
 from crossmodal.models.base import context_of, described
 

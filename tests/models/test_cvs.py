@@ -11,10 +11,10 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.models import base
 from crossmodal.models.cvs import cross_entropy, triplet_loss
-from crossmodal.models.parts.aligned import AlignedAttention, ReferenceAttention
+from crossmodal.models.parts.aligned_attention import AlignedAttention, ReferenceAttention
 from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances
 
 ALL = ("image", "text", "video", "audio", "mesh")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torchvision.transforms.functional import center_crop
 
-from crossmodal.errors import UserError
-from crossmodal.features import image, networks
+from crossmodal.core.errors import UserError
+from crossmodal.features import image
+from crossmodal.features.networks import backbones
 from crossmodal.models import base, dpc, mfsr, vsepp
 
 NETWORK = "shufflenet_v2_x0_5"
@@ -44,7 +45,7 @@ def test_it_begins_where_the_run_on_features_ended(module, side):
     """On what the extractor makes by its defaults: the centre of an image, features of unit length."""
     fixed, tuned = pair(module)
     settings = image.Settings(network=NETWORK, weights="seeded", resize=32, crop=32)
-    body, _ = networks.build(settings)
+    body, _ = backbones.build(settings)
     shown = center_crop(images(side=side), 32)
     features = image.forward(body, shown, settings, torch.device("cpu"), "fp32")
     torch.testing.assert_close(features.norm(dim=1), torch.ones(6))
@@ -53,7 +54,7 @@ def test_it_begins_where_the_run_on_features_ended(module, side):
         found = tuned.eval().encode("image", batch(images(side=side)), "text")
     assert tuned.reads["image"] == "images"
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    raw = networks.normalised(shown, torch.device("cpu"), "fp32")
+    raw = backbones.normalised(shown, torch.device("cpu"), "fp32")
     _, tuned = pair(module, image_unit=False)  # after a run on features of `l2: false`
     with torch.no_grad():
         expected = fixed.eval().encode("image", batch(body(raw)), "text")
@@ -157,9 +158,9 @@ def test_it_needs_a_run_before_it_and_norms_to_be_there(tmp_path):
         alone.loss(batch(images()), 0.0, "model")
     from safetensors.torch import save_file
 
-    body, _ = networks.bare(NETWORK)
+    body, _ = backbones.bare(NETWORK)
     folded = {}
-    for name, value in networks.prepare(body.eval(), "fp32", torch.device("cpu")).state_dict().items():
+    for name, value in backbones.prepare(body.eval(), "fp32", torch.device("cpu")).state_dict().items():
         folded[name] = value.contiguous()
     path = tmp_path / "folded.safetensors"
     save_file(folded, path)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from crossmodal import registry
+from crossmodal.core import registry
+from crossmodal.language.tokens import tokenize
 from crossmodal.models import base
-from crossmodal.text import tokenize
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 FEATURES = DATA / "features"

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from crossmodal.models import base
-from crossmodal.models.parts import attention, classes, closed, dcgan, encoders, mmd, optimisers, triplets
+from crossmodal.models.parts import attention, closed_form, dcgan, encoders, mmd, optimisers, triplets, zero_shot
 from crossmodal.models.parts.decoder import CaptionDecoder
 
 F64 = torch.float64
@@ -174,7 +174,7 @@ def test_the_widths_have_no_gradient():
 # ---- closed forms
 
 
-class Kept(closed.ClosedForm):
+class Kept(closed_form.ClosedForm):
     """Keeps what `fit` hands on."""
 
     def fit_modality(self, modality, x, labels):
@@ -188,7 +188,7 @@ class Kept(closed.ClosedForm):
 @pytest.mark.parametrize("standardise", [True, False])
 def test_what_closed_forms_are_given(standardise):
     modalities = ("image", "text", "audio")
-    model = Kept(closed.Settings(modalities=modalities, standardise=standardise), base.Context({}))
+    model = Kept(closed_form.Settings(modalities=modalities, standardise=standardise), base.Context({}))
     model.seen, model.pairs = {}, []
     x = {m: (3 * drawn(9, 4, seed=n) + n).float() for n, m in enumerate(modalities)}
     x["text"][:, 1] = 7.0
@@ -212,11 +212,11 @@ def test_what_closed_forms_are_given(standardise):
 
 def test_one_modality_is_no_pair():
     with pytest.raises(ValueError, match="modalities"):
-        closed.Settings(modalities=("image",))
+        closed_form.Settings(modalities=("image",))
 
 
 def test_projections_of_each_pair():
-    model = closed.Projecting(closed.Settings(), base.Context({}))
+    model = closed_form.Projecting(closed_form.Settings(), base.Context({}))
     for m in ("image", "text"):
         model.scaled(m, drawn(6, 3).numpy())
     of_image, of_text = drawn(3, 2, seed=5), drawn(3, 2, seed=6)
@@ -229,7 +229,7 @@ def test_projections_of_each_pair():
 
 def test_vectors_of_classes_stand_in_the_order_of_the_labels():
     labels = np.array([3, 1, 3, 0, 1])
-    found = classes.vectors_of(np.array([[3.0], [1.0], [3.0], [0.0], [1.0]]), labels)
+    found = zero_shot.vectors_of(np.array([[3.0], [1.0], [3.0], [0.0], [1.0]]), labels)
     assert found.tolist() == [[0.0], [1.0], [3.0]]
 
 

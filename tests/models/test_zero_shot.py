@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.models import base, conse, devise
 
 SEEN, UNSEEN, ATTRIBUTES, DIM = 20, 5, 8, 12

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from crossmodal.files import read_json
+from crossmodal.core.files import read_json
 from tests.pipeline.commands import ROOT, call, snakemake
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from crossmodal.features import store
-from crossmodal.files import read_json
+from crossmodal.core.files import read_json
+from crossmodal.features.engine import store
 from tests.pipeline.commands import ROOT, ok, snakemake
 
 pytestmark = pytest.mark.slow

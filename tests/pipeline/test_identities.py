@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.dag import Dag
 from crossmodal.tasks import base
 

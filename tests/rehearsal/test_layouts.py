@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal import experiments, registry
+from crossmodal import experiments
+from crossmodal.core import registry
 from crossmodal.datasets import items
 from crossmodal.rehearsal.layouts import LAYOUTS
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal import experiments, paths
-from crossmodal.files import read_json
+from crossmodal import experiments
+from crossmodal.core import paths
+from crossmodal.core.files import read_json
 from crossmodal.rehearsal import run
 from crossmodal.rehearsal.layouts import LAYOUTS
 

@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 import torch
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import write_parquet
 from crossmodal.corpus.splits import make
 from crossmodal.datasets import items, karpathy
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.features import store
-from crossmodal.files import write_parquet
+from crossmodal.features.engine import store
+from crossmodal.language.tokens import token_table
 from crossmodal.rehearsal import run, times, trial
 from crossmodal.rehearsal.layouts import LAYOUTS
-from crossmodal.text import token_table
 from crossmodal.training.loop import Limit
 
 ABOUT = {"dataset": "small", "split": "full", "seed": 0, "inputs": {"image": "raw"}}

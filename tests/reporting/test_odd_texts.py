@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from crossmodal.errors import printable
+from crossmodal.core.errors import printable
 from crossmodal.inference.search import Answer, Found, Query
 from crossmodal.reporting.figures import canvas
 from crossmodal.reporting.page import search_results, thumbnails

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.corpus.opening import load
 from crossmodal.tasks.base import CONTROLS, Metric, Task, tasks
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crossmodal import registry
+from crossmodal.core import registry
+from crossmodal.core.files import read_json
 from crossmodal.experiments import Job
-from crossmodal.files import read_json
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
 from crossmodal.tasks import base

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
+from crossmodal.core.files import read_json
 from crossmodal.experiments import Job
-from crossmodal.files import read_json
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
 from crossmodal.tasks.base import tasks

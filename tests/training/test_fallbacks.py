@@ -7,9 +7,9 @@ import logging
 import pandas as pd
 import pytest
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, write_json, write_parquet
 from crossmodal.experiments import Job
-from crossmodal.files import read_json, write_json, write_parquet
 from crossmodal.runs.train import train_job
 
 ABOUT = {"dataset": "kinds", "split": "full", "seed": 0, "relevance": "label", "inputs": {"image": "raw"}}

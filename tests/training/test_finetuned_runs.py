@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.experiments import Job
-from crossmodal.features import networks
-from crossmodal.files import read_json
+from crossmodal.features.networks import backbones
 from crossmodal.inference.run import open_run
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
@@ -21,13 +21,13 @@ COMMON = {"dim": 8, "word_dim": 4, "epochs": 1, "batch_size": 12, "min_count": 1
 @pytest.fixture
 def fifteen(monkeypatch):
     """Networks of as many features as the toy data has, which the run before is trained on."""
-    bare, build = networks.bare, networks.build
+    bare, build = backbones.bare, backbones.build
 
     def cut(network):
         return nn.Sequential(network, nn.AdaptiveAvgPool1d(15))
 
-    monkeypatch.setattr(networks, "bare", lambda name: (cut(bare(name)[0]), 15))
-    monkeypatch.setattr(networks, "build", lambda settings: (cut(build(settings)[0]), {}))
+    monkeypatch.setattr(backbones, "bare", lambda name: (cut(bare(name)[0]), 15))
+    monkeypatch.setattr(backbones, "build", lambda settings: (cut(build(settings)[0]), {}))
 
 
 @pytest.mark.usefixtures("fifteen")

@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, sha256_file
 from crossmodal.corpus import inputs as data
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.corpus.opening import load
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.features import store
-from crossmodal.files import read_json, sha256_file
+from crossmodal.features.engine import store
 from crossmodal.models import base, vsepp
 from crossmodal.runs import train as running
 from crossmodal.runs.evaluate import evaluate

@@ -14,9 +14,9 @@ import torch
 from crossmodal.corpus.opening import load
 from crossmodal.corpus.splits import make
 from crossmodal.datasets import items
-from crossmodal.features import store
+from crossmodal.features.engine import store
+from crossmodal.language.tokens import token_table
 from crossmodal.models import a3vse, scan, vsepp
-from crossmodal.text import token_table
 from crossmodal.training.loop import train
 from tests.prepared import BY_RECALL
 

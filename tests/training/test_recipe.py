@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch import nn
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.corpus.opening import load
-from crossmodal.errors import UserError
 from crossmodal.models import base
 from crossmodal.training import loop
 from tests.prepared import BY_RECALL

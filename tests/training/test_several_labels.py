@@ -12,20 +12,20 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from crossmodal import registry
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.corpus.batches import batches, steps_of
 from crossmodal.corpus.by_class import Labels, shared_classes
 from crossmodal.corpus.opening import load
 from crossmodal.corpus.splits import make_labelled
 from crossmodal.datasets import items
-from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking.ranks import rank_queries
 from crossmodal.evaluation.ranking.relevance import NoRelevantItemError, relevant_counts
 from crossmodal.evaluation.ranking.scores import Scores, source
 from crossmodal.evaluation.ranking.several_labels import rank_several
 from crossmodal.experiments import Job
-from crossmodal.features import store
-from crossmodal.files import read_json
+from crossmodal.features.engine import store
 from crossmodal.models import base
 from crossmodal.models.parts import labelled as parts
 from crossmodal.reporting.results import cutoffs

@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 import torch
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.corpus.batches import batches, steps_of, steps_over_all
 from crossmodal.corpus.opening import load
 from crossmodal.corpus.splits import make
 from crossmodal.datasets import items
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.features import store
-from crossmodal.files import read_json
+from crossmodal.features.engine import store
+from crossmodal.language.tokens import token_table
 from crossmodal.models import a3vse, dpc, sg
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
 from crossmodal.runs.trained import trained
-from crossmodal.text import token_table
 from crossmodal.training.loop import train
 from tests.prepared import BY_RECALL
 

@@ -1,6 +1,6 @@
 # The checked plan, before any rule: an error in params.yaml or papers/ ends here.
 from crossmodal.dag import Dag, check_place
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import CONTROLS, SPLIT
 from crossmodal.modalities import MODALITIES
 from snakemake.exceptions import WorkflowError

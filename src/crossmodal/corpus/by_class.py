@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus import splits
 from crossmodal.datasets.items import labels_of, several_labels
-from crossmodal.errors import UserError
 from crossmodal.models.parts.labelled import Sampling
 
 if TYPE_CHECKING:

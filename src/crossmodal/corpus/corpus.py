@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus.by_class import Classes, Moments, mates, shared_classes
 from crossmodal.corpus.inputs import Inputs, OnDisk
-from crossmodal.errors import UserError
+from crossmodal.language.tokens import Vocabulary
 from crossmodal.models.base import Batch, Context
-from crossmodal.text import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from crossmodal.features.store import Features
+    from crossmodal.features.engine.store import Features
     from crossmodal.models.base import Input
 
 MAPPED = 2**30  # bytes up to which features are memory-mapped; rows of larger files are read, to save resident memory

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal import registry
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet, sha256_bytes
 from crossmodal.corpus import splits
 from crossmodal.corpus.by_class import Classes, Labels
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.corpus.forms import base, form
 from crossmodal.corpus.inputs import Inputs
-from crossmodal.errors import UserError
-from crossmodal.features.store import Features, open_features
-from crossmodal.files import read_parquet, sha256_bytes
+from crossmodal.features.engine.store import Features, open_features
+from crossmodal.language.tokens import Vocabulary
 from crossmodal.modalities import Relevance
 from crossmodal.models.base import Form
-from crossmodal.text import Vocabulary
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import pandas as pd
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 
 PATTERN = re.compile(r"(?P<percent>[1-9]\d?)pct-(?P<captions>[1-5])cap")
 COLUMNS = {"image": "image_id", "text": "caption_id"}

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from crossmodal.core.files import whole, write_parquet, write_text
 from crossmodal.datasets import cub, items
 from crossmodal.datasets.drawing import birds, media
 from crossmodal.datasets.drawing.work import clear, each, generator
-from crossmodal.files import whole, write_parquet, write_text
 
 CERTAIN, NOT_VISIBLE = 4, 1
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from crossmodal import paths
+from crossmodal.core import paths
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import sha256_file
 from crossmodal.datasets import items, raw
-from crossmodal.errors import UserError, suggestion
-from crossmodal.files import sha256_file
 
 WORD = re.compile(r"[^\W_]")
 COCO = re.compile(r"COCO_(train2014|val2014|test2014|test2015)_")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.datasets import captioned, items
 from crossmodal.datasets.captioned import Entry
-from crossmodal.errors import UserError
-from crossmodal.files import read_json
 
 
 class Settings(captioned.Settings):

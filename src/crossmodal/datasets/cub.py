@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import is_count, sha256_file, write_parquet
 from crossmodal.datasets import items, raw
-from crossmodal.errors import UserError, suggestion
-from crossmodal.files import is_count, sha256_file, write_parquet
 
 PROBABLY = 3  # certainties are 1 not visible, 2 guessing, 3 probably, 4 definitely
 USUAL = 0.4  # minimum share of a class's images with an attribute for the class's text to name it

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import captioned, table
 from crossmodal.datasets.captioned import Entry
-from crossmodal.errors import UserError
 
 FORMS = {("image", "caption"): ",", ("image_name", "comment"): "|"}
 

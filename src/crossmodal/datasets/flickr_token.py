@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from crossmodal.core.files import is_count
 from crossmodal.datasets import captioned, table
 from crossmodal.datasets.captioned import Entry
-from crossmodal.files import is_count
 
 
 class Settings(captioned.Settings):

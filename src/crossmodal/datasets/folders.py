@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import captioned, raw, table
 from crossmodal.datasets.captioned import ALIASES, Drawn, Entry
 from crossmodal.datasets.items import PARTITIONS
-from crossmodal.errors import UserError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 

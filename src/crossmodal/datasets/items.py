@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from crossmodal import limits, paths
-from crossmodal.errors import UserError
-from crossmodal.files import (
+from crossmodal.core import limits, paths
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import (
     check_small,
     library_versions,
     read_json,

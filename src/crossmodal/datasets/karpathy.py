@@ -11,9 +11,9 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, sha256_file
 from crossmodal.datasets import captioned, items, raw
-from crossmodal.errors import UserError
-from crossmodal.files import read_json, sha256_file
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.datasets import captioned
 from crossmodal.datasets.captioned import Entry
-from crossmodal.errors import UserError
-from crossmodal.files import read_json
 
 
 class Settings(captioned.Settings):

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal.core.files import whole, write_text
 from crossmodal.datasets import items, xmedia
 from crossmodal.datasets.drawing import media, pictures, sentences, sounds
 from crossmodal.datasets.drawing.classes import NAMES, instance
 from crossmodal.datasets.drawing.work import clear, each
-from crossmodal.files import whole, write_text
 
 ENDINGS = {"video": "mp4", "mesh": "off", "audio": "wav", "image": "jpg", "text": "txt"}  # slowest first
 

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import sha256_file
 from crossmodal.datasets import items, raw
-from crossmodal.errors import UserError
-from crossmodal.files import sha256_file
 
 LARGEST = ("animal", "clouds", "flowers", "food", "grass", "person", "sky", "toy", "water", "window")
 LIST, LABELS, TAGS = "ImageList/Imagelist.txt", "Groundtruth/AllLabels", "NUS_WID_Tags/All_Tags.txt"

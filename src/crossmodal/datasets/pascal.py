@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, raw
-from crossmodal.errors import UserError
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from crossmodal import paths
-from crossmodal.arrays import SUFFIXES, Array, Place, open_array
+from crossmodal.core import paths
+from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, raw
-from crossmodal.errors import UserError
 from crossmodal.modalities import Modality
 from crossmodal.released import RegionFile, flat
+from crossmodal.released.arrays import SUFFIXES, Array, Place, open_array
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import unicodedata
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from crossmodal import fingerprints, paths
-from crossmodal.errors import UserError
-from crossmodal.files import read_lines
+from crossmodal.core import fingerprints, paths
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_lines
 
 SHOWN = 5  # maximum number of places or file names in an error message
 

@@ -18,11 +18,11 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal import packed
+from crossmodal.core import packed
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import json_of
 from crossmodal.datasets import captioned, items
 from crossmodal.datasets.captioned import Entry
-from crossmodal.errors import UserError
-from crossmodal.files import json_of
 
 Rows = Iterator[tuple[int, list[str]]]
 SEPARATORS = {".csv": ",", ".tsv": "\t"}

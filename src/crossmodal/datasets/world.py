@@ -20,6 +20,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import sha256_file, whole, write_text
 from crossmodal.datasets import items, karpathy
 from crossmodal.datasets.drawing.scenery import (
     BACKGROUNDS,
@@ -33,8 +35,6 @@ from crossmodal.datasets.drawing.scenery import (
     shade,
 )
 from crossmodal.datasets.drawing.work import clear, each, generator, pick
-from crossmodal.errors import UserError
-from crossmodal.files import sha256_file, whole, write_text
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "ball": ("ball", "sphere", "globe"),

@@ -20,9 +20,9 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import sha256_file
 from crossmodal.datasets import items, raw
-from crossmodal.errors import UserError
-from crossmodal.files import sha256_file
 from crossmodal.modalities import Modality
 
 FOLDERS: dict[Modality, str] = {"image": "image", "text": "text", "audio": "audio", "video": "video", "mesh": "3d"}

@@ -19,9 +19,9 @@ from typing import Any
 import pooch
 import requests
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, reason, sha256_file, write_json
 from crossmodal.downloads.origins import Check, Origin, SourceFile
-from crossmodal.errors import UserError
-from crossmodal.files import read_json, reason, sha256_file, write_json
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from crossmodal.errors import UserError, suggestion
+from crossmodal.core.errors import UserError, suggestion
 
 REGISTRY = Path(__file__).with_name("origins.yaml")
 TORCHVISION = "torchvision/"

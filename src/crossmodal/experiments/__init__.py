@@ -5,18 +5,7 @@
 `Settings` of its own module, in `check_settings`.
 """
 
-from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
 from crossmodal.experiments.claims import Claim
-from crossmodal.experiments.jobs import (
-    Job,
-    Plan,
-    UnreadableError,
-    check_settings,
-    job_in,
-    made_by_training,
-    plan,
-    settings_of,
-)
 from crossmodal.experiments.papers import Paper, read_papers
 from crossmodal.experiments.params import (
     LARGEST_SEED,
@@ -37,6 +26,17 @@ from crossmodal.experiments.params import (
     from_config,
     load,
 )
+from crossmodal.experiments.plan import (
+    Job,
+    Plan,
+    UnreadableError,
+    check_settings,
+    job_in,
+    made_by_training,
+    plan,
+    settings_of,
+)
+from crossmodal.experiments.settings import Open, Strict, merge, read_yaml, validated
 from crossmodal.experiments.tables import (
     DIRECTIONS,
     SPLIT,

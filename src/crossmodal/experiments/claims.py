@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from crossmodal.errors import suggestion
-from crossmodal.experiments.blocks import Strict
+from crossmodal.core.errors import suggestion
+from crossmodal.experiments.settings import Strict
 from crossmodal.experiments.tables import Experiment, Table
 from crossmodal.tasks.base import aspects, lower_is_better, metric_names
 from crossmodal.tasks.base import metric as metric_of

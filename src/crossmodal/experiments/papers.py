@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from crossmodal import registry
-from crossmodal.errors import UserError, suggestion
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError, suggestion
 from crossmodal.experiments import claims as claiming
-from crossmodal.experiments.blocks import Strict, read_yaml, validated
 from crossmodal.experiments.claims import Claim
+from crossmodal.experiments.settings import Strict, read_yaml, validated
 from crossmodal.experiments.tables import Experiment, Table, check_names, named_experiments
 from crossmodal.tasks.base import CONTROLS
 

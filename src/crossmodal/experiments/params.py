@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 
-from crossmodal import paths, registry
-from crossmodal.errors import suggestion
-from crossmodal.experiments.blocks import Open, Strict, merge, read_yaml, validated
-from crossmodal.limits import Limits
+from crossmodal.core import paths, registry
+from crossmodal.core.errors import suggestion
+from crossmodal.core.limits import Limits
+from crossmodal.experiments.settings import Open, Strict, merge, read_yaml, validated
 from crossmodal.modalities import Modality, Relevance
 
 NAME = r"[a-z0-9][a-z0-9_]*"

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from crossmodal.errors import suggestion
-from crossmodal.experiments.blocks import Strict
+from crossmodal.core.errors import suggestion
+from crossmodal.experiments.settings import Strict
 from crossmodal.tasks.base import aspects, metric, metric_names
 
 SPLIT = r"full|none|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"

@@ -23,10 +23,11 @@ import soundfile
 from pydantic import Field, model_validator
 from scipy.signal import firwin, get_window, resample_poly
 
-from crossmodal import limits
-from crossmodal.errors import UserError
-from crossmodal.features import _soundheaders, extraction
-from crossmodal.features.extraction import Given, Item, Recipe, Work
+from crossmodal.core import limits
+from crossmodal.core.errors import UserError
+from crossmodal.features import _soundheaders
+from crossmodal.features.engine import extraction
+from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
 
 BATCH = 8  # clips per batch
 BLOCK = 1024  # frames transformed at once

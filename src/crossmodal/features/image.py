@@ -16,11 +16,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from crossmodal import pictures
-from crossmodal.features import networks
-from crossmodal.features.extraction import Given, Recipe, Work
-from crossmodal.features.networks import MEAN, STD
-from crossmodal.pictures import read
+from crossmodal.core import pictures
+from crossmodal.core.pictures import read
+from crossmodal.features.engine.extraction import Given, Recipe, Work
+from crossmodal.features.networks import backbones
+from crossmodal.features.networks.backbones import MEAN, STD
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def crop_inside(settings: Any) -> Any:
     return settings
 
 
-class Settings(networks.Settings):
+class Settings(backbones.Settings):
     """Settings of the extractor; the defaults are VSE++'s transform (short side 256, centre crop 224, unit norm)."""
 
     resize: int = Field(256, ge=8, description="short side in pixels, the aspect kept")
@@ -74,7 +74,7 @@ def transform(picture: Image.Image, settings: Settings) -> Tensor:
 @torch.inference_mode()
 def forward(model: nn.Module, pixels: Tensor, settings: Settings, device: torch.device, precision: str) -> Tensor:
     """Map (B, C, H, W) or (B, 10, C, H, W) uint8 pixels to (B, D) float32 features."""
-    out = model(networks.normalised(pixels.flatten(0, -4), device, precision)).float().flatten(1)
+    out = model(backbones.normalised(pixels.flatten(0, -4), device, precision)).float().flatten(1)
     if settings.crops == "ten":
         out = out.view(len(pixels), 10, -1).mean(1)
     return nn.functional.normalize(out, dim=1) if settings.l2 else out
@@ -88,7 +88,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     UserError : an image or the weights cannot be read.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, facts = networks.build(settings)
+    model, facts = backbones.build(settings)
     _check_transform(settings)
     return Recipe(
         lambda listed: work(model, settings, device, [item.path for item in listed]),
@@ -147,7 +147,7 @@ def runner(
     probes : functions that each read the crops of one image, on which bf16 is tried.
     """
     probe = cache(lambda: _probe(probes, settings))
-    net, precision = networks.ready(model, settings, device, lambda net, p: forward(net, probe(), settings, device, p))
+    net, precision = backbones.ready(model, settings, device, lambda net, p: forward(net, probe(), settings, device, p))
     turn = threading.Lock()
 
     def run(batch: Tensor) -> Tensor:
@@ -167,14 +167,14 @@ def _probe(probes: list[Callable[[], Tensor]], settings: Settings) -> Tensor:
     Unreadable images are skipped silently, since they are reported when their own turn comes.
     """
     found = []
-    for load in probes[: 50 * networks.PROBE]:
+    for load in probes[: 50 * backbones.PROBE]:
         try:
             found.append(load())
         except Exception:  # a bad file may make a library raise anything; it is reported at its own turn
             continue
-        if len(found) == networks.PROBE:
+        if len(found) == backbones.PROBE:
             return torch.stack(found)
-    shape = (networks.PROBE, *((10,) if settings.crops == "ten" else ()), 3, settings.crop, settings.crop)
+    shape = (backbones.PROBE, *((10,) if settings.crops == "ten" else ()), 3, settings.crop, settings.crop)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 

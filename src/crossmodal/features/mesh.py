@@ -15,12 +15,13 @@ import torch
 import trimesh
 from pydantic import Field
 
-from crossmodal import limits
-from crossmodal.errors import UserError
-from crossmodal.features import _meshfiles, dodecahedron, extraction, polygons, shapes, silhouettes
-from crossmodal.features.dodecahedron import FIELDS, VIEWS
-from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.features.shapes import FOURIER, MOMENTS, NUMBERS
+from crossmodal.core import limits
+from crossmodal.core.errors import UserError
+from crossmodal.features.engine import extraction
+from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
+from crossmodal.features.lightfield import dodecahedron, meshfiles, moments, polygons, silhouettes
+from crossmodal.features.lightfield.dodecahedron import FIELDS, VIEWS
+from crossmodal.features.lightfield.moments import FOURIER, MOMENTS, NUMBERS
 
 GRID = 2**20  # points of the longest side; rounding to them makes the result independent of shifts and units
 WIDTH = FIELDS * VIEWS * NUMBERS  # 4700
@@ -58,12 +59,12 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     kind = path.suffix.lower().removeprefix(".")
     try:
-        _meshfiles.check(path)
+        meshfiles.check(path)
         data = path.read_bytes()
         stated = STATED[kind](data) if kind in STATED else None
         if stated is not None:
             return stated.vertices, polygons.triangles(stated)
-        beside = _meshfiles.Beside(path)
+        beside = meshfiles.Beside(path)
         found = trimesh.load_mesh(io.BytesIO(data), file_type=_kind(path), process=False, resolver=beside)
         vertices, faces = (np.asarray(getattr(found, name, ())) for name in ("vertices", "faces"))
     except UserError:
@@ -166,7 +167,7 @@ def lightfield(mesh: Any, settings: Settings | None = None) -> np.ndarray:
         raise UserError(
             f"a mesh that is thinner than a pixel from every side; set a larger `size` than {settings.size}"
         )
-    found = shapes.describe(pictures.reshape(-1, settings.size, settings.size))
+    found = moments.describe(pictures.reshape(-1, settings.size, settings.size))
     if settings.numbers == "bytes":
         found = np.minimum(255, np.floor(256 * found))
     return found.ravel().astype(np.float32)

@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import Field, model_validator
 from torchvision.transforms.functional import pil_to_tensor
 
-from crossmodal import pictures
-from crossmodal.features import extraction
-from crossmodal.features.extraction import Given, Item, Recipe, Work
+from crossmodal.core import pictures
+from crossmodal.features.engine import extraction
+from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
 from crossmodal.features.image import crop_inside
 
 

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from crossmodal import paths
-from crossmodal.arrays import Array, Place, open_array
-from crossmodal.errors import UserError
-from crossmodal.features import extraction
-from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.files import sha256_file
+from crossmodal.core import paths
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import sha256_file
+from crossmodal.features.engine import extraction
+from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
 from crossmodal.released import RegionFile, Regions
+from crossmodal.released.arrays import Array, Place, open_array
 from crossmodal.released.base import together
 
 BATCH = 2**24  # bytes per batch

@@ -19,17 +19,18 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.functional import InterpolationMode, pil_to_tensor, resize
 
-from crossmodal import pictures
-from crossmodal.errors import UserError
-from crossmodal.features import annotations, checkpoints, detector, networks, pooling
-from crossmodal.features.annotations import Annotations, Region, Worsening
-from crossmodal.features.extraction import Given, Item, Recipe, Work
+from crossmodal.core import pictures
+from crossmodal.core.errors import UserError
+from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
+from crossmodal.features.networks import backbones, checkpoints, detector, pooling
+from crossmodal.features.region_annotations import annotations
+from crossmodal.features.region_annotations.annotations import Annotations, Region, Worsening
 
 NEUTRAL = "image"  # class of the single region of an image without annotated regions
 DETECTED, ANNOTATED = 36, 8  # default maximum number of regions per image
 
 
-class Settings(networks.Settings):
+class Settings(backbones.Settings):
     """Settings of the extractor.
 
     The defaults of `boxes: detected` are the published ones: 36 regions of 300 proposals at a short side of 600 pixels.
@@ -135,7 +136,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
         def begin(listed: list[Item]) -> Work:
             return _detect(model, settings, device, listed)
     else:
-        net, facts = networks.build(settings)
+        net, facts = backbones.build(settings)
         cut = pooling.last_map(net, settings.network)
         facts = {**facts, "layer": cut.layer, "stride": cut.stride}
         named = None
@@ -193,12 +194,12 @@ def _first(listed: list[Item], load: Callable[[Item], Any]) -> list[Any]:
     Unreadable items are skipped silently, since they are reported when their own turn comes.
     """
     good: list[Any] = []
-    for item in listed[: 50 * networks.PROBE]:
+    for item in listed[: 50 * backbones.PROBE]:
         try:
             good.append(load(item))
         except Exception:  # a bad file may make a library raise anything; it is reported at its own turn
             continue
-        if len(good) == networks.PROBE:
+        if len(good) == backbones.PROBE:
             break
     return good
 
@@ -251,7 +252,7 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
             return torch.cat([net(one[None].to(device, kind)).float().mean((2, 3)) for one in pixels])
 
     # These two parts run in lower precision; here they see the whole map, later the boxes on it.
-    _, precision = networks.ready(nn.Sequential(model.trunk, model.res5), settings, device, probe)
+    _, precision = backbones.ready(nn.Sequential(model.trunk, model.res5), settings, device, probe)
     model.prepare(precision, device)
 
     def compute(loaded: list[tuple[Tensor, float, tuple[int, int]]]) -> list[Found]:
@@ -310,7 +311,7 @@ def _pool(
         for picks in shapes.values():
             batch = torch.stack([loaded[n].pixels for n in picks])
             with torch.inference_mode():
-                maps = net(networks.normalised(batch, device, precision)).float()
+                maps = net(backbones.normalised(batch, device, precision)).float()
                 for n, last in zip(picks, maps, strict=True):
                     found[n] = pooled(last, loaded[n])
         return [found[n] for n in range(len(loaded))]
@@ -330,5 +331,5 @@ def _pool(
         found = run(net, precision, _first(listed, load) or spare)
         return torch.cat([one.features for one in found])
 
-    net, precision = networks.ready(cut.net, settings, device, probe)
+    net, precision = backbones.ready(cut.net, settings, device, probe)
     return _work(load, lambda loaded: run(net, precision, loaded), settings, device, precision)

@@ -17,11 +17,11 @@ from typing import Any
 from pydantic import Field
 
 from crossmodal import released
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_record
 from crossmodal.datasets import raw
-from crossmodal.errors import UserError
-from crossmodal.features import extraction
-from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.files import read_record
+from crossmodal.features.engine import extraction
+from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
 from crossmodal.released import RegionFile, Regions
 from crossmodal.released.base import together
 

@@ -21,12 +21,14 @@ import torch
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, TfidfVectorizer
 
-from crossmodal import packed, wordvectors
-from crossmodal.errors import UserError, suggestion
-from crossmodal.features import extraction, networks, skipthoughts
-from crossmodal.features.extraction import Given, Item, Recipe, Work
-from crossmodal.files import read_json, read_lines, sha256_file, sha256_json
-from crossmodal.text import tokenize
+from crossmodal.core import packed
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import read_json, read_lines, sha256_file, sha256_json
+from crossmodal.features.engine import extraction
+from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
+from crossmodal.features.networks import backbones, skipthoughts
+from crossmodal.language import wordvectors
+from crossmodal.language.tokens import tokenize
 
 log = logging.getLogger(__name__)
 
@@ -413,7 +415,7 @@ def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
         with torch.inference_mode():
             return _unit(model(ready)["sentence_embedding"].float().cpu().numpy(), settings)
 
-    depends = {"model": Path(settings.model).name, "weights_sha256": networks.hash_of(model.cpu())}
+    depends = {"model": Path(settings.model).name, "weights_sha256": backbones.hash_of(model.cpu())}
     model.to(device)
     work = Work(load, compute, settings.batch_size, {"device": device})
     return Recipe(lambda listed: work, depends, packages=("sentence-transformers", "transformers"))

@@ -24,10 +24,12 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from crossmodal import isolation, limits
-from crossmodal.errors import UserError
-from crossmodal.features import extraction, image, networks
-from crossmodal.features.extraction import Given, Recipe, Work
+from crossmodal.core import isolation, limits
+from crossmodal.core.errors import UserError
+from crossmodal.features import image
+from crossmodal.features.engine import extraction
+from crossmodal.features.engine.extraction import Given, Recipe, Work
+from crossmodal.features.networks import backbones
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +268,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     """
     extraction.expect("video", given.modality, "video")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, facts = networks.build(settings)
+    model, facts = backbones.build(settings)
     sampling = {
         "moments": "middles of equal parts of the time",
         "pooling": "mean of the moments' frames, then the norm",

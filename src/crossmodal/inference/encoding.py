@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossmodal import registry
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_record, whole
 from crossmodal.corpus.forms.base import Source
-from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
 from crossmodal.experiments import PRECOMPUTED, Plan, validated
-from crossmodal.files import read_record, whole
 from crossmodal.inference.onnx_encoder import open_exported, place
 from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
 
 if TYPE_CHECKING:
-    from crossmodal.features.store import Features
+    from crossmodal.features.engine.store import Features
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: 
     if item_id is not None:
         return _stored(asked, manifest, item_id)
     from crossmodal.datasets import items
-    from crossmodal.features import extraction
+    from crossmodal.features.engine import extraction
 
     chosen = plan.params.extractors[extractor]
     if chosen.extractor == PRECOMPUTED:
@@ -86,7 +86,7 @@ def _stored(asked: Source, target: Path, item_id: str) -> base.Input:
     """The input of the model for an item of the data set, from its stored features."""
     import pandas as pd
 
-    from crossmodal.features.store import open_features
+    from crossmodal.features.engine.store import open_features
 
     row = pd.DataFrame({"item_id": [item_id], "partition": [""]})
     asked = replace(asked, items=row, groups=np.zeros(1, np.int64), features=open_features(target))
@@ -95,7 +95,7 @@ def _stored(asked: Source, target: Path, item_id: str) -> base.Input:
 
 def _joint(run: TrainedRun, data: Path, modality: str) -> dict[str, Features]:
     """Modality to features, for the modalities on which the inputs of this modality depend."""
-    from crossmodal.features.store import open_features
+    from crossmodal.features.engine.store import open_features
 
     if not run.source(modality).form.joint:
         return {}

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from crossmodal.core.files import read_record
 from crossmodal.experiments import Job
-from crossmodal.files import read_record
-from crossmodal.text import RareWords, Vocabulary
+from crossmodal.language.tokens import RareWords, Vocabulary
 
 log = logging.getLogger(__name__)
 ENCODERS = Path(".encoders")

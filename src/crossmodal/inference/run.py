@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
-from crossmodal import registry
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_record
 from crossmodal.corpus.forms import form
 from crossmodal.corpus.forms.base import Source
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job, job_in, validated
-from crossmodal.files import read_record
+from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.weights import checked_weights, take_weights
-from crossmodal.text import Vocabulary
 
 
 @dataclass(frozen=True)

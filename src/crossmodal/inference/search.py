@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmodal import packed, paths
-from crossmodal.errors import UserError, suggestion
+from crossmodal.core import packed, paths
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import read_record
 from crossmodal.experiments import Job, Plan, job_in
-from crossmodal.files import read_record
 from crossmodal.inference.onnx_encoder import open_exported
 from crossmodal.tasks.base import ranking_of
 

@@ -14,13 +14,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossmodal.language.tokens import RareWords
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import Discriminator, reversal_strength
 from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, mean_of, there
 from crossmodal.models.parts.losses import Hinges, Negatives, batch_hinges, hinge_triplet
 from crossmodal.models.parts.optimisers import others
-from crossmodal.text import RareWords
 
 
 class Settings(Hinges):

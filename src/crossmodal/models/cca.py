@@ -17,11 +17,11 @@ from torch import Tensor
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts import closed
-from crossmodal.models.parts.closed import NEGLIGIBLE, Projecting
+from crossmodal.models.parts import closed_form
+from crossmodal.models.parts.closed_form import NEGLIGIBLE, Projecting
 
 
-class Settings(closed.Settings):
+class Settings(closed_form.Settings):
     """Number of dimensions, regularisation and kernel of the analysis."""
 
     dim: int = Field(32, ge=1, description="canonical directions that are kept, the most correlated ones")

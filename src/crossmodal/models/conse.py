@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.classes import ClassSettings, vectors_of
 from crossmodal.models.parts.classifier import logistic
-from crossmodal.models.parts.closed import ClosedForm
+from crossmodal.models.parts.closed_form import ClosedForm
+from crossmodal.models.parts.zero_shot import ClassSettings, vectors_of
 
 
 class Settings(ClassSettings):

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from crossmodal.modalities import Modality
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.aligned import AlignedAttention, Branch, Term
+from crossmodal.models.parts.aligned_attention import AlignedAttention, Branch, Term
 from crossmodal.models.parts.labelled import Labelled, Standardise, places, targets
 from crossmodal.models.parts.triplets import semi_hard_triplets, squared_distances, with_squares
 

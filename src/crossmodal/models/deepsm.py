@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.closed import Modality
+from crossmodal.models.parts.closed_form import Modality
 from crossmodal.models.parts.encoders import Perceptron, Scaled
 from crossmodal.models.parts.labelled import Labelled, Standardise, targets
 

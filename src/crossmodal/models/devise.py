@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.classes import ClassSettings
 from crossmodal.models.parts.encoders import Scaled
 from crossmodal.models.parts.labelled import Labelled, Standardise
+from crossmodal.models.parts.zero_shot import ClassSettings
 
 
 class Settings(ClassSettings, Labelled):

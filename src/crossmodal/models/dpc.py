@@ -13,13 +13,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossmodal.language.tokens import RareWords
 from crossmodal.models import base
 from crossmodal.models.parts import finetuning
 from crossmodal.models.parts.encoders import mask
 from crossmodal.models.parts.losses import hinge_triplet
 from crossmodal.models.parts.negatives import drawn, hardest, hinges
 from crossmodal.models.parts.optimisers import Chosen, others
-from crossmodal.text import RareWords
 
 NORM = {"eps": 1e-3, "momentum": 0.05}  # batch norms of the authors' program
 CLASSIFIER = 0.1  # scale of the classifier's initial weights, relative to those of other layers

@@ -14,13 +14,13 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossmodal.language.tokens import END, START
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts import dcgan, finetuning
 from crossmodal.models.parts.decoder import CaptionDecoder
 from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
 from crossmodal.models.parts.losses import Hinges, Negatives, Reduction, batch_hinges
-from crossmodal.text import END, START
 
 
 class Settings(Hinges, finetuning.Settings):

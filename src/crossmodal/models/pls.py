@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import Field
 
 from crossmodal.models.base import Form
-from crossmodal.models.parts import closed
-from crossmodal.models.parts.closed import Projecting
+from crossmodal.models.parts import closed_form
+from crossmodal.models.parts.closed_form import Projecting
 
 
-class Settings(closed.Settings):
+class Settings(closed_form.Settings):
     dim: int = Field(32, ge=1, description="directions, at most")
     form: Literal["canonical", "svd"] = Field(
         "canonical", description="canonical: each direction after the last one's share is taken away; svd: all at once"
@@ -31,7 +31,7 @@ class Model(Projecting):
     def fit_pair(self, a: str, x: np.ndarray, b: str, y: np.ndarray, labels: np.ndarray | None) -> None:
         from sklearn.cross_decomposition import PLSSVD, PLSCanonical
 
-        dim = min(self.settings.dim, *(np.linalg.matrix_rank(z, rtol=closed.NEGLIGIBLE) for z in (x, y)))
+        dim = min(self.settings.dim, *(np.linalg.matrix_rank(z, rtol=closed_form.NEGLIGIBLE) for z in (x, y)))
         if self.settings.form == "svd":
             found = PLSSVD(dim, scale=False).fit(x, y)
             of_a, of_b = found.x_weights_, found.y_weights_

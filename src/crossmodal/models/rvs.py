@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from crossmodal.models import base, cvs, mcvs
-from crossmodal.models.parts.aligned import ReferenceAttention
+from crossmodal.models.parts.aligned_attention import ReferenceAttention
 
 
 class Settings(mcvs.Settings):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from crossmodal.models import base, cca
 from crossmodal.models.base import Form
 from crossmodal.models.parts.classifier import logistic
-from crossmodal.models.parts.closed import projection
+from crossmodal.models.parts.closed_form import projection
 
 
 class Settings(cca.Settings):

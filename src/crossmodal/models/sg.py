@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from crossmodal.concepts import Expansion
+from crossmodal.language.concepts import Expansion
 from crossmodal.models import base
 from crossmodal.models.base import Form
 

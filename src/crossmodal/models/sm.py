@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts import closed
+from crossmodal.models.parts import closed_form
 from crossmodal.models.parts.classifier import logistic
-from crossmodal.models.parts.closed import ClosedForm
+from crossmodal.models.parts.closed_form import ClosedForm
 
 
-class Settings(closed.Settings):
+class Settings(closed_form.Settings):
     inverse_penalty: float = Field(0.01, gt=0, description="C of the logistic regression: smaller is smoother")
     iterations: int = Field(300, ge=1, description="of its solver, at most")
 

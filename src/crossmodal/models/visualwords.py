@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form, Tokens
-from crossmodal.models.parts.closed import ClosedForm
+from crossmodal.models.parts.closed_form import ClosedForm
 
 SPECIAL = 4  # smaller ids are not words but padding, start, end and <unk>
 

@@ -19,16 +19,16 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from crossmodal import registry
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import write_parquet
 from crossmodal.corpus import splits
 from crossmodal.datasets import items
-from crossmodal.errors import UserError
 from crossmodal.experiments import Plan, validated
-from crossmodal.features import extraction
-from crossmodal.features import store as storage
-from crossmodal.files import write_parquet
+from crossmodal.features.engine import extraction
+from crossmodal.features.engine import store as storage
+from crossmodal.language.tokens import token_table
 from crossmodal.rehearsal.layouts import LAYOUTS
-from crossmodal.text import token_table
 
 log = logging.getLogger(__name__)
 

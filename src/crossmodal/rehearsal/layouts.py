@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from crossmodal.core.files import write_text
 from crossmodal.datasets import media_world, nuswide, world
-from crossmodal.files import write_text
 
 SCENES = 12
 

@@ -19,10 +19,10 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import write_json
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.experiments.tables import named_experiments
-from crossmodal.files import write_json
 from crossmodal.rehearsal import data as prepared
 from crossmodal.rehearsal.data import Missing, Prepared, Tried
 from crossmodal.rehearsal.trial import ITEMS, LARGE, LARGE_ITEMS, LEAST, Trial, rehearse, work_of

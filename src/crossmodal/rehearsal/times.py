@@ -204,6 +204,6 @@ def peak(device: torch.device) -> float:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return float(line.split()[1]) * 1024
-    from crossmodal.files import peak_memory_mib
+    from crossmodal.core.files import peak_memory_mib
 
     return peak_memory_mib() * 2**20

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from crossmodal import registry
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, read_parquet, sha256_json
 from crossmodal.corpus.batches import steps_of
 from crossmodal.corpus.corpus import Corpus
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job, settings_of
-from crossmodal.files import read_json, read_parquet, sha256_json
 from crossmodal.models import base
 from crossmodal.rehearsal import times
 from crossmodal.runs.build import CHECKPOINTS, built

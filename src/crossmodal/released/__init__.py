@@ -1,4 +1,6 @@
-"""Readers of released region features: bottom-up-attention's TSV, a folder of .npz files, flat HDF5, and LMDB.
+"""Readers of files that other tools wrote: arrays (`arrays`), and released region features.
+
+Region features are read from bottom-up-attention's TSV, a folder of .npz files, flat HDF5, and LMDB.
 
 Each format has one module and opens as a `RegionFile`, whose rows are images with their ids, features and boxes and are
 read one at a time. `opened` detects the format of a file.
@@ -8,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossmodal import isolation
-from crossmodal.errors import UserError
+from crossmodal.core import isolation
+from crossmodal.core.errors import UserError
 from crossmodal.released.base import RegionFile, Regions
 
 FORMS = "a .tsv of base64 columns (also .tsv.0, .tsv.1 ...), a folder of .npz files, an .h5 or .hdf5, or an .lmdb"

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossmodal.errors import UserError
-from crossmodal.rows import Array
+from crossmodal.core.errors import UserError
+from crossmodal.core.rows import Array
 
 log = logging.getLogger(__name__)
 

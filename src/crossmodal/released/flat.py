@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from crossmodal.errors import UserError
-from crossmodal.hdf5 import stored
+from crossmodal.core.errors import UserError
+from crossmodal.core.hdf5 import stored
+from crossmodal.core.rows import readable
 from crossmodal.released.base import RegionFile, Regions
-from crossmodal.rows import readable
 
 FEATURES, SPANS, BOXES = "image_features", "pos_boxes", "image_bb"
 IDS = ("image_ids", "image_id", "ids")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pybase64
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.released.base import RegionFile, Regions
 
 FEATURES = ("features", "feat", "x")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmodal import packed
-from crossmodal.errors import UserError
+from crossmodal.core import packed
+from crossmodal.core.errors import UserError
 from crossmodal.released.base import RegionFile, Regions
 
 FEATURES = ("x", "features", "feat")

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import pybase64
 
-from crossmodal.errors import UserError
-from crossmodal.files import is_count
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import is_count
 from crossmodal.released.base import RegionFile, Regions, log, once
 
 FIELDS = {

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from crossmodal import registry, wordvectors
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import sha256_file
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.corpus.opening import Options, load
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job, settings_of
-from crossmodal.files import sha256_file
+from crossmodal.language import wordvectors
+from crossmodal.language.tokens import SPECIAL, Vocabulary
 from crossmodal.models import base
-from crossmodal.text import SPECIAL, Vocabulary
 
 if TYPE_CHECKING:
     from crossmodal.training.loop import Limit

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import read_parquet, read_record, write_json
 from crossmodal.corpus.opening import load
-from crossmodal.errors import UserError, suggestion
 from crossmodal.experiments import Job
-from crossmodal.files import read_parquet, read_record, write_json
 from crossmodal.modalities import MODALITIES
 from crossmodal.runs.build import CHECKPOINTS
 from crossmodal.runs.trained import trained

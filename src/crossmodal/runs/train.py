@@ -16,12 +16,9 @@ import pandas as pd
 import torch
 import yaml
 
-from crossmodal.corpus.corpus import Corpus
-from crossmodal.energy import Meter, card_joules
-from crossmodal.errors import UserError
-from crossmodal.experiments import Job
-from crossmodal.features.extraction import told_equal
-from crossmodal.files import (
+from crossmodal.core.energy import Meter, card_joules
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import (
     commit,
     hardware,
     library_versions,
@@ -34,6 +31,9 @@ from crossmodal.files import (
     write_parquet,
     write_text,
 )
+from crossmodal.corpus.corpus import Corpus
+from crossmodal.experiments import Job
+from crossmodal.features.engine.extraction import told_equal
 from crossmodal.models import base
 from crossmodal.models.base import described
 from crossmodal.runs.build import CHECKPOINTS, built

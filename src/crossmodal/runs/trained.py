@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.experiments import Job
+from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.build import built
 from crossmodal.runs.weights import checked_weights, take_weights
-from crossmodal.text import Vocabulary
 
 if TYPE_CHECKING:
     from crossmodal.training.loop import Limit

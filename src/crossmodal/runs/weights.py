@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_record, sha256_file
 from crossmodal.experiments import made_by_training
-from crossmodal.files import read_record, sha256_file
 from crossmodal.models import base
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from crossmodal import registry
-from crossmodal.files import write_parquet
+from crossmodal.core import registry
+from crossmodal.core.files import write_parquet
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.modalities import MODALITIES
 from crossmodal.tasks import base
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossmodal.files import whole, write_json
+from crossmodal.core.files import whole, write_json
 from crossmodal.tasks import base
 from crossmodal.tasks.base import Metric
 
@@ -67,7 +67,7 @@ class Pairs:
 
     def sentence(self, words: np.ndarray) -> str:
         """The text of (L,) word ids, without special tokens."""
-        from crossmodal.text import SPECIAL
+        from crossmodal.language.tokens import SPECIAL
 
         return " ".join(self.vocabulary[word] for word in words if word >= len(SPECIAL))
 
@@ -145,7 +145,7 @@ class Task(base.Task):
         import pandas as pd
 
         from crossmodal.evaluation import separation
-        from crossmodal.text import SPECIAL
+        from crossmodal.language.tokens import SPECIAL
 
         parts = _parts(predictions)
         numbers = separation.numbers(parts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.tasks import base
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Task(base.Task):
 
     def targets(self, corpus: Corpus) -> list[set[int]]:
         """The word ids of the caption of each test image that has a caption."""
-        from crossmodal.text import SPECIAL
+        from crossmodal.language.tokens import SPECIAL
 
         return [
             {word for word in row.tolist() if word >= len(SPECIAL)}

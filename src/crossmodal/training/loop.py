@@ -21,11 +21,11 @@ import pandas as pd
 import torch
 from torch import nn
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import whole
+from crossmodal.core.lazy import without
 from crossmodal.corpus.batches import batches, steps_of, steps_over_all
 from crossmodal.corpus.corpus import Corpus
-from crossmodal.errors import UserError
-from crossmodal.files import whole
-from crossmodal.imports import without
 from crossmodal.models import base
 
 with without("torchmetrics"):  # through it Fabric would import torchvision and matplotlib, which takes two seconds

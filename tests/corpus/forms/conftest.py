@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from crossmodal.datasets.items import COLUMNS
-from crossmodal.features import store
+from crossmodal.features.engine import store
 from tests.prepared import labelled, prepared
 
 __all__ = ["labelled", "prepared"]

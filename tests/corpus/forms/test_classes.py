@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, read_parquet, write_parquet
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.opening import load
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.files import read_json, read_parquet, write_parquet
 from crossmodal.runs.evaluate import evaluate as run_test
 from crossmodal.runs.train import train_job
 

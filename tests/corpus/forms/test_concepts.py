@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus.opening import load
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job
 from crossmodal.inference.encoding import partition_of, query_input
 from crossmodal.inference.run import open_run

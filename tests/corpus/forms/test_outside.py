@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from crossmodal import experiments, registry
+from crossmodal import experiments
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.corpus import forms
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.files import read_json
 from crossmodal.inference.encoding import query_input
 from crossmodal.inference.run import open_run
 from crossmodal.reporting.tracking.embedder import embed, without
@@ -166,7 +167,7 @@ def test_what_must_be_made_first(name, modality, array, files):
 
 def test_what_must_be_made_first_is_known_without_torch():
     registry.form("regions", "image")  # remembered from now on
-    code = "import sys; from crossmodal import registry; registry.form('regions', 'image')"
+    code = "import sys; from crossmodal.core import registry; registry.form('regions', 'image')"
     code += "; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

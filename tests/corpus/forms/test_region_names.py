@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus.opening import load
-from crossmodal.errors import UserError
-from crossmodal.text import SPECIAL
+from crossmodal.language.tokens import SPECIAL
 
 READS = {"image": "regions", "text": "tokens"}
 FURTHER = {"names": ("image", "region_names")}

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.forms import base, form
 from crossmodal.corpus.opening import load
-from crossmodal.errors import UserError
-from crossmodal.text import SPECIAL, Vocabulary
+from crossmodal.language.tokens import SPECIAL, Vocabulary
 
 BOTH = {"image": "vector", "text": "tokens"}
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus.forms import form
 from crossmodal.corpus.opening import load
-from crossmodal.errors import UserError
 
 
 def test_vectors_of_items(tiny):

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from crossmodal import dag, experiments, registry
-from crossmodal.errors import UserError
+from crossmodal import dag, experiments
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.page import sections

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crossmodal import experiments
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.reporting.figures import embeddings
 from tests.reporting.drawn import ROOT
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.figures.losses_by_stage import chain, losses, losses_by_stage

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.reporting.figures import base, transformation
 from crossmodal.runs.build import built
 from crossmodal.runs.train import train_job

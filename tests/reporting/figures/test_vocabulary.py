@@ -11,9 +11,9 @@ import pytest
 
 from crossmodal import dag, experiments
 from crossmodal.datasets import items
-from crossmodal.features import store
+from crossmodal.features.engine import store
+from crossmodal.language.tokens import token_table
 from crossmodal.reporting.figures import base, vocabulary
-from crossmodal.text import token_table
 from tests.reporting.drawn import ROOT
 
 # (partition, captions, [(attribute, class, confidence)] of its two regions)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.page import sections

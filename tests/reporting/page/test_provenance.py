@@ -6,8 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from crossmodal.core.files import commit
 from crossmodal.experiments import Tracking
-from crossmodal.files import commit
 from crossmodal.reporting.page import provenance
 from crossmodal.reporting.tracking.store import KEY, client_of
 

@@ -9,10 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 from crossmodal import cli
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import write_json
 from crossmodal.datasets import items as prepared
-from crossmodal.errors import UserError
 from crossmodal.experiments import Job
-from crossmodal.files import write_json
 from crossmodal.reporting.results import collect, comparison, cutoffs
 from crossmodal.reporting.tables import terminal
 from crossmodal.tasks.base import tasks

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.evaluation.statistics import bootstrap_interval, holm, permutation_test
 from crossmodal.experiments import Plan, Table, validated
 from crossmodal.reporting.results import comparison as comparing

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from rich.console import Console
 
+from crossmodal.core.files import write_json, write_text
 from crossmodal.experiments import CONTROLS, Experiment
-from crossmodal.files import write_json, write_text
 from crossmodal.reporting.results import comparison as comparing
 from crossmodal.reporting.results import published
 from crossmodal.reporting.tables import terminal, views, writers

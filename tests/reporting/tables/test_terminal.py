@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting.tables import terminal, views
 from crossmodal.reporting.tables.views import View

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results import comparison as comparing
 from crossmodal.reporting.results.collect import collect

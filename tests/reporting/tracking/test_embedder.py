@@ -13,13 +13,13 @@ from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
 
-from crossmodal import registry
-from crossmodal.errors import UserError
-from crossmodal.files import read_json, sha256_file, write_json
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, sha256_file, write_json
+from crossmodal.language.tokens import SPECIAL, Vocabulary, tokenize
 from crossmodal.models import base
 from crossmodal.models.base import described
 from crossmodal.reporting.tracking import embedder, record, store
-from crossmodal.text import SPECIAL, Vocabulary, tokenize
 from tests.reporting.drawn import make_plan, make_run
 
 KEY = "world/full/vsepp/seed0"

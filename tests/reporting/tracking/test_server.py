@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.reporting.tracking import record, server, store
 
 ROOT = Path(__file__).parents[3]

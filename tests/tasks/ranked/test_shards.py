@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json
 from crossmodal.evaluation.ranking import ranks, strips
 from crossmodal.experiments import Job
-from crossmodal.files import read_json
 from crossmodal.models import vsepp
 from crossmodal.runs.evaluate import encode_job, evaluate, gather_job, shard_job
 from crossmodal.runs.train import train_job

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossmodal import registry
+from crossmodal.core import registry
 
 if TYPE_CHECKING:
     from crossmodal.corpus.forms.base import Form

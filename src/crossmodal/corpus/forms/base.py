@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import torch
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus.inputs import Inputs, cached
-from crossmodal.errors import UserError
-from crossmodal.text import Vocabulary
+from crossmodal.language.tokens import Vocabulary
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from crossmodal.corpus.by_class import Labels
-    from crossmodal.features.store import Features
+    from crossmodal.features.engine.store import Features
     from crossmodal.models.base import Input
 
 

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from crossmodal import wordvectors
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet, sha256_bytes
 from crossmodal.corpus.forms import base
 from crossmodal.corpus.inputs import Inputs
 from crossmodal.datasets.items import class_id
-from crossmodal.errors import UserError
-from crossmodal.files import read_parquet, sha256_bytes
-from crossmodal.text import tokenize
+from crossmodal.language import wordvectors
+from crossmodal.language.tokens import tokenize
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from crossmodal import concepts
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_record
 from crossmodal.corpus.forms import base, tokens
 from crossmodal.corpus.inputs import Inputs
-from crossmodal.errors import UserError
-from crossmodal.features.semantics import named_regions
-from crossmodal.files import read_record
+from crossmodal.features.region_annotations.semantics import named_regions
+from crossmodal.language import concepts
+from crossmodal.language.tokens import tokenize
 from crossmodal.models.base import Concepts
-from crossmodal.text import tokenize
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus.forms import base, tokens
 from crossmodal.corpus.inputs import Inputs
-from crossmodal.errors import UserError
-from crossmodal.features.semantics import named
+from crossmodal.features.region_annotations.semantics import named
 
 
 class Form(tokens.Form):

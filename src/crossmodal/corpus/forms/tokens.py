@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet
 from crossmodal.corpus.forms import base
 from crossmodal.corpus.inputs import Inputs
-from crossmodal.errors import UserError
-from crossmodal.files import read_parquet
 from crossmodal.models.base import Tokens
 
 TABLE = "tokens.parquet"

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 
 Codec = Literal["libx264", "mpeg4"]
 

@@ -16,8 +16,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from crossmodal.errors import UserError
-from crossmodal.files import reason
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import reason
 
 CHUNK = 32  # items per task of a worker
 ALONE = 200  # items per process, below which starting another process does not pay off

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.models import base
 
 CHUNK = 64  # images of a forward pass where no gradients are kept
@@ -55,11 +55,11 @@ class ImageNetwork(nn.Module):
 
     def __init__(self, settings: Settings):
         super().__init__()
-        from crossmodal.features import networks
+        from crossmodal.features.networks import backbones
 
         self.settings = settings
-        self.normalised = networks.normalised
-        self.body, self.dim = networks.bare(settings.image_network)
+        self.normalised = backbones.normalised
+        self.body, self.dim = backbones.bare(settings.image_network)
         self.ready = False
 
     def take_weights(self) -> None:
@@ -69,10 +69,10 @@ class ImageNetwork(nn.Module):
         ------
         UserError : the weights cannot be loaded, are of another network, or have batch norms folded into convolutions.
         """
-        from crossmodal.features import networks
+        from crossmodal.features.networks import backbones
 
         s = self.settings
-        trained, _ = networks.build(networks.Settings(network=s.image_network, weights=s.image_weights))
+        trained, _ = backbones.build(backbones.Settings(network=s.image_network, weights=s.image_weights))
         try:
             self.body.load_state_dict(trained.state_dict())
         except RuntimeError:

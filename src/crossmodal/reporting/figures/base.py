@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from crossmodal import registry
-from crossmodal.errors import UserError, suggestion
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import read_parquet, write_text
 from crossmodal.experiments import Experiment, Job, Plan, Strict, UnreadableError, validated
-from crossmodal.files import read_parquet, write_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from crossmodal import packed
-from crossmodal.errors import UserError
+from crossmodal.core import packed
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet
 from crossmodal.experiments import Job
-from crossmodal.files import read_parquet
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, GRID
 from crossmodal.tasks.base import ranking_of

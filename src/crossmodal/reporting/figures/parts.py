@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from crossmodal import packed
+from crossmodal.core import packed
+from crossmodal.core.files import read_record
 from crossmodal.experiments import Job
-from crossmodal.files import read_record
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, FAINT
 from crossmodal.reporting.results import runs

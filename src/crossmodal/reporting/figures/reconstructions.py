@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from crossmodal import packed
+from crossmodal.core import packed
 from crossmodal.reporting.figures import canvas
 from crossmodal.reporting.figures.canvas import COLOURS, INK
 from crossmodal.reporting.figures.parts import Inspected

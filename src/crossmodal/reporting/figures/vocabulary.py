@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from crossmodal.core.files import read_parquet
 from crossmodal.corpus.splits import parse
 from crossmodal.experiments import Strict
-from crossmodal.features.semantics import named
-from crossmodal.features.store import open_features
-from crossmodal.files import read_parquet
+from crossmodal.features.engine.store import open_features
+from crossmodal.features.region_annotations.semantics import named
 from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, INK
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal import paths
+from crossmodal.core import paths
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet
 from crossmodal.datasets.items import labels_of
-from crossmodal.errors import UserError
-from crossmodal.files import read_parquet
 from crossmodal.reporting.page.thumbnails import Medium, medium
 from crossmodal.tasks.base import ranking_of
 

@@ -11,8 +11,8 @@ from platform import python_version
 from typing import Any
 from urllib.parse import quote
 
+from crossmodal.core.files import commit
 from crossmodal.experiments import Tracking
-from crossmodal.files import commit
 from crossmodal.reporting.tracking.store import KEY, database
 
 LIBRARIES = ("crossmodal", "torch", "numpy", "pandas", "pyarrow", "matplotlib", "snakemake", "mlflow")

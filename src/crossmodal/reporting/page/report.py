@@ -14,8 +14,8 @@ import pandas as pd
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from crossmodal.core.files import read_parquet, write_text
 from crossmodal.experiments import CONTROLS, Job, Plan
-from crossmodal.files import read_parquet, write_text
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
 from crossmodal.reporting.page import provenance, sections
 from crossmodal.reporting.page.curves import curves

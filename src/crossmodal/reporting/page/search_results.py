@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossmodal.errors import printable
+from crossmodal.core.errors import printable
 
 if TYPE_CHECKING:
     from crossmodal.inference.search import Found
@@ -48,7 +48,7 @@ def title(found: Found) -> str:
 
 def write(found: Found, path: Path) -> None:
     """Write the answers as one self-contained page."""
-    from crossmodal.files import write_text
+    from crossmodal.core.files import write_text
     from crossmodal.reporting.page.thumbnails import medium
     from crossmodal.reporting.tables.writers import environment
 

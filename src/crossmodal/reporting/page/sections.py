@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.figures.canvas import FAINT, GRID, INK
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from crossmodal import isolation
-from crossmodal.errors import UserError
+from crossmodal.core import isolation
+from crossmodal.core.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _jpeg(image: Any, height: int = HEIGHT) -> str:
 
 
 def _image(path: Path) -> Medium:
-    from crossmodal import pictures
+    from crossmodal.core import pictures
 
     with pictures.opened(path) as image:
         image.draft("RGB", (HEIGHT * 4, HEIGHT * 2))

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet, write_parquet
 from crossmodal.evaluation.contrasts import SEEDS
 from crossmodal.evaluation.statistics import holm
 from crossmodal.experiments import Job, Plan
-from crossmodal.files import read_parquet, write_parquet
 from crossmodal.reporting.results import runs
 from crossmodal.reporting.results.cases import LEVEL, Case, Rows, Test
 from crossmodal.reporting.results.evidence import Evidence, Number

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from crossmodal.core.files import write_parquet, write_text
 from crossmodal.experiments import Job, Plan
-from crossmodal.files import write_parquet, write_text
 from crossmodal.reporting.results import comparison, cutoffs, efficiency, runs, summary
 from crossmodal.reporting.results.metrics import TYPES
 

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal import packed
+from crossmodal.core import packed
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet
 from crossmodal.datasets import items as prepared
-from crossmodal.errors import UserError
 from crossmodal.evaluation.bounds import chance_precision
 from crossmodal.evaluation.cutoffs import CutOff, chance_ndcg, ndcg, parse
 from crossmodal.evaluation.metrics import recall_at_k
 from crossmodal.evaluation.ranking.average_precision import average_precision
 from crossmodal.evaluation.ranking.relevance import relevant_counts
 from crossmodal.experiments import Job, Plan
-from crossmodal.files import read_parquet
 from crossmodal.tasks.base import ranking_of
 
 log = logging.getLogger(__name__)

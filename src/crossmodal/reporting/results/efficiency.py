@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
 from crossmodal.evaluation.efficiency import annotations_to_reach, area
 from crossmodal.evaluation.statistics import clustered, resampled_means
 from crossmodal.experiments import CONTROLS, DIRECTIONS, Job, Plan

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from crossmodal import registry
+from crossmodal.core import registry
 from crossmodal.experiments import CONTROLS, Experiment, Job, validated
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.core.files import read_parquet
 from crossmodal.experiments import Job, Plan
-from crossmodal.files import read_parquet
 from crossmodal.reporting.results import runs
 from crossmodal.tasks.base import metric as metric_of
 from crossmodal.tasks.base import tasks

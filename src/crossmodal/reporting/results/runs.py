@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet, read_record
 from crossmodal.experiments import Job, Plan, read_yaml
-from crossmodal.files import read_parquet, read_record
 from crossmodal.tasks.base import ranking_of
 
 if TYPE_CHECKING:

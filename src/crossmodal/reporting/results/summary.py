@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from crossmodal.core.files import write_json, write_text
 from crossmodal.experiments import Job
-from crossmodal.files import write_json, write_text
 from crossmodal.reporting.results import runs
 from crossmodal.reporting.results.metrics import distinct
 from crossmodal.tasks.base import criteria, headlines

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from crossmodal.errors import printable
+from crossmodal.core.errors import printable
 from crossmodal.reporting.tables.views import NO_SYSTEM, View, flat_heads, grid, noted, ours, title
 from crossmodal.tasks.base import label
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crossmodal.core.files import write_text
 from crossmodal.evaluation.contrasts import POWER, SEEDS
 from crossmodal.experiments import Plan
-from crossmodal.files import write_text
 from crossmodal.reporting.results.cases import LEVEL
 from crossmodal.reporting.results.claims import VERDICTS
 from crossmodal.reporting.tables.latex import tex

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from crossmodal.errors import UserError, suggestion
+from crossmodal.core.errors import UserError, suggestion
 from crossmodal.experiments import CONTROLS, Column, Paper, Plan, Table
 from crossmodal.reporting.results.comparison import PUBLISHED_ONLY, extra_keys
 from crossmodal.reporting.tables.captions import NO_SYSTEM, caption_of

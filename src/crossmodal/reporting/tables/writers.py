@@ -15,8 +15,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from crossmodal.core.files import read_parquet, write_text
 from crossmodal.experiments import Plan
-from crossmodal.files import read_parquet, write_text
 from crossmodal.reporting.tables.latex import to_tex
 from crossmodal.reporting.tables.views import NO_SYSTEM, Line, View, extra, flat_heads, grid, noted, title, views
 

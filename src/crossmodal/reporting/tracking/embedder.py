@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal import registry
-from crossmodal.errors import UserError
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_record
 from crossmodal.experiments import Job
-from crossmodal.files import read_record
 from crossmodal.tasks.base import ranking_of
 
 FILES = ("config.yaml", "vocabulary.json", "manifest.json", "model.safetensors")

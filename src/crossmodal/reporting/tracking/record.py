@@ -20,9 +20,9 @@ from typing import Any
 
 import pandas as pd
 
-from crossmodal.errors import UserError
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import sha256_file, sha256_json, write_json
 from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
-from crossmodal.files import sha256_file, sha256_json, write_json
 from crossmodal.modalities import MODALITIES
 from crossmodal.reporting.figures import learning_curves
 from crossmodal.reporting.results import runs

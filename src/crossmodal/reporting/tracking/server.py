@@ -11,8 +11,8 @@ import secrets
 import sys
 from pathlib import Path
 
-from crossmodal.errors import UserError
-from crossmodal.files import write_text
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import write_text
 from crossmodal.reporting.tracking.store import database, quiet
 
 USER = "crossmodal"

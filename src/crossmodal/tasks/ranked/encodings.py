@@ -7,8 +7,8 @@ import tempfile
 import numpy as np
 import torch
 
+from crossmodal.core.errors import UserError
 from crossmodal.corpus.corpus import Corpus
-from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking.ranks import Ranking, rank_both_ways, rank_queries
 from crossmodal.evaluation.ranking.scores import Scores, source
 from crossmodal.evaluation.ranking.several_labels import rank_several

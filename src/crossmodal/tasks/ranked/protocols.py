@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import whole
 from crossmodal.corpus.corpus import Corpus
-from crossmodal.errors import UserError
 from crossmodal.evaluation.bounds import chance_precision
 from crossmodal.evaluation.metrics import folds as cut_folds
 from crossmodal.evaluation.metrics import metrics_of_queries
 from crossmodal.evaluation.ranking.average_precision import AP_VARIANTS
 from crossmodal.evaluation.ranking.relevance import relevant_counts
-from crossmodal.files import whole
 from crossmodal.tasks.base import Number
 from crossmodal.tasks.ranked.encodings import Pair
 

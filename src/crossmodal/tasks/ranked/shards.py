@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from crossmodal import packed
+from crossmodal.core import packed
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_parquet, read_record, whole, write_json, write_parquet
 from crossmodal.corpus.corpus import Corpus
-from crossmodal.errors import UserError
 from crossmodal.evaluation.ranking import shards as sharding
 from crossmodal.evaluation.ranking import strips
 from crossmodal.evaluation.ranking.ranks import Ranking
-from crossmodal.files import read_parquet, read_record, whole, write_json, write_parquet
 from crossmodal.models import base
 from crossmodal.tasks.ranked.encodings import Pair, encodings_of
 from crossmodal.tasks.ranked.protocols import TOP, Items

@@ -1,0 +1,213 @@
+"""Arrays of HDF5 and MATLAB files (v7.3 is HDF5): values in the file itself, sparse matrices, texts and cells."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossmodal.core import packed
+from crossmodal.core.errors import UserError
+from crossmodal.core.rows import FORMS, Array, named, readable, whole
+
+WHOLE = 2**30  # bytes up to which an HDF5 array is read at once, since its chunks may hold parts of every row
+BLOCK = 2**24  # bytes of one block of a larger array
+KEPT = 8  # blocks that are kept in memory
+
+# Bytes per number of MATLAB's classes; the size of sparse or nested arrays is checked later.
+_SIZES = {"double": 8, "single": 4, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
+_SIZES |= {"int8": 1, "uint8": 1, "logical": 1, "char": 4}
+
+
+def open_mat(path: Path, name: str, columns: bool) -> Array:
+    """An array of a MATLAB file up to v7."""
+    from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        listed = whosmat(path)
+        kinds = {one: kind for one, _, kind in listed}
+        name = named(path, name, list(kinds))
+        shapes = {one: shape for one, shape, _ in listed}
+        if (size := _SIZES.get(kinds[name])) is not None:
+            packed.check_size(f"{path}#{name}", path.stat().st_size, size * math.prod(map(int, shapes[name])))
+        if kinds[name] in ("struct", "object", "function", "opaque"):
+            raise UserError(f"{path}: {name!r} is a {kinds[name]}, expected an array; save the field that is meant")
+        found = loadmat(path, variable_names=[name])[name]
+    except MatReadError as error:
+        raise ValueError(error) from None
+    if hasattr(found, "toarray"):  # sparse, as bags of words are saved
+        packed.check_size(f"{path}#{name}", 12 * found.nnz, found.dtype.itemsize * math.prod(map(int, found.shape)))
+        found = found.toarray()
+    if found.dtype == object:  # a cell array
+        cells = [_cell(path, name, number, cell) for number, cell in enumerate(found.ravel(), 1)]
+        found = np.array(cells, dtype=object).reshape(found.shape)
+    return whole(path, name, found, columns)
+
+
+def _cell(path: Path, name: str, number: int, cell: Any) -> str:
+    """The text or the number in a cell, as text."""
+    values = np.asarray(cell)
+    if values.dtype.kind in "US" and values.size <= 1:
+        return str(values.item()) if values.size else ""
+    if values.dtype.kind in "fiub" and values.size == 1:
+        return str(values.item())
+    raise UserError(
+        f"{path}#{name}: cell {number} holds a {values.dtype} array of shape {values.shape}, expected one text or "
+        f"number; save it as a matrix, or as {FORMS}"
+    )
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a `.mat` file is HDF5 (v7.3); files with other endings are taken to be HDF5."""
+    import h5py
+
+    return path.suffix.lower() != ".mat" or h5py.is_hdf5(path)
+
+
+def open_hdf5(path: Path, name: str, columns: bool) -> Array:
+    """An array of an HDF5 file, or of a MATLAB v7.3 file, which is HDF5 with all axes reversed."""
+    import h5py
+
+    matlab = path.suffix.lower() == ".mat"
+    file = h5py.File(path, "r")
+    there: list[str] = []
+    sparse: list[str] = []
+
+    def visit(key: str, value: Any) -> None:
+        if isinstance(value, h5py.Group) and "MATLAB_sparse" in value.attrs:
+            sparse.append(key)
+        elif isinstance(value, h5py.Dataset) and key.rpartition("/")[0] not in sparse:
+            there.append(key)
+
+    file.visititems(visit)
+    # Names with `#` are MATLAB's own, for the contents of cells.
+    name = named(path, name, [key for key in (*there, *sparse) if not key.startswith("#")])
+    data = file[name]
+    if name in sparse:
+        parts = [_stored(path, f"{name}/{key}", part) for key, part in data.items()]
+        packed.check_size(f"{path}#{name}", sum(part.id.get_storage_size() for part in parts), _dense_size(data))
+        return whole(path, name, _dense(data), columns)
+    data = _stored(path, name, data)
+    reverse = columns != matlab
+    if h5py.check_ref_dtype(data.dtype):  # a cell array
+        refers = enumerate(data[()].T.ravel(), 1)
+        cells = [_cell(path, name, number, _contents(_stored(path, name, file[one]))) for number, one in refers]
+        return whole(path, name, np.array(cells, dtype=object), False)
+    if _is_char(data):
+        texts = [_characters(row).rstrip() for row in np.atleast_2d(data[()].T)]
+        return whole(path, name, np.array(texts, dtype=object), False)
+    if h5py.check_string_dtype(data.dtype):
+        return whole(path, name, data.asstr()[()], reverse)
+    if data.ndim == 0 or data.size * data.dtype.itemsize <= WHOLE:
+        return whole(path, name, data[()], reverse)
+    return _Blocks(path, name, data, reverse).array()
+
+
+def _is_char(data: Any) -> bool:
+    return data.attrs.get("MATLAB_class") == b"char"
+
+
+def _contents(data: Any) -> Any:
+    """The array that a cell refers to, in MATLAB's axes; an empty one stores its shape in place of values."""
+    text = _is_char(data) or ("MATLAB_class" not in data.attrs and data.dtype == np.uint16)
+    if data.attrs.get("MATLAB_empty"):
+        return np.array([], dtype=str if text else float)
+    values = data[()].T
+    return _characters(values) if text else values
+
+
+def _stored(path: Path, name: str, data: Any) -> Any:
+    """Check that an HDF5 array has its values in the file itself and is not far larger than the file; returns it.
+
+    Raises
+    ------
+    UserError : its values are in other files (external storage, a virtual data set), it is no array, or it would fill
+        the memory.
+    """
+    where = f"{path}#{name}"
+    if not hasattr(data, "shape") or data.shape is None:
+        raise UserError(f"{where}: is no array with values")
+    if data.is_virtual or data.external:
+        raise UserError(
+            f"{where}: its values lie in other files (external storage or a virtual data set), which are not opened; "
+            "save the array into the file itself"
+        )
+    stored = data.id.get_storage_size()
+    for shape in (data.shape, data.chunks or ()):
+        packed.check_size(where, stored, data.dtype.itemsize * math.prod(shape))
+    return data
+
+
+def stored(path: Path, file: Any, name: str) -> Any:
+    """The array of that name at the top of an open HDF5 file, checked like in `_stored`; no link to another file.
+
+    Raises
+    ------
+    UserError : it is a link, or as `_stored`.
+    """
+    import h5py
+
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise UserError(f"{path}#{name}: is a link, which is not followed; save the array into the file itself")
+    return _stored(path, name, file[name])
+
+
+def _characters(codes: np.ndarray) -> str:
+    return "".join(map(chr, np.asarray(codes).ravel().tolist()))
+
+
+def _dense_size(group: Any) -> int:
+    """Bytes of a sparse matrix once it is dense."""
+    return 8 * int(group.attrs["MATLAB_sparse"]) * (group["jc"].shape[0] - 1)
+
+
+def _dense(group: Any) -> np.ndarray:
+    """(rows, columns) of a sparse matrix of MATLAB v7.3: a group of values, row numbers and starts of columns."""
+    from scipy.sparse import csc_array
+
+    starts = group["jc"][()].astype(np.int64)
+    shape = (int(group.attrs["MATLAB_sparse"]), len(starts) - 1)
+    if "ir" not in group:  # a matrix without values has no `ir`
+        return np.zeros(shape)
+    return csc_array((group["data"][()], group["ir"][()].astype(np.int64), starts), shape=shape).toarray()
+
+
+class _Blocks:
+    """A large HDF5 array, which keeps a few blocks of its rows in memory."""
+
+    def __init__(self, path: Path, name: str, data: Any, reverse: bool):
+        self.path, self.name, self.data, self.reverse = path, name, data, reverse
+        self.shape = data.shape[::-1] if reverse else data.shape
+        stride = data.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+        self.size = max(1, BLOCK // max(stride, 1))
+        if data.chunks:  # blocks of whole chunks, so that each is unpacked once
+            along = data.chunks[-1 if reverse else 0]
+            self.size = -(-self.size // along) * along
+        self.kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def array(self) -> Array:
+        return Array(self.path, self.name, self.shape, self.data.dtype, self.read)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        out = np.empty((len(rows), *self.shape[1:]), self.data.dtype)
+        for number in np.unique(rows // self.size):
+            inside = rows // self.size == number
+            out[inside] = self._block(int(number))[rows[inside] - number * self.size]
+        return out
+
+    def _block(self, number: int) -> np.ndarray:
+        with self.lock:
+            if number not in self.kept:
+                part = slice(number * self.size, (number + 1) * self.size)
+                with readable(self.path):
+                    self.kept[number] = self.data[..., part].T if self.reverse else self.data[part]
+                if len(self.kept) > KEPT:
+                    self.kept.popitem(last=False)
+            self.kept.move_to_end(number)
+            return self.kept[number]

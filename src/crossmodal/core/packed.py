@@ -1,0 +1,185 @@
+"""Readers of tables (.parquet) and arrays (.npy, .npz) that check the unpacked size before they take memory."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossmodal.core import limits
+from crossmodal.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DEEP = 16  # nested lists and records
+
+
+def check_size(where: str, packed: int, unpacked: int) -> None:
+    """Refuse data that unpack to so many bytes that the file must be meant to fill the memory.
+
+    Raises
+    ------
+    UserError : the size is above `limits.unpacked` and the ratio above `limits.ratio`.
+    """
+    if limits.is_bomb(packed, unpacked):
+        raise UserError(
+            f"{where}: {packed:,} bytes of the file would become {unpacked:,} in memory; if it is no bomb, raise "
+            "`limits.unpacked` or `limits.ratio` in params.yaml"
+        )
+
+
+# -- .parquet ---------------------------------------------------------------------------------------------------------
+
+
+def table(path: str | Path, columns: Sequence[str] | None = None, *, index: bool = False) -> pa.Table:
+    """The table in a Parquet file, or some columns of it.
+
+    Parameters
+    ----------
+    index : whether to add the columns that pandas has written as the index of a frame.
+
+    Raises
+    ------
+    UserError : it would fill the memory, a text is longer than `limits.line`, or columns hold lists nested too deeply.
+    OSError, ValueError, pyarrow.ArrowException : the file is missing, damaged or lacks a column.
+    """
+    import pyarrow.parquet as pq
+
+    path, columns = Path(path), None if columns is None else list(columns)
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        chosen = schema.names if columns is None else [name for name in columns if name in schema.names]
+        _check_columns(path, file.metadata, set(chosen))
+        _check_texts(path, file.metadata, [name for name in chosen if _is_text(schema.field(name).type)])
+    found = pq.read_table(path, columns=columns, use_pandas_metadata=index)
+    for name in found.column_names:
+        if _is_text(found.schema.field(name).type):
+            _check_longest(f"{path}: {name}", found[name])
+    return found
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    kinds = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def _parts(metadata: Any, chosen: set[str]) -> Iterator[tuple[int, Any]]:
+    """(number of a row group, one of its chosen columns) for all of them."""
+    for n in range(metadata.num_row_groups):
+        group = metadata.row_group(n)
+        for k in range(group.num_columns):
+            if (part := group.column(k)).path_in_schema.split(".")[0] in chosen:
+                yield n, part
+
+
+def _check_columns(path: Path, metadata: Any, chosen: set[str]) -> None:
+    packed = unpacked = 0
+    for _, part in _parts(metadata, chosen):
+        if part.path_in_schema.count(".") > DEEP:
+            raise UserError(f"{path}: {part.path_in_schema[:80]} is nested too deeply; expected values or lists")
+        copies = 3 if part.physical_type == "BYTE_ARRAY" else 1  # of the page, the column and Python's texts
+        packed += part.total_compressed_size
+        unpacked += max(copies * part.total_uncompressed_size, 8 * part.num_values)
+    check_size(str(path), min(packed, path.stat().st_size), max(unpacked, 8 * metadata.num_rows))
+
+
+def _check_texts(path: Path, metadata: Any, texts: list[str]) -> None:
+    """Check the unpacked size of dictionary-encoded texts, which are stored once and named by number in each row."""
+    import pyarrow.parquet as pq
+
+    coded = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
+    stored = [
+        (n, part)
+        for n, part in _parts(metadata, set(texts))
+        if not coded.isdisjoint(part.encodings)
+        and limits.is_bomb(part.total_compressed_size, part.num_values * part.total_uncompressed_size)
+    ]
+    if not stored:
+        return
+    packed = unpacked = 0
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        for n, part in stored:
+            first = next(file.iter_batches(1, row_groups=[n], columns=[part.path_in_schema]), None)
+            words = getattr(first.column(0), "dictionary", None) if first is not None else None
+            if words is not None:
+                packed += part.total_compressed_size
+                unpacked += part.num_values * _check_longest(f"{path}: {part.path_in_schema}", words)
+    check_size(str(path), packed, unpacked)
+
+
+def _check_longest(where: str, texts: pa.Array | pa.ChunkedArray) -> int:
+    """Check the lengths of texts; returns the bytes of the longest one."""
+    import pyarrow.compute as pc
+
+    longest = pc.max(pc.binary_length(texts)).as_py() or 0
+    if longest > (most := limits.current().line):
+        raise UserError(
+            f"{where}: holds a text of {longest:,} bytes, expected at most {most:,} (`limits.line` in params.yaml)"
+        )
+    return longest
+
+
+# -- .npy, .npz ------------------------------------------------------------------------------------------------------
+
+
+def mapped(path: str | Path) -> np.ndarray:
+    """The memory-mapped array of an .npy file, whose rows are read when they are accessed.
+
+    Raises
+    ------
+    OSError, ValueError, EOFError : the file is missing, damaged or holds pickles.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise
+    except Exception as error:  # NumPy parses the header like Python source, which raises many kinds of errors
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """The arrays of an .npz file, each of which is read when it is accessed."""
+
+    def __init__(self, path: Path, archive: np.lib.npyio.NpzFile):
+        self.path, self.archive = path, archive
+        self.sizes = {entry.filename: (entry.compress_size, entry.file_size) for entry in archive.zip.infolist()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        key = f"{name}.npy" if f"{name}.npy" in self.sizes else name
+        if key not in self.sizes:
+            raise KeyError(name)
+        check_size(f"{self.path}#{name}", *self.sizes[key])
+        array = self.archive[name]
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} is no array")  # NumPy returns other members as bytes
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.archive.files)
+
+    def __len__(self) -> int:
+        return len(self.archive.files)
+
+
+@contextmanager
+def arrays(path: str | Path) -> Iterator[Arrays]:
+    """The arrays of an .npz file by their names, without pickles.
+
+    Raises
+    ------
+    UserError : inside the `with` block, an array would fill the memory.
+    OSError, ValueError, EOFError, zipfile.BadZipFile : the file is missing, damaged or holds pickles.
+    """
+    path = Path(path)
+    archive = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise zipfile.BadZipFile("is no archive of arrays")
+    with archive:
+        yield Arrays(path, archive)

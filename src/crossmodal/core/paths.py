@@ -1,0 +1,167 @@
+"""Checks of paths from other people's files and from settings, so that none leads out of the permitted folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from crossmodal.core import limits
+from crossmodal.core.errors import UserError
+
+_SUSPECT = re.compile(r"^/|\.\.|[\\:\0]")
+_PART = re.compile(r"\w[\w.+-]*")
+_FOLDER = re.compile(r"[\w./][\w ./+=@,-]*")
+
+
+_roots: tuple[str, ...] | None = None
+
+
+def inside(root: str | Path, name: str, where: str) -> Path:
+    """`root / name`, where `name` comes from a file and must stay below `root`.
+
+    Links are followed before the check, unless `limits.links` allows them to lead anywhere. `root` itself and folders
+    above it may be links, since the user has chosen them.
+
+    Parameters
+    ----------
+    where : the file and the entry, for the error.
+
+    Raises
+    ------
+    UserError : the path is absolute, has `..` or a null character, leads out of `root` by a link, or is a device or a
+        pipe.
+    """
+    check_name(name, where)
+    path = Path(root) / name
+    if limits.current().links == "within" and not _stays(os.path.dirname(path), str(root)):  # noqa: PTH120, many times faster
+        raise _leads_out(where, name, root)
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            if limits.current().links == "within" and not _below(path, root):
+                raise _leads_out(where, name, root)
+            mode = path.stat().st_mode
+    except OSError:  # the reader reports a missing file
+        return path
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{where}: {name!r} is neither a file nor a folder but a device or a pipe; take it out")
+    return path
+
+
+def _leads_out(where: str, name: str, root: str | Path) -> UserError:
+    return UserError(
+        f"{where}: {name!r} is a link that leads out of {root}; put the file itself there, or set `links: anywhere` in "
+        "`limits` of params.yaml if the links are your own"
+    )
+
+
+def leaves(name: str) -> bool:
+    """Whether a relative path, as it is written, leaves its folder or is no valid path."""
+    if not _SUSPECT.search(name):
+        return False
+    windows = PureWindowsPath(name)
+    parts = (*PurePosixPath(name).parts, *windows.parts)
+    return bool(PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in parts or "\0" in name)
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse a relative path that, as it is written, leaves its folder.
+
+    Raises
+    ------
+    UserError : the path is absolute, or has a part `..` or a null character.
+    """
+    if leaves(name):
+        raise UserError(
+            f"{where}: {name!r} leads out of its folder; expected a path below it, neither absolute nor with `..`"
+        )
+
+
+@cache
+def _stays(folder: str, root: str) -> bool:
+    """Whether a folder lies below `root`; cached, since a data set has many files in few folders."""
+    return _below(folder, root)
+
+
+def _below(path: str | Path, root: str | Path) -> bool:
+    # `Path.resolve` would raise for a cycle of links, which cannot be opened anyway.
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+# -- folders that a user has named ------------------------------------------------------------------------------------
+
+
+def allow(settings: Any) -> None:
+    """Restrict the files and folders that prepared data sets may name to those of settings, and their own.
+
+    Parameters
+    ----------
+    settings : the blocks `datasets` of params.yaml; every text in them that is a file or a folder is permitted.
+    """
+    global _roots
+    _roots = tuple(os.path.realpath(text) for text in possible(settings) if Path(text).exists())
+
+
+def possible(value: Any) -> Iterator[str]:
+    """All texts in a block of settings that might be paths, at any depth."""
+    if isinstance(value, Mapping):
+        for one in value.values():
+            yield from possible(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from possible(one)
+    elif isinstance(value, str | Path) and 0 < len(text := str(value)) < 4096 and "\0" not in text and "\n" not in text:
+        yield text
+
+
+def named(folder: Path, name: str, where: str) -> Path:
+    """A folder or file that a prepared data set's `items.json` names, relative to `folder` or absolute.
+
+    The manifest may come from others with the data. A path outside of `folder` must therefore be one that params.yaml
+    names for a data set, or lie below such a path. Without a call of `allow` every path is permitted.
+
+    Raises
+    ------
+    UserError : the path is not permitted.
+    """
+    path = folder / name
+    if _roots is not None and not any(_below(path, root) for root in (folder, *_roots)):
+        raise UserError(
+            f"{where}: {name!r} is no folder or file that a data set of params.yaml names; if it is right, name it "
+            "there, else prepare the data set again"
+        )
+    return path
+
+
+# -- parts of names ---------------------------------------------------------------------------------------------------
+
+
+def check_part(value: str, where: str) -> None:
+    """Refuse a text that cannot be the name of one folder.
+
+    Raises
+    ------
+    UserError : it has other characters than letters, digits and `. _ + -`, or starts with one of `. + -`.
+    """
+    if not _PART.fullmatch(value):
+        raise UserError(f"{where}: {value!r}: expected a name of letters, digits and . _ + - alone")
+
+
+def folder(value: str) -> str:
+    """A folder of params.yaml after checking that the rules' commands can contain it.
+
+    Raises
+    ------
+    ValueError : it is empty, or has other characters than letters, digits, spaces and `. _ - + = @ , /`.
+    """
+    if not _FOLDER.fullmatch(value) or value != value.strip():
+        raise ValueError(
+            f"{value!r}: expected a folder's name of letters, digits, spaces within and . _ - + = @ , / alone; rename "
+            "the folder, or put a link of such a name to it"
+        )
+    return value

@@ -1,0 +1,345 @@
+"""The registry of models, data sets, extractors, tasks, forms of input and figures: files of a package or entry points.
+
+Names are listed without importing anything, so that the DAG is built without torch. The declarations of the class of a
+model or form are read by an import once per version of its source, and cached in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import metadata, util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import read_json, sha256_file, write_json
+
+PACKAGES = {
+    "models": "crossmodal.models",
+    "datasets": "crossmodal.datasets",
+    "features": "crossmodal.features",
+    "forms": "crossmodal.corpus.forms",
+    "tasks": "crossmodal.tasks",
+    "figures": "crossmodal.reporting.figures",
+}
+"""{kind: the package with its modules}; other packages add entry points of the group `crossmodal.KIND`."""
+KINDS = tuple(PACKAGES)
+CALLED = {
+    "models": "model",
+    "datasets": "data set",
+    "features": "extractor",
+    "tasks": "task",
+    "forms": "form of input",
+    "figures": "figure",
+}
+
+
+@cache
+def names(kind: str) -> dict[str, str]:
+    """{name: module path} of all modules of a kind: the files of its package and the entry points."""
+    package = importlib.import_module(PACKAGES[kind])
+    helpers = set(getattr(package, "HELPERS", ()))
+    found = {
+        module.name: f"{PACKAGES[kind]}.{module.name}"
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.ispkg and not module.name.startswith("_") and module.name not in helpers
+    }
+    for entry in metadata.entry_points(group=f"crossmodal.{kind}"):
+        found.setdefault(entry.name, entry.value.split(":")[0])
+    return found
+
+
+def module(kind: str, name: str) -> ModuleType:
+    """The module of a model, data set, extractor, form of input, task or figure.
+
+    Raises
+    ------
+    UserError : nothing has that name; the message suggests the nearest known one.
+    """
+    return importlib.import_module(_path_of(kind, name))
+
+
+def _path_of(kind: str, name: str) -> str:
+    """The module path of the name of a model, data set and so on."""
+    known = names(kind)
+    if name not in known:
+        raise UserError(f"{CALLED[kind]} {name!r} is unknown" + suggestion(name, known))
+    return known[name]
+
+
+# -- what a model's class declares ------------------------------------------------------------------------------------
+
+
+def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """{modality: form} (`vector`, `regions`, `tokens`) that a model reads, with these settings over its defaults.
+
+    The setting `modalities` replaces the modalities that the class declares, by vectors; with `image_network` the model
+    reads images. The result is `reads` of the built model.
+    """
+    declared = _declared(model)
+    settings = {**declared["defaults"], **(settings or {})}
+    modalities = settings.get("modalities")
+    found = dict.fromkeys(modalities, "vector") if modalities else dict(declared["reads"])
+    return {**found, "image": "images"} if settings.get("image_network") else found
+
+
+def source_reads(model: str) -> dict[str, str]:
+    """{modality: form} for the data set that a model transfers knowledge from; empty for a model without transfer."""
+    return dict(_declared(model)["source_reads"])
+
+
+def beside(model: str) -> dict[str, str]:
+    """{modality: the second form that a model reads it in}."""
+    return dict(_declared(model)["beside"])
+
+
+def methods(model: str) -> frozenset[str]:
+    """The names of the public methods that a model has beyond those of every model."""
+    return frozenset(_declared(model)["methods"])
+
+
+def unannotated(model: str) -> tuple[str, ...]:
+    """The kinds of inputs that a model reads of items outside of the annotated pairs."""
+    return tuple(_declared(model)["unannotated"])
+
+
+def further(model: str) -> dict[str, tuple[str, str]]:
+    """{name of an input that is not ranked: (modality of its items, form)}."""
+    return {name: (modality, form) for name, (modality, form) in _declared(model)["further"]}
+
+
+def forms_of(model: str) -> tuple[str, ...]:
+    """The names of all forms that a model may read, whatever its settings."""
+    declared = _declared(model)
+    read = [*dict(declared["reads"]).values(), *source_reads(model).values(), *beside(model).values()]
+    read += [form for _, form in further(model).values()]
+    read += ["vector"] if "modalities" in declared["defaults"] else []
+    read += ["images"] if "image_network" in declared["defaults"] else []
+    return tuple(sorted(set(read)))
+
+
+@cache
+def form(name: str, modality: str) -> dict[str, Any]:
+    """The declarations of a form of input for the items of a modality, without torch where they are cached.
+
+    Returns
+    -------
+    `array`: the form whose extractors compute its array, or None; `files`: further files of `data/DATASET` that it
+    reads; `axes` and `outside` of `crossmodal.corpus.forms.base.Form`.
+
+    Raises
+    ------
+    UserError : no form has that name (the message suggests the nearest one), or its module is no form.
+    """
+    path = _path_of("forms", name)
+
+    def ask() -> dict[str, Any]:
+        try:
+            one = module("forms", name).Form(name)
+            asked = {"array": one.array(modality), "files": [*one.files(modality)]}
+            return {**asked, "axes": one.axes, "outside": one.outside}
+        except (ImportError, SyntaxError, AttributeError) as error:
+            raise UserError(
+                f"form of input {name!r} ({path}): {error}; its module must be importable and have a class `Form`, of "
+                f"crossmodal.corpus.forms.base.Form"
+            ) from error
+
+    return _remembered(f"declared by {_file(path)} of {modality}", source_hash_of((path,)), ask)
+
+
+@cache
+def _declared(model: str) -> dict[str, Any]:
+    """The declarations of a model's class, inherited ones included, without torch where they are cached."""
+    path = _path_of("models", model)
+    return _remembered(f"declared by {_file(path)}", source_hash_of((path,)), lambda: _asked(model))
+
+
+def _asked(model: str) -> dict[str, Any]:
+    path = _path_of("models", model)
+    try:
+        found = module("models", model)
+        fields = found.Settings.model_fields
+        defaults = {key: fields[key].get_default() for key in ("modalities", "image_network") if key in fields}
+        # Pairs keep the order of the modalities, which a model's scores need and JSON with sorted keys would lose.
+        declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
+        declared["unannotated"] = [*found.Model.unannotated]
+        declared["further"] = [[key, [*value]] for key, value in found.Model.further.items()]
+        shared = dir(importlib.import_module("crossmodal.models.base").Model)
+        declared["methods"] = sorted(name for name in {*dir(found.Model)} - {*shared} if not name.startswith("_"))
+    except (ImportError, SyntaxError, AttributeError) as error:
+        raise UserError(
+            f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
+            f"crossmodal.models.base.Model, and `Settings`"
+        ) from error
+    return {**declared, "defaults": defaults}
+
+
+def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:
+    """`make()`, or its earlier result for this version of `what`, from a file of the user's cache folder.
+
+    There is one file per `what`, so that the folder does not grow with every version. `make` is called again where the
+    folder cannot be written, or the file is damaged or from another version of this module or of Python.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossmodal"
+    path = folder / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.json"
+    version = f"{version} {sys.implementation.cache_tag} {_own_version()}"
+    with suppress(UserError, OSError, KeyError, TypeError):
+        known = read_json(path)
+        if known["version"] == version:
+            return known["value"]
+    value = make()
+    with suppress(UserError, OSError):
+        write_json(path, {"what": what, "version": version, "value": value})
+    return value
+
+
+@cache
+def _own_version() -> str:
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+
+
+# -- the source that a rule runs --------------------------------------------------------------------------------------
+
+
+@cache
+def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
+    """The hash of the source that a rule runs for this model, data set, extractor, task, form of input or figure.
+
+    It covers the module, its imports from this package and from those of entry points, the modules in `also`, and the
+    data files that any of these names relative to itself; for a model also how it is built and trained, and the forms
+    that it may read. All other code cannot change a result.
+    """
+    further = (*TRAINING, *(_path_of("forms", form) for form in forms_of(name))) if kind == "models" else ()
+    return source_hash_of((_path_of(kind, name), *further, *also))
+
+
+TRAINING = tuple(
+    f"crossmodal.{name}" for name in ("training.loop", "training.closed_form", "corpus.opening", "runs.build")
+)
+"""The modules that trained weights depend on besides the model itself and the forms that it reads."""
+
+
+def source_hash_of(modules: tuple[str, ...]) -> str:
+    """The hash of the source of modules and of their imports from this package and from those of entry points."""
+    first = [*modules]
+    sources: dict[str, str] = {}
+    while first:
+        path = first.pop()
+        if path not in sources and not f"{path}.".startswith(tuple(f"{one}." for one in _NOT_FOLLOWED)):
+            sources[path], imported = _source(path)
+            first += imported
+    return hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()[:16]
+
+
+# A change of these modules affects results only through data that are hashed themselves, or not at all.
+_NOT_FOLLOWED = tuple(
+    f"crossmodal.{name}"
+    for name in (
+        *("core.errors", "core.files", "core.fingerprints", "core.isolation", "core.limits", "core.paths"),
+        *("core.registry", "experiments", "features.engine.contract", "features.engine.extraction"),
+    )
+)
+
+
+@cache
+def _source(path: str) -> tuple[str, tuple[str, ...]]:
+    """The hash of a module's source, and its imports from this package and from those of entry points."""
+    file = _file(path)
+    if file is None:
+        return "", ()
+    text = file.read_bytes()
+    version = hashlib.sha256(text).hexdigest()
+    digest, imported, beside = _remembered(f"source {path} {file}", version, lambda: _parsed(text, path, file))
+    if beside:
+        content = [_content(file.parent / name) for name in beside]
+        digest = hashlib.sha256(repr([digest, content]).encode()).hexdigest()
+    own = tuple(f"{package}." for package in _packages())
+    return digest, tuple(target for target in imported if f"{target}.".startswith(own) and _file(target))
+
+
+def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str], list[str]]:
+    """The hash of a module's syntax tree, the sorted names among its imports that may be modules, and its data.
+
+    The data are files and folders that it names relative to itself, such as committed weights, by
+    `Path(__file__).parent / "weights" / "world.safetensors"`.
+    """
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise UserError(f"{file}: line {error.lineno}: is not valid Python: {error.msg}") from None
+    package = path.split(".") if file.name == "__init__.py" else path.split(".")[:-1]
+    imported: set[str] = set()
+    beside: set[str] = set()
+    for node in _run(tree):
+        beside |= {name for name in [_beside(node)] if name}
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []  # the package of `from . import one`
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            imported |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+    named = sorted(name for name in beside if not any(other.startswith(f"{name}/") for other in beside))
+    # The tree is hashed, since a change of comments, docstrings or line breaks must not retrain anything.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [one for one in node.body if not _is_text(one)]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imported), named
+
+
+def _beside(node: ast.AST) -> str:
+    """`A/B` for an expression `Path(__file__).parent / "A" / "B"`, else an empty text."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant)):
+        return ""
+    if ast.unparse(node.left) == "Path(__file__).parent":
+        return str(node.right.value)
+    above = _beside(node.left)
+    return f"{above}/{node.right.value}" if above else ""
+
+
+def _content(path: Path) -> list[tuple[str, str]]:
+    """(name, hash) of a file, or of all files below a folder; empty where the path does not exist."""
+    files = [one for one in (path, *sorted(path.rglob("*"))) if one.is_file()]
+    return [(str(one.relative_to(path.parent)), sha256_file(one)) for one in files]
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree without blocks `if TYPE_CHECKING:`, which are never run."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from _run(child)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a bare text, such as a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _packages() -> frozenset[str]:
+    """The packages whose sources are followed: this one, and those with entry points of our groups."""
+    return frozenset(path.split(".")[0] for kind in KINDS for path in names(kind).values())
+
+
+@cache
+def _file(path: str) -> Path | None:
+    """The file of a module, derived from its name: looking up its spec would import its parent packages."""
+    top, *below = path.split(".")
+    spec = util.find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    if spec.submodule_search_locations is None:
+        return None if below else Path(spec.origin)
+    for root in map(Path, spec.submodule_search_locations):
+        for file in (root.joinpath(*below, "__init__.py"), root.joinpath(*below).with_suffix(".py")):
+            if file.is_file():
+                return file
+    return None

@@ -1,0 +1,416 @@
+"""Turns validated parameters and papers into jobs, one per (data set, split, model, variant, seed)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from crossmodal.core import paths, registry
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import sha256_json
+from crossmodal.experiments.papers import Paper, read_papers
+from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Scale, extractors_in
+from crossmodal.experiments.settings import Strict, read_yaml, validated
+from crossmodal.experiments.tables import Experiment, Table
+from crossmodal.modalities import Relevance
+from crossmodal.tasks.base import CONTROLS, asked_of
+
+
+class UnreadableError(UserError):
+    """The model reads inputs that the data set does not have."""
+
+
+class Job(Strict):
+    """One training run, resolved: all that its result depends on besides the data and the code."""
+
+    dataset: str
+    split: str
+    model: str
+    variant: str = ""
+    seed: int
+    inputs: dict[str, str]
+    beside: dict[str, str] = Field({})  # modality to the extractor of its second form
+    settings: dict[str, Any]
+    folds: list[int] = Field([1])
+    relevance: Relevance = "group"
+    stages: tuple[int, ...] = ()  # sizes of the groups of classes of a split `classesIofN`
+    source: str | None = None  # the data set that knowledge is transferred from
+    source_inputs: dict[str, str] = Field({})
+    after: str | None = None  # the run that this one is initialised from, without its seed: DATASET/SPLIT/NAME
+    origin: str | None = None  # a hash of all that the weights of `after` depend on, except the seed
+    threads: int = 1
+    scale: Scale = "embedded"  # the scale at which it was planned; its effects are in the other fields
+    papers: tuple[str, ...] = ()
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of its folder: the model, such as `vsepp`, or `vsepp.batch24` for a variant."""
+        return f"{self.model}.{self.variant}" if self.variant else self.model
+
+    @property
+    def key(self) -> str:
+        return f"{self.dataset}/{self.split}/{self.name}/seed{self.seed}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields that the run's weights depend on: its settings, but not its papers or how it is tested."""
+        return self.model_dump(exclude={"papers", "quick", "folds", "scale"})
+
+    @property
+    def extractors(self) -> list[tuple[str, str]]:
+        """(modality, extractor) of all features that it reads."""
+        return [*self.inputs.items(), *self.beside.items()]
+
+    @property
+    def control(self) -> bool:
+        """Whether it is a control, whose answers are known beforehand, and not a run of a model."""
+        return self.model in CONTROLS
+
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities that it reads, in the model's order; those of a control are given in its settings."""
+        return self.settings.get("modalities", []) if self.control else [*registry.reads(self.model, self.settings)]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it is evaluated under."""
+        return tuple(task.name for task in asked_of(self.model, self.relevance))
+
+    @property
+    def before(self) -> str | None:
+        """The key of the run that this one is initialised from; None if there is none."""
+        return self.after and f"{self.after}/seed{self.seed}"
+
+    @property
+    def hash(self) -> str:
+        return sha256_json(self.identity)[:16]
+
+
+def job_in(folder: Path) -> Job:
+    """The job that was trained in a run's folder.
+
+    Raises
+    ------
+    UserError : no run was trained there, or its `config.yaml` is damaged.
+    """
+    path = made_by_training(folder / "config.yaml")
+    job = validated(Job, read_yaml(path), str(path))
+    parts = [(key, getattr(job, key)) for key in ("dataset", "split", "model", "variant", "source")]
+    parts += [*job.inputs.items(), *job.beside.items(), *job.source_inputs.items()]
+    for key, value in parts:  # each becomes part of a path, and the file may come from others
+        paths.check_part(value or "none", f"{path}: {key}")
+    return job
+
+
+def made_by_training(path: Path) -> Path:
+    """The path of a file of a run's folder after checking that it exists.
+
+    Raises
+    ------
+    UserError : the file is missing.
+    """
+    if not path.exists():
+        run = "/".join(path.parent.parts[-4:])
+        raise UserError(f"{path}: not found; train the run first (crossmodal train {run})")
+    return path
+
+
+class Plan:
+    """The validated parameters, the papers, and the jobs that follow from them."""
+
+    def __init__(self, params: Params, papers: Mapping[str, Paper]):
+        self.params = params
+        self.papers = dict(papers)
+        self.scale = params.at(params.scale)
+
+    def dataset_of(self, published: str) -> str:
+        """The data set that is used for a published one at this scale: itself, or its stand-in."""
+        if published in self.params.players([self.params.scale]):
+            return published
+        chosen = self.params.datasets.get(published)
+        own = chosen.stand_in if chosen else None
+        return own or self.scale.stand_ins.get(published) or published
+
+    def source_of(self, published: str) -> str:
+        """The data set that is used for a published one at this scale as the source of a knowledge transfer."""
+        return self.scale.source_stand_ins.get(published) or self.dataset_of(published)
+
+    def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
+        """(modality, extractor) of all features of a data set that are read."""
+        return [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
+
+    def inputs_of(self, dataset: str) -> Inputs:
+        """{modality: extractor, or one per form} of the features of a data set that are read."""
+        chosen = self.params.datasets[dataset]
+        if chosen.arrays is None:
+            return {**self.params.inputs, **chosen.inputs}
+        found = {m: PRECOMPUTED if is_array else self.params.inputs.get(m) for m, is_array in chosen.arrays.items()}
+        return {**{m: extractor for m, extractor in found.items() if extractor}, **chosen.inputs}
+
+    @property
+    def tables(self) -> dict[str, tuple[Paper, Table]]:
+        """Every table of every paper, by the name `PAPER-TABLE`."""
+        return {f"{paper.name}-{table.id}": (paper, table) for paper in self.papers.values() for table in paper.tables}
+
+    def folds_of(self, table: Table) -> int:
+        """The number of folds of a table's protocol at this scale; the test set of a stand-in is ranked whole."""
+        return table.folds if self.dataset_of(table.dataset) == table.dataset else 1
+
+    def job(self, experiment: Experiment, seed: int, paper: str = "", dataset: str = "") -> Job:
+        """The job of an experiment, on `dataset` itself where one is given."""
+        dataset = dataset or self.dataset_of(experiment.dataset)
+        chosen = self.params.datasets[dataset]
+        if experiment.model in CONTROLS:
+            return self._control(experiment, seed, paper, dataset)
+        settings = self.params.settings_on(dataset, experiment.model)
+        settings |= experiment.published if dataset == experiment.dataset else experiment.stand_in
+        settings |= experiment.settings
+        source = experiment.source and self.source_of(experiment.source)
+        first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
+        return Job(
+            dataset=dataset,
+            split=experiment.split,
+            model=experiment.model,
+            variant=experiment.variant,
+            seed=seed,
+            inputs=self._read(experiment.model, registry.reads(experiment.model, settings), dataset),
+            beside=self._beside(experiment.model, dataset),
+            settings=settings,
+            folds=chosen.folds,
+            relevance=chosen.relevance,
+            stages=chosen.stages,
+            source=source,
+            source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
+            if source
+            else {},
+            after=first and first.key.rpartition("/")[0],
+            origin=first and sha256_json({**first.identity, "seed": None})[:16],
+            threads=self.params.threads.train,
+            scale=self.params.scale,
+            papers=(paper,) if paper else (),
+            quick=experiment.quick and seed == self.params.seeds[0],
+        )
+
+    def _control(self, experiment: Experiment, seed: int, paper: str, dataset: str) -> Job:
+        """The job of a control on the items of a data set, which needs no inputs of models."""
+        chosen = self.params.datasets[dataset]
+        return Job(
+            dataset=dataset,
+            split=experiment.split,
+            model=experiment.model,
+            seed=seed,
+            inputs={},
+            settings={"modalities": list(self.inputs_of(dataset))} if chosen.relevance == "label" else {},
+            folds=chosen.folds,
+            relevance=chosen.relevance,
+            stages=chosen.stages,
+            threads=self.params.threads.train,
+            scale=self.params.scale,
+            papers=(paper,) if paper else (),
+            quick=experiment.quick and seed == self.params.seeds[0],
+        )
+
+    def _read(self, model: str, reads: Mapping[str, str], dataset: str) -> dict[str, str]:
+        """{modality: extractor} of the modalities that a model reads: a run depends on no others."""
+        inputs = self.inputs_of(dataset)
+        arrays = self.params.datasets[dataset].arrays or {}
+        for modality, form in reads.items():
+            declared = registry.form(form, modality)
+            if declared["array"] is None and declared["files"] and arrays.get(modality):
+                raise UnreadableError(
+                    f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
+                    f"none, only arrays; give `captions`, or choose papers whose models read vectors"
+                )
+        found = {}
+        for modality, form in reads.items():
+            array = registry.form(form, modality)["array"]
+            if array is None:
+                continue
+            named = inputs.get(modality, {})
+            extractor = named if isinstance(named, str) else named.get(array)
+            if extractor is None:
+                raise UnreadableError(
+                    f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} features in the form "
+                    f"{form!r}, but no extractor is named for them, nor in `inputs` for all data sets"
+                )
+            found[modality] = extractor
+        return found
+
+    def _beside(self, model: str, dataset: str) -> dict[str, str]:
+        """{modality: extractor} of the modalities that a model also reads in a second form."""
+        found = {}
+        for modality, form in registry.beside(model).items():
+            named = self.inputs_of(dataset).get(modality)
+            if not isinstance(named, Mapping) or form not in named:
+                raise UnreadableError(
+                    f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} in the form {form!r} "
+                    f"besides, but no extractor is named for it; give {modality} as {{vector: ..., {form}: ...}}"
+                )
+            found[modality] = named[form]
+        return found
+
+    @cached_property
+    def jobs(self) -> dict[str, Job]:
+        """{key: job} of everything that params.yaml selects, controls included; one job where papers share a run.
+
+        An experiment is left out where its model reads inputs that the data set lacks; the tables say why.
+
+        Raises
+        ------
+        UserError : two experiments give one run different settings, or no experiment can be run.
+        """
+        jobs: dict[str, Job] = {}
+        unreadable: UnreadableError | None = None
+        for paper in self.papers.values():
+            for name, experiment in paper.experiments.items():
+                for seed in self.params.seeds:
+                    try:
+                        job = self.job(experiment, seed, paper.name)
+                    except UnreadableError as error:
+                        unreadable = error
+                        break
+                    other = jobs.get(job.key)
+                    if other is not None and other.identity != job.identity:
+                        raise UserError(
+                            f"papers/{paper.name}.yaml: experiment {name!r} wants {job.key} with other settings than "
+                            f"papers/{other.papers[0]}.yaml does; give one of them a `variant` of its own"
+                        )
+                    if other is not None:
+                        papers = tuple(dict.fromkeys(other.papers + job.papers))
+                        job = job.model_copy(update={"papers": papers, "quick": job.quick or other.quick})
+                    jobs[job.key] = job
+        if unreadable is not None and not jobs:
+            raise unreadable
+        for dataset in {job.dataset: None for job in jobs.values()}:
+            for control in CONTROLS:
+                experiment = Experiment(model=control, dataset=dataset, quick=True)
+                job = self.job(experiment, self.params.seeds[0], dataset=dataset)
+                jobs.setdefault(job.key, job)
+        return jobs
+
+    def mapped(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """Those of `jobs` whose embeddings papers want drawn (`map: true`), of the first seed."""
+        return self._marked(jobs, lambda experiment: experiment.map)
+
+    def shown(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """Those of `jobs` whose answers papers want shown (`gallery: true`), of the first seed."""
+        return self._marked(jobs, lambda experiment: experiment.gallery)
+
+    def named(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """One of `jobs` per data set and share of annotated images, of those that read names in un-annotated images.
+
+        A share has the same un-annotated images, however many captions an annotated image has.
+        """
+        found: dict[tuple[str, str], Job] = {}
+        for job in jobs.values():
+            if job.split != "full" and "semantics" in registry.unannotated(job.model):
+                found.setdefault((job.dataset, job.split.partition("-")[0]), job)
+        return list(found.values())
+
+    def _marked(self, jobs: Mapping[str, Job], wanted: Callable[[Experiment], bool]) -> list[Job]:
+        found: dict[str, Job] = {}
+        for name, paper in self.papers.items():
+            for experiment in filter(wanted, paper.experiments.values()):
+                with suppress(UnreadableError):
+                    key = self.job(experiment, self.params.seeds[0], name).key
+                    found |= {key: jobs[key]} if key in jobs else {}
+        return list(found.values())
+
+    def files_of(self, job: Job) -> list[str]:
+        """The files of the data folder that a run or a control reads."""
+        data = self.params.paths.data
+        folder = f"{data}/{job.dataset}"
+        files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
+        if job.control:
+            return files
+        read = [*registry.reads(job.model, job.settings).items(), *registry.beside(job.model).items()]
+        files += _read_by_forms(folder, [*read, *registry.further(job.model).values()])
+        files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
+        if job.source:
+            folder = f"{data}/{job.source}"
+            files += [f"{folder}/items.parquet", f"{folder}/splits/full.parquet"]
+            files += _read_by_forms(folder, [*registry.source_reads(job.model).items()])
+            files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.source_inputs.items()]
+        return files
+
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets that runs are trained and tested on, or transfer knowledge from."""
+        return sorted({name for job in self.jobs.values() for name in (job.dataset, job.source) if name})
+
+
+def _read_by_forms(folder: str, read: list[tuple[str, str]]) -> list[str]:
+    """The files of a data set that (modality, form) pairs read besides items and features."""
+    return [f"{folder}/{name}" for name in dict.fromkeys(n for m, f in read for n in registry.form(f, m)["files"])]
+
+
+def plan(params: Params, folder: str | Path = "papers") -> Plan:
+    """The plan with the jobs of the parameters and papers.
+
+    Raises
+    ------
+    UserError : a paper, model or data set is unknown, or two experiments give one run different settings.
+    """
+    made = Plan(params, read_papers(params.papers, folder))
+    for paper in made.papers.values():
+        for key, experiment in paper.experiments.items():
+            if made.dataset_of(experiment.dataset) not in params.datasets:
+                raise UserError(
+                    f"papers/{paper.name}.yaml: experiments.{key}.dataset: {experiment.dataset!r} is no "
+                    f"data set of params.yaml" + suggestion(experiment.dataset, params.datasets)
+                )
+    return made
+
+
+def settings_of(job: Job, settings: type[BaseModel]) -> Any:
+    """A job's settings, validated by the model's class `Settings`.
+
+    Raises
+    ------
+    UserError : the model does not accept the settings, or at `scale: full` they would put random numbers in place of
+        published data (`Settings.unasked`).
+    """
+    made = validated(settings, job.settings, f"model {job.name}")
+    if job.scale == "full" and made.unasked:
+        keys = [f"models.{job.model}.{name}" for name in made.unasked]
+        raise UserError(
+            f"params.yaml: {', '.join(keys)}: not set, so that random vectors would be used "
+            f"({'; '.join(made.fallbacks)}); name a file there, or set it to `seeded` if you want them"
+        )
+    return made
+
+
+def check_settings(made: Plan) -> list[str]:
+    """Check the settings of each used data set, extractor and model by its own module.
+
+    This imports the modules, and torch with them, so that building the DAG calls it only after a change.
+
+    Returns
+    -------
+    One sentence per fallback that the planned runs use.
+    """
+    fallbacks: dict[str, None] = {}
+    used_extractors = {name for dataset in made.datasets for _, name in made.extractors_of(dataset)}
+    for name in made.datasets:
+        dataset = made.params.datasets[name]
+        reader = registry.module("datasets", dataset.reader)
+        validated(reader.Settings, dataset.settings, f"params.yaml: datasets.{name}")
+    for name in used_extractors:
+        extractor = made.params.extractors[name]
+        module = registry.module("features", extractor.extractor)
+        validated(module.Settings, extractor.settings, f"params.yaml: extractors.{name}")
+    for job in {job.name: job for job in made.jobs.values() if not job.control}.values():
+        settings = settings_of(job, registry.module("models", job.model).Settings)
+        fallbacks |= {f"{job.model}: {what}": None for what in settings.fallbacks}
+    read = {name for job in made.jobs.values() for _, name in (*job.extractors, *job.source_inputs.items())}
+    for name in sorted(read):
+        for key, value in made.params.extractors[name].settings.items():
+            if value == "seeded":
+                fallbacks[f"extractor {name}: {key}: seeded, random numbers that nothing has trained"] = None
+    return [*fallbacks]

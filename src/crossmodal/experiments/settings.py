@@ -1,0 +1,147 @@
+"""Blocks of settings and their readers: YAML, overlays, and validation with one clear error per mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from crossmodal.core import limits
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import check_small
+
+
+class Strict(BaseModel):
+    """A block of settings in which a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Open(BaseModel):
+    """A block whose further keys belong to a module of its own (`reader`, `extractor`) and are checked there."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`; blocks are merged key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+    """YAML in which a key given twice is an error: the second would silently win."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The root node; an error where aliases repeat values beyond the size of any settings, or form a cycle."""
+        node = super().get_single_node()
+        if node is not None:
+            self._count(node, {})
+        return node
+
+    def _count(self, node: yaml.Node, counted: dict[int, int]) -> int:
+        """The number of values in a node, each as often as aliases repeat it; `counted` keeps results by node id."""
+        if id(node) not in counted:
+            counted[id(node)] = -1  # still being counted
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            parts = [one for pair in parts for one in pair] if isinstance(node, yaml.MappingNode) else parts
+            counts = [self._count(part, counted) for part in parts]
+            counted[id(node)] = -1 if -1 in counts else 1 + sum(counts)
+        if counted[id(node)] < 0:
+            raise yaml.constructor.ConstructorError(None, None, "an alias stands for what it is in", node.start_mark)
+        if counted[id(node)] > limits.current().yaml_nodes:
+            most = f"aliases repeat more than {limits.current().yaml_nodes:,} values"
+            raise yaml.constructor.ConstructorError(None, None, most, node.start_mark)
+        return counted[id(node)]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                told = f"a {type(key).__name__} cannot be a key"
+                raise yaml.constructor.ConstructorError(None, None, told, key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises
+    ------
+    UserError : the file is missing, too large, no valid YAML or no mapping.
+    """
+    check_small(path, "yaml_bytes", limits.current().yaml_bytes)
+    try:
+        value = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found") from None
+    except RecursionError:
+        raise UserError(f"{path}: is not valid YAML: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: numbers of thousands of digits and invalid dates
+        raise UserError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a mapping of settings, found {type(value).__name__}")
+    return value
+
+
+def validated(model: type[BaseModel], value: Any, where: str) -> Any:
+    """`value` validated as `model`.
+
+    Raises
+    ------
+    UserError : it is invalid; the message names the key and suggests a known one for a misspelt key.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(model, item, where) for item in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        owner = _block(model, item["loc"][:-1])
+        known = owner.model_fields if owner is not None else ()
+        return f"{where}: {place}: unknown key{suggestion(str(item['loc'][-1]), known)}"
+    if item["type"] == "value_error":
+        return f"{where}: {place + ': ' if place else ''}{item['ctx']['error']}"
+    if item["type"] == "missing":
+        return f"{where}: {place}: is missing"
+    return f"{where}: {place}: {item['msg']}; found {item['input']!r}"
+
+
+def _block(model: type[BaseModel], path: Iterable[Any]) -> type[BaseModel] | None:
+    """The class of the block at `path` below `model`, looked up through lists and dicts of blocks."""
+    current: Any = model
+    for part in path:
+        if not _is_block(current):
+            current = next((one for one in getattr(current, "__args__", ()) if _holds_block(one)), None)
+        elif part in current.model_fields:
+            current = current.model_fields[part].annotation
+        else:
+            return None
+    while current is not None and not _is_block(current):
+        current = next((one for one in getattr(current, "__args__", ()) if _holds_block(one)), None)
+    return current
+
+
+def _is_block(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _holds_block(annotation: Any) -> bool:
+    return _is_block(annotation) or any(_holds_block(one) for one in getattr(annotation, "__args__", ()))

@@ -1,0 +1,1 @@
+"""Runs extractors and stores features: the contract of extractors, the driver, the store and its catalogue."""

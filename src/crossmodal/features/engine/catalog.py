@@ -1,0 +1,177 @@
+"""Catalogue of the features below `data/`: those in the store with the data sets that link to them, and all others."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from crossmodal.core.errors import UserError, printable
+from crossmodal.core.files import read_record
+from crossmodal.features.engine import store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Features in the store, or features that only a data set has."""
+
+    identity: str | None
+    """Hash of all that the features depend on; None if their manifest has none."""
+    place: Path
+    """Folder in the store, or the target `data/DATASET/features/MODALITY.EXTRACTOR`."""
+    stored: bool
+    manifest: dict[str, Any]
+    size: int
+    """Bytes on disk, counted once for all links."""
+    used_by: list[str] = field(default_factory=list)
+    """`DATASET/MODALITY.EXTRACTOR` of each data set that uses the features."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the features have a manifest, which is written last."""
+        return bool(self.manifest)
+
+    def describe(self) -> dict[str, Any]:
+        """The entry as a dictionary for display or JSON."""
+        made = store.paths(self.place / "features" if self.stored else self.place)[2]
+        return {
+            "identity": self.identity,
+            "stored": self.stored,
+            "finished": self.finished,
+            "used_by": self.used_by,
+            "shape": self.manifest.get("shape"),
+            "dtype": self.manifest.get("dtype"),
+            "bytes": self.size,
+            "extractor": self.manifest.get("extractor"),
+            "made_from": _made_from(self.manifest),
+            "skipped": len(self.manifest.get("skipped", ())),
+            "made": datetime.fromtimestamp(made.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            if self.finished
+            else None,
+            "place": str(self.place),
+        }
+
+
+def _made_from(manifest: dict[str, Any]) -> str | None:
+    """The network and weights, or the files, that the manifest names; None if it names neither."""
+    if files := manifest.get("files"):
+        return ", ".join(f"{name} ({digest[:8]})" for name, digest in files.items())
+    settings = manifest.get("settings", {})
+    named = [manifest.get(key) or settings.get(key) for key in ("network", "weights")]
+    digest = manifest.get("weights_sha256")
+    return " ".join([str(one) for one in named if one] + ([f"({digest[:8]})"] if digest else [])) or None
+
+
+def entries(data: Path) -> list[Entry]:
+    """All features below `data`: first those in the store, then those that only a data set has."""
+    loose = {}
+    for path in sorted(data.glob("*/features/[!.]*.json")):
+        try:
+            manifest = read_record(path)
+        except UserError as error:
+            log.warning("%s", error)
+            continue
+        loose[path.with_name(path.name.removesuffix(".json"))] = manifest if isinstance(manifest, dict) else {}
+    found = []
+    for place in sorted(path for path in (data / ".features").glob("*") if path.is_dir()):
+        array, _, manifest_path = store.paths(place / "features")
+        try:
+            manifest = read_record(manifest_path) if manifest_path.exists() else {}
+        except UserError as error:
+            log.warning("%s", error)
+            manifest = {}
+        links = [target for target, told in loose.items() if _is_of(target, told, place.name, array)]
+        used_by = [_name(target) for target in links]
+        found.append(Entry(place.name, place, True, manifest, _size(place.iterdir()), used_by))
+        for target in links:
+            del loose[target]
+    for target, manifest in loose.items():
+        size = _size(path for path in store.paths(target) if path.exists())
+        found.append(Entry(manifest.get("identity"), target, False, manifest, size, [_name(target)]))
+    return found
+
+
+def _is_of(target: Path, manifest: dict[str, Any], identity: str, array: Path) -> bool:
+    """Whether `target` is a link to the store's array, or a copy of it on a disk without links."""
+    own = store.paths(target)[0]
+    return manifest.get("identity") == identity or (own.exists() and array.exists() and own.samefile(array))
+
+
+def _name(target: Path) -> str:
+    return f"{target.parent.parent.name}/{target.name}"
+
+
+def _size(paths: Any) -> int:
+    return sum(path.stat().st_blocks * 512 for path in paths if path.is_file())
+
+
+def unused(found: list[Entry]) -> list[Entry]:
+    """The entries of the store that no data set uses, including remains of killed extractions."""
+    return [entry for entry in found if entry.stored and not entry.used_by and not _linked(entry)]
+
+
+def _linked(entry: Entry) -> bool:
+    """Whether the array has further hard links, which may also lie outside of `data/*/features`."""
+    array = store.paths(entry.place / "features")[0]
+    return array.exists() and array.stat().st_nlink > 1
+
+
+def remove(entry: Entry) -> int:
+    """Delete an entry of the store unless it is being extracted or linked, and return the number of bytes freed."""
+    lock = entry.place.with_suffix(".lock")
+    try:
+        with FileLock(lock, timeout=0):
+            if _linked(entry):  # a data set may have linked to it since it was listed
+                return 0
+            shutil.rmtree(entry.place)
+    except Timeout:
+        log.warning("%s: is being made now and stays", entry.place)
+        return 0
+    return entry.size
+
+
+def readable(size: float) -> str:
+    """A number of bytes in readable form, such as 1.5 GB."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def show(found: list[Entry]) -> None:
+    """Print a table of the entries, as wide as the terminal, or 200 characters wide if the output is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    table = Table("features of", "items x dims", "type", "size", "extractor", "made from", "made", "identity", box=None)
+    for entry in found:
+        told = entry.describe()
+        shape = " x ".join(map(str, told["shape"])) if told["shape"] else "unfinished"
+        names = ", ".join(entry.used_by) or "no data set"
+        cells = (
+            names if entry.stored else f"{names} (not in the store)",
+            shape,
+            told["dtype"] or "",
+            readable(entry.size),
+            told["extractor"] or "",
+            told["made_from"] or "",
+            (told["made"] or "")[:16].replace("T", " "),
+            entry.identity or "",
+        )
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    table.add_section()
+    stored = [entry for entry in found if entry.stored]
+    console.print(table)
+    console.print(f"{readable(sum(entry.size for entry in found))} in all; {len(stored)} in the store")

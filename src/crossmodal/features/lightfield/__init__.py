@@ -1,0 +1,1 @@
+"""The LightField descriptor of meshes: cameras, silhouettes, their numbers, and the readers of polygons."""

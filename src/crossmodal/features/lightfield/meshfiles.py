@@ -1,0 +1,71 @@
+"""Checks of mesh files before trimesh reads them: their size, and which further files they may open."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from trimesh.resolvers import Resolver
+
+from crossmodal.core import limits, paths
+from crossmodal.core.errors import UserError
+
+_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
+BLOCK = 2**20
+
+
+def check(path: Path) -> None:
+    """Refuse a file that is too large, or whose uncompressed content is.
+
+    Raises
+    ------
+    UserError : the file exceeds `limits.mesh_bytes`, or is a decompression bomb.
+    OSError : the file cannot be read.
+    """
+    size, most = path.stat().st_size, limits.current().mesh_bytes
+    if size > most:
+        raise UserError(
+            f"{path}: has {size:,} bytes, expected at most {most:,} (`limits.mesh_bytes` in params.yaml); simplify it"
+        )
+    unpacked = 0
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    elif (opener := _OPENERS.get(path.suffix.lower())) is not None:
+        with opener(path) as stream:
+            while unpacked <= most and (block := stream.read(BLOCK)):
+                unpacked += len(block)
+    if unpacked > most or limits.is_bomb(size, unpacked):
+        raise UserError(
+            f"{path}: unpacks to more than {most:,} bytes (`limits.mesh_bytes` in params.yaml); unpack and simplify it"
+        )
+
+
+class Beside(Resolver):
+    """Resolves further files that a mesh file names, such as the buffers of glTF, within its own folder only."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def get(self, name: str) -> bytes:
+        """The content of the named file; raises a UserError if it lies elsewhere or is too large."""
+        file = paths.inside(self.path.parent, name, str(self.path))
+        check(file)
+        return file.read_bytes()
+
+    def namespaced(self, namespace: str) -> Beside:
+        """A resolver for the sub-folder `namespace`."""
+        return Beside(self.path.parent / namespace / self.path.name)
+
+    def keys(self) -> list[str]:
+        """An empty list: further files are not listed."""
+        return []
+
+    def write(self, name: str, data: Any) -> None:
+        """Refuse to write, with a UserError."""
+        raise UserError(f"{self.path}: {name!r} is not written; a mesh is only read")

@@ -1,0 +1,416 @@
+"""Readers of polygon meshes in OFF, OBJ and PLY files, and triangulation that covers exactly the polygons.
+
+trimesh cuts each polygon into a fan from its first vertex, which fills the notches of non-convex polygons, and
+misreads some dialects of OBJ. Therefore this module reads these three formats itself.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from crossmodal.core import limits
+
+FLAT = 1e-12  # area relative to the squared extent below which a polygon counts as empty
+CLOSE = 1e-6  # relative difference of areas that is attributed to rounding
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """A mesh whose faces have any number of corners."""
+
+    vertices: np.ndarray  # (V, 3) float64
+    corners: np.ndarray  # (sum of counts,) int64 vertex numbers of all faces, concatenated
+    counts: np.ndarray  # (F,) int64 number of corners of each face
+
+    @classmethod
+    def of(cls, vertices: list[list[float]] | np.ndarray, faces: list[list[int]] | np.ndarray) -> Polygons:
+        """A mesh of vertices (V, 3) and faces; faces with fewer than three corners are left out."""
+        if isinstance(faces, np.ndarray):  # (F, n): all faces have n corners
+            faces = faces.astype(np.int64) if faces.shape[1] > 2 else np.empty((0, 3), np.int64)
+            counts = np.full(len(faces), faces.shape[1], np.int64)
+            return cls(np.asarray(vertices, np.float64).reshape(-1, 3), faces.ravel(), counts)
+        faces = [face for face in faces if len(face) > 2]  # points and edges cover nothing
+        flat = np.fromiter((corner for face in faces for corner in face), np.int64)
+        counts = np.fromiter(map(len, faces), np.int64, len(faces))
+        return cls(np.asarray(vertices, np.float64).reshape(-1, 3), flat, counts)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def off(data: bytes) -> Polygons:
+    """Read an OFF file: the counts, one vertex per line (a normal or colour may follow it), and one face per line.
+
+    Raises
+    ------
+    ValueError : the data is no OFF file in text form, or exceeds the limits.
+    CutError : it has fewer lines than it states.
+    """
+    header = re.match(rb"\s*((?:ST)?C?N?)(4?n?)OFF\b|\s*((?:ST)?C?N?)(4?n?)OFF(?=\d)", data)
+    if header is None:
+        raise ValueError("it does not begin with OFF")
+    if header[2] or header[4]:
+        raise ValueError("its vertices are of another number of dimensions than three")
+    lines = (line for line in _lines(data[header.end() :]) if line and line[:1] != b"#")
+    first = next(lines, b"")
+    if first.upper() == b"BINARY":
+        raise ValueError("it is a binary OFF file; save it as text")
+    counts = [int(number) for number in first.split(b"#")[0].split()[:2]]
+    if len(counts) < 2 or min(counts) < 0:
+        raise ValueError("it says not how many vertices and faces it has")
+    count, faces = counts
+    check_count("vertex", count)
+    check_count("face", faces)
+    rest = list(islice(lines, count + faces))
+    if len(rest) < count + faces:
+        raise CutError(f"{len(rest)} lines for {count} vertices and {faces} faces")
+    vertices = [_numbers(line, "vertex", number) for number, line in enumerate(rest[:count])]
+    return Polygons.of(vertices, [_face(line, number) for number, line in enumerate(rest[count : count + faces])])
+
+
+class CutError(ValueError):
+    """A file is truncated: it holds less than its header states."""
+
+
+def check_count(what: str, count: int) -> None:
+    """Refuse too many vertices or faces before they are read.
+
+    Raises
+    ------
+    ValueError : there are more faces than `limits.faces`, or more vertices than three times that.
+    """
+    most = limits.current().faces * (1 if what == "face" else 3)
+    if count > most:
+        raise ValueError(f"it has {count:,} of {what!r}, expected at most {most:,}, by `limits.faces` in params.yaml")
+
+
+def _face(line: bytes, number: int) -> list[int]:
+    parts = line.split()
+    corners = [int(part) for part in parts[1 : 1 + int(parts[0])]]
+    if len(corners) < int(parts[0]):
+        raise CutError(f"face {number} has {len(corners)} of {int(parts[0])} vertices")
+    return corners
+
+
+def _numbers(line: bytes, what: str, number: int) -> list[float]:
+    """The three coordinates at the start of a line."""
+    found = [float(part) for part in line.split()[:3]]
+    if len(found) < 3:
+        raise ValueError(f"{what} {number} has {len(found)} coordinates: {line[:40]!r}")
+    return found
+
+
+def obj(data: bytes) -> Polygons:
+    r"""Read the `v` and `f` statements of a Wavefront OBJ file.
+
+    Indices count from 1, negative ones back from the last vertex. A statement may continue after a `\` at the end of a
+    line. All other statements are ignored, so that names may be in any encoding.
+
+    Raises
+    ------
+    ValueError : a statement lacks three coordinates or has malformed indices, or the file exceeds the limits.
+    """
+    vertices: list[list[float]] = []
+    faces: list[list[int]] = []
+    check_count("vertex", data.count(b"v "))
+    check_count("face", data.count(b"\nf"))
+    if (plain := _triangles_of_obj(data)) is not None:
+        return plain
+    lines, more, commented = _lines(data), b"\\" in data, b"#" in data
+    for line in lines:
+        head = line[:2]
+        if head not in (b"v ", b"v\t", b"f ", b"f\t"):
+            continue
+        if more:
+            while line.endswith(b"\\"):
+                line = line[:-1] + b" " + next(lines, b"")
+        if commented:
+            line = line.partition(b"#")[0]
+        if head[:1] == b"v":
+            vertices.append(_numbers(line[2:], "vertex", len(vertices) + 1))
+            continue
+        parts = line[2:].split()
+        corners = [int(part.partition(b"/")[0]) for part in parts] if b"/" in line else [*map(int, parts)]
+        # The index 0 is invalid; as -1 it stays out of range and is refused later.
+        faces.append([n - 1 if n >= 0 else len(vertices) + n for n in corners])
+    return Polygons.of(vertices, faces)
+
+
+def _triangles_of_obj(data: bytes) -> Polygons | None:
+    """Triangles of an OBJ file that holds no other polygons, parsed at once; None for any other file."""
+    if b"\\" in data or re.search(rb"\n[ \t]+[vf]", data):
+        return None
+    lines = (data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data).split(b"\n")
+    points = b" ".join([line[2:] for line in lines if line[:2] in (b"v ", b"v\t")])
+    # 0 is no vertex: it marks the end of each face.
+    corners = b" 0 ".join([line[2:] for line in lines if line[:2] in (b"f ", b"f\t")])
+    if b"#" in points or b"#" in corners or b"-" in corners:
+        return None
+    corners = re.sub(rb"/[^ \t]*", b"", corners) + b" 0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of text that is no number: fewer are then read
+        try:
+            vertices, faces = np.fromstring(points, sep=" "), np.fromstring(corners, np.int64, sep=" ")
+        except ValueError:  # text that is no number: the reading line by line says where
+            return None
+    counts = (data.count(b"\nv ") + data.count(b"\nv\t") + data.startswith((b"v ", b"v\t"))) * 3, len(faces) // 4 * 4
+    if (len(vertices), len(faces)) != counts or ((faces.reshape(-1, 4) == 0) != [[False, False, False, True]]).any():
+        return None
+    return Polygons.of(vertices.reshape(-1, 3), faces.reshape(-1, 4)[:, :3] - 1)
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """Lines without surrounding whitespace; they may end as on any operating system."""
+    for line in io.BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data):
+        yield line.strip()
+
+
+PLY_TYPES = {
+    **{"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2"},
+    **{"uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4"},
+    **{"double": "f8", "float64": "f8"},
+}
+CODES = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "f4": "f", "f8": "d"}
+
+
+@dataclass(frozen=True)
+class _Element:
+    name: str
+    count: int
+    properties: list[tuple[str, str, str]]  # name, type of a list's length (empty if it is no list), type of the values
+
+
+def ply(data: bytes) -> Polygons | None:
+    """Read a PLY file with vertices and faces; None if it lacks either, for example because it holds triangle strips.
+
+    Raises
+    ------
+    ValueError : the data is no PLY file, has a damaged header, or exceeds the limits.
+    CutError : it holds less than its header states.
+    """
+    end = re.search(rb"end_header[ \t]*\r?\n", data)
+    if not data.startswith(b"ply") or end is None:
+        raise ValueError("it has no header of a PLY file")
+    kind, elements = _ply_header(data[: end.start()].decode("latin-1"))
+    body = data[end.end() :]
+    for element in elements:
+        check_count(element.name, element.count)
+    binary = None if kind == "ascii" else _Binary(body, "<" if "little" in kind else ">")
+    read = _ascii_rows(body) if binary is None else binary.rows
+    vertices: list[list[float]] | np.ndarray | None = None
+    faces: list[list[int]] | np.ndarray | None = None
+    for element in elements:
+        names = [name for name, _, _ in element.properties]
+        whole = None if binary is None else binary.table(element)
+        rows = [] if whole is not None else read(element)
+        if element.name == "vertex" and {"x", "y", "z"} <= set(names):
+            if whole is not None:
+                vertices = np.stack([whole[f"p{names.index(axis)}"] for axis in "xyz"], axis=1).astype(np.float64)
+                continue
+            places = [names.index(axis) for axis in "xyz"]
+            vertices = [[row[place] for place in places] for row in rows]
+        elif element.name == "face" and (listed := {"vertex_indices", "vertex_index"} & set(names)):
+            place = names.index(listed.pop())
+            if whole is not None and whole[f"p{place}"].ndim == 2:
+                faces = whole[f"p{place}"]
+                continue
+            faces = [[int(corner) for corner in row[place]] for row in rows]
+        else:
+            for _ in rows:  # skips to the next element
+                pass
+    if vertices is None or faces is None:
+        return None
+    return Polygons.of(vertices, faces)
+
+
+def _ply_header(text: str) -> tuple[str, list[_Element]]:
+    kind, elements = "", []
+    for line in text.split("\n"):
+        words = line.split()
+        if words[:1] == ["format"] and len(words) > 1:
+            kind = words[1]
+        elif words[:1] == ["element"] and len(words) == 3:
+            elements.append(_Element(words[1], int(words[2]), []))
+        elif words[:2] == ["property", "list"] and elements and len(words) == 5:
+            elements[-1].properties.append((words[4], PLY_TYPES[words[2]], PLY_TYPES[words[3]]))
+        elif words[:1] == ["property"] and elements and len(words) == 3:
+            elements[-1].properties.append((words[2], "", PLY_TYPES[words[1]]))
+    if kind not in ("ascii", "binary_little_endian", "binary_big_endian"):
+        raise ValueError(f"it is of the format {kind!r}")
+    return kind, elements
+
+
+def _ascii_rows(body: bytes) -> Callable[[_Element], Iterator[list]]:
+    words = iter(body.split())
+
+    def rows(element: _Element) -> Iterator[list]:
+        for number in range(element.count):
+            row: list = []
+            for _, length, _ in element.properties:
+                wanted = int(next(words, b"0")) if length else 1
+                values = [float(word) for word in islice(words, wanted)]
+                if len(values) < wanted:
+                    raise CutError(f"it ends at {element.name} {number} of {element.count}")
+                row.append(values if length else values[0])
+            yield row
+
+    return rows
+
+
+class _Binary:
+    """Reads the elements of a binary file one after the other."""
+
+    def __init__(self, body: bytes, order: str):
+        self.body, self.order, self.place = body, order, 0
+
+    def table(self, element: _Element) -> np.ndarray | None:
+        """All rows as a structured array with a field `p0`, `p1`, ... for each property.
+
+        None if the lists of a property differ in length: the lengths in the first row must occur in every row.
+        """
+        fields: list[tuple] = []
+        size = 0
+        for n, (_, length, kind) in enumerate(element.properties):
+            if not length:
+                fields.append((f"p{n}", self.order + kind))
+            else:
+                at = self.place + size
+                long = self.body[at : at + np.dtype(length).itemsize]
+                if len(long) < np.dtype(length).itemsize or np.dtype(length).kind == "f":
+                    return None
+                count = int(np.frombuffer(long, self.order + length)[0])
+                if not 0 < count < 1000:
+                    return None
+                fields += [(f"n{n}", self.order + length), (f"p{n}", self.order + kind, (count,))]
+            size = np.dtype(fields).itemsize
+        if not fields or len(self.body) - self.place < size * element.count:
+            return None
+        found = np.frombuffer(self.body, np.dtype(fields), element.count, self.place)
+        for n, (_, length, _) in enumerate(element.properties):
+            if length and element.count and not (found[f"n{n}"] == found[f"n{n}"][0]).all():
+                return None
+        self.place += size * element.count
+        return found
+
+    def take(self, form: str) -> tuple:
+        found = struct.unpack_from(self.order + form, self.body, self.place)
+        self.place += struct.calcsize(self.order + form)
+        return found
+
+    def rows(self, element: _Element) -> Iterator[list]:
+        take = self.take
+        together = "".join(CODES[kind] for _, _, kind in element.properties)
+        lists = any(length for _, length, _ in element.properties)
+        for number in range(element.count):
+            row: list = []
+            try:
+                if not lists:
+                    row += take(together)
+                else:
+                    for _, length, kind in element.properties:
+                        values = take(f"{take(CODES[length])[0]}{CODES[kind]}") if length else take(CODES[kind])
+                        row.append([*values] if length else values[0])
+            except struct.error:
+                raise CutError(f"it ends at {element.name} {number} of {element.count}") from None
+            yield row
+
+
+# -- triangles --------------------------------------------------------------------------------------------------------
+
+
+def triangles(mesh: Polygons) -> np.ndarray:
+    """(T, 3) int64 vertices of triangles that cover the faces.
+
+    A convex face is cut into a fan, any other by ear clipping.
+
+    Raises
+    ------
+    ValueError : the outline of a face crosses itself.
+    """
+    parts: list[tuple[np.ndarray, np.ndarray]] = []  # numbers of faces, and their triangles
+    starts = np.cumsum(mesh.counts) - mesh.counts
+    for count in np.unique(mesh.counts):
+        numbers = np.flatnonzero(mesh.counts == count)
+        faces = mesh.corners[starts[numbers, None] + np.arange(count)]
+        fan = np.stack([np.repeat(faces[:, :1], count - 2, 1), faces[:, 1:-1], faces[:, 2:]], axis=2)
+        if count > 3:
+            for place in np.flatnonzero(~_convex(mesh.vertices, faces)):
+                fan[place] = _ears(mesh.vertices, faces[place], int(numbers[place]))
+        parts.append((np.repeat(numbers, count - 2), fan.reshape(-1, 3)))
+    if not parts:
+        return np.empty((0, 3), np.int64)
+    order = np.argsort(np.concatenate([numbers for numbers, _ in parts]), kind="stable")
+    return np.concatenate([fan for _, fan in parts])[order]
+
+
+def _convex(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(F,) bool: whether each of (F, n) faces is covered by a fan, is empty, or has missing or non-finite vertices."""
+    good = ((faces >= 0) & (faces < len(vertices))).all(1)
+    if not len(vertices):
+        return ~good
+    points = vertices[np.where(good[:, None], faces, 0)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        points = points - points.mean(1, keepdims=True)
+        points = points / np.maximum(np.abs(points).max((1, 2), keepdims=True), 1e-300)
+        edges = np.roll(points, -1, 1) - points
+        normals = np.cross(points, np.roll(points, -1, 1)).sum(1)  # Newell's method; the length is twice the area
+        turns = np.cross(edges, np.roll(edges, -1, 1)) @ normals[:, :, None]
+        area = np.linalg.norm(normals, axis=1)
+        fan = np.cross(points[:, 1:-1] - points[:, :1], points[:, 2:] - points[:, :1])
+        covered = np.abs(fan @ normals[:, :, None])[..., 0].sum(1)
+        once = covered <= area**2 * (1 + CLOSE)  # the triangles of the fan do not overlap
+        # Non-finite vertices are reported elsewhere.
+        finite = np.isfinite(area)
+        return ~good | ~finite | (area < FLAT) | (once & (turns[..., 0] >= -CLOSE * area[:, None]).all(1))
+
+
+def _ears(vertices: np.ndarray, face: np.ndarray, number: int) -> np.ndarray:
+    """(n - 2, 3) triangles of a non-convex polygon by ear clipping in the plane of its Newell normal."""
+    points = vertices[face] - vertices[face].mean(0)
+    points = points / np.abs(points).max()
+    normal = np.cross(points, np.roll(points, -1, 0)).sum(0)  # Newell's method; the length is twice the area
+    area = float(np.linalg.norm(normal))
+    first = np.cross(normal / area, np.eye(3)[np.abs(normal).argmin()])
+    first /= np.linalg.norm(first)
+    flat = points @ np.stack([first, np.cross(normal / area, first)], axis=1)  # counter-clockwise
+    left, cut = list(range(len(face))), []
+    while len(left) > 3:
+        corners = np.array(left)
+        before, after = np.roll(corners, 1), np.roll(corners, -1)
+        a, b, c = flat[before], flat[corners], flat[after]
+        turn = _turn(a, b, c)
+        for place in np.argsort(turn < -FLAT, kind="stable"):
+            if turn[place] < -FLAT:
+                raise ValueError(f"the outline of face {number} crosses itself")
+            if turn[place] <= FLAT or not _holds(flat[corners], a[place], b[place], c[place]):
+                cut.append([before[place], corners[place], after[place]])
+                del left[place]
+                break
+        else:
+            raise ValueError(f"the outline of face {number} crosses itself")
+    cut.append(left)
+    found = np.array(cut)
+    covered = np.abs(_turn(*(flat[found[:, k]] for k in range(3)))).sum()
+    if covered > area * (1 + CLOSE):
+        raise ValueError(f"the outline of face {number} crosses itself")
+    return face[found]
+
+
+def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Twice the signed area of triangles in the plane."""
+    return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
+
+
+def _holds(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> bool:
+    """Whether any of the points, other than its corners, lies in the triangle (a, b, c) or on its border."""
+    others = points[~((points == a).all(1) | (points == b).all(1) | (points == c).all(1))]
+    inside = (_turn(a, b, others) >= 0) & (_turn(b, c, others) >= 0) & (_turn(c, a, others) >= 0)
+    return bool(inside.any())

@@ -1,0 +1,295 @@
+"""torchvision networks as feature extractors: loading of weights, choice of precision, folding of batch norms."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import os
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torchvision
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.files import sha256_file
+from crossmodal.features.engine import extraction
+
+log = logging.getLogger(__name__)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PROBE, LEAST_COSINE = 2, 0.999  # images on which bf16 is tried, and the cosine to fp32 that it must reach
+WORLD = Path(__file__).parent / "weights" / "world.safetensors"
+
+
+class Settings(extraction.Settings):
+    """Settings of a network, its weights and its precision."""
+
+    network: str = Field(description="torchvision classification network")
+    weights: str = Field(description="IMAGENET1K_V1 or another of torchvision's names, world, seeded, or a file")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the processor has it")
+    seed: int = Field(0, description="of `weights: seeded`")
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        known = torchvision.models.list_models(module=torchvision.models)
+        if value not in known:
+            raise ValueError(f"{value!r} is no classification network of torchvision" + suggestion(value, known))
+        return value
+
+
+def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
+    """The network without its classifier, in evaluation mode, and a description of its weights for the manifest.
+
+    Raises
+    ------
+    UserError : the network has no linear classifier, or the weights are not available or are those of another network.
+    """
+    model, head = _seeded(settings.network, settings.seed)
+    names = torchvision.models.get_model_weights(settings.network)
+    if settings.weights in names.__members__:
+        model, facts = _published(settings, names[settings.weights])
+    elif settings.weights == "seeded":
+        facts = {"weights": "seeded", "fallback": "seeded random weights"}
+        log.warning("%s: %s, not trained on anything", settings.network, facts["fallback"])
+    else:
+        path = WORLD if settings.weights == "world" else Path(settings.weights)
+        if not path.is_file():
+            raise UserError(
+                f"extractors.*.weights: {settings.weights!r} is neither a file nor one of torchvision's names for "
+                f"{settings.network} ({', '.join(names.__members__)}), `world` or `seeded`"
+            )
+        _load(model, path, head, settings.network)
+        facts = {"weights": path.name, "weights_sha256": sha256_file(path)}
+    facts.setdefault("weights_sha256", hash_of(model))
+    _set(model, head, nn.Identity())
+    return model.eval(), facts
+
+
+def bare(network: str) -> tuple[nn.Module, int]:
+    """A network without its classifier and without trained weights, and the size of its features."""
+    model, head = _seeded(network, 0)
+    dim = model.get_submodule(head).in_features
+    _set(model, head, nn.Identity())
+    return model, dim
+
+
+def _seeded(network: str, seed: int) -> tuple[nn.Module, str]:
+    """A network with random weights, and the name of its classifier."""
+    # Two old networks warn unless their slow initialisation is requested explicitly.
+    options = {"init_weights": True} if network in ("googlenet", "inception_v3") else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = torchvision.models.get_model(network, weights=None, **options)
+    return model, _classifier(model, network)
+
+
+def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """A network with weights that torchvision knows by name, from its cache or downloaded.
+
+    A file in the cache is not trusted: its SHA-256 must begin with the digits in its published name, and torchvision,
+    which would unpickle anything, may only load arrays and names (`_arrays_only`).
+    """
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    try:
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(weights.url, str(file), _prefix(file), progress=False)
+        if not sha256_file(file).startswith(_prefix(file)):
+            raise UserError(f"{file} is another file than the published one (its SHA-256 does not begin as its name)")
+        with _arrays_only():
+            model = torchvision.models.get_model(settings.network, weights=weights)
+    except Exception as error:  # a failed download or a broken file may raise anything
+        raise UserError(
+            f"extractors.*.weights: {weights.name} of {settings.network} cannot be had ({error}); run crossmodal "
+            f"download torchvision/{settings.network}, place {weights.url} at {file}, or set `weights` to a file's "
+            "path, `world` or `seeded`"
+        ) from None
+    return model, {"weights": weights.name}
+
+
+def _prefix(file: Path) -> str:
+    """The first digits of a published file's SHA-256, with which its name ends, as in `resnet152-f82ba261.pth`."""
+    digits = re.search(r"-([a-f0-9]{8,64})$", file.stem)
+    if digits is None:
+        raise UserError(f"{file.name}: its name holds no SHA-256 by which it could be checked")
+    return digits[1]
+
+
+@contextmanager
+def _arrays_only() -> Iterator[None]:
+    """Within this context `torch.load` unpickles arrays and names only, whatever arguments it is called with."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def hash_of(model: nn.Module) -> str:
+    """SHA-256 of the names and bytes of a network's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode() + b"\0")
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from .safetensors, a file of `torch.save`, or detectron2's .pkl, with floats as float32.
+
+    Raises
+    ------
+    UserError : the file cannot be read, or holds more than arrays and names (no code in it is run).
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            if path.suffix == ".pkl":
+                with path.open("rb") as stream:
+                    state = _Arrays(stream, encoding="latin1").load()
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            state = state.get("state_dict", state.get("model", state))
+            state = {name.removeprefix("module."): torch.as_tensor(value) for name, value in state.items()}
+        return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    except Exception as error:  # the libraries do not document what broken files raise
+        raise UserError(f"{path}: cannot be read as a state dict ({error}); expected .safetensors or .pth") from None
+
+
+class _Arrays(pickle.Unpickler):
+    """Unpickles only dictionaries of NumPy arrays, since any other pickle could run arbitrary code."""
+
+    ALLOWED = frozenset({"OrderedDict", "_reconstruct", "ndarray", "dtype", "scalar", "encode", "_frombuffer"})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in self.ALLOWED or module.split(".")[0] not in ("numpy", "collections", "_codecs"):
+            raise pickle.UnpicklingError(f"holds {module}.{name}, no array")
+        return super().find_class(module, name)
+
+
+def _load(model: nn.Module, path: Path, head: str, network: str) -> None:
+    """Load a state dict with torchvision's names, of any float type; the classifier `head` may be missing.
+
+    If the convolutions in the file have biases where the network has batch norms, the batch norms have been folded into
+    them, and those of the network are replaced by identities.
+
+    Raises
+    ------
+    UserError : the file cannot be read, or holds the weights of another network.
+    """
+    state = read_state(path)
+    state = {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
+    norms, biased = [], []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and f"{name}.running_var" not in state:
+            norms.append(name)
+        elif isinstance(module, nn.Conv2d) and module.bias is None and f"{name}.bias" in state:
+            biased.append(module)
+    if len(norms) == len(biased):  # otherwise something is missing, which is reported below
+        for name in norms:
+            _set(model, name, nn.Identity())
+        for module in biased:
+            module.bias = nn.Parameter(torch.zeros(module.out_channels))
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{head}.")}
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    further = [name for name in state if name not in own]
+    wrong = [f"{name} is missing" for name in missing[:2]] + [f"{name} is not one of its names" for name in further[:2]]
+    shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
+    wrong += [f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}" for name in shapes[:2]]
+    if wrong:
+        count = len(missing) + len(further) + len(shapes)
+        raise UserError(
+            f"{path}: holds weights of another network than {network!r}: {'; '.join(wrong)} ({count} differences); "
+            "set `network` to theirs, or `weights` to a file of this one"
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _classifier(model: nn.Module, network: str) -> str:
+    """Name of the last linear layer."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError(
+            f"extractors.*.network: {network!r} has no linear classifier whose input could be the feature; "
+            "choose another network (resnet152 is the papers')"
+        )
+    return linear[-1]
+
+
+def _set(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)
+
+
+def precision_of(settings: Settings, device: torch.device) -> str:
+    """The precision of the settings; `auto` means bf16 if the processor has instructions for it, otherwise fp32."""
+    if settings.precision != "auto":
+        return settings.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+
+
+def prepare(model: nn.Module, precision: str, device: torch.device) -> nn.Module:
+    """A copy of the network for inference: batch norms folded into convolutions, channels last, in `precision`."""
+    try:
+        from torch.fx.experimental.optimization import fuse
+
+        model = fuse(model)  # returns a copy
+    except Exception as error:  # networks that cannot be traced are used unchanged
+        log.info("batch norms are not folded: %s", error)
+        model = copy.deepcopy(model)
+    model = model.to(device, memory_format=torch.channels_last)
+    return model.to(torch.bfloat16) if precision == "bf16" else model
+
+
+def normalised(pixels: Tensor, device: torch.device, precision: str) -> Tensor:
+    """Normalise (B, 3, H, W) uint8 pixels by ImageNet's mean and standard deviation, as channels-last input."""
+    batch = pixels.to(device, non_blocking=True).float().div_(255)
+    batch = batch.sub_(batch.new_tensor(MEAN)[:, None, None]).div_(batch.new_tensor(STD)[:, None, None])
+    batch = batch.to(memory_format=torch.channels_last)
+    return batch.bfloat16() if precision == "bf16" else batch
+
+
+def ready(
+    model: nn.Module, settings: Settings, device: torch.device, probe: Callable[[nn.Module, str], Tensor]
+) -> tuple[nn.Module, str]:
+    """The network prepared for inference (`prepare`), and its precision.
+
+    `precision: auto` uses bf16 only if the features of a few images reach a cosine of `LEAST_COSINE` with those
+    computed in fp32, since some networks lose more than that.
+
+    Parameters
+    ----------
+    probe : computes the (n, ...) features of a few images with a given network and precision.
+    """
+    precision = precision_of(settings, device)
+    if settings.precision != "auto" or precision == "fp32":
+        return prepare(model, precision, device), precision
+    run = prepare(model, "fp32", device)
+    exact = probe(run, "fp32").flatten(1)
+    run = run.to(torch.bfloat16)  # in place, since folding the norms of a large network again takes a second
+    found = probe(run, "bf16").flatten(1)
+    least = nn.functional.cosine_similarity(exact, found).min().item()
+    if least >= LEAST_COSINE:
+        return run, "bf16"
+    log.warning("%s: fp32 is taken, since bf16 reaches a cosine of %.4f only", settings.network, least)
+    return prepare(model, "fp32", device), "fp32"

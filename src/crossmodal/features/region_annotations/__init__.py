@@ -1,0 +1,1 @@
+"""Annotations of regions, and the words for an image's regions."""

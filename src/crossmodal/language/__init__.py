@@ -1,0 +1,1 @@
+"""Words: tokens and vocabularies, word vectors, and concepts."""

@@ -1,0 +1,243 @@
+"""Files that are written whole or not at all, and hashes that follow from content alone."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossmodal.core import files
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, read_lines
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_there_only_when_the_block_has_ended(tmp_path):
+    target = tmp_path / "a" / "b.txt"
+    with files.whole(target) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == target.parent  # else it could not be renamed
+        assert temporary.name.startswith(".")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert names(target.parent) == ["b.txt"]
+
+
+def test_who_reads_the_old_file_reads_all_of_it(tmp_path):
+    """The name is given to another file; nothing is written into the one that is open."""
+    target = tmp_path / "b.txt"
+    target.write_text("old and long")
+    with target.open() as stream:
+        with files.whole(target) as temporary:
+            temporary.write_text("new")
+        assert stream.read() == "old and long"
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), SystemExit(1)])
+def test_a_block_that_fails_leaves_what_was_there(tmp_path, error):
+    target = tmp_path / "b.txt"
+    target.write_text("old")
+
+    def write():
+        with files.whole(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["b.txt"]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), files.whole(tmp_path / "b.txt"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_processes_do_not_share_a_temporary_name(tmp_path, monkeypatch):
+    with files.whole(tmp_path / "b.txt") as one:
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        with files.whole(tmp_path / "b.txt") as other:
+            assert one != other
+            one.write_text("one")
+            other.write_text("other")
+    assert (tmp_path / "b.txt").read_text() == "one"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "no space is left"),
+        (errno.EDQUOT, "quota is used up"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "may not be written"),
+        (errno.EPERM, "may not be written"),
+    ],
+)
+def test_a_disk_that_refuses_is_told(tmp_path, number, words):
+    assert words in files.reason(OSError(number, "x"))
+    for error in (OSError(number, "x"), RuntimeError(f"I/O error: refused (os error {number})")):
+        with pytest.raises(UserError, match=rf"b\.txt: cannot be written: .*{words}"), files.whole(tmp_path / "b.txt"):
+            raise error
+
+
+def test_other_errors_are_left_as_they_are(tmp_path):
+    assert files.reason(OSError(errno.ENOENT, "x")) is None
+    assert files.reason(OSError("no number")) is None
+    for error in (OSError(errno.EIO, "x"), RuntimeError("os error 5"), RuntimeError("other")):
+        with pytest.raises(type(error)) as caught, files.whole(tmp_path / "b.txt"):
+            raise error
+        assert caught.value is error
+
+
+@pytest.mark.parametrize(("free", "told"), [(2**16 - 1, True), (2**16, False), (2**40, False)])
+def test_a_full_disk_is_told_where_the_error_does_not_say_so(tmp_path, monkeypatch, free, told):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**40, 0, free))
+    with pytest.raises(UserError if told else RuntimeError), files.whole(tmp_path / "b.txt"):
+        raise RuntimeError("could not write")
+
+
+def test_json_is_sorted_and_ends_with_a_line(tmp_path):
+    path = tmp_path / "x.json"
+    files.write_json(path, {"b": [1, None], "a": "ö"})
+    one = path.read_bytes()
+    files.write_json(path, {"a": "ö", "b": [1, None]})
+    assert path.read_bytes() == one
+    assert one.endswith(b"}\n")
+    assert one.index(b'"a"') < one.index(b'"b"')
+    assert files.read_json(path) == {"a": "ö", "b": [1, None]}
+
+
+def test_json_that_cannot_be_written_leaves_what_was_there(tmp_path):
+    path = tmp_path / "x.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError):
+        files.write_json(path, {"a": float("nan")})
+    with pytest.raises(TypeError):
+        files.write_json(path, {"a": object()})
+    assert files.read_json(path) == {"a": 1}
+    assert names(tmp_path) == ["x.json"]
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match=r"no\.json: not found"):
+        files.read_json(tmp_path / "no.json")
+    for content in (b'{"a": ', b"\xff\xfe", b""):
+        (tmp_path / "x.json").write_bytes(content)
+        with pytest.raises(UserError, match=r"x\.json: is not valid JSON"):
+            files.read_json(tmp_path / "x.json")
+    with pytest.raises(UserError, match=r"no\.parquet: not found; the step that makes it has not run"):
+        files.read_parquet(tmp_path / "no.parquet")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match=r"x\.parquet: cannot be read as Parquet"):
+        files.read_parquet(tmp_path / "x.parquet")
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    """What else `str.splitlines` cuts at stands inside of sentences from the web."""
+    odd = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\x1dh\x1ei\rj"
+    (tmp_path / "a.txt").write_bytes(f"\ufeff{odd}\r\n\nlast".encode())
+    assert read_lines(tmp_path / "a.txt") == [odd, "", "last"]
+    (tmp_path / "a.txt").write_bytes(b"one\n")
+    assert read_lines(tmp_path / "a.txt") == ["one"]
+    (tmp_path / "a.txt").write_bytes(b"")
+    assert read_lines(tmp_path / "a.txt") == []
+
+
+def test_a_byte_order_mark_is_no_part_of_a_value(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_frames_come_back(tmp_path):
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=[5, 7])
+    files.write_parquet(tmp_path / "x.parquet", frame)
+    found = files.read_parquet(tmp_path / "x.parquet")
+    assert list(found.columns) == ["a", "b"]
+    assert found.index.tolist() == [0, 1]  # the index is not kept
+    assert found.a.tolist() == [1, 2]
+    assert found.b.isna().tolist() == [False, True]
+    assert list(files.read_parquet(tmp_path / "x.parquet", columns=["b"]).columns) == ["b"]
+
+
+def test_hashes_are_sha256(tmp_path):
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # FIPS 180-4
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (files.sha256_bytes(b""), files.sha256_bytes(b"abc")) == (empty, abc)
+    for content in (b"", b"abc", bytes(range(256)) * 5000):
+        (tmp_path / "x").write_bytes(content)
+        assert files.sha256_file(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+def test_hashes_of_values_follow_from_their_content():
+    value = {"a": {"x": [1, 2.5, None], "y": "text"}, "b": True}
+    same = {"b": True, "a": {"y": "text", "x": [1, 2.5, None]}}
+    assert files.sha256_json(value) == files.sha256_json(same)
+    assert files.sha256_json({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()
+    others = [
+        {"a": {"x": [2, 1, None], "y": "text"}, "b": True},  # the order of a list counts
+        {"a": {"x": [1, 2.5, None], "y": "text"}, "b": "True"},
+        {"a": {"x": [1, 2.5, None], "y": "text"}},
+        {"a": {"x": [1, 2.5, None], "z": "text"}, "b": True},
+    ]
+    assert len({files.sha256_json(one) for one in [value, *others]}) == 5
+    assert files.sha256_json(Path("a/b")) == files.sha256_json("a/b")
+
+
+def test_versions_of_what_is_installed():
+    found = files.library_versions("numpy", "pandas")
+    assert list(found) == ["python", "numpy", "pandas"]
+    assert found["numpy"] == np.__version__
+    assert found["python"].count(".") == 2
+
+
+def test_commit_of_a_checkout(tmp_path):
+    def git(*words):
+        who = ("-c", "user.name=n", "-c", "user.email=e@x")
+        done = subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert files.commit(tmp_path) == ""  # no checkout
+    assert files.commit(tmp_path / "nowhere") == ""
+    git("init", "-q")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-qm", "one")
+    git("tag", "-am", "v", "v1")
+    head = git("rev-parse", "HEAD")
+    assert files.commit(tmp_path) == head[:12]
+    (tmp_path / "untracked").write_text("1")
+    assert files.commit(tmp_path) == head[:12]
+    (tmp_path / "a").write_text("2")
+    assert files.commit(tmp_path) == f"{head[:12]} and changes"
+
+
+def test_peak_memory_is_of_this_process_in_mib():
+    program = (
+        "from crossmodal.core import files; first = files.peak_memory_mib(); block = bytearray(b'1') * (300 << 20);"
+        "del block; print(first, files.peak_memory_mib())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, peak = map(float, done.stdout.split())
+    assert 5 < first < 500
+    assert 293 < peak - first < 305  # 307 in units of 1000 kB
+
+
+def test_what_a_run_ran_on():
+    found = files.hardware()
+    assert found["cores"] == os.cpu_count()
+    assert found["machine"]
+    assert found["system"] == os.uname().sysname

@@ -1,0 +1,208 @@
+"""What people bring is known by its content: a change is noticed once, another time of change is none."""
+
+import hashlib
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossmodal.core import fingerprints
+from crossmodal.core.files import write_json
+from crossmodal.datasets import raw
+
+
+def old(path, text="x"):
+    """A file that has not been touched for an hour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    os.utime(path, ns=(path.stat().st_mtime_ns - 3_600_000_000_000,) * 2)
+    return path
+
+
+def sha(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_hashes_are_those_of_the_files_and_are_kept(tmp_path, monkeypatch):
+    old(tmp_path / "raw/a.jpg", "one")
+    old(tmp_path / "raw/sub/b.jpg", "two")
+    names = ["a.jpg", "sub/b.jpg", "gone.jpg", "nowhere/c.jpg"]
+    expected = dict(zip(names, [sha("one"), sha("two"), sha(""), sha("")], strict=True))
+    first = fingerprints.Hashes(tmp_path / "data")
+    assert first.files(tmp_path / "raw", names) == expected
+    first.save()
+
+    def never(path):
+        raise AssertionError(f"{path} is hashed again")
+
+    monkeypatch.setattr(fingerprints, "sha256_file", never)
+    assert fingerprints.Hashes(tmp_path / "data").files(tmp_path / "raw", names) == expected
+
+
+def test_a_file_of_the_same_size_is_hashed_again(tmp_path):
+    path = old(tmp_path / "raw/a.jpg", "one")
+    first = fingerprints.Hashes(tmp_path)
+    first.file(path)
+    first.save()
+    path.write_text("two")
+    assert fingerprints.Hashes(tmp_path).file(path) == sha("two")
+
+
+def test_a_file_that_has_just_changed_is_not_remembered(tmp_path):
+    """It may change again within one tick of the clock."""
+    path = tmp_path / "a.jpg"
+    path.write_text("one")
+    hashes = fingerprints.Hashes(tmp_path)
+    hashes.file(path)
+    hashes.save()
+    assert not (tmp_path / fingerprints.CACHE).exists()
+
+
+def test_two_processes_keep_what_both_have_learnt(tmp_path):
+    first, second = fingerprints.Hashes(tmp_path), fingerprints.Hashes(tmp_path)
+    first.file(old(tmp_path / "raw/a"))
+    second.file(old(tmp_path / "raw/b"))
+    first.save()
+    second.save()
+    (records,) = json.loads((tmp_path / fingerprints.CACHE).read_text()).values()
+    assert set(records) == {"a", "b"}
+
+
+def test_a_damaged_cache_is_made_again(tmp_path):
+    (tmp_path / fingerprints.CACHE).write_text("{")
+    assert fingerprints.Hashes(tmp_path).file(old(tmp_path / "a", "one")) == sha("one")
+
+
+@pytest.mark.parametrize("kind", ["files", "trees", "names"])
+def test_a_record_differs_by_content_and_not_by_time(tmp_path, kind):
+    folder = tmp_path / "data/mine"
+    path = old(tmp_path / "raw/a.txt", "one")
+    target = path if kind == "files" else path.parent
+    recorded = raw.record(folder, **{kind: [target]})
+
+    def now():
+        return fingerprints.now(recorded, fingerprints.Hashes(folder), folder)
+
+    assert now() == recorded
+    os.utime(path)
+    assert now() == recorded
+    path.write_text("two")
+    assert (now() == recorded) is (kind == "names")
+    old(tmp_path / "raw/b.txt")
+    assert (now() == recorded) is False or kind == "files"
+
+
+def test_what_is_gone_altogether_is_no_change(tmp_path):
+    path = old(tmp_path / "raw/a.txt")
+    recorded = raw.record(tmp_path / "data", [path], [path.parent])
+    path.unlink()
+    path.parent.rmdir()
+    assert fingerprints.now(recorded, fingerprints.Hashes(tmp_path / "data"), tmp_path / "data") == recorded
+
+
+def test_files_that_settings_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    old(tmp_path / "raw/glove.txt", "one")
+    old(tmp_path / "raw/thoughts/table.npy", "two")
+    settings = {"weights": "world", "vectors": "raw/glove.txt", "more": [{"folder": "raw/thoughts"}], "dim": 3, "n": ""}
+    found = fingerprints.of_settings(settings, fingerprints.Hashes(tmp_path))
+    assert list(found) == ["raw/glove.txt", "raw/thoughts"]
+    assert found["raw/glove.txt"] == sha("one")
+    old(tmp_path / "raw/thoughts/table.npy", "three")
+    again = fingerprints.of_settings(settings, fingerprints.Hashes(tmp_path))
+    assert again["raw/thoughts"] != found["raw/thoughts"]
+    assert again["raw/glove.txt"] == sha("one")
+
+
+def test_a_clone_without_the_files_that_settings_name_goes_on(tmp_path, monkeypatch):
+    """The note of them is part of the data folder, which DVC pulls; the word vectors themselves may be anywhere."""
+    monkeypatch.chdir(tmp_path)
+    settings = {"vectors": "raw/glove.txt", "network": "raw"}
+    path = old(tmp_path / "raw/glove.txt", "one")
+    before = fingerprints.RawFiles(tmp_path / "data").named_in(settings)
+    assert before
+    for file in (path, path.parent):
+        file.unlink() if file.is_file() else file.rmdir()
+    assert fingerprints.RawFiles(tmp_path / "data").named_in(settings) == before
+    assert fingerprints.RawFiles(tmp_path / "data", look=False).named_in(settings) == before
+    assert fingerprints.RawFiles(tmp_path / "other").named_in(settings) == ""
+    old(path, "two")
+    assert fingerprints.RawFiles(tmp_path / "data").named_in(settings) not in ("", before)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A data set of two photographs with features, as the steps' manifests tell of them."""
+    folder = tmp_path / "data/mine"
+    captions = old(tmp_path / "raw/captions.json", "a dog")
+    for name in "ab":
+        old(tmp_path / f"raw/{name}.jpg", name)
+    (folder / "features").mkdir(parents=True)
+    rows = [("image", "a.jpg"), ("text", "a dog"), ("image", "b.jpg")]
+    pd.DataFrame(rows, columns=["modality", "source"]).to_parquet(folder / "items.parquet")
+    write_json(folder / "items.json", {"root": "../../raw", "raw": raw.record(folder, [captions])})
+    both = hashlib.sha256(bytes.fromhex(sha("a") + sha("b"))).hexdigest()
+    write_json(folder / "features/image.net.json", {"inputs_of_files": True, "inputs_sha256": both})
+    return tmp_path
+
+
+def identities(project, look=True):
+    raw_files = fingerprints.RawFiles(project / "data", look)
+    return raw_files.change_of_items("mine"), raw_files.change_of_features("mine", "image.net")
+
+
+def test_each_change_is_noticed_by_what_depends_on_it_and_once(prepared):
+    assert identities(prepared) == ("", "")
+    os.utime(prepared / "raw/a.jpg")
+    assert identities(prepared) == ("", "")
+
+    (prepared / "raw/b.jpg").write_text("c")
+    items, features = identities(prepared)
+    assert items == ""
+    assert features != ""
+    assert identities(prepared, look=False) == ("", features)  # as a job of the same run sees it
+    both = hashlib.sha256(bytes.fromhex(sha("a") + sha("c"))).hexdigest()
+    write_json(prepared / "data/mine/features/image.net.json", {"inputs_of_files": True, "inputs_sha256": both})
+    assert identities(prepared) == ("", features)  # made again: nothing more to do
+
+    (prepared / "raw/captions.json").write_text("a cat")
+    assert identities(prepared)[0] != ""
+    assert identities(prepared)[1] == features
+    (prepared / "raw/b.jpg").write_text("b")
+    assert identities(prepared)[1] not in ("", features)
+
+
+def test_a_change_that_is_undone_in_time_is_none(prepared):
+    captions = prepared / "raw/captions.json"
+    for text in ("a cat", "a cow"):
+        captions.write_text(text)
+        assert identities(prepared)[0] != ""
+    captions.write_text("a dog")
+    assert identities(prepared) == ("", "")
+
+    captions.write_text("a cat")
+    (after,) = {identities(prepared)[0] for _ in range(2)}
+    folder = prepared / "data/mine"
+    write_json(folder / "items.json", {"root": "../../raw", "raw": raw.record(folder, [captions])})  # made again
+    assert identities(prepared)[0] == after
+    captions.write_text("a dog")
+    assert identities(prepared)[0] not in ("", after)
+
+
+def test_photographs_that_are_not_kept_are_no_change(prepared):
+    for path in (prepared / "raw").iterdir():
+        path.unlink()
+    (prepared / "raw").rmdir()
+    assert identities(prepared) == ("", "")
+
+
+def test_arrays_made_elsewhere(prepared):
+    path = prepared / "raw/x.npy"
+    np.save(path, np.zeros(3))
+    manifest = prepared / "data/mine/features/image.net.json"
+    write_json(manifest, {"files": {"x.npy": hashlib.sha256(path.read_bytes()).hexdigest()}})
+    assert identities(prepared)[1] == ""
+    np.save(path, np.ones(3))
+    assert identities(prepared)[1] != ""

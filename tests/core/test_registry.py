@@ -1,0 +1,354 @@
+"""What is found by its file or entry point, what a class declares, and the hash of the source that a rule runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from crossmodal.core import registry
+from crossmodal.core.errors import UserError
+from crossmodal.models import base
+
+MODELS = sorted(registry.names("models"))
+
+
+CACHES = [getattr(registry, name) for name in ("names", "source_hash", "form", "_declared", "_source", "_file")]
+
+
+def forget():
+    for cached in CACHES:
+        cached.cache_clear()
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A function that writes the modules of a package `plugged`, whose `model` is the model `plugged`."""
+    site = tmp_path / "site"
+    (site / "plugged" / "deep").mkdir(parents=True)
+    (site / "plugged" / "__init__.py").write_text("")
+    (site / "plugged" / "deep" / "__init__.py").write_text("")
+    info = site / "plugged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    points = "[crossmodal.models]\nplugged = plugged.model\nscan = plugged.model\n"
+    (info / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def write(**modules: str) -> Path:
+        for name, text in modules.items():
+            path = site.joinpath("plugged", *name.split("__")).with_suffix(".py")
+            path.write_text(text)
+        for name in [name for name in sys.modules if name.split(".")[0] == "plugged"]:
+            del sys.modules[name]
+        forget()
+        return site / "plugged"
+
+    yield write
+    forget()
+    for name in [name for name in sys.modules if name.split(".")[0] == "plugged"]:
+        del sys.modules[name]
+
+
+def asked_of_python(name: str, settings: dict) -> dict[str, str]:
+    """`reads` of a model when it is built, without the networks that its own `__init__` makes."""
+    module = registry.module("models", name)
+    model = module.Model.__new__(module.Model)
+    base.Model.__init__(model, module.Settings(**settings), base.Context({}))
+    return dict(model.reads)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_model_reads_is_what_its_class_says(name):
+    fields = registry.module("models", name).Settings.model_fields
+    model = registry.module("models", name).Model
+    chosen: list[dict] = [{}]
+    if "modalities" in fields:
+        chosen.append({"modalities": ["text", "image"]})
+    if "image_network" in fields:
+        chosen.append({"image_network": "resnet18"})
+    for settings in chosen:
+        assert list(registry.reads(name, settings).items()) == list(asked_of_python(name, settings).items())
+    assert registry.reads(name) == registry.reads(name, {}) == registry.reads(name, {"epochs": 1})
+    assert registry.source_reads(name) == model.source_reads
+    assert registry.beside(name) == model.beside
+
+
+def test_inherited_declarations_are_seen():
+    for name in ("mcvs", "rvs"):
+        assert registry.reads(name) == {"image": "vector", "text": "vector"}
+    assert registry.reads("vse0") == registry.reads("vsepp") == {"image": "vector", "text": "tokens"}
+    assert registry.source_reads("dckt") == {"image": "vector", "text": "vector"}
+    assert registry.beside("mfsr") == {"image": "pixels"}
+    assert registry.source_reads("scan") == {}
+
+
+def test_chosen_modalities_and_a_network_of_its_own():
+    assert registry.reads("mcvs", {"modalities": ["mesh", "text"]}) == {"mesh": "vector", "text": "vector"}
+    assert registry.reads("mcvs", {"modalities": []}) == {"image": "vector", "text": "vector"}
+    assert registry.reads("vsepp", {"image_network": "resnet152"}) == {"image": "images", "text": "tokens"}
+    assert registry.reads("vsepp", {"image_network": ""}) == {"image": "vector", "text": "tokens"}
+
+
+def test_an_answer_is_the_callers_own():
+    registry.reads("scan")["image"] = "changed"
+    registry.beside("mfsr").clear()
+    assert registry.reads("scan")["image"] == "regions"
+    assert registry.beside("mfsr")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from crossmodal.models.scan import Model, Settings\n",
+        "from crossmodal.models import scan\nSettings = scan.Settings\nclass Model(scan.Model):\n    pass\n",
+        "from plugged.parent import Model\nfrom crossmodal.models.scan import Settings\n",
+        "from .parent import Model, Settings\n",
+        "from . import parent\nclass Model(parent.Model):\n    pass\nSettings = parent.Settings\n",
+    ],
+)
+def test_a_model_that_says_nothing_itself(plugin, text):
+    plugin(model=text, parent="from crossmodal.models.scan import Model, Settings\n")
+    assert registry.reads("plugged") == {"image": "regions", "text": "tokens"}
+    assert registry.reads("plugged") == asked_of_python("plugged", {})
+
+
+def test_default_settings_choose_modalities(plugin):
+    plugin(
+        model="from crossmodal.models.cvs import Model, Settings as Theirs\n"
+        "class Settings(Theirs):\n    modalities: tuple[str, ...] = ('mesh', 'audio')\n"
+    )
+    assert registry.reads("plugged") == {"mesh": "vector", "audio": "vector"}
+    assert registry.reads("plugged", {"modalities": ["text"]}) == {"text": "vector"}
+
+
+def test_python_is_asked_once_for_a_source(plugin, monkeypatch):
+    folder = plugin(model="from crossmodal.models.dckt import Model, Settings\n")
+    first = [registry.reads("plugged"), registry.source_reads("plugged"), registry.beside("plugged")]
+
+    def never(name):
+        raise AssertionError(f"{name} was asked again")
+
+    forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_asked", never)
+        assert [registry.reads("plugged"), registry.source_reads("plugged"), registry.beside("plugged")] == first
+        (folder / "model.py").write_text("# A comment.\nfrom crossmodal.models.dckt import Model, Settings\n")
+        forget()
+        assert registry.reads("plugged") == first[0]
+    plugin(model="from crossmodal.models.mfsr import Model, Settings\n")
+    assert registry.beside("plugged") == {"image": "pixels"}
+    assert registry.source_reads("plugged") == {}
+
+
+def test_a_changed_base_class_is_asked_again(plugin):
+    plugin(
+        model="from plugged.parent import Model, Settings\n",
+        parent="from crossmodal.models.cvs import Model, Settings\n",
+    )
+    assert registry.reads("plugged")["text"] == "vector"
+    plugin(parent="from crossmodal.models.scan import Model, Settings\n")
+    assert registry.reads("plugged")["text"] == "tokens"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 1}', "null"])
+def test_a_damaged_memory_is_made_again(plugin, tmp_path, damage):
+    plugin(model="from crossmodal.models.scan import Model, Settings\n")
+    expected, digest = registry.reads("plugged"), registry.source_hash("models", "plugged")
+    remembered = list((tmp_path / "cache" / "crossmodal").iterdir())
+    assert remembered
+    for path in remembered:
+        path.write_text(damage)
+    forget()
+    assert registry.reads("plugged") == expected
+    assert registry.source_hash("models", "plugged") == digest
+    assert all(json.loads(path.read_text())["version"] for path in remembered)
+
+
+def test_a_memory_that_cannot_be_written_costs_time_alone(plugin, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    plugin(model="from crossmodal.models.scan import Model, Settings\n")
+    assert registry.reads("plugged") == {"image": "regions", "text": "tokens"}
+
+
+def test_the_memory_does_not_grow_with_versions(plugin, tmp_path):
+    counts = set()
+    for n in range(3):
+        plugin(model=f"from crossmodal.models.scan import Model, Settings\nNUMBER = {n}\n")
+        registry.reads("plugged")
+        counts.add(len(list((tmp_path / "cache" / "crossmodal").iterdir())))
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import not_installed_anywhere\n", "plugged.model.*No module named 'not_installed_anywhere'"),
+        ("def broken(:\n", r"model\.py: line 1: is not valid Python"),
+        ("Settings = None\n", "must be importable and have the classes `Model`"),
+        ("from crossmodal.models.scan import Settings\n", "must be importable and have the classes `Model`"),
+    ],
+)
+def test_a_module_that_is_no_model(plugin, text, words):
+    plugin(model=text)
+    with pytest.raises(UserError, match=words):
+        registry.reads("plugged")
+
+
+def test_names_are_files_and_entry_points_but_no_helpers(plugin):
+    plugin(model="")
+    models = registry.names("models")
+    assert models["plugged"] == "plugged.model"
+    assert models["scan"] == "crossmodal.models.scan"  # another package replaces none of ours
+    assert not {"base", "parts", "__init__"} & set(models)
+    assert {"cca", "vsepp", "mcvs"} <= set(models)
+    assert not {"store", "networks", "extraction"} & set(registry.names("features"))
+    assert {"image", "text", "precomputed"} <= set(registry.names("features"))
+    assert not {"items", "raw", "drawing"} & set(registry.names("datasets"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ("models", "vsep", "model 'vsep' is unknown; did you mean 'vsepp'"),
+        ("datasets", "karpaty", "data set 'karpaty' is unknown; did you mean 'karpathy'"),
+        ("features", "imag", "extractor 'imag' is unknown; did you mean 'image'"),
+        ("models", "zzzzzz", r"model 'zzzzzz' is unknown; \(known: "),
+    ],
+)
+def test_unknown_names(kind, name, words):
+    for ask in (registry.module, registry.source_hash):
+        with pytest.raises(UserError, match=words):
+            ask(kind, name)
+    if kind == "models":
+        for ask in (registry.reads, registry.beside, registry.source_reads):
+            with pytest.raises(UserError, match=words):
+                ask(name)
+
+
+# -- hashes of sources ------------------------------------------------------------------------------------------------
+
+MODEL = "from crossmodal.models.scan import Model, Settings\n"  # whose forms are asked for, to be hashed too
+IMPORTING = [
+    "import plugged.part as p\n",
+    "from plugged import part\n",
+    "from plugged.part import VALUE\n",
+    "from . import part\n",
+    "from .part import VALUE as V\n",
+    "def later():\n    from plugged import middle\n    return middle\n",
+    "from .deep.below import VALUE\n",
+]
+
+
+@pytest.mark.parametrize("text", IMPORTING)
+def test_a_hash_changes_with_what_is_imported(plugin, monkeypatch, text):
+    # Without the package's own training, which every model's hash covers, this takes a hundredth of the time.
+    source = registry._source
+    monkeypatch.setattr(registry, "_source", lambda path: source(path) if path.startswith("plugged") else ("", ()))
+    more = {"middle": "from plugged.part import VALUE\n", "deep__below": "from ..part import VALUE\n"}
+    plugin(model=MODEL + text, part="VALUE = 1\n", other="VALUE = 1\n", **more)
+    before = registry.source_hash("models", "plugged")
+    plugin(part="# A comment.\n\nVALUE  =  1   # another\n")
+    assert registry.source_hash("models", "plugged") == before
+    plugin(other="VALUE = 2\n")  # which nothing imports
+    assert registry.source_hash("models", "plugged") == before
+    plugin(part="VALUE = 2\n")
+    assert registry.source_hash("models", "plugged") != before
+    plugin(part="VALUE = 1\n")
+    assert registry.source_hash("models", "plugged") == before
+    plugin(model=f"{MODEL}{text}MORE = 1\n")
+    assert registry.source_hash("models", "plugged") != before
+
+
+def test_a_hash_covers_data_that_lies_beside_the_module(plugin):
+    """Weights and lists that are committed with the source, by a file's name or by that of its folder."""
+    text = 'from pathlib import Path\nWEIGHTS = Path(__file__).parent / "data" / "net.bin"\n'
+    model = "from plugged import net\nfrom crossmodal.models.vsepp import Model, Settings\n"
+    site = plugin(model=model, net=text)
+    (site / "data").mkdir()
+    hashes = []
+    for name, content in (("net.bin", "1"), ("net.bin", "2"), ("other.bin", "1"), ("net.bin", "1")):
+        (site / "data" / name).write_text(content)
+        forget()
+        hashes.append(registry.source_hash("models", "plugged"))
+    assert hashes[0] == hashes[3]
+    assert hashes[1] == hashes[2] != hashes[0]
+    plugin(
+        net='from pathlib import Path\nfolder = Path(__file__).parent / "data"\nnone = Path(__file__).parent / "no"\n'
+    )
+    hashes = []
+    for content in "12":
+        (site / "data" / "other.bin").write_text(content)
+        forget()
+        hashes.append(registry.source_hash("models", "plugged"))
+    assert hashes[0] != hashes[1]
+
+
+def test_committed_weights_are_part_of_what_images_are_extracted_by(monkeypatch):
+    before = {name: registry.source_hash("features", name) for name in ("image", "video", "audio")}
+    monkeypatch.setattr(registry, "_content", lambda path: [(path.name, "other weights")])
+    forget()
+    after = {name: registry.source_hash("features", name) for name in before}
+    forget()
+    assert {name: after[name] == before[name] for name in before} == {"image": False, "video": False, "audio": True}
+
+
+def test_a_hash_knows_which_module_holds_what(plugin):
+    plugin(model=f"{MODEL}from plugged import part, other\n", part="VALUE = 1\n", other="VALUE = 2\n")
+    before = registry.source_hash("models", "plugged")
+    plugin(part="VALUE = 2\n", other="VALUE = 1\n")
+    assert registry.source_hash("models", "plugged") != before
+
+
+def test_modules_that_import_each_other_have_an_end(plugin):
+    plugin(model=f"{MODEL}from plugged import part\n", part="from plugged import model\n")
+    assert len(registry.source_hash("models", "plugged")) == 16
+
+
+def followed(monkeypatch, kind: str, name: str) -> set[str]:
+    """The modules that a hash covers."""
+    seen = set()
+    source = registry._source
+
+    def watched(path):
+        seen.add(path)
+        return source(path)
+
+    monkeypatch.setattr(registry, "_source", watched)
+    registry.source_hash.__wrapped__(kind, name)
+    return seen
+
+
+def test_what_a_models_hash_covers(monkeypatch):
+    seen = followed(monkeypatch, "models", "mcvs")
+    needed = {"models.mcvs", "models.cvs", "models.base", "models.parts.aligned_attention", "models.parts.triplets"}
+    needed |= {
+        "training.loop",
+        "corpus.opening",
+        "corpus.corpus",
+        "corpus.batches",
+        "corpus.by_class",
+        "corpus.splits",
+        "language.tokens",
+    }
+    assert {f"crossmodal.{name}" for name in needed} <= seen
+    left_out = {"core.errors", "core.files", "core.registry", "experiments", "experiments.plan"}
+    left_out |= {"features.engine.extraction", "models.scan"}
+    assert not {f"crossmodal.{name}" for name in left_out} & seen
+    assert not any(path.startswith(("crossmodal.reporting", "torch", "numpy")) for path in seen)
+
+
+def test_a_data_sets_hash_does_not_cover_the_training(monkeypatch):
+    seen = followed(monkeypatch, "datasets", "cub")
+    assert {"crossmodal.datasets.cub", "crossmodal.datasets.items", "crossmodal.datasets.raw"} <= seen
+    assert not any(path.startswith(("crossmodal.training", "crossmodal.models")) for path in seen)
+
+
+def test_hashes_of_all_differ():
+    hashes = [registry.source_hash(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
+    assert len(set(hashes)) == len(hashes)
+    assert all(len(one) == 16 for one in hashes)
