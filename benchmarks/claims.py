@@ -44,12 +44,12 @@ def make_run(folder: Path, job: Job) -> None:
     skill = 0.3 + 0.4 * np.random.default_rng([*job.name.encode()]).random()
     numbers, frames = [], []
     for protocol in PROTOCOLS[job.dataset]:
-        for direction in directions(job):
-            query, gallery = direction.split("-to-")
+        for aspect in directions(job):
+            query, gallery = aspect.split("-to-")
             n, size = ITEMS[job.dataset][query], ITEMS[job.dataset][gallery]
             each = max(1, n // ITEMS[job.dataset]["image"])
             ranks = 1 + np.floor(size * generator.random(n) ** (1 / (1.01 - skill))).astype(int)
-            about = {"direction": direction, "protocol": protocol, "n_queries": n, "n_gallery": size}
+            about = {"aspect": aspect, "protocol": protocol, "n_queries": n, "n_gallery": size}
             numbers += [
                 {**about, "metric": f"recall@{k}", "value": 100 * float((ranks <= k).mean())} for k in (1, 5, 10)
             ]
@@ -57,7 +57,7 @@ def make_run(folder: Path, job: Job) -> None:
                 pd.DataFrame(
                     {
                         "protocol": protocol,
-                        "direction": direction,
+                        "aspect": aspect,
                         "fold": 0,
                         "query_id": [f"{query}/{i:06}" for i in range(n)],
                         "query_group": [f"group/{i // each:06}" for i in range(n)],
@@ -70,9 +70,9 @@ def make_run(folder: Path, job: Job) -> None:
             )
     plain = {"protocol": "all", "n_queries": 400, "n_gallery": 0}
     if job.model == "bimodal":
-        numbers += [{**plain, "direction": d, "metric": "accuracy", "value": 60 + generator.random()} for d in SETTINGS]
+        numbers += [{**plain, "aspect": d, "metric": "accuracy", "value": 60 + generator.random()} for d in SETTINGS]
     if job.model == "visualwords":
-        numbers.append({**plain, "direction": "words", "metric": "relatedness", "value": 20 + generator.random()})
+        numbers.append({**plain, "aspect": "words", "metric": "relatedness", "value": 20 + generator.random()})
     task = folder / job.tasks[0]
     task.mkdir(parents=True)
     about = {name: getattr(job, name) for name in ("dataset", "split", "model", "variant", "seed")}

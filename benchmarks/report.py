@@ -72,7 +72,7 @@ def _queries(job: Job, items: pd.DataFrame, modalities: tuple[str, ...], strengt
         precision = np.cumsum(cut, 1) / np.arange(1, cut.shape[1] + 1)
         columns = {
             "protocol": "all",
-            "direction": f"{query}-to-{gallery}",
+            "aspect": f"{query}-to-{gallery}",
             "fold": 0,
             "query_id": asked.item_id.to_numpy(),
             "query_group": asked.group_id.to_numpy(),
@@ -88,17 +88,17 @@ def _queries(job: Job, items: pd.DataFrame, modalities: tuple[str, ...], strengt
 
 def _numbers(queries: pd.DataFrame) -> list[dict]:
     rows = []
-    for direction, part in queries.groupby("direction"):
+    for aspect, part in queries.groupby("aspect"):
         part = part.dropna(axis=1)
-        about = {"direction": direction, "protocol": "all", "n_queries": len(part), "n_gallery": len(part)}
+        about = {"aspect": aspect, "protocol": "all", "n_queries": len(part), "n_gallery": len(part)}
         rows += [{**about, "metric": metric, "value": value} for metric, value in metrics_of_queries(part).items()]
     whole = {"protocol": "all", "n_queries": len(queries), "n_gallery": 0}
     precise = [row["value"] for row in rows if row["metric"] == "map@50"]
     if precise:
-        rows.append({**whole, "direction": "average", "metric": "map@50", "value": float(np.mean(precise))})
+        rows.append({**whole, "aspect": "average", "metric": "map@50", "value": float(np.mean(precise))})
     else:
         total = sum(row["value"] for row in rows if row["metric"].startswith("recall@"))
-        rows.append({**whole, "direction": "both", "metric": "recall_sum", "value": total})
+        rows.append({**whole, "aspect": "both", "metric": "recall_sum", "value": total})
     return rows
 
 

@@ -70,16 +70,16 @@ def test_every_table_has_all_its_rows(papers: dict[str, experiments.Paper]) -> N
 
 @pytest.mark.parametrize("place", PRINTED, ids=lambda place: " ".join(filter(None, place)))
 def test_numbers_are_as_printed(papers: dict[str, experiments.Paper], place: tuple) -> None:
-    paper, table_id, where, label, system, direction, metric = place
+    paper, table_id, where, label, system, aspect, metric = place
     table = tables(papers)[paper, table_id]
-    columns = [(c.system, c.direction, c.metric) for c in table.columns]
+    columns = [(c.system, c.aspect, c.metric) for c in table.columns]
     rows = [
         row
         for row in table.rows
         if label in ("", row.label) and (where in (row.group or "").replace("[24]", "") or where in (row.split, ""))
     ]
     assert len(rows) == 1
-    assert rows[0].published[columns.index((system, direction, metric))] == PRINTED[place]
+    assert rows[0].published[columns.index((system, aspect, metric))] == PRINTED[place]
 
 
 def test_extras_and_protocols(papers: dict[str, experiments.Paper]) -> None:
@@ -128,7 +128,7 @@ def test_what_is_not_as_published_is_said_at_its_row(papers: dict[str, experimen
 def test_a_row_that_is_not_trained_cannot_differ() -> None:
     row = {"label": "x", "published": [1.0], "differs": "otherwise"}
     about = {"id": "t", "title": "T", "source": "s", "dataset": "coco", "protocol": "p"}
-    table = {**about, "columns": [{"direction": "image-to-text", "metric": "recall@1"}], "rows": [row]}
+    table = {**about, "columns": [{"aspect": "image-to-text", "metric": "recall@1"}], "rows": [row]}
     with pytest.raises(UserError, match=r"table t, row 'x': differs: no `experiment` is named"):
         experiments.validated(experiments.Table, table, "papers/x.yaml")
 

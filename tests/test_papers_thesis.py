@@ -46,15 +46,15 @@ def published(table: experiments.Table) -> list[experiments.Row]:
 
 @pytest.mark.parametrize("place", PRINTED, ids=lambda place: " ".join(filter(None, place)))
 def test_numbers_are_as_printed(tables: dict[str, experiments.Table], place: tuple) -> None:
-    table_id, group, label, direction = place
+    table_id, group, label, aspect = place
     table = tables[table_id]
     (row,) = [row for row in table.rows if row.label == label and row.group == group]
-    assert row.published[[column.direction for column in table.columns].index(direction)] == PRINTED[place]
+    assert row.published[[column.aspect for column in table.columns].index(aspect)] == PRINTED[place]
 
 
 def test_stages(tables: dict[str, experiments.Table]) -> None:
     table = tables["table13"]
-    assert [(c.system, c.direction) for c in table.columns] == [
+    assert [(c.system, c.aspect) for c in table.columns] == [
         ("first classes", "image-to-text"), ("first classes", "text-to-image"),
         ("all classes", "image-to-text"), ("all classes", "text-to-image"),
     ]  # fmt: skip
@@ -68,7 +68,7 @@ def test_stages(tables: dict[str, experiments.Table]) -> None:
 def test_averages_follow_from_the_directions(tables: dict[str, experiments.Table], table_id: str) -> None:
     """The thesis rounds, or cuts (.29175 is printed as .291)."""
     table = tables[table_id]
-    assert table.columns[-1].direction == "average"
+    assert table.columns[-1].aspect == "average"
     for row in published(table):
         *directions, average = row.published
         assert sum(directions) / len(directions) == pytest.approx(average, abs=0.1)
@@ -88,7 +88,7 @@ def test_every_published_row_stands_in_the_scan(tables: dict[str, experiments.Ta
                 for line in zip(*stages, strict=True):
                     assert [number for number in line if number is not None] in printed
             continue
-        directions = [column.direction for column in table.columns]
+        directions = [column.aspect for column in table.columns]
         queries = dict.fromkeys(d.partition("-")[0] for d in directions if d != "average")
         for row in published(table):
             values = dict(zip(directions, row.published, strict=True))
@@ -166,7 +166,7 @@ def test_contradictions_of_the_thesis_are_noted(tables: dict[str, experiments.Ta
     """Cells that the notes speak of, and the notes."""
     two = {(row.group, row.label): row.published for row in tables["table6"].rows}
     five = {row.label: row.published for row in tables["table8"].rows}
-    places = [[c.direction for c in tables["table8"].columns].index(d) for d in ("image-to-text", "text-to-image")]
+    places = [[c.aspect for c in tables["table8"].columns].index(d) for d in ("image-to-text", "text-to-image")]
     for label, plain in (("CVS", "Baseline CVS"), ("CVS + Aligned Attention", "CVS + Aligned Attention")):
         assert two["XMedia", plain] == [five[label][place] for place in places]
     assert "table 8" in tables["table6"].note

@@ -42,9 +42,9 @@ def trained(spec: dict[str, Any]) -> dict[str, Any]:
         seconds = clock.read()
         rows = task.evaluate(model, corpus, [1], device, Path(folder))
     numbers = {
-        f"{row['direction']} {METRICS[row['metric']]}": row["value"]
+        f"{row['aspect']} {METRICS[row['metric']]}": row["value"]
         for row in rows
-        if row["metric"] in METRICS and row["direction"] in ("image-to-text", "text-to-image")
+        if row["metric"] in METRICS and row["aspect"] in ("image-to-text", "text-to-image")
     }
     kept = {"loss": "loss", f"val_{task.criterion}": task.criterion}
     epochs = history[list(kept)].rename(columns=kept).to_dict("records")

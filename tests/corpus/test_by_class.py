@@ -255,7 +255,7 @@ def test_closed_forms_need_no_validation_items(without_validation):
     train_job(made, without_validation / "run", without_validation)
     evaluate(made, without_validation / "run", without_validation, "embedded")
     numbers = pd.DataFrame(read_json(without_validation / "run" / "category_retrieval" / "metrics.json")["numbers"])
-    assert (numbers[numbers.direction == "image-to-text"].n_queries > 0).all()
+    assert (numbers[numbers.aspect == "image-to-text"].n_queries > 0).all()
     assert read_json(without_validation / "run" / "manifest.json")["pairs"] == 30  # of five classes six, not five
 
 
@@ -279,7 +279,7 @@ def grown(labelled, tmp_path_factory):
 def test_a_run_that_begins_from_another_keeps_its_numbers(grown):
     numbers = [
         {
-            (n["direction"], n["metric"]): n["value"]
+            (n["aspect"], n["metric"]): n["value"]
             for n in read_json(grown / name / "category_retrieval" / "metrics.json")["numbers"]
         }
         for name in ("cvs", "mcvs")
@@ -309,14 +309,14 @@ def test_numbers_of_every_direction_and_their_mean(grown):
     assert set(numbers.protocol) == {"all", "seen", "unseen"}
     queries = pd.read_parquet(grown / "mcvs" / "category_retrieval" / "examples.parquet")
     for protocol, part in numbers[numbers.metric == "map@50"].groupby("protocol"):
-        each = part[part.direction != "average"].set_index("direction").value
+        each = part[part.aspect != "average"].set_index("aspect").value
         assert len(each) == 6
-        (mean,) = part[part.direction == "average"].value
+        (mean,) = part[part.aspect == "average"].value
         assert mean == pytest.approx(each.mean())
-        own = queries[queries.protocol == protocol].groupby("direction")["average_precision@50"].mean() * 100
+        own = queries[queries.protocol == protocol].groupby("aspect")["average_precision@50"].mean() * 100
         pd.testing.assert_series_equal(own, each.loc[own.index], check_names=False)
     assert (queries[queries.protocol == "unseen"].query_id.str.contains("/f")).all()
-    audio = numbers[(numbers.direction == "audio-to-image") & (numbers.metric == "map")].set_index("protocol")
+    audio = numbers[(numbers.aspect == "audio-to-image") & (numbers.metric == "map")].set_index("protocol")
     assert audio.n_queries.to_dict() == {"all": 9, "seen": 5, "unseen": 4}
     assert audio.n_gallery.to_dict() == {"all": 18, "seen": 10, "unseen": 8}
 
@@ -326,7 +326,7 @@ def test_average_precision_by_hand(grown):
         vectors, others = file["audio.image"], file["image.audio"]
         ids = [file[f"{m}_ids"] for m in ("audio", "image")]
     queries = pd.read_parquet(grown / "mcvs" / "category_retrieval" / "examples.parquet").set_index(
-        ["protocol", "direction", "query_id"]
+        ["protocol", "aspect", "query_id"]
     )
     kinds = [np.array([one.split("/")[1][0] for one in part]) for part in ids]
     for row, query in enumerate(ids[0]):

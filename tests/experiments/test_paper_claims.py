@@ -12,8 +12,8 @@ from crossmodal.experiments.claims import places
 
 ROOT = Path(__file__).parents[2]
 RECALL, RANK = (
-    {"direction": "image-to-text", "metric": "recall@1"},
-    {"direction": "text-to-image", "metric": "mean_rank"},
+    {"aspect": "image-to-text", "metric": "recall@1"},
+    {"aspect": "text-to-image", "metric": "mean_rank"},
 )
 CLAIM = {
     "id": "c",
@@ -21,7 +21,7 @@ CLAIM = {
     "source": "table 1",
     "kind": "above",
     "metrics": ["recall@1"],
-    "directions": ["image-to-text"],
+    "aspects": ["image-to-text"],
     "pairs": [["a", "b"]],
 }
 
@@ -59,7 +59,7 @@ def fault(**over: object) -> str:
         ({"pairs": [["a", "thrid"]]}, "claims.c.pairs: no experiment 'thrid'; did you mean 'third'? (known: a, b"),
         ({"pairs": [["a", {"experiment": "bb"}]]}, "claims.c.pairs: no experiment 'bb'; did you mean 'b'?"),
         ({"metrics": ["recal@1"]}, "claims.c.metrics: no metric 'recal@1'; did you mean 'recall@1'?"),
-        ({"directions": ["image-to-txt"]}, "claims.c.directions: no direction 'image-to-txt'; did you mean 'image-to-"),
+        ({"aspects": ["image-to-txt"]}, "claims.c.aspects: no aspect 'image-to-txt'; did you mean 'image-to-"),
         ({"protocol": "frist"}, "claims.c.protocol: no protocol 'frist'; did you mean 'first'?"),
         ({"tables": ["t3"]}, "claims.c.tables: no table 't3'; did you mean 't"),
         ({"tables": ["t2"]}, "claims.c.tables: no cell of t2 is image-to-text recall@1 of the experiment 'b'"),
@@ -73,8 +73,8 @@ def fault(**over: object) -> str:
         ({"kind": "shrinks"}, "c.pairs: a claim of kind 'shrinks' takes at least 2 of a data set, found 1 of coco"),
         ({"pairs": [["a", "far"]]}, "'a' is of coco and 'far' of flickr30k; runs are compared on one data set"),
         ({"metrics": ["recall@1", "mean_rank"]}, "claims.c.metrics: of some of recall@1, mean_rank more is better"),
-        ({"metrics": ["milliseconds"]}, "claims.c.directions: a ranking's metrics have directions"),
-        ({"directions": []}, "claims.c.directions: a ranking's metrics have directions"),
+        ({"metrics": ["milliseconds"]}, "claims.c.aspects: a ranking's metrics have aspects"),
+        ({"aspects": []}, "claims.c.aspects: a ranking's metrics have aspects"),
         ({"published": {"cco": 2.0}}, "claims.c.published: no data set 'cco'; did you mean 'coco'?"),
     ],
 )  # fmt: skip
@@ -103,11 +103,11 @@ def test_published_numbers_are_of_the_tables_that_are_named_and_else_of_the_firs
 
 
 def test_a_side_may_be_measured_otherwise() -> None:
-    other = {"experiment": "a", "metrics": ["recall@5"], "directions": ["text-to-image"], "protocol": "seen"}
+    other = {"experiment": "a", "metrics": ["recall@5"], "aspects": ["text-to-image"], "protocol": "seen"}
     published = made(pairs=[["a", other]])
     claim = published.claims[0]
     (place,) = places(published.tables, claim, claim.pairs[0][1])
-    assert (place.direction, place.metric, place.protocol) == ("text-to-image", "recall@5", "seen")
+    assert (place.aspect, place.metric, place.protocol) == ("text-to-image", "recall@5", "seen")
 
 
 def test_lower_is_better_of_ranks_and_times() -> None:

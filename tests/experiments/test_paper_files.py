@@ -12,7 +12,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.experiments import SPLIT, VARIANT, Paper, Row, named_experiments, read_papers, validated
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = [{"direction": "image-to-text", "metric": "recall@1"}, {"direction": "text-to-image", "metric": "recall@1"}]
+COLUMNS = [{"aspect": "image-to-text", "metric": "recall@1"}, {"aspect": "text-to-image", "metric": "recall@1"}]
 
 
 def paper(rows=(), table=None, **experiments):
@@ -125,8 +125,8 @@ def test_files_of_papers(tmp_path):
         read_papers(["one", "two"], tmp_path)
 
 
-def asked(direction="image-to-text", metric="recall@1", experiment="one"):
-    columns = [{"direction": direction, "metric": metric}]
+def asked(aspect="image-to-text", metric="recall@1", experiment="one"):
+    columns = [{"aspect": aspect, "metric": metric}]
     return paper([row(published=(1.0,), experiment=experiment)], {"columns": columns}, one=ONE)
 
 
@@ -142,20 +142,20 @@ def test_misspelt_metrics_are_told_at_once(metric, meant):
 
 
 @pytest.mark.parametrize(
-    ("direction", "meant"),
+    ("aspect", "meant"),
     [("texttoimage", "text-to-image"), ("text_to_image", "text-to-image"), ("image-to-txt", "image-to-text"),
      ("averag", "average"), ("images-to-text", "image-to-text")],
 )  # fmt: skip
-def test_misspelt_directions_are_told_at_once(direction, meant):
-    said = fault(asked(direction))
-    assert f"table t1: direction {direction!r} is none; did you mean {meant!r}" in said
+def test_misspelt_directions_are_told_at_once(aspect, meant):
+    said = fault(asked(aspect))
+    assert f"table t1: direction {aspect!r} is none; did you mean {meant!r}" in said
 
 
 def test_what_is_measured_or_may_be_by_a_model_itself():
     for metric in ("recall@50", "map@1000", "ndcg@5", "map@R", "recall_sum", "median_rank", "accuracy", "relatedness"):
         assert validated(Paper, asked(metric=metric), "x")
-    for direction in ("audio-to-mesh", "class-to-image", "average", "both", "shared-image-to-text", "fusion", "words"):
-        assert validated(Paper, asked(direction), "x")
+    for aspect in ("audio-to-mesh", "class-to-image", "average", "both", "shared-image-to-text", "fusion", "words"):
+        assert validated(Paper, asked(aspect), "x")
     published_only = asked("whatever-it-was", "recal@7")
     published_only["tables"][0]["rows"][0]["experiment"] = None
     assert validated(Paper, published_only, "x")

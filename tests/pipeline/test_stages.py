@@ -65,7 +65,7 @@ def test_a_new_modality_trains_its_own_stage_alone(project):
     assert code == 0, text
     assert trained(text) == {"mcvs.image+text+audio"}
     values = [
-        {(n["direction"], n["metric"]): n["value"] for n in read_json(project / RUNS / name)["numbers"]}
+        {(n["aspect"], n["metric"]): n["value"] for n in read_json(project / RUNS / name)["numbers"]}
         for name in (
             "cvs.image+text/seed0/category_retrieval/metrics.json",
             "mcvs.image+text+audio/seed0/category_retrieval/metrics.json",
@@ -73,7 +73,7 @@ def test_a_new_modality_trains_its_own_stage_alone(project):
     ]
     shared = [key for key in values[0] if key[0] in ("image-to-text", "text-to-image")]
     assert all(values[0][key] == values[1][key] for key in shared)
-    assert len({direction for direction, _ in values[1]} - {"average"}) == 6
+    assert len({aspect for aspect, _ in values[1]} - {"average"}) == 6
     history = pd.read_parquet(project / RUNS / "mcvs.image+text+audio/seed0/history.parquet")
     assert list(history.stage) == ["audio", "audio"]
     code, text = snakemake(project, "-n", target)

@@ -188,7 +188,7 @@ def test_a_large_model_ranks_fewer_items_and_writes_no_checkpoint(place, monkeyp
     found = trial.rehearse(job(), place, {"train": 30.0}, ROOM)
     assert (found.failed, found.large) == ("", True)
     queries = pd.read_parquet(place / "runs" / job().key / "instance_retrieval" / "examples.parquet")
-    assert queries.direction.value_counts().to_dict() == {"image-to-text": 4, "text-to-image": 4 * 5}
+    assert queries.aspect.value_counts().to_dict() == {"image-to-text": 4, "text-to-image": 4 * 5}
 
 
 def test_weights_that_fine_tuning_begins_with_are_missed_before_it_begins(place, monkeypatch):

@@ -82,12 +82,12 @@ def make_run(folder: Path, job: Job, n_images: int = 40, epochs: int = 6, fallba
     images = np.array([f"img{i}" for i in range(n_images)])
     texts = np.array([f"img{i}#{c}" for i in range(n_images) for c in range(5)])
     numbers, frames = [], []
-    for direction, s, rel, asked, gallery in (
+    for aspect, s, rel, asked, gallery in (
         ("image-to-text", scores, own, images, texts),
         ("text-to-image", scores.T, own.T, texts, images),
     ):
         ranks, top, top_scores = _ranked(s, rel)
-        size = {"direction": direction, "protocol": "all", "n_queries": len(asked), "n_gallery": len(gallery)}
+        size = {"aspect": aspect, "protocol": "all", "n_queries": len(asked), "n_gallery": len(gallery)}
         numbers += [{**size, "metric": f"recall@{k}", "value": 100.0 * float((ranks <= k).mean())} for k in (1, 5, 10)]
         numbers += [
             {**size, "metric": "median_rank", "value": float(np.median(ranks))},
@@ -97,7 +97,7 @@ def make_run(folder: Path, job: Job, n_images: int = 40, epochs: int = 6, fallba
             pd.DataFrame(
                 {
                     "protocol": "all",
-                    "direction": direction,
+                    "aspect": aspect,
                     "fold": 0,
                     "query_id": asked,
                     "query_group": range(len(asked)),
@@ -109,7 +109,7 @@ def make_run(folder: Path, job: Job, n_images: int = 40, epochs: int = 6, fallba
             )
         )
     total = sum(row["value"] for row in numbers if row["metric"].startswith("recall@"))
-    both = {"direction": "both", "metric": "recall_sum", "protocol": "all", "n_queries": 6 * n_images, "n_gallery": 0}
+    both = {"aspect": "both", "metric": "recall_sum", "protocol": "all", "n_queries": 6 * n_images, "n_gallery": 0}
     numbers.append({**both, "value": total})
     task = folder / job.tasks[0]
     task.mkdir(parents=True)

@@ -12,7 +12,7 @@ from crossmodal.reporting.results.metrics import TYPES
 from crossmodal.reporting.tables import views
 from tests.reporting.drawn import ROOT
 
-COLUMNS = [{"direction": "image-to-text", "metric": "recall@1"}, {"direction": "text-to-image", "metric": "mean_rank"}]
+COLUMNS = [{"aspect": "image-to-text", "metric": "recall@1"}, {"aspect": "text-to-image", "metric": "mean_rank"}]
 PAPER: dict[str, Any] = {
     "title": "A toy",
     "authors": "A. Author",

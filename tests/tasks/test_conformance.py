@@ -111,11 +111,11 @@ def test_examples_give_the_metrics_again(data, task, tmp_path):
         pytest.skip("has no such control on these data")
     numbers = task.control("chance", corpus, [1, 2], 0, tmp_path)
     examples = pd.read_parquet(tmp_path / "examples.parquet")
-    parts = examples.groupby(["protocol", "direction", "fold"])
+    parts = examples.groupby(["protocol", "aspect", "fold"])
     made = 0
     for number in numbers:
         metric = task.metric(number["metric"])
-        inside = [part for key, part in parts if key[:2] == (number["protocol"], number["direction"])]
+        inside = [part for key, part in parts if key[:2] == (number["protocol"], number["aspect"])]
         if metric is None or not metric.columns or not inside:
             continue
         made += 1

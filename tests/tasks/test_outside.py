@@ -39,10 +39,10 @@ class Task(base.Task):
     def score(self, targets, predictions, folds):
         import pandas as pd
 
-        examples = pd.DataFrame({"protocol": "all", "direction": "words", "fold": 0, "query_id": targets[0],
+        examples = pd.DataFrame({"protocol": "all", "aspect": "words", "fold": 0, "query_id": targets[0],
                                  "wrong": targets[2] != predictions})
         value = self.metric("miscounted").value(examples)
-        return examples, [{"direction": "words", "metric": "miscounted", "protocol": "all", "value": value,
+        return examples, [{"aspect": "words", "metric": "miscounted", "protocol": "all", "value": value,
                            "n_queries": len(examples), "n_gallery": 0}]
 
     def chance(self, targets, seed):

@@ -76,7 +76,7 @@ def run(prepared, folder, **options):
 
 def number(metrics, *wanted):
     wanted = (*wanted, "all")[:3]
-    (value,) = [r["value"] for r in metrics["numbers"] if (r["direction"], r["metric"], r["protocol"]) == wanted]
+    (value,) = [r["value"] for r in metrics["numbers"] if (r["aspect"], r["metric"], r["protocol"]) == wanted]
     return value
 
 
@@ -119,7 +119,7 @@ def test_metrics_agree_with_the_saved_vectors(prepared, tmp_path):
     assert number(metrics, "image-to-text", "median_rank") == np.median(ranks)
     assert number(metrics, "text-to-image", "mean_rank") == pytest.approx(ranked(scores.T, own.T).mean())
     queries = pd.read_parquet(tmp_path / "a" / "instance_retrieval" / "examples.parquet")
-    kept = queries.query("protocol == 'all' and direction == 'image-to-text'")
+    kept = queries.query("protocol == 'all' and aspect == 'image-to-text'")
     assert kept["rank"].tolist() == ranks.tolist()
     halves = [ranked(scores[i : i + 6, 3 * i : 3 * i + 18], own[i : i + 6, 3 * i : 3 * i + 18]) for i in (0, 6)]
     expected = 100 * np.mean([(half <= 1).mean() for half in halves])
@@ -260,7 +260,7 @@ def test_an_elaborate_system_fits_the_interface(prepared, tmp_path):
     assert model.bare == len(model.turns) * 12
     assert not torch.equal(before, model.regions.weight)
     found = tasks()["instance_retrieval"].evaluate(model, corpus, [1], CPU, tmp_path)
-    rows = {(r["direction"], r["metric"]): r for r in found}
+    rows = {(r["aspect"], r["metric"]): r for r in found}
     assert rows["text-to-image", "recall@1"]["n_queries"] == 36
     assert rows["image-to-text", "recall@10"]["value"] > 0
     assert not (tmp_path / "instance_retrieval" / "embeddings.npz").exists()  # its encodings are no vectors

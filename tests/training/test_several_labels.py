@@ -283,7 +283,7 @@ def test_systems_learn_several_labels(several, tmp_path, model):
     fields = registry.module("models", model).Settings.model_fields
     small = {key: value for key, value in SMALL.items() if key in fields}
     small |= {"dim": 3} if model in ("pls", "cca", "scm") else {}
-    found = {(n["direction"], n["metric"]): n["value"] for n in run(model, several, tmp_path, small)}
+    found = {(n["aspect"], n["metric"]): n["value"] for n in run(model, several, tmp_path, small)}
     chance, perfect = found["average", "map_chance"], 100
     assert 25 < chance < 50
     assert found["average", "map"] > chance + 0.4 * (perfect - chance), found
@@ -350,7 +350,7 @@ def test_folds_keep_what_belongs_together(in_folds, several):
         scores = of["image"] @ of["text"].T
         means.append(np.mean([average_precision_score(r, s) for r, s in zip(relevant, scores, strict=True)]))
     numbers = read_json(folder / TASK / "metrics.json")["numbers"]
-    wanted = {"protocol": "fold2", "metric": "map", "direction": "image-to-text"}
+    wanted = {"protocol": "fold2", "metric": "map", "aspect": "image-to-text"}
     (found,) = (one for one in numbers if wanted.items() <= one.items())
     assert found["value"] == pytest.approx(100 * np.mean(means), abs=1e-9)
     assert (found["n_queries"], found["n_gallery"]) == (10, 10)

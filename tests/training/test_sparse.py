@@ -152,7 +152,7 @@ def test_s_g_finds_what_is_named(named, tmp_path):
     assert manifest["fallbacks"] == ["concepts of words: the data set's own synonyms, not WordNet"]
     assert manifest["pairs"] == 0
     rows = {
-        (row["direction"], row["metric"]): row["value"]
+        (row["aspect"], row["metric"]): row["value"]
         for row in read_json(tmp_path / "instance_retrieval" / "metrics.json")["numbers"]
     }
     assert rows["text-to-image", "recall@10"] == 100  # eight images

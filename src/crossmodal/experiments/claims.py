@@ -31,7 +31,7 @@ FIELDS: dict[str, str] = {
 LEAST = {"grows": 2, "falls": 2, "shrinks": 2}
 """The minimum number of rows or pairs of one data set for each kind of trend; other kinds need one."""
 RUN_METRICS = ("milliseconds", "attention_blocks")
-"""Metrics of a run's training, which have no direction: time per iteration, attention blocks trained."""
+"""Metrics of a run's training, which have no aspect: time per iteration, attention blocks trained."""
 
 
 def _as_side(value: Any) -> Any:
@@ -39,11 +39,11 @@ def _as_side(value: Any) -> Any:
 
 
 class Side(Strict):
-    """One side of a comparison: an experiment and, where they differ from the claim's, its metrics and directions."""
+    """One side of a comparison: an experiment and, where they differ from the claim's, its metrics and aspects."""
 
     experiment: str
     metrics: tuple[str, ...] = ()
-    directions: tuple[str, ...] = ()
+    aspects: tuple[str, ...] = ()
     protocol: str | None = None
 
 
@@ -53,7 +53,7 @@ _Named = Annotated[Side, BeforeValidator(_as_side)]
 class Claim(Strict):
     """A statement of a paper.
 
-    The values of a side are averaged over its metrics and directions. Of several pairs each must hold. Experiments on
+    The values of a side are averaged over its metrics and aspects. Of several pairs each must hold. Experiments on
     several published data sets make one claim per data set.
     """
 
@@ -66,7 +66,7 @@ class Claim(Strict):
         "above_chance: better than a random order; counts: `counts` says how many"
     )
     metrics: tuple[str, ...] = Field(min_length=1)
-    directions: tuple[str, ...] = Field((), description="`average` stands for all that a run is tested in")
+    aspects: tuple[str, ...] = Field((), description="`average` stands for all that a run is tested in")
     protocol: str | None = Field(None, description="as a table's column's; else the whole test set, as the table says")
     tables: tuple[str, ...] = Field((), description="where the published numbers stand; else the first that has them")
     pairs: tuple[tuple[_Named, _Named], ...] = ()
@@ -95,8 +95,8 @@ class Claim(Strict):
     def metrics_of(self, side: Side) -> tuple[str, ...]:
         return side.metrics or self.metrics
 
-    def directions_of(self, side: Side) -> tuple[str, ...]:
-        return side.directions or self.directions
+    def aspects_of(self, side: Side) -> tuple[str, ...]:
+        return side.aspects or self.aspects
 
     def protocol_of(self, side: Side) -> str | None:
         return side.protocol or self.protocol
@@ -118,7 +118,7 @@ def _lower_is_better(metric: str) -> bool:
 class Place:
     """A number of a run that a side is measured by, and the published cell if a table has one."""
 
-    direction: str
+    aspect: str
     metric: str
     protocol: str | None
     """A protocol that ranks some classes only; None for the test set in the folds of the table."""
@@ -137,20 +137,20 @@ def places(tables: Sequence[Table], claim: Claim, side: Side) -> list[Place]:
     asked = claim.protocol_of(side)
     found = []
     for metric in claim.metrics_of(side):
-        for direction in claim.directions_of(side) or ("",):
-            cell = next(_cells(tables, claim, side.experiment, direction, metric, asked), None)
+        for aspect in claim.aspects_of(side) or ("",):
+            cell = next(_cells(tables, claim, side.experiment, aspect, metric, asked), None)
             if cell is None and claim.tables:
-                what = f"{direction} {metric}" + (f" of protocol {asked!r}" if asked else "")
+                what = f"{aspect} {metric}" + (f" of protocol {asked!r}" if asked else "")
                 raise ValueError(
                     f"claims.{claim.id}.tables: no cell of {', '.join(claim.tables)} is {what} of the experiment "
                     f"{side.experiment!r}; name the table that has it, or leave `tables` out"
                 )
-            found.append(cell or Place(direction, metric, asked, None, None))
+            found.append(cell or Place(aspect, metric, asked, None, None))
     return found
 
 
 def _cells(
-    tables: Sequence[Table], claim: Claim, experiment: str, direction: str, metric: str, protocol: str | None
+    tables: Sequence[Table], claim: Claim, experiment: str, aspect: str, metric: str, protocol: str | None
 ) -> Iterator[Place]:
     """The cells that an experiment fills with a number, in the order of the claim's tables, or of the paper's."""
     known = {table.id: table for table in tables}
@@ -159,9 +159,9 @@ def _cells(
         for row in table.rows:
             for column, number in zip(table.columns, row.published, strict=True):
                 own = column.protocol or row.protocol
-                alike = (column.direction, column.metric) == (direction, metric)
+                alike = (column.aspect, column.metric) == (aspect, metric)
                 if alike and row.experiment_of(column) == experiment and protocol in (own, column.protocol):
-                    yield Place(direction, metric, own, name, number)
+                    yield Place(aspect, metric, own, name, number)
 
 
 def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims: Sequence[Claim]) -> None:
@@ -169,7 +169,7 @@ def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims
 
     Raises
     ------
-    ValueError : two claims of one name; an experiment, table, metric, direction or protocol that does not exist; sides
+    ValueError : two claims of one name; an experiment, table, metric, aspect or protocol that does not exist; sides
         that cannot be compared.
     """
     ids: set[str] = set()
@@ -179,7 +179,7 @@ def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims
         "experiments": {*experiments},
         "tables": {table.id for table in tables},
         "metrics": {*metric_names(), *RUN_METRICS, *(column.metric for column in columns)},
-        "directions": aspects() | {column.direction for column in columns},
+        "aspects": aspects() | {column.aspect for column in columns},
         "protocols": {"first", "seen", "unseen"} | {one.protocol for one in [*columns, *rows] if one.protocol},
     }
     for claim in claims:
@@ -203,20 +203,19 @@ def _check(
         known(FIELDS[claim.kind], "experiments", side.experiment)
         dataset = experiments[side.experiment].dataset
         datasets[dataset] = datasets.get(dataset, 0) + 1
-        metrics, directions = claim.metrics_of(side), claim.directions_of(side)
+        metrics, names_of_aspects = claim.metrics_of(side), claim.aspects_of(side)
         for metric in metrics:
             known("metrics", "metrics", metric)
-        for direction in directions:
-            known("directions", "directions", direction)
+        for aspect in names_of_aspects:
+            known("aspects", "aspects", aspect)
         if protocol := claim.protocol_of(side):
             known("protocol", "protocols", protocol)
         if len({_lower_is_better(metric) for metric in (*metrics, *claim.metrics)}) > 1:
             listed = ", ".join(dict.fromkeys((*claim.metrics, *metrics)))
             raise ValueError(f"claims.{claim.id}.metrics: of some of {listed} more is better, of others less")
-        if {metric in RUN_METRICS for metric in metrics} != {not directions}:
+        if {metric in RUN_METRICS for metric in metrics} != {not names_of_aspects}:
             raise ValueError(
-                f"claims.{claim.id}.directions: a ranking's metrics have directions, "
-                f"{' and '.join(RUN_METRICS)} have none"
+                f"claims.{claim.id}.aspects: a ranking's metrics have aspects, {' and '.join(RUN_METRICS)} have none"
             )
         places(tables, claim, side)
     for left, right in claim.pairs:

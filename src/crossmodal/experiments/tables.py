@@ -34,7 +34,7 @@ class Experiment(Strict):
 
 
 class Column(Strict):
-    direction: str = Field(description="image-to-text, ..., average, both, or a name that a model measures itself")
+    aspect: str = Field(description="image-to-text, ..., average, both, or a name that a model measures itself")
     metric: str = Field(description="recall@K, map@K, ndcg@K, map, map@R, recall_sum, mean_rank, median_rank, ...")
     system: str | None = Field(None, description="a system's name where columns, not rows, tell systems apart")
     protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: test items of those classes alone")
@@ -114,9 +114,9 @@ def check_names(table: Table) -> None:
                 f"table {table.id}: metric {column.metric!r} is none{meant}, where the number after @ may be any"
             )
         known = aspects()
-        if column.direction not in known and difflib.get_close_matches(column.direction, known, 1, 0.75):
+        if column.aspect not in known and difflib.get_close_matches(column.aspect, known, 1, 0.75):
             raise ValueError(
-                f"table {table.id}: direction {column.direction!r} is none" + suggestion(column.direction, known)
+                f"table {table.id}: direction {column.aspect!r} is none" + suggestion(column.aspect, known)
             )
 
 

@@ -122,4 +122,4 @@ def _write(job: Job, folder: Path, task: Task, scale: str, numbers: list[Number]
         content["weights_sha256"] = read_record(folder / "manifest.json")["weights_sha256"]
     write_json(folder / task.name / "metrics.json", content)
     for row in numbers:
-        log.info("%(protocol)-6s %(direction)-14s %(metric)-12s %(value)8.2f", row)
+        log.info("%(protocol)-6s %(aspect)-14s %(metric)-12s %(value)8.2f", row)

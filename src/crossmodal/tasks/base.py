@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from crossmodal.models.base import Model
 
 Number = dict[str, Any]
-"""One number of `metrics.json`, with the keys direction, metric, protocol, value, n_queries and n_gallery."""
+"""One number of `metrics.json`, with the keys aspect, metric, protocol, value, n_queries and n_gallery."""
 CONTROLS = ("chance", "oracle")
 Examples = Mapping[str, np.ndarray]
 """Columns of a task's `examples.parquet`, one row per example."""
@@ -96,7 +96,7 @@ class Task(ABC):
     """The method that a model must have to be evaluated on the task."""
     metrics: ClassVar[tuple[Metric, ...]]
     aspects: ClassVar[tuple[str, ...]]
-    """Possible values of `direction`: such as `image-to-text`, or the name of a learning setting."""
+    """Possible values of `aspect`: such as `image-to-text`, or the name of a learning setting."""
     overall: ClassVar[str] = ""
     """The aspect that summarises all others."""
     criterion: ClassVar[str] = ""
@@ -239,7 +239,7 @@ def metric_names() -> list[str]:
 
 @cache
 def aspects() -> frozenset[str]:
-    """Possible values of `direction` over all tasks."""
+    """Possible values of `aspect` over all tasks."""
     return frozenset(name for task in tasks().values() for name in task.aspects)
 
 
@@ -266,7 +266,7 @@ def criteria() -> dict[str, str]:
 
 
 def headlines() -> list[tuple[str, str]]:
-    """(direction, metric) of the numbers by which systems are compared; the first one that a run has is used."""
+    """(aspect, metric) of the numbers by which systems are compared; the first one that a run has is used."""
     found = [(task.overall, m.name) for task in tasks().values() if task.overall for m in task.metrics if m.headline]
     return list(dict.fromkeys(found))
 

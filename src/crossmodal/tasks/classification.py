@@ -76,12 +76,12 @@ class Task(base.Task):
         learned, labels = _features(model, corpus, "train", device)
         tested, _ = _features(model, corpus, "test", device)
         chosen, predicted = model.settings, {}
-        for direction, (fitted_to, tested_on) in model.classifiers.items():
+        for aspect, (fitted_to, tested_on) in model.classifiers.items():
             try:
                 weight, bias = logistic(learned[fitted_to], labels, chosen.inverse_penalty, chosen.iterations)
             except ValueError as error:
                 raise UserError(f"{type(model).__module__.rpartition('.')[2]}: {error}") from None
-            predicted[direction] = np.unique(labels)[(tested[tested_on] @ weight + bias).argmax(1)]
+            predicted[aspect] = np.unique(labels)[(tested[tested_on] @ weight + bias).argmax(1)]
         return predicted
 
     def score(
@@ -91,11 +91,11 @@ class Task(base.Task):
         import pandas as pd
 
         frames, numbers = [], []
-        for direction, predicted in predictions.items():
+        for aspect, predicted in predictions.items():
             right = predicted == targets.labels
-            about = {"protocol": "all", "direction": direction, "fold": 0, "query_group": targets.groups}
+            about = {"protocol": "all", "aspect": aspect, "fold": 0, "query_group": targets.groups}
             frames.append(pd.DataFrame({**about, "true": targets.labels, "predicted": predicted, "right": right}))
-            number = {"direction": direction, "metric": "accuracy", "protocol": "all"}
+            number = {"aspect": aspect, "metric": "accuracy", "protocol": "all"}
             numbers.append({**number, "value": 100 * float(right.mean()), "n_queries": len(right), "n_gallery": 0})
         return pd.concat(frames, ignore_index=True), numbers
 

@@ -159,7 +159,7 @@ class Task(base.Task):
             is_word = written >= len(SPECIAL)
             numbers["words_right"] = 100 * float(right[is_word].mean())
             columns |= {"words": is_word.sum(1), "words_right": (right & is_word).sum(1)}
-        about = {"protocol": "all", "direction": "parts"}
+        about = {"protocol": "all", "aspect": "parts"}
         size = {"n_queries": len(targets.ids), "n_gallery": 0}
         examples = pd.DataFrame({**about, "fold": 0, "query_id": targets.ids, **columns})
         return examples, [{**about, **size, "metric": name, "value": value} for name, value in numbers.items()]

@@ -88,6 +88,6 @@ class Task(base.Task):
             value = 100 * rank_correlation(predictions.vectors, predictions.looks)
         except ValueError as error:
             raise UserError(f"word relatedness: {error}") from None
-        about = {"protocol": "all", "direction": "words"}
+        about = {"protocol": "all", "aspect": "words"}
         number = {**about, "metric": "relatedness", "value": value, "n_queries": len(targets), "n_gallery": 0}
         return pd.DataFrame({**about, "fold": 0, "query_id": predictions.words}), [number]

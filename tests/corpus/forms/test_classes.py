@@ -100,7 +100,7 @@ def test_a_zero_shot_run_is_measured_on_seen_and_unseen_classes(described, tmp_p
     train_job(job, tmp_path / "run", described)
     run_test(job, tmp_path / "run", described, "embedded")
     rows = read_json(tmp_path / "run" / "category_retrieval" / "metrics.json")["numbers"]
-    found = {(row["direction"], row["protocol"], row["metric"]): row for row in rows}
+    found = {(row["aspect"], row["protocol"], row["metric"]): row for row in rows}
     sizes = {p: found["image-to-class", p, "recall@1"] for p in ("all", "seen", "unseen")}
     assert {p: (row["n_queries"], row["n_gallery"]) for p, row in sizes.items()} == {
         "all": (18, 6), "seen": (10, 5), "unseen": (8, 1),
@@ -152,6 +152,6 @@ def test_what_a_system_measures_stands_among_its_numbers(described, tmp_path, mo
     train_job(job, tmp_path / "run", described)
     run_test(job, tmp_path / "run", described, "embedded")
     rows = read_json(tmp_path / "run" / "classification" / "metrics.json")["numbers"]
-    accuracy = {row["direction"]: row["value"] for row in rows if row["metric"] == "accuracy"}
+    accuracy = {row["aspect"]: row["value"] for row in rows if row["metric"] == "accuracy"}
     assert len(accuracy) == 7
     assert all(0 <= value <= 100 for value in accuracy.values())

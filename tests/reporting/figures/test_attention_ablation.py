@@ -19,12 +19,12 @@ def scope(thesis: Plan, tmp_path: Path) -> base.Scope:
     """Numbers of one run of five modalities, and of one of its seeds without attention."""
     about = {"paper": "cvs", "dataset": "media_world", "split": "full", "model": "cvs", "variant": "five", "seed": 0}
     rows = [
-        about | {"direction": f"{a}-to-{b}", "metric": "map@50", "protocol": "all", "value": 37.0 + i + 5 * j}
+        about | {"aspect": f"{a}-to-{b}", "metric": "map@50", "protocol": "all", "value": 37.0 + i + 5 * j}
         for i, a in enumerate(NAMES)
         for j, b in enumerate(NAMES)
         if a != b
     ]
-    mean = about | {"direction": "average", "metric": "map@50", "protocol": "all"}
+    mean = about | {"aspect": "average", "metric": "map@50", "protocol": "all"}
     rows += [mean | {"value": 49.0}, mean | {"variant": "five-plain", "value": 30.5}]
     rows += [mean | {"variant": "image+text", "value": 88.5}]
     pd.DataFrame(rows).assign(n_queries=10, n_gallery=10).to_parquet(tmp_path / "metrics.parquet")

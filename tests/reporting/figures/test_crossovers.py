@@ -29,7 +29,7 @@ def metrics(curves: dict[str, dict[str, float]], seeds: int = 1, **about: object
         for seed in range(seeds)
         for metric, extra in (("recall@1", 0.0), ("recall@5", 30.0))
     ]
-    same = {"paper": "a", "dataset": "world", "variant": "", "direction": "text-to-image", "protocol": "all"}
+    same = {"paper": "a", "dataset": "world", "variant": "", "aspect": "text-to-image", "protocol": "all"}
     return pd.DataFrame(rows).assign(**{**same, "n_queries": 9, "n_gallery": 9, **about})
 
 
@@ -84,10 +84,10 @@ def test_two_splits_of_one_share_are_one_point():
 
 def test_each_data_set_and_direction_by_itself():
     curves = {"a3vse": {"10pct-1cap": 20.0, "full": 40.0}, "scan": {"10pct-1cap": 0.0, "full": 60.0}}
-    other = metrics(curves, dataset="other", direction="image-to-text")
+    other = metrics(curves, dataset="other", aspect="image-to-text")
     other.loc[other.model == "scan", "value"] += 100
     found = meetings(pd.concat([metrics(curves), other]))
-    assert found[["dataset", "direction"]].to_numpy().tolist() == [
+    assert found[["dataset", "aspect"]].to_numpy().tolist() == [
         ["other", "image-to-text"],
         ["world", "text-to-image"],
     ]

@@ -33,7 +33,7 @@ def runs(tmp_path):
             captions = [{"words": f"a red thing {i}", "words_made": f"a dull thing {i}"} for i in range(3)]
             arrays |= {name: rng.integers(0, 256, (3, 3, 8, 8), np.uint8) for name in ("pictures", "pictures_made")}
         (folder / "shown.json").write_text(json.dumps({"captions": captions}))
-        about = {"direction": "parts", "protocol": "all", "n_queries": 10, "n_gallery": 0}
+        about = {"aspect": "parts", "protocol": "all", "n_queries": 10, "n_gallery": 0}
         rows = [{**about, "metric": name, "value": value} for name, value in numbers.items()]
         whose = {key: getattr(one, key) for key in ("dataset", "split", "model", "variant", "seed")}
         (folder / "metrics.json").write_text(json.dumps({"job": whose, "numbers": rows}))

@@ -27,7 +27,7 @@ def address(browser: sync_api.Browser, made: Path, plan: Plan, tmp_path_factory:
     metrics = pd.read_parquet(made / "metrics.parquet")
     one = metrics[(metrics.model == "vse0") & (metrics.seed == 0)].iloc[[0]]
     directions = [f"{query}-to-{gallery}" for query, gallery in permutations(MODALITIES, 2)]
-    rows = [one.assign(direction=d, metric="map@50", value=10.0 + i) for i, d in enumerate(directions)]
+    rows = [one.assign(aspect=d, metric="map@50", value=10.0 + i) for i, d in enumerate(directions)]
     pd.concat([metrics, *rows], ignore_index=True).to_parquet(scope / "metrics.parquet")
     report.render(plan, made, made.parent / "data", scope / "report.html")
     return (scope / "report.html").as_uri()

@@ -66,7 +66,7 @@ def test_systems_are_told_apart_by_what_they_have() -> None:
     values = [("a", "x", 0, "both", "recall_sum", 300.0), ("a", "x", 1, "both", "recall_sum", 310.0)]
     values += [("a", "y", 0, "both", "recall_sum", 320.0), ("b", "x", 0, "average", "map@50", 40.0)]
     values += [("b", "y", 0, "average", "map@50", 50.0), ("b", "oracle", 0, "average", "map@50", 100.0)]
-    names = ["dataset", "model", "seed", "direction", "metric", "value"]
+    names = ["dataset", "model", "seed", "aspect", "metric", "value"]
     found = report.best(report.criterion_of_runs(pd.DataFrame(values, columns=names).assign(**about)))
     assert found[["dataset", "name", "mean", "size"]].to_numpy().tolist() == [
         ["a", "y", 320.0, 1],
@@ -94,7 +94,7 @@ def test_gallery_marks_the_true_matches(made: Path) -> None:
     items = Items(made.parent / "data" / "world")
     found = gallery(items, made / "runs/world/full/vse0/seed0")
     assert set(found.directions) == {"image-to-text", "text-to-image"}
-    for direction, queries in found.directions.items():
+    for aspect, queries in found.directions.items():
         assert len(queries) == 6
         assert [q.rank for q in queries] == sorted(q.rank for q in queries)
         for q in queries:
@@ -102,7 +102,7 @@ def test_gallery_marks_the_true_matches(made: Path) -> None:
             assert [answer.true for answer in q.top] == [answer.id.split("#")[0] == scene for answer in q.top]
             assert any(answer.true for answer in q.top) == (q.rank <= 5) == (q.truth is None)
             assert [answer.score for answer in q.top] == sorted((answer.score for answer in q.top), reverse=True)
-            assert all(("#" in answer.id) == (direction == "image-to-text") for answer in q.top)
+            assert all(("#" in answer.id) == (aspect == "image-to-text") for answer in q.top)
     assert gallery(items, made / "runs/world/full/vse0/seed0") == found
     other = gallery(items, made / "runs/world/full/vsepp/seed1", like=found)
     assert [[q.id for q in part] for part in other.directions.values()] == [
@@ -126,7 +126,7 @@ def test_classes_are_shown_by_their_names(tmp_path: Path) -> None:
     pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(tmp_path / "items.parquet")
     texts = {"label": ["finch", "heron"], "text": ["small", "tall"]}
     pd.DataFrame(texts).to_parquet(tmp_path / "classes.parquet")
-    asked = {"protocol": "all", "direction": "image-to-class", "fold": 0, "query_id": ["a", "b"], "rank": [2, 1]}
+    asked = {"protocol": "all", "aspect": "image-to-class", "fold": 0, "query_id": ["a", "b"], "rank": [2, 1]}
     top = {"top": [["class/heron", "class/finch"], ["class/heron", "class/finch"]], "top_scores": [[0.9, 0.8]] * 2}
     (tmp_path / "category_retrieval").mkdir()
     pd.DataFrame({**asked, **top}).to_parquet(tmp_path / "category_retrieval" / "examples.parquet")
@@ -180,12 +180,12 @@ def test_galleries_of_sparse_runs_stand_beside_the_best(made: Path, plan: Plan) 
         ["world", "10pct-1cap", "vsepp"],
     ]
     assert [key.split("/")[3] for key in keys[2:]] == ["seed0", "seed0"]
-    for direction, queries in found["runs"][0]["directions"].items():
+    for aspect, queries in found["runs"][0]["directions"].items():
         for run in found["runs"][1:]:
-            answered = run["directions"][direction]
+            answered = run["directions"][aspect]
             assert [one["query"] for one in answered] == [one["query"] for one in queries]
             own = pd.read_parquet(made / "runs" / run["run"] / "instance_retrieval" / "examples.parquet").query(
-                "direction == @direction"
+                "aspect == @aspect"
             )
             own = own.set_index("query_id")
             for one in answered:
@@ -272,10 +272,10 @@ def test_the_board_holds_every_number(page: str, made: Path) -> None:
             column = board["columns"][int(j)]
             for seed, value in zip(row["seeds"], values, strict=True):
                 key = (row["dataset"], row["split"], row["name"], seed, row["protocol"])
-                found[*key, column["direction"], column["metric"]] = value
+                found[*key, column["aspect"], column["metric"]] = value
     assert len(found) == len(metrics)
     for row in metrics.itertuples():
-        key = (row.dataset, row.split, row.name, row.seed, row.protocol, row.direction, row.metric)
+        key = (row.dataset, row.split, row.name, row.seed, row.protocol, row.aspect, row.metric)
         assert found[key] == pytest.approx(row.value, abs=6e-4)
     assert {c["metric"] for c in board["columns"] if c["lower"]} == {"median_rank", "mean_rank"}
     overview = board["views"][0]

@@ -30,7 +30,7 @@ CLAIM = {
     "source": "table 1",
     "kind": "above",
     "metrics": ["recall@1"],
-    "directions": ["image-to-text"],
+    "aspects": ["image-to-text"],
     "pairs": [["one", "two"]],
 }
 RUNS = {"one": "full/vsepp", "two": "full/vse0", "three": "full/vsepp.batch24", "few": "10pct-5cap/vsepp"}
@@ -53,10 +53,10 @@ def make(folder: Path, name: str, hits: list[int], seed: int = 0, ids: list[str]
     task.mkdir(parents=True)
     ranks = columns.get("rank", [1 if hit else 2 for hit in hits])
     ids = ids or [f"img{i}" for i in range(len(ranks))]
-    frame = pd.DataFrame({"protocol": "all", "direction": "image-to-text", "query_id": ids, "query_group": ids})
+    frame = pd.DataFrame({"protocol": "all", "aspect": "image-to-text", "query_id": ids, "query_group": ids})
     frame.assign(rank=ranks, **{k: v for k, v in columns.items() if k != "rank"}).to_parquet(task / "examples.parquet")
     numbers = {"recall@1": 100 * np.mean(np.array(ranks) <= 1), "mean_rank": np.mean(ranks)}
-    about = {"direction": "image-to-text", "protocol": "all", "n_queries": len(ranks), "n_gallery": 5 * N}
+    about = {"aspect": "image-to-text", "protocol": "all", "n_queries": len(ranks), "n_gallery": 5 * N}
     split, _, system = RUNS.get(name, name).partition("/")
     model, _, variant = system.partition(".")
     job = {"dataset": dataset, "split": split, "model": model, "variant": variant, "seed": seed}
@@ -299,7 +299,7 @@ def test_numbers_that_are_no_means_over_queries_are_tested_over_seeds(tmp_path: 
     turned = {"pairs": [["two", "one"]]}
     row = outcome(plan_of({**turned, "metrics": ["median_rank"]}), tmp_path).iloc[0]
     assert (row.ours, row.p) == (pytest.approx(-9.0), pytest.approx(expected))
-    row = outcome(plan_of({**turned, "metrics": ["milliseconds"], "directions": []}), tmp_path).iloc[0]
+    row = outcome(plan_of({**turned, "metrics": ["milliseconds"], "aspects": []}), tmp_path).iloc[0]
     assert (row.ours, row.p, row.verdict) == (pytest.approx(-900.0), pytest.approx(expected), "supported")
     assert row.measure == "milliseconds per iteration"
 
@@ -311,7 +311,7 @@ def test_directions_are_averaged_as_metrics_are(tmp_path: Path) -> None:
     assert row.ours == pytest.approx((50.0 + 0.0) / 2)
     assert row.p == pytest.approx(P, rel=1e-4)
     assert row.measure == "mean of R@1, R@2; image-to-text"
-    row = outcome(plan_of({"directions": ["average"]}), tmp_path).iloc[0]
+    row = outcome(plan_of({"aspects": ["average"]}), tmp_path).iloc[0]
     assert (row.ours, row.measure) == (pytest.approx(50.0), "R@1; all directions")
 
 
@@ -339,7 +339,7 @@ def test_attention_blocks_are_counted_in_the_weights(tmp_path: Path) -> None:
             **CLAIM,
             "kind": "counts",
             "metrics": ["attention_blocks"],
-            "directions": [],
+            "aspects": [],
             "pairs": [],
             "counts": counts,
         }

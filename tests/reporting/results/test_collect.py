@@ -84,7 +84,7 @@ def test_headline_is_one_number_a_model(made: Path) -> None:
     whole = json.loads((made / "summary.json").read_text())["world"]["full"]
     assert found == {name: {"recall_sum": numbers["recall_sum"]} for name, numbers in whole.items()}
     metrics = pd.read_parquet(made / "metrics.parquet")
-    rows = metrics[metrics.metric == "recall_sum"].assign(metric="map@50", direction="average")
+    rows = metrics[metrics.metric == "recall_sum"].assign(metric="map@50", aspect="average")
     assert summary.headline(rows)["world"]["full"]["oracle"] == {"map@50": 600.0}
     both = summary.headline(pd.concat([metrics, rows]))
     assert both["world"]["full"]["oracle"] == {"recall_sum": 600.0}
@@ -100,7 +100,7 @@ def test_plots(made: Path) -> None:
 
     recalls = pd.read_csv(made / "plots" / "recall.csv")
     assert list(recalls) == summary.RECALLS
-    one = recalls[(recalls.run == "world/full/oracle/seed0") & (recalls.direction == "image-to-text")]
+    one = recalls[(recalls.run == "world/full/oracle/seed0") & (recalls.aspect == "image-to-text")]
     assert one.k.tolist() == [1, 5, 10]
     assert one.recall.tolist() == [100.0] * 3
 

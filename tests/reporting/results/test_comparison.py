@@ -28,7 +28,7 @@ def numbers(
         "model": model,
         "variant": "",
         "task": "instance_retrieval",
-        "direction": "image-to-text",
+        "aspect": "image-to-text",
         "metric": "recall@1",
         "protocol": protocol,
         "n_queries": 200,
@@ -155,7 +155,7 @@ def test_a_setting_that_no_paper_names_is_known_in_tables() -> None:
     """DeViSE with word vectors cannot do without a file of them, which `models` names and no paper does."""
     params = experiments.from_config(experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["chapter9"]})
     plan = experiments.Plan(params, experiments.read_papers(["chapter9"], ROOT / "papers"))
-    run = {"paper": "chapter9", "variant": "words", "direction": "image-to-class"}
+    run = {"paper": "chapter9", "variant": "words", "aspect": "image-to-class"}
     metrics = numbers({0: 60.0}, "devise", "birds_world", "unseen", **run)
     found = comparing.compare(plan, metrics)
     (row,) = found[found.status == "done"].to_dict("records")

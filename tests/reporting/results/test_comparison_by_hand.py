@@ -106,7 +106,7 @@ def filled(
     cells = [
         {
             "paper": "toy", "table": "t1", "status": "done", "system": SYSTEMS[system], "ours_split": system[0],
-            "ours_model": system[1], "ours_dataset": "world", "protocol": "all", "direction": "image-to-text",
+            "ours_model": system[1], "ours_dataset": "world", "protocol": "all", "aspect": "image-to-text",
             "metric": metric, "ours_mean": mean,
         }
         for system, mean in means.items()

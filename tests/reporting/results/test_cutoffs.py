@@ -58,7 +58,7 @@ def run(tmp_path):
         numbers = task.written(items, [Pair(vectors, codes)], folds, target)
         about = {key: getattr(job(), key) for key in ("dataset", "split", "model", "variant", "seed")}
         write_json(target / "metrics.json", {"job": about, "numbers": numbers})
-        return folder, tmp_path / "data", {(n["direction"], n["protocol"], n["metric"]): n for n in numbers}
+        return folder, tmp_path / "data", {(n["aspect"], n["protocol"], n["metric"]): n for n in numbers}
 
     return make
 
@@ -69,12 +69,12 @@ def test_what_the_test_gave_is_given_again(run):
     assert len(found) == 12  # two directions, two protocols
     for row in found:
         assert row.pop("task") == "instance_retrieval"
-        assert row == numbers[row["direction"], row["protocol"], row["metric"]]
+        assert row == numbers[row["aspect"], row["protocol"], row["metric"]]
     folder, data, numbers = run("label", np.arange(N) % 3)
     found = cutoffs.measure(folder, job("label"), data, ["recall@1", "map@50"])
     assert {row["metric"] for row in found} == {"recall@1", "map@50", "map@50_chance"}
     for row in found:
-        other = numbers[row["direction"], row["protocol"], row["metric"]]
+        other = numbers[row["aspect"], row["protocol"], row["metric"]]
         assert row["value"] == pytest.approx(other["value"], abs=1e-12)
         assert row["n_queries"] == other["n_queries"]
         assert row["n_gallery"] == other["n_gallery"]
@@ -84,11 +84,11 @@ def test_with_one_relevant_item_the_rank_says_all(run):
     """Of a caption's own image alone: its precision is 1 / rank, its gain 1 / log2(rank + 1), up to the cut."""
     folder, data, _ = run()
     ranks = pd.read_parquet(folder / "instance_retrieval" / "examples.parquet").query(
-        "protocol == 'all' and direction == 'text-to-image'"
+        "protocol == 'all' and aspect == 'text-to-image'"
     )
     found = cutoffs.measure(folder, job(), data, ["map@4", "ndcg@4", "recall@4"])
     values = {
-        row["metric"]: row["value"] for row in found if (row["direction"], row["protocol"]) == ("text-to-image", "all")
+        row["metric"]: row["value"] for row in found if (row["aspect"], row["protocol"]) == ("text-to-image", "all")
     }
     rank = ranks["rank"].to_numpy()
     inside = rank <= 4
@@ -106,10 +106,10 @@ def test_several_labels_are_shared_ones(run):
     frame["label"] = [prepared.encoded_labels(pairs[int(group[1:]) % 3]) for group in frame.group_id]
     frame.to_parquet(path)
     found = cutoffs.measure(folder, job("label"), data, ["map@7", "ndcg@3"])
-    values = {(row["direction"], row["protocol"], row["metric"]): row["value"] for row in found}
-    for direction in ("image-to-text", "text-to-image", "average"):
-        assert values[direction, "all", "map@7"] == pytest.approx(100)
-        assert values[direction, "all", "map@7_chance"] == pytest.approx(100)
+    values = {(row["aspect"], row["protocol"], row["metric"]): row["value"] for row in found}
+    for aspect in ("image-to-text", "text-to-image", "average"):
+        assert values[aspect, "all", "map@7"] == pytest.approx(100)
+        assert values[aspect, "all", "map@7_chance"] == pytest.approx(100)
     # A third of the gallery shares both labels (gain 3), the rest one (gain 1); the best three share both.
     assert values["image-to-text", "all", "ndcg@3_chance"] == pytest.approx(100 * (3 + 1 + 1) / 3 / 3)
     assert 100 / 3 < values["image-to-text", "all", "ndcg@3"] < 100
@@ -117,7 +117,7 @@ def test_several_labels_are_shared_ones(run):
 
 def test_a_table_asks_for_any_cut_off(run, tmp_path, caplog):
     folder, data, _ = run()
-    columns = [{"direction": "text-to-image", "metric": metric} for metric in ("recall@7", "ndcg@3", "map@1000")]
+    columns = [{"aspect": "text-to-image", "metric": metric} for metric in ("recall@7", "ndcg@3", "map@1000")]
     rows = [{"label": "One", "published": [70.0, None, None], "experiment": "one"}]
     plan = toy_plan({"columns": columns, "rows": rows}, seeds=[0], paths={"data": str(data)})
     target = tmp_path / "runs" / "world" / "full" / "vsepp"
@@ -128,7 +128,7 @@ def test_a_table_asks_for_any_cut_off(run, tmp_path, caplog):
     cells = comparison.compare(plan, metrics, folder=tmp_path / "runs")
     assert list(cells.status) == ["done"] * 3
     expected = cutoffs.measure(target / "seed0", job(), data, ["recall@7", "ndcg@3", "map@1000"])
-    values = {r["metric"]: r["value"] for r in expected if (r["direction"], r["protocol"]) == ("text-to-image", "all")}
+    values = {r["metric"]: r["value"] for r in expected if (r["aspect"], r["protocol"]) == ("text-to-image", "all")}
     assert list(cells.ours_mean) == [values["recall@7"], values["ndcg@3"], values["map@1000"]]
     assert cells.ours_low[0] < values["recall@7"] < cells.ours_high[0]
     (target / "seed0" / "instance_retrieval" / "embeddings.npz").unlink()
@@ -148,7 +148,7 @@ def test_faults(run):
 
 
 def test_controls_are_checked_at_any_cut_off():
-    about = {"paper": "", "dataset": "d", "split": "full", "variant": "", "seed": 0, "direction": "a-to-b"}
+    about = {"paper": "", "dataset": "d", "split": "full", "variant": "", "seed": 0, "aspect": "a-to-b"}
     about |= {"task": "instance_retrieval", "protocol": "all", "n_queries": 100, "n_gallery": 100}
     rows = [
         ("chance", "ndcg@9", 12.0),

@@ -19,10 +19,10 @@ def frame(made: Path, plan: Plan) -> pd.DataFrame:
 
 
 def test_area_and_pairs_follow_from_the_metrics(made: Path, frame: pd.DataFrame) -> None:
-    row = frame[(frame.direction == "text-to-image") & (frame.metric == "recall@10")].iloc[0]
+    row = frame[(frame.aspect == "text-to-image") & (frame.metric == "recall@10")].iloc[0]
     assert row.system == "vsepp"
     metrics = pd.read_parquet(made / "metrics.parquet").drop(columns="paper").drop_duplicates()
-    own = metrics[(metrics.model == "vsepp") & (metrics.variant == "") & (metrics.direction == row.direction)]
+    own = metrics[(metrics.model == "vsepp") & (metrics.variant == "") & (metrics.aspect == row.aspect)]
     means = own[own.metric == row.metric].groupby("split").value.mean()
     splits = row.splits.split()
     assert splits == ["10pct-1cap", "10pct-5cap", "50pct-2cap", "full"]

@@ -83,10 +83,10 @@ def test_a_number_that_no_run_has_is_said_to_be_none(plan: Plan, results: Path) 
     for seed in (0, 1, 2):
         path = results / f"runs/world/full/vse0/seed{seed}/instance_retrieval/metrics.json"
         content = json.loads(path.read_text())
-        content["numbers"] = [row for row in content["numbers"] if row["direction"] != "image-to-text"]
+        content["numbers"] = [row for row in content["numbers"] if row["aspect"] != "image-to-text"]
         path.write_text(json.dumps(content))
         queries = pd.read_parquet(path.with_name("examples.parquet"))
-        queries[queries.direction != "image-to-text"].to_parquet(path.with_name("examples.parquet"))
+        queries[queries.aspect != "image-to-text"].to_parquet(path.with_name("examples.parquet"))
     found = [line for line in said(plan, results) if "'VSE0 (sum of hinges)'" in line]
     assert any(
         "world/full/vse0 was tested, but image-to-text recall@5 (all) was not measured" in line for line in found
@@ -124,7 +124,7 @@ def test_a_number_of_folds_is_the_mean_of_their_own(tmp_path: Path) -> None:
     queries = pd.DataFrame(
         {
             "protocol": "fold2",
-            "direction": "text-to-image",
+            "aspect": "text-to-image",
             "fold": [0, 0, 1, 1, 1, 1],
             "query_id": list("abcdef"),
             "query_group": range(6),
@@ -134,7 +134,7 @@ def test_a_number_of_folds_is_the_mean_of_their_own(tmp_path: Path) -> None:
     )
     (tmp_path / "instance_retrieval").mkdir()
     queries.to_parquet(tmp_path / "instance_retrieval" / "examples.parquet")
-    about = {"task": "instance_retrieval", "direction": "text-to-image", "protocol": "fold2"}
+    about = {"task": "instance_retrieval", "aspect": "text-to-image", "protocol": "fold2"}
     right = [{**about, "metric": "recall@1", "value": 62.5}, {**about, "metric": "mean_rank", "value": 2.625}]
     assert quality_control._own(tmp_path, right) == []
     wrong = [{**about, "metric": "recall@1", "value": 50.0}]

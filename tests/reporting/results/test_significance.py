@@ -22,12 +22,12 @@ def cells(made: Path) -> pd.DataFrame:
     return pd.read_parquet(made / "comparison.parquet")
 
 
-def hits(made: Path, name: str, direction: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+def hits(made: Path, name: str, aspect: str, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(seeds, queries) by the letter, and the queries' groups."""
     rows = []
     for seed in (0, 1, 2):
         queries = pd.read_parquet(made / f"runs/world/full/{name}/seed{seed}/instance_retrieval/examples.parquet")
-        queries = queries[queries.direction == direction].sort_values("query_id")
+        queries = queries[queries.aspect == aspect].sort_values("query_id")
         rows.append(100.0 * (queries["rank"] <= k))
     return np.stack(rows), queries.query_group.to_numpy()
 
@@ -35,15 +35,15 @@ def hits(made: Path, name: str, direction: str, k: int) -> tuple[np.ndarray, np.
 def test_a_cell_has_the_librarys_interval_and_p_value(made: Path, cells: pd.DataFrame) -> None:
     table = cells[(cells.paper == "mfsr") & (cells.table == "table1")]
     cell = table[(table.ours_model == "vse0") & (table.metric == "recall@5")].iloc[0]
-    own, groups = hits(made, "vse0", cell.direction, 5)
+    own, groups = hits(made, "vse0", cell.aspect, 5)
     assert cell.ours_mean == pytest.approx(own.mean())
     low, high = bootstrap_interval(own, groups)
     assert cell.ours_low == pytest.approx(low, abs=1e-6)
     assert cell.ours_high == pytest.approx(high, abs=1e-6)
-    means = {name: hits(made, name, cell.direction, 5)[0].mean() for name in ("vsepp", "vsepp.batch24")}
+    means = {name: hits(made, name, cell.aspect, 5)[0].mean() for name in ("vsepp", "vsepp.batch24")}
     best = max(means, key=means.get)
     assert cell.reference == best
-    assert cell.p_value == permutation_test(own, hits(made, best, cell.direction, 5)[0], groups)
+    assert cell.p_value == permutation_test(own, hits(made, best, cell.aspect, 5)[0], groups)
 
 
 def test_holm_counts_each_comparison_of_a_table_once(cells: pd.DataFrame) -> None:

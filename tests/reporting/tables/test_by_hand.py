@@ -146,7 +146,7 @@ def test_places_are_of_one_direction_and_one_data_set_as_it_is_played() -> None:
         {"label": "Two", "published": [10.0, 40.0], "experiment": "two", "dataset": "coco"},
         {"label": "Three", "published": [15.0, 50.0], "experiment": "three"},
     ]
-    columns = [COLUMNS[0], {"direction": "text-to-image", "metric": "recall@1"}]
+    columns = [COLUMNS[0], {"aspect": "text-to-image", "metric": "recall@1"}]
     plan = toy_plan({"rows": rows, "columns": columns})
     metrics = toy_metrics().replace({"mean_rank": "recall@1"})
     found = seen(plan, comparing.compare(plan, metrics))
@@ -325,7 +325,7 @@ def test_settings_are_written_as_params_yaml_writes_them() -> None:
     ],
 )
 def test_the_caption_says_what_the_columns_hold(metrics: list[str], said: list[str], unsaid: list[str]) -> None:
-    columns = [{"direction": "image-to-text", "metric": metric} for metric in metrics]
+    columns = [{"aspect": "image-to-text", "metric": metric} for metric in metrics]
     row = {"label": "One", "published": [1.0] * len(metrics), "experiment": "one"}
     plan = toy_plan({"columns": columns, "rows": [row]})
     caption = seen(plan, comparing.compare(plan, toy_metrics())).caption

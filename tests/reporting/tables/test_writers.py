@@ -162,7 +162,7 @@ def test_numbers_of_other_test_sets_are_not_compared(made: Path, plan: Plan) -> 
 def test_numbers_of_other_annotation_are_not_compared(views: dict[str, writers.View]) -> None:
     view = views["a3vse-table1"]  # a row a degree of annotation, its systems in columns
     for row, part in view.frame.groupby("row"):
-        for (_, _), same in part.groupby(["direction", "metric"]):
+        for (_, _), same in part.groupby(["aspect", "metric"]):
             places = [view.lines[row].cells[column].published_place for column in same.column]
             assert sorted(places) in ([1, 2], [1, 1])
             assert same.published.iloc[places.index(1)] == same.published.max()

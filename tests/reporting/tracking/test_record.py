@@ -70,7 +70,7 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
     assert parent.info.start_time <= parent.info.end_time
     assert (run.data.params["settings.dim"], run.data.params["seed"]) == ("256", "0")
     numbers = json.loads((results / "runs" / KEYS[0] / "instance_retrieval" / "metrics.json").read_text())["numbers"]
-    expected = next(n["value"] for n in numbers if (n["direction"], n["metric"]) == ("image-to-text", "recall@1"))
+    expected = next(n["value"] for n in numbers if (n["aspect"], n["metric"]) == ("image-to-text", "recall@1"))
     assert run.data.metrics["test/image-to-text.recall_1"] == pytest.approx(expected)
     assert run.data.metrics["system/seconds"] == pytest.approx(41.5)
     assert run.data.tags["mlflow.source.name"] == f"crossmodal train {KEYS[0]}"
@@ -94,10 +94,10 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
 
 def test_numbers_of_folds_stand_apart() -> None:
     numbers = [
-        {"direction": "image-to-text", "metric": "recall@1", "protocol": protocol, "value": value}
+        {"aspect": "image-to-text", "metric": "recall@1", "protocol": protocol, "value": value}
         for protocol, value in (("all", 40.0), ("fold5", 60.5))
     ]
-    numbers.append({"direction": "both", "metric": "recall_sum", "protocol": "fold5", "value": 300.0})
+    numbers.append({"aspect": "both", "metric": "recall_sum", "protocol": "fold5", "value": 300.0})
     assert record._final(numbers) == {
         "test/image-to-text.recall_1": 40.0,
         "test-fold5/image-to-text.recall_1": 60.5,

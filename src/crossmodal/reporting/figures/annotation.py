@@ -73,15 +73,15 @@ def annotation(
         datasets = sorted(frame.dataset.unique())
         if not datasets:
             return canvas.empty(canvas.figure(10.2, 3.5), "One degree of annotation so far: nothing to compare.")
-        directions = sorted(frame.direction.unique())
+        directions = sorted(frame.aspect.unique())
         told = {} if meetings is None else _told(meetings)
         figure = canvas.figure(10.2, (3.5 + 0.16 * max(map(len, told.values()), default=0)) * len(datasets))
         axes = figure.subplots(len(datasets), len(directions), squeeze=False, sharey="row")
         for row, dataset in zip(axes, datasets, strict=True):
             part = frame[frame.dataset == dataset]
             names = sorted(part["name"].unique())
-            for ax, direction in zip(row, directions, strict=True):
-                here = part[part.direction == direction]
+            for ax, aspect in zip(row, directions, strict=True):
+                here = part[part.aspect == aspect]
                 for name in names:
                     runs = here[here["name"] == name]
                     colour = COLOURS[names.index(name) % len(COLOURS)]
@@ -98,8 +98,8 @@ def annotation(
                             markeredgecolor="none",
                             alpha=0.75,
                         )
-                floor = controls[(controls.dataset == dataset) & (controls.direction == direction)].value
-                level = free[(free.dataset == dataset) & (free.direction == direction)]
+                floor = controls[(controls.dataset == dataset) & (controls.aspect == aspect)].value
+                level = free[(free.dataset == dataset) & (free.aspect == aspect)]
                 for name, value in level.groupby("name").value.mean().items():
                     ax.axhline(value, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=f"{name}, no pairs")
                 if len(floor):
@@ -111,12 +111,12 @@ def annotation(
                 ax.minorticks_off()
                 ax.set_xlabel("Annotated pairs")
                 ax.set_ylim(0, None)
-                ax.set_title(f"{titles.get(dataset, dataset)}: {direction.replace('-to-', ' to ')}")
-                if (dataset, direction) in told:
-                    here = meetings[(meetings.dataset == dataset) & (meetings.direction == direction)]
+                ax.set_title(f"{titles.get(dataset, dataset)}: {aspect.replace('-to-', ' to ')}")
+                if (dataset, aspect) in told:
+                    here = meetings[(meetings.dataset == dataset) & (meetings.aspect == aspect)]
                     ax.plot(here.share, here.value, **_RING)
                     options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 8}
-                    ax.annotate("\n".join(told[dataset, direction]), (0, 0), (0, -36), color=INK, **options)
+                    ax.annotate("\n".join(told[dataset, aspect]), (0, 0), (0, -36), color=INK, **options)
             row[0].set_ylabel(f"R@{metric.removeprefix('recall@')} (%)")
             handles, labels = row[-1].get_legend_handles_labels()
             for n in sorted(part.captions.unique()):
@@ -138,10 +138,10 @@ _RING = {
 
 
 def _told(meetings: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """{(data set, direction): one line of text per pair of systems}"""
+    """{(data set, aspect): one line of text per pair of systems}"""
     found: dict[tuple[str, str], list[str]] = {}
     for one in meetings.itertuples():
-        found.setdefault((one.dataset, one.direction), []).append(f"{one.system} meets {one.other}: {met(one.share)}")
+        found.setdefault((one.dataset, one.aspect), []).append(f"{one.system} meets {one.other}: {met(one.share)}")
     return found
 
 

@@ -58,7 +58,7 @@ class Figure(base.Figure):
 def average(metrics: pd.DataFrame, job: Job) -> np.ndarray:
     """(S,) mean mAP@50 over all directions in per cent, one per seed of the job."""
     rows = (metrics.dataset == job.dataset) & (metrics.split == job.split) & (metrics["name"] == job.name)
-    rows &= (metrics.direction == "average") & (metrics.metric == METRIC) & (metrics.protocol == "all")
+    rows &= (metrics.aspect == "average") & (metrics.metric == METRIC) & (metrics.protocol == "all")
     return metrics[rows].value.to_numpy()
 
 

@@ -20,7 +20,7 @@ from crossmodal.reporting.figures.annotation import annotated, annotation
 from crossmodal.reporting.results import runs
 
 METRIC = "recall@1"
-COLUMNS = ("dataset", "direction", "metric", "system", "other", "share", "value")
+COLUMNS = ("dataset", "aspect", "metric", "system", "other", "share", "value")
 
 
 class Options(Strict):
@@ -71,20 +71,20 @@ def meetings(metrics: pd.DataFrame, proposed: Collection[str], metric: str = MET
     both are NaN where they do not meet within the shares of both.
     """
     trained, free, _ = annotated(metrics, metric)
-    means = trained.groupby(["dataset", "direction", "name", "share"]).value.mean()
-    levels = free.groupby(["dataset", "direction", "name"]).value.mean()
+    means = trained.groupby(["dataset", "aspect", "name", "share"]).value.mean()
+    levels = free.groupby(["dataset", "aspect", "name"]).value.mean()
     rows = []
-    for (dataset, direction), part in means.groupby(level=[0, 1]):
+    for (dataset, aspect), part in means.groupby(level=[0, 1]):
         curves = {
             name: (one.index.get_level_values("share").to_numpy(), one.to_numpy())
             for name, one in part.groupby(level=2)
         }
         curves = {name: curve for name, curve in curves.items() if len(curve[0]) > 1}
-        about = {"dataset": dataset, "direction": direction, "metric": metric}
+        about = {"dataset": dataset, "aspect": aspect, "metric": metric}
         for system in sorted(curves.keys() & set(proposed)):
             for name in (other for other in curves if other != system):
                 rows.append({**about, "system": system, "other": name, **_met(curves[system], curves[name])})
-        for level, value in levels.get((dataset, direction), pd.Series(dtype="float64")).items():
+        for level, value in levels.get((dataset, aspect), pd.Series(dtype="float64")).items():
             for name, (shares, recalls) in curves.items():
                 flat = (shares, np.full(len(shares), value))
                 rows.append({**about, "system": name, "other": level, **_met((shares, recalls), flat)})

@@ -34,9 +34,9 @@ class Figure(base.Figure):
 
 def directions(metrics: pd.DataFrame, titles: Mapping[str, str]) -> str:
     """mAP@50 of every ordered pair of modalities as heat maps, one per model with more than two modalities."""
-    numbers = (metrics.metric == METRIC) & (metrics.protocol == "all") & metrics.direction.str.contains("-to-")
+    numbers = (metrics.metric == METRIC) & (metrics.protocol == "all") & metrics.aspect.str.contains("-to-")
     frame = metrics[numbers & (metrics.split == "full") & (metrics.model != "oracle")]
-    means = frame.groupby(["dataset", "name", "direction"], sort=True).value.mean()
+    means = frame.groupby(["dataset", "name", "aspect"], sort=True).value.mean()
     panels = [(key, part.droplevel([0, 1])) for key, part in means.groupby(level=[0, 1]) if len(part) > 2]
     with canvas.style():
         rows = max(1, -(-len(panels) // 3))

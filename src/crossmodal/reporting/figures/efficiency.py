@@ -46,16 +46,16 @@ def efficiency(frame: pd.DataFrame, titles: Mapping[str, str], metric: str = "re
     """
     with canvas.style():
         frame = frame[frame.metric == metric]
-        panels = list(dict.fromkeys(zip(frame.dataset, frame.direction, strict=True)))
+        panels = list(dict.fromkeys(zip(frame.dataset, frame.aspect, strict=True)))
         datasets = list(dict.fromkeys(frame.dataset))
-        height = 0.9 + 0.32 * (frame.groupby(["dataset", "direction"]).size().max() if panels else 0)
+        height = 0.9 + 0.32 * (frame.groupby(["dataset", "aspect"]).size().max() if panels else 0)
         figure = canvas.figure(10.2, height * max(1, len(datasets)))
         if not panels:
             return canvas.empty(figure, "One degree of annotation so far: nothing to compare.")
         axes = figure.subplots(len(datasets), 2, squeeze=False, sharex="row")
         for dataset, row in zip(datasets, axes, strict=True):
-            for ax, direction in zip(row, sorted(frame.direction.unique()), strict=True):
-                part = frame[(frame.dataset == dataset) & (frame.direction == direction)].sort_values("area")
+            for ax, aspect in zip(row, sorted(frame.aspect.unique()), strict=True):
+                part = frame[(frame.dataset == dataset) & (frame.aspect == aspect)].sort_values("area")
                 names = sorted(frame.system.unique())
                 for place, one in enumerate(part.itertuples()):
                     colour = COLOURS[names.index(one.system) % len(COLOURS)]
@@ -65,5 +65,5 @@ def efficiency(frame: pd.DataFrame, titles: Mapping[str, str], metric: str = "re
                 ax.set_yticks(range(len(part)), labels)
                 ax.set_ylim(-0.6, len(part) - 0.4)
                 ax.set_xlabel(f"Mean R@{metric.removeprefix('recall@')} over log-annotations (%)")
-                ax.set_title(f"{titles.get(dataset, dataset)}: {direction.replace('-to-', ' to ')}")
+                ax.set_title(f"{titles.get(dataset, dataset)}: {aspect.replace('-to-', ' to ')}")
         return canvas.svg(figure)

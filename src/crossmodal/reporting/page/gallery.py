@@ -135,7 +135,7 @@ class Items:
 
 
 def choose(queries: pd.DataFrame, seed: int = 0, share: float = 1.0) -> pd.DataFrame:
-    """A few queries of one direction: hits, near misses and misses, with the best ranks first.
+    """A few queries of one aspect: hits, near misses and misses, with the best ranks first.
 
     Where one kind has too few queries, the others fill its places. The choice depends on `seed` alone.
 
@@ -172,20 +172,20 @@ def gallery(
     The gallery; None, with a line in the log, where the queries are missing or do not fit the items.
     """
     try:
-        columns = ["protocol", "direction", "query_id", "rank", "fold", "top", "top_scores"]
+        columns = ["protocol", "aspect", "query_id", "rank", "fold", "top", "top_scores"]
         queries = read_parquet(ranking_of(run) / "examples.parquet", columns)
         protocol = "all" if (queries.protocol == "all").any() else queries.protocol.iloc[0]
         queries = queries[queries.protocol == protocol]
         found = {}
-        directions = sorted(queries.direction.unique())
-        for direction in directions:
-            part = queries[queries.direction == direction]
+        directions = sorted(queries.aspect.unique())
+        for aspect in directions:
+            part = queries[queries.aspect == aspect]
             if like is None:
                 part = choose(part, seed, 1.0 if len(directions) <= 2 else 0.5)
             else:
-                ids = [query.id for query in like.directions.get(direction, ())]
+                ids = [query.id for query in like.directions.get(aspect, ())]
                 part = part.drop_duplicates("query_id").set_index("query_id", drop=False).loc[ids]
-            found[str(direction)] = [_query(items, row, str(direction), n) for row in part.itertuples(index=False)]
+            found[str(aspect)] = [_query(items, row, str(aspect), n) for row in part.itertuples(index=False)]
         return Gallery(items.folder.name, label or run.name, found)
     except UserError as error:
         log.warning("no gallery of %s: %s", items.folder.name, error)
@@ -194,13 +194,13 @@ def gallery(
     return None
 
 
-def _query(items: Items, row: Any, direction: str, n: int) -> Query:
+def _query(items: Items, row: Any, aspect: str, n: int) -> Query:
     id_ = str(row.query_id)
     code = items.codes[id_]
     answers = zip(list(row.top)[:n], list(row.top_scores)[:n], strict=True)
     top = [Answer(str(one), items.alike(items.codes[str(one)], code), float(score)) for one, score in answers]
     missed = not any(answer.true for answer in top)
-    return Query(id_, int(row.rank), top, items.truth(direction.split("-to-")[1], str(code)) if missed else None)
+    return Query(id_, int(row.rank), top, items.truth(aspect.split("-to-")[1], str(code)) if missed else None)
 
 
 def described(galleries: list[tuple[Items, list[Gallery]]], most: int = MOST_BYTES) -> list[dict[str, Any]]:

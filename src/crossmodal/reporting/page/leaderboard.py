@@ -29,11 +29,11 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
 
     Returns
     -------
-    `columns` has one entry per (direction, metric); `rows[i].values[j]` are the values of column j, one per seed (null
+    `columns` has one entry per (aspect, metric); `rows[i].values[j]` are the values of column j, one per seed (null
     where a seed lacks it); `views` names groups of columns.
     """
     frame = distinct(metrics)
-    pairs = frame[["direction", "metric"]].drop_duplicates().itertuples(index=False)
+    pairs = frame[["aspect", "metric"]].drop_duplicates().itertuples(index=False)
     columns = sorted({(str(d), str(m)) for d, m in pairs}, key=_place)
     place = {column: i for i, column in enumerate(columns)}
     rows = []
@@ -42,14 +42,14 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
         seeds = sorted(part.seed.unique().tolist())
         values: dict[int, list[float | None]] = {}
         for one in part.itertuples():
-            own = values.setdefault(place[one.direction, one.metric], [None] * len(seeds))
+            own = values.setdefault(place[one.aspect, one.metric], [None] * len(seeds))
             own[seeds.index(one.seed)] = round(float(one.value), 3)
         row = {"dataset": dataset, "split": split, "protocol": protocol, "name": name, "seeds": seeds}
         run = f"{dataset}/{split}/{name}/seed"
         linked = {str(seed): links[f"{run}{seed}"] for seed in seeds if f"{run}{seed}" in links}
         rows.append(row | {"control": model in CONTROLS, "values": values, "links": linked})
     return {
-        "columns": [{"direction": d, "metric": m, "lower": lower_is_better(m), "label": label(m)} for d, m in columns],
+        "columns": [{"aspect": d, "metric": m, "lower": lower_is_better(m), "label": label(m)} for d, m in columns],
         "views": _views(columns),
         "rows": rows,
         "titles": {name: titles.get(name, name) for name in sorted(frame.dataset.unique())},
@@ -59,15 +59,15 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
 
 def _place(column: tuple[str, str]) -> tuple[Any, ...]:
     """Sort key of a column: single directions by name, image to text first, then numbers over all directions."""
-    direction, metric = column
+    aspect, metric = column
     known = metric_names()
     order = known.index(metric) if metric in known else len(known)
-    return direction in _wholes(), direction, order, metric
+    return aspect in _wholes(), aspect, order, metric
 
 
 def _wholes() -> frozenset[str]:
-    """Names in the column `direction` that stand for several directions together, such as `average`."""
-    return frozenset(direction for direction, _ in headlines())
+    """Names in the column `aspect` that stand for several directions together, such as `average`."""
+    return frozenset(aspect for aspect, _ in headlines())
 
 
 def _is_mean(name: str) -> bool:
@@ -90,12 +90,12 @@ def _views(columns: list[tuple[str, str]]) -> list[dict[str, Any]]:
             picked = [i for i, (_, m) in enumerate(columns) if m == metric]
             if len(picked) > 2:
                 views.append({"title": f"{label(metric)}, every direction", "columns": picked})
-    for direction in directions:
-        title = direction.replace("-to-", " to ")
+    for aspect in directions:
+        title = aspect.replace("-to-", " to ")
         views.append(
             {
                 "title": title[:1].upper() + title[1:],
-                "columns": [i for i, (d, _) in enumerate(columns) if d == direction],
+                "columns": [i for i, (d, _) in enumerate(columns) if d == aspect],
             }
         )
     return views

@@ -61,8 +61,8 @@ def criterion_of_runs(metrics: pd.DataFrame) -> pd.DataFrame:
     frame = distinct(metrics)
     keys = ["dataset", "split", "name", "model", "seed"]
     found = pd.DataFrame(columns=[*keys, "criterion", "value"])
-    for direction, metric in headlines():
-        part = frame[(frame.direction == direction) & (frame.metric == metric)]
+    for aspect, metric in headlines():
+        part = frame[(frame.aspect == aspect) & (frame.metric == metric)]
         part = part.sort_values("protocol").drop_duplicates(keys)  # the protocol 'all' sorts first
         new = part[~part.dataset.isin(found.dataset)].assign(criterion=metric)[[*keys, "criterion", "value"]]
         found = pd.concat([found, new], ignore_index=True) if len(found) else new.reset_index(drop=True)
@@ -311,8 +311,8 @@ def _criterion_name(metric: str) -> str:
 
 def _directions(metrics: pd.DataFrame) -> dict[str, set[str]]:
     """{data set: the directions in which it was tested}"""
-    single = metrics[metrics.direction.str.contains("-to-")]
-    return {str(name): set(part) for name, part in single.groupby("dataset").direction}
+    single = metrics[metrics.aspect.str.contains("-to-")]
+    return {str(name): set(part) for name, part in single.groupby("dataset").aspect}
 
 
 def _failures(compared: pd.DataFrame) -> list[str]:
@@ -323,7 +323,7 @@ def _failures(compared: pd.DataFrame) -> list[str]:
 
 def _check(check: Any) -> str:
     return (
-        f"{check.model} on {check.dataset} (seed {check.seed}): {check.direction} {check.metric} is {check.value:.2f}, "
+        f"{check.model} on {check.dataset} (seed {check.seed}): {check.aspect} {check.metric} is {check.value:.2f}, "
         f"expected {check.low:.2f} to {check.high:.2f}"
     )
 

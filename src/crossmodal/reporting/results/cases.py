@@ -115,7 +115,7 @@ class Case:
 
     def numbers(self, side: Side) -> list[Number]:
         """The numbers whose mean is the value of a side."""
-        return [(self._protocol(place), place.direction, place.metric) for place in self.places[side]]
+        return [(self._protocol(place), place.aspect, place.metric) for place in self.places[side]]
 
     def _protocol(self, place: Place) -> str:
         if place.protocol is not None or place.table is None:
@@ -246,8 +246,8 @@ class Case:
     def _of(self, evidence: Evidence, row: Row, seed: int, number: Number) -> Value:
         value = evidence.value(f"{row.base}/seed{seed}", number)
         if value is None:
-            protocol, direction, metric = number
-            what = f"{direction} {metric} under protocol {protocol}" if direction else metric
+            protocol, aspect, metric = number
+            what = f"{aspect} {metric} under protocol {protocol}" if aspect else metric
             raise _NotRunError(f"run {row.base}/seed{seed} has no {what}")
         return value
 
@@ -269,21 +269,21 @@ class Case:
                 asked += [value.asked for value in values]
             if part.chance:
                 offset += weight * self._chance(evidence, row, number, values[0])
-        odd = next((direction for (_, direction), known in queries.items() if len(known) > 1), None)
+        odd = next((aspect for (_, aspect), known in queries.items() if len(known) > 1), None)
         if odd is not None:
             raise _NotRunError(f"{part.name}: runs that were tested on different queries ({odd})")
         return Contrast(units, summed(moves)[summed(asked) > 0] if over_queries else np.empty(0), offset)
 
     def _chance(self, evidence: Evidence, row: Row, number: Number, value: Value) -> float:
         """The expected value of a random order, in per cent."""
-        protocol, direction, metric = number
-        expected = evidence.told(f"{row.base}/seed{self.seeds[0]}", (protocol, direction, f"{metric}_chance"))
+        protocol, aspect, metric = number
+        expected = evidence.told(f"{row.base}/seed{self.seeds[0]}", (protocol, aspect, f"{metric}_chance"))
         if expected is not None:
             return expected
         known, relevance = metric_of(metric), self.plan.params.datasets[row.dataset].relevance
         if relevance == "group" and known is not None and known.name == f"recall@{known.k}" and value.size:
             return 100 * chance_recall(known.k, value.n_queries, value.size)
-        raise _NotRunError(f"it is not known what a random order has of {direction} {metric}")
+        raise _NotRunError(f"it is not known what a random order has of {aspect} {metric}")
 
     def _test(self, evidence: Evidence) -> Test:
         line, parts = self.parts()
@@ -334,14 +334,14 @@ def _against(a: Side, b: Side) -> str:
 
 
 def _how(side: Side) -> str:
-    return " ".join([*side.directions, *side.metrics, *filter(None, [side.protocol])]) or "as the claim says"
+    return " ".join([*side.aspects, *side.metrics, *filter(None, [side.protocol])]) or "as the claim says"
 
 
 def measure(claim: Claim) -> str:
     """The metrics and directions of a claim's values, in words."""
     names = {"milliseconds": "milliseconds per iteration", "attention_blocks": "attention blocks trained"}
     metrics = ", ".join(names.get(metric) or label(metric) for metric in claim.metrics)
-    where = "all directions" if "average" in claim.directions else ", ".join(claim.directions)
+    where = "all directions" if "average" in claim.aspects else ", ".join(claim.aspects)
     words = [metrics, where, f"{claim.protocol} classes" if claim.protocol else ""]
-    several = len(claim.metrics) * max(1, len(claim.directions)) > 1
+    several = len(claim.metrics) * max(1, len(claim.aspects)) > 1
     return f"{'mean of ' if several else ''}{'; '.join(filter(None, words))}"

@@ -26,7 +26,7 @@ TYPES = {
     "column_system": "string",
     "dataset": "string",
     "split": "string",
-    "direction": "string",
+    "aspect": "string",
     "metric": "string",
     "published": "float64",
     "ours_mean": "float64",
@@ -113,7 +113,7 @@ def compare(
                         "column_system": column.system,
                         "dataset": row.dataset or table.dataset,
                         "split": row.split or table.split,
-                        "direction": column.direction,
+                        "aspect": column.aspect,
                         "metric": column.metric,
                         "published": row.published[place],
                         "qc": qc,
@@ -146,11 +146,11 @@ Lookup = dict[tuple[str, str, str, str], dict[str, tuple[float, int, int]]]
 
 
 def lookup_of(metrics: pd.DataFrame) -> Lookup:
-    """{(run, direction, metric, protocol): (value, n_queries, n_gallery)}, keyed by the run first."""
+    """{(run, aspect, metric, protocol): (value, n_queries, n_gallery)}, keyed by the run first."""
     found: Lookup = {}
     for row in metrics.itertuples(index=False):
         run = f"{row.dataset}/{row.split}/{runs.name(row.model, row.variant)}/seed{row.seed}"
-        found[run, row.direction, row.metric, row.protocol] = (row.value, row.n_queries, row.n_gallery)
+        found[run, row.aspect, row.metric, row.protocol] = (row.value, row.n_queries, row.n_gallery)
     return found
 
 
@@ -187,7 +187,7 @@ def _ours(
     }
     if not expected:
         return about | {"status": NOT_QUICK}
-    cells = {job.key: lookup.get((job.key, column.direction, column.metric, protocol)) for job in expected}
+    cells = {job.key: lookup.get((job.key, column.aspect, column.metric, protocol)) for job in expected}
     found = pd.DataFrame([cell for cell in cells.values() if cell is not None], columns=["value", "q", "g"])
     if found.empty:
         where = f"{first.name} on {first.dataset}/{first.split}"
@@ -272,9 +272,9 @@ def controls(metrics: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    Columns dataset, split, model, seed, direction, metric, protocol, value, expected, low, high (per cent) and ok.
+    Columns dataset, split, model, seed, aspect, metric, protocol, value, expected, low, high (per cent) and ok.
     """
-    columns = ["dataset", "split", "model", "seed", "direction", "metric", "protocol", "value"]
+    columns = ["dataset", "split", "model", "seed", "aspect", "metric", "protocol", "value"]
     picked = metrics[metrics.model.isin(CONTROLS)].drop(columns="paper").drop_duplicates()
     rows = []
     for (*_, control), part in picked.groupby(["dataset", "split", "seed", "model"], sort=False):
@@ -310,7 +310,7 @@ def verdict(checks: pd.DataFrame, dataset: str, protocol: str) -> str:
             "100" if worst.model == "oracle" else f"{worst.expected:.2f} (between {worst.low:.2f} and {worst.high:.2f})"
         )
         return (
-            f"off: {worst.model} has {worst.direction} {worst.metric} {worst.value:.2f}, expected {wanted}"
+            f"off: {worst.model} has {worst.aspect} {worst.metric} {worst.value:.2f}, expected {wanted}"
             f" (seed {worst.seed}){more}"
         )
     return f"not run: {' and '.join(missing)}" if missing else "ok"

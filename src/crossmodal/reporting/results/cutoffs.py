@@ -29,7 +29,7 @@ from crossmodal.tasks.base import ranking_of
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ["protocol", "direction", "fold", "query_id", "query_group", "rank"]
+COLUMNS = ["protocol", "aspect", "fold", "query_id", "query_group", "rank"]
 
 
 def wanted(plan: Plan) -> dict[str, set[str]]:
@@ -64,7 +64,7 @@ def complete(numbers: list[dict[str, Any]], metrics: Iterable[str], folder: Path
 
 
 def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[dict[str, Any]]:
-    """Rows of direction, metric, protocol, value (per cent), n_queries and n_gallery, as in `metrics.json`.
+    """Rows of aspect, metric, protocol, value (per cent), n_queries and n_gallery, as in `metrics.json`.
 
     Where items of a class are relevant to each other, each `map@K` and `ndcg@K` comes with its expected value for a
     random order (`_chance`) and its mean over the directions (`average`).
@@ -80,31 +80,31 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
     made = ranking_of(folder)
     queries = read_parquet(made / "examples.parquet", COLUMNS)
     kept = _Kept(folder, job, data, queries) if any(cut.kind != "recall" for cut in cuts.values()) else None
-    parts = dict(iter(queries.groupby(["protocol", "direction", "fold"], sort=False)))
+    parts = dict(iter(queries.groupby(["protocol", "aspect", "fold"], sort=False)))
     rows = []
-    for (protocol, direction), keys in groupby(parts, key=lambda key: key[:2]):
+    for (protocol, aspect), keys in groupby(parts, key=lambda key: key[:2]):
         values: dict[str, list[float]] = {}
         folds = [parts[key] for key in keys]
-        galleries = [parts.get((protocol, _turned(direction), part.fold.iloc[0])) for part in folds]
+        galleries = [parts.get((protocol, _turned(aspect), part.fold.iloc[0])) for part in folds]
         for part, gallery in zip(folds, galleries, strict=True):
             if gallery is None:
                 path = made / "examples.parquet"
-                raise UserError(f"{path}: has no {_turned(direction)} under protocol {protocol}")
+                raise UserError(f"{path}: has no {_turned(aspect)} under protocol {protocol}")
             recalls = [cut.k for cut in cuts.values() if cut.kind == "recall"]
             for k, value in recall_at_k(part["rank"].to_numpy(), recalls).items():
                 values.setdefault(f"recall@{k}", []).append(value)
             if kept is not None:
                 ids = part.query_id.to_numpy(), gallery.query_id.to_numpy()
-                for metric, value in kept.values(direction, *ids, cuts).items():
+                for metric, value in kept.values(aspect, *ids, cuts).items():
                     values.setdefault(metric, []).append(value)
-        about = {"task": made.name, "direction": direction, "protocol": protocol, "n_queries": len(folds[0])}
+        about = {"task": made.name, "aspect": aspect, "protocol": protocol, "n_queries": len(folds[0])}
         about["n_gallery"] = len(galleries[0])
         rows += [{**about, "metric": metric, "value": float(np.mean(found))} for metric, found in values.items()]
     return rows + (_averages(rows) if job.relevance == "label" else [])
 
 
-def _turned(direction: str) -> str:
-    query, _, gallery = direction.partition("-to-")
+def _turned(aspect: str) -> str:
+    query, _, gallery = aspect.partition("-to-")
     return f"{gallery}-to-{query}"
 
 
@@ -117,7 +117,7 @@ def _averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "task": of[0]["task"],
-            "direction": "average",
+            "aspect": "average",
             "protocol": protocol,
             "metric": metric,
             "value": sum(row["value"] for row in of) / len(of),
@@ -152,10 +152,8 @@ class _Kept:
             known = queries.drop_duplicates("query_id")
             self.groups = pd.Series(known.query_group.to_numpy(), index=known.query_id)
 
-    def values(
-        self, direction: str, ids: np.ndarray, others: np.ndarray, cuts: Mapping[str, CutOff]
-    ) -> dict[str, float]:
-        query, _, gallery = direction.partition("-to-")
+    def values(self, aspect: str, ids: np.ndarray, others: np.ndarray, cuts: Mapping[str, CutOff]) -> dict[str, float]:
+        query, _, gallery = aspect.partition("-to-")
         vectors = [self._of(m, partner, i) for m, partner, i in ((query, gallery, ids), (gallery, query, others))]
         labels = [self._labels(i) for i in (ids, others)]
         found: dict[str, float] = {}

@@ -26,7 +26,7 @@ SHARE = 0.9
 
 TYPES = {
     "dataset": "string",
-    "direction": "string",
+    "aspect": "string",
     "metric": "string",
     "system": "string",
     "splits": "string",
@@ -73,14 +73,14 @@ def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     rows = []
     for (dataset, splits), names in families.items():
         amounts = {name: np.array([pairs[dataset, split, name] for split in splits]) for name in names}
-        for direction in DIRECTIONS:
+        for aspect in DIRECTIONS:
             for metric in METRICS:
                 found = {
-                    (name, split): values(dataset, (split, name), "all", direction, metric)
+                    (name, split): values(dataset, (split, name), "all", aspect, metric)
                     for name in names
                     for split in splits
                 }
-                about = {"dataset": dataset, "direction": direction, "metric": metric, "splits": " ".join(splits)}
+                about = {"dataset": dataset, "aspect": aspect, "metric": metric, "splits": " ".join(splits)}
                 rows += [about | row for row in _rows(names, splits, amounts, found)]
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
 
@@ -157,7 +157,7 @@ def lines(frame: pd.DataFrame, metric: str = "recall@10") -> list[dict[str, str]
     return [
         {
             "dataset": str(row.dataset),
-            "direction": str(row.direction),
+            "aspect": str(row.aspect),
             "system": str(row.system),
             "amounts": f"{row.pairs_least:,.0f} to {row.pairs_most:,.0f}",
             "area": _span(row.area, row.area_low, row.area_high, 1),

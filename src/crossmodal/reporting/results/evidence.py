@@ -76,8 +76,8 @@ class Evidence:
 
     def told(self, key: str, number: Number) -> float | None:
         """A number from the run's metrics, without its queries; None where they lack it."""
-        protocol, direction, metric = number
-        found = self._lookup.get((key, direction, metric, protocol))
+        protocol, aspect, metric = number
+        found = self._lookup.get((key, aspect, metric, protocol))
         return None if found is None else found[0]
 
     def _read(self, key: str, numbers: list[Number]) -> None:
@@ -92,12 +92,12 @@ class Evidence:
         columns = {metric: _column(metric) for _, _, metric in rest}
         frame = None
         if any(columns.values()):
-            asked = ["protocol", "direction", "query_id", "query_group", *sorted({*columns.values()} - {None})]
+            asked = ["protocol", "aspect", "query_id", "query_group", *sorted({*columns.values()} - {None})]
             frame = runs.query_table(self.folder / key, asked)
         found = {} if frame is None else self._of_queries(key, frame, [one for one in rest if columns[one[2]]])
         for number in rest:
-            protocol, direction, metric = number
-            told = self._lookup.get((key, direction, metric, protocol))
+            protocol, aspect, metric = number
+            told = self._lookup.get((key, aspect, metric, protocol))
             if number in found:
                 self._values[key, number] = found[number]
             elif told is not None:
@@ -112,23 +112,21 @@ class Evidence:
     def _of_queries(self, key: str, frame: pyarrow.Table, numbers: list[Number]) -> dict[Number, Value]:
         """The numbers among those given that are means over the queries of a frame."""
         known = self._known.setdefault(self.jobs[key].dataset, _Known())
-        names = {name: _codes(frame[name]) for name in ("protocol", "direction", "query_group")}
+        names = {name: _codes(frame[name]) for name in ("protocol", "aspect", "query_group")}
         groups = names["query_group"]
         codes = np.array([known.codes.setdefault(group, len(known.codes)) for group in groups[0]], np.int64)
         found: dict[Number, Value] = {}
         for protocol in dict.fromkeys(number[0] for number in numbers):
             inside = _places(names["protocol"]).get(protocol, np.empty(0, np.int64))
-            rows = {d: inside[places] for d, places in _places(names["direction"], inside).items()}
+            rows = {d: inside[places] for d, places in _places(names["aspect"], inside).items()}
             who = {d: f"{d} {_named(known, frame['query_id'].take(places))}" for d, places in rows.items()}
-            for _, direction, metric in [number for number in numbers if number[0] == protocol]:
-                parts = (
-                    [d for d in rows if "-to-" in d] if direction == "average" else [d for d in rows if d == direction]
-                )
+            for _, aspect, metric in [number for number in numbers if number[0] == protocol]:
+                parts = [d for d in rows if "-to-" in d] if aspect == "average" else [d for d in rows if d == aspect]
                 column = frame[_column(metric)].to_numpy()
                 values = [_mean(metric, column[rows[d]], codes[groups[1][rows[d]]], who[d]) for d in parts]
                 if values:
-                    told = self._lookup.get((key, direction, metric, protocol))
-                    found[protocol, direction, metric] = _average(values, told[2] if told else 0)
+                    told = self._lookup.get((key, aspect, metric, protocol))
+                    found[protocol, aspect, metric] = _average(values, told[2] if told else 0)
         return found
 
 

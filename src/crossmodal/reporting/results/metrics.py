@@ -14,7 +14,7 @@ TYPES = {
     "variant": "string",
     "seed": "int64",
     "task": "string",
-    "direction": "string",
+    "aspect": "string",
     "metric": "string",
     "protocol": "string",
     "value": "float64",

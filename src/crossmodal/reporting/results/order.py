@@ -15,18 +15,18 @@ from crossmodal.evaluation.agreement import Ordered, kendall_tau, tau_interval
 def fill(cells: list[dict[str, Any]], seeds: Sequence[int], values: Mapping[tuple, tuple[float, int, int]]) -> None:
     """Put `tau`, `tau_low`, `tau_high` and `tau_rows` into the cells of a table that has rows to be compared.
 
-    Rows are compared where they have both a published number and ours for the same data set, direction, metric and
+    Rows are compared where they have both a published number and ours for the same data set, aspect, metric and
     protocol; all these comparisons count together.
 
     Parameters
     ----------
-    values : (run, direction, metric, protocol) to its value first, as `comparison.lookup_of` gives it.
+    values : (run, aspect, metric, protocol) to its value first, as `comparison.lookup_of` gives it.
     """
     kept, published, numbers = [], [], []
     for cell in cells:
         if cell["status"] == "done" and cell["published"] is not None:
             run = "/".join(cell[name] for name in ("ours_dataset", "ours_split", "ours_model"))
-            about = (cell["direction"], cell["metric"], cell["protocol"])
+            about = (cell["aspect"], cell["metric"], cell["protocol"])
             found = [values.get((f"{run}/seed{seed}", *about)) for seed in seeds]
             kept.append((cell["row"], run, (cell["dataset"], *about)))
             published.append(cell["published"])

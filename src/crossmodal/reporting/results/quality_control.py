@@ -21,7 +21,7 @@ from crossmodal.tasks.base import metric as metric_of
 from crossmodal.tasks.base import tasks
 
 KEY = ["dataset", "split", "model", "variant", "seed"]
-NUMBER = ["direction", "metric", "protocol"]
+NUMBER = ["aspect", "metric", "protocol"]
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,17 @@ def faults(metrics: pd.DataFrame) -> list[Fault]:
         for row in part.itertuples(index=False):
             why = out_of_range(row.metric, row.value, row.n_gallery)
             if why is not None:
-                found.append(Fault(*about, f"{row.direction} {why}"))
+                found.append(Fault(*about, f"{row.aspect} {why}"))
         twice = part.groupby(NUMBER).value.agg(["size", "min", "max"])
-        for (direction, metric, protocol), row in twice[twice["size"] > 1].iterrows():
-            what = (
-                f"two runs of this seed differ: {direction} {metric} ({protocol}) is {row['min']:g} and {row['max']:g}"
-            )
+        for (aspect, metric, protocol), row in twice[twice["size"] > 1].iterrows():
+            what = f"two runs of this seed differ: {aspect} {metric} ({protocol}) is {row['min']:g} and {row['max']:g}"
             found.append(Fault(*about, what))
         recalls = part[[bool((m := metric_of(name)) and name == f"recall@{m.k}") for name in part.metric]]
-        for (direction, protocol), own in recalls.groupby(["direction", "protocol"]):
+        for (aspect, protocol), own in recalls.groupby(["aspect", "protocol"]):
             own = own.assign(k=[metric_of(name).k for name in own.metric]).sort_values("k")
             if (np.diff(own.value) < -1e-9).any():
                 values = ", ".join(f"{value:g}" for value in own.value)
-                found.append(Fault(*about, f"{direction} recall falls as K grows ({protocol}): {values}"))
+                found.append(Fault(*about, f"{aspect} recall falls as K grows ({protocol}): {values}"))
     return found
 
 
@@ -116,7 +114,7 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
                 run = f"{row.ours_dataset}/{row.ours_split}/{row.ours_model}"
                 what = f"{row.n_seeds} of {row.n_expected} seeds of {run} are there, and nothing says why"
                 if has := _measured(jobs, folder, run, row.protocol):
-                    wanted = f"{row.direction} {row.metric} ({row.protocol})"
+                    wanted = f"{row.aspect} {row.metric} ({row.protocol})"
                     what = f"{run} was tested, but {wanted} was not measured; there are {', '.join(has)}"
                 said[f"{where}: row {row.system!r}: {what}"] = None
     for key, job in jobs.items():
@@ -134,7 +132,7 @@ def _measured(jobs: dict[str, Job], folder: Path, run: str, protocol: str) -> li
     every = [runs.numbers(folder / key, job) for key, job in jobs.items() if key.rpartition("/")[0] == run]
     if not every or None in every:
         return []
-    return [*dict.fromkeys(f"{n['direction']} {n['metric']}" for n in every[0] if n["protocol"] == protocol)]
+    return [*dict.fromkeys(f"{n['aspect']} {n['metric']}" for n in every[0] if n["protocol"] == protocol)]
 
 
 def _own(folder: Path, numbers: list[dict[str, Any]]) -> list[str]:
@@ -146,17 +144,17 @@ def _own(folder: Path, numbers: list[dict[str, Any]]) -> list[str]:
             said.append(f"{name}/examples.parquet is missing or damaged")
             continue
         folds: dict[tuple[str, str], list[pd.DataFrame]] = {}
-        for (protocol, direction, _), part in examples.groupby(["protocol", "direction", "fold"], sort=True):
-            folds.setdefault((direction, protocol), []).append(part)
+        for (protocol, aspect, _), part in examples.groupby(["protocol", "aspect", "fold"], sort=True):
+            folds.setdefault((aspect, protocol), []).append(part)
         for number in (number for number in numbers if number["task"] == name):
             known = tasks()[name].metric(number["metric"])
-            parts = folds.get((number["direction"], number["protocol"]), ())
+            parts = folds.get((number["aspect"], number["protocol"]), ())
             values = [known.value(part) for part in parts] if known is not None else []
             if not values or None in values:
                 continue
             again = float(np.mean(values))
             if abs(again - number["value"]) > 1e-9 * max(1.0, abs(again)):
-                what = f"{number['direction']} {number['metric']} ({number['protocol']})"
+                what = f"{number['aspect']} {number['metric']} ({number['protocol']})"
                 said.append(f"{what} is {number['value']:.6g}, but its examples give {again:.6g}")
     return said
 

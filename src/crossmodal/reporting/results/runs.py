@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("direction", "metric", "protocol", "value", "n_queries", "n_gallery")
+FIELDS = ("aspect", "metric", "protocol", "value", "n_queries", "n_gallery")
 
 
 def chosen(plan: Plan, jobs: dict[str, Job] | None) -> dict[str, Job]:
@@ -93,7 +93,7 @@ def query_table(folder: Path, columns: list[str]) -> pyarrow.Table | None:
     from pyarrow import ArrowException, parquet
 
     path = ranking_of(folder) / "examples.parquet"
-    coded = [name for name in ("protocol", "direction", "query_group") if name in columns]
+    coded = [name for name in ("protocol", "aspect", "query_group") if name in columns]
     try:
         return parquet.read_table(path, columns=columns, read_dictionary=coded).combine_chunks()
     except (OSError, ArrowException) as error:

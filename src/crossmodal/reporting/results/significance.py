@@ -27,7 +27,7 @@ Values = Callable[[str, System, str, str, str], tuple[np.ndarray, np.ndarray, np
 
 
 def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
-    """A function of (dataset, system, protocol, direction, metric) that returns its (S, Q) values over the seeds.
+    """A function of (dataset, system, protocol, aspect, metric) that returns its (S, Q) values over the seeds.
 
     It also returns the (Q,) ids and groups of the queries, in the order of their ids; or None where a run's queries are
     missing or do not give the metric.
@@ -36,10 +36,10 @@ def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
     @cache
     def read(key: str) -> pd.DataFrame | None:
         found = runs.queries(folder / key)
-        return None if found is None else found.sort_values(["protocol", "direction", "query_id"], kind="stable")
+        return None if found is None else found.sort_values(["protocol", "aspect", "query_id"], kind="stable")
 
     @cache
-    def values(dataset: str, system: System, protocol: str, direction: str, metric: str):
+    def values(dataset: str, system: System, protocol: str, aspect: str, metric: str):
         split, name = system
         rows, ids, groups = [], None, None
         for seed in plan.params.seeds:
@@ -49,7 +49,7 @@ def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
             frame = read(key)
             if frame is None:
                 return None
-            part = frame[(frame.protocol == protocol) & (frame.direction == direction)]
+            part = frame[(frame.protocol == protocol) & (frame.aspect == aspect)]
             known = metric_of(metric)
             found = None if known is None else known.of_examples(part)
             own = part.query_id.to_numpy()
@@ -77,11 +77,11 @@ def _fill_table(table: Table, cells: list[dict[str, Any]], values: Values, inter
     measured: dict[tuple, list[dict[str, Any]]] = {}
     for cell in cells:
         if cell["status"] == "done":
-            about = (cell["ours_dataset"], cell["protocol"], cell["direction"], cell["metric"])
+            about = (cell["ours_dataset"], cell["protocol"], cell["aspect"], cell["metric"])
             measured.setdefault(about, []).append(cell)
     for about, here in measured.items():
-        dataset, protocol, direction, metric = about
-        found = {s: values(dataset, s, protocol, direction, metric) for s in {_system(cell) for cell in here}}
+        dataset, protocol, aspect, metric = about
+        found = {s: values(dataset, s, protocol, aspect, metric) for s in {_system(cell) for cell in here}}
         known = {system: value for system, value in sorted(found.items()) if value is not None}
         if not known:
             continue

@@ -15,7 +15,7 @@ from crossmodal.reporting.results.metrics import distinct
 from crossmodal.tasks.base import criteria, headlines
 
 CURVES = ["run", "where", "model", "epoch", "validation", "loss"]
-RECALLS = ["run", "where", "dataset", "split", "model", "seed", "direction", "protocol", "k", "recall"]
+RECALLS = ["run", "where", "dataset", "split", "model", "seed", "aspect", "protocol", "k", "recall"]
 
 
 def summary(metrics: pd.DataFrame) -> dict[str, Any]:
@@ -25,11 +25,11 @@ def summary(metrics: pd.DataFrame) -> dict[str, Any]:
     relevant to each other; those of another protocol than the whole test set begin with its name.
     """
     found: dict[str, Any] = {}
-    by_class = (metrics.metric == "map@50") & (metrics.direction == "average")
+    by_class = (metrics.metric == "map@50") & (metrics.aspect == "average")
     wanted = metrics[metrics.metric.str.match(r"recall(_sum|@\d+)$") | by_class]
-    means = distinct(wanted).groupby(["dataset", "split", "name", "protocol", "direction", "metric"]).value.mean()
-    for (dataset, split, name, protocol, direction, metric), value in means.items():
-        label = metric if direction == "both" else f"{direction}.{metric}"
+    means = distinct(wanted).groupby(["dataset", "split", "name", "protocol", "aspect", "metric"]).value.mean()
+    for (dataset, split, name, protocol, aspect, metric), value in means.items():
+        label = metric if aspect == "both" else f"{aspect}.{metric}"
         label = label if protocol == "all" else f"{protocol}.{label}"
         found.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})[label] = round(float(value), 4)
     return found
@@ -42,7 +42,7 @@ def headline(metrics: pd.DataFrame) -> dict[str, Any]:
     directions.
     """
     found: dict[str, Any] = {}
-    wanted = metrics[(metrics.protocol == "all") & metrics.direction.isin([direction for direction, _ in headlines()])]
+    wanted = metrics[(metrics.protocol == "all") & metrics.aspect.isin([aspect for aspect, _ in headlines()])]
     means = distinct(wanted).groupby(["dataset", "split", "name", "metric"]).value.mean()
     for metric in dict.fromkeys(metric for _, metric in headlines()):
         if metric in means.index.unique("metric"):

@@ -101,12 +101,12 @@ def _tested(table: Table, done: pd.DataFrame) -> str:
 def _sizes(done: pd.DataFrame, folds: int, texts: str) -> str:
     """The numbers of test queries, such as ` (200 images and 1,000 captions to test on)`; `texts` names the texts."""
     ranked = done[done.n_gallery.fillna(1) > 0]  # sums and other measurements rank no items
-    counts = ranked.dropna(subset=["n_queries"]).drop_duplicates("direction").set_index("direction").n_queries
+    counts = ranked.dropna(subset=["n_queries"]).drop_duplicates("aspect").set_index("aspect").n_queries
     plural = {"image": "images", "text": texts, "mesh": "meshes", "audio": "sounds", "video": "videos"}
     plural["class"] = "classes"
     named = []
-    for direction, n in counts.items():
-        query = str(direction).split("-to-")[0]
+    for aspect, n in counts.items():
+        query = str(aspect).split("-to-")[0]
         named.append(f"{int(n):,} {plural.get(query, query)}")
     *most, last = dict.fromkeys(named) or [""]
     listed = f"{', '.join(most)} and {last}" if most else last

@@ -124,7 +124,7 @@ def _panels(view: View, units: list[Unit], type_: Type) -> list[range]:
     widths = [max(column) + 2 * type_.gap for column in zip(*extents, strict=True)]
     widths[-2] += widths[-1]  # the remark stands beside the last column
     fixed = widths[0] + widths[n_left - 1]  # the method, and whether a number is published or ours
-    directions = groupby(range(len(view.columns)), key=lambda i: (view.columns[i].system, view.columns[i].direction))
+    directions = groupby(range(len(view.columns)), key=lambda i: (view.columns[i].system, view.columns[i].aspect))
     found: list[list[int]] = [[]]
     room = WIDTH - sum(widths[:n_left])
 

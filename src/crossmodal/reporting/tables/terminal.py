@@ -75,12 +75,12 @@ def show(view: View, console: Console | None = None, *, only_ours: bool = False)
 def show_numbers(rows: list[dict[str, Any]], console: Console | None = None) -> None:
     """Print numbers of one run: one line per direction and protocol, one column per metric."""
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    table = Table("direction", "protocol", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table("aspect", "protocol", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for metric in metrics:
         table.add_column(label(metric), justify="right")
     lines: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
-        lines.setdefault((row["direction"], row["protocol"]), {})[row["metric"]] = row["value"]
+        lines.setdefault((row["aspect"], row["protocol"]), {})[row["metric"]] = row["value"]
     for key, values in lines.items():
         table.add_row(*key, *(ours(values.get(metric), 2) for metric in metrics))
     (console or Console()).print(table)

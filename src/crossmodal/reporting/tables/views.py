@@ -164,8 +164,8 @@ class View:
     @property
     def heads(self) -> list[list[tuple[str, int]]]:
         """Header rows above the numbers (systems, directions, metrics), each a list of (text, columns spanned)."""
-        levels = [[title(c.direction) for c in self.columns], [label(c.metric) for c in self.columns]]
-        spans = [[(c.system, c.direction) for c in self.columns], list(range(len(self.columns)))]
+        levels = [[title(c.aspect) for c in self.columns], [label(c.metric) for c in self.columns]]
+        spans = [[(c.system, c.aspect) for c in self.columns], list(range(len(self.columns)))]
         if any(c.system for c in self.columns):
             levels.insert(0, [c.system or "" for c in self.columns])
             spans.insert(0, [c.system for c in self.columns])
@@ -318,7 +318,7 @@ def _places(table: Table, frame: pd.DataFrame) -> dict[tuple[int, int], dict[str
         (ours, "ours_mean", "ours_dataset", "ours_split", "place"),
     ):
         part = part.dropna(subset=[column])
-        for (*_, metric), same in part.groupby([dataset, split, "test", "direction", "metric"], dropna=False):
+        for (*_, metric), same in part.groupby([dataset, split, "test", "aspect", "metric"], dropna=False):
             values = same[column].round(6 if key == "published_place" else 1)
             best = sorted(values.unique(), reverse=not lower_is_better(metric))
             if len(best) > 1:
@@ -378,10 +378,9 @@ def extra(value: Any) -> str:
 def flat_heads(view: View) -> list[str]:
     """One heading per column, for formats with a single header row."""
     return [
-        " ".join(filter(None, [column.system, _arrow(column.direction), label(column.metric)]))
-        for column in view.columns
+        " ".join(filter(None, [column.system, _arrow(column.aspect), label(column.metric)])) for column in view.columns
     ]
 
 
-def _arrow(direction: str) -> str:
-    return direction.replace("-to-", "→")
+def _arrow(aspect: str) -> str:
+    return aspect.replace("-to-", "→")

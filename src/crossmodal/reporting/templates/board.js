@@ -27,7 +27,7 @@
 
   // The column that a view is sorted by unless another is asked for: what is of all directions, else the first.
   function standard(columns) {
-    const whole = columns.filter(j => ["both", "average"].includes(data.columns[j].direction));
+    const whole = columns.filter(j => ["both", "average"].includes(data.columns[j].aspect));
     return whole[0] ?? columns[0];
   }
 
@@ -86,7 +86,7 @@
       return [j, data.columns[j].lower ? Math.min(...means) : Math.max(...means)];
     }));
     const comparable = state.dataset && state.split;
-    const several = new Set(columns.map(j => data.columns[j].direction)).size > 1;
+    const several = new Set(columns.map(j => data.columns[j].aspect)).size > 1;
     const head = make("tr", {},
       make("th", { scope: "col", class: "number" }, make("span", { class: "visually-hidden" }, "Place")),
       heading("System", "name", { left: true, rising: true }),
@@ -94,9 +94,9 @@
       extra.split ? heading("Annotation", "split", { left: true, rising: true }) : null,
       extra.protocol ? heading("Tested on", "protocol", { left: true, rising: true }) : null,
       columns.map(j => {
-        const { direction, label, lower } = data.columns[j];
-        const over = several && !["both"].includes(direction) ? spoken(direction).replace(" to ", "→") : null;
-        return heading(label, String(j), { over, rising: lower, title: `${spoken(direction)}, ${label}${lower ? " (lower is better)" : ""}` });
+        const { aspect, label, lower } = data.columns[j];
+        const over = several && !["both"].includes(aspect) ? spoken(aspect).replace(" to ", "→") : null;
+        return heading(label, String(j), { over, rising: lower, title: `${spoken(aspect)}, ${label}${lower ? " (lower is better)" : ""}` });
       }),
       make("th", { scope: "col", class: "left" }, "Seeds"));
     let rank = 0;

@@ -7,13 +7,13 @@
 
   whenNear(place, () => {
     const data = content("galleries");
-    const state = { set: 0, run: 0, direction: "" };
+    const state = { set: 0, run: 0, aspect: "" };
     const filters = make("div", { class: "filters" });
     const cards = make("div", { class: "queries" });
     const dialog = make("dialog", { class: "large", "aria-labelledby": "large-title" });
     let open = 0;
 
-    const queries = () => data[state.set].runs[state.run].directions[state.direction] || [];
+    const queries = () => data[state.set].runs[state.run].directions[state.aspect] || [];
     const item = id => data[state.set].items[id];
     const kind = rank => (rank === 1 ? "good" : rank <= 10 ? "near" : "far");
     const called = { audio: "sound" };
@@ -67,7 +67,7 @@
       const focused = document.activeElement.dataset.step;
       dialog.replaceChildren(
         make("header", {},
-          make("h3", { id: "large-title" }, `Query ${open + 1} of ${queries().length}`, make("small", {}, ` ${spoken(state.direction)}, ${run}`)),
+          make("h3", { id: "large-title" }, `Query ${open + 1} of ${queries().length}`, make("small", {}, ` ${spoken(state.aspect)}, ${run}`)),
           make("span", { class: `rank ${kind(query.rank)}` }, `rank ${query.rank.toLocaleString("en")}`)),
         make("div", { class: "asked" }, shown(query.query, true), item(query.query).label ? make("p", { class: "label" }, item(query.query).label) : null),
         answers(query, true),
@@ -93,12 +93,12 @@
       const set = data[state.set];
       if (!set.runs[state.run]) state.run = 0;
       const directions = Object.keys(set.runs[state.run].directions);
-      if (!directions.includes(state.direction)) state.direction = directions[0];
+      if (!directions.includes(state.aspect)) state.aspect = directions[0];
       const change = (key, of) => value => { state[key] = of(value); choose(); };
       filters.replaceChildren(
         choice("Data set", data.map((entry, i) => [String(i), entry.title]), String(state.set), change("set", Number)),
         choice("Run", set.runs.map((entry, i) => [String(i), entry.run]), String(state.run), change("run", Number)),
-        choice("Direction", directions.map(name => [name, spoken(name)]), state.direction, change("direction", String)));
+        choice("Direction", directions.map(name => [name, spoken(name)]), state.aspect, change("aspect", String)));
       cards.replaceChildren(...queries().map(card));
     }
 

@@ -1,4 +1,4 @@
-// Every direction between several modalities as a small table a system, shaded by value: rows ask, columns answer.
+// Every direction between several modalities as a small table per system, shaded by value: rows ask, columns answer.
 
 (function heat() {
   const place = $("#heat");
@@ -6,10 +6,10 @@
 
   whenNear(place, () => {
     const data = content("board");
-    const single = j => data.columns[j].direction.includes("-to-");
+    const single = j => data.columns[j].aspect.includes("-to-");
     const columns = data.columns.map((_, j) => j).filter(single);
-    const several = data.rows.filter(row => columns.filter(j => row.values[j]).map(j => data.columns[j].direction)
-      .reduce((seen, direction) => seen.add(direction), new Set()).size > 2);
+    const several = data.rows.filter(row => columns.filter(j => row.values[j]).map(j => data.columns[j].aspect)
+      .reduce((seen, aspect) => seen.add(aspect), new Set()).size > 2);
     const datasets = unique(several.map(row => row.dataset));
     const state = { dataset: datasets[0], split: "", metric: "", protocol: "" };
     const filters = make("div", { class: "filters" });
@@ -33,7 +33,7 @@
         choice("Metric", metrics.map(name => [name, data.columns.find(column => column.metric === name).label]), state.metric, change("metric")));
       const wanted = columns.filter(j => data.columns[j].metric === state.metric);
       const made = rows.map(row => {
-        const cells = Object.fromEntries(wanted.filter(j => row.values[j]).map(j => [data.columns[j].direction, mean(row.values[j].filter(x => x !== null))]));
+        const cells = Object.fromEntries(wanted.filter(j => row.values[j]).map(j => [data.columns[j].aspect, mean(row.values[j].filter(x => x !== null))]));
         return { row, cells, average: mean(Object.values(cells)) };
       }).filter(entry => entry.average !== null).sort((a, b) => a.row.control - b.row.control || b.average - a.average);
       const values = made.flatMap(entry => Object.values(entry.cells));
@@ -43,7 +43,7 @@
 
     function map({ row, cells, average }, low, high) {
       const order = ["image", "text", "audio", "video", "mesh"];
-      const modalities = unique(Object.keys(cells).flatMap(direction => direction.split("-to-"))).sort((a, b) => order.indexOf(a) - order.indexOf(b));
+      const modalities = unique(Object.keys(cells).flatMap(aspect => aspect.split("-to-"))).sort((a, b) => order.indexOf(a) - order.indexOf(b));
       const cell = value => {
         if (value === undefined) return make("td", { class: "empty" }, "");
         const share = high > low ? (value - low) / (high - low) : 1;

@@ -18,18 +18,18 @@ def link_to(experiment: str) -> str:
 
 def view() -> dict[str, Any]:
     """The columns of MLflow's table of runs in the saved view, with the runs sorted by the first headline number."""
-    metrics = [shown(direction, metric) for direction, metric in headlines()]
+    metrics = [shown(aspect, metric) for aspect, metric in headlines()]
     columns = ["attributes.`Dataset`", "attributes.`Source`", *(f"metrics.`{name}`" for name in metrics)]
     return {"selectedColumns": columns, "orderByKey": f"metrics.`{metrics[0]}`", "orderByAsc": False}
 
 
-def shown(direction: str, metric: str, protocol: str = "all") -> str:
+def shown(aspect: str, metric: str, protocol: str = "all") -> str:
     """A metric's name in MLflow: `test/image-to-text.recall_1`, `test/recall_sum`, `test-fold5/...`.
 
     MLflow groups its charts by the part before the slash.
     """
     head = "test" if protocol == "all" else f"test-{protocol}"
-    return metric_name(f"{head}/{'' if direction == 'both' else f'{direction}.'}{metric}")
+    return metric_name(f"{head}/{'' if aspect == 'both' else f'{aspect}.'}{metric}")
 
 
 def metric_name(name: str) -> str:

@@ -100,7 +100,7 @@ def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
 
 def _final(numbers: list[dict[str, Any]]) -> dict[str, float]:
     """The numbers of a run by their names in MLflow."""
-    return {shown(row["direction"], row["metric"], row["protocol"]): float(row["value"]) for row in numbers}
+    return {shown(row["aspect"], row["metric"], row["protocol"]): float(row["value"]) for row in numbers}
 
 
 def _used(job: Job, manifest: dict[str, Any], params: Params) -> list[Used]:

@@ -122,7 +122,7 @@ def scored(pairs: Iterable[Pair], items: Items, folds: list[int]) -> tuple[pd.Da
             queries += frames
     for protocol in dict.fromkeys(row["protocol"] for row in numbers):
         rows = [r for r in numbers if r["protocol"] == protocol]
-        directions = {r["direction"]: r["n_queries"] for r in rows}
+        directions = {r["aspect"]: r["n_queries"] for r in rows}
         if not items.by_class:
             numbers.append(_recall_sum(protocol, rows))
         else:
@@ -134,7 +134,7 @@ def _recall_sum(protocol: str, rows: list[Number]) -> Number:
     """The sum of all recalls over both directions."""
     total = sum(row["value"] for row in rows if row["metric"].startswith("recall@"))
     n_queries = sum(row["n_queries"] for row in rows if row["metric"] == "recall@1")
-    about = {"direction": "both", "metric": "recall_sum", "protocol": protocol, "value": total}
+    about = {"aspect": "both", "metric": "recall_sum", "protocol": protocol, "value": total}
     return {**about, "n_queries": n_queries, "n_gallery": 0}
 
 
@@ -143,7 +143,7 @@ def _averaged(protocol: str, rows: list[Number], n_queries: int, n_directions: i
     found = []
     for metric in dict.fromkeys(row["metric"] for row in rows if row["metric"].startswith("map")):
         mean = sum(row["value"] for row in rows if row["metric"] == metric) / n_directions
-        about = {"direction": "average", "metric": metric, "protocol": protocol, "value": mean}
+        about = {"aspect": "average", "metric": metric, "protocol": protocol, "value": mean}
         found.append({**about, "n_queries": n_queries, "n_gallery": 0})
     return found
 
@@ -159,12 +159,12 @@ def _protocol(
         places = dict(zip(pair.names, inside, strict=True))
         for query, ranked in pair.rank(inside, k=TOP).items():
             gallery = pair.names[1] if query == pair.names[0] else pair.names[0]
-            direction = f"{query}-to-{gallery}"
+            aspect = f"{query}-to-{gallery}"
             frames.append(
                 pd.DataFrame(
                     {
                         "protocol": protocol,
-                        "direction": direction,
+                        "aspect": aspect,
                         "fold": number,
                         "query_id": items.ids[query][places[query]],
                         "query_group": items.groups[query][places[query]],
@@ -175,20 +175,20 @@ def _protocol(
                     }
                 )
             )
-            sizes.setdefault(direction, {"n_queries": len(places[query]), "n_gallery": len(places[gallery])})
+            sizes.setdefault(aspect, {"n_queries": len(places[query]), "n_gallery": len(places[gallery])})
             for metric, value in metrics_of_queries(frames[-1]).items():
-                values.setdefault((direction, metric), []).append(value)
+                values.setdefault((aspect, metric), []).append(value)
             if items.by_class:
                 asked, there = pair.relevance[query][places[query]], pair.relevance[gallery][places[gallery]]
                 relevant = relevant_counts(asked, there) if asked.ndim == 2 else np.bincount(there)[asked]
                 for name, (at, _) in AP_VARIANTS.items():
                     metric = name.replace("average_precision", "map") + "_chance"  # expected of a random order
                     value = 100 * float(chance_precision(relevant, len(places[gallery]), at).mean())
-                    values.setdefault((direction, metric), []).append(value)
+                    values.setdefault((aspect, metric), []).append(value)
     numbers = []
-    for (direction, metric), found in values.items():
-        row = {"direction": direction, "metric": metric, "protocol": protocol, "value": float(np.mean(found))}
-        numbers.append(row | sizes[direction])
-    numbers.sort(key=lambda row: row["direction"])  # the sort is stable, so that metrics stay in their order
-    frames.sort(key=lambda frame: frame.direction.iloc[0])
+    for (aspect, metric), found in values.items():
+        row = {"aspect": aspect, "metric": metric, "protocol": protocol, "value": float(np.mean(found))}
+        numbers.append(row | sizes[aspect])
+    numbers.sort(key=lambda row: row["aspect"])  # the sort is stable, so that metrics stay in their order
+    frames.sort(key=lambda frame: frame.aspect.iloc[0])
     return numbers, frames

@@ -42,9 +42,9 @@ def validate(
     for a, b in combinations(order, 2):
         pair = Pair(encodings_of(model, corpus, (a, b), index, device), relevance, model)
         for query, ranking in pair.rank(precision=by_class).items():
-            direction = f"{query}-to-{b if query == a else a}"
+            aspect = f"{query}-to-{b if query == a else a}"
             if by_class:
-                found[f"{direction}_map@50"] = 100 * float(ranking.precision["average_precision@50"].mean())
+                found[f"{aspect}_map@50"] = 100 * float(ranking.precision["average_precision@50"].mean())
             else:
-                found |= {f"{direction}_recall@{k}": v for k, v in recall_at_k(ranking.ranks, KS).items()}
+                found |= {f"{aspect}_recall@{k}": v for k, v in recall_at_k(ranking.ranks, KS).items()}
     return {**found, CRITERION[by_class]: float(sum(found.values()))}

@@ -95,9 +95,9 @@ class Ranked(base.Task):
             return None
         if control == "oracle":
             return 100.0, 100.0, 100.0
-        key = (number["direction"], f"{metric.name}_chance", number["protocol"])
+        key = (number["aspect"], f"{metric.name}_chance", number["protocol"])
         for other in numbers:
-            if (other["direction"], other["metric"], other["protocol"]) == key:
+            if (other["aspect"], other["metric"], other["protocol"]) == key:
                 return other["value"], *precision_interval(other["value"], number["n_queries"])
         if self.relevance != "group" or metric.columns != ("rank",):
             return None
