@@ -10,7 +10,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from crossmodal import cli, experiments
+from crossmodal import experiments
+from crossmodal.cli import base, steps
 from crossmodal.core.files import read_json
 from tests.datasets.test_cub import CLASSES, lay
 
@@ -58,24 +59,24 @@ def project(tmp_path_factory):
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setitem(cli._state, "params", folder / "params.yaml")
+        patch.setitem(base._state, "params", folder / "params.yaml")
         for name in ("cub", "cub_held", "xmedianet"):
-            cli.prepare(name)
-            cli.split(name, "full")
+            steps.prepare(name)
+            steps.split(name, "full")
             plan = experiments.plan(experiments.load("params.yaml"))
             for modality, extractor in plan.extractors_of(name):
                 if extractor in ("resnet152", "skipthoughts", "bow"):
-                    cli.extract(name, extractor, modality)
+                    steps.extract(name, extractor, modality)
         yield folder
 
 
 def measured(key: str) -> dict[str, set[str]]:
     """Directions of each protocol, and numbers that are per cents."""
-    cli.train(key)
-    cli.evaluate(key, "category_retrieval", "all")
+    steps.train(key)
+    steps.evaluate(key, "category_retrieval", "all")
     found: dict[str, set[str]] = {}
     for row in read_json(Path("results/runs") / key / "category_retrieval" / "metrics.json")["numbers"]:
-        found.setdefault(row["protocol"], set()).add(row["direction"])
+        found.setdefault(row["protocol"], set()).add(row["aspect"])
         if row["metric"].startswith(("recall", "map")):
             assert 0 <= row["value"] <= 100
     return found
@@ -95,7 +96,7 @@ def test_zero_shot_systems_are_tested_under_all_protocols(project, system):
     key, found = measured_under_all_protocols(system)
     assert all({"image-to-class", "class-to-image"} <= directions for directions in found.values())
     rows = read_json(Path("results/runs") / key / "category_retrieval" / "metrics.json")["numbers"]
-    sizes = {r["protocol"]: (r["n_queries"], r["n_gallery"]) for r in rows if r["direction"] == "image-to-class"}
+    sizes = {r["protocol"]: (r["n_queries"], r["n_gallery"]) for r in rows if r["aspect"] == "image-to-class"}
     assert sizes == {"all": (12, 4), "seen": (6, 3), "unseen": (6, 1)}
 
 
@@ -110,7 +111,7 @@ def test_without_seen_test_images_the_unseen_classes_alone_are_told(project, sys
     found = measured(f"cub/full/{system}/seed0")
     assert set(found) == {"all", "unseen"}
     rows = read_json(Path(f"results/runs/cub/full/{system}/seed0/category_retrieval/metrics.json"))["numbers"]
-    sizes = {r["protocol"]: (r["n_queries"], r["n_gallery"]) for r in rows if r["direction"] == "image-to-class"}
+    sizes = {r["protocol"]: (r["n_queries"], r["n_gallery"]) for r in rows if r["aspect"] == "image-to-class"}
     assert sizes == {"all": (6, 1), "unseen": (6, 1)}
 
 
@@ -130,7 +131,7 @@ def test_stages_of_classes_are_tested_on_those_of_the_first(project, name):
     """Two stages of two classes and one; the first one's classes have test images where some were held out."""
     sizes = []
     for number in (1, 2):
-        cli.split(name, f"classes{number}of2")
+        steps.split(name, f"classes{number}of2")
         key = f"{name}/classes{number}of2/cvs/seed0"
         found = measured(key)
         manifest = read_json(Path("results/runs") / key / "manifest.json")

@@ -34,13 +34,14 @@ from crossmodal.features.region_annotations import annotations
 from crossmodal.reporting.results import runs
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS), str(TESTS / "datasets"), str(TESTS / "features")]  # whose small folders are good seeds
+FOLDERS = ("", "datasets", "features", "released")  # their small folders are good seeds
+sys.path += [str(TESTS / folder) for folder in FOLDERS]
 
 import clips  # noqa: E402, F401
 import test_cub  # noqa: E402
 import test_nuswide  # noqa: E402
 import test_pascal  # noqa: E402
-import test_released  # noqa: E402
+import test_region_files  # noqa: E402
 import test_xmedia  # noqa: E402
 
 NAMES = [f"{n}.jpg" for n in range(6)]
@@ -171,26 +172,26 @@ def _released() -> list[Callable[[Path], Folder]]:
         return run
 
     def tsv_of_6(folder: Path) -> Folder:
-        (folder / "x.tsv").write_text("\n".join(test_released.rows_of_6()))
+        (folder / "x.tsv").write_text("\n".join(test_region_files.rows_of_6()))
         return Folder(folder, ["x.tsv"], read(folder / "x.tsv"))
 
     def tsv_of_10(folder: Path) -> Folder:
-        (folder / "x.tsv").write_text("\n".join(test_released.rows_of_10()))
+        (folder / "x.tsv").write_text("\n".join(test_region_files.rows_of_10()))
         return Folder(folder, ["x.tsv"], read(folder / "x.tsv"))
 
     def npz_per_image(folder: Path) -> Folder:
-        for i, (x, box) in enumerate(zip(*test_released.sets(), strict=True)):
+        for i, (x, box) in enumerate(zip(*test_region_files.sets(), strict=True)):
             np.savez(folder / f"{i}.npz", x=x, bbox=box, num_bbox=len(x))
         return Folder(folder, _listed(folder, ".npz"), read(folder))
 
     def flat_hdf5(folder: Path) -> Folder:
-        test_released.write_flat(folder / "x.h5")
+        test_region_files.write_flat(folder / "x.h5")
         return Folder(folder, ["x.h5"], read(folder / "x.h5"))
 
     def lmdb_regions(folder: Path) -> Folder:
         import lmdb
 
-        features, boxes = test_released.sets()
+        features, boxes = test_region_files.sets()
         with lmdb.open(str(folder / "x.lmdb"), map_size=2**17) as held, held.begin(write=True) as writer:
             for i, (x, box) in enumerate(zip(features, boxes, strict=True)):
                 values = {"features": x, "bbox": box, "num_boxes": len(x), "objects": np.arange(len(x))}

@@ -259,7 +259,7 @@ def test_the_four_settings_are_measured(tmp_path) -> None:
     assert float(loss) < 0.5 * first
     corpus = SimpleNamespace(joined=lambda partition, size: [{"train": train, "test": test}[partition]])
     rows = classification.Task().evaluate(model, corpus, [1], torch.device("cpu"), tmp_path)
-    found = {(row["direction"], row["metric"]): row["value"] for row in rows}
+    found = {(row["aspect"], row["metric"]): row["value"] for row in rows}
     assert {direction for direction, _ in found} == {
         "single-modal-image", "single-modal-text", "fusion", "cross-modal-image", "cross-modal-text",
         "shared-image-to-text", "shared-text-to-image",

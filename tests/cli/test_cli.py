@@ -9,7 +9,7 @@ import yaml
 from crossmodal import experiments
 from crossmodal.core.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def crossmodal(*words, cwd):

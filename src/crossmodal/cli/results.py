@@ -1,0 +1,157 @@
+"""Sub-commands that gather, test, render and track what runs have measured."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crossmodal.cli.base import RunName, Scope, app, read_plan, run_of, scope_of
+from crossmodal.core.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command(rich_help_panel="Results")
+def collect(quick: Scope = False) -> None:
+    """Gather what runs have measured: `metrics.parquet`, `comparison.parquet`, `summary.json`."""
+    from crossmodal.reporting.results import collect as step
+
+    plan = read_plan()
+    jobs, target = scope_of(plan, quick)
+    step.write(plan, jobs, Path(plan.params.paths.results) / "runs", target)
+
+
+@app.command(rich_help_panel="Results")
+def tables(quick: Scope = False) -> None:
+    """Write the papers' tables (csv, md, tex, html) from `comparison.parquet`."""
+    from crossmodal.reporting.tables import writers as step
+
+    plan = read_plan()
+    _, target = scope_of(plan, quick)
+    step.write(plan, target)
+
+
+@app.command(rich_help_panel="Results")
+def table(
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="PAPER-TABLE, such as a3vse-table1.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Of results/quick.")] = False,
+    ours: Annotated[bool, typer.Option("--ours", help="Only rows with a system here.")] = False,
+) -> None:
+    """Show a paper's table in the terminal: published numbers and ours."""
+    from crossmodal.core.files import read_parquet
+    from crossmodal.reporting.tables import terminal
+    from crossmodal.reporting.tables.views import view
+
+    plan = read_plan()
+    _, target = scope_of(plan, quick)
+    terminal.show(view(plan, read_parquet(target / "comparison.parquet"), name), only_ours=ours)
+
+
+@app.command(rich_help_panel="Results")
+def claims(
+    quick: Scope = False,
+    paper: Annotated[str, typer.Option(help="Show those of one paper alone, such as a3vse.")] = "",
+) -> None:
+    """Test the papers' claims on our runs: `claims.parquet`, `tables/claims.*`, and each verdict in the terminal."""
+    from crossmodal.core.errors import suggestion
+    from crossmodal.reporting.results import claims as step
+    from crossmodal.reporting.tables import verdicts
+
+    plan = read_plan()
+    if paper and paper not in plan.papers:
+        raise UserError(f"--paper: no paper {paper!r} is chosen{suggestion(paper, plan.papers)}")
+    jobs, target = scope_of(plan, quick)
+    frame = step.write(plan, jobs, target)
+    verdicts.write(plan, frame, target / "tables")
+    verdicts.show(plan, frame, paper or None)
+
+
+@app.command(rich_help_panel="Results")
+def measure(
+    run: RunName,
+    metrics: Annotated[list[str], typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list in place of a table.")] = False,
+) -> None:
+    """Measure a tested run at other cut-offs, from the files of its test.
+
+    `crossmodal measure world/full/vsepp/seed0 recall@50 ndcg@10`
+    """
+    import json
+
+    from crossmodal.reporting.results import cutoffs
+    from crossmodal.reporting.tables import terminal
+
+    plan = read_plan()
+    job, folder = run_of(plan, run)
+    rows = cutoffs.measure(folder, job, Path(plan.params.paths.data), metrics)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        terminal.show_numbers(rows)
+
+
+@app.command(rich_help_panel="Results")
+def check(
+    quick: Scope = False,
+    against: Annotated[
+        Path | None, typer.Option(help="Another results folder, of the same seeds: every number must be the same.")
+    ] = None,
+) -> None:
+    """Check the quality of the tables: print each row that fails, and exit with 1 if there is one."""
+    from crossmodal.reporting.results import quality_control as step
+
+    plan = read_plan()
+    jobs, target = scope_of(plan, quick)
+    said = step.check(plan, jobs, Path(plan.params.paths.results) / "runs", target, against)
+    for line in said:
+        print(f"failed: {line}", file=sys.stderr)
+    if said:
+        raise typer.Exit(1)
+    logging.info("quality control: all tables pass")
+
+
+@app.command(rich_help_panel="Results")
+def report(quick: Scope = False) -> None:
+    """Write `report.html`, the one page to look at, with the figures that `crossmodal figure` has drawn."""
+    from crossmodal.reporting.page import report as step
+
+    plan = read_plan()
+    jobs, target = scope_of(plan, quick)
+    step.write(plan, jobs, target)
+
+
+@app.command(rich_help_panel="Results")
+def figure(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Without it, all that are wanted are drawn.")] = "",
+    quick: Scope = False,
+) -> None:
+    """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names those that are wanted."""
+    from crossmodal.reporting.figures import base
+
+    scope = base.Scope.of(read_plan(), quick)
+    for one in [name] if name else [figure.name for figure in base.wanted(scope)]:
+        base.write(one, scope)
+
+
+@app.command(rich_help_panel="Results")
+def track(
+    quick: Scope = False,
+    init: Annotated[bool, typer.Option("--init", help="Only make the store.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Refill the store from results/, whatever it holds.")
+    ] = False,
+) -> None:
+    """Log finished runs in MLflow. Unchanged records stay; an unreachable store is a warning, not an error."""
+    from crossmodal.reporting.tracking import record as step
+
+    plan = read_plan()
+    jobs, target = scope_of(plan, quick)
+    if init:
+        step.make_store(plan.params.tracking)
+    else:
+        step.write(plan, jobs, target, rebuild=rebuild)

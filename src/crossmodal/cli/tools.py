@@ -1,0 +1,154 @@
+"""Sub-commands beside the DAG: downloads, lists, the catalogue of features, search, and the schema of params.yaml."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crossmodal.cli.base import RunName, app, read_plan, run_of
+from crossmodal.core.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+
+features_app = typer.Typer(no_args_is_help=True, help="List the features below `data/`, or remove what none needs.")
+app.add_typer(features_app, name="features", rich_help_panel="Tools")
+
+
+@app.command(rich_help_panel="Tools")
+def download(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="What to fetch; without it, all names.")] = "",
+    to: Annotated[Path, typer.Option(help="Folder of raw files, where params.yaml looks for them.")] = Path("raw"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the licence that is shown.")] = False,
+) -> None:
+    """Download raw files from their publishers; a broken download resumes, and files are checked and unpacked."""
+    from crossmodal import downloads
+
+    if not name:
+        for key, one in downloads.origins().items():
+            typer.echo(f"{key}  {one.title} ({'by hand' if one.by_hand else one.about})")
+        typer.echo("torchvision/NETWORK  weights of a network of torchvision, such as torchvision/resnet152")
+        return
+    origin = downloads.named(name)
+    typer.echo(f"{origin.title}, {origin.about}\nfrom {origin.home}\nlicence: {origin.licence}")
+    if not yes and not typer.confirm("Do you agree to it, and shall the files be fetched?"):
+        raise typer.Exit(1)
+    for line in downloads.fetch(origin, to, progress=sys.stderr.isatty()):
+        typer.echo(line)
+
+
+@app.command(rich_help_panel="Tools")
+def backbone(
+    target: Annotated[Path, typer.Argument(help="Weights file to write (safetensors).")],
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
+) -> None:
+    """Train the world's small image network again (about 15 minutes on two cores)."""
+    from crossmodal.features.networks import world_backbone as step
+
+    step.train(step.Settings(), target, threads=threads)
+
+
+@app.command("list", rich_help_panel="Tools")
+def list_(
+    what: Annotated[str, typer.Argument(help="runs, models, datasets, extractors, forms, tasks or figures")] = "runs",
+) -> None:
+    """List the runs that params.yaml selects, or the models, data sets, extractors, forms, tasks or figures known."""
+    from crossmodal.core import registry
+
+    kinds = {"extractors": "features", **{kind: kind for kind in ("models", "datasets", "forms", "tasks", "figures")}}
+    if what == "runs":
+        for key, job in read_plan().jobs.items():
+            typer.echo(f"{key}{'  (quick)' if job.quick else ''}")
+    elif what in kinds:
+        for name, module in sorted(registry.names(kinds[what]).items()):
+            typer.echo(f"{name}  ({module})")
+    else:
+        raise UserError(f"list {what!r}: expected runs, models, datasets, extractors, forms, tasks or figures")
+
+
+@features_app.command("ls")
+def features_ls(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, sizes in bytes.")] = False,
+) -> None:
+    """List all features with the data sets that have them, sizes and where they come from."""
+    import json
+
+    from crossmodal.features.engine import catalog
+
+    found = catalog.entries(Path(read_plan().params.paths.data))
+    if as_json:
+        typer.echo(json.dumps([entry.describe() for entry in found], indent=2))
+    else:
+        catalog.show(found)
+
+
+@features_app.command("prune")
+def features_prune(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove features from the store that no data set uses any more."""
+    from crossmodal.features.engine import catalog
+
+    gone = catalog.unused(catalog.entries(Path(read_plan().params.paths.data)))
+    if not gone:
+        typer.echo("nothing to remove: each entry of the store is some data set's")
+        return
+    catalog.show(gone)
+    if not yes and not typer.confirm(f"remove these {len(gone)}?"):
+        raise typer.Exit(1)
+    freed = sum(catalog.remove(entry) for entry in gone)
+    typer.echo(f"{catalog.readable(freed)} freed")
+
+
+@app.command(rich_help_panel="Tools")
+def search(
+    run: RunName,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="A sentence to search for.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Search for an image file.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Search for a sound file.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Search for a video file.")] = None,
+    mesh: Annotated[Path | None, typer.Option(help="Search for a mesh file.")] = None,
+    item: Annotated[str | None, typer.Option(help="Search for an item of the data set, by its id.")] = None,
+    to: Annotated[str | None, typer.Option(help="Modality of the answers, where the run has more than two.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Answers.")] = 10,
+    partition: Annotated[str, typer.Option(help="Items that are searched: train, val, test or all.")] = "test",
+    html: Annotated[Path | None, typer.Option(help="Write the answers as a page, too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object in place of a table.")] = False,
+) -> None:
+    """Search the items of a trained run's data set by a sentence or a file of yours.
+
+    `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
+    """
+    from crossmodal.inference import search as step
+    from crossmodal.reporting.page import search_results
+
+    files = {"image": image, "audio": audio, "video": video, "mesh": mesh}
+    queries = [step.Query(modality, str(path)) for modality, path in files.items() if path is not None]
+    queries += [step.Query("text", text)] if text is not None else []
+    queries += [step.Query("", "", item)] if item is not None else []
+    if len(queries) != 1:
+        raise UserError(
+            f"{len(queries)} queries are given; expected one: a TEXT, a file (--image, --audio, ...) or --item"
+        )
+    if partition not in ("train", "val", "test", "all"):
+        raise UserError(f"--partition {partition!r}: expected train, val, test or all")
+    plan = read_plan()
+    _, folder = run_of(plan, run)
+    found = step.search(plan, folder, queries[0], to, k=k, partition=partition)
+    search_results.show(found, as_json=as_json)
+    if html is not None:
+        search_results.write(found, html)
+
+
+@app.command(rich_help_panel="Tools")
+def schema() -> None:
+    """Print the JSON schema of params.yaml, made from the classes that check it."""
+    import json
+
+    from crossmodal.experiments import Params
+
+    typer.echo(json.dumps(Params.model_json_schema(), indent=2))
