@@ -222,12 +222,12 @@ def test_the_discriminators_judge_what_the_model_has_just_made(batch):
     kept.loss(batch, 0.5, "model")
     for one, other in zip(kept.generator.buffers(), fresh.generator.buffers(), strict=True):
         one.data, other.data = one.data.clone(), one.data.clone()
-    assert kept._made[0] is batch
+    assert kept._generated[0] is batch
     expected = fresh.loss(batch, 0.5, "discriminators")["real"]
     torch.testing.assert_close(kept.loss(batch, 0.5, "discriminators")["real"], expected)
     again = base.Batch(batch.inputs, batch.groups, beside=batch.beside)
     kept.loss(again, 0.5, "discriminators")
-    assert kept._made[0] is again
+    assert kept._generated[0] is again
 
 
 def test_the_ablation_leaves_out_what_has_no_weight(batch):

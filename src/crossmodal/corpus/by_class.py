@@ -122,7 +122,7 @@ class Classes:
     first: tuple[int, ...]  # codes of the classes of the first stage
     items: dict[str, np.ndarray]  # modality to (N,) indices of its training items, sorted by class
     kinds: dict[str, np.ndarray]  # modality to the (N,) position of each item's class in `trained`, or in `several`
-    mates: dict[tuple[str, str], np.ndarray]  # modalities A, B to the B item of the group of each A item, -1 for none
+    paired_items: dict[tuple[str, str], np.ndarray]  # modalities A, B to the B item in each A item's group, or -1
     several: tuple[int, ...] = ()  # with several classes per item: the classes for which rows are drawn
     every: Classes | None = None  # with several classes per item: each item listed under all its classes
 
@@ -149,7 +149,7 @@ class Classes:
                 raise UserError(
                     f"items.parquet: no {m} item of class {name!r} to train on; models read {', '.join(rows)}"
                 )
-        joined = {(a, b): mates(inputs[a], inputs[b], order[b]) for a in rows for b in rows if a != b}
+        joined = {(a, b): paired_items(inputs[a], inputs[b], order[b]) for a in rows for b in rows if a != b}
         return cls(labels.count, labels.trained, labels.first, order, kinds, joined)
 
     @classmethod
@@ -177,7 +177,7 @@ class Classes:
         order = {m: np.argsort(of, kind="stable") for m, of in codes.items()}
         items = {m: rows[m][order[m]] for m in rows}
         kinds = {m: np.searchsorted(drawn, codes[m][order[m]]) for m in rows}
-        joined = {(a, b): mates(inputs[a], inputs[b], items[b]) for a in rows for b in rows if a != b}
+        joined = {(a, b): paired_items(inputs[a], inputs[b], items[b]) for a in rows for b in rows if a != b}
         shared = tuple(int(n) for n in np.flatnonzero(np.stack([of.any(0) for of in sets.values()]).all(0)))
         under = {m: np.nonzero(of[:, list(shared)].T) for m, of in sets.items()}  # (classes, items), by class
         every = cls(
@@ -247,7 +247,7 @@ class Classes:
             starts = np.cumsum(counts) - counts
             rows[m] = items[m][starts[kind] + occurrence % counts[kind]]
             if m != base:
-                own = self.mates[base, m][rows[base]]
+                own = self.paired_items[base, m][rows[base]]
                 rows[m] = np.where(own >= 0, own, rows[m])
         return {m: rows[m] for m in modalities}
 
@@ -271,7 +271,7 @@ class Classes:
                 if m == base:
                     rows[m].append(places)
                     continue
-                own = self.mates[base, m][of[base]]
+                own = self.paired_items[base, m][of[base]]
                 taken = np.isin(places, own)
                 turn = np.concatenate([places[~taken], places[taken]])
                 rows[m].append(np.where(own >= 0, own, turn[(np.cumsum(own < 0) - 1) % len(turn)]))
@@ -313,14 +313,14 @@ def shared_classes(sets: Sequence[np.ndarray]) -> np.ndarray:
     return np.where(both.any(1, keepdims=True), both, any_).astype(np.float32)
 
 
-def mates(inputs: Inputs, others: Inputs, rows: np.ndarray) -> np.ndarray:
+def paired_items(inputs: Inputs, others: Inputs, rows: np.ndarray) -> np.ndarray:
     """(N,) index of the first of the other modality's items `rows` with the same group as each item; -1 for none."""
     place = pd.Series(rows, index=others.groups[rows])
     place = place[~place.index.duplicated()]
     return place.reindex(inputs.groups).fillna(-1).to_numpy(dtype=np.int64)
 
 
-class Moments(Mapping):
+class FeatureStatistics(Mapping):
     """Modality to the (D,) mean and standard deviation of its training vectors, computed on access in float64."""
 
     def __init__(self, inputs: Mapping[str, Inputs]):

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from crossmodal.core.errors import UserError
-from crossmodal.corpus.by_class import Classes, Moments, mates, shared_classes
+from crossmodal.corpus.by_class import Classes, FeatureStatistics, paired_items, shared_classes
 from crossmodal.corpus.inputs import Inputs, OnDisk
 from crossmodal.language.tokens import Vocabulary
 from crossmodal.models.base import Batch, Context
@@ -58,7 +58,7 @@ class Corpus:
             groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
             known = {"n_concepts": n_concepts, "groups": groups[0] if groups else None}
             return Context(shapes, len(self.vocabulary), **known)
-        moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form.moments})
+        moments = FeatureStatistics({m: self.inputs[m] for m in shapes if self.inputs[m].form.moments})
         source = self.source and self.source.context
         known = {"n_concepts": n_concepts, "source": source}
         return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, **known)
@@ -158,7 +158,7 @@ class Corpus:
         base = max(index, key=lambda m: len(index[m]))
         chosen = {base: index[base]}
         for m in index.keys() - {base}:
-            chosen[m] = mates(self.inputs[base], self.inputs[m], index[m])[index[base]]
+            chosen[m] = paired_items(self.inputs[base], self.inputs[m], index[m])[index[base]]
         there = np.stack([*chosen.values()]).min(0) >= 0
         for part in torch.from_numpy(np.flatnonzero(there)).split(size):
             yield self.gathered({m: torch.from_numpy(chosen[m])[part] for m in self.inputs})

@@ -18,7 +18,7 @@ from crossmodal.language.tokens import RareWords
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import Discriminator, reversal_strength
-from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, mean_of, there
+from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, mean_of, valid_mask
 from crossmodal.models.parts.losses import Hinges, Negatives, batch_hinges, hinge_triplet
 from crossmodal.models.parts.optimisers import others
 
@@ -114,7 +114,7 @@ class ContextAttention(nn.Module):
 
     def weights(self, vectors: Tensor) -> Tensor:
         """(B, M, H) vectors, zeros for padding -> (B, K, M) weights, which sum to 1 over M."""
-        mask = there(vectors)
+        mask = valid_mask(vectors)
         mean = mean_of(vectors, mask)
         context = torch.tanh(self.of_mean(mean)).unflatten(1, (self.heads, -1))  # (B, K, H)
         each = torch.tanh(self.of_each(vectors)).unflatten(2, (self.heads, -1))  # (B, M, K, H)
@@ -158,7 +158,7 @@ class Model(base.Model):
             "text": (self.text, self.text_attention),
         }[modality]
         vectors = encoder(value)
-        return attention(vectors) if self.settings.attention else (mean_of(vectors, there(vectors)), None)
+        return attention(vectors) if self.settings.attention else (mean_of(vectors, valid_mask(vectors)), None)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, K·H) unit vectors; `partner` makes no difference."""
@@ -178,13 +178,13 @@ class Model(base.Model):
         would always be the hardest ones, and their gradients cancel out.
         """
         s = self.settings
-        found, effective = {}, {}
-        found["image"], effective["effective_regions"] = self.features("image", batch.inputs["image"])
-        found["text"], effective["effective_words"] = self.features("text", batch.inputs["text"])
+        vectors, effective = {}, {}
+        vectors["image"], effective["effective_regions"] = self.features("image", batch.inputs["image"])
+        vectors["text"], effective["effective_words"] = self.features("text", batch.inputs["text"])
         if s.semantics != "none":
-            found["unannotated"], _ = self.features("image", batch.unannotated["image"])
-            found["semantics"], _ = self.features("text", batch.unannotated["semantics"])
-        unit = {name: F.normalize(value, dim=1) for name, value in found.items()}
+            vectors["unannotated"], _ = self.features("image", batch.unannotated["image"])
+            vectors["semantics"], _ = self.features("text", batch.unannotated["semantics"])
+        unit = {name: F.normalize(value, dim=1) for name, value in vectors.items()}
         triplet = batch_hinges(unit["image"] @ unit["text"].T, s, batch.groups, progress)
         if s.semantics != "none":
             scores = unit["unannotated"] @ unit["semantics"].T
@@ -192,12 +192,12 @@ class Model(base.Model):
             hardest = progress >= s.warm_up
             weak = hinge_triplet(scores, s.margin_semantics, hardest=hardest, groups=named, reduction=s.reduction)
             triplet = s.beta * triplet + (1 - s.beta) * weak
-        told = found if s.discriminate == "features" else unit
+        judged = vectors if s.discriminate == "features" else unit
         strength = reversal_strength(progress, s.steepness)
         adversary = triplet.new_zeros(())
         for name, (first, second) in DOMAINS.items():
             weight = s.adversary * getattr(s, name)
-            if weight and first in found and second in found:
-                adversary = adversary + weight * self.discriminators[name].loss(told[first], told[second], strength)
+            if weight and first in vectors and second in vectors:
+                adversary = adversary + weight * self.discriminators[name].loss(judged[first], judged[second], strength)
         counts = {name: value for name, value in effective.items() if value is not None}
         return {"loss": triplet + adversary, "triplet": triplet, "adversary": adversary, **counts}

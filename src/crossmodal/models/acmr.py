@@ -27,7 +27,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import reversal_strength, reverse_gradient
 from crossmodal.models.parts.closed_form import Modality
-from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.encoders import MLP, Standardiser
 from crossmodal.models.parts.labelled import Labelled, Standardise, same_class, targets
 from crossmodal.models.parts.optimisers import Adam, Betas
 from crossmodal.models.parts.triplets import squared_distances, with_squares
@@ -74,17 +74,19 @@ class Model(Adam):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in settings.modalities})
+        self.scaled = nn.ModuleDict(
+            {m: Standardiser(context, m, wanted=settings.standardise) for m in settings.modalities}
+        )
         self.projectors = nn.ModuleDict(
             {
-                m: Perceptron(*context.shapes[m], *settings.hidden, settings.dim, activation=nn.Tanh)
+                m: MLP(*context.shapes[m], *settings.hidden, settings.dim, activation=nn.Tanh)
                 for m in settings.modalities
             }
         )
         self.labels = nn.Linear(settings.dim, context.n_classes)
         self.labels.requires_grad_(settings.classifier == "trained")
         sizes = (settings.dim, settings.dim // 2, settings.dim // 4, len(settings.modalities))
-        self.modality = Perceptron(*sizes, activation=nn.ReLU if settings.adversary == "relu" else nn.Identity)
+        self.modality = MLP(*sizes, activation=nn.ReLU if settings.adversary == "relu" else nn.Identity)
 
     def _vectors(self, modality: str, batch: base.Batch) -> Tensor:
         vectors = torch.tanh(self.projectors[modality](self.scaled[modality](batch.inputs[modality])))
@@ -102,8 +104,8 @@ class Model(Adam):
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
         vectors = {m: self._vectors(m, batch) for m in s.modalities}
-        told = [F.cross_entropy(self.labels(x), targets(batch.labels)) for x in vectors.values()]
-        terms = {"classes": torch.stack(told).sum(), "triplets": self._triplets(vectors, batch)}
+        entropies = [F.cross_entropy(self.labels(x), targets(batch.labels)) for x in vectors.values()]
+        terms = {"classes": torch.stack(entropies).sum(), "triplets": self._triplets(vectors, batch)}
         total = s.label_weight * terms["classes"] + s.triplet_weight * terms["triplets"]
         if s.adversarial_weight:
             terms["modality"] = self._modality_loss(vectors, reversal_strength(progress, s.steepness))
@@ -127,8 +129,8 @@ class Model(Adam):
 
     def _modality_loss(self, vectors: Mapping[str, Tensor], strength: float) -> Tensor:
         """The cross-entropy of the classifier of modalities, averaged over items and summed over modalities."""
-        found = [self.modality(reverse_gradient(x, strength)) for x in vectors.values()]
-        parts = [F.cross_entropy(x, torch.full((len(x),), k, device=x.device)) for k, x in enumerate(found)]
+        logits = [self.modality(reverse_gradient(x, strength)) for x in vectors.values()]
+        parts = [F.cross_entropy(x, torch.full((len(x),), k, device=x.device)) for k, x in enumerate(logits)]
         return torch.stack(parts).sum()
 
 
@@ -153,9 +155,9 @@ def triplet_loss(distances: Tensor, labels: Tensor, positive: Tensor, negative: 
     positive, negative : (B,) columns of each anchor's positive and negative.
     """
     s = settings
-    there = (~same_class(labels)).any(1)
-    near = s.positive_weight * distances.gather(1, positive[:, None])[there, 0]
-    far = distances.gather(1, negative[:, None])[there, 0]
+    has_negative = (~same_class(labels)).any(1)
+    near = s.positive_weight * distances.gather(1, positive[:, None])[has_negative, 0]
+    far = distances.gather(1, negative[:, None])[has_negative, 0]
     if s.hinge == "batch":
-        return (s.margin + near.sum() - far.sum()).clamp(min=0) * there.any()
+        return (s.margin + near.sum() - far.sum()).clamp(min=0) * has_negative.any()
     return (s.margin + near - far).clamp(min=0).sum()

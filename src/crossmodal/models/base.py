@@ -117,9 +117,9 @@ class Batch:
 
         def move(value):
             if isinstance(value, Mapping):
-                return {key: move(one) for key, one in value.items()}
+                return {key: move(part) for key, part in value.items()}
             if isinstance(value, Tokens | Regions | Concepts):
-                return type(value)(*(move(one) for one in value))
+                return type(value)(*(move(part) for part in value))
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
         return replace(
@@ -168,16 +168,16 @@ def described(context: Context) -> dict[str, Any]:
     }
 
 
-def context_of(told: dict[str, Any]) -> Context:
+def context_of(record: dict[str, Any]) -> Context:
     """The context with the sizes that `described` returned; the loaded weights replace its placeholder tensors."""
-    shapes = {modality: tuple(shape) for modality, shape in told["shapes"].items()}
+    shapes = {modality: tuple(shape) for modality, shape in record["shapes"].items()}
     moments = {m: (torch.zeros(shape[-1]), torch.ones(shape[-1])) for m, shape in shapes.items()}
     rest = {
-        "groups": torch.zeros(told["n_groups"], dtype=torch.int64),
-        "n_concepts": told["n_concepts"],
-        "source": told["source"] and context_of(told["source"]),
+        "groups": torch.zeros(record["n_groups"], dtype=torch.int64),
+        "n_concepts": record["n_concepts"],
+        "source": record["source"] and context_of(record["source"]),
     }
-    return Context(shapes, told["vocabulary_size"], told["n_classes"], tuple(told["trained"]), moments, **rest)
+    return Context(shapes, record["vocabulary_size"], record["n_classes"], tuple(record["trained"]), moments, **rest)
 
 
 @dataclass(frozen=True)
@@ -277,8 +277,8 @@ class Model(nn.Module):
         ------
         ValueError : names or shapes of the weights differ from the model's.
         """
-        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
-        if own != {name: tuple(value.shape) for name, value in weights.items()}:
+        shapes = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        if shapes != {name: tuple(value.shape) for name, value in weights.items()}:
             raise ValueError("its weights are of another shape")
         self.load_state_dict(dict(weights))
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed_form import Modality
-from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.encoders import MLP, Standardiser
 from crossmodal.models.parts.labelled import Labelled, Standardise
 
 
@@ -44,16 +44,16 @@ class Autoencoder(nn.Module):
 
     def __init__(self, dims: dict[str, int], hidden: tuple[int, ...], dim: int):
         super().__init__()
-        self.into = nn.ModuleDict({m: Perceptron(d, *hidden, dim) for m, d in dims.items()})
-        self.out = nn.ModuleDict({m: Perceptron(dim, *hidden[::-1], d) for m, d in dims.items()})
+        self.into = nn.ModuleDict({m: MLP(d, *hidden, dim) for m, d in dims.items()})
+        self.out = nn.ModuleDict({m: MLP(dim, *hidden[::-1], d) for m, d in dims.items()})
 
-    def forward(self, given: dict[str, Tensor]) -> Tensor:
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """(B, dim) features of the given modalities; the others count as zeros."""
-        return torch.tanh(torch.stack([self.into[m](x) for m, x in given.items()]).sum(0))
+        return torch.tanh(torch.stack([self.into[m](x) for m, x in inputs.items()]).sum(0))
 
-    def loss(self, given: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
+    def loss(self, inputs: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
         """Mean squared error of the reconstructions from the given modalities, summed over the wanted ones."""
-        features = self(given)
+        features = self(inputs)
         return torch.stack([F.mse_loss(self.out[m](features), x) for m, x in wanted.items()]).sum()
 
 
@@ -65,7 +65,7 @@ class Model(base.Model):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         dims = {m: context.shapes[m][0] for m in settings.modalities}
-        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in dims})
+        self.scaled = nn.ModuleDict({m: Standardiser(context, m, wanted=settings.standardise) for m in dims})
         self.both = Autoencoder(dims, settings.hidden, settings.dim)
         self.single = nn.ModuleDict({m: Autoencoder({m: d}, settings.hidden, settings.dim) for m, d in dims.items()})
 
@@ -78,8 +78,8 @@ class Model(base.Model):
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         x = self._given(batch)
-        both = [self.both.loss(given, x) for given in (x, *({m: one} for m, one in x.items()))]
-        single = [self.single[m].loss({m: one}, {m: one}) for m, one in x.items()]
+        both = [self.both.loss(inputs, x) for inputs in (x, *({m: vectors} for m, vectors in x.items()))]
+        single = [self.single[m].loss({m: vectors}, {m: vectors}) for m, vectors in x.items()]
         terms = {"both": torch.stack(both).mean(), "single": torch.stack(single).mean()}
         return {"loss": terms["both"] + terms["single"], **terms}
 
@@ -98,6 +98,6 @@ class Model(base.Model):
     def represent(self, batch: base.Batch) -> dict[str, Tensor]:
         """(B, dim) features of the items; names state the autoencoder and the modality to which it is applied."""
         x = self._given(batch)
-        found = {"both": self.both(x)}
-        found |= {f"both-{m}": self.both({m: one}) for m, one in x.items()}
-        return found | {f"single-{m}": self.single[m]({m: one}) for m, one in x.items()}
+        features = {"both": self.both(x)}
+        features |= {f"both-{m}": self.both({m: vectors}) for m, vectors in x.items()}
+        return features | {f"single-{m}": self.single[m]({m: vectors}) for m, vectors in x.items()}

@@ -18,7 +18,7 @@ from torch import Tensor
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts import closed_form
-from crossmodal.models.parts.closed_form import NEGLIGIBLE, Projecting
+from crossmodal.models.parts.closed_form import NEGLIGIBLE, LinearProjection
 
 
 class Settings(closed_form.Settings):
@@ -37,7 +37,7 @@ class Settings(closed_form.Settings):
     seed: int = Field(0, ge=0, description="of the choice of landmarks")
 
 
-class Model(Projecting):
+class Model(LinearProjection):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
 
     settings: Settings
@@ -54,8 +54,8 @@ class Model(Projecting):
             options["gamma"] = 1 / (s.width * median_distance(x, s.kernel)) ** (2 if s.kernel == "rbf" else 1)
         landmarks = x[np.sort(np.random.default_rng(s.seed).permutation(len(x))[: s.landmarks])]
         values, vectors = np.linalg.eigh(pairwise_kernels(landmarks, metric=s.kernel, **options))
-        there = values > NEGLIGIBLE * values.max()
-        root = vectors[:, there] / np.sqrt(values[there])  # root @ root.T is the inverse of the landmarks' kernel
+        kept = values > NEGLIGIBLE * values.max()
+        root = vectors[:, kept] / np.sqrt(values[kept])  # root @ root.T is the inverse of the landmarks' kernel
         mapped = pairwise_kernels(x, landmarks, metric=s.kernel, **options) @ root
         self.keep(f"{modality}_landmarks", landmarks)
         self.keep(f"{modality}_gamma", options.get("gamma", 0.0))

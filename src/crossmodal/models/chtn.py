@@ -55,16 +55,18 @@ class Model(base.Model):
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors of the last shared layer; `partner` makes no difference."""
-        own = self.own[modality](self.scaled[modality](batch.inputs[modality]))
-        return F.normalize(self.shared(own[-1])[-1], dim=1)
+        layers = self.own[modality](self.scaled[modality](batch.inputs[modality]))
+        return F.normalize(self.shared(layers[-1])[-1], dim=1)
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
         image, text = (self.own[m](self.scaled[m](batch.inputs[m])) for m in ("image", "text"))
         source = self.own["image"](self.of_source(batch.source.inputs["image"]))
-        told = [F.cross_entropy(self.classifier(self.shared(x[-1])[-1]), targets(batch.labels)) for x in (image, text)]
+        entropies = [
+            F.cross_entropy(self.classifier(self.shared(x[-1])[-1]), targets(batch.labels)) for x in (image, text)
+        ]
         terms = {
-            "classes": torch.stack(told).sum(),
+            "classes": torch.stack(entropies).sum(),
             "source_classes": F.cross_entropy(self.source_classifier(source[-1]), targets(batch.source.labels)),
             "single_modal": layerwise_mmd(source, image),
             "cross_modal": pair_distance(image, text),

@@ -116,9 +116,9 @@ class Model(base.Model):
 
     def placed(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) vectors of a modality's items, with `Settings.partner` in place of the unknown other items."""
-        own = self.branches[modality](batch.inputs[modality])
-        other = own if self.settings.partner == "self" else self.get_buffer(f"{partner}_centre").expand_as(own)
-        return self.aligned(modality, own, partner, other)[0]
+        vectors = self.branches[modality](batch.inputs[modality])
+        other = vectors if self.settings.partner == "self" else self.get_buffer(f"{partner}_centre").expand_as(vectors)
+        return self.aligned(modality, vectors, partner, other)[0]
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
@@ -138,9 +138,9 @@ class Model(base.Model):
         """
         logits = self.classifier(vectors)[..., self.trained]  # (P, 2B, K)
         times = len(vectors) * (vectors.shape[1] // len(labels))
-        own = places(labels, self.trained)
-        own = own.repeat(times, *(1,) * (own.ndim - 1))
-        return cross_entropy(logits.flatten(0, 1), own, self.settings.other_classes) * len(vectors)
+        targets_ = places(labels, self.trained)
+        targets_ = targets_.repeat(times, *(1,) * (targets_.ndim - 1))
+        return cross_entropy(logits.flatten(0, 1), targets_, self.settings.other_classes) * len(vectors)
 
     @torch.no_grad()
     def _follow(self, g: dict[str, Tensor]) -> None:
@@ -156,9 +156,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, other_classes: OtherClasses) -
 
     For the classes that a row does not have, nothing, log(1 - f) or the printed 1 - log f is added before the negation.
     """
-    own = F.cross_entropy(logits, targets(labels))
+    loss = F.cross_entropy(logits, targets(labels))
     if other_classes == "none":
-        return own
+        return loss
     logs = F.log_softmax(logits, dim=1)
     if other_classes == "printed":
         terms = 1 - logs
@@ -166,7 +166,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, other_classes: OtherClasses) -
         rest = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
         terms = logs[:, None, :].masked_fill(rest, -torch.inf).logsumexp(2)
     others = terms.masked_fill(labels > 0, 0.0) if labels.ndim == 2 else terms.scatter(1, labels[:, None], 0.0)
-    return own - others.sum(1).mean()
+    return loss - others.sum(1).mean()
 
 
 def triplet_loss(
@@ -187,13 +187,14 @@ def triplet_loss(
     x, y : (P, B, d) vectors of the two sides of each pair; row i is of class `labels[i]`.
     """
     both = torch.cat([x, y])
-    own = squared_distances(both, both)
+    distances = squared_distances(both, both)
     within = [
-        semi_hard_triplets(own, labels, margin, own=True, reduction=reduction) for margin in dict.fromkeys(margins[:2])
+        semi_hard_triplets(distances, labels, margin, own=True, reduction=reduction)
+        for margin in dict.fromkeys(margins[:2])
     ]
     between = squared_distances(x, y)
-    there, back = (
+    forth, back = (
         semi_hard_triplets(d, labels, margins[2], own=False, reduction=reduction)
         for d in (between, between.transpose(1, 2))
     )
-    return (gammas[0] * within[0].sum() + gammas[1] * within[-1].sum() + gammas[2] * (there + back).sum()) / 2
+    return (gammas[0] * within[0].sum() + gammas[1] * within[-1].sum() + gammas[2] * (forth + back).sum()) / 2

@@ -87,11 +87,11 @@ class Attention(nn.Module):
         self.weight = nn.Linear(dim, 1, bias=False)  # W_h
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, vectors: Tensor, there: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, valid: Tensor, memory: Tensor) -> Tensor:
         """(B, N, D) vectors, (B, N) bool and (B, d) memory -> (B, D) weighted sum."""
         vectors = self.dropout(vectors)
         hidden = torch.tanh(self.of_each(vectors)) * torch.tanh(self.of_memory(self.dropout(memory)))[:, None]
-        weights = self.weight(hidden).squeeze(2).masked_fill(~there, -torch.inf).softmax(1)
+        weights = self.weight(hidden).squeeze(2).masked_fill(~valid, -torch.inf).softmax(1)
         return (weights[:, None] @ vectors).squeeze(1)
 
 
@@ -128,10 +128,10 @@ class Model(Chosen):
 
     def stages(self) -> list[base.Stage]:
         s = self.settings
-        found = [base.Stage("train", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
+        stages = [base.Stage("train", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
         if s.later_epochs:
-            found.append(base.Stage("later", s.later_epochs, s.later_lr, s.lr_drop, s.lr_factor))
-        return found
+            stages.append(base.Stage("later", s.later_epochs, s.later_lr, s.lr_drop, s.lr_factor))
+        return stages
 
     def begin(self, stage: base.Stage) -> None:
         rate = self.settings.later_dropout if stage.name == "later" else self.settings.dropout
@@ -146,24 +146,24 @@ class Model(Chosen):
 
     def image_steps(self, regions: base.Regions) -> list[Tensor]:
         """K + 1 tensors (B, d): v of each step for each image."""
-        vectors, there = regions.features, mask(regions.counts, regions.features.shape[1])
-        found = [self.dropout(torch.tanh(self.project[0](mean_of(vectors, there))))]
-        memory = found[0]
+        vectors, valid = regions.features, mask(regions.counts, regions.features.shape[1])
+        steps = [self.dropout(torch.tanh(self.project[0](mean_of(vectors, valid))))]
+        memory = steps[0]
         for attend, project in zip(self.image_attention, self.project[1:], strict=True):
-            found.append(torch.tanh(project(attend(vectors, there, memory))))
-            memory = memory + found[-1]
-        return found
+            steps.append(torch.tanh(project(attend(vectors, valid, memory))))
+            memory = memory + steps[-1]
+        return steps
 
     def text_steps(self, tokens: base.Tokens) -> list[Tensor]:
         """K + 1 tensors (B, d): u of each step for each sentence."""
-        there = mask(tokens.lengths, tokens.ids.shape[1])
+        valid = mask(tokens.lengths, tokens.ids.shape[1])
         vectors = 2 * self.words(tokens)  # the sum of both directions, of which the encoder returns the mean
-        found = [self.dropout(mean_of(vectors, there))]
-        memory = found[0]
+        steps = [self.dropout(mean_of(vectors, valid))]
+        memory = steps[0]
         for attend in self.text_attention:
-            found.append(attend(vectors, there, memory))
-            memory = memory + found[-1]
-        return found
+            steps.append(attend(vectors, valid, memory))
+            memory = memory + steps[-1]
+        return steps
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, (K + 1)·d) vectors, not of unit length, whose inner products are the sums over the steps."""
@@ -181,9 +181,9 @@ class Model(Chosen):
             }
         (sentence, sentence_there), (image, image_there) = self.negatives(batch)
         images, sentences = self.encode("image", batch, "text"), self.encode("text", batch, "image")
-        own = (images * sentences).sum(1)
-        against_sentence = hinges(own, (images * sentences[sentence]).sum(1), sentence_there, s.margin)
-        against_image = hinges(own, (images[image] * sentences).sum(1), image_there, s.margin)
+        matching = (images * sentences).sum(1)
+        against_sentence = hinges(matching, (images * sentences[sentence]).sum(1), sentence_there, s.margin)
+        against_image = hinges(matching, (images[image] * sentences).sum(1), image_there, s.margin)
         return {"loss": (against_sentence + against_image).mean()}
 
     @torch.no_grad()

@@ -84,8 +84,8 @@ class Settings(finetuning.Settings):
 
     @property
     def fallbacks(self) -> list[str]:
-        found = super().fallbacks
-        return found + (["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else [])
+        fallbacks = super().fallbacks
+        return fallbacks + (["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else [])
 
     @model_validator(mode="after")
     def _stages(self) -> Settings:
@@ -151,8 +151,8 @@ class TextPath(nn.Module):
     def forward(self, tokens: base.Tokens) -> Tensor:
         """(B, L) ids -> (B, d)."""
         vectors = self.words(self.placed(tokens))
-        found = self.blocks(self.norm(vectors.transpose(1, 2)))
-        return self.dense(found.amax(2) if self.pooling == "max" else found.mean(2))
+        hidden = self.blocks(self.norm(vectors.transpose(1, 2)))
+        return self.dense(hidden.amax(2) if self.pooling == "max" else hidden.mean(2))
 
     def placed(self, tokens: base.Tokens) -> Tensor:
         """(B, length) ids; each caption begins at position 0, or in training at a random one at which it fits."""
@@ -163,8 +163,8 @@ class TextPath(nn.Module):
             room = self.length - tokens.lengths + 1
             places = places + (torch.rand(len(ids), device=ids.device) * room).long()[:, None]
         rows = torch.arange(len(ids), device=ids.device)[:, None].expand(ids.shape)
-        said = mask(tokens.lengths, ids.shape[1])
-        wide[rows[said], places[said]] = ids[said]
+        valid = mask(tokens.lengths, ids.shape[1])
+        wide[rows[valid], places[valid]] = ids[valid]
         return wide
 
 
@@ -173,7 +173,7 @@ class Mined(NamedTuple):
 
     tokens: base.Tokens
     groups: Tensor  # (2 · half,)
-    there: Tensor  # (half,) bool: whether a caption of another group was available
+    available: Tensor  # (half,) bool: whether a caption of another group was available
 
 
 class Model(finetuning.Model, Chosen):
@@ -221,22 +221,22 @@ class Model(finetuning.Model, Chosen):
     def parts(self) -> list[dict[str, Any]]:
         s = self.settings
         norms = [m.weight for path in (self.image, self.text) for m in path.modules() if isinstance(m, nn.BatchNorm1d)]
-        found = [
+        groups = [
             {"params": norms, "factor": s.norm_lr},
             {"params": [self.text.words.weight], "factor": s.word_lr},
             {"params": [self.classifier.weight], "factor": s.classifier_lr},
         ]
         if self.classifier.bias is not None:
-            found.append({"params": [self.classifier.bias], "factor": 2 * s.classifier_lr})
+            groups.append({"params": [self.classifier.bias], "factor": 2 * s.classifier_lr})
         if self.image_network is not None:
-            found.append({"params": [*self.image_network.parameters()], "factor": s.image_network_lr})
-        return [{"params": others(self.parameters(), *found), "factor": 1.0}, *found]
+            groups.append({"params": [*self.image_network.parameters()], "factor": s.image_network_lr})
+        return [{"params": others(self.parameters(), *groups), "factor": 1.0}, *groups]
 
-    def path(self, modality: str, given: base.Input) -> Tensor:
+    def path(self, modality: str, inputs: base.Input) -> Tensor:
         """(B, dim) vectors that the classifier takes, not of unit length."""
         if modality == "image":
-            return self.image(finetuning.features(self.image_network, given))
-        return self.text(given)
+            return self.image(finetuning.features(self.image_network, inputs))
+        return self.text(inputs)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors; `partner` makes no difference."""
@@ -253,24 +253,24 @@ class Model(finetuning.Model, Chosen):
             if self.training:
                 self._keep(batch)
         images, texts = self.path("image", batch.inputs["image"]), self.path("text", captions)
-        found = {
+        terms = {
             "image_instance": self._instance_loss(images, batch.groups),
             "text_instance": self._instance_loss(texts, of_captions),
         }
         text_weight = s.ranking_text_weight if self.ranking else s.text_weight
-        loss = s.image_weight * found["image_instance"] + text_weight * found["text_instance"]
+        loss = s.image_weight * terms["image_instance"] + text_weight * terms["text_instance"]
         if self.ranking:
             images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
             if mined is not None:
-                found["ranking"] = half_hinges(images, texts, batch.groups, mined.there, s.margin)
+                terms["ranking"] = half_hinges(images, texts, batch.groups, mined.available, s.margin)
             elif s.negatives == "drawn":
-                found["ranking"] = random_hinges(images @ texts.T, s.margin, batch.groups)
+                terms["ranking"] = random_hinges(images @ texts.T, s.margin, batch.groups)
             else:
-                found["ranking"] = hinge_triplet(
+                terms["ranking"] = hinge_triplet(
                     images @ texts.T, s.margin, hardest=True, groups=batch.groups, reduction="mean"
                 )
-            loss = loss + s.ranking_weight * found["ranking"]
-        return {"loss": loss, **found}
+            loss = loss + s.ranking_weight * terms["ranking"]
+        return {"loss": loss, **terms}
 
     def _instance_loss(self, vectors: Tensor, groups: Tensor) -> Tensor:
         return F.cross_entropy(self.classifier(self.dropout(vectors)), torch.searchsorted(self.groups, groups))
@@ -284,16 +284,17 @@ class Model(finetuning.Model, Chosen):
         images = F.normalize(self.path("image", batch.inputs["image"][:half]), dim=1)
         kept = F.normalize(self.path("text", base.Tokens(self.kept_ids, self.kept_lengths)), dim=1)
         self.train(training)
-        own = batch.groups[:half]
-        possible = (own[:, None] != self.kept_groups) & (self.kept_groups >= 0)
-        places, there = hardest(images @ kept.T, possible)
+        groups = batch.groups[:half]
+        possible = (groups[:, None] != self.kept_groups) & (self.kept_groups >= 0)
+        places, available = hardest(images @ kept.T, possible)
         ids = F.pad(tokens.ids[:half], (0, self.settings.length - tokens.ids.shape[1]))
         mined = base.Tokens(
             torch.cat([ids, self.kept_ids[places]]), torch.cat([tokens.lengths[:half], self.kept_lengths[places]])
         )
         # Where no negative was available, the pair's own caption takes its place, so that each row has a class.
-        mined.ids[half:][~there], mined.lengths[half:][~there] = ids[~there], tokens.lengths[:half][~there]
-        return Mined(mined, torch.cat([own, torch.where(there, self.kept_groups[places], own)]), there)
+        mined.ids[half:][~available] = ids[~available]
+        mined.lengths[half:][~available] = tokens.lengths[:half][~available]
+        return Mined(mined, torch.cat([groups, torch.where(available, self.kept_groups[places], groups)]), available)
 
     @torch.no_grad()
     def _keep(self, batch: base.Batch) -> None:
@@ -305,24 +306,24 @@ class Model(finetuning.Model, Chosen):
             old.copy_(torch.cat([old, new])[-len(old) :])
 
 
-def half_hinges(images: Tensor, texts: Tensor, groups: Tensor, there: Tensor, margin: float) -> Tensor:
+def half_hinges(images: Tensor, texts: Tensor, groups: Tensor, available: Tensor, margin: float) -> Tensor:
     """Hinges of a batch's first half against mined captions and the images of its second half, as in the program.
 
     Parameters
     ----------
     images, texts : (B, d) and (2 · half, d) unit vectors; the second half of the texts are the mined ones.
     groups : (B,) ids of the images.
-    there : (half,) bool, whether a caption was mined.
+    available : (half,) bool, whether a caption was mined.
 
     Returns
     -------
     Scalar: the sum over the pairs, divided by the number of images of the batch, which is twice that of the pairs.
     """
-    half = len(there)
-    own = (images[:half] * texts[:half]).sum(1)
-    against_text = hinges(own, (images[:half] * texts[half:]).sum(1), there, margin)
+    half = len(available)
+    matching = (images[:half] * texts[:half]).sum(1)
+    against_text = hinges(matching, (images[:half] * texts[half:]).sum(1), available, margin)
     apart = groups[:half] != groups[half : 2 * half]
-    against_image = hinges(own, (images[half : 2 * half] * texts[:half]).sum(1), apart, margin)
+    against_image = hinges(matching, (images[half : 2 * half] * texts[:half]).sum(1), apart, margin)
     return (against_text + against_image).sum() / (2 * half)
 
 
@@ -335,8 +336,8 @@ def random_hinges(scores: Tensor, margin: float, groups: Tensor) -> Tensor:
     groups : (B,) ids; a pair has no hinge if the batch has no other group.
     """
     possible = groups[:, None] != groups[None, :]
-    found = torch.zeros(len(scores), dtype=scores.dtype, device=scores.device)
+    loss = torch.zeros(len(scores), dtype=scores.dtype, device=scores.device)
     for one_way in (scores, scores.T):
-        places, there = hardest(possible.float(), drawn(possible, 1))
-        found = found + hinges(scores.diagonal(), one_way.gather(1, places[:, None]).squeeze(1), there, margin)
-    return found.mean()
+        places, available = hardest(possible.float(), drawn(possible, 1))
+        loss = loss + hinges(scores.diagonal(), one_way.gather(1, places[:, None]).squeeze(1), available, margin)
+    return loss.mean()

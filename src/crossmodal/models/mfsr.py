@@ -171,7 +171,7 @@ class Model(finetuning.Model):
             )
         if s.caption:
             self.decoder = CaptionDecoder(context.vocabulary_size, s.word_dim, 3 * s.part, s.layers, s.cell)
-        self._made: tuple[base.Batch, Tensor] | None = None
+        self._generated: tuple[base.Batch, Tensor] | None = None
 
     @property
     def words(self) -> nn.Embedding:
@@ -180,10 +180,10 @@ class Model(finetuning.Model):
 
     def parts(self, modality: str, batch: base.Batch) -> Parts:
         """The parts of the batch's items of a modality."""
-        given = batch.inputs[modality]
+        inputs = batch.inputs[modality]
         if modality == "image":
-            given = finetuning.features(self.image_network, given)
-        return self.separations[modality](self.encoders[modality](given))
+            inputs = finetuning.features(self.image_network, inputs)
+        return self.separations[modality](self.encoders[modality](inputs))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, part) semantic parts, unit vectors with `norm: parts`; `partner` makes no difference."""
@@ -192,16 +192,16 @@ class Model(finetuning.Model):
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """The model's optimiser, in which the generator is a group, then one for D1 and D2 together."""
         s = self.settings
-        own = {"lr": s.gan_lr or stage.lr, "betas": (s.beta, 0.999)}
-        known = dict(self.named_children())
-        judges, maker = known.pop("discriminators", None), known.pop("generator", None)
-        groups: list[dict] = [{"params": [p for part in known.values() for p in part.parameters()]}]
-        if maker is not None:
-            groups.append({"params": [*maker.parameters()], "name": "generator", **own})
-        found = {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
-        if judges is not None:
-            found["discriminators"] = torch.optim.Adam(judges.parameters(), **own)
-        return found
+        adversarial = {"lr": s.gan_lr or stage.lr, "betas": (s.beta, 0.999)}
+        children = dict(self.named_children())
+        discriminators, generator = children.pop("discriminators", None), children.pop("generator", None)
+        groups: list[dict] = [{"params": [p for part in children.values() for p in part.parameters()]}]
+        if generator is not None:
+            groups.append({"params": [*generator.parameters()], "name": "generator", **adversarial})
+        optimisers = {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
+        if discriminators is not None:
+            optimisers["discriminators"] = torch.optim.Adam(discriminators.parameters(), **adversarial)
+        return optimisers
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """Eq. 6 for the model, then eq. 11 and 12 for the discriminators, on the images that were just generated."""
@@ -210,65 +210,65 @@ class Model(finetuning.Model):
         s = self.settings
         image, text = self.parts("image", batch), self.parts("text", batch)
         scores = self.score(image.semantic, text.semantic)
-        found = {"semantic": batch_hinges(scores, s, batch.groups, progress)}
+        terms = {"semantic": batch_hinges(scores, s, batch.groups, progress)}
         if s.modal:
-            found["modal"] = s.modal * modal_loss(image.modal, text.modal)
+            terms["modal"] = s.modal * modal_loss(image.modal, text.modal)
         if s.specific:
-            found["specific"] = s.specific * specific_loss(image, text, s.correlation)
+            terms["specific"] = s.specific * specific_loss(image, text, s.correlation)
         if s.image:
-            found["image"] = s.image * self._generator_loss(batch, image)
+            terms["image"] = s.image * self._generator_loss(batch, image)
         if s.caption:
-            told = self.decoder.loss(self.words, batch.inputs["text"], text.all, s.per_word)
-            found["caption"] = s.caption * told
-        return {"loss": torch.stack([*found.values()]).sum(), **found}
+            caption_loss = self.decoder.loss(self.words, batch.inputs["text"], text.all, s.per_word)
+            terms["caption"] = s.caption * caption_loss
+        return {"loss": torch.stack([*terms.values()]).sum(), **terms}
 
     def _generator_loss(self, batch: base.Batch, image: Parts) -> Tensor:
         self.discriminators.requires_grad_(False)  # they are trained in a turn of their own
-        made = self.generator(image.all)
-        self._made = batch, made.detach()
-        verdicts = self._verdicts(batch, made, self._images(batch))
+        generated = self.generator(image.all)
+        self._generated = batch, generated.detach()
+        verdicts = self._verdicts(batch, generated, self._images(batch))
         loss = dcgan.printed_generator_loss if self.settings.gan == "printed" else dcgan.generator_loss
         return loss(**verdicts)
 
     def _discriminators_loss(self, batch: base.Batch) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(True)
-        if self._made is None or self._made[0] is not batch:
+        if self._generated is None or self._generated[0] is not batch:
             with torch.no_grad():
-                self._made = batch, self.generator(self.parts("image", batch).all)
+                self._generated = batch, self.generator(self.parts("image", batch).all)
         images = self._images(batch)
-        verdicts = self._verdicts(batch, self._made[1], images)
+        verdicts = self._verdicts(batch, self._generated[1], images)
         verdicts["real"] = self.discriminators["real"](images)
         if self.settings.same == "real":
-            verdicts["own"] = self.discriminators["content"](images, images)
+            verdicts["matching"] = self.discriminators["content"](images, images)
         printed = self.settings.gan == "printed"
-        found = (dcgan.printed_discriminator_losses if printed else dcgan.discriminator_losses)(**verdicts)
-        return {"loss": found["real"] + found["content"], "real": found["real"], "content": found["content"]}
+        losses = (dcgan.printed_discriminator_losses if printed else dcgan.discriminator_losses)(**verdicts)
+        return {"loss": losses["real"] + losses["content"], "real": losses["real"], "content": losses["content"]}
 
     def _images(self, batch: base.Batch) -> Tensor:
         dtype = next(self.generator.parameters()).dtype
         return dcgan.as_images(batch.beside["image"], self.settings.image_size, dtype)
 
-    def _verdicts(self, batch: base.Batch, made: Tensor, images: Tensor) -> dict[str, Tensor]:
+    def _verdicts(self, batch: base.Batch, generated: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Logits of D1 for generated images, and of D2 for images with their own and with another's reconstruction."""
-        places, there = dcgan.others(batch.groups)
-        # One call for both, so that the batch norms see own and other pairs together.
-        own, other = self.discriminators["content"](torch.cat([made, made[places]]), torch.cat([images, images])).chunk(
-            2
-        )
-        return {"made": self.discriminators["real"](made), "own": own, "other": other, "there": there}
+        places, valid = dcgan.others(batch.groups)
+        # One call for both, so that batch normalisation sees matching and other pairs together.
+        pairs = torch.cat([generated, generated[places]]), torch.cat([images, images])
+        matching, other = self.discriminators["content"](*pairs).chunk(2)
+        real = self.discriminators["real"](generated)
+        return {"generated": real, "matching": matching, "other": other, "valid": valid}
 
     @torch.no_grad()
     def reconstruct(self, batch: base.Batch) -> dict[str, Tensor]:
         """Parts of pairs, their images and captions, and the reconstructions of both (see `Reconstructs`)."""
         image, text = self.parts("image", batch), self.parts("text", batch)
-        found = {
+        arrays = {
             f"{m}_{name}": value for m, p in (("image", image), ("text", text)) for name, value in p._asdict().items()
         }
         tokens = batch.inputs["text"]
         if self.settings.image:
-            found["pictures"] = dcgan.as_pixels(self._images(batch))
-            found["pictures_made"] = dcgan.as_pixels(self.generator(image.all))
+            arrays["pictures"] = dcgan.as_pixels(self._images(batch))
+            arrays["pictures_made"] = dcgan.as_pixels(self.generator(image.all))
         if self.settings.caption:
-            found["words"] = tokens.ids
-            found["words_made"] = self.decoder.say(self.words, text.all, START, END, tokens.ids.shape[1])
-        return found
+            arrays["words"] = tokens.ids
+            arrays["words_made"] = self.decoder.say(self.words, text.all, START, END, tokens.ids.shape[1])
+        return arrays

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from crossmodal.models.base import Form
 from crossmodal.models.parts import closed_form
-from crossmodal.models.parts.closed_form import Projecting
+from crossmodal.models.parts.closed_form import LinearProjection
 
 
 class Settings(closed_form.Settings):
@@ -23,7 +23,7 @@ class Settings(closed_form.Settings):
     )
 
 
-class Model(Projecting):
+class Model(LinearProjection):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
 
     settings: Settings
@@ -33,9 +33,9 @@ class Model(Projecting):
 
         dim = min(self.settings.dim, *(np.linalg.matrix_rank(z, rtol=closed_form.NEGLIGIBLE) for z in (x, y)))
         if self.settings.form == "svd":
-            found = PLSSVD(dim, scale=False).fit(x, y)
-            of_a, of_b = found.x_weights_, found.y_weights_
+            regression = PLSSVD(dim, scale=False).fit(x, y)
+            of_a, of_b = regression.x_weights_, regression.y_weights_
         else:
-            found = PLSCanonical(dim, scale=False, max_iter=1000).fit(x, y)
-            of_a, of_b = found.x_rotations_, found.y_rotations_
+            regression = PLSCanonical(dim, scale=False, max_iter=1000).fit(x, y)
+            of_a, of_b = regression.x_rotations_, regression.y_rotations_
         self.keep_pair(a, of_a, b, of_b)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.attention import Normalisation, Pooling, cross_attention_scores, in_blocks
-from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, there
+from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, valid_mask
 from crossmodal.models.parts.losses import Hinges, batch_hinges
 
 Way = Literal["text-to-image", "image-to-text"]
@@ -85,29 +85,29 @@ class Model(base.Model):
         Those of an ensemble's two networks are concatenated: (B, M, 2·dim).
         """
         value = batch.inputs[modality]
-        return torch.cat([getattr(one, modality)(value) for one in self.networks.values()], 2)
+        return torch.cat([getattr(network, modality)(value) for network in self.networks.values()], 2)
 
     def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """(A, B) scores of images (A, M, dim) with sentences (B, L, dim), as `encode` returns them."""
         # Each half is made contiguous once, since otherwise each of its blocks would be copied.
         sides = zip(*(x.unflatten(2, (len(self.networks), -1)).unbind(2) for x in (queries, gallery)), strict=True)
         scores = []
-        for one, (images, sentences) in zip(self.networks.values(), sides, strict=True):
+        for network, (images, sentences) in zip(self.networks.values(), sides, strict=True):
             images, sentences = images.contiguous(), sentences.contiguous()
-            scores.append(in_blocks(one.attend, images, sentences, there(images), there(sentences)))
+            scores.append(in_blocks(network.attend, images, sentences, valid_mask(images), valid_mask(sentences)))
         return sum(scores) / len(scores)
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """One per network: each is trained, and its gradients are clipped, as if it were alone."""
         decay = self.settings.weight_decay
         return {
-            way: torch.optim.Adam(one.parameters(), lr=stage.lr, weight_decay=decay)
-            for way, one in self.networks.items()
+            way: torch.optim.Adam(network.parameters(), lr=stage.lr, weight_decay=decay)
+            for way, network in self.networks.items()
         }
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """Hinges on the scores of the network whose turn it is."""
         network = self.networks[turn]
         images, sentences = network.image(batch.inputs["image"]), network.text(batch.inputs["text"])
-        scores = network.attend(images, sentences, there(images), there(sentences))
+        scores = network.attend(images, sentences, valid_mask(images), valid_mask(sentences))
         return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}

@@ -76,10 +76,10 @@ class Model(ClosedForm):
         self.keep("softmax_bias", bias)
         self.keep("classes", F.normalize(torch.from_numpy(vectors_of(values["class"], labels)), dim=1))
         self.keep("anchors", semantic)
-        own = neighbour_distances(semantic, semantic, s.neighbours, skip_self=True)
-        distance = own[0].pow(2).mean(1).sqrt()
+        neighbours = neighbour_distances(semantic, semantic, s.neighbours, skip_self=True)
+        distance = neighbours[0].pow(2).mean(1).sqrt()
         self.keep("anchors_reach", distance)
-        factor = distance / distance[own[1]].mean(1) - 1  # local outlier factors of the training images themselves
+        factor = distance / distance[neighbours[1]].mean(1) - 1  # local outlier factors of the training images
         self.keep("outlier_scale", s.spread * factor.pow(2).mean().sqrt())
         self.keep("variance", (semantic - torch.from_numpy(w)).pow(2).mean())  # around the classes' own vectors
 
@@ -101,8 +101,8 @@ class Model(ClosedForm):
         x = self.features("image", batch)
         semantic = self._mapped(x)
         outlier = self.outlier_probability(semantic)
-        seen = torch.log_softmax(x @ self.get_buffer("weight") + self.get_buffer("softmax_bias"), dim=1)
-        return torch.cat([semantic, outlier[:, None], seen], 1)
+        log_seen = torch.log_softmax(x @ self.get_buffer("weight") + self.get_buffer("softmax_bias"), dim=1)
+        return torch.cat([semantic, outlier[:, None], log_seen], 1)
 
     def outlier_probability(self, vectors: Tensor) -> Tensor:
         """(B,) LoOP of (B, K) vectors among those of the training images: max(0, erf(lof / Z))."""
@@ -126,8 +126,8 @@ class Model(ClosedForm):
         unseen = torch.log_softmax(gaussian.masked_fill(seen, -torch.inf), 1) if (~seen).any() else gaussian
         # Where one kind of class is impossible, its classes are still ranked, below all of the other kind.
         novel = unseen + outlier.log().clamp(min=FAR)[:, None]
-        known = of_seen[:, place.clamp(min=0)] + torch.log1p(-outlier).clamp(min=FAR)[:, None]
-        return torch.where(seen, known, novel)
+        seen_scores = of_seen[:, place.clamp(min=0)] + torch.log1p(-outlier).clamp(min=FAR)[:, None]
+        return torch.where(seen, seen_scores, novel)
 
 
 def neighbour_distances(x: Tensor, of: Tensor, k: int, *, skip_self: bool = False) -> tuple[Tensor, Tensor]:
@@ -140,11 +140,11 @@ def neighbour_distances(x: Tensor, of: Tensor, k: int, *, skip_self: bool = Fals
     k = min(k, len(of) - skip_self)
     distances, places = [], []
     for start in range(0, len(x), BLOCK):
-        found = torch.cdist(x[start : start + BLOCK], of)
+        block = torch.cdist(x[start : start + BLOCK], of)
         if skip_self:
-            rows = torch.arange(len(found))
-            found[rows, start + rows] = torch.inf
-        near = found.topk(k, dim=1, largest=False)
+            rows = torch.arange(len(block))
+            block[rows, start + rows] = torch.inf
+        near = block.topk(k, dim=1, largest=False)
         distances.append(near.values)
         places.append(near.indices)
     return torch.cat(distances), torch.cat(places)

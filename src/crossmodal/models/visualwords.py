@@ -85,9 +85,9 @@ class Model(ClosedForm):
         """(N,) g(I): k-means clusters of the images, computed before the training."""
         from sklearn.cluster import KMeans
 
-        found = KMeans(min(self.settings.scenes, len(images)), n_init=2, random_state=0).fit(images.numpy())
-        self.keep("centres", found.cluster_centers_)
-        return torch.from_numpy(found.labels_).long()
+        clusters = KMeans(min(self.settings.scenes, len(images)), n_init=2, random_state=0).fit(images.numpy())
+        self.keep("centres", clusters.cluster_centers_)
+        return torch.from_numpy(clusters.labels_).long()
 
     def loss_of(self, images: Tensor, ids: Tensor, scenes: Tensor | None) -> Tensor:
         """-L of eq. 9.3, or of eq. 9.4 with `scenes`, averaged over the words of the captions.
@@ -98,16 +98,16 @@ class Model(ClosedForm):
         ids : (B, L) word ids of their captions.
         scenes : (B,) scenes of the images, or None.
         """
-        there = ids >= SPECIAL
-        local, whole = window_means(self.words(ids), there, self.settings.window)
+        is_word = ids >= SPECIAL
+        local, whole = window_means(self.words(ids), is_word, self.settings.window)
         if scenes is not None:
             logits = whole @ self.told.weight.T  # (B, L, K), of the window with its middle word
             kinds = scenes[:, None].expand(ids.shape)
-            return F.cross_entropy(logits[there], kinds[there])
+            return F.cross_entropy(logits[is_word], kinds[is_word])
         features = local
         if self.image is not None:
             features = torch.cat([local, self.image(images)[:, None].expand(-1, ids.shape[1], -1)], 2)  # f
-        return F.cross_entropy(features[there] @ self.told.weight.T, ids[there])
+        return F.cross_entropy(features[is_word] @ self.told.weight.T, ids[is_word])
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, K) or (B, visual_dim) vectors, whose inner products are P(g(I) | w) or the image's part in scores."""
@@ -119,14 +119,14 @@ class Model(ClosedForm):
                 return F.one_hot(torch.cdist(x, centres).argmin(1), s.scenes).float()
             return x.new_zeros(len(x), 1) if self.image is None else self.image(x)
         tokens: Tokens = batch.inputs["text"]
-        there = (tokens.ids >= SPECIAL)[..., None].float()
-        count = there.sum(1).clamp(min=1)
+        is_word = (tokens.ids >= SPECIAL)[..., None].float()
+        count = is_word.sum(1).clamp(min=1)
         if s.context == "scene":
-            mean = (self.words(tokens.ids) * there).sum(1) / count
+            mean = (self.words(tokens.ids) * is_word).sum(1) / count
             return torch.softmax(mean @ self.told.weight.T, 1)
         if self.image is None:
             return tokens.ids.new_zeros(len(tokens.ids), 1).float()
-        return (self.told(tokens.ids)[..., s.dim :] * there).sum(1) / count
+        return (self.told(tokens.ids)[..., s.dim :] * is_word).sum(1) / count
 
     def vectors(self) -> Tensor:
         """(V, d) vectors of the words: w of eq. 9.1, or those of the hidden layer of eq. 9.4."""
@@ -138,7 +138,7 @@ class Model(ClosedForm):
         return self._scaled(batch.inputs["image"])
 
 
-def window_means(vectors: Tensor, there: Tensor, window: int) -> tuple[Tensor, Tensor]:
+def window_means(vectors: Tensor, is_word: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """(B, L, d) means of the vectors within `window` words of each word, without and with that word.
 
     Parameters
@@ -147,7 +147,7 @@ def window_means(vectors: Tensor, there: Tensor, window: int) -> tuple[Tensor, T
     there : (B, L) bool, true for words; other vectors do not count.
     window : number of words on either side.
     """
-    weight = there.to(vectors)
+    weight = is_word.to(vectors)
     masked = vectors * weight[..., None]
 
     def around(x: Tensor) -> Tensor:  # sums over the window, from cumulative sums

@@ -59,9 +59,9 @@ class ClosedForm(base.Model):
 
     def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
         """Fit each modality, then each pair, to (N, D) values whose rows belong together and their (N,) labels."""
-        found = {m: self.fit_modality(m, self.scaled(m, x), labels) for m, x in values.items()}
+        fitted = {m: self.fit_modality(m, self.scaled(m, x), labels) for m, x in values.items()}
         for a, b in combinations(self.settings.modalities, 2):
-            self.fit_pair(a, found[a], b, found[b], labels)
+            self.fit_pair(a, fitted[a], b, fitted[b], labels)
 
     def scaled(self, modality: str, x: np.ndarray) -> np.ndarray:
         """(N, D) training features, centred and divided by their s.d.; mean and s.d. are stored."""
@@ -84,7 +84,7 @@ class ClosedForm(base.Model):
         return (batch.inputs[modality] - self.get_buffer(f"{modality}_mean")) / self.get_buffer(f"{modality}_scale")
 
 
-class Projecting(ClosedForm):
+class LinearProjection(ClosedForm):
     """A system that maps the two modalities of a pair linearly into one space, where their cosines are scores."""
 
     def keep_pair(self, a: str, of_a: np.ndarray, b: str, of_b: np.ndarray) -> None:

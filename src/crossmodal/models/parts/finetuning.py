@@ -126,8 +126,8 @@ class ImageNetwork(nn.Module):
         return hflip(crop) if s.image_flips and torch.rand(()) < 0.5 else crop
 
     def _features(self, images: Tensor) -> Tensor:
-        found = self.body(self.normalised(images, images.device, "fp32"))
-        return F.normalize(found, dim=1) if self.settings.image_unit else found
+        features = self.body(self.normalised(images, images.device, "fp32"))
+        return F.normalize(features, dim=1) if self.settings.image_unit else features
 
 
 class Model(base.Model):
@@ -139,8 +139,8 @@ class Model(base.Model):
         """Load the weights of an earlier run, and those of the image network, which that run does not have."""
         if self.image_network is not None:
             self.image_network.take_weights()
-            own = self.image_network.state_dict()
-            weights = {**weights, **{f"image_network.{name}": value for name, value in own.items()}}
+            state = self.image_network.state_dict()
+            weights = {**weights, **{f"image_network.{name}": value for name, value in state.items()}}
         super().inherit(weights)
 
 

@@ -72,12 +72,12 @@ def hinge_triplet(
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
         raise ValueError(f"scores: expected (B, B), found {tuple(scores.shape)}")
-    own = scores.diagonal()
+    matching = scores.diagonal()
     if groups is None:
         same = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     else:
         same = groups[:, None] == groups[None, :]
-    rows = (margin + scores - own[:, None]).clamp(min=0).masked_fill(same, 0)  # row item against other columns
-    columns = (margin + scores - own[None, :]).clamp(min=0).masked_fill(same, 0)
+    rows = (margin + scores - matching[:, None]).clamp(min=0).masked_fill(same, 0)  # row item against other columns
+    columns = (margin + scores - matching[None, :]).clamp(min=0).masked_fill(same, 0)
     total = rows.amax(1).sum() + columns.amax(0).sum() if hardest else rows.sum() + columns.sum()
     return total / len(scores) if reduction == "mean" else total
