@@ -54,7 +54,7 @@ def _draw(settings: Settings, root: Path, looks: list, names: list, place: tuple
     with whole(root / "images" / f"{name}.jpg") as path:
         media.jpeg(path, image)
     sentences = birds.captions(look, generator(settings.seed, 2, kind, number), settings.sentences)
-    write_text(root / "text" / f"{name}.txt", "".join(f"{one}\n" for one in sentences))
+    write_text(root / "text" / f"{name}.txt", "".join(f"{sentence}\n" for sentence in sentences))
     return look, box
 
 
@@ -107,12 +107,12 @@ def draw(settings: Settings, root: Path, *, workers: int | None = None) -> list[
     shares = 100 * have.reshape(settings.classes, settings.images, -1).mean(1)
     rows = [" ".join(f"{share:.4f}" for share in row) for row in shares]
     write_text(root / "attributes" / "class_attribute_labels_continuous.txt", "\n".join(rows) + "\n")
-    told = []
+    lines = []
     for image, (look, _) in enumerate(drawn):
         for k, attribute in enumerate(birds.ATTRIBUTES):
             hidden = attribute.startswith("has_leg") and look["has_shape"] == "duck-like"
-            told.append(f"{image + 1} {k + 1} {int(have[image, k])} {NOT_VISIBLE if hidden else CERTAIN} 0.0\n")
-    write_text(root / "attributes" / "image_attribute_labels.txt", "".join(told))
+            lines.append(f"{image + 1} {k + 1} {int(have[image, k])} {NOT_VISIBLE if hidden else CERTAIN} 0.0\n")
+    write_text(root / "attributes" / "image_attribute_labels.txt", "".join(lines))
     unseen = [names[k] for k in birds.held_out(settings.seed, looks, settings.unseen)]
     write_text(root / "testclasses.txt", "".join(f"{name}\n" for name in unseen))
     return unseen

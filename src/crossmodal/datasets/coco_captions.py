@@ -50,11 +50,11 @@ def _labels(paths: list[Path], dataset: str) -> dict[object, str | None]:
     for path in paths:
         content = read_json(captioned.there(path, dataset, "COCO's instances_*.json", "instances"))
         try:
-            names = {one["id"]: one["name"] for one in content["categories"]}
+            names = {entry["id"]: entry["name"] for entry in content["categories"]}
             for image in content["images"]:
                 of.setdefault(image["id"], set())
-            for one in content["annotations"]:
-                of[one["image_id"]].add(names[one["category_id"]])
+            for entry in content["annotations"]:
+                of[entry["image_id"]].add(names[entry["category_id"]])
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: is no instances_*.json of COCO's: lacks or misnames {error}") from None
     return {image: items.encoded_labels(names) for image, names in of.items()}
@@ -63,7 +63,7 @@ def _labels(paths: list[Path], dataset: str) -> dict[object, str | None]:
 def _read(path: Path, dataset: str, labels: dict[object, str | None]) -> list[Entry]:
     content = read_json(captioned.there(path, dataset, "COCO's captions_*.json"))
     lists = [content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations")]
-    if not all(isinstance(one, list) and one for one in lists):
+    if not all(isinstance(annotation, list) and annotation for annotation in lists):
         raise UserError(
             f"{path}: expected an object with lists `images` and `annotations`, as COCO's captions_*.json has"
             f"{captioned.reader_of(content)}"
@@ -78,12 +78,14 @@ def _read(path: Path, dataset: str, labels: dict[object, str | None]) -> list[En
         else:
             label = labels.get(image["id"])
             entries[image["id"]] = Entry(f"images[{number}]", image["file_name"], [], label=label)
-    for number, one in enumerate(lists[1]):
-        if not isinstance(one, dict) or not isinstance(one.get("caption"), str):
+    for number, annotation in enumerate(lists[1]):
+        if not isinstance(annotation, dict) or not isinstance(annotation.get("caption"), str):
             faults.add(path, "annotation(s) have no text `caption`", f"annotations[{number}]")
-        elif one.get("image_id") not in entries:
-            faults.add(path, "annotation(s) are of no listed image", f"annotations[{number}] ({one.get('image_id')})")
+        elif annotation.get("image_id") not in entries:
+            faults.add(
+                path, "annotation(s) are of no listed image", f"annotations[{number}] ({annotation.get('image_id')})"
+            )
         else:
-            entries[one["image_id"]].captions.append(one["caption"])
+            entries[annotation["image_id"]].captions.append(annotation["caption"])
     faults.stop()
     return [*entries.values()]

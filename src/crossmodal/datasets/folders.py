@@ -83,14 +83,14 @@ def _of(settings: Settings, above: str, part: str | None) -> list[Entry]:
     top = settings.root / above
     for label in _folders(top):
         names = sorted(entry.name for entry in os.scandir(top / label) if entry.is_file())
-        known = set(names)
+        present = set(names)
         for name in names:
             path = Path(name)
             if path.suffix.lower() not in ENDINGS:
                 continue
             source = "/".join(filter(None, (above, label, name)))
             texts = []
-            if f"{path.stem}.txt" in known:
+            if f"{path.stem}.txt" in present:
                 texts = [line for _, line in table.numbered_lines(top / label / f"{path.stem}.txt")]
             elif settings.prompt is not None:
                 texts = [settings.prompt.replace("{}", label.replace("_", " "))]

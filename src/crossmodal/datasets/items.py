@@ -125,11 +125,12 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
         raise UserError(
             f"{where}: {len(twice)} item(s) are listed twice, such as {twice.iloc[0]!r}; keep one row of each"
         )
-    for column, known in (("modality", MODALITIES), ("partition", PARTITIONS)):
-        odd = frame[~frame[column].isin(known)]
+    for column, allowed in (("modality", MODALITIES), ("partition", PARTITIONS)):
+        odd = frame[~frame[column].isin(allowed)]
         if len(odd):
             raise UserError(
-                f"{where}: item {odd.item_id.iloc[0]!r}: {column} {odd[column].iloc[0]!r} is none of {', '.join(known)}"
+                f"{where}: item {odd.item_id.iloc[0]!r}: {column} {odd[column].iloc[0]!r} is none of "
+                f"{', '.join(allowed)}"
             )
     needed = [frame[name] for name in ("item_id", "group_id", "source")]
     empty = frame[np.any([[v is pd.NA or not v or v.isspace() for v in column] for column in needed], axis=0)]
@@ -234,7 +235,9 @@ def root(folder: Path) -> Path:
     named = manifest.get("root") if isinstance(manifest, dict) else None
     if not isinstance(named, str):
         raise UserError(f"{path}: names no `root` folder; delete it and prepare the data set again")
-    found = paths.named(folder, named, f"{path}: root")  # an absolute path stays unchanged
-    if not found.is_dir():
-        raise UserError(f"{path}: its root {found} is no folder (any more); put it back or prepare the data set again")
-    return found
+    resolved = paths.named(folder, named, f"{path}: root")  # an absolute path stays unchanged
+    if not resolved.is_dir():
+        raise UserError(
+            f"{path}: its root {resolved} is no folder (any more); put it back or prepare the data set again"
+        )
+    return resolved

@@ -101,7 +101,7 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
     goes = {"train": "train", "restval": settings.restval, "val": "val", "test": "test", **settings.splits}
     images: list[tuple[str, str, str]] = []
     captions: list[tuple[str, str, str, str]] = []
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     odd = [_structure(entry, number) for number, entry in enumerate(entries)]
     stems = [None if fault else _stem(_place(entry)) for entry, fault in zip(entries, odd, strict=True)]
     places = Counter(stems)
@@ -125,12 +125,12 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
         if split == "drop":
             continue
         place = _place(entry)
-        if place in seen:
+        if place in numbers:
             faults.setdefault("listed twice (keep one)", []).append(
-                f"{name!r} (images[{seen[place]}] and images[{number}])"
+                f"{name!r} (images[{numbers[place]}] and images[{number}])"
             )
             continue
-        seen[place] = number
+        numbers[place] = number
         # An image is identified by its file name; images with the same file name, by their paths.
         stem = stems[number] if places[stems[number]] == 1 else place
         source = on_disk.image(name, entry.get("filepath"))
@@ -211,10 +211,14 @@ def _by_tokens(words: str, entries: list[Any]) -> bool:
     """Whether captions are made from `tokens`: as `words` says, or if the text has far fewer words than tokens."""
     if words != "auto":
         return words == "tokens"
-    sentences = [one for entry in entries for one in entry["sentences"]]
-    both = [one for one in sentences if isinstance(one.get("raw"), str) and isinstance(one.get("tokens"), list)]
-    blanks = sum(len(one["raw"].split()) for one in both)
-    return 2 * blanks < sum(len(one["tokens"]) for one in both)
+    sentences = [sentence for entry in entries for sentence in entry["sentences"]]
+    both = [
+        sentence
+        for sentence in sentences
+        if isinstance(sentence.get("raw"), str) and isinstance(sentence.get("tokens"), list)
+    ]
+    blanks = sum(len(sentence["raw"].split()) for sentence in both)
+    return 2 * blanks < sum(len(sentence["tokens"]) for sentence in both)
 
 
 class _Images(raw.Listing):
@@ -223,6 +227,6 @@ class _Images(raw.Listing):
         coco = re.match(r"COCO_(train2014|val2014)_", name)
         # An image may lie where the file says, in the MS-COCO folder of its name, or directly in the folder.
         for sub in filter(None, (filepath, coco and coco[1])):
-            if (found := self.find(f"{sub}/{name}")) is not None:
-                return found
+            if (source := self.find(f"{sub}/{name}")) is not None:
+                return source
         return self.find(name)

@@ -99,7 +99,7 @@ def draw(settings: Settings, root: Path, *, workers: int | None = None) -> None:
     ordered = [(modality, index) for modality in items.MODALITIES for index in range(settings.count(modality))]
     for part, wanted in (("train", False), ("test", True)):
         listed = [source(modality, index) for modality, index in ordered if tested(index) is wanted]
-        write_text(root / f"{part}.txt", "".join(f"{one}\n" for one in listed))
+        write_text(root / f"{part}.txt", "".join(f"{line}\n" for line in listed))
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:

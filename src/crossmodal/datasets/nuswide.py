@@ -90,7 +90,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     tags = _tags(root / TAGS, names, advice)
     labels = np.stack([_labels(root, name, len(names), where) for name in settings.classes], axis=1)
     number = labels.sum(1)
-    usable = (number > 0 if settings.several else number == 1) & np.array([bool(found) for found in tags])
+    usable = (number > 0 if settings.several else number == 1) & np.array([bool(words) for words in tags])
     # An image with several classes counts towards the rarest of them.
     rarest = np.argsort(labels[usable].sum(0), kind="stable")
     of = rarest[labels[:, rarest].argmax(1)]
@@ -130,11 +130,11 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
 
 def _tags(path: Path, names: list[str], advice: str) -> list[str]:
     """The tags of each image of the list as one text, which is empty if it has no tags."""
-    found = raw.lines(path, advice)
-    if len(found) != len(names):
-        raise UserError(f"{path}: {len(found)} lines for the {len(names)} images of {LIST}; fetch it again")
+    listed = raw.lines(path, advice)
+    if len(listed) != len(names):
+        raise UserError(f"{path}: {len(listed)} lines for the {len(names)} images of {LIST}; fetch it again")
     tags = []
-    for number, (line, name) in enumerate(zip(found, names, strict=True), 1):
+    for number, (line, name) in enumerate(zip(listed, names, strict=True), 1):
         ident, *words = line.split()
         if ident != name.removesuffix(".jpg").rpartition("_")[2]:
             raise UserError(f"{path}: entry {number} is of image {ident!r}, but {LIST} has {name!r} there")

@@ -83,8 +83,8 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     on_disk, lacking, texts = raw.Listing(root / settings.sentences), [], {}
     for stem in names:
         if (real := on_disk.find(f"{stem}.txt")) is not None:
-            told = raw.lines(root / settings.sentences / real, "")
-            texts[stem] = [" ".join(sentence.split()) for sentence in told]
+            sentences = raw.lines(root / settings.sentences / real, "")
+            texts[stem] = [" ".join(sentence.split()) for sentence in sentences]
         if not texts.get(stem):
             lacking.append(f"{stem}.txt")
     if lacking:
@@ -106,20 +106,20 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     for stem, path in names.items():
         common = (stem, stem.partition("/")[0], parts[stem])
         images.append((f"image/{stem}", "image", *common, f"{settings.images}/{path}"))
-        told = [" ".join(texts[stem])] if settings.joined else texts[stem]
-        ids = [f"text/{stem}"] if settings.joined else [f"text/{stem}#{k}" for k in range(len(told))]
-        captions += [(one, "text", *common, text) for one, text in zip(ids, told, strict=True)]
+        captions_of = [" ".join(texts[stem])] if settings.joined else texts[stem]
+        ids = [f"text/{stem}"] if settings.joined else [f"text/{stem}#{k}" for k in range(len(captions_of))]
+        captions += [(id_, "text", *common, text) for id_, text in zip(ids, captions_of, strict=True)]
     return items.validate(pd.DataFrame(images + captions, columns=list(items.COLUMNS)), root)
 
 
 def _listed(folder: Path) -> dict[str, str]:
     """{CLASS/NAME: CLASS/NAME.jpg} of the photographs of a folder, sorted."""
-    found: dict[str, str] = {}
+    images: dict[str, str] = {}
     for label in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
         for name in sorted(entry.name for entry in os.scandir(folder / label)):
             if Path(name).suffix.lower() in ENDINGS:
                 stem = f"{label}/{Path(name).stem}"
-                if stem in found:
-                    raise UserError(f"{folder / found[stem]} and {name} have one name; keep one of them")
-                found[stem] = f"{label}/{name}"
-    return found
+                if stem in images:
+                    raise UserError(f"{folder / images[stem]} and {name} have one name; keep one of them")
+                images[stem] = f"{label}/{name}"
+    return images

@@ -256,14 +256,14 @@ def _open(settings: Settings, part: Part, reference: str) -> Array:
 
 def _place(settings: Settings, part: Part, reference: str) -> tuple[str, str, str]:
     """The file, array and slice that a reference names; each may be empty."""
-    found = REFERENCE.fullmatch(reference)
-    if found is None:
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
         raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
-    file, name = found["file"], found["array"]
+    file, name = match["file"], match["array"]
     if file is None:
         is_file = name.lower().endswith(SUFFIXES) or (name != "" and (settings.root / name).is_file())
         file, name = (name, "") if is_file else (part.file or settings.file, name)
-    return file, name, found["slice"] or ""
+    return file, name, match["slice"] or ""
 
 
 def _slice(text: str) -> slice:
@@ -277,12 +277,12 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
         """The values of the selected rows; the referenced array may have one value for each row of the whole array."""
         if not reference:
             return None
-        found = _open(settings, part, reference)
-        if len(found) in (len(array), len(rows)):
-            values = found.read(rows) if len(found) == len(array) else found.all()
-            return Array(found.path, found.name, values.shape, values.dtype, values.__getitem__)
-        flip = "; set `items: columns` if each column is an item" if len(found) == array.shape[-1] else ""
-        raise UserError(f"{found.where}: {len(found)} values for the {len(array)} rows of {array.where}{flip}")
+        values_of = _open(settings, part, reference)
+        if len(values_of) in (len(array), len(rows)):
+            values = values_of.read(rows) if len(values_of) == len(array) else values_of.all()
+            return Array(values_of.path, values_of.name, values.shape, values.dtype, values.__getitem__)
+        flip = "; set `items: columns` if each column is an item" if len(values_of) == array.shape[-1] else ""
+        raise UserError(f"{values_of.where}: {len(values_of)} values for the {len(array)} rows of {array.where}{flip}")
 
     if part.captions:
         sources = [" ".join(str(sentence).split()) for sentence in array.read(rows)]
@@ -306,8 +306,8 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
         frame["item_id"] = frame.item_id.fillna(names)
         if modality not in settings.paired:
             frame["group_id"] = frame.group_id.fillna(names)
-    given = of_each(part.partitions)
-    frame["partition"] = pd.array([part.partition] * len(rows) if given is None else _texts(given))
+    partitions = of_each(part.partitions)
+    frame["partition"] = pd.array([part.partition] * len(rows) if partitions is None else _texts(partitions))
     return frame
 
 
@@ -318,60 +318,60 @@ def _rows(settings: Settings, part: Part, array: Array) -> np.ndarray:
         return every
     if re.fullmatch(SLICE, part.rows):
         return every[_slice(part.rows)]
-    found = _open(settings, part, part.rows)
-    values = found.all()
+    listed = _open(settings, part, part.rows)
+    values = listed.all()
     if values.dtype == bool and values.shape == every.shape:
         return np.flatnonzero(values)
     if values.ndim != 1 or not np.array_equal(values, np.floor(values)):
-        raise UserError(f"{found.where}: expected a list of row numbers, found {values.dtype} of shape {values.shape}")
-    rows = values.astype(np.int64) - found.first
+        raise UserError(f"{listed.where}: expected a list of row numbers, found {values.dtype} of shape {values.shape}")
+    rows = values.astype(np.int64) - listed.first
     if len(rows) and not (rows.min() >= 0 and rows.max() < len(array)):
         raise UserError(
-            f"{found.where}: rows {int(values.min())} to {int(values.max())}, but {array.where} has {len(array)}"
+            f"{listed.where}: rows {int(values.min())} to {int(values.max())}, but {array.where} has {len(array)}"
         )
     return rows
 
 
-def _texts(found: Array, several: bool | None = False) -> list[Any]:
+def _texts(labels: Array, several: bool | None = False) -> list[Any]:
     """Values as texts: 3.0 becomes '3', a row of a one-hot matrix the index of its one, and texts stay unchanged.
 
     A row with several classes becomes the indices of all its ones (`items.encoded_labels`) if `several` allows it.
     """
-    values = found.all()
+    values = labels.all()
     if values.ndim == 2 and values.dtype.kind in "fiub":
-        ones = _ones(found, values)
+        ones = _ones(labels, values)
         counts = ones.sum(1)
         if several is None and counts.min(initial=1) > 0 and not ones.all():
             if extra := int((counts > 1).sum()):
-                told = "%s: %d of %d rows have more than one class and are read so; `several: false` would refuse them"
-                log.info(told, found.where, extra, len(counts))
+                message = "%s: %d of %d rows have several classes, and all are read; `several: false` refuses such rows"
+                log.info(message, labels.where, extra, len(counts))
         elif not several and (counts != 1).any():
             row = int(np.flatnonzero(counts != 1)[0])
             raise UserError(
-                f"{found.where}: row {row} has {counts[row]} classes; each item must have one label, or set "
+                f"{labels.where}: row {row} has {counts[row]} classes; each item must have one label, or set "
                 "`several: true` in the data set's block"
             )
-        return [items.encoded_labels(str(n + found.first) for n in np.flatnonzero(row)) for row in ones]
+        return [items.encoded_labels(str(n + labels.first) for n in np.flatnonzero(row)) for row in ones]
     if values.ndim != 1:
-        raise UserError(f"{found.where}: expected one value per item, found shape {values.shape}")
+        raise UserError(f"{labels.where}: expected one value per item, found shape {values.shape}")
     if values.dtype.kind == "f":
         whole = values == np.floor(values)
         return [None if np.isnan(v) else str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
     texts = [v.decode().strip() if isinstance(v, bytes) else None if v is None else str(v).strip() for v in values]
     if tabbed := next((text for text in texts if text and TAB in text), None):
         raise UserError(
-            f"{found.where}: its lines hold {tabbed.count(TAB) + 1} columns ({tabbed!r}); give the number of the one "
-            f"that is meant, such as {found.path.name}#{tabbed.count(TAB) + 1}"
+            f"{labels.where}: its lines hold {tabbed.count(TAB) + 1} columns ({tabbed!r}); give the number of the one "
+            f"that is meant, such as {labels.path.name}#{tabbed.count(TAB) + 1}"
         )
     return texts
 
 
-def _ones(found: Array, values: np.ndarray) -> np.ndarray:
+def _ones(labels: Array, values: np.ndarray) -> np.ndarray:
     """(n, C) bool: the classes of each row of a matrix of zeros and ones, or of -1 and 1."""
     if not any(np.isin(values, pair).all() for pair in ((0, 1), (-1, 1))):
         other = values[~np.isin(values, (0, 1))][0]
         raise UserError(
-            f"{found.where}: {values.shape[1]} columns with numbers such as {other:g} are neither one label per item "
+            f"{labels.where}: {values.shape[1]} columns with numbers such as {other:g} are neither one label per item "
             "nor a matrix of zeros and ones with a column per class; save what is meant as an array of its own"
         )
     return values > 0
@@ -385,14 +385,14 @@ def _of_file(part: Part, array: RegionFile, rows: np.ndarray) -> Array:
     return Array(array.path, "", values.shape, values.dtype, values.__getitem__)
 
 
-def _counts(found: Array, array: Array) -> np.ndarray:
+def _counts(listed: Array, array: Array) -> np.ndarray:
     if len(array.shape) != 3:
         raise UserError(f"{array.where}: has shape {array.shape}; `counts` are of region sets (items, regions, D)")
-    counts = found.all()
+    counts = listed.all()
     least = 0 if isinstance(array, RegionFile) else 1
     odd = np.flatnonzero(~((counts >= least) & (counts <= array.shape[1]) & (counts == np.floor(counts))))
     if len(odd):
-        raise UserError(f"{found.where}: row {odd[0]} has count {counts[odd[0]]}, expected 1 to {array.shape[1]}")
+        raise UserError(f"{listed.where}: row {odd[0]} has count {counts[odd[0]]}, expected 1 to {array.shape[1]}")
     return counts.astype(np.int64)
 
 
@@ -403,9 +403,9 @@ def _paired(frame: pd.DataFrame, place: pd.Series, paired: list[str]) -> pd.Seri
         sizes = part.modality.value_counts().reindex(paired, fill_value=0)
         least = int(sizes.min())
         if least == 0 or (sizes % least).any():
-            told = ", ".join(f"{n} {modality}" for modality, n in sizes.items())
+            counts = ", ".join(f"{n} {modality}" for modality, n in sizes.items())
             raise UserError(
-                f"params.yaml: paired: {told} items of {partition}: each must be a multiple of the least, as five "
+                f"params.yaml: paired: {counts} items of {partition}: each must be a multiple of the least, as five "
                 f"captions an image are; see `rows`"
             )
         groups[part.index] = f"{partition}/" + (place[part.index] // part.modality.map(sizes // least)).astype(str)

@@ -85,8 +85,8 @@ def _read(path: Path, settings: Settings, dataset: str) -> list[Entry]:
             faults.add(path, f"row(s) have no text or list of texts in the column {columns.caption!r}", place)
         else:
             if isinstance(label, list):
-                label = items.encoded_labels(str(one).strip() for one in label)
-            partition, label = (None if one is None else str(one).strip() or None for one in (partition, label))
+                label = items.encoded_labels(str(value).strip() for value in label)
+            partition, label = (None if value is None else str(value).strip() or None for value in (partition, label))
             entries.append(Entry(place, name.strip(), captions, partition, label))
     faults.stop()
     return entries

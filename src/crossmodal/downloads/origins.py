@@ -88,14 +88,16 @@ def named(name: str, path: Path = REGISTRY) -> Origin:
     """
     if name.startswith(TORCHVISION):
         return _weights(name.removeprefix(TORCHVISION))
-    known = origins(path)
-    if name not in known:
-        hint = suggestion(name, known)
+    listed = origins(path)
+    if name not in listed:
+        hint = suggestion(name, listed)
         raise UserError(f"download {name!r}: is unknown{hint}; or torchvision/NETWORK, such as torchvision/resnet152")
-    found = known[name]
-    if found.by_hand:
-        raise UserError(f"download {name!r}: {found.title} must be asked for by hand: {found.by_hand} ({found.home})")
-    return found
+    origin = listed[name]
+    if origin.by_hand:
+        raise UserError(
+            f"download {name!r}: {origin.title} must be asked for by hand: {origin.by_hand} ({origin.home})"
+        )
+    return origin
 
 
 def _weights(network: str) -> Origin:
@@ -105,7 +107,7 @@ def _weights(network: str) -> Origin:
 
     if network not in list_models():
         raise UserError(f"download '{TORCHVISION}{network}': no such network" + suggestion(network, list_models()))
-    weights = next(one for one in get_model_weights(network) if one.name.endswith("V1"))
+    weights = next(candidate for candidate in get_model_weights(network) if candidate.name.endswith("V1"))
     # The name of a file ends with the first digits of its SHA-256, which torch's own loader also checks.
     begins = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
     folder = Path(torch.hub.get_dir()) / "checkpoints"

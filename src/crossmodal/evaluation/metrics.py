@@ -120,10 +120,10 @@ def metrics_of_queries(queries: Mapping[str, np.ndarray], ks: Iterable[int] = (1
     {'recall@5': 50.0, 'median_rank': 5.0, 'mean_rank': 7.75}
     """
     ranks = np.asarray(queries["rank"])
-    found = {f"recall@{k}": value for k, value in recall_at_k(ranks, ks).items()}
-    found |= {"median_rank": median_rank(ranks), "mean_rank": mean_rank(ranks)}
+    metrics = {f"recall@{k}": value for k, value in recall_at_k(ranks, ks).items()}
+    metrics |= {"median_rank": median_rank(ranks), "mean_rank": mean_rank(ranks)}
     for column in ("average_precision", "average_precision@50", "average_precision@R"):
         if column in queries:
             name = column.replace("average_precision", "map")
-            found[name] = 100.0 * float(np.mean(np.asarray(queries[column])))
-    return found
+            metrics[name] = 100.0 * float(np.mean(np.asarray(queries[column])))
+    return metrics

@@ -120,19 +120,19 @@ class Vocabulary:
         ------
         UserError : none of a caption's words is known.
         """
-        known = set(self.words)
+        words_known = set(self.words)
         # The run's own captions may have been split at blanks only.
         words = [
             max(
                 cut,
                 caption.lower().split(),
-                key=lambda found: sum(word in known for word in found) / max(1, len(found)),
+                key=lambda tokens: sum(word in words_known for word in tokens) / max(1, len(tokens)),
             )
             for caption, cut in zip(captions, tokenize(captions), strict=True)
         ]
-        for caption, found in zip(captions, words, strict=True):
-            if not known.intersection(found):
-                raise UserError(f"{caption!r}: has none of the {len(known)} words that the run was trained with")
+        for caption, tokens in zip(captions, words, strict=True):
+            if not words_known.intersection(tokens):
+                raise UserError(f"{caption!r}: has none of the {len(words_known)} words that the run was trained with")
         return self.encode(words, max_length, rare_words)
 
     def save(self, path: str | Path) -> None:

@@ -138,9 +138,9 @@ class Model(base.Model):
         """
         logits = self.classifier(vectors)[..., self.trained]  # (P, 2B, K)
         times = len(vectors) * (vectors.shape[1] // len(labels))
-        targets_ = places(labels, self.trained)
-        targets_ = targets_.repeat(times, *(1,) * (targets_.ndim - 1))
-        return cross_entropy(logits.flatten(0, 1), targets_, self.settings.other_classes) * len(vectors)
+        true = places(labels, self.trained)
+        true = true.repeat(times, *(1,) * (true.ndim - 1))
+        return cross_entropy(logits.flatten(0, 1), true, self.settings.other_classes) * len(vectors)
 
     @torch.no_grad()
     def _follow(self, g: dict[str, Tensor]) -> None:

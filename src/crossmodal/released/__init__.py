@@ -48,7 +48,7 @@ def required(path: Path) -> RegionFile:
     """
     if not path.exists():
         raise UserError(f"{path}: not found; put it there, or mend `regions` in the data set's block of params.yaml")
-    found = opened(path)
-    if found is None:
+    file = opened(path)
+    if file is None:
         raise UserError(f"{path}: holds no region features of a known form; expected {FORMS}")
-    return found
+    return file

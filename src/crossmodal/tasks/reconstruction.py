@@ -131,7 +131,7 @@ class Task(base.Task):
             shown.append({name: value.cpu().numpy() for name, value in arrays.items()})
         joined = {}
         for name in shown[0]:
-            parts = [one[name] for one in shown]
+            parts = [arrays[name] for arrays in shown]
             if name.startswith("words"):
                 width = max(part.shape[1] for part in parts)
                 parts = [np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts]

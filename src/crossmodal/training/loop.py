@@ -133,19 +133,19 @@ def train(
                 if limit is not None and not limit.validates:
                     history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
                     continue
-                found = selection.validate(model, corpus, "val", device, stage.modalities)
-                row |= {f"val_{name}": value for name, value in found.items()}
+                scores = selection.validate(model, corpus, "val", device, stage.modalities)
+                row |= {f"val_{name}": value for name, value in scores.items()}
                 row["validation_seconds"] = clock() - began
                 history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
                 validated = clock()
-                if found[selection.criterion] > best_sum:
-                    best_sum = found[selection.criterion]
+                if scores[selection.criterion] > best_sum:
+                    best_sum = scores[selection.criterion]
                     for name, value in _weights(model).items():
                         best[name].copy_(value)  # in place, since a third copy of the weights takes much memory
                 log.info(
                     "%s epoch %d/%d: loss %.4f, validation %s %.1f (best %.1f), lr %.2g",
                     *(stage.name, epoch + 1, stage.epochs, row["loss"]),
-                    *(selection.criterion, found[selection.criterion], best_sum),
+                    *(selection.criterion, scores[selection.criterion], best_sum),
                     row["learning_rate"],
                 )
                 advance(loss=row["loss"], best=best_sum)
@@ -212,9 +212,9 @@ def _epoch(
     began = time.perf_counter()
     done = 0
     drawn = getattr(model.settings, "sampling", "shuffled")
-    made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn)
+    stream = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn)
     ended: list[float] = []  # the times at which the steps of a trial ended
-    for step, batch in enumerate(made):
+    for step, batch in enumerate(stream):
         if limit is not None and step >= limit.steps and ended[-1] - ended[0] >= limit.seconds:
             break
         progress = (epoch + step / steps) / stage.epochs

@@ -47,13 +47,13 @@ class CaptionDecoder(nn.Module):
     def say(self, words: nn.Embedding, vectors: Tensor, start: int, end: int, most: int) -> Tensor:
         """(B, most) ids of the likeliest words, generated one after another; `end` from the first `end` on."""
         state, last = self._state(vectors), torch.full((len(vectors), 1), start, device=vectors.device)
-        words_ = []
+        ids = []
         for _ in range(most):
             out, state = self.network(words(last), state)
             ended = last == end
             last = self.fc(out).argmax(2).masked_fill(ended, end)
-            words_.append(last)
-        return torch.cat(words_, 1)
+            ids.append(last)
+        return torch.cat(ids, 1)
 
     def _state(self, vectors: Tensor) -> Tensor:
         return vectors.expand(self.network.num_layers, -1, -1).contiguous()

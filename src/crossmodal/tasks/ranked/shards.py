@@ -141,8 +141,8 @@ def _gathered(
 ) -> dict[str, Ranking]:
     name, sizes = "-".join(pair), {m: len(x) for m, x in encodings.items()}
     if in_strips:
-        found = {m: [_read(path, f"{name}.{m}.", strips.Strip.of_arrays) for path in shards] for m in pair}
-        return {m: strips.gather(parts, sizes[m]) for m, parts in found.items()}
+        strips_of = {m: [_read(path, f"{name}.{m}.", strips.Strip.of_arrays) for path in shards] for m in pair}
+        return {m: strips.gather(parts, sizes[m]) for m, parts in strips_of.items()}
     parts = [_read(path, f"{name}.", sharding.Shard.of_arrays) for path in shards]
     return dict(zip(pair, sharding.gather(parts, tuple(sizes.values())), strict=True))
 
