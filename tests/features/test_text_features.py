@@ -205,7 +205,7 @@ def test_vectors_that_were_made_elsewhere(tmp_path):
         found = run(tmp_path, name="b", ids=str(tmp_path / name), **given)
         assert np.array_equal(found.array, array[[2, 3, 1, 4, 0]])
     (tmp_path / "short.txt").write_text("t1\nt2")
-    with pytest.raises(UserError, match=r"v\.npy: has 5 rows for 2 .*short\.txt"):
+    with pytest.raises(UserError, match=r"v\.npy: has 5 rows, but there are 2 ids in .*short\.txt"):
         run(tmp_path, name="c", ids=str(tmp_path / "short.txt"), **given)
     with pytest.raises(UserError, match=r"none\.txt: cannot be read"):
         run(tmp_path, name="c", ids=str(tmp_path / "none.txt"), **given)
@@ -214,7 +214,7 @@ def test_vectors_that_were_made_elsewhere(tmp_path):
     with pytest.raises(UserError, match=r"'t3' .* zero or not finite \(row 3\)"):
         run(tmp_path, name="d", **given)
     np.save(tmp_path / "v.npy", array[:4])
-    with pytest.raises(UserError, match=r"has 4 rows for 5 text items of items\.parquet"):
+    with pytest.raises(UserError, match=r"has 4 rows, but there are 5 ids in items\.parquet"):
         run(tmp_path, name="d", **given)
     (tmp_path / "v.npy").write_bytes(b"x")
     with pytest.raises(UserError, match=r"v\.npy: is truncated"):

@@ -284,9 +284,9 @@ def frame_of(
     lines = []
     if missing:
         lines.append(
-            f"{images}: {len(missing)} of the {len(kept)} annotated images are not there: {raw.first(missing)}; looked "
-            f"in {', '.join(on_disk.looked_in)}; complete the folder, or set datasets.{dataset}.images in params.yaml to "
-            "the right one"
+            f"{images}: {len(missing)} of the {len(kept)} annotated images are not there: {raw.first(missing)}; "
+            f"looked in {', '.join(on_disk.looked_in)}; complete the folder, or set "
+            f"datasets.{dataset}.images in params.yaml to the right one"
         )
     if bare and captioned:
         lines.append(

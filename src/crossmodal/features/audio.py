@@ -142,14 +142,14 @@ def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[l
             _check_length(path, parts)
     except soundfile.SoundFileError as error:
         raise UserError(f"{path}: is cut off or damaged ({error}); fetch it again") from None
-    found = sum(map(len, parts))
+    n_samples = sum(map(len, parts))
     # libsndfile reads a truncated file as far as it goes; how the truncation shows depends on the format.
-    for claimed, there in re.findall(CUT_OFF, file.extra_info, re.MULTILINE):
-        if int(there) < int(claimed) < UNKNOWN:
-            raise UserError(f"{path}: is cut off: {there} of {claimed} bytes of sound are there; fetch it again")
+    for claimed, stored in re.findall(CUT_OFF, file.extra_info, re.MULTILINE):
+        if int(stored) < int(claimed) < UNKNOWN:
+            raise UserError(f"{path}: is cut off: {stored} of {claimed} bytes of sound are there; fetch it again")
     is_exact = file.format != "MP3" or _soundheaders.says_its_length(data)
-    if is_exact and found < file.frames < UNKNOWN:
-        raise UserError(f"{path}: is cut off: {found} of {file.frames} samples are there; fetch it again")
+    if is_exact and n_samples < file.frames < UNKNOWN:
+        raise UserError(f"{path}: is cut off: {n_samples} of {file.frames} samples are there; fetch it again")
     if file.format == "OGG" and (last := data.rfind(b"OggS")) >= 0 and not data[last + 5] & 4:
         raise UserError(f"{path}: is cut off: its last page is missing; fetch it again, or write it again if it plays")
     return parts, file.samplerate
@@ -169,9 +169,9 @@ def _check_length(path: Path, parts: list[np.ndarray]) -> None:
         raise _too_long(path, f"more than {count:,} samples")
 
 
-def _too_long(path: Path, told: str) -> UserError:
-    most = limits.current().samples
-    return UserError(f"{path}: has {told}, expected at most {most:,} samples (`limits.samples` in params.yaml); cut it")
+def _too_long(path: Path, length: str) -> UserError:
+    most = f"{limits.current().samples:,} samples (`limits.samples` in params.yaml)"
+    return UserError(f"{path}: has {length}, expected at most {most}; shorten it")
 
 
 def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
@@ -189,11 +189,11 @@ def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
             if {"mov", "matroska"} & set(container.format.name.split(",")):  # other formats only estimate their length
                 stated = container.duration / av.time_base if container.duration else None
     except (av.FFmpegError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: is damaged or no sound ({told}); fetch it again") from None
-    found = sum(map(len, parts)) / (rate or 1)
-    if stated and found < 0.95 * stated - 0.1:
-        raise UserError(f"{path}: is cut off: {found:.2f} s of {stated:.2f} s are there; fetch it again")
+        message = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: is damaged or no sound ({message}); fetch it again") from None
+    seconds = sum(map(len, parts)) / (rate or 1)
+    if stated and seconds < 0.95 * stated - 0.1:
+        raise UserError(f"{path}: is cut off: {seconds:.2f} s of {stated:.2f} s are there; fetch it again")
     return parts, rate
 
 
@@ -379,8 +379,8 @@ def standardise(array: np.ndarray, rows: pd.DataFrame) -> dict[str, Any]:
     train = (rows.partition == "train").to_numpy() if "partition" in rows else np.ones(len(rows), bool)
     if not train.any():
         raise UserError("items.parquet: no clip of the partition `train`; set `standardise: false` or add some")
-    known = array[train].astype(np.float64)
-    mean, sd = known.mean(0), known.std(0)
+    values = array[train].astype(np.float64)
+    mean, sd = values.mean(0), values.std(0)
     array[:] = (array - mean) / np.where(sd > 0, sd, 1)
     return {"standardised_by": {"partition": "train", "mean": mean.tolist(), "sd": sd.tolist()}}
 

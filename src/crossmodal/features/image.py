@@ -67,7 +67,7 @@ def decode(path: Path, settings: Settings) -> Tensor:
 def transform(picture: Image.Image, settings: Settings) -> Tensor:
     """(3, H, W) uint8 crop of an RGB picture, or (10, 3, H, W) with `crops: ten`."""
     ten = settings.crops == "ten"
-    squares = [pil_to_tensor(one) for one in pictures.crops(picture, settings.resize, settings.crop, ten=ten)]
+    squares = [pil_to_tensor(crop) for crop in pictures.crops(picture, settings.resize, settings.crop, ten=ten)]
     return torch.stack(squares) if ten else squares[0]
 
 
@@ -166,14 +166,14 @@ def _probe(probes: list[Callable[[], Tensor]], settings: Settings) -> Tensor:
 
     Unreadable images are skipped silently, since they are reported when their own turn comes.
     """
-    found = []
+    tensors = []
     for load in probes[: 50 * backbones.PROBE]:
         try:
-            found.append(load())
+            tensors.append(load())
         except Exception:  # a bad file may make a library raise anything; it is reported at its own turn
             continue
-        if len(found) == backbones.PROBE:
-            return torch.stack(found)
+        if len(tensors) == backbones.PROBE:
+            return torch.stack(tensors)
     shape = (backbones.PROBE, *((10,) if settings.crops == "ten" else ()), 3, settings.crop, settings.crop)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -185,5 +185,5 @@ def _check_transform(settings: Settings) -> None:
     preset = names[settings.weights].transforms()
     made_for = (preset.resize_size[0], preset.crop_size[0])
     if (settings.resize, settings.crop) != made_for:
-        told = (settings.network, settings.weights, *made_for, settings.resize, settings.crop)
-        log.warning("%s: %s was measured with resize %d and crop %d; the settings say %d and %d", *told)
+        values = (settings.network, settings.weights, *made_for, settings.resize, settings.crop)
+        log.warning("%s: %s was measured with resize %d and crop %d; the settings say %d and %d", *values)

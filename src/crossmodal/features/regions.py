@@ -155,18 +155,18 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     return Recipe(begin, {**depends, **facts}, packages=("torchvision", "pillow"))
 
 
-def _together(found: list[Found], settings: Settings) -> tuple[np.ndarray, dict[str, list[Any]]]:
+def _together(detections: list[Found], settings: Settings) -> tuple[np.ndarray, dict[str, list[Any]]]:
     """(B, R, D) features, padded with zeros, and the columns of the index."""
-    array = np.zeros((len(found), settings.rows, found[0].features.shape[1]), np.float32)
-    for row, one in zip(array, found, strict=True):
-        features = nn.functional.normalize(one.features, dim=1) if settings.l2 else one.features
+    array = np.zeros((len(detections), settings.rows, detections[0].features.shape[1]), np.float32)
+    for row, detection in zip(array, detections, strict=True):
+        features = nn.functional.normalize(detection.features, dim=1) if settings.l2 else detection.features
         row[: len(features)] = features.cpu().numpy()
     columns = {
-        "count": [len(one.boxes) for one in found],
-        "boxes": [np.round(one.boxes.numpy().astype(np.float64), 2).tolist() for one in found],
-        "class": [one.names for one in found],
-        "attribute": [one.attributes for one in found],
-        "confidence": [[round(float(value), 4) for value in one.confidences] for one in found],
+        "count": [len(detection.boxes) for detection in detections],
+        "boxes": [np.round(detection.boxes.numpy().astype(np.float64), 2).tolist() for detection in detections],
+        "class": [detection.names for detection in detections],
+        "attribute": [detection.attributes for detection in detections],
+        "confidence": [[round(float(value), 4) for value in detection.confidences] for detection in detections],
     }
     return array, columns
 
@@ -221,16 +221,16 @@ def _work(load, compute, settings: Settings, device: torch.device, precision: st
 
 
 def _detector(settings: Settings) -> tuple[detector.Detector, dict[str, Any]]:
-    told = (settings.convention, settings.convention_of())
+    convention = (settings.convention, settings.convention_of())
     if settings.weights == "seeded":
-        return checkpoints.seeded(settings.network, settings.seed, told[0], **told[1])
+        return checkpoints.seeded(settings.network, settings.seed, convention[0], **convention[1])
     path = Path(settings.weights)
     if not path.is_file():
         raise UserError(
             f"extractors.*.weights: {settings.weights!r} is no file; `boxes: detected` takes a checkpoint of the "
             "bottom-up-attention detector (.pth, .pkl or .safetensors) or `seeded`"
         )
-    return checkpoints.load(path, settings.network, told[0], **told[1])
+    return checkpoints.load(path, settings.network, convention[0], **convention[1])
 
 
 def _detect(model: detector.Detector, settings: Settings, device: torch.device, listed: list[Item]) -> Work:
@@ -247,18 +247,19 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
 
     def probe(net: nn.Module, precision: str) -> Tensor:
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        pixels = [one[0] for one in _first(listed, load)] or [torch.randn(3, settings.resize, settings.resize) * 50]
+        pixels = [loaded[0] for loaded in _first(listed, load)]
+        pixels = pixels or [torch.randn(3, settings.resize, settings.resize) * 50]
         with torch.inference_mode():
-            return torch.cat([net(one[None].to(device, kind)).float().mean((2, 3)) for one in pixels])
+            return torch.cat([net(picture[None].to(device, kind)).float().mean((2, 3)) for picture in pixels])
 
     # These two parts run in lower precision; here they see the whole map, later the boxes on it.
     _, precision = backbones.ready(nn.Sequential(model.trunk, model.res5), settings, device, probe)
     model.prepare(precision, device)
 
     def compute(loaded: list[tuple[Tensor, float, tuple[int, int]]]) -> list[Found]:
-        found = []
+        detections = []
         for pixels, scale, size in loaded:
-            one = model.detect(
+            detection = model.detect(
                 pixels,
                 scale,
                 proposals=settings.proposals,
@@ -267,10 +268,10 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
                 confidence=settings.confidence,
                 overlap=settings.overlap,
             )
-            named = [objects[n] for n in one.classes], [attributes[n] for n in one.attributes]
-            boxes = clip_boxes_to_image(one.boxes, size)  # rounding the scaled size may have moved them outside
-            found.append(Found(one.features, boxes, *named, one.confidences.tolist()))
-        return found
+            named = [objects[n] for n in detection.classes], [attributes[n] for n in detection.attributes]
+            boxes = clip_boxes_to_image(detection.boxes, size)  # rounding the scaled size may have moved them outside
+            detections.append(Found(detection.features, boxes, *named, detection.confidences.tolist()))
+        return detections
 
     return _work(load, compute, settings, device, precision)
 
@@ -307,14 +308,14 @@ def _pool(
         shapes: dict[tuple[int, ...], list[int]] = {}
         for n, picture in enumerate(loaded):
             shapes.setdefault(tuple(picture.pixels.shape), []).append(n)
-        found: dict[int, Found] = {}
+        by_image: dict[int, Found] = {}
         for picks in shapes.values():
             batch = torch.stack([loaded[n].pixels for n in picks])
             with torch.inference_mode():
                 maps = net(backbones.normalised(batch, device, precision)).float()
                 for n, last in zip(picks, maps, strict=True):
-                    found[n] = pooled(last, loaded[n])
-        return [found[n] for n in range(len(loaded))]
+                    by_image[n] = pooled(last, loaded[n])
+        return [by_image[n] for n in range(len(loaded))]
 
     def pooled(last: Tensor, picture: Picture) -> Found:
         boxes = torch.tensor([region.box for region in picture.regions])
@@ -328,8 +329,8 @@ def _pool(
         side = settings.resize
         noise = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)
         spare = [Picture(noise, (side, side), [annotations.whole_picture(side, side, NEUTRAL)])]
-        found = run(net, precision, _first(listed, load) or spare)
-        return torch.cat([one.features for one in found])
+        by_image = run(net, precision, _first(listed, load) or spare)
+        return torch.cat([detection.features for detection in by_image])
 
     net, precision = backbones.ready(cut.net, settings, device, probe)
     return _work(load, lambda loaded: run(net, precision, loaded), settings, device, precision)

@@ -51,8 +51,8 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     files, names = _files(settings, given)
     opened = [released.required(path) for path in files]
     if len({file.dim for file in opened}) > 1:
-        told = ", ".join(f"{file.path} ({file.dim})" for file in opened)
-        raise UserError(f"{told}: their regions are of different widths; name files of one detector")
+        listed = ", ".join(f"{file.path} ({file.dim})" for file in opened)
+        raise UserError(f"{listed}: their regions are of different widths; name files of one detector")
     place = _places(opened, names)
     vocabulary = {key: _lines(getattr(settings, key)) for key in ("objects", "attributes")}
     numbers = {number: None for number, count in Counter(map(_number, given.rows.source)).items() if count == 1}
@@ -66,11 +66,11 @@ def recipe(settings: Settings, given: Given) -> Recipe:
         return next((place[key] for key in keys if key in place), None)
 
     def load(item: Item) -> Regions:
-        found = find(item.source)
-        if found is None:
-            told = ", ".join(str(path) for path in files)
-            raise UserError(f"{told}: has no regions of {item.source} (item {item.item_id})")
-        regions = found[0].regions(found[1])
+        place = find(item.source)
+        if place is None:
+            listed = ", ".join(str(path) for path in files)
+            raise UserError(f"{listed}: has no regions of {item.source} (item {item.item_id})")
+        regions = place[0].regions(place[1])
         for key, values in (("objects", regions.classes), ("attributes", regions.attributes)):
             if (
                 values is not None
@@ -78,14 +78,14 @@ def recipe(settings: Settings, given: Given) -> Recipe:
                 and not (values.min() >= 0 and values.max() < len(vocabulary[key]))
             ):
                 raise UserError(
-                    f"{getattr(settings, key)}: has {len(vocabulary[key])} names, but {found[0].path} numbers up to "
+                    f"{getattr(settings, key)}: has {len(vocabulary[key])} names, but {place[0].path} numbers up to "
                     f"{values.max()} ({item.source})"
                 )
         return regions
 
     def digest(item: Item) -> bytes:
-        found = find(item.source)
-        return hashlib.sha256((found[0].version(found[1]) if found else "").encode()).digest()
+        place = find(item.source)
+        return hashlib.sha256((place[0].version(place[1]) if place else "").encode()).digest()
 
     stride = 4 * most * opened[0].dim
     shape = (most, opened[0].dim)
@@ -112,7 +112,7 @@ def _files(settings: Settings, given: Given) -> tuple[list[Path], list[str] | No
         )
     ids = named.get("ids")
     names = None if ids is None else _ids(given.folder / ids)
-    return [given.folder / one for one in named["files"]], names
+    return [given.folder / name for name in named["files"]], names
 
 
 def _ids(path: Path) -> list[str]:
@@ -158,13 +158,13 @@ def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, 
 
 def _number(source: str) -> str | None:
     """The number in an image's name without leading zeros; None if the name is not a number."""
-    found = NUMBER.fullmatch(ENDING.sub("", PurePosixPath(source).name))
-    return found[1].lstrip("0") or "0" if found else None
+    match = NUMBER.fullmatch(ENDING.sub("", PurePosixPath(source).name))
+    return match[1].lstrip("0") or "0" if match else None
 
 
 def _lines(path: Path | None) -> list[str]:
     """The names in a file, one per line; of several names separated by commas the first."""
     if path is None:
         return []
-    told: list[Any] = raw.lines(path, "mend it in the extractor's block of params.yaml")
-    return [line.split(",")[0].strip() for line in told]
+    content: list[Any] = raw.lines(path, "mend it in the extractor's block of params.yaml")
+    return [line.split(",")[0].strip() for line in content]

@@ -140,8 +140,8 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     UserError : a caption is bad, or files of vectors are missing or damaged.
     """
     extraction.expect("text", given.modality, "text")
-    made = _MADE[settings.kind](settings)
-    return replace(made, packages=("nltk", "scikit-learn", *made.packages))
+    inner = _MADE[settings.kind](settings)
+    return replace(inner, packages=("nltk", "scikit-learn", *inner.packages))
 
 
 def words(caption: str) -> list[str]:
@@ -192,39 +192,40 @@ def fit(settings: _Fitted, captions: Sequence[Sequence[str]]) -> CountVectorizer
         raise UserError(f"kind: {settings.kind}: no word stands in {settings.min_df} training captions (`min_df`)")
     vocabulary = sorted(word for _, word in sorted(kept)[: settings.max_features])
     if settings.kind == "tfidf":
-        made = TfidfVectorizer(analyzer=list, vocabulary=vocabulary, norm=None, sublinear_tf=settings.sublinear_tf)
+        sublinear = settings.sublinear_tf
+        vectorizer = TfidfVectorizer(analyzer=list, vocabulary=vocabulary, norm=None, sublinear_tf=sublinear)
     else:
-        made = CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=settings.binary)
-    return made.fit(captions)
+        vectorizer = CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=settings.binary)
+    return vectorizer.fit(captions)
 
 
 def _fitted(settings: _Fitted) -> Recipe:
-    told: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
 
     def begin(listed: list[Item]) -> Work:
         captions = _words_of(listed, words)
-        made = fit(settings, _training(listed, captions))
-        known = made.vocabulary_
-        told["vocabulary"] = made.get_feature_names_out().tolist()
+        vectorizer = fit(settings, _training(listed, captions))
+        vocabulary = vectorizer.vocabulary_
+        facts["vocabulary"] = vectorizer.get_feature_names_out().tolist()
         if settings.kind == "tfidf":
-            told["idf"] = made.idf_.tolist()
+            facts["idf"] = vectorizer.idf_.tolist()
 
         def load(item: Item) -> list[str]:
-            if not any(word in known for word in captions[item.item_id]):
-                raise _bad(item, f"has none of the {len(known)} words of the vocabulary")
+            if not any(word in vocabulary for word in captions[item.item_id]):
+                raise _bad(item, f"has none of the {len(vocabulary)} words of the vocabulary")
             return captions[item.item_id]
 
         def compute(batch: list[list[str]]) -> tuple[np.ndarray, dict[str, list[int]]]:
-            unknown = [sum(word not in known for word in caption) for caption in batch]
-            return _unit(made.transform(batch).toarray(), settings), {"unknown": unknown}
+            unknown = [sum(word not in vocabulary for word in caption) for caption in batch]
+            return _unit(vectorizer.transform(batch).toarray(), settings), {"unknown": unknown}
 
         # The hash tells whether shards of a killed run were computed with the same fitted values.
-        return Work(load, compute, settings.batch_size, {"fitted_sha256": sha256_json(told)})
+        return Work(load, compute, settings.batch_size, {"fitted_sha256": sha256_json(facts)})
 
     return Recipe(
         begin,
         {"fitted_on": "training captions"},
-        finish=lambda array, rows: told,
+        finish=lambda array, rows: facts,
         again=lambda array, manifest: array,
     )
 
@@ -247,10 +248,10 @@ def _word_vectors(settings: WordVectors) -> Recipe:
         captions = _words_of(listed, words)
         counts = Counter(word for caption in captions.values() for word in caption)
         if settings.vectors == "seeded":
-            found = wordvectors.seeded(counts, settings.dim, settings.seed)
+            vectors = wordvectors.seeded(counts, settings.dim, settings.seed)
         else:
-            found = wordvectors.read(path, counts)
-        covered = wordvectors.coverage(found, counts, path, settings.words_covered, "words_covered")
+            vectors = wordvectors.read(path, counts)
+        covered = wordvectors.coverage(vectors, counts, path, settings.words_covered, "words_covered")
         facts: dict[str, Any] = {
             "words": covered.words,
             "words_unknown": covered.words - covered.with_vector,
@@ -261,24 +262,24 @@ def _word_vectors(settings: WordVectors) -> Recipe:
         if covered.share < wordvectors.FEW:
             facts["fallback"] = f"word vectors: {covered}; texts are the means of those words alone"
             log.warning("text: %s", facts["fallback"])
-        weights = np.ones(len(found.index), np.float32)
+        weights = np.ones(len(vectors.index), np.float32)
         if settings.weighting == "tfidf":
             training = _training(listed, captions)
-            made = fit(TfIdf(max_features=None), training)
+            vectorizer = fit(TfIdf(max_features=None), training)
             never = np.log(1 + len(training)) + 1  # the IDF of a word that occurs in no training caption
-            idf = dict(zip(made.get_feature_names_out(), made.idf_, strict=True))
-            weights = np.array([idf.get(word, never) for word in found.index], np.float32)
+            idf = dict(zip(vectorizer.get_feature_names_out(), vectorizer.idf_, strict=True))
+            weights = np.array([idf.get(word, never) for word in vectors.index], np.float32)
             facts["fitted_sha256"] = sha256_json(idf)
 
         def load(item: Item) -> tuple[list[int], int]:
             caption = captions[item.item_id]
-            rows = [found.index[word] for word in caption if word in found.index]
+            rows = [vectors.index[word] for word in caption if word in vectors.index]
             if not rows:
                 raise _bad(item, "has no word with a vector")
             return rows, len(caption) - len(rows)
 
         def compute(batch: list[tuple[list[int], int]]) -> tuple[np.ndarray, dict[str, list[int]]]:
-            means = [weights[rows] @ found.matrix[rows] / weights[rows].sum() for rows, _ in batch]
+            means = [weights[rows] @ vectors.matrix[rows] / weights[rows].sum() for rows, _ in batch]
             return _unit(np.stack(means), settings), {"unknown": [unknown for _, unknown in batch]}
 
         return Work(load, compute, settings.batch_size, facts)
@@ -286,9 +287,9 @@ def _word_vectors(settings: WordVectors) -> Recipe:
     return Recipe(begin, depends)
 
 
-def _fallback(told: str) -> dict[str, Any]:
-    log.warning("text: %s, not trained on anything", told)
-    return {"vectors": "seeded", "fallback": told}
+def _fallback(vectors: str) -> dict[str, Any]:
+    log.warning("text: %s, not trained on anything", vectors)
+    return {"vectors": "seeded", "fallback": vectors}
 
 
 # -- Skip-Thoughts ----------------------------------------------------------------------------------------------------
@@ -347,10 +348,8 @@ def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
         )
     ids = _read_ids(Path(settings.ids)) if settings.ids else [item.item_id for item in listed]
     if len(ids) != len(array):
-        told = (
-            settings.ids or "text items of items.parquet, whose order its rows are taken to have; or name an `ids` file"
-        )
-        raise UserError(f"{path}: has {len(array)} rows for {len(ids)} {told}")
+        listing = settings.ids or "items.parquet, whose text items are expected in this order; or name a file `ids`"
+        raise UserError(f"{path}: has {len(array)} rows, but there are {len(ids)} ids in {listing}")
     rows = {item_id: n for n, item_id in enumerate(ids)}
 
     def load(item: Item) -> np.ndarray:
@@ -366,14 +365,14 @@ def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
 
 def _read_ids(path: Path) -> list[str]:
     try:
-        found = read_json(path) if path.suffix == ".json" else read_lines(path)
+        ids = read_json(path) if path.suffix == ".json" else read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); expected an item id a line, in the order of the rows"
+            f"{path}: cannot be read ({error}); expected one item id per line, in the order of the rows"
         ) from None
-    if not isinstance(found, list) or len(set(map(str, found))) < len(found):
+    if not isinstance(ids, list) or len(set(map(str, ids))) < len(ids):
         raise UserError(f"{path}: is no list of item ids, each once")
-    return [str(one) for one in found]
+    return [str(id_) for id_ in ids]
 
 
 # -- sentence transformers --------------------------------------------------------------------------------------------

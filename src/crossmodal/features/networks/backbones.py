@@ -40,9 +40,9 @@ class Settings(extraction.Settings):
     @field_validator("network")
     @classmethod
     def _known(cls, value: str) -> str:
-        known = torchvision.models.list_models(module=torchvision.models)
-        if value not in known:
-            raise ValueError(f"{value!r} is no classification network of torchvision" + suggestion(value, known))
+        networks = torchvision.models.list_models(module=torchvision.models)
+        if value not in networks:
+            raise ValueError(f"{value!r} is no classification network of torchvision" + suggestion(value, networks))
         return value
 
 
@@ -207,12 +207,12 @@ def _load(model: nn.Module, path: Path, head: str, network: str) -> None:
             _set(model, name, nn.Identity())
         for module in biased:
             module.bias = nn.Parameter(torch.zeros(module.out_channels))
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{head}.")}
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    further = [name for name in state if name not in own]
+    expected = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{head}.")}
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    further = [name for name in state if name not in expected]
     wrong = [f"{name} is missing" for name in missing[:2]] + [f"{name} is not one of its names" for name in further[:2]]
-    shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
-    wrong += [f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}" for name in shapes[:2]]
+    shapes = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    wrong += [f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}" for name in shapes[:2]]
     if wrong:
         count = len(missing) + len(further) + len(shapes)
         raise UserError(
@@ -287,8 +287,8 @@ def ready(
     run = prepare(model, "fp32", device)
     exact = probe(run, "fp32").flatten(1)
     run = run.to(torch.bfloat16)  # in place, since folding the norms of a large network again takes a second
-    found = probe(run, "bf16").flatten(1)
-    least = nn.functional.cosine_similarity(exact, found).min().item()
+    approximate = probe(run, "bf16").flatten(1)
+    least = nn.functional.cosine_similarity(exact, approximate).min().item()
     if least >= LEAST_COSINE:
         return run, "bf16"
     log.warning("%s: fp32 is taken, since bf16 reaches a cosine of %.4f only", settings.network, least)

@@ -152,8 +152,8 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
             optimiser.step()
             schedule.step()
             totals += torch.stack([whole_loss.detach(), cell_loss.detach()])
-        told = (epoch + 1, settings.epochs, *(totals / n).tolist(), time.perf_counter() - start)
-        log.info("epoch %d of %d: loss %.2f pooled, %.2f of cells (%.0f s)", *told)
+        progress = (epoch + 1, settings.epochs, *(totals / n).tolist(), time.perf_counter() - start)
+        log.info("epoch %d of %d: loss %.2f pooled, %.2f of cells (%.0f s)", *progress)
     from safetensors.torch import save_file
 
     state = {
@@ -233,9 +233,9 @@ def _accuracy(model: Trainee, pixels: Tensor, truth: Tensor) -> dict[str, float]
     model.eval()
     logits = torch.cat([model(_normalised(part))[1] for part in pixels.split(100)])
     sizes = list(TABLES.values())
-    found = {}
+    accuracy = {}
     for name, score, right in zip(TABLES, logits.split(sizes, 1), truth.split(sizes, 1), strict=True):
         rank = score.argsort(1, descending=True).argsort(1)
         hit = ((rank < right.sum(1, keepdim=True)) & (right > 0)).sum() / right.sum()
-        found[name] = round(float(hit), 4)
-    return found
+        accuracy[name] = round(float(hit), 4)
+    return accuracy
