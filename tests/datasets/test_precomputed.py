@@ -174,7 +174,7 @@ def test_a_matrix_that_names_several_classes_is_read_so(tmp_path, root, caplog, 
     part = {"partition": "train", "array": "I_tr", "labels": "m.mat#y"}
     frame, _ = precomputed.read(settings(root, {"image": part}))
     assert [items.labels_of(label) for label in frame.label[2:5]] == [["1"], ["1", "3", "5"], ["1"]]
-    assert "1 of 40 rows have more than one class" in caplog.text
+    assert "1 of 40 rows have several classes" in caplog.text
     with pytest.raises(UserError, match=r"m\.mat#y: row 3 has 3 classes; .*`several: true`"):
         precomputed.read(settings(root, {"image": part}, several=False))
     given[7] = low

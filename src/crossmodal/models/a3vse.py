@@ -35,48 +35,67 @@ class Settings(Hinges):
     lr: float = Field(5e-4, gt=0)
     lr_drop: int = Field(16, ge=1)
     weight_decay: float = Field(1e-6, ge=0)
-    rare_words: RareWords = Field("drop", description="words of fewer than `min_count` are left out, not marked")
+    rare_words: RareWords = Field(
+        "drop", description="whether words that occur fewer than `min_count` times are marked as unknown or dropped"
+    )
     dim: int = Field(512, ge=1, description="H: dimensions of a region, of a word and of the context vectors")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     heads: int = Field(3, ge=1, description="K: heads of the attention")
-    attention: bool = Field(True, description="false: the mean of regions or words in place of the heads (table 5)")
+    attention: bool = Field(
+        True, description="whether attention pools the regions and the words; false replaces it by their mean (table 5)"
+    )
     sharpness_image: float = Field(
         16.0,
         gt=0,
-        description="λ·H of the softmax over regions (eq. 1); not in the paper. An agreement is a sum over H products "
-        "below 1, so that a λ means another sharpness in each H. Features that are not normalised saturate the tanh: "
-        "λ = 1 picks one region from the start; the history has the `effective_regions` and `effective_words`",
+        description="λ·H of the softmax over regions (eq. 1); not in the paper. An agreement is a sum of H products "
+        "below 1, so that the same λ is sharper for a larger H. Features that are not normalised saturate the tanh: λ "
+        "= 1 selects a single region from the start; the history records `effective_regions` and `effective_words`",
     )
     sharpness_text: float = Field(512.0, gt=0, description="λ·H of the softmax over words; not in the paper")
-    word_embedding: str = Field("seeded", description="file of GloVe vectors to begin with (section 4.3), or seeded")
-    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the words with a vector in that file")
+    word_embedding: str = Field(
+        "seeded",
+        description="file of GloVe vectors that initialise the word embedding (section 4.3), or seeded for random "
+        "vectors",
+    )
+    words_covered: float = Field(
+        0.3, ge=0, le=1, description="least share of the words that must have a vector in that file"
+    )
     semantics: Literal["regional", "global", "none"] = Field(
         "regional",
-        description="what stands for the sentence of an un-annotated image: s, the names of its regions; s_g, of the "
-        "whole image; none: they take no part (table 5)",
+        description="what replaces the sentence of an un-annotated image: regional: s, the names of its regions; "
+        "global: s_g, that of the whole image; none: un-annotated images are not used (table 5)",
     )
-    negatives: Negatives = Field("other_groups", description="of an annotated pair: a⁻ and b⁻ of eq. 2 do not match it")
+    negatives: Negatives = Field(
+        "other_groups",
+        description="which negatives an annotated pair has; a⁻ and b⁻ of eq. 2 are items that do not match it",
+    )
     margin_semantics: float = Field(0.3, ge=0, description="α of un-annotated images and their regions' names")
     beta: float = Field(0.8, ge=0, le=1, description="weight of the annotated pairs' triplets (eq. 3)")
-    adversary: float = Field(1.0, ge=0, description="weight of all adversarial losses beside the triplets; 1 in eq. 9")
+    adversary: float = Field(
+        1.0, ge=0, description="weight of all adversarial losses relative to the triplet losses; 1 in eq. 9"
+    )
     image_unannotated: float = Field(0.2, ge=0, description="λ of v with vᵘ: intra-modal alignment (eq. 5)")
     text_semantics: float = Field(0.1, ge=0, description="λ of t with s: intra-modal alignment (eq. 5)")
     image_text: float = Field(0.5, ge=0, description="λ of v with t: cross-modal alignment (eq. 6)")
     unannotated_semantics: float = Field(0.5, ge=0, description="λ of vᵘ with s: cross-modal alignment (eq. 6)")
     image_semantics: float = Field(0.3, ge=0, description="λ of v with s: transitive alignment (eq. 7)")
     unannotated_text: float = Field(0.3, ge=0, description="λ of vᵘ with t: transitive alignment (eq. 7)")
-    steepness: float = Field(10.0, ge=0, description="η of the reversal's strength")
+    steepness: float = Field(10.0, ge=0, description="η of the strength of the gradient reversal")
     discriminator_dim: int = Field(512, ge=1, description="hidden units of a discriminator; not in the paper")
-    discriminator_lr: float = Field(1.0, gt=0, description="their learning rate, as a multiple of the encoders'")
+    discriminator_lr: float = Field(
+        1.0, gt=0, description="learning rate of the discriminators, as a multiple of that of the encoders"
+    )
     discriminate: Literal["features", "unit"] = Field(
         "unit",
-        description="what the discriminators read: vectors of unit length, as the triplets do, or as they are (eq. 4). "
-        "Images' are a hundred times as long as sentences' at the start, and length alone tells them apart",
+        description="input of the discriminators: unit: vectors of unit length, as in the triplet losses; features: "
+        "vectors as they are (eq. 4). At the start, image vectors are a hundred times as long as sentence vectors, so "
+        "that their length alone separates the modalities",
     )
     epoch_over: base.EpochOver = Field(
         "all",
-        description="what an epoch goes through once: the annotated pairs and the un-annotated images (D of section "
-        "3.1), whichever are more, or the annotated pairs alone, which are a few hundred steps at the sparsest",
+        description="what an epoch traverses once; all: the larger of the sets of annotated pairs and of un-annotated "
+        "images (D of section 3.1); annotated: the annotated pairs alone, which is a few hundred steps for the "
+        "smallest shares",
     )
 
     @property

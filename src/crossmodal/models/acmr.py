@@ -36,36 +36,55 @@ from crossmodal.models.parts.triplets import squared_distances, with_squares
 class Settings(Labelled):
     """Losses, weights and schedule of the authors' program, whose networks are smaller and differ by data set."""
 
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, description="modalities that the model reads"
+    )
     standardise: Standardise = False
     hidden: tuple[int, ...] = Field((2000,), description="units of each projector's hidden layers")
     dim: int = Field(200, ge=4, description="dimensions of the common space")
-    unit: bool = Field(False, description="vectors of unit length, for the triplets too; else as tanh leaves them")
+    unit: bool = Field(
+        False,
+        description="whether vectors are scaled to unit length, also for the triplet loss; else they are the "
+        "outputs of tanh",
+    )
     batch_size: int = Field(64, ge=2)
     epochs: int = Field(200, ge=1)
     lr: float = Field(1e-4, gt=0)
     lr_drop: int = Field(200, ge=1)
     betas: Betas = (0.5, 0.999)
     clip: float = Field(0.0, ge=0)
-    label_weight: float = Field(100.0, ge=0, description="of the classes' cross-entropy, added over the modalities")
-    classifier: Literal["trained", "fixed"] = Field("trained", description="fixed: the labels' one stays as it begins")
-    triplet_weight: float = Field(1.0, ge=0, description="of the triplets")
+    label_weight: float = Field(
+        100.0, ge=0, description="weight of the cross-entropy of the classes, summed over the modalities"
+    )
+    classifier: Literal["trained", "fixed"] = Field(
+        "trained", description="whether the label classifier is trained, or fixed at its initial weights"
+    )
+    triplet_weight: float = Field(1.0, ge=0, description="weight of the triplet loss")
     triplets: Literal["similar", "random", "hardest"] = Field(
         "similar",
-        description="an anchor's negative: the partner of the item of another class whose features are the most like "
-        "the anchor's (the program's rule), or that of a random one, against the anchor's own pair; hardest: the "
-        "nearest of another class in the common space, against the farthest of its class (no program's rule)",
+        description="negative of an anchor: similar: the partner of the item of another class whose features are the "
+        "most similar to the anchor's (as in the program); random: the partner of a random item of another class; in "
+        "both cases the positive is the anchor's partner; hardest: the nearest item of another class in the common "
+        "space, with the farthest item of its class as positive (in no program)",
     )
     hinge: Literal["batch", "each"] = Field(
-        "batch", description="of the sums over a batch's anchors (the program's rule), or the sum of each anchor's"
+        "batch",
+        description="batch: one hinge of the sums over the anchors of a batch (as in the program); each: the "
+        "sum of one hinge per anchor",
     )
-    margin: float = Field(0.1, ge=0, description="of the hinges, on halves of squared distances")
-    positive_weight: float = Field(5.0, ge=0, description="of the distance to the positive in the hinges")
-    adversarial_weight: float = Field(1.0, ge=0, description="of the modality classifier; 0 leaves it out")
+    margin: float = Field(0.1, ge=0, description="margin of the hinges on halved squared distances")
+    positive_weight: float = Field(5.0, ge=0, description="weight of the distance to the positive in the hinges")
+    adversarial_weight: float = Field(
+        1.0, ge=0, description="weight of the loss of the modality classifier; 0 leaves the classifier out"
+    )
     adversary: Literal["linear", "relu"] = Field(
-        "linear", description="the modality classifier: its layers one after another (the program's), or ReLUs between"
+        "linear",
+        description="activations between the layers of the modality classifier: linear: none (as in the "
+        "program); relu: ReLUs",
     )
-    steepness: float = Field(10.0, ge=0, description="of the growth of the reversal's strength over the training")
+    steepness: float = Field(
+        10.0, ge=0, description="steepness of the growth of the gradient reversal's strength during training"
+    )
 
 
 class Model(Adam):

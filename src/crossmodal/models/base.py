@@ -47,24 +47,30 @@ EpochOver = Literal["annotated", "all"]
 class Schedule(Settings):
     """Training settings that the published systems share: Adam, a stepwise learning rate, gradient clipping."""
 
-    batch_size: int = Field(128, ge=2, description="pairs in a batch")
+    batch_size: int = Field(128, ge=2, description="number of pairs per batch")
     epochs: int = Field(30, ge=1)
     lr: float = Field(2e-4, gt=0, description="Adam's learning rate before the first step")
     lr_drop: int = Field(
-        15, ge=1, description="epochs after which the learning rate is multiplied by lr_factor, again and again"
+        15, ge=1, description="number of epochs after which the learning rate is multiplied by `lr_factor`, repeatedly"
     )
     lr_factor: float = Field(0.1, gt=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(2.0, ge=0, description="largest norm of the gradient; 0 leaves it as it is")
+    clip: float = Field(2.0, ge=0, description="largest norm of the gradient; 0 disables clipping")
     clip_by: Literal["norm", "value"] = Field(
         "norm", description="what `clip` bounds: the norm of the whole gradient, or the size of each of its elements"
     )
-    min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
-    max_words: int = Field(82, ge=1, description="words of a caption that are read")
+    min_count: int = Field(
+        4,
+        ge=1,
+        description="occurrences in the training captions that a word needs to be in the vocabulary; rarer words "
+        "become <unk>",
+    )
+    max_words: int = Field(82, ge=1, description="largest number of words of a caption; further words are ignored")
     epoch_steps: int = Field(
         0,
         ge=0,
-        description="steps of an epoch, however many the pairs (A3VSE, section 4.2); 0: once through them",
+        description="steps per epoch, regardless of the number of pairs (A3VSE, section 4.2); 0: every pair occurs "
+        "once",
     )
 
 

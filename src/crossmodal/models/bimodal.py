@@ -30,13 +30,15 @@ class Settings(Labelled):
     has the same weight, whatever the units of its modality.
     """
 
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, max_length=2, description="the two")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, max_length=2, description="the two modalities that the model reads"
+    )
     standardise: Standardise = True
     hidden: tuple[int, ...] = Field((256,), min_length=1, description="units of each modality's hidden layers")
     dim: int = Field(128, ge=1, description="units of the middle layer: dimensions of the features")
     lr: float = Field(1e-3, gt=0)
-    inverse_penalty: float = Field(0.1, gt=0, description="C of the linear classifier: smaller is smoother")
-    iterations: int = Field(300, ge=1, description="of its solver, at most")
+    inverse_penalty: float = Field(0.1, gt=0, description="C of the linear classifier; smaller values regularise more")
+    iterations: int = Field(300, ge=1, description="largest number of iterations of its solver")
 
 
 class Autoencoder(nn.Module):

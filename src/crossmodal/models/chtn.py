@@ -30,8 +30,12 @@ class Settings(Labelled):
     standardise: Domains = "none"
     dim: int = Field(1024, ge=1, description="units of each layer: dimensions of the common space")
     lr: float = Field(1e-3, gt=0)
-    single_modal: float = Field(1.0, ge=0, description="weight of the MMD of source and target images; 0: no transfer")
-    cross_modal: float = Field(1.0, ge=0, description="weight of the distance of a target's image and text")
+    single_modal: float = Field(
+        1.0, ge=0, description="weight of the MMD between source and target images; 0: no transfer"
+    )
+    cross_modal: float = Field(
+        1.0, ge=0, description="weight of the distance between the image and the text of a target pair"
+    )
 
 
 class Model(base.Model):

@@ -41,21 +41,35 @@ class Settings(Labelled):
     of that modality's training vectors (`mean`) or the item's own vector (`self`) replaces it.
     """
 
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, description="modalities that the model reads"
+    )
     dim: int = Field(512, ge=1, description="dimensions of the common space, and units of the layers before it")
-    attention: bool = Field(True, description="aligned attention, whose output is of unit length")
-    unit: bool = Field(False, description="unit length without attention too; the thesis normalises attention's output")
-    terms: tuple[Term, ...] = Field(("i", "s", "is"), min_length=1, description="of eq. 3.1.11: W_i, W_s and W_is")
-    partner: Literal["mean", "self"] = Field("mean", description="what stands for the other modality's item in a test")
+    attention: bool = Field(True, description="whether aligned attention is used; its output has unit length")
+    unit: bool = Field(
+        False,
+        description="whether vectors have unit length without attention too; the thesis normalises the output of "
+        "attention",
+    )
+    terms: tuple[Term, ...] = Field(
+        ("i", "s", "is"), min_length=1, description="terms of eq. 3.1.11: W_i, W_s and W_is"
+    )
+    partner: Literal["mean", "self"] = Field(
+        "mean", description="what replaces the item of the other modality at test time"
+    )
     standardise: Standardise = True
-    margins: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="of eq. 3.1.6: alpha_1, alpha_2, alpha_3")
-    gammas: tuple[float, float, float] = Field((0.25, 0.25, 0.5), description="of eq. 3.1.6: weights of the triplets")
+    margins: tuple[float, float, float] = Field(
+        (1.0, 1.0, 1.0), description="alpha_1, alpha_2 and alpha_3 of eq. 3.1.6"
+    )
+    gammas: tuple[float, float, float] = Field((0.25, 0.25, 0.5), description="weights of the triplets in eq. 3.1.6")
     other_classes: OtherClasses = Field(
         "none",
-        description="eq. 3.1.4's term of the classes that an item is not of: none; binary: log(1 - f); printed: "
-        "1 - log f, which has no least value",
+        description="term of eq. 3.1.4 for the classes that an item does not belong to: none; binary: log(1 - f); "
+        "printed: 1 - log f, which is unbounded below",
     )
-    triplets: Literal["mean", "sum"] = Field("mean", description="over the triplets of each kind; eq. 3.1.6: sum")
+    triplets: Literal["mean", "sum"] = Field(
+        "mean", description="mean or sum over the triplets of each kind; eq. 3.1.6 prints the sum"
+    )
     class_weight: float = Field(1.0, ge=0, description="alpha of eq. 3.1.7")
     triplet_weight: float = Field(1.0, ge=0, description="beta of eq. 3.1.7")
     batch_size: int = Field(128, ge=2)

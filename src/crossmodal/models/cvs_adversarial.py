@@ -30,20 +30,20 @@ class Settings(cvs.Settings):
     """
 
     difference: float = Field(
-        1.0, ge=0, description="weight of the mean squared difference of what is made from its model"
+        1.0, ge=0, description="weight of the mean squared difference between generated and real vectors"
     )
-    adversary: float = Field(1.0, ge=0, description="weight of the generators' side of eq. 2.5.3")
+    adversary: float = Field(1.0, ge=0, description="weight of the generators' loss in eq. 2.5.3")
     aim: Literal["printed", "non-saturating"] = Field(
         "printed",
-        description="of the generators: the least log(1 - D(G(z))), as eq. 2.5.3 has it, or the least -log D(G(z)), "
-        "which Goodfellow et al. 2014 train with, since it does not vanish where the discriminator is right",
+        description="loss of the generators: log(1 - D(G(z))), as in eq. 2.5.3, or -log D(G(z)), which Goodfellow et "
+        "al. (2014) use in training, since its gradient does not vanish where the discriminator is right",
     )
     moving: bool = Field(
         False,
-        description="whether the difference also draws the vectors that are to be made again, so that it can shrink "
-        "them to nothing; else they are what is given, as the real samples of eq. 2.5.3 are",
+        description="whether the gradient of the difference also moves the real vectors, so that it can shrink them "
+        "to zero; else they are constants, like the real samples of eq. 2.5.3",
     )
-    hidden_layers: int = Field(1, ge=0, description="of a generator, each of `dim` units")
+    hidden_layers: int = Field(1, ge=0, description="number of hidden layers of a generator, with `dim` units each")
     discriminator_lr: float = Field(1.0, gt=0, description="learning rate of discriminators, as a multiple of `lr`")
 
 

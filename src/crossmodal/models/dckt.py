@@ -39,9 +39,14 @@ class Settings(Labelled):
     lr: float = Field(1e-3, gt=0)
     media: float = Field(1.0, ge=0, description="weight of the media-level MMD; 0 leaves it out")
     correlation: float = Field(1.0, ge=0, description="weight of the correlation-level MMD; 0 leaves it out")
-    pairs: float = Field(1.0, ge=0, description="weight of the distance of what belongs together")
-    start: float = Field(0.5, gt=0, le=1, description="share of a batch's target pairs, the easiest, at the beginning")
-    whole: float = Field(0.5, gt=0, le=1, description="share of the training after which all pairs take part")
+    pairs: float = Field(1.0, ge=0, description="weight of the distance between the items of a pair")
+    start: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the target pairs of a batch, the easiest ones, that are used at the beginning",
+    )
+    whole: float = Field(0.5, gt=0, le=1, description="share of the training after which all pairs are used")
 
 
 class Domain(nn.Module):

@@ -21,10 +21,12 @@ from crossmodal.models.parts.labelled import Labelled, Standardise, targets
 
 
 class Settings(Labelled):
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, description="modalities that the model reads"
+    )
     standardise: Standardise = False
     hidden: tuple[int, ...] = Field((2048, 1024), description="units of each modality's hidden layers")
-    dropout: float = Field(0.5, ge=0, lt=1, description="of the hidden layers")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout of the hidden layers")
     lr: float = Field(1e-3, gt=0)
 
 

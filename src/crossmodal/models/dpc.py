@@ -37,49 +37,88 @@ class Settings(finetuning.Settings):
     """
 
     batch_size: int = Field(32, ge=2)
-    epochs: int = Field(240, ge=0, description="of the first stage: instance loss alone")
-    epoch_steps: int = Field(931, ge=0, description="steps of an epoch: 29,783 images; 0: once through the pairs")
+    epochs: int = Field(240, ge=0, description="epochs of the first stage, which has the instance loss alone")
+    epoch_steps: int = Field(
+        931, ge=0, description="steps per epoch; 931 steps are 29,783 images; 0: every pair occurs once"
+    )
     lr: float = Field(0.01, gt=0, description="learning rate of the first stage")
-    lr_drop: int = Field(240, ge=1, description="epochs of the first stage after which its learning rate drops")
-    ranking_epochs: int = Field(60, ge=0, description="of the second stage: ranking and instance loss")
+    lr_drop: int = Field(
+        240, ge=1, description="number of epochs of the first stage after which its learning rate drops"
+    )
+    ranking_epochs: int = Field(
+        60, ge=0, description="epochs of the second stage, which has the ranking and the instance loss"
+    )
     ranking_lr: float = Field(0.01, gt=0, description="learning rate of the second stage")
-    ranking_lr_drop: int = Field(40, ge=1, description="epochs of the second stage after which its rate drops")
+    ranking_lr_drop: int = Field(
+        40, ge=1, description="number of epochs of the second stage after which its learning rate drops"
+    )
     weight_decay: float = Field(1e-4, ge=0)
     clip: float = Field(0.0, ge=0)
-    optimiser: Literal["nesterov", "sgd", "adam"] = Field("nesterov", description="sgd and nesterov: momentum of .9")
-    norm_lr: float = Field(2.0, gt=0, description="of the scales of batch norms, in learning rates")
-    word_lr: float = Field(0.01, gt=0, description="of the word vectors, in learning rates")
-    classifier_lr: float = Field(0.1, gt=0, description="of the classifier, in learning rates; twice that of its bias")
-    image_network_lr: float = Field(0.01, gt=0, description="of an image network that is fine-tuned, in learning rates")
-    image_area: tuple[float, float] = Field(
-        (0.64, 1.0), description="least and largest share of the image that a random crop holds: sides of .8 to 1"
+    optimiser: Literal["nesterov", "sgd", "adam"] = Field(
+        "nesterov", description="optimiser; sgd and nesterov have a momentum of .9"
     )
-    rare_words: RareWords = Field("drop", description="words without a vector are left out, not marked")
+    norm_lr: float = Field(
+        2.0, gt=0, description="learning rate of the scales of batch normalisation, as a multiple of `lr`"
+    )
+    word_lr: float = Field(0.01, gt=0, description="learning rate of the word vectors, as a multiple of `lr`")
+    classifier_lr: float = Field(
+        0.1,
+        gt=0,
+        description="learning rate of the classifier's weights, as a multiple of `lr`; that of its bias is twice as "
+        "large",
+    )
+    image_network_lr: float = Field(
+        0.01, gt=0, description="learning rate of an image network that is fine-tuned, as a multiple of `lr`"
+    )
+    image_area: tuple[float, float] = Field(
+        (0.64, 1.0),
+        description="least and largest share of the image's area in a random crop; .64 to 1 are sides of .8 to 1",
+    )
+    rare_words: RareWords = Field("drop", description="whether words without a vector are marked as unknown or dropped")
     max_words: int = Field(30, ge=1)
     dim: int = Field(2048, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
-    word_embedding: str = Field("seeded", description="file of word2vec or GloVe vectors to begin with, or seeded")
-    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the words with a vector in that file")
-    length: int = Field(32, ge=4, description="words that the text path sees, padded with zeros")
-    shift: bool = Field(True, description="each caption of a training batch begins at a random one of these places")
+    word_embedding: str = Field(
+        "seeded",
+        description="file of word2vec or GloVe vectors that initialise the word embedding, or seeded for random "
+        "vectors",
+    )
+    words_covered: float = Field(
+        0.3, ge=0, le=1, description="least share of the words that must have a vector in that file"
+    )
+    length: int = Field(
+        32, ge=4, description="number of words that the text path reads; shorter captions are padded with zeros"
+    )
+    shift: bool = Field(
+        True, description="whether each caption of a training batch begins at a random one of these positions"
+    )
     widths: tuple[int, ...] = Field((256, 512, 1024, 2048), description="channels of the text path's stages")
     inner: tuple[int, ...] = Field(
-        (128, 512, 1024, 2048), description="channels inside of each stage's first block; a quarter in its others"
+        (128, 512, 1024, 2048),
+        description="inner channels of the first block of each stage; its other blocks have a quarter of the "
+        "stage's channels",
     )
     blocks: tuple[int, ...] = Field((3, 4, 6, 1), description="residual blocks of each stage")
-    pooling: Literal["max", "mean"] = Field("max", description="over places, after the blocks")
-    dropout: float = Field(0.75, ge=0, lt=1, description="before the classifier; the program has .5 on MS-COCO")
-    classifier_bias: bool = Field(True, description="of the classifier; the program has none on MS-COCO")
+    pooling: Literal["max", "mean"] = Field("max", description="pooling over positions after the blocks")
+    dropout: float = Field(0.75, ge=0, lt=1, description="dropout before the classifier; the program has .5 on MS-COCO")
+    classifier_bias: bool = Field(
+        True, description="whether the classifier has a bias; the program has none on MS-COCO"
+    )
     margin: float = Field(1.0, ge=0, description="margin of the hinges on cosines")
     negatives: Literal["mined", "drawn", "hardest"] = Field(
         "mined",
-        description="of a pair, in the ranking loss: the hardest of `candidates` captions and a random image, on half "
-        "of each batch; one random caption and image; or the hardest of its batch",
+        description="negatives of a pair in the ranking loss: mined: the hardest of `candidates` captions and a "
+        "random image, for half of each batch; drawn: one random caption and one random image; hardest: the hardest "
+        "of its batch",
     )
-    candidates: int = Field(256, ge=1, description="captions of the batches before, among which one is mined")
-    ranking_weight: float = Field(2.0, ge=0, description="λ1: of the ranking loss, in the second stage")
-    image_weight: float = Field(1.0, ge=0, description="λ2: of the images' instance loss")
-    text_weight: float = Field(1.0, ge=0, description="λ3: of the captions' instance loss, in the first stage")
+    candidates: int = Field(
+        256, ge=1, description="number of captions of previous batches among which the hardest is mined"
+    )
+    ranking_weight: float = Field(2.0, ge=0, description="λ1: weight of the ranking loss in the second stage")
+    image_weight: float = Field(1.0, ge=0, description="λ2: weight of the instance loss of the images")
+    text_weight: float = Field(
+        1.0, ge=0, description="λ3: weight of the instance loss of the captions in the first stage"
+    )
     ranking_text_weight: float = Field(0.1, ge=0, description="λ3 in the second stage")
 
     @property

@@ -35,7 +35,9 @@ Norms = Literal["rows", "frobenius"]
 class Settings(Labelled):
     """Networks, weights and schedule are those of the authors' program, since the thesis leaves them open."""
 
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, description="modalities that the model reads"
+    )
     standardise: Standardise = False
     hidden: tuple[int, ...] = Field((2048,), min_length=1, description="units of each modality's hidden layers")
     dim: int = Field(1024, ge=1, description="units of the shared last layer: dimensions of the common space")
@@ -45,14 +47,18 @@ class Settings(Labelled):
     lr_drop: int = Field(500, ge=1)
     betas: Betas = (0.5, 0.999)
     clip: float = Field(0.0, ge=0)
-    class_weight: float = Field(1.0, ge=0, description="of eq. 2.4.2")
-    modal_weight: float = Field(1e-3, ge=0, description="of eq. 2.4.6")
-    invariance_weight: float = Field(0.1, ge=0, description="of eq. 2.4.1")
-    scale: float = Field(0.5, gt=0, description="of the cosines in eq. 2.4.3 to 2.4.5, which print them unscaled")
-    norms: Norms = Field(
-        "rows", description="rows: the mean norm of the rows; frobenius: the whole matrix's over N, as eq. 2.4.1 prints"
+    class_weight: float = Field(1.0, ge=0, description="weight of the loss of eq. 2.4.2")
+    modal_weight: float = Field(1e-3, ge=0, description="weight of the loss of eq. 2.4.6")
+    invariance_weight: float = Field(0.1, ge=0, description="weight of the loss of eq. 2.4.1")
+    scale: float = Field(
+        0.5, gt=0, description="factor of the cosines in eq. 2.4.3 to 2.4.5, which print them unscaled"
     )
-    bias: bool = Field(True, description="of the classifier; eq. 2.4.2 has none")
+    norms: Norms = Field(
+        "rows",
+        description="norm of differences: rows: the mean norm of the rows; frobenius: the norm of the whole "
+        "matrix over N, as eq. 2.4.1 prints",
+    )
+    bias: bool = Field(True, description="whether the classifier has a bias; that of eq. 2.4.2 has none")
 
 
 class Model(Adam):

@@ -31,48 +31,73 @@ class Settings(Hinges, finetuning.Settings):
     together; `part_dim: 3072` is the other reading.
     """
 
-    clip: float = Field(0.0, ge=0, description="largest norm of the gradient; the paper names none, so 0: not clipped")
-    reduction: Reduction = Field("mean", description="of the hinges of a batch: eq. 8 prints the mean over the pairs")
+    clip: float = Field(
+        0.0, ge=0, description="largest norm of the gradient; the paper names none, hence 0, which disables clipping"
+    )
+    reduction: Reduction = Field(
+        "mean", description="reduction of the hinges of a batch; eq. 8 prints the mean over the pairs"
+    )
     negatives: Negatives = Field(
         "other_groups",
-        description='of a pair: the text before eq. 8 wants a negative that "has no association with query"',
+        description='which items are negatives of a pair; the text before eq. 8 requires a negative that "has no '
+        'association with query"',
     )
 
-    batch_size: int = Field(24, ge=2, description="pairs in a batch")
-    dim: int = Field(3072, ge=3, description="d: dimensions of the representations that are parted")
+    batch_size: int = Field(24, ge=2, description="number of pairs per batch")
+    dim: int = Field(3072, ge=3, description="d: dimensions of the representations that are separated into parts")
     word_dim: int = Field(300, ge=1, description="K: dimensions of a word vector")
-    word_embedding: str = Field("seeded", description="file of word2vec vectors to begin with (3.1), or seeded")
-    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the words with a vector in that file")
-    layers: int = Field(4, ge=1, description="stacked layers of the GRU and of the decoder")
+    word_embedding: str = Field(
+        "seeded",
+        description="file of word2vec vectors that initialise the word embedding (section 3.1), or seeded for "
+        "random vectors",
+    )
+    words_covered: float = Field(
+        0.3, ge=0, le=1, description="least share of the words that must have a vector in that file"
+    )
+    layers: int = Field(4, ge=1, description="number of stacked layers of the GRU and of the decoder")
     part_dim: int | None = Field(None, ge=1, description="dimensions of each part; d / 3 unless given")
-    hidden_layers: int = Field(0, ge=0, description="of the MLPs that part (eq. 3); 0: one fully connected layer")
+    hidden_layers: int = Field(
+        0,
+        ge=0,
+        description="number of hidden layers of the MLPs that separate the parts (eq. 3); 0: a single fully connected layer",
+    )
     norm: Literal["parts", "whole"] = Field(
         "parts",
-        description="what is brought to unit length: each of the three parts, as the text of section 3.2 says, or the "
-        "whole output of the MLP, as eq. 3 prints it",
+        description="what is scaled to unit length: each of the three parts, as in the text of section 3.2, or the "
+        "whole output of the MLP, as eq. 3 prints",
     )
     modal: float = Field(1.0, ge=0, description="weight of the modal loss (eq. 7)")
     specific: float = Field(1.0, ge=0, description="weight of the specific loss (eq. 10)")
     correlation: Literal["signed", "absolute"] = Field(
         "signed",
-        description="of semantic and specific parts: as eq. 10 prints it, which is least where they are opposite, or "
-        "its absolute value, which is least where they are orthogonal",
+        description="correlation of semantic and specific parts: as eq. 10 prints it, with its minimum where they are "
+        "opposite, or its absolute value, with its minimum where they are orthogonal",
     )
     image: float = Field(1.0, ge=0, description="weight of the image reconstruction loss (eq. 13)")
     caption: float = Field(1.0, ge=0, description="weight of the caption reconstruction loss (eq. 14)")
-    per_word: bool = Field(False, description="that loss is a mean over words, not the printed sum over a caption's")
-    cell: Literal["gru", "rnn"] = Field("gru", description="of the decoder, which the paper calls an RNN")
-    image_size: int = Field(64, description="side of the images that are made, in pixels: a power of two")
-    channels: int = Field(64, ge=1, description="of the generator's last and the discriminators' first features")
+    per_word: bool = Field(
+        False,
+        description="whether the caption loss is a mean over words; else it is the printed sum over the words of a "
+        "caption",
+    )
+    cell: Literal["gru", "rnn"] = Field(
+        "gru", description="recurrent cell of the decoder, which the paper calls an RNN"
+    )
+    image_size: int = Field(64, description="side of generated images in pixels, a power of two")
+    channels: int = Field(
+        64, ge=1, description="channels of the generator's last and of the discriminators' first feature maps"
+    )
     gan: Literal["text", "printed"] = Field(
         "text",
-        description="the generator's aims as the text has them, or eq. 11 to 13 to the letter, which are unbounded and "
-        "have the generator hide from D2 what it made the image of",
+        description="losses of the reconstruction: text: as the text describes the aims; printed: eq. 11 to 13 as "
+        "printed, which are unbounded and reward the generator for hiding from D2 which image it reconstructs",
     )
     same: Literal["made", "real"] = Field(
-        "made", description="pairs of one content that D2 is shown: [x'; x] as in eq. 12, or [x; x] as in eq. 4"
+        "made", description="pairs of the same content that D2 reads: [x'; x] as in eq. 12, or [x; x] as in eq. 4"
     )
-    gan_lr: float | None = Field(None, gt=0, description="Adam's for G, D1 and D2; that of the stage unless given")
+    gan_lr: float | None = Field(
+        None, gt=0, description="Adam's learning rate for G, D1 and D2; by default that of the stage"
+    )
     beta: float = Field(0.5, ge=0, lt=1, description="Adam's first β for G, D1 and D2 (DCGAN's)")
 
     @field_validator("image_size")

@@ -17,9 +17,11 @@ from crossmodal.models.parts.closed_form import LinearProjection
 
 
 class Settings(closed_form.Settings):
-    dim: int = Field(32, ge=1, description="directions, at most")
+    dim: int = Field(32, ge=1, description="largest number of directions")
     form: Literal["canonical", "svd"] = Field(
-        "canonical", description="canonical: each direction after the last one's share is taken away; svd: all at once"
+        "canonical",
+        description="canonical: directions are computed one after another, each after deflation by the "
+        "previous one; svd: all at once",
     )
 
 

@@ -28,21 +28,25 @@ class Settings(Hinges):
 
     dim: int = Field(1024, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
-    attention: Way = Field("text-to-image", description="words attend to regions, or regions to words")
+    attention: Way = Field(
+        "text-to-image", description="text-to-image: words attend to regions; image-to-text: regions attend to words"
+    )
     smooth: float = Field(9.0, gt=0, description="inverse temperature of the attention (λ1; 4 for image-to-text)")
-    pooling: Pooling = Field("logsumexp", description="of the relevances of words or regions")
-    sharpness: float = Field(6.0, gt=0, description="of the log-sum-exp (λ2; 5 for image-to-text)")
-    normalisation: Normalisation = Field("clipped_l2norm", description="of the cosines before the attention's softmax")
+    pooling: Pooling = Field("logsumexp", description="pooling of the relevances of words or regions")
+    sharpness: float = Field(6.0, gt=0, description="sharpness of the log-sum-exp (λ2; 5 for image-to-text)")
+    normalisation: Normalisation = Field(
+        "clipped_l2norm", description="normalisation of the cosines before the softmax of the attention"
+    )
     slope: float = Field(
         0.1,
         ge=0,
-        description="what is left of negative cosines where they are clipped: 0.1 in the authors' program, with "
-        "which the published numbers were reached; the paper prints 0",
+        description="slope for negative cosines where they are clipped: 0.1 in the authors' program, which produced "
+        "the published numbers; the paper prints 0",
     )
     ensemble: bool = Field(
         False,
-        description="train a second network beside the first, whose attention goes the other way, and take the mean of "
-        "their scores, as the paper's best rows do; the epoch is chosen for both",
+        description="whether a second network with attention in the other direction is trained too and the scores of "
+        "both are averaged, as in the paper's best rows; the epoch is selected for both together",
     )
     other_smooth: float = Field(4.0, gt=0, description="λ1 of the second network")
     other_pooling: Pooling = Field("logsumexp", description="pooling of the second network")

@@ -33,15 +33,20 @@ class Settings(ClassSettings):
     """The numbers of neighbours and of hidden units, and λ, are those of Socher et al. (2013)."""
 
     standardise: bool = Field(True, description="divide features by their s.d. over the training items")
-    units: int = Field(100, ge=1, description="of the hidden layer")
-    epochs: int = Field(200, ge=1, description="of the network's training")
-    penalty: float = Field(1e-4, ge=0, description="on the network's squared weights")
+    units: int = Field(100, ge=1, description="units of the hidden layer")
+    epochs: int = Field(200, ge=1, description="epochs of the network's training")
+    penalty: float = Field(1e-4, ge=0, description="weight of the network's squared weights in the loss")
     neighbours: int = Field(20, ge=2, description="k of the local outlier probability")
     spread: float = Field(3.0, gt=0, description="λ of the local outlier probability")
-    gate: bool = Field(True, description="false: every class is told by the Gaussians alone")
-    inverse_penalty: float = Field(0.01, gt=0, description="C of the softmax classifier: smaller is smoother")
-    iterations: int = Field(300, ge=1, description="of its solver, at most")
-    seed: int = Field(0, ge=0, description="of the network's first weights and batches")
+    gate: bool = Field(
+        True,
+        description="whether seen classes are predicted by a softmax classifier; false: all classes by the Gaussians",
+    )
+    inverse_penalty: float = Field(
+        0.01, gt=0, description="C of the softmax classifier; smaller values regularise more"
+    )
+    iterations: int = Field(300, ge=1, description="largest number of iterations of its solver")
+    seed: int = Field(0, ge=0, description="seed of the network's initial weights and of its batches")
 
 
 class Model(ClosedForm):

@@ -30,17 +30,26 @@ SPECIAL = 4  # smaller ids are not words but padding, start, end and <unk>
 class Settings(base.Settings):
     """The sizes are this project's choice, since Liu et al. (2020) leave them open."""
 
-    context: Literal["global", "scene", "none"] = Field("global", description="what the image is to the words")
-    dim: int = Field(64, ge=2, description="dimensions of the words of a window")
-    visual_dim: int = Field(64, ge=1, description="dimensions of what the map makes of an image")
-    window: int = Field(2, ge=1, description="words to either side")
-    scenes: int = Field(25, ge=2, description="K: clusters of images")
+    context: Literal["global", "scene", "none"] = Field(
+        "global", description="how the image enters the context of a word"
+    )
+    dim: int = Field(64, ge=2, description="dimensions of the embedding of the words of a window")
+    visual_dim: int = Field(64, ge=1, description="dimensions of the mapped image")
+    window: int = Field(2, ge=1, description="number of words on each side of a word that form its window")
+    scenes: int = Field(25, ge=2, description="K: number of clusters of images")
     epochs: int = Field(5, ge=1)
-    batch_size: int = Field(512, ge=1, description="captions")
+    batch_size: int = Field(512, ge=1, description="captions per batch")
     lr: float = Field(5e-3, gt=0)
-    min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
-    max_words: int = Field(82, ge=1, description="words of a caption that are read")
-    frequent: int = Field(10, ge=1, description="test captions that a word must stand in to be measured")
+    min_count: int = Field(
+        4,
+        ge=1,
+        description="occurrences in the training captions that a word needs to be in the vocabulary; rarer words "
+        "become <unk>",
+    )
+    max_words: int = Field(82, ge=1, description="largest number of words of a caption; further words are ignored")
+    frequent: int = Field(
+        10, ge=1, description="number of test captions that must contain a word for it to be measured"
+    )
 
 
 class Model(ClosedForm):

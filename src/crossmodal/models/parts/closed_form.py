@@ -32,7 +32,9 @@ class Settings(base.Settings):
     """Settings that closed-form systems share."""
 
     modalities: tuple[Modality, ...] = Field(
-        ("image", "text"), min_length=2, description="those that are read; each pair of them is fitted by itself"
+        ("image", "text"),
+        min_length=2,
+        description="modalities that the model reads; each pair of them is fitted separately",
     )
     standardise: bool = Field(True, description="divide features by their s.d. over the training items")
 

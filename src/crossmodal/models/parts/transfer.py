@@ -17,8 +17,9 @@ from crossmodal.models.parts.encoders import Standardiser
 Domains = Annotated[
     Literal["none", "together", "apart"],
     Field(
-        description="none: source and target features as they are; together: centred and divided by the s.d. of both, "
-        "each of which counts half; apart: each by its own, which brings the two distributions together by itself"
+        description="none: source and target features as they are; together: both are centred and divided by the "
+        "standard deviation of both domains, with equal weight; apart: each is standardised by its own statistics, "
+        "which alone already aligns the two distributions"
     ),
 ]
 """How a system that transfers knowledge standardises the features of its two domains."""
