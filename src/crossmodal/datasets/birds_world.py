@@ -30,10 +30,12 @@ class Settings(BaseModel):
 
     seed: int = Field(1, ge=0)
     classes: int = Field(50, ge=16, le=200)
-    unseen: int = Field(12, ge=2, description="classes that are not trained on, of `classes`")
-    images: int = Field(30, ge=6, description="of each class; a quarter of a seen class's are test images")
-    sentences: int = Field(5, ge=1, le=10, description="an image")
-    seen_images: cub.SeenImages = Field("split", description="of seen classes: a quarter tested, or all to train on")
+    unseen: int = Field(12, ge=2, description="how many of the `classes` are not trained on")
+    images: int = Field(30, ge=6, description="images per class; a quarter of those of a seen class are test images")
+    sentences: int = Field(5, ge=1, le=10, description="sentences per image")
+    seen_images: cub.SeenImages = Field(
+        "split", description="partition of the images of seen classes: a quarter for the test, or all for training"
+    )
     val: float = Field(0.1, ge=0, le=0.5, description="share of each seen class's training images kept for validation")
 
     @model_validator(mode="after")

@@ -54,9 +54,16 @@ class Drawn(BaseModel):
     lists: dict[Partition, Path] = Field(
         {}, description="partition to a text file of its image names, one per line; images in no list are left out"
     )
-    val: float = Field(0.1, ge=0, lt=1, description="share of the images kept for validation where nothing says which")
-    test: float = Field(0.1, ge=0, lt=1, description="share of the images that are tested where nothing says which")
-    seed: int = Field(0, ge=0, description="of the choice of test and validation images")
+    val: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the images that is kept for validation where nothing else determines them",
+    )
+    test: float = Field(
+        0.1, ge=0, lt=1, description="share of the images that is kept for the test where nothing else determines them"
+    )
+    seed: int = Field(0, ge=0, description="seed of the choice of test and validation images")
     regions: Files = Field([], description=REGIONS)
     region_ids: Path | None = Field(None, description=REGION_IDS)
 
@@ -64,9 +71,9 @@ class Drawn(BaseModel):
 class Settings(Drawn):
     """Settings of data sets whose annotations lie in separate files."""
 
-    images: Path = Field(description="image folder")
+    images: Path = Field(description="folder of the images")
     annotations: Files | dict[Partition, Files] = Field(
-        description="a file or several, or partition to the file or files of its images"
+        description="annotation file, list of files, or a mapping of each partition to its file or files"
     )
 
 

@@ -20,7 +20,8 @@ class Settings(captioned.Settings):
     """The block of a data set with MS-COCO's own annotations."""
 
     instances: captioned.Files = Field(
-        [], description="instances_*.json of the same images: the names of the things in an image are its classes"
+        [],
+        description="instances_*.json of the same images; the categories of the objects in an image become its classes",
     )
 
 

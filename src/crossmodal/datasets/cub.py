@@ -39,17 +39,25 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder of images.txt")
+    root: Path = Field(description="folder that contains images.txt")
     captions: Path | None = Field(
-        None, description="folder of CLASS/NAME.txt; without it sentences tell the attributes"
+        None, description="folder of CLASS/NAME.txt; without it, sentences are generated from the attributes"
     )
-    sentences: int = Field(5, ge=1, le=50, description="an image: made of its attributes, or the first of its file")
-    unseen: int | tuple[str, ...] | Path = Field(50, description="how many classes, their names, or a file of names")
+    sentences: int = Field(
+        5, ge=1, le=50, description="sentences per image: generated from its attributes, or the first ones of its file"
+    )
+    unseen: int | tuple[str, ...] | Path = Field(
+        50, description="number of unseen classes, their names, or a file of their names"
+    )
     seen_images: SeenImages = Field(
-        "split", description="of seen classes: by train_test_split.txt, or all to train on, as the CVS thesis has it"
+        "split",
+        description="partition of the images of seen classes: by train_test_split.txt, or all for training, "
+        "as in the CVS thesis",
     )
     val: float = Field(0.1, ge=0, le=0.5, description="share of each seen class's training images kept for validation")
-    seed: int = Field(0, ge=0, description="of the choice of unseen classes, validation images and made sentences")
+    seed: int = Field(
+        0, ge=0, description="seed of the choice of unseen classes and validation images, and of generated sentences"
+    )
 
 
 class Birds:

@@ -23,10 +23,14 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 class Settings(Drawn):
     """The block of a data set with a folder per class."""
 
-    root: Path = Field(description="folder of the classes' folders, or of train, val and test with those in them")
+    root: Path = Field(
+        description="folder with one folder per class, or with folders train, val and test that "
+        "contain one folder per class"
+    )
     prompt: str | None = Field(
         "a photograph of a {}.",
-        description="text of an image that has none of its own, {} being its class with spaces for '_'; null: no text",
+        description="text of an image that has no text file, where {} becomes the name of its class with spaces for "
+        "'_'; null: no text",
     )
 
 

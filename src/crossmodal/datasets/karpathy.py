@@ -27,17 +27,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     annotations: Path = Field(description="dataset_*.json")
-    images: Path = Field(description="image folder; MS-COCO's holds train2014 and val2014")
+    images: Path = Field(description="folder of the images; that of MS-COCO contains train2014 and val2014")
     regions: captioned.Files = Field([], description=captioned.REGIONS)
     region_ids: Path | None = Field(None, description=captioned.REGION_IDS)
-    restval: Literal["train", "drop"] = Field("train", description="where MS-COCO's `restval` images go")
+    restval: Literal["train", "drop"] = Field("train", description="partition of MS-COCO's `restval` images")
     splits: dict[str, Literal["train", "val", "test", "drop"]] = Field(
-        {}, description="where images of other splits go, such as {dev: val}; drop leaves them out"
+        {}, description="partitions of images of other splits, such as {dev: val}; drop leaves them out"
     )
     words: Literal["auto", "raw", "tokens"] = Field(
         "auto",
-        description="captions as they are, or the file's own `tokens` with blanks between them; auto: the tokens where "
-        "the captions are written without blanks",
+        description="captions as they are, or the file's `tokens` joined by spaces; auto: the tokens where captions "
+        "are written without spaces",
     )
 
 

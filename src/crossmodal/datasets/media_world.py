@@ -30,8 +30,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(1, ge=0)
-    images: int = Field(2000, ge=60, description="each with a text")
-    audio: int = Field(400, ge=60, description="sound clips")
+    images: int = Field(2000, ge=60, description="number of images, each of which has a text")
+    audio: int = Field(400, ge=60, description="number of sound clips")
     videos: int = Field(200, ge=60)
     meshes: int = Field(200, ge=60)
     shortest: float = Field(1.5, ge=0.2, le=60, description="seconds of a sound clip or video")

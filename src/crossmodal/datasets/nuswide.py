@@ -32,16 +32,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder of ImageList, Groundtruth and NUS_WID_Tags")
+    root: Path = Field(description="folder that contains ImageList, Groundtruth and NUS_WID_Tags")
     images: Path | None = Field(None, description="folder of FOLDER/NAME_ID.jpg; Flickr in root by default")
-    classes: tuple[str, ...] = Field(LARGEST, min_length=2, description="those whose images are taken")
+    classes: tuple[str, ...] = Field(LARGEST, min_length=2, description="classes whose images are used")
     several: bool = Field(
-        False, description="images of any of the classes, with all that they have of them, and not of one alone"
+        False, description="whether images of several of the classes are used too, with all of these classes as labels"
     )
-    per_class: int = Field(1000, ge=3, description="images of each class, at most")
-    test: float = Field(0.2, gt=0, lt=1, description="share of each class's images that is tested")
+    per_class: int = Field(1000, ge=3, description="largest number of images per class")
+    test: float = Field(0.2, gt=0, lt=1, description="share of each class's images that is kept for the test")
     val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training images kept for validation")
-    seed: int = Field(0, ge=0, description="of the choice of images and of those for test and validation")
+    seed: int = Field(0, ge=0, description="seed of the choice of images and of test and validation images")
 
     @property
     def folder(self) -> Path:

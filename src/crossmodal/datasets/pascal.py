@@ -29,13 +29,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder of the photographs' and the sentences' folders")
+    root: Path = Field(description="folder that contains the folders of photographs and of sentences")
     images: str = Field("dataset", description="folder of CLASS/NAME.jpg in root")
     sentences: str = Field("sentence", description="folder of CLASS/NAME.txt in root")
-    joined: bool = Field(True, description="the sentences of a photograph are one text; false: one text each")
-    test: int = Field(10, ge=1, description="photographs of each class that are tested")
+    joined: bool = Field(
+        True, description="whether the sentences of a photograph are joined into one text; false: one text per sentence"
+    )
+    test: int = Field(10, ge=1, description="number of test photographs per class")
     val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training photographs kept for validation")
-    seed: int = Field(0, ge=0, description="of the choice of test and validation photographs")
+    seed: int = Field(0, ge=0, description="seed of the choice of test and validation photographs")
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:

@@ -31,7 +31,7 @@ TABLE_HEADS = {"image", "image_name", "filename", "file_name", "caption", "capti
 TAB = "\t"
 MOST_REPEATED = 20  # maximum number of captions per image for which repeated rows are detected
 SAMPLED = 16  # positions at which an array is checked for repeated rows
-OF_AN_ITEM = "; FILE#ARRAY, a FILE, or an ARRAY of the same file; [a:b:c] takes a part"
+OF_AN_ITEM = "; FILE#ARRAY, a FILE, or an ARRAY of the same file; [a:b:c] selects a part"
 
 
 class Part(BaseModel):
@@ -39,17 +39,32 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    partition: Literal["train", "val", "test"] | None = Field(None, description="of all its rows")
-    partitions: str = Field("", description=f"of each row: train, val or test{OF_AN_ITEM}")
-    file: str = Field("", description="instead of the data set's `file`")
-    array: str = Field("", description="name in the file; may be left out where it holds one")
-    captions: str = Field("", description="sentences instead of an array (text only): a .txt, a line each, or texts")
-    items: Literal["rows", "columns"] = Field("rows", description="what an item is in the array: a row or a column")
-    rows: str = Field("", description="those that belong here: a:b:c, or an array of numbers (from 1 in a .mat file)")
-    labels: str = Field("", description=f"class of each row: a number, a name or ones in a row of a matrix{OF_AN_ITEM}")
+    partition: Literal["train", "val", "test"] | None = Field(None, description="partition of all rows of this part")
+    partitions: str = Field("", description=f"partition of each row: train, val or test{OF_AN_ITEM}")
+    file: str = Field("", description="file of this part instead of the data set's `file`")
+    array: str = Field(
+        "", description="name of the array in the file; it may be left out where the file contains a single one"
+    )
+    captions: str = Field(
+        "",
+        description="sentences instead of an array (text only): a .txt with one sentence per line, or an array of "
+        "texts",
+    )
+    items: Literal["rows", "columns"] = Field("rows", description="whether an item is a row or a column of the array")
+    rows: str = Field(
+        "", description="rows that belong to this part: a:b:c, or an array of their numbers (from 1 in a .mat file)"
+    )
+    labels: str = Field(
+        "", description=f"class of each row: a number, a name, or the ones in a row of a matrix{OF_AN_ITEM}"
+    )
     ids: str = Field("", description=f"name of each row{OF_AN_ITEM}")
-    groups: str = Field("", description=f"rows of one group belong together, as a photograph and its text{OF_AN_ITEM}")
-    counts: str = Field("", description=f"regions that each row of an N x R x D array really has{OF_AN_ITEM}")
+    groups: str = Field(
+        "",
+        description=f"group of each row; rows of a group belong together, as a photograph and its text{OF_AN_ITEM}",
+    )
+    counts: str = Field(
+        "", description=f"number of regions in each row of an N x R x D array, without padding{OF_AN_ITEM}"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Part:
@@ -63,18 +78,26 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder that the files are relative to")
-    file: str = Field("", description="file of the parts that name none")
+    root: Path = Field(description="folder to which file names are relative")
+    file: str = Field("", description="file of the parts that name no file")
     modalities: dict[Modality, list[Part]] = Field(min_length=1)
     paired: list[Modality] = Field(
-        [], description="modalities whose rows belong together in their order; a multiple (captions) in turn"
+        [],
+        description="modalities whose rows correspond in order; if one has a multiple of the rows (captions), "
+        "consecutive ones belong together",
     )
     several: bool | None = Field(
         None,
-        description="a matrix of labels may name several classes of a row; true: or none; null: if all have some",
+        description="whether a matrix of labels may assign several classes to a row; true: also none; null: several, "
+        "if every row has at least one",
     )
-    val: float = Field(0.1, ge=0, lt=1, description="share of the training items kept for validation where none are")
-    seed: int = Field(0, description="of that choice")
+    val: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the training items that is kept for validation where the parts have no validation items",
+    )
+    seed: int = Field(0, description="seed of that choice")
 
     @field_validator("modalities", mode="before")
     @classmethod

@@ -34,17 +34,29 @@ class Columns(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image: str = Field("image", description="name of the photograph, below the image folder")
-    caption: str = Field("caption", description="a caption; in JSON lines and Parquet a list of them as well")
-    partition: str | None = Field(None, description="train, val or test; without it `lists` says, or it is drawn")
-    label: str | None = Field(None, description="class of the image; in JSON lines and Parquet a list of them as well")
+    image: str = Field("image", description="column with the path of the image relative to the image folder")
+    caption: str = Field(
+        "caption", description="column with a caption; in JSON lines and Parquet it may also hold a list of captions"
+    )
+    partition: str | None = Field(
+        None,
+        description="column with the partition: train, val or test; without it, partitions follow `lists` or are drawn",
+    )
+    label: str | None = Field(
+        None,
+        description="column with the class of the image; in JSON lines and Parquet it may also hold a list of classes",
+    )
 
 
 class Settings(captioned.Settings):
     """The block of a data set in a custom table."""
 
     columns: Columns = Columns()
-    quotes: bool = Field(True, description="cells of a CSV or TSV may stand in double quotes; false: a quote is text")
+    quotes: bool = Field(
+        True,
+        description="whether cells of a CSV or TSV file may be enclosed in double quotes; false: a quote is part of "
+        "the text",
+    )
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:

@@ -96,8 +96,8 @@ class Settings(BaseModel):
 
     seed: int = Field(1, ge=0)
     images: int = Field(1500, ge=30)
-    val: int = Field(200, ge=5, description="validation images, of `images`")
-    test: int = Field(200, ge=5, description="test images, of `images`")
+    val: int = Field(200, ge=5, description="how many of the `images` are for validation")
+    test: int = Field(200, ge=5, description="how many of the `images` are for the test")
 
 
 def _fresh(rng: np.random.Generator) -> Scene:

@@ -33,14 +33,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder of categories.txt, train.txt, test.txt and the modalities' folders")
-    modalities: tuple[Modality, ...] = Field(tuple(FOLDERS), min_length=1, description="those that are read")
-    folders: dict[Modality, str] = Field({}, description="a modality's folder where it has another name")
+    root: Path = Field(
+        description="folder that contains categories.txt, train.txt, test.txt and one folder per modality"
+    )
+    modalities: tuple[Modality, ...] = Field(tuple(FOLDERS), min_length=1, description="modalities that are read")
+    folders: dict[Modality, str] = Field({}, description="folder of a modality where its name differs")
     pairs: tuple[Modality, ...] = Field(
-        ("image", "text"), description="same class and name: belong together; [] if not"
+        ("image", "text"),
+        description="modalities whose items belong together if class and name are the same; [] if none do",
     )
     val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training items kept for validation")
-    seed: int = Field(0, ge=0, description="of the choice of validation items")
+    seed: int = Field(0, ge=0, description="seed of the choice of validation items")
 
     def folder_of(self, modality: Modality) -> str:
         """Name of a modality's folder below the root."""

@@ -39,10 +39,12 @@ class SourceFile(_Strict):
     """A file to download, and where it or its content goes."""
 
     url: str
-    name: str = Field("", description="of the file, where the address ends otherwise")
-    folder: str = Field("", description="where a file that is no archive goes")
-    unpack: str | None = Field(None, description="folder that all of an archive goes into")
-    members: dict[str, str] = Field({}, description="files of an archive to the folders that they go into")
+    name: str = Field("", description="name of the file, where the address ends differently")
+    folder: str = Field("", description="folder in which a file that is no archive is placed")
+    unpack: str | None = Field(None, description="folder into which the whole archive is unpacked")
+    members: dict[str, str] = Field(
+        {}, description="mapping of files of an archive to the folders into which they are placed"
+    )
     check: Check | Literal["none"]
 
     @property
@@ -62,9 +64,9 @@ class Origin(_Strict):
     title: str
     home: str
     licence: str
-    about: str = Field("", description="size in all, in words")
+    about: str = Field("", description="total size, in words")
     files: list[SourceFile] = []
-    by_hand: str = Field("", description="how to ask for what is given out on request alone")
+    by_hand: str = Field("", description="how to obtain data that are given out on request only")
 
     @model_validator(mode="after")
     def _one(self) -> Origin:

@@ -40,22 +40,41 @@ SLOPE, KNEE, STEP = 200 / 3, 1000.0, np.log(6.4) / 27  # Slaney's scale: Hz per 
 class Settings(extraction.Settings):
     """Settings of the coefficients and of the sound that they are computed from."""
 
-    rate: int = Field(22050, ge=100, description="samples a second to which every clip is brought")
-    preemphasis: float = Field(0.97, ge=0, lt=1, description="x[t] - preemphasis * x[t-1]")
+    rate: int = Field(22050, ge=100, description="samples per second to which every clip is resampled")
+    preemphasis: float = Field(0.97, ge=0, lt=1, description="factor a of the pre-emphasis x[t] - a * x[t-1]")
     window: Literal["hamming", "hann", "boxcar"] = "hamming"
-    frame: float = Field(0.025, gt=0, description="seconds of a frame")
+    frame: float = Field(0.025, gt=0, description="length of a frame in seconds")
     hop: float = Field(0.010, gt=0, description="seconds from one frame to the next")
-    fft: int = Field(1024, ge=2, description="points of the Fourier transform; a frame is padded evenly to them")
-    mels: int = Field(40, ge=1, description="triangular bands")
-    scale: Literal["slaney", "htk"] = Field("slaney", description="slaney: linear below 1 kHz; htk: logarithmic")
-    band_norm: Literal["slaney", "none"] = Field("slaney", description="slaney: equal areas; none: equal heights")
-    low: float = Field(0.0, ge=0, description="Hz where the first band begins")
-    high: float | None = Field(None, gt=0, description="Hz where the last band ends; null: half the rate")
-    floor: float = Field(1e-10, gt=0, description="least energy of a band whose natural logarithm is taken")
-    coefficients: int = Field(29, ge=1, description="of the orthonormal DCT-II, the first (C0) included")
-    silence: float = Field(1e-5, ge=0, description="half the range of the samples, up to which a clip is silent")
-    standardise: bool = Field(True, description="mean 0 and s.d. 1 of each coefficient over the training part")
-    shard: int = Field(2048, ge=1, description="clips after which results are written down")
+    fft: int = Field(
+        1024,
+        ge=2,
+        description="number of points of the Fourier transform; a frame is padded on both sides to this length",
+    )
+    mels: int = Field(40, ge=1, description="number of triangular bands")
+    scale: Literal["slaney", "htk"] = Field(
+        "slaney", description="mel scale; slaney: linear below 1 kHz; htk: logarithmic"
+    )
+    band_norm: Literal["slaney", "none"] = Field(
+        "slaney", description="normalisation of the bands; slaney: equal areas; none: equal heights"
+    )
+    low: float = Field(0.0, ge=0, description="lower edge of the first band in Hz")
+    high: float | None = Field(
+        None, gt=0, description="upper edge of the last band in Hz; null: half the sampling rate"
+    )
+    floor: float = Field(
+        1e-10, gt=0, description="lower bound of a band's energy, applied before the natural logarithm"
+    )
+    coefficients: int = Field(
+        29, ge=1, description="number of coefficients of the orthonormal DCT-II, including the first (C0)"
+    )
+    silence: float = Field(
+        1e-5, ge=0, description="largest half range of the samples with which a clip counts as silent"
+    )
+    standardise: bool = Field(
+        True,
+        description="whether each coefficient is scaled to mean 0 and standard deviation 1 over the training items",
+    )
+    shard: int = Field(2048, ge=1, description="number of clips after which results are written")
 
     @model_validator(mode="after")
     def _fitting(self) -> Settings:

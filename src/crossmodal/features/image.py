@@ -40,11 +40,15 @@ def crop_inside(settings: Any) -> Any:
 class Settings(backbones.Settings):
     """Settings of the extractor; the defaults are VSE++'s transform (short side 256, centre crop 224, unit norm)."""
 
-    resize: int = Field(256, ge=8, description="short side in pixels, the aspect kept")
+    resize: int = Field(256, ge=8, description="length of the short side in pixels; the aspect ratio is kept")
     crop: int = Field(224, ge=8, description="side of the square crop in pixels")
-    crops: Literal["center", "ten"] = Field("center", description="ten: corners, centre, mirrors; their mean")
-    l2: bool = Field(True, description="unit length; of ten crops, after their mean")
-    batch_size: int = Field(16, ge=1, description="crops in a forward pass of one thread")
+    crops: Literal["center", "ten"] = Field(
+        "center",
+        description="crops of an image; ten: the four corners and the centre, and their mirror images, whose "
+        "features are averaged",
+    )
+    l2: bool = Field(True, description="whether features are scaled to unit length; those of ten crops after averaging")
+    batch_size: int = Field(16, ge=1, description="number of crops per forward pass of one thread")
 
     _inside = model_validator(mode="after")(crop_inside)
 

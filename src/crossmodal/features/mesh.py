@@ -36,13 +36,14 @@ class Settings(extraction.Settings):
     size: int = Field(256, ge=16, le=silhouettes.MOST, description="width and height of a silhouette in pixels")
     bounds: Literal["hexagon", "box"] = Field(
         "hexagon",
-        description="whose middle a silhouette is centred on; box: upright, as in the public code; hexagon: one that "
-        "turns with the cameras, so that a rotation of the dodecahedron leaves the descriptor as it is",
+        description="shape whose middle centres a silhouette; box: upright bounding box, as in the public code; "
+        "hexagon: bounding hexagon that turns with the cameras, so that the descriptor is invariant to rotations of "
+        "the dodecahedron",
     )
     numbers: Literal["bytes", "floats"] = Field(
-        "bytes", description="each of the numbers x between 0 and 1 as min(255, floor(256 x)), or as it is"
+        "bytes", description="whether each number x between 0 and 1 is stored as min(255, floor(256 x)) or as it is"
     )
-    shard: int = Field(128, ge=1, description="meshes after which results are written down")
+    shard: int = Field(128, ge=1, description="number of meshes after which results are written")
 
 
 # -- meshes -----------------------------------------------------------------------------------------------------------

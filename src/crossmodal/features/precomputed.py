@@ -29,7 +29,8 @@ class Settings(extraction.Settings):
     """Settings of the extractor; values are kept, except that types wider than float32 are rounded to it."""
 
     dtype: Literal["kept", "float32", "float16"] = Field(
-        "kept", description="kept: float16 where the files hold no wider type, else float32"
+        "kept",
+        description="type of the stored numbers; kept: float16 where the files contain no wider type, else float32",
     )
 
 

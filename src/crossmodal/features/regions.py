@@ -36,37 +36,62 @@ class Settings(backbones.Settings):
     The defaults of `boxes: detected` are the published ones: 36 regions of 300 proposals at a short side of 600 pixels.
     """
 
-    boxes: Literal["detected", "annotated", "grid"] = Field(description="where the boxes come from")
-    network: str = Field("resnet101", description="torchvision network; of the detector its ResNet")
-    weights: str = Field(description="detected: a checkpoint's file or seeded; else as of the image extractor")
-    resize: int = Field(600, ge=32, description="short side in pixels, the aspect kept and nothing cropped")
-    longest: int = Field(1000, ge=32, description="long side at most")
-    regions: int | None = Field(None, ge=1, description="detected or annotated regions at most; by default 36 or 8")
-    grid: int | None = Field(
-        None, ge=0, description="cells a side of the grid that is added: by default 6 of `grid`, 3 of `annotated`"
+    boxes: Literal["detected", "annotated", "grid"] = Field(description="source of the boxes")
+    network: str = Field("resnet101", description="torchvision network; for the detector its ResNet")
+    weights: str = Field(
+        description="for detected boxes the file of a checkpoint or seeded; else as for the extractor `image`"
     )
-    pool: Literal["align", "max"] = Field("align", description="mean over points of a box, or maximum over its cells")
-    l2: bool = Field(False, description="unit length of each region's feature")
-    batch_size: int = Field(8, ge=1, description="images that one thread takes at a time")
+    resize: int = Field(
+        600, ge=32, description="length of the short side in pixels; the aspect ratio is kept and nothing is cropped"
+    )
+    longest: int = Field(1000, ge=32, description="largest length of the long side in pixels")
+    regions: int | None = Field(
+        None, ge=1, description="largest number of detected or annotated regions; by default 36 or 8"
+    )
+    grid: int | None = Field(
+        None,
+        ge=0,
+        description="cells per side of the grid that is added; by default 6 for `grid` and 3 for `annotated`",
+    )
+    pool: Literal["align", "max"] = Field(
+        "align", description="pooling of a box: mean over sampled points, or maximum over its cells"
+    )
+    l2: bool = Field(False, description="whether the features of each region are scaled to unit length")
+    batch_size: int = Field(8, ge=1, description="number of images that one thread processes at a time")
     # settings of `boxes: annotated`
     unannotated: Literal["whole", "bad"] = Field(
-        "whole", description=f"an image without regions is one region, {NEUTRAL!r}, or a bad item (`on_error`)"
+        "whole",
+        description=f"whether an image without regions becomes one region, {NEUTRAL!r}, or is a bad item (`on_error`)",
     )
     worsen: Worsening | None = Field(
-        Worsening(), description="exact annotations (the drawn world's) are made like a detector's; null: as they are"
+        Worsening(), description="simulated detector errors in exact annotations (of the drawn world); null: none"
     )
     # settings of `boxes: detected`
-    least: int | None = Field(None, ge=1, description="regions at least, however unsure; by default `regions`")
-    confidence: float = Field(0.2, ge=0, le=1, description="of regions beyond the least")
-    overlap: float = Field(0.3, gt=0, le=1, description="of two boxes of one class, above which one is left out")
-    proposals: int = Field(300, ge=1, description="boxes that are classified")
-    convention: Literal["auto", *detector.CONVENTIONS] = Field(
-        "auto", description="how the checkpoint's numbers are meant; auto: by its names and shapes"
+    least: int | None = Field(
+        None, ge=1, description="least number of regions, whatever their confidence; by default `regions`"
     )
-    background: Literal["first", "last"] | None = Field(None, description="place among the classes, if otherwise")
-    anchors: Literal["ratio", "size"] | None = Field(None, description="what their order goes by, if otherwise")
-    box_weights: tuple[float, float, float, float] | None = Field(None, description="of the box head, if otherwise")
-    kept: Literal["proposal", "regressed"] | None = Field(None, description="box of a region, if otherwise")
+    confidence: float = Field(0.2, ge=0, le=1, description="least confidence of regions beyond the least number")
+    overlap: float = Field(
+        0.3, gt=0, le=1, description="overlap of two boxes of the same class above which one is removed"
+    )
+    proposals: int = Field(300, ge=1, description="number of proposed boxes that are classified")
+    convention: Literal["auto", *detector.CONVENTIONS] = Field(
+        "auto", description="convention of the checkpoint; auto: inferred from the names and shapes of its parameters"
+    )
+    background: Literal["first", "last"] | None = Field(
+        None, description="position of the background among the classes, if it differs from the convention"
+    )
+    anchors: Literal["ratio", "size"] | None = Field(
+        None,
+        description="whether aspect ratio or size varies slowest along the anchors, if it differs from the convention",
+    )
+    box_weights: tuple[float, float, float, float] | None = Field(
+        None,
+        description="weights of the four coordinates in the regression of boxes, if they differ from the convention",
+    )
+    kept: Literal["proposal", "regressed"] | None = Field(
+        None, description="box of a region, if it differs from the convention"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Settings:

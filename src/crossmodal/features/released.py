@@ -33,10 +33,12 @@ BATCH = 2**22  # bytes per batch; each thread holds several batches
 class Settings(extraction.Settings):
     """Settings of the extractor."""
 
-    files: list[Path] = Field([], description="in place of those that the data set names as its `regions`")
-    regions: int | None = Field(None, ge=1, description="regions of an image at most; by default as many as any has")
-    objects: Path | None = Field(None, description="names of the files' numbers of classes, one per line")
-    attributes: Path | None = Field(None, description="names of their numbers of attributes, one per line")
+    files: list[Path] = Field([], description="files of regions instead of those that the data set names in `regions`")
+    regions: int | None = Field(
+        None, ge=1, description="largest number of regions per image; by default that of the image with the most"
+    )
+    objects: Path | None = Field(None, description="file with the names of the numbered classes, one per line")
+    attributes: Path | None = Field(None, description="file with the names of the numbered attributes, one per line")
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:

@@ -40,8 +40,8 @@ class Settings(extraction.Settings):
     """Settings that every kind has; `Settings.model_validate` returns the settings class of the given `kind`."""
 
     kind: str = Field(description="bag_of_words, tfidf, word_vectors, skip_thoughts or sentence_transformer")
-    l2: bool = Field(True, description="unit length")
-    batch_size: int = Field(256, ge=1, description="captions computed at once")
+    l2: bool = Field(True, description="whether vectors are scaled to unit length")
+    batch_size: int = Field(256, ge=1, description="number of captions per batch")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -61,62 +61,73 @@ class Settings(extraction.Settings):
 
 class _Fitted(Settings):
     max_features: int | None = Field(
-        2048, ge=1, description="words, the most frequent of the training captions; null: all"
+        2048, ge=1, description="number of words, the most frequent ones of the training captions; null: all"
     )
-    min_df: int = Field(1, ge=1, description="training captions that a word must stand in")
-    stop_words: Literal["none", "english"] = Field("none", description="english: scikit-learn's list is left out")
+    min_df: int = Field(1, ge=1, description="number of training captions that must contain a word")
+    stop_words: Literal["none", "english"] = Field(
+        "none", description="words that are left out; english: those of scikit-learn's list"
+    )
 
 
 class BagOfWords(_Fitted):
     """Counts of words; the bags of words of XMedia and XMediaNet are 2048-d."""
 
     kind: Literal["bag_of_words"] = "bag_of_words"
-    binary: bool = Field(False, description="whether, not how often, a word is there")
-    l2: bool = Field(False, description="unit length")
+    binary: bool = Field(False, description="whether entries are 1 for each word that occurs, instead of its count")
+    l2: bool = Field(False, description="whether vectors are scaled to unit length")
 
 
 class TfIdf(_Fitted):
     """Counts of words times ln((1 + n) / (1 + df)) + 1, with n and df counted in the training captions."""
 
     kind: Literal["tfidf"] = "tfidf"
-    sublinear_tf: bool = Field(False, description="1 + ln(count) in place of the count")
+    sublinear_tf: bool = Field(False, description="whether 1 + ln(count) replaces the count")
 
 
 class WordVectors(Settings):
     """The mean of the words' vectors."""
 
     kind: Literal["word_vectors"] = "word_vectors"
-    vectors: str = Field(description="a file of GloVe or word2vec, or seeded")
+    vectors: str = Field(description="file of GloVe or word2vec vectors, or seeded")
     weighting: Literal["mean", "tfidf"] = Field(
-        "mean", description="tfidf: rare words of the training captions count more"
+        "mean", description="weights of the words; tfidf: rare words of the training captions count more"
     )
     words_covered: float = Field(
-        0.3, ge=0, le=1, description="least share of the words of all texts, as often as they stand, with a vector"
+        0.3,
+        ge=0,
+        le=1,
+        description="least share of the words of all texts, counted with repetition, that must have a vector",
     )
-    dim: int = Field(300, ge=1, description="of `vectors: seeded`")
-    seed: int = Field(0, description="of `vectors: seeded`")
+    dim: int = Field(300, ge=1, description="dimensions of seeded vectors")
+    seed: int = Field(0, description="seed of seeded vectors")
 
 
 class SkipThoughts(Settings):
     """Embeddings of the published Skip-Thoughts encoder, 4800-d."""
 
     kind: Literal["skip_thoughts"] = "skip_thoughts"
-    vectors: str = Field(description="folder of the published files, an .npy of vectors made from them, or seeded")
-    ids: str | None = Field(
-        None, description="of an .npy: item ids of its rows (.txt or .json); null: the items' order"
+    vectors: str = Field(
+        description="folder of the published files, an .npy file of vectors computed with them, or seeded"
     )
-    dim: int = Field(4800, ge=4, multiple_of=4, description="of `vectors: seeded`")
-    seed: int = Field(0, description="of `vectors: seeded`")
-    l2: bool = Field(False, description="unit length; as published, both halves have it")
-    batch_size: int = Field(32, ge=1, description="captions computed at once")
+    ids: str | None = Field(
+        None,
+        description="file with the item ids of the rows of an .npy file (.txt or .json); null: the rows are in "
+        "the order of the items",
+    )
+    dim: int = Field(4800, ge=4, multiple_of=4, description="dimensions of seeded vectors")
+    seed: int = Field(0, description="seed of seeded vectors")
+    l2: bool = Field(
+        False, description="whether vectors are scaled to unit length; as published, each half has unit length"
+    )
+    batch_size: int = Field(32, ge=1, description="number of captions per batch")
 
 
 class SentenceTransformer(Settings):
     """Embeddings of any model of sentence-transformers (`pip install 'crossmodal[sentence-transformers]'`)."""
 
     kind: Literal["sentence_transformer"] = "sentence_transformer"
-    model: str = Field(description="a folder, or a name of the Hugging Face hub (which needs the network once)")
-    batch_size: int = Field(32, ge=1, description="captions computed at once")
+    model: str = Field(description="a folder, or a name on the Hugging Face hub (which needs the network once)")
+    batch_size: int = Field(32, ge=1, description="number of captions per batch")
 
 
 KINDS: dict[str, type[Settings]] = {

@@ -42,7 +42,7 @@ av.logging.set_level(av.logging.PANIC)  # exceptions already carry FFmpeg's mess
 class Settings(image.Settings):
     """The image extractor's settings, which apply to each frame; only `l2` applies to the mean."""
 
-    frames: int = Field(8, ge=1, description="moments, spread evenly in time, whose frames are averaged")
+    frames: int = Field(8, ge=1, description="number of moments, evenly spaced in time, whose frames are averaged")
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Settings(Hinges, finetuning.Settings):
     hidden_layers: int = Field(
         0,
         ge=0,
-        description="number of hidden layers of the MLPs that separate the parts (eq. 3); 0: a single fully connected layer",
+        description="hidden layers of the MLPs that separate the parts (eq. 3); 0: a single fully connected layer",
     )
     norm: Literal["parts", "whole"] = Field(
         "parts",

@@ -34,8 +34,10 @@ class Settings(extraction.Settings):
 
     network: str = Field(description="torchvision classification network")
     weights: str = Field(description="IMAGENET1K_V1 or another of torchvision's names, world, seeded, or a file")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the processor has it")
-    seed: int = Field(0, description="of `weights: seeded`")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="precision of the forward pass; auto: bf16 where the processor supports it"
+    )
+    seed: int = Field(0, description="seed of the weights where `weights` is seeded")
 
     @field_validator("network")
     @classmethod

@@ -51,13 +51,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["shufflenet_v2_x1_0"] = "shufflenet_v2_x1_0"
-    seed: int = Field(7919, description="of the scenes, the first weights and the order; no data set may have it")
+    seed: int = Field(
+        7919, description="seed of the scenes, the initial weights and the order; no data set may have the same"
+    )
     images: int = Field(8000, ge=1)
-    held_out: int = Field(400, ge=1, description="further scenes, on which the accuracy is measured")
+    held_out: int = Field(400, ge=1, description="number of further scenes on which the accuracy is measured")
     epochs: int = Field(12, ge=1)
     batch_size: int = Field(64, ge=2)
-    lr: float = Field(3e-3, gt=0, description="highest learning rate of the one cycle")
-    crop: int = Field(128, ge=STRIDE, description="short side of the picture and side of the square, in pixels")
+    lr: float = Field(3e-3, gt=0, description="highest learning rate of the one-cycle schedule")
+    crop: int = Field(
+        128,
+        ge=STRIDE,
+        description="lengths in pixels of the short side of the picture and of the side of the square crop",
+    )
 
 
 class Sample(NamedTuple):

@@ -41,8 +41,13 @@ class Worsening(BaseModel):
 
     missed: float = Field(0.1, ge=0, le=1, description="share of the regions that are left out")
     confused: float = Field(0.1, ge=0, le=1, description="share of the classes, and of the attributes, that are wrong")
-    renamed: float = Field(0.2, ge=0, le=1, description="share of the names replaced by one that means the same")
-    jitter: float = Field(0.08, ge=0, le=0.5, description="standard deviation of an edge, in sides of the box")
+    renamed: float = Field(0.2, ge=0, le=1, description="share of the names that are replaced by a synonym")
+    jitter: float = Field(
+        0.08,
+        ge=0,
+        le=0.5,
+        description="standard deviation of the position of an edge, as a share of the side of the box",
+    )
     seed: int = 0
 
 
