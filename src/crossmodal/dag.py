@@ -39,7 +39,7 @@ class Dag:
         self.params = experiments.from_config(config)
         if not self.params.papers:
             raise UserError(
-                "params.yaml: papers: names none, so that nothing would be made; name files of papers/ without `.yaml`"
+                "params.yaml: papers: is empty, so that there is nothing to run; name files of papers/ without `.yaml`"
             )
         self.plan = experiments.plan(self.params)
         self.data, self.results = self.params.paths.data, self.params.paths.results
@@ -144,7 +144,7 @@ class Dag:
         wanted = self.figures[wildcards.scope]
         if wildcards.figure not in wanted:
             hint = suggestion(wildcards.figure, wanted)
-            raise UserError(f"figure {wildcards.figure!r}: this plan has nothing to draw it of{hint}")
+            raise UserError(f"figure {wildcards.figure!r}: this plan has no data for it{hint}")
         return wanted[wildcards.figure]
 
     def figure_files(self, scope: str) -> list[str]:

@@ -107,7 +107,7 @@ def test_prepared_folder_names_classes_lists_and_root(tmp_path):
             "image/dog/0.jpg",
             "train.txt: 1 file(s) are listed twice (keep one): 'image/dog/0.jpg' (entry 41), also entry 5",
         ),
-        ("image/wolf/0.jpg", "1 file(s) are of a class that categories.txt lacks: 'image/wolf/0.jpg' (entry 41)"),
+        ("image/wolf/0.jpg", "1 file(s) have a class that categories.txt lacks: 'image/wolf/0.jpg' (entry 41)"),
         ("image/dog/99.jpg", "complete the folder or the list: image/dog/99.jpg"),
         ("photo/dog/0.jpg", "lie in no modality's folder (expected image, text, audio, video, 3d): 'photo/dog/0.jpg'"),
         ("image/dog.jpg", "are not FOLDER/CLASS/NAME.EXT: 'image/dog.jpg' (entry 41)"),

@@ -45,8 +45,8 @@ def test_settings_are_those_of_the_kind():
     assert isinstance(made, text.TfIdf)
     assert (made.max_features, made.l2, made.on_error) == (5, True, "skip")
     for wrong, told in [
-        ({"kind": "tfdif"}, "'tfdif' is no kind of text feature; did you mean 'tfidf'"),
-        ({}, "None is no kind of text feature"),
+        ({"kind": "tfdif"}, "'tfdif' is no known kind of text feature; did you mean 'tfidf'"),
+        ({}, "None is no known kind of text feature"),
         ({"kind": "tfidf", "vectors": "x"}, "vectors: unknown key of `kind: tfidf`"),
         ({"kind": "bag_of_words", "max_featurs": 3}, "did you mean 'max_features'"),
         ({"kind": "bag_of_words", "max_features": 0}, "extractors.a: max_features: .*greater than or equal to 1"),
@@ -133,9 +133,9 @@ def test_a_caption_of_unknown_words_is_a_bad_item(tmp_path, kind):
 def test_nothing_to_fit_on(tmp_path):
     with pytest.raises(UserError, match="no training captions"):
         run(tmp_path, frame(parts=["test"] * 5), kind="tfidf")
-    with pytest.raises(UserError, match="no word stands in 9 training captions"):
+    with pytest.raises(UserError, match="no word occurs in 9 training captions"):
         run(tmp_path, kind="tfidf", min_df=9)
-    with pytest.raises(UserError, match="no word stands in 1 training"):
+    with pytest.raises(UserError, match="no word occurs in 1 training"):
         run(tmp_path, frame(["?", "!", "...", "a", "b"]), kind="tfidf")
 
 
@@ -255,5 +255,5 @@ def test_a_sentence_transformer_gives_its_own_vectors(tmp_path):
     expected = sentence_transformers.SentenceTransformer(str(folder)).encode(CAPTIONS, normalize_embeddings=True)
     np.testing.assert_allclose(found.array, expected, atol=1e-5)
     assert len(found.manifest["weights_sha256"]) == 64
-    with pytest.raises(UserError, match="some' cannot be had"):
+    with pytest.raises(UserError, match="some' cannot be loaded"):
         run(tmp_path, name="b", kind="sentence_transformer", model=str(tmp_path / "some"))

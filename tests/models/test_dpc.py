@@ -250,7 +250,7 @@ def test_the_embedding_begins_with_given_vectors():
 
 
 def test_settings_that_do_not_fit_are_told():
-    with pytest.raises(ValueError, match="length: 8 places do not hold 30 words"):
+    with pytest.raises(ValueError, match="length: 8 positions are too few for 30 words"):
         dpc.Settings(length=8)
     with pytest.raises(ValueError, match="blocks: gives 1 stages"):
         dpc.Settings(blocks=(2,))

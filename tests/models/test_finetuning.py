@@ -154,7 +154,7 @@ def test_many_images_are_encoded_in_parts(monkeypatch):
 def test_it_needs_a_run_before_it_and_norms_to_be_there(tmp_path):
     _, tuned = pair(vsepp)
     alone = vsepp.Model(tuned.settings, tuned.context)
-    with pytest.raises(UserError, match="name that as `after`"):
+    with pytest.raises(UserError, match="name that run as `after`"):
         alone.loss(batch(images()), 0.0, "model")
     from safetensors.torch import save_file
 

@@ -28,8 +28,8 @@ def check_size(where: str, packed: int, unpacked: int) -> None:
     """
     if limits.is_bomb(packed, unpacked):
         raise UserError(
-            f"{where}: {packed:,} bytes of the file would become {unpacked:,} in memory; if it is no bomb, raise "
-            "`limits.unpacked` or `limits.ratio` in params.yaml"
+            f"{where}: {packed:,} bytes of the file would become {unpacked:,} in memory; if it is no decompression "
+            "bomb, raise `limits.unpacked` or `limits.ratio` in params.yaml"
         )
 
 

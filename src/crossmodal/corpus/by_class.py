@@ -69,7 +69,7 @@ class Labels:
     @classmethod
     def _of_several(cls, items: pd.DataFrame, split: str) -> Labels:
         if splits.stage(split):
-            raise UserError(f"split {split!r}: items of several classes cannot come in stages; use `full`")
+            raise UserError(f"split {split!r}: items of several classes cannot be trained on in stages; use `full`")
         train, test = (items.label[items.partition == part].map(labels_of).explode() for part in ("train", "test"))
         counts = train.value_counts()
         seen_names = sorted(counts.index)

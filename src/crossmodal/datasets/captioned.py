@@ -202,7 +202,8 @@ def region_files(regions: Path | list[Path], ids: Path | None, folder: Path) -> 
     if any(path.suffix.lower() == ".json" for path in regions):
         if len(regions) > 1:
             raise UserError(
-                f"params.yaml: {key}: names {len(regions)} files; expected one regions.json, or others alone"
+                f"params.yaml: {key}: names {len(regions)} files; expected one regions.json alone, or files of "
+                "features alone"
             )
         named = raw.name_of(regions[0], folder)
         return {"regions": {"file": named, "sha256": sha256_file(regions[0]), "exact": False}}
@@ -267,19 +268,21 @@ def frame_of(
                 continue
             partition = _partition(part or entry.partition)
             if partition is not None and partition not in items.PARTITIONS:
-                kind = f"entries of an unknown partition (expected {', '.join(items.PARTITIONS)})"
+                kind = f"entries with an unknown partition (expected {', '.join(items.PARTITIONS)})"
                 faults.add(path, kind, f"{_at(entry)}: {partition!r}")
                 continue
             captions = [" ".join(text.split()) for text in entry.captions]
             for text in captions:
                 if not WORD.search(text):
-                    kind = "caption(s) have no words (mend them or take them out)"
+                    kind = "caption(s) have no words (correct or remove them)"
                     faults.add(path, kind, f"{_at(entry)} ({text!r})")
             source = on_disk.locate(entry.name)
             image = _Image(entry.place, entry.name, source or entry.name, source is None, [], partition, entry.label)
             image = by_source.setdefault(image.source, image)
             if image.partition != partition:
-                faults.add(path, "image(s) are of two partitions", f"{_at(entry)}: {image.partition} and {partition}")
+                faults.add(
+                    path, "image(s) belong to two partitions", f"{_at(entry)}: {image.partition} and {partition}"
+                )
             if image.label != entry.label:
                 faults.add(path, "image(s) have two labels", f"{_at(entry)}: {image.label!r} and {entry.label!r}")
             image.captions += captions
@@ -297,7 +300,7 @@ def frame_of(
         )
     if bare and captioned:
         lines.append(
-            f"{images}: {len(bare)} image(s) have no captions: {raw.first(bare)}; give each one or take it out"
+            f"{images}: {len(bare)} image(s) have no captions: {raw.first(bare)}; add captions or remove the images"
         )
     if lines:
         raise UserError("\n".join(lines))
@@ -390,7 +393,7 @@ def assign(images: list[_Image], settings: Drawn, dataset: str, *, strata: bool 
     if empty:
         raise UserError(
             f"params.yaml: datasets.{dataset}: no image is of the partition(s) {', '.join(empty)}; all three are "
-            "needed: mend the annotations, the `lists` or the shares `val` and `test`"
+            "needed: correct the annotations, the `lists` or the shares `val` and `test`"
         )
     return facts
 

@@ -84,7 +84,7 @@ def _read(path: Path, dataset: str, labels: dict[object, str | None]) -> list[En
             faults.add(path, "annotation(s) have no text `caption`", f"annotations[{number}]")
         elif annotation.get("image_id") not in entries:
             faults.add(
-                path, "annotation(s) are of no listed image", f"annotations[{number}] ({annotation.get('image_id')})"
+                path, "annotation(s) belong to no listed image", f"annotations[{number}] ({annotation.get('image_id')})"
             )
         else:
             entries[annotation["image_id"]].captions.append(annotation["caption"])

@@ -92,7 +92,9 @@ class Birds:
             names[int(head)] = name.strip()
         if faults or not names:
             what = raw.first(faults) or "nothing"
-            raise UserError(f"{path}: expected `<id> <name>` a line, each id and name once; found {what}; mend them")
+            raise UserError(
+                f"{path}: expected one `<id> <name>` per line, each id and name once; found {what}; correct them"
+            )
         return names
 
     def _numbered(self, path: Path, allowed: Sequence[int]) -> dict[int, int]:
@@ -195,7 +197,7 @@ class Birds:
             table = pd.read_csv(path, sep=" ", header=None, names=[*columns, "time"], usecols=columns, dtype=int)
         except ValueError as error:
             raise UserError(
-                f"{path}: is not `<image> <attribute> <0 or 1> <certainty> <time>` a line ({error})"
+                f"{path}: is not one `<image> <attribute> <0 or 1> <certainty> <time>` per line ({error})"
             ) from None
         table = table[(table.present == 1) & (table.certainty >= PROBABLY)]
         odd = table[~table.image.isin(list(self.images)) | ~table.attribute.between(1, len(self.attributes))]

@@ -51,7 +51,7 @@ def _read(path: Path, dataset: str) -> list[Entry]:
             return _of_rows(rows, path, header, header.index(image), header.index(caption), separator)
     names = " or ".join(f"`{separator.join(form)}`" for form, separator in FORMS.items())
     raise UserError(
-        f"{path}: its first line names no image and caption; expected {names} (`reader: table` "
+        f"{path}: its first line does not name columns for image and caption; expected {names} (`reader: table` "
         "takes columns of any name)"
     )
 

@@ -38,7 +38,7 @@ def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, l
 
 
 def _read(path: Path, dataset: str) -> list[Entry]:
-    captioned.there(path, dataset, "the file of NAME#k, a tab and a caption per line")
+    captioned.there(path, dataset, "the file with NAME#k, a tab and a caption per line")
     entries, faults = [], captioned.Faults()
     for number, line in table.numbered_lines(path):
         key, tab, caption = line.partition("\t")

@@ -55,7 +55,7 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, dict]:
     root, where = settings.root, f"datasets.{dataset}"
     if not root.is_dir():
         raise UserError(
-            f"{root}: no such folder; set {where}.root in params.yaml to the folder of the classes' folders"
+            f"{root}: no such folder; set {where}.root in params.yaml to the folder with one folder per class"
         )
     if settings.prompt is not None and "{}" not in settings.prompt:
         raise UserError(f"params.yaml: {where}.prompt: {settings.prompt!r} has no {{}}, where the class's name stands")

@@ -144,7 +144,7 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
     if len(split):
         raise UserError(
             f"{where}: {len(split)} group(s) lie in more than one partition, such as {split[0]!r}; an image and its "
-            f"captions belong in one"
+            "captions must be in the same one"
         )
     return frame
 
@@ -166,7 +166,7 @@ def labels_apart(frame: pd.DataFrame) -> list[str]:
         if len(labels) > 1 and not labels <= usual and shifted and 2 * len(labels & usual) >= len(labels):
             warnings.append(
                 f"the labels of {name} are {min(labels)} to {max(labels)}, those of {first} {min(usual)} to "
-                f"{max(usual)}: is one of them counted from 0 and the other from 1? As they stand they do not agree"
+                f"{max(usual)}: is one of them counted from 0 and the other from 1? In this form they do not match"
             )
     return warnings
 

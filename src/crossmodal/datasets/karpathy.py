@@ -107,7 +107,7 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
     places = Counter(stems)
     tokens = _by_tokens(settings.words, [entry for entry, fault in zip(entries, odd, strict=True) if not fault])
     if tokens and settings.words == "auto":
-        log.warning("%s: its captions are written without blanks: their words are the file's own `tokens`", path)
+        log.warning("%s: its captions are written without spaces: the file's `tokens` are read as their words", path)
     faults: dict[str, list[str]] = {}  # {kind of fault: its places}
     missing: list[str] = []
     for number, entry in enumerate(entries):
@@ -138,11 +138,11 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
             missing.append(name)
         images.append((stem, split, source or name))
         if not entry["sentences"]:
-            faults.setdefault("with no captions (give each one or take it out)", []).append(repr(name))
+            faults.setdefault("with no captions (add captions or remove them)", []).append(repr(name))
         for k, sentence in enumerate(entry["sentences"]):
             text = _text(sentence, tokens)
             if not WORD.search(text):
-                kind = "with a caption that has no words (mend it or take it out)"
+                kind = "with a caption that has no words (correct or remove it)"
                 faults.setdefault(kind, []).append(f"caption {k} of {name!r} ({text!r})")
             captions.append((f"{stem}#{k}", stem, split, " ".join(text.split())))
     problems = [f"{path}: {len(places)} image(s) {kind}: {raw.first(places)}" for kind, places in faults.items()]

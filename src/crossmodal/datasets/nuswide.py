@@ -150,6 +150,6 @@ def _labels(root: Path, name: str, count: int, where: str) -> np.ndarray:
     if odd or len(lines) != count:
         what = raw.first(odd) or f"{len(lines)} lines"
         raise UserError(
-            f"{path}: expected 0 or 1 a line for the {count} images of {LIST}, found {what}; fetch it again"
+            f"{path}: expected one 0 or 1 per line for the {count} images of {LIST}, found {what}; fetch it again"
         )
     return np.array([line == "1" for line in lines])

@@ -92,7 +92,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     if lacking:
         raise UserError(
             f"{root / settings.sentences}: {len(lacking)} of {len(names)} files of sentences are missing or empty: "
-            f"{raw.first(lacking)}; complete the folder, or take the photographs out"
+            f"{raw.first(lacking)}; complete the folder, or remove the photographs"
         )
     classes = raw.shuffled({stem: stem.partition("/")[0] for stem in names}, settings.seed)
     small = [f"{label!r} ({len(of)})" for label, of in classes.items() if len(of) <= settings.test]
@@ -122,6 +122,6 @@ def _listed(folder: Path) -> dict[str, str]:
             if Path(name).suffix.lower() in ENDINGS:
                 stem = f"{label}/{Path(name).stem}"
                 if stem in images:
-                    raise UserError(f"{folder / images[stem]} and {name} have one name; keep one of them")
+                    raise UserError(f"{folder / images[stem]} and {name} have the same name; keep one of them")
                 images[stem] = f"{label}/{name}"
     return images

@@ -112,7 +112,9 @@ class Settings(BaseModel):
                 raise ValueError(f"modalities.{modality}: names no part")
             words = {bool(part.captions) for part in parts}
             if True in words and (modality != "text" or len(words) > 1):
-                raise ValueError(f"modalities.{modality}: captions are text, of all its parts or of none")
+                raise ValueError(
+                    f"modalities.{modality}: `captions` are for text alone, and for all of its parts or none"
+                )
             if modality in self.paired and any(part.groups for part in parts):
                 raise ValueError(f"modalities.{modality}: has `groups`, so it is not `paired` by order as well")
         lone = [modality for modality in self.paired if modality not in self.modalities]
@@ -231,7 +233,7 @@ def _refuse_repeated(array: Array, rows: np.ndarray, where: str) -> None:
         if (values[:times] != values[0]).any() or (len(values) > times and np.array_equal(values[times], values[0])):
             return
     raise UserError(
-        f"{array.where}: holds each row {times} times running, once for each caption, as VSE++ and SCAN publish "
+        f"{array.where}: repeats each row {times} times in succession, once per caption, as VSE++ and SCAN publish "
         f'theirs: take one of each by `rows: "::{times}"` in {where} of params.yaml'
     )
 
@@ -281,7 +283,9 @@ def _place(settings: Settings, part: Part, reference: str) -> tuple[str, str, st
     """The file, array and slice that a reference names; each may be empty."""
     match = REFERENCE.fullmatch(reference)
     if match is None:
-        raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
+        raise UserError(
+            f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, optionally followed by [a:b:c]"
+        )
     file, name = match["file"], match["array"]
     if file is None:
         is_file = name.lower().endswith(SUFFIXES) or (name != "" and (settings.root / name).is_file())
@@ -403,14 +407,16 @@ def _ones(labels: Array, values: np.ndarray) -> np.ndarray:
 def _of_file(part: Part, array: RegionFile, rows: np.ndarray) -> Array:
     """The number of regions of each row according to the file; 0 for a broken row, which the extraction reports."""
     if part.counts not in ("", flat.SPANS):
-        raise UserError(f"{array.where}: says itself how many regions an image has; leave out counts: {part.counts}")
+        raise UserError(
+            f"{array.where}: already contains the number of regions of each image; leave out counts: {part.counts}"
+        )
     values = array.counts[rows]
     return Array(array.path, "", values.shape, values.dtype, values.__getitem__)
 
 
 def _counts(listed: Array, array: Array) -> np.ndarray:
     if len(array.shape) != 3:
-        raise UserError(f"{array.where}: has shape {array.shape}; `counts` are of region sets (items, regions, D)")
+        raise UserError(f"{array.where}: has shape {array.shape}; `counts` apply to region sets (items, regions, D)")
     counts = listed.all()
     least = 0 if isinstance(array, RegionFile) else 1
     odd = np.flatnonzero(~((counts >= least) & (counts <= array.shape[1]) & (counts == np.floor(counts))))
@@ -428,8 +434,8 @@ def _paired(frame: pd.DataFrame, place: pd.Series, paired: list[str]) -> pd.Seri
         if least == 0 or (sizes % least).any():
             counts = ", ".join(f"{n} {modality}" for modality, n in sizes.items())
             raise UserError(
-                f"params.yaml: paired: {counts} items of {partition}: each must be a multiple of the least, as five "
-                f"captions an image are; see `rows`"
+                f"params.yaml: paired: {counts} items of {partition}: each must be a multiple of the least, such as "
+                "five captions per image; see `rows`"
             )
         groups[part.index] = f"{partition}/" + (place[part.index] // part.modality.map(sizes // least)).astype(str)
     return groups
@@ -444,7 +450,9 @@ def _with_validation(frame: pd.DataFrame, settings: Settings) -> tuple[pd.DataFr
     """
     if (frame.partition == "val").any():
         if "val" in settings.model_fields_set and settings.val:
-            raise UserError("params.yaml: val: a share is to be cut off, but some items are of the partition val")
+            raise UserError(
+                "params.yaml: val: a share for validation is set, but some items already belong to the partition val"
+            )
         return frame, None
     train = frame[frame.partition == "train"]
     # The stratum of a group consists of its modalities and its first label.
@@ -453,7 +461,9 @@ def _with_validation(frame: pd.DataFrame, settings: Settings) -> tuple[pd.DataFr
     chosen = strata.index[_share(strata.to_numpy(), settings.val, np.random.default_rng(settings.seed))]
     cut = frame.group_id.isin(chosen)
     facts = {"share": settings.val, "seed": settings.seed, "groups": len(chosen), "items": int(cut.sum())}
-    log.info("no items for validation: %d of the %d training items are kept for it", cut.sum(), len(train))
+    log.info(
+        "there are no validation items: %d of the %d training items are kept for validation", cut.sum(), len(train)
+    )
     return frame.assign(partition=frame.partition.mask(cut, "val")), facts
 
 

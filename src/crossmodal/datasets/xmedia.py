@@ -99,7 +99,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     absent = [folders[modality] for modality in settings.modalities if not (root / folders[modality]).is_dir()]
     if absent:
         raise UserError(
-            f"{root}: lacks the folder(s) {', '.join(absent)}; put them there, name them otherwise in {where}.folders, "
+            f"{root}: lacks the folder(s) {', '.join(absent)}; put them there, set their names in {where}.folders, "
             f"or take the modality out of {where}.modalities in params.yaml"
         )
     advice = f"XMedia's layout has it (see crossmodal.datasets.xmedia); or set {where}.root in params.yaml"
@@ -129,7 +129,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
             if modality not in settings.modalities:
                 continue
             if label not in classes:
-                faults.setdefault((path, "are of a class that categories.txt lacks"), []).append(place)
+                faults.setdefault((path, "have a class that categories.txt lacks"), []).append(place)
             stem = f"{label}/{Path(name).stem}"
             item = f"{modality}/{stem}"
             if item in places:
@@ -177,7 +177,7 @@ def _gaps(rows: list[tuple], classes: list[str], path: Path) -> list[str]:
     partly = [f"{label!r} ({modality})" for label, modality in sorted(others - trained) if label in trained_labels]
     if not bare and not partly:
         return []
-    return [f"{path}: {len(bare + partly)} class(es) without a training item: {raw.first(bare + partly)}; list some"]
+    return [f"{path}: {len(bare + partly)} class(es) without a training item: {raw.first(bare + partly)}; add some"]
 
 
 def _torn(rows: list[tuple], key: str, root: Path) -> list[str]:

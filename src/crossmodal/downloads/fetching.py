@@ -95,7 +95,7 @@ def _fetched(file: SourceFile, folder: Path, before: dict[str, Any], progress: b
                 file.url, expected, target.name, target.parent, downloader=Resumed(target, progress=progress)
             )
     except requests.RequestException as error:
-        raise UserError(f"{file.url}: cannot be fetched ({_told(error)}); run again to go on") from None
+        raise UserError(f"{file.url}: cannot be fetched ({_told(error)}); run again to continue") from None
     except OSError as error:
         if reason(error) is None:
             raise
@@ -104,8 +104,8 @@ def _fetched(file: SourceFile, folder: Path, before: dict[str, Any], progress: b
         if "hash" not in str(error):
             raise
         raise UserError(
-            f"{file.url}: is not the file that is published: {' '.join(str(error).split())}; try again; if it stays "
-            "so, its makers have changed it"
+            f"{file.url}: is not the file that is published: {' '.join(str(error).split())}; try again; if the error "
+            "remains, its publishers have changed the file"
         ) from None
     return target
 
@@ -161,7 +161,7 @@ class Resumed:
         length = answer.headers.get("Content-Length")
         total = None if length is None else have + int(length)
         if have:
-            log.info("%s: goes on after %d bytes", self.part, have)
+            log.info("%s: resumes after %d bytes", self.part, have)
         with self.part.open("ab" if have else "wb") as stream, _bar(self.part.stem, total, have, self.progress) as bar:
             for chunk in answer.iter_content(CHUNK):
                 stream.write(chunk)
@@ -228,7 +228,7 @@ def _unpacked(path: Path, file: SourceFile, folder: Path) -> list[str]:
 def _member(inside: Path, archive: Path, name: str) -> Path:
     target = inside / PurePosixPath(name)
     if not target.exists():
-        raise UserError(f"{archive}: holds no {name}; its makers have changed it")
+        raise UserError(f"{archive}: holds no {name}; its publishers have changed it")
     return target
 
 

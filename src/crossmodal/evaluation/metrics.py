@@ -13,7 +13,7 @@ import numpy as np
 def _checked(ranks: np.ndarray) -> np.ndarray:
     ranks = np.asarray(ranks)
     if ranks.ndim != 1 or len(ranks) == 0:
-        raise ValueError(f"ranks: expected a non-empty vector with one rank a query, found shape {ranks.shape}")
+        raise ValueError(f"ranks: expected a non-empty vector with one rank per query, found shape {ranks.shape}")
     if ranks.min() < 1:
         raise ValueError(f"ranks: expected 1-based ranks, found {ranks.min()}")
     return ranks

@@ -63,7 +63,7 @@ def clustered(rows: Sequence[np.ndarray], groups: np.ndarray | None = None) -> C
             raise ValueError(f"groups: {len(codes)} groups for {n} queries")
     largest = max(float(np.abs(row).max()) for row in rows)
     if not math.isfinite(largest):
-        raise ValueError("values: hold some that are not finite")
+        raise ValueError("values: some are not finite")
     # Sums of n values stay below 2^52 steps, even when some are drawn several times, so they are exact in any order.
     step = 2.0 ** (math.ceil(math.log2(max(largest, 1e-300) * n)) - 50)
     rows = [np.round(row / step) * step for row in rows]

@@ -79,7 +79,7 @@ class Settings(extraction.Settings):
     @model_validator(mode="after")
     def _fitting(self) -> Settings:
         if self.coefficients > self.mels:
-            raise ValueError(f"coefficients: {self.mels} bands (`mels`) give no more than as many coefficients")
+            raise ValueError(f"coefficients: {self.mels} bands (`mels`) give at most as many coefficients")
         if not 1 <= self.length <= self.fft:
             raise ValueError(f"fft: a frame is {self.length} samples long; expected 1 to {self.fft} (`fft`)")
         if self.step < 1:
@@ -177,7 +177,7 @@ def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[l
 def _check_rate(path: Path, rate: int) -> int:
     if not 0 < rate <= limits.current().sound_rate:
         raise UserError(
-            f"{path}: has {rate:,} samples a second, expected at most {limits.current().sound_rate:,} "
+            f"{path}: has {rate:,} samples per second, expected at most {limits.current().sound_rate:,} "
             "(`limits.sound_rate` in params.yaml); its header is damaged"
         )
     return rate
@@ -256,7 +256,8 @@ def mfcc(waveform: np.ndarray, rate: int, settings: Settings | None = None) -> n
         raise UserError("samples that are not finite numbers; expected real sound")
     if float(waveform.max()) - float(waveform.min()) <= 2 * settings.silence:
         raise UserError(
-            f"silence: no sample is further than {settings.silence:g} (`silence`) from the others; leave the clip out"
+            f"silence: no sample differs from the others by more than {settings.silence:g} (`silence`); leave the "
+            "clip out"
         )
     waveform = resampled(waveform, rate, settings.rate)
     if len(waveform) < settings.length:
@@ -279,7 +280,7 @@ def resampled(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
     UserError : the rate is not positive.
     """
     if rate <= 0:
-        raise UserError(f"a sampling rate of {rate}; expected samples a second")
+        raise UserError(f"a sampling rate of {rate}; expected a number of samples per second")
     if rate == target:
         return waveform
     common = gcd(int(rate), target)

@@ -99,7 +99,7 @@ def _cut_off(kind: str, data: bytes, faces: int) -> str | None:
     if kind == "stl" and data[:5] == b"solid" and faces and b"endsolid" not in data[-1000:]:
         triangles = int.from_bytes(data[80:84], "little")
         if len(data) != 84 + 50 * triangles:  # binary files may begin with that word too
-            return "its last line, endsolid, is not there"
+            return "its last line, endsolid, is missing"
     return None
 
 

@@ -99,14 +99,14 @@ class Settings(backbones.Settings):
             raise ValueError(f"longest: {self.longest} pixels are less than the short side of {self.resize} (`resize`)")
         if self.boxes != "detected":
             if self.boxes == "grid" and self.side == 0:
-                raise ValueError("grid: a grid of no cells has no boxes; give at least 1")
+                raise ValueError("grid: is 0, but a grid needs at least 1 cell per side")
             return self
         if self.network not in detector.BLOCKS:
             raise ValueError(f"network: {self.network!r} is no detector's; expected {', '.join(detector.BLOCKS)}")
         if self.grid:
             raise ValueError("grid: `boxes: detected` has no grid; use `boxes: annotated` or `grid`")
         if self.most < (self.least or 0):
-            raise ValueError(f"least: {self.least} regions are more than the {self.most} there may be (`regions`)")
+            raise ValueError(f"least: {self.least} regions exceed the largest number, {self.most} (`regions`)")
         return self
 
     @property
@@ -207,8 +207,8 @@ def _sides(path: Path, wide: int, high: int, settings: Settings, least: int) -> 
     size = max(1, round(high * scale)), max(1, round(wide * scale))
     if min(size) < least:
         raise UserError(
-            f"{path}: is {wide} x {high} pixels, too narrow to be scaled to a long side of {settings.longest} with "
-            f"{least} pixels across; raise `longest`, or leave it out"
+            f"{path}: is {wide} x {high} pixels, too narrow to be scaled to a long side of {settings.longest} with at "
+            f"least {least} pixels on its short side; raise `longest`, or leave it out"
         )
     return size
 
@@ -266,7 +266,7 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
         wide, high = picture.size
         if min(wide, high) < detector.LEAST_SIDE:
             least = detector.LEAST_SIDE
-            raise UserError(f"{item.path}: is {wide} x {high} pixels; the detector finds nothing below {least} a side")
+            raise UserError(f"{item.path}: is {wide} x {high} pixels; the detector needs at least {least} per side")
         _sides(item.path, wide, high, settings, 2 * detector.STRIDE)
         return *detector.pixels_of(picture, settings.resize, settings.longest), (high, wide)
 

@@ -54,7 +54,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     opened = [released.required(path) for path in files]
     if len({file.dim for file in opened}) > 1:
         listed = ", ".join(f"{file.path} ({file.dim})" for file in opened)
-        raise UserError(f"{listed}: their regions are of different widths; name files of one detector")
+        raise UserError(f"{listed}: their regions have different widths; name files of one detector")
     place = _places(opened, names)
     vocabulary = {key: _lines(getattr(settings, key)) for key in ("objects", "attributes")}
     numbers = {number: None for number, count in Counter(map(_number, given.rows.source)).items() if count == 1}
@@ -120,12 +120,12 @@ def _files(settings: Settings, given: Given) -> tuple[list[Path], list[str] | No
 def _ids(path: Path) -> list[str]:
     """Image names of the rows, from a text file with one name per line or the pickle of {name: row} of BAN's files."""
     if path.suffix.lower() not in (".pkl", ".pickle"):
-        return raw.lines(path, "mend `region_ids` in the data set's block of params.yaml")
+        return raw.lines(path, "correct `region_ids` in the data set's block of params.yaml")
     from crossmodal.released.mdb import plain
 
     rows = plain(path.read_bytes(), str(path))
     if not isinstance(rows, dict) or sorted(rows.values()) != list(range(len(rows))):
-        raise UserError(f"{path}: expected a dictionary of names with their rows, 0 to one less than there are names")
+        raise UserError(f"{path}: expected a mapping of each name to its row, numbered from 0 without gaps")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in sorted(rows, key=rows.__getitem__)]
 
 
@@ -143,8 +143,8 @@ def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, 
         start += len(file)
         if ids is None:
             raise UserError(
-                f"{file.path}: does not say which image a row is of; name a file of that in `region_ids` in the data "
-                "set's block of params.yaml, one name per line"
+                f"{file.path}: does not name the images of its rows; name a text file of them in `region_ids` in the "
+                "data set's block of params.yaml, one name per line"
             )
         for row, name in enumerate(ids):
             for key in dict.fromkeys((name, ENDING.sub("", name))):
@@ -168,5 +168,5 @@ def _lines(path: Path | None) -> list[str]:
     """The names in a file, one per line; of several names separated by commas the first."""
     if path is None:
         return []
-    content: list[Any] = raw.lines(path, "mend it in the extractor's block of params.yaml")
+    content: list[Any] = raw.lines(path, "correct it in the extractor's block of params.yaml")
     return [line.split(",")[0].strip() for line in content]

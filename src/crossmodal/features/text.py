@@ -51,7 +51,7 @@ class Settings(extraction.Settings):
         kind = value.get("kind")
         if cls is Settings:
             if kind not in KINDS:
-                raise ValueError(f"kind: {kind!r} is no kind of text feature" + suggestion(str(kind), KINDS))
+                raise ValueError(f"kind: {kind!r} is no known kind of text feature" + suggestion(str(kind), KINDS))
             return KINDS[kind].model_validate(value)
         for key in value:
             if key not in cls.model_fields:
@@ -171,7 +171,7 @@ def _training(listed: list[Item], captions: dict[str, list[str]]) -> list[list[s
 
 def _bad(item: Item, why: str) -> UserError:
     shown = item.source if len(item.source) <= 60 else item.source[:57] + "..."
-    return UserError(f"text item {item.item_id!r} ({shown!r}) {why}; mend it, or set `on_error: skip`")
+    return UserError(f"text item {item.item_id!r} ({shown!r}) {why}; correct it, or set `on_error: skip`")
 
 
 def _unit(array: np.ndarray, settings: Settings) -> np.ndarray:
@@ -200,7 +200,7 @@ def fit(settings: _Fitted, captions: Sequence[Sequence[str]]) -> CountVectorizer
     names = every.get_feature_names_out() if len(totals) else []
     kept = [(-total, word) for word, total, df in zip(names, totals, spread, strict=True) if df >= settings.min_df]
     if not kept:
-        raise UserError(f"kind: {settings.kind}: no word stands in {settings.min_df} training captions (`min_df`)")
+        raise UserError(f"kind: {settings.kind}: no word occurs in {settings.min_df} training captions (`min_df`)")
     vocabulary = sorted(word for _, word in sorted(kept)[: settings.max_features])
     if settings.kind == "tfidf":
         sublinear = settings.sublinear_tf
@@ -398,7 +398,7 @@ def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
         ) from None
     if (version := metadata.version("sentence-transformers")).split(".")[0] < "6":
         raise UserError(
-            f"sentence-transformers {version} runs Python code that lies in a model's folder; install "
+            f"sentence-transformers {version} runs Python code from a model's folder; install "
             "requirements/sentence-transformers.txt (6.0 or newer)"
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -407,8 +407,8 @@ def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
         model = model.float().eval()
     except Exception as error:  # the library does not document what a missing model or a broken file raises
         raise UserError(
-            f"extractors.*.model: {settings.model!r} cannot be had ({error}); name a folder that holds a model, "
-            "or one of the hub where the network reaches it"
+            f"extractors.*.model: {settings.model!r} cannot be loaded ({error}); name a folder that holds a model, "
+            "or a model of the hub where the network is available"
         ) from None
     cut = model.preprocess
     turn = threading.Lock()

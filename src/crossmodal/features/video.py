@@ -75,7 +75,7 @@ def decode(path: Path, settings: Settings) -> Clip:
         frames = _decode_some(path, packets, {stamps[n] for n in chosen})
         if len(frames) == len(chosen):
             return _clip({n: frames[stamps[n]] for n in chosen}, chosen, [t * base for t in stamps], settings)
-        log.debug("%s: has frames that its stamps do not tell of, and is decoded whole", path)
+        log.debug("%s: has frames that its timestamps do not announce, and is decoded completely", path)
     seconds = [second for second, _ in _decode_all(path)]
     if not seconds:
         raise UserError(f"{path}: holds no video frames; leave it out or fetch it again")
@@ -137,7 +137,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             fault = f"has no video stream, only {others}" if others else "holds no video frames"
             raise UserError(f"{path}: {fault}; leave it out or fetch it again")
         if videos[0].codec_context is None:
-            raise UserError(f"{path}: is coded in a way that FFmpeg does not know; convert it to H.264")
+            raise UserError(f"{path}: has a codec that FFmpeg does not know; convert it to H.264")
         wide, high = videos[0].codec_context.width, videos[0].codec_context.height
         if wide * high > (most := limits.current().frame_pixels):
             raise UserError(
@@ -185,7 +185,7 @@ def _decode_some(path: Path, packets: list[_Packet], wanted: set[int]) -> dict[i
         for frame in frames:
             if frame.pts in wanted:
                 if frame.is_corrupt:
-                    raise _damaged(path, frame.pts, base, "a frame is not whole")
+                    raise _damaged(path, frame.pts, base, "a frame is incomplete")
                 pictures[frame.pts] = _picture(frame)
 
     with _opened(path) as (container, stream):
@@ -234,7 +234,7 @@ def _decode_all(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
             for frame in container.decode(stream):
                 second = second + gap if frame.pts is None else frame.pts * base
                 if frame.is_corrupt:
-                    raise _damaged(path, frame.pts, base, "a frame is not whole")
+                    raise _damaged(path, frame.pts, base, "a frame is incomplete")
                 yield second, frame
         except UNREADABLE as error:
             raise _damaged(path, round(second / base), base, _said(error)) from None

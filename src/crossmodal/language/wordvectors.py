@@ -106,8 +106,8 @@ def coverage(vectors: WordVectors, counts: Mapping[str, int], path: str | Path, 
     if counts and share < least:
         without = ", ".join(covered.missing[:SHOWN])
         raise UserError(
-            f"{path}: {covered}, less than {key}: {least:g}; without: {without}; name vectors of the texts' language "
-            f"(lower-cased words), or lower {key}"
+            f"{path}: {covered}, less than {key}: {least:g}; words without vectors: {without}; name vectors of the "
+            f"texts' language (lower-cased words), or lower {key}"
         )
     return covered
 
@@ -148,7 +148,7 @@ def read(path: str | Path, words: Iterable[str]) -> WordVectors:
                 vectors, dim = _read_text(path, chain(head, lines), wanted, _dim(path, head))
             elif max(map(len, header.groups())) > 18 or int(header[2]) > limits.current().word_dim:
                 raise UserError(
-                    f"{path}: its first line tells of {header[1][:20].decode()} vectors of {header[2][:20].decode()} "
+                    f"{path}: its first line announces {header[1][:20].decode()} vectors of {header[2][:20].decode()} "
                     f"numbers, expected at most {limits.current().word_dim:,} numbers (`limits.word_dim` in "
                     "params.yaml); fetch the file again"
                 )
@@ -160,7 +160,9 @@ def read(path: str | Path, words: Iterable[str]) -> WordVectors:
                 head = [*islice(lines, PEEKED)]
                 dim = int(header[2])
                 if any(map(bytes.strip, head)) and (real := _dim(path, head)) != dim:
-                    raise UserError(f"{path}: line 1 says {dim} numbers for each word, the lines have {real}; mend it")
+                    raise UserError(
+                        f"{path}: line 1 states {dim} numbers per word, but the lines have {real}; correct it"
+                    )
                 vectors, dim = _read_text(path, chain(head, lines), wanted, dim, int(header[1]))
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: is truncated or no gzip file ({error}); fetch it again") from None
@@ -273,7 +275,7 @@ def _read_binary(path: Path, stream: BinaryIO, wanted: dict[bytes, str], count: 
         start = space + 1 + size
     if (rest := buffer[start:].strip()) or (rest := stream.read(CHUNK).strip()):
         raise UserError(
-            f"{path}: goes on after the {count} words of {dim} numbers that line 1 says ({rest[:20]!r}...); its first "
-            f"line is wrong: fetch it again"
+            f"{path}: continues after the {count} words of {dim} numbers that line 1 states ({rest[:20]!r}...); its "
+            "first line is wrong: fetch it again"
         )
     return vectors

@@ -285,7 +285,7 @@ class Model(nn.Module):
         """
         shapes = {name: tuple(value.shape) for name, value in self.state_dict().items()}
         if shapes != {name: tuple(value.shape) for name, value in weights.items()}:
-            raise ValueError("its weights are of another shape")
+            raise ValueError("its weights have other shapes")
         self.load_state_dict(dict(weights))
 
 

@@ -129,13 +129,15 @@ class Settings(finetuning.Settings):
     @model_validator(mode="after")
     def _stages(self) -> Settings:
         if not self.epochs + self.ranking_epochs:
-            raise ValueError("epochs: is 0, and so is `ranking_epochs`; one stage must have some")
+            raise ValueError("epochs: is 0, and so is `ranking_epochs`; at least one stage needs epochs")
         for name in ("blocks", "inner"):
             if len(getattr(self, name)) != len(self.widths):
-                raise ValueError(f"{name}: gives {len(getattr(self, name))} stages, and widths {len(self.widths)}")
+                raise ValueError(
+                    f"{name}: gives {len(getattr(self, name))} stages, but `widths` has {len(self.widths)}"
+                )
         if self.length < self.max_words + 2:
             raise ValueError(
-                f"length: {self.length} places do not hold {self.max_words} words (`max_words`) and two marks"
+                f"length: {self.length} positions are too few for {self.max_words} words (`max_words`) and two marks"
             )
         return self
 

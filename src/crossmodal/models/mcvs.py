@@ -40,7 +40,7 @@ class Model(cvs.Model):
         had_before = [name.removesuffix("_centre") for name in weights if name.endswith("_centre")]
         odd = [name for name, value in weights.items() if name not in state or state[name].shape != value.shape]
         if odd or set(had_before) != set(names[: len(had_before)]) or not 2 <= len(had_before) < len(names):
-            what = f" ({odd[0]} is of another shape or not known here)" if odd else ""
+            what = f" ({odd[0]} has another shape or is unknown here)" if odd else ""
             had = ", ".join(sorted(had_before)) or "no modality"
             raise ValueError(f"it has {had}, this run is of {', '.join(names)}{what}")
         self.load_state_dict({**state, **weights})

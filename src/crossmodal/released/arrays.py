@@ -51,12 +51,12 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
         return regions
     if kind in PICKLES:
         raise UserError(
-            f"{path}: is of no known format: a pickle could run any program when it is opened; save it as {FORMS}"
+            f"{path}: has an unknown format: a pickle could run any program when it is opened; save it as {FORMS}"
         )
     if not path.is_file():
-        raise UserError(f"{path}: not found; put the file there or mend the path in params.yaml")
+        raise UserError(f"{path}: not found; put the file there or correct the path in params.yaml")
     if kind not in SUFFIXES and not _is_text(path):
-        raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}, or text")
+        raise UserError(f"{path}: has an unknown format; expected a name that ends in {', '.join(SUFFIXES)}, or text")
     with isolation.holding(path), readable(path):
         if kind == ".npy":
             return _npy(path, name, columns)
@@ -190,7 +190,7 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
     while _is_list(values.type):
         sizes = values.value_lengths().unique().to_pylist() if len(values) else [0]
         if len(sizes) > 1 or sizes == [None]:
-            raise UserError(f"{path}#{name}: its lists are not all of one length ({sizes[0]}, {sizes[-1]}, ...)")
+            raise UserError(f"{path}#{name}: its lists differ in length ({sizes[0]}, {sizes[-1]}, ...)")
         shape.append(sizes[0])
         values = values.flatten()
     return whole(path, name, values.to_numpy(zero_copy_only=False).reshape(shape), columns)

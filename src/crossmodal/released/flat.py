@@ -76,7 +76,9 @@ class _Flat(RegionFile):
     def _counted(self, path: Path) -> np.ndarray:
         total, spans = len(self.features), self.spans
         if spans.ndim != 2 or spans.shape[1] != 2:
-            raise UserError(f"{path}#{SPANS}: has shape {spans.shape}, expected a first and a last row for each image")
+            raise UserError(
+                f"{path}#{SPANS}: has shape {spans.shape}, expected the first and the last row of each image"
+            )
         odd = np.flatnonzero((spans[:, 0] < 0) | (spans[:, 1] <= spans[:, 0]) | (spans[:, 1] > total))
         if len(odd):
             raise UserError(

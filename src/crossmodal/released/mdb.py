@@ -118,7 +118,7 @@ class _Lmdb(RegionFile):
         try:
             n = int(entry["num_boxes"]) if "num_boxes" in entry else len(features)
         except (TypeError, ValueError, OverflowError):
-            raise UserError(f"{where}: its num_boxes is no number, or its features are none") from None
+            raise UserError(f"{where}: its num_boxes or its features are not numbers") from None
         features, boxes = _numbers(features, where), None if boxes is None else _numbers(boxes, where)
         if n < 1 or features.size % n or (features.ndim == 2 and len(features) < n):
             raise UserError(f"{where}: {features.size} numbers are not features of {n} regions")

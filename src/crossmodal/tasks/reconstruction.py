@@ -83,7 +83,7 @@ class Task(base.Task):
         Metric(
             "picture_rank",
             "picture rank",
-            "median rank of an image by the distance of its pixels to what was made of it",
+            "median rank of an image by the distance of its pixels to its reconstruction",
             ("picture_rank",),
             whole=_median_rank,
             better="lower",
@@ -93,7 +93,7 @@ class Task(base.Task):
         Metric(
             "words_right",
             "words right",
-            "per cent of the words that are said again at their place",
+            "per cent of the words that are reconstructed at their position",
             ("words", "words_right"),
             whole=_share_of_words,
         ),

@@ -106,7 +106,7 @@ def train(
     state = _restore(checkpoint, identity)
     resumed_at = len(state.history) if state else 0
     if resumed_at:
-        log.info("going on after epoch %d from %s", resumed_at, checkpoint)
+        log.info("resuming after epoch %d from %s", resumed_at, checkpoint)
     stages = model.stages() if limit is None else [replace(stage, epochs=1) for stage in model.stages()]
     model.to(device)
     clock = limit.clock if limit else time.perf_counter
@@ -181,7 +181,7 @@ def _restore(checkpoint: Path | None, identity: str) -> State | None:
         log.warning("%s: cannot be read (%s); training begins anew", checkpoint, error)
         return None
     if saved.pop("identity") != identity:
-        log.info("%s: is of other data, settings or code; training begins anew", checkpoint)
+        log.info("%s: belongs to other data, settings or code; training begins anew", checkpoint)
         return None
     return State(**saved)
 

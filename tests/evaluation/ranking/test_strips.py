@@ -65,5 +65,5 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(ValueError, match="8 of 10 queries are ranked"):
         strips.gather(parts[:4], 10)
     labels[0][7] = 1
-    with pytest.raises(NoRelevantItemError, match="of the queries from 6 on, "):
+    with pytest.raises(NoRelevantItemError, match="queries from 6 on: "):
         strips.rank_strip(queries, gallery, *labels, 3, 5)

@@ -95,7 +95,7 @@ def rank_strip(
         ranking = rank_queries(of, *labels, k, precision=few, budget=budget)
         precisions = ranking.precision if few else precision.of_source(of, *labels, budget=budget)
     except NoRelevantItemError as error:
-        raise NoRelevantItemError(f"of the queries from {rows.start} on, {error}") from None
+        raise NoRelevantItemError(f"queries from {rows.start} on: {error}") from None
     return Strip(rows.start, Ranking(ranking.ranks, precisions, ranking.top, ranking.top_scores))
 
 
@@ -114,7 +114,7 @@ def gather(strips: Iterable[Strip], n: int) -> Ranking:
             raise ValueError(f"strips: queries {min(strip.start, end)} to {max(strip.start, end) - 1} are {what}")
         end += len(strip.ranking.ranks)
     if end != n:
-        raise ValueError(f"strips: {end} of {n} queries are ranked: a strip is missing, or is of another ranking")
+        raise ValueError(f"strips: {end} of {n} queries are ranked: a strip is missing, or belongs to another ranking")
     rankings = [strip.ranking for strip in ordered]
     precisions = {name: np.concatenate([r.precision[name] for r in rankings]) for name in precision.AP_VARIANTS}
     ranks, top, scores = (

@@ -340,7 +340,7 @@ def bound(queries: Vectors, gallery: Vectors, dtype: torch.dtype = torch.float32
     ValueError : too many dimensions for the bound to be useful.
     """
     if queries.dim * 2.0**-24 > 0.01:
-        raise ValueError(f"{queries.name}: {queries.dim:,} dimensions are more than float32 products can tell apart")
+        raise ValueError(f"{queries.name}: {queries.dim:,} dimensions are too many for products in float32")
     u, steps = (2.0**-24, sum(_parts(queries.dim))) if dtype == torch.float32 else (2.0**-53, queries.dim)
     return 1.02 * ((steps + 3) * u + (queries.dim + 3) * 2.0**-53)
 

@@ -58,14 +58,14 @@ def off(data: bytes) -> Polygons:
     if header is None:
         raise ValueError("it does not begin with OFF")
     if header[2] or header[4]:
-        raise ValueError("its vertices are of another number of dimensions than three")
+        raise ValueError("its vertices do not have three dimensions")
     lines = (line for line in _lines(data[header.end() :]) if line and line[:1] != b"#")
     first = next(lines, b"")
     if first.upper() == b"BINARY":
         raise ValueError("it is a binary OFF file; save it as text")
     counts = [int(number) for number in first.split(b"#")[0].split()[:2]]
     if len(counts) < 2 or min(counts) < 0:
-        raise ValueError("it says not how many vertices and faces it has")
+        raise ValueError("it does not state its numbers of vertices and faces")
     count, faces = counts
     check_count("vertex", count)
     check_count("face", faces)

@@ -106,12 +106,12 @@ def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, A
             file.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(weights.url, str(file), _prefix(file), progress=False)
         if not sha256_file(file).startswith(_prefix(file)):
-            raise UserError(f"{file} is another file than the published one (its SHA-256 does not begin as its name)")
+            raise UserError(f"{file} is not the published file (its SHA-256 does not begin as its name states)")
         with _arrays_only():
             model = torchvision.models.get_model(settings.network, weights=weights)
     except Exception as error:  # a failed download or a broken file may raise anything
         raise UserError(
-            f"extractors.*.weights: {weights.name} of {settings.network} cannot be had ({error}); run crossmodal "
+            f"extractors.*.weights: {weights.name} of {settings.network} cannot be fetched ({error}); run crossmodal "
             f"download torchvision/{settings.network}, place {weights.url} at {file}, or set `weights` to a file's "
             "path, `world` or `seeded`"
         ) from None
@@ -122,7 +122,7 @@ def _prefix(file: Path) -> str:
     """The first digits of a published file's SHA-256, with which its name ends, as in `resnet152-f82ba261.pth`."""
     digits = re.search(r"-([a-f0-9]{8,64})$", file.stem)
     if digits is None:
-        raise UserError(f"{file.name}: its name holds no SHA-256 by which it could be checked")
+        raise UserError(f"{file.name}: its name contains no SHA-256 by which it could be checked")
     return digits[1]
 
 
@@ -293,5 +293,5 @@ def ready(
     least = nn.functional.cosine_similarity(exact, approximate).min().item()
     if least >= LEAST_COSINE:
         return run, "bf16"
-    log.warning("%s: fp32 is taken, since bf16 reaches a cosine of %.4f only", settings.network, least)
+    log.warning("%s: fp32 is used, since bf16 reaches a cosine of %.4f only", settings.network, least)
     return prepare(model, "fp32", device), "fp32"

@@ -160,11 +160,11 @@ def matched(state: dict[str, Tensor], network: str, family: str, where: Path) ->
     wrong += [f"{theirs[n]} is {tuple(ours[n].shape)}, expected {tuple(expected[n].shape)}" for n in shapes[:2]]
     classes, attributes = len(names("objects")), len(names("attributes"))
     if not missing and (shape.classes != classes + 1 or shape.attributes not in (attributes, attributes + 1)):
-        wrong.append(f"it tells {shape.classes} classes and {shape.attributes} attributes apart")
+        wrong.append(f"it distinguishes {shape.classes} classes and {shape.attributes} attributes")
     if not missing and shape.box_rows not in (4, 4 * classes, 4 * (classes + 1)):
         wrong.append(f"it moves boxes by {shape.box_rows} numbers")
     if not missing and shape.objectness not in (12, 24):
-        wrong.append(f"it has {shape.objectness} logits a place for 12 anchors")
+        wrong.append(f"it has {shape.objectness} logits per position for 12 anchors")
     if wrong:
         raise UserError(
             f"{where}: holds no bottom-up-attention detector on {network!r} with {classes} classes and {attributes} "

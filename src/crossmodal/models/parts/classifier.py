@@ -23,7 +23,7 @@ def logistic(
         rows, columns = np.nonzero(labels)
         x, labels, weights = x[rows], columns, 1 / labels.sum(1)[rows]
     if labels is None or len(np.unique(labels)) < 2:
-        raise ValueError("semantic matching needs training items of two classes at least; this data set has no labels")
+        raise ValueError("semantic matching needs training items of at least two classes; this data set has no labels")
     regression = LogisticRegression(C=inverse_penalty, max_iter=iterations).fit(x, labels, weights)
     weight, bias = regression.coef_.T, regression.intercept_
     if weight.shape[1] == 1:  # of two classes, scikit-learn has only the second's

@@ -98,7 +98,9 @@ class ImageNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training and not self.ready:
-            raise UserError("image_network: is fine-tuned after a run on its features; name that as `after`")
+            raise UserError(
+                "image_network: the network is fine-tuned after a run on its features; name that run as `after`"
+            )
         shown = self.shown(images.byte())
         if torch.is_grad_enabled():
             return self._features(shown)
@@ -115,7 +117,8 @@ class ImageNetwork(nn.Module):
         if min(images.shape[2:]) < side:
             raise UserError(
                 f"image_crop: {side} pixels do not fit in images of {images.shape[2]} x {images.shape[3]}; set it to "
-                "the side that the network's features were made with, or read larger images (`crop` of the extractor)"
+                "the side that the network's features were computed with, or read larger images (`crop` of the "
+                "extractor)"
             )
         if self.training and self.settings.image_views == "random":
             return torch.stack([self._crop(image) for image in images])
