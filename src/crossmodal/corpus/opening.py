@@ -35,7 +35,7 @@ class Options:
 
     relevance: Relevance = "group"  # whether items are relevant to each other by group or by label
     stages: Sequence[int] = ()  # sizes of the groups of classes of a split `classesIofN` (`splits.class_groups`)
-    beside: Mapping[str, tuple[Form, str]] = field(default_factory=dict)  # modality to its second form and extractor
+    beside: Mapping[str, tuple[Form, str]] = field(default_factory=dict)  # modality to form and extractor
     further: Mapping[str, tuple[str, Form]] = field(default_factory=dict)  # `Model.further`
     vocabulary: Vocabulary | None = None  # a trained model's vocabulary; None builds it from the training items
     settings: Mapping[str, Any] = field(default_factory=dict)  # the model's settings, with the forms' `options`

@@ -108,7 +108,7 @@ class Batch:
     whose items are relevant to each other by class: row i of every modality is of class `labels[i]`. Where items have
     several classes, labels are (B, C) zeros and ones (see `models.parts.labelled`). `unannotated` holds further items
     without a caption, as many as the batch has pairs. `source` is a batch, with labels of its own, of the data set that
-    knowledge is transferred from. `beside` holds the items of `inputs` in the second form that `Model.beside` names.
+    knowledge is transferred from. `beside` holds items in their second form.
     """
 
     inputs: dict[str, Input]

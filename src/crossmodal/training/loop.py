@@ -28,7 +28,7 @@ from crossmodal.corpus.batches import batches, steps_of, steps_over_all
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.models import base
 
-with without("torchmetrics"):  # through it Fabric would import torchvision and matplotlib, which takes two seconds
+with without("torchmetrics"):  # it would import torchvision and matplotlib for two seconds
     from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
