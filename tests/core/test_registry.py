@@ -134,7 +134,7 @@ def test_python_is_asked_once_for_a_source(plugin, monkeypatch):
 
     forget()
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "_asked", never)
+        patch.setattr(registry, "_inspected", never)
         assert [registry.reads("plugged"), registry.source_reads("plugged"), registry.beside("plugged")] == first
         (folder / "model.py").write_text("# A comment.\nfrom crossmodal.models.dckt import Model, Settings\n")
         forget()

@@ -202,7 +202,7 @@ def test_columns_of_numbers_are_no_matrix_of_ones(tmp_path, root, several):
         ({"array": "I_tr", "labels": "other.mat#y"}, r"other\.mat: not found"),
         ({"array": "img_tr", "items": "columns", "counts": "img_tr"}, "values for the 1 rows|apply to region sets"),
         ({"file": "y.pkl"}, r"y\.pkl: has an unknown format"),
-        ({"captions": "captions.txt"}, "captions are text"),
+        ({"captions": "captions.txt"}, "`captions` are for text alone"),
         ({"array": "I_tr", "labls": "img_tr"}, "labls: unknown key; did you mean 'labels'"),
         ({"array": "I_tr", "partitions": "img_tr"}, "either `partition` .* or `partitions`"),
     ],
@@ -214,7 +214,7 @@ def test_mistakes_are_named(tmp_path, root, part, said):
 
 
 def test_more_mistakes(tmp_path, root):
-    with pytest.raises(UserError, match="some items are of the partition val"):
+    with pytest.raises(UserError, match="some items already belong to the partition val"):
         made(tmp_path, root, {"image": {"partition": "val", "array": "I_tr"}}, val=0.1)
     with pytest.raises(UserError, match=r"an item has shape \(4,\), in .*I_tr \(6,\)"):
         made(tmp_path, root, {"image": [IMAGES[0], {"partition": "test", "array": "T_tr"}]})

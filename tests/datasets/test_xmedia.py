@@ -133,7 +133,7 @@ def test_all_kinds_of_fault_are_told_at_once_and_many_are_counted(tmp_path):
     said = fault(settings)
     assert "9 file(s) are not in" in said
     assert "image/dog/94.jpg and 4 more" in said
-    assert "of a class that categories.txt lacks: 'image/cow/1.jpg'" in said
+    assert "have a class that categories.txt lacks: 'image/cow/1.jpg'" in said
 
 
 def test_classes_that_cannot_be_learnt(tmp_path):

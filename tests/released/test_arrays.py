@@ -136,7 +136,7 @@ def test_what_is_no_array_file(tmp_path):
     with pytest.raises(UserError, match=r"x\.pkl: has an unknown format: a pickle could run .* save it as an \.npy"):
         open_array(tmp_path / "x.pkl")
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\0")
-    with pytest.raises(UserError, match="of no known format"):
+    with pytest.raises(UserError, match="has an unknown format"):
         open_array(tmp_path / "x.jpg")
     with pytest.raises(UserError, match=r"x\.mat: not found"):
         open_array(tmp_path / "x.mat")
