@@ -211,6 +211,8 @@ def test_attributes_of_images_that_cannot_be_read(tmp_path):
     assert "name an unknown image or attribute, such as [99, 1" in spoil(
         settings, "attributes/image_attribute_labels.txt", "5 1 1 4", "99 1 1 4"
     )
-    assert "is not one `<image> <attribute>" in spoil(settings, "attributes/image_attribute_labels.txt", "6 1 1", "six 1 1")
+    assert "is not one `<image> <attribute>" in spoil(
+        settings, "attributes/image_attribute_labels.txt", "6 1 1", "six 1 1"
+    )
     (settings.root / "attributes/image_attribute_labels.txt").unlink()
     assert "needed where datasets.cub.captions names no sentences" in fault(settings)
