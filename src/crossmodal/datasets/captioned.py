@@ -1,6 +1,6 @@
 """Helpers of the readers of image-caption annotations: image paths, item ids, partitions and error messages.
 
-A reader turns its files into entries (an image with captions). `make` finds the images, joins the entries of each
+A reader turns its files into entries (an image with captions). `Reader` finds the images, joins the entries of each
 image, assigns partitions and writes the items. Partitions come from the annotations (by file or by column), from
 `lists` of image names, or are drawn from a seed.
 """
@@ -8,7 +8,7 @@ image, assigns partitions and writes the items. Partitions come from the annotat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -116,17 +116,35 @@ class Faults:
             raise UserError("\n".join(lines))
 
 
-def make(
-    reader: str, settings: Settings, folder: Path, title: str, entries: Iterable[tuple[Path, str | None, list[Entry]]]
-) -> None:
-    """Write `items.parquet` and `items.json` into `folder`, from the items of `frame_of` and the settings.
+Entries = Callable[[Any, str], list[tuple[Path, Partition | None, list[Entry]]]]
 
-    Raises
-    ------
-    UserError : for the same reasons as `frame_of`, or if a file of regions is missing.
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader's `make` and `read`, from its function that gives the entries of each annotation file.
+
+    Parameters
+    ----------
+    entries : (settings, name of the data set) to one (file, its partition or None, entries) per file.
     """
-    frame, facts = frame_of(settings, settings.images, entries, folder.name)
-    write(reader, settings, folder, title, frame, settings.images, [path for path, _ in files_of(settings)], facts)
+
+    name: str
+    entries: Entries
+
+    def make(self, settings: Settings, folder: Path, *, title: str) -> None:
+        """Read the annotations and write `items.parquet` and `items.json` into `folder`.
+
+        Raises
+        ------
+        UserError : the files, or a file of regions, are missing, malformed or contradict each other.
+        """
+        frame, facts = frame_of(settings, settings.images, self.entries(settings, folder.name), folder.name)
+        files = [path for path, _ in files_of(settings)]
+        write(self.name, settings, folder, title, frame, settings.images, files, facts)
+
+    def read(self, settings: Settings, dataset: str = "*") -> pd.DataFrame:
+        """The items: all images in the order of the files, then all captions; raises UserError as `make` does."""
+        return frame_of(settings, settings.images, self.entries(settings, dataset), dataset)[0]
 
 
 def write(

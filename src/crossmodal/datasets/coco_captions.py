@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 from pydantic import Field
 
 from crossmodal.core.errors import UserError
@@ -25,24 +24,13 @@ class Settings(captioned.Settings):
     )
 
 
-def make(settings: Settings, folder: Path, *, title: str) -> None:
-    """Read the annotations and write `items.parquet` and `items.json` into `folder`.
-
-    Raises
-    ------
-    UserError : the files are missing, malformed or contradict each other.
-    """
-    captioned.make("coco_captions", settings, folder, title, _entries(settings, folder.name))
-
-
-def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images in the order of the files, then all captions; raises UserError as `make` does."""
-    return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
-
-
 def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
     labels = _labels(settings.instances, dataset)
     return [(path, part, _read(path, dataset, labels)) for path, part in captioned.files_of(settings)]
+
+
+_READER = captioned.Reader("coco_captions", _entries)
+make, read = _READER.make, _READER.read
 
 
 def _labels(paths: list[Path], dataset: str) -> dict[object, str | None]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json
 from crossmodal.datasets import captioned
@@ -19,23 +17,12 @@ class Settings(captioned.Settings):
     pass
 
 
-def make(settings: Settings, folder: Path, *, title: str) -> None:
-    """Read the annotations and write `items.parquet` and `items.json` into `folder`.
-
-    Raises
-    ------
-    UserError : the files are missing, malformed or contradict each other.
-    """
-    captioned.make("lavis", settings, folder, title, _entries(settings, folder.name))
-
-
-def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images in the order of the files, then all captions; raises UserError as `make` does."""
-    return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
-
-
 def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
     return [(path, part, _read(path, dataset)) for path, part in captioned.files_of(settings)]
+
+
+_READER = captioned.Reader("lavis", _entries)
+make, read = _READER.make, _READER.read
 
 
 def _read(path: Path, dataset: str) -> list[Entry]:

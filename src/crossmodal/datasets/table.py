@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossmodal.core import packed
@@ -59,23 +58,12 @@ class Settings(captioned.Settings):
     )
 
 
-def make(settings: Settings, folder: Path, *, title: str) -> None:
-    """Read the tables and write `items.parquet` and `items.json` into `folder`.
-
-    Raises
-    ------
-    UserError : the files are missing, malformed or contradict each other.
-    """
-    captioned.make("table", settings, folder, title, _entries(settings, folder.name))
-
-
-def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
-    """The items: all images in the order of the tables, then all captions; raises UserError as `make` does."""
-    return captioned.frame_of(settings, settings.images, _entries(settings, dataset), dataset)[0]
-
-
 def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
     return [(path, part, _read(path, settings, dataset)) for path, part in captioned.files_of(settings)]
+
+
+_READER = captioned.Reader("table", _entries)
+make, read = _READER.make, _READER.read
 
 
 def _read(path: Path, settings: Settings, dataset: str) -> list[Entry]:

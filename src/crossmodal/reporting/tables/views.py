@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from crossmodal.core.errors import UserError, suggestion
@@ -222,8 +223,8 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
             "it was made from another papers/ or params.yaml: run `crossmodal collect` again"
         )
     marks: dict[str, str] = {}
-    places = _places(table, frame)
     records = frame.astype(object).to_dict("records")  # of plain values: a frame's own types are slow one by one
+    places = _places(table, records)
     lines = []
     for index, row in enumerate(table.rows):
         part = records[index * width : (index + 1) * width]
@@ -303,28 +304,32 @@ def _cell(record: dict[str, Any]) -> Cell:
     )
 
 
-def _places(table: Table, frame: pd.DataFrame) -> dict[tuple[int, int], dict[str, int]]:
+def _places(table: Table, records: list[dict[str, Any]]) -> dict[tuple[int, int], dict[str, int]]:
     """{(row, column): `Cell.place` and `Cell.published_place`} of each cell.
 
     Numbers of one data set, split, test and metric are compared. Those that look the same share a place; controls have
     none, nor has a number without others to compare it with.
     """
-    found = {(int(r), int(c)): {"place": 0, "published_place": 0} for r, c in zip(frame.row, frame.column, strict=True)}
-    tests = [table.columns[c].protocol or table.rows[r].protocol for r, c in zip(frame.row, frame.column, strict=True)]
-    frame = frame.assign(test=pd.Series(tests, frame.index, dtype="string"))
-    ours = frame[~frame.ours_model.isin(CONTROLS)]
-    for part, column, dataset, split, key in (
-        (frame, "published", "dataset", "split", "published_place"),
-        (ours, "ours_mean", "ours_dataset", "ours_split", "place"),
+    places = {(cell["row"], cell["column"]): {"place": 0, "published_place": 0} for cell in records}
+    for value, dataset, split, key, digits in (
+        ("published", "dataset", "split", "published_place", 6),
+        ("ours_mean", "ours_dataset", "ours_split", "place", 1),
     ):
-        part = part.dropna(subset=[column])
-        for (*_, metric), same in part.groupby([dataset, split, "test", "aspect", "metric"], dropna=False):
-            values = same[column].round(6 if key == "published_place" else 1)
-            best = sorted(values.unique(), reverse=not lower_is_better(metric))
+        comparable: dict[tuple, list[tuple[tuple[int, int], float]]] = {}
+        for cell in records:
+            place = (cell["row"], cell["column"])
+            if pd.isna(cell[value]) or (key == "place" and cell["ours_model"] in CONTROLS):
+                continue
+            test = table.columns[place[1]].protocol or table.rows[place[0]].protocol
+            data = tuple(None if pd.isna(name) else name for name in (cell[dataset], cell[split]))
+            group = (*data, test, cell["aspect"], cell["metric"])
+            comparable.setdefault(group, []).append((place, float(np.round(cell[value], digits))))
+        for (*_, metric), numbers in comparable.items():
+            best = sorted({number for _, number in numbers}, reverse=not lower_is_better(metric))[:2]
             if len(best) > 1:
-                for r, c, value in zip(same.row, same.column, values, strict=True):
-                    found[int(r), int(c)][key] = best.index(value) + 1 if value in best[:2] else 0
-    return found
+                for place, number in numbers:
+                    places[place][key] = best.index(number) + 1 if number in best else 0
+    return places
 
 
 @dataclass(frozen=True)
