@@ -25,7 +25,7 @@ def images(n=6, side=32):
 def batch(given):
     n = len(given)
     tokens = base.Tokens(torch.randint(4, 9, (n, 5), generator=torch.Generator().manual_seed(1)), torch.full((n,), 5))
-    return base.Batch({"image": given, "text": tokens}, torch.arange(n), beside={"image": images(n)})
+    return base.Batch({"image": given, "text": tokens}, torch.arange(n), second_form={"image": images(n)})
 
 
 def pair(module, **settings):

@@ -37,7 +37,7 @@ def reason(error: OSError) -> str | None:
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not.
 
     Raises
@@ -75,7 +75,7 @@ def _full(folder: Path) -> bool:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -171,7 +171,7 @@ def is_count(text: str | bytes) -> bool:
 
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
     """Write a table without its index, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         frame.to_parquet(temporary, index=False)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from crossmodal.core import packed
 from crossmodal.core.errors import UserError
-from crossmodal.core.rows import FORMS, Array, named, readable, whole
+from crossmodal.core.rows import FORMS, Array, in_memory, named, readable
 
 WHOLE = 2**30  # bytes up to which an HDF5 array is read at once, since its chunks may hold parts of every row
 BLOCK = 2**24  # bytes of one block of a larger array
@@ -46,7 +46,7 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
     if array.dtype == object:  # a cell array
         cells = [_cell(path, name, number, cell) for number, cell in enumerate(array.ravel(), 1)]
         array = np.array(cells, dtype=object).reshape(array.shape)
-    return whole(path, name, array, columns)
+    return in_memory(path, name, array, columns)
 
 
 def _cell(path: Path, name: str, number: int, cell: Any) -> str:
@@ -91,20 +91,20 @@ def open_hdf5(path: Path, name: str, columns: bool) -> Array:
     if name in sparse:
         parts = [_stored(path, f"{name}/{key}", part) for key, part in data.items()]
         packed.check_size(f"{path}#{name}", sum(part.id.get_storage_size() for part in parts), _dense_size(data))
-        return whole(path, name, _dense(data), columns)
+        return in_memory(path, name, _dense(data), columns)
     data = _stored(path, name, data)
     reverse = columns != matlab
     if h5py.check_ref_dtype(data.dtype):  # a cell array
         refers = enumerate(data[()].T.ravel(), 1)
         cells = [_cell(path, name, number, _contents(_stored(path, name, file[cell]))) for number, cell in refers]
-        return whole(path, name, np.array(cells, dtype=object), False)
+        return in_memory(path, name, np.array(cells, dtype=object), False)
     if _is_char(data):
         texts = [_characters(row).rstrip() for row in np.atleast_2d(data[()].T)]
-        return whole(path, name, np.array(texts, dtype=object), False)
+        return in_memory(path, name, np.array(texts, dtype=object), False)
     if h5py.check_string_dtype(data.dtype):
-        return whole(path, name, data.asstr()[()], reverse)
+        return in_memory(path, name, data.asstr()[()], reverse)
     if data.ndim == 0 or data.size * data.dtype.itemsize <= WHOLE:
-        return whole(path, name, data[()], reverse)
+        return in_memory(path, name, data[()], reverse)
     return _Blocks(path, name, data, reverse).array()
 
 

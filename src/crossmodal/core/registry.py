@@ -97,9 +97,9 @@ def source_reads(model: str) -> dict[str, str]:
     return dict(_declared(model)["source_reads"])
 
 
-def beside(model: str) -> dict[str, str]:
+def second_forms(model: str) -> dict[str, str]:
     """{modality: the second form that a model reads it in}."""
-    return dict(_declared(model)["beside"])
+    return dict(_declared(model)["second_form"])
 
 
 def methods(model: str) -> frozenset[str]:
@@ -120,7 +120,7 @@ def further(model: str) -> dict[str, tuple[str, str]]:
 def forms_of(model: str) -> tuple[str, ...]:
     """The names of all forms that a model may read, whatever its settings."""
     declared = _declared(model)
-    read = [*dict(declared["reads"]).values(), *source_reads(model).values(), *beside(model).values()]
+    read = [*dict(declared["reads"]).values(), *source_reads(model).values(), *second_forms(model).values()]
     read += [form for _, form in further(model).values()]
     read += ["vector"] if "modalities" in declared["defaults"] else []
     read += ["images"] if "image_network" in declared["defaults"] else []
@@ -170,7 +170,7 @@ def _inspected(model: str) -> dict[str, Any]:
         fields = loaded.Settings.model_fields
         defaults = {key: fields[key].get_default() for key in ("modalities", "image_network") if key in fields}
         # Pairs keep the order of the modalities, which a model's scores need and JSON with sorted keys would lose.
-        declared = {what: [*getattr(loaded.Model, what).items()] for what in ("reads", "source_reads", "beside")}
+        declared = {what: [*getattr(loaded.Model, what).items()] for what in ("reads", "source_reads", "second_form")}
         declared["unannotated"] = [*loaded.Model.unannotated]
         declared["further"] = [[key, [*value]] for key, value in loaded.Model.further.items()]
         shared = dir(importlib.import_module("crossmodal.models.base").Model)

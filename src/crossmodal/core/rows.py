@@ -131,7 +131,7 @@ def named(path: Path, name: str, names: list[str]) -> str:
     raise UserError(f"{path}: has no array {name!r}" + suggestion(name, names))
 
 
-def whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
+def in_memory(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
     """The `Array` of values that are in memory; with `columns` the axes are reversed."""
     array = array.T if columns else array
     return Array(path, name, array.shape, array.dtype, lambda rows: array[rows])

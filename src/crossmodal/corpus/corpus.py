@@ -32,7 +32,7 @@ class Corpus:
     fingerprint: dict[str, str]  # hashes of the data, for the manifest
     classes: Classes | None = None  # None unless relevance is by class
     source: Corpus | None = None  # the labelled data set from which knowledge is transferred
-    beside: dict[str, Inputs] = field(default_factory=dict)  # modality to the same items in a second form
+    second_form: dict[str, Inputs] = field(default_factory=dict)  # modality to the same items in a second form
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ class Corpus:
     @property
     def waits(self) -> bool:
         """Whether batches are read from disk, so that it pays to read one while the model computes on another."""
-        return any(isinstance(inputs.tensor, OnDisk) for inputs in (*self.inputs.values(), *self.beside.values()))
+        return any(isinstance(inputs.tensor, OnDisk) for inputs in (*self.inputs.values(), *self.second_form.values()))
 
     @property
     def n_pairs(self) -> int:
@@ -132,21 +132,21 @@ class Corpus:
         bare : (B,) indices of un-annotated images, if the batch has such.
         also : names of the inputs that are gathered of these images.
         """
-        inputs, beside, groups, labels = {}, {}, None, None
+        inputs, second_form, groups, labels = {}, {}, None, None
         for modality, index in chosen.items():
             source = self.inputs[modality]
             inputs[modality] = source.gather(index)
-            if modality in self.beside:
-                beside[modality] = self.beside[modality].gather(index)
+            if modality in self.second_form:
+                second_form[modality] = self.second_form[modality].gather(index)
             groups = torch.from_numpy(source.groups)[index]
             labels = None if self.classes is None else torch.from_numpy(source.labels)[index]
         if labels is not None and source.sets is not None:
             sets = [self.inputs[m].sets[index.numpy(), : self.classes.count] for m, index in chosen.items()]
             labels = torch.from_numpy(shared_classes(sets))
         if bare is None:
-            return Batch(inputs, groups, labels, beside=beside)
+            return Batch(inputs, groups, labels, second_form=second_form)
         extra = {name: self.inputs[name].gather(bare) for name in also}
-        return Batch(inputs, groups, None, extra, beside=beside)
+        return Batch(inputs, groups, None, extra, second_form=second_form)
 
     def joined(self, partition: str, size: int) -> Iterator[Batch]:
         """Yield batches of the items of a partition, joined by group over all modalities.
@@ -171,8 +171,8 @@ class Corpus:
     def _items(self, modality: str, index: np.ndarray, size: int) -> Iterator[Batch]:
         for start in range(0, len(index), size):
             chosen = torch.from_numpy(index[start : start + size])
-            beside = {modality: self.beside[modality].gather(chosen)} if modality in self.beside else {}
-            yield Batch({modality: self.inputs[modality].gather(chosen)}, beside=beside)
+            second_form = {modality: self.second_form[modality].gather(chosen)} if modality in self.second_form else {}
+            yield Batch({modality: self.inputs[modality].gather(chosen)}, second_form=second_form)
 
 
 def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -35,7 +35,7 @@ class Options:
 
     relevance: Relevance = "group"  # whether items are relevant to each other by group or by label
     stages: Sequence[int] = ()  # sizes of the groups of classes of a split `classesIofN` (`splits.class_groups`)
-    beside: Mapping[str, tuple[Form, str]] = field(default_factory=dict)  # modality to form and extractor
+    second_form: Mapping[str, tuple[Form, str]] = field(default_factory=dict)  # modality to form and extractor
     further: Mapping[str, tuple[str, Form]] = field(default_factory=dict)  # `Model.further`
     vocabulary: Vocabulary | None = None  # a trained model's vocabulary; None builds it from the training items
     settings: Mapping[str, Any] = field(default_factory=dict)  # the model's settings, with the forms' `options`
@@ -122,7 +122,7 @@ def load(
     fingerprint = {"items": _frame_hash(items), "split": _frame_hash(selection)}
     codes = {group: i for i, group in enumerate(dict.fromkeys(items.group_id))}
     arrays = {m: _array(folder, m, name, extractors.get(m)) for m, name in reads.items() if form(name).array(m)}
-    second = {m: _array(folder, m, name, extractor) for m, (name, extractor) in options.beside.items()}
+    second = {m: _array(folder, m, name, extractor) for m, (name, extractor) in options.second_form.items()}
     items = _without_skipped(items, [id_ for array in (*arrays.values(), *second.values()) for id_ in array.skipped])
     labels = Labels.of(items, split, options.stages) if options.relevance == "label" else None
     items = items if labels is None else labels.restricted(items)
@@ -130,20 +130,20 @@ def load(
     rows = _Rows(folder, items, codes, labels, selection, options.settings)
     alike = {name: {m: array for m, array in arrays.items() if reads[m] == name} for name in reads.values()}
     sources = {("reads", m): rows.source(m, name, arrays.get(m), alike[name]) for m, name in reads.items()}
-    sources |= {("beside", m): rows.source(m, name, second[m]) for m, (name, _) in options.beside.items()}
+    sources |= {("second_form", m): rows.source(m, name, second[m]) for m, (name, _) in options.second_form.items()}
     sources |= {("further", key): rows.source(m, name, arrays.get(m)) for key, (m, name) in options.further.items()}
     vocabulary = _vocabulary([*sources.values()], options, fingerprint)
-    opened: dict[str, dict[str, Inputs]] = {"reads": {}, "beside": {}, "further": {}}
+    opened: dict[str, dict[str, Inputs]] = {"reads": {}, "second_form": {}, "further": {}}
     for (role, key), source in sources.items():
         inputs = source.form.open(replace(source, vocabulary=vocabulary))
         if inputs is not None:
             opened[role][key] = inputs
             fingerprint |= {key: inputs.digest} if inputs.digest else {}
     fingerprint |= {f"{m}.{extractors[m]}": features.manifest["sha256"] for m, features in arrays.items()}
-    fingerprint |= {f"{m}.{options.beside[m][1]}": features.manifest["sha256"] for m, features in second.items()}
+    fingerprint |= {f"{m}.{options.second_form[m][1]}": features.manifest["sha256"] for m, features in second.items()}
     pairs, classes, bare = _training(opened["reads"], selection, labels)
     inputs = opened["reads"] | opened["further"]
-    return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, beside=opened["beside"])
+    return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, second_form=opened["second_form"])
 
 
 def _array(folder: Path, modality: str, name: Form, extractor: str | None) -> Features:

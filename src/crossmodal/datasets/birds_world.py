@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from crossmodal.core.files import whole, write_parquet, write_text
+from crossmodal.core.files import atomic_write, write_parquet, write_text
 from crossmodal.datasets import cub, items
 from crossmodal.datasets.drawing import birds, media
 from crossmodal.datasets.drawing.work import clear, each, generator
@@ -53,7 +53,7 @@ def _draw(settings: Settings, root: Path, looks: list, names: list, place: tuple
     look = birds.seen(looks[kind], rng)
     image, box = birds.draw(look, rng)
     name = f"{names[kind]}/{_stem(names[kind], number)}"
-    with whole(root / "images" / f"{name}.jpg") as path:
+    with atomic_write(root / "images" / f"{name}.jpg") as path:
         media.jpeg(path, image)
     sentences = birds.captions(look, generator(settings.seed, 2, kind, number), settings.sentences)
     write_text(root / "text" / f"{name}.txt", "".join(f"{sentence}\n" for sentence in sentences))

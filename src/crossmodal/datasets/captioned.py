@@ -239,7 +239,7 @@ def files_of(settings: Settings) -> list[tuple[Path, Partition | None]]:
     return [(path, None) for path in annotations]
 
 
-def there(path: Path, dataset: str, what: str, key: str = "annotations") -> Path:
+def existing_file(path: Path, dataset: str, what: str, key: str = "annotations") -> Path:
     """Return `path`, which must be a file.
 
     Raises

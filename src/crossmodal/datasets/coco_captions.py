@@ -37,7 +37,7 @@ def _labels(paths: list[Path], dataset: str) -> dict[object, str | None]:
     """{image id: its classes} from COCO's object annotations; None for an image without objects."""
     of: dict[object, set[str]] = {}
     for path in paths:
-        content = read_json(captioned.there(path, dataset, "COCO's instances_*.json", "instances"))
+        content = read_json(captioned.existing_file(path, dataset, "COCO's instances_*.json", "instances"))
         try:
             names = {entry["id"]: entry["name"] for entry in content["categories"]}
             for image in content["images"]:
@@ -50,7 +50,7 @@ def _labels(paths: list[Path], dataset: str) -> dict[object, str | None]:
 
 
 def _read(path: Path, dataset: str, labels: dict[object, str | None]) -> list[Entry]:
-    content = read_json(captioned.there(path, dataset, "COCO's captions_*.json"))
+    content = read_json(captioned.existing_file(path, dataset, "COCO's captions_*.json"))
     lists = [content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations")]
     if not all(isinstance(annotation, list) and annotation for annotation in lists):
         raise UserError(

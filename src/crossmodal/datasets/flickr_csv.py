@@ -28,7 +28,7 @@ make, read = _READER.make, _READER.read
 
 
 def _read(path: Path, dataset: str) -> list[Entry]:
-    captioned.there(path, dataset, "Kaggle's captions.txt or results.csv")
+    captioned.existing_file(path, dataset, "Kaggle's captions.txt or results.csv")
     for (image, caption), separator in FORMS.items():
         # Flickr30K's file quotes nothing, not even captions with commas.
         rows = table.rows_of_text(path, separator, quotes=separator == ",")

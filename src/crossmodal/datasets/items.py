@@ -17,13 +17,13 @@ import pandas as pd
 from crossmodal.core import limits, paths
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import (
+    atomic_write,
     check_small,
     library_versions,
     read_json,
     read_parquet,
     read_record,
     sha256_file,
-    whole,
     write_json,
 )
 from crossmodal.modalities import MODALITIES
@@ -191,7 +191,7 @@ def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
         log.warning("%s: %s", folder.name, warning)
     counts = frame.groupby(["modality", "partition"]).size()
     # The table is moved into place after its manifest, so that a killed run never leaves a table without one.
-    with whole(target) as temporary:
+    with atomic_write(target) as temporary:
         frame.to_parquet(temporary, index=False)
         write_json(
             folder / "items.json",

@@ -26,7 +26,7 @@ make, read = _READER.make, _READER.read
 
 
 def _read(path: Path, dataset: str) -> list[Entry]:
-    content = read_json(captioned.there(path, dataset, "a *_karpathy_*.json"))
+    content = read_json(captioned.existing_file(path, dataset, "a *_karpathy_*.json"))
     if not isinstance(content, list) or not content:
         raise UserError(
             f"{path}: expected a list of objects with `image` and `caption`, as LAVIS's and BLIP's files have"

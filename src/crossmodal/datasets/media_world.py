@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal.core.files import whole, write_text
+from crossmodal.core.files import atomic_write, write_text
 from crossmodal.datasets import items, xmedia
 from crossmodal.datasets.drawing import media, pictures, sentences, sounds
 from crossmodal.datasets.drawing.classes import NAMES, instance
@@ -58,7 +58,7 @@ def tested(index: int) -> bool:
 def _draw(settings: Settings, root: Path, place: tuple[str, int]) -> None:
     modality, index = place
     what = instance(settings.seed, modality, index)
-    with whole(root / source(modality, index)) as path:
+    with atomic_write(root / source(modality, index)) as path:
         if modality == "image":
             media.jpeg(path, pictures.picture(what))
         elif modality == "text":

@@ -70,7 +70,7 @@ def _read(path: Path, settings: Settings, dataset: str) -> list[Entry]:
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
         raise UserError(f"{path}: has an unknown format; expected a name that ends in {', '.join(SUFFIXES)}")
-    captioned.there(path, dataset, "the table of images and captions")
+    captioned.existing_file(path, dataset, "the table of images and captions")
     columns = settings.columns
     wanted = [name for name in (columns.image, columns.caption, columns.partition, columns.label) if name is not None]
     rows = _of_json(path, wanted) if kind in (".jsonl", ".ndjson") else None

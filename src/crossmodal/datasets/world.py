@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import sha256_file, whole, write_text
+from crossmodal.core.files import atomic_write, sha256_file, write_text
 from crossmodal.datasets import items, karpathy
 from crossmodal.datasets.drawing.scenery import (
     BACKGROUNDS,
@@ -287,7 +287,7 @@ def _write_one(folder: Path, seed: int, place: tuple[int, int]) -> Scene:
     image, what = draw_scene(seed, index, first)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)
-    with whole(folder / f"{index:06d}.jpg") as temporary:
+    with atomic_write(folder / f"{index:06d}.jpg") as temporary:
         temporary.write_bytes(buffer.getvalue())
     return what
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_record, write_json
-from crossmodal.core.lazy import without
+from crossmodal.core.lazy import without_imports
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def tokenize(captions: Iterable[str]) -> list[list[str]]:
     NLTK's tokenizer expects one sentence, since it separates the full stop from the last word only. Sentences are split
     by a rule of this module, since NLTK's own splitter needs a download.
     """
-    with without("scipy", "sklearn", "matplotlib"):  # only other parts of NLTK need them
+    with without_imports("scipy", "sklearn", "matplotlib"):  # only other parts of NLTK need them
         from nltk.tokenize import NLTKWordTokenizer
 
     split = NLTKWordTokenizer().tokenize

@@ -108,7 +108,7 @@ class Batch:
     whose items are relevant to each other by class: row i of every modality is of class `labels[i]`. Where items have
     several classes, labels are (B, C) zeros and ones (see `models.parts.labelled`). `unannotated` holds further items
     without a caption, as many as the batch has pairs. `source` is a batch, with labels of its own, of the data set that
-    knowledge is transferred from. `beside` holds items in their second form.
+    knowledge is transferred from. `second_form` holds items in their second form.
     """
 
     inputs: dict[str, Input]
@@ -116,7 +116,7 @@ class Batch:
     labels: Tensor | None = None
     unannotated: dict[str, Input] = field(default_factory=dict)
     source: Batch | None = None
-    beside: dict[str, Input] = field(default_factory=dict)
+    second_form: dict[str, Input] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """A copy of the batch whose tensors are on `device`."""
@@ -135,7 +135,7 @@ class Batch:
             labels=move(self.labels),
             unannotated=move(self.unannotated),
             source=self.source and self.source.to(device),
-            beside=move(self.beside),
+            second_form=move(self.second_form),
         )
 
 
@@ -209,7 +209,7 @@ class Model(nn.Module):
     is `images`.
     """
 
-    beside: ClassVar[dict[str, Form]] = {}
+    second_form: ClassVar[dict[str, Form]] = {}
     """Modality to a second form in which its items are read, such as the pixels of images beside their vectors."""
 
     trains: ClassVar[bool] = True

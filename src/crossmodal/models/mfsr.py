@@ -171,7 +171,7 @@ class Separation(nn.Module):
 
 class Model(finetuning.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
-    beside: ClassVar[dict[str, Form]] = {"image": "pixels"}
+    second_form: ClassVar[dict[str, Form]] = {"image": "pixels"}
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
@@ -271,7 +271,7 @@ class Model(finetuning.Model):
 
     def _images(self, batch: base.Batch) -> Tensor:
         dtype = next(self.generator.parameters()).dtype
-        return dcgan.as_images(batch.beside["image"], self.settings.image_size, dtype)
+        return dcgan.as_images(batch.second_form["image"], self.settings.image_size, dtype)
 
     def _verdicts(self, batch: base.Batch, generated: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Logits of D1 for generated images, and of D2 for images with their own and with another's reconstruction."""

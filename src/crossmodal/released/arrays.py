@@ -18,7 +18,7 @@ from crossmodal import released
 from crossmodal.core import hdf5, isolation, packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import is_count, read_json, read_lines
-from crossmodal.core.rows import FORMS, Array, Rows, named, readable, whole
+from crossmodal.core.rows import FORMS, Array, Rows, in_memory, named, readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
             with packed.arrays(path) as archive:
                 name = named(path, name, list(archive))
                 try:
-                    return whole(path, name, archive[name], columns)
+                    return in_memory(path, name, archive[name], columns)
                 except ValueError as error:
                     _refuse_objects(f"{path}#{name}", error)
                     raise
@@ -125,7 +125,7 @@ def _npy(path: Path, name: str, columns: bool) -> Array:
         _refuse_objects(str(path), error)
         raise
     if mapped.ndim == 0 or columns or not mapped.flags.c_contiguous:
-        return whole(path, "", mapped, columns)
+        return in_memory(path, "", mapped, columns)
     rows = Rows(path, mapped.offset, mapped.shape, mapped.dtype)
     return Array(path, "", mapped.shape, mapped.dtype, rows.read)
 
@@ -152,14 +152,14 @@ def _list(path: Path, columns: bool) -> Array:
     if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
         raise UserError(f"{path}: is no list of texts or numbers; expected {FORMS}")
     texts = any(isinstance(value, str) for value in values)
-    return whole(path, "", np.array(values, dtype=object if texts else None), columns)
+    return in_memory(path, "", np.array(values, dtype=object if texts else None), columns)
 
 
 def _lines(path: Path, name: str, columns: bool) -> Array:
     """Lines of text, or one of their columns by its number from 1; columns are separated by tabs, or else by blanks."""
     lines = read_lines(path)
     if not name:
-        return whole(path, "", np.array(lines, dtype=object), columns)
+        return in_memory(path, "", np.array(lines, dtype=object), columns)
     if not is_count(name) or int(name) < 1:
         raise UserError(f"{path}: has no column {name!r}; its columns have no names: give a number from 1")
     tabs = any("\t" in line for line in lines)
@@ -172,7 +172,7 @@ def _lines(path: Path, name: str, columns: bool) -> Array:
     import pandas as pd
 
     values = _numbers(pd.Series([row[int(name) - 1].strip() for row in cells], dtype=object))
-    return whole(path, name, values, columns)
+    return in_memory(path, name, values, columns)
 
 
 def _parquet(path: Path, name: str, columns: bool) -> Array:
@@ -182,10 +182,10 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
     table = packed.table(path, chosen)
     name = name or chosen[0]
     if len(chosen) > 1:
-        return whole(path, name, np.stack([table[column].to_numpy() for column in chosen], axis=1), columns)
+        return in_memory(path, name, np.stack([table[column].to_numpy() for column in chosen], axis=1), columns)
     values = table[chosen[0]].combine_chunks()
     if not _is_list(values.type):
-        return whole(path, name, table[chosen[0]].to_numpy(), columns)
+        return in_memory(path, name, table[chosen[0]].to_numpy(), columns)
     shape = [len(values)]
     while _is_list(values.type):
         sizes = values.value_lengths().unique().to_pylist() if len(values) else [0]
@@ -193,7 +193,7 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
             raise UserError(f"{path}#{name}: its lists differ in length ({sizes[0]}, {sizes[-1]}, ...)")
         shape.append(sizes[0])
         values = values.flatten()
-    return whole(path, name, values.to_numpy(zero_copy_only=False).reshape(shape), columns)
+    return in_memory(path, name, values.to_numpy(zero_copy_only=False).reshape(shape), columns)
 
 
 def _columns(path: Path, name: str, present: list[str]) -> list[str]:
@@ -223,7 +223,7 @@ def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
     frame = pd.read_csv(path, usecols=chosen, **options)
     values = [_numbers(frame[column]) for column in chosen]
     array = np.stack(values, axis=1) if len(values) > 1 else values[0]
-    return whole(path, name or chosen[0], array, columns)
+    return in_memory(path, name or chosen[0], array, columns)
 
 
 def _is_number(text: str) -> bool:

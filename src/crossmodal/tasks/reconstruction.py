@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossmodal.core.files import whole, write_json
+from crossmodal.core.files import atomic_write, write_json
 from crossmodal.tasks import base
 from crossmodal.tasks.base import Metric
 
@@ -177,7 +177,7 @@ class Task(base.Task):
             for row in range(min(SHOWN, len(targets.ids)))
         ]
         write_json(folder / "shown.json", {"captions": captions})
-        with whole(folder / "shown.npz") as temporary, temporary.open("wb") as stream:
+        with atomic_write(folder / "shown.npz") as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **drawn)
 
 

@@ -22,13 +22,13 @@ import torch
 from torch import nn
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import whole
-from crossmodal.core.lazy import without
+from crossmodal.core.files import atomic_write
+from crossmodal.core.lazy import without_imports
 from crossmodal.corpus.batches import batches, steps_of, steps_over_all
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.models import base
 
-with without("torchmetrics"):  # it would import torchvision and matplotlib for two seconds
+with without_imports("torchmetrics"):  # it would import torchvision and matplotlib for two seconds
     from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def train(
                 if checkpoint is not None and (limit is None or limit.saves):
                     states = {name: optimiser.state_dict() for name, optimiser in optimisers.items()}
                     now = State(number, epoch + 1, _weights(model), states, best, best_sum, history)
-                    with whole(checkpoint) as temporary:
+                    with atomic_write(checkpoint) as temporary:
                         torch.save({"identity": identity, **vars(now)}, temporary)
                 if limit is not None:
                     history[-1]["closing_seconds"] = clock() - validated

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor, resize
 
-from crossmodal.core.files import hardware, library_versions, sha256_file, whole, write_json
+from crossmodal.core.files import atomic_write, hardware, library_versions, sha256_file, write_json
 from crossmodal.datasets import world
 from crossmodal.features.networks.backbones import MEAN, STD
 
@@ -170,7 +170,7 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
     model.network.load_state_dict(state, strict=False)  # the stored float16 weights are the ones measured
     accuracy = _accuracy(model, _crop(pixels[n:], settings.crop, 0, 0)[0], truth[n:])
     log.info("held out: %s", accuracy)
-    with whole(target) as temporary:
+    with atomic_write(target) as temporary:
         save_file(state, temporary)
     write_json(
         target.with_suffix(".json"),

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import whole
+from crossmodal.core.files import atomic_write
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.evaluation.bounds import chance_precision
 from crossmodal.evaluation.metrics import folds as cut_folds
@@ -98,7 +98,7 @@ def save_vectors(pairs: Iterable[Pair], items: Items, folder: Path) -> None:
                 saved[key] = encodings.float().cpu().numpy()
                 saved[f"{m}_ids"] = items.ids[m].astype(str)
     if saved:
-        with whole(folder / "embeddings.npz") as temporary, temporary.open("wb") as stream:
+        with atomic_write(folder / "embeddings.npz") as temporary, temporary.open("wb") as stream:
             np.savez(stream, **saved)
 
 
