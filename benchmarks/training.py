@@ -72,8 +72,8 @@ def built(name: str, folder: Path, split: str, **settings: object) -> tuple[base
     """A system and what it reads of the `prepared` data set."""
     module = registry.module("models", name)
     inputs = {"image": "x" if module.Model.reads["image"] == "vector" else "r"}
-    beside = {modality: (form, "p") for modality, form in module.Model.beside.items()}
-    corpus = load(folder, split, module.Model.reads, inputs, beside=beside, further=module.Model.further)
+    second_form = {modality: (form, "p") for modality, form in module.Model.second_form.items()}
+    corpus = load(folder, split, module.Model.reads, inputs, second_form=second_form, further=module.Model.further)
     torch.manual_seed(0)
     return module.Model(module.Settings(**settings), corpus.context).train(), corpus
 

@@ -39,7 +39,7 @@ class Dag:
         self.params = experiments.from_config(config)
         if not self.params.papers:
             raise UserError(
-                "params.yaml: papers: names none, so that nothing would be made; name files of papers/ without `.yaml`"
+                "params.yaml: papers: is empty, so that there is nothing to run; name files of papers/ without `.yaml`"
             )
         self.plan = experiments.plan(self.params)
         self.data, self.results = self.params.paths.data, self.params.paths.results
@@ -55,8 +55,8 @@ class Dag:
             "features": {extractor.extractor for extractor in self.params.extractors.values()},
         }
         sources = [registry.source_hash(kind, name) for kind, names in used.items() for name in sorted(names)]
-        known = sha256_json([self.params.model_dump(), sorted(self.plan.jobs), sources])[:16]
-        mark = STATE / f"checked-{known}.json"
+        digest = sha256_json([self.params.model_dump(), sorted(self.plan.jobs), sources])[:16]
+        mark = STATE / f"checked-{digest}.json"
         if not mark.exists():
             write_json(mark, {"fallbacks": experiments.check_settings(self.plan)})
         self.fallbacks: list[str] = read_json(mark)["fallbacks"]
@@ -143,8 +143,8 @@ class Dag:
         """
         wanted = self.figures[wildcards.scope]
         if wildcards.figure not in wanted:
-            known = suggestion(wildcards.figure, wanted)
-            raise UserError(f"figure {wildcards.figure!r}: this plan has nothing to draw it of{known}")
+            hint = suggestion(wildcards.figure, wanted)
+            raise UserError(f"figure {wildcards.figure!r}: this plan has no data for it{hint}")
         return wanted[wildcards.figure]
 
     def figure_files(self, scope: str) -> list[str]:
@@ -153,12 +153,12 @@ class Dag:
 
     def figures_identity(self, scope: str) -> str:
         """The identity of a scope's figures and their captions, as the page shows them."""
-        shown = {name: (one["identity"], one["caption"]) for name, one in self.figures[scope].items()}
+        shown = {name: (figure["identity"], figure["caption"]) for name, figure in self.figures[scope].items()}
         return sha256_json(shown)[:16]
 
     def figure_pattern(self, has_numbers: bool) -> str:
         """A pattern of the names of the figures that also write their numbers, or of the others."""
-        names = {n: one["has_numbers"] for wanted in self.figures.values() for n, one in wanted.items()}
+        names = {n: figure["has_numbers"] for wanted in self.figures.values() for n, figure in wanted.items()}
         return "|".join(re.escape(name) for name in sorted(names) if names[name] == has_numbers) or "(?!)"
 
     def datasets(self, wildcards: Any) -> list[str]:
@@ -275,15 +275,15 @@ def changes(plan: experiments.Plan) -> dict[str, str]:
     such as word vectors.
     """
     raw = RawFiles(Path(plan.params.paths.data))
-    found = {}
+    changed = {}
     for dataset in plan.datasets:
-        found[f"{dataset}: items"] = raw.change_of_items(dataset)
+        changed[f"{dataset}: items"] = raw.change_of_items(dataset)
         for modality, extractor in plan.extractors_of(dataset):
             name = f"{modality}.{extractor}"
             settings = plan.params.extractors[extractor].settings
-            found[f"{dataset}: {name}"] = raw.named_in(settings) + raw.change_of_features(dataset, name)
-    found |= {key: raw.named_in(job.settings) for key, job in plan.jobs.items()}
-    return {step: change.removeprefix(".") for step, change in sorted(found.items()) if change}
+            changed[f"{dataset}: {name}"] = raw.named_in(settings) + raw.change_of_features(dataset, name)
+    changed |= {key: raw.named_in(job.settings) for key, job in plan.jobs.items()}
+    return {step: change.removeprefix(".") for step, change in sorted(changed.items()) if change}
 
 
 def job_of(plan: experiments.Plan, key: str) -> Job:

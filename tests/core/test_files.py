@@ -25,7 +25,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_is_there_only_when_the_block_has_ended(tmp_path):
     target = tmp_path / "a" / "b.txt"
-    with files.whole(target) as temporary:
+    with files.atomic_write(target) as temporary:
         temporary.write_text("new")
         assert temporary.parent == target.parent  # else it could not be renamed
         assert temporary.name.startswith(".")
@@ -39,7 +39,7 @@ def test_who_reads_the_old_file_reads_all_of_it(tmp_path):
     target = tmp_path / "b.txt"
     target.write_text("old and long")
     with target.open() as stream:
-        with files.whole(target) as temporary:
+        with files.atomic_write(target) as temporary:
             temporary.write_text("new")
         assert stream.read() == "old and long"
     assert target.read_text() == "new"
@@ -51,7 +51,7 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, error):
     target.write_text("old")
 
     def write():
-        with files.whole(target) as temporary:
+        with files.atomic_write(target) as temporary:
             temporary.write_text("half")
             raise error
 
@@ -62,15 +62,15 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, error):
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError), files.whole(tmp_path / "b.txt"):
+    with pytest.raises(FileNotFoundError), files.atomic_write(tmp_path / "b.txt"):
         pass
     assert names(tmp_path) == []
 
 
 def test_processes_do_not_share_a_temporary_name(tmp_path, monkeypatch):
-    with files.whole(tmp_path / "b.txt") as one:
+    with files.atomic_write(tmp_path / "b.txt") as one:
         monkeypatch.setattr(os, "getpid", lambda: 1)
-        with files.whole(tmp_path / "b.txt") as other:
+        with files.atomic_write(tmp_path / "b.txt") as other:
             assert one != other
             one.write_text("one")
             other.write_text("other")
@@ -90,7 +90,10 @@ def test_processes_do_not_share_a_temporary_name(tmp_path, monkeypatch):
 def test_a_disk_that_refuses_is_told(tmp_path, number, words):
     assert words in files.reason(OSError(number, "x"))
     for error in (OSError(number, "x"), RuntimeError(f"I/O error: refused (os error {number})")):
-        with pytest.raises(UserError, match=rf"b\.txt: cannot be written: .*{words}"), files.whole(tmp_path / "b.txt"):
+        with (
+            pytest.raises(UserError, match=rf"b\.txt: cannot be written: .*{words}"),
+            files.atomic_write(tmp_path / "b.txt"),
+        ):
             raise error
 
 
@@ -98,7 +101,7 @@ def test_other_errors_are_left_as_they_are(tmp_path):
     assert files.reason(OSError(errno.ENOENT, "x")) is None
     assert files.reason(OSError("no number")) is None
     for error in (OSError(errno.EIO, "x"), RuntimeError("os error 5"), RuntimeError("other")):
-        with pytest.raises(type(error)) as caught, files.whole(tmp_path / "b.txt"):
+        with pytest.raises(type(error)) as caught, files.atomic_write(tmp_path / "b.txt"):
             raise error
         assert caught.value is error
 
@@ -106,7 +109,7 @@ def test_other_errors_are_left_as_they_are(tmp_path):
 @pytest.mark.parametrize(("free", "told"), [(2**16 - 1, True), (2**16, False), (2**40, False)])
 def test_a_full_disk_is_told_where_the_error_does_not_say_so(tmp_path, monkeypatch, free, told):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**40, 0, free))
-    with pytest.raises(UserError if told else RuntimeError), files.whole(tmp_path / "b.txt"):
+    with pytest.raises(UserError if told else RuntimeError), files.atomic_write(tmp_path / "b.txt"):
         raise RuntimeError("could not write")
 
 

@@ -123,7 +123,7 @@ def test_word_vectors_of_lying_dimension_and_endless_lines(tmp_path):
     with pytest.raises(UserError, match="holds a line of more than 10,000 bytes"):
         wordvectors.read(path, ["word"])
     path.write_bytes(b"9" * 5000 + b" 3\nword 1 2 3\n")
-    with pytest.raises(UserError, match=r"tells of 9{20} vectors of 3 numbers"):
+    with pytest.raises(UserError, match=r"announces 9{20} vectors of 3 numbers"):
         wordvectors.read(path, ["word"])
 
 
@@ -139,7 +139,7 @@ def wav(path, rate, samples=800):
 
 
 def test_sounds_of_absurd_rates_and_lengths(tmp_path):
-    with pytest.raises(UserError, match=r"x\.wav: has 1,999,999,973 samples a second, expected at most 1,000,000"):
+    with pytest.raises(UserError, match=r"x\.wav: has 1,999,999,973 samples per second, expected at most 1,000,000"):
         audio.read(wav(tmp_path / "x.wav", 1_999_999_973))
     assert audio.read(wav(tmp_path / "x.wav", 768_000))[1] == 768_000
     limits.use(limits.Limits(samples=799))

@@ -74,7 +74,7 @@ def test_what_a_model_reads_is_what_its_class_says(name):
         assert list(registry.reads(name, settings).items()) == list(asked_of_python(name, settings).items())
     assert registry.reads(name) == registry.reads(name, {}) == registry.reads(name, {"epochs": 1})
     assert registry.source_reads(name) == model.source_reads
-    assert registry.beside(name) == model.beside
+    assert registry.second_forms(name) == model.second_form
 
 
 def test_inherited_declarations_are_seen():
@@ -82,7 +82,7 @@ def test_inherited_declarations_are_seen():
         assert registry.reads(name) == {"image": "vector", "text": "vector"}
     assert registry.reads("vse0") == registry.reads("vsepp") == {"image": "vector", "text": "tokens"}
     assert registry.source_reads("dckt") == {"image": "vector", "text": "vector"}
-    assert registry.beside("mfsr") == {"image": "pixels"}
+    assert registry.second_forms("mfsr") == {"image": "pixels"}
     assert registry.source_reads("scan") == {}
 
 
@@ -95,9 +95,9 @@ def test_chosen_modalities_and_a_network_of_its_own():
 
 def test_an_answer_is_the_callers_own():
     registry.reads("scan")["image"] = "changed"
-    registry.beside("mfsr").clear()
+    registry.second_forms("mfsr").clear()
     assert registry.reads("scan")["image"] == "regions"
-    assert registry.beside("mfsr")
+    assert registry.second_forms("mfsr")
 
 
 @pytest.mark.parametrize(
@@ -127,20 +127,20 @@ def test_default_settings_choose_modalities(plugin):
 
 def test_python_is_asked_once_for_a_source(plugin, monkeypatch):
     folder = plugin(model="from crossmodal.models.dckt import Model, Settings\n")
-    first = [registry.reads("plugged"), registry.source_reads("plugged"), registry.beside("plugged")]
+    first = [registry.reads("plugged"), registry.source_reads("plugged"), registry.second_forms("plugged")]
 
     def never(name):
         raise AssertionError(f"{name} was asked again")
 
     forget()
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "_asked", never)
-        assert [registry.reads("plugged"), registry.source_reads("plugged"), registry.beside("plugged")] == first
+        patch.setattr(registry, "_inspected", never)
+        assert [registry.reads("plugged"), registry.source_reads("plugged"), registry.second_forms("plugged")] == first
         (folder / "model.py").write_text("# A comment.\nfrom crossmodal.models.dckt import Model, Settings\n")
         forget()
         assert registry.reads("plugged") == first[0]
     plugin(model="from crossmodal.models.mfsr import Model, Settings\n")
-    assert registry.beside("plugged") == {"image": "pixels"}
+    assert registry.second_forms("plugged") == {"image": "pixels"}
     assert registry.source_reads("plugged") == {}
 
 
@@ -225,7 +225,7 @@ def test_unknown_names(kind, name, words):
         with pytest.raises(UserError, match=words):
             ask(kind, name)
     if kind == "models":
-        for ask in (registry.reads, registry.beside, registry.source_reads):
+        for ask in (registry.reads, registry.second_forms, registry.source_reads):
             with pytest.raises(UserError, match=words):
                 ask(name)
 

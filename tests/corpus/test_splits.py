@@ -265,5 +265,5 @@ def test_items_without_a_class():
     frame.loc[1, "label"] = None
     with pytest.raises(UserError, match="1 training items have no label, such as '0/1'"):
         splits.make_labelled(frame, "full")
-    with pytest.raises(UserError, match="none is trained on"):
+    with pytest.raises(UserError, match="there are no training items"):
         splits.make_labelled(frame[frame.partition == "test"], "full")

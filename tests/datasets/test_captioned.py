@@ -158,7 +158,7 @@ def test_kaggle_s_commas_and_bars(corpus, tmp_path):
     assert of(frame, "3#0").source == 'A "dog, | runs'
     with pytest.raises(UserError, match=r"captions\.txt: 1 line\(s\) lack one of the columns image, caption: line 3"):
         read(flickr_csv, tmp_path, annotations=corpus("captions.txt", "image,caption\n0.jpg,a\n1.jpg\n"))
-    with pytest.raises(UserError, match=r"its first line names no image and caption"):
+    with pytest.raises(UserError, match=r"its first line does not name columns for image and caption"):
         read(flickr_csv, tmp_path, annotations=corpus("captions.txt", "0.jpg,a dog\n"))
 
 
@@ -206,7 +206,7 @@ def test_one_s_own_table_in_every_format(corpus, tmp_path):
         ('image,caption\n0.jpg,"a dog\n1.jpg,a cat\n', r"begins in line 2 cannot be read .*`quotes: false`"),
         ("picture,caption\n0.jpg,a dog\n", "has no column 'image'"),
         ("image,caption,split\n0.jpg,a,tset\n", r"unknown partition \(expected train, val, test\).*'tset'"),
-        ("image,caption,split\n0.jpg,a,test\n0.jpg,b,train\n", "of two partitions.*test and train"),
+        ("image,caption,split\n0.jpg,a,test\n0.jpg,b,train\n", "belong to two partitions.*test and train"),
         (
             "image,caption,split\n0.jpg,a,test\n1.jpg,b,\n",
             r"1 of 2 images have no partition, such as '1\.jpg' \(line 3\)",
@@ -224,7 +224,7 @@ def test_faults_name_their_place(corpus, tmp_path, text, said):
 def test_faults_of_json(corpus, tmp_path):
     bad = coco(0, 10)
     bad["annotations"].append({"image_id": 5, "caption": "a dog"})
-    with pytest.raises(UserError, match=r"1 annotation\(s\) are of no listed image: annotations\[20\] \(5\)"):
+    with pytest.raises(UserError, match=r"1 annotation\(s\) belong to no listed image: annotations\[20\] \(5\)"):
         read(coco_captions, tmp_path, annotations=corpus("a.json", bad))
     with pytest.raises(UserError, match=r"1 entries lack a text `image` or a `caption`.*: entry 1"):
         read(lavis, tmp_path, annotations=corpus("a.json", [{"image": "0.jpg", "caption": "a"}, {"image": "1.jpg"}]))

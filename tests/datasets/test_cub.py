@@ -152,7 +152,12 @@ def test_prepared_folder(tmp_path):
 @pytest.mark.parametrize(
     ("name", "old", "new", "said"),
     [
-        ("classes.txt", "2 002.Red", "1 002.Red", "classes.txt: expected `<id> <name>` a line, each id and name once"),
+        (
+            "classes.txt",
+            "2 002.Red",
+            "1 002.Red",
+            "classes.txt: expected one `<id> <name>` per line, each id and name once",
+        ),
         ("images.txt", "_0001_1.jpg", "_0001_9.jpg", "1 of the 24 images of images.txt are not there: 001.Black_Gull/"),
         ("image_class_labels.txt", "5 1\n", "5 7\n", "line 5 ('5 7')"),
         (
@@ -206,6 +211,8 @@ def test_attributes_of_images_that_cannot_be_read(tmp_path):
     assert "name an unknown image or attribute, such as [99, 1" in spoil(
         settings, "attributes/image_attribute_labels.txt", "5 1 1 4", "99 1 1 4"
     )
-    assert "is not `<image> <attribute>" in spoil(settings, "attributes/image_attribute_labels.txt", "6 1 1", "six 1 1")
+    assert "is not one `<image> <attribute>" in spoil(
+        settings, "attributes/image_attribute_labels.txt", "6 1 1", "six 1 1"
+    )
     (settings.root / "attributes/image_attribute_labels.txt").unlink()
     assert "needed where datasets.cub.captions names no sentences" in fault(settings)

@@ -259,7 +259,7 @@ def test_words_of_captions_without_blanks(tmp_path, words, caplog):
     settings = lay(tmp_path, entries).model_copy(update={"words": words})
     expected = "".join(tokens) if words == "raw" else " ".join(tokens)
     assert set(karpathy.read(settings).source.iloc[3:]) == {expected}
-    assert ("written without blanks" in caplog.text) == (words == "auto")
+    assert ("written without spaces" in caplog.text) == (words == "auto")
     english = three()
     for one in english:
         one["sentences"] = [{"raw": "It's a dog, isn't it?", "tokens": ["it's", "a", "dog", "isn't", "it"]}]

@@ -74,7 +74,9 @@ def test_faults(tmp_path):
     labels = tmp_path / nuswide.LABELS / "Labels_toy.txt"
     kept = labels.read_text()
     labels.write_text("x\n" + kept[2:])
-    assert "expected 0 or 1 a line for the 60 images of ImageList/Imagelist.txt, found entry 1 ('x')" in fault(settings)
+    assert "expected one 0 or 1 per line for the 60 images of ImageList/Imagelist.txt, found entry 1 ('x')" in fault(
+        settings
+    )
     labels.write_text(kept[2:])
     assert "found 59 lines" in fault(settings)
     labels.write_text("0\n" * 60)

@@ -71,4 +71,4 @@ def test_faults(tmp_path):
     (tmp_path / "sentence/cat/2008_2.txt").write_text("\n")
     assert "2 of 18 files of sentences are missing or empty: cat/2008_1.txt, cat/2008_2.txt" in fault(settings)
     (tmp_path / "dataset/cat/2008_3.png").write_bytes(b"")
-    assert "2008_3.png have one name" in fault(settings)
+    assert "2008_3.png have the same name" in fault(settings)

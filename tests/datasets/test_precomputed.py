@@ -174,7 +174,7 @@ def test_a_matrix_that_names_several_classes_is_read_so(tmp_path, root, caplog, 
     part = {"partition": "train", "array": "I_tr", "labels": "m.mat#y"}
     frame, _ = precomputed.read(settings(root, {"image": part}))
     assert [items.labels_of(label) for label in frame.label[2:5]] == [["1"], ["1", "3", "5"], ["1"]]
-    assert "1 of 40 rows have more than one class" in caplog.text
+    assert "1 of 40 rows have several classes" in caplog.text
     with pytest.raises(UserError, match=r"m\.mat#y: row 3 has 3 classes; .*`several: true`"):
         precomputed.read(settings(root, {"image": part}, several=False))
     given[7] = low
@@ -200,9 +200,9 @@ def test_columns_of_numbers_are_no_matrix_of_ones(tmp_path, root, several):
         ({"array": "I_tr", "labels": "img_te"}, r"x\.mat#img_te: 10 values for the 40 rows of .*x\.mat#I_tr"),
         ({"array": "turned", "labels": "img_tr"}, "40 values for the 6 rows .*items: columns"),
         ({"array": "I_tr", "labels": "other.mat#y"}, r"other\.mat: not found"),
-        ({"array": "img_tr", "items": "columns", "counts": "img_tr"}, "values for the 1 rows|are of region sets"),
-        ({"file": "y.pkl"}, r"y\.pkl: is of no known format"),
-        ({"captions": "captions.txt"}, "captions are text"),
+        ({"array": "img_tr", "items": "columns", "counts": "img_tr"}, "values for the 1 rows|apply to region sets"),
+        ({"file": "y.pkl"}, r"y\.pkl: has an unknown format"),
+        ({"captions": "captions.txt"}, "`captions` are for text alone"),
         ({"array": "I_tr", "labls": "img_tr"}, "labls: unknown key; did you mean 'labels'"),
         ({"array": "I_tr", "partitions": "img_tr"}, "either `partition` .* or `partitions`"),
     ],
@@ -214,7 +214,7 @@ def test_mistakes_are_named(tmp_path, root, part, said):
 
 
 def test_more_mistakes(tmp_path, root):
-    with pytest.raises(UserError, match="some items are of the partition val"):
+    with pytest.raises(UserError, match="some items already belong to the partition val"):
         made(tmp_path, root, {"image": {"partition": "val", "array": "I_tr"}}, val=0.1)
     with pytest.raises(UserError, match=r"an item has shape \(4,\), in .*I_tr \(6,\)"):
         made(tmp_path, root, {"image": [IMAGES[0], {"partition": "test", "array": "T_tr"}]})
@@ -244,7 +244,7 @@ def test_labels_in_files_of_their_own(tmp_path, root):
         assert frame.label.tolist() == names
         assert frame.item_id.tolist() == [f"image/{i:03d}" for i in range(40)]
     (root / "labels.dat").write_bytes(bytes(range(256)))
-    with pytest.raises(UserError, match=r"labels\.dat: is of no known format; expected a name that ends in \.npy"):
+    with pytest.raises(UserError, match=r"labels\.dat: has an unknown format; expected a name that ends in \.npy"):
         made(tmp_path / "dat", root, {"image": {**part, "labels": "labels.dat"}})
 
 
@@ -262,7 +262,7 @@ def scan_folder(root, times=5, **image):
 
 def test_images_that_stand_once_per_caption_are_noticed(root):
     with pytest.raises(
-        UserError, match=r'val\.npy: holds each row 5 times running.*`rows: "::5"` in modalities.image\[1\]'
+        UserError, match=r'val\.npy: repeats each row 5 times in succession.*`rows: "::5"` in modalities.image\[1\]'
     ):
         precomputed.read(scan_folder(root))
     frame, _ = precomputed.read(scan_folder(root, rows="::5"))

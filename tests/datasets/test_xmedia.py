@@ -107,7 +107,7 @@ def test_prepared_folder_names_classes_lists_and_root(tmp_path):
             "image/dog/0.jpg",
             "train.txt: 1 file(s) are listed twice (keep one): 'image/dog/0.jpg' (entry 41), also entry 5",
         ),
-        ("image/wolf/0.jpg", "1 file(s) are of a class that categories.txt lacks: 'image/wolf/0.jpg' (entry 41)"),
+        ("image/wolf/0.jpg", "1 file(s) have a class that categories.txt lacks: 'image/wolf/0.jpg' (entry 41)"),
         ("image/dog/99.jpg", "complete the folder or the list: image/dog/99.jpg"),
         ("photo/dog/0.jpg", "lie in no modality's folder (expected image, text, audio, video, 3d): 'photo/dog/0.jpg'"),
         ("image/dog.jpg", "are not FOLDER/CLASS/NAME.EXT: 'image/dog.jpg' (entry 41)"),
@@ -133,7 +133,7 @@ def test_all_kinds_of_fault_are_told_at_once_and_many_are_counted(tmp_path):
     said = fault(settings)
     assert "9 file(s) are not in" in said
     assert "image/dog/94.jpg and 4 more" in said
-    assert "of a class that categories.txt lacks: 'image/cow/1.jpg'" in said
+    assert "have a class that categories.txt lacks: 'image/cow/1.jpg'" in said
 
 
 def test_classes_that_cannot_be_learnt(tmp_path):

@@ -97,7 +97,7 @@ def test_what_broke_off_goes_on(server, tmp_path):
     """Three answers of 400,000 bytes at most: the second and the third ask for the rest alone."""
     server.files["/a.bin"], server.cut = DATA, 400_000
     for _ in range(2):
-        with pytest.raises(UserError, match=r"a\.bin: cannot be fetched .*run again to go on"):
+        with pytest.raises(UserError, match=r"a\.bin: cannot be fetched .*run again to continue"):
             downloads.fetch(origin(server), tmp_path)
         assert not (tmp_path / "a" / "a.bin").exists()
     downloads.fetch(origin(server, check={"md5": hashlib.md5(DATA).hexdigest()}), tmp_path)

@@ -347,7 +347,7 @@ def test_clips_of_no_use():
 @pytest.mark.parametrize(
     ("over", "told"),
     [
-        ({"coefficients": 41}, "no more than as many"),
+        ({"coefficients": 41}, "at most as many"),
         ({"fft": 512}, "a frame is 551 samples"),
         ({"high": 12000}, "at most 11025 Hz"),
         ({"low": 5000, "high": 4000}, "more than `low`"),

@@ -178,7 +178,7 @@ def test_bad_items_are_told_or_left_out(folder):
         assert re.search(expected.pop(one["item_id"]), one["reason"])
     assert not expected
     Image.new("RGB", (9, 2000)).save(folder / "raw" / "1.png")
-    with pytest.raises(UserError, match="too narrow to be scaled to a long side of 160 with 32 pixels across"):
+    with pytest.raises(UserError, match="too narrow to be scaled to a long side of 160 with at least 32 pixels"):
         run(folder, settings(), count=2)
 
 
@@ -273,7 +273,7 @@ def test_detection_in_lower_precision(folder, checkpoint):
 
 def test_pictures_that_nothing_is_detected_in(folder, checkpoint):
     Image.new("RGB", (15, 40)).save(folder / "raw" / "0.png")
-    with pytest.raises(UserError, match=r"is 15 x 40 pixels; the detector finds nothing below 16 a side"):
+    with pytest.raises(UserError, match=r"is 15 x 40 pixels; the detector needs at least 16 per side"):
         run(folder, detected(checkpoint), count=1)
     with pytest.raises(UserError, match=r"'nowhere\.pth' is no file; `boxes: detected` takes a checkpoint"):
         run(folder, detected("nowhere.pth"))
@@ -284,7 +284,7 @@ def test_pictures_that_nothing_is_detected_in(folder, checkpoint):
     [
         ({"network": "mobilenet_v2"}, "is no detector's; expected resnet50, resnet101, resnet152"),
         ({"grid": 2}, "has no grid"),
-        ({"least": 7}, "7 regions are more than the 6"),
+        ({"least": 7}, "7 regions exceed the largest number, 6"),
         ({"longest": 40}, "less than the short side"),
         ({"convention": "tensorflow"}, "'auto', 'caffe' or 'detectron2'"),
     ],

@@ -85,7 +85,7 @@ def test_rows_without_names_are_named_beside_them(corpus, tmp_path):
         file["image_features"] = np.concatenate([features_of(n) for n in range(4)])
         file["image_bb"] = np.concatenate([boxes_of(n) for n in range(4)])
         file["pos_boxes"] = np.stack([ends - COUNTS, ends], 1)
-    with pytest.raises(UserError, match=r"a\.hdf5: does not say which image a row is of; .*`region_ids`"):
+    with pytest.raises(UserError, match=r"a\.hdf5: does not name the images of its rows; .*`region_ids`"):
         extract(corpus(tmp_path / "a.hdf5"))
     (tmp_path / "ids.txt").write_text("\n".join(IDS) + "\n")
     check(extract(corpus(tmp_path / "a.hdf5", region_ids=tmp_path / "ids.txt")))

@@ -17,7 +17,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.features import text
 from crossmodal.features.engine import extraction, store
 from crossmodal.language import wordvectors
-from tests.features.test_skipthoughts import by_hand, write
+from tests.features.networks.test_skipthoughts import by_hand, write
 
 CAPTIONS = ["A dog runs.", "A dog, a red dog!", "The cat sits; the dog runs.", "A red cat jumps", "The zebra and a dog"]
 PARTS = ["train", "train", "train", "val", "test"]
@@ -45,8 +45,8 @@ def test_settings_are_those_of_the_kind():
     assert isinstance(made, text.TfIdf)
     assert (made.max_features, made.l2, made.on_error) == (5, True, "skip")
     for wrong, told in [
-        ({"kind": "tfdif"}, "'tfdif' is no kind of text feature; did you mean 'tfidf'"),
-        ({}, "None is no kind of text feature"),
+        ({"kind": "tfdif"}, "'tfdif' is no known kind of text feature; did you mean 'tfidf'"),
+        ({}, "None is no known kind of text feature"),
         ({"kind": "tfidf", "vectors": "x"}, "vectors: unknown key of `kind: tfidf`"),
         ({"kind": "bag_of_words", "max_featurs": 3}, "did you mean 'max_features'"),
         ({"kind": "bag_of_words", "max_features": 0}, "extractors.a: max_features: .*greater than or equal to 1"),
@@ -133,9 +133,9 @@ def test_a_caption_of_unknown_words_is_a_bad_item(tmp_path, kind):
 def test_nothing_to_fit_on(tmp_path):
     with pytest.raises(UserError, match="no training captions"):
         run(tmp_path, frame(parts=["test"] * 5), kind="tfidf")
-    with pytest.raises(UserError, match="no word stands in 9 training captions"):
+    with pytest.raises(UserError, match="no word occurs in 9 training captions"):
         run(tmp_path, kind="tfidf", min_df=9)
-    with pytest.raises(UserError, match="no word stands in 1 training"):
+    with pytest.raises(UserError, match="no word occurs in 1 training"):
         run(tmp_path, frame(["?", "!", "...", "a", "b"]), kind="tfidf")
 
 
@@ -205,7 +205,7 @@ def test_vectors_that_were_made_elsewhere(tmp_path):
         found = run(tmp_path, name="b", ids=str(tmp_path / name), **given)
         assert np.array_equal(found.array, array[[2, 3, 1, 4, 0]])
     (tmp_path / "short.txt").write_text("t1\nt2")
-    with pytest.raises(UserError, match=r"v\.npy: has 5 rows for 2 .*short\.txt"):
+    with pytest.raises(UserError, match=r"v\.npy: has 5 rows, but there are 2 ids in .*short\.txt"):
         run(tmp_path, name="c", ids=str(tmp_path / "short.txt"), **given)
     with pytest.raises(UserError, match=r"none\.txt: cannot be read"):
         run(tmp_path, name="c", ids=str(tmp_path / "none.txt"), **given)
@@ -214,7 +214,7 @@ def test_vectors_that_were_made_elsewhere(tmp_path):
     with pytest.raises(UserError, match=r"'t3' .* zero or not finite \(row 3\)"):
         run(tmp_path, name="d", **given)
     np.save(tmp_path / "v.npy", array[:4])
-    with pytest.raises(UserError, match=r"has 4 rows for 5 text items of items\.parquet"):
+    with pytest.raises(UserError, match=r"has 4 rows, but there are 5 ids in items\.parquet"):
         run(tmp_path, name="d", **given)
     (tmp_path / "v.npy").write_bytes(b"x")
     with pytest.raises(UserError, match=r"v\.npy: is truncated"):
@@ -255,5 +255,5 @@ def test_a_sentence_transformer_gives_its_own_vectors(tmp_path):
     expected = sentence_transformers.SentenceTransformer(str(folder)).encode(CAPTIONS, normalize_embeddings=True)
     np.testing.assert_allclose(found.array, expected, atol=1e-5)
     assert len(found.manifest["weights_sha256"]) == 64
-    with pytest.raises(UserError, match="some' cannot be had"):
+    with pytest.raises(UserError, match="some' cannot be loaded"):
         run(tmp_path, name="b", kind="sentence_transformer", model=str(tmp_path / "some"))

@@ -138,9 +138,9 @@ def bad(path: Path, harm: str) -> Path:
         ("header of a text", "it holds 5 of 9 words"),
         ("cut binary", "it holds 4 of 5 words"),
         ("cut gzip", "is truncated or no gzip file"),
-        ("dim of a text", "line 1 says 2 numbers for each word, the lines have 3"),
-        ("dim of a binary", "goes on after the 5 words of 2 numbers that line 1 says"),
-        ("count of a binary", "goes on after the 4 words of 3 numbers that line 1 says"),
+        ("dim of a text", "line 1 states 2 numbers per word, but the lines have 3"),
+        ("dim of a binary", "continues after the 5 words of 2 numbers that line 1 states"),
+        ("count of a binary", "continues after the 4 words of 3 numbers that line 1 states"),
         ("blank", "line 4 is no word and 3 numbers"),
     ],
 )
@@ -204,7 +204,9 @@ def test_vectors_that_fit_hardly_a_word_are_said_to(tmp_path):
     path = glove(tmp_path / "v.txt")
     found = wordvectors.read(path, ["dog", "Hund", "Katze"])
     counts = {"dog": 1, "Hund": 2, "Katze": 5}
-    with pytest.raises(UserError, match=r"1 of 3 words .* \(12% of all\), less than known: 0\.5; without: Katze, Hund"):
+    with pytest.raises(
+        UserError, match=r"1 of 3 words .* \(12% of all\), less than known: 0\.5; words without vectors: Katze, Hund"
+    ):
         wordvectors.coverage(found, counts, path, 0.5, "known")
     told = wordvectors.coverage(found, counts, path, 0.1, "known")
     assert (told.words, told.with_vector, told.share, told.missing) == (3, 1, 0.125, ("Katze", "Hund"))

@@ -36,10 +36,10 @@ def ten_pairs(model, n=10):
     forms = {**model.reads, "semantics": "tokens"}
     extra = {m: inputs(forms[m], n, generator) for m in model.unannotated}
     pairs = {m: inputs(f, n, generator) for m, f in model.reads.items()}
-    beside = {m: inputs(f, n, generator) for m, f in model.beside.items()}
+    second_form = {m: inputs(f, n, generator) for m, f in model.second_form.items()}
     labels = torch.arange(n) % CLASSES
     source = base.Batch({m: inputs(f, n, generator) for m, f in model.source_reads.items()}, labels=labels)
-    return base.Batch(pairs, torch.arange(n), labels, extra, source, beside)
+    return base.Batch(pairs, torch.arange(n), labels, extra, source, second_form)
 
 
 def built(name, seed=0):

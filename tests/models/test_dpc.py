@@ -148,7 +148,7 @@ def test_the_second_stage_ranks_half_of_a_batch_against_mined_captions_and_rando
 
 def test_captions_of_the_last_batches_are_kept_while_training(batch):
     model = built(candidates=6)
-    assert not model.mined(batch).there.any()  # nothing has been seen
+    assert not model.mined(batch).available.any()  # nothing has been seen
     model.eval().loss(batch, 0.0, "model")
     assert model.kept_groups.tolist() == [-1] * 6
     model.train()
@@ -157,7 +157,7 @@ def test_captions_of_the_last_batches_are_kept_while_training(batch):
     assert model.kept_groups.tolist() == [9, 9, 5, 2, 9, 9]
     assert model.kept_lengths.tolist() == [4, 3, 5, 2, 4, 3]
     assert torch.equal(model.kept_ids[2:, :5], batch.inputs["text"].ids)
-    assert model.mined(batch).there.all()
+    assert model.mined(batch).available.all()
     assert model.training
     again = built(candidates=6)
     again.load_state_dict(model.state_dict())  # a run that goes on mines from the same captions
@@ -250,7 +250,7 @@ def test_the_embedding_begins_with_given_vectors():
 
 
 def test_settings_that_do_not_fit_are_told():
-    with pytest.raises(ValueError, match="length: 8 places do not hold 30 words"):
+    with pytest.raises(ValueError, match="length: 8 positions are too few for 30 words"):
         dpc.Settings(length=8)
     with pytest.raises(ValueError, match="blocks: gives 1 stages"):
         dpc.Settings(blocks=(2,))

@@ -25,7 +25,7 @@ def images(n=6, side=32):
 def batch(given):
     n = len(given)
     tokens = base.Tokens(torch.randint(4, 9, (n, 5), generator=torch.Generator().manual_seed(1)), torch.full((n,), 5))
-    return base.Batch({"image": given, "text": tokens}, torch.arange(n), beside={"image": images(n)})
+    return base.Batch({"image": given, "text": tokens}, torch.arange(n), second_form={"image": images(n)})
 
 
 def pair(module, **settings):
@@ -154,7 +154,7 @@ def test_many_images_are_encoded_in_parts(monkeypatch):
 def test_it_needs_a_run_before_it_and_norms_to_be_there(tmp_path):
     _, tuned = pair(vsepp)
     alone = vsepp.Model(tuned.settings, tuned.context)
-    with pytest.raises(UserError, match="name that as `after`"):
+    with pytest.raises(UserError, match="name that run as `after`"):
         alone.loss(batch(images()), 0.0, "model")
     from safetensors.torch import save_file
 

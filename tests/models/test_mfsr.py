@@ -29,7 +29,7 @@ def batch():
     pixels = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=generator)
     images = torch.randn(4, 7, generator=generator, dtype=F64)
     groups = torch.tensor([0, 1, 2, 2])
-    return base.Batch({"image": images, "text": base.Tokens(ids, lengths)}, groups, beside={"image": pixels})
+    return base.Batch({"image": images, "text": base.Tokens(ids, lengths)}, groups, second_form={"image": pixels})
 
 
 def sigmoid(x):
@@ -128,7 +128,7 @@ def caption_loss(model, tokens, parts):
 
 def verdicts(model, batch):
     """What D1 and D2 say of real and made images, each pair by itself but for the batch norms."""
-    x = batch.beside["image"].double() / 127.5 - 1
+    x = batch.second_form["image"].double() / 127.5 - 1
     made = model.generator(model.parts("image", batch).all)
     other = [1, 2, 0, 0]  # the next row of another group
     D1, D2 = model.discriminators["real"], model.discriminators["content"]
@@ -192,7 +192,7 @@ def test_the_printed_losses(batch):
 def test_real_pairs_for_the_second_discriminator(batch):
     """Eq. 4 instead of eq. 12: [x; x] is what is of one content."""
     model = built(same="real")
-    x = batch.beside["image"].double() / 127.5 - 1
+    x = batch.second_form["image"].double() / 127.5 - 1
     own = mean(-math.log(sigmoid(one)) for one in model.discriminators["content"](x, x))
     other = mean(-math.log(1 - p) for p in verdicts(model, batch)["other"])
     assert float(model.loss(batch, 0.5, "discriminators")["content"]) == pytest.approx(own + other)
@@ -222,12 +222,12 @@ def test_the_discriminators_judge_what_the_model_has_just_made(batch):
     kept.loss(batch, 0.5, "model")
     for one, other in zip(kept.generator.buffers(), fresh.generator.buffers(), strict=True):
         one.data, other.data = one.data.clone(), one.data.clone()
-    assert kept._made[0] is batch
+    assert kept._generated[0] is batch
     expected = fresh.loss(batch, 0.5, "discriminators")["real"]
     torch.testing.assert_close(kept.loss(batch, 0.5, "discriminators")["real"], expected)
-    again = base.Batch(batch.inputs, batch.groups, beside=batch.beside)
+    again = base.Batch(batch.inputs, batch.groups, second_form=batch.second_form)
     kept.loss(again, 0.5, "discriminators")
-    assert kept._made[0] is again
+    assert kept._generated[0] is again
 
 
 def test_the_ablation_leaves_out_what_has_no_weight(batch):
@@ -323,7 +323,7 @@ def test_pixels_to_images_and_back():
 def test_what_is_made_again(batch):
     found = built().eval().reconstruct(batch)
     assert found["pictures"].dtype == torch.uint8
-    assert torch.equal(found["pictures"], batch.beside["image"])
+    assert torch.equal(found["pictures"], batch.second_form["image"])
     assert found["pictures_made"].shape == (4, 3, 8, 8)
     assert found["words_made"].shape == (4, 6)
     torch.testing.assert_close(found["text_modal"].norm(dim=1), torch.ones(4, dtype=F64))

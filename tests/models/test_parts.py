@@ -89,18 +89,18 @@ def test_features_are_scaled_by_the_training_items_moments():
     mean, deviation = torch.tensor([1.0, -2.0, 500.0]), torch.tensor([2.0, 0.0, 1e-4])
     context = base.Context({"image": (3,)}, moments={"image": (mean, deviation)})
     x = torch.tensor([[5.0, -1.0, 501.0]])
-    torch.testing.assert_close(encoders.Scaled(context, "image")(x), torch.tensor([[2.0, 1.0, 1.0]]))
-    assert torch.equal(encoders.Scaled(context, "image", wanted=False)(x), x)
-    assert torch.equal(encoders.Scaled(base.Context({"image": (3,)}), "image")(x), x)
+    torch.testing.assert_close(encoders.Standardiser(context, "image")(x), torch.tensor([[2.0, 1.0, 1.0]]))
+    assert torch.equal(encoders.Standardiser(context, "image", wanted=False)(x), x)
+    assert torch.equal(encoders.Standardiser(base.Context({"image": (3,)}), "image")(x), x)
 
 
 def test_layers_with_an_activation_between_them():
-    kinds = [type(layer) for layer in encoders.Perceptron(4, 3, 2, 1, activation=nn.Tanh, dropout=0.25)]
+    kinds = [type(layer) for layer in encoders.MLP(4, 3, 2, 1, activation=nn.Tanh, dropout=0.25)]
     assert kinds == [nn.Linear, nn.Tanh, nn.Dropout, nn.Linear, nn.Tanh, nn.Dropout, nn.Linear]
-    assert encoders.Perceptron(4, 3, 2, dropout=0.25)[2].p == 0.25
-    assert [type(layer) for layer in encoders.Perceptron(4, 3, 2)] == [nn.Linear, nn.ReLU, nn.Linear]
-    assert [type(layer) for layer in encoders.Perceptron(4, 3)] == [nn.Linear]
-    assert [(m.in_features, m.out_features) for m in [*encoders.Perceptron(4, 3, 2)][::2]] == [(4, 3), (3, 2)]
+    assert encoders.MLP(4, 3, 2, dropout=0.25)[2].p == 0.25
+    assert [type(layer) for layer in encoders.MLP(4, 3, 2)] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert [type(layer) for layer in encoders.MLP(4, 3)] == [nn.Linear]
+    assert [(m.in_features, m.out_features) for m in [*encoders.MLP(4, 3, 2)][::2]] == [(4, 3), (3, 2)]
 
 
 def test_means_and_masks_of_what_is_there():
@@ -108,7 +108,7 @@ def test_means_and_masks_of_what_is_there():
     there = encoders.mask(torch.tensor([2, 1]), 3)
     assert there.tolist() == [[True, True, False], [True, False, False]]
     torch.testing.assert_close(encoders.mean_of(vectors, there), torch.tensor([[2.0, 3], [5, -5]]))
-    assert encoders.there(torch.tensor([[[0.0, 0], [0, -1], [2, 0]]])).tolist() == [[False, True, True]]
+    assert encoders.valid_mask(torch.tensor([[[0.0, 0], [0, -1], [2, 0]]])).tolist() == [[False, True, True]]
 
 
 # ---- the decoder
@@ -216,7 +216,7 @@ def test_one_modality_is_no_pair():
 
 
 def test_projections_of_each_pair():
-    model = closed_form.Projecting(closed_form.Settings(), base.Context({}))
+    model = closed_form.LinearProjection(closed_form.Settings(), base.Context({}))
     for m in ("image", "text"):
         model.scaled(m, drawn(6, 3).numpy())
     of_image, of_text = drawn(3, 2, seed=5), drawn(3, 2, seed=6)

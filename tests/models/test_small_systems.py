@@ -27,7 +27,7 @@ def test_two_classes_have_the_probabilities_of_one_logistic_regression():
 
     expected = LogisticRegression(C=0.5, max_iter=200).fit(x, labels).predict_proba(x)
     np.testing.assert_allclose(torch.softmax(torch.from_numpy(x @ weight + bias), 1), expected, rtol=1e-9)
-    with pytest.raises(ValueError, match="two classes at least"):
+    with pytest.raises(ValueError, match="at least two classes"):
         logistic(x, np.zeros(60), 0.5, 200)
 
 

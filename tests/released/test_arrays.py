@@ -125,18 +125,18 @@ def test_columns_side_by_side_and_bags_of_words(tmp_path):
     with pytest.raises(UserError, match="'s' is a struct"):
         open_array(tmp_path / "s.mat", "s")
     pd.DataFrame({"a": [[1.0, 2], [3.0]]}).to_parquet(tmp_path / "u.parquet")
-    with pytest.raises(UserError, match="not all of one length"):
+    with pytest.raises(UserError, match="lists differ in length"):
         open_array(tmp_path / "u.parquet", "a")
     pd.DataFrame({"a": [[[1.0, 2], [3.0]], [[1.0], [2.0, 3]]]}).to_parquet(tmp_path / "u.parquet")
-    with pytest.raises(UserError, match="not all of one length"):
+    with pytest.raises(UserError, match="lists differ in length"):
         open_array(tmp_path / "u.parquet", "a")
 
 
 def test_what_is_no_array_file(tmp_path):
-    with pytest.raises(UserError, match=r"x\.pkl: is of no known format: a pickle could run .* save it as an \.npy"):
+    with pytest.raises(UserError, match=r"x\.pkl: has an unknown format: a pickle could run .* save it as an \.npy"):
         open_array(tmp_path / "x.pkl")
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\0")
-    with pytest.raises(UserError, match="of no known format"):
+    with pytest.raises(UserError, match="has an unknown format"):
         open_array(tmp_path / "x.jpg")
     with pytest.raises(UserError, match=r"x\.mat: not found"):
         open_array(tmp_path / "x.mat")

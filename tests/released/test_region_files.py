@@ -139,7 +139,7 @@ def test_a_table_is_no_such_file(tmp_path):
     path.write_text("image\tw\th\tn\tboxes\tfeatures\na\t1\t2\t3\t4\t5\n")
     assert released.opened(path) is None
     assert open_array(path, "w").all().tolist() == [1.0]
-    with pytest.raises(UserError, match=r"no region features of a known form; expected a \.tsv of base64"):
+    with pytest.raises(UserError, match=r"no region features in a known format; expected a \.tsv of base64"):
         released.required(path)
     with pytest.raises(UserError, match=r"gone\.tsv: not found"):
         released.required(tmp_path / "gone.tsv")

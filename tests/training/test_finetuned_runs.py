@@ -57,6 +57,6 @@ def test_it_does_not_begin_alone(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     inputs = {"image": "pixels"}
     job = Job(dataset="toy", split="full", model="vsepp", seed=0, inputs=inputs, settings=COMMON | TUNED)
-    with pytest.raises(UserError, match="name that as `after`"):
+    with pytest.raises(UserError, match="name that run as `after`"):
         train_job(job, tmp_path / "alone", prepared)
     assert not (tmp_path / "alone").exists()

@@ -170,7 +170,7 @@ def test_a_class_that_one_modality_lacks_is_left_to_others():
     labels = Labels.of(frame.astype("string"), "full")
     assert labels.names == ["x", "y"]
     assert labels.encode(frame.label).tolist() == [0, 1, 1, 1]
-    with pytest.raises(UserError, match="items of several classes cannot come in stages"):
+    with pytest.raises(UserError, match="items of several classes cannot be trained on in stages"):
         Labels.of(frame.astype("string"), "classes1of2")
 
 

@@ -13,14 +13,14 @@ class UserError(Exception):
     """
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, names: Iterable[str]) -> str:
     """The end of an error message on an unknown name, such as `; did you mean 'vsepp'? (known: ...)`."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} (known: {', '.join(known)})"
+    return f"{hint} (known: {', '.join(names)})"
 
 
 def printable(text: str) -> str:
     """A text safe for the terminal: without control characters, which could recolour, overwrite or link."""
-    return "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -37,7 +37,7 @@ def reason(error: OSError) -> str | None:
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not.
 
     Raises
@@ -62,8 +62,8 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 def _number(error: Exception) -> int:
     """The system's error number, which safetensors gives in its message only."""
-    said = re.search(r"os error (\d+)", str(error))
-    return getattr(error, "errno", None) or (int(said[1]) if said else 0)
+    match = re.search(r"os error (\d+)", str(error))
+    return getattr(error, "errno", None) or (int(match[1]) if match else 0)
 
 
 def _full(folder: Path) -> bool:
@@ -75,7 +75,7 @@ def _full(folder: Path) -> bool:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -171,7 +171,7 @@ def is_count(text: str | bytes) -> bool:
 
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
     """Write a table without its index, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         frame.to_parquet(temporary, index=False)
 
 
@@ -191,8 +191,8 @@ def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataF
     except FileNotFoundError:
         raise UserError(f"{path}: not found; the step that makes it has not run") from None
     except Exception as error:  # what broken files raise is not documented
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: cannot be read as Parquet ({told}); delete it and make it again") from None
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as Parquet ({message}); delete it and make it again") from None
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -218,16 +218,16 @@ def library_versions(*names: str) -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """The machine that a run was computed on, for manifests."""
-    found: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    facts: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
-                found["cpu"] = line.split(":", 1)[1].strip()
+                facts["cpu"] = line.split(":", 1)[1].strip()
                 break
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
 
 
 def commit(folder: Path | None = None) -> str:

@@ -59,11 +59,11 @@ class Hashes:
             if sub not in folders:
                 folder = os.path.realpath(root / sub)
                 folders[sub] = (folder, self._entries(folder), self.known.get(folder, {}))
-            folder, entries, known = folders[sub]
+            folder, entries, records = folders[sub]
             state = _state(entries.get(base))
             if state is None:
                 hashes[name] = NOTHING
-            elif (record := known.get(base)) is not None and tuple(record[:3]) == state:
+            elif (record := records.get(base)) is not None and tuple(record[:3]) == state:
                 hashes[name] = record[3]
             else:
                 unknown.append((name, folder, base, state))
@@ -206,8 +206,8 @@ def changed(folder: Path, step: str) -> str:
     return _noted(folder).get(step, {}).get("now", "")
 
 
-def compare(folder: Path, step: str, recorded: str, found: str) -> None:
-    """Note whether the files of a step (`found`) differ from those that its manifest has recorded (both as hashes).
+def compare(folder: Path, step: str, recorded: str, current: str) -> None:
+    """Note whether the files of a step (`current`) differ from those that its manifest has recorded (both as hashes).
 
     The note of a change is taken back if the change is undone before the step has run again.
     """
@@ -215,8 +215,8 @@ def compare(folder: Path, step: str, recorded: str, found: str) -> None:
     last = noted.get(step, {})
     unmade = last.get("made_of") == recorded  # the step has not run since the change that was noted last
     before = last.get("before", "") if unmade else last.get("now", "")
-    if found != recorded:
-        noted[step] = {"now": found, "before": before, "made_of": recorded}
+    if current != recorded:
+        noted[step] = {"now": current, "before": before, "made_of": recorded}
     elif unmade:
         noted[step] = {"now": before, "before": before, "made_of": ""}
     if noted.get(step, {}) != last:
@@ -248,8 +248,8 @@ class RawFiles:
         if self.look and (manifest := _manifest(folder / "items.json")):
             hashes = self._hashes(folder)
             recorded = manifest.get("raw") or {}
-            found = now(recorded, hashes, folder)
-            compare(folder, "items", sha256_json(recorded)[:16], sha256_json(found)[:16])
+            current = now(recorded, hashes, folder)
+            compare(folder, "items", sha256_json(recorded)[:16], sha256_json(current)[:16])
             hashes.save()
         return _suffix(changed(folder, "items"))
 
@@ -261,11 +261,11 @@ class RawFiles:
             hashes = self._hashes(folder)
             if isinstance(arrays := manifest.get("files"), dict):
                 recorded = {"files": {name: was for name, was in arrays.items() if isinstance(was, str)}}
-                found = now(recorded, hashes, root)
-                compare(folder, name, sha256_json(recorded)[:16], sha256_json(found)[:16])
+                current = now(recorded, hashes, root)
+                compare(folder, name, sha256_json(recorded)[:16], sha256_json(current)[:16])
             elif manifest.get("inputs_of_files") and root.is_dir():
-                found = self._inputs_of(dataset, name.partition(".")[0], root, hashes)
-                compare(folder, name, str(manifest.get("inputs_sha256"))[:16], found[:16])
+                current = self._inputs_of(dataset, name.partition(".")[0], root, hashes)
+                compare(folder, name, str(manifest.get("inputs_sha256"))[:16], current[:16])
             hashes.save()
         return _suffix(changed(folder, name))
 
@@ -277,13 +277,14 @@ class RawFiles:
         hashes = self._hashes(self.data)
         here = of_settings(settings, hashes)
         hashes.save()
-        gone = {text: self.named[text] for text in paths.possible(settings) if text in self.named and text not in here}
+        possible = paths.possible(settings)
+        missing = {text: self.named[text] for text in possible if text in self.named and text not in here}
         if self.look and not here.items() <= self.named.items():
             self.named |= here
             with suppress(UserError):  # the folder may belong to another user; only a clone of it will miss the note
                 write_json(self.data / NAMED, self.named)
-        found = {**here, **gone}
-        return _suffix(sha256_json(found)[:16] if found else "")
+        named = {**here, **missing}
+        return _suffix(sha256_json(named)[:16] if named else "")
 
     def _hashes(self, folder: Path) -> Hashes:
         if folder not in self.hashes:
@@ -303,8 +304,8 @@ def _suffix(change: str) -> str:
 def _manifest(path: Path) -> dict[str, Any] | None:
     """A manifest, or None if it cannot be read: the step that needs it reports a damaged one."""
     with suppress(UserError):
-        found = read_json(path)
-        return found if isinstance(found, dict) else None
+        content = read_json(path)
+        return content if isinstance(content, dict) else None
     return None
 
 

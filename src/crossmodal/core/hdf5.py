@@ -12,7 +12,7 @@ import numpy as np
 
 from crossmodal.core import packed
 from crossmodal.core.errors import UserError
-from crossmodal.core.rows import FORMS, Array, named, readable, whole
+from crossmodal.core.rows import FORMS, Array, in_memory, named, readable
 
 WHOLE = 2**30  # bytes up to which an HDF5 array is read at once, since its chunks may hold parts of every row
 BLOCK = 2**24  # bytes of one block of a larger array
@@ -30,23 +30,23 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
 
     try:
         listed = whosmat(path)
-        kinds = {one: kind for one, _, kind in listed}
+        kinds = {variable: kind for variable, _, kind in listed}
         name = named(path, name, list(kinds))
-        shapes = {one: shape for one, shape, _ in listed}
+        shapes = {variable: shape for variable, shape, _ in listed}
         if (size := _SIZES.get(kinds[name])) is not None:
             packed.check_size(f"{path}#{name}", path.stat().st_size, size * math.prod(map(int, shapes[name])))
         if kinds[name] in ("struct", "object", "function", "opaque"):
             raise UserError(f"{path}: {name!r} is a {kinds[name]}, expected an array; save the field that is meant")
-        found = loadmat(path, variable_names=[name])[name]
+        array = loadmat(path, variable_names=[name])[name]
     except MatReadError as error:
         raise ValueError(error) from None
-    if hasattr(found, "toarray"):  # sparse, as bags of words are saved
-        packed.check_size(f"{path}#{name}", 12 * found.nnz, found.dtype.itemsize * math.prod(map(int, found.shape)))
-        found = found.toarray()
-    if found.dtype == object:  # a cell array
-        cells = [_cell(path, name, number, cell) for number, cell in enumerate(found.ravel(), 1)]
-        found = np.array(cells, dtype=object).reshape(found.shape)
-    return whole(path, name, found, columns)
+    if hasattr(array, "toarray"):  # sparse, as bags of words are saved
+        packed.check_size(f"{path}#{name}", 12 * array.nnz, array.dtype.itemsize * math.prod(map(int, array.shape)))
+        array = array.toarray()
+    if array.dtype == object:  # a cell array
+        cells = [_cell(path, name, number, cell) for number, cell in enumerate(array.ravel(), 1)]
+        array = np.array(cells, dtype=object).reshape(array.shape)
+    return in_memory(path, name, array, columns)
 
 
 def _cell(path: Path, name: str, number: int, cell: Any) -> str:
@@ -75,36 +75,36 @@ def open_hdf5(path: Path, name: str, columns: bool) -> Array:
 
     matlab = path.suffix.lower() == ".mat"
     file = h5py.File(path, "r")
-    there: list[str] = []
+    present: list[str] = []
     sparse: list[str] = []
 
     def visit(key: str, value: Any) -> None:
         if isinstance(value, h5py.Group) and "MATLAB_sparse" in value.attrs:
             sparse.append(key)
         elif isinstance(value, h5py.Dataset) and key.rpartition("/")[0] not in sparse:
-            there.append(key)
+            present.append(key)
 
     file.visititems(visit)
     # Names with `#` are MATLAB's own, for the contents of cells.
-    name = named(path, name, [key for key in (*there, *sparse) if not key.startswith("#")])
+    name = named(path, name, [key for key in (*present, *sparse) if not key.startswith("#")])
     data = file[name]
     if name in sparse:
         parts = [_stored(path, f"{name}/{key}", part) for key, part in data.items()]
         packed.check_size(f"{path}#{name}", sum(part.id.get_storage_size() for part in parts), _dense_size(data))
-        return whole(path, name, _dense(data), columns)
+        return in_memory(path, name, _dense(data), columns)
     data = _stored(path, name, data)
     reverse = columns != matlab
     if h5py.check_ref_dtype(data.dtype):  # a cell array
         refers = enumerate(data[()].T.ravel(), 1)
-        cells = [_cell(path, name, number, _contents(_stored(path, name, file[one]))) for number, one in refers]
-        return whole(path, name, np.array(cells, dtype=object), False)
+        cells = [_cell(path, name, number, _contents(_stored(path, name, file[cell]))) for number, cell in refers]
+        return in_memory(path, name, np.array(cells, dtype=object), False)
     if _is_char(data):
         texts = [_characters(row).rstrip() for row in np.atleast_2d(data[()].T)]
-        return whole(path, name, np.array(texts, dtype=object), False)
+        return in_memory(path, name, np.array(texts, dtype=object), False)
     if h5py.check_string_dtype(data.dtype):
-        return whole(path, name, data.asstr()[()], reverse)
+        return in_memory(path, name, data.asstr()[()], reverse)
     if data.ndim == 0 or data.size * data.dtype.itemsize <= WHOLE:
-        return whole(path, name, data[()], reverse)
+        return in_memory(path, name, data[()], reverse)
     return _Blocks(path, name, data, reverse).array()
 
 

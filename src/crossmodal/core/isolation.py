@@ -162,18 +162,18 @@ def _wait(child: int, patience: int) -> tuple[int, str, list[str]]:
     ----------
     patience : factor on the bounds of files that are open together, which grows after good ones were suspected.
     """
-    why, caught, grown, used, asked = "", [], {}, _resident(child), 0
+    why, caught, grown, used, ending = "", [], {}, _resident(child), 0
     while True:
-        told = signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, POLL)
-        if told is not None and told.si_signo in PASSED_ON:
-            asked = told.si_signo if told.si_signo in ENDING else asked
-            if told.si_code != SI_KERNEL:
-                os.kill(child, told.si_signo)
+        received = signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, POLL)
+        if received is not None and received.si_signo in PASSED_ON:
+            ending = received.si_signo if received.si_signo in ENDING else ending
+            if received.si_code != SI_KERNEL:
+                os.kill(child, received.si_signo)
         done, status = os.waitpid(child, os.WNOHANG)
         held = _held()
         if done:
             crashed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES
-            return asked if crashed and asked else status, why, caught or [name for name, _ in held]
+            return ending if crashed and ending else status, why, caught or [name for name, _ in held]
         if why:
             continue
         seconds, memory = (most * (1 if _journal[ALONE] else patience) for most in HEAD.unpack_from(_journal, 0))
@@ -191,13 +191,13 @@ def _wait(child: int, patience: int) -> tuple[int, str, list[str]]:
 
 def _held() -> list[tuple[str, float]]:
     """(name, time of opening) of each open file."""
-    found = []
+    held = []
     for slot in range(SLOT, SLOT * (SLOTS + 1), SLOT):
         began, length = HELD.unpack_from(_journal, slot)
         if began:
             start = slot + HELD.size
-            found.append((_journal[start : start + length].decode(errors="surrogateescape"), began))
-    return found
+            held.append((_journal[start : start + length].decode(errors="surrogateescape"), began))
+    return held
 
 
 def _resident(process: int) -> int:
@@ -209,8 +209,8 @@ def _resident(process: int) -> int:
 
 
 def _named(number: int) -> str:
-    told = signal.Signals(number).name
-    return f"{told}, as the system does where memory is short" if number == signal.SIGKILL else told
+    name = signal.Signals(number).name
+    return f"{name}, as the system does where memory is short" if number == signal.SIGKILL else name
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without(*names: str) -> Iterator[None]:
+def without_imports(*names: str) -> Iterator[None]:
     """Hide modules from the imports inside the `with` block, of libraries that use these only if they are installed.
 
     Each rule of the DAG is a process of its own, so that a second of imports is spent hundreds of times.

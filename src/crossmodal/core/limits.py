@@ -17,25 +17,36 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    pixels: int = Field(50_000_000, ge=1, description="of a picture; one of 50 million takes 150 MB in each thread")
-    frame_pixels: int = Field(50_000_000, ge=1, description="of a frame of a video")
-    sound_rate: int = Field(1_000_000, ge=1, description="samples a second of a sound")
-    samples: int = Field(100_000_000, ge=1, description="of a sound's channel: half an hour at 48,000 a second")
-    mesh_bytes: int = Field(GIB // 2, ge=1, description="of a mesh's file")
-    faces: int = Field(2_000_000, ge=1, description="of a mesh")
-    unpacked: int = Field(GIB // 2, ge=1, description="bytes that compressed data of any ratio may become")
+    pixels: int = Field(
+        50_000_000, ge=1, description="pixels of a picture; a picture of 50 million pixels takes 150 MB in each thread"
+    )
+    frame_pixels: int = Field(50_000_000, ge=1, description="pixels of a frame of a video")
+    sound_rate: int = Field(1_000_000, ge=1, description="samples per second of a sound")
+    samples: int = Field(
+        100_000_000, ge=1, description="samples of a channel of a sound: half an hour at 48,000 per second"
+    )
+    mesh_bytes: int = Field(GIB // 2, ge=1, description="bytes of the file of a mesh")
+    faces: int = Field(2_000_000, ge=1, description="faces of a mesh")
+    unpacked: int = Field(GIB // 2, ge=1, description="bytes to which compressed data of any ratio may expand")
     ratio: float = Field(
-        200, ge=1, description="of unpacked to packed bytes, above which more than `unpacked` is taken for a bomb"
+        200,
+        ge=1,
+        description="ratio of unpacked to packed bytes above which more than `unpacked` bytes count as a "
+        "decompression bomb",
     )
     line: int = Field(2**24, ge=1, description="bytes of a line of a text file")
     word_dim: int = Field(100_000, ge=1, description="numbers of a word vector")
     record_bytes: int = Field(
-        2**25, ge=1, description="of a small JSON file: a run's metrics, the manifest of a run, of items or of features"
+        2**25,
+        ge=1,
+        description="bytes of a small JSON file: metrics of a run, or a manifest of a run, of items or of features",
     )
-    yaml_bytes: int = Field(2**21, ge=1, description="of a YAML file: settings, a paper, a run's `config.yaml`")
-    yaml_nodes: int = Field(1_000_000, ge=1, description="values of a YAML file, those that aliases repeat included")
+    yaml_bytes: int = Field(
+        2**21, ge=1, description="bytes of a YAML file: settings, a paper, or a run's `config.yaml`"
+    )
+    yaml_nodes: int = Field(1_000_000, ge=1, description="values of a YAML file, including those that aliases repeat")
     item_seconds: float = Field(
-        300, gt=0, description="for opening one file, after which the process is taken to be stuck in it"
+        300, gt=0, description="seconds for opening one file, after which the process counts as stuck"
     )
     item_memory: int = Field(
         4 * GIB, ge=2**20, description="bytes by which the process may grow while it opens one file"

@@ -28,8 +28,8 @@ def check_size(where: str, packed: int, unpacked: int) -> None:
     """
     if limits.is_bomb(packed, unpacked):
         raise UserError(
-            f"{where}: {packed:,} bytes of the file would become {unpacked:,} in memory; if it is no bomb, raise "
-            "`limits.unpacked` or `limits.ratio` in params.yaml"
+            f"{where}: {packed:,} bytes of the file would become {unpacked:,} in memory; if it is no decompression "
+            "bomb, raise `limits.unpacked` or `limits.ratio` in params.yaml"
         )
 
 
@@ -56,11 +56,11 @@ def table(path: str | Path, columns: Sequence[str] | None = None, *, index: bool
         chosen = schema.names if columns is None else [name for name in columns if name in schema.names]
         _check_columns(path, file.metadata, set(chosen))
         _check_texts(path, file.metadata, [name for name in chosen if _is_text(schema.field(name).type)])
-    found = pq.read_table(path, columns=columns, use_pandas_metadata=index)
-    for name in found.column_names:
-        if _is_text(found.schema.field(name).type):
-            _check_longest(f"{path}: {name}", found[name])
-    return found
+    loaded = pq.read_table(path, columns=columns, use_pandas_metadata=index)
+    for name in loaded.column_names:
+        if _is_text(loaded.schema.field(name).type):
+            _check_longest(f"{path}: {name}", loaded[name])
+    return loaded
 
 
 def _is_text(kind: pa.DataType) -> bool:

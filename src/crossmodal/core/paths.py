@@ -110,11 +110,11 @@ def allow(settings: Any) -> None:
 def possible(value: Any) -> Iterator[str]:
     """All texts in a block of settings that might be paths, at any depth."""
     if isinstance(value, Mapping):
-        for one in value.values():
-            yield from possible(one)
+        for part in value.values():
+            yield from possible(part)
     elif isinstance(value, list | tuple):
-        for one in value:
-            yield from possible(one)
+        for part in value:
+            yield from possible(part)
     elif isinstance(value, str | Path) and 0 < len(text := str(value)) < 4096 and "\0" not in text and "\n" not in text:
         yield text
 

@@ -75,7 +75,7 @@ def _check_size(path: Path, wide: int, high: int) -> None:
     most = limits.current().pixels
     if min(wide, high) < LEAST_SIDE or wide * high > most:
         raise UserError(
-            f"{path}: is {wide} x {high} pixels; expected at least {LEAST_SIDE} a side and at most "
+            f"{path}: is {wide} x {high} pixels; expected at least {LEAST_SIDE} per side and at most "
             f"{most / 10**6:g} million in all (`limits.pixels` in params.yaml); replace it, or scale it down"
         )
 
@@ -111,7 +111,7 @@ def rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode == "I":
         raise UserError(
             f"{path}: holds signed or 32-bit integers (mode {image.mode!r}), whose white is not known; save it with 8 "
-            "or 16 bits a value"
+            "or 16 bits per value"
         )
     return image.convert("RGB")
 
@@ -134,7 +134,7 @@ def _scaled(image: Image.Image, path: Path, white: float) -> Image.Image:
             low, high = float(part.min()), float(part.max())
             raise UserError(
                 f"{path}: holds numbers from {low:g} to {high:g} (mode {image.mode!r}); expected 0 (black) to "
-                f"{white:g} (white): scale them, or save the picture with 8 or 16 bits a value"
+                f"{white:g} (white): scale them, or save the picture with 8 or 16 bits per value"
             )
         grey[start : start + rows] = np.rint(part * np.float32(255 / white))
     if _tag(image, PHOTOMETRIC, 1) == 0:  # 0 is white; Pillow inverts 8-bit pictures only

@@ -48,14 +48,14 @@ def names(kind: str) -> dict[str, str]:
     """{name: module path} of all modules of a kind: the files of its package and the entry points."""
     package = importlib.import_module(PACKAGES[kind])
     helpers = set(getattr(package, "HELPERS", ()))
-    found = {
+    modules = {
         module.name: f"{PACKAGES[kind]}.{module.name}"
         for module in pkgutil.iter_modules(package.__path__)
         if not module.ispkg and not module.name.startswith("_") and module.name not in helpers
     }
     for entry in metadata.entry_points(group=f"crossmodal.{kind}"):
-        found.setdefault(entry.name, entry.value.split(":")[0])
-    return found
+        modules.setdefault(entry.name, entry.value.split(":")[0])
+    return modules
 
 
 def module(kind: str, name: str) -> ModuleType:
@@ -70,10 +70,10 @@ def module(kind: str, name: str) -> ModuleType:
 
 def _path_of(kind: str, name: str) -> str:
     """The module path of the name of a model, data set and so on."""
-    known = names(kind)
-    if name not in known:
-        raise UserError(f"{CALLED[kind]} {name!r} is unknown" + suggestion(name, known))
-    return known[name]
+    listed = names(kind)
+    if name not in listed:
+        raise UserError(f"{CALLED[kind]} {name!r} is unknown" + suggestion(name, listed))
+    return listed[name]
 
 
 # -- what a model's class declares ------------------------------------------------------------------------------------
@@ -88,8 +88,8 @@ def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, st
     declared = _declared(model)
     settings = {**declared["defaults"], **(settings or {})}
     modalities = settings.get("modalities")
-    found = dict.fromkeys(modalities, "vector") if modalities else dict(declared["reads"])
-    return {**found, "image": "images"} if settings.get("image_network") else found
+    forms = dict.fromkeys(modalities, "vector") if modalities else dict(declared["reads"])
+    return {**forms, "image": "images"} if settings.get("image_network") else forms
 
 
 def source_reads(model: str) -> dict[str, str]:
@@ -97,9 +97,9 @@ def source_reads(model: str) -> dict[str, str]:
     return dict(_declared(model)["source_reads"])
 
 
-def beside(model: str) -> dict[str, str]:
+def second_forms(model: str) -> dict[str, str]:
     """{modality: the second form that a model reads it in}."""
-    return dict(_declared(model)["beside"])
+    return dict(_declared(model)["second_form"])
 
 
 def methods(model: str) -> frozenset[str]:
@@ -120,7 +120,7 @@ def further(model: str) -> dict[str, tuple[str, str]]:
 def forms_of(model: str) -> tuple[str, ...]:
     """The names of all forms that a model may read, whatever its settings."""
     declared = _declared(model)
-    read = [*dict(declared["reads"]).values(), *source_reads(model).values(), *beside(model).values()]
+    read = [*dict(declared["reads"]).values(), *source_reads(model).values(), *second_forms(model).values()]
     read += [form for _, form in further(model).values()]
     read += ["vector"] if "modalities" in declared["defaults"] else []
     read += ["images"] if "image_network" in declared["defaults"] else []
@@ -144,9 +144,9 @@ def form(name: str, modality: str) -> dict[str, Any]:
 
     def ask() -> dict[str, Any]:
         try:
-            one = module("forms", name).Form(name)
-            asked = {"array": one.array(modality), "files": [*one.files(modality)]}
-            return {**asked, "axes": one.axes, "outside": one.outside}
+            opened = module("forms", name).Form(name)
+            declared = {"array": opened.array(modality), "files": [*opened.files(modality)]}
+            return {**declared, "axes": opened.axes, "outside": opened.outside}
         except (ImportError, SyntaxError, AttributeError) as error:
             raise UserError(
                 f"form of input {name!r} ({path}): {error}; its module must be importable and have a class `Form`, of "
@@ -160,21 +160,21 @@ def form(name: str, modality: str) -> dict[str, Any]:
 def _declared(model: str) -> dict[str, Any]:
     """The declarations of a model's class, inherited ones included, without torch where they are cached."""
     path = _path_of("models", model)
-    return _remembered(f"declared by {_file(path)}", source_hash_of((path,)), lambda: _asked(model))
+    return _remembered(f"declared by {_file(path)}", source_hash_of((path,)), lambda: _inspected(model))
 
 
-def _asked(model: str) -> dict[str, Any]:
+def _inspected(model: str) -> dict[str, Any]:
     path = _path_of("models", model)
     try:
-        found = module("models", model)
-        fields = found.Settings.model_fields
+        loaded = module("models", model)
+        fields = loaded.Settings.model_fields
         defaults = {key: fields[key].get_default() for key in ("modalities", "image_network") if key in fields}
         # Pairs keep the order of the modalities, which a model's scores need and JSON with sorted keys would lose.
-        declared = {what: [*getattr(found.Model, what).items()] for what in ("reads", "source_reads", "beside")}
-        declared["unannotated"] = [*found.Model.unannotated]
-        declared["further"] = [[key, [*value]] for key, value in found.Model.further.items()]
+        declared = {what: [*getattr(loaded.Model, what).items()] for what in ("reads", "source_reads", "second_form")}
+        declared["unannotated"] = [*loaded.Model.unannotated]
+        declared["further"] = [[key, [*value]] for key, value in loaded.Model.further.items()]
         shared = dir(importlib.import_module("crossmodal.models.base").Model)
-        declared["methods"] = sorted(name for name in {*dir(found.Model)} - {*shared} if not name.startswith("_"))
+        declared["methods"] = sorted(name for name in {*dir(loaded.Model)} - {*shared} if not name.startswith("_"))
     except (ImportError, SyntaxError, AttributeError) as error:
         raise UserError(
             f"model {model!r} ({path}): {error}; its module must be importable and have the classes `Model`, of "
@@ -193,9 +193,9 @@ def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:
     path = folder / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.json"
     version = f"{version} {sys.implementation.cache_tag} {_own_version()}"
     with suppress(UserError, OSError, KeyError, TypeError):
-        known = read_json(path)
-        if known["version"] == version:
-            return known["value"]
+        record = read_json(path)
+        if record["version"] == version:
+            return record["value"]
     value = make()
     with suppress(UserError, OSError):
         write_json(path, {"what": what, "version": version, "value": value})
@@ -234,7 +234,7 @@ def source_hash_of(modules: tuple[str, ...]) -> str:
     sources: dict[str, str] = {}
     while first:
         path = first.pop()
-        if path not in sources and not f"{path}.".startswith(tuple(f"{one}." for one in _NOT_FOLLOWED)):
+        if path not in sources and not f"{path}.".startswith(tuple(f"{prefix}." for prefix in _NOT_FOLLOWED)):
             sources[path], imported = _source(path)
             first += imported
     return hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()[:16]
@@ -258,12 +258,12 @@ def _source(path: str) -> tuple[str, tuple[str, ...]]:
         return "", ()
     text = file.read_bytes()
     version = hashlib.sha256(text).hexdigest()
-    digest, imported, beside = _remembered(f"source {path} {file}", version, lambda: _parsed(text, path, file))
-    if beside:
-        content = [_content(file.parent / name) for name in beside]
+    digest, imported, files = _remembered(f"source {path} {file}", version, lambda: _parsed(text, path, file))
+    if files:
+        content = [_content(file.parent / name) for name in files]
         digest = hashlib.sha256(repr([digest, content]).encode()).hexdigest()
-    own = tuple(f"{package}." for package in _packages())
-    return digest, tuple(target for target in imported if f"{target}.".startswith(own) and _file(target))
+    prefixes = tuple(f"{package}." for package in _packages())
+    return digest, tuple(target for target in imported if f"{target}.".startswith(prefixes) and _file(target))
 
 
 def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str], list[str]]:
@@ -278,37 +278,37 @@ def _parsed(text: bytes, path: str, file: Path) -> tuple[str, list[str], list[st
         raise UserError(f"{file}: line {error.lineno}: is not valid Python: {error.msg}") from None
     package = path.split(".") if file.name == "__init__.py" else path.split(".")[:-1]
     imported: set[str] = set()
-    beside: set[str] = set()
+    named_files: set[str] = set()
     for node in _run(tree):
-        beside |= {name for name in [_beside(node)] if name}
+        named_files |= {name for name in [_named_file(node)] if name}
         if isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []  # the package of `from . import one`
             origin = ".".join([*above, *([node.module] if node.module else [])])
             imported |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-    named = sorted(name for name in beside if not any(other.startswith(f"{name}/") for other in beside))
+    named = sorted(name for name in named_files if not any(other.startswith(f"{name}/") for other in named_files))
     # The tree is hashed, since a change of comments, docstrings or line breaks must not retrain anything.
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [one for one in node.body if not _is_text(one)]
+            node.body = [statement for statement in node.body if not _is_text(statement)]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imported), named
 
 
-def _beside(node: ast.AST) -> str:
+def _named_file(node: ast.AST) -> str:
     """`A/B` for an expression `Path(__file__).parent / "A" / "B"`, else an empty text."""
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant)):
         return ""
     if ast.unparse(node.left) == "Path(__file__).parent":
         return str(node.right.value)
-    above = _beside(node.left)
+    above = _named_file(node.left)
     return f"{above}/{node.right.value}" if above else ""
 
 
 def _content(path: Path) -> list[tuple[str, str]]:
     """(name, hash) of a file, or of all files below a folder; empty where the path does not exist."""
-    files = [one for one in (path, *sorted(path.rglob("*"))) if one.is_file()]
-    return [(str(one.relative_to(path.parent)), sha256_file(one)) for one in files]
+    files = [member for member in (path, *sorted(path.rglob("*"))) if member.is_file()]
+    return [(str(member.relative_to(path.parent)), sha256_file(member)) for member in files]
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:

@@ -113,25 +113,25 @@ class Array:
         return self.read(np.array([row]))[0]
 
 
-def named(path: Path, name: str, there: list[str]) -> str:
-    """`name` if a file's arrays `there` include it, or the name of the only one where `name` is empty.
+def named(path: Path, name: str, names: list[str]) -> str:
+    """`name` if a file's arrays `names` include it, or the name of the only one where `name` is empty.
 
     Raises
     ------
     UserError : there is no such array, or `name` is empty and there are several.
     """
-    if name in there:
+    if name in names:
         return name
-    if not name and len(there) == 1:
-        return there[0]
-    if not there:
+    if not name and len(names) == 1:
+        return names[0]
+    if not names:
         raise UserError(f"{path}: holds no arrays")
     if not name:
-        raise UserError(f"{path}: holds several arrays; name one of them: {', '.join(sorted(there))}")
-    raise UserError(f"{path}: has no array {name!r}" + suggestion(name, there))
+        raise UserError(f"{path}: holds several arrays; name one of them: {', '.join(sorted(names))}")
+    raise UserError(f"{path}: has no array {name!r}" + suggestion(name, names))
 
 
-def whole(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
+def in_memory(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
     """The `Array` of values that are in memory; with `columns` the axes are reversed."""
     array = array.T if columns else array
     return Array(path, name, array.shape, array.dtype, lambda rows: array[rows])
@@ -145,5 +145,5 @@ def readable(path: Path) -> Iterator[None]:
     except (UserError, FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # what broken files raise is not documented
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: is truncated or damaged ({told}); fetch or make the file again") from None
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: is truncated or damaged ({message}); fetch or make the file again") from None

@@ -39,10 +39,10 @@ def batches(
     sampling : how the rows of data with relevance by class are drawn, also those of the source data set of a transfer.
     """
     if corpus.classes is not None:
-        made = _rows(corpus, size, seed, epoch, modalities, sampling)
+        stream = _rows(corpus, size, seed, epoch, modalities, sampling)
     else:
-        made = _batches(corpus, size, seed, epoch, unannotated, steps)
-    for batch in ahead(made) if corpus.waits else made:
+        stream = _batches(corpus, size, seed, epoch, unannotated, steps)
+    for batch in ahead(stream) if corpus.waits else stream:
         yield batch if device is None else batch.to(device)
 
 
@@ -64,11 +64,11 @@ def _once(rows: int, size: int) -> int:
 
 def _picks(n: int, size: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
     """Yield shuffled batches of the numbers below `n`, in one pass, or as many batches as `steps` if that is not 0."""
-    made = 0
-    while made < max(steps, 1) and n > 1:
+    count = 0
+    while count < max(steps, 1) and n > 1:
         parts = [part for part in torch.randperm(n, generator=generator).split(size) if len(part) > 1]
-        yield from parts[: steps - made] if steps else parts
-        made += len(parts)
+        yield from parts[: steps - count] if steps else parts
+        count += len(parts)
 
 
 def _shuffled(n: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:

@@ -55,29 +55,31 @@ class Labels:
         if several_labels(items.label):
             return cls._of_several(items, split)
         train = items.label[items.partition == "train"].dropna()
-        seen = sorted(train.unique())
-        names = seen + sorted(set(items.label.dropna()) - set(seen))
+        seen_names = sorted(train.unique())
+        names = seen_names + sorted(set(items.label.dropna()) - set(seen_names))
         number = splits.stage(split)
-        groups = splits.class_groups(train, number[1], stages) if number else [seen]
+        groups = splits.class_groups(train, number[1], stages) if number else [seen_names]
         place = {name: code for code, name in enumerate(names)}
-        trained, first = groups[number[0] - 1] if number else seen, groups[0] if number else []
+        trained, first = groups[number[0] - 1] if number else seen_names, groups[0] if number else []
         tested = sorted(place[n] for n in items.label[items.partition == "test"].dropna().unique())
-        return cls(names, len(seen), tuple(place[n] for n in trained), tuple(place[n] for n in first), tuple(tested))
+        return cls(
+            names, len(seen_names), tuple(place[n] for n in trained), tuple(place[n] for n in first), tuple(tested)
+        )
 
     @classmethod
     def _of_several(cls, items: pd.DataFrame, split: str) -> Labels:
         if splits.stage(split):
-            raise UserError(f"split {split!r}: items of several classes cannot come in stages; use `full`")
+            raise UserError(f"split {split!r}: items of several classes cannot be trained on in stages; use `full`")
         train, test = (items.label[items.partition == part].map(labels_of).explode() for part in ("train", "test"))
         counts = train.value_counts()
-        seen = sorted(counts.index)
-        names = seen + sorted(set(items.label.map(labels_of).explode().dropna()) - set(seen))
+        seen_names = sorted(counts.index)
+        names = seen_names + sorted(set(items.label.map(labels_of).explode().dropna()) - set(seen_names))
         place = {name: code for code, name in enumerate(names)}
         order = np.argsort([counts.get(name, len(items) + 1) for name in names], kind="stable")
         rank = np.empty(len(names), np.int64)
         rank[order] = np.arange(len(names))
         tested = sorted({place[name] for name in test.dropna()})
-        return cls(names, len(seen), tuple(range(len(seen))), (), tuple(tested), True, tuple(rank.tolist()))
+        return cls(names, len(seen_names), tuple(range(len(seen_names))), (), tuple(tested), True, tuple(rank.tolist()))
 
     def sets(self, labels: pd.Series) -> np.ndarray | None:
         """(N, C) zeros and ones for the classes of each item; None if every item has one class."""
@@ -109,8 +111,8 @@ class Labels:
         Items without a class, which are relevant to no query, are left out of validation and test too.
         """
         codes = self.encode(items.label)
-        gone = (items.partition == "val") & ~np.isin(codes, self.trained)
-        return items[~gone & ~((items.partition != "train") & (codes < 0))]
+        untrained = (items.partition == "val") & ~np.isin(codes, self.trained)
+        return items[~untrained & ~((items.partition != "train") & (codes < 0))]
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Classes:
     first: tuple[int, ...]  # codes of the classes of the first stage
     items: dict[str, np.ndarray]  # modality to (N,) indices of its training items, sorted by class
     kinds: dict[str, np.ndarray]  # modality to the (N,) position of each item's class in `trained`, or in `several`
-    mates: dict[tuple[str, str], np.ndarray]  # modalities A, B to the B item of the group of each A item, -1 for none
+    paired_items: dict[tuple[str, str], np.ndarray]  # modalities A, B to the B item in each A item's group, or -1
     several: tuple[int, ...] = ()  # with several classes per item: the classes for which rows are drawn
     every: Classes | None = None  # with several classes per item: each item listed under all its classes
 
@@ -142,14 +144,14 @@ class Classes:
             return cls._of_several(labels, rows, inputs)
         order = {m: rows[m][np.argsort(inputs[m].labels[rows[m]], kind="stable")] for m in rows}
         kinds = {m: np.searchsorted(labels.trained, inputs[m].labels[order[m]]) for m in rows}
-        for m, found in kinds.items():
-            gone = set(range(len(labels.trained))) - set(found.tolist())
-            if gone:
-                name = labels.names[labels.trained[min(gone)]]
+        for m, positions in kinds.items():
+            absent = set(range(len(labels.trained))) - set(positions.tolist())
+            if absent:
+                name = labels.names[labels.trained[min(absent)]]
                 raise UserError(
                     f"items.parquet: no {m} item of class {name!r} to train on; models read {', '.join(rows)}"
                 )
-        joined = {(a, b): mates(inputs[a], inputs[b], order[b]) for a in rows for b in rows if a != b}
+        joined = {(a, b): paired_items(inputs[a], inputs[b], order[b]) for a in rows for b in rows if a != b}
         return cls(labels.count, labels.trained, labels.first, order, kinds, joined)
 
     @classmethod
@@ -162,22 +164,22 @@ class Classes:
         allowed = np.isin(np.arange(len(labels.names)), labels.trained)
         while True:
             codes = {m: labels.rarest(of, allowed) for m, of in sets.items()}
-            found = [set(of[of >= 0].tolist()) for of in codes.values()]
-            gone = set.union(*found) - set.intersection(*found)
-            if not gone:
+            class_sets = [set(of[of >= 0].tolist()) for of in codes.values()]
+            partial = set.union(*class_sets) - set.intersection(*class_sets)
+            if not partial:
                 break
-            allowed[[*gone]] = False
+            allowed[[*partial]] = False
         for m, of in codes.items():
             if (of < 0).any():
                 lone = inputs[m].ids[rows[m][np.argmax(of < 0)]]
                 raise UserError(
                     f"items.parquet: {m} item {lone!r} has no class that items of {', '.join(rows)} are trained on in"
                 )
-        drawn = tuple(sorted(found[0]))
+        drawn = tuple(sorted(class_sets[0]))
         order = {m: np.argsort(of, kind="stable") for m, of in codes.items()}
         items = {m: rows[m][order[m]] for m in rows}
         kinds = {m: np.searchsorted(drawn, codes[m][order[m]]) for m in rows}
-        joined = {(a, b): mates(inputs[a], inputs[b], items[b]) for a in rows for b in rows if a != b}
+        joined = {(a, b): paired_items(inputs[a], inputs[b], items[b]) for a in rows for b in rows if a != b}
         shared = tuple(int(n) for n in np.flatnonzero(np.stack([of.any(0) for of in sets.values()]).all(0)))
         under = {m: np.nonzero(of[:, list(shared)].T) for m, of in sets.items()}  # (classes, items), by class
         every = cls(
@@ -247,8 +249,8 @@ class Classes:
             starts = np.cumsum(counts) - counts
             rows[m] = items[m][starts[kind] + occurrence % counts[kind]]
             if m != base:
-                own = self.mates[base, m][rows[base]]
-                rows[m] = np.where(own >= 0, own, rows[m])
+                partners = self.paired_items[base, m][rows[base]]
+                rows[m] = np.where(partners >= 0, partners, rows[m])
         return {m: rows[m] for m in modalities}
 
     def _joined(self, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -271,18 +273,18 @@ class Classes:
                 if m == base:
                     rows[m].append(places)
                     continue
-                own = self.mates[base, m][of[base]]
-                taken = np.isin(places, own)
+                partners = self.paired_items[base, m][of[base]]
+                taken = np.isin(places, partners)
                 turn = np.concatenate([places[~taken], places[taken]])
-                rows[m].append(np.where(own >= 0, own, turn[(np.cumsum(own < 0) - 1) % len(turn)]))
+                rows[m].append(np.where(partners >= 0, partners, turn[(np.cumsum(partners < 0) - 1) % len(turn)]))
         return {m: np.concatenate(parts) for m, parts in rows.items()}
 
-    def subsets(self, known: set[int]) -> dict[str, list[int]]:
-        """The protocols `seen`, `unseen` and `first` (stage) with their classes among `known`, where there are any."""
-        unseen = [code for code in known if code >= self.count]
-        seen = [code for code in known if code < self.count] if unseen else []
-        found = {"seen": seen, "unseen": unseen, "first": [code for code in self.first if code in known]}
-        return {name: sorted(codes) for name, codes in found.items() if codes}
+    def subsets(self, present: set[int]) -> dict[str, list[int]]:
+        """The protocols `seen`, `unseen` and `first` (stage) with those of their classes that are in `present`."""
+        unseen = [code for code in present if code >= self.count]
+        seen = [code for code in present if code < self.count] if unseen else []
+        protocols = {"seen": seen, "unseen": unseen, "first": [code for code in self.first if code in present]}
+        return {name: sorted(codes) for name, codes in protocols.items() if codes}
 
     def size(self, modalities: tuple[str, ...]) -> int:
         """The number of rows of an epoch: the sum over classes of the items in the class's largest modality."""
@@ -313,24 +315,24 @@ def shared_classes(sets: Sequence[np.ndarray]) -> np.ndarray:
     return np.where(both.any(1, keepdims=True), both, any_).astype(np.float32)
 
 
-def mates(inputs: Inputs, others: Inputs, rows: np.ndarray) -> np.ndarray:
+def paired_items(inputs: Inputs, others: Inputs, rows: np.ndarray) -> np.ndarray:
     """(N,) index of the first of the other modality's items `rows` with the same group as each item; -1 for none."""
     place = pd.Series(rows, index=others.groups[rows])
     place = place[~place.index.duplicated()]
     return place.reindex(inputs.groups).fillna(-1).to_numpy(dtype=np.int64)
 
 
-class Moments(Mapping):
+class FeatureStatistics(Mapping):
     """Modality to the (D,) mean and standard deviation of its training vectors, computed on access in float64."""
 
     def __init__(self, inputs: Mapping[str, Inputs]):
         self.inputs = dict(inputs)
 
     def __getitem__(self, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
-        one = self.inputs[modality]
-        index = torch.from_numpy(one.where("train"))
-        mean = sum(one.gather(part).double().sum(0) for part in index.split(CHUNK)) / len(index)
-        variance = sum(((one.gather(part).double() - mean) ** 2).sum(0) for part in index.split(CHUNK)) / len(index)
+        vectors = self.inputs[modality]
+        index = torch.from_numpy(vectors.where("train"))
+        mean = sum(vectors.gather(part).double().sum(0) for part in index.split(CHUNK)) / len(index)
+        variance = sum(((vectors.gather(part).double() - mean) ** 2).sum(0) for part in index.split(CHUNK)) / len(index)
         return mean.float(), variance.sqrt().float()
 
     def __iter__(self) -> Iterator[str]:

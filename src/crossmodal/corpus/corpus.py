@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from crossmodal.core.errors import UserError
-from crossmodal.corpus.by_class import Classes, Moments, mates, shared_classes
+from crossmodal.corpus.by_class import Classes, FeatureStatistics, paired_items, shared_classes
 from crossmodal.corpus.inputs import Inputs, OnDisk
 from crossmodal.language.tokens import Vocabulary
 from crossmodal.models.base import Batch, Context
@@ -32,7 +32,7 @@ class Corpus:
     fingerprint: dict[str, str]  # hashes of the data, for the manifest
     classes: Classes | None = None  # None unless relevance is by class
     source: Corpus | None = None  # the labelled data set from which knowledge is transferred
-    beside: dict[str, Inputs] = field(default_factory=dict)  # modality to the same items in a second form
+    second_form: dict[str, Inputs] = field(default_factory=dict)  # modality to the same items in a second form
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ class Corpus:
     @property
     def waits(self) -> bool:
         """Whether batches are read from disk, so that it pays to read one while the model computes on another."""
-        return any(isinstance(one.tensor, OnDisk) for one in (*self.inputs.values(), *self.beside.values()))
+        return any(isinstance(inputs.tensor, OnDisk) for inputs in (*self.inputs.values(), *self.second_form.values()))
 
     @property
     def n_pairs(self) -> int:
@@ -56,12 +56,12 @@ class Corpus:
         n_concepts = max((x.n_concepts for x in self.inputs.values()), default=0)
         if self.classes is None:
             groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
-            known = {"n_concepts": n_concepts, "groups": groups[0] if groups else None}
-            return Context(shapes, len(self.vocabulary), **known)
-        moments = Moments({m: self.inputs[m] for m in shapes if self.inputs[m].form.moments})
+            facts = {"n_concepts": n_concepts, "groups": groups[0] if groups else None}
+            return Context(shapes, len(self.vocabulary), **facts)
+        moments = FeatureStatistics({m: self.inputs[m] for m in shapes if self.inputs[m].form.moments})
         source = self.source and self.source.context
-        known = {"n_concepts": n_concepts, "source": source}
-        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, **known)
+        facts = {"n_concepts": n_concepts, "source": source}
+        return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, **facts)
 
     def sampled(self, count: int) -> Corpus:
         """The same corpus with at most `count` groups or items per modality for each of validation and test.
@@ -70,22 +70,22 @@ class Corpus:
         per class if that is more, and they are spread over the classes as evenly as possible.
         """
         kept: dict[str, Inputs] = {}
-        for modality, one in self.inputs.items():
-            if not one.form.of_items:  # such inputs (classes) are always ranked as a whole
-                kept[modality] = one
+        for modality, inputs in self.inputs.items():
+            if not inputs.form.of_items:  # such inputs (classes) are always ranked as a whole
+                kept[modality] = inputs
                 continue
-            partition = one.partition.copy()
+            partition = inputs.partition.copy()
             for name in ("val", "test"):
-                places = one.where(name)
+                places = inputs.where(name)
                 if self.classes is None:
-                    numbers = np.unique(one.groups[places], return_inverse=True)[1]
+                    numbers = np.unique(inputs.groups[places], return_inverse=True)[1]
                     partition[places[numbers >= count]] = "left out"
                 else:
-                    labels = one.labels[places]
+                    labels = inputs.labels[places]
                     within = pd.Series(labels).groupby(labels).cumcount().to_numpy()
                     most = max(count, 2 * len(np.unique(labels)))
                     partition[places[np.lexsort((labels, within))[most:]]] = "left out"
-            kept[modality] = replace(one, partition=partition)
+            kept[modality] = replace(inputs, partition=partition)
         return replace(self, inputs=kept)
 
     def transferring_from(self, source: Corpus) -> Corpus:
@@ -97,8 +97,8 @@ class Corpus:
         """
         if self.classes is None:
             raise UserError("a model that transfers knowledge needs a data set with `relevance: label`")
-        found = {f"source.{name}": value for name, value in source.fingerprint.items()}
-        return replace(self, source=source, fingerprint=self.fingerprint | found)
+        fingerprint = {f"source.{name}": value for name, value in source.fingerprint.items()}
+        return replace(self, source=source, fingerprint=self.fingerprint | fingerprint)
 
     def n_rows(self, modalities: tuple[str, ...] | None = None) -> int:
         """The number of rows in an epoch of mini-batches; None stands for all modalities."""
@@ -112,10 +112,10 @@ class Corpus:
         (N,) groups or classes, equal for items relevant to each other; or, for items with several classes, (N, C) zeros
         and ones, where items that share a class are relevant to each other.
         """
-        one = self.inputs[modality]
-        if one.sets is not None:
-            return one.sets
-        return one.groups if self.classes is None else one.labels
+        inputs = self.inputs[modality]
+        if inputs.sets is not None:
+            return inputs.sets
+        return inputs.groups if self.classes is None else inputs.labels
 
     def batch(self, picks: torch.Tensor, bare: torch.Tensor | None = None, also: tuple[str, ...] = ()) -> Batch:
         """The training pairs at `picks`, and the inputs `also` of the un-annotated images at `bare`."""
@@ -132,21 +132,21 @@ class Corpus:
         bare : (B,) indices of un-annotated images, if the batch has such.
         also : names of the inputs that are gathered of these images.
         """
-        inputs, beside, groups, labels = {}, {}, None, None
+        inputs, second_form, groups, labels = {}, {}, None, None
         for modality, index in chosen.items():
-            one = self.inputs[modality]
-            inputs[modality] = one.gather(index)
-            if modality in self.beside:
-                beside[modality] = self.beside[modality].gather(index)
-            groups = torch.from_numpy(one.groups)[index]
-            labels = None if self.classes is None else torch.from_numpy(one.labels)[index]
-        if labels is not None and one.sets is not None:
+            source = self.inputs[modality]
+            inputs[modality] = source.gather(index)
+            if modality in self.second_form:
+                second_form[modality] = self.second_form[modality].gather(index)
+            groups = torch.from_numpy(source.groups)[index]
+            labels = None if self.classes is None else torch.from_numpy(source.labels)[index]
+        if labels is not None and source.sets is not None:
             sets = [self.inputs[m].sets[index.numpy(), : self.classes.count] for m, index in chosen.items()]
             labels = torch.from_numpy(shared_classes(sets))
         if bare is None:
-            return Batch(inputs, groups, labels, beside=beside)
+            return Batch(inputs, groups, labels, second_form=second_form)
         extra = {name: self.inputs[name].gather(bare) for name in also}
-        return Batch(inputs, groups, None, extra, beside=beside)
+        return Batch(inputs, groups, None, extra, second_form=second_form)
 
     def joined(self, partition: str, size: int) -> Iterator[Batch]:
         """Yield batches of the items of a partition, joined by group over all modalities.
@@ -154,13 +154,13 @@ class Corpus:
         Each item of the largest modality occurs once, with the first item of its group in every other modality; it is
         left out if some modality has none.
         """
-        index = {m: one.where(partition) for m, one in self.inputs.items()}
+        index = {m: inputs.where(partition) for m, inputs in self.inputs.items()}
         base = max(index, key=lambda m: len(index[m]))
         chosen = {base: index[base]}
         for m in index.keys() - {base}:
-            chosen[m] = mates(self.inputs[base], self.inputs[m], index[m])[index[base]]
-        there = np.stack([*chosen.values()]).min(0) >= 0
-        for part in torch.from_numpy(np.flatnonzero(there)).split(size):
+            chosen[m] = paired_items(self.inputs[base], self.inputs[m], index[m])[index[base]]
+        complete = np.stack([*chosen.values()]).min(0) >= 0
+        for part in torch.from_numpy(np.flatnonzero(complete)).split(size):
             yield self.gathered({m: torch.from_numpy(chosen[m])[part] for m in self.inputs})
 
     def items(self, modality: str, index: np.ndarray, size: int) -> Iterator[Batch]:
@@ -171,14 +171,14 @@ class Corpus:
     def _items(self, modality: str, index: np.ndarray, size: int) -> Iterator[Batch]:
         for start in range(0, len(index), size):
             chosen = torch.from_numpy(index[start : start + size])
-            beside = {modality: self.beside[modality].gather(chosen)} if modality in self.beside else {}
-            yield Batch({modality: self.inputs[modality].gather(chosen)}, beside=beside)
+            second_form = {modality: self.second_form[modality].gather(chosen)} if modality in self.second_form else {}
+            yield Batch({modality: self.inputs[modality].gather(chosen)}, second_form=second_form)
 
 
-def ahead(made: Iterator[Batch]) -> Iterator[Batch]:
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Yield the same batches, each computed by another thread while the previous one is used."""
     with ThreadPoolExecutor(1) as worker:
-        upcoming = worker.submit(next, made, None)
+        upcoming = worker.submit(next, batches, None)
         while (batch := upcoming.result()) is not None:
-            upcoming = worker.submit(next, made, None)
+            upcoming = worker.submit(next, batches, None)
             yield batch

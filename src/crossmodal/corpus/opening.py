@@ -35,7 +35,7 @@ class Options:
 
     relevance: Relevance = "group"  # whether items are relevant to each other by group or by label
     stages: Sequence[int] = ()  # sizes of the groups of classes of a split `classesIofN` (`splits.class_groups`)
-    beside: Mapping[str, tuple[Form, str]] = field(default_factory=dict)  # modality to its second form and extractor
+    second_form: Mapping[str, tuple[Form, str]] = field(default_factory=dict)  # modality to form and extractor
     further: Mapping[str, tuple[str, Form]] = field(default_factory=dict)  # `Model.further`
     vocabulary: Vocabulary | None = None  # a trained model's vocabulary; None builds it from the training items
     settings: Mapping[str, Any] = field(default_factory=dict)  # the model's settings, with the forms' `options`
@@ -48,11 +48,11 @@ class Options:
         ------
         TypeError : a keyword that is neither.
         """
-        own = {name: values.pop(name) for name in {one.name for one in fields(cls)} & values.keys()}
-        known = {"min_count"}.union(*(form(name).options for name in registry.names("forms")))
-        if odd := values.keys() - known:
+        options = {name: values.pop(name) for name in {f.name for f in fields(cls)} & values.keys()}
+        allowed = {"min_count"}.union(*(form(name).options for name in registry.names("forms")))
+        if odd := values.keys() - allowed:
             raise TypeError(f"{sorted(odd)[0]!r} is neither a field of Options nor an option of a form")
-        return cls(**{**own, "settings": {**own.get("settings", {}), **values}})
+        return cls(**{**options, "settings": {**options.get("settings", {}), **values}})
 
 
 @dataclass(frozen=True)
@@ -122,28 +122,28 @@ def load(
     fingerprint = {"items": _frame_hash(items), "split": _frame_hash(selection)}
     codes = {group: i for i, group in enumerate(dict.fromkeys(items.group_id))}
     arrays = {m: _array(folder, m, name, extractors.get(m)) for m, name in reads.items() if form(name).array(m)}
-    second = {m: _array(folder, m, name, extractor) for m, (name, extractor) in options.beside.items()}
-    items = _without_skipped(items, [id_ for one in (*arrays.values(), *second.values()) for id_ in one.skipped])
+    second = {m: _array(folder, m, name, extractor) for m, (name, extractor) in options.second_form.items()}
+    items = _without_skipped(items, [id_ for array in (*arrays.values(), *second.values()) for id_ in array.skipped])
     labels = Labels.of(items, split, options.stages) if options.relevance == "label" else None
     items = items if labels is None else labels.restricted(items)
     selection = selection if labels is not None else _present(selection, items)
     rows = _Rows(folder, items, codes, labels, selection, options.settings)
     alike = {name: {m: array for m, array in arrays.items() if reads[m] == name} for name in reads.values()}
     sources = {("reads", m): rows.source(m, name, arrays.get(m), alike[name]) for m, name in reads.items()}
-    sources |= {("beside", m): rows.source(m, name, second[m]) for m, (name, _) in options.beside.items()}
+    sources |= {("second_form", m): rows.source(m, name, second[m]) for m, (name, _) in options.second_form.items()}
     sources |= {("further", key): rows.source(m, name, arrays.get(m)) for key, (m, name) in options.further.items()}
     vocabulary = _vocabulary([*sources.values()], options, fingerprint)
-    opened: dict[str, dict[str, Inputs]] = {"reads": {}, "beside": {}, "further": {}}
-    for (role, key), one in sources.items():
-        inputs = one.form.open(replace(one, vocabulary=vocabulary))
+    opened: dict[str, dict[str, Inputs]] = {"reads": {}, "second_form": {}, "further": {}}
+    for (role, key), source in sources.items():
+        inputs = source.form.open(replace(source, vocabulary=vocabulary))
         if inputs is not None:
             opened[role][key] = inputs
             fingerprint |= {key: inputs.digest} if inputs.digest else {}
-    fingerprint |= {f"{m}.{extractors[m]}": one.manifest["sha256"] for m, one in arrays.items()}
-    fingerprint |= {f"{m}.{options.beside[m][1]}": one.manifest["sha256"] for m, one in second.items()}
+    fingerprint |= {f"{m}.{extractors[m]}": features.manifest["sha256"] for m, features in arrays.items()}
+    fingerprint |= {f"{m}.{options.second_form[m][1]}": features.manifest["sha256"] for m, features in second.items()}
     pairs, classes, bare = _training(opened["reads"], selection, labels)
     inputs = opened["reads"] | opened["further"]
-    return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, beside=opened["beside"])
+    return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, second_form=opened["second_form"])
 
 
 def _array(folder: Path, modality: str, name: Form, extractor: str | None) -> Features:
@@ -158,16 +158,16 @@ def _array(folder: Path, modality: str, name: Form, extractor: str | None) -> Fe
 
 def _without_skipped(items: pd.DataFrame, skipped: list[str]) -> pd.DataFrame:
     """`items` without those without features, and without items whose group loses a modality (an image's captions)."""
-    gone = items.item_id.isin(skipped)
-    if not gone.any():
+    is_skipped = items.item_id.isin(skipped)
+    if not is_skipped.any():
         return items
-    kept = items[~gone]
-    lost = set(zip(items.modality[gone], items.group_id[gone], strict=True)) - set(
+    kept = items[~is_skipped]
+    lost = set(zip(items.modality[is_skipped], items.group_id[is_skipped], strict=True)) - set(
         zip(kept.modality, kept.group_id, strict=True)
     )
     kept = kept[~kept.group_id.isin({group for _, group in lost})]
-    further = len(items) - len(kept) - gone.sum()
-    log.warning("%d items have no features (skipped as bad); %d more go with them", gone.sum(), further)
+    further = len(items) - len(kept) - is_skipped.sum()
+    log.warning("%d items have no features (skipped as bad); %d more go with them", is_skipped.sum(), further)
     return kept
 
 
@@ -180,10 +180,12 @@ def _present(split: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
 
 def _vocabulary(sources: Sequence[base.Source], options: Options, fingerprint: dict[str, str]) -> Vocabulary:
     """The vocabulary of the training items, over all forms with words; its hash is added to the fingerprint."""
-    spoken = [one for one in sources if one.words is not None]
+    spoken = [source for source in sources if source.words is not None]
     vocabulary = options.vocabulary
     if vocabulary is None:
-        read = (words for one in spoken for words, trained in zip(one.words, one.trained, strict=True) if trained)
+        read = (
+            words for source in spoken for words, trained in zip(source.words, source.trained, strict=True) if trained
+        )
         vocabulary = Vocabulary.build(read, options.settings.get("min_count", MIN_COUNT))
     if spoken:
         fingerprint["vocabulary"] = sha256_bytes("\n".join(vocabulary.words).encode())

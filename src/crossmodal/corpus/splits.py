@@ -101,7 +101,7 @@ def stage(split: str) -> tuple[int, int] | None:
         return None
     match = STAGE.fullmatch(split)
     if match is None or int(match["number"]) > int(match["count"]):
-        raise UserError(f"split {split!r}: of data with classes, expected `full` or classesIofN, such as classes1of4")
+        raise UserError(f"split {split!r}: for data with classes, expected `full` or classesIofN, such as classes1of4")
     return int(match["number"]), int(match["count"])
 
 
@@ -123,7 +123,7 @@ def class_groups(labels: pd.Series, count: int, stages: Sequence[int] = ()) -> l
         if sum(stages) != len(classes):
             raise UserError(
                 f"params.yaml: datasets.*.stages: {' + '.join(map(str, stages))} are {sum(stages)} classes, but the "
-                f"training items are of {len(classes)}; mend the sizes, or leave `stages` out for groups of one size"
+                f"training items are of {len(classes)}; correct the sizes, or leave `stages` out for groups of one size"
             )
         return [classes[start:end] for start, end in pairwise(accumulate(stages, initial=0))]
     size = -(-len(classes) // count)
@@ -149,7 +149,9 @@ def make_labelled(items: pd.DataFrame, split: str, stages: Sequence[int] = ()) -
     bare = train.item_id[train.label.isna()]
     if len(bare) or train.empty:
         what = (
-            f"{len(bare)} training items have no label, such as {bare.iloc[0]!r}" if len(bare) else "none is trained on"
+            f"{len(bare)} training items have no label, such as {bare.iloc[0]!r}"
+            if len(bare)
+            else "there are no training items"
         )
         raise UserError(f"items.parquet: {what}; a data set with `relevance: label` needs the class of each")
     if number is not None:

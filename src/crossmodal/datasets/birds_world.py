@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from crossmodal.core.files import whole, write_parquet, write_text
+from crossmodal.core.files import atomic_write, write_parquet, write_text
 from crossmodal.datasets import cub, items
 from crossmodal.datasets.drawing import birds, media
 from crossmodal.datasets.drawing.work import clear, each, generator
@@ -30,10 +30,12 @@ class Settings(BaseModel):
 
     seed: int = Field(1, ge=0)
     classes: int = Field(50, ge=16, le=200)
-    unseen: int = Field(12, ge=2, description="classes that are not trained on, of `classes`")
-    images: int = Field(30, ge=6, description="of each class; a quarter of a seen class's are test images")
-    sentences: int = Field(5, ge=1, le=10, description="an image")
-    seen_images: cub.SeenImages = Field("split", description="of seen classes: a quarter tested, or all to train on")
+    unseen: int = Field(12, ge=2, description="how many of the `classes` are not trained on")
+    images: int = Field(30, ge=6, description="images per class; a quarter of those of a seen class are test images")
+    sentences: int = Field(5, ge=1, le=10, description="sentences per image")
+    seen_images: cub.SeenImages = Field(
+        "split", description="partition of the images of seen classes: a quarter for the test, or all for training"
+    )
     val: float = Field(0.1, ge=0, le=0.5, description="share of each seen class's training images kept for validation")
 
     @model_validator(mode="after")
@@ -51,10 +53,10 @@ def _draw(settings: Settings, root: Path, looks: list, names: list, place: tuple
     look = birds.seen(looks[kind], rng)
     image, box = birds.draw(look, rng)
     name = f"{names[kind]}/{_stem(names[kind], number)}"
-    with whole(root / "images" / f"{name}.jpg") as path:
+    with atomic_write(root / "images" / f"{name}.jpg") as path:
         media.jpeg(path, image)
     sentences = birds.captions(look, generator(settings.seed, 2, kind, number), settings.sentences)
-    write_text(root / "text" / f"{name}.txt", "".join(f"{one}\n" for one in sentences))
+    write_text(root / "text" / f"{name}.txt", "".join(f"{sentence}\n" for sentence in sentences))
     return look, box
 
 
@@ -107,12 +109,12 @@ def draw(settings: Settings, root: Path, *, workers: int | None = None) -> list[
     shares = 100 * have.reshape(settings.classes, settings.images, -1).mean(1)
     rows = [" ".join(f"{share:.4f}" for share in row) for row in shares]
     write_text(root / "attributes" / "class_attribute_labels_continuous.txt", "\n".join(rows) + "\n")
-    told = []
+    lines = []
     for image, (look, _) in enumerate(drawn):
         for k, attribute in enumerate(birds.ATTRIBUTES):
             hidden = attribute.startswith("has_leg") and look["has_shape"] == "duck-like"
-            told.append(f"{image + 1} {k + 1} {int(have[image, k])} {NOT_VISIBLE if hidden else CERTAIN} 0.0\n")
-    write_text(root / "attributes" / "image_attribute_labels.txt", "".join(told))
+            lines.append(f"{image + 1} {k + 1} {int(have[image, k])} {NOT_VISIBLE if hidden else CERTAIN} 0.0\n")
+    write_text(root / "attributes" / "image_attribute_labels.txt", "".join(lines))
     unseen = [names[k] for k in birds.held_out(settings.seed, looks, settings.unseen)]
     write_text(root / "testclasses.txt", "".join(f"{name}\n" for name in unseen))
     return unseen

@@ -54,9 +54,16 @@ class Drawn(BaseModel):
     lists: dict[Partition, Path] = Field(
         {}, description="partition to a text file of its image names, one per line; images in no list are left out"
     )
-    val: float = Field(0.1, ge=0, lt=1, description="share of the images kept for validation where nothing says which")
-    test: float = Field(0.1, ge=0, lt=1, description="share of the images that are tested where nothing says which")
-    seed: int = Field(0, ge=0, description="of the choice of test and validation images")
+    val: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the images that is kept for validation where nothing else determines them",
+    )
+    test: float = Field(
+        0.1, ge=0, lt=1, description="share of the images that is kept for the test where nothing else determines them"
+    )
+    seed: int = Field(0, ge=0, description="seed of the choice of test and validation images")
     regions: Files = Field([], description=REGIONS)
     region_ids: Path | None = Field(None, description=REGION_IDS)
 
@@ -64,9 +71,9 @@ class Drawn(BaseModel):
 class Settings(Drawn):
     """Settings of data sets whose annotations lie in separate files."""
 
-    images: Path = Field(description="image folder")
+    images: Path = Field(description="folder of the images")
     annotations: Files | dict[Partition, Files] = Field(
-        description="a file or several, or partition to the file or files of its images"
+        description="annotation file, list of files, or a mapping of each partition to its file or files"
     )
 
 
@@ -213,25 +220,26 @@ def region_files(regions: Path | list[Path], ids: Path | None, folder: Path) -> 
     if any(path.suffix.lower() == ".json" for path in regions):
         if len(regions) > 1:
             raise UserError(
-                f"params.yaml: {key}: names {len(regions)} files; expected one regions.json, or others alone"
+                f"params.yaml: {key}: names {len(regions)} files; expected one regions.json alone, or files of "
+                "features alone"
             )
         named = raw.name_of(regions[0], folder)
         return {"regions": {"file": named, "sha256": sha256_file(regions[0]), "exact": False}}
-    found: dict[str, Any] = {"files": [raw.name_of(path, folder) for path in regions]}
+    record: dict[str, Any] = {"files": [raw.name_of(path, folder) for path in regions]}
     if ids is not None:
-        found["ids"] = raw.name_of(ids, folder)
-    return {"region_features": found}
+        record["ids"] = raw.name_of(ids, folder)
+    return {"region_features": record}
 
 
 def files_of(settings: Settings) -> list[tuple[Path, Partition | None]]:
     """The annotation files, each with the partition of its images if the block names it, otherwise with None."""
-    given = settings.annotations
-    if isinstance(given, dict):
-        return [(path, part) for part, paths in given.items() for path in paths]
-    return [(path, None) for path in given]
+    annotations = settings.annotations
+    if isinstance(annotations, dict):
+        return [(path, part) for part, paths in annotations.items() for path in paths]
+    return [(path, None) for path in annotations]
 
 
-def there(path: Path, dataset: str, what: str, key: str = "annotations") -> Path:
+def existing_file(path: Path, dataset: str, what: str, key: str = "annotations") -> Path:
     """Return `path`, which must be a file.
 
     Raises
@@ -270,7 +278,7 @@ def frame_of(
     if not images.is_dir():
         raise UserError(f"{images}: no such folder; set datasets.{dataset}.images in params.yaml to the image folder")
     on_disk, faults = Photographs(images), Faults()
-    found: dict[str, _Image] = {}
+    by_source: dict[str, _Image] = {}
     for path, part, listed in entries:
         for entry in listed:
             if paths.leaves(entry.name):
@@ -278,45 +286,50 @@ def frame_of(
                 continue
             partition = _partition(part or entry.partition)
             if partition is not None and partition not in items.PARTITIONS:
-                kind = f"entries of an unknown partition (expected {', '.join(items.PARTITIONS)})"
+                kind = f"entries with an unknown partition (expected {', '.join(items.PARTITIONS)})"
                 faults.add(path, kind, f"{_at(entry)}: {partition!r}")
                 continue
             captions = [" ".join(text.split()) for text in entry.captions]
             for text in captions:
                 if not WORD.search(text):
-                    kind = "caption(s) have no words (mend them or take them out)"
+                    kind = "caption(s) have no words (correct or remove them)"
                     faults.add(path, kind, f"{_at(entry)} ({text!r})")
             source = on_disk.locate(entry.name)
-            one = _Image(entry.place, entry.name, source or entry.name, source is None, [], partition, entry.label)
-            one = found.setdefault(one.source, one)
-            if one.partition != partition:
-                faults.add(path, "image(s) are of two partitions", f"{_at(entry)}: {one.partition} and {partition}")
-            if one.label != entry.label:
-                faults.add(path, "image(s) have two labels", f"{_at(entry)}: {one.label!r} and {entry.label!r}")
-            one.captions += captions
+            image = _Image(entry.place, entry.name, source or entry.name, source is None, [], partition, entry.label)
+            image = by_source.setdefault(image.source, image)
+            if image.partition != partition:
+                faults.add(
+                    path, "image(s) belong to two partitions", f"{_at(entry)}: {image.partition} and {partition}"
+                )
+            if image.label != entry.label:
+                faults.add(path, "image(s) have two labels", f"{_at(entry)}: {image.label!r} and {entry.label!r}")
+            image.captions += captions
     faults.stop()
-    facts = assign([*found.values()], settings, dataset, strata=strata)
-    kept = [one for one in found.values() if one.partition is not None]
-    gone, bare = [one.name for one in kept if one.missing], [repr(one.name) for one in kept if not one.captions]
+    facts = assign([*by_source.values()], settings, dataset, strata=strata)
+    kept = [image for image in by_source.values() if image.partition is not None]
+    missing = [image.name for image in kept if image.missing]
+    bare = [repr(image.name) for image in kept if not image.captions]
     lines = []
-    if gone:
+    if missing:
         lines.append(
-            f"{images}: {len(gone)} of the {len(kept)} annotated images are not there: {raw.first(gone)}; looked in "
-            f"{', '.join(on_disk.looked_in)}; complete the folder, or set datasets.{dataset}.images in params.yaml to "
-            "the right one"
+            f"{images}: {len(missing)} of the {len(kept)} annotated images are not there: {raw.first(missing)}; "
+            f"looked in {', '.join(on_disk.looked_in)}; complete the folder, or set "
+            f"datasets.{dataset}.images in params.yaml to the right one"
         )
     if bare and captioned:
         lines.append(
-            f"{images}: {len(bare)} image(s) have no captions: {raw.first(bare)}; give each one or take it out"
+            f"{images}: {len(bare)} image(s) have no captions: {raw.first(bare)}; add captions or remove the images"
         )
     if lines:
         raise UserError("\n".join(lines))
-    ids = names_of([one.source for one in kept])
-    rows = [(ids[one.source], "image", ids[one.source], one.label, one.partition, one.source) for one in kept]
+    ids = names_of([image.source for image in kept])
+    rows = [
+        (ids[image.source], "image", ids[image.source], image.label, image.partition, image.source) for image in kept
+    ]
     rows += [
-        (f"{ids[one.source]}#{k}", "text", ids[one.source], one.label, one.partition, text)
-        for one in kept
-        for k, text in enumerate(one.captions)
+        (f"{ids[image.source]}#{k}", "text", ids[image.source], image.label, image.partition, text)
+        for image in kept
+        for k, text in enumerate(image.captions)
     ]
     return items.validate(pd.DataFrame(rows, columns=list(items.COLUMNS)), images), facts
 
@@ -341,8 +354,8 @@ class Photographs(raw.Listing):
         above = "" if str(path.parent) == "." else str(path.parent)
         coco = COCO.match(path.name)
         for sub in dict.fromkeys((above, coco[1] if coco else above, "")):
-            if (found := self.find(f"{sub}/{path.name}" if sub else path.name)) is not None:
-                return found
+            if (source := self.find(f"{sub}/{path.name}" if sub else path.name)) is not None:
+                return source
         return None
 
 
@@ -351,11 +364,11 @@ def names_of(sources: list[str]) -> dict[str, str]:
     ids: dict[str, str] = {}
     left = sources
     for name in (lambda path: path.stem, lambda path: str(path.with_suffix("")), str):
-        told: dict[str, list[str]] = {}
+        sources_of: dict[str, list[str]] = {}
         for source in left:
-            told.setdefault(name(PurePosixPath(source)), []).append(source)
-        ids |= {same[0]: key for key, same in told.items() if len(same) == 1}
-        left = [source for same in told.values() if len(same) > 1 for source in same]
+            sources_of.setdefault(name(PurePosixPath(source)), []).append(source)
+        ids |= {same[0]: key for key, same in sources_of.items() if len(same) == 1}
+        left = [source for same in sources_of.values() if len(same) > 1 for source in same]
     return ids
 
 
@@ -370,35 +383,35 @@ def assign(images: list[_Image], settings: Drawn, dataset: str, *, strata: bool 
     ------
     UserError : partitions are given twice or for some images only, or a partition is empty.
     """
-    said = sum(one.partition is not None for one in images)
+    n_assigned = sum(image.partition is not None for image in images)
     facts: dict[str, Any] = {"partitions": "annotations"}
     if settings.lists:
-        if said:
+        if n_assigned:
             raise UserError(
-                f"params.yaml: datasets.{dataset}.lists: the annotations say the partition of {said} images already; "
-                "leave `lists` out"
+                f"params.yaml: datasets.{dataset}.lists: the annotations state the partition of {n_assigned} images "
+                "already; leave `lists` out"
             )
         facts = {"partitions": "lists", "unlisted": _listed(images, settings.lists)}
-    elif 0 < said < len(images):
-        lone = next(one for one in images if one.partition is None)
+    elif 0 < n_assigned < len(images):
+        lone = next(image for image in images if image.partition is None)
         raise UserError(
-            f"params.yaml: datasets.{dataset}: {len(images) - said} of {len(images)} images have no partition, such as "
-            f"{lone.name!r} ({lone.place}); say that of each, or of none"
+            f"params.yaml: datasets.{dataset}: {len(images) - n_assigned} of {len(images)} images have no partition, "
+            f"such as {lone.name!r} ({lone.place}); state it for each image or for none"
         )
-    elif not said:
-        for one in images:
-            one.partition = "train"
+    elif not n_assigned:
+        for image in images:
+            image.partition = "train"
         facts = {"partitions": "drawn"}
-    have = {one.partition for one in images}
+    have = {image.partition for image in images}
     lacking = {part: share for part, share in (("test", settings.test), ("val", settings.val)) if part not in have}
     if lacking:
-        _draw([one for one in images if one.partition == "train"], lacking, settings.seed, strata)
+        _draw([image for image in images if image.partition == "train"], lacking, settings.seed, strata)
         facts["drawn"] = sorted(lacking)
-    empty = [part for part in items.PARTITIONS if not any(one.partition == part for one in images)]
+    empty = [part for part in items.PARTITIONS if not any(image.partition == part for image in images)]
     if empty:
         raise UserError(
             f"params.yaml: datasets.{dataset}: no image is of the partition(s) {', '.join(empty)}; all three are "
-            "needed: mend the annotations, the `lists` or the shares `val` and `test`"
+            "needed: correct the annotations, the `lists` or the shares `val` and `test`"
         )
     return facts
 
@@ -411,21 +424,21 @@ def _listed(images: list[_Image], lists: Mapping[Partition, Path]) -> int:
             name = PurePosixPath(line.replace("\\", "/")).name
             if part_of.setdefault(name, part) != part:
                 raise UserError(f"{path}: {name!r} is in the list of {part_of[name]} too; keep it in one of them")
-    for one in images:
-        path = PurePosixPath(one.source)
-        one.partition = part_of.pop(path.name, None) or part_of.pop(path.stem, None)
+    for image in images:
+        path = PurePosixPath(image.source)
+        image.partition = part_of.pop(path.name, None) or part_of.pop(path.stem, None)
     if part_of:
         raise UserError(
             f"{', '.join(str(path) for path in lists.values())}: {len(part_of)} listed image(s) are not among the "
             f"annotations: {raw.first([repr(name) for name in part_of])}"
         )
-    return sum(one.partition is None for one in images)
+    return sum(image.partition is None for image in images)
 
 
 def _draw(images: list[_Image], shares: Mapping[str, float], seed: int, strata: bool) -> None:
     """Draw the share of each partition from the images, stratified by label if `strata` is set."""
-    by_source = {one.source: one for one in images}
-    order = raw.shuffled({source: (one.label or "") if strata else "" for source, one in by_source.items()}, seed)
+    by_source = {image.source: image for image in images}
+    order = raw.shuffled({source: (image.label or "") if strata else "" for source, image in by_source.items()}, seed)
     for members in order.values():
         sizes = {part: max(1, round(share * len(members))) if share else 0 for part, share in shares.items()}
         # At least one image of each stratum remains for training.
@@ -440,7 +453,7 @@ def text_of(value: Any) -> list[str] | None:
     if isinstance(value, str):
         return [value]
     listed = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(listed, list | tuple) and all(isinstance(one, str) for one in listed):
+    if isinstance(listed, list | tuple) and all(isinstance(text, str) for text in listed):
         return list(listed)
     return None
 

@@ -19,7 +19,8 @@ class Settings(captioned.Settings):
     """The block of a data set with MS-COCO's own annotations."""
 
     instances: captioned.Files = Field(
-        [], description="instances_*.json of the same images: the names of the things in an image are its classes"
+        [],
+        description="instances_*.json of the same images; the categories of the objects in an image become its classes",
     )
 
 
@@ -36,22 +37,22 @@ def _labels(paths: list[Path], dataset: str) -> dict[object, str | None]:
     """{image id: its classes} from COCO's object annotations; None for an image without objects."""
     of: dict[object, set[str]] = {}
     for path in paths:
-        content = read_json(captioned.there(path, dataset, "COCO's instances_*.json", "instances"))
+        content = read_json(captioned.existing_file(path, dataset, "COCO's instances_*.json", "instances"))
         try:
-            names = {one["id"]: one["name"] for one in content["categories"]}
+            names = {entry["id"]: entry["name"] for entry in content["categories"]}
             for image in content["images"]:
                 of.setdefault(image["id"], set())
-            for one in content["annotations"]:
-                of[one["image_id"]].add(names[one["category_id"]])
+            for entry in content["annotations"]:
+                of[entry["image_id"]].add(names[entry["category_id"]])
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: is no instances_*.json of COCO's: lacks or misnames {error}") from None
     return {image: items.encoded_labels(names) for image, names in of.items()}
 
 
 def _read(path: Path, dataset: str, labels: dict[object, str | None]) -> list[Entry]:
-    content = read_json(captioned.there(path, dataset, "COCO's captions_*.json"))
+    content = read_json(captioned.existing_file(path, dataset, "COCO's captions_*.json"))
     lists = [content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations")]
-    if not all(isinstance(one, list) and one for one in lists):
+    if not all(isinstance(annotation, list) and annotation for annotation in lists):
         raise UserError(
             f"{path}: expected an object with lists `images` and `annotations`, as COCO's captions_*.json has"
             f"{captioned.reader_of(content)}"
@@ -66,12 +67,14 @@ def _read(path: Path, dataset: str, labels: dict[object, str | None]) -> list[En
         else:
             label = labels.get(image["id"])
             entries[image["id"]] = Entry(f"images[{number}]", image["file_name"], [], label=label)
-    for number, one in enumerate(lists[1]):
-        if not isinstance(one, dict) or not isinstance(one.get("caption"), str):
+    for number, annotation in enumerate(lists[1]):
+        if not isinstance(annotation, dict) or not isinstance(annotation.get("caption"), str):
             faults.add(path, "annotation(s) have no text `caption`", f"annotations[{number}]")
-        elif one.get("image_id") not in entries:
-            faults.add(path, "annotation(s) are of no listed image", f"annotations[{number}] ({one.get('image_id')})")
+        elif annotation.get("image_id") not in entries:
+            faults.add(
+                path, "annotation(s) belong to no listed image", f"annotations[{number}] ({annotation.get('image_id')})"
+            )
         else:
-            entries[one["image_id"]].captions.append(one["caption"])
+            entries[annotation["image_id"]].captions.append(annotation["caption"])
     faults.stop()
     return [*entries.values()]

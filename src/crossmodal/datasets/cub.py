@@ -39,17 +39,25 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder of images.txt")
+    root: Path = Field(description="folder that contains images.txt")
     captions: Path | None = Field(
-        None, description="folder of CLASS/NAME.txt; without it sentences tell the attributes"
+        None, description="folder of CLASS/NAME.txt; without it, sentences are generated from the attributes"
     )
-    sentences: int = Field(5, ge=1, le=50, description="an image: made of its attributes, or the first of its file")
-    unseen: int | tuple[str, ...] | Path = Field(50, description="how many classes, their names, or a file of names")
+    sentences: int = Field(
+        5, ge=1, le=50, description="sentences per image: generated from its attributes, or the first ones of its file"
+    )
+    unseen: int | tuple[str, ...] | Path = Field(
+        50, description="number of unseen classes, their names, or a file of their names"
+    )
     seen_images: SeenImages = Field(
-        "split", description="of seen classes: by train_test_split.txt, or all to train on, as the CVS thesis has it"
+        "split",
+        description="partition of the images of seen classes: by train_test_split.txt, or all for training, "
+        "as in the CVS thesis",
     )
     val: float = Field(0.1, ge=0, le=0.5, description="share of each seen class's training images kept for validation")
-    seed: int = Field(0, ge=0, description="of the choice of unseen classes, validation images and made sentences")
+    seed: int = Field(
+        0, ge=0, description="seed of the choice of unseen classes and validation images, and of generated sentences"
+    )
 
 
 class Birds:
@@ -74,42 +82,44 @@ class Birds:
 
     def _named(self, path: Path) -> dict[int, str]:
         """{id: name} from a file of `<id> <name>` per line."""
-        found: dict[int, str] = {}
+        names: dict[int, str] = {}
         faults: list[str] = []
         for number, line in enumerate(self._lines(path), 1):
             head, _, name = line.partition(" ")
-            if not is_count(head) or not name.strip() or int(head) in found or name.strip() in found.values():
+            if not is_count(head) or not name.strip() or int(head) in names or name.strip() in names.values():
                 faults.append(f"line {number} ({line!r})")
                 continue
-            found[int(head)] = name.strip()
-        if faults or not found:
+            names[int(head)] = name.strip()
+        if faults or not names:
             what = raw.first(faults) or "nothing"
-            raise UserError(f"{path}: expected `<id> <name>` a line, each id and name once; found {what}; mend them")
-        return found
+            raise UserError(
+                f"{path}: expected one `<id> <name>` per line, each id and name once; found {what}; correct them"
+            )
+        return names
 
-    def _numbered(self, path: Path, known: Sequence[int]) -> dict[int, int]:
+    def _numbered(self, path: Path, allowed: Sequence[int]) -> dict[int, int]:
         """{image id: number} from a file of `<image id> <number>` per line, which must list every image."""
-        found: dict[int, int] = {}
+        numbers: dict[int, int] = {}
         faults: list[str] = []
         for number, line in enumerate(self._lines(path), 1):
             pieces = line.split()
             good = len(pieces) == 2 and all(is_count(piece) for piece in pieces)
             image, value = map(int, pieces) if good else (0, -1)
-            if image not in self.images or value not in known or image in found:
+            if image not in self.images or value not in allowed or image in numbers:
                 faults.append(f"line {number} ({line!r})")
                 continue
-            found[image] = value
+            numbers[image] = value
         if faults:
             raise UserError(
                 f"{path}: {len(faults)} line(s) are not `<image id> <number>` with an id of images.txt, each once, and "
-                f"a number that is known ({known[0]} to {known[-1]}): {raw.first(faults)}"
+                f"a number that is known ({allowed[0]} to {allowed[-1]}): {raw.first(faults)}"
             )
-        lacking = [self.images[image] for image in self.images if image not in found]
+        lacking = [self.images[image] for image in self.images if image not in numbers]
         if lacking:
             raise UserError(
                 f"{path}: lacks {len(lacking)} image(s) of images.txt: {raw.first(lacking)}; add their lines"
             )
-        return found
+        return numbers
 
     def _matrix(self, path: Path) -> np.ndarray:
         """(classes, attributes) shares from 0 to 1, with the classes in the order of their ids."""
@@ -161,20 +171,20 @@ class Birds:
             return self._made()
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; set {self.where}.captions in params.yaml, or leave it out")
-        on_disk, found, lacking = raw.Listing(folder), {}, []
+        on_disk, captions, lacking = raw.Listing(folder), {}, []
         for image, path in self.images.items():
             place = Path(path).with_suffix(".txt")
             if (real := on_disk.find(str(place))) is not None:
-                found[image] = [" ".join(line.split()) for line in raw.lines(folder / real, "")]
-                found[image] = found[image][: self.settings.sentences]
-            if not found.get(image):
+                captions[image] = [" ".join(line.split()) for line in raw.lines(folder / real, "")]
+                captions[image] = captions[image][: self.settings.sentences]
+            if not captions.get(image):
                 lacking.append(str(place))
         if lacking:
             raise UserError(
                 f"{folder}: {len(lacking)} of {len(self.images)} files of sentences are missing or empty: "
                 f"{raw.first(lacking)}; complete the folder, or leave {self.where}.captions out of params.yaml"
             )
-        return found
+        return captions
 
     def _made(self) -> dict[int, list[str]]:
         """Generate sentences that name some attributes of an image, of those annotated at least as probable."""
@@ -187,7 +197,7 @@ class Birds:
             table = pd.read_csv(path, sep=" ", header=None, names=[*columns, "time"], usecols=columns, dtype=int)
         except ValueError as error:
             raise UserError(
-                f"{path}: is not `<image> <attribute> <0 or 1> <certainty> <time>` a line ({error})"
+                f"{path}: is not one `<image> <attribute> <0 or 1> <certainty> <time>` per line ({error})"
             ) from None
         table = table[(table.present == 1) & (table.certainty >= PROBABLY)]
         odd = table[~table.image.isin(list(self.images)) | ~table.attribute.between(1, len(self.attributes))]
@@ -196,16 +206,16 @@ class Birds:
                 f"{path}: {len(odd)} line(s) name an unknown image or attribute, such as {odd.iloc[0].tolist()}"
             )
         present = table.groupby("image").attribute.apply(list).to_dict()
-        made = {}
+        captions = {}
         for image, name in self.images.items():
             having = [self.attributes[k - 1] for k in present.get(image, [])]
             key = hashlib.sha256(f"{self.settings.seed}/{name}".encode()).digest()[:8]
             rng = np.random.default_rng(int.from_bytes(key, "big"))
-            made[image] = []
+            captions[image] = []
             for _ in range(self.settings.sentences):
                 some = rng.permutation(len(having))[: int(rng.integers(3, 7))]
-                made[image].append(sentence([having[k] for k in sorted(some)]))
-        return made
+                captions[image].append(sentence([having[k] for k in sorted(some)]))
+        return captions
 
 
 def _attributes(root: Path) -> list[Path]:
@@ -216,15 +226,15 @@ def _attributes(root: Path) -> list[Path]:
 def phrase(attribute: str) -> str:
     """An attribute in words, such as `forked tail shape` for `has_tail_shape::forked_tail`."""
     group, _, value = re.sub(r"[()]", "", attribute.replace("_", " ")).partition("::")
-    said, of = value.split(), group.removeprefix("has ").split()
-    return " ".join([*said, *(of[1:] if said[-1:] == of[:1] else of)])
+    words, of = value.split(), group.removeprefix("has ").split()
+    return " ".join([*words, *(of[1:] if words[-1:] == of[:1] else of)])
 
 
 def sentence(attributes: Sequence[str]) -> str:
     """One sentence that names all given attributes."""
     if not attributes:
         return "This is a bird."
-    words = [phrase(one) for one in attributes]
+    words = [phrase(attribute) for attribute in attributes]
     listed = ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1]
     return f"This bird has {listed}."
 

@@ -28,7 +28,7 @@ make, read = _READER.make, _READER.read
 
 
 def _read(path: Path, dataset: str) -> list[Entry]:
-    captioned.there(path, dataset, "Kaggle's captions.txt or results.csv")
+    captioned.existing_file(path, dataset, "Kaggle's captions.txt or results.csv")
     for (image, caption), separator in FORMS.items():
         # Flickr30K's file quotes nothing, not even captions with commas.
         rows = table.rows_of_text(path, separator, quotes=separator == ",")
@@ -38,7 +38,7 @@ def _read(path: Path, dataset: str) -> list[Entry]:
             return _of_rows(rows, path, header, header.index(image), header.index(caption), separator)
     names = " or ".join(f"`{separator.join(form)}`" for form, separator in FORMS.items())
     raise UserError(
-        f"{path}: its first line names no image and caption; expected {names} (`reader: table` "
+        f"{path}: its first line does not name columns for image and caption; expected {names} (`reader: table` "
         "takes columns of any name)"
     )
 

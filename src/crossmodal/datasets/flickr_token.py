@@ -25,7 +25,7 @@ make, read = _READER.make, _READER.read
 
 
 def _read(path: Path, dataset: str) -> list[Entry]:
-    captioned.there(path, dataset, "the file of NAME#k, a tab and a caption per line")
+    captioned.existing_file(path, dataset, "the file with NAME#k, a tab and a caption per line")
     entries, faults = [], captioned.Faults()
     for number, line in table.numbered_lines(path):
         key, tab, caption = line.partition("\t")

@@ -23,10 +23,14 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 class Settings(Drawn):
     """The block of a data set with a folder per class."""
 
-    root: Path = Field(description="folder of the classes' folders, or of train, val and test with those in them")
+    root: Path = Field(
+        description="folder with one folder per class, or with folders train, val and test that "
+        "contain one folder per class"
+    )
     prompt: str | None = Field(
         "a photograph of a {}.",
-        description="text of an image that has none of its own, {} being its class with spaces for '_'; null: no text",
+        description="text of an image that has no text file, where {} becomes the name of its class with spaces for "
+        "'_'; null: no text",
     )
 
 
@@ -51,7 +55,7 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, dict]:
     root, where = settings.root, f"datasets.{dataset}"
     if not root.is_dir():
         raise UserError(
-            f"{root}: no such folder; set {where}.root in params.yaml to the folder of the classes' folders"
+            f"{root}: no such folder; set {where}.root in params.yaml to the folder with one folder per class"
         )
     if settings.prompt is not None and "{}" not in settings.prompt:
         raise UserError(f"params.yaml: {where}.prompt: {settings.prompt!r} has no {{}}, where the class's name stands")
@@ -83,14 +87,14 @@ def _of(settings: Settings, above: str, part: str | None) -> list[Entry]:
     top = settings.root / above
     for label in _folders(top):
         names = sorted(entry.name for entry in os.scandir(top / label) if entry.is_file())
-        known = set(names)
+        present = set(names)
         for name in names:
             path = Path(name)
             if path.suffix.lower() not in ENDINGS:
                 continue
             source = "/".join(filter(None, (above, label, name)))
             texts = []
-            if f"{path.stem}.txt" in known:
+            if f"{path.stem}.txt" in present:
                 texts = [line for _, line in table.numbered_lines(top / label / f"{path.stem}.txt")]
             elif settings.prompt is not None:
                 texts = [settings.prompt.replace("{}", label.replace("_", " "))]

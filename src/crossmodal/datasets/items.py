@@ -17,13 +17,13 @@ import pandas as pd
 from crossmodal.core import limits, paths
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import (
+    atomic_write,
     check_small,
     library_versions,
     read_json,
     read_parquet,
     read_record,
     sha256_file,
-    whole,
     write_json,
 )
 from crossmodal.modalities import MODALITIES
@@ -125,11 +125,12 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
         raise UserError(
             f"{where}: {len(twice)} item(s) are listed twice, such as {twice.iloc[0]!r}; keep one row of each"
         )
-    for column, known in (("modality", MODALITIES), ("partition", PARTITIONS)):
-        odd = frame[~frame[column].isin(known)]
+    for column, allowed in (("modality", MODALITIES), ("partition", PARTITIONS)):
+        odd = frame[~frame[column].isin(allowed)]
         if len(odd):
             raise UserError(
-                f"{where}: item {odd.item_id.iloc[0]!r}: {column} {odd[column].iloc[0]!r} is none of {', '.join(known)}"
+                f"{where}: item {odd.item_id.iloc[0]!r}: {column} {odd[column].iloc[0]!r} is none of "
+                f"{', '.join(allowed)}"
             )
     needed = [frame[name] for name in ("item_id", "group_id", "source")]
     empty = frame[np.any([[v is pd.NA or not v or v.isspace() for v in column] for column in needed], axis=0)]
@@ -143,7 +144,7 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
     if len(split):
         raise UserError(
             f"{where}: {len(split)} group(s) lie in more than one partition, such as {split[0]!r}; an image and its "
-            f"captions belong in one"
+            "captions must be in the same one"
         )
     return frame
 
@@ -165,7 +166,7 @@ def labels_apart(frame: pd.DataFrame) -> list[str]:
         if len(labels) > 1 and not labels <= usual and shifted and 2 * len(labels & usual) >= len(labels):
             warnings.append(
                 f"the labels of {name} are {min(labels)} to {max(labels)}, those of {first} {min(usual)} to "
-                f"{max(usual)}: is one of them counted from 0 and the other from 1? As they stand they do not agree"
+                f"{max(usual)}: is one of them counted from 0 and the other from 1? In this form they do not match"
             )
     return warnings
 
@@ -190,7 +191,7 @@ def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
         log.warning("%s: %s", folder.name, warning)
     counts = frame.groupby(["modality", "partition"]).size()
     # The table is moved into place after its manifest, so that a killed run never leaves a table without one.
-    with whole(target) as temporary:
+    with atomic_write(target) as temporary:
         frame.to_parquet(temporary, index=False)
         write_json(
             folder / "items.json",
@@ -234,7 +235,9 @@ def root(folder: Path) -> Path:
     named = manifest.get("root") if isinstance(manifest, dict) else None
     if not isinstance(named, str):
         raise UserError(f"{path}: names no `root` folder; delete it and prepare the data set again")
-    found = paths.named(folder, named, f"{path}: root")  # an absolute path stays unchanged
-    if not found.is_dir():
-        raise UserError(f"{path}: its root {found} is no folder (any more); put it back or prepare the data set again")
-    return found
+    resolved = paths.named(folder, named, f"{path}: root")  # an absolute path stays unchanged
+    if not resolved.is_dir():
+        raise UserError(
+            f"{path}: its root {resolved} is no folder (any more); put it back or prepare the data set again"
+        )
+    return resolved

@@ -27,17 +27,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     annotations: Path = Field(description="dataset_*.json")
-    images: Path = Field(description="image folder; MS-COCO's holds train2014 and val2014")
+    images: Path = Field(description="folder of the images; that of MS-COCO contains train2014 and val2014")
     regions: captioned.Files = Field([], description=captioned.REGIONS)
     region_ids: Path | None = Field(None, description=captioned.REGION_IDS)
-    restval: Literal["train", "drop"] = Field("train", description="where MS-COCO's `restval` images go")
+    restval: Literal["train", "drop"] = Field("train", description="partition of MS-COCO's `restval` images")
     splits: dict[str, Literal["train", "val", "test", "drop"]] = Field(
-        {}, description="where images of other splits go, such as {dev: val}; drop leaves them out"
+        {}, description="partitions of images of other splits, such as {dev: val}; drop leaves them out"
     )
     words: Literal["auto", "raw", "tokens"] = Field(
         "auto",
-        description="captions as they are, or the file's own `tokens` with blanks between them; auto: the tokens where "
-        "the captions are written without blanks",
+        description="captions as they are, or the file's `tokens` joined by spaces; auto: the tokens where captions "
+        "are written without spaces",
     )
 
 
@@ -101,13 +101,13 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
     goes = {"train": "train", "restval": settings.restval, "val": "val", "test": "test", **settings.splits}
     images: list[tuple[str, str, str]] = []
     captions: list[tuple[str, str, str, str]] = []
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     odd = [_structure(entry, number) for number, entry in enumerate(entries)]
     stems = [None if fault else _stem(_place(entry)) for entry, fault in zip(entries, odd, strict=True)]
     places = Counter(stems)
     tokens = _by_tokens(settings.words, [entry for entry, fault in zip(entries, odd, strict=True) if not fault])
     if tokens and settings.words == "auto":
-        log.warning("%s: its captions are written without blanks: their words are the file's own `tokens`", path)
+        log.warning("%s: its captions are written without spaces: the file's `tokens` are read as their words", path)
     faults: dict[str, list[str]] = {}  # {kind of fault: its places}
     missing: list[str] = []
     for number, entry in enumerate(entries):
@@ -125,12 +125,12 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
         if split == "drop":
             continue
         place = _place(entry)
-        if place in seen:
+        if place in numbers:
             faults.setdefault("listed twice (keep one)", []).append(
-                f"{name!r} (images[{seen[place]}] and images[{number}])"
+                f"{name!r} (images[{numbers[place]}] and images[{number}])"
             )
             continue
-        seen[place] = number
+        numbers[place] = number
         # An image is identified by its file name; images with the same file name, by their paths.
         stem = stems[number] if places[stems[number]] == 1 else place
         source = on_disk.image(name, entry.get("filepath"))
@@ -138,11 +138,11 @@ def _read(settings: Settings, dataset: str) -> tuple[pd.DataFrame, bool]:
             missing.append(name)
         images.append((stem, split, source or name))
         if not entry["sentences"]:
-            faults.setdefault("with no captions (give each one or take it out)", []).append(repr(name))
+            faults.setdefault("with no captions (add captions or remove them)", []).append(repr(name))
         for k, sentence in enumerate(entry["sentences"]):
             text = _text(sentence, tokens)
             if not WORD.search(text):
-                kind = "with a caption that has no words (mend it or take it out)"
+                kind = "with a caption that has no words (correct or remove it)"
                 faults.setdefault(kind, []).append(f"caption {k} of {name!r} ({text!r})")
             captions.append((f"{stem}#{k}", stem, split, " ".join(text.split())))
     problems = [f"{path}: {len(places)} image(s) {kind}: {raw.first(places)}" for kind, places in faults.items()]
@@ -211,10 +211,14 @@ def _by_tokens(words: str, entries: list[Any]) -> bool:
     """Whether captions are made from `tokens`: as `words` says, or if the text has far fewer words than tokens."""
     if words != "auto":
         return words == "tokens"
-    sentences = [one for entry in entries for one in entry["sentences"]]
-    both = [one for one in sentences if isinstance(one.get("raw"), str) and isinstance(one.get("tokens"), list)]
-    blanks = sum(len(one["raw"].split()) for one in both)
-    return 2 * blanks < sum(len(one["tokens"]) for one in both)
+    sentences = [sentence for entry in entries for sentence in entry["sentences"]]
+    both = [
+        sentence
+        for sentence in sentences
+        if isinstance(sentence.get("raw"), str) and isinstance(sentence.get("tokens"), list)
+    ]
+    blanks = sum(len(sentence["raw"].split()) for sentence in both)
+    return 2 * blanks < sum(len(sentence["tokens"]) for sentence in both)
 
 
 class _Images(raw.Listing):
@@ -223,6 +227,6 @@ class _Images(raw.Listing):
         coco = re.match(r"COCO_(train2014|val2014)_", name)
         # An image may lie where the file says, in the MS-COCO folder of its name, or directly in the folder.
         for sub in filter(None, (filepath, coco and coco[1])):
-            if (found := self.find(f"{sub}/{name}")) is not None:
-                return found
+            if (source := self.find(f"{sub}/{name}")) is not None:
+                return source
         return self.find(name)

@@ -26,19 +26,19 @@ make, read = _READER.make, _READER.read
 
 
 def _read(path: Path, dataset: str) -> list[Entry]:
-    content = read_json(captioned.there(path, dataset, "a *_karpathy_*.json"))
+    content = read_json(captioned.existing_file(path, dataset, "a *_karpathy_*.json"))
     if not isinstance(content, list) or not content:
         raise UserError(
             f"{path}: expected a list of objects with `image` and `caption`, as LAVIS's and BLIP's files have"
             f"{captioned.reader_of(content)}"
         )
     entries, faults = [], captioned.Faults()
-    for number, one in enumerate(content):
+    for number, record in enumerate(content):
         place = f"entry {number}"
-        captions = captioned.text_of(one.get("caption")) if isinstance(one, dict) else None
-        if captions is None or not isinstance(one.get("image"), str):
+        captions = captioned.text_of(record.get("caption")) if isinstance(record, dict) else None
+        if captions is None or not isinstance(record.get("image"), str):
             faults.add(path, "entries lack a text `image` or a `caption` (a text or a list of texts)", place)
             continue
-        entries.append(Entry(place, one["image"], captions, one.get("split")))
+        entries.append(Entry(place, record["image"], captions, record.get("split")))
     faults.stop()
     return entries

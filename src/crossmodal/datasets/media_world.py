@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal.core.files import whole, write_text
+from crossmodal.core.files import atomic_write, write_text
 from crossmodal.datasets import items, xmedia
 from crossmodal.datasets.drawing import media, pictures, sentences, sounds
 from crossmodal.datasets.drawing.classes import NAMES, instance
@@ -30,8 +30,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(1, ge=0)
-    images: int = Field(2000, ge=60, description="each with a text")
-    audio: int = Field(400, ge=60, description="sound clips")
+    images: int = Field(2000, ge=60, description="number of images, each of which has a text")
+    audio: int = Field(400, ge=60, description="number of sound clips")
     videos: int = Field(200, ge=60)
     meshes: int = Field(200, ge=60)
     shortest: float = Field(1.5, ge=0.2, le=60, description="seconds of a sound clip or video")
@@ -58,7 +58,7 @@ def tested(index: int) -> bool:
 def _draw(settings: Settings, root: Path, place: tuple[str, int]) -> None:
     modality, index = place
     what = instance(settings.seed, modality, index)
-    with whole(root / source(modality, index)) as path:
+    with atomic_write(root / source(modality, index)) as path:
         if modality == "image":
             media.jpeg(path, pictures.picture(what))
         elif modality == "text":
@@ -99,7 +99,7 @@ def draw(settings: Settings, root: Path, *, workers: int | None = None) -> None:
     ordered = [(modality, index) for modality in items.MODALITIES for index in range(settings.count(modality))]
     for part, wanted in (("train", False), ("test", True)):
         listed = [source(modality, index) for modality, index in ordered if tested(index) is wanted]
-        write_text(root / f"{part}.txt", "".join(f"{one}\n" for one in listed))
+        write_text(root / f"{part}.txt", "".join(f"{line}\n" for line in listed))
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:

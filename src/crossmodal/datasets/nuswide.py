@@ -32,16 +32,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder of ImageList, Groundtruth and NUS_WID_Tags")
+    root: Path = Field(description="folder that contains ImageList, Groundtruth and NUS_WID_Tags")
     images: Path | None = Field(None, description="folder of FOLDER/NAME_ID.jpg; Flickr in root by default")
-    classes: tuple[str, ...] = Field(LARGEST, min_length=2, description="those whose images are taken")
+    classes: tuple[str, ...] = Field(LARGEST, min_length=2, description="classes whose images are used")
     several: bool = Field(
-        False, description="images of any of the classes, with all that they have of them, and not of one alone"
+        False, description="whether images of several of the classes are used too, with all of these classes as labels"
     )
-    per_class: int = Field(1000, ge=3, description="images of each class, at most")
-    test: float = Field(0.2, gt=0, lt=1, description="share of each class's images that is tested")
+    per_class: int = Field(1000, ge=3, description="largest number of images per class")
+    test: float = Field(0.2, gt=0, lt=1, description="share of each class's images that is kept for the test")
     val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training images kept for validation")
-    seed: int = Field(0, ge=0, description="of the choice of images and of those for test and validation")
+    seed: int = Field(0, ge=0, description="seed of the choice of images and of test and validation images")
 
     @property
     def folder(self) -> Path:
@@ -90,7 +90,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     tags = _tags(root / TAGS, names, advice)
     labels = np.stack([_labels(root, name, len(names), where) for name in settings.classes], axis=1)
     number = labels.sum(1)
-    usable = (number > 0 if settings.several else number == 1) & np.array([bool(found) for found in tags])
+    usable = (number > 0 if settings.several else number == 1) & np.array([bool(words) for words in tags])
     # An image with several classes counts towards the rarest of them.
     rarest = np.argsort(labels[usable].sum(0), kind="stable")
     of = rarest[labels[:, rarest].argmax(1)]
@@ -130,11 +130,11 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
 
 def _tags(path: Path, names: list[str], advice: str) -> list[str]:
     """The tags of each image of the list as one text, which is empty if it has no tags."""
-    found = raw.lines(path, advice)
-    if len(found) != len(names):
-        raise UserError(f"{path}: {len(found)} lines for the {len(names)} images of {LIST}; fetch it again")
+    listed = raw.lines(path, advice)
+    if len(listed) != len(names):
+        raise UserError(f"{path}: {len(listed)} lines for the {len(names)} images of {LIST}; fetch it again")
     tags = []
-    for number, (line, name) in enumerate(zip(found, names, strict=True), 1):
+    for number, (line, name) in enumerate(zip(listed, names, strict=True), 1):
         ident, *words = line.split()
         if ident != name.removesuffix(".jpg").rpartition("_")[2]:
             raise UserError(f"{path}: entry {number} is of image {ident!r}, but {LIST} has {name!r} there")
@@ -150,6 +150,6 @@ def _labels(root: Path, name: str, count: int, where: str) -> np.ndarray:
     if odd or len(lines) != count:
         what = raw.first(odd) or f"{len(lines)} lines"
         raise UserError(
-            f"{path}: expected 0 or 1 a line for the {count} images of {LIST}, found {what}; fetch it again"
+            f"{path}: expected one 0 or 1 per line for the {count} images of {LIST}, found {what}; fetch it again"
         )
     return np.array([line == "1" for line in lines])

@@ -29,13 +29,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder of the photographs' and the sentences' folders")
+    root: Path = Field(description="folder that contains the folders of photographs and of sentences")
     images: str = Field("dataset", description="folder of CLASS/NAME.jpg in root")
     sentences: str = Field("sentence", description="folder of CLASS/NAME.txt in root")
-    joined: bool = Field(True, description="the sentences of a photograph are one text; false: one text each")
-    test: int = Field(10, ge=1, description="photographs of each class that are tested")
+    joined: bool = Field(
+        True, description="whether the sentences of a photograph are joined into one text; false: one text per sentence"
+    )
+    test: int = Field(10, ge=1, description="number of test photographs per class")
     val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training photographs kept for validation")
-    seed: int = Field(0, ge=0, description="of the choice of test and validation photographs")
+    seed: int = Field(0, ge=0, description="seed of the choice of test and validation photographs")
 
 
 def make(settings: Settings, folder: Path, *, title: str) -> None:
@@ -83,14 +85,14 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     on_disk, lacking, texts = raw.Listing(root / settings.sentences), [], {}
     for stem in names:
         if (real := on_disk.find(f"{stem}.txt")) is not None:
-            told = raw.lines(root / settings.sentences / real, "")
-            texts[stem] = [" ".join(sentence.split()) for sentence in told]
+            sentences = raw.lines(root / settings.sentences / real, "")
+            texts[stem] = [" ".join(sentence.split()) for sentence in sentences]
         if not texts.get(stem):
             lacking.append(f"{stem}.txt")
     if lacking:
         raise UserError(
             f"{root / settings.sentences}: {len(lacking)} of {len(names)} files of sentences are missing or empty: "
-            f"{raw.first(lacking)}; complete the folder, or take the photographs out"
+            f"{raw.first(lacking)}; complete the folder, or remove the photographs"
         )
     classes = raw.shuffled({stem: stem.partition("/")[0] for stem in names}, settings.seed)
     small = [f"{label!r} ({len(of)})" for label, of in classes.items() if len(of) <= settings.test]
@@ -106,20 +108,20 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     for stem, path in names.items():
         common = (stem, stem.partition("/")[0], parts[stem])
         images.append((f"image/{stem}", "image", *common, f"{settings.images}/{path}"))
-        told = [" ".join(texts[stem])] if settings.joined else texts[stem]
-        ids = [f"text/{stem}"] if settings.joined else [f"text/{stem}#{k}" for k in range(len(told))]
-        captions += [(one, "text", *common, text) for one, text in zip(ids, told, strict=True)]
+        captions_of = [" ".join(texts[stem])] if settings.joined else texts[stem]
+        ids = [f"text/{stem}"] if settings.joined else [f"text/{stem}#{k}" for k in range(len(captions_of))]
+        captions += [(id_, "text", *common, text) for id_, text in zip(ids, captions_of, strict=True)]
     return items.validate(pd.DataFrame(images + captions, columns=list(items.COLUMNS)), root)
 
 
 def _listed(folder: Path) -> dict[str, str]:
     """{CLASS/NAME: CLASS/NAME.jpg} of the photographs of a folder, sorted."""
-    found: dict[str, str] = {}
+    images: dict[str, str] = {}
     for label in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
         for name in sorted(entry.name for entry in os.scandir(folder / label)):
             if Path(name).suffix.lower() in ENDINGS:
                 stem = f"{label}/{Path(name).stem}"
-                if stem in found:
-                    raise UserError(f"{folder / found[stem]} and {name} have one name; keep one of them")
-                found[stem] = f"{label}/{name}"
-    return found
+                if stem in images:
+                    raise UserError(f"{folder / images[stem]} and {name} have the same name; keep one of them")
+                images[stem] = f"{label}/{name}"
+    return images

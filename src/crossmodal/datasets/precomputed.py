@@ -31,7 +31,7 @@ TABLE_HEADS = {"image", "image_name", "filename", "file_name", "caption", "capti
 TAB = "\t"
 MOST_REPEATED = 20  # maximum number of captions per image for which repeated rows are detected
 SAMPLED = 16  # positions at which an array is checked for repeated rows
-OF_AN_ITEM = "; FILE#ARRAY, a FILE, or an ARRAY of the same file; [a:b:c] takes a part"
+OF_AN_ITEM = "; FILE#ARRAY, a FILE, or an ARRAY of the same file; [a:b:c] selects a part"
 
 
 class Part(BaseModel):
@@ -39,17 +39,32 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    partition: Literal["train", "val", "test"] | None = Field(None, description="of all its rows")
-    partitions: str = Field("", description=f"of each row: train, val or test{OF_AN_ITEM}")
-    file: str = Field("", description="instead of the data set's `file`")
-    array: str = Field("", description="name in the file; may be left out where it holds one")
-    captions: str = Field("", description="sentences instead of an array (text only): a .txt, a line each, or texts")
-    items: Literal["rows", "columns"] = Field("rows", description="what an item is in the array: a row or a column")
-    rows: str = Field("", description="those that belong here: a:b:c, or an array of numbers (from 1 in a .mat file)")
-    labels: str = Field("", description=f"class of each row: a number, a name or ones in a row of a matrix{OF_AN_ITEM}")
+    partition: Literal["train", "val", "test"] | None = Field(None, description="partition of all rows of this part")
+    partitions: str = Field("", description=f"partition of each row: train, val or test{OF_AN_ITEM}")
+    file: str = Field("", description="file of this part instead of the data set's `file`")
+    array: str = Field(
+        "", description="name of the array in the file; it may be left out where the file contains a single one"
+    )
+    captions: str = Field(
+        "",
+        description="sentences instead of an array (text only): a .txt with one sentence per line, or an array of "
+        "texts",
+    )
+    items: Literal["rows", "columns"] = Field("rows", description="whether an item is a row or a column of the array")
+    rows: str = Field(
+        "", description="rows that belong to this part: a:b:c, or an array of their numbers (from 1 in a .mat file)"
+    )
+    labels: str = Field(
+        "", description=f"class of each row: a number, a name, or the ones in a row of a matrix{OF_AN_ITEM}"
+    )
     ids: str = Field("", description=f"name of each row{OF_AN_ITEM}")
-    groups: str = Field("", description=f"rows of one group belong together, as a photograph and its text{OF_AN_ITEM}")
-    counts: str = Field("", description=f"regions that each row of an N x R x D array really has{OF_AN_ITEM}")
+    groups: str = Field(
+        "",
+        description=f"group of each row; rows of a group belong together, as a photograph and its text{OF_AN_ITEM}",
+    )
+    counts: str = Field(
+        "", description=f"number of regions in each row of an N x R x D array, without padding{OF_AN_ITEM}"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Part:
@@ -63,18 +78,26 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder that the files are relative to")
-    file: str = Field("", description="file of the parts that name none")
+    root: Path = Field(description="folder to which file names are relative")
+    file: str = Field("", description="file of the parts that name no file")
     modalities: dict[Modality, list[Part]] = Field(min_length=1)
     paired: list[Modality] = Field(
-        [], description="modalities whose rows belong together in their order; a multiple (captions) in turn"
+        [],
+        description="modalities whose rows correspond in order; if one has a multiple of the rows (captions), "
+        "consecutive ones belong together",
     )
     several: bool | None = Field(
         None,
-        description="a matrix of labels may name several classes of a row; true: or none; null: if all have some",
+        description="whether a matrix of labels may assign several classes to a row; true: also none; null: several, "
+        "if every row has at least one",
     )
-    val: float = Field(0.1, ge=0, lt=1, description="share of the training items kept for validation where none are")
-    seed: int = Field(0, description="of that choice")
+    val: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the training items that is kept for validation where the parts have no validation items",
+    )
+    seed: int = Field(0, description="seed of that choice")
 
     @field_validator("modalities", mode="before")
     @classmethod
@@ -89,7 +112,9 @@ class Settings(BaseModel):
                 raise ValueError(f"modalities.{modality}: names no part")
             words = {bool(part.captions) for part in parts}
             if True in words and (modality != "text" or len(words) > 1):
-                raise ValueError(f"modalities.{modality}: captions are text, of all its parts or of none")
+                raise ValueError(
+                    f"modalities.{modality}: `captions` are for text alone, and for all of its parts or none"
+                )
             if modality in self.paired and any(part.groups for part in parts):
                 raise ValueError(f"modalities.{modality}: has `groups`, so it is not `paired` by order as well")
         lone = [modality for modality in self.paired if modality not in self.modalities]
@@ -208,7 +233,7 @@ def _refuse_repeated(array: Array, rows: np.ndarray, where: str) -> None:
         if (values[:times] != values[0]).any() or (len(values) > times and np.array_equal(values[times], values[0])):
             return
     raise UserError(
-        f"{array.where}: holds each row {times} times running, once for each caption, as VSE++ and SCAN publish "
+        f"{array.where}: repeats each row {times} times in succession, once per caption, as VSE++ and SCAN publish "
         f'theirs: take one of each by `rows: "::{times}"` in {where} of params.yaml'
     )
 
@@ -256,14 +281,16 @@ def _open(settings: Settings, part: Part, reference: str) -> Array:
 
 def _place(settings: Settings, part: Part, reference: str) -> tuple[str, str, str]:
     """The file, array and slice that a reference names; each may be empty."""
-    found = REFERENCE.fullmatch(reference)
-    if found is None:
-        raise UserError(f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, [a:b:c] after it or not")
-    file, name = found["file"], found["array"]
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
+        raise UserError(
+            f"params.yaml: {reference!r}: expected FILE#ARRAY, FILE or ARRAY, optionally followed by [a:b:c]"
+        )
+    file, name = match["file"], match["array"]
     if file is None:
         is_file = name.lower().endswith(SUFFIXES) or (name != "" and (settings.root / name).is_file())
         file, name = (name, "") if is_file else (part.file or settings.file, name)
-    return file, name, found["slice"] or ""
+    return file, name, match["slice"] or ""
 
 
 def _slice(text: str) -> slice:
@@ -277,12 +304,12 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
         """The values of the selected rows; the referenced array may have one value for each row of the whole array."""
         if not reference:
             return None
-        found = _open(settings, part, reference)
-        if len(found) in (len(array), len(rows)):
-            values = found.read(rows) if len(found) == len(array) else found.all()
-            return Array(found.path, found.name, values.shape, values.dtype, values.__getitem__)
-        flip = "; set `items: columns` if each column is an item" if len(found) == array.shape[-1] else ""
-        raise UserError(f"{found.where}: {len(found)} values for the {len(array)} rows of {array.where}{flip}")
+        values_of = _open(settings, part, reference)
+        if len(values_of) in (len(array), len(rows)):
+            values = values_of.read(rows) if len(values_of) == len(array) else values_of.all()
+            return Array(values_of.path, values_of.name, values.shape, values.dtype, values.__getitem__)
+        flip = "; set `items: columns` if each column is an item" if len(values_of) == array.shape[-1] else ""
+        raise UserError(f"{values_of.where}: {len(values_of)} values for the {len(array)} rows of {array.where}{flip}")
 
     if part.captions:
         sources = [" ".join(str(sentence).split()) for sentence in array.read(rows)]
@@ -306,8 +333,8 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
         frame["item_id"] = frame.item_id.fillna(names)
         if modality not in settings.paired:
             frame["group_id"] = frame.group_id.fillna(names)
-    given = of_each(part.partitions)
-    frame["partition"] = pd.array([part.partition] * len(rows) if given is None else _texts(given))
+    partitions = of_each(part.partitions)
+    frame["partition"] = pd.array([part.partition] * len(rows) if partitions is None else _texts(partitions))
     return frame
 
 
@@ -318,60 +345,60 @@ def _rows(settings: Settings, part: Part, array: Array) -> np.ndarray:
         return every
     if re.fullmatch(SLICE, part.rows):
         return every[_slice(part.rows)]
-    found = _open(settings, part, part.rows)
-    values = found.all()
+    listed = _open(settings, part, part.rows)
+    values = listed.all()
     if values.dtype == bool and values.shape == every.shape:
         return np.flatnonzero(values)
     if values.ndim != 1 or not np.array_equal(values, np.floor(values)):
-        raise UserError(f"{found.where}: expected a list of row numbers, found {values.dtype} of shape {values.shape}")
-    rows = values.astype(np.int64) - found.first
+        raise UserError(f"{listed.where}: expected a list of row numbers, found {values.dtype} of shape {values.shape}")
+    rows = values.astype(np.int64) - listed.first
     if len(rows) and not (rows.min() >= 0 and rows.max() < len(array)):
         raise UserError(
-            f"{found.where}: rows {int(values.min())} to {int(values.max())}, but {array.where} has {len(array)}"
+            f"{listed.where}: rows {int(values.min())} to {int(values.max())}, but {array.where} has {len(array)}"
         )
     return rows
 
 
-def _texts(found: Array, several: bool | None = False) -> list[Any]:
+def _texts(labels: Array, several: bool | None = False) -> list[Any]:
     """Values as texts: 3.0 becomes '3', a row of a one-hot matrix the index of its one, and texts stay unchanged.
 
     A row with several classes becomes the indices of all its ones (`items.encoded_labels`) if `several` allows it.
     """
-    values = found.all()
+    values = labels.all()
     if values.ndim == 2 and values.dtype.kind in "fiub":
-        ones = _ones(found, values)
+        ones = _ones(labels, values)
         counts = ones.sum(1)
         if several is None and counts.min(initial=1) > 0 and not ones.all():
             if extra := int((counts > 1).sum()):
-                told = "%s: %d of %d rows have more than one class and are read so; `several: false` would refuse them"
-                log.info(told, found.where, extra, len(counts))
+                message = "%s: %d of %d rows have several classes, and all are read; `several: false` refuses such rows"
+                log.info(message, labels.where, extra, len(counts))
         elif not several and (counts != 1).any():
             row = int(np.flatnonzero(counts != 1)[0])
             raise UserError(
-                f"{found.where}: row {row} has {counts[row]} classes; each item must have one label, or set "
+                f"{labels.where}: row {row} has {counts[row]} classes; each item must have one label, or set "
                 "`several: true` in the data set's block"
             )
-        return [items.encoded_labels(str(n + found.first) for n in np.flatnonzero(row)) for row in ones]
+        return [items.encoded_labels(str(n + labels.first) for n in np.flatnonzero(row)) for row in ones]
     if values.ndim != 1:
-        raise UserError(f"{found.where}: expected one value per item, found shape {values.shape}")
+        raise UserError(f"{labels.where}: expected one value per item, found shape {values.shape}")
     if values.dtype.kind == "f":
         whole = values == np.floor(values)
         return [None if np.isnan(v) else str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
     texts = [v.decode().strip() if isinstance(v, bytes) else None if v is None else str(v).strip() for v in values]
     if tabbed := next((text for text in texts if text and TAB in text), None):
         raise UserError(
-            f"{found.where}: its lines hold {tabbed.count(TAB) + 1} columns ({tabbed!r}); give the number of the one "
-            f"that is meant, such as {found.path.name}#{tabbed.count(TAB) + 1}"
+            f"{labels.where}: its lines hold {tabbed.count(TAB) + 1} columns ({tabbed!r}); give the number of the one "
+            f"that is meant, such as {labels.path.name}#{tabbed.count(TAB) + 1}"
         )
     return texts
 
 
-def _ones(found: Array, values: np.ndarray) -> np.ndarray:
+def _ones(labels: Array, values: np.ndarray) -> np.ndarray:
     """(n, C) bool: the classes of each row of a matrix of zeros and ones, or of -1 and 1."""
     if not any(np.isin(values, pair).all() for pair in ((0, 1), (-1, 1))):
         other = values[~np.isin(values, (0, 1))][0]
         raise UserError(
-            f"{found.where}: {values.shape[1]} columns with numbers such as {other:g} are neither one label per item "
+            f"{labels.where}: {values.shape[1]} columns with numbers such as {other:g} are neither one label per item "
             "nor a matrix of zeros and ones with a column per class; save what is meant as an array of its own"
         )
     return values > 0
@@ -380,19 +407,21 @@ def _ones(found: Array, values: np.ndarray) -> np.ndarray:
 def _of_file(part: Part, array: RegionFile, rows: np.ndarray) -> Array:
     """The number of regions of each row according to the file; 0 for a broken row, which the extraction reports."""
     if part.counts not in ("", flat.SPANS):
-        raise UserError(f"{array.where}: says itself how many regions an image has; leave out counts: {part.counts}")
+        raise UserError(
+            f"{array.where}: already contains the number of regions of each image; leave out counts: {part.counts}"
+        )
     values = array.counts[rows]
     return Array(array.path, "", values.shape, values.dtype, values.__getitem__)
 
 
-def _counts(found: Array, array: Array) -> np.ndarray:
+def _counts(listed: Array, array: Array) -> np.ndarray:
     if len(array.shape) != 3:
-        raise UserError(f"{array.where}: has shape {array.shape}; `counts` are of region sets (items, regions, D)")
-    counts = found.all()
+        raise UserError(f"{array.where}: has shape {array.shape}; `counts` apply to region sets (items, regions, D)")
+    counts = listed.all()
     least = 0 if isinstance(array, RegionFile) else 1
     odd = np.flatnonzero(~((counts >= least) & (counts <= array.shape[1]) & (counts == np.floor(counts))))
     if len(odd):
-        raise UserError(f"{found.where}: row {odd[0]} has count {counts[odd[0]]}, expected 1 to {array.shape[1]}")
+        raise UserError(f"{listed.where}: row {odd[0]} has count {counts[odd[0]]}, expected 1 to {array.shape[1]}")
     return counts.astype(np.int64)
 
 
@@ -403,10 +432,10 @@ def _paired(frame: pd.DataFrame, place: pd.Series, paired: list[str]) -> pd.Seri
         sizes = part.modality.value_counts().reindex(paired, fill_value=0)
         least = int(sizes.min())
         if least == 0 or (sizes % least).any():
-            told = ", ".join(f"{n} {modality}" for modality, n in sizes.items())
+            counts = ", ".join(f"{n} {modality}" for modality, n in sizes.items())
             raise UserError(
-                f"params.yaml: paired: {told} items of {partition}: each must be a multiple of the least, as five "
-                f"captions an image are; see `rows`"
+                f"params.yaml: paired: {counts} items of {partition}: each must be a multiple of the least, such as "
+                "five captions per image; see `rows`"
             )
         groups[part.index] = f"{partition}/" + (place[part.index] // part.modality.map(sizes // least)).astype(str)
     return groups
@@ -421,7 +450,9 @@ def _with_validation(frame: pd.DataFrame, settings: Settings) -> tuple[pd.DataFr
     """
     if (frame.partition == "val").any():
         if "val" in settings.model_fields_set and settings.val:
-            raise UserError("params.yaml: val: a share is to be cut off, but some items are of the partition val")
+            raise UserError(
+                "params.yaml: val: a share for validation is set, but some items already belong to the partition val"
+            )
         return frame, None
     train = frame[frame.partition == "train"]
     # The stratum of a group consists of its modalities and its first label.
@@ -430,7 +461,9 @@ def _with_validation(frame: pd.DataFrame, settings: Settings) -> tuple[pd.DataFr
     chosen = strata.index[_share(strata.to_numpy(), settings.val, np.random.default_rng(settings.seed))]
     cut = frame.group_id.isin(chosen)
     facts = {"share": settings.val, "seed": settings.seed, "groups": len(chosen), "items": int(cut.sum())}
-    log.info("no items for validation: %d of the %d training items are kept for it", cut.sum(), len(train))
+    log.info(
+        "there are no validation items: %d of the %d training items are kept for validation", cut.sum(), len(train)
+    )
     return frame.assign(partition=frame.partition.mask(cut, "val")), facts
 
 

@@ -45,9 +45,9 @@ def record(
     hashes = fingerprints.Hashes(folder)
     paths = {"files": files, "trees": trees, "names": names, "texts": texts}
     unread = {kind: {name_of(path, folder): fingerprints.NOTHING for path in of} for kind, of in paths.items()}
-    found = fingerprints.now(unread, hashes, folder)
+    hashed = fingerprints.now(unread, hashes, folder)
     hashes.save()
-    return found
+    return hashed
 
 
 def first(places: Sequence[str]) -> str:
@@ -64,12 +64,12 @@ def lines(path: Path, advice: str) -> list[str]:
     UserError : the file is missing (the message ends with `advice`) or is no UTF-8 text.
     """
     try:
-        found = read_lines(path)
+        content = read_lines(path)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; {advice}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is no UTF-8 text ({error}); save it as UTF-8") from None
-    return [line.strip() for line in found if line.strip()]
+    return [line.strip() for line in content if line.strip()]
 
 
 class Listing:
@@ -109,12 +109,12 @@ class Listing:
         if sub not in self.names:
             self.names[sub] = self._listed(sub)
         names = self.names[sub]
-        found = names.get(name) or names.get(unicodedata.normalize("NFC", name))
-        if found is None:
+        entry = names.get(name) or names.get(unicodedata.normalize("NFC", name))
+        if entry is None:
             if not names and sub and (real := self.find(sub)) not in (None, sub):
                 return self.find(f"{real}/{name}")
             return None
-        place = f"{sub}/{found}" if sub else found
+        place = f"{sub}/{entry}" if sub else entry
         if place in self.links or sub not in self.seen:
             self.seen.add(sub)  # the folder itself may be a link
             paths.inside(self.folder, place, str(self.folder))

@@ -33,17 +33,29 @@ class Columns(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image: str = Field("image", description="name of the photograph, below the image folder")
-    caption: str = Field("caption", description="a caption; in JSON lines and Parquet a list of them as well")
-    partition: str | None = Field(None, description="train, val or test; without it `lists` says, or it is drawn")
-    label: str | None = Field(None, description="class of the image; in JSON lines and Parquet a list of them as well")
+    image: str = Field("image", description="column with the path of the image relative to the image folder")
+    caption: str = Field(
+        "caption", description="column with a caption; in JSON lines and Parquet it may also hold a list of captions"
+    )
+    partition: str | None = Field(
+        None,
+        description="column with the partition: train, val or test; without it, partitions follow `lists` or are drawn",
+    )
+    label: str | None = Field(
+        None,
+        description="column with the class of the image; in JSON lines and Parquet it may also hold a list of classes",
+    )
 
 
 class Settings(captioned.Settings):
     """The block of a data set in a custom table."""
 
     columns: Columns = Columns()
-    quotes: bool = Field(True, description="cells of a CSV or TSV may stand in double quotes; false: a quote is text")
+    quotes: bool = Field(
+        True,
+        description="whether cells of a CSV or TSV file may be enclosed in double quotes; false: a quote is part of "
+        "the text",
+    )
 
 
 def _entries(settings: Settings, dataset: str) -> list[tuple[Path, str | None, list[Entry]]]:
@@ -57,8 +69,8 @@ make, read = _READER.make, _READER.read
 def _read(path: Path, settings: Settings, dataset: str) -> list[Entry]:
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
-        raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}")
-    captioned.there(path, dataset, "the table of images and captions")
+        raise UserError(f"{path}: has an unknown format; expected a name that ends in {', '.join(SUFFIXES)}")
+    captioned.existing_file(path, dataset, "the table of images and captions")
     columns = settings.columns
     wanted = [name for name in (columns.image, columns.caption, columns.partition, columns.label) if name is not None]
     rows = _of_json(path, wanted) if kind in (".jsonl", ".ndjson") else None
@@ -73,8 +85,8 @@ def _read(path: Path, settings: Settings, dataset: str) -> list[Entry]:
             faults.add(path, f"row(s) have no text or list of texts in the column {columns.caption!r}", place)
         else:
             if isinstance(label, list):
-                label = items.encoded_labels(str(one).strip() for one in label)
-            partition, label = (None if one is None else str(one).strip() or None for one in (partition, label))
+                label = items.encoded_labels(str(value).strip() for value in label)
+            partition, label = (None if value is None else str(value).strip() or None for value in (partition, label))
             entries.append(Entry(place, name.strip(), captions, partition, label))
     faults.stop()
     return entries

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import sha256_file, whole, write_text
+from crossmodal.core.files import atomic_write, sha256_file, write_text
 from crossmodal.datasets import items, karpathy
 from crossmodal.datasets.drawing.scenery import (
     BACKGROUNDS,
@@ -96,8 +96,8 @@ class Settings(BaseModel):
 
     seed: int = Field(1, ge=0)
     images: int = Field(1500, ge=30)
-    val: int = Field(200, ge=5, description="validation images, of `images`")
-    test: int = Field(200, ge=5, description="test images, of `images`")
+    val: int = Field(200, ge=5, description="how many of the `images` are for validation")
+    test: int = Field(200, ge=5, description="how many of the `images` are for the test")
 
 
 def _fresh(rng: np.random.Generator) -> Scene:
@@ -225,8 +225,8 @@ def _noun(rng: np.random.Generator, thing: Thing, colour: float, size: float) ->
     return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
 
 
-def _relation(rng: np.random.Generator, one: Thing, other: Thing) -> str:
-    (x1, y1), (x2, y2) = PLACES[one.place][0], PLACES[other.place][0]
+def _relation(rng: np.random.Generator, thing: Thing, other: Thing) -> str:
+    (x1, y1), (x2, y2) = PLACES[thing.place][0], PLACES[other.place][0]
     options = []
     if abs(x1 - x2) > 0.2:
         options.append(pick(rng, LEFT if x1 < x2 else RIGHT))
@@ -238,8 +238,8 @@ def _relation(rng: np.random.Generator, one: Thing, other: Thing) -> str:
 def captions(seed: int, index: int, what: Scene, count: int = 5) -> list[str]:
     """`count` different sentences that describe a scene, with different details and synonyms."""
     rng = generator(seed, index, 2)
-    found: list[str] = []
-    while len(found) < count:
+    texts: list[str] = []
+    while len(texts) < count:
         things = [what.things[i] for i in rng.permutation(len(what.things))]
         if len(things) > 1 and rng.random() < 0.2:
             things = things[:-1]
@@ -258,9 +258,9 @@ def captions(seed: int, index: int, what: Scene, count: int = 5) -> list[str]:
         else:
             text = pick(rng, OPENINGS) + " ".join(filter(None, (body, where)))
         text = text[0].upper() + text[1:] + "."
-        if text not in found:
-            found.append(text)
-    return found
+        if text not in texts:
+            texts.append(text)
+    return texts
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def _write_one(folder: Path, seed: int, place: tuple[int, int]) -> Scene:
     image, what = draw_scene(seed, index, first)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)
-    with whole(folder / f"{index:06d}.jpg") as temporary:
+    with atomic_write(folder / f"{index:06d}.jpg") as temporary:
         temporary.write_bytes(buffer.getvalue())
     return what
 
@@ -319,7 +319,7 @@ def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> lis
             words = raw.lower().replace(",", " ").rstrip(".").split()
             sentences.append({"raw": raw, "tokens": words, "imgid": index, "sentid": sentence})
             sentence += 1
-        ids = [one["sentid"] for one in sentences]
+        ids = [fields["sentid"] for fields in sentences]
         entry = {"filename": f"{index:06d}.jpg", "imgid": index, "split": split_of[index], "sentids": ids}
         entries.append({**entry, "sentences": sentences})
     regions = {

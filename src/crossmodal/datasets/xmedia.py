@@ -33,14 +33,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(description="folder of categories.txt, train.txt, test.txt and the modalities' folders")
-    modalities: tuple[Modality, ...] = Field(tuple(FOLDERS), min_length=1, description="those that are read")
-    folders: dict[Modality, str] = Field({}, description="a modality's folder where it has another name")
+    root: Path = Field(
+        description="folder that contains categories.txt, train.txt, test.txt and one folder per modality"
+    )
+    modalities: tuple[Modality, ...] = Field(tuple(FOLDERS), min_length=1, description="modalities that are read")
+    folders: dict[Modality, str] = Field({}, description="folder of a modality where its name differs")
     pairs: tuple[Modality, ...] = Field(
-        ("image", "text"), description="same class and name: belong together; [] if not"
+        ("image", "text"),
+        description="modalities whose items belong together if class and name are the same; [] if none do",
     )
     val: float = Field(0.1, ge=0, le=0.5, description="share of each class's training items kept for validation")
-    seed: int = Field(0, ge=0, description="of the choice of validation items")
+    seed: int = Field(0, ge=0, description="seed of the choice of validation items")
 
     def folder_of(self, modality: Modality) -> str:
         """Name of a modality's folder below the root."""
@@ -65,10 +68,10 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
 def manifest(settings: Settings, frame: pd.DataFrame, folder: Path) -> dict:
     """The entries of `items.json` about the lists, the classes and the settings."""
     root = settings.root
-    found = _lists(root)
+    lists = _lists(root)
     return {
         "root": raw.name_of(root, folder),
-        "annotations": [{"file": path.name, "sha256": sha256_file(path)} for path in found if path.is_file()],
+        "annotations": [{"file": path.name, "sha256": sha256_file(path)} for path in lists if path.is_file()],
         "settings": settings.model_dump(exclude={"root"}, mode="json"),
         "classes": sorted(frame.label.unique()),
     }
@@ -96,7 +99,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     absent = [folders[modality] for modality in settings.modalities if not (root / folders[modality]).is_dir()]
     if absent:
         raise UserError(
-            f"{root}: lacks the folder(s) {', '.join(absent)}; put them there, name them otherwise in {where}.folders, "
+            f"{root}: lacks the folder(s) {', '.join(absent)}; put them there, set their names in {where}.folders, "
             f"or take the modality out of {where}.modalities in params.yaml"
         )
     advice = f"XMedia's layout has it (see crossmodal.datasets.xmedia); or set {where}.root in params.yaml"
@@ -107,7 +110,7 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
     modality_of = {name: modality for modality, name in folders.items()}
     on_disk = raw.Listing(root)
     rows: list[tuple[str, str, str, str, str, str]] = []
-    seen: dict[str, str] = {}
+    places: dict[str, str] = {}
     faults: dict[tuple[Path, str], list[str]] = {}
     for part, path in lists.items():
         for number, line in enumerate(raw.lines(path, advice), 1):
@@ -126,13 +129,13 @@ def read(settings: Settings, dataset: str = "*") -> pd.DataFrame:
             if modality not in settings.modalities:
                 continue
             if label not in classes:
-                faults.setdefault((path, "are of a class that categories.txt lacks"), []).append(place)
+                faults.setdefault((path, "have a class that categories.txt lacks"), []).append(place)
             stem = f"{label}/{Path(name).stem}"
             item = f"{modality}/{stem}"
-            if item in seen:
-                faults.setdefault((path, "are listed twice (keep one)"), []).append(f"{place}, also {seen[item]}")
+            if item in places:
+                faults.setdefault((path, "are listed twice (keep one)"), []).append(f"{place}, also {places[item]}")
                 continue
-            seen[item] = f"entry {number} of {path.name}"
+            places[item] = f"entry {number} of {path.name}"
             real = on_disk.find(source)
             if real is None:
                 faults.setdefault((path, f"are not in {root}; complete the folder or the list"), []).append(source)
@@ -168,13 +171,13 @@ def _text(path: Path) -> str:
 def _gaps(rows: list[tuple], classes: list[str], path: Path) -> list[str]:
     """Error messages on classes without a training item, at all or in a modality in which they are tested."""
     trained = {(label, modality) for _, modality, _, label, part, _ in rows if part == "train"}
-    known = {label for label, _ in trained}
-    bare = [repr(label) for label in classes if label not in known]
+    trained_labels = {label for label, _ in trained}
+    bare = [repr(label) for label in classes if label not in trained_labels]
     others = {(label, modality) for _, modality, _, label, part, _ in rows if part != "train"}
-    partly = [f"{label!r} ({modality})" for label, modality in sorted(others - trained) if label in known]
+    partly = [f"{label!r} ({modality})" for label, modality in sorted(others - trained) if label in trained_labels]
     if not bare and not partly:
         return []
-    return [f"{path}: {len(bare + partly)} class(es) without a training item: {raw.first(bare + partly)}; list some"]
+    return [f"{path}: {len(bare + partly)} class(es) without a training item: {raw.first(bare + partly)}; add some"]
 
 
 def _torn(rows: list[tuple], key: str, root: Path) -> list[str]:
@@ -182,7 +185,7 @@ def _torn(rows: list[tuple], key: str, root: Path) -> list[str]:
     parts: dict[str, set[str]] = {}
     for _, _, group, _, part, _ in rows:
         parts.setdefault(group, set()).add(part)
-    torn = [group.removeprefix("pair/") for group, found in parts.items() if len(found) > 1]
+    torn = [group.removeprefix("pair/") for group, partitions in parts.items() if len(partitions) > 1]
     if not torn:
         return []
     return [

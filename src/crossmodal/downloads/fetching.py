@@ -49,10 +49,10 @@ def fetch(origin: Origin, folder: Path, *, progress: bool = False) -> list[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = read_json(folder / RECORD) if (folder / RECORD).exists() else {}
-    said = []
+    messages = []
     for file in origin.files:
         if _is_there(file, folder, record):
-            said.append(f"{file.file_name}: is there already")
+            messages.append(f"{file.file_name}: is there already")
             continue
         path = _fetched(file, folder, record.get(file.url, {}), progress)
         digest = sha256_file(path)
@@ -65,8 +65,8 @@ def fetch(origin: Origin, folder: Path, *, progress: bool = False) -> list[str]:
         record[file.url] = entry
         write_json(folder / RECORD, record)
         checked = "as published" if isinstance(expected, Check) else f"no checksum is published; SHA-256 {digest}"
-        said.append(f"{file.file_name}: {entry['bytes']:,} bytes, {checked}")
-    return said
+        messages.append(f"{file.file_name}: {entry['bytes']:,} bytes, {checked}")
+    return messages
 
 
 def _target(file: SourceFile, folder: Path) -> Path:
@@ -88,12 +88,14 @@ def _fetched(file: SourceFile, folder: Path, before: dict[str, Any], progress: b
     """Download a file with pooch and a downloader that resumes partial files, and return its path."""
     target = _target(file, folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    known = _as_pooch(file.check, before)
+    expected = _as_pooch(file.check, before)
     try:
         with _quiet():
-            pooch.retrieve(file.url, known, target.name, target.parent, downloader=Resumed(target, progress=progress))
+            pooch.retrieve(
+                file.url, expected, target.name, target.parent, downloader=Resumed(target, progress=progress)
+            )
     except requests.RequestException as error:
-        raise UserError(f"{file.url}: cannot be fetched ({_told(error)}); run again to go on") from None
+        raise UserError(f"{file.url}: cannot be fetched ({_told(error)}); run again to continue") from None
     except OSError as error:
         if reason(error) is None:
             raise
@@ -102,8 +104,8 @@ def _fetched(file: SourceFile, folder: Path, before: dict[str, Any], progress: b
         if "hash" not in str(error):
             raise
         raise UserError(
-            f"{file.url}: is not the file that is published: {' '.join(str(error).split())}; try again; if it stays "
-            "so, its makers have changed it"
+            f"{file.url}: is not the file that is published: {' '.join(str(error).split())}; try again; if the error "
+            "remains, its publishers have changed the file"
         ) from None
     return target
 
@@ -159,7 +161,7 @@ class Resumed:
         length = answer.headers.get("Content-Length")
         total = None if length is None else have + int(length)
         if have:
-            log.info("%s: goes on after %d bytes", self.part, have)
+            log.info("%s: resumes after %d bytes", self.part, have)
         with self.part.open("ab" if have else "wb") as stream, _bar(self.part.stem, total, have, self.progress) as bar:
             for chunk in answer.iter_content(CHUNK):
                 stream.write(chunk)
@@ -211,21 +213,23 @@ def _unpacked(path: Path, file: SourceFile, folder: Path) -> list[str]:
                 with tarfile.open(path) as archive:
                     archive.extractall(inside, filter="data")
             if file.members:
-                pairs = [(_member(inside, path, one), folder / to) for one, to in sorted(file.members.items())]
+                pairs = [(_member(inside, path, member), folder / to) for member, to in sorted(file.members.items())]
             else:
-                pairs = [(one, folder / str(file.unpack)) for one in sorted(inside.iterdir())]
+                pairs = [(member, folder / str(file.unpack)) for member in sorted(inside.iterdir())]
             return [str(_placed(source, into).relative_to(folder)) for source, into in pairs]
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         path.unlink(missing_ok=True)
-        told = " ".join(str(error).split())
-        raise UserError(f"{path}: is no archive, or damaged ({told}); it is removed: run again to fetch it") from None
+        message = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: is no archive, or damaged ({message}); it is removed: run again to fetch it"
+        ) from None
 
 
 def _member(inside: Path, archive: Path, name: str) -> Path:
-    found = inside / PurePosixPath(name)
-    if not found.exists():
-        raise UserError(f"{archive}: holds no {name}; its makers have changed it")
-    return found
+    target = inside / PurePosixPath(name)
+    if not target.exists():
+        raise UserError(f"{archive}: holds no {name}; its publishers have changed it")
+    return target
 
 
 def _placed(source: Path, into: Path) -> Path:
@@ -233,8 +237,8 @@ def _placed(source: Path, into: Path) -> Path:
     into.mkdir(parents=True, exist_ok=True)
     target = into / source.name
     if source.is_dir() and target.is_dir():
-        for one in sorted(source.iterdir()):
-            _placed(one, target)
+        for entry in sorted(source.iterdir()):
+            _placed(entry, target)
     else:
         source.replace(target)
     return target

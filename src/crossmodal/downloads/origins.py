@@ -39,10 +39,12 @@ class SourceFile(_Strict):
     """A file to download, and where it or its content goes."""
 
     url: str
-    name: str = Field("", description="of the file, where the address ends otherwise")
-    folder: str = Field("", description="where a file that is no archive goes")
-    unpack: str | None = Field(None, description="folder that all of an archive goes into")
-    members: dict[str, str] = Field({}, description="files of an archive to the folders that they go into")
+    name: str = Field("", description="name of the file, where the address ends differently")
+    folder: str = Field("", description="folder in which a file that is no archive is placed")
+    unpack: str | None = Field(None, description="folder into which the whole archive is unpacked")
+    members: dict[str, str] = Field(
+        {}, description="mapping of files of an archive to the folders into which they are placed"
+    )
     check: Check | Literal["none"]
 
     @property
@@ -62,9 +64,9 @@ class Origin(_Strict):
     title: str
     home: str
     licence: str
-    about: str = Field("", description="size in all, in words")
+    about: str = Field("", description="total size, in words")
     files: list[SourceFile] = []
-    by_hand: str = Field("", description="how to ask for what is given out on request alone")
+    by_hand: str = Field("", description="how to obtain data that are given out on request only")
 
     @model_validator(mode="after")
     def _one(self) -> Origin:
@@ -88,14 +90,16 @@ def named(name: str, path: Path = REGISTRY) -> Origin:
     """
     if name.startswith(TORCHVISION):
         return _weights(name.removeprefix(TORCHVISION))
-    known = origins(path)
-    if name not in known:
-        hint = suggestion(name, known)
+    listed = origins(path)
+    if name not in listed:
+        hint = suggestion(name, listed)
         raise UserError(f"download {name!r}: is unknown{hint}; or torchvision/NETWORK, such as torchvision/resnet152")
-    found = known[name]
-    if found.by_hand:
-        raise UserError(f"download {name!r}: {found.title} must be asked for by hand: {found.by_hand} ({found.home})")
-    return found
+    origin = listed[name]
+    if origin.by_hand:
+        raise UserError(
+            f"download {name!r}: {origin.title} must be asked for by hand: {origin.by_hand} ({origin.home})"
+        )
+    return origin
 
 
 def _weights(network: str) -> Origin:
@@ -105,7 +109,7 @@ def _weights(network: str) -> Origin:
 
     if network not in list_models():
         raise UserError(f"download '{TORCHVISION}{network}': no such network" + suggestion(network, list_models()))
-    weights = next(one for one in get_model_weights(network) if one.name.endswith("V1"))
+    weights = next(candidate for candidate in get_model_weights(network) if candidate.name.endswith("V1"))
     # The name of a file ends with the first digits of its SHA-256, which torch's own loader also checks.
     begins = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
     folder = Path(torch.hub.get_dir()) / "checkpoints"

@@ -72,13 +72,13 @@ def chance_precision(relevant: np.ndarray, n_gallery: int, at: int | str | None)
 
     counts, place = np.unique(relevant, return_inverse=True)
     if at is None or at == "R":
-        found = _random_precision(counts, n_gallery, counts if at == "R" else np.full_like(counts, n_gallery))
+        expected = _random_precision(counts, n_gallery, counts if at == "R" else np.full_like(counts, n_gallery))
     else:
         cut = min(int(at), n_gallery)
         inside = np.arange(1, cut + 1)  # possible numbers of relevant items within the cut
-        given = _random_precision(inside, cut, np.full_like(inside, cut))
-        found = np.array([(hypergeom.pmf(inside, n_gallery, n, cut) * given).sum() for n in counts])
-    return found[place]
+        precision = _random_precision(inside, cut, np.full_like(inside, cut))
+        expected = np.array([(hypergeom.pmf(inside, n_gallery, n, cut) * precision).sum() for n in counts])
+    return expected[place]
 
 
 def _random_precision(relevant: np.ndarray, n: int, cut: np.ndarray) -> np.ndarray:

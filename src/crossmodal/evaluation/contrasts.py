@@ -60,8 +60,8 @@ class Contrast:
         (n,) variances and (n,) degrees of freedom, or (1,) of each without `seeds`. They are NaN where a unit has one
         seed, whose variance is unknown.
         """
-        own = np.array([len(unit) for unit in self.units.values()])
-        counts = own[:, None] if seeds is None else np.broadcast_to(seeds, (len(own), len(seeds)))
+        n_seeds = np.array([len(unit) for unit in self.units.values()])
+        counts = n_seeds[:, None] if seeds is None else np.broadcast_to(seeds, (len(n_seeds), len(seeds)))
         spread = np.array([unit.var(ddof=1) if len(unit) > 1 else np.nan for unit in self.units.values()])
         parts, freedom = spread[:, None] / counts, counts - 1.0
         n = len(self.queries)
@@ -70,8 +70,8 @@ class Contrast:
             parts, freedom = np.vstack([parts, of_queries]), np.vstack([freedom, np.full_like(of_queries, n - 1)])
         with np.errstate(divide="ignore", invalid="ignore"):
             variance = parts.sum(0)
-            found = np.square(variance) / (np.square(parts) / freedom).sum(0)
-        return variance, np.where(variance == 0, freedom.sum(0), found)
+            degrees = np.square(variance) / (np.square(parts) / freedom).sum(0)
+        return variance, np.where(variance == 0, freedom.sum(0), degrees)
 
 
 def above(contrast: Contrast, bound: float = 0.0) -> float:

@@ -43,8 +43,8 @@ def parse(metric: str) -> CutOff | None:
     >>> parse("recall@50")
     CutOff(kind='recall', k=50)
     """
-    found = PATTERN.fullmatch(metric)
-    return CutOff(found["kind"], int(found["k"])) if found else None
+    match = PATTERN.fullmatch(metric)
+    return CutOff(match["kind"], int(match["k"])) if match else None
 
 
 def ndcg(
@@ -85,12 +85,12 @@ def ndcg(
         raise ValueError(f"at: expected at least 1, found {at}")
     of = source(queries, gallery, cosine=cosine)
     labels = Labels(query_labels, gallery_labels, of.shape)
-    found = np.empty(of.shape[0])
+    values = np.empty(of.shape[0])
     parts = _graded(of, labels, at, budget) if labels.several else _plain(of, labels, at, budget)
     for rows, gained, ideal, total in parts:
         some = precision.any_relevant(rows, total, missing)
-        found[rows] = np.where(some, gained / np.where(ideal > 0, ideal, 1), np.nan)
-    return found
+        values[rows] = np.where(some, gained / np.where(ideal > 0, ideal, 1), np.nan)
+    return values
 
 
 Part = tuple[slice, np.ndarray, np.ndarray, np.ndarray]  # queries; (q,) gain, best possible gain, relevant items
@@ -160,14 +160,14 @@ def chance_ndcg(query_labels: np.ndarray, gallery_labels: np.ndarray, at: int) -
     """
     labels = Labels(query_labels, gallery_labels, (len(query_labels), len(gallery_labels)))
     discounts = _discounts(min(at, len(gallery_labels)))
-    found = np.empty(len(query_labels))
+    values = np.empty(len(query_labels))
     step = max(1, DEFAULT_BUDGET // (32 * len(gallery_labels)))
-    for start in range(0, len(found), step):
+    for start in range(0, len(values), step):
         rows = slice(start, start + step)
         if labels.several:
             gains = np.exp2(labels.q[rows] @ labels.g.T).astype(np.float64) - 1
         else:
             gains = labels.block(rows).astype(np.float64)
         best = -np.sort(-gains, axis=1)[:, : len(discounts)] @ discounts
-        found[rows] = gains.mean(1) * discounts.sum() / np.where(best > 0, best, 1)
-    return found
+        values[rows] = gains.mean(1) * discounts.sum() / np.where(best > 0, best, 1)
+    return values

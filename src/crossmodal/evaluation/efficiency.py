@@ -77,8 +77,8 @@ def annotations_to_reach(annotations: np.ndarray, recalls: np.ndarray, target: f
     with np.errstate(invalid="ignore", divide="ignore"):
         part = np.where(first == 0, 0.0, (target - before) / (after - before))
     start = x[np.maximum(first - 1, 0)]
-    found = np.exp(start + part * (x[first] - start))
-    return np.where(reached.any(-1), found, np.nan)
+    crossing = np.exp(start + part * (x[first] - start))
+    return np.where(reached.any(-1), crossing, np.nan)
 
 
 def crossover(

@@ -13,7 +13,7 @@ import numpy as np
 def _checked(ranks: np.ndarray) -> np.ndarray:
     ranks = np.asarray(ranks)
     if ranks.ndim != 1 or len(ranks) == 0:
-        raise ValueError(f"ranks: expected a non-empty vector with one rank a query, found shape {ranks.shape}")
+        raise ValueError(f"ranks: expected a non-empty vector with one rank per query, found shape {ranks.shape}")
     if ranks.min() < 1:
         raise ValueError(f"ranks: expected 1-based ranks, found {ranks.min()}")
     return ranks
@@ -120,10 +120,10 @@ def metrics_of_queries(queries: Mapping[str, np.ndarray], ks: Iterable[int] = (1
     {'recall@5': 50.0, 'median_rank': 5.0, 'mean_rank': 7.75}
     """
     ranks = np.asarray(queries["rank"])
-    found = {f"recall@{k}": value for k, value in recall_at_k(ranks, ks).items()}
-    found |= {"median_rank": median_rank(ranks), "mean_rank": mean_rank(ranks)}
+    metrics = {f"recall@{k}": value for k, value in recall_at_k(ranks, ks).items()}
+    metrics |= {"median_rank": median_rank(ranks), "mean_rank": mean_rank(ranks)}
     for column in ("average_precision", "average_precision@50", "average_precision@R"):
         if column in queries:
             name = column.replace("average_precision", "map")
-            found[name] = 100.0 * float(np.mean(np.asarray(queries[column])))
-    return found
+            metrics[name] = 100.0 * float(np.mean(np.asarray(queries[column])))
+    return metrics

@@ -46,5 +46,5 @@ def rank_correlation(vectors: np.ndarray, looks: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
     if len(vectors) < 3:
-        raise ValueError(f"{len(vectors)} words stand in enough test captions to be compared; lower `frequent`")
+        raise ValueError(f"{len(vectors)} words occur in enough test captions to be compared; lower `frequent`")
     return float(spearmanr(pdist(vectors, "cosine"), pdist(looks, "cosine")).statistic)

@@ -36,14 +36,14 @@ def plane(points: np.ndarray) -> np.ndarray:
     """
     centred = np.asarray(points, np.float64) - np.mean(points, 0, dtype=np.float64)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    found = np.zeros((len(centred), 2))
+    coordinates = np.zeros((len(centred), 2))
     for column, axis in enumerate(axes[:2]):
         along = centred @ axis
-        found[:, column] = along * np.sign(along[np.abs(along).argmax()] or 1)  # the SVD leaves the sign open
-    return found
+        coordinates[:, column] = along * np.sign(along[np.abs(along).argmax()] or 1)  # the SVD leaves the sign open
+    return coordinates
 
 
-def ranks_of_own(made: np.ndarray, real: np.ndarray) -> np.ndarray:
+def ranks_of_own(reconstructed: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Rank of each reconstruction's own original among all originals, by squared Euclidean distance.
 
     Parameters
@@ -54,7 +54,7 @@ def ranks_of_own(made: np.ndarray, real: np.ndarray) -> np.ndarray:
     -------
     (N,) ranks, 1 where the own original is the nearest; ties count against the model.
     """
-    a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (made, real))
+    a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (reconstructed, real))
     distances = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)[None]
     return (distances <= distances.diagonal()[:, None]).sum(1)
 
@@ -71,10 +71,10 @@ def numbers(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
     `MODALITY_cosine` and `MODALITY_abs_cosine`, the means of the cosine between the semantic and the specific part and
     of its absolute value, and `PART_silhouette`, the silhouette of the modalities in each part.
     """
-    found: dict[str, float] = {}
-    for modality, own in parts.items():
-        cosine = cosines(own["semantic"], own["specific"])
-        found |= {f"{modality}_cosine": float(cosine.mean()), f"{modality}_abs_cosine": float(np.abs(cosine).mean())}
+    values: dict[str, float] = {}
+    for modality, vectors in parts.items():
+        cosine = cosines(vectors["semantic"], vectors["specific"])
+        values |= {f"{modality}_cosine": float(cosine.mean()), f"{modality}_abs_cosine": float(np.abs(cosine).mean())}
     for part in ("modal", "semantic", "specific"):
-        found[f"{part}_silhouette"] = silhouette([own[part] for own in parts.values()])
-    return found
+        values[f"{part}_silhouette"] = silhouette([vectors[part] for vectors in parts.values()])
+    return values

@@ -57,13 +57,13 @@ def clustered(rows: Sequence[np.ndarray], groups: np.ndarray | None = None) -> C
     if groups is None:
         codes, count = np.arange(n), n
     else:
-        known, codes = np.unique(groups, return_inverse=True)
-        count = len(known)
+        names, codes = np.unique(groups, return_inverse=True)
+        count = len(names)
         if len(codes) != n:
             raise ValueError(f"groups: {len(codes)} groups for {n} queries")
     largest = max(float(np.abs(row).max()) for row in rows)
     if not math.isfinite(largest):
-        raise ValueError("values: hold some that are not finite")
+        raise ValueError("values: some are not finite")
     # Sums of n values stay below 2^52 steps, even when some are drawn several times, so they are exact in any order.
     step = 2.0 ** (math.ceil(math.log2(max(largest, 1e-300) * n)) - 50)
     rows = [np.round(row / step) * step for row in rows]
@@ -103,8 +103,8 @@ def resampled_means(
             sums = times @ table.T  # (b, rows * seeds + 1), exact
             weight = np.ones((1, 1)) if runs is None else _times(runs.reshape(-1, seeds), seeds)
             of_seed = sums[:, :-1].reshape(len(times), -1, seeds)
-            found = (of_seed * weight[:, None, :]).sum(2) / seeds / sums[:, -1:]
-            return found.T.reshape(-1, *shape)
+            means = (of_seed * weight[:, None, :]).sum(2) / seeds / sums[:, -1:]
+            return means.T.reshape(-1, *shape)
 
         result = bootstrap(
             (np.arange(n),) if seeds == 1 else (np.arange(n), np.arange(seeds)),
@@ -264,9 +264,9 @@ def holm(p: np.ndarray) -> np.ndarray:
     array([0.03, 0.06, 0.06])
     """
     p = np.asarray(p, dtype=np.float64)
-    found = np.full(p.shape, np.nan)
-    there = np.flatnonzero(~np.isnan(p))
-    order = there[np.argsort(p[there], kind="stable")]
+    adjusted = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
     steps = p[order] * np.arange(len(order), 0, -1)
-    found[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
-    return found
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
+    return adjusted

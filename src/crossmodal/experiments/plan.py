@@ -245,7 +245,7 @@ class Plan:
     def _beside(self, model: str, dataset: str) -> dict[str, str]:
         """{modality: extractor} of the modalities that a model also reads in a second form."""
         found = {}
-        for modality, form in registry.beside(model).items():
+        for modality, form in registry.second_forms(model).items():
             named = self.inputs_of(dataset).get(modality)
             if not isinstance(named, Mapping) or form not in named:
                 raise UnreadableError(
@@ -329,7 +329,7 @@ class Plan:
         files = [f"{folder}/items.parquet", f"{folder}/splits/{job.split}.parquet"]
         if job.control:
             return files
-        read = [*registry.reads(job.model, job.settings).items(), *registry.beside(job.model).items()]
+        read = [*registry.reads(job.model, job.settings).items(), *registry.second_forms(job.model).items()]
         files += _read_by_forms(folder, [*read, *registry.further(job.model).values()])
         files += [f"{folder}/features/{modality}.{name}.json" for modality, name in job.extractors]
         if job.source:

@@ -40,27 +40,46 @@ SLOPE, KNEE, STEP = 200 / 3, 1000.0, np.log(6.4) / 27  # Slaney's scale: Hz per 
 class Settings(extraction.Settings):
     """Settings of the coefficients and of the sound that they are computed from."""
 
-    rate: int = Field(22050, ge=100, description="samples a second to which every clip is brought")
-    preemphasis: float = Field(0.97, ge=0, lt=1, description="x[t] - preemphasis * x[t-1]")
+    rate: int = Field(22050, ge=100, description="samples per second to which every clip is resampled")
+    preemphasis: float = Field(0.97, ge=0, lt=1, description="factor a of the pre-emphasis x[t] - a * x[t-1]")
     window: Literal["hamming", "hann", "boxcar"] = "hamming"
-    frame: float = Field(0.025, gt=0, description="seconds of a frame")
+    frame: float = Field(0.025, gt=0, description="length of a frame in seconds")
     hop: float = Field(0.010, gt=0, description="seconds from one frame to the next")
-    fft: int = Field(1024, ge=2, description="points of the Fourier transform; a frame is padded evenly to them")
-    mels: int = Field(40, ge=1, description="triangular bands")
-    scale: Literal["slaney", "htk"] = Field("slaney", description="slaney: linear below 1 kHz; htk: logarithmic")
-    band_norm: Literal["slaney", "none"] = Field("slaney", description="slaney: equal areas; none: equal heights")
-    low: float = Field(0.0, ge=0, description="Hz where the first band begins")
-    high: float | None = Field(None, gt=0, description="Hz where the last band ends; null: half the rate")
-    floor: float = Field(1e-10, gt=0, description="least energy of a band whose natural logarithm is taken")
-    coefficients: int = Field(29, ge=1, description="of the orthonormal DCT-II, the first (C0) included")
-    silence: float = Field(1e-5, ge=0, description="half the range of the samples, up to which a clip is silent")
-    standardise: bool = Field(True, description="mean 0 and s.d. 1 of each coefficient over the training part")
-    shard: int = Field(2048, ge=1, description="clips after which results are written down")
+    fft: int = Field(
+        1024,
+        ge=2,
+        description="number of points of the Fourier transform; a frame is padded on both sides to this length",
+    )
+    mels: int = Field(40, ge=1, description="number of triangular bands")
+    scale: Literal["slaney", "htk"] = Field(
+        "slaney", description="mel scale; slaney: linear below 1 kHz; htk: logarithmic"
+    )
+    band_norm: Literal["slaney", "none"] = Field(
+        "slaney", description="normalisation of the bands; slaney: equal areas; none: equal heights"
+    )
+    low: float = Field(0.0, ge=0, description="lower edge of the first band in Hz")
+    high: float | None = Field(
+        None, gt=0, description="upper edge of the last band in Hz; null: half the sampling rate"
+    )
+    floor: float = Field(
+        1e-10, gt=0, description="lower bound of a band's energy, applied before the natural logarithm"
+    )
+    coefficients: int = Field(
+        29, ge=1, description="number of coefficients of the orthonormal DCT-II, including the first (C0)"
+    )
+    silence: float = Field(
+        1e-5, ge=0, description="largest half range of the samples with which a clip counts as silent"
+    )
+    standardise: bool = Field(
+        True,
+        description="whether each coefficient is scaled to mean 0 and standard deviation 1 over the training items",
+    )
+    shard: int = Field(2048, ge=1, description="number of clips after which results are written")
 
     @model_validator(mode="after")
     def _fitting(self) -> Settings:
         if self.coefficients > self.mels:
-            raise ValueError(f"coefficients: {self.mels} bands (`mels`) give no more than as many coefficients")
+            raise ValueError(f"coefficients: {self.mels} bands (`mels`) give at most as many coefficients")
         if not 1 <= self.length <= self.fft:
             raise ValueError(f"fft: a frame is {self.length} samples long; expected 1 to {self.fft} (`fft`)")
         if self.step < 1:
@@ -142,14 +161,14 @@ def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[l
             _check_length(path, parts)
     except soundfile.SoundFileError as error:
         raise UserError(f"{path}: is cut off or damaged ({error}); fetch it again") from None
-    found = sum(map(len, parts))
+    n_samples = sum(map(len, parts))
     # libsndfile reads a truncated file as far as it goes; how the truncation shows depends on the format.
-    for claimed, there in re.findall(CUT_OFF, file.extra_info, re.MULTILINE):
-        if int(there) < int(claimed) < UNKNOWN:
-            raise UserError(f"{path}: is cut off: {there} of {claimed} bytes of sound are there; fetch it again")
+    for claimed, stored in re.findall(CUT_OFF, file.extra_info, re.MULTILINE):
+        if int(stored) < int(claimed) < UNKNOWN:
+            raise UserError(f"{path}: is cut off: {stored} of {claimed} bytes of sound are there; fetch it again")
     is_exact = file.format != "MP3" or _soundheaders.says_its_length(data)
-    if is_exact and found < file.frames < UNKNOWN:
-        raise UserError(f"{path}: is cut off: {found} of {file.frames} samples are there; fetch it again")
+    if is_exact and n_samples < file.frames < UNKNOWN:
+        raise UserError(f"{path}: is cut off: {n_samples} of {file.frames} samples are there; fetch it again")
     if file.format == "OGG" and (last := data.rfind(b"OggS")) >= 0 and not data[last + 5] & 4:
         raise UserError(f"{path}: is cut off: its last page is missing; fetch it again, or write it again if it plays")
     return parts, file.samplerate
@@ -158,7 +177,7 @@ def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[l
 def _check_rate(path: Path, rate: int) -> int:
     if not 0 < rate <= limits.current().sound_rate:
         raise UserError(
-            f"{path}: has {rate:,} samples a second, expected at most {limits.current().sound_rate:,} "
+            f"{path}: has {rate:,} samples per second, expected at most {limits.current().sound_rate:,} "
             "(`limits.sound_rate` in params.yaml); its header is damaged"
         )
     return rate
@@ -169,9 +188,9 @@ def _check_length(path: Path, parts: list[np.ndarray]) -> None:
         raise _too_long(path, f"more than {count:,} samples")
 
 
-def _too_long(path: Path, told: str) -> UserError:
-    most = limits.current().samples
-    return UserError(f"{path}: has {told}, expected at most {most:,} samples (`limits.samples` in params.yaml); cut it")
+def _too_long(path: Path, length: str) -> UserError:
+    most = f"{limits.current().samples:,} samples (`limits.samples` in params.yaml)"
+    return UserError(f"{path}: has {length}, expected at most {most}; shorten it")
 
 
 def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
@@ -189,11 +208,11 @@ def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
             if {"mov", "matroska"} & set(container.format.name.split(",")):  # other formats only estimate their length
                 stated = container.duration / av.time_base if container.duration else None
     except (av.FFmpegError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: is damaged or no sound ({told}); fetch it again") from None
-    found = sum(map(len, parts)) / (rate or 1)
-    if stated and found < 0.95 * stated - 0.1:
-        raise UserError(f"{path}: is cut off: {found:.2f} s of {stated:.2f} s are there; fetch it again")
+        message = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: is damaged or no sound ({message}); fetch it again") from None
+    seconds = sum(map(len, parts)) / (rate or 1)
+    if stated and seconds < 0.95 * stated - 0.1:
+        raise UserError(f"{path}: is cut off: {seconds:.2f} s of {stated:.2f} s are there; fetch it again")
     return parts, rate
 
 
@@ -237,7 +256,8 @@ def mfcc(waveform: np.ndarray, rate: int, settings: Settings | None = None) -> n
         raise UserError("samples that are not finite numbers; expected real sound")
     if float(waveform.max()) - float(waveform.min()) <= 2 * settings.silence:
         raise UserError(
-            f"silence: no sample is further than {settings.silence:g} (`silence`) from the others; leave the clip out"
+            f"silence: no sample differs from the others by more than {settings.silence:g} (`silence`); leave the "
+            "clip out"
         )
     waveform = resampled(waveform, rate, settings.rate)
     if len(waveform) < settings.length:
@@ -260,7 +280,7 @@ def resampled(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
     UserError : the rate is not positive.
     """
     if rate <= 0:
-        raise UserError(f"a sampling rate of {rate}; expected samples a second")
+        raise UserError(f"a sampling rate of {rate}; expected a number of samples per second")
     if rate == target:
         return waveform
     common = gcd(int(rate), target)
@@ -379,8 +399,8 @@ def standardise(array: np.ndarray, rows: pd.DataFrame) -> dict[str, Any]:
     train = (rows.partition == "train").to_numpy() if "partition" in rows else np.ones(len(rows), bool)
     if not train.any():
         raise UserError("items.parquet: no clip of the partition `train`; set `standardise: false` or add some")
-    known = array[train].astype(np.float64)
-    mean, sd = known.mean(0), known.std(0)
+    values = array[train].astype(np.float64)
+    mean, sd = values.mean(0), values.std(0)
     array[:] = (array - mean) / np.where(sd > 0, sd, 1)
     return {"standardised_by": {"partition": "train", "mean": mean.tolist(), "sd": sd.tolist()}}
 

@@ -40,11 +40,15 @@ def crop_inside(settings: Any) -> Any:
 class Settings(backbones.Settings):
     """Settings of the extractor; the defaults are VSE++'s transform (short side 256, centre crop 224, unit norm)."""
 
-    resize: int = Field(256, ge=8, description="short side in pixels, the aspect kept")
+    resize: int = Field(256, ge=8, description="length of the short side in pixels; the aspect ratio is kept")
     crop: int = Field(224, ge=8, description="side of the square crop in pixels")
-    crops: Literal["center", "ten"] = Field("center", description="ten: corners, centre, mirrors; their mean")
-    l2: bool = Field(True, description="unit length; of ten crops, after their mean")
-    batch_size: int = Field(16, ge=1, description="crops in a forward pass of one thread")
+    crops: Literal["center", "ten"] = Field(
+        "center",
+        description="crops of an image; ten: the four corners and the centre, and their mirror images, whose "
+        "features are averaged",
+    )
+    l2: bool = Field(True, description="whether features are scaled to unit length; those of ten crops after averaging")
+    batch_size: int = Field(16, ge=1, description="number of crops per forward pass of one thread")
 
     _inside = model_validator(mode="after")(crop_inside)
 
@@ -67,7 +71,7 @@ def decode(path: Path, settings: Settings) -> Tensor:
 def transform(picture: Image.Image, settings: Settings) -> Tensor:
     """(3, H, W) uint8 crop of an RGB picture, or (10, 3, H, W) with `crops: ten`."""
     ten = settings.crops == "ten"
-    squares = [pil_to_tensor(one) for one in pictures.crops(picture, settings.resize, settings.crop, ten=ten)]
+    squares = [pil_to_tensor(crop) for crop in pictures.crops(picture, settings.resize, settings.crop, ten=ten)]
     return torch.stack(squares) if ten else squares[0]
 
 
@@ -166,14 +170,14 @@ def _probe(probes: list[Callable[[], Tensor]], settings: Settings) -> Tensor:
 
     Unreadable images are skipped silently, since they are reported when their own turn comes.
     """
-    found = []
+    tensors = []
     for load in probes[: 50 * backbones.PROBE]:
         try:
-            found.append(load())
+            tensors.append(load())
         except Exception:  # a bad file may make a library raise anything; it is reported at its own turn
             continue
-        if len(found) == backbones.PROBE:
-            return torch.stack(found)
+        if len(tensors) == backbones.PROBE:
+            return torch.stack(tensors)
     shape = (backbones.PROBE, *((10,) if settings.crops == "ten" else ()), 3, settings.crop, settings.crop)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -185,5 +189,5 @@ def _check_transform(settings: Settings) -> None:
     preset = names[settings.weights].transforms()
     made_for = (preset.resize_size[0], preset.crop_size[0])
     if (settings.resize, settings.crop) != made_for:
-        told = (settings.network, settings.weights, *made_for, settings.resize, settings.crop)
-        log.warning("%s: %s was measured with resize %d and crop %d; the settings say %d and %d", *told)
+        values = (settings.network, settings.weights, *made_for, settings.resize, settings.crop)
+        log.warning("%s: %s was measured with resize %d and crop %d; the settings say %d and %d", *values)

@@ -36,13 +36,14 @@ class Settings(extraction.Settings):
     size: int = Field(256, ge=16, le=silhouettes.MOST, description="width and height of a silhouette in pixels")
     bounds: Literal["hexagon", "box"] = Field(
         "hexagon",
-        description="whose middle a silhouette is centred on; box: upright, as in the public code; hexagon: one that "
-        "turns with the cameras, so that a rotation of the dodecahedron leaves the descriptor as it is",
+        description="shape whose middle centres a silhouette; box: upright bounding box, as in the public code; "
+        "hexagon: bounding hexagon that turns with the cameras, so that the descriptor is invariant to rotations of "
+        "the dodecahedron",
     )
     numbers: Literal["bytes", "floats"] = Field(
-        "bytes", description="each of the numbers x between 0 and 1 as min(255, floor(256 x)), or as it is"
+        "bytes", description="whether each number x between 0 and 1 is stored as min(255, floor(256 x)) or as it is"
     )
-    shard: int = Field(128, ge=1, description="meshes after which results are written down")
+    shard: int = Field(128, ge=1, description="number of meshes after which results are written")
 
 
 # -- meshes -----------------------------------------------------------------------------------------------------------
@@ -64,9 +65,9 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         stated = STATED[kind](data) if kind in STATED else None
         if stated is not None:
             return stated.vertices, polygons.triangles(stated)
-        beside = meshfiles.Beside(path)
-        found = trimesh.load_mesh(io.BytesIO(data), file_type=_kind(path), process=False, resolver=beside)
-        vertices, faces = (np.asarray(getattr(found, name, ())) for name in ("vertices", "faces"))
+        resolver = meshfiles.Beside(path)
+        mesh = trimesh.load_mesh(io.BytesIO(data), file_type=_kind(path), process=False, resolver=resolver)
+        vertices, faces = (np.asarray(getattr(mesh, name, ())) for name in ("vertices", "faces"))
     except UserError:
         raise
     except polygons.CutError as error:
@@ -98,7 +99,7 @@ def _cut_off(kind: str, data: bytes, faces: int) -> str | None:
     if kind == "stl" and data[:5] == b"solid" and faces and b"endsolid" not in data[-1000:]:
         triangles = int.from_bytes(data[80:84], "little")
         if len(data) != 84 + 50 * triangles:  # binary files may begin with that word too
-            return "its last line, endsolid, is not there"
+            return "its last line, endsolid, is missing"
     return None
 
 
@@ -167,23 +168,23 @@ def lightfield(mesh: Any, settings: Settings | None = None) -> np.ndarray:
         raise UserError(
             f"a mesh that is thinner than a pixel from every side; set a larger `size` than {settings.size}"
         )
-    found = moments.describe(pictures.reshape(-1, settings.size, settings.size))
+    descriptors = moments.describe(pictures.reshape(-1, settings.size, settings.size))
     if settings.numbers == "bytes":
-        found = np.minimum(255, np.floor(256 * found))
-    return found.ravel().astype(np.float32)
+        descriptors = np.minimum(255, np.floor(256 * descriptors))
+    return descriptors.ravel().astype(np.float32)
 
 
 def _projected(vertices: np.ndarray, cameras: np.ndarray, settings: Settings) -> np.ndarray:
     """(2, V, 10) int32 grid points of the vertices in the ten pictures of a light field."""
-    seen = (vertices @ cameras[:, :2].reshape(-1, 3).T).reshape(len(vertices), VIEWS, 2)
+    points2d = (vertices @ cameras[:, :2].reshape(-1, 3).T).reshape(len(vertices), VIEWS, 2)
     axes = {"box": 2, "hexagon": 3}[settings.bounds]
     angles = np.pi * (0.5 + np.arange(axes) / axes)  # as the upward axis, the hexagon's axes point to neighbours
     axis = np.stack([np.cos(angles), np.sin(angles)])
-    along = seen @ axis
-    seen -= (along.max(0) + along.min(0)) / axes @ axis.T
+    along = points2d @ axis
+    points2d -= (along.max(0) + along.min(0)) / axes @ axis.T
     half = settings.size / 2
-    scale = (half - 1) / np.sqrt((seen**2).sum(2).max())
-    points = np.rint((seen * scale + half) * silhouettes.SUB).astype(np.int32)
+    scale = (half - 1) / np.sqrt((points2d**2).sum(2).max())
+    points = np.rint((points2d * scale + half) * silhouettes.SUB).astype(np.int32)
     return np.ascontiguousarray(points.transpose(2, 0, 1))
 
 
@@ -202,12 +203,12 @@ def lightfield_distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray
     ------
     ValueError : the descriptors are not of size 4700.
     """
-    for given in (queries, gallery):
-        if given.ndim != 2 or given.shape[1] != WIDTH:
-            raise ValueError(f"descriptors of shape {given.shape}; expected (n, {WIDTH})")
+    for descriptors in (queries, gallery):
+        if descriptors.ndim != 2 or descriptors.shape[1] != WIDTH:
+            raise ValueError(f"descriptors of shape {descriptors.shape}; expected (n, {WIDTH})")
     weighted = [
-        torch.from_numpy((np.asarray(given, np.float64).reshape(len(given), -1, NUMBERS) * WEIGHTS).astype(np.float32))
-        for given in (queries, gallery)
+        torch.from_numpy((np.asarray(x, np.float64).reshape(len(x), -1, NUMBERS) * WEIGHTS).astype(np.float32))
+        for x in (queries, gallery)
     ]
     # (view, view, rotation): 1 where the rotation maps the one view to the other.
     pairs = np.zeros((VIEWS, VIEWS, len(dodecahedron.permutations())), np.float32)

@@ -20,9 +20,9 @@ class Settings(extraction.Settings):
     The defaults are the size of DCGAN's images; with 256 and 256, crops for the image networks can be cut from them.
     """
 
-    resize: int = Field(64, ge=8, description="short side in pixels, the aspect kept")
+    resize: int = Field(64, ge=8, description="length of the short side in pixels; the aspect ratio is kept")
     crop: int = Field(64, ge=8, description="side of the square crop in pixels")
-    dtype: Literal["uint8"] = Field("uint8", description="numbers of the stored array")
+    dtype: Literal["uint8"] = Field("uint8", description="type of the numbers of the stored array")
 
     _inside = model_validator(mode="after")(crop_inside)
 

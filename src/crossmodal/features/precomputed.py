@@ -29,7 +29,8 @@ class Settings(extraction.Settings):
     """Settings of the extractor; values are kept, except that types wider than float32 are rounded to it."""
 
     dtype: Literal["kept", "float32", "float16"] = Field(
-        "kept", description="kept: float16 where the files hold no wider type, else float32"
+        "kept",
+        description="type of the stored numbers; kept: float16 where the files contain no wider type, else float32",
     )
 
 
@@ -79,8 +80,10 @@ def recipe(settings: Settings, given: Given) -> Recipe:
 
     def digest(item: Item) -> bytes:
         place = places[item.source]
-        found = regions.get(place.file)
-        version = f"{hashes[place.file]}#{item.source.partition('#')[2]}" if found is None else found.version(place.row)
+        if (region_file := regions.get(place.file)) is not None:
+            version = region_file.version(place.row)
+        else:
+            version = f"{hashes[place.file]}#{item.source.partition('#')[2]}"
         return hashlib.sha256(version.encode()).digest()
 
     stride = 4 * int(np.prod(good[0].shape[1:], dtype=np.int64)) if good else 4

@@ -36,37 +36,62 @@ class Settings(backbones.Settings):
     The defaults of `boxes: detected` are the published ones: 36 regions of 300 proposals at a short side of 600 pixels.
     """
 
-    boxes: Literal["detected", "annotated", "grid"] = Field(description="where the boxes come from")
-    network: str = Field("resnet101", description="torchvision network; of the detector its ResNet")
-    weights: str = Field(description="detected: a checkpoint's file or seeded; else as of the image extractor")
-    resize: int = Field(600, ge=32, description="short side in pixels, the aspect kept and nothing cropped")
-    longest: int = Field(1000, ge=32, description="long side at most")
-    regions: int | None = Field(None, ge=1, description="detected or annotated regions at most; by default 36 or 8")
-    grid: int | None = Field(
-        None, ge=0, description="cells a side of the grid that is added: by default 6 of `grid`, 3 of `annotated`"
+    boxes: Literal["detected", "annotated", "grid"] = Field(description="source of the boxes")
+    network: str = Field("resnet101", description="torchvision network; for the detector its ResNet")
+    weights: str = Field(
+        description="for detected boxes the file of a checkpoint or seeded; else as for the extractor `image`"
     )
-    pool: Literal["align", "max"] = Field("align", description="mean over points of a box, or maximum over its cells")
-    l2: bool = Field(False, description="unit length of each region's feature")
-    batch_size: int = Field(8, ge=1, description="images that one thread takes at a time")
+    resize: int = Field(
+        600, ge=32, description="length of the short side in pixels; the aspect ratio is kept and nothing is cropped"
+    )
+    longest: int = Field(1000, ge=32, description="largest length of the long side in pixels")
+    regions: int | None = Field(
+        None, ge=1, description="largest number of detected or annotated regions; by default 36 or 8"
+    )
+    grid: int | None = Field(
+        None,
+        ge=0,
+        description="cells per side of the grid that is added; by default 6 for `grid` and 3 for `annotated`",
+    )
+    pool: Literal["align", "max"] = Field(
+        "align", description="pooling of a box: mean over sampled points, or maximum over its cells"
+    )
+    l2: bool = Field(False, description="whether the features of each region are scaled to unit length")
+    batch_size: int = Field(8, ge=1, description="number of images that one thread processes at a time")
     # settings of `boxes: annotated`
     unannotated: Literal["whole", "bad"] = Field(
-        "whole", description=f"an image without regions is one region, {NEUTRAL!r}, or a bad item (`on_error`)"
+        "whole",
+        description=f"whether an image without regions becomes one region, {NEUTRAL!r}, or is a bad item (`on_error`)",
     )
     worsen: Worsening | None = Field(
-        Worsening(), description="exact annotations (the drawn world's) are made like a detector's; null: as they are"
+        Worsening(), description="simulated detector errors in exact annotations (of the drawn world); null: none"
     )
     # settings of `boxes: detected`
-    least: int | None = Field(None, ge=1, description="regions at least, however unsure; by default `regions`")
-    confidence: float = Field(0.2, ge=0, le=1, description="of regions beyond the least")
-    overlap: float = Field(0.3, gt=0, le=1, description="of two boxes of one class, above which one is left out")
-    proposals: int = Field(300, ge=1, description="boxes that are classified")
-    convention: Literal["auto", *detector.CONVENTIONS] = Field(
-        "auto", description="how the checkpoint's numbers are meant; auto: by its names and shapes"
+    least: int | None = Field(
+        None, ge=1, description="least number of regions, whatever their confidence; by default `regions`"
     )
-    background: Literal["first", "last"] | None = Field(None, description="place among the classes, if otherwise")
-    anchors: Literal["ratio", "size"] | None = Field(None, description="what their order goes by, if otherwise")
-    box_weights: tuple[float, float, float, float] | None = Field(None, description="of the box head, if otherwise")
-    kept: Literal["proposal", "regressed"] | None = Field(None, description="box of a region, if otherwise")
+    confidence: float = Field(0.2, ge=0, le=1, description="least confidence of regions beyond the least number")
+    overlap: float = Field(
+        0.3, gt=0, le=1, description="overlap of two boxes of the same class above which one is removed"
+    )
+    proposals: int = Field(300, ge=1, description="number of proposed boxes that are classified")
+    convention: Literal["auto", *detector.CONVENTIONS] = Field(
+        "auto", description="convention of the checkpoint; auto: inferred from the names and shapes of its parameters"
+    )
+    background: Literal["first", "last"] | None = Field(
+        None, description="position of the background among the classes, if it differs from the convention"
+    )
+    anchors: Literal["ratio", "size"] | None = Field(
+        None,
+        description="whether aspect ratio or size varies slowest along the anchors, if it differs from the convention",
+    )
+    box_weights: tuple[float, float, float, float] | None = Field(
+        None,
+        description="weights of the four coordinates in the regression of boxes, if they differ from the convention",
+    )
+    kept: Literal["proposal", "regressed"] | None = Field(
+        None, description="box of a region, if it differs from the convention"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Settings:
@@ -74,14 +99,14 @@ class Settings(backbones.Settings):
             raise ValueError(f"longest: {self.longest} pixels are less than the short side of {self.resize} (`resize`)")
         if self.boxes != "detected":
             if self.boxes == "grid" and self.side == 0:
-                raise ValueError("grid: a grid of no cells has no boxes; give at least 1")
+                raise ValueError("grid: is 0, but a grid needs at least 1 cell per side")
             return self
         if self.network not in detector.BLOCKS:
             raise ValueError(f"network: {self.network!r} is no detector's; expected {', '.join(detector.BLOCKS)}")
         if self.grid:
             raise ValueError("grid: `boxes: detected` has no grid; use `boxes: annotated` or `grid`")
         if self.most < (self.least or 0):
-            raise ValueError(f"least: {self.least} regions are more than the {self.most} there may be (`regions`)")
+            raise ValueError(f"least: {self.least} regions exceed the largest number, {self.most} (`regions`)")
         return self
 
     @property
@@ -155,18 +180,18 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     return Recipe(begin, {**depends, **facts}, packages=("torchvision", "pillow"))
 
 
-def _together(found: list[Found], settings: Settings) -> tuple[np.ndarray, dict[str, list[Any]]]:
+def _together(detections: list[Found], settings: Settings) -> tuple[np.ndarray, dict[str, list[Any]]]:
     """(B, R, D) features, padded with zeros, and the columns of the index."""
-    array = np.zeros((len(found), settings.rows, found[0].features.shape[1]), np.float32)
-    for row, one in zip(array, found, strict=True):
-        features = nn.functional.normalize(one.features, dim=1) if settings.l2 else one.features
+    array = np.zeros((len(detections), settings.rows, detections[0].features.shape[1]), np.float32)
+    for row, detection in zip(array, detections, strict=True):
+        features = nn.functional.normalize(detection.features, dim=1) if settings.l2 else detection.features
         row[: len(features)] = features.cpu().numpy()
     columns = {
-        "count": [len(one.boxes) for one in found],
-        "boxes": [np.round(one.boxes.numpy().astype(np.float64), 2).tolist() for one in found],
-        "class": [one.names for one in found],
-        "attribute": [one.attributes for one in found],
-        "confidence": [[round(float(value), 4) for value in one.confidences] for one in found],
+        "count": [len(detection.boxes) for detection in detections],
+        "boxes": [np.round(detection.boxes.numpy().astype(np.float64), 2).tolist() for detection in detections],
+        "class": [detection.names for detection in detections],
+        "attribute": [detection.attributes for detection in detections],
+        "confidence": [[round(float(value), 4) for value in detection.confidences] for detection in detections],
     }
     return array, columns
 
@@ -182,8 +207,8 @@ def _sides(path: Path, wide: int, high: int, settings: Settings, least: int) -> 
     size = max(1, round(high * scale)), max(1, round(wide * scale))
     if min(size) < least:
         raise UserError(
-            f"{path}: is {wide} x {high} pixels, too narrow to be scaled to a long side of {settings.longest} with "
-            f"{least} pixels across; raise `longest`, or leave it out"
+            f"{path}: is {wide} x {high} pixels, too narrow to be scaled to a long side of {settings.longest} with at "
+            f"least {least} pixels on its short side; raise `longest`, or leave it out"
         )
     return size
 
@@ -221,16 +246,16 @@ def _work(load, compute, settings: Settings, device: torch.device, precision: st
 
 
 def _detector(settings: Settings) -> tuple[detector.Detector, dict[str, Any]]:
-    told = (settings.convention, settings.convention_of())
+    convention = (settings.convention, settings.convention_of())
     if settings.weights == "seeded":
-        return checkpoints.seeded(settings.network, settings.seed, told[0], **told[1])
+        return checkpoints.seeded(settings.network, settings.seed, convention[0], **convention[1])
     path = Path(settings.weights)
     if not path.is_file():
         raise UserError(
             f"extractors.*.weights: {settings.weights!r} is no file; `boxes: detected` takes a checkpoint of the "
             "bottom-up-attention detector (.pth, .pkl or .safetensors) or `seeded`"
         )
-    return checkpoints.load(path, settings.network, told[0], **told[1])
+    return checkpoints.load(path, settings.network, convention[0], **convention[1])
 
 
 def _detect(model: detector.Detector, settings: Settings, device: torch.device, listed: list[Item]) -> Work:
@@ -241,24 +266,25 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
         wide, high = picture.size
         if min(wide, high) < detector.LEAST_SIDE:
             least = detector.LEAST_SIDE
-            raise UserError(f"{item.path}: is {wide} x {high} pixels; the detector finds nothing below {least} a side")
+            raise UserError(f"{item.path}: is {wide} x {high} pixels; the detector needs at least {least} per side")
         _sides(item.path, wide, high, settings, 2 * detector.STRIDE)
         return *detector.pixels_of(picture, settings.resize, settings.longest), (high, wide)
 
     def probe(net: nn.Module, precision: str) -> Tensor:
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        pixels = [one[0] for one in _first(listed, load)] or [torch.randn(3, settings.resize, settings.resize) * 50]
+        pixels = [loaded[0] for loaded in _first(listed, load)]
+        pixels = pixels or [torch.randn(3, settings.resize, settings.resize) * 50]
         with torch.inference_mode():
-            return torch.cat([net(one[None].to(device, kind)).float().mean((2, 3)) for one in pixels])
+            return torch.cat([net(picture[None].to(device, kind)).float().mean((2, 3)) for picture in pixels])
 
     # These two parts run in lower precision; here they see the whole map, later the boxes on it.
     _, precision = backbones.ready(nn.Sequential(model.trunk, model.res5), settings, device, probe)
     model.prepare(precision, device)
 
     def compute(loaded: list[tuple[Tensor, float, tuple[int, int]]]) -> list[Found]:
-        found = []
+        detections = []
         for pixels, scale, size in loaded:
-            one = model.detect(
+            detection = model.detect(
                 pixels,
                 scale,
                 proposals=settings.proposals,
@@ -267,10 +293,10 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
                 confidence=settings.confidence,
                 overlap=settings.overlap,
             )
-            named = [objects[n] for n in one.classes], [attributes[n] for n in one.attributes]
-            boxes = clip_boxes_to_image(one.boxes, size)  # rounding the scaled size may have moved them outside
-            found.append(Found(one.features, boxes, *named, one.confidences.tolist()))
-        return found
+            named = [objects[n] for n in detection.classes], [attributes[n] for n in detection.attributes]
+            boxes = clip_boxes_to_image(detection.boxes, size)  # rounding the scaled size may have moved them outside
+            detections.append(Found(detection.features, boxes, *named, detection.confidences.tolist()))
+        return detections
 
     return _work(load, compute, settings, device, precision)
 
@@ -307,14 +333,14 @@ def _pool(
         shapes: dict[tuple[int, ...], list[int]] = {}
         for n, picture in enumerate(loaded):
             shapes.setdefault(tuple(picture.pixels.shape), []).append(n)
-        found: dict[int, Found] = {}
+        by_image: dict[int, Found] = {}
         for picks in shapes.values():
             batch = torch.stack([loaded[n].pixels for n in picks])
             with torch.inference_mode():
                 maps = net(backbones.normalised(batch, device, precision)).float()
                 for n, last in zip(picks, maps, strict=True):
-                    found[n] = pooled(last, loaded[n])
-        return [found[n] for n in range(len(loaded))]
+                    by_image[n] = pooled(last, loaded[n])
+        return [by_image[n] for n in range(len(loaded))]
 
     def pooled(last: Tensor, picture: Picture) -> Found:
         boxes = torch.tensor([region.box for region in picture.regions])
@@ -328,8 +354,8 @@ def _pool(
         side = settings.resize
         noise = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)
         spare = [Picture(noise, (side, side), [annotations.whole_picture(side, side, NEUTRAL)])]
-        found = run(net, precision, _first(listed, load) or spare)
-        return torch.cat([one.features for one in found])
+        by_image = run(net, precision, _first(listed, load) or spare)
+        return torch.cat([detection.features for detection in by_image])
 
     net, precision = backbones.ready(cut.net, settings, device, probe)
     return _work(load, lambda loaded: run(net, precision, loaded), settings, device, precision)

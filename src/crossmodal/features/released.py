@@ -33,10 +33,12 @@ BATCH = 2**22  # bytes per batch; each thread holds several batches
 class Settings(extraction.Settings):
     """Settings of the extractor."""
 
-    files: list[Path] = Field([], description="in place of those that the data set names as its `regions`")
-    regions: int | None = Field(None, ge=1, description="regions of an image at most; by default as many as any has")
-    objects: Path | None = Field(None, description="names of the files' numbers of classes, one per line")
-    attributes: Path | None = Field(None, description="names of their numbers of attributes, one per line")
+    files: list[Path] = Field([], description="files of regions instead of those that the data set names in `regions`")
+    regions: int | None = Field(
+        None, ge=1, description="largest number of regions per image; by default that of the image with the most"
+    )
+    objects: Path | None = Field(None, description="file with the names of the numbered classes, one per line")
+    attributes: Path | None = Field(None, description="file with the names of the numbered attributes, one per line")
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
@@ -51,8 +53,8 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     files, names = _files(settings, given)
     opened = [released.required(path) for path in files]
     if len({file.dim for file in opened}) > 1:
-        told = ", ".join(f"{file.path} ({file.dim})" for file in opened)
-        raise UserError(f"{told}: their regions are of different widths; name files of one detector")
+        listed = ", ".join(f"{file.path} ({file.dim})" for file in opened)
+        raise UserError(f"{listed}: their regions have different widths; name files of one detector")
     place = _places(opened, names)
     vocabulary = {key: _lines(getattr(settings, key)) for key in ("objects", "attributes")}
     numbers = {number: None for number, count in Counter(map(_number, given.rows.source)).items() if count == 1}
@@ -66,11 +68,11 @@ def recipe(settings: Settings, given: Given) -> Recipe:
         return next((place[key] for key in keys if key in place), None)
 
     def load(item: Item) -> Regions:
-        found = find(item.source)
-        if found is None:
-            told = ", ".join(str(path) for path in files)
-            raise UserError(f"{told}: has no regions of {item.source} (item {item.item_id})")
-        regions = found[0].regions(found[1])
+        place = find(item.source)
+        if place is None:
+            listed = ", ".join(str(path) for path in files)
+            raise UserError(f"{listed}: has no regions of {item.source} (item {item.item_id})")
+        regions = place[0].regions(place[1])
         for key, values in (("objects", regions.classes), ("attributes", regions.attributes)):
             if (
                 values is not None
@@ -78,14 +80,14 @@ def recipe(settings: Settings, given: Given) -> Recipe:
                 and not (values.min() >= 0 and values.max() < len(vocabulary[key]))
             ):
                 raise UserError(
-                    f"{getattr(settings, key)}: has {len(vocabulary[key])} names, but {found[0].path} numbers up to "
+                    f"{getattr(settings, key)}: has {len(vocabulary[key])} names, but {place[0].path} numbers up to "
                     f"{values.max()} ({item.source})"
                 )
         return regions
 
     def digest(item: Item) -> bytes:
-        found = find(item.source)
-        return hashlib.sha256((found[0].version(found[1]) if found else "").encode()).digest()
+        place = find(item.source)
+        return hashlib.sha256((place[0].version(place[1]) if place else "").encode()).digest()
 
     stride = 4 * most * opened[0].dim
     shape = (most, opened[0].dim)
@@ -112,18 +114,18 @@ def _files(settings: Settings, given: Given) -> tuple[list[Path], list[str] | No
         )
     ids = named.get("ids")
     names = None if ids is None else _ids(given.folder / ids)
-    return [given.folder / one for one in named["files"]], names
+    return [given.folder / name for name in named["files"]], names
 
 
 def _ids(path: Path) -> list[str]:
     """Image names of the rows, from a text file with one name per line or the pickle of {name: row} of BAN's files."""
     if path.suffix.lower() not in (".pkl", ".pickle"):
-        return raw.lines(path, "mend `region_ids` in the data set's block of params.yaml")
+        return raw.lines(path, "correct `region_ids` in the data set's block of params.yaml")
     from crossmodal.released.mdb import plain
 
     rows = plain(path.read_bytes(), str(path))
     if not isinstance(rows, dict) or sorted(rows.values()) != list(range(len(rows))):
-        raise UserError(f"{path}: expected a dictionary of names with their rows, 0 to one less than there are names")
+        raise UserError(f"{path}: expected a mapping of each name to its row, numbered from 0 without gaps")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in sorted(rows, key=rows.__getitem__)]
 
 
@@ -141,8 +143,8 @@ def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, 
         start += len(file)
         if ids is None:
             raise UserError(
-                f"{file.path}: does not say which image a row is of; name a file of that in `region_ids` in the data "
-                "set's block of params.yaml, one name per line"
+                f"{file.path}: does not name the images of its rows; name a text file of them in `region_ids` in the "
+                "data set's block of params.yaml, one name per line"
             )
         for row, name in enumerate(ids):
             for key in dict.fromkeys((name, ENDING.sub("", name))):
@@ -158,13 +160,13 @@ def _places(opened: list[RegionFile], names: Sequence[str] | None) -> dict[str, 
 
 def _number(source: str) -> str | None:
     """The number in an image's name without leading zeros; None if the name is not a number."""
-    found = NUMBER.fullmatch(ENDING.sub("", PurePosixPath(source).name))
-    return found[1].lstrip("0") or "0" if found else None
+    match = NUMBER.fullmatch(ENDING.sub("", PurePosixPath(source).name))
+    return match[1].lstrip("0") or "0" if match else None
 
 
 def _lines(path: Path | None) -> list[str]:
     """The names in a file, one per line; of several names separated by commas the first."""
     if path is None:
         return []
-    told: list[Any] = raw.lines(path, "mend it in the extractor's block of params.yaml")
-    return [line.split(",")[0].strip() for line in told]
+    content: list[Any] = raw.lines(path, "correct it in the extractor's block of params.yaml")
+    return [line.split(",")[0].strip() for line in content]

@@ -40,8 +40,8 @@ class Settings(extraction.Settings):
     """Settings that every kind has; `Settings.model_validate` returns the settings class of the given `kind`."""
 
     kind: str = Field(description="bag_of_words, tfidf, word_vectors, skip_thoughts or sentence_transformer")
-    l2: bool = Field(True, description="unit length")
-    batch_size: int = Field(256, ge=1, description="captions computed at once")
+    l2: bool = Field(True, description="whether vectors are scaled to unit length")
+    batch_size: int = Field(256, ge=1, description="number of captions per batch")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -51,7 +51,7 @@ class Settings(extraction.Settings):
         kind = value.get("kind")
         if cls is Settings:
             if kind not in KINDS:
-                raise ValueError(f"kind: {kind!r} is no kind of text feature" + suggestion(str(kind), KINDS))
+                raise ValueError(f"kind: {kind!r} is no known kind of text feature" + suggestion(str(kind), KINDS))
             return KINDS[kind].model_validate(value)
         for key in value:
             if key not in cls.model_fields:
@@ -61,62 +61,73 @@ class Settings(extraction.Settings):
 
 class _Fitted(Settings):
     max_features: int | None = Field(
-        2048, ge=1, description="words, the most frequent of the training captions; null: all"
+        2048, ge=1, description="number of words, the most frequent ones of the training captions; null: all"
     )
-    min_df: int = Field(1, ge=1, description="training captions that a word must stand in")
-    stop_words: Literal["none", "english"] = Field("none", description="english: scikit-learn's list is left out")
+    min_df: int = Field(1, ge=1, description="number of training captions that must contain a word")
+    stop_words: Literal["none", "english"] = Field(
+        "none", description="words that are left out; english: those of scikit-learn's list"
+    )
 
 
 class BagOfWords(_Fitted):
     """Counts of words; the bags of words of XMedia and XMediaNet are 2048-d."""
 
     kind: Literal["bag_of_words"] = "bag_of_words"
-    binary: bool = Field(False, description="whether, not how often, a word is there")
-    l2: bool = Field(False, description="unit length")
+    binary: bool = Field(False, description="whether entries are 1 for each word that occurs, instead of its count")
+    l2: bool = Field(False, description="whether vectors are scaled to unit length")
 
 
 class TfIdf(_Fitted):
     """Counts of words times ln((1 + n) / (1 + df)) + 1, with n and df counted in the training captions."""
 
     kind: Literal["tfidf"] = "tfidf"
-    sublinear_tf: bool = Field(False, description="1 + ln(count) in place of the count")
+    sublinear_tf: bool = Field(False, description="whether 1 + ln(count) replaces the count")
 
 
 class WordVectors(Settings):
     """The mean of the words' vectors."""
 
     kind: Literal["word_vectors"] = "word_vectors"
-    vectors: str = Field(description="a file of GloVe or word2vec, or seeded")
+    vectors: str = Field(description="file of GloVe or word2vec vectors, or seeded")
     weighting: Literal["mean", "tfidf"] = Field(
-        "mean", description="tfidf: rare words of the training captions count more"
+        "mean", description="weights of the words; tfidf: rare words of the training captions count more"
     )
     words_covered: float = Field(
-        0.3, ge=0, le=1, description="least share of the words of all texts, as often as they stand, with a vector"
+        0.3,
+        ge=0,
+        le=1,
+        description="least share of the words of all texts, counted with repetition, that must have a vector",
     )
-    dim: int = Field(300, ge=1, description="of `vectors: seeded`")
-    seed: int = Field(0, description="of `vectors: seeded`")
+    dim: int = Field(300, ge=1, description="dimensions of seeded vectors")
+    seed: int = Field(0, description="seed of seeded vectors")
 
 
 class SkipThoughts(Settings):
     """Embeddings of the published Skip-Thoughts encoder, 4800-d."""
 
     kind: Literal["skip_thoughts"] = "skip_thoughts"
-    vectors: str = Field(description="folder of the published files, an .npy of vectors made from them, or seeded")
-    ids: str | None = Field(
-        None, description="of an .npy: item ids of its rows (.txt or .json); null: the items' order"
+    vectors: str = Field(
+        description="folder of the published files, an .npy file of vectors computed with them, or seeded"
     )
-    dim: int = Field(4800, ge=4, multiple_of=4, description="of `vectors: seeded`")
-    seed: int = Field(0, description="of `vectors: seeded`")
-    l2: bool = Field(False, description="unit length; as published, both halves have it")
-    batch_size: int = Field(32, ge=1, description="captions computed at once")
+    ids: str | None = Field(
+        None,
+        description="file with the item ids of the rows of an .npy file (.txt or .json); null: the rows are in "
+        "the order of the items",
+    )
+    dim: int = Field(4800, ge=4, multiple_of=4, description="dimensions of seeded vectors")
+    seed: int = Field(0, description="seed of seeded vectors")
+    l2: bool = Field(
+        False, description="whether vectors are scaled to unit length; as published, each half has unit length"
+    )
+    batch_size: int = Field(32, ge=1, description="number of captions per batch")
 
 
 class SentenceTransformer(Settings):
     """Embeddings of any model of sentence-transformers (`pip install 'crossmodal[sentence-transformers]'`)."""
 
     kind: Literal["sentence_transformer"] = "sentence_transformer"
-    model: str = Field(description="a folder, or a name of the Hugging Face hub (which needs the network once)")
-    batch_size: int = Field(32, ge=1, description="captions computed at once")
+    model: str = Field(description="a folder, or a name on the Hugging Face hub (which needs the network once)")
+    batch_size: int = Field(32, ge=1, description="number of captions per batch")
 
 
 KINDS: dict[str, type[Settings]] = {
@@ -140,8 +151,8 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     UserError : a caption is bad, or files of vectors are missing or damaged.
     """
     extraction.expect("text", given.modality, "text")
-    made = _MADE[settings.kind](settings)
-    return replace(made, packages=("nltk", "scikit-learn", *made.packages))
+    inner = _MADE[settings.kind](settings)
+    return replace(inner, packages=("nltk", "scikit-learn", *inner.packages))
 
 
 def words(caption: str) -> list[str]:
@@ -160,7 +171,7 @@ def _training(listed: list[Item], captions: dict[str, list[str]]) -> list[list[s
 
 def _bad(item: Item, why: str) -> UserError:
     shown = item.source if len(item.source) <= 60 else item.source[:57] + "..."
-    return UserError(f"text item {item.item_id!r} ({shown!r}) {why}; mend it, or set `on_error: skip`")
+    return UserError(f"text item {item.item_id!r} ({shown!r}) {why}; correct it, or set `on_error: skip`")
 
 
 def _unit(array: np.ndarray, settings: Settings) -> np.ndarray:
@@ -189,42 +200,43 @@ def fit(settings: _Fitted, captions: Sequence[Sequence[str]]) -> CountVectorizer
     names = every.get_feature_names_out() if len(totals) else []
     kept = [(-total, word) for word, total, df in zip(names, totals, spread, strict=True) if df >= settings.min_df]
     if not kept:
-        raise UserError(f"kind: {settings.kind}: no word stands in {settings.min_df} training captions (`min_df`)")
+        raise UserError(f"kind: {settings.kind}: no word occurs in {settings.min_df} training captions (`min_df`)")
     vocabulary = sorted(word for _, word in sorted(kept)[: settings.max_features])
     if settings.kind == "tfidf":
-        made = TfidfVectorizer(analyzer=list, vocabulary=vocabulary, norm=None, sublinear_tf=settings.sublinear_tf)
+        sublinear = settings.sublinear_tf
+        vectorizer = TfidfVectorizer(analyzer=list, vocabulary=vocabulary, norm=None, sublinear_tf=sublinear)
     else:
-        made = CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=settings.binary)
-    return made.fit(captions)
+        vectorizer = CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=settings.binary)
+    return vectorizer.fit(captions)
 
 
 def _fitted(settings: _Fitted) -> Recipe:
-    told: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
 
     def begin(listed: list[Item]) -> Work:
         captions = _words_of(listed, words)
-        made = fit(settings, _training(listed, captions))
-        known = made.vocabulary_
-        told["vocabulary"] = made.get_feature_names_out().tolist()
+        vectorizer = fit(settings, _training(listed, captions))
+        vocabulary = vectorizer.vocabulary_
+        facts["vocabulary"] = vectorizer.get_feature_names_out().tolist()
         if settings.kind == "tfidf":
-            told["idf"] = made.idf_.tolist()
+            facts["idf"] = vectorizer.idf_.tolist()
 
         def load(item: Item) -> list[str]:
-            if not any(word in known for word in captions[item.item_id]):
-                raise _bad(item, f"has none of the {len(known)} words of the vocabulary")
+            if not any(word in vocabulary for word in captions[item.item_id]):
+                raise _bad(item, f"has none of the {len(vocabulary)} words of the vocabulary")
             return captions[item.item_id]
 
         def compute(batch: list[list[str]]) -> tuple[np.ndarray, dict[str, list[int]]]:
-            unknown = [sum(word not in known for word in caption) for caption in batch]
-            return _unit(made.transform(batch).toarray(), settings), {"unknown": unknown}
+            unknown = [sum(word not in vocabulary for word in caption) for caption in batch]
+            return _unit(vectorizer.transform(batch).toarray(), settings), {"unknown": unknown}
 
         # The hash tells whether shards of a killed run were computed with the same fitted values.
-        return Work(load, compute, settings.batch_size, {"fitted_sha256": sha256_json(told)})
+        return Work(load, compute, settings.batch_size, {"fitted_sha256": sha256_json(facts)})
 
     return Recipe(
         begin,
         {"fitted_on": "training captions"},
-        finish=lambda array, rows: told,
+        finish=lambda array, rows: facts,
         again=lambda array, manifest: array,
     )
 
@@ -247,10 +259,10 @@ def _word_vectors(settings: WordVectors) -> Recipe:
         captions = _words_of(listed, words)
         counts = Counter(word for caption in captions.values() for word in caption)
         if settings.vectors == "seeded":
-            found = wordvectors.seeded(counts, settings.dim, settings.seed)
+            vectors = wordvectors.seeded(counts, settings.dim, settings.seed)
         else:
-            found = wordvectors.read(path, counts)
-        covered = wordvectors.coverage(found, counts, path, settings.words_covered, "words_covered")
+            vectors = wordvectors.read(path, counts)
+        covered = wordvectors.coverage(vectors, counts, path, settings.words_covered, "words_covered")
         facts: dict[str, Any] = {
             "words": covered.words,
             "words_unknown": covered.words - covered.with_vector,
@@ -261,24 +273,24 @@ def _word_vectors(settings: WordVectors) -> Recipe:
         if covered.share < wordvectors.FEW:
             facts["fallback"] = f"word vectors: {covered}; texts are the means of those words alone"
             log.warning("text: %s", facts["fallback"])
-        weights = np.ones(len(found.index), np.float32)
+        weights = np.ones(len(vectors.index), np.float32)
         if settings.weighting == "tfidf":
             training = _training(listed, captions)
-            made = fit(TfIdf(max_features=None), training)
+            vectorizer = fit(TfIdf(max_features=None), training)
             never = np.log(1 + len(training)) + 1  # the IDF of a word that occurs in no training caption
-            idf = dict(zip(made.get_feature_names_out(), made.idf_, strict=True))
-            weights = np.array([idf.get(word, never) for word in found.index], np.float32)
+            idf = dict(zip(vectorizer.get_feature_names_out(), vectorizer.idf_, strict=True))
+            weights = np.array([idf.get(word, never) for word in vectors.index], np.float32)
             facts["fitted_sha256"] = sha256_json(idf)
 
         def load(item: Item) -> tuple[list[int], int]:
             caption = captions[item.item_id]
-            rows = [found.index[word] for word in caption if word in found.index]
+            rows = [vectors.index[word] for word in caption if word in vectors.index]
             if not rows:
                 raise _bad(item, "has no word with a vector")
             return rows, len(caption) - len(rows)
 
         def compute(batch: list[tuple[list[int], int]]) -> tuple[np.ndarray, dict[str, list[int]]]:
-            means = [weights[rows] @ found.matrix[rows] / weights[rows].sum() for rows, _ in batch]
+            means = [weights[rows] @ vectors.matrix[rows] / weights[rows].sum() for rows, _ in batch]
             return _unit(np.stack(means), settings), {"unknown": [unknown for _, unknown in batch]}
 
         return Work(load, compute, settings.batch_size, facts)
@@ -286,9 +298,9 @@ def _word_vectors(settings: WordVectors) -> Recipe:
     return Recipe(begin, depends)
 
 
-def _fallback(told: str) -> dict[str, Any]:
-    log.warning("text: %s, not trained on anything", told)
-    return {"vectors": "seeded", "fallback": told}
+def _fallback(vectors: str) -> dict[str, Any]:
+    log.warning("text: %s, not trained on anything", vectors)
+    return {"vectors": "seeded", "fallback": vectors}
 
 
 # -- Skip-Thoughts ----------------------------------------------------------------------------------------------------
@@ -347,10 +359,8 @@ def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
         )
     ids = _read_ids(Path(settings.ids)) if settings.ids else [item.item_id for item in listed]
     if len(ids) != len(array):
-        told = (
-            settings.ids or "text items of items.parquet, whose order its rows are taken to have; or name an `ids` file"
-        )
-        raise UserError(f"{path}: has {len(array)} rows for {len(ids)} {told}")
+        listing = settings.ids or "items.parquet, whose text items are expected in this order; or name a file `ids`"
+        raise UserError(f"{path}: has {len(array)} rows, but there are {len(ids)} ids in {listing}")
     rows = {item_id: n for n, item_id in enumerate(ids)}
 
     def load(item: Item) -> np.ndarray:
@@ -366,14 +376,14 @@ def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
 
 def _read_ids(path: Path) -> list[str]:
     try:
-        found = read_json(path) if path.suffix == ".json" else read_lines(path)
+        ids = read_json(path) if path.suffix == ".json" else read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); expected an item id a line, in the order of the rows"
+            f"{path}: cannot be read ({error}); expected one item id per line, in the order of the rows"
         ) from None
-    if not isinstance(found, list) or len(set(map(str, found))) < len(found):
+    if not isinstance(ids, list) or len(set(map(str, ids))) < len(ids):
         raise UserError(f"{path}: is no list of item ids, each once")
-    return [str(one) for one in found]
+    return [str(id_) for id_ in ids]
 
 
 # -- sentence transformers --------------------------------------------------------------------------------------------
@@ -388,7 +398,7 @@ def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
         ) from None
     if (version := metadata.version("sentence-transformers")).split(".")[0] < "6":
         raise UserError(
-            f"sentence-transformers {version} runs Python code that lies in a model's folder; install "
+            f"sentence-transformers {version} runs Python code from a model's folder; install "
             "requirements/sentence-transformers.txt (6.0 or newer)"
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -397,8 +407,8 @@ def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
         model = model.float().eval()
     except Exception as error:  # the library does not document what a missing model or a broken file raises
         raise UserError(
-            f"extractors.*.model: {settings.model!r} cannot be had ({error}); name a folder that holds a model, "
-            "or one of the hub where the network reaches it"
+            f"extractors.*.model: {settings.model!r} cannot be loaded ({error}); name a folder that holds a model, "
+            "or a model of the hub where the network is available"
         ) from None
     cut = model.preprocess
     turn = threading.Lock()

@@ -42,7 +42,7 @@ av.logging.set_level(av.logging.PANIC)  # exceptions already carry FFmpeg's mess
 class Settings(image.Settings):
     """The image extractor's settings, which apply to each frame; only `l2` applies to the mean."""
 
-    frames: int = Field(8, ge=1, description="moments, spread evenly in time, whose frames are averaged")
+    frames: int = Field(8, ge=1, description="number of moments, evenly spaced in time, whose frames are averaged")
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,16 @@ def decode(path: Path, settings: Settings) -> Clip:
     if stamps and None not in stamps and len(set(stamps)) == len(stamps):
         last = max(shown, key=lambda packet: packet.pts)
         chosen = spread(stamps, settings.frames, last.duration)
-        found = _decode_some(path, packets, {stamps[n] for n in chosen})
-        if len(found) == len(chosen):
-            return _clip({n: found[stamps[n]] for n in chosen}, chosen, [t * base for t in stamps], settings)
-        log.debug("%s: has frames that its stamps do not tell of, and is decoded whole", path)
+        frames = _decode_some(path, packets, {stamps[n] for n in chosen})
+        if len(frames) == len(chosen):
+            return _clip({n: frames[stamps[n]] for n in chosen}, chosen, [t * base for t in stamps], settings)
+        log.debug("%s: has frames that its timestamps do not announce, and is decoded completely", path)
     seconds = [second for second, _ in _decode_all(path)]
     if not seconds:
         raise UserError(f"{path}: holds no video frames; leave it out or fetch it again")
     chosen = spread(seconds, settings.frames)
-    found = {n: _picture(frame) for n, (_, frame) in enumerate(_decode_all(path)) if n in chosen}
-    return _clip(found, chosen, seconds, settings)
+    frames = {n: _picture(frame) for n, (_, frame) in enumerate(_decode_all(path)) if n in chosen}
+    return _clip(frames, chosen, seconds, settings)
 
 
 def spread(times: Sequence[float], count: int, last: float = 0) -> dict[int, int]:
@@ -103,8 +103,8 @@ def spread(times: Sequence[float], count: int, last: float = 0) -> dict[int, int
     return {int(order[n]): int(m) for n, m in zip(*np.unique(picked, return_counts=True), strict=True)}
 
 
-def _clip(found: dict[int, Image.Image], chosen: dict[int, int], seconds: list[float], settings: Settings) -> Clip:
-    pixels = torch.stack([image.transform(found[n], settings) for n in chosen])
+def _clip(frames: dict[int, Image.Image], chosen: dict[int, int], seconds: list[float], settings: Settings) -> Clip:
+    pixels = torch.stack([image.transform(frames[n], settings) for n in chosen])
     shares = torch.tensor([float(moments) for moments in chosen.values()]) / settings.frames
     first = min(seconds)
     return Clip(pixels, shares, [round(float(seconds[n] - first), 6) for n in chosen])
@@ -134,10 +134,10 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not videos:
             others = ", ".join(sorted({stream.type for stream in container.streams}))
-            told = f"has no video stream, only {others}" if others else "holds no video frames"
-            raise UserError(f"{path}: {told}; leave it out or fetch it again")
+            fault = f"has no video stream, only {others}" if others else "holds no video frames"
+            raise UserError(f"{path}: {fault}; leave it out or fetch it again")
         if videos[0].codec_context is None:
-            raise UserError(f"{path}: is coded in a way that FFmpeg does not know; convert it to H.264")
+            raise UserError(f"{path}: has a codec that FFmpeg does not know; convert it to H.264")
         wide, high = videos[0].codec_context.width, videos[0].codec_context.height
         if wide * high > (most := limits.current().frame_pixels):
             raise UserError(
@@ -170,23 +170,23 @@ def _packets(path: Path) -> tuple[list[_Packet], float]:
                 packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe, shown))
         except UNREADABLE as error:
             raise _damaged(path, packets[-1].pts if packets else None, base, _said(error)) from None
-        told = container.duration
-        if "matroska" in container.format.name and told and end < told / av.time_base - SLACK:
-            raise UserError(f"{path}: ends after {end:.1f} of {told / av.time_base:.1f} seconds; fetch it again")
+        stated = container.duration
+        if "matroska" in container.format.name and stated and end < stated / av.time_base - SLACK:
+            raise UserError(f"{path}: ends after {end:.1f} of {stated / av.time_base:.1f} seconds; fetch it again")
     return packets, base
 
 
 def _decode_some(path: Path, packets: list[_Packet], wanted: set[int]) -> dict[int, Image.Image]:
     """{timestamp: picture} of the wanted frames; only the packets that they depend on are decoded."""
     send = _needed(packets, wanted)
-    found: dict[int, Image.Image] = {}
+    pictures: dict[int, Image.Image] = {}
 
     def keep(frames: list[av.VideoFrame]) -> None:
         for frame in frames:
             if frame.pts in wanted:
                 if frame.is_corrupt:
-                    raise _damaged(path, frame.pts, base, "a frame is not whole")
-                found[frame.pts] = _picture(frame)
+                    raise _damaged(path, frame.pts, base, "a frame is incomplete")
+                pictures[frame.pts] = _picture(frame)
 
     with _opened(path) as (container, stream):
         base, codec, before, at = float(stream.time_base), stream.codec_context, None, None
@@ -206,7 +206,7 @@ def _decode_some(path: Path, packets: list[_Packet], wanted: set[int]) -> dict[i
             keep(codec.decode(None))
         except UNREADABLE as error:
             raise _damaged(path, at, base, _said(error)) from None
-    return found
+    return pictures
 
 
 def _needed(packets: list[_Packet], wanted: set[int]) -> set[int]:
@@ -234,7 +234,7 @@ def _decode_all(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
             for frame in container.decode(stream):
                 second = second + gap if frame.pts is None else frame.pts * base
                 if frame.is_corrupt:
-                    raise _damaged(path, frame.pts, base, "a frame is not whole")
+                    raise _damaged(path, frame.pts, base, "a frame is incomplete")
                 yield second, frame
         except UNREADABLE as error:
             raise _damaged(path, round(second / base), base, _said(error)) from None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from crossmodal.core import registry
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_record, whole
+from crossmodal.core.files import atomic_write, read_record
 from crossmodal.corpus.forms.base import Source
 from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
@@ -191,7 +191,7 @@ def export(run: TrainedRun, folder: Path, to: str) -> None:
         "rare_words": run.source("text").option("rare_words"),
     }
     try:
-        with whole(path) as temporary, warnings.catch_warnings(action="ignore"):
+        with atomic_write(path) as temporary, warnings.catch_warnings(action="ignore"):
             # The tracing exporter takes half a second, the newer exporter takes ten.
             torch.onnx.export(
                 module, (words,), temporary, dynamo=False, input_names=["ids"], dynamic_axes={"ids": {1: "length"}}

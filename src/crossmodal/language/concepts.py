@@ -62,9 +62,9 @@ def own(synonyms: Mapping[str, Sequence[str]]) -> Expand:
     """
     alike: dict[str, set[str]] = {}
     for name, others in synonyms.items():
-        together = {one.lower() for one in (name, *others)}
-        for one in together:
-            alike.setdefault(one, set()).update(together)
+        together = {word.lower() for word in (name, *others)}
+        for word in together:
+            alike.setdefault(word, set()).update(together)
 
     def expand(phrase: str) -> frozenset[str]:
         forms = {phrase, *(phrase[: -len(e)] + base for e, base in _ENDINGS if phrase.endswith(e))}
@@ -75,8 +75,8 @@ def own(synonyms: Mapping[str, Sequence[str]]) -> Expand:
 
 def names_of(index: pd.DataFrame) -> tuple[str, ...]:
     """All classes and attributes in an index of region features, in alphabetical order."""
-    found = {name.lower() for column in ("class", "attribute") for row in index[column] for name in row if name}
-    return tuple(sorted(found))
+    listed = {name.lower() for column in ("class", "attribute") for row in index[column] for name in row if name}
+    return tuple(sorted(listed))
 
 
 def of_regions(index: pd.DataFrame, names: Sequence[str]) -> Scored:
@@ -100,11 +100,11 @@ def of_regions(index: pd.DataFrame, names: Sequence[str]) -> Scored:
 
 def tags(scored: Scored, names: Sequence[str], threshold: float = 0.3) -> list[list[str]]:
     """The words of each image's concepts above a threshold, the highest score first (A3VSE, section 4.6)."""
-    found = []
+    words = []
     for ids, scores in zip(scored.ids, scored.scores, strict=True):
         order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > threshold]
-        found.append([word for i in order for word in names[ids[i]].split()])
-    return found
+        words.append([word for i in order for word in names[ids[i]].split()])
+    return words
 
 
 def of_captions(captions: Iterable[Sequence[str]], names: Sequence[str], expand: Expand) -> Scored:
@@ -117,17 +117,17 @@ def of_captions(captions: Iterable[Sequence[str]], names: Sequence[str], expand:
     """
     place = {name: n for n, name in enumerate(names)}
     longest = min(LONGEST, max((name.count(" ") + 1 for name in names), default=1))
-    known: dict[str, tuple[int, ...]] = {}  # so that each phrase is looked up once
+    places_of: dict[str, tuple[int, ...]] = {}  # so that each phrase is looked up once
     rows = []
     for words in captions:
-        found: set[int] = set()
+        numbers: set[int] = set()
         for n in range(1, longest + 1):
             for start in range(len(words) - n + 1):
                 phrase = " ".join(words[start : start + n])
-                if phrase not in known:
-                    known[phrase] = tuple(place[one] for one in expand(phrase) if one in place)
-                found.update(known[phrase])
-        rows.append(dict.fromkeys(sorted(found), 1.0))
+                if phrase not in places_of:
+                    places_of[phrase] = tuple(place[word] for word in expand(phrase) if word in place)
+                numbers.update(places_of[phrase])
+        rows.append(dict.fromkeys(sorted(numbers), 1.0))
     return _padded(rows)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_record, write_json
-from crossmodal.core.lazy import without
+from crossmodal.core.lazy import without_imports
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def tokenize(captions: Iterable[str]) -> list[list[str]]:
     NLTK's tokenizer expects one sentence, since it separates the full stop from the last word only. Sentences are split
     by a rule of this module, since NLTK's own splitter needs a download.
     """
-    with without("scipy", "sklearn", "matplotlib"):  # only other parts of NLTK need them
+    with without_imports("scipy", "sklearn", "matplotlib"):  # only other parts of NLTK need them
         from nltk.tokenize import NLTKWordTokenizer
 
     split = NLTKWordTokenizer().tokenize
@@ -120,19 +120,19 @@ class Vocabulary:
         ------
         UserError : none of a caption's words is known.
         """
-        known = set(self.words)
+        words_known = set(self.words)
         # The run's own captions may have been split at blanks only.
         words = [
             max(
                 cut,
                 caption.lower().split(),
-                key=lambda found: sum(word in known for word in found) / max(1, len(found)),
+                key=lambda tokens: sum(word in words_known for word in tokens) / max(1, len(tokens)),
             )
             for caption, cut in zip(captions, tokenize(captions), strict=True)
         ]
-        for caption, found in zip(captions, words, strict=True):
-            if not known.intersection(found):
-                raise UserError(f"{caption!r}: has none of the {len(known)} words that the run was trained with")
+        for caption, tokens in zip(captions, words, strict=True):
+            if not words_known.intersection(tokens):
+                raise UserError(f"{caption!r}: has none of the {len(words_known)} words that the run was trained with")
         return self.encode(words, max_length, rare_words)
 
     def save(self, path: str | Path) -> None:

@@ -59,10 +59,10 @@ class WordVectors:
         Words without a vector get a seeded one, with the standard deviation of the existing vectors.
         """
         out = seeded(words, self.dim, seed).matrix
-        known = [n for n, word in enumerate(words) if word in self.index]
-        rows = self.matrix[[self.index[words[n]] for n in known]]
-        out *= float(rows.std()) * np.sqrt(self.dim) if known else 1.0
-        out[known] = rows
+        with_vector = [n for n, word in enumerate(words) if word in self.index]
+        rows = self.matrix[[self.index[words[n]] for n in with_vector]]
+        out *= float(rows.std()) * np.sqrt(self.dim) if with_vector else 1.0
+        out[with_vector] = rows
         return out
 
 
@@ -102,14 +102,14 @@ def coverage(vectors: WordVectors, counts: Mapping[str, int], path: str | Path, 
     counts = Counter(counts)
     missing = sorted(vectors.missing(counts), key=lambda word: (-counts[word], word))
     share = 1 - sum(counts[word] for word in missing) / max(1, counts.total())
-    found = Coverage(Path(path).name, len(counts), len(counts) - len(missing), share, tuple(missing[:LISTED]))
+    covered = Coverage(Path(path).name, len(counts), len(counts) - len(missing), share, tuple(missing[:LISTED]))
     if counts and share < least:
-        without = ", ".join(found.missing[:SHOWN])
+        without = ", ".join(covered.missing[:SHOWN])
         raise UserError(
-            f"{path}: {found}, less than {key}: {least:g}; without: {without}; name vectors of the texts' language "
-            f"(lower-cased words), or lower {key}"
+            f"{path}: {covered}, less than {key}: {least:g}; words without vectors: {without}; name vectors of the "
+            f"texts' language (lower-cased words), or lower {key}"
         )
-    return found
+    return covered
 
 
 def seeded(words: Iterable[str], dim: int, seed: int = 0) -> WordVectors:
@@ -145,30 +145,32 @@ def read(path: str | Path, words: Iterable[str]) -> WordVectors:
             if header is None:
                 lines = _lines(path, stream)
                 head = [first, *islice(lines, PEEKED)]
-                found, dim = _read_text(path, chain(head, lines), wanted, _dim(path, head))
+                vectors, dim = _read_text(path, chain(head, lines), wanted, _dim(path, head))
             elif max(map(len, header.groups())) > 18 or int(header[2]) > limits.current().word_dim:
                 raise UserError(
-                    f"{path}: its first line tells of {header[1][:20].decode()} vectors of {header[2][:20].decode()} "
+                    f"{path}: its first line announces {header[1][:20].decode()} vectors of {header[2][:20].decode()} "
                     f"numbers, expected at most {limits.current().word_dim:,} numbers (`limits.word_dim` in "
                     "params.yaml); fetch the file again"
                 )
             elif _is_binary(stream):
                 dim = int(header[2])
-                found = _read_binary(path, stream, wanted, int(header[1]), dim)
+                vectors = _read_binary(path, stream, wanted, int(header[1]), dim)
             else:
                 lines = _lines(path, stream)
                 head = [*islice(lines, PEEKED)]
                 dim = int(header[2])
                 if any(map(bytes.strip, head)) and (real := _dim(path, head)) != dim:
-                    raise UserError(f"{path}: line 1 says {dim} numbers for each word, the lines have {real}; mend it")
-                found, dim = _read_text(path, chain(head, lines), wanted, dim, int(header[1]))
+                    raise UserError(
+                        f"{path}: line 1 states {dim} numbers per word, but the lines have {real}; correct it"
+                    )
+                vectors, dim = _read_text(path, chain(head, lines), wanted, dim, int(header[1]))
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: is truncated or no gzip file ({error}); fetch it again") from None
-    matrix = np.stack(list(found.values())) if found else np.empty((0, dim), np.float32)
+    matrix = np.stack(list(vectors.values())) if vectors else np.empty((0, dim), np.float32)
     if not np.isfinite(matrix).all():
-        bad = list(found)[int(np.argmin(np.isfinite(matrix).all(1)))]
+        bad = list(vectors)[int(np.argmin(np.isfinite(matrix).all(1)))]
         raise UserError(f"{path}: the vector of {bad!r} holds numbers that are not finite; fetch the file again")
-    return WordVectors({word: n for n, word in enumerate(found)}, matrix)
+    return WordVectors({word: n for n, word in enumerate(vectors)}, matrix)
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -224,30 +226,30 @@ def _read_text(
     path: Path, lines: Iterable[bytes], wanted: dict[bytes, str], dim: int, count: int | None = None
 ) -> tuple[dict[str, np.ndarray], int]:
     heads = {word.split(b" ", 1)[0] for word in wanted}
-    found: dict[str, np.ndarray] = {}
-    vectors, last = 0, (0, b"")
+    vectors: dict[str, np.ndarray] = {}
+    n_lines, last = 0, (0, b"")
     for number, line in enumerate(lines, 1 if count is None else 2):
         line = line.replace(b"\t", b" ")
         space = line.find(b" ")
         if space <= 0 and not line.strip():
             continue
-        vectors, last = vectors + 1, (number, line)
+        n_lines, last = n_lines + 1, (number, line)
         if line[:space] in heads:
             word, vector = _parse(path, line, number, dim)
             if word in wanted:
-                found.setdefault(wanted[word], vector)
-    if vectors:
+                vectors.setdefault(wanted[word], vector)
+    if n_lines:
         _parse(path, last[1], last[0], dim)  # the last line must be complete
-    if count is not None and vectors < count:
-        raise UserError(f"{path}: is truncated (it holds {vectors} of {count} words); fetch it again")
-    return found, dim
+    if count is not None and n_lines < count:
+        raise UserError(f"{path}: is truncated (it holds {n_lines} of {count} words); fetch it again")
+    return vectors, dim
 
 
 def _parse(path: Path, line: bytes, number: int, dim: int) -> tuple[bytes, np.ndarray]:
     word, *numbers = line.rstrip().rsplit(b" ", dim)
     try:
         if len(numbers) == dim:
-            return word, np.array([float(one) for one in numbers], np.float32)
+            return word, np.array([float(cell) for cell in numbers], np.float32)
     except ValueError:
         pass
     raise UserError(
@@ -257,7 +259,7 @@ def _parse(path: Path, line: bytes, number: int, dim: int) -> tuple[bytes, np.nd
 
 def _read_binary(path: Path, stream: BinaryIO, wanted: dict[bytes, str], count: int, dim: int) -> dict[str, np.ndarray]:
     """Read entries of a word, a space and `dim` little-endian float32; some writers add a line break."""
-    found: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     size, buffer, start = 4 * dim, b"", 0
     for number in range(count):
         space = buffer.find(b" ", start)
@@ -269,11 +271,11 @@ def _read_binary(path: Path, stream: BinaryIO, wanted: dict[bytes, str], count: 
             space = buffer.find(b" ")
         word = wanted.get(buffer[start:space].lstrip(b"\n"))
         if word is not None:
-            found.setdefault(word, np.frombuffer(buffer, "<f4", dim, space + 1).astype(np.float32))
+            vectors.setdefault(word, np.frombuffer(buffer, "<f4", dim, space + 1).astype(np.float32))
         start = space + 1 + size
     if (rest := buffer[start:].strip()) or (rest := stream.read(CHUNK).strip()):
         raise UserError(
-            f"{path}: goes on after the {count} words of {dim} numbers that line 1 says ({rest[:20]!r}...); its first "
-            f"line is wrong: fetch it again"
+            f"{path}: continues after the {count} words of {dim} numbers that line 1 states ({rest[:20]!r}...); its "
+            "first line is wrong: fetch it again"
         )
-    return found
+    return vectors

@@ -18,7 +18,7 @@ from crossmodal.language.tokens import RareWords
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import Discriminator, reversal_strength
-from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, mean_of, there
+from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, mean_of, valid_mask
 from crossmodal.models.parts.losses import Hinges, Negatives, batch_hinges, hinge_triplet
 from crossmodal.models.parts.optimisers import others
 
@@ -35,48 +35,67 @@ class Settings(Hinges):
     lr: float = Field(5e-4, gt=0)
     lr_drop: int = Field(16, ge=1)
     weight_decay: float = Field(1e-6, ge=0)
-    rare_words: RareWords = Field("drop", description="words of fewer than `min_count` are left out, not marked")
+    rare_words: RareWords = Field(
+        "drop", description="whether words that occur fewer than `min_count` times are marked as unknown or dropped"
+    )
     dim: int = Field(512, ge=1, description="H: dimensions of a region, of a word and of the context vectors")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     heads: int = Field(3, ge=1, description="K: heads of the attention")
-    attention: bool = Field(True, description="false: the mean of regions or words in place of the heads (table 5)")
+    attention: bool = Field(
+        True, description="whether attention pools the regions and the words; false replaces it by their mean (table 5)"
+    )
     sharpness_image: float = Field(
         16.0,
         gt=0,
-        description="λ·H of the softmax over regions (eq. 1); not in the paper. An agreement is a sum over H products "
-        "below 1, so that a λ means another sharpness in each H. Features that are not normalised saturate the tanh: "
-        "λ = 1 picks one region from the start; the history has the `effective_regions` and `effective_words`",
+        description="λ·H of the softmax over regions (eq. 1); not in the paper. An agreement is a sum of H products "
+        "below 1, so that the same λ is sharper for a larger H. Features that are not normalised saturate the tanh: λ "
+        "= 1 selects a single region from the start; the history records `effective_regions` and `effective_words`",
     )
     sharpness_text: float = Field(512.0, gt=0, description="λ·H of the softmax over words; not in the paper")
-    word_embedding: str = Field("seeded", description="file of GloVe vectors to begin with (section 4.3), or seeded")
-    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the words with a vector in that file")
+    word_embedding: str = Field(
+        "seeded",
+        description="file of GloVe vectors that initialise the word embedding (section 4.3), or seeded for random "
+        "vectors",
+    )
+    words_covered: float = Field(
+        0.3, ge=0, le=1, description="least share of the words that must have a vector in that file"
+    )
     semantics: Literal["regional", "global", "none"] = Field(
         "regional",
-        description="what stands for the sentence of an un-annotated image: s, the names of its regions; s_g, of the "
-        "whole image; none: they take no part (table 5)",
+        description="what replaces the sentence of an un-annotated image: regional: s, the names of its regions; "
+        "global: s_g, that of the whole image; none: un-annotated images are not used (table 5)",
     )
-    negatives: Negatives = Field("other_groups", description="of an annotated pair: a⁻ and b⁻ of eq. 2 do not match it")
+    negatives: Negatives = Field(
+        "other_groups",
+        description="which negatives an annotated pair has; a⁻ and b⁻ of eq. 2 are items that do not match it",
+    )
     margin_semantics: float = Field(0.3, ge=0, description="α of un-annotated images and their regions' names")
     beta: float = Field(0.8, ge=0, le=1, description="weight of the annotated pairs' triplets (eq. 3)")
-    adversary: float = Field(1.0, ge=0, description="weight of all adversarial losses beside the triplets; 1 in eq. 9")
+    adversary: float = Field(
+        1.0, ge=0, description="weight of all adversarial losses relative to the triplet losses; 1 in eq. 9"
+    )
     image_unannotated: float = Field(0.2, ge=0, description="λ of v with vᵘ: intra-modal alignment (eq. 5)")
     text_semantics: float = Field(0.1, ge=0, description="λ of t with s: intra-modal alignment (eq. 5)")
     image_text: float = Field(0.5, ge=0, description="λ of v with t: cross-modal alignment (eq. 6)")
     unannotated_semantics: float = Field(0.5, ge=0, description="λ of vᵘ with s: cross-modal alignment (eq. 6)")
     image_semantics: float = Field(0.3, ge=0, description="λ of v with s: transitive alignment (eq. 7)")
     unannotated_text: float = Field(0.3, ge=0, description="λ of vᵘ with t: transitive alignment (eq. 7)")
-    steepness: float = Field(10.0, ge=0, description="η of the reversal's strength")
+    steepness: float = Field(10.0, ge=0, description="η of the strength of the gradient reversal")
     discriminator_dim: int = Field(512, ge=1, description="hidden units of a discriminator; not in the paper")
-    discriminator_lr: float = Field(1.0, gt=0, description="their learning rate, as a multiple of the encoders'")
+    discriminator_lr: float = Field(
+        1.0, gt=0, description="learning rate of the discriminators, as a multiple of that of the encoders"
+    )
     discriminate: Literal["features", "unit"] = Field(
         "unit",
-        description="what the discriminators read: vectors of unit length, as the triplets do, or as they are (eq. 4). "
-        "Images' are a hundred times as long as sentences' at the start, and length alone tells them apart",
+        description="input of the discriminators: unit: vectors of unit length, as in the triplet losses; features: "
+        "vectors as they are (eq. 4). At the start, image vectors are a hundred times as long as sentence vectors, so "
+        "that their length alone separates the modalities",
     )
     epoch_over: base.EpochOver = Field(
         "all",
-        description="what an epoch goes through once: the annotated pairs and the un-annotated images (D of section "
-        "3.1), whichever are more, or the annotated pairs alone, which are a few hundred steps at the sparsest",
+        description="what an epoch traverses once; all: the larger of the sets of annotated pairs and of un-annotated "
+        "images (D of section 3.1); annotated: the annotated pairs alone, which is a few hundred steps for the "
+        "smallest shares",
     )
 
     @property
@@ -114,7 +133,7 @@ class ContextAttention(nn.Module):
 
     def weights(self, vectors: Tensor) -> Tensor:
         """(B, M, H) vectors, zeros for padding -> (B, K, M) weights, which sum to 1 over M."""
-        mask = there(vectors)
+        mask = valid_mask(vectors)
         mean = mean_of(vectors, mask)
         context = torch.tanh(self.of_mean(mean)).unflatten(1, (self.heads, -1))  # (B, K, H)
         each = torch.tanh(self.of_each(vectors)).unflatten(2, (self.heads, -1))  # (B, M, K, H)
@@ -158,7 +177,7 @@ class Model(base.Model):
             "text": (self.text, self.text_attention),
         }[modality]
         vectors = encoder(value)
-        return attention(vectors) if self.settings.attention else (mean_of(vectors, there(vectors)), None)
+        return attention(vectors) if self.settings.attention else (mean_of(vectors, valid_mask(vectors)), None)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, K·H) unit vectors; `partner` makes no difference."""
@@ -178,13 +197,13 @@ class Model(base.Model):
         would always be the hardest ones, and their gradients cancel out.
         """
         s = self.settings
-        found, effective = {}, {}
-        found["image"], effective["effective_regions"] = self.features("image", batch.inputs["image"])
-        found["text"], effective["effective_words"] = self.features("text", batch.inputs["text"])
+        vectors, effective = {}, {}
+        vectors["image"], effective["effective_regions"] = self.features("image", batch.inputs["image"])
+        vectors["text"], effective["effective_words"] = self.features("text", batch.inputs["text"])
         if s.semantics != "none":
-            found["unannotated"], _ = self.features("image", batch.unannotated["image"])
-            found["semantics"], _ = self.features("text", batch.unannotated["semantics"])
-        unit = {name: F.normalize(value, dim=1) for name, value in found.items()}
+            vectors["unannotated"], _ = self.features("image", batch.unannotated["image"])
+            vectors["semantics"], _ = self.features("text", batch.unannotated["semantics"])
+        unit = {name: F.normalize(value, dim=1) for name, value in vectors.items()}
         triplet = batch_hinges(unit["image"] @ unit["text"].T, s, batch.groups, progress)
         if s.semantics != "none":
             scores = unit["unannotated"] @ unit["semantics"].T
@@ -192,12 +211,12 @@ class Model(base.Model):
             hardest = progress >= s.warm_up
             weak = hinge_triplet(scores, s.margin_semantics, hardest=hardest, groups=named, reduction=s.reduction)
             triplet = s.beta * triplet + (1 - s.beta) * weak
-        told = found if s.discriminate == "features" else unit
+        judged = vectors if s.discriminate == "features" else unit
         strength = reversal_strength(progress, s.steepness)
         adversary = triplet.new_zeros(())
         for name, (first, second) in DOMAINS.items():
             weight = s.adversary * getattr(s, name)
-            if weight and first in found and second in found:
-                adversary = adversary + weight * self.discriminators[name].loss(told[first], told[second], strength)
+            if weight and first in vectors and second in vectors:
+                adversary = adversary + weight * self.discriminators[name].loss(judged[first], judged[second], strength)
         counts = {name: value for name, value in effective.items() if value is not None}
         return {"loss": triplet + adversary, "triplet": triplet, "adversary": adversary, **counts}

@@ -27,7 +27,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import reversal_strength, reverse_gradient
 from crossmodal.models.parts.closed_form import Modality
-from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.encoders import MLP, Standardiser
 from crossmodal.models.parts.labelled import Labelled, Standardise, same_class, targets
 from crossmodal.models.parts.optimisers import Adam, Betas
 from crossmodal.models.parts.triplets import squared_distances, with_squares
@@ -36,36 +36,55 @@ from crossmodal.models.parts.triplets import squared_distances, with_squares
 class Settings(Labelled):
     """Losses, weights and schedule of the authors' program, whose networks are smaller and differ by data set."""
 
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, description="modalities that the model reads"
+    )
     standardise: Standardise = False
     hidden: tuple[int, ...] = Field((2000,), description="units of each projector's hidden layers")
     dim: int = Field(200, ge=4, description="dimensions of the common space")
-    unit: bool = Field(False, description="vectors of unit length, for the triplets too; else as tanh leaves them")
+    unit: bool = Field(
+        False,
+        description="whether vectors are scaled to unit length, also for the triplet loss; else they are the "
+        "outputs of tanh",
+    )
     batch_size: int = Field(64, ge=2)
     epochs: int = Field(200, ge=1)
     lr: float = Field(1e-4, gt=0)
     lr_drop: int = Field(200, ge=1)
     betas: Betas = (0.5, 0.999)
     clip: float = Field(0.0, ge=0)
-    label_weight: float = Field(100.0, ge=0, description="of the classes' cross-entropy, added over the modalities")
-    classifier: Literal["trained", "fixed"] = Field("trained", description="fixed: the labels' one stays as it begins")
-    triplet_weight: float = Field(1.0, ge=0, description="of the triplets")
+    label_weight: float = Field(
+        100.0, ge=0, description="weight of the cross-entropy of the classes, summed over the modalities"
+    )
+    classifier: Literal["trained", "fixed"] = Field(
+        "trained", description="whether the label classifier is trained, or fixed at its initial weights"
+    )
+    triplet_weight: float = Field(1.0, ge=0, description="weight of the triplet loss")
     triplets: Literal["similar", "random", "hardest"] = Field(
         "similar",
-        description="an anchor's negative: the partner of the item of another class whose features are the most like "
-        "the anchor's (the program's rule), or that of a random one, against the anchor's own pair; hardest: the "
-        "nearest of another class in the common space, against the farthest of its class (no program's rule)",
+        description="negative of an anchor: similar: the partner of the item of another class whose features are the "
+        "most similar to the anchor's (as in the program); random: the partner of a random item of another class; in "
+        "both cases the positive is the anchor's partner; hardest: the nearest item of another class in the common "
+        "space, with the farthest item of its class as positive (in no program)",
     )
     hinge: Literal["batch", "each"] = Field(
-        "batch", description="of the sums over a batch's anchors (the program's rule), or the sum of each anchor's"
+        "batch",
+        description="batch: one hinge of the sums over the anchors of a batch (as in the program); each: the "
+        "sum of one hinge per anchor",
     )
-    margin: float = Field(0.1, ge=0, description="of the hinges, on halves of squared distances")
-    positive_weight: float = Field(5.0, ge=0, description="of the distance to the positive in the hinges")
-    adversarial_weight: float = Field(1.0, ge=0, description="of the modality classifier; 0 leaves it out")
+    margin: float = Field(0.1, ge=0, description="margin of the hinges on halved squared distances")
+    positive_weight: float = Field(5.0, ge=0, description="weight of the distance to the positive in the hinges")
+    adversarial_weight: float = Field(
+        1.0, ge=0, description="weight of the loss of the modality classifier; 0 leaves the classifier out"
+    )
     adversary: Literal["linear", "relu"] = Field(
-        "linear", description="the modality classifier: its layers one after another (the program's), or ReLUs between"
+        "linear",
+        description="activations between the layers of the modality classifier: linear: none (as in the "
+        "program); relu: ReLUs",
     )
-    steepness: float = Field(10.0, ge=0, description="of the growth of the reversal's strength over the training")
+    steepness: float = Field(
+        10.0, ge=0, description="steepness of the growth of the gradient reversal's strength during training"
+    )
 
 
 class Model(Adam):
@@ -74,17 +93,19 @@ class Model(Adam):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in settings.modalities})
+        self.scaled = nn.ModuleDict(
+            {m: Standardiser(context, m, wanted=settings.standardise) for m in settings.modalities}
+        )
         self.projectors = nn.ModuleDict(
             {
-                m: Perceptron(*context.shapes[m], *settings.hidden, settings.dim, activation=nn.Tanh)
+                m: MLP(*context.shapes[m], *settings.hidden, settings.dim, activation=nn.Tanh)
                 for m in settings.modalities
             }
         )
         self.labels = nn.Linear(settings.dim, context.n_classes)
         self.labels.requires_grad_(settings.classifier == "trained")
         sizes = (settings.dim, settings.dim // 2, settings.dim // 4, len(settings.modalities))
-        self.modality = Perceptron(*sizes, activation=nn.ReLU if settings.adversary == "relu" else nn.Identity)
+        self.modality = MLP(*sizes, activation=nn.ReLU if settings.adversary == "relu" else nn.Identity)
 
     def _vectors(self, modality: str, batch: base.Batch) -> Tensor:
         vectors = torch.tanh(self.projectors[modality](self.scaled[modality](batch.inputs[modality])))
@@ -102,8 +123,8 @@ class Model(Adam):
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
         vectors = {m: self._vectors(m, batch) for m in s.modalities}
-        told = [F.cross_entropy(self.labels(x), targets(batch.labels)) for x in vectors.values()]
-        terms = {"classes": torch.stack(told).sum(), "triplets": self._triplets(vectors, batch)}
+        entropies = [F.cross_entropy(self.labels(x), targets(batch.labels)) for x in vectors.values()]
+        terms = {"classes": torch.stack(entropies).sum(), "triplets": self._triplets(vectors, batch)}
         total = s.label_weight * terms["classes"] + s.triplet_weight * terms["triplets"]
         if s.adversarial_weight:
             terms["modality"] = self._modality_loss(vectors, reversal_strength(progress, s.steepness))
@@ -127,8 +148,8 @@ class Model(Adam):
 
     def _modality_loss(self, vectors: Mapping[str, Tensor], strength: float) -> Tensor:
         """The cross-entropy of the classifier of modalities, averaged over items and summed over modalities."""
-        found = [self.modality(reverse_gradient(x, strength)) for x in vectors.values()]
-        parts = [F.cross_entropy(x, torch.full((len(x),), k, device=x.device)) for k, x in enumerate(found)]
+        logits = [self.modality(reverse_gradient(x, strength)) for x in vectors.values()]
+        parts = [F.cross_entropy(x, torch.full((len(x),), k, device=x.device)) for k, x in enumerate(logits)]
         return torch.stack(parts).sum()
 
 
@@ -153,9 +174,9 @@ def triplet_loss(distances: Tensor, labels: Tensor, positive: Tensor, negative: 
     positive, negative : (B,) columns of each anchor's positive and negative.
     """
     s = settings
-    there = (~same_class(labels)).any(1)
-    near = s.positive_weight * distances.gather(1, positive[:, None])[there, 0]
-    far = distances.gather(1, negative[:, None])[there, 0]
+    has_negative = (~same_class(labels)).any(1)
+    near = s.positive_weight * distances.gather(1, positive[:, None])[has_negative, 0]
+    far = distances.gather(1, negative[:, None])[has_negative, 0]
     if s.hinge == "batch":
-        return (s.margin + near.sum() - far.sum()).clamp(min=0) * there.any()
+        return (s.margin + near.sum() - far.sum()).clamp(min=0) * has_negative.any()
     return (s.margin + near - far).clamp(min=0).sum()

@@ -47,24 +47,30 @@ EpochOver = Literal["annotated", "all"]
 class Schedule(Settings):
     """Training settings that the published systems share: Adam, a stepwise learning rate, gradient clipping."""
 
-    batch_size: int = Field(128, ge=2, description="pairs in a batch")
+    batch_size: int = Field(128, ge=2, description="number of pairs per batch")
     epochs: int = Field(30, ge=1)
     lr: float = Field(2e-4, gt=0, description="Adam's learning rate before the first step")
     lr_drop: int = Field(
-        15, ge=1, description="epochs after which the learning rate is multiplied by lr_factor, again and again"
+        15, ge=1, description="number of epochs after which the learning rate is multiplied by `lr_factor`, repeatedly"
     )
     lr_factor: float = Field(0.1, gt=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(2.0, ge=0, description="largest norm of the gradient; 0 leaves it as it is")
+    clip: float = Field(2.0, ge=0, description="largest norm of the gradient; 0 disables clipping")
     clip_by: Literal["norm", "value"] = Field(
         "norm", description="what `clip` bounds: the norm of the whole gradient, or the size of each of its elements"
     )
-    min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
-    max_words: int = Field(82, ge=1, description="words of a caption that are read")
+    min_count: int = Field(
+        4,
+        ge=1,
+        description="occurrences in the training captions that a word needs to be in the vocabulary; rarer words "
+        "become <unk>",
+    )
+    max_words: int = Field(82, ge=1, description="largest number of words of a caption; further words are ignored")
     epoch_steps: int = Field(
         0,
         ge=0,
-        description="steps of an epoch, however many the pairs (A3VSE, section 4.2); 0: once through them",
+        description="steps per epoch, regardless of the number of pairs (A3VSE, section 4.2); 0: every pair occurs "
+        "once",
     )
 
 
@@ -102,7 +108,7 @@ class Batch:
     whose items are relevant to each other by class: row i of every modality is of class `labels[i]`. Where items have
     several classes, labels are (B, C) zeros and ones (see `models.parts.labelled`). `unannotated` holds further items
     without a caption, as many as the batch has pairs. `source` is a batch, with labels of its own, of the data set that
-    knowledge is transferred from. `beside` holds the items of `inputs` in the second form that `Model.beside` names.
+    knowledge is transferred from. `second_form` holds items in their second form.
     """
 
     inputs: dict[str, Input]
@@ -110,16 +116,16 @@ class Batch:
     labels: Tensor | None = None
     unannotated: dict[str, Input] = field(default_factory=dict)
     source: Batch | None = None
-    beside: dict[str, Input] = field(default_factory=dict)
+    second_form: dict[str, Input] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """A copy of the batch whose tensors are on `device`."""
 
         def move(value):
             if isinstance(value, Mapping):
-                return {key: move(one) for key, one in value.items()}
+                return {key: move(part) for key, part in value.items()}
             if isinstance(value, Tokens | Regions | Concepts):
-                return type(value)(*(move(one) for one in value))
+                return type(value)(*(move(part) for part in value))
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
         return replace(
@@ -129,7 +135,7 @@ class Batch:
             labels=move(self.labels),
             unannotated=move(self.unannotated),
             source=self.source and self.source.to(device),
-            beside=move(self.beside),
+            second_form=move(self.second_form),
         )
 
 
@@ -168,16 +174,16 @@ def described(context: Context) -> dict[str, Any]:
     }
 
 
-def context_of(told: dict[str, Any]) -> Context:
+def context_of(record: dict[str, Any]) -> Context:
     """The context with the sizes that `described` returned; the loaded weights replace its placeholder tensors."""
-    shapes = {modality: tuple(shape) for modality, shape in told["shapes"].items()}
+    shapes = {modality: tuple(shape) for modality, shape in record["shapes"].items()}
     moments = {m: (torch.zeros(shape[-1]), torch.ones(shape[-1])) for m, shape in shapes.items()}
     rest = {
-        "groups": torch.zeros(told["n_groups"], dtype=torch.int64),
-        "n_concepts": told["n_concepts"],
-        "source": told["source"] and context_of(told["source"]),
+        "groups": torch.zeros(record["n_groups"], dtype=torch.int64),
+        "n_concepts": record["n_concepts"],
+        "source": record["source"] and context_of(record["source"]),
     }
-    return Context(shapes, told["vocabulary_size"], told["n_classes"], tuple(told["trained"]), moments, **rest)
+    return Context(shapes, record["vocabulary_size"], record["n_classes"], tuple(record["trained"]), moments, **rest)
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,7 @@ class Model(nn.Module):
     is `images`.
     """
 
-    beside: ClassVar[dict[str, Form]] = {}
+    second_form: ClassVar[dict[str, Form]] = {}
     """Modality to a second form in which its items are read, such as the pixels of images beside their vectors."""
 
     trains: ClassVar[bool] = True
@@ -277,9 +283,9 @@ class Model(nn.Module):
         ------
         ValueError : names or shapes of the weights differ from the model's.
         """
-        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
-        if own != {name: tuple(value.shape) for name, value in weights.items()}:
-            raise ValueError("its weights are of another shape")
+        shapes = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        if shapes != {name: tuple(value.shape) for name, value in weights.items()}:
+            raise ValueError("its weights have other shapes")
         self.load_state_dict(dict(weights))
 
 

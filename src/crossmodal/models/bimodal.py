@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed_form import Modality
-from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.encoders import MLP, Standardiser
 from crossmodal.models.parts.labelled import Labelled, Standardise
 
 
@@ -30,13 +30,15 @@ class Settings(Labelled):
     has the same weight, whatever the units of its modality.
     """
 
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, max_length=2, description="the two")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, max_length=2, description="the two modalities that the model reads"
+    )
     standardise: Standardise = True
     hidden: tuple[int, ...] = Field((256,), min_length=1, description="units of each modality's hidden layers")
     dim: int = Field(128, ge=1, description="units of the middle layer: dimensions of the features")
     lr: float = Field(1e-3, gt=0)
-    inverse_penalty: float = Field(0.1, gt=0, description="C of the linear classifier: smaller is smoother")
-    iterations: int = Field(300, ge=1, description="of its solver, at most")
+    inverse_penalty: float = Field(0.1, gt=0, description="C of the linear classifier; smaller values regularise more")
+    iterations: int = Field(300, ge=1, description="largest number of iterations of its solver")
 
 
 class Autoencoder(nn.Module):
@@ -44,16 +46,16 @@ class Autoencoder(nn.Module):
 
     def __init__(self, dims: dict[str, int], hidden: tuple[int, ...], dim: int):
         super().__init__()
-        self.into = nn.ModuleDict({m: Perceptron(d, *hidden, dim) for m, d in dims.items()})
-        self.out = nn.ModuleDict({m: Perceptron(dim, *hidden[::-1], d) for m, d in dims.items()})
+        self.into = nn.ModuleDict({m: MLP(d, *hidden, dim) for m, d in dims.items()})
+        self.out = nn.ModuleDict({m: MLP(dim, *hidden[::-1], d) for m, d in dims.items()})
 
-    def forward(self, given: dict[str, Tensor]) -> Tensor:
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """(B, dim) features of the given modalities; the others count as zeros."""
-        return torch.tanh(torch.stack([self.into[m](x) for m, x in given.items()]).sum(0))
+        return torch.tanh(torch.stack([self.into[m](x) for m, x in inputs.items()]).sum(0))
 
-    def loss(self, given: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
+    def loss(self, inputs: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
         """Mean squared error of the reconstructions from the given modalities, summed over the wanted ones."""
-        features = self(given)
+        features = self(inputs)
         return torch.stack([F.mse_loss(self.out[m](features), x) for m, x in wanted.items()]).sum()
 
 
@@ -65,7 +67,7 @@ class Model(base.Model):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         dims = {m: context.shapes[m][0] for m in settings.modalities}
-        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in dims})
+        self.scaled = nn.ModuleDict({m: Standardiser(context, m, wanted=settings.standardise) for m in dims})
         self.both = Autoencoder(dims, settings.hidden, settings.dim)
         self.single = nn.ModuleDict({m: Autoencoder({m: d}, settings.hidden, settings.dim) for m, d in dims.items()})
 
@@ -78,8 +80,8 @@ class Model(base.Model):
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         x = self._given(batch)
-        both = [self.both.loss(given, x) for given in (x, *({m: one} for m, one in x.items()))]
-        single = [self.single[m].loss({m: one}, {m: one}) for m, one in x.items()]
+        both = [self.both.loss(inputs, x) for inputs in (x, *({m: vectors} for m, vectors in x.items()))]
+        single = [self.single[m].loss({m: vectors}, {m: vectors}) for m, vectors in x.items()]
         terms = {"both": torch.stack(both).mean(), "single": torch.stack(single).mean()}
         return {"loss": terms["both"] + terms["single"], **terms}
 
@@ -98,6 +100,6 @@ class Model(base.Model):
     def represent(self, batch: base.Batch) -> dict[str, Tensor]:
         """(B, dim) features of the items; names state the autoencoder and the modality to which it is applied."""
         x = self._given(batch)
-        found = {"both": self.both(x)}
-        found |= {f"both-{m}": self.both({m: one}) for m, one in x.items()}
-        return found | {f"single-{m}": self.single[m]({m: one}) for m, one in x.items()}
+        features = {"both": self.both(x)}
+        features |= {f"both-{m}": self.both({m: vectors}) for m, vectors in x.items()}
+        return features | {f"single-{m}": self.single[m]({m: vectors}) for m, vectors in x.items()}

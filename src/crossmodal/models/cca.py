@@ -18,26 +18,36 @@ from torch import Tensor
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts import closed_form
-from crossmodal.models.parts.closed_form import NEGLIGIBLE, Projecting
+from crossmodal.models.parts.closed_form import NEGLIGIBLE, LinearProjection
 
 
 class Settings(closed_form.Settings):
     """Number of dimensions, regularisation and kernel of the analysis."""
 
-    dim: int = Field(32, ge=1, description="canonical directions that are kept, the most correlated ones")
+    dim: int = Field(
+        32, ge=1, description="number of canonical directions that are kept, beginning with the most correlated ones"
+    )
     components: int = Field(
         0,
         ge=0,
-        description="principal components of each modality that it sees; 0: all (plain CCA wants few)",
+        description="number of principal components of each modality that are used; 0: all (plain CCA needs few)",
     )
-    regularisation: float = Field(0.0, ge=0, description="κ over the mean variance of a modality's dimensions")
-    kernel: Literal["linear", "rbf", "laplacian", "cosine"] = Field("linear", description="linear: none")
-    width: float = Field(1.0, gt=0, description="of the rbf or laplacian kernel, in median distances of two items")
-    landmarks: int = Field(2000, ge=2, description="training items that the kernel's features are made of, at most")
-    seed: int = Field(0, ge=0, description="of the choice of landmarks")
+    regularisation: float = Field(
+        0.0, ge=0, description="κ, as a multiple of the mean variance of a modality's dimensions"
+    )
+    kernel: Literal["linear", "rbf", "laplacian", "cosine"] = Field(
+        "linear", description="kernel of the features; linear: no kernel"
+    )
+    width: float = Field(
+        1.0, gt=0, description="width of the rbf or laplacian kernel, as a multiple of the median distance of two items"
+    )
+    landmarks: int = Field(
+        2000, ge=2, description="largest number of training items (landmarks) that approximate the kernel"
+    )
+    seed: int = Field(0, ge=0, description="seed of the choice of landmarks")
 
 
-class Model(Projecting):
+class Model(LinearProjection):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
 
     settings: Settings
@@ -54,8 +64,8 @@ class Model(Projecting):
             options["gamma"] = 1 / (s.width * median_distance(x, s.kernel)) ** (2 if s.kernel == "rbf" else 1)
         landmarks = x[np.sort(np.random.default_rng(s.seed).permutation(len(x))[: s.landmarks])]
         values, vectors = np.linalg.eigh(pairwise_kernels(landmarks, metric=s.kernel, **options))
-        there = values > NEGLIGIBLE * values.max()
-        root = vectors[:, there] / np.sqrt(values[there])  # root @ root.T is the inverse of the landmarks' kernel
+        kept = values > NEGLIGIBLE * values.max()
+        root = vectors[:, kept] / np.sqrt(values[kept])  # root @ root.T is the inverse of the landmarks' kernel
         mapped = pairwise_kernels(x, landmarks, metric=s.kernel, **options) @ root
         self.keep(f"{modality}_landmarks", landmarks)
         self.keep(f"{modality}_gamma", options.get("gamma", 0.0))

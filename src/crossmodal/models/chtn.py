@@ -30,8 +30,12 @@ class Settings(Labelled):
     standardise: Domains = "none"
     dim: int = Field(1024, ge=1, description="units of each layer: dimensions of the common space")
     lr: float = Field(1e-3, gt=0)
-    single_modal: float = Field(1.0, ge=0, description="weight of the MMD of source and target images; 0: no transfer")
-    cross_modal: float = Field(1.0, ge=0, description="weight of the distance of a target's image and text")
+    single_modal: float = Field(
+        1.0, ge=0, description="weight of the MMD between source and target images; 0: no transfer"
+    )
+    cross_modal: float = Field(
+        1.0, ge=0, description="weight of the distance between the image and the text of a target pair"
+    )
 
 
 class Model(base.Model):
@@ -55,16 +59,18 @@ class Model(base.Model):
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors of the last shared layer; `partner` makes no difference."""
-        own = self.own[modality](self.scaled[modality](batch.inputs[modality]))
-        return F.normalize(self.shared(own[-1])[-1], dim=1)
+        layers = self.own[modality](self.scaled[modality](batch.inputs[modality]))
+        return F.normalize(self.shared(layers[-1])[-1], dim=1)
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
         image, text = (self.own[m](self.scaled[m](batch.inputs[m])) for m in ("image", "text"))
         source = self.own["image"](self.of_source(batch.source.inputs["image"]))
-        told = [F.cross_entropy(self.classifier(self.shared(x[-1])[-1]), targets(batch.labels)) for x in (image, text)]
+        entropies = [
+            F.cross_entropy(self.classifier(self.shared(x[-1])[-1]), targets(batch.labels)) for x in (image, text)
+        ]
         terms = {
-            "classes": torch.stack(told).sum(),
+            "classes": torch.stack(entropies).sum(),
             "source_classes": F.cross_entropy(self.source_classifier(source[-1]), targets(batch.source.labels)),
             "single_modal": layerwise_mmd(source, image),
             "cross_modal": pair_distance(image, text),

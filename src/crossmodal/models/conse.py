@@ -25,9 +25,11 @@ from crossmodal.models.parts.zero_shot import ClassSettings, vectors_of
 
 class Settings(ClassSettings):
     standardise: bool = Field(True, description="divide features by their s.d. over the training items")
-    top: int = Field(10, ge=1, description="T: the likeliest seen classes that are combined")
-    inverse_penalty: float = Field(0.01, gt=0, description="C of the softmax classifier: smaller is smoother")
-    iterations: int = Field(300, ge=1, description="of its solver, at most")
+    top: int = Field(10, ge=1, description="T: number of the most probable seen classes that are combined")
+    inverse_penalty: float = Field(
+        0.01, gt=0, description="C of the softmax classifier; smaller values regularise more"
+    )
+    iterations: int = Field(300, ge=1, description="largest number of iterations of its solver")
 
 
 class Model(ClosedForm):

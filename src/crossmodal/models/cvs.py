@@ -41,21 +41,35 @@ class Settings(Labelled):
     of that modality's training vectors (`mean`) or the item's own vector (`self`) replaces it.
     """
 
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, description="modalities that the model reads"
+    )
     dim: int = Field(512, ge=1, description="dimensions of the common space, and units of the layers before it")
-    attention: bool = Field(True, description="aligned attention, whose output is of unit length")
-    unit: bool = Field(False, description="unit length without attention too; the thesis normalises attention's output")
-    terms: tuple[Term, ...] = Field(("i", "s", "is"), min_length=1, description="of eq. 3.1.11: W_i, W_s and W_is")
-    partner: Literal["mean", "self"] = Field("mean", description="what stands for the other modality's item in a test")
+    attention: bool = Field(True, description="whether aligned attention is used; its output has unit length")
+    unit: bool = Field(
+        False,
+        description="whether vectors have unit length without attention too; the thesis normalises the output of "
+        "attention",
+    )
+    terms: tuple[Term, ...] = Field(
+        ("i", "s", "is"), min_length=1, description="terms of eq. 3.1.11: W_i, W_s and W_is"
+    )
+    partner: Literal["mean", "self"] = Field(
+        "mean", description="what replaces the item of the other modality at test time"
+    )
     standardise: Standardise = True
-    margins: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="of eq. 3.1.6: alpha_1, alpha_2, alpha_3")
-    gammas: tuple[float, float, float] = Field((0.25, 0.25, 0.5), description="of eq. 3.1.6: weights of the triplets")
+    margins: tuple[float, float, float] = Field(
+        (1.0, 1.0, 1.0), description="alpha_1, alpha_2 and alpha_3 of eq. 3.1.6"
+    )
+    gammas: tuple[float, float, float] = Field((0.25, 0.25, 0.5), description="weights of the triplets in eq. 3.1.6")
     other_classes: OtherClasses = Field(
         "none",
-        description="eq. 3.1.4's term of the classes that an item is not of: none; binary: log(1 - f); printed: "
-        "1 - log f, which has no least value",
+        description="term of eq. 3.1.4 for the classes that an item does not belong to: none; binary: log(1 - f); "
+        "printed: 1 - log f, which is unbounded below",
     )
-    triplets: Literal["mean", "sum"] = Field("mean", description="over the triplets of each kind; eq. 3.1.6: sum")
+    triplets: Literal["mean", "sum"] = Field(
+        "mean", description="mean or sum over the triplets of each kind; eq. 3.1.6 prints the sum"
+    )
     class_weight: float = Field(1.0, ge=0, description="alpha of eq. 3.1.7")
     triplet_weight: float = Field(1.0, ge=0, description="beta of eq. 3.1.7")
     batch_size: int = Field(128, ge=2)
@@ -116,9 +130,9 @@ class Model(base.Model):
 
     def placed(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) vectors of a modality's items, with `Settings.partner` in place of the unknown other items."""
-        own = self.branches[modality](batch.inputs[modality])
-        other = own if self.settings.partner == "self" else self.get_buffer(f"{partner}_centre").expand_as(own)
-        return self.aligned(modality, own, partner, other)[0]
+        vectors = self.branches[modality](batch.inputs[modality])
+        other = vectors if self.settings.partner == "self" else self.get_buffer(f"{partner}_centre").expand_as(vectors)
+        return self.aligned(modality, vectors, partner, other)[0]
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
@@ -138,9 +152,9 @@ class Model(base.Model):
         """
         logits = self.classifier(vectors)[..., self.trained]  # (P, 2B, K)
         times = len(vectors) * (vectors.shape[1] // len(labels))
-        own = places(labels, self.trained)
-        own = own.repeat(times, *(1,) * (own.ndim - 1))
-        return cross_entropy(logits.flatten(0, 1), own, self.settings.other_classes) * len(vectors)
+        true = places(labels, self.trained)
+        true = true.repeat(times, *(1,) * (true.ndim - 1))
+        return cross_entropy(logits.flatten(0, 1), true, self.settings.other_classes) * len(vectors)
 
     @torch.no_grad()
     def _follow(self, g: dict[str, Tensor]) -> None:
@@ -156,9 +170,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, other_classes: OtherClasses) -
 
     For the classes that a row does not have, nothing, log(1 - f) or the printed 1 - log f is added before the negation.
     """
-    own = F.cross_entropy(logits, targets(labels))
+    loss = F.cross_entropy(logits, targets(labels))
     if other_classes == "none":
-        return own
+        return loss
     logs = F.log_softmax(logits, dim=1)
     if other_classes == "printed":
         terms = 1 - logs
@@ -166,7 +180,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, other_classes: OtherClasses) -
         rest = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
         terms = logs[:, None, :].masked_fill(rest, -torch.inf).logsumexp(2)
     others = terms.masked_fill(labels > 0, 0.0) if labels.ndim == 2 else terms.scatter(1, labels[:, None], 0.0)
-    return own - others.sum(1).mean()
+    return loss - others.sum(1).mean()
 
 
 def triplet_loss(
@@ -187,13 +201,14 @@ def triplet_loss(
     x, y : (P, B, d) vectors of the two sides of each pair; row i is of class `labels[i]`.
     """
     both = torch.cat([x, y])
-    own = squared_distances(both, both)
+    distances = squared_distances(both, both)
     within = [
-        semi_hard_triplets(own, labels, margin, own=True, reduction=reduction) for margin in dict.fromkeys(margins[:2])
+        semi_hard_triplets(distances, labels, margin, own=True, reduction=reduction)
+        for margin in dict.fromkeys(margins[:2])
     ]
     between = squared_distances(x, y)
-    there, back = (
+    forth, back = (
         semi_hard_triplets(d, labels, margins[2], own=False, reduction=reduction)
         for d in (between, between.transpose(1, 2))
     )
-    return (gammas[0] * within[0].sum() + gammas[1] * within[-1].sum() + gammas[2] * (there + back).sum()) / 2
+    return (gammas[0] * within[0].sum() + gammas[1] * within[-1].sum() + gammas[2] * (forth + back).sum()) / 2

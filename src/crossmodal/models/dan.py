@@ -42,38 +42,59 @@ class Settings(base.Schedule):
 
     batch_size: int = Field(256, ge=2)
     epochs: int = Field(60, ge=1)
-    lr: float = Field(0.1, gt=0, description="learning rate of all but the word vectors")
+    lr: float = Field(0.1, gt=0, description="learning rate of all parameters except the word vectors")
     lr_drop: int = Field(3, ge=1)
     lr_factor: float = Field(
-        0.956, gt=0, le=1, description="the program has .95 of every 500,000 pairs, 3.4 epochs of Flickr30K"
+        0.956,
+        gt=0,
+        le=1,
+        description="factor of the learning rate; the program multiplies by .95 after every "
+        "500,000 pairs, which are 3.4 epochs of Flickr30K",
     )
-    word_lr: float = Field(100.0, gt=0, description="of the word vectors, in learning rates of the rest")
-    later_epochs: int = Field(60, ge=0, description="epochs that follow, with a new optimiser; the program runs again")
-    later_lr: float = Field(0.05, gt=0, description="learning rate of these")
-    later_dropout: float = Field(0.2, ge=0, lt=1, description="dropout of these")
-    optimiser: Literal["adadelta", "sgd", "nesterov", "adam"] = Field("adadelta", description="sgd: momentum of .9")
-    weight_decay: float = Field(5e-4, ge=0, description="of all but word vectors and the first projection")
+    word_lr: float = Field(100.0, gt=0, description="learning rate of the word vectors, as a multiple of `lr`")
+    later_epochs: int = Field(
+        60,
+        ge=0,
+        description="number of epochs of the second stage, which begins with a new optimiser, as the program is "
+        "started a second time",
+    )
+    later_lr: float = Field(0.05, gt=0, description="learning rate of the second stage")
+    later_dropout: float = Field(0.2, ge=0, lt=1, description="dropout of the second stage")
+    optimiser: Literal["adadelta", "sgd", "nesterov", "adam"] = Field(
+        "adadelta", description="optimiser; sgd and nesterov have a momentum of .9"
+    )
+    weight_decay: float = Field(
+        5e-4, ge=0, description="weight decay of all parameters except the word vectors and the first projection"
+    )
     clip: float = Field(0.1, ge=0)
-    clip_by: Literal["norm", "value"] = Field("value", description="the paper says no more than clipping at .1")
+    clip_by: Literal["norm", "value"] = Field(
+        "value", description="what `clip` bounds; the paper only states that gradients are clipped at .1"
+    )
     min_count: int = Field(2, ge=1)
     max_words: int = Field(200, ge=1)
-    dim: int = Field(512, ge=1, description="dimensions of word states, hidden layers and of a step's vector")
+    dim: int = Field(512, ge=1, description="dimensions of word states, hidden layers and of the vector of each step")
     word_dim: int = Field(512, ge=1, description="dimensions of a word vector")
-    steps: int = Field(2, ge=1, description="K: steps of attention after the first, which is a mean")
+    steps: int = Field(2, ge=1, description="K: number of attention steps after the first step, which is a mean")
     margin: float = Field(100.0, ge=0, description="margin of the hinges; vectors are not of unit length")
     dropout: float = Field(
-        0.5, ge=0, lt=1, description="of word vectors, of either side's first vector, and before each attention"
+        0.5,
+        ge=0,
+        lt=1,
+        description="dropout of word vectors, of the first vector of both modalities, and before each attention",
     )
     negatives: Literal["mined", "drawn", "all", "hardest"] = Field(
         "mined",
-        description="of a pair: the hardest of `candidates` other pairs, one random other pair's image and another's "
-        "sentence, all others of the batch, or the hardest of the batch",
+        description="negatives of a pair: mined: the hardest of `candidates` other pairs; drawn: the image of one "
+        "random other pair and the sentence of another; all: all others of the batch; hardest: the hardest of the "
+        "batch",
     )
-    candidates: int = Field(32, ge=1, description="random other pairs of the batch among which negatives are mined")
+    candidates: int = Field(
+        32, ge=1, description="number of random other pairs of the batch among which negatives are mined"
+    )
     mined_image: Literal["image", "sentence"] = Field(
         "image",
-        description="what a mined image is nearest to: the pair's image, as in the program, or the pair's sentence, as "
-        "it most likely was meant",
+        description="item to which a mined image is nearest: the image of the pair, as in the program, or its "
+        "sentence, as was probably intended",
     )
 
 
@@ -87,11 +108,11 @@ class Attention(nn.Module):
         self.weight = nn.Linear(dim, 1, bias=False)  # W_h
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, vectors: Tensor, there: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, valid: Tensor, memory: Tensor) -> Tensor:
         """(B, N, D) vectors, (B, N) bool and (B, d) memory -> (B, D) weighted sum."""
         vectors = self.dropout(vectors)
         hidden = torch.tanh(self.of_each(vectors)) * torch.tanh(self.of_memory(self.dropout(memory)))[:, None]
-        weights = self.weight(hidden).squeeze(2).masked_fill(~there, -torch.inf).softmax(1)
+        weights = self.weight(hidden).squeeze(2).masked_fill(~valid, -torch.inf).softmax(1)
         return (weights[:, None] @ vectors).squeeze(1)
 
 
@@ -128,10 +149,10 @@ class Model(Chosen):
 
     def stages(self) -> list[base.Stage]:
         s = self.settings
-        found = [base.Stage("train", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
+        stages = [base.Stage("train", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
         if s.later_epochs:
-            found.append(base.Stage("later", s.later_epochs, s.later_lr, s.lr_drop, s.lr_factor))
-        return found
+            stages.append(base.Stage("later", s.later_epochs, s.later_lr, s.lr_drop, s.lr_factor))
+        return stages
 
     def begin(self, stage: base.Stage) -> None:
         rate = self.settings.later_dropout if stage.name == "later" else self.settings.dropout
@@ -146,24 +167,24 @@ class Model(Chosen):
 
     def image_steps(self, regions: base.Regions) -> list[Tensor]:
         """K + 1 tensors (B, d): v of each step for each image."""
-        vectors, there = regions.features, mask(regions.counts, regions.features.shape[1])
-        found = [self.dropout(torch.tanh(self.project[0](mean_of(vectors, there))))]
-        memory = found[0]
+        vectors, valid = regions.features, mask(regions.counts, regions.features.shape[1])
+        steps = [self.dropout(torch.tanh(self.project[0](mean_of(vectors, valid))))]
+        memory = steps[0]
         for attend, project in zip(self.image_attention, self.project[1:], strict=True):
-            found.append(torch.tanh(project(attend(vectors, there, memory))))
-            memory = memory + found[-1]
-        return found
+            steps.append(torch.tanh(project(attend(vectors, valid, memory))))
+            memory = memory + steps[-1]
+        return steps
 
     def text_steps(self, tokens: base.Tokens) -> list[Tensor]:
         """K + 1 tensors (B, d): u of each step for each sentence."""
-        there = mask(tokens.lengths, tokens.ids.shape[1])
+        valid = mask(tokens.lengths, tokens.ids.shape[1])
         vectors = 2 * self.words(tokens)  # the sum of both directions, of which the encoder returns the mean
-        found = [self.dropout(mean_of(vectors, there))]
-        memory = found[0]
+        steps = [self.dropout(mean_of(vectors, valid))]
+        memory = steps[0]
         for attend in self.text_attention:
-            found.append(attend(vectors, there, memory))
-            memory = memory + found[-1]
-        return found
+            steps.append(attend(vectors, valid, memory))
+            memory = memory + steps[-1]
+        return steps
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, (K + 1)·d) vectors, not of unit length, whose inner products are the sums over the steps."""
@@ -181,9 +202,9 @@ class Model(Chosen):
             }
         (sentence, sentence_there), (image, image_there) = self.negatives(batch)
         images, sentences = self.encode("image", batch, "text"), self.encode("text", batch, "image")
-        own = (images * sentences).sum(1)
-        against_sentence = hinges(own, (images * sentences[sentence]).sum(1), sentence_there, s.margin)
-        against_image = hinges(own, (images[image] * sentences).sum(1), image_there, s.margin)
+        matching = (images * sentences).sum(1)
+        against_sentence = hinges(matching, (images * sentences[sentence]).sum(1), sentence_there, s.margin)
+        against_image = hinges(matching, (images[image] * sentences).sum(1), image_there, s.margin)
         return {"loss": (against_sentence + against_image).mean()}
 
     @torch.no_grad()

@@ -39,9 +39,14 @@ class Settings(Labelled):
     lr: float = Field(1e-3, gt=0)
     media: float = Field(1.0, ge=0, description="weight of the media-level MMD; 0 leaves it out")
     correlation: float = Field(1.0, ge=0, description="weight of the correlation-level MMD; 0 leaves it out")
-    pairs: float = Field(1.0, ge=0, description="weight of the distance of what belongs together")
-    start: float = Field(0.5, gt=0, le=1, description="share of a batch's target pairs, the easiest, at the beginning")
-    whole: float = Field(0.5, gt=0, le=1, description="share of the training after which all pairs take part")
+    pairs: float = Field(1.0, ge=0, description="weight of the distance between the items of a pair")
+    start: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the target pairs of a batch, the easiest ones, that are used at the beginning",
+    )
+    whole: float = Field(0.5, gt=0, le=1, description="share of the training after which all pairs are used")
 
 
 class Domain(nn.Module):
@@ -56,8 +61,8 @@ class Domain(nn.Module):
 
     def forward(self, modality: str, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """(B, D) features -> the activations of the modality's own layers and of the shared ones."""
-        own = self.own[modality](self.scaled[modality](x))
-        return own, self.shared(own[-1])
+        layers = self.own[modality](self.scaled[modality](x))
+        return layers, self.shared(layers[-1])
 
 
 class Model(base.Model):
@@ -80,7 +85,7 @@ class Model(base.Model):
         source = {m: self.source(m, batch.source.inputs[m]) for m in ("image", "text")}
         share = min(1.0, s.start + (1 - s.start) * progress / s.whole)
         easy = easiest(target["image"][1][-1], target["text"][1][-1], batch.labels, share)
-        target = {m: tuple([x[easy] for x in layers] for layers in found) for m, found in target.items()}
+        target = {m: tuple([x[easy] for x in layers] for layers in sides) for m, sides in target.items()}
         parts = {
             "classes": class_loss(self.target, target, batch.labels[easy]),
             "source_classes": class_loss(self.source, source, batch.source.labels),
@@ -93,9 +98,9 @@ class Model(base.Model):
         return {"loss": total + s.media * parts["media"] + s.correlation * parts["correlation"], **parts}
 
 
-def class_loss(domain: Domain, found: dict[str, tuple[list[Tensor], list[Tensor]]], labels: Tensor) -> Tensor:
+def class_loss(domain: Domain, outputs: dict[str, tuple[list[Tensor], list[Tensor]]], labels: Tensor) -> Tensor:
     """The cross-entropies of both modalities of a domain, summed."""
-    return torch.stack([F.cross_entropy(domain.classifier(x[1][-1]), targets(labels)) for x in found.values()]).sum()
+    return torch.stack([F.cross_entropy(domain.classifier(x[1][-1]), targets(labels)) for x in outputs.values()]).sum()
 
 
 @torch.no_grad()

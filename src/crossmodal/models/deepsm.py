@@ -16,15 +16,17 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed_form import Modality
-from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.encoders import MLP, Standardiser
 from crossmodal.models.parts.labelled import Labelled, Standardise, targets
 
 
 class Settings(Labelled):
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, description="modalities that the model reads"
+    )
     standardise: Standardise = False
     hidden: tuple[int, ...] = Field((2048, 1024), description="units of each modality's hidden layers")
-    dropout: float = Field(0.5, ge=0, lt=1, description="of the hidden layers")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout of the hidden layers")
     lr: float = Field(1e-3, gt=0)
 
 
@@ -34,10 +36,12 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in settings.modalities})
+        self.scaled = nn.ModuleDict(
+            {m: Standardiser(context, m, wanted=settings.standardise) for m in settings.modalities}
+        )
         self.networks = nn.ModuleDict(
             {
-                m: Perceptron(*context.shapes[m], *settings.hidden, context.n_classes, dropout=settings.dropout)
+                m: MLP(*context.shapes[m], *settings.hidden, context.n_classes, dropout=settings.dropout)
                 for m in settings.modalities
             }
         )

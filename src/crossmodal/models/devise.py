@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.encoders import Scaled
+from crossmodal.models.parts.encoders import Standardiser
 from crossmodal.models.parts.labelled import Labelled, Standardise
 from crossmodal.models.parts.zero_shot import ClassSettings
 
@@ -36,7 +36,7 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = Scaled(context, "image", wanted=settings.standardise)
+        self.scaled = Standardiser(context, "image", wanted=settings.standardise)
         self.map = nn.Linear(*context.shapes["image"], *context.shapes["class"], bias=False)  # M
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
@@ -61,14 +61,14 @@ def ranking_loss(scores: Tensor, labels: Tensor, margin: float) -> Tensor:
     scores : (B, C) scores of each image with each class.
     labels : (B,) columns of the images' own classes.
     """
-    own = scores.gather(1, labels[:, None])
-    hinges = (margin - own + scores).clamp(min=0).scatter(1, labels[:, None], 0.0)
+    true_scores = scores.gather(1, labels[:, None])
+    hinges = (margin - true_scores + scores).clamp(min=0).scatter(1, labels[:, None], 0.0)
     return hinges.sum(1).mean()
 
 
 def distinct(labels: Tensor) -> tuple[Tensor, Tensor]:
     """(B,) index of each row's label among the C distinct ones, and (C,) first row of each distinct label."""
-    found, places = torch.unique(labels, return_inverse=True)
+    classes, places = torch.unique(labels, return_inverse=True)
     rows = torch.arange(len(labels), device=labels.device)
-    first = torch.full((len(found),), len(labels), device=labels.device).scatter_reduce(0, places, rows, "amin")
+    first = torch.full((len(classes),), len(labels), device=labels.device).scatter_reduce(0, places, rows, "amin")
     return places, first

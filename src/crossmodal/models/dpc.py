@@ -37,66 +37,107 @@ class Settings(finetuning.Settings):
     """
 
     batch_size: int = Field(32, ge=2)
-    epochs: int = Field(240, ge=0, description="of the first stage: instance loss alone")
-    epoch_steps: int = Field(931, ge=0, description="steps of an epoch: 29,783 images; 0: once through the pairs")
+    epochs: int = Field(240, ge=0, description="epochs of the first stage, which has the instance loss alone")
+    epoch_steps: int = Field(
+        931, ge=0, description="steps per epoch; 931 steps are 29,783 images; 0: every pair occurs once"
+    )
     lr: float = Field(0.01, gt=0, description="learning rate of the first stage")
-    lr_drop: int = Field(240, ge=1, description="epochs of the first stage after which its learning rate drops")
-    ranking_epochs: int = Field(60, ge=0, description="of the second stage: ranking and instance loss")
+    lr_drop: int = Field(
+        240, ge=1, description="number of epochs of the first stage after which its learning rate drops"
+    )
+    ranking_epochs: int = Field(
+        60, ge=0, description="epochs of the second stage, which has the ranking and the instance loss"
+    )
     ranking_lr: float = Field(0.01, gt=0, description="learning rate of the second stage")
-    ranking_lr_drop: int = Field(40, ge=1, description="epochs of the second stage after which its rate drops")
+    ranking_lr_drop: int = Field(
+        40, ge=1, description="number of epochs of the second stage after which its learning rate drops"
+    )
     weight_decay: float = Field(1e-4, ge=0)
     clip: float = Field(0.0, ge=0)
-    optimiser: Literal["nesterov", "sgd", "adam"] = Field("nesterov", description="sgd and nesterov: momentum of .9")
-    norm_lr: float = Field(2.0, gt=0, description="of the scales of batch norms, in learning rates")
-    word_lr: float = Field(0.01, gt=0, description="of the word vectors, in learning rates")
-    classifier_lr: float = Field(0.1, gt=0, description="of the classifier, in learning rates; twice that of its bias")
-    image_network_lr: float = Field(0.01, gt=0, description="of an image network that is fine-tuned, in learning rates")
-    image_area: tuple[float, float] = Field(
-        (0.64, 1.0), description="least and largest share of the image that a random crop holds: sides of .8 to 1"
+    optimiser: Literal["nesterov", "sgd", "adam"] = Field(
+        "nesterov", description="optimiser; sgd and nesterov have a momentum of .9"
     )
-    rare_words: RareWords = Field("drop", description="words without a vector are left out, not marked")
+    norm_lr: float = Field(
+        2.0, gt=0, description="learning rate of the scales of batch normalisation, as a multiple of `lr`"
+    )
+    word_lr: float = Field(0.01, gt=0, description="learning rate of the word vectors, as a multiple of `lr`")
+    classifier_lr: float = Field(
+        0.1,
+        gt=0,
+        description="learning rate of the classifier's weights, as a multiple of `lr`; that of its bias is twice as "
+        "large",
+    )
+    image_network_lr: float = Field(
+        0.01, gt=0, description="learning rate of an image network that is fine-tuned, as a multiple of `lr`"
+    )
+    image_area: tuple[float, float] = Field(
+        (0.64, 1.0),
+        description="least and largest share of the image's area in a random crop; .64 to 1 are sides of .8 to 1",
+    )
+    rare_words: RareWords = Field("drop", description="whether words without a vector are marked as unknown or dropped")
     max_words: int = Field(30, ge=1)
     dim: int = Field(2048, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
-    word_embedding: str = Field("seeded", description="file of word2vec or GloVe vectors to begin with, or seeded")
-    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the words with a vector in that file")
-    length: int = Field(32, ge=4, description="words that the text path sees, padded with zeros")
-    shift: bool = Field(True, description="each caption of a training batch begins at a random one of these places")
+    word_embedding: str = Field(
+        "seeded",
+        description="file of word2vec or GloVe vectors that initialise the word embedding, or seeded for random "
+        "vectors",
+    )
+    words_covered: float = Field(
+        0.3, ge=0, le=1, description="least share of the words that must have a vector in that file"
+    )
+    length: int = Field(
+        32, ge=4, description="number of words that the text path reads; shorter captions are padded with zeros"
+    )
+    shift: bool = Field(
+        True, description="whether each caption of a training batch begins at a random one of these positions"
+    )
     widths: tuple[int, ...] = Field((256, 512, 1024, 2048), description="channels of the text path's stages")
     inner: tuple[int, ...] = Field(
-        (128, 512, 1024, 2048), description="channels inside of each stage's first block; a quarter in its others"
+        (128, 512, 1024, 2048),
+        description="inner channels of the first block of each stage; its other blocks have a quarter of the "
+        "stage's channels",
     )
     blocks: tuple[int, ...] = Field((3, 4, 6, 1), description="residual blocks of each stage")
-    pooling: Literal["max", "mean"] = Field("max", description="over places, after the blocks")
-    dropout: float = Field(0.75, ge=0, lt=1, description="before the classifier; the program has .5 on MS-COCO")
-    classifier_bias: bool = Field(True, description="of the classifier; the program has none on MS-COCO")
+    pooling: Literal["max", "mean"] = Field("max", description="pooling over positions after the blocks")
+    dropout: float = Field(0.75, ge=0, lt=1, description="dropout before the classifier; the program has .5 on MS-COCO")
+    classifier_bias: bool = Field(
+        True, description="whether the classifier has a bias; the program has none on MS-COCO"
+    )
     margin: float = Field(1.0, ge=0, description="margin of the hinges on cosines")
     negatives: Literal["mined", "drawn", "hardest"] = Field(
         "mined",
-        description="of a pair, in the ranking loss: the hardest of `candidates` captions and a random image, on half "
-        "of each batch; one random caption and image; or the hardest of its batch",
+        description="negatives of a pair in the ranking loss: mined: the hardest of `candidates` captions and a "
+        "random image, for half of each batch; drawn: one random caption and one random image; hardest: the hardest "
+        "of its batch",
     )
-    candidates: int = Field(256, ge=1, description="captions of the batches before, among which one is mined")
-    ranking_weight: float = Field(2.0, ge=0, description="λ1: of the ranking loss, in the second stage")
-    image_weight: float = Field(1.0, ge=0, description="λ2: of the images' instance loss")
-    text_weight: float = Field(1.0, ge=0, description="λ3: of the captions' instance loss, in the first stage")
+    candidates: int = Field(
+        256, ge=1, description="number of captions of previous batches among which the hardest is mined"
+    )
+    ranking_weight: float = Field(2.0, ge=0, description="λ1: weight of the ranking loss in the second stage")
+    image_weight: float = Field(1.0, ge=0, description="λ2: weight of the instance loss of the images")
+    text_weight: float = Field(
+        1.0, ge=0, description="λ3: weight of the instance loss of the captions in the first stage"
+    )
     ranking_text_weight: float = Field(0.1, ge=0, description="λ3 in the second stage")
 
     @property
     def fallbacks(self) -> list[str]:
-        found = super().fallbacks
-        return found + (["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else [])
+        fallbacks = super().fallbacks
+        return fallbacks + (["word vectors: seeded, not word2vec"] if self.word_embedding == "seeded" else [])
 
     @model_validator(mode="after")
     def _stages(self) -> Settings:
         if not self.epochs + self.ranking_epochs:
-            raise ValueError("epochs: is 0, and so is `ranking_epochs`; one stage must have some")
+            raise ValueError("epochs: is 0, and so is `ranking_epochs`; at least one stage needs epochs")
         for name in ("blocks", "inner"):
             if len(getattr(self, name)) != len(self.widths):
-                raise ValueError(f"{name}: gives {len(getattr(self, name))} stages, and widths {len(self.widths)}")
+                raise ValueError(
+                    f"{name}: gives {len(getattr(self, name))} stages, but `widths` has {len(self.widths)}"
+                )
         if self.length < self.max_words + 2:
             raise ValueError(
-                f"length: {self.length} places do not hold {self.max_words} words (`max_words`) and two marks"
+                f"length: {self.length} positions are too few for {self.max_words} words (`max_words`) and two marks"
             )
         return self
 
@@ -151,8 +192,8 @@ class TextPath(nn.Module):
     def forward(self, tokens: base.Tokens) -> Tensor:
         """(B, L) ids -> (B, d)."""
         vectors = self.words(self.placed(tokens))
-        found = self.blocks(self.norm(vectors.transpose(1, 2)))
-        return self.dense(found.amax(2) if self.pooling == "max" else found.mean(2))
+        hidden = self.blocks(self.norm(vectors.transpose(1, 2)))
+        return self.dense(hidden.amax(2) if self.pooling == "max" else hidden.mean(2))
 
     def placed(self, tokens: base.Tokens) -> Tensor:
         """(B, length) ids; each caption begins at position 0, or in training at a random one at which it fits."""
@@ -163,8 +204,8 @@ class TextPath(nn.Module):
             room = self.length - tokens.lengths + 1
             places = places + (torch.rand(len(ids), device=ids.device) * room).long()[:, None]
         rows = torch.arange(len(ids), device=ids.device)[:, None].expand(ids.shape)
-        said = mask(tokens.lengths, ids.shape[1])
-        wide[rows[said], places[said]] = ids[said]
+        valid = mask(tokens.lengths, ids.shape[1])
+        wide[rows[valid], places[valid]] = ids[valid]
         return wide
 
 
@@ -173,7 +214,7 @@ class Mined(NamedTuple):
 
     tokens: base.Tokens
     groups: Tensor  # (2 · half,)
-    there: Tensor  # (half,) bool: whether a caption of another group was available
+    available: Tensor  # (half,) bool: whether a caption of another group was available
 
 
 class Model(finetuning.Model, Chosen):
@@ -221,22 +262,22 @@ class Model(finetuning.Model, Chosen):
     def parts(self) -> list[dict[str, Any]]:
         s = self.settings
         norms = [m.weight for path in (self.image, self.text) for m in path.modules() if isinstance(m, nn.BatchNorm1d)]
-        found = [
+        groups = [
             {"params": norms, "factor": s.norm_lr},
             {"params": [self.text.words.weight], "factor": s.word_lr},
             {"params": [self.classifier.weight], "factor": s.classifier_lr},
         ]
         if self.classifier.bias is not None:
-            found.append({"params": [self.classifier.bias], "factor": 2 * s.classifier_lr})
+            groups.append({"params": [self.classifier.bias], "factor": 2 * s.classifier_lr})
         if self.image_network is not None:
-            found.append({"params": [*self.image_network.parameters()], "factor": s.image_network_lr})
-        return [{"params": others(self.parameters(), *found), "factor": 1.0}, *found]
+            groups.append({"params": [*self.image_network.parameters()], "factor": s.image_network_lr})
+        return [{"params": others(self.parameters(), *groups), "factor": 1.0}, *groups]
 
-    def path(self, modality: str, given: base.Input) -> Tensor:
+    def path(self, modality: str, inputs: base.Input) -> Tensor:
         """(B, dim) vectors that the classifier takes, not of unit length."""
         if modality == "image":
-            return self.image(finetuning.features(self.image_network, given))
-        return self.text(given)
+            return self.image(finetuning.features(self.image_network, inputs))
+        return self.text(inputs)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors; `partner` makes no difference."""
@@ -253,24 +294,24 @@ class Model(finetuning.Model, Chosen):
             if self.training:
                 self._keep(batch)
         images, texts = self.path("image", batch.inputs["image"]), self.path("text", captions)
-        found = {
+        terms = {
             "image_instance": self._instance_loss(images, batch.groups),
             "text_instance": self._instance_loss(texts, of_captions),
         }
         text_weight = s.ranking_text_weight if self.ranking else s.text_weight
-        loss = s.image_weight * found["image_instance"] + text_weight * found["text_instance"]
+        loss = s.image_weight * terms["image_instance"] + text_weight * terms["text_instance"]
         if self.ranking:
             images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
             if mined is not None:
-                found["ranking"] = half_hinges(images, texts, batch.groups, mined.there, s.margin)
+                terms["ranking"] = half_hinges(images, texts, batch.groups, mined.available, s.margin)
             elif s.negatives == "drawn":
-                found["ranking"] = random_hinges(images @ texts.T, s.margin, batch.groups)
+                terms["ranking"] = random_hinges(images @ texts.T, s.margin, batch.groups)
             else:
-                found["ranking"] = hinge_triplet(
+                terms["ranking"] = hinge_triplet(
                     images @ texts.T, s.margin, hardest=True, groups=batch.groups, reduction="mean"
                 )
-            loss = loss + s.ranking_weight * found["ranking"]
-        return {"loss": loss, **found}
+            loss = loss + s.ranking_weight * terms["ranking"]
+        return {"loss": loss, **terms}
 
     def _instance_loss(self, vectors: Tensor, groups: Tensor) -> Tensor:
         return F.cross_entropy(self.classifier(self.dropout(vectors)), torch.searchsorted(self.groups, groups))
@@ -284,16 +325,17 @@ class Model(finetuning.Model, Chosen):
         images = F.normalize(self.path("image", batch.inputs["image"][:half]), dim=1)
         kept = F.normalize(self.path("text", base.Tokens(self.kept_ids, self.kept_lengths)), dim=1)
         self.train(training)
-        own = batch.groups[:half]
-        possible = (own[:, None] != self.kept_groups) & (self.kept_groups >= 0)
-        places, there = hardest(images @ kept.T, possible)
+        groups = batch.groups[:half]
+        possible = (groups[:, None] != self.kept_groups) & (self.kept_groups >= 0)
+        places, available = hardest(images @ kept.T, possible)
         ids = F.pad(tokens.ids[:half], (0, self.settings.length - tokens.ids.shape[1]))
         mined = base.Tokens(
             torch.cat([ids, self.kept_ids[places]]), torch.cat([tokens.lengths[:half], self.kept_lengths[places]])
         )
         # Where no negative was available, the pair's own caption takes its place, so that each row has a class.
-        mined.ids[half:][~there], mined.lengths[half:][~there] = ids[~there], tokens.lengths[:half][~there]
-        return Mined(mined, torch.cat([own, torch.where(there, self.kept_groups[places], own)]), there)
+        mined.ids[half:][~available] = ids[~available]
+        mined.lengths[half:][~available] = tokens.lengths[:half][~available]
+        return Mined(mined, torch.cat([groups, torch.where(available, self.kept_groups[places], groups)]), available)
 
     @torch.no_grad()
     def _keep(self, batch: base.Batch) -> None:
@@ -305,24 +347,24 @@ class Model(finetuning.Model, Chosen):
             old.copy_(torch.cat([old, new])[-len(old) :])
 
 
-def half_hinges(images: Tensor, texts: Tensor, groups: Tensor, there: Tensor, margin: float) -> Tensor:
+def half_hinges(images: Tensor, texts: Tensor, groups: Tensor, available: Tensor, margin: float) -> Tensor:
     """Hinges of a batch's first half against mined captions and the images of its second half, as in the program.
 
     Parameters
     ----------
     images, texts : (B, d) and (2 · half, d) unit vectors; the second half of the texts are the mined ones.
     groups : (B,) ids of the images.
-    there : (half,) bool, whether a caption was mined.
+    available : (half,) bool, whether a caption was mined.
 
     Returns
     -------
     Scalar: the sum over the pairs, divided by the number of images of the batch, which is twice that of the pairs.
     """
-    half = len(there)
-    own = (images[:half] * texts[:half]).sum(1)
-    against_text = hinges(own, (images[:half] * texts[half:]).sum(1), there, margin)
+    half = len(available)
+    matching = (images[:half] * texts[:half]).sum(1)
+    against_text = hinges(matching, (images[:half] * texts[half:]).sum(1), available, margin)
     apart = groups[:half] != groups[half : 2 * half]
-    against_image = hinges(own, (images[half : 2 * half] * texts[:half]).sum(1), apart, margin)
+    against_image = hinges(matching, (images[half : 2 * half] * texts[:half]).sum(1), apart, margin)
     return (against_text + against_image).sum() / (2 * half)
 
 
@@ -335,8 +377,8 @@ def random_hinges(scores: Tensor, margin: float, groups: Tensor) -> Tensor:
     groups : (B,) ids; a pair has no hinge if the batch has no other group.
     """
     possible = groups[:, None] != groups[None, :]
-    found = torch.zeros(len(scores), dtype=scores.dtype, device=scores.device)
+    loss = torch.zeros(len(scores), dtype=scores.dtype, device=scores.device)
     for one_way in (scores, scores.T):
-        places, there = hardest(possible.float(), drawn(possible, 1))
-        found = found + hinges(scores.diagonal(), one_way.gather(1, places[:, None]).squeeze(1), there, margin)
-    return found.mean()
+        places, available = hardest(possible.float(), drawn(possible, 1))
+        loss = loss + hinges(scores.diagonal(), one_way.gather(1, places[:, None]).squeeze(1), available, margin)
+    return loss.mean()

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed_form import Modality
-from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.encoders import MLP, Standardiser
 from crossmodal.models.parts.labelled import Labelled, Standardise, ones, same_class
 from crossmodal.models.parts.optimisers import Adam, Betas
 
@@ -35,7 +35,9 @@ Norms = Literal["rows", "frobenius"]
 class Settings(Labelled):
     """Networks, weights and schedule are those of the authors' program, since the thesis leaves them open."""
 
-    modalities: tuple[Modality, ...] = Field(("image", "text"), min_length=2, description="those that are read")
+    modalities: tuple[Modality, ...] = Field(
+        ("image", "text"), min_length=2, description="modalities that the model reads"
+    )
     standardise: Standardise = False
     hidden: tuple[int, ...] = Field((2048,), min_length=1, description="units of each modality's hidden layers")
     dim: int = Field(1024, ge=1, description="units of the shared last layer: dimensions of the common space")
@@ -45,14 +47,18 @@ class Settings(Labelled):
     lr_drop: int = Field(500, ge=1)
     betas: Betas = (0.5, 0.999)
     clip: float = Field(0.0, ge=0)
-    class_weight: float = Field(1.0, ge=0, description="of eq. 2.4.2")
-    modal_weight: float = Field(1e-3, ge=0, description="of eq. 2.4.6")
-    invariance_weight: float = Field(0.1, ge=0, description="of eq. 2.4.1")
-    scale: float = Field(0.5, gt=0, description="of the cosines in eq. 2.4.3 to 2.4.5, which print them unscaled")
-    norms: Norms = Field(
-        "rows", description="rows: the mean norm of the rows; frobenius: the whole matrix's over N, as eq. 2.4.1 prints"
+    class_weight: float = Field(1.0, ge=0, description="weight of the loss of eq. 2.4.2")
+    modal_weight: float = Field(1e-3, ge=0, description="weight of the loss of eq. 2.4.6")
+    invariance_weight: float = Field(0.1, ge=0, description="weight of the loss of eq. 2.4.1")
+    scale: float = Field(
+        0.5, gt=0, description="factor of the cosines in eq. 2.4.3 to 2.4.5, which print them unscaled"
     )
-    bias: bool = Field(True, description="of the classifier; eq. 2.4.2 has none")
+    norms: Norms = Field(
+        "rows",
+        description="norm of differences: rows: the mean norm of the rows; frobenius: the norm of the whole "
+        "matrix over N, as eq. 2.4.1 prints",
+    )
+    bias: bool = Field(True, description="whether the classifier has a bias; that of eq. 2.4.2 has none")
 
 
 class Model(Adam):
@@ -61,10 +67,10 @@ class Model(Adam):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = nn.ModuleDict({m: Scaled(context, m, wanted=settings.standardise) for m in settings.modalities})
-        self.networks = nn.ModuleDict(
-            {m: Perceptron(*context.shapes[m], *settings.hidden) for m in settings.modalities}
+        self.scaled = nn.ModuleDict(
+            {m: Standardiser(context, m, wanted=settings.standardise) for m in settings.modalities}
         )
+        self.networks = nn.ModuleDict({m: MLP(*context.shapes[m], *settings.hidden) for m in settings.modalities})
         self.shared = nn.Linear(settings.hidden[-1], settings.dim)
         self.classifier = nn.Linear(settings.dim, context.n_classes, bias=settings.bias)  # P
 

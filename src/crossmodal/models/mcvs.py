@@ -35,16 +35,16 @@ class Model(cvs.Model):
         ------
         ValueError : the earlier run is not of this run's first modalities, two at least, or its weights do not fit.
         """
-        own = self.state_dict()
+        state = self.state_dict()
         names = self.settings.modalities
-        there = [name.removesuffix("_centre") for name in weights if name.endswith("_centre")]
-        odd = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
-        if odd or set(there) != set(names[: len(there)]) or not 2 <= len(there) < len(names):
-            what = f" ({odd[0]} is of another shape or not known here)" if odd else ""
-            had = ", ".join(sorted(there)) or "no modality"
+        had_before = [name.removesuffix("_centre") for name in weights if name.endswith("_centre")]
+        odd = [name for name, value in weights.items() if name not in state or state[name].shape != value.shape]
+        if odd or set(had_before) != set(names[: len(had_before)]) or not 2 <= len(had_before) < len(names):
+            what = f" ({odd[0]} has another shape or is unknown here)" if odd else ""
+            had = ", ".join(sorted(had_before)) or "no modality"
             raise ValueError(f"it has {had}, this run is of {', '.join(names)}{what}")
-        self.load_state_dict({**own, **weights})
-        self.known = len(there)
+        self.load_state_dict({**state, **weights})
+        self.known = len(had_before)
 
     def stages(self) -> list[base.Stage]:
         """One stage for the first two modalities and one per added modality, without those of an earlier run."""

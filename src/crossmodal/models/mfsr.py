@@ -31,48 +31,73 @@ class Settings(Hinges, finetuning.Settings):
     together; `part_dim: 3072` is the other reading.
     """
 
-    clip: float = Field(0.0, ge=0, description="largest norm of the gradient; the paper names none, so 0: not clipped")
-    reduction: Reduction = Field("mean", description="of the hinges of a batch: eq. 8 prints the mean over the pairs")
+    clip: float = Field(
+        0.0, ge=0, description="largest norm of the gradient; the paper names none, hence 0, which disables clipping"
+    )
+    reduction: Reduction = Field(
+        "mean", description="reduction of the hinges of a batch; eq. 8 prints the mean over the pairs"
+    )
     negatives: Negatives = Field(
         "other_groups",
-        description='of a pair: the text before eq. 8 wants a negative that "has no association with query"',
+        description='which items are negatives of a pair; the text before eq. 8 requires a negative that "has no '
+        'association with query"',
     )
 
-    batch_size: int = Field(24, ge=2, description="pairs in a batch")
-    dim: int = Field(3072, ge=3, description="d: dimensions of the representations that are parted")
+    batch_size: int = Field(24, ge=2, description="number of pairs per batch")
+    dim: int = Field(3072, ge=3, description="d: dimensions of the representations that are separated into parts")
     word_dim: int = Field(300, ge=1, description="K: dimensions of a word vector")
-    word_embedding: str = Field("seeded", description="file of word2vec vectors to begin with (3.1), or seeded")
-    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the words with a vector in that file")
-    layers: int = Field(4, ge=1, description="stacked layers of the GRU and of the decoder")
+    word_embedding: str = Field(
+        "seeded",
+        description="file of word2vec vectors that initialise the word embedding (section 3.1), or seeded for "
+        "random vectors",
+    )
+    words_covered: float = Field(
+        0.3, ge=0, le=1, description="least share of the words that must have a vector in that file"
+    )
+    layers: int = Field(4, ge=1, description="number of stacked layers of the GRU and of the decoder")
     part_dim: int | None = Field(None, ge=1, description="dimensions of each part; d / 3 unless given")
-    hidden_layers: int = Field(0, ge=0, description="of the MLPs that part (eq. 3); 0: one fully connected layer")
+    hidden_layers: int = Field(
+        0,
+        ge=0,
+        description="hidden layers of the MLPs that separate the parts (eq. 3); 0: a single fully connected layer",
+    )
     norm: Literal["parts", "whole"] = Field(
         "parts",
-        description="what is brought to unit length: each of the three parts, as the text of section 3.2 says, or the "
-        "whole output of the MLP, as eq. 3 prints it",
+        description="what is scaled to unit length: each of the three parts, as in the text of section 3.2, or the "
+        "whole output of the MLP, as eq. 3 prints",
     )
     modal: float = Field(1.0, ge=0, description="weight of the modal loss (eq. 7)")
     specific: float = Field(1.0, ge=0, description="weight of the specific loss (eq. 10)")
     correlation: Literal["signed", "absolute"] = Field(
         "signed",
-        description="of semantic and specific parts: as eq. 10 prints it, which is least where they are opposite, or "
-        "its absolute value, which is least where they are orthogonal",
+        description="correlation of semantic and specific parts: as eq. 10 prints it, with its minimum where they are "
+        "opposite, or its absolute value, with its minimum where they are orthogonal",
     )
     image: float = Field(1.0, ge=0, description="weight of the image reconstruction loss (eq. 13)")
     caption: float = Field(1.0, ge=0, description="weight of the caption reconstruction loss (eq. 14)")
-    per_word: bool = Field(False, description="that loss is a mean over words, not the printed sum over a caption's")
-    cell: Literal["gru", "rnn"] = Field("gru", description="of the decoder, which the paper calls an RNN")
-    image_size: int = Field(64, description="side of the images that are made, in pixels: a power of two")
-    channels: int = Field(64, ge=1, description="of the generator's last and the discriminators' first features")
+    per_word: bool = Field(
+        False,
+        description="whether the caption loss is a mean over words; else it is the printed sum over the words of a "
+        "caption",
+    )
+    cell: Literal["gru", "rnn"] = Field(
+        "gru", description="recurrent cell of the decoder, which the paper calls an RNN"
+    )
+    image_size: int = Field(64, description="side of generated images in pixels, a power of two")
+    channels: int = Field(
+        64, ge=1, description="channels of the generator's last and of the discriminators' first feature maps"
+    )
     gan: Literal["text", "printed"] = Field(
         "text",
-        description="the generator's aims as the text has them, or eq. 11 to 13 to the letter, which are unbounded and "
-        "have the generator hide from D2 what it made the image of",
+        description="losses of the reconstruction: text: as the text describes the aims; printed: eq. 11 to 13 as "
+        "printed, which are unbounded and reward the generator for hiding from D2 which image it reconstructs",
     )
     same: Literal["made", "real"] = Field(
-        "made", description="pairs of one content that D2 is shown: [x'; x] as in eq. 12, or [x; x] as in eq. 4"
+        "made", description="pairs of the same content that D2 reads: [x'; x] as in eq. 12, or [x; x] as in eq. 4"
     )
-    gan_lr: float | None = Field(None, gt=0, description="Adam's for G, D1 and D2; that of the stage unless given")
+    gan_lr: float | None = Field(
+        None, gt=0, description="Adam's learning rate for G, D1 and D2; by default that of the stage"
+    )
     beta: float = Field(0.5, ge=0, lt=1, description="Adam's first β for G, D1 and D2 (DCGAN's)")
 
     @field_validator("image_size")
@@ -146,7 +171,7 @@ class Separation(nn.Module):
 
 class Model(finetuning.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
-    beside: ClassVar[dict[str, Form]] = {"image": "pixels"}
+    second_form: ClassVar[dict[str, Form]] = {"image": "pixels"}
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
@@ -171,7 +196,7 @@ class Model(finetuning.Model):
             )
         if s.caption:
             self.decoder = CaptionDecoder(context.vocabulary_size, s.word_dim, 3 * s.part, s.layers, s.cell)
-        self._made: tuple[base.Batch, Tensor] | None = None
+        self._generated: tuple[base.Batch, Tensor] | None = None
 
     @property
     def words(self) -> nn.Embedding:
@@ -180,10 +205,10 @@ class Model(finetuning.Model):
 
     def parts(self, modality: str, batch: base.Batch) -> Parts:
         """The parts of the batch's items of a modality."""
-        given = batch.inputs[modality]
+        inputs = batch.inputs[modality]
         if modality == "image":
-            given = finetuning.features(self.image_network, given)
-        return self.separations[modality](self.encoders[modality](given))
+            inputs = finetuning.features(self.image_network, inputs)
+        return self.separations[modality](self.encoders[modality](inputs))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, part) semantic parts, unit vectors with `norm: parts`; `partner` makes no difference."""
@@ -192,16 +217,16 @@ class Model(finetuning.Model):
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """The model's optimiser, in which the generator is a group, then one for D1 and D2 together."""
         s = self.settings
-        own = {"lr": s.gan_lr or stage.lr, "betas": (s.beta, 0.999)}
-        known = dict(self.named_children())
-        judges, maker = known.pop("discriminators", None), known.pop("generator", None)
-        groups: list[dict] = [{"params": [p for part in known.values() for p in part.parameters()]}]
-        if maker is not None:
-            groups.append({"params": [*maker.parameters()], "name": "generator", **own})
-        found = {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
-        if judges is not None:
-            found["discriminators"] = torch.optim.Adam(judges.parameters(), **own)
-        return found
+        adversarial = {"lr": s.gan_lr or stage.lr, "betas": (s.beta, 0.999)}
+        children = dict(self.named_children())
+        discriminators, generator = children.pop("discriminators", None), children.pop("generator", None)
+        groups: list[dict] = [{"params": [p for part in children.values() for p in part.parameters()]}]
+        if generator is not None:
+            groups.append({"params": [*generator.parameters()], "name": "generator", **adversarial})
+        optimisers = {"model": torch.optim.Adam(groups, lr=stage.lr, weight_decay=s.weight_decay)}
+        if discriminators is not None:
+            optimisers["discriminators"] = torch.optim.Adam(discriminators.parameters(), **adversarial)
+        return optimisers
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """Eq. 6 for the model, then eq. 11 and 12 for the discriminators, on the images that were just generated."""
@@ -210,65 +235,65 @@ class Model(finetuning.Model):
         s = self.settings
         image, text = self.parts("image", batch), self.parts("text", batch)
         scores = self.score(image.semantic, text.semantic)
-        found = {"semantic": batch_hinges(scores, s, batch.groups, progress)}
+        terms = {"semantic": batch_hinges(scores, s, batch.groups, progress)}
         if s.modal:
-            found["modal"] = s.modal * modal_loss(image.modal, text.modal)
+            terms["modal"] = s.modal * modal_loss(image.modal, text.modal)
         if s.specific:
-            found["specific"] = s.specific * specific_loss(image, text, s.correlation)
+            terms["specific"] = s.specific * specific_loss(image, text, s.correlation)
         if s.image:
-            found["image"] = s.image * self._generator_loss(batch, image)
+            terms["image"] = s.image * self._generator_loss(batch, image)
         if s.caption:
-            told = self.decoder.loss(self.words, batch.inputs["text"], text.all, s.per_word)
-            found["caption"] = s.caption * told
-        return {"loss": torch.stack([*found.values()]).sum(), **found}
+            caption_loss = self.decoder.loss(self.words, batch.inputs["text"], text.all, s.per_word)
+            terms["caption"] = s.caption * caption_loss
+        return {"loss": torch.stack([*terms.values()]).sum(), **terms}
 
     def _generator_loss(self, batch: base.Batch, image: Parts) -> Tensor:
         self.discriminators.requires_grad_(False)  # they are trained in a turn of their own
-        made = self.generator(image.all)
-        self._made = batch, made.detach()
-        verdicts = self._verdicts(batch, made, self._images(batch))
+        generated = self.generator(image.all)
+        self._generated = batch, generated.detach()
+        verdicts = self._verdicts(batch, generated, self._images(batch))
         loss = dcgan.printed_generator_loss if self.settings.gan == "printed" else dcgan.generator_loss
         return loss(**verdicts)
 
     def _discriminators_loss(self, batch: base.Batch) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(True)
-        if self._made is None or self._made[0] is not batch:
+        if self._generated is None or self._generated[0] is not batch:
             with torch.no_grad():
-                self._made = batch, self.generator(self.parts("image", batch).all)
+                self._generated = batch, self.generator(self.parts("image", batch).all)
         images = self._images(batch)
-        verdicts = self._verdicts(batch, self._made[1], images)
+        verdicts = self._verdicts(batch, self._generated[1], images)
         verdicts["real"] = self.discriminators["real"](images)
         if self.settings.same == "real":
-            verdicts["own"] = self.discriminators["content"](images, images)
+            verdicts["matching"] = self.discriminators["content"](images, images)
         printed = self.settings.gan == "printed"
-        found = (dcgan.printed_discriminator_losses if printed else dcgan.discriminator_losses)(**verdicts)
-        return {"loss": found["real"] + found["content"], "real": found["real"], "content": found["content"]}
+        losses = (dcgan.printed_discriminator_losses if printed else dcgan.discriminator_losses)(**verdicts)
+        return {"loss": losses["real"] + losses["content"], "real": losses["real"], "content": losses["content"]}
 
     def _images(self, batch: base.Batch) -> Tensor:
         dtype = next(self.generator.parameters()).dtype
-        return dcgan.as_images(batch.beside["image"], self.settings.image_size, dtype)
+        return dcgan.as_images(batch.second_form["image"], self.settings.image_size, dtype)
 
-    def _verdicts(self, batch: base.Batch, made: Tensor, images: Tensor) -> dict[str, Tensor]:
+    def _verdicts(self, batch: base.Batch, generated: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Logits of D1 for generated images, and of D2 for images with their own and with another's reconstruction."""
-        places, there = dcgan.others(batch.groups)
-        # One call for both, so that the batch norms see own and other pairs together.
-        own, other = self.discriminators["content"](torch.cat([made, made[places]]), torch.cat([images, images])).chunk(
-            2
-        )
-        return {"made": self.discriminators["real"](made), "own": own, "other": other, "there": there}
+        places, valid = dcgan.others(batch.groups)
+        # One call for both, so that batch normalisation sees matching and other pairs together.
+        pairs = torch.cat([generated, generated[places]]), torch.cat([images, images])
+        matching, other = self.discriminators["content"](*pairs).chunk(2)
+        real = self.discriminators["real"](generated)
+        return {"generated": real, "matching": matching, "other": other, "valid": valid}
 
     @torch.no_grad()
     def reconstruct(self, batch: base.Batch) -> dict[str, Tensor]:
         """Parts of pairs, their images and captions, and the reconstructions of both (see `Reconstructs`)."""
         image, text = self.parts("image", batch), self.parts("text", batch)
-        found = {
+        arrays = {
             f"{m}_{name}": value for m, p in (("image", image), ("text", text)) for name, value in p._asdict().items()
         }
         tokens = batch.inputs["text"]
         if self.settings.image:
-            found["pictures"] = dcgan.as_pixels(self._images(batch))
-            found["pictures_made"] = dcgan.as_pixels(self.generator(image.all))
+            arrays["pictures"] = dcgan.as_pixels(self._images(batch))
+            arrays["pictures_made"] = dcgan.as_pixels(self.generator(image.all))
         if self.settings.caption:
-            found["words"] = tokens.ids
-            found["words_made"] = self.decoder.say(self.words, text.all, START, END, tokens.ids.shape[1])
-        return found
+            arrays["words"] = tokens.ids
+            arrays["words_made"] = self.decoder.say(self.words, text.all, START, END, tokens.ids.shape[1])
+        return arrays

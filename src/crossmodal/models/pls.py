@@ -13,17 +13,19 @@ from pydantic import Field
 
 from crossmodal.models.base import Form
 from crossmodal.models.parts import closed_form
-from crossmodal.models.parts.closed_form import Projecting
+from crossmodal.models.parts.closed_form import LinearProjection
 
 
 class Settings(closed_form.Settings):
-    dim: int = Field(32, ge=1, description="directions, at most")
+    dim: int = Field(32, ge=1, description="largest number of directions")
     form: Literal["canonical", "svd"] = Field(
-        "canonical", description="canonical: each direction after the last one's share is taken away; svd: all at once"
+        "canonical",
+        description="canonical: directions are computed one after another, each after deflation by the "
+        "previous one; svd: all at once",
     )
 
 
-class Model(Projecting):
+class Model(LinearProjection):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
 
     settings: Settings
@@ -33,9 +35,9 @@ class Model(Projecting):
 
         dim = min(self.settings.dim, *(np.linalg.matrix_rank(z, rtol=closed_form.NEGLIGIBLE) for z in (x, y)))
         if self.settings.form == "svd":
-            found = PLSSVD(dim, scale=False).fit(x, y)
-            of_a, of_b = found.x_weights_, found.y_weights_
+            regression = PLSSVD(dim, scale=False).fit(x, y)
+            of_a, of_b = regression.x_weights_, regression.y_weights_
         else:
-            found = PLSCanonical(dim, scale=False, max_iter=1000).fit(x, y)
-            of_a, of_b = found.x_rotations_, found.y_rotations_
+            regression = PLSCanonical(dim, scale=False, max_iter=1000).fit(x, y)
+            of_a, of_b = regression.x_rotations_, regression.y_rotations_
         self.keep_pair(a, of_a, b, of_b)

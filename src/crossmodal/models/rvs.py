@@ -24,7 +24,7 @@ class Settings(mcvs.Settings):
     those of the reference depend on the partner.
     """
 
-    reference: cvs.Modality = Field("image", description="the modality that all others are mapped to")
+    reference: cvs.Modality = Field("image", description="modality to whose space all others are mapped")
 
     @model_validator(mode="after")
     def _early(self) -> Settings:

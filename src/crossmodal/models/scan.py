@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.attention import Normalisation, Pooling, cross_attention_scores, in_blocks
-from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, there
+from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, valid_mask
 from crossmodal.models.parts.losses import Hinges, batch_hinges
 
 Way = Literal["text-to-image", "image-to-text"]
@@ -28,21 +28,25 @@ class Settings(Hinges):
 
     dim: int = Field(1024, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
-    attention: Way = Field("text-to-image", description="words attend to regions, or regions to words")
+    attention: Way = Field(
+        "text-to-image", description="text-to-image: words attend to regions; image-to-text: regions attend to words"
+    )
     smooth: float = Field(9.0, gt=0, description="inverse temperature of the attention (λ1; 4 for image-to-text)")
-    pooling: Pooling = Field("logsumexp", description="of the relevances of words or regions")
-    sharpness: float = Field(6.0, gt=0, description="of the log-sum-exp (λ2; 5 for image-to-text)")
-    normalisation: Normalisation = Field("clipped_l2norm", description="of the cosines before the attention's softmax")
+    pooling: Pooling = Field("logsumexp", description="pooling of the relevances of words or regions")
+    sharpness: float = Field(6.0, gt=0, description="sharpness of the log-sum-exp (λ2; 5 for image-to-text)")
+    normalisation: Normalisation = Field(
+        "clipped_l2norm", description="normalisation of the cosines before the softmax of the attention"
+    )
     slope: float = Field(
         0.1,
         ge=0,
-        description="what is left of negative cosines where they are clipped: 0.1 in the authors' program, with "
-        "which the published numbers were reached; the paper prints 0",
+        description="slope for negative cosines where they are clipped: 0.1 in the authors' program, which produced "
+        "the published numbers; the paper prints 0",
     )
     ensemble: bool = Field(
         False,
-        description="train a second network beside the first, whose attention goes the other way, and take the mean of "
-        "their scores, as the paper's best rows do; the epoch is chosen for both",
+        description="whether a second network with attention in the other direction is trained too and the scores of "
+        "both are averaged, as in the paper's best rows; the epoch is selected for both together",
     )
     other_smooth: float = Field(4.0, gt=0, description="λ1 of the second network")
     other_pooling: Pooling = Field("logsumexp", description="pooling of the second network")
@@ -85,29 +89,29 @@ class Model(base.Model):
         Those of an ensemble's two networks are concatenated: (B, M, 2·dim).
         """
         value = batch.inputs[modality]
-        return torch.cat([getattr(one, modality)(value) for one in self.networks.values()], 2)
+        return torch.cat([getattr(network, modality)(value) for network in self.networks.values()], 2)
 
     def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """(A, B) scores of images (A, M, dim) with sentences (B, L, dim), as `encode` returns them."""
         # Each half is made contiguous once, since otherwise each of its blocks would be copied.
         sides = zip(*(x.unflatten(2, (len(self.networks), -1)).unbind(2) for x in (queries, gallery)), strict=True)
         scores = []
-        for one, (images, sentences) in zip(self.networks.values(), sides, strict=True):
+        for network, (images, sentences) in zip(self.networks.values(), sides, strict=True):
             images, sentences = images.contiguous(), sentences.contiguous()
-            scores.append(in_blocks(one.attend, images, sentences, there(images), there(sentences)))
+            scores.append(in_blocks(network.attend, images, sentences, valid_mask(images), valid_mask(sentences)))
         return sum(scores) / len(scores)
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """One per network: each is trained, and its gradients are clipped, as if it were alone."""
         decay = self.settings.weight_decay
         return {
-            way: torch.optim.Adam(one.parameters(), lr=stage.lr, weight_decay=decay)
-            for way, one in self.networks.items()
+            way: torch.optim.Adam(network.parameters(), lr=stage.lr, weight_decay=decay)
+            for way, network in self.networks.items()
         }
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         """Hinges on the scores of the network whose turn it is."""
         network = self.networks[turn]
         images, sentences = network.image(batch.inputs["image"]), network.text(batch.inputs["text"])
-        scores = network.attend(images, sentences, there(images), there(sentences))
+        scores = network.attend(images, sentences, valid_mask(images), valid_mask(sentences))
         return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}

@@ -21,9 +21,13 @@ from crossmodal.models.parts.closed_form import projection
 
 
 class Settings(cca.Settings):
-    regularisation: float = Field(0.1, ge=0, description="κ over the mean variance of a modality's dimensions")
-    inverse_penalty: float = Field(1.0, gt=0, description="C of the logistic regression: smaller is smoother")
-    iterations: int = Field(300, ge=1, description="of its solver, at most")
+    regularisation: float = Field(
+        0.1, ge=0, description="κ, as a multiple of the mean variance of a modality's dimensions"
+    )
+    inverse_penalty: float = Field(
+        1.0, gt=0, description="C of the logistic regression; smaller values regularise more"
+    )
+    iterations: int = Field(300, ge=1, description="largest number of iterations of its solver")
 
 
 class Model(cca.Model):

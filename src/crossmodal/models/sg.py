@@ -18,7 +18,9 @@ from crossmodal.models.base import Form
 
 class Settings(base.Settings):
     expansion: Expansion = Field(
-        "wordnet", description="of a sentence's words: wordnet, NLTK's corpus; own, the data set's synonyms and plurals"
+        "wordnet",
+        description="expansion of the words of a sentence: wordnet: by NLTK's corpus; own: by the synonyms "
+        "and plurals of the data set",
     )
 
     @property

@@ -22,8 +22,10 @@ from crossmodal.models.parts.closed_form import ClosedForm
 
 
 class Settings(closed_form.Settings):
-    inverse_penalty: float = Field(0.01, gt=0, description="C of the logistic regression: smaller is smoother")
-    iterations: int = Field(300, ge=1, description="of its solver, at most")
+    inverse_penalty: float = Field(
+        0.01, gt=0, description="C of the logistic regression; smaller values regularise more"
+    )
+    iterations: int = Field(300, ge=1, description="largest number of iterations of its solver")
 
 
 class Model(ClosedForm):

@@ -33,15 +33,20 @@ class Settings(ClassSettings):
     """The numbers of neighbours and of hidden units, and λ, are those of Socher et al. (2013)."""
 
     standardise: bool = Field(True, description="divide features by their s.d. over the training items")
-    units: int = Field(100, ge=1, description="of the hidden layer")
-    epochs: int = Field(200, ge=1, description="of the network's training")
-    penalty: float = Field(1e-4, ge=0, description="on the network's squared weights")
+    units: int = Field(100, ge=1, description="units of the hidden layer")
+    epochs: int = Field(200, ge=1, description="epochs of the network's training")
+    penalty: float = Field(1e-4, ge=0, description="weight of the network's squared weights in the loss")
     neighbours: int = Field(20, ge=2, description="k of the local outlier probability")
     spread: float = Field(3.0, gt=0, description="λ of the local outlier probability")
-    gate: bool = Field(True, description="false: every class is told by the Gaussians alone")
-    inverse_penalty: float = Field(0.01, gt=0, description="C of the softmax classifier: smaller is smoother")
-    iterations: int = Field(300, ge=1, description="of its solver, at most")
-    seed: int = Field(0, ge=0, description="of the network's first weights and batches")
+    gate: bool = Field(
+        True,
+        description="whether seen classes are predicted by a softmax classifier; false: all classes by the Gaussians",
+    )
+    inverse_penalty: float = Field(
+        0.01, gt=0, description="C of the softmax classifier; smaller values regularise more"
+    )
+    iterations: int = Field(300, ge=1, description="largest number of iterations of its solver")
+    seed: int = Field(0, ge=0, description="seed of the network's initial weights and of its batches")
 
 
 class Model(ClosedForm):
@@ -76,10 +81,10 @@ class Model(ClosedForm):
         self.keep("softmax_bias", bias)
         self.keep("classes", F.normalize(torch.from_numpy(vectors_of(values["class"], labels)), dim=1))
         self.keep("anchors", semantic)
-        own = neighbour_distances(semantic, semantic, s.neighbours, skip_self=True)
-        distance = own[0].pow(2).mean(1).sqrt()
+        neighbours = neighbour_distances(semantic, semantic, s.neighbours, skip_self=True)
+        distance = neighbours[0].pow(2).mean(1).sqrt()
         self.keep("anchors_reach", distance)
-        factor = distance / distance[own[1]].mean(1) - 1  # local outlier factors of the training images themselves
+        factor = distance / distance[neighbours[1]].mean(1) - 1  # local outlier factors of the training images
         self.keep("outlier_scale", s.spread * factor.pow(2).mean().sqrt())
         self.keep("variance", (semantic - torch.from_numpy(w)).pow(2).mean())  # around the classes' own vectors
 
@@ -101,8 +106,8 @@ class Model(ClosedForm):
         x = self.features("image", batch)
         semantic = self._mapped(x)
         outlier = self.outlier_probability(semantic)
-        seen = torch.log_softmax(x @ self.get_buffer("weight") + self.get_buffer("softmax_bias"), dim=1)
-        return torch.cat([semantic, outlier[:, None], seen], 1)
+        log_seen = torch.log_softmax(x @ self.get_buffer("weight") + self.get_buffer("softmax_bias"), dim=1)
+        return torch.cat([semantic, outlier[:, None], log_seen], 1)
 
     def outlier_probability(self, vectors: Tensor) -> Tensor:
         """(B,) LoOP of (B, K) vectors among those of the training images: max(0, erf(lof / Z))."""
@@ -126,8 +131,8 @@ class Model(ClosedForm):
         unseen = torch.log_softmax(gaussian.masked_fill(seen, -torch.inf), 1) if (~seen).any() else gaussian
         # Where one kind of class is impossible, its classes are still ranked, below all of the other kind.
         novel = unseen + outlier.log().clamp(min=FAR)[:, None]
-        known = of_seen[:, place.clamp(min=0)] + torch.log1p(-outlier).clamp(min=FAR)[:, None]
-        return torch.where(seen, known, novel)
+        seen_scores = of_seen[:, place.clamp(min=0)] + torch.log1p(-outlier).clamp(min=FAR)[:, None]
+        return torch.where(seen, seen_scores, novel)
 
 
 def neighbour_distances(x: Tensor, of: Tensor, k: int, *, skip_self: bool = False) -> tuple[Tensor, Tensor]:
@@ -140,11 +145,11 @@ def neighbour_distances(x: Tensor, of: Tensor, k: int, *, skip_self: bool = Fals
     k = min(k, len(of) - skip_self)
     distances, places = [], []
     for start in range(0, len(x), BLOCK):
-        found = torch.cdist(x[start : start + BLOCK], of)
+        block = torch.cdist(x[start : start + BLOCK], of)
         if skip_self:
-            rows = torch.arange(len(found))
-            found[rows, start + rows] = torch.inf
-        near = found.topk(k, dim=1, largest=False)
+            rows = torch.arange(len(block))
+            block[rows, start + rows] = torch.inf
+        near = block.topk(k, dim=1, largest=False)
         distances.append(near.values)
         places.append(near.indices)
     return torch.cat(distances), torch.cat(places)

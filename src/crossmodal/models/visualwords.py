@@ -30,17 +30,26 @@ SPECIAL = 4  # smaller ids are not words but padding, start, end and <unk>
 class Settings(base.Settings):
     """The sizes are this project's choice, since Liu et al. (2020) leave them open."""
 
-    context: Literal["global", "scene", "none"] = Field("global", description="what the image is to the words")
-    dim: int = Field(64, ge=2, description="dimensions of the words of a window")
-    visual_dim: int = Field(64, ge=1, description="dimensions of what the map makes of an image")
-    window: int = Field(2, ge=1, description="words to either side")
-    scenes: int = Field(25, ge=2, description="K: clusters of images")
+    context: Literal["global", "scene", "none"] = Field(
+        "global", description="how the image enters the context of a word"
+    )
+    dim: int = Field(64, ge=2, description="dimensions of the embedding of the words of a window")
+    visual_dim: int = Field(64, ge=1, description="dimensions of the mapped image")
+    window: int = Field(2, ge=1, description="number of words on each side of a word that form its window")
+    scenes: int = Field(25, ge=2, description="K: number of clusters of images")
     epochs: int = Field(5, ge=1)
-    batch_size: int = Field(512, ge=1, description="captions")
+    batch_size: int = Field(512, ge=1, description="captions per batch")
     lr: float = Field(5e-3, gt=0)
-    min_count: int = Field(4, ge=1, description="rarer words of the training captions become <unk>")
-    max_words: int = Field(82, ge=1, description="words of a caption that are read")
-    frequent: int = Field(10, ge=1, description="test captions that a word must stand in to be measured")
+    min_count: int = Field(
+        4,
+        ge=1,
+        description="occurrences in the training captions that a word needs to be in the vocabulary; rarer words "
+        "become <unk>",
+    )
+    max_words: int = Field(82, ge=1, description="largest number of words of a caption; further words are ignored")
+    frequent: int = Field(
+        10, ge=1, description="number of test captions that must contain a word for it to be measured"
+    )
 
 
 class Model(ClosedForm):
@@ -85,9 +94,9 @@ class Model(ClosedForm):
         """(N,) g(I): k-means clusters of the images, computed before the training."""
         from sklearn.cluster import KMeans
 
-        found = KMeans(min(self.settings.scenes, len(images)), n_init=2, random_state=0).fit(images.numpy())
-        self.keep("centres", found.cluster_centers_)
-        return torch.from_numpy(found.labels_).long()
+        clusters = KMeans(min(self.settings.scenes, len(images)), n_init=2, random_state=0).fit(images.numpy())
+        self.keep("centres", clusters.cluster_centers_)
+        return torch.from_numpy(clusters.labels_).long()
 
     def loss_of(self, images: Tensor, ids: Tensor, scenes: Tensor | None) -> Tensor:
         """-L of eq. 9.3, or of eq. 9.4 with `scenes`, averaged over the words of the captions.
@@ -98,16 +107,16 @@ class Model(ClosedForm):
         ids : (B, L) word ids of their captions.
         scenes : (B,) scenes of the images, or None.
         """
-        there = ids >= SPECIAL
-        local, whole = window_means(self.words(ids), there, self.settings.window)
+        is_word = ids >= SPECIAL
+        local, whole = window_means(self.words(ids), is_word, self.settings.window)
         if scenes is not None:
             logits = whole @ self.told.weight.T  # (B, L, K), of the window with its middle word
             kinds = scenes[:, None].expand(ids.shape)
-            return F.cross_entropy(logits[there], kinds[there])
+            return F.cross_entropy(logits[is_word], kinds[is_word])
         features = local
         if self.image is not None:
             features = torch.cat([local, self.image(images)[:, None].expand(-1, ids.shape[1], -1)], 2)  # f
-        return F.cross_entropy(features[there] @ self.told.weight.T, ids[there])
+        return F.cross_entropy(features[is_word] @ self.told.weight.T, ids[is_word])
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, K) or (B, visual_dim) vectors, whose inner products are P(g(I) | w) or the image's part in scores."""
@@ -119,14 +128,14 @@ class Model(ClosedForm):
                 return F.one_hot(torch.cdist(x, centres).argmin(1), s.scenes).float()
             return x.new_zeros(len(x), 1) if self.image is None else self.image(x)
         tokens: Tokens = batch.inputs["text"]
-        there = (tokens.ids >= SPECIAL)[..., None].float()
-        count = there.sum(1).clamp(min=1)
+        is_word = (tokens.ids >= SPECIAL)[..., None].float()
+        count = is_word.sum(1).clamp(min=1)
         if s.context == "scene":
-            mean = (self.words(tokens.ids) * there).sum(1) / count
+            mean = (self.words(tokens.ids) * is_word).sum(1) / count
             return torch.softmax(mean @ self.told.weight.T, 1)
         if self.image is None:
             return tokens.ids.new_zeros(len(tokens.ids), 1).float()
-        return (self.told(tokens.ids)[..., s.dim :] * there).sum(1) / count
+        return (self.told(tokens.ids)[..., s.dim :] * is_word).sum(1) / count
 
     def vectors(self) -> Tensor:
         """(V, d) vectors of the words: w of eq. 9.1, or those of the hidden layer of eq. 9.4."""
@@ -138,7 +147,7 @@ class Model(ClosedForm):
         return self._scaled(batch.inputs["image"])
 
 
-def window_means(vectors: Tensor, there: Tensor, window: int) -> tuple[Tensor, Tensor]:
+def window_means(vectors: Tensor, is_word: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """(B, L, d) means of the vectors within `window` words of each word, without and with that word.
 
     Parameters
@@ -147,7 +156,7 @@ def window_means(vectors: Tensor, there: Tensor, window: int) -> tuple[Tensor, T
     there : (B, L) bool, true for words; other vectors do not count.
     window : number of words on either side.
     """
-    weight = there.to(vectors)
+    weight = is_word.to(vectors)
     masked = vectors * weight[..., None]
 
     def around(x: Tensor) -> Tensor:  # sums over the window, from cumulative sums

@@ -13,4 +13,4 @@ __all__ = ["Model", "Settings"]
 class Settings(vsepp.Settings):
     """Settings of VSE++ with a warm-up that never ends."""
 
-    warm_up: float = Field(1.0, ge=1, le=1, description="all negatives count throughout")
+    warm_up: float = Field(1.0, ge=1, le=1, description="share of the training in which all negatives count: all of it")

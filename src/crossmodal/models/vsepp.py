@@ -20,7 +20,7 @@ class Settings(Hinges, finetuning.Settings):
 
     dim: int = Field(1024, ge=1, description="dimensions of the common space")
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
-    layers: int = Field(1, ge=1, description="stacked GRU layers")
+    layers: int = Field(1, ge=1, description="number of stacked GRU layers")
 
 
 class Model(finetuning.Model):

@@ -47,8 +47,8 @@ def required(path: Path) -> RegionFile:
     UserError : the path is missing, damaged or of another format.
     """
     if not path.exists():
-        raise UserError(f"{path}: not found; put it there, or mend `regions` in the data set's block of params.yaml")
-    found = opened(path)
-    if found is None:
-        raise UserError(f"{path}: holds no region features of a known form; expected {FORMS}")
-    return found
+        raise UserError(f"{path}: not found; put it there, or correct `regions` in the data set's block of params.yaml")
+    file = opened(path)
+    if file is None:
+        raise UserError(f"{path}: holds no region features in a known format; expected {FORMS}")
+    return file

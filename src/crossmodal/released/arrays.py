@@ -18,7 +18,7 @@ from crossmodal import released
 from crossmodal.core import hdf5, isolation, packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import is_count, read_json, read_lines
-from crossmodal.core.rows import FORMS, Array, Rows, named, readable, whole
+from crossmodal.core.rows import FORMS, Array, Rows, in_memory, named, readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,12 +51,12 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
         return regions
     if kind in PICKLES:
         raise UserError(
-            f"{path}: is of no known format: a pickle could run any program when it is opened; save it as {FORMS}"
+            f"{path}: has an unknown format: a pickle could run any program when it is opened; save it as {FORMS}"
         )
     if not path.is_file():
-        raise UserError(f"{path}: not found; put the file there or mend the path in params.yaml")
+        raise UserError(f"{path}: not found; put the file there or correct the path in params.yaml")
     if kind not in SUFFIXES and not _is_text(path):
-        raise UserError(f"{path}: is of no known format; expected a name that ends in {', '.join(SUFFIXES)}, or text")
+        raise UserError(f"{path}: has an unknown format; expected a name that ends in {', '.join(SUFFIXES)}, or text")
     with isolation.holding(path), readable(path):
         if kind == ".npy":
             return _npy(path, name, columns)
@@ -68,7 +68,7 @@ def open_array(path: str | Path, name: str = "", columns: bool = False) -> Array
             with packed.arrays(path) as archive:
                 name = named(path, name, list(archive))
                 try:
-                    return whole(path, name, archive[name], columns)
+                    return in_memory(path, name, archive[name], columns)
                 except ValueError as error:
                     _refuse_objects(f"{path}#{name}", error)
                     raise
@@ -108,12 +108,12 @@ class Place:
         ------
         UserError : `source` is something else, such as the path of a photograph.
         """
-        found = cls.PATTERN.fullmatch(source)
-        if found is None:
+        match = cls.PATTERN.fullmatch(source)
+        if match is None:
             raise UserError(f"{source!r} is no row of an array (FILE#ARRAY/ROW)")
-        count = found["count"]
-        columns = found["columns"] is not None
-        return cls(found["file"], found["array"], columns, int(found["row"]), int(count) if count else None)
+        count = match["count"]
+        columns = match["columns"] is not None
+        return cls(match["file"], match["array"], columns, int(match["row"]), int(count) if count else None)
 
 
 def _npy(path: Path, name: str, columns: bool) -> Array:
@@ -125,7 +125,7 @@ def _npy(path: Path, name: str, columns: bool) -> Array:
         _refuse_objects(str(path), error)
         raise
     if mapped.ndim == 0 or columns or not mapped.flags.c_contiguous:
-        return whole(path, "", mapped, columns)
+        return in_memory(path, "", mapped, columns)
     rows = Rows(path, mapped.offset, mapped.shape, mapped.dtype)
     return Array(path, "", mapped.shape, mapped.dtype, rows.read)
 
@@ -148,18 +148,18 @@ def _is_text(path: Path) -> bool:
 
 
 def _list(path: Path, columns: bool) -> Array:
-    found = read_json(path)
-    if not isinstance(found, list) or not all(isinstance(one, str | int | float) for one in found):
+    values = read_json(path)
+    if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
         raise UserError(f"{path}: is no list of texts or numbers; expected {FORMS}")
-    texts = any(isinstance(one, str) for one in found)
-    return whole(path, "", np.array(found, dtype=object if texts else None), columns)
+    texts = any(isinstance(value, str) for value in values)
+    return in_memory(path, "", np.array(values, dtype=object if texts else None), columns)
 
 
 def _lines(path: Path, name: str, columns: bool) -> Array:
     """Lines of text, or one of their columns by its number from 1; columns are separated by tabs, or else by blanks."""
     lines = read_lines(path)
     if not name:
-        return whole(path, "", np.array(lines, dtype=object), columns)
+        return in_memory(path, "", np.array(lines, dtype=object), columns)
     if not is_count(name) or int(name) < 1:
         raise UserError(f"{path}: has no column {name!r}; its columns have no names: give a number from 1")
     tabs = any("\t" in line for line in lines)
@@ -172,7 +172,7 @@ def _lines(path: Path, name: str, columns: bool) -> Array:
     import pandas as pd
 
     values = _numbers(pd.Series([row[int(name) - 1].strip() for row in cells], dtype=object))
-    return whole(path, name, values, columns)
+    return in_memory(path, name, values, columns)
 
 
 def _parquet(path: Path, name: str, columns: bool) -> Array:
@@ -182,24 +182,24 @@ def _parquet(path: Path, name: str, columns: bool) -> Array:
     table = packed.table(path, chosen)
     name = name or chosen[0]
     if len(chosen) > 1:
-        return whole(path, name, np.stack([table[one].to_numpy() for one in chosen], axis=1), columns)
+        return in_memory(path, name, np.stack([table[column].to_numpy() for column in chosen], axis=1), columns)
     values = table[chosen[0]].combine_chunks()
     if not _is_list(values.type):
-        return whole(path, name, table[chosen[0]].to_numpy(), columns)
+        return in_memory(path, name, table[chosen[0]].to_numpy(), columns)
     shape = [len(values)]
     while _is_list(values.type):
         sizes = values.value_lengths().unique().to_pylist() if len(values) else [0]
         if len(sizes) > 1 or sizes == [None]:
-            raise UserError(f"{path}#{name}: its lists are not all of one length ({sizes[0]}, {sizes[-1]}, ...)")
+            raise UserError(f"{path}#{name}: its lists differ in length ({sizes[0]}, {sizes[-1]}, ...)")
         shape.append(sizes[0])
         values = values.flatten()
-    return whole(path, name, values.to_numpy(zero_copy_only=False).reshape(shape), columns)
+    return in_memory(path, name, values.to_numpy(zero_copy_only=False).reshape(shape), columns)
 
 
-def _columns(path: Path, name: str, there: list[str]) -> list[str]:
+def _columns(path: Path, name: str, present: list[str]) -> list[str]:
     """The column of that name, or those that match it as a pattern."""
-    matching = fnmatch.filter(there, name) if name and name not in there else []
-    return matching or [named(path, name, there)]
+    matching = fnmatch.filter(present, name) if name and name not in present else []
+    return matching or [named(path, name, present)]
 
 
 def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
@@ -207,23 +207,23 @@ def _table(path: Path, name: str, columns: bool, separator: str) -> Array:
     import pandas as pd
 
     options = {"sep": separator, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-    there = list(pd.read_csv(path, nrows=0, **options).columns)  # the table may be larger than the memory
-    by_number = name not in there and is_count(name) and 1 <= int(name) <= len(there)
-    if bare := [one for one in there if _is_number(one)]:
+    present = list(pd.read_csv(path, nrows=0, **options).columns)  # the table may be larger than the memory
+    by_number = name not in present and is_count(name) and 1 <= int(name) <= len(present)
+    if bare := [column for column in present if _is_number(column)]:
         if not by_number:
             raise UserError(
                 f"{path}: its first line names no columns (it holds {bare[0]!r}); put their names above the rows, or "
                 f"give a column's number from 1"
             )
-        there = [str(number) for number in range(1, len(there) + 1)]
-        options |= {"header": None, "names": there}
+        present = [str(number) for number in range(1, len(present) + 1)]
+        options |= {"header": None, "names": present}
     elif by_number:
-        name = there[int(name) - 1]
-    chosen = _columns(path, name, there)
+        name = present[int(name) - 1]
+    chosen = _columns(path, name, present)
     frame = pd.read_csv(path, usecols=chosen, **options)
-    values = [_numbers(frame[one]) for one in chosen]
+    values = [_numbers(frame[column]) for column in chosen]
     array = np.stack(values, axis=1) if len(values) > 1 else values[0]
-    return whole(path, name or chosen[0], array, columns)
+    return in_memory(path, name or chosen[0], array, columns)
 
 
 def _is_number(text: str) -> bool:

@@ -65,15 +65,15 @@ class RegionFile(Array):
         """
         if row in self.broken:
             raise UserError(f"{self.path}: {self.broken[row]}; fetch the file again, or take the row out")
-        found = self._regions(row)
-        if not np.isfinite(found.features).all():
+        regions = self._regions(row)
+        if not np.isfinite(regions.features).all():
             raise UserError(f"{self.path}: row {row} is not all finite numbers; fetch the file again")
-        return found
+        return regions
 
     def version(self, row: int) -> str:
         """An identifier of a row's content, made of the file's size and modification time and the row number."""
-        found = self.path.stat()
-        return f"{found.st_size} {found.st_mtime_ns} {row}"
+        status = self.path.stat()
+        return f"{status.st_size} {status.st_mtime_ns} {row}"
 
     def _regions(self, row: int) -> Regions:
         raise NotImplementedError
@@ -102,9 +102,9 @@ def together(
     if the file has none), `class`, `attribute` and `confidence`.
     """
     array = np.zeros((len(rows), most, rows[0].features.shape[1]), np.float32)
-    for place, one in zip(array, rows, strict=True):
-        place[: len(one.features)] = one.features[:most]
-    counts = [min(most, len(one.features)) for one in rows]
+    for place, regions in zip(array, rows, strict=True):
+        place[: len(regions.features)] = regions.features[:most]
+    counts = [min(most, len(regions.features)) for regions in rows]
 
     def cut(values: np.ndarray | None, count: int) -> list:
         return [] if values is None else values[:count].tolist()
@@ -115,10 +115,10 @@ def together(
     pairs = [*zip(rows, counts, strict=True)]
     columns = {
         "count": counts,
-        "boxes": [cut(one.boxes, n) for one, n in pairs],
-        "class": [named(one.classes, n, objects) for one, n in pairs],
-        "attribute": [named(one.attributes, n, attributes) for one, n in pairs],
-        "confidence": [cut(one.confidences, n) for one, n in pairs],
+        "boxes": [cut(regions.boxes, n) for regions, n in pairs],
+        "class": [named(regions.classes, n, objects) for regions, n in pairs],
+        "attribute": [named(regions.attributes, n, attributes) for regions, n in pairs],
+        "confidence": [cut(regions.confidences, n) for regions, n in pairs],
     }
     return array, columns
 

@@ -52,9 +52,9 @@ class _Flat(RegionFile):
 
     def _opened(self, path: Path, file: Any) -> tuple[list[str] | None, np.ndarray]:
         """Names of the images, or None if the file has none, and the number of regions of each."""
-        there = set(file)
+        present = set(file)
         self.features = stored(path, file, FEATURES)
-        self.boxes = stored(path, file, BOXES) if BOXES in there else None
+        self.boxes = stored(path, file, BOXES) if BOXES in present else None
         if self.features.ndim not in (2, 3) or self.features.dtype.kind not in "fiu":
             raise UserError(
                 f"{path}#{FEATURES}: is a {self.features.dtype} array of shape {self.features.shape}, expected numbers "
@@ -67,7 +67,7 @@ class _Flat(RegionFile):
         else:
             self.spans = np.asarray(stored(path, file, SPANS)[()], np.int64)
             counts = self._counted(path)
-        key = next((one for one in IDS if one in there), None)
+        key = next((field for field in IDS if field in present), None)
         ids = None if key is None else [_text(value) for value in np.ravel(stored(path, file, key)[()])]
         if ids is not None and len(ids) != len(counts):
             raise UserError(f"{path}#{key}: {len(ids)} names for {len(counts)} images; fetch the file again")
@@ -76,7 +76,9 @@ class _Flat(RegionFile):
     def _counted(self, path: Path) -> np.ndarray:
         total, spans = len(self.features), self.spans
         if spans.ndim != 2 or spans.shape[1] != 2:
-            raise UserError(f"{path}#{SPANS}: has shape {spans.shape}, expected a first and a last row for each image")
+            raise UserError(
+                f"{path}#{SPANS}: has shape {spans.shape}, expected the first and the last row of each image"
+            )
         odd = np.flatnonzero((spans[:, 0] < 0) | (spans[:, 1] <= spans[:, 0]) | (spans[:, 1] > total))
         if len(odd):
             raise UserError(

@@ -81,44 +81,44 @@ class _Lmdb(RegionFile):
         counts, dims, broken = [], [], {}
         for row, key in enumerate(self.keys):
             try:
-                found = self._of(key)
+                regions = self._of(key)
             except UserError as error:
                 broken[row] = str(error).removeprefix(f"{path}: ")
                 counts.append(0)
             else:
-                counts.append(len(found.features))
-                dims.append(found.features.shape[1])
+                counts.append(len(regions.features))
+                dims.append(regions.features.shape[1])
         if not dims:
             raise UserError(f"{path}: no entry holds region features; the first is: {next(iter(broken.values()), '')}")
         super().__init__(path, name, [_text(key) for key in self.keys], counts, max(set(dims), key=dims.count), broken)
 
     def version(self, row: int) -> str:
         data = self.path / "data.mdb" if self.path.is_dir() else self.path
-        found = data.stat()
-        return f"{found.st_size} {found.st_mtime_ns} {_text(self.keys[row])}"
+        status = data.stat()
+        return f"{status.st_size} {status.st_mtime_ns} {_text(self.keys[row])}"
 
     def _regions(self, row: int) -> Regions:
-        found = self._of(self.keys[row])
-        if found.features.shape[1] != self.dim:
+        regions = self._of(self.keys[row])
+        if regions.features.shape[1] != self.dim:
             raise UserError(
-                f"{self.path}: entry {_text(self.keys[row])!r}: regions have {found.features.shape[1]} numbers, in "
+                f"{self.path}: entry {_text(self.keys[row])!r}: regions have {regions.features.shape[1]} numbers, in "
                 f"most entries {self.dim}"
             )
-        return found
+        return regions
 
     def _of(self, key: bytes) -> Regions:
         where = f"{self.path}: entry {_text(key)!r}"
         with self.store.begin() as reader:
             entry = plain(bytes(reader.get(key)), where)
-        entry = {_text(one): value for one, value in entry.items()} if isinstance(entry, dict) else {}
-        features = next((entry[one] for one in ((self.name,) if self.name else FEATURES) if one in entry), None)
-        boxes = next((entry[one] for one in BOXES if one in entry), None)
+        entry = {_text(field): value for field, value in entry.items()} if isinstance(entry, dict) else {}
+        features = next((entry[field] for field in ((self.name,) if self.name else FEATURES) if field in entry), None)
+        boxes = next((entry[field] for field in BOXES if field in entry), None)
         if features is None:
             raise UserError(f"{where}: has no {self.name or ', '.join(FEATURES)} (it holds {', '.join(entry)})")
         try:
             n = int(entry["num_boxes"]) if "num_boxes" in entry else len(features)
         except (TypeError, ValueError, OverflowError):
-            raise UserError(f"{where}: its num_boxes is no number, or its features are none") from None
+            raise UserError(f"{where}: its num_boxes or its features are not numbers") from None
         features, boxes = _numbers(features, where), None if boxes is None else _numbers(boxes, where)
         if n < 1 or features.size % n or (features.ndim == 2 and len(features) < n):
             raise UserError(f"{where}: {features.size} numbers are not features of {n} regions")
@@ -126,7 +126,7 @@ class _Lmdb(RegionFile):
         if boxes is not None and (boxes.size < 4 * n or (boxes.shape[-1] < 4 if boxes.ndim == 2 else boxes.size % 4)):
             raise UserError(f"{where}: {boxes.size} numbers are not boxes of {n} regions")
         boxes = None if boxes is None else boxes.reshape(-1, boxes.shape[-1] if boxes.ndim == 2 else 4)[:n, :4]
-        classes = next((np.asarray(entry[one]) for one in CLASSES if one in entry), None)
+        classes = next((np.asarray(entry[field]) for field in CLASSES if field in entry), None)
         classes = classes if classes is not None and classes.shape == (n,) and classes.dtype.kind in "iu" else None
         return Regions(features, boxes, classes)
 

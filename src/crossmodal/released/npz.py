@@ -38,8 +38,8 @@ class _Folder(RegionFile):
     def __init__(self, path: Path, name: str):
         self.path, self.name = path, name
         self.files = sorted(entry.name for entry in os.scandir(path) if entry.name.endswith(".npz"))
-        beside = path.with_name(f"{path.name.removesuffix('_att')}_box")
-        self.boxes = beside if path.name.endswith("_att") and beside.is_dir() else None
+        boxes = path.with_name(f"{path.name.removesuffix('_att')}_box")
+        self.boxes = boxes if path.name.endswith("_att") and boxes.is_dir() else None
         counts, dims, broken = [], [], {}
         for row, file in enumerate(self.files):
             try:
@@ -55,8 +55,8 @@ class _Folder(RegionFile):
         super().__init__(path, name, ids, counts, dim, broken)
 
     def version(self, row: int) -> str:
-        found = (self.path / self.files[row]).stat()
-        return f"{found.st_size} {found.st_mtime_ns} {self.files[row]}"
+        status = (self.path / self.files[row]).stat()
+        return f"{status.st_size} {status.st_mtime_ns} {self.files[row]}"
 
     def _regions(self, row: int) -> Regions:
         arrays, key = self._arrays(self.files[row])
@@ -65,7 +65,7 @@ class _Folder(RegionFile):
             raise UserError(
                 f"{self.path / self.files[row]}: regions have {features.shape[1]} numbers, in most files {self.dim}"
             )
-        boxes = next((arrays[one] for one in BOXES if one in arrays), None)
+        boxes = next((arrays[field] for field in BOXES if field in arrays), None)
         if boxes is None and self.boxes is not None:
             boxes = packed.mapped(self.boxes / f"{Path(self.files[row]).stem}.npy")
         if boxes is not None:
@@ -78,15 +78,15 @@ class _Folder(RegionFile):
             with packed.arrays(self.path / file) as archive:
                 wanted = {self.name, *FEATURES, *BOXES, *COUNT}
                 arrays = {key: archive[key] for key in archive if key in wanted}
-                there = list(archive)
+                present = list(archive)
         except DAMAGED as error:
-            told = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"{self.path}: {file} is truncated or damaged ({told})") from None
+            message = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{self.path}: {file} is truncated or damaged ({message})") from None
         keys = [key for key in ((self.name,) if self.name else FEATURES) if key in arrays]
         if not keys or arrays[keys[0]].ndim != 2:
             raise UserError(
                 f"{self.path}: {file} has no (n, D) array {self.name or ', '.join(FEATURES)} (it holds "
-                f"{', '.join(there)})"
+                f"{', '.join(present)})"
             )
         return arrays, keys[0]
 
@@ -94,8 +94,8 @@ class _Folder(RegionFile):
     def _features(arrays: dict[str, np.ndarray], key: str) -> np.ndarray:
         """(n, D) features, transposed if each region is a column, and cut to the actual number of regions."""
         x = arrays[key]
-        counts = [int(arrays[one]) for one in COUNT if one in arrays]
-        counts += [len(arrays[one]) for one in BOXES if one in arrays]
+        counts = [int(arrays[field]) for field in COUNT if field in arrays]
+        counts += [len(arrays[field]) for field in BOXES if field in arrays]
         if not counts:
             return x
         rows, columns = (size in counts for size in x.shape)

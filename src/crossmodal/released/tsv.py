@@ -91,15 +91,15 @@ class _Tsv(RegionFile):
         super().__init__(path, "", [row.name for row in self.rows], [row.boxes for row in self.rows], dim, broken)
 
     def version(self, row: int) -> str:
-        found = os.fstat(self.file)
-        return f"{found.st_size} {found.st_mtime_ns} {self.rows[row].start}"
+        status = os.fstat(self.file)
+        return f"{status.st_size} {status.st_mtime_ns} {self.rows[row].start}"
 
     def _regions(self, row: int) -> Regions:
-        found = self.rows[row]
-        data = memoryview(os.pread(self.file, found.end - found.start, found.start))
-        if len(data) < found.end - found.start:
+        entry = self.rows[row]
+        data = memoryview(os.pread(self.file, entry.end - entry.start, entry.start))
+        if len(data) < entry.end - entry.start:
             raise UserError(f"{self.path}: has been cut short; put it back")
-        n, stop, values = found.boxes, len(data), {}
+        n, stop, values = entry.boxes, len(data), {}
         for field in reversed(self.fields):  # backwards, as lengths follow from the number of boxes
             if field == "num_boxes":
                 stop -= len(str(n)) + 1
@@ -134,7 +134,7 @@ class _Tsv(RegionFile):
 
     def _form(self) -> tuple[tuple[str, ...], int]:
         """The order of columns and the size of the features in most of the first rows."""
-        found: Counter[tuple[int, int]] = Counter()
+        forms: Counter[tuple[int, int]] = Counter()
         start = 0
         for _ in range(SAMPLED):
             end = self._line_end(start)
@@ -144,14 +144,14 @@ class _Tsv(RegionFile):
                 boxes = int(cells[fields.index("num_boxes")])
                 size = len(cells[-1]) // 4 * 3 - cells[-1][-2:].count(b"=")
                 if boxes and len(cells[-1]) % 4 == 0 and size % (4 * boxes) == 0:
-                    found[len(cells), size // (4 * boxes)] += 1
+                    forms[len(cells), size // (4 * boxes)] += 1
             start = end + 1
             if start >= self.length:
                 break
-        if not found:
+        if not forms:
             orders = " or ".join(", ".join(fields) for fields in FIELDS.values())
             raise UserError(f"{self.path}: its first rows are not the columns {orders}; fetch the file again")
-        (width, dim), _ = found.most_common(1)[0]
+        (width, dim), _ = forms.most_common(1)[0]
         return FIELDS[width], dim
 
     def _index(self, dim: int) -> tuple[list[Row], list[str]]:
@@ -170,11 +170,11 @@ class _Tsv(RegionFile):
                 continue
             end = self._line_end(start)
             if head[: end - start].strip():
-                told = f"row {number} is cut, or longer than its number of boxes says"
+                fault = f"row {number} is cut, or longer than its number of boxes says"
                 if len(cells) > 1 and cells[0].strip():
-                    rows.append(Row(_name(cells[0]), start, end, 0, f"{told} (image {_name(cells[0])!r})"))
+                    rows.append(Row(_name(cells[0]), start, end, 0, f"{fault} (image {_name(cells[0])!r})"))
                 else:
-                    nameless.append(told)
+                    nameless.append(fault)
             start = end + 1
         return rows, nameless
 

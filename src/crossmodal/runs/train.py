@@ -19,6 +19,7 @@ import yaml
 from crossmodal.core.energy import Meter, card_joules
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import (
+    atomic_write,
     commit,
     hardware,
     library_versions,
@@ -26,7 +27,6 @@ from crossmodal.core.files import (
     read_record,
     sha256_file,
     sha256_json,
-    whole,
     write_json,
     write_parquet,
     write_text,
@@ -112,7 +112,7 @@ def train_job(
     write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
     corpus.vocabulary.save(folder / "vocabulary.json")
     write_parquet(folder / "history.parquet", history)
-    with whole(folder / "model.safetensors") as temporary:
+    with atomic_write(folder / "model.safetensors") as temporary:
         save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, temporary)
     manifest = {
         "job": job.key,

@@ -206,14 +206,14 @@ class Task(ABC):
 
     def metric(self, name: str) -> Metric | None:
         """The metric with the given name, with K filled in; None if the task has none."""
-        return next((found for metric in self.metrics if (found := metric.named(name))), None)
+        return next((match for metric in self.metrics if (match := metric.named(name))), None)
 
 
 @cache
 def tasks() -> dict[str, Task]:
     """Name to task, ordered by `place`."""
-    found = [registry.module("tasks", name).Task() for name in sorted(registry.names("tasks"))]
-    return {task.name: task for task in sorted(found, key=lambda task: (task.place, task.name))}
+    listed = [registry.module("tasks", name).Task() for name in sorted(registry.names("tasks"))]
+    return {task.name: task for task in sorted(listed, key=lambda task: (task.place, task.name))}
 
 
 def asked_of(model: str, relevance: str) -> Iterator[Task]:
@@ -223,18 +223,18 @@ def asked_of(model: str, relevance: str) -> Iterator[Task]:
 
 def metrics() -> Iterator[Metric]:
     """The metrics and families of all tasks, without duplicates."""
-    seen = {}
+    by_name = {}
     for task in tasks().values():
         for metric in task.metrics:
-            seen.setdefault(metric.name, metric)
-    return iter(seen.values())
+            by_name.setdefault(metric.name, metric)
+    return iter(by_name.values())
 
 
 @cache
 def metric_names() -> list[str]:
     """Names of all metrics, to suggest one for a misspelt name; a family is listed at the cut-offs that papers use."""
-    found = [[m.name.replace("@K", f"@{k}") for k in (1, 5, 10, 50)] if m.family else [m.name] for m in metrics()]
-    return list(dict.fromkeys(name for names in found for name in names))
+    listed = [[m.name.replace("@K", f"@{k}") for k in (1, 5, 10, 50)] if m.family else [m.name] for m in metrics()]
+    return list(dict.fromkeys(name for names in listed for name in names))
 
 
 @cache
@@ -246,7 +246,7 @@ def aspects() -> frozenset[str]:
 @cache
 def metric(name: str) -> Metric | None:
     """The metric with the given name in any task, with K filled in; None if there is none."""
-    return next((found for one in metrics() if (found := one.named(name))), None)
+    return next((match for declared in metrics() if (match := declared.named(name))), None)
 
 
 def label(name: str) -> str:
@@ -256,8 +256,8 @@ def label(name: str) -> str:
     """
     if name.endswith("_chance"):
         return f"{label(name.removesuffix('_chance'))} chance"
-    found = metric(name)
-    return found.label if found else name.replace("_", " ")
+    declared = metric(name)
+    return declared.label if declared else name.replace("_", " ")
 
 
 def criteria() -> dict[str, str]:
@@ -267,14 +267,14 @@ def criteria() -> dict[str, str]:
 
 def headlines() -> list[tuple[str, str]]:
     """(aspect, metric) of the numbers by which systems are compared; the first one that a run has is used."""
-    found = [(task.overall, m.name) for task in tasks().values() if task.overall for m in task.metrics if m.headline]
-    return list(dict.fromkeys(found))
+    pairs = [(task.overall, m.name) for task in tasks().values() if task.overall for m in task.metrics if m.headline]
+    return list(dict.fromkeys(pairs))
 
 
 def lower_is_better(name: str) -> bool:
     """Whether a lower value of the metric is better; False for an unknown metric."""
-    found = metric(name)
-    return found is not None and found.better == "lower"
+    declared = metric(name)
+    return declared is not None and declared.better == "lower"
 
 
 def chooser_of(model: str, relevance: str) -> Task | None:

@@ -105,11 +105,11 @@ def _features(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The (N, d) float64 features by name and the (N,) labels of the items of a partition."""
     model.eval()
-    found: dict[str, list[np.ndarray]] = {}
+    batches: dict[str, list[np.ndarray]] = {}
     labels = []
     for batch in corpus.joined(partition, BATCH):
         for name, value in model.represent(batch.to(device)).items():
-            found.setdefault(name, []).append(value.double().cpu().numpy())
+            batches.setdefault(name, []).append(value.double().cpu().numpy())
         labels.append(batch.labels.numpy())
-    joined = {name: np.concatenate(parts) for name, parts in found.items()}
+    joined = {name: np.concatenate(parts) for name, parts in batches.items()}
     return joined, np.concatenate(labels)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossmodal.core.files import whole, write_json
+from crossmodal.core.files import atomic_write, write_json
 from crossmodal.tasks import base
 from crossmodal.tasks.base import Metric
 
@@ -83,7 +83,7 @@ class Task(base.Task):
         Metric(
             "picture_rank",
             "picture rank",
-            "median rank of an image by the distance of its pixels to what was made of it",
+            "median rank of an image by the distance of its pixels to its reconstruction",
             ("picture_rank",),
             whole=_median_rank,
             better="lower",
@@ -93,7 +93,7 @@ class Task(base.Task):
         Metric(
             "words_right",
             "words right",
-            "per cent of the words that are said again at their place",
+            "per cent of the words that are reconstructed at their position",
             ("words", "words_right"),
             whole=_share_of_words,
         ),
@@ -131,7 +131,7 @@ class Task(base.Task):
             shown.append({name: value.cpu().numpy() for name, value in arrays.items()})
         joined = {}
         for name in shown[0]:
-            parts = [one[name] for one in shown]
+            parts = [arrays[name] for arrays in shown]
             if name.startswith("words"):
                 width = max(part.shape[1] for part in parts)
                 parts = [np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts]
@@ -177,7 +177,7 @@ class Task(base.Task):
             for row in range(min(SHOWN, len(targets.ids)))
         ]
         write_json(folder / "shown.json", {"captions": captions})
-        with whole(folder / "shown.npz") as temporary, temporary.open("wb") as stream:
+        with atomic_write(folder / "shown.npz") as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **drawn)
 
 

@@ -29,7 +29,7 @@ def device_slot(locks: Path = Path(".checkpoints")) -> Iterator[torch.device]:
         FileLock(locks / f"gpu-{torch.cuda.get_device_properties(i).uuid}.lock")
         for i in range(torch.cuda.device_count())
     ]
-    told = False
+    is_logged = False
     while True:
         for number, lock in enumerate(files):
             try:
@@ -41,7 +41,7 @@ def device_slot(locks: Path = Path(".checkpoints")) -> Iterator[torch.device]:
             finally:
                 lock.release()
             return
-        if not told:
+        if not is_logged:
             log.info("all %d GPUs are taken by other runs; waiting for one", len(files))
-            told = True
+            is_logged = True
         time.sleep(1)

@@ -22,13 +22,13 @@ import torch
 from torch import nn
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import whole
-from crossmodal.core.lazy import without
+from crossmodal.core.files import atomic_write
+from crossmodal.core.lazy import without_imports
 from crossmodal.corpus.batches import batches, steps_of, steps_over_all
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.models import base
 
-with without("torchmetrics"):  # through it Fabric would import torchvision and matplotlib, which takes two seconds
+with without_imports("torchmetrics"):  # it would import torchvision and matplotlib for two seconds
     from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def train(
     state = _restore(checkpoint, identity)
     resumed_at = len(state.history) if state else 0
     if resumed_at:
-        log.info("going on after epoch %d from %s", resumed_at, checkpoint)
+        log.info("resuming after epoch %d from %s", resumed_at, checkpoint)
     stages = model.stages() if limit is None else [replace(stage, epochs=1) for stage in model.stages()]
     model.to(device)
     clock = limit.clock if limit else time.perf_counter
@@ -133,26 +133,26 @@ def train(
                 if limit is not None and not limit.validates:
                     history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
                     continue
-                found = selection.validate(model, corpus, "val", device, stage.modalities)
-                row |= {f"val_{name}": value for name, value in found.items()}
+                scores = selection.validate(model, corpus, "val", device, stage.modalities)
+                row |= {f"val_{name}": value for name, value in scores.items()}
                 row["validation_seconds"] = clock() - began
                 history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
                 validated = clock()
-                if found[selection.criterion] > best_sum:
-                    best_sum = found[selection.criterion]
+                if scores[selection.criterion] > best_sum:
+                    best_sum = scores[selection.criterion]
                     for name, value in _weights(model).items():
                         best[name].copy_(value)  # in place, since a third copy of the weights takes much memory
                 log.info(
                     "%s epoch %d/%d: loss %.4f, validation %s %.1f (best %.1f), lr %.2g",
                     *(stage.name, epoch + 1, stage.epochs, row["loss"]),
-                    *(selection.criterion, found[selection.criterion], best_sum),
+                    *(selection.criterion, scores[selection.criterion], best_sum),
                     row["learning_rate"],
                 )
                 advance(loss=row["loss"], best=best_sum)
                 if checkpoint is not None and (limit is None or limit.saves):
                     states = {name: optimiser.state_dict() for name, optimiser in optimisers.items()}
                     now = State(number, epoch + 1, _weights(model), states, best, best_sum, history)
-                    with whole(checkpoint) as temporary:
+                    with atomic_write(checkpoint) as temporary:
                         torch.save({"identity": identity, **vars(now)}, temporary)
                 if limit is not None:
                     history[-1]["closing_seconds"] = clock() - validated
@@ -181,7 +181,7 @@ def _restore(checkpoint: Path | None, identity: str) -> State | None:
         log.warning("%s: cannot be read (%s); training begins anew", checkpoint, error)
         return None
     if saved.pop("identity") != identity:
-        log.info("%s: is of other data, settings or code; training begins anew", checkpoint)
+        log.info("%s: belongs to other data, settings or code; training begins anew", checkpoint)
         return None
     return State(**saved)
 
@@ -212,9 +212,9 @@ def _epoch(
     began = time.perf_counter()
     done = 0
     drawn = getattr(model.settings, "sampling", "shuffled")
-    made = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn)
+    stream = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn)
     ended: list[float] = []  # the times at which the steps of a trial ended
-    for step, batch in enumerate(made):
+    for step, batch in enumerate(stream):
         if limit is not None and step >= limit.steps and ended[-1] - ended[0] >= limit.seconds:
             break
         progress = (epoch + step / steps) / stage.epochs

@@ -48,7 +48,7 @@ def test_a_search_by_concepts(tiny, tmp_path, monkeypatch):
     run = open_run(tmp_path / "run")
     assert named(query_input(None, run, tiny, "text", "Two crates", None)) == {"box": 1}
     assert named(query_input(None, run, tiny, "image", "b.jpg", "b")) == {"car": 0.5, "red": 0.5}
-    with pytest.raises(UserError, match="'zebra': means none of the 4 concepts"):
+    with pytest.raises(UserError, match="'zebra': corresponds to none of the 4 concepts"):
         query_input(None, run, tiny, "text", "zebra", None)
     ids, encodings = partition_of(run, tiny, "text", "image", "test")
     assert ids.tolist() == ["c#0"]

@@ -16,8 +16,8 @@ def test_bytes_of_items(tiny):
 
 
 def test_beside_another_form(tiny):
-    corpus = load(tiny, "full", {"image": "vector"}, {"image": "vectors"}, beside={"image": ("pixels", "pixels")})
+    corpus = load(tiny, "full", {"image": "vector"}, {"image": "vectors"}, second_form={"image": ("pixels", "pixels")})
     batch = corpus.batch(torch.tensor([2]))  # the pair of b
     assert batch.inputs["image"].tolist() == [[3, 6]]
-    assert batch.beside["image"].flatten(1).tolist() == [[84, 112, 140]]
+    assert batch.second_form["image"].flatten(1).tolist() == [[84, 112, 140]]
     assert set(corpus.fingerprint) == {"items", "split", "image.vectors", "image.pixels"}

@@ -71,7 +71,7 @@ def test_missing_and_doubled_shards():
     assert found[0].precision == {}
     with pytest.raises(ValueError, match="compared with"):
         gather(shards[:3], (60, 300))
-    with pytest.raises(ValueError, match="there twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         gather([*shards, shards[0]], (60, 300))
     with pytest.raises(ValueError, match="none to gather"):
         gather([], (60, 300))

@@ -60,10 +60,10 @@ def test_what_is_missing_is_named(tmp_path):
     parts = [strips.rank_strip(queries, gallery, *labels, number, 5) for number in range(5)]
     with pytest.raises(ValueError, match="queries 2 to 3 are missing"):
         strips.gather([parts[0], *parts[2:]], 10)
-    with pytest.raises(ValueError, match="queries 0 to 1 are there twice"):
+    with pytest.raises(ValueError, match="queries 0 to 1 are repeated"):
         strips.gather([parts[0], *parts], 10)
     with pytest.raises(ValueError, match="8 of 10 queries are ranked"):
         strips.gather(parts[:4], 10)
     labels[0][7] = 1
-    with pytest.raises(NoRelevantItemError, match="of the queries from 6 on, "):
+    with pytest.raises(NoRelevantItemError, match="queries from 6 on: "):
         strips.rank_strip(queries, gallery, *labels, 3, 5)

@@ -93,9 +93,9 @@ def test_off_dialects():
         assert polygons.triangles(found).tolist() == expected, text
         assert found.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]], text
     for text, message in (
-        ("4OFF\n1 0 0\n0 0 0 1\n", "another number of dimensions"),
+        ("4OFF\n1 0 0\n0 0 0 1\n", "do not have three dimensions"),
         ("OFF BINARY\n\0\0", "a binary OFF file"),
-        ("OFF\n", "says not how many"),
+        ("OFF\n", "does not state its numbers"),
         ("<html>", "does not begin with OFF"),
         ("OFF\n1 0 0\n0 0\n", "vertex 0 has 2 coordinates"),
     ):

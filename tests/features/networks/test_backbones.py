@@ -132,7 +132,7 @@ def test_published_weights_from_the_cache_or_an_explanation(tmp_path, monkeypatc
             raise OSError("no route to host")
 
         patch.setattr(torch.hub, "download_url_to_file", offline)
-        with pytest.raises(UserError, match=rf"cannot be had .*place https://.*{name} at .*checkpoints/{name}"):
+        with pytest.raises(UserError, match=rf"cannot be fetched .*place https://.*{name} at .*checkpoints/{name}"):
             backbones.build(settings(weights="IMAGENET1K_V1"))
     model = stirred()
     cached(tmp_path, monkeypatch, lambda path: torch.save(model.state_dict(), path))
@@ -168,11 +168,11 @@ def test_a_planted_file_of_the_cache_does_not_run(tmp_path, monkeypatch):
     marker = tmp_path / "marker"
     planted = {"conv1.0.weight": Planted(marker)}
     path = cached(tmp_path, monkeypatch, lambda path: torch.save(planted, path))
-    with pytest.raises(UserError, match="IMAGENET1K_V1 of shufflenet_v2_x0_5 cannot be had"):
+    with pytest.raises(UserError, match="IMAGENET1K_V1 of shufflenet_v2_x0_5 cannot be fetched"):
         backbones.build(settings(weights="IMAGENET1K_V1"))
     assert not marker.exists()
     torch.save(stirred().state_dict(), path)  # arrays alone, but not those of the name
-    with pytest.raises(UserError, match="is another file than the published one"):
+    with pytest.raises(UserError, match="is not the published file"):
         backbones.build(settings(weights="IMAGENET1K_V1"))
     pickle.loads(pickle.dumps(Planted(marker)))  # what it would do
     assert marker.exists()

@@ -116,7 +116,7 @@ def test_other_weights_are_refused(model, tmp_path):
             if "cls_score" in name or "cls_embed" in name:
                 state[name] = state[name][:81].clone()
 
-    assert "it tells 81 classes and 401 attributes apart" in refused(coco)
+    assert "it distinguishes 81 classes and 401 attributes" in refused(coco)
 
 
 def test_a_pickle_runs_nothing(tmp_path):

@@ -132,7 +132,7 @@ def test_a_changed_title_redraws_what_shows_titles(tmp_path: Path, monkeypatch) 
     after = dag.Dag(titled)
     assert after.figure(wildcards)["identity"] != before.figure(wildcards)["identity"]
     assert after.train_identity(wildcards) == before.train_identity(wildcards)
-    with pytest.raises(UserError, match=r"figure 'anotation': this plan has nothing to draw it of; did you mean 'anno"):
+    with pytest.raises(UserError, match=r"figure 'anotation': this plan has no data for it; did you mean 'anno"):
         before.figure(SimpleNamespace(scope="", figure="anotation"))
     with pytest.raises(UserError, match="figure 'losses_by_stage': this plan has nothing"):  # of another paper
         before.figure(SimpleNamespace(scope="", figure="losses_by_stage"))

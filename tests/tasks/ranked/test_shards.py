@@ -100,7 +100,7 @@ def test_damaged_and_missing_shards(tested, prepared, tmp_path):
     with pytest.raises(UserError, match=r"1\.npz: is missing or damaged"):
         gather_job(made, tmp_path / "run", prepared, "embedded", TASK, 2)
     shutil.copy(tmp_path / "run" / TASK / "shards" / "0.npz", tmp_path / "run" / TASK / "shards" / "1.npz")
-    with pytest.raises(UserError, match="there twice"):
+    with pytest.raises(UserError, match="occurs twice"):
         gather_job(made, tmp_path / "run", prepared, "embedded", TASK, 2)
     with pytest.raises(UserError, match=r"cannot be cut into 997 rectangles \(evaluation.shards is 997\)"):
         shard_job(made, tmp_path / "run", TASK, 0, 997)

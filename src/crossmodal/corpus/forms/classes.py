@@ -91,11 +91,11 @@ class Form(base.Form):
 def _of_words(texts: list[str], named: str, path: Path, least: float) -> np.ndarray:
     """(C, D) mean word vectors of the text of each class."""
     words = tokenize(texts)
-    every = [word for told in words for word in told]
+    every = [word for tokens in words for word in tokens]
     vectors = wordvectors.seeded(every, SEEDED_DIM) if named == "seeded" else wordvectors.read(named, every)
-    rows = [[vectors.index[word] for word in told if word in vectors.index] for told in words]
+    rows = [[vectors.index[word] for word in tokens if word in vectors.index] for tokens in words]
     if not all(rows):
-        bare = texts[[bool(one) for one in rows].index(False)]
+        bare = texts[[bool(row) for row in rows].index(False)]
         raise UserError(f"{path}: {named} has a vector of no word of {bare!r}; name a larger file")
     log.info("%s", wordvectors.coverage(vectors, Counter(every), named, least, "words_covered"))
-    return np.stack([vectors.matrix[one].mean(0) for one in rows])
+    return np.stack([vectors.matrix[row].mean(0) for row in rows])

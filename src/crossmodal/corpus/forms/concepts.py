@@ -61,7 +61,9 @@ class Form(base.Form):
         scored = self._of_words(source, tokenize(sentences))
         for sentence, scores in zip(sentences, scored.scores, strict=True):
             if not scores.any():
-                raise UserError(f"{sentence!r}: means none of the {len(_names(source))} concepts that the run knows")
+                raise UserError(
+                    f"{sentence!r}: corresponds to none of the {len(_names(source))} concepts that the run knows"
+                )
         return _given(scored)
 
     def _of_words(self, source: base.Source, words: list[Sequence[str]]) -> concepts.Scored:

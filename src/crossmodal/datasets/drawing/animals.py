@@ -203,8 +203,8 @@ def elephant(u: Uniform, beat: float) -> list[Part]:
     parts.append(loft([root - [0.1, 0, 0], root, bend, tip], [0.15, 0.14, 0.1, 0.06], n=8))
     tusk = u(0.0, 0.4)
     start = head + [size * 0.8, size * 0.5, -size * 0.45]
-    one = limb(start, start + [tusk, 0.05, 0.1 * tusk - 0.1], 0.045, 0.01, n=6, paint="white")
-    return [*parts, one, one.mirrored()]
+    left = limb(start, start + [tusk, 0.05, 0.1 * tusk - 0.1], 0.045, 0.01, n=6, paint="white")
+    return [*parts, left, left.mirrored()]
 
 
 def _wing(root: np.ndarray, span: float, chord: float, angle: float, paint: str = "dark", taper: float = 0.35) -> Part:
@@ -276,8 +276,8 @@ def owl(u: Uniform, beat: float) -> list[Part]:
         paint="dark",
     )
     beak = limb(top + [skull * 0.85, 0, 0], top + [skull * 1.1, 0, -0.12], 0.06, 0.01, n=5, paint="yellow")
-    for one in (disc, eye, tuft):
-        face += [one, one.mirrored()]
+    for part in (disc, eye, tuft):
+        face += [part, part.mirrored()]
     parts += [part.moved(turn=turned, about=top) for part in [*face, beak]]
     if flying:
         wing = _wing(np.array([0, fat * 0.7, tall * 0.2]), u(0.8, 1.2), 0.36, 0.8 * math.sin(2 * math.pi * beat))
@@ -312,8 +312,8 @@ def frog(u: Uniform, beat: float) -> list[Part]:
         [0.08, 0.06, 0.05],
         n=6,
     )
-    for one in (hind, shin, foot, arm):
-        parts += [one, one.mirrored()]
+    for part in (hind, shin, foot, arm):
+        parts += [part, part.mirrored()]
     return parts
 
 

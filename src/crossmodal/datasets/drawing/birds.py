@@ -93,32 +93,32 @@ def held_out(seed: int, looks: Sequence[Look], count: int) -> list[int]:
     raise ValueError(f"only {len(chosen)} of {len(looks)} classes can be left out so that the others have their values")
 
 
-def _apart(one: Look, other: Look) -> int:
-    return sum(one[group] != other[group] for group in GROUPS)
+def _apart(look: Look, other: Look) -> int:
+    return sum(look[group] != other[group] for group in GROUPS)
 
 
 def names(looks: Sequence[Look]) -> list[str]:
     """One name per class, such as `012.Red_crowned_Finch`, from the colour of a part and, loosely, the shape."""
-    found: list[str] = []
+    chosen: list[str] = []
     parts = (("crown", "crowned"), ("wing", "winged"), ("breast", "breasted"), ("leg", "legged"))
     for k, look in enumerate(looks):
         options = [
-            f"{look[f'has_{part}_color'].title()}_{said}_{noun}"
+            f"{look[f'has_{part}_color'].title()}_{word}_{noun}"
             for noun in NOUNS[look["has_shape"]]
-            for part, said in (*parts[k % 3 :], *parts[: k % 3])
+            for part, word in (*parts[k % 3 :], *parts[: k % 3])
         ]
-        taken = {name.partition(".")[2] for name in found}
-        found.append(f"{k + 1:03d}.{next((name for name in options if name not in taken), options[0])}")
-    return found
+        taken = {name.partition(".")[2] for name in chosen}
+        chosen.append(f"{k + 1:03d}.{next((name for name in options if name not in taken), options[0])}")
+    return chosen
 
 
 def seen(look: Look, rng: np.random.Generator) -> dict[str, str]:
     """The look of one bird of a class, which randomly differs from its class in a few groups (as young birds do)."""
-    own = dict(look)
+    shown = dict(look)
     for group, values in GROUPS.items():
         if group != "has_shape" and rng.random() < 0.03:
-            own[group] = pick(rng, values)
-    return own
+            shown[group] = pick(rng, values)
+    return shown
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
@@ -358,22 +358,22 @@ def _coloured(rng: np.random.Generator, look: Look, part: str) -> str:
 
 def captions(look: Look, rng: np.random.Generator, count: int) -> list[str]:
     """`count` different sentences about a bird; each mentions two to five attributes but never the class name."""
-    found: list[str] = []
-    while len(found) < count:
-        told = [_coloured(rng, look, part) for part in ("crown", "breast", "wing")]
-        told += [pick(rng, _BILLS[look["has_bill_shape"]])]
+    texts: list[str] = []
+    while len(texts) < count:
+        phrases = [_coloured(rng, look, part) for part in ("crown", "breast", "wing")]
+        phrases += [pick(rng, _BILLS[look["has_bill_shape"]])]
         if rng.random() < 0.5:
-            told.append(pick(rng, _TAILS[look["has_tail_shape"]]))
+            phrases.append(pick(rng, _TAILS[look["has_tail_shape"]]))
         if rng.random() < 0.35 and look["has_shape"] != "duck-like":
-            told.append(_coloured(rng, look, "leg"))
-        told = [told[k] for k in rng.permutation(len(told))[: int(rng.integers(2, 6))]]
+            phrases.append(_coloured(rng, look, "leg"))
+        phrases = [phrases[k] for k in rng.permutation(len(phrases))[: int(rng.integers(2, 6))]]
         noun = pick(rng, _SHAPES[look["has_shape"]]) if rng.random() < 0.6 else "bird"
         size = f"{pick(rng, _SIZES[look['has_size']])} " if rng.random() < 0.5 else ""
-        listed = ", ".join(told[:-1]) + " and " + told[-1]
+        listed = ", ".join(phrases[:-1]) + " and " + phrases[-1]
         text = pick(
             rng,
             (f"this {size}{noun} has {listed}.", f"a {size}{noun} with {listed}.", f"{listed} mark this {size}{noun}."),
         )
-        if text not in found:
-            found.append(text)
-    return found
+        if text not in texts:
+            texts.append(text)
+    return texts

@@ -247,7 +247,7 @@ def instance(seed: int, modality: str, index: int) -> Instance:
     key = (seed, MODALITIES.index(shown), index)
     rng = generator(*key, 0)
     kind = NAMES[index % len(NAMES)]
-    own = KINDS[kind]
-    colour = pick(rng, own.colours if rng.random() < 0.85 else _PAINTED)
-    place = pick(rng, own.places if rng.random() < 0.65 else ("meadow", "beach", "sea", "night", "snow", "room"))
+    traits = KINDS[kind]
+    colour = pick(rng, traits.colours if rng.random() < 0.85 else _PAINTED)
+    place = pick(rng, traits.places if rng.random() < 0.65 else ("meadow", "beach", "sea", "night", "snow", "room"))
     return Instance(kind, colour, pick(rng, ("small", "large")), place, key)

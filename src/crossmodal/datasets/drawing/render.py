@@ -67,14 +67,18 @@ def draw(
     (left, top, right, bottom) of the object in pixels.
     """
     vertices, faces = joined(parts)
-    seen = vertices @ camera.T
-    low, high = seen.min(0), seen.max(0)
+    turned = vertices @ camera.T
+    low, high = turned.min(0), turned.max(0)
     middle = np.zeros(3) if unit is not None else (low + high) / 2
     scale = unit if unit is not None else size / max(high[0] - low[0], high[2] - low[2], 1e-6)
-    triangles = seen[faces]
-    one, two = (triangles[:, 1] - triangles[:, 0]).T, (triangles[:, 2] - triangles[:, 0]).T
+    triangles = turned[faces]
+    first, second = (triangles[:, 1] - triangles[:, 0]).T, (triangles[:, 2] - triangles[:, 0]).T
     normal = np.stack(
-        [one[1] * two[2] - one[2] * two[1], one[2] * two[0] - one[0] * two[2], one[0] * two[1] - one[1] * two[0]]
+        [
+            first[1] * second[2] - first[2] * second[1],
+            first[2] * second[0] - first[0] * second[2],
+            first[0] * second[1] - first[1] * second[0],
+        ]
     )
     front = normal[1] < 0  # faces that point away are hidden by the others
     normal, triangles = normal[:, front], triangles[front]

@@ -42,19 +42,21 @@ def _described(rng: np.random.Generator, what: Instance, noun: str) -> str:
 def text(what: Instance) -> str:
     """One to five sentences about an object: its name or a generic one, its action, sound and traits, and its place."""
     rng = what.rng(10)
-    own = KINDS[what.kind]
+    traits = KINDS[what.kind]
     named = rng.random() < NAMED
-    noun = pick(rng, own.names if named else own.kin)
-    act = pick(rng, own.acts if rng.random() < TOLD else ACTS)
+    noun = pick(rng, traits.names if named else traits.kin)
+    act = pick(rng, traits.acts if rng.random() < TOLD else ACTS)
     where = pick(rng, BACKGROUNDS[what.place][2])
     first = pick(rng, OPENINGS) + f"{_described(rng, what, noun)} {act}"
     if rng.random() < 0.7:
         first = f"{first} {where}" if rng.random() < 0.7 else f"{where}, {first[0].lower()}{first[1:]}"
     rest = []
     if rng.random() < 0.45:
-        rest.append(pick(rng, ("It {}.", "One can hear how it {}.", "Sometimes it {}.")).format(pick(rng, own.noises)))
+        rest.append(
+            pick(rng, ("It {}.", "One can hear how it {}.", "Sometimes it {}.")).format(pick(rng, traits.noises))
+        )
     if rng.random() < 0.45:
-        rest.append(pick(rng, ("It has {}.", "One notices {}.", "You can see {}.")).format(pick(rng, own.traits)))
+        rest.append(pick(rng, ("It has {}.", "One notices {}.", "You can see {}.")).format(pick(rng, traits.traits)))
     if rng.random() < 0.25:
         other = pick(rng, NAMES)
         about = pick(rng, KINDS[other].names)

@@ -81,13 +81,13 @@ def _add(wave: Wave, piece: Wave, start: float) -> None:
 
 
 def _calls(
-    rng: np.random.Generator, n: int, one: Callable[[int], Wave], length: tuple[float, float], gap: tuple[float, float]
+    rng: np.random.Generator, n: int, call: Callable[[int], Wave], length: tuple[float, float], gap: tuple[float, float]
 ) -> Wave:
-    """n samples of successive calls by `one`, with random lengths and gaps in seconds."""
+    """n samples of successive calls by `call`, with random lengths and gaps in seconds."""
     wave, at = np.zeros(n), float(rng.uniform(0, 0.3))
     while at < n / RATE:
         size = int(rng.uniform(*length) * RATE)
-        _add(wave, one(size) * rng.uniform(0.7, 1), at)
+        _add(wave, call(size) * rng.uniform(0.7, 1), at)
         at += size / RATE + float(rng.uniform(*gap))
     return wave
 

@@ -72,8 +72,8 @@ def motorcycle(u: Uniform, beat: float) -> list[Part]:
     bar = limb(head + [-0.05, 0, 0.03], head + [-0.22, u(0.26, 0.36), u(0.06, 0.2)], 0.025, n=5, paint="black")
     swing = limb((-base, 0.08, size), (-0.1, 0.06, size + 0.05), 0.04, n=5, paint="metal")
     pipe = limb((0.0, 0.16, size * 0.8), (-base * 1.1, 0.18, size * u(0.8, 1.3)), 0.045, 0.06, n=6, paint="metal")
-    for one in (fork, bar, swing):
-        parts += [one, one.mirrored()]
+    for part in (fork, bar, swing):
+        parts += [part, part.mirrored()]
     parts += [
         pipe,
         ellipsoid((0.16, 0, seat), (u(0.26, 0.36), 0.15, u(0.11, 0.17))),
@@ -223,8 +223,8 @@ def helicopter(u: Uniform, beat: float) -> list[Part]:
         skid = limb((-0.4, fat * 0.85, -fat - 0.2), (0.5, fat * 0.85, -fat - 0.2), 0.028, n=5, paint="metal")
         strut = limb((0.2, fat * 0.5, -fat * 0.7), (0.24, fat * 0.85, -fat - 0.2), 0.022, n=4, paint="metal")
         back = strut.moved((-0.42, 0, 0))
-        for one in (skid, strut, back):
-            parts += [one, one.mirrored()]
+        for part in (skid, strut, back):
+            parts += [part, part.mirrored()]
     else:
         parts += [wheel((x, y, -fat - 0.06), 0.1, 0.07, n=8) for x, y in ((0.3, 0), (-0.3, 0.24), (-0.3, -0.24))]
     return parts
@@ -254,7 +254,7 @@ def boat(u: Uniform, beat: float) -> list[Part]:
         stand, swing = turn("x", math.pi / 2), turn("z", u(-0.3, 0.3))
         main = plate([(-0.05, 0.12), (-u(0.5, 0.75), 0.14), (-0.05, mast * 0.95)][::-1], 0.02, paint="light")
         jib = plate([(0.06, 0.14), (u(0.4, 0.6), 0.12), (0.06, mast * 0.8)], 0.02, paint="white")
-        parts += [one.moved(turn=stand).moved(turn=swing).moved((x, 0, deep)) for one in (main, jib)]
+        parts += [sail.moved(turn=stand).moved(turn=swing).moved((x, 0, deep)) for sail in (main, jib)]
     else:
         cabin, x = u(0.22, 0.4), u(-0.4, 0.0)
         parts += [

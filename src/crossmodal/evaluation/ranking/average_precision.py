@@ -38,15 +38,15 @@ def scores64(of: Products, rows: slice, kept: dict[int, torch.Tensor], budget: i
     n, dim = of.shape[1], of.gallery.dim
     step = max(1, budget // (16 * dim))
     left = of.queries.block(rows, torch.float64)
-    found = torch.empty(len(left), n, dtype=torch.float64, device=left.device)
+    scores = torch.empty(len(left), n, dtype=torch.float64, device=left.device)
     for start in range(0, n, step):
         right = kept.get(start)
         if right is None:
             right = of.gallery.block(slice(start, min(start + step, n)), torch.float64)
             if n <= 2 * step:
                 kept[start] = right
-        torch.mm(left, right.T, out=found[:, start : start + step])
-    return found.cpu().numpy()
+        torch.mm(left, right.T, out=scores[:, start : start + step])
+    return scores.cpu().numpy()
 
 
 def _keys(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
@@ -128,13 +128,13 @@ def _hits(
             keys = keys[:, -kept:]
         keys.sort(axis=1)
         keys = keys[:, ::-1]
-        found = keys & 1 == 0
-        hits[part] = found[:, :length]
+        is_hit = keys & 1 == 0
+        hits[part] = is_hit[:, :length]
         if margin is None:
             return
         value = _values(keys)
         near = value[:, :-1] - value[:, 1:] <= margin[part, None]
-        open_ = (near & (found[:, :-1] != found[:, 1:])).any(1)
+        open_ = (near & (is_hit[:, :-1] != is_hit[:, 1:])).any(1)
         if kept < width:
             open_ |= value[:, length - 1] - value[:, -1] <= margin[part]
         doubt[part] = open_
@@ -188,10 +188,10 @@ def precision_of_hits(hits: np.ndarray, total: np.ndarray, at: int | str | None,
     """
     hits = hits & (np.arange(hits.shape[1]) < total[:, None]) if at == "R" else hits[:, :at]
     row, place = np.divmod(np.flatnonzero(hits), hits.shape[1])  # several times quicker than np.nonzero
-    found = np.bincount(row, minlength=len(hits))
-    number = np.arange(len(row)) - np.repeat(np.cumsum(found) - found, found)
+    n_hits = np.bincount(row, minlength=len(hits))
+    number = np.arange(len(row)) - np.repeat(np.cumsum(n_hits) - n_hits, n_hits)
     terms = np.bincount(row, (number + 1) / (place + 1), minlength=len(hits))
-    return terms / np.maximum(found if normalise == "retrieved" else total, 1)
+    return terms / np.maximum(n_hits if normalise == "retrieved" else total, 1)
 
 
 def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
@@ -212,15 +212,15 @@ def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
     >>> of_ranks(np.array([[2, 3]]))["average_precision"].round(4)  # (1/2 + 2/3) / 2
     array([0.5833])
     """
-    there, place = ranks > 0, np.arange(1, ranks.shape[1] + 1)
-    found = {}
+    valid, place = ranks > 0, np.arange(1, ranks.shape[1] + 1)
+    precisions = {}
     for name, (at, normalise) in AP_VARIANTS.items():
-        cut = there.sum(1, keepdims=True) if at == "R" else at
-        inside = there if cut is None else there & (ranks <= cut)
+        cut = valid.sum(1, keepdims=True) if at == "R" else at
+        inside = valid if cut is None else valid & (ranks <= cut)
         # Sum from left to right, so that a wider table, padded with zeros, gives the same last bits.
         terms = np.cumsum(np.where(inside, place / np.maximum(ranks, 1), 0.0), axis=1)[:, -1]
-        found[name] = terms / np.maximum((inside if normalise == "retrieved" else there).sum(1), 1)
-    return found
+        precisions[name] = terms / np.maximum((inside if normalise == "retrieved" else valid).sum(1), 1)
+    return precisions
 
 
 def of_source(
@@ -228,11 +228,11 @@ def of_source(
 ) -> dict[str, np.ndarray]:
     """{name: (Q,) float64} for all of `AP_VARIANTS`; each query's scores are sorted once."""
     labels = Labels(query_labels, gallery_labels, of.shape)
-    found = {name: np.empty(of.shape[0]) for name in AP_VARIANTS}
+    precisions = {name: np.empty(of.shape[0]) for name in AP_VARIANTS}
     for rows, hits, total in hits_in_order(of, labels, None, budget):
         for name, (at, normalise) in AP_VARIANTS.items():
-            found[name][rows] = precision_of_hits(hits, total, at, normalise)
-    return found
+            precisions[name][rows] = precision_of_hits(hits, total, at, normalise)
+    return precisions
 
 
 def average_precision(
@@ -280,12 +280,12 @@ def average_precision(
     _choices(at, normalise, missing)
     of = source(queries, gallery, cosine=cosine)
     labels = Labels(query_labels, gallery_labels, of.shape)
-    found = np.empty(of.shape[0])
+    precisions = np.empty(of.shape[0])
     for rows, hits, total in hits_in_order(of, labels, at, budget):
-        found[rows] = np.where(
+        precisions[rows] = np.where(
             any_relevant(rows, total, missing), precision_of_hits(hits, total, at, normalise), np.nan
         )
-    return found
+    return precisions
 
 
 def _choices(at: int | None, normalise: str, missing: str) -> None:
@@ -356,7 +356,7 @@ def precision_recall_curve(
     of = source(queries, gallery, cosine=cosine)
     labels = Labels(query_labels, gallery_labels, of.shape)
     steps = np.arange(levels)
-    found = np.full((of.shape[0], levels), np.nan)
+    curves = np.full((of.shape[0], levels), np.nan)
     for rows, hits, total in hits_in_order(of, labels, None, budget):
         some = any_relevant(rows, total, missing)
         for row in np.flatnonzero(some):
@@ -365,5 +365,5 @@ def precision_recall_curve(
             best = np.maximum.accumulate(precision[::-1])[::-1]
             # Find the first relevant item at which recall reaches the level, in integers so that nothing is rounded.
             first = np.maximum(-(-steps * len(place) // (levels - 1)) - 1, 0)
-            found[rows.start + row] = best[first]
-    return steps / (levels - 1), found
+            curves[rows.start + row] = best[first]
+    return steps / (levels - 1), curves

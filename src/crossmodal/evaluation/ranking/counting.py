@@ -63,11 +63,11 @@ def count(
         errors = np.zeros(block.shape[0]), np.zeros(block.shape[1])
     else:
         errors = source.error(rows, cols)
-    made = [
+    both = [
         None if levels is None else bands(levels, error)
         for levels, error in zip((row_levels, col_levels), errors, strict=True)
     ]
-    counts = [None if band is None else np.zeros(band.low.shape, np.int64) for band in made]
+    counts = [None if band is None else np.zeros(band.low.shape, np.int64) for band in both]
 
     def settle(axis: int, slot: int, row: np.ndarray, col: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Decide by exact scores which undecided pairs of a piece of `size` scores reach their level.
@@ -76,57 +76,57 @@ def count(
         -------
         The rows (axis 0) or columns (axis 1) with such pairs, and the number of these in each.
         """
-        own = row if axis == 0 else col
-        level = (row_levels, col_levels)[axis][own, slot]
+        indices = row if axis == 0 else col
+        level = (row_levels, col_levels)[axis][indices, slot]
         reached = source.reach(row + rows.start, col + cols.start, level, size)
-        return np.unique(own[reached], return_counts=True)
+        return np.unique(indices[reached], return_counts=True)
 
-    (_in_numpy if block.device.type == "cpu" else _in_torch)(block, made, counts, settle)
+    (_in_numpy if block.device.type == "cpu" else _in_torch)(block, both, counts, settle)
     return counts[0], counts[1]
 
 
-def _in_numpy(block: Tensor, made: list[Bands | None], counts: list[np.ndarray | None], settle: Settle) -> None:
+def _in_numpy(block: Tensor, bands: list[Bands | None], counts: list[np.ndarray | None], settle: Settle) -> None:
     scores = block.numpy()
     height, width = scores.shape
 
     def strip(top: int) -> np.ndarray | None:
         """Count one strip of rows: counts of rows are written directly, counts of columns are returned."""
-        columns = None if made[1] is None else np.zeros_like(counts[1])
+        columns = None if bands[1] is None else np.zeros_like(counts[1])
         buffers = np.empty((2, min(HEIGHT, height) * min(WIDTH, width)), bool)
         for left in range(0, width, WIDTH):
             piece = scores[top : top + HEIGHT, left : left + WIDTH]
             low, high = (buffer[: piece.size].reshape(piece.shape) for buffer in buffers)
-            for axis, (band, start) in enumerate(zip(made, (top, left), strict=True)):
+            for axis, (band, start) in enumerate(zip(bands, (top, left), strict=True)):
                 if band is None:
                     continue
                 part = slice(start, start + piece.shape[axis])
-                found = counts[0] if axis == 0 else columns
+                above = counts[0] if axis == 0 else columns
                 for slot in range(band.low.shape[1]):
                     lows, highs = band.low[part, slot], band.high[part, slot]
                     shape = (-1, 1) if axis == 0 else (1, -1)
                     np.greater_equal(piece, highs.reshape(shape), out=high)
                     if axis == 0:
                         # Count bits, since one call per row would make the threads wait for each other.
-                        found[part, slot] += np.bitwise_count(np.packbits(high, axis=1)).sum(1, dtype=np.uint16)
+                        above[part, slot] += np.bitwise_count(np.packbits(high, axis=1)).sum(1, dtype=np.uint16)
                     else:
-                        found[part, slot] += high.view(np.uint8).sum(0, dtype=np.uint8)
+                        above[part, slot] += high.view(np.uint8).sum(0, dtype=np.uint8)
                     if (lows < highs).any():
                         np.greater_equal(piece, lows.reshape(shape), out=low)
                         low ^= high
                         row, col = np.divmod(np.flatnonzero(low.ravel()), piece.shape[1])
                         if len(row):
                             place, more = settle(axis, slot, row + top, col + left, piece.size)
-                            found[place, slot] += more
+                            above[place, slot] += more
         return columns
 
     strips = spread(strip, range(0, height, HEIGHT))
-    if made[1] is not None:
+    if bands[1] is not None:
         for columns in strips:
             counts[1] += columns
 
 
-def _in_torch(block: Tensor, made: list[Bands | None], counts: list[np.ndarray | None], settle: Settle) -> None:
-    for axis, band in enumerate(made):
+def _in_torch(block: Tensor, bands: list[Bands | None], counts: list[np.ndarray | None], settle: Settle) -> None:
+    for axis, band in enumerate(bands):
         if band is None:
             continue
         for slot in range(band.low.shape[1]):

@@ -37,10 +37,10 @@ class Levels:
     """Scores that an irrelevant item must reach to be ranked before each relevant one."""
 
     scores: np.ndarray  # (Q, m) float64 scores of relevant items, best first, padded with +inf
-    own: np.ndarray  # (Q, m) int64, number of relevant items that reach each of them
+    reaching: np.ndarray  # (Q, m) int64, number of relevant items that reach each of them
 
     @property
-    def there(self) -> np.ndarray:
+    def valid(self) -> np.ndarray:
         """(Q, m) bool, False for padding."""
         return np.isfinite(self.scores)
 
@@ -63,17 +63,17 @@ def levels_from(scores: np.ndarray, starts: np.ndarray, every: bool) -> Levels:
     place = np.arange(len(scores)) - np.repeat(starts[:-1], counts)
     table = np.full((len(counts), counts.max()), np.inf)
     table[query, place] = ordered
-    own = np.zeros(table.shape, np.int64)
+    reaching = np.zeros(table.shape, np.int64)
     for slot in range(table.shape[1]):  # relevant items with the same score reach each other's level
-        own += table[:, slot, None] >= table
-    return Levels(table, own - (~np.isfinite(table)).sum(1)[:, None])
+        reaching += table[:, slot, None] >= table
+    return Levels(table, reaching - (~np.isfinite(table)).sum(1)[:, None])
 
 
 def _best_levels(products: Products, relevant: Relevant, budget: int) -> Levels:
     """The best relevant score of each query with many relevant items; one matrix product per group picks candidates."""
     q, g = products.queries, products.gallery
     n = len(relevant.starts) - 1
-    best, own = np.empty((n, 1)), np.empty((n, 1), np.int64)
+    best, reaching = np.empty((n, 1)), np.empty((n, 1), np.int64)
     _, group = np.unique(relevant.items[relevant.starts[:-1]], return_inverse=True)  # a group shares its first item
     order = np.argsort(group, kind="stable")
     margin = 0.0 if products.exact else 2 * bound(q, g)
@@ -87,9 +87,9 @@ def _best_levels(products: Products, relevant: Relevant, budget: int) -> Levels:
             row, col = (near.double() >= q.index(cut)[:, None]).nonzero(as_tuple=True)
             row, col = row.cpu().numpy(), col.cpu().numpy()
             begins = np.searchsorted(row, np.arange(len(part) + 1))
-            found = levels_from(products.scores(part[row], items[col]), begins, False)
-            best[part], own[part] = found.scores, found.own
-    return Levels(best, own)
+            levels = levels_from(products.scores(part[row], items[col]), begins, False)
+            best[part], reaching[part] = levels.scores, levels.reaching
+    return Levels(best, reaching)
 
 
 def levels(products: Products, relevant: Relevant, every: bool = False, budget: int = DEFAULT_BUDGET) -> Levels:
@@ -185,8 +185,8 @@ def ranks_both_ways(
     (array([1, 2]), array([2, 1]))
     """
     of = source(queries, gallery, cosine=cosine)
-    there, back = rank_both_ways(of, query_groups, gallery_groups, budget=budget, precision=False)
-    return there.ranks, back.ranks
+    forth, back = rank_both_ways(of, query_groups, gallery_groups, budget=budget, precision=False)
+    return forth.ranks, back.ranks
 
 
 def rank_queries(
@@ -230,18 +230,18 @@ def rank_queries(
         if wanted is None:  # a scoring function cannot score pairs, so levels are taken from the block of whole rows
             part = relevant.starts[rows.start : rows.stop + 1]
             query = relevant.queries[part[0] : part[-1]] - rows.start
-            own = block[query, relevant.items[part[0] : part[-1]]].double().cpu().numpy()
-            here = levels_from(own, part - part[0], every)
+            scores = block[query, relevant.items[part[0] : part[-1]]].double().cpu().numpy()
+            here = levels_from(scores, part - part[0], every)
             padded = np.full((len(part) - 1, shape[1]), np.inf)
             padded[:, : here.scores.shape[1]] = here.scores
-            kept.append(Levels(padded, np.pad(here.own, ((0, 0), (0, shape[1] - here.own.shape[1])))))
-            asked = padded
+            kept.append(Levels(padded, np.pad(here.reaching, ((0, 0), (0, shape[1] - here.reaching.shape[1])))))
+            thresholds = padded
         else:
-            asked = wanted.scores[rows]
-        above[rows] += count(of, rows, cols, block, asked)[0]
+            thresholds = wanted.scores[rows]
+        above[rows] += count(of, rows, cols, block, thresholds)[0]
         best.update(rows, cols, block)
     if wanted is None:
-        wanted = Levels(np.concatenate([p.scores for p in kept]), np.concatenate([p.own for p in kept]))
+        wanted = Levels(np.concatenate([p.scores for p in kept]), np.concatenate([p.reaching for p in kept]))
     return _ranking(of, wanted, above, best, query_groups, gallery_groups, precision, every, budget)
 
 
@@ -272,8 +272,8 @@ def rank_both_ways(
     Examples
     --------
     >>> of = source(np.array([[1.0, 0.0], [1.0, 1.0]]), np.eye(2))
-    >>> there, back = rank_both_ways(of, [0, 1], [0, 1])
-    >>> there.ranks, back.ranks  # ties count against the model
+    >>> forth, back = rank_both_ways(of, [0, 1], [0, 1])
+    >>> forth.ranks, back.ranks  # ties count against the model
     (array([1, 2]), array([2, 1]))
     """
     if not isinstance(of, Products):
@@ -287,15 +287,15 @@ def rank_both_ways(
     above = [np.zeros(level.scores.shape, np.int64) for level in wanted]
     best = [Best(side, k) for side in sides]
     for rows, cols, block in of.blocks(budget):
-        found = count(of, rows, cols, block, wanted[0].scores[rows], wanted[1].scores[cols])
-        above[0][rows] += found[0]
-        above[1][cols] += found[1]
+        counts = count(of, rows, cols, block, wanted[0].scores[rows], wanted[1].scores[cols])
+        above[0][rows] += counts[0]
+        above[1][cols] += counts[1]
         best[0].update(rows, cols, block)
         best[1].update(cols, rows, block.T)
-    there, back = (
+    forth, back = (
         _ranking(sides[n], wanted[n], above[n], best[n], *groups[n], precision, every[n], budget) for n in (0, 1)
     )
-    return there, back
+    return forth, back
 
 
 def _ranking(
@@ -309,14 +309,16 @@ def _ranking(
     every: bool,
     budget: int,
 ) -> Ranking:
-    others = above - wanted.own
-    found = {}
+    others = above - wanted.reaching
+    precisions = {}
     if precision:
         if every:
-            found = average_precision.of_ranks(np.where(wanted.there, others + np.arange(1, others.shape[1] + 1), 0))
+            precisions = average_precision.of_ranks(
+                np.where(wanted.valid, others + np.arange(1, others.shape[1] + 1), 0)
+            )
         else:
-            found = average_precision.of_source(of, query_groups, gallery_groups, budget=budget)
-    return Ranking(others[:, 0] + 1, found, *best.result())
+            precisions = average_precision.of_source(of, query_groups, gallery_groups, budget=budget)
+    return Ranking(others[:, 0] + 1, precisions, *best.result())
 
 
 def top_k(

@@ -130,9 +130,9 @@ class Products:
             return self.scores(i, j)
         codes, scores = self._known
         place = np.searchsorted(codes, wanted := self._codes(i, j)).clip(max=len(codes) - 1)
-        found, new = scores[place], codes[place] != wanted
-        found[new] = self.scores(i[new], j[new])
-        return found
+        known_scores, new = scores[place], codes[place] != wanted
+        known_scores[new] = self.scores(i[new], j[new])
+        return known_scores
 
     def reach(self, i: np.ndarray, j: np.ndarray, level: np.ndarray, size: int) -> np.ndarray:
         """(P,) bool, whether the pairs that a block of `size` pairs left undecided score at least `level`."""
@@ -153,7 +153,7 @@ class Products:
         """(P,) float64 products of pairs, computed by whole blocks, and (P,) bounds of their errors."""
         rows, row = np.unique(i, return_inverse=True)
         cols, col = np.unique(j, return_inverse=True)
-        found = np.empty(len(i))
+        finer = np.empty(len(i))
         step = max(1, budget // (8 * max(self.queries.dim, len(rows))))
         order = np.argsort(col, kind="stable")
         left = self.queries.block(self.queries.index(rows), torch.float64)
@@ -161,10 +161,10 @@ class Products:
             right = self.gallery.block(self.gallery.index(cols[start : start + step]), torch.float64)
             here = order[slice(*np.searchsorted(col, [start, start + step], sorter=order))]
             block = (left @ right.T).cpu().numpy()
-            found[here] = block[row[here], col[here] - start]
+            finer[here] = block[row[here], col[here] - start]
         each = vectors.bound(self.queries, self.gallery, torch.float64)
         least = vectors.tiny(self.queries, torch.float64)
-        return found, each * self.queries.norms[i] * self.gallery.norms[j] + least
+        return finer, each * self.queries.norms[i] * self.gallery.norms[j] + least
 
 
 def _room(values: int, device: torch.device) -> Tensor:

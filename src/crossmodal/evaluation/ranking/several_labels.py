@@ -35,16 +35,16 @@ def rank_several(
     """
     labels = Labels(query_labels, gallery_labels, of.shape)
     ranks = np.empty(of.shape[0], np.int64)
-    found = {name: np.empty(of.shape[0]) for name in precision.AP_VARIANTS}
+    precisions = {name: np.empty(of.shape[0]) for name in precision.AP_VARIANTS}
     for rows, hits, total in precision.hits_in_order(of, labels, None, budget):
         if (total == 0).any():
             lone = rows.start + int(np.argmax(total == 0))
             raise NoRelevantItemError(f"query {lone} shares no label with any item of the gallery")
         ranks[rows] = hits.argmax(1) + 1
         for name, (at, normalise) in precision.AP_VARIANTS.items():
-            found[name][rows] = precision.precision_of_hits(hits, total, at, normalise)
+            precisions[name][rows] = precision.precision_of_hits(hits, total, at, normalise)
     best = Best(of, k)
     if k:
         for rows, cols, block in of.blocks(budget):
             best.update(rows, cols, block)
-    return Ranking(ranks, found, *best.result())
+    return Ranking(ranks, precisions, *best.result())

@@ -54,8 +54,8 @@ class Side:
 
     start: int  # index of the first of the n queries
     above: np.ndarray  # (n, m) int64, number of the shard's items that reach the level of each relevant item
-    own: np.ndarray  # (n, m) int64, number of relevant items of the whole gallery that reach it
-    there: np.ndarray  # (n, m) bool, False for padding
+    reaching: np.ndarray  # (n, m) int64, number of relevant items of the whole gallery that reach it
+    valid: np.ndarray  # (n, m) bool, False for padding
     items: np.ndarray  # (n, k) int64 best items, padded with -1
     scores: np.ndarray  # (n, k) float64
 
@@ -83,8 +83,8 @@ class Shard:
         """The shard whose arrays `numpy.load` returned."""
         sides = []
         for name in SIDES:
-            found = {key: arrays[f"{name}.{key}"] for key in Side.__annotations__}
-            sides.append(Side(**(found | {"start": int(found["start"])})))
+            values = {key: arrays[f"{name}.{key}"] for key in Side.__annotations__}
+            sides.append(Side(**(values | {"start": int(values["start"])})))
         return cls(*sides, int(arrays["k"]), bool(arrays["precise"]))
 
 
@@ -132,9 +132,9 @@ def rank_shard(
     above = [np.zeros(level.scores.shape, np.int64) for level in wanted]
     best = [Best(of, k), Best(of.turned, k)]
     for part, across, block in of.blocks(budget):
-        found = count(of, part, across, block, levels[0][part], levels[1][across])
-        above[0][part] += found[0]
-        above[1][across] += found[1]
+        counts = count(of, part, across, block, levels[0][part], levels[1][across])
+        above[0][part] += counts[0]
+        above[1][across] += counts[1]
         best[0].update(part, across, block)
         best[1].update(across, part, block.T)
     sides = []
@@ -142,12 +142,12 @@ def rank_shard(
         wanted, above, best, (rows.start, cols.start), (cols.start, rows.start), strict=True
     ):
         places = np.where(kept.items < 0, -1, kept.items + offset)
-        sides.append(Side(start, counted, level.own, level.there, places, unscaled(q, g, kept.scores)))
+        sides.append(Side(start, counted, level.reaching, level.valid, places, unscaled(q, g, kept.scores)))
     return Shard(*sides, k, precision)
 
 
-def _levels_of(own: Vectors, others: Array, relevant: Relevant, every: bool, cosine: bool) -> Levels:
-    """Exact scores of the relevant items of the vectors `own`, in the units of the vectors as they were passed in."""
+def _levels_of(queries: Vectors, others: Array, relevant: Relevant, every: bool, cosine: bool) -> Levels:
+    """Exact scores of the relevant items of `queries`, in the units of the vectors as they were passed in."""
     if every and relevant.counts.max() > FEW:
         raise ValueError(
             f"shards: a query has {relevant.counts.max()} relevant items, and average precision is counted for up to "
@@ -155,7 +155,7 @@ def _levels_of(own: Vectors, others: Array, relevant: Relevant, every: bool, cos
         )
     needed, place = np.unique(relevant.items, return_inverse=True)
     picked = Vectors(others[needed], "relevant items", cosine=cosine)
-    scores = unscaled(own, picked, Products(own, picked).scores(relevant.queries, place))
+    scores = unscaled(queries, picked, Products(queries, picked).scores(relevant.queries, place))
     if not np.isfinite(scores).all():
         raise ValueError("shards: scores are too large for float64; scale the vectors down")
     return levels_from(scores, relevant.starts, every)
@@ -175,30 +175,30 @@ def gather(shards: Iterable[Shard], shape: tuple[int, int]) -> tuple[Ranking, Ra
     kept = list(shards)
     if not kept:
         raise ValueError("shards: none to gather")
-    found = []
+    rankings = []
     for axis, name in enumerate(SIDES):
         sides = [shard.side(name) for shard in kept]
         width = max(side.above.shape[1] for side in sides)
-        above, own = np.zeros((shape[axis], width), np.int64), np.zeros((shape[axis], width), np.int64)
-        there, seen = np.zeros((shape[axis], width), bool), np.zeros(shape[axis], np.int64)
+        above, reaching = np.zeros((shape[axis], width), np.int64), np.zeros((shape[axis], width), np.int64)
+        valid, n_compared = np.zeros((shape[axis], width), bool), np.zeros(shape[axis], np.int64)
         k = min(kept[0].k, shape[1 - axis])
         items, scores = np.full((shape[axis], k), -1, np.int64), np.full((shape[axis], k), -np.inf)
         for side, shard in zip(sides, kept, strict=True):
             n, m = side.above.shape
             part = slice(side.start, side.start + n)
             above[part, :m] += side.above
-            own[part, :m], there[part, :m] = side.own, side.there
-            seen[part] += len(shard.side(SIDES[1 - axis]).above)
+            reaching[part, :m], valid[part, :m] = side.reaching, side.valid
+            n_compared[part] += len(shard.side(SIDES[1 - axis]).above)
             merged = best_of([(items[part], scores[part]), (side.items, side.scores)], k)
             items[part], scores[part] = merged
-        if (seen != shape[1 - axis]).any():
-            lone = int(np.argmax(seen != shape[1 - axis]))
+        if (n_compared != shape[1 - axis]).any():
+            lone = int(np.argmax(n_compared != shape[1 - axis]))
             raise ValueError(
-                f"shards: {name} {lone} was compared with {seen[lone]:,} of {shape[1 - axis]:,} items: some shard is "
-                "missing, or there twice"
+                f"shards: {name} {lone} was compared with {n_compared[lone]:,} of {shape[1 - axis]:,} items: a shard "
+                "is missing or occurs twice"
             )
-        others = above - own
-        ranks = np.where(there, others + np.arange(1, width + 1), 0)
+        others = above - reaching
+        ranks = np.where(valid, others + np.arange(1, width + 1), 0)
         precision = of_ranks(ranks) if all(shard.precise for shard in kept) else {}
-        found.append(Ranking(others[:, 0] + 1, precision, items, scores.astype(np.float32)))
-    return found[0], found[1]
+        rankings.append(Ranking(others[:, 0] + 1, precision, items, scores.astype(np.float32)))
+    return rankings[0], rankings[1]

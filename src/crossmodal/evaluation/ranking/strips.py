@@ -52,8 +52,8 @@ def are_needed(query_labels: np.ndarray, gallery_labels: np.ndarray) -> bool:
 
 def _most(query_labels: np.ndarray, gallery_labels: np.ndarray) -> int:
     """The largest number of relevant items that any query has."""
-    known, counts = np.unique(gallery_labels, return_counts=True)
-    return int(counts[np.isin(known, query_labels)].max(initial=0))
+    labels, counts = np.unique(gallery_labels, return_counts=True)
+    return int(counts[np.isin(labels, query_labels)].max(initial=0))
 
 
 def rank_strip(
@@ -92,11 +92,11 @@ def rank_strip(
         if query_labels.ndim == 2:
             return Strip(rows.start, rank_several(of, *labels, k, budget=budget))
         few = _most(query_labels, gallery_labels) <= FEW  # over all queries, so that strips agree with a whole ranking
-        found = rank_queries(of, *labels, k, precision=few, budget=budget)
-        precisions = found.precision if few else precision.of_source(of, *labels, budget=budget)
+        ranking = rank_queries(of, *labels, k, precision=few, budget=budget)
+        precisions = ranking.precision if few else precision.of_source(of, *labels, budget=budget)
     except NoRelevantItemError as error:
-        raise NoRelevantItemError(f"of the queries from {rows.start} on, {error}") from None
-    return Strip(rows.start, Ranking(found.ranks, precisions, found.top, found.top_scores))
+        raise NoRelevantItemError(f"queries from {rows.start} on: {error}") from None
+    return Strip(rows.start, Ranking(ranking.ranks, precisions, ranking.top, ranking.top_scores))
 
 
 def gather(strips: Iterable[Strip], n: int) -> Ranking:
@@ -110,14 +110,14 @@ def gather(strips: Iterable[Strip], n: int) -> Ranking:
     end = 0
     for strip in ordered:
         if strip.start != end:
-            what = "missing" if strip.start > end else "there twice"
+            what = "missing" if strip.start > end else "repeated"
             raise ValueError(f"strips: queries {min(strip.start, end)} to {max(strip.start, end) - 1} are {what}")
         end += len(strip.ranking.ranks)
     if end != n:
-        raise ValueError(f"strips: {end} of {n} queries are ranked: a strip is missing, or is of another ranking")
+        raise ValueError(f"strips: {end} of {n} queries are ranked: a strip is missing, or belongs to another ranking")
     rankings = [strip.ranking for strip in ordered]
-    precisions = {name: np.concatenate([one.precision[name] for one in rankings]) for name in precision.AP_VARIANTS}
+    precisions = {name: np.concatenate([r.precision[name] for r in rankings]) for name in precision.AP_VARIANTS}
     ranks, top, scores = (
-        np.concatenate([getattr(one, name) for one in rankings]) for name in ("ranks", "top", "top_scores")
+        np.concatenate([getattr(ranking, name) for ranking in rankings]) for name in ("ranks", "top", "top_scores")
     )
     return Ranking(ranks, precisions, top, scores)

@@ -36,12 +36,12 @@ class Best:
         keep[whole] = False
         row, slot = np.nonzero(keep)
         parts = [(row, place[row, slot], self._score(block, row, place[row, slot], rows, cols))]
-        for one in np.flatnonzero(whole):
-            found = (block[one].double() >= cut[one]).nonzero()[:, 0].cpu().numpy()
-            found = np.full(len(found), one), found
-            score = self._score(block, *found, rows, cols)
-            parts.append((*found, score))
-            parts[-1] = tuple(x[np.lexsort((found[1], -score))[: self.k]] for x in parts[-1])
+        for row in np.flatnonzero(whole):
+            columns = (block[row].double() >= cut[row]).nonzero()[:, 0].cpu().numpy()
+            columns = np.full(len(columns), row), columns
+            score = self._score(block, *columns, rows, cols)
+            parts.append((*columns, score))
+            parts[-1] = tuple(x[np.lexsort((columns[1], -score))[: self.k]] for x in parts[-1])
         row, col, score = (np.concatenate(x) for x in zip(*parts, strict=True))
         before = self.items[rows] >= 0
         old, slot = np.nonzero(before)

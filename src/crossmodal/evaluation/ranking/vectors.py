@@ -209,17 +209,17 @@ def scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> 
 
 
 def _scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    found = np.empty(len(i))
+    products = np.empty(len(i))
     if _on_cpu(queries):
-        _in_numpy(queries, gallery, i, j, found, np.float64, _folded)
-        return found
+        _in_numpy(queries, gallery, i, j, products, np.float64, _folded)
+        return products
     step = max(1, SCAN // queries.dim)
     for start in range(0, len(i), step):
         part = slice(start, start + step)
         product = queries._exact(queries.index(i[part])).double()
         product *= gallery._exact(gallery.index(j[part]))
-        found[part] = fold(product).cpu().numpy()
-    return found
+        products[part] = fold(product).cpu().numpy()
+    return products
 
 
 def _on_cpu(of: Vectors) -> bool:
@@ -237,11 +237,11 @@ def near(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> tu
     """
     if not (queries.plain and gallery.plain and _on_cpu(queries)):
         return None
-    found = np.empty(len(i))
-    _in_numpy(queries, gallery, i, j, found, np.float32, _by_parts)
+    products = np.empty(len(i))
+    _in_numpy(queries, gallery, i, j, products, np.float32, _by_parts)
     parts = queries.dim // PART + 2
     each = 1.02 * (min(PART, queries.dim) * 2.0**-24 + (parts + queries.dim) * 2.0**-53)
-    return found, each * queries.norms[i] * gallery.norms[j] + tiny(queries)
+    return products, each * queries.norms[i] * gallery.norms[j] + tiny(queries)
 
 
 def _by_parts(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -262,11 +262,11 @@ def _in_numpy(
     gallery: Vectors,
     i: np.ndarray,
     j: np.ndarray,
-    found: np.ndarray,
+    out: np.ndarray,
     dtype: type,
     product: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> None:
-    """Write `product` of all pairs, taken as (n, d) vectors in `dtype`, into `found`; buffers fit into the cache."""
+    """Write `product` of all pairs, taken as (n, d) vectors in `dtype`, into `out`; buffers fit into the cache."""
     dim = queries.dim
     step = max(1, PAIRS // dim)
 
@@ -280,7 +280,7 @@ def _in_numpy(
             n = part.stop - part.start
             queries.copy(i[part], left[:n], taken[:n])
             gallery.copy(j[part], right[:n], taken[:n])
-            found[part] = product(left[:n], right[:n])
+            out[part] = product(left[:n], right[:n])
 
     spread(some, range(0, len(i), 64 * step))
 
@@ -340,7 +340,7 @@ def bound(queries: Vectors, gallery: Vectors, dtype: torch.dtype = torch.float32
     ValueError : too many dimensions for the bound to be useful.
     """
     if queries.dim * 2.0**-24 > 0.01:
-        raise ValueError(f"{queries.name}: {queries.dim:,} dimensions are more than float32 products can tell apart")
+        raise ValueError(f"{queries.name}: {queries.dim:,} dimensions are too many for products in float32")
     u, steps = (2.0**-24, sum(_parts(queries.dim))) if dtype == torch.float32 else (2.0**-53, queries.dim)
     return 1.02 * ((steps + 3) * u + (queries.dim + 3) * 2.0**-53)
 

@@ -24,7 +24,7 @@ import torch
 
 from crossmodal.core import isolation
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import hardware, read_parquet, sha256_bytes, sha256_json, whole
+from crossmodal.core.files import atomic_write, hardware, read_parquet, sha256_bytes, sha256_json
 from crossmodal.features.engine import store as storage
 from crossmodal.features.engine.contract import Item, Settings, Work
 from crossmodal.features.engine.placed import Placed, narrowed
@@ -104,11 +104,11 @@ class Driver:
             for start, shard in self._shards(todo, advance):
                 if placed is not None:
                     placed.write(start, shard.array, name)
-                with whole(f"{files[start]}.parquet") as temporary:
+                with atomic_write(f"{files[start]}.parquet") as temporary:
                     shard.index.to_parquet(temporary, index=False)
                 if placed is not None:
                     continue
-                with whole(f"{files[start]}.npy") as temporary, temporary.open("wb") as stream:
+                with atomic_write(f"{files[start]}.npy") as temporary, temporary.open("wb") as stream:
                     np.save(stream, shard.array)
         index = pd.concat([read_parquet(f"{file}.parquet") for file in files.values()], ignore_index=True)
         bad = index.reason.notna()
@@ -236,7 +236,7 @@ class Driver:
         """
         facts: dict[str, Any] = {}
         parts = filter(len, map(np.load, shards))
-        with whole(storage.paths(features)[0]) as temporary:
+        with atomic_write(storage.paths(features)[0]) as temporary:
             if finish is None:
                 self._write(temporary, self.settings.dtype, len(kept), parts)
                 return facts

@@ -29,7 +29,7 @@ from filelock import FileLock
 
 from crossmodal.core import fingerprints, isolation, registry
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import library_versions, read_record, sha256_bytes, sha256_json, whole
+from crossmodal.core.files import atomic_write, library_versions, read_record, sha256_bytes, sha256_json
 from crossmodal.features.engine import store as storage
 from crossmodal.features.engine.contract import Computed, Given, Item, Recipe, Settings, Work
 from crossmodal.features.engine.driver import Driver, refuse_skipped, threads_of
@@ -273,7 +273,7 @@ def _link(source: Path, target: Path) -> None:
     told = read_record(manifest)
     now = time.time_ns()  # the features must be newer than the items
     for have, want, key in zip((array, index), storage.paths(target), ("sha256", "index_sha256"), strict=False):
-        with whole(want) as temporary:
+        with atomic_write(want) as temporary:
             try:
                 os.link(have, temporary)
             except OSError:
@@ -281,5 +281,5 @@ def _link(source: Path, target: Path) -> None:
             os.utime(temporary, ns=(now, now))
         if want.samefile(have):  # its content was verified or written just now, only its time has changed
             storage.remember(have, told[key], told)
-    with whole(storage.paths(target)[2]) as temporary:
+    with atomic_write(storage.paths(target)[2]) as temporary:
         shutil.copyfile(manifest, temporary)

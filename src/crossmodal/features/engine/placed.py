@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import reason, whole
+from crossmodal.core.files import atomic_write, reason
 
 BLOCK = 2**26  # bytes moved at a time
 
@@ -53,7 +53,7 @@ class Placed:
         if not path.exists():
             for mark in path.parent.glob("*.parquet"):  # these marks belong to an array that no longer exists
                 mark.unlink()
-            with whole(path) as temporary, temporary.open("wb") as stream:
+            with atomic_write(path) as temporary, temporary.open("wb") as stream:
                 self._head(stream, shape)
                 stream.truncate(stream.tell() + size)
         self.offset = path.stat().st_size - size
@@ -104,7 +104,7 @@ class Placed:
                 if stream.tell() != self.offset:
                     raise ValueError(f"{self.path}: a header of another length")
                 stream.truncate(self.offset + total * self.stride)
-        with whole(target) as temporary:
+        with atomic_write(target) as temporary:
             shutil.move(self.path, temporary)
 
     def _move(self, file: int, source: int, target: int, count: int) -> None:

@@ -29,17 +29,17 @@ def describe(pictures: np.ndarray) -> np.ndarray:
     from the middle to the contour, the circularity, and the eccentricity. An empty silhouette gives zeros.
     """
     lines = contours(pictures)
-    seen = np.unique(lines.picture)
+    visible = np.unique(lines.picture)
     out = np.zeros((len(pictures), NUMBERS))
-    if not len(seen):
+    if not len(visible):
         return out
-    begin = np.searchsorted(lines.picture, seen)  # each picture's first line
+    begin = np.searchsorted(lines.picture, visible)  # each picture's first line
     along = steps(lines)
-    area, out[seen, -1] = area_and_eccentricity(lines, lines.first[begin])
-    out[seen, :MOMENTS] = moments(pictures)[seen] / area[:, None]
-    out[seen, MOMENTS:-2] = np.minimum(1, 2 * fourier(lines, along, begin, pictures.shape[1] / 2))
+    area, out[visible, -1] = area_and_eccentricity(lines, lines.first[begin])
+    out[visible, :MOMENTS] = moments(pictures)[visible] / area[:, None]
+    out[visible, MOMENTS:-2] = np.minimum(1, 2 * fourier(lines, along, begin, pictures.shape[1] / 2))
     perimeter = np.add.reduceat(along, lines.first[begin])  # includes the contours of holes
-    out[seen, -2] = np.minimum(1, 4 * np.pi * area / perimeter**2)
+    out[visible, -2] = np.minimum(1, 4 * np.pi * area / perimeter**2)
     return out
 
 

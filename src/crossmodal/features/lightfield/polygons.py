@@ -58,14 +58,14 @@ def off(data: bytes) -> Polygons:
     if header is None:
         raise ValueError("it does not begin with OFF")
     if header[2] or header[4]:
-        raise ValueError("its vertices are of another number of dimensions than three")
+        raise ValueError("its vertices do not have three dimensions")
     lines = (line for line in _lines(data[header.end() :]) if line and line[:1] != b"#")
     first = next(lines, b"")
     if first.upper() == b"BINARY":
         raise ValueError("it is a binary OFF file; save it as text")
     counts = [int(number) for number in first.split(b"#")[0].split()[:2]]
     if len(counts) < 2 or min(counts) < 0:
-        raise ValueError("it says not how many vertices and faces it has")
+        raise ValueError("it does not state its numbers of vertices and faces")
     count, faces = counts
     check_count("vertex", count)
     check_count("face", faces)
@@ -102,10 +102,10 @@ def _face(line: bytes, number: int) -> list[int]:
 
 def _numbers(line: bytes, what: str, number: int) -> list[float]:
     """The three coordinates at the start of a line."""
-    found = [float(part) for part in line.split()[:3]]
-    if len(found) < 3:
-        raise ValueError(f"{what} {number} has {len(found)} coordinates: {line[:40]!r}")
-    return found
+    numbers = [float(part) for part in line.split()[:3]]
+    if len(numbers) < 3:
+        raise ValueError(f"{what} {number} has {len(numbers)} coordinates: {line[:40]!r}")
+    return numbers
 
 
 def obj(data: bytes) -> Polygons:
@@ -293,17 +293,17 @@ class _Binary:
             size = np.dtype(fields).itemsize
         if not fields or len(self.body) - self.place < size * element.count:
             return None
-        found = np.frombuffer(self.body, np.dtype(fields), element.count, self.place)
+        table = np.frombuffer(self.body, np.dtype(fields), element.count, self.place)
         for n, (_, length, _) in enumerate(element.properties):
-            if length and element.count and not (found[f"n{n}"] == found[f"n{n}"][0]).all():
+            if length and element.count and not (table[f"n{n}"] == table[f"n{n}"][0]).all():
                 return None
         self.place += size * element.count
-        return found
+        return table
 
     def take(self, form: str) -> tuple:
-        found = struct.unpack_from(self.order + form, self.body, self.place)
+        values = struct.unpack_from(self.order + form, self.body, self.place)
         self.place += struct.calcsize(self.order + form)
-        return found
+        return values
 
     def rows(self, element: _Element) -> Iterator[list]:
         take = self.take
@@ -397,11 +397,11 @@ def _ears(vertices: np.ndarray, face: np.ndarray, number: int) -> np.ndarray:
         else:
             raise ValueError(f"the outline of face {number} crosses itself")
     cut.append(left)
-    found = np.array(cut)
-    covered = np.abs(_turn(*(flat[found[:, k]] for k in range(3)))).sum()
+    triangles = np.array(cut)
+    covered = np.abs(_turn(*(flat[triangles[:, k]] for k in range(3)))).sum()
     if covered > area * (1 + CLOSE):
         raise ValueError(f"the outline of face {number} crosses itself")
-    return face[found]
+    return face[triangles]
 
 
 def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:

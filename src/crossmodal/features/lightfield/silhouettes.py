@@ -117,9 +117,9 @@ def contours(pictures: np.ndarray) -> Contours:
     size = pictures.shape[2]
     flat = pictures.ravel()
     # A side is identified by its pixel and its direction; no index wraps around, since borders are empty.
-    beside, above = np.flatnonzero(flat[1:] != flat[:-1]), np.flatnonzero(flat[size:] != flat[:-size])
-    inside, under = flat[beside], flat[above]
-    places = (above[~under] + size, beside[inside], above[under], beside[~inside] + 1)
+    left, above = np.flatnonzero(flat[1:] != flat[:-1]), np.flatnonzero(flat[size:] != flat[:-size])
+    inside, under = flat[left], flat[above]
+    places = (above[~under] + size, left[inside], above[under], left[~inside] + 1)
     place, way = np.concatenate(places), np.repeat(np.arange(4), [len(part) for part in places])
     if not len(place):
         none = np.zeros(0, np.int64)

@@ -34,15 +34,17 @@ class Settings(extraction.Settings):
 
     network: str = Field(description="torchvision classification network")
     weights: str = Field(description="IMAGENET1K_V1 or another of torchvision's names, world, seeded, or a file")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the processor has it")
-    seed: int = Field(0, description="of `weights: seeded`")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="precision of the forward pass; auto: bf16 where the processor supports it"
+    )
+    seed: int = Field(0, description="seed of the weights where `weights` is seeded")
 
     @field_validator("network")
     @classmethod
     def _known(cls, value: str) -> str:
-        known = torchvision.models.list_models(module=torchvision.models)
-        if value not in known:
-            raise ValueError(f"{value!r} is no classification network of torchvision" + suggestion(value, known))
+        networks = torchvision.models.list_models(module=torchvision.models)
+        if value not in networks:
+            raise ValueError(f"{value!r} is no classification network of torchvision" + suggestion(value, networks))
         return value
 
 
@@ -104,12 +106,12 @@ def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, A
             file.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(weights.url, str(file), _prefix(file), progress=False)
         if not sha256_file(file).startswith(_prefix(file)):
-            raise UserError(f"{file} is another file than the published one (its SHA-256 does not begin as its name)")
+            raise UserError(f"{file} is not the published file (its SHA-256 does not begin as its name states)")
         with _arrays_only():
             model = torchvision.models.get_model(settings.network, weights=weights)
     except Exception as error:  # a failed download or a broken file may raise anything
         raise UserError(
-            f"extractors.*.weights: {weights.name} of {settings.network} cannot be had ({error}); run crossmodal "
+            f"extractors.*.weights: {weights.name} of {settings.network} cannot be fetched ({error}); run crossmodal "
             f"download torchvision/{settings.network}, place {weights.url} at {file}, or set `weights` to a file's "
             "path, `world` or `seeded`"
         ) from None
@@ -120,7 +122,7 @@ def _prefix(file: Path) -> str:
     """The first digits of a published file's SHA-256, with which its name ends, as in `resnet152-f82ba261.pth`."""
     digits = re.search(r"-([a-f0-9]{8,64})$", file.stem)
     if digits is None:
-        raise UserError(f"{file.name}: its name holds no SHA-256 by which it could be checked")
+        raise UserError(f"{file.name}: its name contains no SHA-256 by which it could be checked")
     return digits[1]
 
 
@@ -207,12 +209,12 @@ def _load(model: nn.Module, path: Path, head: str, network: str) -> None:
             _set(model, name, nn.Identity())
         for module in biased:
             module.bias = nn.Parameter(torch.zeros(module.out_channels))
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{head}.")}
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    further = [name for name in state if name not in own]
+    expected = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{head}.")}
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    further = [name for name in state if name not in expected]
     wrong = [f"{name} is missing" for name in missing[:2]] + [f"{name} is not one of its names" for name in further[:2]]
-    shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
-    wrong += [f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}" for name in shapes[:2]]
+    shapes = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    wrong += [f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}" for name in shapes[:2]]
     if wrong:
         count = len(missing) + len(further) + len(shapes)
         raise UserError(
@@ -287,9 +289,9 @@ def ready(
     run = prepare(model, "fp32", device)
     exact = probe(run, "fp32").flatten(1)
     run = run.to(torch.bfloat16)  # in place, since folding the norms of a large network again takes a second
-    found = probe(run, "bf16").flatten(1)
-    least = nn.functional.cosine_similarity(exact, found).min().item()
+    approximate = probe(run, "bf16").flatten(1)
+    least = nn.functional.cosine_similarity(exact, approximate).min().item()
     if least >= LEAST_COSINE:
         return run, "bf16"
-    log.warning("%s: fp32 is taken, since bf16 reaches a cosine of %.4f only", settings.network, least)
+    log.warning("%s: fp32 is used, since bf16 reaches a cosine of %.4f only", settings.network, least)
     return prepare(model, "fp32", device), "fp32"

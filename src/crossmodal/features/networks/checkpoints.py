@@ -53,20 +53,20 @@ def _renamed(name: str, head: dict[str, str]) -> str:
     return name
 
 
-def convention_of(state: dict[str, Tensor], asked: str = "auto", **over: Any) -> tuple[str, Convention]:
+def convention_of(state: dict[str, Tensor], name: str = "auto", **over: Any) -> tuple[str, Convention]:
     """The family of a state dict, judged by its parameter names, and its convention.
 
     If the box head also has four rows for the background, the background is the first class, as in Caffe.
 
     Parameters
     ----------
-    asked : a name in `CONVENTIONS`, or auto for the convention of the family.
+    name : a name in `CONVENTIONS`, or auto for the convention of the family.
     over : fields of `Convention` to override; None leaves a field unchanged.
     """
-    family = "caffe" if any(".cls_embed." in name for name in state) else "detectron2"
-    chosen = CONVENTIONS[family if asked == "auto" else asked]
+    family = "caffe" if any(".cls_embed." in key for key in state) else "detectron2"
+    chosen = CONVENTIONS[family if name == "auto" else name]
     boxes, classes = (state.get(f"roi_heads.box_predictor.{n}.bias") for n in ("bbox_pred", "cls_score"))
-    if asked == "auto" and boxes is not None and classes is not None and len(boxes) == 4 * len(classes):
+    if name == "auto" and boxes is not None and classes is not None and len(boxes) == 4 * len(classes):
         chosen = replace(chosen, background="first")
     return family, replace(chosen, **_given(over))
 
@@ -75,9 +75,9 @@ def _given(over: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in over.items() if value is not None}
 
 
-def seeded(network: str, seed: int, asked: str = "auto", **over: Any) -> tuple[Detector, dict[str, Any]]:
-    """A detector with random weights, and its description for the manifest; `asked` and `over` as in `load`."""
-    chosen = replace(CONVENTIONS["caffe" if asked == "auto" else asked], **_given(over))
+def seeded(network: str, seed: int, convention: str = "auto", **over: Any) -> tuple[Detector, dict[str, Any]]:
+    """A detector with random weights, and its description for the manifest; `convention` and `over` as in `load`."""
+    chosen = replace(CONVENTIONS["caffe" if convention == "auto" else convention], **_given(over))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Detector(Shape(BLOCKS[network]), chosen).eval()
@@ -97,7 +97,7 @@ def _settle(model: Detector) -> None:
         nn.init.normal_(module.weight, std=0.01)
 
 
-def load(path: Path, network: str, asked: str = "auto", **over: Any) -> tuple[Detector, dict[str, Any]]:
+def load(path: Path, network: str, convention: str = "auto", **over: Any) -> tuple[Detector, dict[str, Any]]:
     """A detector with the weights of a public checkpoint, and its description for the manifest with its conventions.
 
     If the file contains anchors, they are used.
@@ -105,7 +105,7 @@ def load(path: Path, network: str, asked: str = "auto", **over: Any) -> tuple[De
     Parameters
     ----------
     network : the detector's ResNet.
-    asked : a name in `CONVENTIONS`, or auto to infer it from the checkpoint's names and shapes.
+    convention : a name in `CONVENTIONS`, or auto to infer it from the checkpoint's names and shapes.
     over : fields of `Convention` to override; None leaves a field unchanged.
 
     Raises
@@ -113,7 +113,7 @@ def load(path: Path, network: str, asked: str = "auto", **over: Any) -> tuple[De
     UserError : the file cannot be read, or parameters are missing, unexpected or of another shape.
     """
     state = backbones.read_state(path)
-    family, chosen = convention_of(state, asked, **over)
+    family, chosen = convention_of(state, convention, **over)
     ours, shape = matched(state, network, family, path)
     model = Detector(shape, chosen).eval()
     model.load_state_dict(ours, strict=False)  # checkpoints need not have the batch norms' counts of batches
@@ -151,20 +151,20 @@ def matched(state: dict[str, Tensor], network: str, family: str, where: Path) ->
         size("head.embedding.weight", usual.embedding, 1),
     )
     with torch.device("meta"):
-        own = Detector(shape, CONVENTIONS[family]).state_dict()
-    own = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}
-    missing = [name for name in own if name not in ours]
-    further = [their for name, their in theirs.items() if name not in own]
-    shapes = [name for name in own if name in ours and ours[name].shape != own[name].shape]
+        expected = Detector(shape, CONVENTIONS[family]).state_dict()
+    expected = {name: value for name, value in expected.items() if not name.endswith("num_batches_tracked")}
+    missing = [name for name in expected if name not in ours]
+    further = [their for name, their in theirs.items() if name not in expected]
+    shapes = [name for name in expected if name in ours and ours[name].shape != expected[name].shape]
     wrong = [f"{name} is missing" for name in missing[:2]] + [f"{name} is not one of its names" for name in further[:2]]
-    wrong += [f"{theirs[n]} is {tuple(ours[n].shape)}, expected {tuple(own[n].shape)}" for n in shapes[:2]]
+    wrong += [f"{theirs[n]} is {tuple(ours[n].shape)}, expected {tuple(expected[n].shape)}" for n in shapes[:2]]
     classes, attributes = len(names("objects")), len(names("attributes"))
     if not missing and (shape.classes != classes + 1 or shape.attributes not in (attributes, attributes + 1)):
-        wrong.append(f"it tells {shape.classes} classes and {shape.attributes} attributes apart")
+        wrong.append(f"it distinguishes {shape.classes} classes and {shape.attributes} attributes")
     if not missing and shape.box_rows not in (4, 4 * classes, 4 * (classes + 1)):
         wrong.append(f"it moves boxes by {shape.box_rows} numbers")
     if not missing and shape.objectness not in (12, 24):
-        wrong.append(f"it has {shape.objectness} logits a place for 12 anchors")
+        wrong.append(f"it has {shape.objectness} logits per position for 12 anchors")
     if wrong:
         raise UserError(
             f"{where}: holds no bottom-up-attention detector on {network!r} with {classes} classes and {attributes} "

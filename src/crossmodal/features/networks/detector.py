@@ -148,10 +148,10 @@ class Detector(nn.Module):
         """(P, 2048) features of boxes (P, 4), in pixels of the network's input, from the map (1, 1024, h, w)."""
         rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], 1)
         last = last.contiguous()
-        found = [
+        pooled = [
             self._run(self.res5, roi_pool(last, part, POOLED, 1 / STRIDE)).mean((2, 3)) for part in rois.split(CHUNK)
         ]
-        return torch.cat(found) if found else last.new_empty(0, 2048)
+        return torch.cat(pooled) if pooled else last.new_empty(0, 2048)
 
     def propose(self, last: Tensor, size: tuple[int, int], scale: float, count: int) -> Tensor:
         """(P, 4) proposals, at most `count`, in decreasing order of their score.
@@ -233,8 +233,8 @@ class Detector(nn.Module):
             boxes = boxes[:, None]
         rows, classes, confidences = select(boxes, scores, offset=offset, **selection)
         boxes = boxes[rows, classes if boxes.shape[1] > 1 else torch.zeros_like(classes)]
-        found = (features[rows], boxes / scale, classes, attributes[rows].argmax(1), confidences)
-        return Detection(*(value.cpu() for value in found))
+        values = (features[rows], boxes / scale, classes, attributes[rows].argmax(1), confidences)
+        return Detection(*(value.cpu() for value in values))
 
 
 def anchor_boxes(convention: Convention) -> Tensor:
@@ -243,7 +243,7 @@ def anchor_boxes(convention: Convention) -> Tensor:
     With `whole_pixels`, the base box of 16 pixels is rounded before it is scaled, as in Caffe's `generate_anchors`;
     otherwise the anchors are exact and centred at 0.
     """
-    found = []
+    corners = []
     for ratio in RATIOS:  # height over width
         for scale in SCALES:
             if convention.whole_pixels:
@@ -255,8 +255,8 @@ def anchor_boxes(convention: Convention) -> Tensor:
                 wide = math.sqrt(area / ratio)
                 middle, side = 0.0, (wide, wide * ratio)
             x, y = side[0] / 2, side[1] / 2
-            found.append((middle - x, middle - y, middle + x, middle + y))
-    boxes = torch.tensor(found, dtype=torch.float32).view(len(RATIOS), len(SCALES), 4)
+            corners.append((middle - x, middle - y, middle + x, middle + y))
+    boxes = torch.tensor(corners, dtype=torch.float32).view(len(RATIOS), len(SCALES), 4)
     return (boxes if convention.anchors == "ratio" else boxes.transpose(0, 1)).reshape(-1, 4)
 
 
@@ -311,8 +311,8 @@ def class_nms(boxes: Tensor, scores: Tensor, overlap: float, offset: float = 0) 
     if scores.device.type != "cpu":
         return nms_together(boxes, scores, overlap)
     kept = torch.zeros_like(scores, dtype=torch.bool)
-    own = boxes.transpose(0, 1).contiguous().expand(scores.shape[1], -1, -1)
-    for n, (part, score) in enumerate(zip(own, scores.T.contiguous(), strict=True)):
+    of_class = boxes.transpose(0, 1).contiguous().expand(scores.shape[1], -1, -1)
+    for n, (part, score) in enumerate(zip(of_class, scores.T.contiguous(), strict=True)):
         kept[nms(part, score, overlap), n] = True
     return kept
 
@@ -327,9 +327,9 @@ def nms_together(boxes: Tensor, scores: Tensor, overlap: float, size: int = 512)
         near = None if shared is not None else _ious(boxes[:, start : start + size].transpose(0, 1)) > overlap
         alive = torch.ones_like(part, dtype=torch.bool)
         for pick in part.argsort(dim=1, descending=True, stable=True).T:  # (c,) the next box of each class
-            gone = shared[pick] if near is None else near[rows, pick]  # (c, P)
+            suppressed = shared[pick] if near is None else near[rows, pick]  # (c, P)
             stays = alive[rows, pick]
-            alive &= ~(gone & stays[:, None])
+            alive &= ~(suppressed & stays[:, None])
             alive[rows, pick] = stays
         kept[:, start : start + size] = alive.T
     return kept

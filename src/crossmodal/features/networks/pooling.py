@@ -61,8 +61,8 @@ def last_map(model: nn.Module, network: str) -> LastMap:
 def _shapes(traced: fx.GraphModule, side: int) -> dict[str, tuple[int, ...]]:
     with torch.no_grad(), redirect_stderr(io.StringIO()):  # on failure, it also prints to stderr
         ShapeProp(traced).propagate(torch.zeros(1, 3, side, side, device="meta"))
-    found = {node.name: node.meta.get("tensor_meta") for node in traced.graph.nodes}
-    return {name: tuple(meta.shape) for name, meta in found.items() if hasattr(meta, "shape")}
+    metadata = {node.name: node.meta.get("tensor_meta") for node in traced.graph.nodes}
+    return {name: tuple(meta.shape) for name, meta in metadata.items() if hasattr(meta, "shape")}
 
 
 def _grows(small: tuple[int, ...] | None, large: tuple[int, ...] | None) -> bool:

@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         device = self.uni_words.weight.device
         unknown = len(self.index)
         ids = [torch.tensor([self.index.get(word, unknown) for word in words]) for words in sentences]
-        lengths = torch.tensor([len(one) for one in ids])
+        lengths = torch.tensor([len(sentence) for sentence in ids])
         padded = pad_sequence(ids, batch_first=True).to(device)
         halves = []
         for table, gru in ((self.uni_words, self.uni), (self.bi_words, self.bi)):
@@ -140,17 +140,17 @@ def _fill(gru: nn.GRU, suffix: str, path: Path, arrays: dict[str, np.ndarray], p
     third in Wx, Ux and bx.
     """
     parts = {name: _taken(path, arrays, f"{prefix}_{name}") for name in ("W", "Wx", "U", "Ux", "b", "bx")}
-    found = {
+    weights = {
         "weight_ih_l0": np.concatenate([parts["W"], parts["Wx"]], 1).T,
         "weight_hh_l0": np.concatenate([parts["U"], parts["Ux"]], 1).T,
         "bias_ih_l0": np.concatenate([parts["b"], parts["bx"]]),
     }
     with torch.no_grad():
         getattr(gru, f"bias_hh_l0{suffix}").zero_()
-        for name, value in found.items():
-            own = getattr(gru, name + suffix)
-            if own.shape != value.shape:
+        for name, value in weights.items():
+            parameter = getattr(gru, name + suffix)
+            if parameter.shape != value.shape:
                 raise UserError(
-                    f"{path}: {prefix} has {value.shape} values, expected {tuple(own.shape)}; fetch it again"
+                    f"{path}: {prefix} has {value.shape} values, expected {tuple(parameter.shape)}; fetch it again"
                 )
-            own.copy_(torch.from_numpy(np.ascontiguousarray(value, np.float32)))
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value, np.float32)))

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor, resize
 
-from crossmodal.core.files import hardware, library_versions, sha256_file, whole, write_json
+from crossmodal.core.files import atomic_write, hardware, library_versions, sha256_file, write_json
 from crossmodal.datasets import world
 from crossmodal.features.networks.backbones import MEAN, STD
 
@@ -51,13 +51,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["shufflenet_v2_x1_0"] = "shufflenet_v2_x1_0"
-    seed: int = Field(7919, description="of the scenes, the first weights and the order; no data set may have it")
+    seed: int = Field(
+        7919, description="seed of the scenes, the initial weights and the order; no data set may have the same"
+    )
     images: int = Field(8000, ge=1)
-    held_out: int = Field(400, ge=1, description="further scenes, on which the accuracy is measured")
+    held_out: int = Field(400, ge=1, description="number of further scenes on which the accuracy is measured")
     epochs: int = Field(12, ge=1)
     batch_size: int = Field(64, ge=2)
-    lr: float = Field(3e-3, gt=0, description="highest learning rate of the one cycle")
-    crop: int = Field(128, ge=STRIDE, description="short side of the picture and side of the square, in pixels")
+    lr: float = Field(3e-3, gt=0, description="highest learning rate of the one-cycle schedule")
+    crop: int = Field(
+        128,
+        ge=STRIDE,
+        description="lengths in pixels of the short side of the picture and of the side of the square crop",
+    )
 
 
 class Sample(NamedTuple):
@@ -152,8 +158,8 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
             optimiser.step()
             schedule.step()
             totals += torch.stack([whole_loss.detach(), cell_loss.detach()])
-        told = (epoch + 1, settings.epochs, *(totals / n).tolist(), time.perf_counter() - start)
-        log.info("epoch %d of %d: loss %.2f pooled, %.2f of cells (%.0f s)", *told)
+        progress = (epoch + 1, settings.epochs, *(totals / n).tolist(), time.perf_counter() - start)
+        log.info("epoch %d of %d: loss %.2f pooled, %.2f of cells (%.0f s)", *progress)
     from safetensors.torch import save_file
 
     state = {
@@ -164,7 +170,7 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
     model.network.load_state_dict(state, strict=False)  # the stored float16 weights are the ones measured
     accuracy = _accuracy(model, _crop(pixels[n:], settings.crop, 0, 0)[0], truth[n:])
     log.info("held out: %s", accuracy)
-    with whole(target) as temporary:
+    with atomic_write(target) as temporary:
         save_file(state, temporary)
     write_json(
         target.with_suffix(".json"),
@@ -233,9 +239,9 @@ def _accuracy(model: Trainee, pixels: Tensor, truth: Tensor) -> dict[str, float]
     model.eval()
     logits = torch.cat([model(_normalised(part))[1] for part in pixels.split(100)])
     sizes = list(TABLES.values())
-    found = {}
+    accuracy = {}
     for name, score, right in zip(TABLES, logits.split(sizes, 1), truth.split(sizes, 1), strict=True):
         rank = score.argsort(1, descending=True).argsort(1)
         hit = ((rank < right.sum(1, keepdim=True)) & (right > 0)).sum() / right.sum()
-        found[name] = round(float(hit), 4)
-    return found
+        accuracy[name] = round(float(hit), 4)
+    return accuracy

@@ -41,8 +41,13 @@ class Worsening(BaseModel):
 
     missed: float = Field(0.1, ge=0, le=1, description="share of the regions that are left out")
     confused: float = Field(0.1, ge=0, le=1, description="share of the classes, and of the attributes, that are wrong")
-    renamed: float = Field(0.2, ge=0, le=1, description="share of the names replaced by one that means the same")
-    jitter: float = Field(0.08, ge=0, le=0.5, description="standard deviation of an edge, in sides of the box")
+    renamed: float = Field(0.2, ge=0, le=1, description="share of the names that are replaced by a synonym")
+    jitter: float = Field(
+        0.08,
+        ge=0,
+        le=0.5,
+        description="standard deviation of the position of an edge, as a share of the side of the box",
+    )
     seed: int = 0
 
 
@@ -67,8 +72,8 @@ class Annotations:
         return self._known("attribute")
 
     def _known(self, key: str) -> tuple[str, ...]:
-        listed = (one for entry in self.entries.values() if isinstance(entry, list) for one in entry)
-        names = {one.get(key) for one in listed if isinstance(one, dict)}
+        listed = (region for entry in self.entries.values() if isinstance(entry, list) for region in entry)
+        names = {region.get(key) for region in listed if isinstance(region, dict)}
         return tuple(sorted(name for name in names if isinstance(name, str) and name))
 
     def of(self, source: str, wide: int, high: int) -> list[Region]:
@@ -80,16 +85,16 @@ class Annotations:
         ------
         UserError : the picture is not listed, or one of its regions is malformed or lies outside of it.
         """
-        given = self._given(source)
-        for region in given:
+        regions = self._given(source)
+        for region in regions:
             x1, y1, x2, y2 = region.box
             if min(x1, y1) < -OVER or x2 > wide + OVER or y2 > high + OVER:
                 raise UserError(
                     f"{self.path}: {source}: the box {list(region.box)} of {region.name!r} reaches outside of the "
                     f"picture of {wide} x {high} pixels; boxes are x1, y1, x2, y2 in pixels of the file as it is stored"
                 )
-        found = [_clipped(region, wide, high) for region in self._worse(source, given)]
-        return sorted(found, key=lambda region: -region.confidence)
+        worsened = [_clipped(region, wide, high) for region in self._worse(source, regions)]
+        return sorted(worsened, key=lambda region: -region.confidence)
 
     def bare(self, sources: Iterable[str]) -> int:
         """Number of pictures without a region after the simulated errors; malformed entries are not counted."""
@@ -108,23 +113,23 @@ class Annotations:
         entry = self.entries[name]
         if not isinstance(entry, list):
             raise UserError(f"{self.path}: {name}: expected a list of regions, found {type(entry).__name__}")
-        return [self._region(one, f"{self.path}: {name}[{n}]") for n, one in enumerate(entry)]
+        return [self._region(region, f"{self.path}: {name}[{n}]") for n, region in enumerate(entry)]
 
-    def _worse(self, source: str, given: list[Region]) -> list[Region]:
+    def _worse(self, source: str, regions: list[Region]) -> list[Region]:
         if self.worsening is None:
-            return given
-        return worsen(given, Path(source).name, self.worsening, self.classes, self.attributes, self.synonyms)
+            return regions
+        return worsen(regions, Path(source).name, self.worsening, self.classes, self.attributes, self.synonyms)
 
     @staticmethod
-    def _region(one: Any, where: str) -> Region:
-        if not isinstance(one, dict):
-            raise UserError(f"{where}: expected an object with box and class, found {type(one).__name__}")
-        box, name = one.get("box"), one.get("class")
+    def _region(entry: Any, where: str) -> Region:
+        if not isinstance(entry, dict):
+            raise UserError(f"{where}: expected an object with box and class, found {type(entry).__name__}")
+        box, name = entry.get("box"), entry.get("class")
         if not (isinstance(box, list) and len(box) == 4 and all(_number(value) for value in box)):
             raise UserError(f"{where}.box: expected four numbers x1, y1, x2, y2 in pixels, found {box!r}")
         if not (box[0] < box[2] and box[1] < box[3]):
             raise UserError(f"{where}.box: {box} has no area; expected x1 < x2 and y1 < y2")
-        attribute, confidence = one.get("attribute") or "", one.get("confidence", 1.0)
+        attribute, confidence = entry.get("attribute") or "", entry.get("confidence", 1.0)
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"{where}.class: expected a name, found {name!r}")
         if not isinstance(attribute, str):
@@ -194,9 +199,9 @@ def worsen(
     digest = hashlib.sha256(f"{rates.seed}\0{key}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
-    def told(name: str, known: tuple[str, ...]) -> tuple[str, bool]:
+    def disturbed(name: str, names: tuple[str, ...]) -> tuple[str, bool]:
         confused, renamed = rng.random(2)
-        others = [other for other in known if other != name]
+        others = [other for other in names if other != name]
         wrong = bool(name and others and confused < rates.confused)
         if wrong:
             name = others[int(rng.integers(len(others)))]
@@ -205,18 +210,18 @@ def worsen(
             name = alike[int(rng.integers(len(alike)))]
         return name, wrong
 
-    found = []
+    worsened = []
     for region in regions:
         if rng.random() < rates.missed:
             continue
-        name, wrong = told(region.name, classes)
-        attribute, _ = told(region.attribute, attributes)
+        name, wrong = disturbed(region.name, classes)
+        attribute, _ = disturbed(region.attribute, attributes)
         x1, y1, x2, y2 = region.box
         moves = rng.normal(0, rates.jitter, 4).clip(-0.4, 0.4) * (x2 - x1, y2 - y1, x2 - x1, y2 - y1)
         box = tuple(float(value) for value in np.add(region.box, moves))
         confidence = float(region.confidence * rng.beta(*(WRONG if wrong else RIGHT)))
-        found.append(Region(box, name, attribute, round(confidence, 4)))
-    return found
+        worsened.append(Region(box, name, attribute, round(confidence, 4)))
+    return worsened
 
 
 def whole_picture(wide: int, high: int, name: str) -> Region:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossmodal.models.parts.encoders import Perceptron
+from crossmodal.models.parts.encoders import MLP
 
 
 class _Reversed(torch.autograd.Function):
@@ -38,7 +38,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, in_dim: int, dim: int):
         super().__init__()
-        self.layers = Perceptron(in_dim, dim, 1)
+        self.layers = MLP(in_dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, d) -> (B,) logits of the first domain."""
@@ -49,6 +49,6 @@ class Discriminator(nn.Module):
 
         The discriminator minimises it, and the encoders of the vectors maximise it with weight `strength`.
         """
-        one = self(reverse_gradient(first, strength))
+        logits = self(reverse_gradient(first, strength))
         other = self(reverse_gradient(second, strength))
-        return F.softplus(-one).mean() + F.softplus(other).mean()
+        return F.softplus(-logits).mean() + F.softplus(other).mean()

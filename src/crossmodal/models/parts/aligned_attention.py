@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.models.base import Context
-from crossmodal.models.parts.encoders import Perceptron, Scaled
+from crossmodal.models.parts.encoders import MLP, Standardiser
 
 Term = Literal["i", "s", "is"]
 
@@ -19,8 +19,8 @@ class Branch(nn.Module):
 
     def __init__(self, context: Context, modality: str, dim: int, *, standardise: bool):
         super().__init__()
-        self.scaled = Scaled(context, modality, wanted=standardise)
-        self.layers = Perceptron(*context.shapes[modality], dim, dim)
+        self.scaled = Standardiser(context, modality, wanted=standardise)
+        self.layers = MLP(*context.shapes[modality], dim, dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) -> (B, d), g of eq. 3.1.11."""
@@ -38,8 +38,8 @@ class AlignedAttention(nn.Module):
 
     def hidden(self, g_i: Tensor, g_s: Tensor) -> Tensor:
         """(B, d): tanh(g_i W_i + g_s W_s + (g_i g_s) W_is)."""
-        given = {"i": g_i, "s": g_s, "is": g_i * g_s}
-        return torch.tanh(sum(layer(given[name]) for name, layer in self.weights.items()))
+        inputs = {"i": g_i, "s": g_s, "is": g_i * g_s}
+        return torch.tanh(sum(layer(inputs[name]) for name, layer in self.weights.items()))
 
     def forward(self, g_i: Tensor, g_s: Tensor) -> tuple[Tensor, Tensor]:
         """(B, d) vectors of two modalities -> both, aligned and of unit length."""

@@ -71,12 +71,12 @@ def cross_attention_scores(
     return pool(relevance, query_mask.T, pooling, sharpness)
 
 
-def _normalised(cosines: Tensor, there: Tensor, kind: Normalisation, slope: float) -> Tensor:
-    """(A, M, N, B) cosines, zeros where (N, B) `there` is false, normalised over the queries (N)."""
+def _normalised(cosines: Tensor, valid: Tensor, kind: Normalisation, slope: float) -> Tensor:
+    """(A, M, N, B) cosines, zeros where (N, B) `valid` is false, normalised over the queries (N)."""
     if kind == "none":
         return cosines
     if kind == "softmax":
-        return cosines.masked_fill(~there, -torch.inf).softmax(2)
+        return cosines.masked_fill(~valid, -torch.inf).softmax(2)
     if kind.startswith("clipped"):
         cosines = F.leaky_relu(cosines, slope)
     if kind == "clipped":
@@ -87,14 +87,14 @@ def _normalised(cosines: Tensor, there: Tensor, kind: Normalisation, slope: floa
     return cosines / cosines.square().sum(2, keepdim=True).clamp(min=EPSILON**2).sqrt()
 
 
-def pool(relevance: Tensor, there: Tensor, kind: Pooling, sharpness: float) -> Tensor:
-    """(A, N, B) relevances -> (A, B) scores, pooled over the queries for which (N, B) `there` is true."""
+def pool(relevance: Tensor, valid: Tensor, kind: Pooling, sharpness: float) -> Tensor:
+    """(A, N, B) relevances -> (A, B) scores, pooled over the queries for which (N, B) `valid` is true."""
     if kind == "logsumexp":
-        return (sharpness * relevance).masked_fill(~there, -torch.inf).logsumexp(1) / sharpness
+        return (sharpness * relevance).masked_fill(~valid, -torch.inf).logsumexp(1) / sharpness
     if kind == "max":
-        return relevance.masked_fill(~there, -torch.inf).amax(1)
-    total = (relevance * there).sum(1)
-    return total if kind == "sum" else total / there.sum(0)
+        return relevance.masked_fill(~valid, -torch.inf).amax(1)
+    total = (relevance * valid).sum(1)
+    return total if kind == "sum" else total / valid.sum(0)
 
 
 def in_blocks(
@@ -120,7 +120,7 @@ def in_blocks(
         budget = BUDGET if images.device.type == "cpu" else DEVICE_BUDGET
     lengths = sentence_mask.sum(1)
     order = torch.argsort(lengths, stable=True)
-    found = images.new_empty(len(images), len(sentences))
+    scores = images.new_empty(len(images), len(sentences))
     regions = images.shape[1]
     start = 0
     while start < len(order):
@@ -134,6 +134,6 @@ def in_blocks(
         step = max(1, budget // (4 * regions * count * words))
         for first in range(0, len(images), step):
             part = slice(first, first + step)
-            found[part, chosen] = score(images[part], block, image_mask[part], mask)
+            scores[part, chosen] = score(images[part], block, image_mask[part], mask)
         start += count
-    return found
+    return scores

@@ -23,9 +23,9 @@ def logistic(
         rows, columns = np.nonzero(labels)
         x, labels, weights = x[rows], columns, 1 / labels.sum(1)[rows]
     if labels is None or len(np.unique(labels)) < 2:
-        raise ValueError("semantic matching needs training items of two classes at least; this data set has no labels")
-    found = LogisticRegression(C=inverse_penalty, max_iter=iterations).fit(x, labels, weights)
-    weight, bias = found.coef_.T, found.intercept_
+        raise ValueError("semantic matching needs training items of at least two classes; this data set has no labels")
+    regression = LogisticRegression(C=inverse_penalty, max_iter=iterations).fit(x, labels, weights)
+    weight, bias = regression.coef_.T, regression.intercept_
     if weight.shape[1] == 1:  # of two classes, scikit-learn has only the second's
         weight, bias = np.hstack([-weight / 2, weight / 2]), np.array([-bias[0] / 2, bias[0] / 2])
     return weight, bias

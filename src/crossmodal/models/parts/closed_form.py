@@ -32,7 +32,9 @@ class Settings(base.Settings):
     """Settings that closed-form systems share."""
 
     modalities: tuple[Modality, ...] = Field(
-        ("image", "text"), min_length=2, description="those that are read; each pair of them is fitted by itself"
+        ("image", "text"),
+        min_length=2,
+        description="modalities that the model reads; each pair of them is fitted separately",
     )
     standardise: bool = Field(True, description="divide features by their s.d. over the training items")
 
@@ -59,9 +61,9 @@ class ClosedForm(base.Model):
 
     def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
         """Fit each modality, then each pair, to (N, D) values whose rows belong together and their (N,) labels."""
-        found = {m: self.fit_modality(m, self.scaled(m, x), labels) for m, x in values.items()}
+        fitted = {m: self.fit_modality(m, self.scaled(m, x), labels) for m, x in values.items()}
         for a, b in combinations(self.settings.modalities, 2):
-            self.fit_pair(a, found[a], b, found[b], labels)
+            self.fit_pair(a, fitted[a], b, fitted[b], labels)
 
     def scaled(self, modality: str, x: np.ndarray) -> np.ndarray:
         """(N, D) training features, centred and divided by their s.d.; mean and s.d. are stored."""
@@ -84,7 +86,7 @@ class ClosedForm(base.Model):
         return (batch.inputs[modality] - self.get_buffer(f"{modality}_mean")) / self.get_buffer(f"{modality}_scale")
 
 
-class Projecting(ClosedForm):
+class LinearProjection(ClosedForm):
     """A system that maps the two modalities of a pair linearly into one space, where their cosines are scores."""
 
     def keep_pair(self, a: str, of_a: np.ndarray, b: str, of_b: np.ndarray) -> None:

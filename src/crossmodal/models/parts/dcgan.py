@@ -108,12 +108,14 @@ def others(groups: Tensor) -> tuple[Tensor, Tensor]:
     return places.gather(1, first[:, None])[:, 0], differs.any(1)
 
 
-def mean_where(values: Tensor, there: Tensor) -> Tensor:
-    """Mean of the (B,) values for which `there` is true; 0 if it is for none."""
-    return (values * there).sum() / there.sum().clamp(min=1)
+def mean_where(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of the (B,) values for which `valid` is true; 0 if it is for none."""
+    return (values * valid).sum() / valid.sum().clamp(min=1)
 
 
-def discriminator_losses(real: Tensor, made: Tensor, own: Tensor, other: Tensor, there: Tensor) -> dict[str, Tensor]:
+def discriminator_losses(
+    real: Tensor, generated: Tensor, matching: Tensor, other: Tensor, valid: Tensor
+) -> dict[str, Tensor]:
     """The losses that D1 (`real`) and D2 (`content`) minimise: their cross-entropies.
 
     Eq. 11 and 12 of mFSR print log(1 - D) for each -log(D): the aims are the same, but there is no lower bound; see
@@ -121,35 +123,37 @@ def discriminator_losses(real: Tensor, made: Tensor, own: Tensor, other: Tensor,
 
     Parameters
     ----------
-    real, made : (B,) logits of D1 for images x and for their reconstructions x'.
-    own, other : (B,) logits of D2 for [x'; x] and for [x''; x], where x'' is the reconstruction of another image.
-    there : (B,) bool, whether there is another image.
+    real, generated : (B,) logits of D1 for images x and for their reconstructions x'.
+    matching, other : (B,) logits of D2 for [x'; x] and for [x''; x], where x'' is the reconstruction of another image.
+    valid : (B,) bool, whether there is another image.
     """
     return {
-        "real": F.softplus(-real).mean() + F.softplus(made).mean(),
-        "content": F.softplus(-own).mean() + mean_where(F.softplus(other), there),
+        "real": F.softplus(-real).mean() + F.softplus(generated).mean(),
+        "content": F.softplus(-matching).mean() + mean_where(F.softplus(other), valid),
     }
 
 
-def generator_loss(made: Tensor, own: Tensor, other: Tensor, there: Tensor) -> Tensor:
+def generator_loss(generated: Tensor, matching: Tensor, other: Tensor, valid: Tensor) -> Tensor:
     """The generator's loss: D1 should take x' for real, and D2 should find the content of x in x' but not in x''.
 
     This follows the text of mFSR. Eq. 13 prints the terms of D2 the other way round, so that the generator would hide
     from D2 which image it reconstructs (`printed_generator_loss`).
     """
-    return (F.softplus(-made).mean() + F.softplus(-own).mean() + mean_where(F.softplus(other), there)) / 2
+    return (F.softplus(-generated).mean() + F.softplus(-matching).mean() + mean_where(F.softplus(other), valid)) / 2
 
 
 def printed_discriminator_losses(
-    real: Tensor, made: Tensor, own: Tensor, other: Tensor, there: Tensor
+    real: Tensor, generated: Tensor, matching: Tensor, other: Tensor, valid: Tensor
 ) -> dict[str, Tensor]:
     """Eq. 11 and 12 of mFSR as printed, which are unbounded below."""
     return {
-        "real": F.logsigmoid(-real).mean() + F.logsigmoid(made).mean(),
-        "content": F.logsigmoid(-own).mean() + mean_where(F.logsigmoid(other), there),
+        "real": F.logsigmoid(-real).mean() + F.logsigmoid(generated).mean(),
+        "content": F.logsigmoid(-matching).mean() + mean_where(F.logsigmoid(other), valid),
     }
 
 
-def printed_generator_loss(made: Tensor, own: Tensor, other: Tensor, there: Tensor) -> Tensor:
+def printed_generator_loss(generated: Tensor, matching: Tensor, other: Tensor, valid: Tensor) -> Tensor:
     """Eq. 13 of mFSR as printed, which is unbounded below."""
-    return (F.logsigmoid(-made).mean() + F.logsigmoid(own).mean() + mean_where(F.logsigmoid(-other), there)) / 2
+    return (
+        F.logsigmoid(-generated).mean() + F.logsigmoid(matching).mean() + mean_where(F.logsigmoid(-other), valid)
+    ) / 2

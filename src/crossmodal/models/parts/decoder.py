@@ -37,23 +37,23 @@ class CaptionDecoder(nn.Module):
         per_word : whether the mean over all words is returned, or else the mean over captions of their sums.
         """
         lengths = (tokens.lengths - 1).cpu()
-        told = pack_padded_sequence(words(tokens.ids[:, :-1]), lengths, batch_first=True, enforce_sorted=False)
-        asked = pack_padded_sequence(tokens.ids[:, 1:], lengths, batch_first=True, enforce_sorted=False)
-        out, _ = self.network(told, self._state(vectors))
-        total = F.cross_entropy(self.fc(out.data), asked.data, reduction="sum")
-        return total / (len(asked.data) if per_word else len(vectors))
+        inputs = pack_padded_sequence(words(tokens.ids[:, :-1]), lengths, batch_first=True, enforce_sorted=False)
+        targets = pack_padded_sequence(tokens.ids[:, 1:], lengths, batch_first=True, enforce_sorted=False)
+        out, _ = self.network(inputs, self._state(vectors))
+        total = F.cross_entropy(self.fc(out.data), targets.data, reduction="sum")
+        return total / (len(targets.data) if per_word else len(vectors))
 
     @torch.no_grad()
     def say(self, words: nn.Embedding, vectors: Tensor, start: int, end: int, most: int) -> Tensor:
         """(B, most) ids of the likeliest words, generated one after another; `end` from the first `end` on."""
         state, last = self._state(vectors), torch.full((len(vectors), 1), start, device=vectors.device)
-        said = []
+        ids = []
         for _ in range(most):
             out, state = self.network(words(last), state)
             ended = last == end
             last = self.fc(out).argmax(2).masked_fill(ended, end)
-            said.append(last)
-        return torch.cat(said, 1)
+            ids.append(last)
+        return torch.cat(ids, 1)
 
     def _state(self, vectors: Tensor) -> Tensor:
         return vectors.expand(self.network.num_layers, -1, -1).contiguous()

@@ -94,17 +94,17 @@ class WordEncoder(nn.Module):
         return F.normalize(out, dim=2) if self.unit else out
 
 
-class Scaled(nn.Module):
+class Standardiser(nn.Module):
     """Centres a modality's features and divides them by their s.d. over the training items; no change if not `wanted`.
 
-    With `beside`, mean and s.d. are those of the items of both contexts, each with half the weight.
+    With `second`, mean and s.d. are those of the items of both contexts, each with half the weight.
     """
 
-    def __init__(self, context: Context, modality: str, *, wanted: bool = True, beside: Context | None = None):
+    def __init__(self, context: Context, modality: str, *, wanted: bool = True, second: Context | None = None):
         super().__init__()
         (dim,) = context.shapes[modality]
-        found = [one.moments.get(modality) for one in (context, beside) if wanted and one]
-        moments = [one for one in found if one is not None]
+        statistics = [c.moments.get(modality) for c in (context, second) if wanted and c is not None]
+        moments = [pair for pair in statistics if pair is not None]
         mean, deviation = pooled(moments) if moments else (torch.zeros(dim), torch.ones(dim))
         self.register_buffer("mean", mean)
         # A feature that is constant in training has no information: it is centred but not divided.
@@ -121,7 +121,7 @@ def pooled(moments: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return means.mean(0).float(), variance.sqrt().float()
 
 
-class Perceptron(nn.Sequential):
+class MLP(nn.Sequential):
     """Fully connected layers with an activation (and dropout) between them, and none after the last layer."""
 
     def __init__(self, *dims: int, activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0):
@@ -149,11 +149,11 @@ def mask(counts: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=counts.device) < counts[:, None]
 
 
-def mean_of(vectors: Tensor, there: Tensor) -> Tensor:
-    """(B, M, d) vectors -> (B, d) means of those for which the (B, M) bool `there` is true."""
-    return (vectors * there[..., None]).sum(1) / there.sum(1, keepdim=True)
+def mean_of(vectors: Tensor, mask: Tensor) -> Tensor:
+    """(B, M, d) vectors -> (B, d) means of those for which the (B, M) bool `mask` is true."""
+    return (vectors * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
-def there(encodings: Tensor) -> Tensor:
+def valid_mask(encodings: Tensor) -> Tensor:
     """(B, M) bool: which vectors of (B, M, d) encodings are not padding, that is, not zeros."""
     return (encodings != 0).any(2)

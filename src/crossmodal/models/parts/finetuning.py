@@ -25,24 +25,32 @@ ASPECT = (3 / 4, 4 / 3)  # width by height of a random crop, in the programs of 
 class Settings(base.Schedule):
     """A run with `image_network` fine-tunes it; it must continue (`after`) a run on that network's features."""
 
-    image_network: str = Field("", description="torchvision network that is fine-tuned; empty: features are read")
-    image_weights: str = Field("IMAGENET1K_V1", description="its first weights, as an extractor names them")
+    image_network: str = Field(
+        "", description="torchvision network that is fine-tuned; empty: the model reads features instead of images"
+    )
+    image_weights: str = Field(
+        "IMAGENET1K_V1", description="initial weights of the network, as an extractor names them"
+    )
     image_norms: Literal["frozen", "trained"] = Field(
-        "frozen", description="its batch norms: as they came, since batches are small, or trained along"
+        "frozen",
+        description="whether its batch normalisation is frozen, since batches are small, or trained with "
+        "the other layers",
     )
     image_unit: bool = Field(
-        True, description="its features are brought to unit length, as the extractor `image` does unless `l2: false`"
+        True,
+        description="whether its features are scaled to unit length, as the extractor `image` does unless `l2: false`",
     )
-    image_crop: int = Field(224, ge=8, description="side in pixels of the square of an image that the network is shown")
+    image_crop: int = Field(224, ge=8, description="side in pixels of the square of an image that the network reads")
     image_views: Literal["random", "centre"] = Field(
         "random",
-        description="while training: a random crop, brought to that size, or the centre, which is all that evaluation "
-        "sees. Crops are of the square that is read, where VSE++'s program has the whole photograph",
+        description="crop during training: a random crop, resized to `image_size`, or the centre, which evaluation "
+        "always uses. Crops are taken from the square that is read, whereas the program of VSE++ takes them from the "
+        "whole photograph",
     )
     image_area: tuple[float, float] = Field(
-        (0.08, 1.0), description="least and largest share of the image that a random crop holds"
+        (0.08, 1.0), description="least and largest share of the image's area in a random crop"
     )
-    image_flips: bool = Field(True, description="random crops are mirrored half of the time")
+    image_flips: bool = Field(True, description="whether random crops are mirrored with a probability of one half")
 
     @property
     def fallbacks(self) -> list[str]:
@@ -90,7 +98,9 @@ class ImageNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training and not self.ready:
-            raise UserError("image_network: is fine-tuned after a run on its features; name that as `after`")
+            raise UserError(
+                "image_network: the network is fine-tuned after a run on its features; name that run as `after`"
+            )
         shown = self.shown(images.byte())
         if torch.is_grad_enabled():
             return self._features(shown)
@@ -107,7 +117,8 @@ class ImageNetwork(nn.Module):
         if min(images.shape[2:]) < side:
             raise UserError(
                 f"image_crop: {side} pixels do not fit in images of {images.shape[2]} x {images.shape[3]}; set it to "
-                "the side that the network's features were made with, or read larger images (`crop` of the extractor)"
+                "the side that the network's features were computed with, or read larger images (`crop` of the "
+                "extractor)"
             )
         if self.training and self.settings.image_views == "random":
             return torch.stack([self._crop(image) for image in images])
@@ -126,8 +137,8 @@ class ImageNetwork(nn.Module):
         return hflip(crop) if s.image_flips and torch.rand(()) < 0.5 else crop
 
     def _features(self, images: Tensor) -> Tensor:
-        found = self.body(self.normalised(images, images.device, "fp32"))
-        return F.normalize(found, dim=1) if self.settings.image_unit else found
+        features = self.body(self.normalised(images, images.device, "fp32"))
+        return F.normalize(features, dim=1) if self.settings.image_unit else features
 
 
 class Model(base.Model):
@@ -139,8 +150,8 @@ class Model(base.Model):
         """Load the weights of an earlier run, and those of the image network, which that run does not have."""
         if self.image_network is not None:
             self.image_network.take_weights()
-            own = self.image_network.state_dict()
-            weights = {**weights, **{f"image_network.{name}": value for name, value in own.items()}}
+            state = self.image_network.state_dict()
+            weights = {**weights, **{f"image_network.{name}": value for name, value in state.items()}}
         super().inherit(weights)
 
 

@@ -19,7 +19,8 @@ Sampling = Literal["shuffled", "balanced"]
 """How an epoch's rows are sampled (`corpus.by_class`)."""
 
 Standardise = Annotated[
-    bool, Field(description="centre features and divide them by their s.d. over the training items; else as they are")
+    bool,
+    Field(description="whether features are centred and divided by their standard deviation over the training items"),
 ]
 
 
@@ -32,8 +33,8 @@ class Labelled(base.Schedule):
 
     sampling: Sampling = Field(
         "shuffled",
-        description="shuffled: an epoch passes every training item; balanced: each class as often as any other, so "
-        "that items of large classes are left out and those of small ones come again",
+        description="shuffled: an epoch contains every training item; balanced: every class occurs equally often, so "
+        "that items of large classes are left out and items of small classes are repeated",
     )
 
 

@@ -17,24 +17,27 @@ Negatives = Literal["all", "other_groups"]
 class Hinges(base.Schedule):
     """The settings of systems that are trained with hinge losses on a batch's pairs: VSE++, SCAN, A3VSE and mFSR."""
 
-    margin: float = Field(0.2, ge=0, description="by which a pair's score must exceed its negatives' scores")
+    margin: float = Field(
+        0.2, ge=0, description="margin by which a pair's score must exceed the scores of its negatives"
+    )
     reduction: Reduction = Field(
         "sum",
-        description="of the hinges of a batch. The programs of VSE++ and SCAN take the sum; the papers of mFSR (eq. 8) "
-        "and A3VSE (eq. 2) print the mean over the pairs. Adam does not see the difference, but `clip` does: the norm "
-        "of a sum's gradient lies above 2 for most of the training, that of a mean's seldom",
+        description="reduction of the hinges of a batch. The programs of VSE++ and SCAN take the sum; mFSR (eq. 8) "
+        "and A3VSE (eq. 2) print the mean over the pairs. Adam is invariant to the difference, but `clip` is not: the "
+        "norm of the sum's gradient exceeds 2 during most of the training, that of the mean's gradient seldom",
     )
     negatives: Negatives = Field(
         "all",
-        description="all: every other pair of the batch, another caption of the same image too, as in the programs of "
-        "VSE++ and SCAN; other_groups: pairs of other images alone",
+        description="which pairs of the batch are negatives: all: every other pair, including other captions of the "
+        "same image, as in the programs of VSE++ and SCAN; other_groups: only pairs of other images",
     )
     warm_up: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="share of the training in which all negatives count instead of the hardest; not in the papers, for "
-        "small data, where the hardest at first draw everything into one point",
+        description="share of the training, from its start, in which all negatives count instead of the hardest one; "
+        "it is not in the papers, and prevents that the hardest negatives of small data sets make all vectors "
+        "collapse to one point",
     )
 
 
@@ -72,12 +75,12 @@ def hinge_triplet(
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
         raise ValueError(f"scores: expected (B, B), found {tuple(scores.shape)}")
-    own = scores.diagonal()
+    matching = scores.diagonal()
     if groups is None:
         same = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     else:
         same = groups[:, None] == groups[None, :]
-    rows = (margin + scores - own[:, None]).clamp(min=0).masked_fill(same, 0)  # row item against other columns
-    columns = (margin + scores - own[None, :]).clamp(min=0).masked_fill(same, 0)
+    rows = (margin + scores - matching[:, None]).clamp(min=0).masked_fill(same, 0)  # row item against other columns
+    columns = (margin + scores - matching[None, :]).clamp(min=0).masked_fill(same, 0)
     total = rows.amax(1).sum() + columns.amax(0).sum() if hardest else rows.sum() + columns.sum()
     return total / len(scores) if reduction == "mean" else total

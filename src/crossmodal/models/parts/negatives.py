@@ -21,6 +21,6 @@ def hardest(scores: Tensor, possible: Tensor) -> tuple[Tensor, Tensor]:
     return scores.masked_fill(~possible, -torch.inf).argmax(1), possible.any(1)
 
 
-def hinges(own: Tensor, others: Tensor, there: Tensor, margin: float) -> Tensor:
+def hinges(matching: Tensor, others: Tensor, available: Tensor, margin: float) -> Tensor:
     """(B,) hinges of the pairs' scores against those of their negatives; 0 where there is none."""
-    return (margin - own + others).clamp(min=0) * there
+    return (margin - matching + others).clamp(min=0) * available

@@ -53,5 +53,5 @@ class Adam(base.Model):
 
 def others(parameters: Iterable[Tensor], *taken: dict[str, Any]) -> list[Tensor]:
     """The parameters that are in none of the groups."""
-    known = {id(p) for group in taken for p in group["params"]}
-    return [p for p in parameters if id(p) not in known]
+    taken_ids = {id(p) for group in taken for p in group["params"]}
+    return [p for p in parameters if id(p) not in taken_ids]

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.models.base import Context
-from crossmodal.models.parts.encoders import Scaled
+from crossmodal.models.parts.encoders import Standardiser
 
 Domains = Annotated[
     Literal["none", "together", "apart"],
     Field(
-        description="none: source and target features as they are; together: centred and divided by the s.d. of both, "
-        "each of which counts half; apart: each by its own, which brings the two distributions together by itself"
+        description="none: source and target features as they are; together: both are centred and divided by the "
+        "standard deviation of both domains, with equal weight; apart: each is standardised by its own statistics, "
+        "which alone already aligns the two distributions"
     ),
 ]
 """How a system that transfers knowledge standardises the features of its two domains."""
@@ -31,11 +32,11 @@ class Layers(nn.ModuleList):
         super().__init__(nn.Linear(a, b) for a, b in pairwise(dims))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        found = []
+        outputs = []
         for layer in self:
             x = F.relu(layer(x))
-            found.append(x)
-        return found
+            outputs.append(x)
+        return outputs
 
 
 def pair_distance(x: list[Tensor], y: list[Tensor]) -> Tensor:
@@ -43,18 +44,18 @@ def pair_distance(x: list[Tensor], y: list[Tensor]) -> Tensor:
     return torch.stack([F.mse_loss(a, b) for a, b in zip(x, y, strict=True)]).sum()
 
 
-def scaled(own: Context, other: Context, modalities: Iterable[str], way: Domains) -> nn.ModuleDict:
+def scaled(context: Context, other: Context, modalities: Iterable[str], way: Domains) -> nn.ModuleDict:
     """Modules that standardise the features of each modality of one of two domains.
 
     Raises
     ------
     ValueError : features that are to be standardised together have different shapes.
     """
-    beside = other if way == "together" else None
+    second = other if way == "together" else None
     for m in modalities:
-        if beside is not None and beside.shapes.get(m, own.shapes[m]) != own.shapes[m]:
+        if second is not None and second.shapes.get(m, context.shapes[m]) != context.shapes[m]:
             raise ValueError(
                 f"standardise: together: the {m} features of source and target have the shapes {other.shapes[m]} and "
-                f"{own.shapes[m]}; read both by one extractor, or say `apart` or `none`"
+                f"{context.shapes[m]}; read both by one extractor, or set `apart` or `none`"
             )
-    return nn.ModuleDict({m: Scaled(own, m, wanted=way != "none", beside=beside) for m in modalities})
+    return nn.ModuleDict({m: Standardiser(context, m, wanted=way != "none", second=second) for m in modalities})

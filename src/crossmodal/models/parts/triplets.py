@@ -20,8 +20,8 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 def with_squares(x: Tensor, first: bool) -> Tensor:
     """(B, d) -> (B, d + 2), whose inner products with those of the other side (`first` differs) are -|x - y|² / 2."""
     half = -x.square().sum(1, keepdim=True) / 2
-    one = torch.ones_like(half)
-    return torch.cat([x, half, one] if first else [x, one, half], 1)
+    ones = torch.ones_like(half)
+    return torch.cat([x, half, ones] if first else [x, ones, half], 1)
 
 
 def semi_hard_triplets(
@@ -51,15 +51,15 @@ def semi_hard_triplets(
     if most == 0:
         return distances.sum((-1, -2)) * 0
     table = positive.long().argsort(dim=1, descending=True, stable=True)[:, :most]  # (B, M): each anchor's positives
-    there = positive.gather(1, table)
+    valid = positive.gather(1, table)
     of_positive = distances.gather(-1, table.expand(*distances.shape[:-1], most))
     with torch.no_grad():
         ordered, order = _ascending(distances.detach().masked_fill(same, float("inf")))
         farther = torch.searchsorted(ordered, of_positive.contiguous(), right=True)  # the first that is farther
         chosen = order.gather(-1, torch.minimum(farther, n_negatives - 1).clamp(min=0))
-    hinges = (of_positive - distances.gather(-1, chosen) + margin).clamp(min=0) * there
+    hinges = (of_positive - distances.gather(-1, chosen) + margin).clamp(min=0) * valid
     total = hinges.sum((-1, -2))
-    return total if reduction == "sum" else total / there.sum()
+    return total if reduction == "sum" else total / valid.sum()
 
 
 def _ascending(x: Tensor) -> tuple[Tensor, Tensor]:

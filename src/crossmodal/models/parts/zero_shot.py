@@ -14,13 +14,18 @@ class ClassSettings(base.Settings):
     """Settings that choose the vectors of classes, which are known before any of their images is seen."""
 
     class_vectors: Literal["attributes", "words"] = Field(
-        "attributes", description="shares of its attributes, or the mean word vector of its text"
+        "attributes",
+        description="class vectors: the shares of a class's attributes, or the mean word vector of its text",
     )
     word_vectors: str = Field(
-        "", description="for `words`: a GloVe or word2vec file, or seeded, which gives each word a random vector"
+        "",
+        description="word vectors for `words`: a GloVe or word2vec file, or seeded, which assigns a random vector "
+        "to each word",
     )
 
-    words_covered: float = Field(0.3, ge=0, le=1, description="least share of the texts' words with a vector there")
+    words_covered: float = Field(
+        0.3, ge=0, le=1, description="least share of the words of the texts that must have a vector in that file"
+    )
 
     @model_validator(mode="after")
     def _named(self) -> ClassSettings:

@@ -40,4 +40,4 @@ def _known(codes: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(codes).float()
     distinct, place = np.unique(codes, return_inverse=True)
     generators = (torch.Generator().manual_seed(int(code)) for code in distinct)
-    return F.normalize(torch.stack([torch.randn(DIM, generator=one) for one in generators]), dim=1)[place]
+    return F.normalize(torch.stack([torch.randn(DIM, generator=generator) for generator in generators]), dim=1)[place]

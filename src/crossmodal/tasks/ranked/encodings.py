@@ -87,23 +87,23 @@ class Pair:
         try:
             if self.matrix is None and several:
                 of = source(*(x[torch.from_numpy(p).to(x.device)] for x, p in zip(self.encodings, inside, strict=True)))
-                found = [rank_several(of, *codes, k), rank_several(of.turned, *codes[::-1], k)]
+                rankings = [rank_several(of, *codes, k), rank_several(of.turned, *codes[::-1], k)]
             elif self.matrix is None:
                 of = source(*(x[torch.from_numpy(p).to(x.device)] for x, p in zip(self.encodings, inside, strict=True)))
-                found = rank_both_ways(of, *codes, k, precision=precision)
+                rankings = rank_both_ways(of, *codes, k, precision=precision)
             else:
-                found = []
+                rankings = []
                 for matrix, (rows, cols), pair in (
                     (self.matrix, inside, codes),
                     (self.matrix.T, inside[::-1], codes[::-1]),
                 ):
                     of = Scores(lambda part, m=matrix, r=rows, c=cols: m[np.ix_(r[part], c)], (len(rows), len(cols)))
-                    found.append(
+                    rankings.append(
                         rank_several(of, *pair, k) if several else rank_queries(of, *pair, k, precision=precision)
                     )
         except ValueError as error:
             raise UserError(f"{self.names[0]} and {self.names[1]}: {error}") from None
-        return dict(zip(self.names, found, strict=True))
+        return dict(zip(self.names, rankings, strict=True))
 
 
 @torch.inference_mode()

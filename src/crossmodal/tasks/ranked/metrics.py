@@ -59,8 +59,7 @@ PRECISIONS = (
         "average_precision@50",
         "map@50",
         "mAP@50",
-        "mAP@K in per cent: of a query's first K answers the mean precision at the relevant ones among them, "
-        "averaged over queries",
+        "mAP@K in per cent: mean precision at the relevant ones among a query's first K answers, averaged over queries",
         headline=True,
     ),
     _precision("average_precision", "map", "mAP", "mean average precision in per cent", headline=True),
@@ -73,8 +72,7 @@ PRECISIONS = (
     Metric(
         "map@K",
         "mAP@K",
-        "mAP@K in per cent: of a query's first K answers the mean precision at the relevant ones among them, "
-        "averaged over queries",
+        "mAP@K in per cent: mean precision at the relevant ones among a query's first K answers, averaged over queries",
     ),
     Metric(
         "ndcg@K",

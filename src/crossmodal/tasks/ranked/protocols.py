@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import whole
+from crossmodal.core.files import atomic_write
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.evaluation.bounds import chance_precision
 from crossmodal.evaluation.metrics import folds as cut_folds
@@ -45,10 +45,10 @@ class Items:
         ids = {m: corpus.inputs[m].ids[index[m]] for m in index}
         groups = {m: corpus.inputs[m].groups[index[m]] for m in index}
         relevance = {m: corpus.relevance(m)[index[m]] for m in index}
-        found = {}
+        subsets = {}
         if corpus.classes is not None and corpus.classes.every is None:
-            found = corpus.classes.subsets(set(np.concatenate([*relevance.values()]).tolist()))
-        return cls(ids, groups, relevance, found, corpus.classes is not None, index)
+            subsets = corpus.classes.subsets(set(np.concatenate([*relevance.values()]).tolist()))
+        return cls(ids, groups, relevance, subsets, corpus.classes is not None, index)
 
     def parts(self, pair: tuple[str, ...], folds: list[int]) -> Iterator[tuple[str, list[list[np.ndarray]]]]:
         """Select the items of a pair of modalities in each fold of each protocol.
@@ -69,13 +69,13 @@ class Items:
                 f"params.yaml: datasets.*.folds: items of several labels are cut into folds by the groups that "
                 f"{pair[0]} and {pair[1]} items share, and some are of one of these modalities alone; use [1]"
             )
-        known = np.array(list(dict.fromkeys(first)))
+        groups = np.array(list(dict.fromkeys(first)))
         for n in folds:
             if several and n == 1:
                 yield "all", [[np.arange(len(of[m])) for m in pair]]
                 continue
             try:
-                codes = [known[part] for part in cut_folds(len(known), n)]
+                codes = [groups[part] for part in cut_folds(len(groups), n)]
             except ValueError as error:
                 raise UserError(f"params.yaml: datasets.*.folds: {error}") from None
             yield "all" if n == 1 else f"fold{n}", [self._inside(of, pair, part) for part in codes]
@@ -98,7 +98,7 @@ def save_vectors(pairs: Iterable[Pair], items: Items, folder: Path) -> None:
                 saved[key] = encodings.float().cpu().numpy()
                 saved[f"{m}_ids"] = items.ids[m].astype(str)
     if saved:
-        with whole(folder / "embeddings.npz") as temporary, temporary.open("wb") as stream:
+        with atomic_write(folder / "embeddings.npz") as temporary, temporary.open("wb") as stream:
             np.savez(stream, **saved)
 
 
@@ -140,12 +140,12 @@ def _recall_sum(protocol: str, rows: list[Number]) -> Number:
 
 def _averaged(protocol: str, rows: list[Number], n_queries: int, n_directions: int) -> list[Number]:
     """The mean average precisions, averaged over all directions (CVS thesis, table 8, `Avg`)."""
-    found = []
+    averages = []
     for metric in dict.fromkeys(row["metric"] for row in rows if row["metric"].startswith("map")):
         mean = sum(row["value"] for row in rows if row["metric"] == metric) / n_directions
         about = {"aspect": "average", "metric": metric, "protocol": protocol, "value": mean}
-        found.append({**about, "n_queries": n_queries, "n_gallery": 0})
-    return found
+        averages.append({**about, "n_queries": n_queries, "n_gallery": 0})
+    return averages
 
 
 def _protocol(
@@ -179,15 +179,15 @@ def _protocol(
             for metric, value in metrics_of_queries(frames[-1]).items():
                 values.setdefault((aspect, metric), []).append(value)
             if items.by_class:
-                asked, there = pair.relevance[query][places[query]], pair.relevance[gallery][places[gallery]]
-                relevant = relevant_counts(asked, there) if asked.ndim == 2 else np.bincount(there)[asked]
+                codes, others = (pair.relevance[m][places[m]] for m in (query, gallery))
+                relevant = relevant_counts(codes, others) if codes.ndim == 2 else np.bincount(others)[codes]
                 for name, (at, _) in AP_VARIANTS.items():
                     metric = name.replace("average_precision", "map") + "_chance"  # expected of a random order
                     value = 100 * float(chance_precision(relevant, len(places[gallery]), at).mean())
                     values.setdefault((aspect, metric), []).append(value)
     numbers = []
-    for (aspect, metric), found in values.items():
-        row = {"aspect": aspect, "metric": metric, "protocol": protocol, "value": float(np.mean(found))}
+    for (aspect, metric), per_fold in values.items():
+        row = {"aspect": aspect, "metric": metric, "protocol": protocol, "value": float(np.mean(per_fold))}
         numbers.append(row | sizes[aspect])
     numbers.sort(key=lambda row: row["aspect"])  # the sort is stable, so that metrics stay in their order
     frames.sort(key=lambda frame: frame.aspect.iloc[0])

@@ -38,13 +38,13 @@ def validate(
     index = {m: corpus.inputs[m].where(partition) for m in order}
     relevance = {m: corpus.relevance(m)[index[m]] for m in order}
     by_class = corpus.classes is not None
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for a, b in combinations(order, 2):
         pair = Pair(encodings_of(model, corpus, (a, b), index, device), relevance, model)
         for query, ranking in pair.rank(precision=by_class).items():
             aspect = f"{query}-to-{b if query == a else a}"
             if by_class:
-                found[f"{aspect}_map@50"] = 100 * float(ranking.precision["average_precision@50"].mean())
+                metrics[f"{aspect}_map@50"] = 100 * float(ranking.precision["average_precision@50"].mean())
             else:
-                found |= {f"{aspect}_recall@{k}": v for k, v in recall_at_k(ranking.ranks, KS).items()}
-    return {**found, CRITERION[by_class]: float(sum(found.values()))}
+                metrics |= {f"{aspect}_recall@{k}": v for k, v in recall_at_k(ranking.ranks, KS).items()}
+    return {**metrics, CRITERION[by_class]: float(sum(metrics.values()))}

@@ -18,7 +18,7 @@ import torch
 
 from crossmodal.core import packed
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_parquet, read_record, whole, write_json, write_parquet
+from crossmodal.core.files import atomic_write, read_parquet, read_record, write_json, write_parquet
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.evaluation.ranking import shards as sharding
 from crossmodal.evaluation.ranking import strips
@@ -49,7 +49,7 @@ def encode(model: base.Model, corpus: Corpus, device: torch.device, folder: Path
             break
         for m, value in encodings.items():
             path = folder / f"{'-'.join(pair)}.{m}.npy"
-            with whole(path) as temporary, temporary.open("wb") as stream:
+            with atomic_write(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, value.float().cpu().numpy())
     about = {"modalities": list(model.reads), "vectors": vectors, "subsets": items.subsets, "by_class": items.by_class}
     labels = items.relevance
@@ -103,7 +103,7 @@ def rank(folder: Path, number: int, count: int, target: Path) -> None:
         except ValueError as error:
             raise UserError(f"{pair[0]} and {pair[1]}: {error} (evaluation.shards is {count})") from None
         arrays |= {f"{'-'.join(pair)}.{name}": value for name, value in shard.arrays().items()}
-    with whole(target) as temporary, temporary.open("wb") as stream:
+    with atomic_write(target) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)
 
 
@@ -141,8 +141,8 @@ def _gathered(
 ) -> dict[str, Ranking]:
     name, sizes = "-".join(pair), {m: len(x) for m, x in encodings.items()}
     if in_strips:
-        found = {m: [_read(path, f"{name}.{m}.", strips.Strip.of_arrays) for path in shards] for m in pair}
-        return {m: strips.gather(parts, sizes[m]) for m, parts in found.items()}
+        strips_of = {m: [_read(path, f"{name}.{m}.", strips.Strip.of_arrays) for path in shards] for m in pair}
+        return {m: strips.gather(parts, sizes[m]) for m, parts in strips_of.items()}
     parts = [_read(path, f"{name}.", sharding.Shard.of_arrays) for path in shards]
     return dict(zip(pair, sharding.gather(parts, tuple(sizes.values())), strict=True))
 
