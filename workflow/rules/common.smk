@@ -5,6 +5,12 @@ from crossmodal.experiments import CONTROLS, SPLIT
 from crossmodal.modalities import MODALITIES
 from snakemake.exceptions import WorkflowError
 
+# `--cores N` holds for the pools of each step, too: Snakemake gives a step the `threads` of its rule, at most N, in
+# OMP_NUM_THREADS. This process itself hashes raw files.
+shell.prefix("set -euo pipefail; export CROSSMODAL_CORES=$OMP_NUM_THREADS; ")
+if workflow.cores:
+    os.environ["CROSSMODAL_CORES"] = str(workflow.cores)
+
 try:
     check_place(str(workflow.basedir))
     BENCH = Dag(config, look=workflow.is_main_process)

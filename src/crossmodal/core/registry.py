@@ -244,7 +244,8 @@ def source_hash_of(modules: tuple[str, ...]) -> str:
 _NOT_FOLLOWED = tuple(
     f"crossmodal.{name}"
     for name in (
-        *("core.errors", "core.files", "core.fingerprints", "core.isolation", "core.limits", "core.paths"),
+        *("core.console", "core.cores", "core.errors", "core.files", "core.fingerprints", "core.isolation"),
+        *("core.limits", "core.paths"),
         *("core.registry", "experiments", "features.engine.contract", "features.engine.extraction"),
     )
 )

@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_file, sha256_json, write_json
 from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
@@ -366,7 +367,7 @@ def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool)
     with opened(plan.params.tracking.address, rebuild=rebuild) as store:
         if rebuild:
             store.clear()
-        for key, job in asked.items():
+        for key, job in tracked(asked.items(), "tracking", unit="runs"):
             done[_track(store, tree, job, folder / key)].append(key)
         for place in dict.fromkeys(place for job in asked.values() for place in tree.places(job)):
             _summarise(store, place, groups.get(place.group, []), folder)
