@@ -1,17 +1,19 @@
 """The progress of long work: a bar on a terminal, a line now and then in a log, both with the time that is left.
 
-Every step that may take more than some seconds shows its progress through this module.
+Every step that may take more than some seconds shows its progress through this module. It also mutes libraries that
+print by themselves.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -184,3 +186,31 @@ def tracked(values: Iterable[One], name: str, total: int | None = None, unit: st
         for value in values:
             yield value
             advance()
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Discard whatever a block prints, also from libraries in C, which write to the descriptors themselves."""
+    streams = (sys.stdout, sys.stderr)
+    _flush(*streams)
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for descriptor in (1, 2):
+            os.dup2(nowhere, descriptor)
+        yield
+    finally:
+        _flush(*streams)
+        for descriptor, old in zip((1, 2), kept, strict=True):
+            os.dup2(old, descriptor)
+            os.close(old)
+        os.close(nowhere)
+
+
+def _flush(*streams: Any) -> None:
+    """Write out the buffers of Python's streams and, where it can be reached, of the C library."""
+    for stream in streams:
+        with suppress(OSError, ValueError):
+            stream.flush()
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).fflush(None)
