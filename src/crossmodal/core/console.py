@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 log = logging.getLogger(__name__)
 
 PATIENCE = 0.5  # seconds of work without a bar, so that short work does not flicker
+FRAME = 0.1  # seconds between two changes of a bar, at least
 FIRST = 10.0  # seconds until the first line in a log; each further gap is as long as all the time before
 GAP = 120.0  # seconds between two lines, at most
 ESTIMATE = 2.0  # seconds of work after which the time of the whole can be told
@@ -68,7 +69,8 @@ class Progress:
         """
         self.name, self.total, self.done, self.unit, self.warning = name, total, done, unit, warning
         self.before, self.clock, self.began, self.next = done, clock, clock(), FIRST
-        self.note, self._task = "", None
+        self.note = ""
+        self._terminal, self._drawn, self._task = on_terminal(), 0.0, None
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """Count `n` more as done; `note` replaces what stands behind the bar."""
@@ -78,8 +80,9 @@ class Progress:
         if self.warning and seconds >= ESTIMATE and (left := self.left(seconds)) is not None:
             log.warning("%s: about %s in all for this: %s", self.name, duration(seconds + left), self.warning)
             self.warning = ""
-        if on_terminal():
-            if seconds >= PATIENCE:
+        if self._terminal:
+            if seconds >= max(PATIENCE, self._drawn + FRAME):
+                self._drawn = seconds
                 self._draw()
         elif seconds >= self.next:
             self.next = seconds + min(seconds, GAP)
