@@ -77,7 +77,7 @@ class Progress:
         self.done += n
         self.note = note or self.note
         seconds = self.clock() - self.began
-        if self.warning and seconds >= ESTIMATE and (left := self.left(seconds)) is not None:
+        if self.warning and seconds >= ESTIMATE and (left := self.left(seconds)):
             log.warning("%s: about %s in all for this: %s", self.name, duration(seconds + left), self.warning)
             self.warning = ""
         if self._terminal:
