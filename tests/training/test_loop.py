@@ -187,7 +187,7 @@ def test_the_log_counts_every_step_and_what_is_validated(prepared, monkeypatch, 
     model = vsepp.Model(vsepp.Settings(**{**SETTINGS, "epochs": 2}), corpus.context)
     with caplog.at_level(logging.INFO):
         steps = int(loop.train(model, corpus, 0, CPU, BY_RECALL).history.steps.sum())
-    counted = [re.search(r"training.*: (\d+) of (\d+) steps", line) for line in caplog.messages]
+    counted = [re.search(r"^train: (\d+) of (\d+) steps", line) for line in caplog.messages]
     numbers = [tuple(map(int, found.groups())) for found in counted if found]
     assert list(dict.fromkeys(numbers)) == [(n + 1, steps) for n in range(steps)]
     assert sum(line.startswith("encoding image items: 1 of 1 batches") for line in caplog.messages) == 2

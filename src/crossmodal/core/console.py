@@ -22,7 +22,7 @@ PATIENCE = 0.5  # seconds of work without a bar, so that short work does not fli
 FRAME = 0.1  # seconds between two changes of a bar, at least
 FIRST = 10.0  # seconds until the first line in a log; each further gap is as long as all the time before
 GAP = 120.0  # seconds between two lines, at most
-ESTIMATE = 2.0  # seconds of work after which the time of the whole can be told
+ESTIMATE = 5.0  # seconds of work after which the time of the whole can be told
 
 One = TypeVar("One")
 

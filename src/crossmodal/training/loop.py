@@ -126,7 +126,7 @@ def train(
         turns = dict(zip(optimisers, wrapped, strict=True))
         steps = _steps(model, corpus, stage, limit)
         amount = {"total": steps * stage.epochs, "done": steps * first, "unit": "steps"}
-        with progress(f"training {stage.name}".rstrip(), **amount) as advance:
+        with progress(stage.name, **amount) as advance:
             for epoch in range(first, stage.epochs):
                 row = _epoch(fabric, model, corpus, turns, stage, seed + 7919 * number, epoch, limit, advance)
                 began = clock()
