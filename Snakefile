@@ -82,6 +82,6 @@ rule report:
 
 # Without output: it is made anew each time. Settings of the plan come from the same parameters as those of the runs.
 rule rehearse:
-    threads: workflow.cores
+    threads: lambda wildcards: workflow.cores
     shell:
         "crossmodal rehearse --workers {threads}"

@@ -191,6 +191,12 @@ class Dag:
         chosen = sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]
         return f"{chosen}.{source}{self.raw.change_of_items(wildcards.dataset)}"
 
+    def items_threads(self, wildcards: Any) -> int:
+        """The threads of a data set's step `items`: as many as for features where its reader draws, otherwise one."""
+        reader = self.params.datasets[wildcards.dataset].reader
+        draws = "crossmodal.datasets.drawing.work" in registry.imports("datasets", reader)
+        return self.params.threads.features if draws else 1
+
     def split_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
         return f"{self.params.splits.seed}.{dataset.relevance}.{','.join(map(str, dataset.stages))}"

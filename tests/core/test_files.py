@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossmodal.core import files
+from crossmodal.core import console, files
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, read_lines
 
@@ -244,3 +244,16 @@ def test_what_a_run_ran_on():
     assert found["cores"] == os.cpu_count()
     assert found["machine"]
     assert found["system"] == os.uname().sysname
+
+
+def test_hashing_a_large_file_is_shown_and_has_the_same_result(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(files, "LARGE", 1000)
+    monkeypatch.setattr(files, "PART", 300_000)
+    monkeypatch.setattr(console, "FIRST", 0.0)
+    monkeypatch.setattr(console, "GAP", 0.0)
+    content = bytes(range(256)) * 4000
+    (tmp_path / "x").write_bytes(content)
+    with caplog.at_level("INFO"):
+        assert files.sha256_file(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+    counts = [line.split(": ")[1].split(",")[0] for line in caplog.messages]
+    assert counts == ["0.3 of 1.0 MB", "0.6 of 1.0 MB", "0.9 of 1.0 MB", "1.0 of 1.0 MB"]

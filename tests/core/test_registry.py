@@ -352,3 +352,9 @@ def test_hashes_of_all_differ():
     hashes = [registry.source_hash(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
     assert len(set(hashes)) == len(hashes)
     assert all(len(one) == 16 for one in hashes)
+
+
+def test_what_a_module_imports_tells_which_data_sets_are_drawn():
+    drawing = "crossmodal.datasets.drawing.work"
+    drawn = {name for name in registry.names("datasets") if drawing in registry.imports("datasets", name)}
+    assert drawn == {"world", "birds_world", "media_world"}

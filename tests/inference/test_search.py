@@ -20,7 +20,7 @@ from crossmodal.core.files import read_parquet, sha256_file, write_json
 from crossmodal.experiments import Job
 from crossmodal.inference import encoding as encoded
 from crossmodal.inference import run as trained
-from crossmodal.inference.onnx_encoder import open_exported, place
+from crossmodal.inference.onnx_encoder import open_exported, place, refusal
 from crossmodal.inference.search import Query, search
 from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
@@ -79,6 +79,10 @@ def test_a_sentence_has_the_answers_of_its_own_words(run, queries, prepared):
     assert found.answers[0].source.endswith(items.source[found.answers[0].item_id])
 
 
+class Chosen(base.Settings):
+    max_words: int = 9
+
+
 @pytest.mark.parametrize("model", ["vsepp", "a3vse", "mfsr"])
 def test_sentences_are_encoded_without_torch_from_the_second_time_on(tmp_path, model, caplog):
     """The exported encoder says what the model says, of sentences of any length; not of other weights."""
@@ -133,9 +137,6 @@ def test_an_encoder_that_comes_to_other_vectors_is_not_kept(tmp_path, caplog):
             ids = batch.inputs["text"].ids
             return ids[:, :2].float() + int(ids.shape[1])
 
-    class Chosen(base.Settings):
-        max_words: int = 9
-
     vocabulary = Vocabulary.build([["a", "b"]], min_count=1)
     job = Job(dataset="toy", split="full", model="odd", seed=0, inputs={}, settings={})
     vocabulary.save(tmp_path / "vocabulary.json")
@@ -144,6 +145,37 @@ def test_an_encoder_that_comes_to_other_vectors_is_not_kept(tmp_path, caplog):
         encoded.export(trained.TrainedRun(job, Odd(Chosen(), base.Context({})), vocabulary), tmp_path, "image")
     assert "is not exported" in caplog.text
     assert open_exported(tmp_path, job, "image") is None
+
+
+class Refused(base.Model):
+    """A model whose encoder has no counterpart in ONNX."""
+
+    def encode(self, modality, batch, partner):
+        return torch.special.bessel_j0(batch.inputs["text"].ids.float())
+
+
+def test_a_refusal_of_the_exporter_is_quiet_and_remembered(tmp_path, monkeypatch, capfd, caplog):
+    vocabulary = Vocabulary.build([["a", "b"]], min_count=1)
+    job = Job(dataset="toy", split="full", model="odd", seed=0, inputs={}, settings={})
+    opened = trained.TrainedRun(job, Refused(base.Settings(), base.Context({})), vocabulary)
+    vocabulary.save(tmp_path / "vocabulary.json")
+    write_json(tmp_path / "manifest.json", {"weights_sha256": "a"})
+    calls = []
+    export = torch.onnx.export
+    monkeypatch.setattr("torch.onnx.export", lambda *a, **k: calls.append(1) or export(*a, **k))
+    with caplog.at_level("INFO"):
+        encoded.export(opened, tmp_path, "image")
+        encoded.export(opened, tmp_path, "image")
+    assert len(calls) == 1
+    assert capfd.readouterr() == ("", "")  # the exporter prints its graph to standard output
+    assert "bessel_j0" in refusal(job, "image", "a")
+    assert len([line for line in caplog.messages if "is not exported" in line]) == 1
+    write_json(tmp_path / "manifest.json", {"weights_sha256": "b"})  # other weights are tried again
+    assert refusal(job, "image", "b") is None
+    encoded.export(opened, tmp_path, "image")
+    assert len(calls) == 2
+    place(job, "image").with_suffix(".json").write_text("{")
+    assert refusal(job, "image", "b") is None
 
 
 def test_other_items_are_encoded(run):

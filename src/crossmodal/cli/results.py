@@ -131,10 +131,12 @@ def figure(
     quick: Scope = False,
 ) -> None:
     """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names those that are wanted."""
+    from crossmodal.core.console import tracked
     from crossmodal.reporting.figures import base
 
     scope = base.Scope.of(read_plan(), quick)
-    for one in [name] if name else [figure.name for figure in base.wanted(scope)]:
+    names = [name] if name else [figure.name for figure in base.wanted(scope)]
+    for one in tracked(names, "drawing", unit="figures"):
         base.write(one, scope)
 
 

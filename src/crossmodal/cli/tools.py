@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +36,7 @@ def download(
     typer.echo(f"{origin.title}, {origin.about}\nfrom {origin.home}\nlicence: {origin.licence}")
     if not yes and not typer.confirm("Do you agree to it, and shall the files be fetched?"):
         raise typer.Exit(1)
-    for line in downloads.fetch(origin, to, progress=sys.stderr.isatty()):
+    for line in downloads.fetch(origin, to):
         typer.echo(line)
 
 

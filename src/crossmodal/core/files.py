@@ -17,10 +17,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossmodal.core.console import progress
 from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LARGE = 2**28  # bytes from which hashing a file takes long enough to be shown
+PART = 2**22  # bytes that are hashed at once
 
 _REASONS = {
     errno.ENOSPC: "no space is left on the disk; free some and run again",
@@ -201,9 +205,17 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: str | Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
+    """The SHA-256 of a file's content, in hexadecimal digits; the progress is shown of a large file."""
     with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        size = os.fstat(stream.fileno()).st_size
+        if size < LARGE:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        with progress(f"hashing {path}", size, unit="bytes") as advance:
+            while part := stream.read(PART):
+                digest.update(part)
+                advance(len(part))
+        return digest.hexdigest()
 
 
 def sha256_json(value: Any) -> str:

@@ -222,6 +222,11 @@ def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
     return source_hash_of((_path_of(kind, name), *further, *also))
 
 
+def imports(kind: str, name: str) -> tuple[str, ...]:
+    """The modules of this package, and of those of entry points, that a module imports itself; it is not imported."""
+    return _source(_path_of(kind, name))[1]
+
+
 TRAINING = tuple(
     f"crossmodal.{name}" for name in ("training.loop", "training.closed_form", "corpus.opening", "runs.build")
 )
@@ -244,7 +249,8 @@ def source_hash_of(modules: tuple[str, ...]) -> str:
 _NOT_FOLLOWED = tuple(
     f"crossmodal.{name}"
     for name in (
-        *("core.errors", "core.files", "core.fingerprints", "core.isolation", "core.limits", "core.paths"),
+        *("core.console", "core.cores", "core.errors", "core.files", "core.fingerprints", "core.isolation"),
+        *("core.limits", "core.paths"),
         *("core.registry", "experiments", "features.engine.contract", "features.engine.extraction"),
     )
 )

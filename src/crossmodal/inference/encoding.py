@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossmodal.core import registry
+from crossmodal.core import console, registry
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import atomic_write, read_record
 from crossmodal.corpus.forms.base import Source
 from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
 from crossmodal.experiments import PRECOMPUTED, Plan, validated
-from crossmodal.inference.onnx_encoder import open_exported, place
+from crossmodal.inference.onnx_encoder import open_exported, place, refusal, refuse
 from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
 
@@ -177,34 +177,44 @@ class Sentences(nn.Module):
 def export(run: TrainedRun, folder: Path, to: str) -> None:
     """Export the run's sentence encoder as ONNX to where later searches look for it.
 
-    No file is kept if the export fails or its vectors differ from the model's.
+    No file is kept if the export fails or its vectors differ from the model's; it is then not tried again.
     """
+    weights = read_record(folder / "manifest.json")["weights_sha256"]
+    if refusal(run.job, to, weights) is not None:
+        return
     import onnx
 
     module = Sentences(run, to).eval()
     path = place(run.job, to)
     path.parent.mkdir(parents=True, exist_ok=True)
     words = torch.arange(4, 4 + min(6, len(run.vocabulary) - 4))[None]
+    longest = run.source("text").option("max_words")
     told = {
-        "weights_sha256": read_record(folder / "manifest.json")["weights_sha256"],
-        "max_words": str(run.model.settings.max_words),
+        "weights_sha256": weights,
+        "max_words": str(longest),
         "rare_words": run.source("text").option("rare_words"),
     }
     try:
         with atomic_write(path) as temporary, warnings.catch_warnings(action="ignore"):
             # The tracing exporter takes half a second, the newer exporter takes ten.
-            torch.onnx.export(
-                module, (words,), temporary, dynamo=False, input_names=["ids"], dynamic_axes={"ids": {1: "length"}}
-            )
+            # Where the exporter refuses a model, it prints the whole graph.
+            with console.muted():
+                torch.onnx.export(
+                    module, (words,), temporary, dynamo=False, input_names=["ids"], dynamic_axes={"ids": {1: "length"}}
+                )
             graph = onnx.load(temporary)
             onnx.helper.set_model_props(graph, told)
             onnx.save(graph, temporary)
         exported = open_exported(folder, run.job, to)
-        for length in (1, run.model.settings.max_words):  # tracing may have fixed the length of the example
+        for length in (1, longest):  # tracing may have fixed the length of the example
             ids = words.repeat(1, length)[:, :length]
             np.testing.assert_allclose(exported.vectors(ids.numpy()), module(ids).numpy(), rtol=1e-4, atol=1e-5)
     except Exception as error:  # the exporter may fail in many ways; searches then use the model itself
         path.unlink(missing_ok=True)
-        log.info("%s: its encoder of sentences is not exported (%s)", run.job.key, " ".join(str(error).split())[:200])
+        reason = " ".join(str(error).split())[:200]
+        refuse(run.job, to, weights, reason)
+        log.info(
+            "%s: its encoder of sentences is not exported (%s): searches use the model itself", run.job.key, reason
+        )
         return
     log.info("%s: its encoder of sentences is exported: the next search is quicker", run.job.key)

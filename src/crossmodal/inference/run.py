@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from crossmodal.core import registry
+from crossmodal.core import cores, registry
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_record
 from crossmodal.corpus.forms import form
@@ -66,7 +66,7 @@ def open_run(folder: Path) -> TrainedRun:
     except KeyError as error:
         raise UserError(f"{manifest}: says no {error}; an earlier version trained it: train it again") from None
     job = job_in(folder)
-    torch.set_num_threads(job.threads)
+    cores.compute_in(job.threads)
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"{folder / 'config.yaml'}: settings")
     model = module.Model(settings, context)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from crossmodal.core import registry
+from crossmodal.core import cores, registry
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_file
 from crossmodal.corpus.corpus import Corpus
@@ -50,7 +50,7 @@ def built(
     ------
     UserError : data or settings that do not fit the model.
     """
-    torch.set_num_threads(job.threads)  # a fixed number of threads, since it determines the last bits of sums
+    cores.compute_in(job.threads)
     module = registry.module("models", job.model)
     settings = settings_of(job, module.Settings)
     if module.Model.needs_classes and job.relevance != "label":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -146,3 +147,31 @@ def test_sizes_as_people_write_them(size, text):
 
 def test_an_empty_project(tmp_path):
     assert catalog.entries(tmp_path) == []
+
+
+def test_fallbacks_and_what_texts_were_made_from_are_shown(run):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    vectors = {"photograph": "1 0", "0": "0 1", "1": "1 1"}
+    Path("raw/vectors.txt").write_text("\n".join(f"{word} {numbers}" for word, numbers in vectors.items()))
+    params["extractors"] |= {
+        "bow": {"extractor": "text", "modality": "text", "kind": "bag_of_words"},
+        "mean": {"extractor": "text", "modality": "text", "kind": "word_vectors", "vectors": "raw/vectors.txt"},
+        "random": {"extractor": "text", "modality": "text", "kind": "word_vectors", "vectors": "seeded", "dim": 4},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    for name in ("bow", "mean", "random"):
+        run("extract", "one", name)
+    shown = {entry["used_by"][0]: (entry["made_from"], entry["fallback"]) for entry in ls(run)}
+    digest = hashlib.sha256(Path("raw/vectors.txt").read_bytes()).hexdigest()[:8]
+    # Of the captions `photograph 0` to `photograph 3` two are training captions; five words are in all of them.
+    assert shown["one/text.bow"] == ("bag_of_words, 3 words of the training captions", None)
+    assert shown["one/text.mean"] == (
+        f"word_vectors vectors.txt ({digest}), 5 words, 2 of them without a vector",
+        None,
+    )
+    assert shown["one/text.random"] == ("word_vectors seeded, 5 words", "seeded random word vectors")
+    assert shown["one/image.small"][1] == "seeded random weights"
+    text = run("features", "ls").stdout
+    assert text.count("fallback: seeded random weights") == 1
+    assert text.count("fallback: seeded random word vectors") == 1
+    assert "word_vectors vectors.txt" in text

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossmodal.core.console import progress, tracked
 from crossmodal.evaluation.ranking import vectors
 from crossmodal.evaluation.ranking.vectors import Array, Vectors
 
@@ -60,7 +61,7 @@ class Scores:
         """
         n, width = self.shape
         step = min(self.rows or n, max(1, budget // (4 * max(width, 1))))
-        for start in range(0, n, step):
+        for start in tracked(range(0, n, step), "ranking", unit="blocks"):
             rows = slice(start, min(start + step, n))
             block = torch.as_tensor(self.function(rows)).detach().float()
             if block.shape != (rows.stop - rows.start, width):
@@ -95,14 +96,17 @@ class Products:
         height = min(n, max(values // width, math.isqrt(values)))  # square if possible, since flat products are slower
         step = min(width, max(1, values // height))
         buffer = _room(height * step, self.queries.device)
-        for top in range(rows.start, rows.stop, height):
-            part = slice(top, min(top + height, rows.stop))
-            left = self.queries.block(part)
-            for start in range(cols.start, cols.stop, step):
-                across = slice(start, min(start + step, cols.stop))
-                right = self.gallery.block(across)
-                out = buffer[: len(left) * len(right)].view(len(left), len(right))
-                yield part, across, vectors.product(left, right, out)
+        tops, starts = range(rows.start, rows.stop, height), range(cols.start, cols.stop, step)
+        with progress("ranking", len(tops) * len(starts), unit="blocks") as advance:
+            for top in tops:
+                part = slice(top, min(top + height, rows.stop))
+                left = self.queries.block(part)
+                for start in starts:
+                    across = slice(start, min(start + step, cols.stop))
+                    right = self.gallery.block(across)
+                    out = buffer[: len(left) * len(right)].view(len(left), len(right))
+                    yield part, across, vectors.product(left, right, out)
+                    advance()
 
     def error(self, rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of the error of a block's products: (q,) for each query and (g,) for each gallery item."""

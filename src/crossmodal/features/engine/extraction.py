@@ -28,6 +28,7 @@ import pandas as pd
 from filelock import FileLock
 
 from crossmodal.core import fingerprints, isolation, registry
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import atomic_write, library_versions, read_record, sha256_bytes, sha256_json
 from crossmodal.features.engine import store as storage
@@ -106,7 +107,8 @@ def extract(
     with threads_of(threads) as (workers, count):
         digest = recipe.digest or (_digest_text if given.modality == "text" else partial(_digest_file, hashes))
         nothing = hashlib.sha256().digest()
-        digests = list(workers.map(lambda item: nothing if item.item_id in refused else digest(item), listed))
+        hashed = workers.map(lambda item: nothing if item.item_id in refused else digest(item), listed)
+        digests = list(tracked(hashed, f"{target.name}: hashing", len(listed)))
         hashes.save()
         inputs = sha256_bytes(b"".join(digests))
         described = {

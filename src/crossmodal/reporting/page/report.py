@@ -14,6 +14,7 @@ import pandas as pd
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from crossmodal.core.console import duration, tracked
 from crossmodal.core.files import read_parquet, write_text
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
@@ -45,11 +46,7 @@ def _text(mean: float, sd: float | None = None, digits: int = 1) -> str:
 
 
 def _time(seconds: float) -> str:
-    if pd.isna(seconds):
-        return DASH
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return DASH if pd.isna(seconds) else duration(seconds)
 
 
 def criterion_of_runs(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -157,7 +154,8 @@ def galleries(
     """
     found: list[tuple[Items, list[Gallery]]] = []
     marked = [job for job in plan.shown(jobs) if (ranking_of(results / "runs" / job.key) / "examples.parquet").exists()]
-    for dataset, systems in best(criterion).groupby("dataset", sort=True):
+    systems_of = [*best(criterion).groupby("dataset", sort=True)]
+    for dataset, systems in tracked(systems_of, "galleries", unit="data sets"):
         known = plan.params.datasets.get(str(dataset))
         items = Items(data / str(dataset), getattr(known, "relevance", "group"))
         keys = []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from crossmodal.core.console import tracked
 from crossmodal.core.files import write_parquet, write_text
 from crossmodal.experiments import Job, Plan
 from crossmodal.reporting.results import comparison, cutoffs, efficiency, runs, summary
@@ -34,7 +35,7 @@ def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.
     rows = []
     asked, further = runs.chosen(plan, jobs), cutoffs.wanted(plan)
     made = 0
-    for key, job in asked.items():
+    for key, job in tracked(asked.items(), "reading runs", unit="runs"):
         numbers = runs.numbers(Path(folder) / key, job)
         if numbers is None:
             continue

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.core.console import tracked
 from crossmodal.evaluation.statistics import clustered, holm, permutation_tests, resampled_means
 from crossmodal.experiments import CONTROLS, Plan, Table
 from crossmodal.reporting.results import runs
@@ -67,7 +68,7 @@ def fill(plan: Plan, cells: list[dict[str, Any]], keys: set[str], folder: Path) 
     values = reader(plan, keys, folder)
     tables = {(paper.name, table.id): table for paper in plan.papers.values() for table in paper.tables}
     intervals: dict[tuple, tuple[float, float]] = {}
-    for key, table in tables.items():
+    for key, table in tracked(tables.items(), "intervals and tests", unit="tables"):
         _fill_table(table, [c for c in cells if (c["paper"], c["table"]) == key], values, intervals)
 
 

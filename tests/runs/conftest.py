@@ -1,0 +1,3 @@
+from tests.prepared import labelled, prepared
+
+__all__ = ["labelled", "prepared"]
