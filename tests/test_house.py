@@ -13,7 +13,7 @@ ROOMS = (  # from the ground up
     *("core", "modalities", "language", "released", "downloads", "datasets", "features", "models", "corpus"),
     *("training", "evaluation", "tasks", "experiments", "runs", "inference", "rehearsal", "reporting"),
 )
-TOP = ("", "__main__", "cli", "dag")
+TOP = ("", "__main__", "cli", "dag", "library")
 
 
 def imports() -> dict[str, set[str]]:
