@@ -44,7 +44,7 @@ def _options(
         typer.Option(
             metavar="FILE",
             help="Parameters; if repeated, later files overlay earlier ones, as with `snakemake --configfile`. By "
-            "default `params.yaml`, or the file that CROSSMODAL_PARAMS names (the DAG passes its merged configuration).",
+            "default `params.yaml`, or what CROSSMODAL_PARAMS names (the DAG passes its merged configuration).",
         ),
     ] = None,
     config: Annotated[

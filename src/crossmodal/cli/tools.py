@@ -128,7 +128,10 @@ def search(
     from crossmodal.reporting.page import search_results
 
     query = step.query_of(text, item, image=image, audio=audio, video=video, mesh=mesh)
-    found = step.search(library.opened(read_params(), run), query, to, k=k, partition=partition, exported=True)
+    opened = library.opened(read_params(), run)
+    if html is not None:
+        step.check_root(opened.data)
+    found = step.search(opened, query, to, k=k, partition=partition, exported=True)
     search_results.show(found, as_json=as_json)
     if html is not None:
         search_results.write(found, html)

@@ -181,6 +181,16 @@ def _by_the_model(
     return ids, best, scores
 
 
+def check_root(data: Path) -> None:
+    """Refuse a data set whose files lie in a folder that the parameters do not name, before one of them is opened.
+
+    Raises
+    ------
+    UserError : `items.json` names such a folder.
+    """
+    paths.named(data, str(read_record(data / "items.json").get("root")), f"{data / 'items.json'}: root")
+
+
 def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
     """The modality of each item, with its sentence or the path of its file."""
     from pyarrow.parquet import ParquetFile
@@ -194,7 +204,7 @@ def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
     with ParquetFile(data / "items.parquet") as file:
         table = file.read(["item_id", "modality", "source"])
     known = table["item_id"].to_pylist()
-    root = paths.named(data, str(read_record(data / "items.json").get("root")), f"{data / 'items.json'}: root")
+    root = data / str(read_record(data / "items.json").get("root"))  # which is named, not opened: see `check_root`
     found = []
     for item_id in ids:
         try:
