@@ -47,3 +47,31 @@ def test_imports_go_down_only() -> None:
             if above:
                 upward.append(f"{name} -> {target}")
     assert upward == []
+
+
+def functions(path: Path) -> set[str]:
+    """The public functions of a module."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
+
+
+def alike(a: str, b: str) -> bool:
+    """Whether two names differ in one letter, or in the plural of their words alone."""
+    first, second = sorted((a, b), key=len)
+    place = next((i for i, (x, y) in enumerate(zip(first, second, strict=False)) if x != y), len(first))
+    letter = first[place + 1 :] == second[place + 1 :] if len(a) == len(b) else first[place:] == second[place + 1 :]
+    return letter or [word.rstrip("s") for word in a.split("_")] == [word.rstrip("s") for word in b.split("_")]
+
+
+def test_names_one_letter_apart_are_told_from_each_other() -> None:
+    assert alike("rank_both_ways", "ranks_both_ways")
+    assert alike("name_of", "names_of")
+    assert not alike("retrieval_ranks", "retrieval_ranks_both_ways")
+
+
+def test_no_function_is_named_one_letter_away_from_another_of_its_place() -> None:
+    """Of its module; in the library of evaluation, of any of its modules. Names of commands are words of their own."""
+    places = [functions(path) for path in SOURCE.rglob("*.py") if path.parent.name not in ("cli", "drawing")]
+    places.append({name for path in (SOURCE / "evaluation").rglob("*.py") for name in functions(path)})
+    near = {(a, b) for names in places for a in names for b in names if a < b and alike(a, b)}
+    assert near == set()
