@@ -293,7 +293,7 @@ def frame_of(
         )
     if lines:
         raise UserError("\n".join(lines))
-    ids = names_of([one.source for one in kept])
+    ids = ids_of([one.source for one in kept])
     rows = [(ids[one.source], "image", ids[one.source], one.label, one.partition, one.source) for one in kept]
     rows += [
         (f"{ids[one.source]}#{k}", "text", ids[one.source], one.label, one.partition, text)
@@ -328,7 +328,7 @@ class Photographs(raw.Listing):
         return None
 
 
-def names_of(sources: list[str]) -> dict[str, str]:
+def ids_of(sources: list[str]) -> dict[str, str]:
     """{source: item id}; the id is the file's stem, or, if that is not unique, the path without or with the ending."""
     ids: dict[str, str] = {}
     left = sources

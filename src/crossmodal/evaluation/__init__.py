@@ -4,8 +4,8 @@ The functions take NumPy arrays or torch tensors, on the CPU or a GPU: (Q, d) ve
 the gallery, which are compared by inner products (with `cosine=True` by cosines), or the (Q, G) scores of a function
 (`Scores`). What is relevant to a query is given as groups or labels: (Q,) and (G,) codes, of which equal ones are
 relevant to each other. The group of a caption is its image; its label is a class. `retrieval_ranks` and
-`average_precision` take these arguments and return one value per query; `source`, `rank_queries` and `rank_both_ways` do
-several of them in one pass.
+`average_precision` take these arguments and return one value per query; `source`, `rank_queries` and
+`rank_both_ways` do several of them in one pass.
 
 Each name is imported from its module when it is first used, so that the statistics do not load torch.
 """
