@@ -70,8 +70,9 @@ def test_names_one_letter_apart_are_told_from_each_other() -> None:
 
 
 def test_no_function_is_named_one_letter_away_from_another_of_its_place() -> None:
-    """Of the modules in one folder; in the ground, whose modules have little in common, of one module. Names of commands
-    and of drawn things are words of their own.
+    """Of the modules in one folder; in `core`, whose modules have little in common, of one module.
+
+    Names of commands and of drawn things are words of their own.
     """
     places: dict[Path, set[str]] = {}
     for path in SOURCE.rglob("*.py"):

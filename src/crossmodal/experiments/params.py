@@ -275,7 +275,7 @@ def load(
             f"{path}: has no `extractors`, so that it is an overlay; name what it lies over before it "
             f"(--params params.yaml --params {path})"
         )
-    return from_config(merge(value, config or {}), ", ".join(map(str, files)))
+    return from_config(merge(value, config or {}), " over ".join(map(str, reversed(files))))
 
 
 def config_of(words: Iterable[str]) -> dict[str, Any]:
