@@ -11,6 +11,7 @@ from crossmodal.language.tokens import token_table
 from crossmodal.tasks.ranked.selection import validate
 from crossmodal.training.loop import Selection
 
+EXTRACTED = {"extractor": "image", "settings": {"network": "shufflenet_v2_x0_5", "weights": "seeded"}}
 WORDS = [f"word{letter}" for letter in "abcdefghijklmno"]
 
 
@@ -38,7 +39,8 @@ def prepared(tmp_path_factory):
     pixels = rng.integers(0, 256, (60, 3, 8, 8), np.uint8)
     for name, array in (("raw", vectors), ("regions", regions), ("pixels", pixels)):
         np.save(folder / "features" / f"image.{name}.npy", array)
-        store.save(folder / "features" / f"image.{name}", [row[0] for row in images], {"extractor": "made by hand"})
+        told = EXTRACTED if name == "raw" else {"extractor": "made by hand"}
+        store.save(folder / "features" / f"image.{name}", [row[0] for row in images], told)
     return folder.parent
 
 

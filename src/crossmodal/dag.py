@@ -322,3 +322,50 @@ def job_of(plan: experiments.Plan, key: str) -> Job:
         return plan.job(experiment, int(seed[4:]), dataset=dataset)
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
+
+
+def run_at(plan: experiments.Plan, name: str | Path) -> tuple[Job, Path]:
+    """The job and the folder of a run that is named, or whose folder is, wherever that lies.
+
+    A run that the plan does not have is what the `config.yaml` in its folder says.
+
+    Parameters
+    ----------
+    name : DATASET/SPLIT/MODEL[.VARIANT]/seedN, or the folder of a run, absolute or relative.
+
+    Raises
+    ------
+    UserError : the name is no run's, and the folder holds no trained run.
+    """
+    key, folder = place_of(Path(plan.params.paths.results), name)
+    if key is None:
+        return experiments.job_in(folder), folder
+    try:
+        return job_of(plan, key), folder
+    except UserError:
+        if not (folder / "config.yaml").is_file():
+            raise
+        return experiments.job_in(folder), folder
+
+
+def place_of(results: Path, name: str | Path) -> tuple[str | None, Path]:
+    """The key and the folder of a run that is named by either; no key for a folder that lies outside of `results`."""
+    runs, folder = results / "runs", Path(name)
+    for place, root in ((folder.absolute(), runs.absolute()), (folder.resolve(), runs.resolve())):
+        if place.is_relative_to(root):
+            key = place.relative_to(root).as_posix()
+            return key, runs / key
+    if (folder / "config.yaml").is_file():
+        return None, folder
+    if folder.is_dir() and len(folder.parts) != 4:
+        raise UserError(f"{folder}: holds no trained run, since it has no config.yaml; name the folder seedN of a run")
+    return str(name).strip("/"), runs / str(name).strip("/")
+
+
+def before_of(plan: experiments.Plan, job: Job, folder: Path) -> Path | None:
+    """The folder of the run that the one in `folder` is initialised from, which lies beside it; None without such."""
+    if job.before is None:
+        return None
+    folder = folder.absolute()
+    beside = "/".join(folder.parts[-4:]) == job.key
+    return (folder.parents[3] if beside else Path(plan.params.paths.results) / "runs") / job.before

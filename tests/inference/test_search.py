@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,14 +21,21 @@ from crossmodal.core.files import read_parquet, sha256_file, write_json
 from crossmodal.experiments import Job
 from crossmodal.inference import encoding as encoded
 from crossmodal.inference import run as trained
+from crossmodal.inference import search as searching
 from crossmodal.inference.onnx_encoder import open_exported, place, refusal
-from crossmodal.inference.search import Query, search
+from crossmodal.inference.opened import OpenedRun
+from crossmodal.inference.search import Query
 from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 2, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
+
+
+def search(plan, folder, query, *words, **options):
+    """As the command line searches: each time anew, from the second time on by the exported encoder."""
+    return searching.search(OpenedRun(folder, Path(plan.params.paths.data)), query, *words, exported=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -224,13 +232,13 @@ def test_what_was_kept_is_known_by_content_not_by_time(run, monkeypatch):
 
 
 def test_a_file_that_cannot_be_searched_for_is_no_data_sets(run, tmp_path):
-    with pytest.raises(UserError, match=r"--image .*gone\.jpg: no such file; name one to search for$"):
+    with pytest.raises(UserError, match=r"image .*gone\.jpg: no such file; name one that is there$"):
         search(run[1], run[0], Query("image", str(tmp_path / "gone.jpg")))
     (tmp_path / "page.jpg").write_text("<html>404</html>")
     with pytest.raises(UserError) as caught:
         search(run[1], run[0], Query("image", str(tmp_path / "page.jpg")))
     said = str(caught.value)
-    assert said.startswith(f"--image {tmp_path / 'page.jpg'}: cannot be searched for: ")
+    assert said.startswith(f"image {tmp_path / 'page.jpg'}: cannot be read: ")
     assert said.endswith("; name another file")
     assert "folder" not in said.replace(str(tmp_path), "")
 

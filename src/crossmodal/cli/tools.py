@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossmodal.cli.base import RunName, app, read_plan, run_of
+from crossmodal.cli.base import RunName, app, read_params, read_plan
 from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,22 +122,15 @@ def search(
 
     `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
     """
+    from crossmodal import library
     from crossmodal.inference import search as step
     from crossmodal.reporting.page import search_results
 
-    files = {"image": image, "audio": audio, "video": video, "mesh": mesh}
-    queries = [step.Query(modality, str(path)) for modality, path in files.items() if path is not None]
-    queries += [step.Query("text", text)] if text is not None else []
-    queries += [step.Query("", "", item)] if item is not None else []
-    if len(queries) != 1:
-        raise UserError(
-            f"{len(queries)} queries are given; expected one: a TEXT, a file (--image, --audio, ...) or --item"
-        )
-    if partition not in ("train", "val", "test", "all"):
-        raise UserError(f"--partition {partition!r}: expected train, val, test or all")
-    plan = read_plan()
-    _, folder = run_of(plan, run)
-    found = step.search(plan, folder, queries[0], to, k=k, partition=partition)
+    query = step.query_of(text, item, image=image, audio=audio, video=video, mesh=mesh)
+    opened = library.opened(read_params(), run)
+    if html is not None:
+        step.check_root(opened.data)
+    found = step.search(opened, query, to, k=k, partition=partition, exported=True)
     search_results.show(found, as_json=as_json)
     if html is not None:
         search_results.write(found, html)

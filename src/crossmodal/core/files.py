@@ -44,6 +44,8 @@ def reason(error: OSError) -> str | None:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not.
 
+    The file has the mode that the umask gives, whichever library writes it.
+
     Raises
     ------
     UserError : the disk is full, or the folder cannot be written.
@@ -53,6 +55,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _unlock(temporary)
         temporary.replace(path)
     except Exception as error:
         number = _number(error) or (errno.ENOSPC if _full(path.parent) else 0)
@@ -62,6 +65,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _unlock(path: Path) -> None:
+    """Give a file that is its owner's alone, as safetensors makes all of its files, the mode that the umask gives."""
+    if path.stat().st_mode & 0o077:
+        return
+    probe = path.with_name(f"{path.name}.mode")  # the umask itself can only be read by changing it, for all threads
+    try:
+        probe.touch()
+        path.chmod(probe.stat().st_mode & 0o777)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _number(error: Exception) -> int:

@@ -133,7 +133,7 @@ def named(folder: Path, name: str, where: str) -> Path:
     if _roots is not None and not any(_below(path, root) for root in (folder, *_roots)):
         raise UserError(
             f"{where}: {name!r} is no folder or file that a data set of params.yaml names; if it is right, name it "
-            "there, else prepare the data set again"
+            "there, or the overlay that does so (--params), else prepare the data set again"
         )
     return path
 

@@ -196,7 +196,7 @@ def _unpacked(path: Path, file: SourceFile, folder: Path) -> list[str]:
                     archive.extractall(inside)  # strips `..` and roots from paths
             else:
                 with tarfile.open(path) as archive:
-                    archive.extractall(inside, filter="data")
+                    archive.extractall(inside, filter=_member_of)
             if file.members:
                 pairs = [(_member(inside, path, member), folder / to) for member, to in sorted(file.members.items())]
             else:
@@ -208,6 +208,12 @@ def _unpacked(path: Path, file: SourceFile, folder: Path) -> list[str]:
         raise UserError(
             f"{path}: is no archive, or damaged ({message}); it is removed: run again to fetch it"
         ) from None
+
+
+def _member_of(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """A member as tarfile's filter `data` allows it, with the mode that the umask gives, as those of zip files have."""
+    allowed = tarfile.data_filter(member, folder)
+    return allowed and allowed.replace(mode=None, deep=False)
 
 
 def _member(inside: Path, archive: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Encodes queries and items for `search` by the model itself, and ranks items also where no vectors are compared.
+"""Encodes sentences, files and items by the model itself, and ranks items also where no vectors are compared.
 
 This is a module apart from `search`, which avoids it where it can, because it imports torch.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,65 +22,104 @@ from crossmodal.core.files import atomic_write, read_record
 from crossmodal.corpus.forms.base import Source
 from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
-from crossmodal.experiments import PRECOMPUTED, Plan, validated
+from crossmodal.experiments import PRECOMPUTED, validated
 from crossmodal.inference.onnx_encoder import open_exported, place, refusal, refuse
 from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
+from crossmodal.tasks.ranked.encodings import joined
 
 if TYPE_CHECKING:
     from crossmodal.features.engine.store import Features
 
 log = logging.getLogger(__name__)
 
-BLOCK = 512  # number of items that are scored at once by models that do not compare vectors
+BLOCK = 512  # number of items that are encoded at once, or scored by models that do not compare vectors
 
 
-def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: str, item_id: str | None) -> base.Input:
-    """The input of the model for a query.
+def encode(run: TrainedRun, data: Path, modality: str, sources: Sequence[str], to: str) -> Tensor:
+    """(N, ...) float32 encodings of sentences or files, for comparison with items of the modality `to`.
 
     Parameters
     ----------
     data : the folder of the run's data set.
-    source : a sentence, or the path of a file.
-    item_id : an item of the data set, which is then used in place of `source`.
+    sources : N sentences, or paths of files.
 
     Raises
     ------
-    UserError : a file that cannot be read, features that were computed elsewhere, or a sentence without known words.
+    UserError : as `inputs_of`.
+    """
+    return joined([run.encode(modality, given, to) for given in inputs_of(run, data, modality, sources)]).float()
+
+
+def inputs_of(
+    run: TrainedRun, data: Path, modality: str, sources: Sequence[str], item_id: str | None = None
+) -> Iterator[base.Input]:
+    """Yield the inputs of the model for sentences or files, `BLOCK` of them at a time.
+
+    Parameters
+    ----------
+    data : the folder of the run's data set.
+    sources : sentences, or paths of files.
+    item_id : the item of the data set that the only source is, whose stored features are then used.
+
+    Raises
+    ------
+    UserError : a file that cannot be read, features that were computed elsewhere or are not those that the run was
+        trained with, or a sentence without known words.
     """
     asked = run.source(modality, data, arrays=_joint(run, data, modality))
     form = asked.form
+    starts = range(0, len(sources), BLOCK)
     if form.array(modality) is None:
-        return form.of_sentences(asked, [source])
-    extractor = run.job.inputs[modality]
-    manifest = data / "features" / f"{modality}.{extractor}"
+        yield from (form.of_sentences(asked, [*sources[n : n + BLOCK]]) for n in starts)
+        return
+    target = data / "features" / f"{modality}.{run.job.inputs[modality]}"
     if item_id is not None:
-        return _stored(asked, manifest, item_id)
+        yield _stored(asked, target, item_id)
+        return
+    array, columns = _features(run, data, modality, target, sources)
+    for n in starts:
+        part = slice(n, n + BLOCK)
+        yield form.of_features(asked, array[part], {name: column[part] for name, column in columns.items()})
+
+
+def _features(
+    run: TrainedRun, data: Path, modality: str, target: Path, sources: Sequence[str]
+) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
+    """The features of sentences or files, and their further columns, computed as those of the data set at `target`."""
     from crossmodal.datasets import items
     from crossmodal.features.engine import extraction
 
-    chosen = plan.params.extractors[extractor]
-    if chosen.extractor == PRECOMPUTED:
+    manifest = read_record(Path(f"{target}.json"))
+    extractor = manifest.get("extractor")
+    if extractor == PRECOMPUTED or extractor not in registry.names("features"):
         raise UserError(
             f"{run.job.key}: its {modality} features were made elsewhere, so there is no way to make those of "
-            f"{source}; search for an item of the data set with --item"
+            f"{sources[0]}; search for an item of the data set with --item"
+        )
+    trained = run.features.get(target.name)
+    if trained is not None and manifest.get("sha256") != trained:
+        raise UserError(
+            f"{target}.json: is of other features than {run.job.key} was trained with; train the run again, or name "
+            "the parameters of its own data set"
         )
     settings = validated(
-        registry.module("features", chosen.extractor).Settings, chosen.settings, f"params.yaml: extractors.{extractor}"
+        registry.module("features", extractor).Settings, manifest.get("settings"), f"{target}.json: settings"
     )
+    if modality != "text":
+        for source in sources:
+            if not Path(source).is_file():
+                raise UserError(f"{modality} {source}: no such file; name one that is there")
     given = extraction.given_of(items.read(data), items.root(data), modality, data)
-    told = read_record(Path(f"{manifest}.json"))
-    if modality != "text" and not Path(source).is_file():
-        raise UserError(f"--{modality} {source}: no such file; name one to search for")
     try:
-        array, extra = extraction.features_of(chosen.extractor, settings, given, [source], told)
+        return extraction.features_of(extractor, settings, given, [*sources], manifest)
     except UserError as error:
-        if source not in str(error):
+        source = next((source for source in sources if source in str(error)), None)
+        if source is None:
             raise
         # Only the first part of the message is kept; the rest is advice about the files of a data set.
         reason = str(error).split("; ")[0].replace(f"{source}: ", "").splitlines()[0]
-        raise UserError(f"--{modality} {source}: cannot be searched for: {reason}; name another file") from None
-    return form.of_features(asked, array, extra)
+        raise UserError(f"{modality} {source}: cannot be read: {reason}; name another file") from None
 
 
 def _stored(asked: Source, target: Path, item_id: str) -> base.Input:

@@ -5,7 +5,8 @@ This module imports nothing that only training needs, since a search waits for e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ class TrainedRun:
     job: Job
     model: base.Model
     vocabulary: Vocabulary
+    features: Mapping[str, str] = field(default_factory=dict)
+    """`MODALITY.EXTRACTOR` to the SHA-256 of the features that it was trained with."""
 
     def source(self, modality: str, data: Path = Path(), **more: Any) -> Source:
         """The source with which `source.form` makes an input from outside of the data set.
@@ -61,8 +64,9 @@ def open_run(folder: Path) -> TrainedRun:
     """
     weights = checked_weights(folder)
     manifest = folder / "manifest.json"
+    told = read_record(manifest)
     try:
-        context = base.context_of(read_record(manifest)["context"])
+        context = base.context_of(told["context"])
     except KeyError as error:
         raise UserError(f"{manifest}: says no {error}; an earlier version trained it: train it again") from None
     job = job_in(folder)
@@ -71,4 +75,4 @@ def open_run(folder: Path) -> TrainedRun:
     settings = validated(module.Settings, job.settings, f"{folder / 'config.yaml'}: settings")
     model = module.Model(settings, context)
     take_weights(model, weights)
-    return TrainedRun(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"))
+    return TrainedRun(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"), told.get("data", {}))

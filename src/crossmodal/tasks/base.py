@@ -221,7 +221,7 @@ def asked_of(model: str, relevance: str) -> Iterator[Task]:
     return (task for task in tasks().values() if task.asked(model, relevance))
 
 
-def metrics() -> Iterator[Metric]:
+def all_metrics() -> Iterator[Metric]:
     """The metrics and families of all tasks, without duplicates."""
     by_name = {}
     for task in tasks().values():
@@ -233,7 +233,7 @@ def metrics() -> Iterator[Metric]:
 @cache
 def metric_names() -> list[str]:
     """Names of all metrics, to suggest one for a misspelt name; a family is listed at the cut-offs that papers use."""
-    listed = [[m.name.replace("@K", f"@{k}") for k in (1, 5, 10, 50)] if m.family else [m.name] for m in metrics()]
+    listed = [[m.name.replace("@K", f"@{k}") for k in (1, 5, 10, 50)] if m.family else [m.name] for m in all_metrics()]
     return list(dict.fromkeys(name for names in listed for name in names))
 
 
@@ -246,7 +246,7 @@ def aspects() -> frozenset[str]:
 @cache
 def metric(name: str) -> Metric | None:
     """The metric with the given name in any task, with K filled in; None if there is none."""
-    return next((match for declared in metrics() if (match := declared.named(name))), None)
+    return next((match for declared in all_metrics() if (match := declared.named(name))), None)
 
 
 def label(name: str) -> str:

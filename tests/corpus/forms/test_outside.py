@@ -18,7 +18,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json
 from crossmodal.corpus import forms
 from crossmodal.experiments import Job
-from crossmodal.inference.encoding import query_input
+from crossmodal.inference.encoding import inputs_of
 from crossmodal.inference.run import open_run
 from crossmodal.reporting.tracking.embedder import embed, without
 from crossmodal.runs.evaluate import evaluate as run_test
@@ -100,7 +100,7 @@ def test_a_form_and_a_model_of_another_package(signs, prepared, tmp_path):
     kept = np.load(tmp_path / "run" / "instance_retrieval" / "embeddings.npz")
     np.testing.assert_array_equal(kept["image"], np.sign(array[48:]))
     run = open_run(tmp_path / "run")
-    found = query_input(None, run, prepared / "toy", "image", "i7.jpg", "i7")
+    (found,) = inputs_of(run, prepared / "toy", "image", ["i7.jpg"], "i7")
     np.testing.assert_array_equal(found, np.sign(array[[7]]))
     assert without(job, tmp_path / "run") == ""
     vectors = embed(run, {"image": [15]}, pd.DataFrame({"image": [[*range(-7, 8)]]}))

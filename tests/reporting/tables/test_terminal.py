@@ -18,7 +18,7 @@ from crossmodal.reporting.tables.views import View
 
 @pytest.fixture(scope="module")
 def shown(made: Path, plan: Plan) -> list[View]:
-    return views.views(plan, pd.read_parquet(made / "comparison.parquet"))
+    return views.all_views(plan, pd.read_parquet(made / "comparison.parquet"))
 
 
 def printed(view: View, width: int, **options: bool) -> str:

@@ -73,7 +73,12 @@ class Scores:
 
 
 class Products:
-    """Inner products of two sets of vectors, approximated by matrix products and decided by `vectors.scores`."""
+    """Inner products of two sets of vectors, approximated by matrix products and decided by `vectors.scores`.
+
+    Parameters
+    ----------
+    queries, gallery : (Q, d) and (G, d) vectors; the products have the shape (Q, G).
+    """
 
     def __init__(self, queries: Vectors, gallery: Vectors):
         self.queries, self.gallery = queries, gallery
@@ -184,7 +189,13 @@ Source = Scores | Products
 def source(
     queries: Array | Vectors | Scores, gallery: Array | Vectors | None, *, cosine: bool = False
 ) -> Products | Scores:
-    """The source of scores for the arguments of a public function: `Scores` alone, or vectors of queries and gallery.
+    """The (Q, G) scores that `rank_queries` and `rank_both_ways` take, from the arguments of the other functions.
+
+    Parameters
+    ----------
+    queries : (Q, d) vectors, compared with the gallery by inner product; or `Scores`, which are returned as they are.
+    gallery : (G, d) vectors; None with `Scores`.
+    cosine : compare by cosine instead (a vector of zeros has cosine 0 with everything).
 
     Raises
     ------

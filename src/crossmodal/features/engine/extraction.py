@@ -197,11 +197,17 @@ def features_of(
     refused = given.refused()
     listed = [item for item in given.items if item.item_id not in refused]
     work = _guarded(recipe.begin([*listed, *further]), {})
-    found = work.compute([work.load(item) for item in further])
-    found, extra = found if isinstance(found, tuple) else (found, {})
-    array = np.asarray(found, np.float32)
+    arrays: list[np.ndarray] = []
+    columns: dict[str, list[Any]] = {}
+    for start in range(0, len(further), work.batch):
+        found = work.compute([work.load(item) for item in further[start : start + work.batch]])
+        found, extra = found if isinstance(found, tuple) else (found, {})
+        arrays.append(np.asarray(found, np.float32))
+        for name, column in extra.items():
+            columns.setdefault(name, []).extend(column)
+    array = np.concatenate(arrays)
     array = array if recipe.again is None else recipe.again(array, manifest)
-    return array.astype(settings.dtype).astype(np.float32), extra
+    return array.astype(settings.dtype).astype(np.float32), columns
 
 
 def _guarded(work: Work, refused: Mapping[str, UserError]) -> Work:

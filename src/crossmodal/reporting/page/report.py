@@ -208,7 +208,7 @@ def render(
     manifests = {key: runs.manifest(results / "runs" / key) for key in asked if key in done}
     rows = overview(criterion, manifests, asked)
     checks = comparing.controls(metrics)
-    seen = views.views(plan, compared)
+    seen = views.all_views(plan, compared)
     papers = [
         {
             "paper": paper,

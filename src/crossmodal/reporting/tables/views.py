@@ -191,7 +191,7 @@ def title(text: str) -> str:
     return text[:1].upper() + text[1:].replace("_", " ")
 
 
-def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
+def all_views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
     """The views of every table of every paper.
 
     Raises

@@ -28,11 +28,15 @@ def encode(
     model.eval()
     parts = corpus.items(modality, index, ENCODE_BATCH)
     shown = tracked(parts, f"encoding {modality} items", -(-len(index) // ENCODE_BATCH), "batches")
-    encoded = [model.encode(modality, batch.to(device), partner) for batch in shown]
-    width = max((part.shape[1] for part in encoded if part.ndim > 2), default=0)
-    if width:  # sequences are padded to the longest of their batch, so batches differ in length
-        encoded = [torch.nn.functional.pad(part, (0, 0, 0, width - part.shape[1])) for part in encoded]
-    return torch.cat(encoded)
+    return joined([model.encode(modality, batch.to(device), partner) for batch in shown])
+
+
+def joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    """(N, ...) encodings from those of N items in batches, whose sequences are padded to the longest of all."""
+    width = max((part.shape[1] for part in parts if part.ndim > 2), default=0)
+    if width:  # a batch is padded to its own longest sequence, so batches differ in length
+        parts = [torch.nn.functional.pad(part, (0, 0, 0, width - part.shape[1])) for part in parts]
+    return torch.cat(parts)
 
 
 class Pair:
