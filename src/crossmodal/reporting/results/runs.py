@@ -32,10 +32,14 @@ def numbers(folder: Path, job: Job) -> list[dict[str, Any]] | None:
     """The rows of `metrics.json` of all tasks of a run; None if none exists, or one is damaged or of another job."""
     paths = [path for path in metrics_files(folder, job) if path.exists()]
     if not paths:
-        log.info("%s: not made yet", job.key)
         return None
     read = [_numbers(path, job) for path in paths]
     return None if None in read else [row for rows in read for row in rows]
+
+
+def is_made(folder: Path, job: Job) -> bool:
+    """Whether a run has the metrics of any of its tasks."""
+    return any(path.exists() for path in metrics_files(folder, job))
 
 
 def metrics_files(folder: Path, job: Job) -> list[Path]:
