@@ -132,7 +132,9 @@ def report(quick: Scope = None) -> None:
 
 @app.command(rich_help_panel="Results")
 def figure(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Without it, all that are wanted are drawn.")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Without it, all whose files are there are drawn.")
+    ] = "",
     quick: Scope = None,
 ) -> None:
     """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names those that are wanted."""
@@ -140,8 +142,10 @@ def figure(
 
     plan = read_plan()
     scope = base.Scope.of(plan, is_quick(plan, quick))
-    for one in [name] if name else [figure.name for figure in base.wanted(scope)]:
-        base.write(one, scope)
+    if name:
+        base.write(name, scope)
+    else:
+        base.write_all(scope)
 
 
 @app.command(rich_help_panel="Results")

@@ -78,6 +78,16 @@ def test_a_missing_run_is_named_with_its_row(plan: Plan, results: Path) -> None:
     assert {line.split(":")[0] for line in found} >= {"mfsr table1", "mfsr table2"}
 
 
+def test_rows_whose_runs_are_not_made_are_one_line_per_table(plan: Plan, results: Path) -> None:
+    for seed in (0, 1, 2):
+        shutil.rmtree(results / f"runs/world/full/vse0/seed{seed}")
+        shutil.rmtree(results / f"runs/world/full/vsepp/seed{seed}")
+    found = said(plan, results)
+    of_table = [line for line in found if line.startswith("mfsr table1: ")]
+    assert of_table == ["mfsr table1: 2 of its runs are not made: world/full/vsepp, and 1 more"]
+    assert len(found) == len({line.split(":")[0] for line in found})
+
+
 def test_a_number_that_no_run_has_is_said_to_be_none(plan: Plan, results: Path) -> None:
     """The runs are there: what they lack is what a column asks for, and what was kept of their test cannot give it."""
     for seed in (0, 1, 2):
@@ -108,8 +118,8 @@ def test_a_changed_control_is_off(plan: Plan, made: Path) -> None:
 
 
 def test_the_command_exits_with_1(results: Path, monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
-    monkeypatch.setattr(cli, "_plan", lambda: plan)
-    monkeypatch.setattr(cli, "_scope", lambda plan, quick: (plan.jobs, results))
+    monkeypatch.setattr(cli.results, "read_plan", lambda: plan)
+    monkeypatch.setattr(cli.results, "scope_of", lambda plan, quick: (plan.jobs, results))
     monkeypatch.chdir(results.parent)
     assert CliRunner().invoke(cli.app, ["check"]).exit_code == 0
     spoil(results, "recall@10", 120.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from crossmodal.experiments import Experiment, Job, Plan, Strict, UnreadableErro
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,25 @@ def write(name: str, scope: Scope) -> None:
     if chosen.has_numbers:
         write_text(folder / f"{name}.csv", chosen.numbers())
     write_text(folder / f"{name}.svg", chosen.draw())
+
+
+def write_all(scope: Scope) -> None:
+    """Write all figures that are wanted in the scope; one that lacks a file is logged and left out.
+
+    Raises
+    ------
+    UserError : no figure could be written.
+    """
+    errors: dict[str, UserError] = {}
+    figures = wanted(scope)
+    for one in figures:
+        try:
+            write(one.name, scope)
+        except UserError as error:
+            errors[one.name] = error
+            log.warning("figure %s: left out: %s", one.name, error)
+    if figures and len(errors) == len(figures):
+        raise next(iter(errors.values()))
 
 
 def last(choices: Iterable[list[Job]]) -> list[Job]:

@@ -136,8 +136,9 @@ def show(
     if shown:
         console.print(table)
         console.print(Text(CAPTION, style="dim"))
-    hidden = len(found) - len(shown)
-    console.print(summary(found) + (f" (left out: {hidden} that no run tests; --all shows them)" if hidden else ""))
+    if hidden := len(found) - len(shown):
+        console.print(f"Left out: {hidden} {'claim' if hidden == 1 else 'claims'} that no run tests (--all).")
+    console.print(summary(found))
 
 
 def to_csv(found: pd.DataFrame) -> str:
