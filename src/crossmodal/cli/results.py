@@ -132,9 +132,7 @@ def report(quick: Scope = None) -> None:
 
 @app.command(rich_help_panel="Results")
 def figure(
-    name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Without it, all whose files are there are drawn.")
-    ] = "",
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Without it, all whose files are there.")] = "",
     quick: Scope = None,
 ) -> None:
     """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names those that are wanted."""

@@ -105,7 +105,7 @@ def test_all_figures_whose_files_are_there_are_drawn(outside, plan: Plan, tmp_pa
     assert drawn == {"counts.svg", "learning_curves.svg"}
     assert "figure efficiency: left out: " in caplog.text
     monkeypatch.setattr(base, "wanted", lambda scope: [base.figure("efficiency", scope)])
-    with pytest.raises(UserError, match="annotation_efficiency.csv: not found"):
+    with pytest.raises(UserError, match=r"annotation_efficiency\.csv: not found"):
         base.write_all(scope)
 
 
