@@ -103,11 +103,3 @@ def test_a_table_that_no_run_fills_says_so(made: Path, plan: Plan) -> None:
     text = printed(view, 200)
     assert "Method" not in text
     assert text.rstrip().endswith(f"Left out: {len(view.lines)} rows with published numbers only (--all).")
-
-
-def test_a_pipe_has_the_width_of_a_wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
-    assert terminal.folding().width == 160
-    monkeypatch.setenv("COLUMNS", "70")
-    assert terminal.folding().width == 70
-    assert terminal.folding(Console(width=33)).width == 33

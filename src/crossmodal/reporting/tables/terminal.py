@@ -5,7 +5,6 @@ A table wider than the terminal continues below in further panels, each with the
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,24 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crossmodal.core.console import folding
 from crossmodal.core.errors import printable
 from crossmodal.reporting.tables.views import Line, View, grid, noted, ours, parted_heads, title
 from crossmodal.tasks.base import label
 
 STYLES = {0: "", 1: "bold", 2: "underline"}  # by `Text.place`
 KINDS = {"warning": "yellow", "fallback": "yellow", "qc": "bold red", "ours": "", "published": "dim"}
-WIDTH = 160  # of a file or a pipe, which has none of its own
 
 Rows = Literal["filled", "ours", "all"]
 """Rows that runs of ours fill; also those whose system is here but has not run; also those of published numbers only"""
-
-
-def folding(console: Console | None = None) -> Console:
-    """The console given, or one of the width that tables are folded to: the terminal's, COLUMNS, or else `WIDTH`."""
-    if console is not None:
-        return console
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDTH)
 
 
 def chosen(view: View, rows: Rows) -> list[Line]:

@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crossmodal.core.console import folding
 from crossmodal.core.files import write_text
 from crossmodal.evaluation.contrasts import POWER, SEEDS
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results.cases import LEVEL
 from crossmodal.reporting.results.claims import VERDICTS
 from crossmodal.reporting.tables.latex import tex
-from crossmodal.reporting.tables.terminal import folding
 from crossmodal.reporting.tables.views import DASH, MINUS
 from crossmodal.reporting.tables.writers import environment
 
