@@ -69,9 +69,8 @@ def test_listing_of_modules(monkeypatch) -> None:
     narrow = CliRunner().invoke(cli.app, ["list", "models"]).output
     assert max(map(len, narrow.splitlines())) <= 80
     for kind in ("datasets", "extractors", "forms", "tasks", "figures"):
-        assert {
-            row["about"] != "" for row in json.loads(CliRunner().invoke(cli.app, ["list", kind, "--json"]).stdout)
-        } == {True}
+        rows = json.loads(CliRunner().invoke(cli.app, ["list", kind, "--json"]).stdout)
+        assert all(row["about"] for row in rows)
 
 
 def test_listings_import_no_torch() -> None:

@@ -47,12 +47,7 @@ def test_runs_that_are_there(drawn: Plan) -> None:
     assert {key: one.seconds for key, one in found.items()} == dict(
         zip([*KEYS, OTHER], (41.5, 42.5, None, 48.5), strict=True)
     )
-    assert {key: one.quick for key, one in found.items()} == {
-        KEYS[0]: True,
-        KEYS[1]: False,
-        KEYS[2]: True,
-        OTHER: False,
-    }
+    assert [key for key, one in found.items() if one.quick] == [KEYS[0], KEYS[2]]
 
 
 def test_the_headline_is_of_the_whole_test_set() -> None:
