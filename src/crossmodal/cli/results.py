@@ -135,7 +135,7 @@ def figure(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Without it, all whose files are there.")] = "",
     quick: Scope = None,
 ) -> None:
-    """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names those that are wanted."""
+    """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names them."""
     from crossmodal.reporting.figures import base
 
     plan = read_plan()
