@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crossmodal import cli
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results import collect, quality_control
 from crossmodal.reporting.results import comparison as comparing
@@ -69,6 +70,11 @@ def test_two_runs_of_one_seed(plan: Plan, made: Path, results: Path) -> None:
     lines = said(plan, results, against=made)
     assert any(line.startswith(KEY) and "two runs of this seed differ" in line for line in lines)
     assert quality_control.check(plan, plan.jobs, made / "runs", made, against=made) == []
+
+
+def test_a_folder_to_compare_with_that_holds_no_runs(plan: Plan, made: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no folder `runs`; expected another results folder"):
+        quality_control.check(plan, plan.jobs, made / "runs", made, against=tmp_path)
 
 
 def test_a_missing_run_is_named_with_its_row(plan: Plan, results: Path) -> None:

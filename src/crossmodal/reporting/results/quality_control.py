@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet
 from crossmodal.experiments import Job, Plan
 from crossmodal.reporting.results import runs
@@ -98,8 +99,10 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
 
     Raises
     ------
-    UserError : there is no `comparison.parquet` yet.
+    UserError : there is no `comparison.parquet` yet, or `against` is no folder of results.
     """
+    if against is not None and not (against / "runs").is_dir():
+        raise UserError(f"{against}: has no folder `runs`; expected another results folder to compare the runs with")
     compared = read_parquet(target / "comparison.parquet")
     said: dict[str, None] = {}
     for (paper, table), part in compared.groupby(["paper", "table"], sort=False):
