@@ -91,6 +91,6 @@ rule report:
 
 # Without output: it is made anew each time. Settings of the plan come from the same parameters as those of the runs.
 rule rehearse:
-    threads: workflow.resource_settings.cores or 1  # `workflow.cores` would fail without --cores, as --report is called
+    threads: lambda wildcards: workflow.cores
     shell:
         "crossmodal rehearse --workers {threads}"

@@ -49,7 +49,7 @@ def show(rows: list[dict[str, Any]], *, as_json: bool, columns: Mapping[str, Ite
     from rich.table import Table
     from rich.text import Text
 
-    from crossmodal.core.console import folding
+    from crossmodal.core.display import folding
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="dim")
     for head in columns:
@@ -72,7 +72,7 @@ def show_planned(plan: Plan, *, as_json: bool) -> None:
 
 def show_finished(plan: Plan, *, as_json: bool) -> None:
     """Print the runs that are there."""
-    from crossmodal.core.console import readable_bytes, readable_seconds
+    from crossmodal.core.display import readable_bytes, readable_seconds
     from crossmodal.reporting.results.finished import finished
     from crossmodal.tasks.base import label
 

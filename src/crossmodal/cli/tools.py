@@ -99,7 +99,7 @@ def features_prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove features from the store that no data set uses any more."""
-    from crossmodal.core.console import readable_bytes
+    from crossmodal.core.display import readable_bytes
     from crossmodal.features.engine import catalog
 
     gone = catalog.unused(catalog.entries(Path(read_plan().params.paths.data)))

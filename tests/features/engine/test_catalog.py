@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from crossmodal import cli
-from crossmodal.core.console import readable_bytes
+from crossmodal.core.display import readable_bytes
 from crossmodal.features import image
 from crossmodal.features.engine import catalog, store
 

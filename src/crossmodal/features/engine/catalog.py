@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from crossmodal.core.console import readable_bytes
+from crossmodal.core.display import readable_bytes
 from crossmodal.core.errors import UserError, printable
 from crossmodal.core.files import read_record
 from crossmodal.features.engine import store

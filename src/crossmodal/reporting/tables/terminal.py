@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crossmodal.core.console import folding
+from crossmodal.core.display import folding
 from crossmodal.core.errors import printable
 from crossmodal.reporting.tables.views import Line, View, grid, noted, ours, parted_heads, title
 from crossmodal.tasks.base import label

@@ -3,12 +3,12 @@
 import pytest
 from rich.console import Console
 
-from crossmodal.core import console
+from crossmodal.core import display
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (33.4e9, "33.4 GB")])
 def test_sizes_as_people_write_them(size, text):
-    assert console.readable_bytes(size) == text
+    assert display.readable_bytes(size) == text
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ def test_sizes_as_people_write_them(size, text):
     ],
 )
 def test_durations_as_people_write_them(seconds, text):
-    assert console.readable_seconds(seconds) == text
+    assert display.readable_seconds(seconds) == text
 
 
 def test_a_pipe_has_the_width_of_a_wide_terminal(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
-    assert console.folding().width == 160
+    assert display.folding().width == 160
     monkeypatch.setenv("COLUMNS", "70")
-    assert console.folding().width == 70
-    assert console.folding(Console(width=33)).width == 33
+    assert display.folding().width == 70
+    assert display.folding(Console(width=33)).width == 33
