@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -75,6 +76,36 @@ def test_what_a_model_reads_is_what_its_class_says(name):
     assert registry.reads(name) == registry.reads(name, {}) == registry.reads(name, {"epochs": 1})
     assert registry.source_reads(name) == model.source_reads
     assert registry.second_forms(name) == model.second_form
+
+
+@pytest.mark.parametrize("kind", sorted(registry.KINDS))
+def test_the_first_line_of_each_module_is_that_of_its_docstring(kind):
+    for name in registry.names(kind):
+        assert registry.about(kind, name) == registry.module(kind, name).__doc__.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_first_line_names_its_paper(name):
+    assert re.search(r"\b(19|20)\d\d\b|CVS thesis|A3VSE", registry.about("models", name))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('"""One\n\ntwo."""\n', "One"),
+        ("#!/usr/bin/python\n# A comment.\n\n'A line.'\nimport torch\n", "A line."),
+        ('r"""\n  Below.\n"""\n', "Below."),
+        ("import torch\n", ""),
+        ("", ""),
+        ('b"""Bytes."""\n', ""),
+        ('"""Never ends\n', ""),
+        ('""""""\n', ""),
+    ],
+)
+def test_the_first_line_is_read_without_an_import(plugin, text, line):
+    plugin(model=text)
+    assert registry.about("models", "plugged") == line
+    assert "plugged.model" not in sys.modules
 
 
 def test_inherited_declarations_are_seen():

@@ -14,6 +14,7 @@ import typer
 from crossmodal import dag, downloads, experiments
 from crossmodal.cli import app
 from crossmodal.core import registry
+from crossmodal.datasets import media_world
 from tests.docs.documents import FILES, ROOT, Block, blocks, spans
 
 PLACEHOLDER = "mine"  # a data set of the reader's own
@@ -92,8 +93,26 @@ def check_crossmodal(words: list[str]) -> None:
         assert values["what"] in ("runs", "extractors", *registry.KINDS)
     if "run" in values:
         check_run(values["run"], known)
+    for modality in ("image", "audio", "video", "mesh"):
+        if name == "search" and values[modality] is not None:
+            assert is_drawn(values[modality]), values[modality]
+            assert modality in dag.job_of(plan(), values["run"]).modalities
     for part in values.get("only") or ():
         assert any(part in run for run in full().jobs)
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether a file is one that the default settings of a drawn world write."""
+    data, world, raw, *below = path.parts
+    assert (data, raw) == ("data", "raw")
+    if world == "world":
+        return below[0] == "images" and int(Path(below[1]).stem) < plan().params.datasets["world"].settings["images"]
+    settings = media_world.Settings(**plan().params.datasets["media_world"].settings)
+    return "/".join(below) in {
+        media_world.source(modality, index)
+        for modality in ("image", "audio", "video", "mesh")
+        for index in range(settings.count(modality))
+    }
 
 
 @cache
@@ -193,6 +212,7 @@ def test_the_check_refuses_what_does_not_exist() -> None:
         (check_make, ["bench", "SIZE=3"]),
         (check_crossmodal, ["table", "a3vse-table9"]),
         (check_crossmodal, ["extract", "world", "tf-idf"]),
+        (check_crossmodal, ["search", "world/full/vsepp/seed0", "--image", "data/world/raw/images/009999.jpg"]),
         (check_snakemake, ["--cores", "1", "everything"]),
     ):
         with pytest.raises(AssertionError):

@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 _state: dict[str, list[str]] = {}
+COLLECTED = "metrics.parquet"  # what `collect` leaves in `results/` or `results/quick/`
 OPENING = ("prepare", "extract", "report", "search")  # commands that open other people's files
 
 
@@ -90,7 +91,15 @@ def dataset_folder(plan: Plan, name: str) -> Path:
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="A name in `datasets` of params.yaml.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="DATASET/SPLIT/MODEL[.VARIANT]/seedN, or its folder.")]
-Scope = Annotated[bool, typer.Option("--quick", help="Only the experiments marked `quick`; written to results/quick.")]
+Scope = Annotated[
+    bool | None,
+    typer.Option(
+        "--quick/--no-quick",
+        show_default=False,
+        help="Of the experiments marked `quick`, in results/quick, or of all, in results; by default of all, or of the "
+        "`quick` ones where only these are collected.",
+    ),
+]
 
 
 def run_of(plan: Plan, name: str) -> tuple[Job, Path]:
@@ -99,9 +108,20 @@ def run_of(plan: Plan, name: str) -> tuple[Job, Path]:
     return run_at(plan, name)
 
 
-def scope_of(plan: Plan, quick: bool) -> tuple[dict, Path]:
+def is_quick(plan: Plan, quick: bool | None) -> bool:
+    """Whether a command reads `results/quick`: as its option says or, without one, where only that is collected."""
     results = Path(plan.params.paths.results)
-    if quick:
+    if quick is None:
+        quick = not (results / COLLECTED).exists() and (results / "quick" / COLLECTED).exists()
+        if quick:
+            typer.echo(f"{results}: holds no collected results; {results / 'quick'} is read in its place", err=True)
+    return quick
+
+
+def scope_of(plan: Plan, quick: bool | None) -> tuple[dict, Path]:
+    """The jobs and the folder of the results that a command reads."""
+    results = Path(plan.params.paths.results)
+    if is_quick(plan, quick):
         return {key: job for key, job in plan.jobs.items() if job.quick}, results / "quick"
     return plan.jobs, results
 

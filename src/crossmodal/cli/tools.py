@@ -54,17 +54,25 @@ def backbone(
 @app.command("list", rich_help_panel="Tools")
 def list_(
     what: Annotated[str, typer.Argument(help="runs, models, datasets, extractors, forms, tasks or figures")] = "runs",
+    done: Annotated[
+        bool, typer.Option("--done", help="The runs that are there: score, time of training, size on disk.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list in place of a table.")] = False,
 ) -> None:
-    """List the runs that params.yaml selects, or the models, data sets, extractors, forms, tasks or figures known."""
-    from crossmodal.core import registry
+    """List the runs that params.yaml selects, or the models, data sets, extractors, forms, tasks or figures known.
 
-    kinds = {"extractors": "features", **{kind: kind for kind in ("models", "datasets", "forms", "tasks", "figures")}}
-    if what == "runs":
-        for key, job in read_plan().jobs.items():
-            typer.echo(f"{key}{'  (quick)' if job.quick else ''}")
-    elif what in kinds:
-        for name, module in sorted(registry.names(kinds[what]).items()):
-            typer.echo(f"{name}  ({module})")
+    `crossmodal list runs --done`
+    """
+    from crossmodal.cli import listing
+
+    if done and what != "runs":
+        raise UserError(f"--done: is of runs, not of {what}; expected `crossmodal list runs --done`")
+    if done:
+        listing.show_finished(read_plan(), as_json=as_json)
+    elif what == "runs":
+        listing.show_planned(read_plan(), as_json=as_json)
+    elif what in listing.KINDS:
+        listing.show_kind(listing.KINDS[what], as_json=as_json)
     else:
         raise UserError(f"list {what!r}: expected runs, models, datasets, extractors, forms, tasks or figures")
 
@@ -90,6 +98,7 @@ def features_prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove features from the store that no data set uses any more."""
+    from crossmodal.core.display import readable_bytes
     from crossmodal.features.engine import catalog
 
     gone = catalog.unused(catalog.entries(Path(read_plan().params.paths.data)))
@@ -100,7 +109,7 @@ def features_prune(
     if not yes and not typer.confirm(f"remove these {len(gone)}?"):
         raise typer.Exit(1)
     freed = sum(catalog.remove(entry) for entry in gone)
-    typer.echo(f"{catalog.readable(freed)} freed")
+    typer.echo(f"{readable_bytes(freed)} freed")
 
 
 @app.command(rich_help_panel="Tools")

@@ -12,6 +12,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -44,6 +45,12 @@ CALLED = {
 
 
 @cache
+def _entry_points(path: tuple[str, ...]) -> metadata.EntryPoints:
+    """All entry points of the packages on `sys.path`: reading those of one group would take as long."""
+    return metadata.entry_points()
+
+
+@cache
 def names(kind: str) -> dict[str, str]:
     """{name: module path} of all modules of a kind: the files of its package and the entry points."""
     package = importlib.import_module(PACKAGES[kind])
@@ -53,7 +60,7 @@ def names(kind: str) -> dict[str, str]:
         for module in pkgutil.iter_modules(package.__path__)
         if not module.ispkg and not module.name.startswith("_") and module.name not in helpers
     }
-    for entry in metadata.entry_points(group=f"crossmodal.{kind}"):
+    for entry in _entry_points(tuple(sys.path)).select(group=f"crossmodal.{kind}"):
         modules.setdefault(entry.name, entry.value.split(":")[0])
     return modules
 
@@ -66,6 +73,24 @@ def module(kind: str, name: str) -> ModuleType:
     UserError : nothing has that name; the message suggests the nearest known one.
     """
     return importlib.import_module(_path_of(kind, name))
+
+
+def about(kind: str, name: str) -> str:
+    """The first line of a module's docstring, without importing the module; empty where it has none.
+
+    Raises
+    ------
+    UserError : nothing has that name.
+    """
+    file = _file(_path_of(kind, name))
+    if file is None:
+        return ""
+    quiet = (tokenize.ENCODING, tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE)
+    with file.open("rb") as stream, suppress(tokenize.TokenError, SyntaxError, ValueError):
+        first = next(token for token in tokenize.tokenize(stream.readline) if token.type not in quiet)
+        text = ast.literal_eval(first.string) if first.type == tokenize.STRING else ""
+        return next(iter(text.strip().splitlines()), "") if isinstance(text, str) else ""
+    return ""
 
 
 def _path_of(kind: str, name: str) -> str:
@@ -90,6 +115,11 @@ def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, st
     modalities = settings.get("modalities")
     forms = dict.fromkeys(modalities, "vector") if modalities else dict(declared["reads"])
     return {**forms, "image": "images"} if settings.get("image_network") else forms
+
+
+def chooses_modalities(model: str) -> bool:
+    """Whether a setting of the model chooses the modalities that it reads, as vectors."""
+    return "modalities" in _declared(model)["defaults"]
 
 
 def source_reads(model: str) -> dict[str, str]:

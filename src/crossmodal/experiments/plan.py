@@ -117,7 +117,10 @@ def made_by_training(path: Path) -> Path:
     """
     if not path.exists():
         run = "/".join(path.parent.parts[-4:])
-        raise UserError(f"{path}: not found; train the run first (crossmodal train {run})")
+        raise UserError(
+            f"{path}: not found; train the run first (crossmodal train {run}), or take one of "
+            "those that are there (crossmodal list runs --done)"
+        )
     return path
 
 

@@ -1,7 +1,7 @@
-"""VSE++: global image features and a GRU in one space, trained with the hardest negatives of each batch.
+"""VSE++: global image features and a GRU in one space, trained with the hardest negatives (Faghri et al., 2018).
 
-The system of Faghri et al. (2018) is the baseline of mFSR (section 3.1, eq. 1, 2 and 8). Its image network is
-fine-tuned in a run of its own (`image_network`), which continues a run on fixed features.
+The hardest negatives are those of each batch. The system is the baseline of mFSR (section 3.1, eq. 1, 2 and 8). Its
+image network is fine-tuned in a run of its own (`image_network`), which continues a run on fixed features.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from crossmodal import cli
+from crossmodal.core.display import readable_bytes
 from crossmodal.features import image
 from crossmodal.features.engine import catalog, store
 
@@ -96,7 +97,7 @@ def test_prune_removes_what_no_data_set_has(run):
     assert gone["used_by"] == []
     assert run("features", "prune", input="n\n").exit_code == 1
     assert len(ls(run)) == 2
-    before = catalog.readable(gone["bytes"])
+    before = readable_bytes(gone["bytes"])
     assert f"{before} freed" in run("features", "prune", "--yes").stdout
     assert [entry["identity"] for entry in ls(run)] == [kept["identity"]]
     assert store.open_features("data/two/features/image.half").array.dtype == np.float16
@@ -138,11 +139,6 @@ def test_copies_are_uses_and_leavings_are_not(run):
     run("features", "prune", "--yes")
     assert not left.exists()
     assert [one["identity"] for one in ls(run)] == [entry["identity"]]
-
-
-@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (33.4e9, "33.4 GB")])
-def test_sizes_as_people_write_them(size, text):
-    assert catalog.readable(size) == text
 
 
 def test_an_empty_project(tmp_path):

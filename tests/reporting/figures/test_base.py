@@ -96,6 +96,19 @@ def test_a_figure_of_another_package_stands_on_the_page(outside, plan: Plan, tmp
         base.write("counts", without)
 
 
+def test_all_figures_whose_files_are_there_are_drawn(outside, plan: Plan, tmp_path: Path, caplog, monkeypatch) -> None:
+    """Nothing is collected in the folder: figures of no collected file are drawn, and the others are named."""
+    outside(OUTSIDE)
+    scope = base.Scope(plan, plan.jobs, str(tmp_path / "results"))
+    base.write_all(scope)
+    drawn = {path.name for path in (tmp_path / "results" / "figures").glob("*.svg")}
+    assert drawn == {"counts.svg", "learning_curves.svg"}
+    assert "figure efficiency: left out: " in caplog.text
+    monkeypatch.setattr(base, "wanted", lambda scope: [base.figure("efficiency", scope)])
+    with pytest.raises(UserError, match=r"annotation_efficiency\.csv: not found"):
+        base.write_all(scope)
+
+
 def test_a_figure_of_another_package_is_a_step_of_the_dag(outside, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "papers").symlink_to(ROOT / "papers")

@@ -313,3 +313,12 @@ def test_the_environment_names_a_server(place: tuple[Plan, Path], monkeypatch) -
     assert any("experiments/get-by-name" in path for path in asked)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert plan.params.tracking.address == plan.params.tracking.uri
+
+
+def test_a_control_has_no_file_of_settings(tmp_path: Path, caplog) -> None:
+    plan = make_plan()
+    kept = record._params(plan.jobs["world/full/chance/seed0"], tmp_path, plan.params)
+    assert kept["model"] == "chance"
+    assert caplog.text == ""
+    record._params(plan.jobs["world/full/vsepp/seed0"], tmp_path, plan.params)
+    assert "config.yaml: not found" in caplog.text

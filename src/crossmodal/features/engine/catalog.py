@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from crossmodal.core.display import readable_bytes
 from crossmodal.core.errors import UserError, printable
 from crossmodal.core.files import read_record
 from crossmodal.features.engine import store
@@ -149,15 +150,6 @@ def remove(entry: Entry) -> int:
     return entry.size
 
 
-def readable(size: float) -> str:
-    """A number of bytes in readable form, such as 1.5 GB."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
-
-
 def show(found: list[Entry]) -> None:
     """Print a table of the entries, as wide as the terminal, or 200 characters wide if the output is no terminal."""
     from rich.console import Console
@@ -176,7 +168,7 @@ def show(found: list[Entry]) -> None:
             names if entry.stored else f"{names} (not in the store)",
             shape,
             told["dtype"] or "",
-            readable(entry.size),
+            readable_bytes(entry.size),
             told["extractor"] or "",
             "\n".join(filter(None, (told["made_from"], told["fallback"] and f"fallback: {told['fallback']}"))),
             (told["made"] or "")[:16].replace("T", " "),
@@ -186,4 +178,4 @@ def show(found: list[Entry]) -> None:
     table.add_section()
     stored = [entry for entry in found if entry.stored]
     console.print(table)
-    console.print(f"{readable(sum(entry.size for entry in found))} in all; {len(stored)} in the store")
+    console.print(f"{readable_bytes(sum(entry.size for entry in found))} in all; {len(stored)} in the store")

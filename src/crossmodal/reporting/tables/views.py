@@ -382,9 +382,13 @@ def extra(value: Any) -> str:
 
 def flat_heads(view: View) -> list[str]:
     """One heading per column, for formats with a single header row."""
-    return [
-        " ".join(filter(None, [column.system, _arrow(column.aspect), label(column.metric)])) for column in view.columns
-    ]
+    return [" ".join(parts) for parts in parted_heads(view)]
+
+
+def parted_heads(view: View) -> list[list[str]]:
+    """The parts of each column's heading: a system, where columns name any, a direction and a metric."""
+    heads = [[column.system, _arrow(column.aspect), label(column.metric)] for column in view.columns]
+    return [[part for part in parts if part] for parts in heads]
 
 
 def _arrow(aspect: str) -> str:

@@ -90,10 +90,10 @@ def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
-    """The settings that the run was trained with, as its `config.yaml` resolves them."""
+    """The settings that the run was trained with, as its `config.yaml` resolves them; a control has none."""
     settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick"})
     try:
-        resolved = read_yaml(folder / "config.yaml")
+        resolved = {} if job.control else read_yaml(folder / "config.yaml")
         settings |= {key: resolved[key] for key in settings if key in resolved}
     except (OSError, UserError) as error:
         log.warning("%s: config.yaml: %s", job.key, error)
