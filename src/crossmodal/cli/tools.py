@@ -61,7 +61,10 @@ def list_(
 
     kinds = {"extractors": "features", **{kind: kind for kind in ("models", "datasets", "forms", "tasks", "figures")}}
     if what == "runs":
-        for key, job in read_plan().jobs.items():
+        plan = read_plan()
+        for line in plan.players():
+            typer.echo(line, err=True)
+        for key, job in plan.jobs.items():
             typer.echo(f"{key}{'  (quick)' if job.quick else ''}")
     elif what in kinds:
         for name, module in sorted(registry.names(kinds[what]).items()):
