@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,46 +10,20 @@ import pytest
 from crossmodal.core import registry
 from crossmodal.core.errors import UserError
 from crossmodal.models import base
+from tests.prepared import forget
 
 MODELS = sorted(registry.names("models"))
 
 
-CACHES = [getattr(registry, name) for name in ("names", "source_hash", "form", "_declared", "_source", "_file")]
-
-
-def forget():
-    for cached in CACHES:
-        cached.cache_clear()
-
-
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
+def plugin(outside):
     """A function that writes the modules of a package `plugged`, whose `model` is the model `plugged`."""
-    site = tmp_path / "site"
-    (site / "plugged" / "deep").mkdir(parents=True)
-    (site / "plugged" / "__init__.py").write_text("")
-    (site / "plugged" / "deep" / "__init__.py").write_text("")
-    info = site / "plugged-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
-    points = "[crossmodal.models]\nplugged = plugged.model\nscan = plugged.model\n"
-    (info / "entry_points.txt").write_text(points)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def write(**modules: str) -> Path:
-        for name, text in modules.items():
-            path = site.joinpath("plugged", *name.split("__")).with_suffix(".py")
-            path.write_text(text)
-        for name in [name for name in sys.modules if name.split(".")[0] == "plugged"]:
-            del sys.modules[name]
-        forget()
-        return site / "plugged"
+        named = {name.replace("__", "."): text for name, text in modules.items()}
+        return outside("plugged", named, {"models": {"plugged": "model", "scan": "model"}})
 
-    yield write
-    forget()
-    for name in [name for name in sys.modules if name.split(".")[0] == "plugged"]:
-        del sys.modules[name]
+    return write
 
 
 def asked_of_python(name: str, settings: dict) -> dict[str, str]:
