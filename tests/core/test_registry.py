@@ -172,6 +172,48 @@ def test_a_module_that_is_no_model(plugin, text, words):
         registry.reads("plugged")
 
 
+PLAIN = """
+from pydantic import BaseModel
+from crossmodal.models import base
+class Settings(base.Schedule): pass
+class Model(base.Model):
+    def encode(self, modality, batch, partner): return batch.inputs[modality]
+    def loss(self, batch, progress, turn): return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "Settings(base.Schedule)",
+            "Settings(BaseModel)",
+            "`Settings` must derive from crossmodal.models.base.",
+        ),
+        ("Model(base.Model)", "Model", "`Model` must derive from crossmodal.models.base.Model"),
+        ("class Settings(base.Schedule): pass", "", "has no attribute 'Settings'; its module must be importable"),
+        ("def loss", "def lost", "has no method `loss`; define it, or set `trains = False`"),
+        (
+            "Settings(base.Schedule)",
+            "Settings(base.Settings)",
+            "no batch_size, clip, clip_by, which training reads",
+        ),
+    ],
+)
+def test_what_a_model_lacks_is_one_line(plugin, old, new, words):
+    plugin(model=PLAIN)
+    assert registry.reads("plugged") == {"image": "vector", "text": "tokens"}
+    assert PLAIN.count(old) == 1
+    plugin(model=PLAIN.replace(old, new))
+    with pytest.raises(UserError) as error:
+        registry.reads("plugged")
+    assert "model 'plugged' (plugged.model): " in str(error.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    plugin(model=PLAIN.replace("Schedule", "Settings").replace("def encode", "trains = False\n    def encode"))
+    assert registry.methods("plugged") == {"encode"}
+
+
 def test_names_are_files_and_entry_points_but_no_helpers(plugin):
     plugin(model="")
     models = registry.names("models")

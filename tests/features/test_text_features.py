@@ -17,7 +17,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.features import text
 from crossmodal.features.engine import extraction, store
 from crossmodal.language import wordvectors
-from tests.features.test_skipthoughts import by_hand, write
+from tests.features.networks.test_skipthoughts import by_hand, write
 
 CAPTIONS = ["A dog runs.", "A dog, a red dog!", "The cat sits; the dog runs.", "A red cat jumps", "The zebra and a dog"]
 PARTS = ["train", "train", "train", "val", "test"]
