@@ -300,3 +300,15 @@ def test_the_commands_to_try_are_steps_of_the_dag(tmp_path):
     assert code == 0, said
     for target in [*targets, "results/tables/my_paper-table1.md"]:
         assert target == "tables" or target in said, target
+
+
+def test_the_templates_are_part_of_what_is_installed():
+    """Data files of the package, as its build takes them, and all of them are linted as Python or read as YAML."""
+    wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
+    taken = {Path(file.distribution_path) for file in wheel.WheelBuilder(str(ROOT)).recurse_included_files()}
+    wanted = {Path("crossmodal/cli/templates", path.name) for path in new.TEMPLATES.iterdir()}
+    assert len(wanted) == len(new.KINDS)
+    assert wanted <= taken
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
+    assert ruff["extension"] == {"template": "python"}
+    assert {path.suffix for path in wanted} == {".template", ".yaml"}
