@@ -36,8 +36,9 @@ class Dag:
     """
 
     def __init__(self, config: dict[str, Any], look: bool = True):
-        if not look and (decided := os.environ.get("CROSSMODAL_PARAMS")):
-            config = read_json(Path(decided))  # who plays whom was decided before the first rule
+        handed_on = Path(os.environ.get("CROSSMODAL_PARAMS", ""))
+        if not look and handed_on.parent == STATE.resolve() and handed_on.exists():
+            config = read_json(handed_on)  # who plays whom was decided before the first rule
         self.params = experiments.from_config(config)
         if not self.params.papers:
             raise UserError(
