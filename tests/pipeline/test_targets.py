@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tests.pipeline.commands import ROOT, call, ok, snakemake
+from tests.prepared import install
 
 pytestmark = pytest.mark.slow
 RUNS = "results/runs/world/full"
@@ -40,16 +41,8 @@ def project(tmp_path_factory):
     shutil.copy(ROOT / "Snakefile", folder)
     for name in ("workflow", "profiles", "papers"):
         shutil.copytree(ROOT / name, folder / name)
-    (folder / "site" / "mine").mkdir(parents=True)
-    (folder / "site" / "mine" / "__init__.py").write_text("")
-    (folder / "site" / "mine" / "model.py").write_text(MINE)
-    (folder / "site" / "mine" / "figure.py").write_text(FIGURE)
-    info = folder / "site" / "mine-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[crossmodal.models]\nmine = mine.model\n[crossmodal.figures]\nown = mine.figure\n"
-    )
+    points = {"models": {"mine": "model"}, "figures": {"own": "figure"}}
+    install(folder / "site", "mine", {"model": MINE, "figure": FIGURE}, points)
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["mfsr"], "seeds": [0]}
     params["tracking"]["enabled"] = False
     params["datasets"]["world"] |= {"images": 80, "val": 20, "test": 20}

@@ -20,6 +20,8 @@ except UserError as error:
     raise WorkflowError(f"{error}")
 
 if workflow.is_main_process:
+    for line in BENCH.plan.players():
+        logger.info(f"Data: {line}")
     for fallback in BENCH.fallbacks:
         logger.warning(f"Fallback: {fallback}")
 

@@ -63,6 +63,8 @@ def show(rows: list[dict[str, Any]], *, as_json: bool, columns: Mapping[str, Ite
 def show_planned(plan: Plan, *, as_json: bool) -> None:
     """Print the runs that params.yaml selects, one per line."""
     rows = planned(plan)
+    for line in plan.players():
+        typer.echo(line, err=True)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:

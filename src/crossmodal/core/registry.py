@@ -197,6 +197,7 @@ def _inspected(model: str) -> dict[str, Any]:
     path = _path_of("models", model)
     try:
         loaded = module("models", model)
+        _check_model(model, loaded)
         fields = loaded.Settings.model_fields
         defaults = {key: fields[key].get_default() for key in ("modalities", "image_network") if key in fields}
         # Pairs keep the order of the modalities, which a model's scores need and JSON with sorted keys would lose.
@@ -211,6 +212,32 @@ def _inspected(model: str) -> dict[str, Any]:
             f"crossmodal.models.base.Model, and `Settings`"
         ) from error
     return {**declared, "defaults": defaults}
+
+
+def _check_model(model: str, found: ModuleType) -> None:
+    """Check that a module has what every model needs.
+
+    Raises
+    ------
+    AttributeError : it has no class `Model` or `Settings`.
+    UserError : one of these is of another kind, or what a training needs is missing.
+    """
+    base = importlib.import_module("crossmodal.models.base")
+    where = f"model {model!r} ({found.__name__})"
+    for name in ("Model", "Settings"):
+        own = getattr(found, name)
+        if not (isinstance(own, type) and issubclass(own, getattr(base, name))):
+            raise UserError(f"{where}: its class `{name}` must derive from crossmodal.models.base.{name}")
+    if not found.Model.trains:
+        return
+    if found.Model.loss is base.Model.loss:
+        raise UserError(f"{where}: its class `Model` has no method `loss`; define it, or set `trains = False`")
+    missing = [name for name in ("batch_size", "clip", "clip_by") if name not in found.Settings.model_fields]
+    if missing:
+        raise UserError(
+            f"{where}: its class `Settings` has no {', '.join(missing)}, which training reads; derive it from "
+            f"crossmodal.models.base.Schedule"
+        )
 
 
 def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:

@@ -82,6 +82,9 @@ class ScaleSettings(Strict):
     """The data sets used for published ones at a scale; a run's settings depend on the data set it is trained on."""
 
     stand_ins: dict[str, str] = Field({}, description="published data set to the one that plays its part")
+    prefer_raw: bool = Field(
+        True, description="whether a data set whose raw files are there plays itself, whatever `stand_ins` names for it"
+    )
     source_stand_ins: dict[str, str] = Field(
         {},
         description="published data set to the one that plays its part where knowledge is transferred from it; of "

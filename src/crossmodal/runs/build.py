@@ -87,9 +87,15 @@ def built(
             facts["word_vectors"] = covered
     torch.manual_seed(job.seed)
     try:
-        return module.Model(settings, context), corpus
+        model = module.Model(settings, context)
     except ValueError as error:
         raise UserError(f"model {job.name} on {job.dataset}: {error}") from None
+    if model.trains and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(
+            f"model {job.model!r} ({module.__name__}): has no parameters to train; make its layers in `__init__`, or "
+            f"set `trains = False`"
+        )
+    return model, corpus
 
 
 def _word_vectors(

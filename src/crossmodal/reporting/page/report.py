@@ -275,8 +275,8 @@ def _claims(plan: Plan, path: Path) -> Markup | None:
 def _stand_ins(plan: Plan, titles: dict[str, str]) -> list[tuple[str, list[str]]]:
     """(stand-in, the published data sets that it replaces) for each stand-in."""
     found: dict[str, dict[str, None]] = {}
-    for table in (table for paper in plan.papers.values() for table in paper.tables):
-        for dataset in dict.fromkeys([table.dataset, *(row.dataset or table.dataset for row in table.rows)]):
+    for paper, table in plan.tables.values():
+        for dataset in dict.fromkeys([table.dataset, *(paper.dataset_of(table, row) for row in table.rows)]):
             played = plan.dataset_of(dataset)
             if played != dataset:
                 found.setdefault(titles.get(played, played), {})[titles.get(dataset, dataset)] = None

@@ -61,7 +61,8 @@ class Line:
     def cells(self) -> list[str]:
         """The texts of the columns `HEADS`."""
         ours = f"{self.ours} ({self.between})" if self.between else self.ours
-        return [f"{self.says} ({self.source})", self.on, self.published, ours, self.p, self.verdict_text, self.reason]
+        says = f"{self.says} ({self.source})" if self.source else self.says
+        return [says, self.on, self.published, ours, self.p, self.verdict_text, self.reason]
 
 
 def lines(plan: Plan, frame: pd.DataFrame, paper: str | None = None) -> list[Line]:

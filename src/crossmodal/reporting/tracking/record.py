@@ -202,7 +202,7 @@ class Tree:
         if paper is None:
             return ""
         doi = f" doi:{paper.doi}" if paper.doi else ""
-        return f"{paper.title}. {paper.authors}. {paper.venue}, {paper.year}.{doi}"
+        return f"{paper.title}. {paper.credit}".rstrip() + doi
 
     def stage(self, job: Job) -> int:
         """1 for a job that starts anew, 2 for one that is initialised from such a job, and so on."""
