@@ -121,7 +121,8 @@ def braced(word: str) -> list[str]:
 
 
 def check_target(target: str, overlays: list[Path]) -> None:
-    if run := re.fullmatch(r"results/(?:\w+/)?runs/(.+)/metrics\.json", target):
+    if run := re.fullmatch(r"results/(?:\w+/)?runs/(.+)/(\w+)/metrics\.json", target):
+        assert run[2] in registry.names("tasks")
         if overlays:
             params = experiments.load(overlays[0], overlays[1:])
             dag.job_of(experiments.plan(params, ROOT / "papers"), run[1])
