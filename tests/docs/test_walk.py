@@ -7,6 +7,7 @@ a sub-command in `RUN`, or a reason in `ELSEWHERE`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -91,7 +91,7 @@ def thin(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with a tiny world and a user's own pictures `mine`, after `snakemake quick` of a few runs."""
     folder = tmp_path_factory.mktemp("walk")
     shutil.copy(ROOT / "Snakefile", folder)
@@ -123,20 +123,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 run("evaluate", f"{dataset}/full/{model}/seed0")
         for words in (["collect"], ["collect", "--quick"], ["claims", "--quick"]):
             run(*words)
-        yield folder
+    return folder
 
 
-@contextmanager
+@contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """In this folder, without what an earlier plan has left in the environment."""
-    before, variable = Path.cwd(), os.environ.pop("CROSSMODAL_PARAMS", None)
-    os.chdir(folder)
+    """In this folder, whatever parameters an earlier plan has named in the environment."""
+    before = os.environ.pop("CROSSMODAL_PARAMS", None)
     try:
-        yield
+        with contextlib.chdir(folder):
+            yield
     finally:
-        os.chdir(before)
-        if variable is not None:
-            os.environ["CROSSMODAL_PARAMS"] = variable
+        if before is not None:
+            os.environ["CROSSMODAL_PARAMS"] = before
 
 
 def run(*words: str) -> str:
@@ -192,10 +191,10 @@ def test_a_command_is_in_a_list(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", of("crossmodal"))
-def test_a_command_runs(command: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
+def test_a_command_runs(command: str, project: Path) -> None:
     words = [INSTEAD.get(word, word) for word in shlex.split(command)[1:]]
-    assert run(*words) or command_of(words) not in ("list", "table", "search", "measure", "download")
+    with inside(project):
+        assert run(*words) or command_of(words) not in ("list", "table", "search", "measure", "download")
 
 
 @pytest.fixture(scope="module")
@@ -243,13 +242,12 @@ PYTHON = pages_of("python")
 
 
 @pytest.mark.parametrize("page", PYTHON)
-def test_the_python_of_a_page_runs(page: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_a_page_runs(page: str, project: Path) -> None:
     """The blocks one after the other, as in one session: a later one may use what an earlier one made."""
-    monkeypatch.chdir(project)
     values = {"__name__": "__main__", **GIVEN.get(page, dict)()}
-    for block in PYTHON[page]:
-        code = compile("\n" * block.line + block.text, str(block.path), "exec")
-        exec(code, values)
+    with inside(project):
+        for block in PYTHON[page]:
+            exec(compile("\n" * block.line + block.text, str(block.path), "exec"), values)
 
 
 def test_no_block_escapes() -> None:

@@ -22,6 +22,7 @@ from crossmodal.datasets import items
 from crossmodal.experiments.tables import DIRECTIONS
 from tests.pipeline.commands import ROOT
 
+pytestmark = pytest.mark.slow
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230), "yellow": (230, 220, 40)}
 PLACES = {
     "on the left": (4, 24),
