@@ -37,8 +37,10 @@ def planned(words: list[str], log: Path) -> int:
 
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
-    for model in registry.names("models"):
-        registry.module("models", model)
+    snakemake.cli.get_argument_parser()  # imports the plugins
+    for kind in registry.KINDS:
+        for name in registry.names(kind):
+            registry.module(kind, name)
     answers = []
     for command in json.load(sys.stdin):
         log = Path("dry-run.log")
