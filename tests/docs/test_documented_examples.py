@@ -21,7 +21,6 @@ from crossmodal.datasets import items
 from crossmodal.features.engine import extraction
 from crossmodal.models import base
 from tests.docs.documents import ROOT, Block, blocks
-from tests.docs.library import arrays
 
 MODULES = {Path(block.title).stem: block for block in blocks("python") if block.title}
 YAML = blocks("yaml")
@@ -149,7 +148,19 @@ def check_paper(value: dict) -> None:
 
 def test_the_example_of_the_library_runs():
     (block,) = [block for block in blocks("python") if block.path.name == "evaluation.md"]
-    values = arrays()
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(20, 8))
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    groups = np.repeat(np.arange(20), 5)
+    values = {
+        "images": images,
+        "captions": images[groups],  # five each, equal to their image
+        "image_groups": np.arange(20),
+        "caption_groups": groups,
+        "image_labels": np.arange(20) % 4,
+        "caption_labels": groups % 4,
+        "other_image_ranks": np.full(20, 11),
+    }
     exec(block.text, values)
     assert values["recall_at_k"](values["image_ranks"]) == {1: 100.0, 5: 100.0, 10: 100.0}
     assert values["permutation_test"](values["image_ranks"] <= 10, values["other_image_ranks"] <= 10) < 0.001
