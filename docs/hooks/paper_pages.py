@@ -12,7 +12,18 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from crossmodal.core import registry
-from crossmodal.experiments import CONTROLS, Claim, Experiment, Paper, Plan, Table, load, named_experiments, plan
+from crossmodal.experiments import (
+    CONTROLS,
+    Claim,
+    Experiment,
+    Paper,
+    Plan,
+    Table,
+    load,
+    named_experiments,
+    plan,
+    read_papers,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +43,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def _plan() -> Plan:
-    """The plan of every file of papers/, whatever params.yaml chooses."""
+    """The plan of every file of papers/, whatever params.yaml chooses, except those of an overlay's own data sets."""
     params = load(ROOT / "params.yaml")
     names = [*params.papers, *sorted({path.stem for path in (ROOT / "papers").glob("*.yaml")} - {*params.papers})]
+    datasets = {
+        name: {one.dataset for one in paper.experiments.values()}
+        for name, paper in read_papers(names, ROOT / "papers").items()
+    }
+    names = [name for name in names if datasets[name] <= set(params.datasets)]
     return plan(params.model_copy(update={"papers": names}), ROOT / "papers")
 
 
