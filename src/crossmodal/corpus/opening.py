@@ -143,7 +143,7 @@ def load(
     fingerprint |= {f"{m}.{options.beside[m][1]}": one.manifest["sha256"] for m, one in second.items()}
     pairs, classes, bare = _training(opened["reads"], selection, labels)
     inputs = opened["reads"] | opened["further"]
-    return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, beside=opened["beside"])
+    return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, beside=opened["beside"], folder=folder)
 
 
 def _array(folder: Path, modality: str, name: Form, extractor: str | None) -> Features:
