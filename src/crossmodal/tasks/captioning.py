@@ -117,7 +117,7 @@ class Task(base.Task):
         if control == "chance" and number["metric"] == "novel":
             return 0.0, 0.0, 0.0
         if control == "oracle" and number["protocol"] == ALL and number["metric"] in ("bleu1", "rouge_l"):
-            return 100.0, 100.0, 100.0
+            return 100.0, 100.0 - 1e-6, 100.0  # coco-caption adds 1e-9 to the number of words
         return None
 
     def truth_is_best(self, number: base.Number) -> bool:
