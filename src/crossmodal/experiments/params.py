@@ -72,6 +72,11 @@ class Dataset(Open):
         parts = {m: [p] if isinstance(p, Mapping) else p if isinstance(p, list) else [] for m, p in modalities.items()}
         return {m: not any(isinstance(p, Mapping) and p.get("captions") for p in all_) for m, all_ in parts.items()}
 
+    @property
+    def captioned(self) -> bool:
+        """Whether its texts are captions; data sets of raw media are taken to have them."""
+        return self.arrays is None or not self.arrays.get("text", True)
+
 
 class Extractor(Open):
     extractor: str = Field(description="module of crossmodal.features that makes the array")

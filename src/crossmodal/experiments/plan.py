@@ -38,6 +38,7 @@ class Job(Strict):
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
+    captioned: bool = True  # whether the data set's texts are captions, and not arrays
     stages: tuple[int, ...] = ()  # sizes of the groups of classes of a split `classesIofN`
     source: str | None = None  # the data set that knowledge is transferred from
     source_inputs: dict[str, str] = Field({})
@@ -60,7 +61,7 @@ class Job(Strict):
     @property
     def identity(self) -> dict[str, Any]:
         """The fields that the run's weights depend on: its settings, but not its papers or how it is tested."""
-        return self.model_dump(exclude={"papers", "quick", "folds", "scale"})
+        return self.model_dump(exclude={"papers", "quick", "folds", "scale", "captioned"})
 
     @property
     def extractors(self) -> list[tuple[str, str]]:
@@ -80,7 +81,7 @@ class Job(Strict):
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that it is evaluated under."""
-        return tuple(task.name for task in asked_of(self.model, self.relevance))
+        return tuple(task.name for task in asked_of(self.model, self.relevance, self.captioned))
 
     @property
     def before(self) -> str | None:
@@ -244,6 +245,7 @@ class Plan:
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
+            captioned=chosen.captioned,
             stages=chosen.stages,
             source=source,
             source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
@@ -269,6 +271,7 @@ class Plan:
             settings={"modalities": list(self.inputs_of(dataset))} if chosen.relevance == "label" else {},
             folds=chosen.folds,
             relevance=chosen.relevance,
+            captioned=chosen.captioned,
             stages=chosen.stages,
             threads=self.params.threads.train,
             scale=self.params.scale,
