@@ -83,7 +83,11 @@ def distances() -> dict:
     found = np.random.default_rng(0).integers(0, 256, (24, mesh.WIDTH)).astype(np.float32)
     views = found.reshape(-1, moments.NUMBERS)
     seconds = alternate(
-        {"ours": lambda: mesh.lightfield_distances(found, found), "bare": lambda: cdist(views, views, "cityblock")}, 5
+        {
+            "ours": lambda: mesh.lightfield_distance_matrix(found, found),
+            "bare": lambda: cdist(views, views, "cityblock"),
+        },
+        5,
     )
     pairs = {name: value / len(found) ** 2 * 1000 for name, value in seconds.items()}
     rotations = len(dodecahedron.permutations())

@@ -15,7 +15,7 @@ import torch
 from common import alternate, save
 
 from crossmodal.core.files import peak_memory_mib
-from crossmodal.evaluation import average_precision, rank_both_ways, ranks_both_ways, source
+from crossmodal.evaluation import average_precision, rank_both_ways, retrieval_ranks_both_ways, source
 from crossmodal.evaluation.ranking.shards import cut, gather, rank_shard
 
 ROUNDS = 5
@@ -38,7 +38,9 @@ def both_ways() -> dict:
         left, right = torch.from_numpy(images), torch.from_numpy(texts)
         cases = {
             "product": lambda left=left, right=right: torch.mm(left, right.T, out=out),
-            "ranks": lambda images=images, texts=texts: ranks_both_ways(images, texts, groups, np.repeat(groups, 5)),
+            "ranks": lambda images=images, texts=texts: retrieval_ranks_both_ways(
+                images, texts, groups, np.repeat(groups, 5)
+            ),
         }
         seconds = alternate(cases, ROUNDS)
         ratio = seconds["ranks"] / seconds["product"]
@@ -102,7 +104,7 @@ def measure_peak(kind: str, folder: str) -> None:
     if kind == "ranks":
         images, texts = (np.load(Path(folder) / f"{name}.npy") for name in ("images", "texts"))
         before = peak_memory_mib()
-        ranks_both_ways(images, texts, np.arange(5000), np.repeat(np.arange(5000), 5))
+        retrieval_ranks_both_ways(images, texts, np.arange(5000), np.repeat(np.arange(5000), 5))
         print(f"mib={peak_memory_mib() - before}")
         return
     images, texts = (np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in ("images", "texts"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from common import alternate, save
 
-from crossmodal.evaluation.statistics import clustered, holm, permutation_tests, resampled_means
+from crossmodal.evaluation.statistics import clustered, holm, permutation_p_values, resampled_means
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
         data = clustered(values)
         resampled_means(data, 1000)
         best = int(np.argmax(data.means))
-        return permutation_tests(data, [(row, best) for row in range(20) if row != best])
+        return permutation_p_values(data, [(row, best) for row in range(20) if row != best])
 
     def one() -> None:
         holm(column(columns[0]))

@@ -1,16 +1,24 @@
-"""Small prepared data sets that tests of corpus, training and inference open: the fixtures of their conftest.py."""
+"""Fixtures of several conftest.py: small prepared data sets, and a package beside this one."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from crossmodal.core import registry
 from crossmodal.corpus.splits import make, make_labelled
 from crossmodal.datasets import items
 from crossmodal.features.engine import store
 from crossmodal.language.tokens import token_table
+from crossmodal.tasks import base as tasks
 from crossmodal.tasks.ranked.selection import validate
 from crossmodal.training.loop import Selection
 
+EXTRACTED = {"extractor": "image", "settings": {"network": "shufflenet_v2_x0_5", "weights": "seeded"}}
 WORDS = [f"word{letter}" for letter in "abcdefghijklmno"]
 
 
@@ -38,7 +46,8 @@ def prepared(tmp_path_factory):
     pixels = rng.integers(0, 256, (60, 3, 8, 8), np.uint8)
     for name, array in (("raw", vectors), ("regions", regions), ("pixels", pixels)):
         np.save(folder / "features" / f"image.{name}.npy", array)
-        store.save(folder / "features" / f"image.{name}", [row[0] for row in images], {"extractor": "made by hand"})
+        told = EXTRACTED if name == "raw" else {"extractor": "made by hand"}
+        store.save(folder / "features" / f"image.{name}", [row[0] for row in images], told)
     return folder.parent
 
 
@@ -75,3 +84,63 @@ def labelled(tmp_path_factory):
 
 BY_RECALL, BY_CLASS = (Selection(criterion, validate) for criterion in ("recall_sum", "map@50_sum"))
 """How runs choose their epochs where items are relevant by group, and by class."""
+
+
+# -- a package beside this one ----------------------------------------------------------------------------------------
+
+CACHES = [one for module in (registry, tasks) for one in vars(module).values() if hasattr(one, "cache_clear")]
+
+
+def install(site: Path, name: str, modules: Mapping[str, str], points: Mapping[str, Mapping[str, str]]) -> Path:
+    """Lay a package out in `site` as pip leaves it, and return its folder.
+
+    Parameters
+    ----------
+    modules : name to text; `deep.below` lies in a folder.
+    points : kind of the registry to {name: module}, its entry points.
+    """
+    for module, text in modules.items():
+        path = site.joinpath(name, *module.split(".")).with_suffix(".py")
+        for folder in [path.parent, *path.parent.parents]:
+            if folder.is_relative_to(site / name):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "__init__.py").touch()
+        path.write_text(text)
+    info = site / f"{name}-1.0.dist-info"
+    if points:
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        blocks = [
+            f"[crossmodal.{kind}]\n" + "".join(f"{point} = {name}.{module}\n" for point, module in named.items())
+            for kind, named in points.items()
+        ]
+        (info / "entry_points.txt").write_text("".join(blocks))
+    return site / name
+
+
+def forget(*packages: str) -> None:
+    """Make the registry and the tasks look everything up again, and Python import these packages again."""
+    importlib.invalidate_caches()
+    for cached in CACHES:
+        cached.cache_clear()
+    for module in [module for module in sys.modules if module.split(".")[0] in packages]:
+        del sys.modules[module]
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A function like `install` without `site`, whose package is found; called again, it changes modules."""
+    (tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which would hide a change within a second
+    packages: set[str] = set()
+
+    def put(name, modules, points=None):
+        packages.add(name)
+        folder = install(tmp_path / "site", name, modules, points or {})
+        forget(*packages)
+        return folder
+
+    yield put
+    forget(*packages)

@@ -14,7 +14,7 @@ from reference import Clock
 
 from crossmodal.core import registry
 from crossmodal.corpus.opening import Options, load
-from crossmodal.evaluation import average_precision, ranks_both_ways
+from crossmodal.evaluation import average_precision, retrieval_ranks_both_ways
 from crossmodal.models.base import Batch, Context
 from crossmodal.tasks.base import tasks
 from crossmodal.tasks.ranked.selection import validate
@@ -55,7 +55,7 @@ def ranked(spec: dict[str, Any]) -> dict[str, Any]:
     given = np.load(spec["arrays"])
     groups = np.arange(len(given["image"]))
     clock = Clock()
-    found = ranks_both_ways(given["image"], given["text"], groups, np.repeat(groups, 5))
+    found = retrieval_ranks_both_ways(given["image"], given["text"], groups, np.repeat(groups, 5))
     seconds = clock.read()
     ranks = dict(zip(("image-to-text", "text-to-image"), (x.tolist() for x in found), strict=True))
     return {"ranks": ranks, "seconds": seconds}

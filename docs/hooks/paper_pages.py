@@ -12,7 +12,18 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from crossmodal.core import registry
-from crossmodal.experiments import CONTROLS, Claim, Experiment, Paper, Plan, Table, load, named_experiments, plan
+from crossmodal.experiments import (
+    CONTROLS,
+    Claim,
+    Experiment,
+    Paper,
+    Plan,
+    Table,
+    load,
+    named_experiments,
+    plan,
+    read_papers,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +43,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def _plan() -> Plan:
-    """The plan of every file of papers/, whatever params.yaml chooses."""
+    """The plan of every file of papers/, whatever params.yaml chooses, except those of an overlay's own data sets."""
     params = load(ROOT / "params.yaml")
     names = [*params.papers, *sorted({path.stem for path in (ROOT / "papers").glob("*.yaml")} - {*params.papers})]
+    datasets = {
+        name: {one.dataset for one in paper.experiments.values()}
+        for name, paper in read_papers(names, ROOT / "papers").items()
+    }
+    names = [name for name in names if datasets[name] <= set(params.datasets)]
     return plan(params.model_copy(update={"papers": names}), ROOT / "papers")
 
 
@@ -43,7 +59,7 @@ def index(chosen: Plan) -> str:
     rows = [
         (
             f"[{_cell(paper.title)}]({name}.md)",
-            f"{_cell(paper.authors)}, {_cell(paper.venue)}, {paper.year}",
+            ", ".join(_cell(str(part)) for part in (paper.authors, paper.venue, paper.year) if part),
             len(paper.tables),
             len(paper.experiments),
             len(paper.claims),
@@ -61,9 +77,9 @@ def index(chosen: Plan) -> str:
 def page(chosen: Plan, name: str) -> str:
     """The page of one paper."""
     paper = chosen.papers[name]
-    doi = paper.doi if paper.doi and paper.doi != "none" else None
-    reference = f"{paper.authors}. *{paper.title}*. {paper.venue}, {paper.year}."
-    reference += f" [doi:{doi}](https://doi.org/{doi})" if doi else ""
+    printed = ", ".join(str(part) for part in (paper.venue, paper.year) if part)
+    reference = " ".join(f"{part}." for part in (paper.authors, f"*{paper.title}*", printed) if part)
+    reference += f" [doi:{paper.doi}](https://doi.org/{paper.doi})" if paper.doi else ""
     parts = [f"# {_short(paper)}", reference, _preface(name), "## What is reproduced", _tables(chosen, paper)]
     deviations = _deviations(paper)
     if deviations:
@@ -88,7 +104,8 @@ def _short(paper: Paper) -> str:
     """A title that fits the navigation: the abbreviation of the paper's system, where its facts name one."""
     first = (ROOT / "papers" / f"{paper.name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
     abbreviation = re.search(r"\(([A-Z][A-Za-z0-9+\-, ]+|[a-z][A-Z][A-Za-z0-9]+)\)", first)
-    return f"{abbreviation[1]} ({paper.year})" if abbreviation else f"{paper.title} ({paper.year})"
+    name = abbreviation[1] if abbreviation else paper.title
+    return f"{name} ({paper.year})" if paper.year else name
 
 
 def _preface(name: str) -> str:
@@ -104,7 +121,7 @@ def _tables(chosen: Plan, paper: Paper) -> str:
     for table in paper.tables:
         ours = sum(bool(named_experiments(row)) for row in table.rows)
         dataset = _cell(chosen.params.datasets[table.dataset].title) + _player(chosen, table)
-        protocol = _cell(f"{table.title}: {table.protocol}")
+        protocol = _cell(f"{table.title}: {table.protocol}" if table.protocol else table.title)
         rows.append((f"`{paper.name}-{table.id}`", table.source, protocol, dataset, f"{ours} of {len(table.rows)}"))
     header = ("name", "source", "table and protocol", "data set", "rows that runs fill")
     notes = [f"- `{table.id}`: {table.note}" for table in paper.tables if table.note]

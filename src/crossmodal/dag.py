@@ -36,6 +36,9 @@ class Dag:
     """
 
     def __init__(self, config: dict[str, Any], look: bool = True):
+        handed_on = Path(os.environ.get("CROSSMODAL_PARAMS", ""))
+        if not look and handed_on.parent == STATE.resolve() and handed_on.exists():
+            config = read_json(handed_on)  # who plays whom was decided before the first rule
         self.params = experiments.from_config(config)
         if not self.params.papers:
             raise UserError(
@@ -62,7 +65,12 @@ class Dag:
         self.fallbacks: list[str] = read_json(mark)["fallbacks"]
 
     def _hand_on(self, config: dict[str, Any]) -> None:
-        """Pass the merged configuration to the sub-commands in a file, and put `crossmodal` on the path."""
+        """Pass the merged configuration to the sub-commands in a file, and put `crossmodal` on the path.
+
+        It says which data sets play themselves, since raw files may come or go while the rules are running.
+        """
+        itself = {name: name for name in sorted(self.plan.present)}
+        config = experiments.merge(config, {"scales": {self.params.scale: {"prefer_raw": False, "stand_ins": itself}}})
         path = STATE / f"params-{sha256_json(config)[:16]}.json"
         if not path.exists():
             before = os.umask(0o077)  # the tracking address may hold a password
@@ -191,6 +199,12 @@ class Dag:
         chosen = sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]
         return f"{chosen}.{source}{self.raw.change_of_items(wildcards.dataset)}"
 
+    def items_threads(self, wildcards: Any) -> int:
+        """The threads of a data set's step `items`: as many as for features where its reader draws, otherwise one."""
+        reader = self.params.datasets[wildcards.dataset].reader
+        draws = "crossmodal.datasets.drawing.work" in registry.imports("datasets", reader)
+        return self.params.threads.features if draws else 1
+
     def split_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]
         return f"{self.params.splits.seed}.{dataset.relevance}.{','.join(map(str, dataset.stages))}"
@@ -316,3 +330,50 @@ def job_of(plan: experiments.Plan, key: str) -> Job:
         return plan.job(experiment, int(seed[4:]), dataset=dataset)
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
+
+
+def run_at(plan: experiments.Plan, name: str | Path) -> tuple[Job, Path]:
+    """The job and the folder of a run that is named, or whose folder is, wherever that lies.
+
+    A run that the plan does not have is what the `config.yaml` in its folder says.
+
+    Parameters
+    ----------
+    name : DATASET/SPLIT/MODEL[.VARIANT]/seedN, or the folder of a run, absolute or relative.
+
+    Raises
+    ------
+    UserError : the name is no run's, and the folder holds no trained run.
+    """
+    key, folder = place_of(Path(plan.params.paths.results), name)
+    if key is None:
+        return experiments.job_in(folder), folder
+    try:
+        return job_of(plan, key), folder
+    except UserError:
+        if not (folder / "config.yaml").is_file():
+            raise
+        return experiments.job_in(folder), folder
+
+
+def place_of(results: Path, name: str | Path) -> tuple[str | None, Path]:
+    """The key and the folder of a run that is named by either; no key for a folder that lies outside of `results`."""
+    runs, folder = results / "runs", Path(name)
+    for place, root in ((folder.absolute(), runs.absolute()), (folder.resolve(), runs.resolve())):
+        if place.is_relative_to(root):
+            key = place.relative_to(root).as_posix()
+            return key, runs / key
+    if (folder / "config.yaml").is_file():
+        return None, folder
+    if folder.is_dir() and len(folder.parts) != 4:
+        raise UserError(f"{folder}: holds no trained run, since it has no config.yaml; name the folder seedN of a run")
+    return str(name).strip("/"), runs / str(name).strip("/")
+
+
+def before_of(plan: experiments.Plan, job: Job, folder: Path) -> Path | None:
+    """The folder of the run that the one in `folder` is initialised from, which lies beside it; None without such."""
+    if job.before is None:
+        return None
+    folder = folder.absolute()
+    beside = "/".join(folder.parts[-4:]) == job.key
+    return (folder.parents[3] if beside else Path(plan.params.paths.results) / "runs") / job.before

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossmodal.core import files
+from crossmodal.core import console, files
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, read_lines
 
@@ -244,3 +244,45 @@ def test_what_a_run_ran_on():
     assert found["cores"] == os.cpu_count()
     assert found["machine"]
     assert found["system"] == os.uname().sysname
+
+
+def test_hashing_a_large_file_is_shown_and_has_the_same_result(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(files, "LARGE", 1000)
+    monkeypatch.setattr(files, "PART", 300_000)
+    monkeypatch.setattr(console, "FIRST", 0.0)
+    monkeypatch.setattr(console, "GAP", 0.0)
+    content = bytes(range(256)) * 4000
+    (tmp_path / "x").write_bytes(content)
+    with caplog.at_level("INFO"):
+        assert files.sha256_file(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+    counts = [line.split(": ")[1].split(",")[0] for line in caplog.messages]
+    assert counts == ["0.3 of 1.0 MB", "0.6 of 1.0 MB", "0.9 of 1.0 MB", "1.0 of 1.0 MB"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_mode_that_the_umask_gives(tmp_path, umask, mode):
+    """Those of safetensors too, which are the owner's alone as it writes them."""
+    import h5py
+    from safetensors.numpy import save_file
+
+    def write_hdf5(path):
+        with h5py.File(path, "w") as file:
+            file["a"] = [1]
+
+    writers = {
+        "a.safetensors": lambda path: save_file({"a": np.zeros(2)}, path),
+        "a.npy": lambda path: np.lib.format.open_memmap(path, "w+", np.float32, (2,)).flush(),
+        "a.h5": write_hdf5,
+    }
+    before = os.umask(umask)
+    try:
+        files.write_text(tmp_path / "a.txt", "a")
+        files.write_parquet(tmp_path / "a.parquet", pd.DataFrame({"a": [1]}))
+        for name, write in writers.items():
+            with files.atomic_write(tmp_path / name) as temporary:
+                write(temporary)
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys(
+        ["a.txt", "a.parquet", *writers], mode
+    )

@@ -1,6 +1,7 @@
 """What another's tables, archives and records may become in memory, before they become it."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from crossmodal.core.files import read_parquet, read_record
 from crossmodal.datasets import items
 from crossmodal.experiments.settings import read_yaml
 from crossmodal.features.engine import store
-from crossmodal.inference import search
+from crossmodal.inference.opened import OpenedRun
 from crossmodal.reporting.results import runs
 
 SMALL = limits.Limits(unpacked=1_000_000, line=50_000, record_bytes=1000, yaml_bytes=1000)
@@ -111,7 +112,7 @@ def test_kept_embeddings_of_a_run(tmp_path, monkeypatch):
         path.write_text(json.dumps({"weights_sha256": "a"}))
     limits.use(SMALL)
     with pytest.raises(UserError, match=r"embeddings.npz.*limits\.unpacked"):
-        search._kept(tmp_path, "image", "text")
+        OpenedRun(tmp_path, tmp_path, SimpleNamespace(dataset="toy", key="")).saved("image", "text")
 
 
 def test_records_and_settings_are_small(tmp_path, caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,46 +12,20 @@ import pytest
 from crossmodal.core import registry
 from crossmodal.core.errors import UserError
 from crossmodal.models import base
+from tests.prepared import forget
 
 MODELS = sorted(registry.names("models"))
 
 
-CACHES = [getattr(registry, name) for name in ("names", "source_hash", "form", "_declared", "_source", "_file")]
-
-
-def forget():
-    for cached in CACHES:
-        cached.cache_clear()
-
-
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
+def plugin(outside):
     """A function that writes the modules of a package `plugged`, whose `model` is the model `plugged`."""
-    site = tmp_path / "site"
-    (site / "plugged" / "deep").mkdir(parents=True)
-    (site / "plugged" / "__init__.py").write_text("")
-    (site / "plugged" / "deep" / "__init__.py").write_text("")
-    info = site / "plugged-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
-    points = "[crossmodal.models]\nplugged = plugged.model\nscan = plugged.model\n"
-    (info / "entry_points.txt").write_text(points)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def write(**modules: str) -> Path:
-        for name, text in modules.items():
-            path = site.joinpath("plugged", *name.split("__")).with_suffix(".py")
-            path.write_text(text)
-        for name in [name for name in sys.modules if name.split(".")[0] == "plugged"]:
-            del sys.modules[name]
-        forget()
-        return site / "plugged"
+        named = {name.replace("__", "."): text for name, text in modules.items()}
+        return outside("plugged", named, {"models": {"plugged": "model", "scan": "model"}})
 
-    yield write
-    forget()
-    for name in [name for name in sys.modules if name.split(".")[0] == "plugged"]:
-        del sys.modules[name]
+    return write
 
 
 def asked_of_python(name: str, settings: dict) -> dict[str, str]:
@@ -75,6 +50,36 @@ def test_what_a_model_reads_is_what_its_class_says(name):
     assert registry.reads(name) == registry.reads(name, {}) == registry.reads(name, {"epochs": 1})
     assert registry.source_reads(name) == model.source_reads
     assert registry.second_forms(name) == model.second_form
+
+
+@pytest.mark.parametrize("kind", sorted(registry.KINDS))
+def test_the_first_line_of_each_module_is_that_of_its_docstring(kind):
+    for name in registry.names(kind):
+        assert registry.about(kind, name) == registry.module(kind, name).__doc__.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_first_line_names_its_paper(name):
+    assert re.search(r"\b(19|20)\d\d\b|CVS thesis|A3VSE", registry.about("models", name))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('"""One\n\ntwo."""\n', "One"),
+        ("#!/usr/bin/python\n# A comment.\n\n'A line.'\nimport torch\n", "A line."),
+        ('r"""\n  Below.\n"""\n', "Below."),
+        ("import torch\n", ""),
+        ("", ""),
+        ('b"""Bytes."""\n', ""),
+        ('"""Never ends\n', ""),
+        ('""""""\n', ""),
+    ],
+)
+def test_the_first_line_is_read_without_an_import(plugin, text, line):
+    plugin(model=text)
+    assert registry.about("models", "plugged") == line
+    assert "plugged.model" not in sys.modules
 
 
 def test_inherited_declarations_are_seen():
@@ -197,6 +202,48 @@ def test_a_module_that_is_no_model(plugin, text, words):
     plugin(model=text)
     with pytest.raises(UserError, match=words):
         registry.reads("plugged")
+
+
+PLAIN = """
+from pydantic import BaseModel
+from crossmodal.models import base
+class Settings(base.Schedule): pass
+class Model(base.Model):
+    def encode(self, modality, batch, partner): return batch.inputs[modality]
+    def loss(self, batch, progress, turn): return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "Settings(base.Schedule)",
+            "Settings(BaseModel)",
+            "`Settings` must derive from crossmodal.models.base.",
+        ),
+        ("Model(base.Model)", "Model", "`Model` must derive from crossmodal.models.base.Model"),
+        ("class Settings(base.Schedule): pass", "", "has no attribute 'Settings'; its module must be importable"),
+        ("def loss", "def lost", "has no method `loss`; define it, or set `trains = False`"),
+        (
+            "Settings(base.Schedule)",
+            "Settings(base.Settings)",
+            "no batch_size, clip, clip_by, which training reads",
+        ),
+    ],
+)
+def test_what_a_model_lacks_is_one_line(plugin, old, new, words):
+    plugin(model=PLAIN)
+    assert registry.reads("plugged") == {"image": "vector", "text": "tokens"}
+    assert PLAIN.count(old) == 1
+    plugin(model=PLAIN.replace(old, new))
+    with pytest.raises(UserError) as error:
+        registry.reads("plugged")
+    assert "model 'plugged' (plugged.model): " in str(error.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    plugin(model=PLAIN.replace("Schedule", "Settings").replace("def encode", "trains = False\n    def encode"))
+    assert registry.methods("plugged") == {"encode"}
 
 
 def test_names_are_files_and_entry_points_but_no_helpers(plugin):
@@ -352,3 +399,9 @@ def test_hashes_of_all_differ():
     hashes = [registry.source_hash(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
     assert len(set(hashes)) == len(hashes)
     assert all(len(one) == 16 for one in hashes)
+
+
+def test_what_a_module_imports_tells_which_data_sets_are_drawn():
+    drawing = "crossmodal.datasets.drawing.work"
+    drawn = {name for name in registry.names("datasets") if drawing in registry.imports("datasets", name)}
+    assert drawn == {"world", "birds_world", "media_world"}

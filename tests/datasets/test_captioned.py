@@ -247,7 +247,7 @@ def test_a_reader_says_which_one_is_meant(corpus, tmp_path):
 
 
 def test_names_in_two_folders_and_with_two_endings():
-    found = captioned.names_of(["a/1.jpg", "b/1.jpg", "2.jpg", "2.png", "3.jpg"])
+    found = captioned.ids_of(["a/1.jpg", "b/1.jpg", "2.jpg", "2.png", "3.jpg"])
     assert found == {"3.jpg": "3", "a/1.jpg": "a/1", "b/1.jpg": "b/1", "2.jpg": "2.jpg", "2.png": "2.png"}
 
 

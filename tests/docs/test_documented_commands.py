@@ -14,6 +14,7 @@ import typer
 from crossmodal import dag, downloads, experiments
 from crossmodal.cli import app
 from crossmodal.core import registry
+from crossmodal.datasets import media_world
 from tests.docs.documents import FILES, ROOT, Block, blocks, spans
 
 PLACEHOLDER = "mine"  # a data set of the reader's own
@@ -63,18 +64,27 @@ def check_make(words: list[str]) -> None:
 
 def check_crossmodal(words: list[str]) -> None:
     """Parsed as it would be, but not run; what names a data set, extractor, table, paper or run must exist."""
-    command, name = program(), words[0]
+    command, words, overlays = program(), [*words], []
+    while words[0] in ("--params", "--config"):
+        option, value, *words = words
+        if option == "--params":
+            overlays.append(Path(value))
+        else:
+            assert experiments.config_of([value]).keys() <= {
+                key for path in overlays for key in experiments.read_yaml(path)
+            }
+    name = words[0]
     while hasattr(command, "commands"):
         if words[0].startswith("-"):
             assert words[0] in {option for one in command.params for option in one.opts} | {"--help"}
             return
         command, words = command.commands[words[0]], words[1:]
     values = command.make_context(name, list(words)).params
-    known = plan()
+    known = overlaid(*overlays) if overlays else plan()
     datasets = {*known.params.datasets, PLACEHOLDER}
     assert values.get("dataset", PLACEHOLDER) in datasets
     assert values.get("extractor", "world") in known.params.extractors
-    assert (values.get("paper") or "mfsr") in known.papers
+    assert values.get("paper") in {None, "", *known.papers}
     if name == "table":
         assert values["name"] in known.tables
     if name == "download" and values["name"]:
@@ -82,9 +92,27 @@ def check_crossmodal(words: list[str]) -> None:
     if name == "list":
         assert values["what"] in ("runs", "extractors", *registry.KINDS)
     if "run" in values:
-        check_run(values["run"])
+        check_run(values["run"], known)
+    for modality in ("image", "audio", "video", "mesh"):
+        if name == "search" and values[modality] is not None:
+            assert is_drawn(values[modality]), values[modality]
+            assert modality in dag.job_of(plan(), values["run"]).modalities
     for part in values.get("only") or ():
         assert any(part in run for run in full().jobs)
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether a file is one that the default settings of a drawn world write."""
+    data, world, raw, *below = path.parts
+    assert (data, raw) == ("data", "raw")
+    if world == "world":
+        return below[0] == "images" and int(Path(below[1]).stem) < plan().params.datasets["world"].settings["images"]
+    settings = media_world.Settings(**plan().params.datasets["media_world"].settings)
+    return "/".join(below) in {
+        media_world.source(modality, index)
+        for modality in ("image", "audio", "video", "mesh")
+        for index in range(settings.count(modality))
+    }
 
 
 @cache
@@ -94,9 +122,17 @@ def full() -> experiments.Plan:
     return experiments.plan(params, ROOT / "papers")
 
 
-def check_run(run: str) -> None:
-    if not run.startswith(f"{PLACEHOLDER}/"):
-        dag.job_of(plan(), run)
+@cache
+def overlaid(*files: Path) -> experiments.Plan:
+    return experiments.plan(experiments.load(files[0], files[1:]), ROOT / "papers")
+
+
+def check_run(run: str, known: experiments.Plan | None = None) -> None:
+    """A run that the plan has, or the folder of one that the example of that name has."""
+    if folder := re.fullmatch(r"results/(\w+)/runs/(.+)", run):
+        dag.job_of(overlaid(ROOT / "params.yaml", ROOT / "examples" / f"{folder[1]}.yaml"), folder[2])
+    elif not run.startswith(f"{PLACEHOLDER}/"):
+        dag.job_of(known or plan(), run)
     else:
         assert re.fullmatch(r"mine/\w+/(\w+)/seed\d+", run)[1] in registry.names("models")
 
@@ -121,10 +157,10 @@ def braced(word: str) -> list[str]:
 
 
 def check_target(target: str, overlays: list[Path]) -> None:
-    if run := re.fullmatch(r"results/(?:\w+/)?runs/(.+)/metrics\.json", target):
+    if run := re.fullmatch(r"results/(?:\w+/)?runs/(.+)/(\w+)/metrics\.json", target):
+        assert run[2] in registry.names("tasks")
         if overlays:
-            params = experiments.load(overlays[0], overlays[1:])
-            dag.job_of(experiments.plan(params, ROOT / "papers"), run[1])
+            dag.job_of(overlaid(*overlays), run[1])
         else:
             check_run(run[1])
     elif features := re.fullmatch(r"data/(\w+)/features/(\w+)\.(\w+)\.json", target):
@@ -177,6 +213,7 @@ def test_the_check_refuses_what_does_not_exist() -> None:
         (check_make, ["bench", "SIZE=3"]),
         (check_crossmodal, ["table", "a3vse-table9"]),
         (check_crossmodal, ["extract", "world", "tf-idf"]),
+        (check_crossmodal, ["search", "world/full/vsepp/seed0", "--image", "data/world/raw/images/009999.jpg"]),
         (check_snakemake, ["--cores", "1", "everything"]),
     ):
         with pytest.raises(AssertionError):

@@ -82,6 +82,8 @@ def test_a_paper_has_its_deviations_claims_and_settings(site):
     assert len(differs) > 3
     assert all(" ".join(text[1:].split()) in page for text in differs)
     assert "Where the tables contradict themselves (23,200 pairs where 29,000 follow)" in page
+    assert (site / "papers" / "flickr8k.html").exists()
+    assert not (site / "papers" / "csv.html").exists()  # of a data set that only its overlay brings
     rows = facts["tables"][0]["rows"]
     assert f"{sum('experiment' in row for row in rows)} of {len(rows)}" in page
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 import threading
 import zipfile
@@ -164,7 +165,7 @@ def test_archives_are_unpacked(server, tmp_path):
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
         about = tarfile.TarInfo("birds/1.jpg")
-        about.size = 1
+        about.size, about.mode = 1, 0o600  # its maker's own mode is no one else's
         archive.addfile(about, io.BytesIO(b"b"))
     server.files["/c"] = stream.getvalue()
     files = [
@@ -175,7 +176,12 @@ def test_archives_are_unpacked(server, tmp_path):
     ]
     server.files["/b.zip?download=1"] = server.files["/b.zip"]
     whole = downloads.Origin(title="t", home="h", licence="l", files=files)
-    downloads.fetch(whole, tmp_path)
+    before = os.umask(0o022)
+    try:
+        downloads.fetch(whole, tmp_path)
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*") if path.is_file()} == {"0o644"}
     there = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     expected = ["coco/note.txt", "coco/train/1.jpg", "coco/train/2.jpg", "coco/train/3.jpg", "cub/birds/1.jpg"]
     assert there == [".downloads.json", *expected, "notes/note.txt"]

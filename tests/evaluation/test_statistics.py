@@ -6,8 +6,8 @@ from crossmodal.evaluation.statistics import (
     bootstrap_interval,
     clustered,
     holm,
+    permutation_p_values,
     permutation_test,
-    permutation_tests,
     resampled_means,
 )
 
@@ -102,10 +102,10 @@ def test_each_pair_has_its_own_p_value():
     rng = np.random.default_rng(8)
     rows = [rng.normal(size=(1, 40)), rng.normal(0.3, 1, (1, 40)), rng.normal(size=(1, 40))]
     pairs = [(0, 1), (2, 0), (1, 2)]
-    together = permutation_tests(clustered(rows), pairs, 500, seed=3)
+    together = permutation_p_values(clustered(rows), pairs, 500, seed=3)
     alone = [permutation_test(rows[a], rows[b], n_permutations=500, seed=3) for a, b in pairs]
     np.testing.assert_allclose(together, alone, rtol=1e-12)
-    assert len(permutation_tests(clustered(rows), [], 500)) == 0
+    assert len(permutation_p_values(clustered(rows), [], 500)) == 0
 
 
 def test_seeds_that_do_not_differ_among_themselves():
@@ -186,7 +186,7 @@ def test_the_same_bits_with_any_number_of_threads():
     found = []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            found.append((*resampled_means(data, 300), permutation_tests(data, [(0, 1), (2, 3)], 500)))
+            found.append((*resampled_means(data, 300), permutation_p_values(data, [(0, 1), (2, 3)], 500)))
     for one, two in zip(*found, strict=True):
         assert (one == two).all()
 

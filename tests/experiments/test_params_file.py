@@ -9,7 +9,7 @@ import yaml
 
 from crossmodal import experiments
 from crossmodal.core.errors import UserError
-from crossmodal.experiments import extractors_in, from_config, load, merge
+from crossmodal.experiments import config_of, extractors_in, from_config, load, merge
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -175,3 +175,33 @@ def test_dvc_runs_again_for_every_setting():
     assert all((ROOT / dep).exists() for dep in deps - made)
     assert stages["raw"]["always_changed"]
     assert "results/.changes.json" in stages["data"]["deps"]
+
+
+def test_values_on_the_command_line_are_read_as_snakemake_reads_them(tmp_path):
+    from snakemake.cli import parse_config
+
+    words = [
+        "scale=full",
+        "seeds=[0, 1]",
+        "paths={data: mine}",
+        "paths={results: there}",
+        "many=3",
+        "share=0.5",
+        "on=True",
+    ]
+    words += ["photographs=/data/flickr8k", "none=", "odd=[a", "equals=a=b"]
+    assert config_of(words) == parse_config(words)
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({**SMALL, "seeds": [5], "paths": {"data": "here"}}))
+    (tmp_path / "b.yaml").write_text("where: nowhere\npaths: {results: '{where}/results'}\n")
+    made = load(tmp_path / "a.yaml", [tmp_path / "b.yaml"], config_of(["seeds=[0, 1]", "where=mine"]))
+    assert made.seeds == [0, 1]
+    assert (made.paths.data, made.paths.results) == ("here", "mine/results")
+    for word in ("photographs", "=x", "a b=c"):
+        with pytest.raises(UserError, match="expected NAME=VALUE"):
+            config_of([word])
+
+
+def test_an_overlay_alone_is_told_what_it_lies_over(tmp_path):
+    (tmp_path / "b.yaml").write_text("seeds: [1]\n")
+    with pytest.raises(UserError, match=r"so that it is an overlay; .*\(--params params.yaml --params .*b\.yaml\)"):
+        load(tmp_path / "b.yaml")

@@ -14,6 +14,7 @@ import yaml
 from crossmodal.core import registry
 from crossmodal.datasets import items
 from crossmodal.features.engine import store
+from tests.prepared import forget, install
 
 ROOT = Path(__file__).parents[2]
 MODULE = '''
@@ -48,21 +49,12 @@ def recipe(settings, given):
 HELP = "def statistics(data):\n    import numpy as np\n    return np.array([data.mean(), data.min(), data.max()])\n"
 
 
-def install(site: Path) -> None:
-    """As pip leaves a package: its modules, and a .dist-info with its entry points."""
-    (site / "bytestats").mkdir(parents=True)
-    (site / "bytestats" / "__init__.py").write_text("")
-    (site / "bytestats" / "extractor.py").write_text(MODULE)
-    (site / "bytestats" / "help.py").write_text(HELP)
-    info = site / "bytestats-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bytestats\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[crossmodal.features]\nbytestats = bytestats.extractor\n")
+PACKAGE = ("bytestats", {"extractor": MODULE, "help": HELP}, {"features": {"bytestats": "extractor"}})
 
 
 def test_an_installed_extractor_runs_and_a_file_that_crashes_it_is_left_out(tmp_path):
     site, project = tmp_path / "site", tmp_path / "project"
-    install(site)
+    install(site, *PACKAGE)
     raw = project / "data" / "mine" / "raw"
     raw.mkdir(parents=True)
     rows = []
@@ -98,22 +90,14 @@ def test_an_installed_extractor_runs_and_a_file_that_crashes_it_is_left_out(tmp_
     assert found.manifest["settings"] == {"dtype": "float32", "factor": 2}
 
 
-def test_a_changed_source_of_another_package_is_noticed(tmp_path, monkeypatch):
+def test_a_changed_source_of_another_package_is_noticed(outside):
     """Its module, and what it imports of its own package."""
-    install(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    for cached in (registry.names, registry.source_hash):
-        cached.cache_clear()
-    try:
-        before = registry.source_hash("features", "bytestats")
-        for name in ("extractor.py", "help.py"):
-            path = tmp_path / "bytestats" / name
-            path.write_text(path.read_text() + "\nCHANGED = True\n")
-            registry.source_hash.cache_clear()
-            registry._source.cache_clear()
-            after = registry.source_hash("features", "bytestats")
-            assert after != before
-            before = after
-    finally:
-        for cached in (registry.names, registry.source_hash):
-            cached.cache_clear()
+    folder = outside(*PACKAGE)
+    before = registry.source_hash("features", "bytestats")
+    for name in ("extractor.py", "help.py"):
+        path = folder / name
+        path.write_text(path.read_text() + "\nCHANGED = True\n")
+        forget("bytestats")
+        after = registry.source_hash("features", "bytestats")
+        assert after != before
+        before = after

@@ -150,14 +150,14 @@ def test_distance_by_literal_loops():
 def test_many_distances_at_once(monkeypatch):
     found = np.random.default_rng(1).integers(0, 256, (7, 4700)).astype(np.float32)
     monkeypatch.setattr(mesh, "CHUNK", 3)
-    table = mesh.lightfield_distances(found[:4], found)
+    table = mesh.lightfield_distance_matrix(found[:4], found)
     assert table.shape == (4, 7)
     for n in range(4):
         assert table[n].tolist() == [mesh.lightfield_distance(found[n], other) for other in found]
         assert table[n, n] == 0
     np.testing.assert_array_equal(table[:, :4], table[:, :4].T)
     with pytest.raises(ValueError, match="expected \\(n, 4700\\)"):
-        mesh.lightfield_distances(found[:, 1:], found)
+        mesh.lightfield_distance_matrix(found[:, 1:], found)
 
 
 def test_nearest_neighbours_of_real_meshes():
@@ -167,7 +167,7 @@ def test_nearest_neighbours_of_real_meshes():
     paths = sorted(SHARED.glob("*/*.obj"))
     labels = np.array([path.parent.name for path in paths])
     found = np.stack([mesh.lightfield(mesh.read(path)) for path in paths])
-    table = mesh.lightfield_distances(found, found)
+    table = mesh.lightfield_distance_matrix(found, found)
     same, other = labels[:, None] == labels, ~np.eye(len(labels), dtype=bool)
     nearer = (table[same & other][:, None] < table[~same]).mean()
     np.fill_diagonal(table, np.inf)

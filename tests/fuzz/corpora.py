@@ -251,7 +251,7 @@ def _run(folder: Path) -> Folder:
         tasks = ("instance_retrieval",)
 
     def read() -> None:
-        from crossmodal.inference import search
+        from crossmodal.inference.opened import OpenedRun
 
         runs.numbers(folder, Job)
         runs.manifest(folder)
@@ -259,7 +259,7 @@ def _run(folder: Path) -> Folder:
         runs.history(folder)
         runs.queries(folder)
         (folder / "model.safetensors").touch()
-        (task / "metrics.json").exists() and search._kept(folder, "image", "text")
+        (task / "metrics.json").exists() and OpenedRun(folder, folder, Job).saved("image", "text")
 
     return Folder(folder, _listed(folder, ".json", ".yaml", ".parquet", ".npz"), read)
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,14 +21,21 @@ from crossmodal.core.files import read_parquet, sha256_file, write_json
 from crossmodal.experiments import Job
 from crossmodal.inference import encoding as encoded
 from crossmodal.inference import run as trained
-from crossmodal.inference.onnx_encoder import open_exported, place
-from crossmodal.inference.search import Query, search
+from crossmodal.inference import search as searching
+from crossmodal.inference.onnx_encoder import open_exported, place, refusal
+from crossmodal.inference.opened import OpenedRun
+from crossmodal.inference.search import Query
 from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
 
 SETTINGS = {"dim": 16, "word_dim": 8, "epochs": 2, "lr": 0.01, "lr_drop": 4, "batch_size": 16, "min_count": 1}
+
+
+def search(plan, folder, query, *words, **options):
+    """As the command line searches: each time anew, from the second time on by the exported encoder."""
+    return searching.search(OpenedRun(folder, Path(plan.params.paths.data)), query, *words, exported=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +85,10 @@ def test_a_sentence_has_the_answers_of_its_own_words(run, queries, prepared):
     assert [answer.item_id for answer in found.answers] == list(queries.top["i50#0"])[:4]
     assert (found.to, found.gallery) == ("image", 12)
     assert found.answers[0].source.endswith(items.source[found.answers[0].item_id])
+
+
+class Chosen(base.Settings):
+    max_words: int = 9
 
 
 @pytest.mark.parametrize("model", ["vsepp", "a3vse", "mfsr"])
@@ -133,9 +145,6 @@ def test_an_encoder_that_comes_to_other_vectors_is_not_kept(tmp_path, caplog):
             ids = batch.inputs["text"].ids
             return ids[:, :2].float() + int(ids.shape[1])
 
-    class Chosen(base.Settings):
-        max_words: int = 9
-
     vocabulary = Vocabulary.build([["a", "b"]], min_count=1)
     job = Job(dataset="toy", split="full", model="odd", seed=0, inputs={}, settings={})
     vocabulary.save(tmp_path / "vocabulary.json")
@@ -144,6 +153,37 @@ def test_an_encoder_that_comes_to_other_vectors_is_not_kept(tmp_path, caplog):
         encoded.export(trained.TrainedRun(job, Odd(Chosen(), base.Context({})), vocabulary), tmp_path, "image")
     assert "is not exported" in caplog.text
     assert open_exported(tmp_path, job, "image") is None
+
+
+class Refused(base.Model):
+    """A model whose encoder has no counterpart in ONNX."""
+
+    def encode(self, modality, batch, partner):
+        return torch.special.bessel_j0(batch.inputs["text"].ids.float())
+
+
+def test_a_refusal_of_the_exporter_is_quiet_and_remembered(tmp_path, monkeypatch, capfd, caplog):
+    vocabulary = Vocabulary.build([["a", "b"]], min_count=1)
+    job = Job(dataset="toy", split="full", model="odd", seed=0, inputs={}, settings={})
+    opened = trained.TrainedRun(job, Refused(base.Settings(), base.Context({})), vocabulary)
+    vocabulary.save(tmp_path / "vocabulary.json")
+    write_json(tmp_path / "manifest.json", {"weights_sha256": "a"})
+    calls = []
+    export = torch.onnx.export
+    monkeypatch.setattr("torch.onnx.export", lambda *a, **k: calls.append(1) or export(*a, **k))
+    with caplog.at_level("INFO"):
+        encoded.export(opened, tmp_path, "image")
+        encoded.export(opened, tmp_path, "image")
+    assert len(calls) == 1
+    assert capfd.readouterr() == ("", "")  # the exporter prints its graph to standard output
+    assert "bessel_j0" in refusal(job, "image", "a")
+    assert len([line for line in caplog.messages if "is not exported" in line]) == 1
+    write_json(tmp_path / "manifest.json", {"weights_sha256": "b"})  # other weights are tried again
+    assert refusal(job, "image", "b") is None
+    encoded.export(opened, tmp_path, "image")
+    assert len(calls) == 2
+    place(job, "image").with_suffix(".json").write_text("{")
+    assert refusal(job, "image", "b") is None
 
 
 def test_other_items_are_encoded(run):
@@ -192,13 +232,13 @@ def test_what_was_kept_is_known_by_content_not_by_time(run, monkeypatch):
 
 
 def test_a_file_that_cannot_be_searched_for_is_no_data_sets(run, tmp_path):
-    with pytest.raises(UserError, match=r"--image .*gone\.jpg: no such file; name one to search for$"):
+    with pytest.raises(UserError, match=r"image .*gone\.jpg: no such file; name one that is there$"):
         search(run[1], run[0], Query("image", str(tmp_path / "gone.jpg")))
     (tmp_path / "page.jpg").write_text("<html>404</html>")
     with pytest.raises(UserError) as caught:
         search(run[1], run[0], Query("image", str(tmp_path / "page.jpg")))
     said = str(caught.value)
-    assert said.startswith(f"--image {tmp_path / 'page.jpg'}: cannot be searched for: ")
+    assert said.startswith(f"image {tmp_path / 'page.jpg'}: cannot be read: ")
     assert said.endswith("; name another file")
     assert "folder" not in said.replace(str(tmp_path), "")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crossmodal.core import console
 from crossmodal.core.errors import UserError
 from crossmodal.language import wordvectors
 
@@ -214,3 +215,15 @@ def test_vectors_that_fit_hardly_a_word_are_said_to(tmp_path):
     assert wordvectors.coverage(found, {"dog": 9, "Hund": 1}, path, 0.9, "known").fallback is None
     with pytest.raises(UserError, match="0 of 1 words"):
         wordvectors.coverage(found, {"Hund": 1}, path, 0.01, "known")
+
+
+@pytest.mark.parametrize("write", [glove, binary])
+def test_reading_a_long_file_is_shown(tmp_path, monkeypatch, caplog, write):
+    monkeypatch.setattr(console, "FIRST", 0.0)
+    monkeypatch.setattr(console, "GAP", 0.0)
+    monkeypatch.setattr(wordvectors, "CHUNK", 16)
+    path = write(tmp_path / "v")
+    with caplog.at_level("INFO"):
+        wordvectors.read(path, WORDS)
+    assert caplog.messages
+    assert all(line.startswith(f"reading {path}: 0.0 of 0.0 MB") for line in caplog.messages)

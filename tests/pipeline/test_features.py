@@ -156,3 +156,15 @@ def test_a_failed_step_says_why_though_rules_are_quiet(project):
         captions.write_text(before)
     assert code != 0
     assert "raw/dataset.json: is not valid JSON" in text
+
+
+def test_one_core_is_one_core_in_the_pools_of_a_step(project):
+    target = "data/two/features/image.small.json"
+    made(project, target)
+    before = read_json(project / target)["sha256"]
+    shutil.rmtree(project / "data/.features")
+    made(project, target, "--cores", "1", "--forcerun", "extract")
+    log = (project / "logs/extract/two.image.small.log").read_text()
+    assert "image.small: 12 items are extracted on 1 core\n" in log
+    assert "image.small: 12 items will be made of a fallback: seeded random weights\n" in log
+    assert read_json(project / target)["sha256"] == before

@@ -1,11 +1,13 @@
 """Targets asked for by their paths: runs of a user's own model, a figure of one's own, a bad path among good ones."""
 
 import shutil
+import sys
 
 import pytest
 import yaml
 
 from tests.pipeline.commands import ROOT, call, ok, snakemake
+from tests.prepared import install
 
 pytestmark = pytest.mark.slow
 RUNS = "results/runs/world/full"
@@ -39,16 +41,8 @@ def project(tmp_path_factory):
     shutil.copy(ROOT / "Snakefile", folder)
     for name in ("workflow", "profiles", "papers"):
         shutil.copytree(ROOT / name, folder / name)
-    (folder / "site" / "mine").mkdir(parents=True)
-    (folder / "site" / "mine" / "__init__.py").write_text("")
-    (folder / "site" / "mine" / "model.py").write_text(MINE)
-    (folder / "site" / "mine" / "figure.py").write_text(FIGURE)
-    info = folder / "site" / "mine-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[crossmodal.models]\nmine = mine.model\n[crossmodal.figures]\nown = mine.figure\n"
-    )
+    points = {"models": {"mine": "model"}, "figures": {"own": "figure"}}
+    install(folder / "site", "mine", {"model": MINE, "figure": FIGURE}, points)
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["mfsr"], "seeds": [0]}
     params["tracking"]["enabled"] = False
     params["datasets"]["world"] |= {"images": 80, "val": 20, "test": 20}
@@ -107,6 +101,30 @@ def test_with_keep_going_the_others_are_made(project):
     assert "world/full/mcvs/seed0: params.yaml: datasets.world.inputs: model 'mcvs' reads text" in text
     assert "did you mean 'vsepp'" in text
     assert not (project / BAD).exists()
+
+
+def test_tables_are_made_of_the_runs_that_are_there(project):
+    """Nothing is trained, and one line says how many runs are not made."""
+    before = sorted(project.glob("results/runs/*/*/*/*"))
+    code, text = run(project, "tables")
+    assert code == 0, text
+    assert sorted(project.glob("results/runs/*/*/*/*")) == before
+    assert text.count("are not made yet") == 1
+    table = (project / "results/tables/mfsr-table1.md").read_text()
+    (oracle,) = [line for line in table.splitlines() if "| oracle" in line and "| here" in line]
+    assert oracle.count("100.0") == 6
+    code, text = run(project, "-n", "figures", "report")
+    assert code == 0, text
+    assert "rule train" not in text
+
+
+def test_snakemakes_report_needs_no_cores(project):
+    """It names the first file that is not there, as nothing of `quick` was made."""
+    path = {"PYTHONPATH": f"{ROOT / 'src'}:{project / 'site'}", "XDG_CACHE_HOME": str(project / "cache")}
+    code, text = call(project, sys.executable, "-m", "snakemake", "--report", "report.zip", "quick", **path)
+    assert code != 0
+    assert "marked for report but does not exist" in text
+    assert "number of cores" not in text
 
 
 def test_the_dag_is_built_again_without_torch(project):

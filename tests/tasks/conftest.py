@@ -1,3 +1,3 @@
-from tests.prepared import labelled, prepared
+from tests.prepared import labelled, outside, prepared
 
-__all__ = ["labelled", "prepared"]
+__all__ = ["labelled", "outside", "prepared"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,7 @@ from crossmodal.experiments import Job
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
 from crossmodal.tasks import base
+from tests.prepared import forget
 
 TASK = """
 from crossmodal.tasks import base
@@ -61,36 +61,14 @@ class Model(vsepp.Model):
         """(B,) whether the words of the captions, beginning and end left out, are an odd number."""
         return (batch.inputs["text"].lengths - 2) % 2
 '''
-CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_declared", "_source", "_file")]
-CACHES += [getattr(base, name) for name in ("tasks", "metric", "metric_names", "aspects")]
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Installed as pip leaves it: its modules, and a .dist-info with its entry points."""
-
-    def forget():
-        for cached in CACHES:
-            cached.cache_clear()
-        for name in [name for name in sys.modules if name.split(".")[0] == "plugged"]:
-            del sys.modules[name]
-
-    site = tmp_path / "site"
-    (site / "plugged").mkdir(parents=True)
-    (site / "plugged" / "__init__.py").write_text("")
-    (site / "plugged" / "counting.py").write_text(TASK)
-    (site / "plugged" / "counter.py").write_text(MODEL)
-    info = site / "plugged-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
-    points = "[crossmodal.tasks]\ncounting = plugged.counting\n[crossmodal.models]\ncounter = plugged.counter\n"
-    (info / "entry_points.txt").write_text(points)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def package(outside, tmp_path, monkeypatch):
+    """The folder of an installed package with a task and a model."""
     monkeypatch.chdir(tmp_path)
-    forget()
-    yield site / "plugged"
-    forget()
+    points = {"tasks": {"counting": "counting"}, "models": {"counter": "counter"}}
+    return outside("plugged", {"counting": TASK, "counter": MODEL}, points)
 
 
 def test_a_task_and_a_model_by_one_file_each(package: Path, prepared: Path, tmp_path: Path) -> None:
@@ -120,8 +98,7 @@ def test_a_task_and_a_model_by_one_file_each(package: Path, prepared: Path, tmp_
 def test_its_source_decides_what_is_asked_again(package: Path) -> None:
     asked, trained = registry.source_hash("tasks", "counting"), base.source_of_training("counter", "group")
     (package / "counting.py").write_text(TASK.replace("1 - targets[2]", "2 - targets[2]"))
-    for cached in CACHES:
-        cached.cache_clear()
+    forget("plugged")
     assert registry.source_hash("tasks", "counting") != asked
     assert base.source_of_training("counter", "group") == trained
 
@@ -132,8 +109,7 @@ def test_the_task_of_the_documentation(package: Path, prepared: Path, tmp_path: 
     (package / "counting.py").write_text(page.split("```python\n")[1].split("```")[0])
     counts = 'def count(self, batch):\n        return batch.inputs["text"].lengths - 2\n'
     (package / "counter.py").write_text(MODEL.split("    def count")[0] + f"    {counts}")
-    for cached in CACHES:
-        cached.cache_clear()
+    forget("plugged")
     settings = {"dim": 8, "word_dim": 4, "epochs": 1, "min_count": 1}
     job = Job(dataset="toy", split="full", model="counter", seed=0, inputs={"image": "raw"}, settings=settings)
     train_job(job, tmp_path / "run", prepared)

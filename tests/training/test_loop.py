@@ -1,4 +1,6 @@
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from crossmodal.core import console
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, sha256_file
 from crossmodal.corpus import inputs as data
@@ -175,6 +178,19 @@ def test_resumes_to_the_same_bits_after_a_kill(prepared, tmp_path):
     assert cut == whole
     assert sha256_file(tmp_path / "cut" / "model.safetensors") == sha256_file(tmp_path / "whole" / "model.safetensors")
     assert not list(Path(".checkpoints").glob("*.pt"))
+
+
+def test_the_log_counts_every_step_and_what_is_validated(prepared, monkeypatch, caplog):
+    monkeypatch.setattr(console, "FIRST", 0.0)
+    monkeypatch.setattr(console, "GAP", 0.0)  # a line for each step
+    corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
+    model = vsepp.Model(vsepp.Settings(**{**SETTINGS, "epochs": 2}), corpus.context)
+    with caplog.at_level(logging.INFO):
+        steps = int(loop.train(model, corpus, 0, CPU, BY_RECALL).history.steps.sum())
+    counted = [re.search(r"^train: (\d+) of (\d+) steps", line) for line in caplog.messages]
+    numbers = [tuple(map(int, found.groups())) for found in counted if found]
+    assert list(dict.fromkeys(numbers)) == [(n + 1, steps) for n in range(steps)]
+    assert sum(line.startswith("encoding image items: 1 of 1 batches") for line in caplog.messages) == 2
 
 
 def test_a_checkpoint_of_other_data_is_not_gone_on_from(prepared, tmp_path):

@@ -1,9 +1,17 @@
 # The checked plan, before any rule: an error in params.yaml or papers/ ends here.
+from contextlib import suppress
+
 from crossmodal.dag import Dag, check_place
 from crossmodal.core.errors import UserError
 from crossmodal.experiments import CONTROLS, SPLIT
 from crossmodal.modalities import MODALITIES
 from snakemake.exceptions import WorkflowError
+
+# `--cores N` holds for the pools of each step, too: Snakemake gives a step the `threads` of its rule, at most N, in
+# OMP_NUM_THREADS. This process itself hashes raw files.
+shell.prefix("set -euo pipefail; export CROSSMODAL_CORES=$OMP_NUM_THREADS; ")
+with suppress(WorkflowError):  # a cluster's jobs each have cores of their own, and there is no number of them all
+    os.environ["CROSSMODAL_CORES"] = str(workflow.cores)
 
 try:
     check_place(str(workflow.basedir))
@@ -12,6 +20,8 @@ except UserError as error:
     raise WorkflowError(f"{error}")
 
 if workflow.is_main_process:
+    for line in BENCH.plan.players():
+        logger.info(f"Data: {line}")
     for fallback in BENCH.fallbacks:
         logger.warning(f"Fallback: {fallback}")
 

@@ -11,6 +11,7 @@ rule items:
         "../envs/crossmodal.yaml"
     benchmark:
         "logs/items/{dataset}.tsv"
+    threads: BENCH.items_threads
     resources:
         mem_mb=4000,
     shell:

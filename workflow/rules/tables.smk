@@ -12,7 +12,7 @@ rule collect:
         curves=f"{SCOPE}plots/learning_curves.csv",
         recall=f"{SCOPE}plots/recall.csv",
     params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        flag=lambda wildcards: "--quick" if wildcards.scope else "--no-quick",
         identity=BENCH.reporting_identity("results.collect"),
     log:
         "logs/{scope}collect.log",
@@ -39,7 +39,7 @@ rule render_tables:
             for name in BENCH.table_names
         ],
     params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        flag=lambda wildcards: "--quick" if wildcards.scope else "--no-quick",
         identity=BENCH.reporting_identity("tables.writers"),
     log:
         "logs/{scope}tables.log",
@@ -65,7 +65,7 @@ rule claims:
             labels={"table": "claims"},
         ),
     params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        flag=lambda wildcards: "--quick" if wildcards.scope else "--no-quick",
         identity=BENCH.reporting_identity("results.claims", "tables.verdicts"),
     log:
         "logs/{scope}claims.log",
@@ -87,7 +87,7 @@ rule figure:
             labels={"figure": "{figure}"},
         ),
     params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        flag=lambda wildcards: "--quick" if wildcards.scope else "--no-quick",
         identity=of_figure("identity"),
         caption=of_figure("caption"),
     wildcard_constraints:
@@ -133,7 +133,7 @@ rule render_report:
             labels={"page": "report"},
         ),
     params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        flag=lambda wildcards: "--quick" if wildcards.scope else "--no-quick",
         identity=BENCH.reporting_identity("page.report"),
         figures=lambda wildcards: BENCH.figures_identity(wildcards.scope),
     log:
@@ -155,7 +155,7 @@ rule check:
     output:
         touch(f"{SCOPE}.checked"),
     params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        flag=lambda wildcards: "--quick" if wildcards.scope else "--no-quick",
         identity=BENCH.reporting_identity("results.quality_control"),
     log:
         "logs/{scope}check.log",

@@ -19,7 +19,7 @@ rule track:
     output:
         f"{SCOPE}tracking.json",
     params:
-        flag=lambda wildcards: "--quick" if wildcards.scope else "",
+        flag=lambda wildcards: "--quick" if wildcards.scope else "--no-quick",
     log:
         "logs/{scope}track.log",
     conda:

@@ -13,7 +13,7 @@ import typer
 from crossmodal.core.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from crossmodal.experiments import Plan
+    from crossmodal.experiments import Job, Params, Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,19 +24,41 @@ app = typer.Typer(
     epilog="Settings come from `params.yaml` (or `--params`), experiments and published numbers from `papers/*.yaml`.",
 )
 
-_state: dict[str, Path] = {}
+_state: dict[str, list[str]] = {}
+COLLECTED = "metrics.parquet"  # what `collect` leaves in `results/` or `results/quick/`
 OPENING = ("prepare", "extract", "report", "search")  # commands that open other people's files
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        typer.echo(f"crossmodal {metadata.version('crossmodal')}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
     context: typer.Context,
     params: Annotated[
-        Path, typer.Option(envvar="CROSSMODAL_PARAMS", help="Parameters; the DAG passes its merged configuration.")
-    ] = Path("params.yaml"),
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Parameters; if repeated, later files overlay earlier ones, as with `snakemake --configfile`. By "
+            "default `params.yaml`, or what CROSSMODAL_PARAMS names (the DAG passes its merged configuration).",
+        ),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A value over those of the files, as with `snakemake --config`."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every detail.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
 ) -> None:
-    _state["params"] = params
+    _state["params"] = params or [os.environ.get("CROSSMODAL_PARAMS") or "params.yaml"]
+    _state["config"] = config or []
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("PIL", "matplotlib", "alembic", "urllib3", "git", "fsspec"):
@@ -47,15 +69,16 @@ def _options(
         isolation.begin()
 
 
+def read_params() -> Params:
+    from crossmodal import experiments, library
+
+    return library.params_of(_state["params"], experiments.config_of(_state["config"]))
+
+
 def read_plan() -> Plan:
     from crossmodal import experiments
-    from crossmodal.core import isolation, limits, paths
 
-    params = experiments.load(_state["params"])
-    limits.use(params.limits)
-    isolation.bound(params.limits)
-    paths.allow([dataset.settings for dataset in params.datasets.values()])
-    return experiments.plan(params)
+    return experiments.plan(read_params())
 
 
 def dataset_folder(plan: Plan, name: str) -> Path:
@@ -68,20 +91,37 @@ def dataset_folder(plan: Plan, name: str) -> Path:
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="A name in `datasets` of params.yaml.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="DATASET/SPLIT/MODEL[.VARIANT]/seedN, or its folder.")]
-Scope = Annotated[bool, typer.Option("--quick", help="Only the experiments marked `quick`; written to results/quick.")]
+Scope = Annotated[
+    bool | None,
+    typer.Option(
+        "--quick/--no-quick",
+        show_default=False,
+        help="Of the experiments marked `quick`, in results/quick, or of all, in results; by default of all, or of the "
+        "`quick` ones where only these are collected.",
+    ),
+]
 
 
-def run_of(plan: Plan, name: str):
-    from crossmodal.dag import job_of
+def run_of(plan: Plan, name: str) -> tuple[Job, Path]:
+    from crossmodal.dag import run_at
 
-    runs = Path(plan.params.paths.results) / "runs"
-    key = str(Path(name).relative_to(runs)) if Path(name).is_relative_to(runs) else name
-    return job_of(plan, key), runs / key
+    return run_at(plan, name)
 
 
-def scope_of(plan: Plan, quick: bool) -> tuple[dict, Path]:
+def is_quick(plan: Plan, quick: bool | None) -> bool:
+    """Whether a command reads `results/quick`: as its option says or, without one, where only that is collected."""
     results = Path(plan.params.paths.results)
-    if quick:
+    if quick is None:
+        quick = not (results / COLLECTED).exists() and (results / "quick" / COLLECTED).exists()
+        if quick:
+            typer.echo(f"{results}: holds no collected results; {results / 'quick'} is read in its place", err=True)
+    return quick
+
+
+def scope_of(plan: Plan, quick: bool | None) -> tuple[dict, Path]:
+    """The jobs and the folder of the results that a command reads."""
+    results = Path(plan.params.paths.results)
+    if is_quick(plan, quick):
         return {key: job for key, job in plan.jobs.items() if job.quick}, results / "quick"
     return plan.jobs, results
 

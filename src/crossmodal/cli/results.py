@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossmodal.cli.base import RunName, Scope, app, read_plan, run_of, scope_of
+from crossmodal.cli.base import RunName, Scope, app, is_quick, read_plan, run_of, scope_of
 from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @app.command(rich_help_panel="Results")
-def collect(quick: Scope = False) -> None:
+def collect(
+    quick: Annotated[bool, typer.Option("--quick/--no-quick", help="Of the experiments marked `quick`.")] = False,
+) -> None:
     """Gather what runs have measured: `metrics.parquet`, `comparison.parquet`, `summary.json`."""
     from crossmodal.reporting.results import collect as step
 
@@ -27,7 +29,7 @@ def collect(quick: Scope = False) -> None:
 
 
 @app.command(rich_help_panel="Results")
-def tables(quick: Scope = False) -> None:
+def tables(quick: Scope = None) -> None:
     """Write the papers' tables (csv, md, tex, html) from `comparison.parquet`."""
     from crossmodal.reporting.tables import writers as step
 
@@ -39,25 +41,28 @@ def tables(quick: Scope = False) -> None:
 @app.command(rich_help_panel="Results")
 def table(
     name: Annotated[str, typer.Argument(metavar="TABLE", help="PAPER-TABLE, such as a3vse-table1.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Of results/quick.")] = False,
-    ours: Annotated[bool, typer.Option("--ours", help="Only rows with a system here.")] = False,
+    quick: Scope = None,
+    ours: Annotated[bool, typer.Option("--ours", help="Also rows with a system here that has not run.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All rows, also those with published numbers only.")] = False,
 ) -> None:
-    """Show a paper's table in the terminal: published numbers and ours."""
+    """Show a paper's table in the terminal: the rows that runs of ours fill, beside the published numbers."""
     from crossmodal.core.files import read_parquet
     from crossmodal.reporting.tables import terminal
     from crossmodal.reporting.tables.views import view
 
+    rows = "all" if every else "ours" if ours else "filled"
     plan = read_plan()
     _, target = scope_of(plan, quick)
-    terminal.show(view(plan, read_parquet(target / "comparison.parquet"), name), only_ours=ours)
+    terminal.show(view(plan, read_parquet(target / "comparison.parquet"), name), rows=rows)
 
 
 @app.command(rich_help_panel="Results")
 def claims(
-    quick: Scope = False,
+    quick: Scope = None,
     paper: Annotated[str, typer.Option(help="Show those of one paper alone, such as a3vse.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="Show also those that no run tests.")] = False,
 ) -> None:
-    """Test the papers' claims on our runs: `claims.parquet`, `tables/claims.*`, and each verdict in the terminal."""
+    """Test the papers' claims on our runs: `claims.parquet`, `tables/claims.*`, and the verdicts in the terminal."""
     from crossmodal.core.errors import suggestion
     from crossmodal.reporting.results import claims as step
     from crossmodal.reporting.tables import verdicts
@@ -68,7 +73,7 @@ def claims(
     jobs, target = scope_of(plan, quick)
     frame = step.write(plan, jobs, target)
     verdicts.write(plan, frame, target / "tables")
-    verdicts.show(plan, frame, paper or None)
+    verdicts.show(plan, frame, paper or None, every=every)
 
 
 @app.command(rich_help_panel="Results")
@@ -97,7 +102,7 @@ def measure(
 
 @app.command(rich_help_panel="Results")
 def check(
-    quick: Scope = False,
+    quick: Scope = None,
     against: Annotated[
         Path | None, typer.Option(help="Another results folder, of the same seeds: every number must be the same.")
     ] = None,
@@ -116,7 +121,7 @@ def check(
 
 
 @app.command(rich_help_panel="Results")
-def report(quick: Scope = False) -> None:
+def report(quick: Scope = None) -> None:
     """Write `report.html`, the one page to look at, with the figures that `crossmodal figure` has drawn."""
     from crossmodal.reporting.page import report as step
 
@@ -127,20 +132,23 @@ def report(quick: Scope = False) -> None:
 
 @app.command(rich_help_panel="Results")
 def figure(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Without it, all that are wanted are drawn.")] = "",
-    quick: Scope = False,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Without it, all whose files are there.")] = "",
+    quick: Scope = None,
 ) -> None:
-    """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names those that are wanted."""
+    """Draw a figure: `figures/NAME.svg`. `crossmodal list figures` names them."""
     from crossmodal.reporting.figures import base
 
-    scope = base.Scope.of(read_plan(), quick)
-    for one in [name] if name else [figure.name for figure in base.wanted(scope)]:
-        base.write(one, scope)
+    plan = read_plan()
+    scope = base.Scope.of(plan, is_quick(plan, quick))
+    if name:
+        base.write(name, scope)
+    else:
+        base.write_all(scope)
 
 
 @app.command(rich_help_panel="Results")
 def track(
-    quick: Scope = False,
+    quick: Scope = None,
     init: Annotated[bool, typer.Option("--init", help="Only make the store.")] = False,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Refill the store from results/, whatever it holds.")

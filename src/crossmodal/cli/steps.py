@@ -121,11 +121,12 @@ def train(
     ] = False,
 ) -> None:
     """Train one run; a killed training resumes after its last epoch and gives the same bits."""
+    from crossmodal.dag import before_of
     from crossmodal.runs.train import train_job
 
     plan = read_plan()
     job, folder = run_of(plan, run)
-    before = job.before and Path(plan.params.paths.results) / "runs" / job.before
+    before = before_of(plan, job, folder)
     train_job(job, folder, Path(plan.params.paths.data), fresh=fresh, before=before)
 
 
@@ -144,11 +145,11 @@ def evaluate(
     job, folder = run_of(plan, run)
     data, count = Path(plan.params.paths.data), plan.params.evaluation.shards
     if step == "all":
-        runs.evaluate(job, folder, data, plan.params.scale, task or None)
+        runs.evaluate(job, folder, data, job.scale, task or None)
     elif step == "encode":
         runs.encode_job(job, folder, data, task)
     elif step == "gather":
-        runs.gather_job(job, folder, data, plan.params.scale, task, count)
+        runs.gather_job(job, folder, data, job.scale, task, count)
     elif step.isdigit() and int(step) < count:
         runs.shard_job(job, folder, task, int(step), count)
     else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossmodal.cli.base import RunName, app, read_plan, run_of
+from crossmodal.cli.base import RunName, app, read_params, read_plan
 from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def download(
     typer.echo(f"{origin.title}, {origin.about}\nfrom {origin.home}\nlicence: {origin.licence}")
     if not yes and not typer.confirm("Do you agree to it, and shall the files be fetched?"):
         raise typer.Exit(1)
-    for line in downloads.fetch(origin, to, progress=sys.stderr.isatty()):
+    for line in downloads.fetch(origin, to):
         typer.echo(line)
 
 
@@ -55,17 +54,25 @@ def backbone(
 @app.command("list", rich_help_panel="Tools")
 def list_(
     what: Annotated[str, typer.Argument(help="runs, models, datasets, extractors, forms, tasks or figures")] = "runs",
+    done: Annotated[
+        bool, typer.Option("--done", help="The runs that are there: score, time of training, size on disk.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list in place of a table.")] = False,
 ) -> None:
-    """List the runs that params.yaml selects, or the models, data sets, extractors, forms, tasks or figures known."""
-    from crossmodal.core import registry
+    """List the runs that params.yaml selects, or the models, data sets, extractors, forms, tasks or figures known.
 
-    kinds = {"extractors": "features", **{kind: kind for kind in ("models", "datasets", "forms", "tasks", "figures")}}
-    if what == "runs":
-        for key, job in read_plan().jobs.items():
-            typer.echo(f"{key}{'  (quick)' if job.quick else ''}")
-    elif what in kinds:
-        for name, module in sorted(registry.names(kinds[what]).items()):
-            typer.echo(f"{name}  ({module})")
+    `crossmodal list runs --done`
+    """
+    from crossmodal.cli import listing
+
+    if done and what != "runs":
+        raise UserError(f"--done: is of runs, not of {what}; expected `crossmodal list runs --done`")
+    if done:
+        listing.show_finished(read_plan(), as_json=as_json)
+    elif what == "runs":
+        listing.show_planned(read_plan(), as_json=as_json)
+    elif what in listing.KINDS:
+        listing.show_kind(listing.KINDS[what], as_json=as_json)
     else:
         raise UserError(f"list {what!r}: expected runs, models, datasets, extractors, forms, tasks or figures")
 
@@ -91,6 +98,7 @@ def features_prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove features from the store that no data set uses any more."""
+    from crossmodal.core.display import readable_bytes
     from crossmodal.features.engine import catalog
 
     gone = catalog.unused(catalog.entries(Path(read_plan().params.paths.data)))
@@ -101,7 +109,7 @@ def features_prune(
     if not yes and not typer.confirm(f"remove these {len(gone)}?"):
         raise typer.Exit(1)
     freed = sum(catalog.remove(entry) for entry in gone)
-    typer.echo(f"{catalog.readable(freed)} freed")
+    typer.echo(f"{readable_bytes(freed)} freed")
 
 
 @app.command(rich_help_panel="Tools")
@@ -123,22 +131,15 @@ def search(
 
     `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
     """
+    from crossmodal import library
     from crossmodal.inference import search as step
     from crossmodal.reporting.page import search_results
 
-    files = {"image": image, "audio": audio, "video": video, "mesh": mesh}
-    queries = [step.Query(modality, str(path)) for modality, path in files.items() if path is not None]
-    queries += [step.Query("text", text)] if text is not None else []
-    queries += [step.Query("", "", item)] if item is not None else []
-    if len(queries) != 1:
-        raise UserError(
-            f"{len(queries)} queries are given; expected one: a TEXT, a file (--image, --audio, ...) or --item"
-        )
-    if partition not in ("train", "val", "test", "all"):
-        raise UserError(f"--partition {partition!r}: expected train, val, test or all")
-    plan = read_plan()
-    _, folder = run_of(plan, run)
-    found = step.search(plan, folder, queries[0], to, k=k, partition=partition)
+    query = step.query_of(text, item, image=image, audio=audio, video=video, mesh=mesh)
+    opened = library.opened(read_params(), run)
+    if html is not None:
+        step.check_root(opened.data)
+    found = step.search(opened, query, to, k=k, partition=partition, exported=True)
     search_results.show(found, as_json=as_json)
     if html is not None:
         search_results.write(found, html)

@@ -17,10 +17,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossmodal.core.console import progress
 from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LARGE = 2**28  # bytes from which hashing a file takes long enough to be shown
+PART = 2**22  # bytes that are hashed at once
 
 _REASONS = {
     errno.ENOSPC: "no space is left on the disk; free some and run again",
@@ -40,6 +44,8 @@ def reason(error: OSError) -> str | None:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not.
 
+    The file has the mode that the umask gives, whichever library writes it.
+
     Raises
     ------
     UserError : the disk is full, or the folder cannot be written.
@@ -49,6 +55,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _unlock(temporary)
         temporary.replace(path)
     except Exception as error:
         number = _number(error) or (errno.ENOSPC if _full(path.parent) else 0)
@@ -58,6 +65,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _unlock(path: Path) -> None:
+    """Give a file that is its owner's alone, as safetensors makes all of its files, the mode that the umask gives."""
+    if path.stat().st_mode & 0o077:
+        return
+    probe = path.with_name(f"{path.name}.mode")  # the umask itself can only be read by changing it, for all threads
+    try:
+        probe.touch()
+        path.chmod(probe.stat().st_mode & 0o777)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _number(error: Exception) -> int:
@@ -201,9 +220,17 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: str | Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
+    """The SHA-256 of a file's content, in hexadecimal digits; the progress is shown of a large file."""
     with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        size = os.fstat(stream.fileno()).st_size
+        if size < LARGE:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        with progress(f"hashing {path}", size, unit="bytes") as advance:
+            while part := stream.read(PART):
+                digest.update(part)
+                advance(len(part))
+        return digest.hexdigest()
 
 
 def sha256_json(value: Any) -> str:

@@ -20,7 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from crossmodal.core import packed, paths
+from crossmodal.core import cores, packed, paths
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json, write_text
 
@@ -30,7 +31,7 @@ CHANGED = "changed.json"
 NAMED = "named.json"
 LOCK = "lock.mdb"  # of an LMDB, which every reader writes to
 NOTHING = hashlib.sha256().hexdigest()
-READERS = 8  # threads that hash files without a remembered hash
+READERS = 8  # threads that hash files without a remembered hash, at most one per core
 
 State = tuple[int, int, int]  # inode, size in bytes, time of change in nanoseconds
 
@@ -67,9 +68,10 @@ class Hashes:
                 hashes[name] = record[3]
             else:
                 unknown.append((name, folder, base, state))
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(min(READERS, cores.available())) as pool:
             digests = pool.map(_hashed, [f"{folder}/{base}" for _, folder, base, _ in unknown])
-            for (name, folder, base, state), digest in zip(unknown, digests, strict=True):
+            shown = tracked(digests, f"hashing {root}", len(unknown), "files")
+            for (name, folder, base, state), digest in zip(unknown, shown, strict=True):
                 hashes[name] = digest
                 self._learn(folder, base, state, digest)
         return hashes

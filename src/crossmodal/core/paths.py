@@ -119,6 +119,22 @@ def possible(value: Any) -> Iterator[str]:
         yield text
 
 
+def present(settings: Mapping[str, Any]) -> bool:
+    """Whether the files and folders that a data set's settings name are all there, and at least one is named.
+
+    A text counts as a path if it has a slash or the ending of a file, or is there. It is looked for as it stands and
+    below the folder `root` of the settings, without the name of an array after `#` and without a part in brackets.
+    """
+    root = settings.get("root")
+    found = []
+    for text in possible(settings):
+        places = [Path(text), *([Path(root) / re.split(r"[#[]", text)[0]] if isinstance(root, str) else [])]
+        there = any(place.exists() for place in places)
+        if "/" in text or Path(text).suffix or there:
+            found.append(there)
+    return bool(found) and all(found)
+
+
 def named(folder: Path, name: str, where: str) -> Path:
     """A folder or file that a prepared data set's `items.json` names, relative to `folder` or absolute.
 
@@ -133,7 +149,7 @@ def named(folder: Path, name: str, where: str) -> Path:
     if _roots is not None and not any(_below(path, root) for root in (folder, *_roots)):
         raise UserError(
             f"{where}: {name!r} is no folder or file that a data set of params.yaml names; if it is right, name it "
-            "there, else prepare the data set again"
+            "there, or the overlay that does so (--params), else prepare the data set again"
         )
     return path
 

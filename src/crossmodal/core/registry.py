@@ -12,6 +12,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -44,6 +45,12 @@ CALLED = {
 
 
 @cache
+def _entry_points(path: tuple[str, ...]) -> metadata.EntryPoints:
+    """All entry points of the packages on `sys.path`: reading those of one group would take as long."""
+    return metadata.entry_points()
+
+
+@cache
 def names(kind: str) -> dict[str, str]:
     """{name: module path} of all modules of a kind: the files of its package and the entry points."""
     package = importlib.import_module(PACKAGES[kind])
@@ -53,7 +60,7 @@ def names(kind: str) -> dict[str, str]:
         for module in pkgutil.iter_modules(package.__path__)
         if not module.ispkg and not module.name.startswith("_") and module.name not in helpers
     }
-    for entry in metadata.entry_points(group=f"crossmodal.{kind}"):
+    for entry in _entry_points(tuple(sys.path)).select(group=f"crossmodal.{kind}"):
         modules.setdefault(entry.name, entry.value.split(":")[0])
     return modules
 
@@ -66,6 +73,24 @@ def module(kind: str, name: str) -> ModuleType:
     UserError : nothing has that name; the message suggests the nearest known one.
     """
     return importlib.import_module(_path_of(kind, name))
+
+
+def about(kind: str, name: str) -> str:
+    """The first line of a module's docstring, without importing the module; empty where it has none.
+
+    Raises
+    ------
+    UserError : nothing has that name.
+    """
+    file = _file(_path_of(kind, name))
+    if file is None:
+        return ""
+    quiet = (tokenize.ENCODING, tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE)
+    with file.open("rb") as stream, suppress(tokenize.TokenError, SyntaxError, ValueError):
+        first = next(token for token in tokenize.tokenize(stream.readline) if token.type not in quiet)
+        text = ast.literal_eval(first.string) if first.type == tokenize.STRING else ""
+        return next(iter(text.strip().splitlines()), "") if isinstance(text, str) else ""
+    return ""
 
 
 def _path_of(kind: str, name: str) -> str:
@@ -90,6 +115,11 @@ def reads(model: str, settings: Mapping[str, Any] | None = None) -> dict[str, st
     modalities = settings.get("modalities")
     forms = dict.fromkeys(modalities, "vector") if modalities else dict(declared["reads"])
     return {**forms, "image": "images"} if settings.get("image_network") else forms
+
+
+def chooses_modalities(model: str) -> bool:
+    """Whether a setting of the model chooses the modalities that it reads, as vectors."""
+    return "modalities" in _declared(model)["defaults"]
 
 
 def source_reads(model: str) -> dict[str, str]:
@@ -167,6 +197,7 @@ def _inspected(model: str) -> dict[str, Any]:
     path = _path_of("models", model)
     try:
         loaded = module("models", model)
+        _check_model(model, loaded)
         fields = loaded.Settings.model_fields
         defaults = {key: fields[key].get_default() for key in ("modalities", "image_network") if key in fields}
         # Pairs keep the order of the modalities, which a model's scores need and JSON with sorted keys would lose.
@@ -181,6 +212,32 @@ def _inspected(model: str) -> dict[str, Any]:
             f"crossmodal.models.base.Model, and `Settings`"
         ) from error
     return {**declared, "defaults": defaults}
+
+
+def _check_model(model: str, found: ModuleType) -> None:
+    """Check that a module has what every model needs.
+
+    Raises
+    ------
+    AttributeError : it has no class `Model` or `Settings`.
+    UserError : one of these is of another kind, or what a training needs is missing.
+    """
+    base = importlib.import_module("crossmodal.models.base")
+    where = f"model {model!r} ({found.__name__})"
+    for name in ("Model", "Settings"):
+        own = getattr(found, name)
+        if not (isinstance(own, type) and issubclass(own, getattr(base, name))):
+            raise UserError(f"{where}: its class `{name}` must derive from crossmodal.models.base.{name}")
+    if not found.Model.trains:
+        return
+    if found.Model.loss is base.Model.loss:
+        raise UserError(f"{where}: its class `Model` has no method `loss`; define it, or set `trains = False`")
+    missing = [name for name in ("batch_size", "clip", "clip_by") if name not in found.Settings.model_fields]
+    if missing:
+        raise UserError(
+            f"{where}: its class `Settings` has no {', '.join(missing)}, which training reads; derive it from "
+            f"crossmodal.models.base.Schedule"
+        )
 
 
 def _remembered(what: str, version: str, make: Callable[[], Any]) -> Any:
@@ -222,6 +279,11 @@ def source_hash(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
     return source_hash_of((_path_of(kind, name), *further, *also))
 
 
+def imports(kind: str, name: str) -> tuple[str, ...]:
+    """The modules of this package, and of those of entry points, that a module imports itself; it is not imported."""
+    return _source(_path_of(kind, name))[1]
+
+
 TRAINING = tuple(
     f"crossmodal.{name}" for name in ("training.loop", "training.closed_form", "corpus.opening", "runs.build")
 )
@@ -244,7 +306,8 @@ def source_hash_of(modules: tuple[str, ...]) -> str:
 _NOT_FOLLOWED = tuple(
     f"crossmodal.{name}"
     for name in (
-        *("core.errors", "core.files", "core.fingerprints", "core.isolation", "core.limits", "core.paths"),
+        *("core.console", "core.cores", "core.errors", "core.files", "core.fingerprints", "core.isolation"),
+        *("core.limits", "core.paths"),
         *("core.registry", "experiments", "features.engine.contract", "features.engine.extraction"),
     )
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ class Corpus:
     classes: Classes | None = None  # None unless relevance is by class
     source: Corpus | None = None  # the labelled data set from which knowledge is transferred
     second_form: dict[str, Inputs] = field(default_factory=dict)  # modality to the same items in a second form
+    folder: Path | None = None  # the data set's folder, where tasks find ground truth that models do not read
 
     @property
     def modalities(self) -> tuple[str, ...]:

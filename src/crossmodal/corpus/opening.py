@@ -143,7 +143,8 @@ def load(
     fingerprint |= {f"{m}.{options.second_form[m][1]}": features.manifest["sha256"] for m, features in second.items()}
     pairs, classes, bare = _training(opened["reads"], selection, labels)
     inputs = opened["reads"] | opened["further"]
-    return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, second_form=opened["second_form"])
+    second_form = opened["second_form"]
+    return Corpus(inputs, pairs, bare, vocabulary, fingerprint, classes, second_form=second_form, folder=folder)
 
 
 def _array(folder: Path, modality: str, name: Form, extractor: str | None) -> Features:

@@ -322,7 +322,7 @@ def frame_of(
         )
     if lines:
         raise UserError("\n".join(lines))
-    ids = names_of([image.source for image in kept])
+    ids = ids_of([image.source for image in kept])
     rows = [
         (ids[image.source], "image", ids[image.source], image.label, image.partition, image.source) for image in kept
     ]
@@ -359,7 +359,7 @@ class Photographs(raw.Listing):
         return None
 
 
-def names_of(sources: list[str]) -> dict[str, str]:
+def ids_of(sources: list[str]) -> dict[str, str]:
     """{source: item id}; the id is the file's stem, or, if that is not unique, the path without or with the ending."""
     ids: dict[str, str] = {}
     left = sources

@@ -11,7 +11,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import pooch
 import requests
 
+from crossmodal.core.console import progress
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, reason, sha256_file, write_json
 from crossmodal.downloads.origins import Check, Origin, SourceFile
@@ -30,13 +31,12 @@ CHUNK = 2**20  # bytes read at a time
 PATIENCE = 60  # timeout in seconds
 
 
-def fetch(origin: Origin, folder: Path, *, progress: bool = False) -> list[str]:
+def fetch(origin: Origin, folder: Path) -> list[str]:
     """Download all files of an origin that do not exist yet.
 
     Parameters
     ----------
     folder : folder of raw files.
-    progress : whether to show a progress bar.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def fetch(origin: Origin, folder: Path, *, progress: bool = False) -> list[str]:
         if _is_there(file, folder, record):
             messages.append(f"{file.file_name}: is there already")
             continue
-        path = _fetched(file, folder, record.get(file.url, {}), progress)
+        path = _fetched(file, folder, record.get(file.url, {}))
         digest = sha256_file(path)
         expected = file.check
         _verify(path, digest, expected)
@@ -84,16 +84,14 @@ def _is_there(file: SourceFile, folder: Path, record: dict[str, Any]) -> bool:
     return all((folder / name).exists() for name in entry["unpacked"])
 
 
-def _fetched(file: SourceFile, folder: Path, before: dict[str, Any], progress: bool) -> Path:
+def _fetched(file: SourceFile, folder: Path, before: dict[str, Any]) -> Path:
     """Download a file with pooch and a downloader that resumes partial files, and return its path."""
     target = _target(file, folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     expected = _as_pooch(file.check, before)
     try:
         with _quiet():
-            pooch.retrieve(
-                file.url, expected, target.name, target.parent, downloader=Resumed(target, progress=progress)
-            )
+            pooch.retrieve(file.url, expected, target.name, target.parent, downloader=Resumed(target))
     except requests.RequestException as error:
         raise UserError(f"{file.url}: cannot be fetched ({_told(error)}); run again to continue") from None
     except OSError as error:
@@ -132,10 +130,9 @@ def _verify(path: Path, digest: str, check: Check | str) -> None:
 class Resumed:
     """A downloader for pooch that resumes `NAME.part` beside the target if the file on the server has not changed."""
 
-    def __init__(self, target: Path, *, progress: bool = False):
+    def __init__(self, target: Path):
         self.part = target.with_name(f"{target.name}.part")
         self.about = target.with_name(f"{target.name}.part.json")
-        self.progress = progress
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
         """Download `url` to `output_file`; raises requests' errors, and ConnectionError if too few bytes arrive."""
@@ -162,26 +159,14 @@ class Resumed:
         total = None if length is None else have + int(length)
         if have:
             log.info("%s: resumes after %d bytes", self.part, have)
-        with self.part.open("ab" if have else "wb") as stream, _bar(self.part.stem, total, have, self.progress) as bar:
+        shown = progress(self.part.stem, total, done=have, unit="bytes")
+        with self.part.open("ab" if have else "wb") as stream, shown as advance:
             for chunk in answer.iter_content(CHUNK):
                 stream.write(chunk)
-                bar(len(chunk))
+                advance(len(chunk))
         size = self.part.stat().st_size
         if total is not None and size != total:
             raise requests.ConnectionError(f"{size} of {total} bytes came")
-
-
-@contextmanager
-def _bar(name: str, total: int | None, done: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """Show the progress of a download on the terminal if `wanted`."""
-    if not wanted:
-        yield lambda n: None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as bar:
-        task = bar.add_task(name, total=total, completed=done)
-        yield lambda n: bar.advance(task, n)
 
 
 @contextmanager
@@ -211,7 +196,7 @@ def _unpacked(path: Path, file: SourceFile, folder: Path) -> list[str]:
                     archive.extractall(inside)  # strips `..` and roots from paths
             else:
                 with tarfile.open(path) as archive:
-                    archive.extractall(inside, filter="data")
+                    archive.extractall(inside, filter=_member_of)
             if file.members:
                 pairs = [(_member(inside, path, member), folder / to) for member, to in sorted(file.members.items())]
             else:
@@ -223,6 +208,12 @@ def _unpacked(path: Path, file: SourceFile, folder: Path) -> list[str]:
         raise UserError(
             f"{path}: is no archive, or damaged ({message}); it is removed: run again to fetch it"
         ) from None
+
+
+def _member_of(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """A member as tarfile's filter `data` allows it, with the mode that the umask gives, as those of zip files have."""
+    allowed = tarfile.data_filter(member, folder)
+    return allowed and allowed.replace(mode=None, deep=False)
 
 
 def _member(inside: Path, archive: Path, name: str) -> Path:

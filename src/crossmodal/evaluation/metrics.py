@@ -47,6 +47,10 @@ def recall_at_k(ranks: np.ndarray, ks: Iterable[int] = (1, 5, 10)) -> dict[int, 
 def median_rank(ranks: np.ndarray) -> float:
     """Median of the 1-based ranks ("Med r" in the papers).
 
+    Parameters
+    ----------
+    ranks : (Q,), as for `recall_at_k`.
+
     Raises
     ------
     ValueError : as for `recall_at_k`.
@@ -61,6 +65,10 @@ def median_rank(ranks: np.ndarray) -> float:
 
 def mean_rank(ranks: np.ndarray) -> float:
     """Mean of the 1-based ranks.
+
+    Parameters
+    ----------
+    ranks : (Q,), as for `recall_at_k`.
 
     Raises
     ------
@@ -79,9 +87,13 @@ def folds(n_groups: int, n_folds: int) -> list[np.ndarray]:
 
     The "1K" numbers of MS-COCO are means over five such folds of 1,000 test images (mFSR, section 4.2).
 
+    Parameters
+    ----------
+    n_groups : number of groups, such as the images with their captions.
+
     Returns
     -------
-    The group indices of each fold.
+    (n_groups / n_folds,) int64 group indices of each fold.
 
     Raises
     ------

@@ -162,7 +162,7 @@ def bootstrap_interval(
     return float(low[0]), float(high[0])
 
 
-def permutation_tests(
+def permutation_p_values(
     data: Clusters, pairs: Sequence[tuple[int, int]], n_permutations: int = PERMUTATIONS, seed: int = 0
 ) -> np.ndarray:
     """Two-sided p-values of paired differences between rows.
@@ -183,7 +183,7 @@ def permutation_tests(
 
     Examples
     --------
-    >>> permutation_tests(clustered([[1, 0], [1, 0]]), [(0, 1)])  # the rows are equal
+    >>> permutation_p_values(clustered([[1, 0], [1, 0]]), [(0, 1)])  # the rows are equal
     array([1.])
     """
     if not pairs:
@@ -227,7 +227,7 @@ def permutation_test(
     n_permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> float:
-    """Two-sided p-value of the difference between the means of two systems on the same queries (`permutation_tests`).
+    """Two-sided p-value of the difference between two systems' means on the same queries (`permutation_p_values`).
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def permutation_test(
     >>> abs(p - 2 / 16) < 0.02
     True
     """
-    return float(permutation_tests(clustered([a, b], groups), [(0, 1)], n_permutations, seed)[0])
+    return float(permutation_p_values(clustered([a, b], groups), [(0, 1)], n_permutations, seed)[0])
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ class Claim(Strict):
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     says: str = Field(description="the statement, as one sentence in plain English")
-    source: str = Field(description="where the paper says so: section, table or figure")
+    source: str = Field("", description="where the paper says so: section, table or figure")
     kind: Kind = Field(
         description="above: the first of each pair is better than the second; near: they differ by less than "
         "`margin`; grows, falls: values rise or fall along `rows`; shrinks: the first's lead falls along `pairs`; "

@@ -13,16 +13,16 @@ from crossmodal.core.errors import UserError, suggestion
 from crossmodal.experiments import claims as claiming
 from crossmodal.experiments.claims import Claim
 from crossmodal.experiments.settings import Strict, read_yaml, validated
-from crossmodal.experiments.tables import Experiment, Table, check_names, named_experiments
+from crossmodal.experiments.tables import Experiment, Row, Table, check_names, named_experiments
 from crossmodal.tasks.base import CONTROLS
 
 
 class Paper(Strict):
     name: str = ""
     title: str
-    authors: str
-    venue: str
-    year: int
+    authors: str | None = Field(None, description="none for a comparison of one's own")
+    venue: str | None = None
+    year: int | None = None
     doi: str | None = Field(None, description="none for a thesis")
     experiments: dict[str, Experiment] = Field({})
     tables: list[Table]
@@ -30,6 +30,23 @@ class Paper(Strict):
     figures: dict[str, dict[str, Any]] = Field(
         {}, description="what is drawn of this paper: a figure's name, and what the figure takes beyond the runs"
     )
+
+    @property
+    def reference(self) -> str:
+        """Authors, venue, year and DOI as one phrase; empty for a comparison of one's own, which gives none."""
+        printed = " ".join(str(part) for part in (self.venue, self.year) if part)
+        return ", ".join(filter(None, [self.authors, printed, self.doi and f"doi:{self.doi}"]))
+
+    @property
+    def credit(self) -> str:
+        """What stands behind the title in a list of references: `Authors. Venue, year.`"""
+        printed = ", ".join(str(part) for part in (self.venue, self.year) if part)
+        return " ".join(f"{part}." for part in (self.authors, printed) if part)
+
+    def dataset_of(self, table: Table, row: Row) -> str:
+        """The data set of a row: the one that it names, else the one of all its experiments, else the table's."""
+        trained = {self.experiments[name].dataset for name in named_experiments(row)}
+        return row.dataset or (trained.pop() if len(trained) == 1 else table.dataset)
 
     @model_validator(mode="after")
     def _experiments(self) -> Paper:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import yaml
 from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 
 from crossmodal.core import paths, registry
-from crossmodal.core.errors import suggestion
+from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.limits import Limits
 from crossmodal.experiments.settings import Open, Strict, merge, read_yaml, validated
 from crossmodal.modalities import Modality, Relevance
@@ -70,6 +72,11 @@ class Dataset(Open):
         parts = {m: [p] if isinstance(p, Mapping) else p if isinstance(p, list) else [] for m, p in modalities.items()}
         return {m: not any(isinstance(p, Mapping) and p.get("captions") for p in all_) for m, all_ in parts.items()}
 
+    @property
+    def captioned(self) -> bool:
+        """Whether its texts are captions; data sets of raw media are taken to have them."""
+        return self.arrays is None or not self.arrays.get("text", True)
+
 
 class Extractor(Open):
     extractor: str = Field(description="module of crossmodal.features that makes the array")
@@ -80,6 +87,9 @@ class ScaleSettings(Strict):
     """The data sets used for published ones at a scale; a run's settings depend on the data set it is trained on."""
 
     stand_ins: dict[str, str] = Field({}, description="published data set to the one that plays its part")
+    prefer_raw: bool = Field(
+        True, description="whether a data set whose raw files are there plays itself, whatever `stand_ins` names for it"
+    )
     source_stand_ins: dict[str, str] = Field(
         {},
         description="published data set to the one that plays its part where knowledge is transferred from it; of "
@@ -250,12 +260,61 @@ def extractors_in(named: str | dict[str, str]) -> list[str]:
     return [named] if isinstance(named, str) else list(named.values())
 
 
-def load(path: str | Path = "params.yaml", overlays: Iterable[str | Path] = ()) -> Params:
-    """The validated parameters of a file and its overlays (later ones win)."""
-    value = read_yaml(path)
-    for overlay in overlays:
-        value = merge(value, read_yaml(overlay))
-    return from_config(value, str(path))
+def load(
+    path: str | Path = "params.yaml", overlays: Iterable[str | Path] = (), config: Mapping[str, Any] | None = None
+) -> Params:
+    """The validated parameters of a file, its overlays and single values, merged as Snakemake merges them.
+
+    Parameters
+    ----------
+    overlays : further files, of which later ones win, as those of `snakemake --configfile`.
+    config : values that win over all files, as those of `snakemake --config`; `config_of` reads them from words.
+
+    Raises
+    ------
+    UserError : a file cannot be read, is an overlay that names nothing below it, or a parameter is invalid.
+    """
+    files = [path, *overlays]
+    value: dict[str, Any] = {}
+    for file in files:
+        value = merge(value, read_yaml(file))
+    if not overlays and "extractors" not in value:
+        raise UserError(
+            f"{path}: has no `extractors`, so that it is an overlay; name what it lies over before it "
+            f"(--params params.yaml --params {path})"
+        )
+    return from_config(merge(value, config or {}), " over ".join(map(str, reversed(files))))
+
+
+def config_of(words: Iterable[str]) -> dict[str, Any]:
+    """The values of `NAME=VALUE`, which are read as `snakemake --config` reads them; blocks of one name are merged.
+
+    >>> config_of(["scale=full", "seeds=[0, 1]", "paths={data: mine}", "paths={results: there}"])
+    {'scale': 'full', 'seeds': ['0', '1'], 'paths': {'data': 'mine', 'results': 'there'}}
+
+    Raises
+    ------
+    UserError : a word has another form.
+    """
+    config: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*", name):
+            raise UserError(f"--config {word!r}: expected NAME=VALUE, such as photographs=/data/flickr8k")
+        config = merge(config, {name: _value_of(text)})
+    return config
+
+
+def _value_of(text: str) -> Any:
+    if text in ("", "True", "False"):
+        return {"": None, "True": True, "False": False}[text]
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    try:
+        return yaml.load(text, yaml.BaseLoader)  # without types: the parameters know their own
+    except yaml.YAMLError:
+        return text
 
 
 def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params:

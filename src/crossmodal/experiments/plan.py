@@ -38,6 +38,7 @@ class Job(Strict):
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
+    captioned: bool = True  # whether the data set's texts are captions, and not arrays
     stages: tuple[int, ...] = ()  # sizes of the groups of classes of a split `classesIofN`
     source: str | None = None  # the data set that knowledge is transferred from
     source_inputs: dict[str, str] = Field({})
@@ -60,7 +61,7 @@ class Job(Strict):
     @property
     def identity(self) -> dict[str, Any]:
         """The fields that the run's weights depend on: its settings, but not its papers or how it is tested."""
-        return self.model_dump(exclude={"papers", "quick", "folds", "scale"})
+        return self.model_dump(exclude={"papers", "quick", "folds", "scale", "captioned"})
 
     @property
     def extractors(self) -> list[tuple[str, str]]:
@@ -80,7 +81,7 @@ class Job(Strict):
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that it is evaluated under."""
-        return tuple(task.name for task in asked_of(self.model, self.relevance))
+        return tuple(task.name for task in asked_of(self.model, self.relevance, self.captioned))
 
     @property
     def before(self) -> str | None:
@@ -117,7 +118,10 @@ def made_by_training(path: Path) -> Path:
     """
     if not path.exists():
         run = "/".join(path.parent.parts[-4:])
-        raise UserError(f"{path}: not found; train the run first (crossmodal train {run})")
+        raise UserError(
+            f"{path}: not found; train the run first (crossmodal train {run}), or take one of "
+            "those that are there (crossmodal list runs --done)"
+        )
     return path
 
 
@@ -130,16 +134,73 @@ class Plan:
         self.scale = params.at(params.scale)
 
     def dataset_of(self, published: str) -> str:
-        """The data set that is used for a published one at this scale: itself, or its stand-in."""
-        if published in self.params.players([self.params.scale]):
-            return published
-        chosen = self.params.datasets.get(published)
-        own = chosen.stand_in if chosen else None
-        return own or self.scale.stand_ins.get(published) or published
+        """The data set that is used for a published one at this scale: itself, or its stand-in.
 
-    def source_of(self, published: str) -> str:
-        """The data set that is used for a published one at this scale as the source of a knowledge transfer."""
-        return self.scale.source_stand_ins.get(published) or self.dataset_of(published)
+        Its own `stand_in` comes first, then whether it is `present`, then `stand_ins` of the scale. A data set that is
+        named by none of these, such as a user's own, and one that plays others are used themselves.
+        """
+        if published in self.present or published in self.params.players([self.params.scale]):
+            return published
+        return self._stand_in(published) or self.scale.stand_ins.get(published) or published
+
+    def _stand_in(self, published: str) -> str | None:
+        """The stand-in that a data set's own block names."""
+        chosen = self.params.datasets.get(published)
+        return chosen.stand_in if chosen else None
+
+    @cached_property
+    def present(self) -> frozenset[str]:
+        """The published data sets of `stand_ins` that play themselves at this scale, because their raw files are there.
+
+        Those are all files and folders that their blocks name. What a run's path says of its settings stays true: they
+        follow from the data set that is trained on, be it the published one or its stand-in.
+        """
+        itself = {name for name, by in self.scale.stand_ins.items() if name == by}
+        if self.scale.prefer_raw:
+            blocks = {name: self.params.datasets.get(name) for name in self.scale.stand_ins}
+            itself |= {name for name, block in blocks.items() if block and paths.present(block.settings)}
+        return frozenset(name for name in itself if not self._stand_in(name))
+
+    def source_of(self, published: str, target: str = "") -> str:
+        """The data set that is used for a published one at this scale as the source of a knowledge transfer.
+
+        Parameters
+        ----------
+        target : the published data set that learns from it; a stand-in of that learns from a stand-in, whatever files
+            are there, so that its run's path has one source.
+
+        Raises
+        ------
+        UnreadableError : `target` plays itself because its raw files are there, and those of the source are not.
+        """
+        other = self.scale.source_stand_ins.get(published)
+        drawn = other or self._stand_in(published) or self.scale.stand_ins.get(published)
+        if published in self.present:
+            return published if self.dataset_of(target) == target or drawn is None else drawn
+        if target in self.present and drawn:
+            raise UnreadableError(
+                f"params.yaml: datasets.{published}: {target} learns from it, and its raw files are not there"
+            )
+        return other or self.dataset_of(published)
+
+    def players(self) -> list[str]:
+        """One sentence per data set that plays others at this scale, and per published one that plays itself."""
+        experiments = [one for paper in self.papers.values() for one in paper.experiments.values()]
+        named = {name: None for one in experiments for name in (one.dataset, one.source) if name}
+        played: dict[str, list[str]] = {}
+        for published in named:
+            played.setdefault(self.dataset_of(published), []).append(published)
+        lines = [
+            f"{by} plays {', '.join(published)}"
+            for by, listed in played.items()
+            if (published := [name for name in listed if name != by])
+        ]
+        for published in filter(self.present.__contains__, named):
+            lines.append(
+                f"{published} plays itself: its raw files are there"
+                f" (scales.{self.params.scale}.prefer_raw: false plays it by its stand-in)"
+            )
+        return lines
 
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
         """(modality, extractor) of all features of a data set that are read."""
@@ -171,7 +232,7 @@ class Plan:
         settings = self.params.settings_on(dataset, experiment.model)
         settings |= experiment.published if dataset == experiment.dataset else experiment.stand_in
         settings |= experiment.settings
-        source = experiment.source and self.source_of(experiment.source)
+        source = experiment.source and self.source_of(experiment.source, experiment.dataset)
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
         return Job(
             dataset=dataset,
@@ -184,6 +245,7 @@ class Plan:
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
+            captioned=chosen.captioned,
             stages=chosen.stages,
             source=source,
             source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
@@ -209,6 +271,7 @@ class Plan:
             settings={"modalities": list(self.inputs_of(dataset))} if chosen.relevance == "label" else {},
             folds=chosen.folds,
             relevance=chosen.relevance,
+            captioned=chosen.captioned,
             stages=chosen.stages,
             threads=self.params.threads.train,
             scale=self.params.scale,

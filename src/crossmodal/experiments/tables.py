@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -52,7 +53,7 @@ class Row(Strict):
         description="published columns before the numbers; beside them stands what our run has, where its settings or "
         "its manifest have the key",
     )
-    published: list[float | None]
+    published: list[float | None] = Field([], description="one number or null per column; none at all: nothing is")
     experiment: str | dict[str, str] | None = Field(None, description="an experiment, or one for each system")
     differs: str | None = Field(
         None, description="how what the experiment trains is not what was published, whatever its settings"
@@ -67,15 +68,29 @@ class Row(Strict):
 class Table(Strict):
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     title: str
-    source: str = Field(description="document and table that the numbers stand in")
+    source: str = Field("", description="document and table that the numbers stand in")
     dataset: str
     split: str = "full"
-    protocol: str = Field(description="what the published numbers were measured on, in words")
+    protocol: str = Field("", description="what the published numbers were measured on, in words")
     folds: int = Field(1, description="folds of the test set whose mean the paper reports")
     baseline: str | None = Field(None, description="label of the row that others are tested against; else the best")
     columns: list[Column]
     rows: list[Row]
     note: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unpublished(cls, value: Any) -> Any:
+        """Give rows that name no published numbers a null per column."""
+        if not isinstance(value, Mapping) or not all(isinstance(value.get(key), list) for key in ("rows", "columns")):
+            return value
+        nothing = {"published": [None] * len(value["columns"])}
+        return {**value, "rows": [{**nothing, **row} if isinstance(row, Mapping) else row for row in value["rows"]]}
+
+    @property
+    def has_published(self) -> bool:
+        """Whether any number of the table is published; tables of one's own have none."""
+        return any(number is not None for row in self.rows for number in row.published)
 
     @model_validator(mode="after")
     def _widths(self) -> Table:

@@ -189,11 +189,11 @@ def _projected(vertices: np.ndarray, cameras: np.ndarray, settings: Settings) ->
 
 
 def lightfield_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Distance between two descriptors (4700,); see `lightfield_distances`."""
-    return float(lightfield_distances(a[None], b[None])[0, 0])
+    """Distance between two descriptors (4700,); see `lightfield_distance_matrix`."""
+    return float(lightfield_distance_matrix(a[None], b[None])[0, 0])
 
 
-def lightfield_distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+def lightfield_distance_matrix(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """(n, m) float32 distances between descriptors (n, 4700) and (m, 4700).
 
     The distance of Chen et al. (2003), eqs. 1 and 2, is the sum of the weighted L1 distances of ten pairs of views,

@@ -22,6 +22,7 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, TfidfVectorizer
 
 from crossmodal.core import packed
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_json, read_lines, sha256_file, sha256_json
 from crossmodal.features.engine import extraction
@@ -162,7 +163,8 @@ def words(caption: str) -> list[str]:
 
 def _words_of(listed: list[Item], cut: Callable[[str], list[str]]) -> dict[str, list[str]]:
     """{item id: its words}; equal words share one object, so that the captions of a large data set fit in memory."""
-    return {item.item_id: [sys.intern(word) for word in cut(item.source)] for item in listed}
+    shown = tracked(listed, "tokenizing", unit="captions")
+    return {item.item_id: [sys.intern(word) for word in cut(item.source)] for item in shown}
 
 
 def _training(listed: list[Item], captions: dict[str, list[str]]) -> list[list[str]]:

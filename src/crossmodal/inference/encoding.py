@@ -1,4 +1,4 @@
-"""Encodes queries and items for `search` by the model itself, and ranks items also where no vectors are compared.
+"""Encodes sentences, files and items by the model itself, and ranks items also where no vectors are compared.
 
 This is a module apart from `search`, which avoids it where it can, because it imports torch.
 """
@@ -7,79 +7,119 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossmodal.core import registry
+from crossmodal.core import console, registry
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import atomic_write, read_record
 from crossmodal.corpus.forms.base import Source
 from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
-from crossmodal.experiments import PRECOMPUTED, Plan, validated
-from crossmodal.inference.onnx_encoder import open_exported, place
+from crossmodal.experiments import PRECOMPUTED, validated
+from crossmodal.inference.onnx_encoder import open_exported, place, refusal, refuse
 from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
+from crossmodal.tasks.ranked.encodings import joined
 
 if TYPE_CHECKING:
     from crossmodal.features.engine.store import Features
 
 log = logging.getLogger(__name__)
 
-BLOCK = 512  # number of items that are scored at once by models that do not compare vectors
+BLOCK = 512  # number of items that are encoded at once, or scored by models that do not compare vectors
 
 
-def query_input(plan: Plan, run: TrainedRun, data: Path, modality: str, source: str, item_id: str | None) -> base.Input:
-    """The input of the model for a query.
+def encode(run: TrainedRun, data: Path, modality: str, sources: Sequence[str], to: str) -> Tensor:
+    """(N, ...) float32 encodings of sentences or files, for comparison with items of the modality `to`.
 
     Parameters
     ----------
     data : the folder of the run's data set.
-    source : a sentence, or the path of a file.
-    item_id : an item of the data set, which is then used in place of `source`.
+    sources : N sentences, or paths of files.
 
     Raises
     ------
-    UserError : a file that cannot be read, features that were computed elsewhere, or a sentence without known words.
+    UserError : as `inputs_of`.
+    """
+    return joined([run.encode(modality, given, to) for given in inputs_of(run, data, modality, sources)]).float()
+
+
+def inputs_of(
+    run: TrainedRun, data: Path, modality: str, sources: Sequence[str], item_id: str | None = None
+) -> Iterator[base.Input]:
+    """Yield the inputs of the model for sentences or files, `BLOCK` of them at a time.
+
+    Parameters
+    ----------
+    data : the folder of the run's data set.
+    sources : sentences, or paths of files.
+    item_id : the item of the data set that the only source is, whose stored features are then used.
+
+    Raises
+    ------
+    UserError : a file that cannot be read, features that were computed elsewhere or are not those that the run was
+        trained with, or a sentence without known words.
     """
     asked = run.source(modality, data, arrays=_joint(run, data, modality))
     form = asked.form
+    starts = range(0, len(sources), BLOCK)
     if form.array(modality) is None:
-        return form.of_sentences(asked, [source])
-    extractor = run.job.inputs[modality]
-    manifest = data / "features" / f"{modality}.{extractor}"
+        yield from (form.of_sentences(asked, [*sources[n : n + BLOCK]]) for n in starts)
+        return
+    target = data / "features" / f"{modality}.{run.job.inputs[modality]}"
     if item_id is not None:
-        return _stored(asked, manifest, item_id)
+        yield _stored(asked, target, item_id)
+        return
+    array, columns = _features(run, data, modality, target, sources)
+    for n in starts:
+        part = slice(n, n + BLOCK)
+        yield form.of_features(asked, array[part], {name: column[part] for name, column in columns.items()})
+
+
+def _features(
+    run: TrainedRun, data: Path, modality: str, target: Path, sources: Sequence[str]
+) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
+    """The features of sentences or files, and their further columns, computed as those of the data set at `target`."""
     from crossmodal.datasets import items
     from crossmodal.features.engine import extraction
 
-    chosen = plan.params.extractors[extractor]
-    if chosen.extractor == PRECOMPUTED:
+    manifest = read_record(Path(f"{target}.json"))
+    extractor = manifest.get("extractor")
+    if extractor == PRECOMPUTED or extractor not in registry.names("features"):
         raise UserError(
             f"{run.job.key}: its {modality} features were made elsewhere, so there is no way to make those of "
-            f"{source}; search for an item of the data set with --item"
+            f"{sources[0]}; search for an item of the data set with --item"
+        )
+    trained = run.features.get(target.name)
+    if trained is not None and manifest.get("sha256") != trained:
+        raise UserError(
+            f"{target}.json: is of other features than {run.job.key} was trained with; train the run again, or name "
+            "the parameters of its own data set"
         )
     settings = validated(
-        registry.module("features", chosen.extractor).Settings, chosen.settings, f"params.yaml: extractors.{extractor}"
+        registry.module("features", extractor).Settings, manifest.get("settings"), f"{target}.json: settings"
     )
+    if modality != "text":
+        for source in sources:
+            if not Path(source).is_file():
+                raise UserError(f"{modality} {source}: no such file; name one that is there")
     given = extraction.given_of(items.read(data), items.root(data), modality, data)
-    told = read_record(Path(f"{manifest}.json"))
-    if modality != "text" and not Path(source).is_file():
-        raise UserError(f"--{modality} {source}: no such file; name one to search for")
     try:
-        array, extra = extraction.features_of(chosen.extractor, settings, given, [source], told)
+        return extraction.features_of(extractor, settings, given, [*sources], manifest)
     except UserError as error:
-        if source not in str(error):
+        source = next((source for source in sources if source in str(error)), None)
+        if source is None:
             raise
         # Only the first part of the message is kept; the rest is advice about the files of a data set.
         reason = str(error).split("; ")[0].replace(f"{source}: ", "").splitlines()[0]
-        raise UserError(f"--{modality} {source}: cannot be searched for: {reason}; name another file") from None
-    return form.of_features(asked, array, extra)
+        raise UserError(f"{modality} {source}: cannot be read: {reason}; name another file") from None
 
 
 def _stored(asked: Source, target: Path, item_id: str) -> base.Input:
@@ -177,34 +217,44 @@ class Sentences(nn.Module):
 def export(run: TrainedRun, folder: Path, to: str) -> None:
     """Export the run's sentence encoder as ONNX to where later searches look for it.
 
-    No file is kept if the export fails or its vectors differ from the model's.
+    No file is kept if the export fails or its vectors differ from the model's; it is then not tried again.
     """
+    weights = read_record(folder / "manifest.json")["weights_sha256"]
+    if refusal(run.job, to, weights) is not None:
+        return
     import onnx
 
     module = Sentences(run, to).eval()
     path = place(run.job, to)
     path.parent.mkdir(parents=True, exist_ok=True)
     words = torch.arange(4, 4 + min(6, len(run.vocabulary) - 4))[None]
+    longest = run.source("text").option("max_words")
     told = {
-        "weights_sha256": read_record(folder / "manifest.json")["weights_sha256"],
-        "max_words": str(run.model.settings.max_words),
+        "weights_sha256": weights,
+        "max_words": str(longest),
         "rare_words": run.source("text").option("rare_words"),
     }
     try:
         with atomic_write(path) as temporary, warnings.catch_warnings(action="ignore"):
             # The tracing exporter takes half a second, the newer exporter takes ten.
-            torch.onnx.export(
-                module, (words,), temporary, dynamo=False, input_names=["ids"], dynamic_axes={"ids": {1: "length"}}
-            )
+            # Where the exporter refuses a model, it prints the whole graph.
+            with console.muted():
+                torch.onnx.export(
+                    module, (words,), temporary, dynamo=False, input_names=["ids"], dynamic_axes={"ids": {1: "length"}}
+                )
             graph = onnx.load(temporary)
             onnx.helper.set_model_props(graph, told)
             onnx.save(graph, temporary)
         exported = open_exported(folder, run.job, to)
-        for length in (1, run.model.settings.max_words):  # tracing may have fixed the length of the example
+        for length in (1, longest):  # tracing may have fixed the length of the example
             ids = words.repeat(1, length)[:, :length]
             np.testing.assert_allclose(exported.vectors(ids.numpy()), module(ids).numpy(), rtol=1e-4, atol=1e-5)
     except Exception as error:  # the exporter may fail in many ways; searches then use the model itself
         path.unlink(missing_ok=True)
-        log.info("%s: its encoder of sentences is not exported (%s)", run.job.key, " ".join(str(error).split())[:200])
+        reason = " ".join(str(error).split())[:200]
+        refuse(run.job, to, weights, reason)
+        log.info(
+            "%s: its encoder of sentences is not exported (%s): searches use the model itself", run.job.key, reason
+        )
         return
     log.info("%s: its encoder of sentences is exported: the next search is quicker", run.job.key)

@@ -1,7 +1,8 @@
 """The sentence encoder of a trained run as an ONNX file, because importing torch alone would make a search too slow.
 
 `encoding.export` writes the file at the first search by a sentence, outside of the results, and writes it again when
-the weights of the run have changed.
+the weights of the run have changed. Where a model cannot be exported, a note beside it keeps later searches from trying
+again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from crossmodal.core.files import read_record
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import library_versions, read_record, write_json
 from crossmodal.experiments import Job
 from crossmodal.language.tokens import RareWords, Vocabulary
 
@@ -24,6 +26,30 @@ ENCODERS = Path(".encoders")
 def place(job: Job, to: str) -> Path:
     """The path of a run's sentence encoder for comparison with items of the modality `to`."""
     return ENCODERS / job.key / f"text-{to}.onnx"
+
+
+def refuse(job: Job, to: str, weights: str, reason: str) -> None:
+    """Note that the sentence encoder of a run with these weights (a SHA-256) cannot be exported, and why."""
+    content = {"refused": reason, "weights_sha256": weights, "versions": _versions()}
+    write_json(place(job, to).with_suffix(".json"), content)
+
+
+def refusal(job: Job, to: str, weights: str) -> str | None:
+    """Why the sentence encoder of a run with these weights cannot be exported by the present versions; None if unknown.
+
+    Other weights, and other versions of the packages, are tried again.
+    """
+    path = place(job, to).with_suffix(".json")
+    try:
+        noted = read_record(path) if path.exists() else {}
+    except UserError:  # a damaged note is no note
+        return None
+    same = noted.get("weights_sha256") == weights and noted.get("versions") == _versions()
+    return noted.get("refused") if same else None
+
+
+def _versions() -> dict[str, str]:
+    return library_versions("crossmodal", "torch", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ This module imports nothing that only training needs, since a search waits for e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from crossmodal.core import registry
+from crossmodal.core import cores, registry
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_record
 from crossmodal.corpus.forms import form
@@ -29,6 +30,8 @@ class TrainedRun:
     job: Job
     model: base.Model
     vocabulary: Vocabulary
+    features: Mapping[str, str] = field(default_factory=dict)
+    """`MODALITY.EXTRACTOR` to the SHA-256 of the features that it was trained with."""
 
     def source(self, modality: str, data: Path = Path(), **more: Any) -> Source:
         """The source with which `source.form` makes an input from outside of the data set.
@@ -61,14 +64,15 @@ def open_run(folder: Path) -> TrainedRun:
     """
     weights = checked_weights(folder)
     manifest = folder / "manifest.json"
+    told = read_record(manifest)
     try:
-        context = base.context_of(read_record(manifest)["context"])
+        context = base.context_of(told["context"])
     except KeyError as error:
         raise UserError(f"{manifest}: says no {error}; an earlier version trained it: train it again") from None
     job = job_in(folder)
-    torch.set_num_threads(job.threads)
+    cores.compute_in(job.threads)
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"{folder / 'config.yaml'}: settings")
     model = module.Model(settings, context)
     take_weights(model, weights)
-    return TrainedRun(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"))
+    return TrainedRun(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"), told.get("data", {}))

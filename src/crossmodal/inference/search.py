@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmodal.core import packed, paths
+from crossmodal.core import paths
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_record
-from crossmodal.experiments import Job, Plan, job_in
+from crossmodal.experiments import Job
 from crossmodal.inference.onnx_encoder import open_exported
-from crossmodal.tasks.base import ranking_of
+from crossmodal.inference.opened import OpenedRun
+
+PARTITIONS = ("train", "val", "test", "all")
 
 
 @dataclass(frozen=True)
@@ -51,91 +53,96 @@ class Found:
     answers: list[Answer]
 
 
-def search(
-    plan: Plan, folder: Path, query: Query, to: str | None = None, *, k: int = 10, partition: str = "test"
-) -> Found:
-    """The k best items of a modality for a query, by the run in a folder.
+def query_of(text: str | None = None, item: str | None = None, **files: str | Path | None) -> Query:
+    """The query that one of the arguments makes.
 
     Parameters
     ----------
-    folder : the folder of the run.
-    to : modality of the answers; by default the first other modality that the run reads.
-    k : number of answers.
-    partition : the items that are searched: train, val, test or all.
+    files : modality to the path of a file.
 
     Raises
     ------
-    UserError : a run that is not trained or does not read the modality, a file that cannot be read, or an unknown item.
+    UserError : none is given, or several are.
     """
-    job = job_in(folder)
-    if job.key != "/".join(folder.absolute().parts[-4:]):
-        raise UserError(f"{folder / 'config.yaml'}: is that of another run ({job.key}); fetch or train the run again")
-    data = Path(plan.params.paths.data) / job.dataset
+    queries = [Query(modality, str(path)) for modality, path in files.items() if path is not None]
+    queries += [Query("text", text)] if text is not None else []
+    queries += [Query("", "", item)] if item is not None else []
+    if len(queries) != 1:
+        raise UserError(
+            f"{len(queries)} queries are given; expected one: a text, a file ({', '.join(files)}) or an item's id"
+        )
+    return queries[0]
+
+
+def search(
+    run: OpenedRun,
+    query: Query,
+    to: str | None = None,
+    *,
+    k: int = 10,
+    partition: str = "test",
+    exported: bool = False,
+) -> Found:
+    """The k best items of a modality for a query.
+
+    Parameters
+    ----------
+    to : modality of the answers; by default the first other modality that the run reads.
+    k : number of answers.
+    partition : the items that are searched: train, val, test or all.
+    exported : whether sentences are encoded without torch from the second search on, for processes that search once.
+
+    Raises
+    ------
+    UserError : a run that is not trained or does not read the modality, a file that cannot be read, or an unknown item
+        or partition.
+    """
+    if partition not in PARTITIONS:
+        raise UserError(f"partition {partition!r}: expected {', '.join(PARTITIONS)}")
     if query.item_id is not None:
-        query = Query(*_rows(data, [query.item_id])[0], query.item_id)
-    query, to = _directed(job, query, to)
-    kept = _kept(folder, to, query.modality) if partition == "test" else None
-    asked = None if kept is None else _vector(job, folder, query, to)
+        query = Query(*_rows(run.data, [query.item_id])[0], query.item_id)
+    to = direction(run.job, query.modality, to)
+    kept = run.saved(to, query.modality) if partition == "test" else None
+    asked = None if kept is None else _vector(run, query, to, exported)
     if asked is not None:
         ids, (best, scores) = kept[0], _nearest(asked, kept[1], k)
     else:
-        ids, best, scores = _by_the_model(plan, folder, data, query, to, kept, k, partition)
+        ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
     found = [str(ids[place]) for place in best]
     answers = [
         Answer(item_id, modality, float(score), source)
-        for item_id, score, (modality, source) in zip(found, scores, _rows(data, found), strict=True)
+        for item_id, score, (modality, source) in zip(found, scores, _rows(run.data, found), strict=True)
     ]
-    return Found(job.key, query, to, len(ids), answers)
+    return Found(run.job.key, query, to, len(ids), answers)
 
 
-def _directed(job: Job, query: Query, to: str | None) -> tuple[Query, str]:
-    """Check that the run reads the query's modality, and choose the modality of the answers."""
+def direction(job: Job, modality: str, to: str | None = None) -> str:
+    """The modality with which those of a query or of an encoding are compared: `to`, or the first other that is read.
+
+    Raises
+    ------
+    UserError : the run is a control, or does not read the modality or the other one.
+    """
     if job.control:
-        raise UserError(
-            f"{job.key}: is a control, which is not trained and cannot be searched with; choose another run"
-        )
+        raise UserError(f"{job.key}: is a control, which is not trained and has no encodings; choose another run")
     reads = job.modalities
-    if query.modality not in reads:
-        raise UserError(f"{job.key}: reads {' and '.join(reads)}, not {query.modality}; choose another run or query")
-    others = [m for m in reads if m != query.modality]
+    if modality not in reads:
+        raise UserError(f"{job.key}: reads {' and '.join(reads)}, not {modality}; choose another run or query")
+    others = [m for m in reads if m != modality]
     to = to or others[0]
     if to not in others:
-        raise UserError(
-            f"--to {to!r}: {job.key} compares {query.modality} with {', '.join(others)}" + suggestion(to, others)
-        )
-    return query, to
+        raise UserError(f"to {to!r}: {job.key} compares {modality} with {', '.join(others)}" + suggestion(to, others))
+    return to
 
 
-def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """The ids and the vectors of the test items that the run's evaluation has saved; None if there are none."""
-    path, weights = ranking_of(folder) / "embeddings.npz", folder / "model.safetensors"
-    if not (path.exists() and weights.exists()) or not _of_these_weights(folder):
-        return None
-    try:
-        with packed.arrays(path) as kept:
-            name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
-            return None if name is None else (kept[f"{modality}_ids"], kept[name])
-    except Exception as error:  # what broken files raise is not documented
-        raise UserError(f"{path}: is truncated or damaged ({error}); delete it and evaluate the run again") from None
-
-
-def _of_these_weights(folder: Path) -> bool:
-    """Whether a run was evaluated with its present weights, by their hash, since copied files have other times."""
-    path = ranking_of(folder) / "metrics.json"
-    tested = read_record(path) if path.exists() else {}
-    trained = read_record(folder / "manifest.json")
-    return tested.get("weights_sha256") == trained.get("weights_sha256")
-
-
-def _vector(job: Job, folder: Path, query: Query, to: str) -> np.ndarray | None:
+def _vector(run: OpenedRun, query: Query, to: str, exported: bool) -> np.ndarray | None:
     """(d,) vector of a query that can be encoded without the model; None for other queries."""
     if query.item_id is not None:
-        own = _kept(folder, query.modality, to)
+        own = run.saved(query.modality, to)
         row = np.flatnonzero(own[0] == query.item_id) if own is not None else ()
         return own[1][row[0]] if len(row) else None
-    if query.modality != "text" or (exported := open_exported(folder, job, to)) is None:
-        return None
-    return exported.encode(query.source)
+    encoder = open_exported(run.folder, run.job, to) if exported and query.modality == "text" else None
+    return None if encoder is None else encoder.encode(query.source)
 
 
 def _nearest(asked: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -147,44 +154,57 @@ def _nearest(asked: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray
 
 
 def _by_the_model(
-    plan: Plan,
-    folder: Path,
-    data: Path,
+    run: OpenedRun,
     query: Query,
     to: str,
     kept: tuple[np.ndarray, np.ndarray] | None,
     k: int,
     partition: str,
+    exported: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Search with the model itself: the ids of the searched items, and the (k,) indices and (k,) scores of the best."""
     import torch
 
-    from crossmodal.inference import encoding as encoded
-    from crossmodal.inference.run import open_run
+    from crossmodal.inference import encoding
     from crossmodal.models.base import Tokens
 
-    run = open_run(folder)
-    given = encoded.query_input(plan, run, data, query.modality, query.source, query.item_id)
-    asked = run.encode(query.modality, given, to)
+    (given,) = encoding.inputs_of(run.trained, run.data, query.modality, [query.source], query.item_id)
+    asked = run.trained.encode(query.modality, given, to)
     if kept is None:
-        ids, gallery = encoded.partition_of(run, data, to, query.modality, partition)
+        ids, gallery = encoding.partition_of(run.trained, run.data, to, query.modality, partition)
     else:
         ids, gallery = kept[0], torch.from_numpy(kept[1])
-    best, scores = encoded.best(run, (query.modality, to), asked, gallery, k)
-    if query.modality == "text" and isinstance(given, Tokens) and run.model.compares_vectors(asked, gallery):
-        encoded.export(run, folder, to)
+    best, scores = encoding.best(run.trained, (query.modality, to), asked, gallery, k)
+    words = exported and query.modality == "text" and isinstance(given, Tokens)
+    if words and run.trained.model.compares_vectors(asked, gallery):
+        encoding.export(run.trained, run.folder, to)
     return ids, best, scores
+
+
+def check_root(data: Path) -> None:
+    """Refuse a data set whose files lie in a folder that the parameters do not name, before one of them is opened.
+
+    Raises
+    ------
+    UserError : `items.json` names such a folder.
+    """
+    paths.named(data, str(read_record(data / "items.json").get("root")), f"{data / 'items.json'}: root")
 
 
 def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
     """The modality of each item, with its sentence or the path of its file."""
     from pyarrow.parquet import ParquetFile
 
+    if not (data / "items.parquet").is_file():
+        raise UserError(
+            f"{data / 'items.parquet'}: not found; prepare the data set of the run, or name the parameters that it was "
+            "made with, such as its overlay"
+        )
     # `read_table` with a filter and Arrow's own look-up of a value would both import pandas.
     with ParquetFile(data / "items.parquet") as file:
         table = file.read(["item_id", "modality", "source"])
     known = table["item_id"].to_pylist()
-    root = paths.named(data, str(read_record(data / "items.json").get("root")), f"{data / 'items.json'}: root")
+    root = data / str(read_record(data / "items.json").get("root"))  # which is named, not opened: see `check_root`
     found = []
     for item_id in ids:
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_record, write_json
 from crossmodal.core.lazy import without_imports
@@ -58,7 +59,8 @@ def token_table(items: pd.DataFrame, words: Literal["nltk", "blanks"] = "nltk") 
     import pandas as pd
 
     texts = items[items.modality == "text"]
-    cut = [text.lower().split() for text in texts.source] if words == "blanks" else tokenize(texts.source)
+    shown = tracked(texts.source, "tokenizing", unit="captions")
+    cut = [text.lower().split() for text in shown] if words == "blanks" else tokenize(shown)
     uncut = sum(len(_UNCUT.findall(text)) for text in texts.source)
     count = sum(map(len, cut))
     if uncut > 2 * count:

@@ -11,7 +11,8 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -21,6 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from crossmodal.core import limits
+from crossmodal.core.console import progress
 from crossmodal.core.errors import UserError
 
 CHUNK = 2**20  # bytes of a binary file read at once
@@ -181,14 +183,25 @@ def _opened(path: Path) -> BinaryIO:
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
     """The lines of a file, with a limit on their length."""
-    most = limits.current().line
-    for line in iter(partial(stream.readline, most + 1), b""):
-        if len(line) > most:
-            raise UserError(
-                f"{path}: holds a line of more than {most:,} bytes (`limits.line` in params.yaml); expected a word "
-                "and its numbers: fetch the file again"
-            )
-        yield line
+    most, new = limits.current().line, 0
+    with _progress(path, stream) as advance:
+        for line in iter(partial(stream.readline, most + 1), b""):
+            if len(line) > most:
+                raise UserError(
+                    f"{path}: holds a line of more than {most:,} bytes (`limits.line` in params.yaml); expected a word "
+                    "and its numbers: fetch the file again"
+                )
+            new += len(line)
+            if new >= CHUNK:  # not for each of two million lines
+                advance(new)
+                new = 0
+            yield line
+
+
+def _progress(path: Path, stream: BinaryIO) -> AbstractContextManager[Callable[..., None]]:
+    """The progress of reading a file, whose length is not known if it is compressed."""
+    total = None if isinstance(stream, gzip.GzipFile) else path.stat().st_size
+    return progress(f"reading {path}", total, unit="bytes")
 
 
 def _dim(path: Path, head: list[bytes]) -> int:
@@ -261,18 +274,20 @@ def _read_binary(path: Path, stream: BinaryIO, wanted: dict[bytes, str], count: 
     """Read entries of a word, a space and `dim` little-endian float32; some writers add a line break."""
     vectors: dict[str, np.ndarray] = {}
     size, buffer, start = 4 * dim, b"", 0
-    for number in range(count):
-        space = buffer.find(b" ", start)
-        while space < 0 or space + 1 + size > len(buffer):
-            more = stream.read(CHUNK)
-            if not more or len(buffer) - start > size + LONGEST:
-                raise UserError(f"{path}: is truncated (it holds {number} of {count} words); fetch it again")
-            buffer, start = buffer[start:] + more, 0
-            space = buffer.find(b" ")
-        word = wanted.get(buffer[start:space].lstrip(b"\n"))
-        if word is not None:
-            vectors.setdefault(word, np.frombuffer(buffer, "<f4", dim, space + 1).astype(np.float32))
-        start = space + 1 + size
+    with _progress(path, stream) as advance:
+        for number in range(count):
+            space = buffer.find(b" ", start)
+            while space < 0 or space + 1 + size > len(buffer):
+                more = stream.read(CHUNK)
+                if not more or len(buffer) - start > size + LONGEST:
+                    raise UserError(f"{path}: is truncated (it holds {number} of {count} words); fetch it again")
+                buffer, start = buffer[start:] + more, 0
+                space = buffer.find(b" ")
+                advance(len(more))
+            word = wanted.get(buffer[start:space].lstrip(b"\n"))
+            if word is not None:
+                vectors.setdefault(word, np.frombuffer(buffer, "<f4", dim, space + 1).astype(np.float32))
+            start = space + 1 + size
     if (rest := buffer[start:].strip()) or (rest := stream.read(CHUNK).strip()):
         raise UserError(
             f"{path}: continues after the {count} words of {dim} numbers that line 1 states ({rest[:20]!r}...); its "

@@ -29,6 +29,19 @@ class Encodes(Protocol):
         """
 
 
+class Generates(Protocol):
+    """Generates captions of images, for captioning."""
+
+    def generate(self, batch: Batch, beam: int) -> Tensor:
+        """(B, L) word ids of a caption per image, padded with 0 from the end of each caption on.
+
+        Parameters
+        ----------
+        batch : holds `inputs["image"]` of B images.
+        beam : how many unfinished captions are kept per image; 1 takes the likeliest word each time.
+        """
+
+
 class Represents(Protocol):
     """Computes features to which classifiers are fitted, for classification."""
 

@@ -1,6 +1,6 @@
-"""ConSE: an image is a convex combination of its likeliest seen classes' vectors.
+"""ConSE: an image is a convex combination of its likeliest seen classes' vectors (Norouzi et al., 2014).
 
-Norouzi et al., 2014; Liu et al. 2020, section 9.2.2.2.
+It is described in section 9.2.2.2 of Liu et al. (2020).
 
 In zero-shot recognition without a trained map, a softmax classifier of the seen classes weights their vectors (eq. 9.6
 and 9.7), and an image is assigned the class whose vector has the largest cosine with the weighted sum.

@@ -1,6 +1,6 @@
-"""DeViSE: images mapped linearly to the vectors of their classes by a ranking loss.
+"""DeViSE: images mapped linearly to the vectors of their classes by a ranking loss (Frome et al., 2013).
 
-Frome et al., 2013; Liu et al. 2020, eq. 9.5.
+The loss is eq. 9.5 of Liu et al. (2020).
 
 In zero-shot recognition, an image is assigned the class whose vector has the largest inner product with the mapped
 image, whether the class was seen in training or not. The authors fine-tune the image network in the end; here its

@@ -1,7 +1,7 @@
-"""DPC: two convolutional paths, trained to classify each image and its captions as one class, then by ranking too.
+"""DPC: dual-path convolutional embeddings of images and texts with an instance loss (Zheng et al., 2017).
 
-Zheng et al., 2017, Dual-path convolutional image-text embeddings with instance loss; it is a baseline of A3VSE. Each
-image with its captions is a class of its own, and both paths share one classifier.
+It is a baseline of A3VSE. The two paths are trained to classify each image and its captions as one class, then by
+ranking too; both share one classifier.
 """
 
 from __future__ import annotations

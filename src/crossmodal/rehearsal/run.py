@@ -19,6 +19,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+from crossmodal.core import cores
+from crossmodal.core.console import progress
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import write_json
 from crossmodal.experiments import CONTROLS, Job, Plan
@@ -59,7 +61,7 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
     paced : whether times are measured for the plan.
     """
     began = time.perf_counter()
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores.available()
     place = Path(plan.params.paths.results) / "rehearsal"
     # Set before the server starts, so that each job's process finds its imports loaded.
     multiprocessing.get_context("forkserver").set_forkserver_preload([
@@ -124,9 +126,6 @@ class Memory:
 
 def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bool) -> None:
     """Try each job in a process of its own, and those that are initialised from another one after it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     context = multiprocessing.get_context("forkserver")
     memory = Memory(min(TOGETHER * max(1.0, workers / 2), 0.9 * _memory()))
     waiting: dict[str, list[tuple[int, Job]]] = {}
@@ -138,24 +137,22 @@ def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bo
     measured: dict[str, str] = {}  # work to the run whose times are measured for it
     works = {job.key: _work(job) for job in able}
     running: dict[Future[Trial], Job] = {}
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("rehearsing", total=len(able))
-        with ThreadPoolExecutor(workers) as pool:
-            while ready or running:
-                while ready and len(running) < workers:
-                    _, job = heapq.heappop(ready)
-                    own = measured.setdefault(works[job.key], job.key) == job.key
-                    arguments = (job, place, found.data[job.dataset].share, float(LEAST) if paced else 0.0, own)
-                    running[pool.submit(_apart, context, memory, *arguments)] = job
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    job, trial = running.pop(future), future.result()
-                    found.trials[job.key] = trial
-                    if trial.failed and measured[works[job.key]] == job.key:
-                        del measured[works[job.key]]  # the next one of this work is measured
-                    for numbered in waiting.pop(job.key.rpartition("/")[0], []):
-                        heapq.heappush(ready, numbered)
-                    progress.update(task, advance=1, description=trial.key)
-                    log.log(logging.WARNING if trial.failed else logging.INFO, "%s: %s", job.key, _told(trial, paced))
+    with progress("rehearsing", len(able), unit="jobs") as advance, ThreadPoolExecutor(workers) as pool:
+        while ready or running:
+            while ready and len(running) < workers:
+                _, job = heapq.heappop(ready)
+                own = measured.setdefault(works[job.key], job.key) == job.key
+                arguments = (job, place, found.data[job.dataset].share, float(LEAST) if paced else 0.0, own)
+                running[pool.submit(_apart, context, memory, *arguments)] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, trial = running.pop(future), future.result()
+                found.trials[job.key] = trial
+                if trial.failed and measured[works[job.key]] == job.key:
+                    del measured[works[job.key]]  # the next one of this work is measured
+                for numbered in waiting.pop(job.key.rpartition("/")[0], []):
+                    heapq.heappush(ready, numbered)
+                advance(note=trial.key)
+                log.log(logging.WARNING if trial.failed else logging.INFO, "%s: %s", job.key, _told(trial, paced))
     for key, trial in found.trials.items():
         other = found.trials.get(measured.get(works[key], ""), trial)
         if paced and other is not trial and not trial.failed:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pybase64
 
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.released.base import RegionFile, Regions
 
@@ -79,7 +80,7 @@ class _Lmdb(RegionFile):
         except lmdb.Error as error:
             raise UserError(f"{path}: is truncated or no LMDB ({error}); fetch or make it again") from None
         counts, dims, broken = [], [], {}
-        for row, key in enumerate(self.keys):
+        for row, key in enumerate(tracked(self.keys, f"reading {path}", unit="images")):
             try:
                 regions = self._of(key)
             except UserError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from crossmodal.core import packed
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.released.base import RegionFile, Regions
 
@@ -41,7 +42,7 @@ class _Folder(RegionFile):
         boxes = path.with_name(f"{path.name.removesuffix('_att')}_box")
         self.boxes = boxes if path.name.endswith("_att") and boxes.is_dir() else None
         counts, dims, broken = [], [], {}
-        for row, file in enumerate(self.files):
+        for row, file in enumerate(tracked(self.files, f"reading {path}", unit="files")):
             try:
                 features = self._features(*self._arrays(file))
             except UserError as error:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pybase64
 
+from crossmodal.core.console import progress
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import is_count
 from crossmodal.released.base import RegionFile, Regions, log, once
@@ -82,7 +84,8 @@ class _Tsv(RegionFile):
             os.posix_fadvise(self.file, 0, 0, os.POSIX_FADV_RANDOM)
         self.path = path
         self.fields, dim = self._form()
-        rows, nameless = self._index(dim)
+        with progress(f"reading {path}", self.length, unit="bytes") as advance:
+            rows, nameless = self._index(dim, advance)
         if nameless:
             log.warning("%s: %d row(s) are cut before their image's name: %s", path, len(nameless), nameless[0])
         kept = once([row.name for row in rows], {n: row.reason for n, row in enumerate(rows) if row.reason}, path)
@@ -154,8 +157,8 @@ class _Tsv(RegionFile):
         (width, dim), _ = forms.most_common(1)[0]
         return FIELDS[width], dim
 
-    def _index(self, dim: int) -> tuple[list[Row], list[str]]:
-        """All rows, and error messages about rows whose image is unknown."""
+    def _index(self, dim: int, advance: Callable[[int], None]) -> tuple[list[Row], list[str]]:
+        """All rows, and error messages about rows whose image is unknown; `advance` counts the bytes."""
         rows: list[Row] = []
         nameless: list[str] = []
         start, number = 0, 0
@@ -166,7 +169,9 @@ class _Tsv(RegionFile):
             boxes, end = self._stated(cells, start, dim)
             if boxes and self._ends(end):
                 rows.append(Row(_name(cells[0]), start, end, boxes))
-                start = end + (1 if os.pread(self.file, 1, end) == b"\n" else 2)
+                following = end + (1 if os.pread(self.file, 1, end) == b"\n" else 2)
+                advance(following - start)
+                start = following
                 continue
             end = self._line_end(start)
             if head[: end - start].strip():
@@ -175,6 +180,7 @@ class _Tsv(RegionFile):
                     rows.append(Row(_name(cells[0]), start, end, 0, f"{fault} (image {_name(cells[0])!r})"))
                 else:
                     nameless.append(fault)
+            advance(end + 1 - start)
             start = end + 1
         return rows, nameless
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from crossmodal.core import registry
+from crossmodal.core import cores, registry
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_file
 from crossmodal.corpus.corpus import Corpus
@@ -50,7 +50,7 @@ def built(
     ------
     UserError : data or settings that do not fit the model.
     """
-    torch.set_num_threads(job.threads)  # a fixed number of threads, since it determines the last bits of sums
+    cores.compute_in(job.threads)
     module = registry.module("models", job.model)
     settings = settings_of(job, module.Settings)
     if module.Model.needs_classes and job.relevance != "label":
@@ -87,9 +87,15 @@ def built(
             facts["word_vectors"] = covered
     torch.manual_seed(job.seed)
     try:
-        return module.Model(settings, context), corpus
+        model = module.Model(settings, context)
     except ValueError as error:
         raise UserError(f"model {job.name} on {job.dataset}: {error}") from None
+    if model.trains and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(
+            f"model {job.model!r} ({module.__name__}): has no parameters to train; make its layers in `__init__`, or "
+            f"set `trains = False`"
+        )
+    return model, corpus
 
 
 def _word_vectors(

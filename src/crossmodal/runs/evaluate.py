@@ -6,8 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
+from crossmodal.core import cores
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_parquet, read_record, write_json
 from crossmodal.corpus.opening import load
@@ -55,7 +54,7 @@ def evaluate(
 
 def _control(job: Job, folder: Path, data: Path, scale: str, asked: list[Task], limit: Limit | None) -> None:
     """Evaluate a control, whose predictions are made from the ids and the ground truth of the test items."""
-    torch.set_num_threads(job.threads)
+    cores.compute_in(job.threads)
     modalities = job.settings.get("modalities")
     if modalities is None:
         there = set(read_parquet(data / job.dataset / "items.parquet", ["modality"]).modality)
@@ -88,7 +87,7 @@ def encode_job(job: Job, folder: Path, data: Path, name: str) -> None:
 
 def shard_job(job: Job, folder: Path, name: str, number: int, count: int) -> None:
     """The second step: rank shard `number` of `count` and write it to `shards/NUMBER.npz`."""
-    torch.set_num_threads(job.threads)
+    cores.compute_in(job.threads)
     target = folder / _task(job, name).name
     shards.rank(target / "encoded", number, count, target / "shards" / f"{number}.npz")
 
@@ -98,7 +97,7 @@ def gather_job(job: Job, folder: Path, data: Path, scale: str, name: str, count:
 
     A model that does not compare vectors is evaluated as a whole here.
     """
-    torch.set_num_threads(job.threads)
+    cores.compute_in(job.threads)
     task = _task(job, name)
     target = folder / task.name
     if not shards.compares_vectors(target / "encoded"):

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 import yaml
 
+from crossmodal.core.console import duration
 from crossmodal.core.energy import Meter, card_joules
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import (
@@ -36,6 +37,7 @@ from crossmodal.experiments import Job
 from crossmodal.features.engine.extraction import told_equal
 from crossmodal.models import base
 from crossmodal.models.base import described
+from crossmodal.runs import finished
 from crossmodal.runs.build import CHECKPOINTS, built
 from crossmodal.runs.weights import checked_weights
 from crossmodal.tasks.base import chooser_of, source_of_training, tasks
@@ -85,6 +87,11 @@ def train_job(
     if before is not None:
         facts["before"] = {"run": job.before, "weights_sha256": _begin_from(model, before)}
     identity = sha256_json([job.identity, corpus.fingerprint, source, *facts.values()])
+    versions = library_versions("crossmodal", "torch", "lightning-fabric", "numpy", "pandas")
+    depends = {"hash": job.hash, "source": source, "data": corpus.fingerprint, "versions": versions}
+    depends |= {key: facts[key] for key in ("before",) if key in facts}
+    if limit is None and (note := finished.note(folder, depends)):
+        log.warning("%s %s", job.key, note)
     fallbacks = [*_fallbacks(job, data), *model.settings.fallbacks]
     fallbacks += [covered.fallback] if covered is not None and covered.fallback else []
     for what in fallbacks:
@@ -104,7 +111,10 @@ def train_job(
         history = done.history
         facts |= {"best_epoch": done.best_epoch, "resumed_after_epoch": done.resumed_at, "device": device.type}
     else:
+        solving = time.perf_counter()
+        log.info("%s: fitted in closed form, in one pass over the pairs", job.key)
         fit(model, corpus)
+        log.info("%s: fitted in %s", job.key, duration(time.perf_counter() - solving))
     folder.mkdir(parents=True, exist_ok=True)
     for name in tasks().keys() - {*job.tasks}:  # results from when the data set's relevance was another one
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -126,7 +136,7 @@ def train_job(
         "pairs": corpus.n_pairs,
         "words": len(corpus.vocabulary),
         "weights_sha256": sha256_file(folder / "model.safetensors"),
-        "versions": library_versions("crossmodal", "torch", "lightning-fabric", "numpy", "pandas"),
+        "versions": versions,
         "commit": commit(),
         "hardware": hardware(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -136,6 +146,8 @@ def train_job(
         **facts,
     }
     write_json(folder / "manifest.json", manifest)
+    if limit is None:
+        finished.remember(folder, manifest)
     checkpoint.unlink(missing_ok=True)
 
 

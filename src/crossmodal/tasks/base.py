@@ -105,6 +105,8 @@ class Task(ABC):
     selection: ClassVar[str] = ""
     """The module whose `validate` measures the criterion: the only part of a task that trained weights depend on."""
 
+    of_captions: ClassVar[bool] = False
+    """Whether the ground truth is captions, so that data whose texts are arrays do not have it."""
     ranked: ClassVar[bool] = False
     """Whether items are ranked for queries, so that examples have ranks and the ranking may be cut into shards."""
     controls: ClassVar[tuple[str, ...]] = CONTROLS
@@ -164,6 +166,10 @@ class Task(ABC):
         """
         return None
 
+    def truth_is_best(self, number: Number) -> bool:
+        """Whether the oracle, which knows the ground truth, reaches the best possible value of a number."""
+        return True
+
     def evaluate(
         self, model: Model, corpus: Corpus, folds: list[int], device: torch.device, folder: Path
     ) -> list[Number]:
@@ -193,11 +199,16 @@ class Task(ABC):
         write_parquet(folder / "examples.parquet", examples)
         return numbers
 
-    def asked(self, model: str, relevance: str) -> bool:
-        """Whether runs of a model or a control on data with this relevance are evaluated on this task."""
-        if model in CONTROLS:
-            return model in self.controls and self.hosts(relevance)
-        return self.asks in registry.methods(model) and self.hosts(relevance)
+    def asked(self, model: str, relevance: str, captioned: bool = True) -> bool:
+        """Whether runs of a model or a control on data with this relevance are evaluated on this task.
+
+        Parameters
+        ----------
+        captioned : whether the data set's texts are captions; otherwise they are arrays, or it has none.
+        """
+        if not self.hosts(relevance) or (self.of_captions and not captioned):
+            return False
+        return model in self.controls if model in CONTROLS else self.asks in registry.methods(model)
 
     def shown(self) -> list[Any]:
         """Facts of the task that tables, charts and checks show, so that a change of these facts rebuilds them."""
@@ -216,12 +227,12 @@ def tasks() -> dict[str, Task]:
     return {task.name: task for task in sorted(listed, key=lambda task: (task.place, task.name))}
 
 
-def asked_of(model: str, relevance: str) -> Iterator[Task]:
-    """The tasks on which runs of a model or a control are evaluated, for data with this relevance."""
-    return (task for task in tasks().values() if task.asked(model, relevance))
+def asked_of(model: str, relevance: str, captioned: bool = True) -> Iterator[Task]:
+    """The tasks on which runs of a model or a control are evaluated, for data of this kind (see `Task.asked`)."""
+    return (task for task in tasks().values() if task.asked(model, relevance, captioned))
 
 
-def metrics() -> Iterator[Metric]:
+def all_metrics() -> Iterator[Metric]:
     """The metrics and families of all tasks, without duplicates."""
     by_name = {}
     for task in tasks().values():
@@ -233,7 +244,7 @@ def metrics() -> Iterator[Metric]:
 @cache
 def metric_names() -> list[str]:
     """Names of all metrics, to suggest one for a misspelt name; a family is listed at the cut-offs that papers use."""
-    listed = [[m.name.replace("@K", f"@{k}") for k in (1, 5, 10, 50)] if m.family else [m.name] for m in metrics()]
+    listed = [[m.name.replace("@K", f"@{k}") for k in (1, 5, 10, 50)] if m.family else [m.name] for m in all_metrics()]
     return list(dict.fromkeys(name for names in listed for name in names))
 
 
@@ -246,7 +257,7 @@ def aspects() -> frozenset[str]:
 @cache
 def metric(name: str) -> Metric | None:
     """The metric with the given name in any task, with K filled in; None if there is none."""
-    return next((match for declared in metrics() if (match := declared.named(name))), None)
+    return next((match for declared in all_metrics() if (match := declared.named(name))), None)
 
 
 def label(name: str) -> str:

@@ -7,11 +7,8 @@ atomically at the end of each epoch, so that an interrupted run gives the same b
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +18,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from crossmodal.core.console import progress
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import atomic_write
 from crossmodal.core.lazy import without_imports
@@ -126,9 +124,11 @@ def train(
             best, best_sum, first = state.best, state.best_sum, state.epoch
         _, *wrapped = fabric.setup(model, *optimisers.values(), move_to_device=False)
         turns = dict(zip(optimisers, wrapped, strict=True))
-        with _progress(stage, first) as advance:
+        steps = _steps(model, corpus, stage, limit)
+        amount = {"total": steps * stage.epochs, "done": steps * first, "unit": "steps"}
+        with progress(stage.name, **amount) as advance:
             for epoch in range(first, stage.epochs):
-                row = _epoch(fabric, model, corpus, turns, stage, seed + 7919 * number, epoch, limit)
+                row = _epoch(fabric, model, corpus, turns, stage, seed + 7919 * number, epoch, limit, advance)
                 began = clock()
                 if limit is not None and not limit.validates:
                     history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
@@ -148,7 +148,7 @@ def train(
                     *(selection.criterion, scores[selection.criterion], best_sum),
                     row["learning_rate"],
                 )
-                advance(loss=row["loss"], best=best_sum)
+                advance(0, f"loss {row['loss']:.3f} · best on validation {best_sum:.1f}")
                 if checkpoint is not None and (limit is None or limit.saves):
                     states = {name: optimiser.state_dict() for name, optimiser in optimisers.items()}
                     now = State(number, epoch + 1, _weights(model), states, best, best_sum, history)
@@ -195,6 +195,7 @@ def _epoch(
     seed: int,
     epoch: int,
     limit: Limit | None = None,
+    advance: Callable[..., None] = lambda: None,
 ) -> dict[str, Any]:
     """Train one epoch, and return the means of the loss terms and gradient norms, the learning rate and the time."""
     torch.manual_seed(seed * 1_000_003 + epoch)  # dropout depends on (seed, epoch) alone, for exact resumption
@@ -206,7 +207,7 @@ def _epoch(
     model.train()
     size = (limit and limit.batch_size) or model.settings.batch_size
     wanted = steps_wanted(model, corpus, size)
-    steps = max(1, steps_of(corpus, size, stage.modalities, wanted))
+    steps = _steps(model, corpus, stage, limit)
     sums: dict[str, torch.Tensor] = {}
     clip, by = model.settings.clip, model.settings.clip_by
     began = time.perf_counter()
@@ -217,9 +218,9 @@ def _epoch(
     for step, batch in enumerate(stream):
         if limit is not None and step >= limit.steps and ended[-1] - ended[0] >= limit.seconds:
             break
-        progress = (epoch + step / steps) / stage.epochs
+        share = (epoch + step / steps) / stage.epochs
         for turn, optimiser in turns.items():
-            terms = model.loss(batch, progress, turn)
+            terms = model.loss(batch, share, turn)
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(terms["loss"])
             norms = _clip(optimiser, clip, by)
@@ -230,6 +231,7 @@ def _epoch(
                 value = value.detach()
                 sums[key] = sums[key] + value if key in sums else value
         done += 1
+        advance()
         if limit is not None:
             _wait(fabric.device)
             ended.append(limit.clock())
@@ -242,6 +244,12 @@ def _epoch(
     rate = next(iter(turns.values())).param_groups[0]["lr"]
     row = {**means, "learning_rate": rate, "steps": done, "seconds": seconds}
     return row if limit is None else {**row, "step_seconds": (ended[-1] - ended[0]) / max(done - 1, 1) or seconds}
+
+
+def _steps(model: base.Model, corpus: Corpus, stage: base.Stage, limit: Limit | None) -> int:
+    """The number of steps in an epoch of a stage."""
+    size = (limit and limit.batch_size) or model.settings.batch_size
+    return max(1, steps_of(corpus, size, stage.modalities, steps_wanted(model, corpus, size)))
 
 
 def steps_wanted(model: base.Model, corpus: Corpus, size: int) -> int:
@@ -279,31 +287,3 @@ def _clip(optimiser: Any, clip: float, by: str) -> dict[str, torch.Tensor]:
                 nn.utils.clip_grad_value_(parameters, clip)
         norms[f"{name}_gradient_norm" if name else "gradient_norm"] = norm
     return norms
-
-
-class _progress:  # noqa: N801
-    """A progress bar on a terminal; elsewhere the log has one line per epoch, which is enough."""
-
-    def __init__(self, stage: base.Stage, first: int):
-        self.bar = None
-        if sys.stderr.isatty() and not os.environ.get("CROSSMODAL_QUIET"):
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task(stage.name, total=stage.epochs, completed=first)
-
-    def __enter__(self):
-        if self.bar is not None:
-            self.bar.start()
-        return self.advance
-
-    def advance(self, loss: float, best: float) -> None:
-        if self.bar is not None:
-            self.bar.update(self.task, advance=1, description=f"loss {loss:.3f} · best on validation {best:.1f}")
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            with suppress(Exception):
-                self.bar.stop()

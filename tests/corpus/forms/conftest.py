@@ -8,9 +8,9 @@ import pytest
 
 from crossmodal.datasets.items import COLUMNS
 from crossmodal.features.engine import store
-from tests.prepared import labelled, prepared
+from tests.prepared import labelled, outside, prepared
 
-__all__ = ["labelled", "prepared"]
+__all__ = ["labelled", "outside", "prepared"]
 
 CAPTIONS = {"a#0": "red kite", "a#1": "a car", "b#0": "a red car", "c#0": "crate kite"}
 QUESTIONS = {"a?0": "what is red", "b?0": "what is it", "b?1": "is it a car", "c?0": "what flies"}

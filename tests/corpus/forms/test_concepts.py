@@ -9,7 +9,7 @@ import torch
 from crossmodal.core.errors import UserError
 from crossmodal.corpus.opening import load
 from crossmodal.experiments import Job
-from crossmodal.inference.encoding import partition_of, query_input
+from crossmodal.inference.encoding import inputs_of, partition_of
 from crossmodal.inference.run import open_run
 from crossmodal.runs.train import train_job
 
@@ -46,10 +46,10 @@ def test_a_search_by_concepts(tiny, tmp_path, monkeypatch):
     job = Job(dataset="tiny", split="full", model="sg", seed=0, inputs={"image": "regions"}, settings=settings)
     train_job(job, tmp_path / "run", tiny.parent)
     run = open_run(tmp_path / "run")
-    assert named(query_input(None, run, tiny, "text", "Two crates", None)) == {"box": 1}
-    assert named(query_input(None, run, tiny, "image", "b.jpg", "b")) == {"car": 0.5, "red": 0.5}
+    assert named(*inputs_of(run, tiny, "text", ["Two crates"])) == {"box": 1}
+    assert named(*inputs_of(run, tiny, "image", ["b.jpg"], "b")) == {"car": 0.5, "red": 0.5}
     with pytest.raises(UserError, match="'zebra': corresponds to none of the 4 concepts"):
-        query_input(None, run, tiny, "text", "zebra", None)
+        [*inputs_of(run, tiny, "text", ["zebra"])]
     ids, encodings = partition_of(run, tiny, "text", "image", "test")
     assert ids.tolist() == ["c#0"]
     assert encodings.tolist() == [[1, 0, 1, 0]]

@@ -18,11 +18,12 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json
 from crossmodal.corpus import forms
 from crossmodal.experiments import Job
-from crossmodal.inference.encoding import query_input
+from crossmodal.inference.encoding import inputs_of
 from crossmodal.inference.run import open_run
 from crossmodal.reporting.tracking.embedder import embed, without
 from crossmodal.runs.evaluate import evaluate as run_test
 from crossmodal.runs.train import train_job
+from tests.prepared import forget
 
 ROOT = Path(__file__).parents[3]
 FORM = '''
@@ -62,34 +63,13 @@ class Model(base.Model):
         ids = batch.inputs["text"].ids - 4
         return torch.stack([(ids == n).sum(1) for n in range(15)], 1).float()
 '''
-CACHES = [getattr(registry, name) for name in ("names", "source_hash", "form", "_declared", "_source", "_file")]
-
-
-def forget():
-    for cached in CACHES:
-        cached.cache_clear()
-    for name in [name for name in sys.modules if name.split(".")[0] == "signs"]:
-        del sys.modules[name]
 
 
 @pytest.fixture
-def signs(tmp_path, monkeypatch):
+def signs(outside, tmp_path, monkeypatch):
     """The folder of a package `signs` with a form and a model of that name."""
-    site = tmp_path / "site"
-    (site / "signs").mkdir(parents=True)
-    for name, text in {"__init__": "", "form": FORM, "model": MODEL}.items():
-        (site / "signs" / f"{name}.py").write_text(text)
-    info = site / "signs-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: signs\nVersion: 1.0\n")
-    points = "[crossmodal.forms]\nsigns = signs.form\n[crossmodal.models]\nsigned = signs.model\n"
-    (info / "entry_points.txt").write_text(points)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    forget()
-    yield site / "signs"
-    forget()
+    return outside("signs", {"form": FORM, "model": MODEL}, {"forms": {"signs": "form"}, "models": {"signed": "model"}})
 
 
 def test_a_form_and_a_model_of_another_package(signs, prepared, tmp_path):
@@ -100,7 +80,7 @@ def test_a_form_and_a_model_of_another_package(signs, prepared, tmp_path):
     kept = np.load(tmp_path / "run" / "instance_retrieval" / "embeddings.npz")
     np.testing.assert_array_equal(kept["image"], np.sign(array[48:]))
     run = open_run(tmp_path / "run")
-    found = query_input(None, run, prepared / "toy", "image", "i7.jpg", "i7")
+    (found,) = inputs_of(run, prepared / "toy", "image", ["i7.jpg"], "i7")
     np.testing.assert_array_equal(found, np.sign(array[[7]]))
     assert without(job, tmp_path / "run") == ""
     vectors = embed(run, {"image": [15]}, pd.DataFrame({"image": [[*range(-7, 8)]]}))
@@ -128,7 +108,7 @@ def test_it_is_planned_like_others(signs):
 def test_a_changed_form_changes_the_models_that_read_it(signs):
     before = {name: registry.source_hash("models", name) for name in ("signed", "cca")}
     (signs / "form.py").write_text(FORM.replace("rows.sign()", "rows.sign() + 1"))
-    forget()
+    forget("signs")
     after = {name: registry.source_hash("models", name) for name in ("signed", "cca")}
     assert before["signed"] != after["signed"]
     assert before["cca"] == after["cca"]
@@ -136,7 +116,7 @@ def test_a_changed_form_changes_the_models_that_read_it(signs):
 
 def test_a_module_that_is_no_form(signs):
     (signs / "form.py").write_text("import not_installed_anywhere\n")
-    forget()
+    forget("signs")
     with pytest.raises(UserError, match=r"form of input 'signs' \(signs\.form\): No module named"):
         registry.form("signs", "image")
 

@@ -13,9 +13,9 @@ from crossmodal.evaluation import (
     Scores,
     rank_both_ways,
     rank_queries,
-    ranks_both_ways,
     recall_at_k,
     retrieval_ranks,
+    retrieval_ranks_both_ways,
     source,
     top_k,
 )
@@ -47,7 +47,7 @@ def test_near_ties_are_those_of_rational_numbers(seed):
     queries, gallery = near_ties(seed)
     groups, items = np.arange(12), np.arange(60) % 12
     expected = literal_ranks(queries, gallery, groups, items)
-    there, back = ranks_both_ways(queries, gallery, groups, items)
+    there, back = retrieval_ranks_both_ways(queries, gallery, groups, items)
     assert there.tolist() == expected
     assert back.tolist() == literal_ranks(gallery, queries, items, groups)
     plain = literal_ranks_of_product(queries, gallery, groups, items)
@@ -220,11 +220,11 @@ def test_the_code_for_other_devices_counts_the_same(seed, monkeypatch):
     """What runs on a GPU, here on CPU tensors: comparisons in torch, pairs scored in torch."""
     queries, gallery = near_ties(seed, 40, 200, 32)
     groups, items = np.arange(40), np.arange(200) % 40
-    expected = ranks_both_ways(queries, gallery, groups, items)
+    expected = retrieval_ranks_both_ways(queries, gallery, groups, items)
     monkeypatch.setattr(counting, "_in_numpy", counting._in_torch)
     monkeypatch.setattr(vectors, "near", lambda *pairs: None)
     monkeypatch.setattr(vectors, "_on_cpu", lambda of: False)
-    found = ranks_both_ways(queries, gallery, groups, items)
+    found = retrieval_ranks_both_ways(queries, gallery, groups, items)
     for one, other in zip(found, expected, strict=True):
         assert (one == other).all()
 
@@ -240,7 +240,7 @@ def test_so_many_relevant_items_that_products_pick_the_best(kinds, budget):
     items[-3:] = [7, 8, 9]  # relevant to none
     there = retrieval_ranks(queries, gallery, groups, items, budget=budget)
     assert there.tolist() == literal_ranks(queries, gallery, groups, items)
-    both = ranks_both_ways(queries, gallery[:-3], groups, items[:-3], budget=budget)
+    both = retrieval_ranks_both_ways(queries, gallery[:-3], groups, items[:-3], budget=budget)
     assert both[0].tolist() == literal_ranks(queries, gallery[:-3], groups, items[:-3])
     assert both[1].tolist() == literal_ranks(gallery[:-3], queries, items[:-3], groups)
 

@@ -147,9 +147,9 @@ def test_too_many_dimensions_are_refused():
 def test_sums_by_halves():
     for width in range(1, 10):
         x = np.arange(2.0 * width).reshape(2, width)
-        assert vectors.fold(x.copy()).tolist() == x.sum(1).tolist()
+        assert vectors.halving_sums(x.copy()).tolist() == x.sum(1).tolist()
     # (a + c) + (b + d), not from left to right
-    assert vectors.fold(np.array([[1e16, 1.0, -1e16, 1.0]])).tolist() == [2.0]
+    assert vectors.halving_sums(np.array([[1e16, 1.0, -1e16, 1.0]])).tolist() == [2.0]
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from crossmodal import cli
+from crossmodal.core.display import readable_bytes
 from crossmodal.features import image
 from crossmodal.features.engine import catalog, store
 
@@ -95,7 +97,7 @@ def test_prune_removes_what_no_data_set_has(run):
     assert gone["used_by"] == []
     assert run("features", "prune", input="n\n").exit_code == 1
     assert len(ls(run)) == 2
-    before = catalog.readable(gone["bytes"])
+    before = readable_bytes(gone["bytes"])
     assert f"{before} freed" in run("features", "prune", "--yes").stdout
     assert [entry["identity"] for entry in ls(run)] == [kept["identity"]]
     assert store.open_features("data/two/features/image.half").array.dtype == np.float16
@@ -139,10 +141,33 @@ def test_copies_are_uses_and_leavings_are_not(run):
     assert [one["identity"] for one in ls(run)] == [entry["identity"]]
 
 
-@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (33.4e9, "33.4 GB")])
-def test_sizes_as_people_write_them(size, text):
-    assert catalog.readable(size) == text
-
-
 def test_an_empty_project(tmp_path):
     assert catalog.entries(tmp_path) == []
+
+
+def test_fallbacks_and_what_texts_were_made_from_are_shown(run):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    vectors = {"photograph": "1 0", "0": "0 1", "1": "1 1"}
+    Path("raw/vectors.txt").write_text("\n".join(f"{word} {numbers}" for word, numbers in vectors.items()))
+    params["extractors"] |= {
+        "bow": {"extractor": "text", "modality": "text", "kind": "bag_of_words"},
+        "mean": {"extractor": "text", "modality": "text", "kind": "word_vectors", "vectors": "raw/vectors.txt"},
+        "random": {"extractor": "text", "modality": "text", "kind": "word_vectors", "vectors": "seeded", "dim": 4},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    for name in ("bow", "mean", "random"):
+        run("extract", "one", name)
+    shown = {entry["used_by"][0]: (entry["made_from"], entry["fallback"]) for entry in ls(run)}
+    digest = hashlib.sha256(Path("raw/vectors.txt").read_bytes()).hexdigest()[:8]
+    # Of the captions `photograph 0` to `photograph 3` two are training captions; five words are in all of them.
+    assert shown["one/text.bow"] == ("bag_of_words, 3 words of the training captions", None)
+    assert shown["one/text.mean"] == (
+        f"word_vectors vectors.txt ({digest}), 5 words, 2 of them without a vector",
+        None,
+    )
+    assert shown["one/text.random"] == ("word_vectors seeded, 5 words", "seeded random word vectors")
+    assert shown["one/image.small"][1] == "seeded random weights"
+    text = run("features", "ls").stdout
+    assert text.count("fallback: seeded random weights") == 1
+    assert text.count("fallback: seeded random word vectors") == 1
+    assert "word_vectors vectors.txt" in text

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from crossmodal.core import console
 from crossmodal.core.errors import UserError
 from crossmodal.features.engine import extraction, store
 from crossmodal.features.engine.extraction import Item, Recipe, Work
@@ -238,3 +241,17 @@ def test_different_files_and_files_that_are_gone_are_not_equal(run, folder):
     (folder / NAMES[0]).unlink()
     (folder / NAMES[1]).unlink()
     assert "equal_files" not in run(on_error="skip").manifest
+
+
+def test_a_fallback_is_warned_of_before_and_with_its_time(run, monkeypatch, caplog):
+    monkeypatch.setattr(console, "ESTIMATE", 0.0)
+    with caplog.at_level(logging.INFO):
+        run(depends={"fallback": "seeded random weights"})
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    name = run.target.name
+    assert warned[0] == f"{name}: 10 items will be made of a fallback: seeded random weights"
+    assert re.fullmatch(rf"{name}: about \d+ s in all for this: seeded random weights", warned[1])
+    assert len(warned) == 2
+    caplog.clear()
+    run(depends={"fallback": "seeded random weights"})  # found in the store
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from crossmodal import experiments
-from tests.prepared import labelled
+from tests.prepared import labelled, outside
 from tests.reporting.drawn import ROOT
 
-__all__ = ["labelled", "thesis"]
+__all__ = ["labelled", "outside", "thesis"]
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +16,6 @@ from crossmodal.reporting.figures import base
 from crossmodal.reporting.page import sections
 from tests.reporting.drawn import ROOT
 
-CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_source", "_file")]
 OUTSIDE = '''"""How many runs of each system there are."""
 from collections import Counter
 from crossmodal.experiments import Strict
@@ -53,33 +51,13 @@ class Figure(base.Figure):
 
 
 @pytest.fixture
-def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def written(outside):
     """A function that writes a module `counts` of another package, whose entry point is the figure `counts`."""
-    site = tmp_path / "site"
-    (site / "outside_figures").mkdir(parents=True)
-    (site / "outside_figures" / "__init__.py").write_text("")
-    info = site / "outside_figures-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-figures\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[crossmodal.figures]\ncounts = outside_figures.counts\n")
-    monkeypatch.syspath_prepend(site)
-
-    def forget() -> None:
-        for cached in CACHES:
-            cached.cache_clear()
-        for name in [name for name in sys.modules if name.startswith("outside_figures")]:
-            del sys.modules[name]
-
-    def write(text: str) -> None:
-        (site / "outside_figures" / "counts.py").write_text(text)
-        forget()
-
-    yield write
-    forget()
+    return lambda text: outside("outside_figures", {"counts": text}, {"figures": {"counts": "counts"}})
 
 
-def test_a_figure_of_another_package_stands_on_the_page(outside, plan: Plan, tmp_path: Path) -> None:
-    outside(OUTSIDE)
+def test_a_figure_of_another_package_stands_on_the_page(written, plan: Plan, tmp_path: Path) -> None:
+    written(OUTSIDE)
     scope = base.Scope(plan, plan.jobs, str(tmp_path))
     assert "counts" in [figure.name for figure in base.wanted(scope)]
     base.write("counts", scope)
@@ -96,11 +74,24 @@ def test_a_figure_of_another_package_stands_on_the_page(outside, plan: Plan, tmp
         base.write("counts", without)
 
 
-def test_a_figure_of_another_package_is_a_step_of_the_dag(outside, tmp_path: Path, monkeypatch) -> None:
+def test_all_figures_whose_files_are_there_are_drawn(written, plan: Plan, tmp_path: Path, caplog, monkeypatch) -> None:
+    """Nothing is collected in the folder: figures of no collected file are drawn, and the others are named."""
+    written(OUTSIDE)
+    scope = base.Scope(plan, plan.jobs, str(tmp_path / "results"))
+    base.write_all(scope)
+    drawn = {path.name for path in (tmp_path / "results" / "figures").glob("*.svg")}
+    assert drawn == {"counts.svg", "learning_curves.svg"}
+    assert "figure efficiency: left out: " in caplog.text
+    monkeypatch.setattr(base, "wanted", lambda scope: [base.figure("efficiency", scope)])
+    with pytest.raises(UserError, match=r"annotation_efficiency\.csv: not found"):
+        base.write_all(scope)
+
+
+def test_a_figure_of_another_package_is_a_step_of_the_dag(written, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "papers").symlink_to(ROOT / "papers")
     config = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mfsr"], "seeds": [0]}
-    outside(OUTSIDE)
+    written(OUTSIDE)
     made = dag.Dag(config)
     asked = SimpleNamespace(scope="quick/", figure="counts")
     assert "results/quick/figures/counts.svg" in made.figure_files("quick/")
@@ -109,16 +100,16 @@ def test_a_figure_of_another_package_is_a_step_of_the_dag(outside, tmp_path: Pat
     assert "counts" in made.figure_pattern(has_numbers=True).split("|")
     assert "counts" not in made.figure_pattern(has_numbers=False).split("|")
     # Its code changes its own identity and that of the page, and no other's; a comment changes none.
-    outside(f"# A comment.\n{OUTSIDE}")
+    written(f"# A comment.\n{OUTSIDE}")
     again = dag.Dag(config)
     assert again.figures == made.figures
-    outside(OUTSIDE.replace("figure(4, 2)", "figure(5, 2)"))
+    written(OUTSIDE.replace("figure(4, 2)", "figure(5, 2)"))
     changed = dag.Dag(config)
     different = [n for n, one in changed.figures[""].items() if one["identity"] != made.figures[""][n]["identity"]]
     assert different == ["counts"]
     assert changed.figures_identity("") != made.figures_identity("")
     assert changed.reporting_identity("tables.writers") == made.reporting_identity("tables.writers")
-    outside(OUTSIDE.replace("Runs that are planned", "Runs that were planned"))
+    written(OUTSIDE.replace("Runs that are planned", "Runs that were planned"))
     assert dag.Dag(config).figures_identity("quick/") != made.figures_identity("quick/")
 
 
@@ -141,8 +132,8 @@ def test_a_changed_title_redraws_what_shows_titles(tmp_path: Path, monkeypatch) 
 @pytest.mark.parametrize(
     "text", ["", "Figure = 3\n", "from crossmodal.reporting.figures.base import Figure\n", "class Figure:\n    pass\n"]
 )
-def test_a_module_that_is_no_figure_is_named(outside, plan: Plan, text: str) -> None:
-    outside(text)
+def test_a_module_that_is_no_figure_is_named(written, plan: Plan, text: str) -> None:
+    written(text)
     with pytest.raises(UserError, match=r"figure 'counts' \(outside_figures\.counts\): expected a class `Figure`"):
         base.wanted(base.Scope.of(plan))
 
@@ -152,8 +143,8 @@ def with_figures(plan: Plan, **blocks: dict) -> base.Scope:
     return base.Scope.of(Plan(plan.params, {**plan.papers, "mfsr": paper}))
 
 
-def test_options_of_a_figure_stand_in_the_papers_file(outside, plan: Plan) -> None:
-    outside(OUTSIDE)
+def test_options_of_a_figure_stand_in_the_papers_file(written, plan: Plan) -> None:
+    written(OUTSIDE)
     assert base.figure("counts", with_figures(plan, counts={"most": 3})).options["mfsr"].most == 3
     assert base.figure("counts", with_figures(plan)).options == {}
     for name, block, words in (

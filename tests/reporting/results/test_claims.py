@@ -383,7 +383,14 @@ def test_claims_in_the_terminal(shown: tuple[Plan, pd.DataFrame]) -> None:
     text = stream.getvalue()
     assert "supported" in text
     assert "0.017" in text
-    assert text.rstrip().endswith("1 supported, 1 not run")
+    assert text.rstrip().endswith("Left out: 1 claim that no run tests (--all).\n1 supported, 1 not run")
+    assert "three: not made yet" not in text
+    narrow, every = io.StringIO(), io.StringIO()
+    verdicts.show(*shown, console=Console(file=narrow, width=80))
+    assert max(map(len, narrow.getvalue().splitlines())) <= 80
+    verdicts.show(*shown, console=Console(file=every, width=300), every=True)
+    assert "three: not made yet" in every.getvalue()
+    assert "Left out" not in every.getvalue()
 
 
 def test_signed_numbers() -> None:
@@ -401,7 +408,7 @@ def test_the_command(shown: tuple[Plan, pd.DataFrame], tmp_path: Path, monkeypat
     paths = plan.params.paths.model_copy(update={"results": str(tmp_path)})
     plan = Plan(plan.params.model_copy(update={"paths": paths}), plan.papers)
     collect(plan, tmp_path / "runs").to_parquet(tmp_path / "metrics.parquet")
-    monkeypatch.setattr(cli, "_plan", lambda: plan)
+    monkeypatch.setattr(cli.results, "read_plan", lambda: plan)
     done = CliRunner().invoke(cli.app, ["claims", "--paper", "toy"])
     assert done.exit_code == 0, done.output
     assert "1 supported, 1 not run" in done.output

@@ -117,7 +117,7 @@ def filled(
         asked.append(list(pairs))
         return np.array(p[: len(pairs)])
 
-    monkeypatch.setattr(significance, "permutation_tests", given)
+    monkeypatch.setattr(significance, "permutation_p_values", given)
     ids = np.arange(4)
     spread = np.array([[-1.0, 1.0, -2.0, 2.0]])
     significance._fill_table(known, cells, lambda d, system, *rest: (means[system] + spread, ids, ids), {})

@@ -169,8 +169,8 @@ def test_controls_are_checked_at_any_cut_off():
 def test_the_command(run, monkeypatch, capsys):
     folder, data, _ = run()
     plan = toy_plan(seeds=[0], paths={"data": str(data)})
-    monkeypatch.setattr(cli, "_plan", lambda: plan)
-    monkeypatch.setattr(cli, "_run", lambda plan, name: (job(), folder))
+    monkeypatch.setattr(cli.results, "read_plan", lambda: plan)
+    monkeypatch.setattr(cli.results, "run_of", lambda plan, name: (job(), folder))
     told = CliRunner().invoke(cli.app, ["measure", "world/full/vsepp/seed0", "recall@3", "ndcg@2", "--json"])
     assert told.exit_code == 0, told.output
     assert json.loads(told.stdout) == cutoffs.measure(folder, job(), data, ["recall@3", "ndcg@2"])

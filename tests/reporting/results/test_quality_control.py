@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crossmodal import cli
+from crossmodal.core.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results import collect, quality_control
 from crossmodal.reporting.results import comparison as comparing
@@ -71,11 +72,26 @@ def test_two_runs_of_one_seed(plan: Plan, made: Path, results: Path) -> None:
     assert quality_control.check(plan, plan.jobs, made / "runs", made, against=made) == []
 
 
+def test_a_folder_to_compare_with_that_holds_no_runs(plan: Plan, made: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no folder `runs`; expected another results folder"):
+        quality_control.check(plan, plan.jobs, made / "runs", made, against=tmp_path)
+
+
 def test_a_missing_run_is_named_with_its_row(plan: Plan, results: Path) -> None:
     shutil.rmtree(results / "runs" / KEY)
     found = said(plan, results)
     assert all("'VSE0 (sum of hinges)'" in line and "2 of 3 seeds of world/full/vse0" in line for line in found)
     assert {line.split(":")[0] for line in found} >= {"mfsr table1", "mfsr table2"}
+
+
+def test_rows_whose_runs_are_not_made_are_one_line_per_table(plan: Plan, results: Path) -> None:
+    for seed in (0, 1, 2):
+        shutil.rmtree(results / f"runs/world/full/vse0/seed{seed}")
+        shutil.rmtree(results / f"runs/world/full/vsepp/seed{seed}")
+    found = said(plan, results)
+    of_table = [line for line in found if line.startswith("mfsr table1: ")]
+    assert of_table == ["mfsr table1: 2 of its runs are not made: world/full/vsepp, and 1 more"]
+    assert len(found) == len({line.split(":")[0] for line in found})
 
 
 def test_a_number_that_no_run_has_is_said_to_be_none(plan: Plan, results: Path) -> None:
@@ -108,8 +124,8 @@ def test_a_changed_control_is_off(plan: Plan, made: Path) -> None:
 
 
 def test_the_command_exits_with_1(results: Path, monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
-    monkeypatch.setattr(cli, "_plan", lambda: plan)
-    monkeypatch.setattr(cli, "_scope", lambda plan, quick: (plan.jobs, results))
+    monkeypatch.setattr(cli.results, "read_plan", lambda: plan)
+    monkeypatch.setattr(cli.results, "scope_of", lambda plan, quick: (plan.jobs, results))
     monkeypatch.chdir(results.parent)
     assert CliRunner().invoke(cli.app, ["check"]).exit_code == 0
     spoil(results, "recall@10", 120.0)

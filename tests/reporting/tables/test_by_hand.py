@@ -342,7 +342,7 @@ def test_the_caption_says_how_many_were_ranked_and_in_how_many_folds(view: View)
     (here,) = [text for kind, text in folded.caption if kind == "ours"]
     assert "(200 images and 1,000 captions a fold), mean over 5 folds" in here
     assert folded.lines[0].cells[0].mean == pytest.approx(64.0)
-    labelled = toy_plan({"dataset": "xmedia"})  # whose texts are no captions
+    labelled = toy_plan(datasets={"world": {"relevance": "label"}})  # whose texts are no captions
     frame = comparing.compare(labelled, toy_metrics())
     assert "(200 images and 1,000 texts to test on)" in dict(seen(labelled, frame).caption)["ours"]
     whole = comparing.compare(plan, toy_metrics("flickr30k"))  # of the whole test set there is no number of this table

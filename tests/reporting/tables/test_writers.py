@@ -24,7 +24,7 @@ from crossmodal.reporting.tables.views import Cell, Text, grid, number
 
 @pytest.fixture(scope="module")
 def views(made: Path, plan: Plan) -> dict[str, writers.View]:
-    return {view.id: view for view in writers.views(plan, pd.read_parquet(made / "comparison.parquet"))}
+    return {view.id: view for view in writers.all_views(plan, pd.read_parquet(made / "comparison.parquet"))}
 
 
 def test_every_table_in_every_format(made: Path, plan: Plan, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_best_and_second_are_marked(made: Path, plan: Plan) -> None:
     comparison.loc[cells, "published"] = [50.0, 60.0, 60.0, 55.0, 40.0, 59.9, 10.0, 5.0][: cells.sum()]
     done = cells & (comparison.status == "done")
     comparison.loc[done, "ours_mean"] = [20.04 - i for i in range(done.sum())]
-    view = next(v for v in writers.views(plan, comparison) if v.id == "mfsr-table3")
+    view = next(v for v in writers.all_views(plan, comparison) if v.id == "mfsr-table3")
     places = [line.cells[0].published_place for line in view.lines]
     assert places[: cells.sum()] == [0, 1, 1, 0, 0, 2, 0, 0][: cells.sum()]
     first = next(line.cells[0] for line in view.lines if line.cells[0].status == "done")
@@ -155,7 +155,7 @@ def test_numbers_of_other_test_sets_are_not_compared(made: Path, plan: Plan) -> 
     tables_of = [parted if one is table else one for one in paper.tables]
     papers = {**plan.papers, "mfsr": paper.model_copy(update={"tables": tables_of})}
     for which, expected in ((Plan(plan.params, papers), [1, 1, 2, 2]), (plan, [1, 2, 0, 0])):
-        view = next(v for v in writers.views(which, comparison) if v.id == "mfsr-table3")
+        view = next(v for v in writers.all_views(which, comparison) if v.id == "mfsr-table3")
         assert [line.cells[0].published_place for line in view.lines] == [*expected, 0, 0, 0, 0]
 
 
@@ -220,7 +220,7 @@ def test_html_escapes_and_marks(views: dict[str, writers.View]) -> None:
 def test_missing_cells_say_why(made: Path, plan: Plan) -> None:
     quick = {key: job for key, job in plan.jobs.items() if job.quick}
     metrics = collect(plan, made / "runs", {k: j for k, j in quick.items() if j.model != "vse0"})
-    view = writers.views(plan, comparing.compare(plan, metrics, quick))[0]
+    view = writers.all_views(plan, comparing.compare(plan, metrics, quick))[0]
     for writer in (writers.to_md, writers.to_tex, writers.to_html):
         text = writer(view)
         assert "missing: not part of quick; run `snakemake all`" in text
@@ -231,7 +231,7 @@ def test_missing_cells_say_why(made: Path, plan: Plan) -> None:
 def test_failed_controls_are_said_in_every_rendering(made: Path, plan: Plan) -> None:
     metrics = pd.read_parquet(made / "metrics.parquet")
     metrics.loc[metrics.model == "oracle", "value"] = 50.0
-    view = writers.views(plan, comparing.compare(plan, metrics))[0]
+    view = writers.all_views(plan, comparing.compare(plan, metrics))[0]
     assert view.qc.startswith("off: oracle")
     for writer in (writers.to_md, writers.to_tex, writers.to_html):
         assert "Quality control failed" in writer(view)
@@ -240,7 +240,7 @@ def test_failed_controls_are_said_in_every_rendering(made: Path, plan: Plan) -> 
 def test_a_comparison_of_other_papers_is_an_error(made: Path, plan: Plan) -> None:
     comparison = pd.read_parquet(made / "comparison.parquet")
     with pytest.raises(UserError, match="mfsr table1 has 125 cells, expected 126"):
-        writers.views(plan, comparison.drop(index=0))
+        writers.all_views(plan, comparison.drop(index=0))
 
 
 def test_tex_notes_that_a_page_has_no_room_for_go_on_on_the_next(

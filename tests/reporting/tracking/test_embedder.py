@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -83,6 +84,18 @@ def test_it_gives_the_embeddings_of_the_run(made_run, loaded):
     np.testing.assert_allclose(model.predict(pd.DataFrame({"image": list(VECTORS)})), images, atol=1e-6)
     lists = pd.DataFrame({"image": VECTORS.astype(float).tolist()})
     np.testing.assert_allclose(model.predict(lists, params={"partner": "text"}), images, atol=1e-6)
+
+
+def test_a_rows_run_has_the_embedder_of_its_first_seed(made_run, loaded):
+    """The run under which the seeds are nested loads as those do, and says whose model it is."""
+    *_, texts = made_run
+    run = loaded[1]
+    client = store.client_of(os.environ["MLFLOW_TRACKING_URI"])
+    row = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert (row.data.tags["embedder"], row.data.tags["embedder_seed"]) == ("model", "0")
+    model = pyfunc.load_model(f"runs:/{row.info.run_id}/model")
+    assert model.metadata.metadata["run"] == KEY
+    np.testing.assert_allclose(model.predict(pd.DataFrame({"text": SENTENCES})), texts, atol=1e-6)
 
 
 def test_it_says_what_it_takes(loaded):

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from crossmodal import experiments
 from crossmodal.experiments import Plan
+from crossmodal.inference import onnx_encoder
 from crossmodal.reporting.tracking import names, record, store
 from tests.reporting.drawn import ROOT, make_plan, make_results
 
@@ -63,6 +64,9 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
     )
     assert (run.data.tags["paper"], run.data.tags["data"]) == ("mfsr", "stand-in")
     assert run.data.tags["embedder"] == "none: it compares without vectors"
+    assert parent.data.tags["embedder"] == "none: it compares without vectors"
+    assert "embedder_seed" not in parent.data.tags
+    assert "onnx" not in run.data.tags
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert "mlflow.parentRunId" not in parent.data.tags
     assert run.info.status == parent.info.status == "FINISHED"
@@ -121,6 +125,15 @@ def test_tracking_again_changes_nothing_but_what_changed(place: tuple[Plan, Path
     assert after[KEYS[1]].data.metrics["test/recall_sum"] == 123.0
     sums = [after[key].data.metrics["test/recall_sum"] for key in KEYS[:3]]
     assert after["world/full/vsepp"].data.metrics["test/recall_sum"] == pytest.approx(sum(sums) / 3)
+
+
+def test_what_the_exporter_refused_is_a_tag(place: tuple[Plan, Path], monkeypatch, tmp_path: Path) -> None:
+    plan, results = place
+    monkeypatch.chdir(tmp_path)
+    weights = json.loads((results / "runs" / KEYS[0] / "manifest.json").read_text()).get("weights_sha256", "")
+    onnx_encoder.refuse(plan.jobs[KEYS[0]], "image", weights, "an operator is not supported")
+    assert record.track_all(plan, results, {KEYS[0]: plan.jobs[KEYS[0]]})
+    assert by_key(plan)[KEYS[0]].data.tags["onnx"] == "none: an operator is not supported"
 
 
 def test_a_run_cut_short_is_replaced(place: tuple[Plan, Path]) -> None:
@@ -300,3 +313,12 @@ def test_the_environment_names_a_server(place: tuple[Plan, Path], monkeypatch) -
     assert any("experiments/get-by-name" in path for path in asked)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert plan.params.tracking.address == plan.params.tracking.uri
+
+
+def test_a_control_has_no_file_of_settings(tmp_path: Path, caplog) -> None:
+    plan = make_plan()
+    kept = record._params(plan.jobs["world/full/chance/seed0"], tmp_path, plan.params)
+    assert kept["model"] == "chance"
+    assert caplog.text == ""
+    record._params(plan.jobs["world/full/vsepp/seed0"], tmp_path, plan.params)
+    assert "config.yaml: not found" in caplog.text

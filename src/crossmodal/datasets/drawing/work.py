@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
+from crossmodal.core import cores
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import reason
 
@@ -36,33 +33,20 @@ def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def cores() -> int:
-    """Number of cores that this process may use; on systems without affinity (macOS), of all cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def each(work: Callable[[Place], Made], places: Sequence[Place], workers: int | None = None) -> list[Made]:
-    """The results of `work` for all places, in their order, with a progress bar on a terminal.
+    """The results of `work` for all places, in their order; the progress is shown.
 
     Parameters
     ----------
     workers : number of processes, by default up to one per core; the results must not depend on it.
     """
-    shown = partial(
-        track,
-        description="drawing",
-        total=len(places),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    )
-    workers = workers or min(cores(), max(1, -(-len(places) // ALONE)))
+    workers = workers or min(cores.available(), max(1, -(-len(places) // ALONE)))
     if workers == 1:
-        return list(shown(map(work, places)))
+        return list(tracked(map(work, places), "drawing", len(places)))
     context = get_context("forkserver")
     context.set_forkserver_preload([getattr(work, "func", work).__module__])  # import it only once
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(shown(pool.map(work, places, chunksize=CHUNK)))
+        return list(tracked(pool.map(work, places, chunksize=CHUNK), "drawing", len(places)))
 
 
 def clear(folder: Path, left_over: Callable[[str], bool]) -> None:

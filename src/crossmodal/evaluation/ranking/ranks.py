@@ -26,10 +26,14 @@ FEW = 16  # relevant items per query up to which all of them are scored exactly 
 class Ranking:
     """The results of ranking a gallery for each query."""
 
-    ranks: np.ndarray  # (Q,) int64, 1-based rank of the best-ranked relevant item
-    precision: dict[str, np.ndarray]  # (Q,) float64 average precision by its name (`AP_VARIANTS`); may be empty
-    top: np.ndarray  # (Q, k) int64, indices of the best items of the gallery, best first
-    top_scores: np.ndarray  # (Q, k) float32
+    ranks: np.ndarray
+    """(Q,) int64 1-based rank of the best-ranked relevant item."""
+    precision: dict[str, np.ndarray]
+    """(Q,) float64 average precision by its name (`AP_VARIANTS`); may be empty."""
+    top: np.ndarray
+    """(Q, k) int64 indices of the best items of the gallery, best first."""
+    top_scores: np.ndarray
+    """(Q, k) float32 scores of these items."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def retrieval_ranks(
     return rank_queries(of, query_groups, gallery_groups, budget=budget, precision=False).ranks
 
 
-def ranks_both_ways(
+def retrieval_ranks_both_ways(
     queries: Array | Vectors,
     gallery: Array | Vectors,
     query_groups: Array,
@@ -181,7 +185,7 @@ def ranks_both_ways(
     Examples
     --------
     >>> images, captions = np.array([[1.0, 0.0], [1.0, 1.0]]), np.eye(2)
-    >>> ranks_both_ways(images, captions, [0, 1], [0, 1])  # ties count against the model
+    >>> retrieval_ranks_both_ways(images, captions, [0, 1], [0, 1])  # ties count against the model
     (array([1, 2]), array([2, 1]))
     """
     of = source(queries, gallery, cosine=cosine)
@@ -206,6 +210,10 @@ def rank_queries(
     query_groups, gallery_groups, budget : as for `retrieval_ranks`.
     k : number of best items that are kept per query.
     precision : whether average precision is computed too.
+
+    Returns
+    -------
+    The (Q,) ranks, the (Q,) average precisions by their names, and the (Q, k) best items with their scores.
 
     Raises
     ------

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossmodal.core.console import progress, tracked
 from crossmodal.evaluation.ranking import vectors
 from crossmodal.evaluation.ranking.vectors import Array, Vectors
 
@@ -60,7 +61,7 @@ class Scores:
         """
         n, width = self.shape
         step = min(self.rows or n, max(1, budget // (4 * max(width, 1))))
-        for start in range(0, n, step):
+        for start in tracked(range(0, n, step), "ranking", unit="blocks"):
             rows = slice(start, min(start + step, n))
             block = torch.as_tensor(self.function(rows)).detach().float()
             if block.shape != (rows.stop - rows.start, width):
@@ -72,7 +73,12 @@ class Scores:
 
 
 class Products:
-    """Inner products of two sets of vectors, approximated by matrix products and decided by `vectors.scores`."""
+    """Inner products of two sets of vectors, approximated by matrix products and decided by `vectors.scores`.
+
+    Parameters
+    ----------
+    queries, gallery : (Q, d) and (G, d) vectors; the products have the shape (Q, G).
+    """
 
     def __init__(self, queries: Vectors, gallery: Vectors):
         self.queries, self.gallery = queries, gallery
@@ -95,14 +101,17 @@ class Products:
         height = min(n, max(values // width, math.isqrt(values)))  # square if possible, since flat products are slower
         step = min(width, max(1, values // height))
         buffer = _room(height * step, self.queries.device)
-        for top in range(rows.start, rows.stop, height):
-            part = slice(top, min(top + height, rows.stop))
-            left = self.queries.block(part)
-            for start in range(cols.start, cols.stop, step):
-                across = slice(start, min(start + step, cols.stop))
-                right = self.gallery.block(across)
-                out = buffer[: len(left) * len(right)].view(len(left), len(right))
-                yield part, across, vectors.product(left, right, out)
+        tops, starts = range(rows.start, rows.stop, height), range(cols.start, cols.stop, step)
+        with progress("ranking", len(tops) * len(starts), unit="blocks") as advance:
+            for top in tops:
+                part = slice(top, min(top + height, rows.stop))
+                left = self.queries.block(part)
+                for start in starts:
+                    across = slice(start, min(start + step, cols.stop))
+                    right = self.gallery.block(across)
+                    out = buffer[: len(left) * len(right)].view(len(left), len(right))
+                    yield part, across, vectors.product(left, right, out)
+                    advance()
 
     def error(self, rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of the error of a block's products: (q,) for each query and (g,) for each gallery item."""
@@ -180,7 +189,13 @@ Source = Scores | Products
 def source(
     queries: Array | Vectors | Scores, gallery: Array | Vectors | None, *, cosine: bool = False
 ) -> Products | Scores:
-    """The source of scores for the arguments of a public function: `Scores` alone, or vectors of queries and gallery.
+    """The (Q, G) scores that `rank_queries` and `rank_both_ways` take, from the arguments of the other functions.
+
+    Parameters
+    ----------
+    queries : (Q, d) vectors, compared with the gallery by inner product; or `Scores`, which are returned as they are.
+    gallery : (G, d) vectors; None with `Scores`.
+    cosine : compare by cosine instead (a vector of zeros has cosine 0 with everything).
 
     Raises
     ------

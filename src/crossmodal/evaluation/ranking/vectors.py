@@ -107,7 +107,7 @@ class Vectors:
 
     def _lengths(self, rows: slice) -> Tensor:
         part = self._scaled(self.x[rows]).double()
-        lengths = fold(part * part).sqrt()
+        lengths = halving_sums(part * part).sqrt()
         return torch.where(lengths > 0, lengths, 1.0)
 
     def _exact(self, rows: slice | Tensor) -> Tensor:
@@ -182,7 +182,7 @@ class Vectors:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
 
-def fold(x: Any) -> Any:
+def halving_sums(x: Any) -> Any:
     """(n,) sums of the rows of (n, d), by adding the right half to the left until one column is left; x is overwritten.
 
     There are elementwise additions only, so that the order is the same on every device, in NumPy and in torch.
@@ -218,7 +218,7 @@ def _scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) ->
         part = slice(start, start + step)
         product = queries._exact(queries.index(i[part])).double()
         product *= gallery._exact(gallery.index(j[part]))
-        products[part] = fold(product).cpu().numpy()
+        products[part] = halving_sums(product).cpu().numpy()
     return products
 
 
@@ -254,7 +254,7 @@ def _by_parts(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _folded(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     left *= right
-    return fold(left)
+    return halving_sums(left)
 
 
 def _in_numpy(

@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from crossmodal.core.display import readable_bytes
 from crossmodal.core.errors import UserError, printable
 from crossmodal.core.files import read_record
 from crossmodal.features.engine import store
@@ -51,6 +52,7 @@ class Entry:
             "bytes": self.size,
             "extractor": self.manifest.get("extractor"),
             "made_from": _made_from(self.manifest),
+            "fallback": self.manifest.get("fallback"),
             "skipped": len(self.manifest.get("skipped", ())),
             "made": datetime.fromtimestamp(made.stat().st_mtime, UTC).isoformat(timespec="seconds")
             if self.finished
@@ -60,13 +62,24 @@ class Entry:
 
 
 def _made_from(manifest: dict[str, Any]) -> str | None:
-    """The network and weights, or the files, that the manifest names; None if it names neither."""
+    """What the manifest names: files; or a kind, a network, weights or word vectors, and words; None if nothing."""
     if files := manifest.get("files"):
         return ", ".join(f"{name} ({digest[:8]})" for name, digest in files.items())
     settings = manifest.get("settings", {})
-    named = [manifest.get(key) or settings.get(key) for key in ("network", "weights")]
-    digest = manifest.get("weights_sha256")
-    return " ".join([str(one) for one in named if one] + ([f"({digest[:8]})"] if digest else [])) or None
+    named = [manifest.get(key) or settings.get(key) for key in ("kind", "network", "model", "weights", "vectors")]
+    digest = manifest.get("weights_sha256") or manifest.get("vectors_sha256")
+    source = " ".join([str(one) for one in named if one] + ([f"({digest[:8]})"] if digest else []))
+    return ", ".join(filter(None, (source, _words(manifest)))) or None
+
+
+def _words(manifest: dict[str, Any]) -> str:
+    """The vocabulary of text features in words; empty for other features."""
+    if vocabulary := manifest.get("vocabulary"):
+        return f"{len(vocabulary):,} words of the {manifest.get('fitted_on', 'captions')}"
+    if "words" not in manifest:
+        return ""
+    unknown = manifest.get("words_unknown", 0)
+    return f"{manifest['words']:,} words" + (f", {unknown:,} of them without a vector" if unknown else "")
 
 
 def entries(data: Path) -> list[Entry]:
@@ -137,15 +150,6 @@ def remove(entry: Entry) -> int:
     return entry.size
 
 
-def readable(size: float) -> str:
-    """A number of bytes in readable form, such as 1.5 GB."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
-
-
 def show(found: list[Entry]) -> None:
     """Print a table of the entries, as wide as the terminal, or 200 characters wide if the output is no terminal."""
     from rich.console import Console
@@ -164,14 +168,14 @@ def show(found: list[Entry]) -> None:
             names if entry.stored else f"{names} (not in the store)",
             shape,
             told["dtype"] or "",
-            readable(entry.size),
+            readable_bytes(entry.size),
             told["extractor"] or "",
-            told["made_from"] or "",
+            "\n".join(filter(None, (told["made_from"], told["fallback"] and f"fallback: {told['fallback']}"))),
             (told["made"] or "")[:16].replace("T", " "),
             entry.identity or "",
         )
-        table.add_row(*(Text(printable(cell)) for cell in cells))
+        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in cells))
     table.add_section()
     stored = [entry for entry in found if entry.stored]
     console.print(table)
-    console.print(f"{readable(sum(entry.size for entry in found))} in all; {len(stored)} in the store")
+    console.print(f"{readable_bytes(sum(entry.size for entry in found))} in all; {len(stored)} in the store")

@@ -7,9 +7,7 @@ result do not depend on the number of threads.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,7 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from crossmodal.core import isolation
+from crossmodal.core import cores, isolation
+from crossmodal.core.console import progress
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import atomic_write, hardware, read_parquet, sha256_bytes, sha256_json
 from crossmodal.features.engine import store as storage
@@ -100,7 +99,12 @@ class Driver:
         if ahead < total:
             log.info("%s: %d of %d items are done already", name, total - ahead, total)
         self._try_suspects()
-        with _progress(name, total, total - ahead) as advance:
+        fallback = {**told, **self.work.facts}.get("fallback")
+        if fallback and ahead:
+            log.warning("%s: %d items will be made of a fallback: %s", name, ahead, fallback)
+        if ahead:
+            log.info("%s: %d items are extracted on %d core%s", name, ahead, self.count, "s" * (self.count > 1))
+        with progress(name, total, done=total - ahead, warning=fallback or "") as advance:
             for start, shard in self._shards(todo, advance):
                 if placed is not None:
                     placed.write(start, shard.array, name)
@@ -285,8 +289,7 @@ def threads_of(threads: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     cuDNN is deterministic and computes fp32 without TF32.
     """
     before = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = max(1, min(threads, cores))
+    count = max(1, min(threads, cores.available()))
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     torch.set_num_threads(1)
     try:
@@ -294,26 +297,3 @@ def threads_of(threads: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
             yield pool, count
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _progress(name: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """Show progress: a bar on a terminal, otherwise a line in the log every ten seconds."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(name, total=total, completed=done)
-            yield lambda n: bar.advance(task, n)
-        return
-    state = {"done": done, "told": time.monotonic()}
-
-    def advance(n: int) -> None:
-        state["done"] += n
-        if time.monotonic() - state["told"] > 10:
-            state["told"] = time.monotonic()
-            log.info("%s: %d of %d", name, state["done"], total)
-
-    yield advance

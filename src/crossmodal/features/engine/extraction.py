@@ -28,6 +28,7 @@ import pandas as pd
 from filelock import FileLock
 
 from crossmodal.core import fingerprints, isolation, registry
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import atomic_write, library_versions, read_record, sha256_bytes, sha256_json
 from crossmodal.features.engine import store as storage
@@ -106,7 +107,8 @@ def extract(
     with threads_of(threads) as (workers, count):
         digest = recipe.digest or (_digest_text if given.modality == "text" else partial(_digest_file, hashes))
         nothing = hashlib.sha256().digest()
-        digests = list(workers.map(lambda item: nothing if item.item_id in refused else digest(item), listed))
+        hashed = workers.map(lambda item: nothing if item.item_id in refused else digest(item), listed)
+        digests = list(tracked(hashed, f"{target.name}: hashing", len(listed)))
         hashes.save()
         inputs = sha256_bytes(b"".join(digests))
         described = {
@@ -195,11 +197,17 @@ def features_of(
     refused = given.refused()
     listed = [item for item in given.items if item.item_id not in refused]
     work = _guarded(recipe.begin([*listed, *further]), {})
-    found = work.compute([work.load(item) for item in further])
-    found, extra = found if isinstance(found, tuple) else (found, {})
-    array = np.asarray(found, np.float32)
+    arrays: list[np.ndarray] = []
+    columns: dict[str, list[Any]] = {}
+    for start in range(0, len(further), work.batch):
+        found = work.compute([work.load(item) for item in further[start : start + work.batch]])
+        found, extra = found if isinstance(found, tuple) else (found, {})
+        arrays.append(np.asarray(found, np.float32))
+        for name, column in extra.items():
+            columns.setdefault(name, []).extend(column)
+    array = np.concatenate(arrays)
     array = array if recipe.again is None else recipe.again(array, manifest)
-    return array.astype(settings.dtype).astype(np.float32), extra
+    return array.astype(settings.dtype).astype(np.float32), columns
 
 
 def _guarded(work: Work, refused: Mapping[str, UserError]) -> Work:

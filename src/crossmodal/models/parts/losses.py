@@ -1,4 +1,4 @@
-"""Hinge losses on the scores of a batch, and the settings of the systems that train with them."""
+"""Losses on the scores of a batch's pairs (hinges, InfoNCE, pairwise sigmoid), and the settings of hinges."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from crossmodal.models import base
 
@@ -73,14 +74,73 @@ def hinge_triplet(
     ------
     ValueError : the scores are not square.
     """
-    if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
-        raise ValueError(f"scores: expected (B, B), found {tuple(scores.shape)}")
+    same = _same(scores, groups)
     matching = scores.diagonal()
-    if groups is None:
-        same = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    else:
-        same = groups[:, None] == groups[None, :]
     rows = (margin + scores - matching[:, None]).clamp(min=0).masked_fill(same, 0)  # row item against other columns
     columns = (margin + scores - matching[None, :]).clamp(min=0).masked_fill(same, 0)
     total = rows.amax(1).sum() + columns.amax(0).sum() if hardest else rows.sum() + columns.sum()
     return total / len(scores) if reduction == "mean" else total
+
+
+def info_nce(scores: Tensor, scale: Tensor | float, groups: Tensor | None = None) -> Tensor:
+    """The symmetric cross-entropy of CLIP (Radford et al., 2021, section 2.3 and figure 3).
+
+    In either direction each item is classified among the batch's items of the other modality, of which its own partner
+    is the right one.
+
+    Parameters
+    ----------
+    scores : (B, B) cosines, with the pairs on the diagonal.
+    scale : by which the cosines are multiplied, the inverse of the temperature.
+    groups : (B,) ids; items of a pair's own group are not its negatives. With None, all other items are.
+
+    Returns
+    -------
+    Scalar, the mean over the pairs and over the two directions.
+
+    Raises
+    ------
+    ValueError : the scores are not square.
+    """
+    same = _same(scores, groups)
+    targets = torch.arange(len(scores), device=scores.device)
+    logits = (scale * scores).masked_fill(same & (targets[:, None] != targets), -torch.inf)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def pairwise_sigmoid(
+    scores: Tensor, scale: Tensor | float, bias: Tensor | float, groups: Tensor | None = None
+) -> Tensor:
+    """The sigmoid loss of SigLIP (Zhai et al., 2023, section 3.2 and algorithm 1).
+
+    Each cell of the scores is a binary decision, whether its image and its text belong together.
+
+    Parameters
+    ----------
+    scores : (B, B) cosines, with the pairs on the diagonal.
+    scale : by which the cosines are multiplied, the inverse of the temperature.
+    bias : is added to the scaled cosines.
+    groups : (B,) ids; a pair's cells with other items of its own group are left out. With None, all cells count.
+
+    Returns
+    -------
+    Scalar, the sum over the cells divided by B.
+
+    Raises
+    ------
+    ValueError : the scores are not square.
+    """
+    same = _same(scores, groups)
+    pairs = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    logits = scale * scores + bias
+    terms = F.softplus(torch.where(pairs, -logits, logits))  # -log sigmoid(z x), with z of 1 on the diagonal, else -1
+    return terms.masked_fill(same & ~pairs, 0).sum() / len(scores)
+
+
+def _same(scores: Tensor, groups: Tensor | None) -> Tensor:
+    """(B, B) mask of the cells whose two items belong together: the diagonal, or all cells of one group."""
+    if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
+        raise ValueError(f"scores: expected (B, B), found {tuple(scores.shape)}")
+    if groups is None:
+        return torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    return groups[:, None] == groups[None, :]

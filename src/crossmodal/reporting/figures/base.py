@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from crossmodal.core import registry
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_parquet, write_text
 from crossmodal.experiments import Experiment, Job, Plan, Strict, UnreadableError, validated
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -259,6 +263,25 @@ def write(name: str, scope: Scope) -> None:
     if chosen.has_numbers:
         write_text(folder / f"{name}.csv", chosen.numbers())
     write_text(folder / f"{name}.svg", chosen.draw())
+
+
+def write_all(scope: Scope) -> None:
+    """Write all figures that are wanted in the scope; one that lacks a file is logged and left out.
+
+    Raises
+    ------
+    UserError : no figure could be written.
+    """
+    errors: dict[str, UserError] = {}
+    figures = wanted(scope)
+    for one in tracked(figures, "drawing", unit="figures"):
+        try:
+            write(one.name, scope)
+        except UserError as error:
+            errors[one.name] = error
+            log.warning("figure %s: left out: %s", one.name, error)
+    if figures and len(errors) == len(figures):
+        raise next(iter(errors.values()))
 
 
 def last(choices: Iterable[list[Job]]) -> list[Job]:

@@ -14,6 +14,7 @@ import pandas as pd
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from crossmodal.core.console import duration, tracked
 from crossmodal.core.files import read_parquet, write_text
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
@@ -45,11 +46,7 @@ def _text(mean: float, sd: float | None = None, digits: int = 1) -> str:
 
 
 def _time(seconds: float) -> str:
-    if pd.isna(seconds):
-        return DASH
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return DASH if pd.isna(seconds) else duration(seconds)
 
 
 def criterion_of_runs(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -157,7 +154,8 @@ def galleries(
     """
     found: list[tuple[Items, list[Gallery]]] = []
     marked = [job for job in plan.shown(jobs) if (ranking_of(results / "runs" / job.key) / "examples.parquet").exists()]
-    for dataset, systems in best(criterion).groupby("dataset", sort=True):
+    systems_of = [*best(criterion).groupby("dataset", sort=True)]
+    for dataset, systems in tracked(systems_of, "galleries", unit="data sets"):
         known = plan.params.datasets.get(str(dataset))
         items = Items(data / str(dataset), getattr(known, "relevance", "group"))
         keys = []
@@ -210,7 +208,7 @@ def render(
     manifests = {key: runs.manifest(results / "runs" / key) for key in asked if key in done}
     rows = overview(criterion, manifests, asked)
     checks = comparing.controls(metrics)
-    seen = views.views(plan, compared)
+    seen = views.all_views(plan, compared)
     papers = [
         {
             "paper": paper,
@@ -277,8 +275,8 @@ def _claims(plan: Plan, path: Path) -> Markup | None:
 def _stand_ins(plan: Plan, titles: dict[str, str]) -> list[tuple[str, list[str]]]:
     """(stand-in, the published data sets that it replaces) for each stand-in."""
     found: dict[str, dict[str, None]] = {}
-    for table in (table for paper in plan.papers.values() for table in paper.tables):
-        for dataset in dict.fromkeys([table.dataset, *(row.dataset or table.dataset for row in table.rows)]):
+    for paper, table in plan.tables.values():
+        for dataset in dict.fromkeys([table.dataset, *(paper.dataset_of(table, row) for row in table.rows)]):
             played = plan.dataset_of(dataset)
             if played != dataset:
                 found.setdefault(titles.get(played, played), {})[titles.get(dataset, dataset)] = None

@@ -106,6 +106,8 @@ def _film(path: Path) -> Medium:
     frames, due = [], 0.0
     try:
         with av.open(str(path)) as container:
+            for stream in container.streams.video:
+                stream.codec_context.thread_count = 1  # by default as many as there are cores
             first = None
             for frame in container.decode(video=0):
                 now = float(frame.time or 0.0)

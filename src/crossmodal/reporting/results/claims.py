@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, write_parquet
 from crossmodal.evaluation.contrasts import SEEDS
@@ -82,7 +83,7 @@ def test(plan: Plan, metrics: pd.DataFrame, jobs: dict[str, Job] | None, folder:
         for key, numbers in case.wanted.items():
             wanted.setdefault(key, []).extend(numbers)
     evidence.read(wanted)
-    tested = [case.tested(evidence) for case in cases]
+    tested = [case.tested(evidence) for case in tracked(cases, "testing claims", unit="claims")]
     _decide(cases, tested)
     return pd.DataFrame([row for _, row in tested], columns=list(TYPES)).astype(TYPES)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from crossmodal.core.console import tracked
 from crossmodal.core.files import write_parquet, write_text
 from crossmodal.experiments import Job, Plan
 from crossmodal.reporting.results import comparison, cutoffs, efficiency, runs, summary
@@ -34,7 +35,7 @@ def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.
     rows = []
     asked, further = runs.chosen(plan, jobs), cutoffs.wanted(plan)
     made = 0
-    for key, job in asked.items():
+    for key, job in tracked(asked.items(), "reading runs", unit="runs"):
         numbers = runs.numbers(Path(folder) / key, job)
         if numbers is None:
             continue
@@ -43,7 +44,8 @@ def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.
         numbers = cutoffs.complete(numbers, metrics, Path(folder) / key, job, data)
         about = {name: getattr(job, name) for name in ("dataset", "split", "model", "variant", "seed")}
         rows += [{"paper": paper, **about, **number} for paper in job.papers or ("",) for number in numbers]
-    log.info("%d of %d runs collected", made, len(asked))
+    lacking = sum(not runs.is_made(Path(folder) / key, job) for key, job in asked.items())
+    log.info("%d of %d runs collected%s", made, len(asked), f"; {lacking} are not made yet" if lacking else "")
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
 
 

@@ -96,7 +96,7 @@ def compare(
     for paper in plan.papers.values():
         for table in paper.tables:
             protocol = protocol_of(plan.folds_of(table))
-            played = dict.fromkeys(plan.dataset_of(row.dataset or table.dataset) for row in table.rows)
+            played = dict.fromkeys(plan.dataset_of(paper.dataset_of(table, row)) for row in table.rows)
             verdicts = [verdict(checks, dataset, protocol) for dataset in played]
             qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"), default="ok")  # the worst verdict
             first = len(rows)
@@ -111,7 +111,7 @@ def compare(
                         "group": row.group,
                         "system": row.label,
                         "column_system": column.system,
-                        "dataset": row.dataset or table.dataset,
+                        "dataset": paper.dataset_of(table, row),
                         "split": row.split or table.split,
                         "aspect": column.aspect,
                         "metric": column.metric,

@@ -38,7 +38,7 @@ def wanted(plan: Plan) -> dict[str, set[str]]:
     for paper in plan.papers.values():
         for table in paper.tables:
             metrics = {column.metric for column in table.columns if parse(column.metric)}
-            for name in {table.dataset, *(row.dataset for row in table.rows if row.dataset)}:
+            for name in {table.dataset, *(paper.dataset_of(table, row) for row in table.rows)}:
                 found.setdefault(plan.dataset_of(name), set()).update(metrics)
     return found
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
+from crossmodal.core.console import tracked
 from crossmodal.experiments import Job
 from crossmodal.experiments.claims import RUN_METRICS
 from crossmodal.reporting.results import runs
@@ -67,7 +68,7 @@ class Evidence:
 
     def read(self, wanted: Mapping[str, Iterable[Number]]) -> None:
         """Read the numbers that are wanted of each run."""
-        for key, numbers in wanted.items():
+        for key, numbers in tracked(wanted.items(), "reading runs", unit="runs"):
             if key in self.measured:
                 self._read(key, [*dict.fromkeys(numbers)])
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet
 from crossmodal.experiments import Job, Plan
 from crossmodal.reporting.results import runs
@@ -98,8 +99,10 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
 
     Raises
     ------
-    UserError : there is no `comparison.parquet` yet.
+    UserError : there is no `comparison.parquet` yet, or `against` is no folder of results.
     """
+    if against is not None and not (against / "runs").is_dir():
+        raise UserError(f"{against}: has no folder `runs`; expected another results folder to compare the runs with")
     compared = read_parquet(target / "comparison.parquet")
     said: dict[str, None] = {}
     for (paper, table), part in compared.groupby(["paper", "table"], sort=False):
@@ -109,14 +112,22 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
             said[f"{where}: {qc.removeprefix('off: ')}"] = None
         elif qc.startswith("not run") and (part.status == "done").any():
             said[f"{where}: controls not run: {qc.removeprefix('not run: ')}"] = None
+        lacking: dict[str, None] = {}
         for row in part.itertuples():
             if row.n_expected and row.n_seeds < row.n_expected:
                 run = f"{row.ours_dataset}/{row.ours_split}/{row.ours_model}"
+                if not any(runs.is_made(folder / key, job) for key, job in jobs.items() if _is_seed(key, run)):
+                    lacking[run] = None
+                    continue
                 what = f"{row.n_seeds} of {row.n_expected} seeds of {run} are there, and nothing says why"
                 if has := _measured(jobs, folder, run, row.protocol):
                     wanted = f"{row.aspect} {row.metric} ({row.protocol})"
                     what = f"{run} was tested, but {wanted} was not measured; there are {', '.join(has)}"
                 said[f"{where}: row {row.system!r}: {what}"] = None
+        if lacking:
+            first, *others = lacking
+            more = f", and {len(others)} more" if others else ""
+            said[f"{where}: {len(lacking)} of its runs are not made: {first}{more}"] = None
     for key, job in jobs.items():
         numbers = runs.numbers(folder / key, job)
         if numbers is not None:
@@ -127,9 +138,14 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
     return list(said)
 
 
+def _is_seed(key: str, run: str) -> bool:
+    """Whether `DATASET/SPLIT/MODEL/seedN` is a seed of `DATASET/SPLIT/MODEL`."""
+    return key.rpartition("/")[0] == run
+
+
 def _measured(jobs: dict[str, Job], folder: Path, run: str, protocol: str) -> list[str]:
     """`direction metric` for each number that all runs `DATASET/SPLIT/MODEL` have; empty where a run is missing."""
-    every = [runs.numbers(folder / key, job) for key, job in jobs.items() if key.rpartition("/")[0] == run]
+    every = [runs.numbers(folder / key, job) for key, job in jobs.items() if _is_seed(key, run)]
     if not every or None in every:
         return []
     return [*dict.fromkeys(f"{n['aspect']} {n['metric']}" for n in every[0] if n["protocol"] == protocol)]

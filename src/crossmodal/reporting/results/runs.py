@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
@@ -16,6 +15,7 @@ from crossmodal.experiments import Job, Plan, read_yaml
 from crossmodal.tasks.base import ranking_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow
 
 log = logging.getLogger(__name__)
@@ -32,10 +32,14 @@ def numbers(folder: Path, job: Job) -> list[dict[str, Any]] | None:
     """The rows of `metrics.json` of all tasks of a run; None if none exists, or one is damaged or of another job."""
     paths = [path for path in metrics_files(folder, job) if path.exists()]
     if not paths:
-        log.info("%s: not made yet", job.key)
         return None
     read = [_numbers(path, job) for path in paths]
     return None if None in read else [row for rows in read for row in rows]
+
+
+def is_made(folder: Path, job: Job) -> bool:
+    """Whether a run has the metrics of any of its tasks."""
+    return any(path.exists() for path in metrics_files(folder, job))
 
 
 def metrics_files(folder: Path, job: Job) -> list[Path]:
@@ -155,6 +159,8 @@ def examples(folder: Path) -> pd.DataFrame | None:
 
 def history(folder: Path) -> pd.DataFrame:
     """A run's epochs; empty for a model that is not trained, or a file that cannot be read."""
+    import pandas as pd
+
     path = folder / "history.parquet"
     if not path.exists():
         return pd.DataFrame()
@@ -168,6 +174,8 @@ def history(folder: Path) -> pd.DataFrame:
 
 def histories(runs: Path, jobs: dict[str, Job]) -> pd.DataFrame:
     """The epochs of all runs, with columns `run`, `dataset`, `split`, `name` and `seed` before theirs."""
+    import pandas as pd
+
     frames = []
     for key, job in jobs.items():
         frame = history(runs / key)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmodal.evaluation.statistics import clustered, holm, permutation_tests, resampled_means
+from crossmodal.core.console import tracked
+from crossmodal.evaluation.statistics import clustered, holm, permutation_p_values, resampled_means
 from crossmodal.experiments import CONTROLS, Plan, Table
 from crossmodal.reporting.results import runs
 from crossmodal.tasks.base import lower_is_better
@@ -67,7 +68,7 @@ def fill(plan: Plan, cells: list[dict[str, Any]], keys: set[str], folder: Path) 
     values = reader(plan, keys, folder)
     tables = {(paper.name, table.id): table for paper in plan.papers.values() for table in paper.tables}
     intervals: dict[tuple, tuple[float, float]] = {}
-    for key, table in tables.items():
+    for key, table in tracked(tables.items(), "intervals and tests", unit="tables"):
         _fill_table(table, [c for c in cells if (c["paper"], c["table"]) == key], values, intervals)
 
 
@@ -105,7 +106,7 @@ def _fill_table(table: Table, cells: list[dict[str, Any]], values: Values, inter
                 pair = tuple(sorted((alike.index(system), alike.index(other))))
                 pairs[pair] = None
                 asked.append((cell, (about, pair, other)))
-        p = permutation_tests(data, list(pairs))
+        p = permutation_p_values(data, list(pairs))
         tests |= {(about, pair): value for pair, value in zip(pairs, p, strict=True)}
         for cell, (where, pair, other) in asked:
             if where == about:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from crossmodal.experiments import Paper, Plan, Table
+from crossmodal.experiments import Paper, Plan, Table, named_experiments
 from crossmodal.reporting.results import order
 from crossmodal.reporting.results.comparison import PUBLISHED_ONLY
 from crossmodal.tasks.base import metric as metric_of
@@ -21,25 +21,18 @@ def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, plac
     frame : the table's rows of `comparison.parquet`.
     placed : whether best and second best numbers are marked.
     """
-    titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
     done = frame[frame.status == "done"]
-    played = plan.dataset_of(table.dataset)
-    title, original = titles.get(played, played), titles.get(table.dataset, table.dataset)
-    stand_in = played != table.dataset
-    source = f"{paper.authors}, {paper.venue} {paper.year}{f', doi:{paper.doi}' if paper.doi else ''}, {table.source}"
-    said = [("published", f"Published: {source}: {table.protocol}.")]
+    said = [("published", sentence) for sentence in [_published(paper, table)] if sentence]
     if (frame.status == PUBLISHED_ONLY).all():
         said.append(("ours", f"Here: {NO_SYSTEM}."))
         return [*said, ("note", table.note)] if table.note else said
-    where = f"{original} is played by the stand-in “{title}”" if stand_in else f"the test items of {title}"
+    played = _played(plan, paper, table)
     folds = plan.folds_of(table)
     how = "ranked as a whole" if folds == 1 else f"mean over {folds} folds"
-    texts = "captions" if plan.params.datasets[played].relevance == "group" else "texts"
-    what = (
-        f"Here: {where}{_sizes(done, folds, texts)}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
-    )
+    where = "; ".join(_where(plan, by, names, done, folds) for by, names in played.items())
+    what = f"Here: {where}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
     said.append(("ours", what))
-    if stand_in:
+    if table.has_published and any(names != [by] for by, names in played.items()):
         said.append(
             (
                 "warning",
@@ -47,7 +40,7 @@ def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, plac
                 "none is shown; compare our rows with each other, and their order with the published one.",
             )
         )
-    elif frame.significant.notna().any():
+    if frame.significant.notna().any():
         said.append(("rules", "* the published number lies outside the 95 % confidence interval of our mean."))
     if ordered := order.sentence(frame):
         said.append(("rules", ordered))
@@ -67,6 +60,36 @@ def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, plac
     if table.note:
         said.append(("note", table.note))
     return said
+
+
+def _published(paper: Paper, table: Table) -> str:
+    """Where a table's numbers, or at least its systems, are published; empty for a table of one's own."""
+    about = ", ".join(filter(None, [paper.reference, table.source]))
+    about = ": ".join(filter(None, [about, table.protocol]))
+    if table.has_published or not about:
+        return f"Published: {about}." if about else ""
+    return f"{'Of ' if paper.reference else 'Measured on '}{about}."
+
+
+def _played(plan: Plan, paper: Paper, table: Table) -> dict[str, list[str]]:
+    """{data set that is used: the data sets of experiments whose part it plays}, for the experiments of a table."""
+    trained = [paper.experiments[name].dataset for row in table.rows for name in named_experiments(row)]
+    played: dict[str, list[str]] = {}
+    for name in dict.fromkeys(trained):
+        played.setdefault(plan.dataset_of(name), []).append(name)
+    return played
+
+
+def _where(plan: Plan, by: str, names: list[str], done: pd.DataFrame, folds: int) -> str:
+    """The test items of one data set, with their numbers, and whose part it plays."""
+    datasets = plan.params.datasets
+    texts = "captions" if datasets[by].relevance == "group" else "texts"
+    sizes = _sizes(done[done.ours_dataset == by], folds, texts)
+    if names == [by]:
+        return f"the test items of {datasets[by].title}{sizes}"
+    *most, last = [datasets[name].title if name in datasets else name for name in names]
+    listed = f"{', '.join(most)} and {last} are" if most else f"{last} is"
+    return f"{listed} played by the stand-in “{datasets[by].title}”{sizes}"
 
 
 def _order(name: str) -> tuple[int, str]:

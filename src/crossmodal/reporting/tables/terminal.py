@@ -1,75 +1,116 @@
-"""A paper's table in the terminal, drawn with rich: the output of `crossmodal table PAPER-TABLE`."""
+"""A paper's table in the terminal, drawn with rich: the output of `crossmodal table PAPER-TABLE`.
+
+A table wider than the terminal continues below in further panels, each with the columns of numbers that fit.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crossmodal.core.display import folding
 from crossmodal.core.errors import printable
-from crossmodal.reporting.tables.views import NO_SYSTEM, View, flat_heads, grid, noted, ours, title
+from crossmodal.reporting.tables.views import Line, View, grid, noted, ours, parted_heads, title
 from crossmodal.tasks.base import label
 
 STYLES = {0: "", 1: "bold", 2: "underline"}  # by `Text.place`
 KINDS = {"warning": "yellow", "fallback": "yellow", "qc": "bold red", "ours": "", "published": "dim"}
 
+Rows = Literal["filled", "ours", "all"]
+"""Rows that runs of ours fill; also those whose system is here but has not run; also those of published numbers only"""
 
-def rendered(view: View, *, only_ours: bool = False) -> Group:
-    """The table with its caption above and its notes below.
 
-    Parameters
-    ----------
-    only_ours : leave out the rows that have published numbers only.
-    """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
-    table.add_column("Method", no_wrap=False, min_width=10)
-    for key in view.extras:
+def chosen(view: View, rows: Rows) -> list[Line]:
+    """The rows of a table that are shown."""
+    wanted = {"filled": lambda line: line.done, "ours": lambda line: line.has_system, "all": lambda line: True}[rows]
+    return [line for line in view.lines if wanted(line)]
+
+
+def left_out(view: View, rows: Rows) -> str:
+    """A sentence on the rows that are not shown; empty where all are."""
+    hidden = [line for line in view.lines if line not in chosen(view, rows)]
+    waiting = sum(line.has_system for line in hidden)
+    counts = {
+        "whose system has not run (--ours)": waiting,
+        "with published numbers only (--all)": len(hidden) - waiting,
+    }
+    parts = [f"{count} {'row' if count == 1 else 'rows'} {what}" for what, count in counts.items() if count]
+    return f"Left out: {' and '.join(parts)}." if parts else ""
+
+
+def panels(view: View, width: int) -> list[Table]:
+    """The table as one or more tables below each other that are at most `width` characters wide, where this can be."""
+    measuring = Console(width=10_000)
+    n_numbers = len(view.columns)
+    spans: list[tuple[int, int]] = []
+    start = 0
+    while start < n_numbers:
+        stop = start + 1
+        while stop < n_numbers and _width(_panel(view, start, stop + 1, width), measuring) <= width:
+            stop += 1
+        spans.append((start, stop))
+        start = stop
+    return [_panel(view, start, stop, width) for start, stop in spans]
+
+
+def _width(table: Table, console: Console) -> int:
+    return console.measure(table).maximum
+
+
+def _panel(view: View, start: int, stop: int, width: int) -> Table:
+    """The columns `start` to `stop` of the numbers, after the methods; the first panel has the columns before them."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="dim", show_edge=False)
+    table.add_column("Method", min_width=10, max_width=max(10, width // 4))
+    n_left = 2 + len(view.extras)
+    extras = view.extras if start == 0 else []
+    for key in extras:
         table.add_column(Text(printable(title(key))), justify="right")
     table.add_column("")
-    for head in flat_heads(view):
-        head = printable(head)
-        for metric in (" R@", " mAP", " nDCG"):
-            head = head.replace(metric, f"\n{metric[1:]}")
-        table.add_column(Text(head), justify="right", no_wrap=True)
-    table.add_column("", style="dim", max_width=28)
-    skip = False
+    for head in parted_heads(view)[start:stop]:
+        table.add_column(Text("\n".join(map(printable, head))), justify="right", no_wrap=True)
+    with_remarks = stop == len(view.columns)
+    if with_remarks:
+        table.add_column("", style="dim", max_width=max(14, min(28, width // 5)))
     for row in grid(view):
         if isinstance(row, str):
             if row:
                 table.add_section()
                 table.add_row(Text(printable(row), style="italic"))
             continue
-        what, remark = row[1 + len(view.extras)].text, row[-1].text
-        if what == "published":
-            skip = only_ours and remark == NO_SYSTEM
-        if skip:
-            continue
-        style = {"here": "cyan", "difference": "dim"}.get(what, "")
-        *cells, last = row
-        table.add_row(
-            *(Text(printable(cell.text), style=STYLES[cell.place]) for cell in cells),
-            Text(printable(last.text)),
-            style=style,
-        )
-    caption = [Text(printable(text), style=KINDS.get(kind, "dim")) for kind, text in view.caption]
-    notes = [Text(printable(noted(*note)), style="dim") for note in view.notes]
-    return Group(Text(printable(view.table.title), style="bold"), *caption, Text(), table, *notes)
+        left, numbers, remark = row[:n_left], row[n_left:-1], row[-1]
+        left = left if start == 0 else [left[0], left[-1]]
+        cells = [*left, *numbers[start:stop], *([remark] if with_remarks else [])]
+        style = {"here": "cyan", "difference": "dim"}.get(row[n_left - 1].text, "")
+        table.add_row(*(Text(printable(cell.text), style=STYLES[cell.place]) for cell in cells), style=style)
+    return table
 
 
-def show(view: View, console: Console | None = None, *, only_ours: bool = False) -> None:
-    """Print the table. Lines wider than the terminal are not wrapped, so that `less -S` can show them."""
-    console = console or Console()
-    content = rendered(view, only_ours=only_ours)
-    for part in content.renderables:
-        if isinstance(part, Table):
-            width = console.measure(part, options=console.options.update(max_width=10_000)).maximum
-            width = max(width, console.width)
-            Console(file=console.file, width=width, force_terminal=console.is_terminal).print(part)
-        else:
-            console.print(part)
+def show(view: View, console: Console | None = None, *, rows: Rows = "filled") -> None:
+    """Print the table with its caption above and its notes below, no wider than the terminal.
+
+    Parameters
+    ----------
+    rows : which rows are shown; a last line counts the others.
+    """
+    console = folding(console)
+    console.print(Text(printable(view.table.title), style="bold"))
+    for kind, text in view.caption:
+        console.print(Text(printable(text), style=KINDS.get(kind, "dim")))
+    shown = replace(view, lines=chosen(view, rows))
+    if shown.lines:
+        for table in panels(shown, console.width):
+            console.print()
+            width = max(console.width, _width(table, Console(width=10_000)))  # a single column may be wider
+            Console(file=console.file, width=width, force_terminal=console.is_terminal).print(table)
+        for note in view.notes:
+            console.print(Text(printable(noted(*note)), style="dim"))
+    if sentence := left_out(view, rows):
+        console.print(Text(f"\n{sentence}" if shown.lines else sentence))
 
 
 def show_numbers(rows: list[dict[str, Any]], console: Console | None = None) -> None:
@@ -83,4 +124,4 @@ def show_numbers(rows: list[dict[str, Any]], console: Console | None = None) -> 
         lines.setdefault((row["aspect"], row["protocol"]), {})[row["metric"]] = row["value"]
     for key, values in lines.items():
         table.add_row(*key, *(ours(values.get(metric), 2) for metric in metrics))
-    (console or Console()).print(table)
+    folding(console).print(table)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crossmodal.core.display import folding
 from crossmodal.core.files import write_text
 from crossmodal.evaluation.contrasts import POWER, SEEDS
 from crossmodal.experiments import Plan
@@ -24,7 +25,7 @@ from crossmodal.reporting.tables.views import DASH, MINUS
 from crossmodal.reporting.tables.writers import environment
 
 HEADS = ("Claim", "On", "Published", "Ours", "p", "Verdict", "")
-WIDTHS = (26, 10, 6, 8, 7, 12, 10)
+WIDTHS = (13, 9, 9, 6, 5, 12, 8)
 NUMBERS = (2, 3, 4)
 """The columns of numbers."""
 STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow", "not run": "dim"}
@@ -60,7 +61,8 @@ class Line:
     def cells(self) -> list[str]:
         """The texts of the columns `HEADS`."""
         ours = f"{self.ours} ({self.between})" if self.between else self.ours
-        return [f"{self.says} ({self.source})", self.on, self.published, ours, self.p, self.verdict_text, self.reason]
+        says = f"{self.says} ({self.source})" if self.source else self.says
+        return [says, self.on, self.published, ours, self.p, self.verdict_text, self.reason]
 
 
 def lines(plan: Plan, frame: pd.DataFrame, paper: str | None = None) -> list[Line]:
@@ -115,24 +117,28 @@ def _papers(found: list[Line]) -> list[tuple[str, list[Line]]]:
     return [(paper, list(members)) for paper, members in groupby(found, key=lambda line: line.paper)]
 
 
-def show(plan: Plan, frame: pd.DataFrame, paper: str | None = None, console: Console | None = None) -> None:
-    """Print the claims with their verdicts."""
-    console = console or Console()
+def show(
+    plan: Plan, frame: pd.DataFrame, paper: str | None = None, console: Console | None = None, *, every: bool = False
+) -> None:
+    """Print the claims with their verdicts, and (`every`) those that no run tests."""
+    console = folding(console)
     found = lines(plan, frame, paper)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
+    shown = [line for line in found if every or line.verdict != "not run"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False, collapse_padding=True)
     for place, (head, width) in enumerate(zip(HEADS, WIDTHS, strict=True)):
         table.add_column(head, justify="right" if place in NUMBERS else "left", min_width=width, overflow="fold")
-    for name, members in _papers(found):
+    for name, members in _papers(shown):
         table.add_section()
         table.add_row(Text(name, style="italic"))
         for line in members:
             cells = line.cells
             verdict = Text(cells[5], style=STYLES[line.verdict])
             table.add_row(*map(Text, cells[:5]), verdict, Text(cells[6], style="dim"))
-    if not console.is_terminal:  # a file or a pipe has no width to wrap lines at
-        console = Console(file=console.file, width=max(console.width, 160))
-    console.print(table)
-    console.print(Text(CAPTION, style="dim"))
+    if shown:
+        console.print(table)
+        console.print(Text(CAPTION, style="dim"))
+    if hidden := len(found) - len(shown):
+        console.print(f"Left out: {hidden} {'claim' if hidden == 1 else 'claims'} that no run tests (--all).")
     console.print(summary(found))
 
 

@@ -191,7 +191,7 @@ def title(text: str) -> str:
     return text[:1].upper() + text[1:].replace("_", " ")
 
 
-def views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
+def all_views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
     """The views of every table of every paper.
 
     Raises
@@ -228,15 +228,31 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
     lines = []
     for index, row in enumerate(table.rows):
         part = records[index * width : (index + 1) * width]
-        said = [text for text in (row.note, row.differs and f"Differs: {row.differs}") if text]
+        said = [text for text in (row.note, row.differs and _differs(paper, table, row.differs)) if text]
         mark = ", ".join(marks.setdefault(text, letters(len(marks))) for text in said)
         cells = [replace(_cell(record), **places[index, column]) for column, record in enumerate(part)]
         lines.append(Line(row.label, row.group, row.extra, cells, mark, _own_extra(part)))
     extras = extra_keys(table)
-    notes = [(mark, text) for text, mark in marks.items()] + [("", text) for text in _settings(records)]
+    notes = [(mark, text) for text, mark in marks.items()]
+    notes += [("", text) for text in _settings(records, _compared_with(paper, table))]
     placed = any(cell["place"] for cell in places.values())
     caption = caption_of(plan, paper, table, frame, placed)
     return View(paper, table, table.columns, extras, lines, caption, notes, frame)
+
+
+def _own(paper: Paper, table: Table) -> bool:
+    """Whether a table is of one's own: nothing in it is published, and its paper refers to no publication."""
+    return not table.has_published and not paper.reference
+
+
+def _differs(paper: Paper, table: Table, text: str) -> str:
+    """The note on a row whose run is not what was published; where nothing is, the sentence as it stands."""
+    return title(text) if _own(paper, table) else f"Differs: {text}"
+
+
+def _compared_with(paper: Paper, table: Table) -> str:
+    """The settings that ours are compared with in the notes."""
+    return "the defaults" if _own(paper, table) else "those of the paper, or our default where it gives none"
 
 
 def letters(number: int) -> str:
@@ -255,8 +271,8 @@ def _own_extra(cells: list[dict[str, Any]]) -> dict[str, Any]:
     return {key: found[0] if len(found) == 1 else ", ".join(map(extra, found)) for key, found in values.items()}
 
 
-def _settings(cells: list[dict[str, Any]]) -> list[str]:
-    """One sentence per system, or several alike, whose settings are not the published ones."""
+def _settings(cells: list[dict[str, Any]], others: str) -> list[str]:
+    """One sentence per system, or several alike, whose settings are not the published ones, or defaults (`others`)."""
     of_system: dict[str, dict[str, dict[str, None]]] = {}
     for cell in cells:
         if pd.isna(cell["ours_settings"]):
@@ -270,9 +286,7 @@ def _settings(cells: list[dict[str, Any]]) -> list[str]:
         listed = ", ".join(f"{name} {' or '.join(values)}" for name, values in found.items())
         systems.setdefault(listed, []).append(system)
     return [
-        f"Settings here of {', '.join(named)}, in brackets those of the paper, or our default where it gives none: "
-        f"{listed}."
-        for listed, named in systems.items()
+        f"Settings here of {', '.join(named)}, in brackets {others}: {listed}." for listed, named in systems.items()
     ]
 
 
@@ -382,9 +396,13 @@ def extra(value: Any) -> str:
 
 def flat_heads(view: View) -> list[str]:
     """One heading per column, for formats with a single header row."""
-    return [
-        " ".join(filter(None, [column.system, _arrow(column.aspect), label(column.metric)])) for column in view.columns
-    ]
+    return [" ".join(parts) for parts in parted_heads(view)]
+
+
+def parted_heads(view: View) -> list[list[str]]:
+    """The parts of each column's heading: a system, where columns name any, a direction and a metric."""
+    heads = [[column.system, _arrow(column.aspect), label(column.metric)] for column in view.columns]
+    return [[part for part in parts if part] for parts in heads]
 
 
 def _arrow(aspect: str) -> str:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from crossmodal.core.files import read_parquet, write_text
 from crossmodal.experiments import Plan
 from crossmodal.reporting.tables.latex import to_tex
-from crossmodal.reporting.tables.views import NO_SYSTEM, Line, View, extra, flat_heads, grid, noted, title, views
+from crossmodal.reporting.tables.views import NO_SYSTEM, Line, View, all_views, extra, flat_heads, grid, noted, title
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
@@ -115,7 +115,7 @@ WRITERS = {"csv": to_csv, "md": to_md, "tex": to_tex, "html": to_page}
 def render(plan: Plan, comparison: pd.DataFrame, folder: Path) -> list[Path]:
     """Write `PAPER-TABLE.{csv,md,tex,html}` of every table into `folder`; returns the paths."""
     written = []
-    for view in views(plan, comparison):
+    for view in all_views(plan, comparison):
         for kind, writer in WRITERS.items():
             path = Path(folder) / f"{view.id}.{kind}"
             write_text(path, writer(view))

@@ -20,9 +20,11 @@ from typing import Any
 
 import pandas as pd
 
+from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_file, sha256_json, write_json
 from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
+from crossmodal.inference import onnx_encoder
 from crossmodal.modalities import MODALITIES
 from crossmodal.reporting.figures import learning_curves
 from crossmodal.reporting.results import runs
@@ -88,10 +90,10 @@ def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
-    """The settings that the run was trained with, as its `config.yaml` resolves them."""
+    """The settings that the run was trained with, as its `config.yaml` resolves them; a control has none."""
     settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick"})
     try:
-        resolved = read_yaml(folder / "config.yaml")
+        resolved = {} if job.control else read_yaml(folder / "config.yaml")
         settings |= {key: resolved[key] for key in settings if key in resolved}
     except (OSError, UserError) as error:
         log.warning("%s: config.yaml: %s", job.key, error)
@@ -200,7 +202,7 @@ class Tree:
         if paper is None:
             return ""
         doi = f" doi:{paper.doi}" if paper.doi else ""
-        return f"{paper.title}. {paper.authors}. {paper.venue}, {paper.year}.{doi}"
+        return f"{paper.title}. {paper.credit}".rstrip() + doi
 
     def stage(self, job: Job) -> int:
         """1 for a job that starts anew, 2 for one that is initialised from such a job, and so on."""
@@ -293,6 +295,8 @@ def _write(
         commit, _, changed = str(manifest["commit"]).partition(" ")
         tags |= {"git_commit": commit, "mlflow.source.git.commit": commit, "git_changes": str(bool(changed)).lower()}
     tags |= {"mlflow.source.type": "LOCAL", "mlflow.source.name": f"crossmodal train {job.key}"}
+    if reason := _refused(job, manifest):
+        tags["onnx"] = f"none: {reason}"
     if manifest.get("fallbacks"):
         tags["fallback"] = "; ".join(manifest["fallbacks"])[:5000]
     name = f"{job.name} {job.split} seed{job.seed}"
@@ -321,6 +325,13 @@ def _write(
     store.known[place.experiment, job.key] = [(run_id, digest)]
 
 
+def _refused(job: Job, manifest: dict[str, Any]) -> str | None:
+    """Why a search with the run could not export its encoder of sentences as ONNX; None if none has tried, or could."""
+    others = [modality for modality in job.modalities if modality != "text"]
+    reasons = [onnx_encoder.refusal(job, to, manifest.get("weights_sha256", "")) for to in others]
+    return next(filter(None, reasons), None)
+
+
 def _model(job: Job, folder: Path, target: Path, run_id: str, params: Params) -> dict[str, str]:
     """Save the run's embedder among its artifacts; returns tags with its address, or the reason why there is none."""
     wanted = {"all": True, "first": job.seed == params.seeds[0], "none": False}[params.tracking.models]
@@ -330,15 +341,35 @@ def _model(job: Job, folder: Path, target: Path, run_id: str, params: Params) ->
     return {"embedder": "model", "mlflow.log-model.history": json.dumps([embedder.save(job, folder, target, run_id)])}
 
 
-def _summarise(store: Store, place: Place, members: list[Job], folder: Path) -> None:
-    """Log means and standard deviations over seeds to the run of a row, where they have changed."""
+def _model_of_row(store: Store, run_id: str, members: list[Job], folder: Path, params: Params) -> None:
+    """Save the embedder of the first seed that has one among the artifacts of a row's run, whose tags name the seed.
+
+    The first, not the best one, since a choice by test results would flatter the system.
+    """
+    ordered = sorted(members, key=lambda job: job.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        target = Path(temporary) / "model"
+        for job in ordered:
+            tags = _model(job, folder / job.key, target, run_id, params)
+            if target.exists():
+                store.client.log_artifacts(run_id, temporary)
+                tags["embedder_seed"] = str(job.seed)
+                break
+        else:
+            tags = _model(ordered[0], folder / ordered[0].key, target, run_id, params)
+    for tag, value in tags.items():
+        store.client.set_tag(run_id, tag, value)
+
+
+def _summarise(store: Store, place: Place, members: list[Job], folder: Path, params: Params) -> None:
+    """Log the first seed's embedder, and means and deviations over seeds, to a row's run, where they have changed."""
     parent = store.known.get((place.experiment, place.group))
     known = {job.key: store.known.get((place.experiment, job.key)) for job in members}
     found = {key: entries[0][1] for key, entries in known.items() if entries}
     if not parent or not found:
         return
     run_id, old = parent[0]
-    digest = sha256_json(found)
+    digest = sha256_json([found, LAYOUT])
     if digest == old:
         return
     finals = pd.DataFrame([_final(runs.numbers(folder / job.key, job) or []) for job in members if job.key in found])
@@ -350,6 +381,7 @@ def _summarise(store: Store, place: Place, members: list[Job], folder: Path) -> 
     # For one step MLflow keeps the latest value, and of equal times the largest: hence the current time.
     now = int(1000 * time.time())
     store.log(run_id, [(name, value, 0) for name, value in values.items() if math.isfinite(value)], {}, now)
+    _model_of_row(store, run_id, [job for job in members if job.key in found], folder, params)
     store.client.set_tag(run_id, HASH, digest)
     store.client.set_terminated(run_id, "FINISHED", end)
     parent[0] = (run_id, digest)
@@ -366,10 +398,10 @@ def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool)
     with opened(plan.params.tracking.address, rebuild=rebuild) as store:
         if rebuild:
             store.clear()
-        for key, job in asked.items():
+        for key, job in tracked(asked.items(), "tracking", unit="runs"):
             done[_track(store, tree, job, folder / key)].append(key)
         for place in dict.fromkeys(place for job in asked.values() for place in tree.places(job)):
-            _summarise(store, place, groups.get(place.group, []), folder)
+            _summarise(store, place, groups.get(place.group, []), folder, plan.params)
         # Below the address of MLflow's pages: runs with their data, source and headline metrics.
         done["views"] = {name: link_to(number) for name, number in sorted(store.experiments.items())}
     log.info("MLflow: %s", ", ".join(f"{len(done[state])} {state}" for state in ("tracked", "unchanged", "missing")))

@@ -7,6 +7,7 @@ import tempfile
 import numpy as np
 import torch
 
+from crossmodal.core.console import progress, tracked
 from crossmodal.core.errors import UserError
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.evaluation.ranking.ranks import Ranking, rank_both_ways, rank_queries
@@ -26,11 +27,16 @@ def encode(
     """(N, ...) encodings of the items at `index`, in that order, for comparison with those of `partner`."""
     model.eval()
     parts = corpus.items(modality, index, ENCODE_BATCH)
-    encoded = [model.encode(modality, batch.to(device), partner) for batch in parts]
-    width = max((part.shape[1] for part in encoded if part.ndim > 2), default=0)
-    if width:  # sequences are padded to the longest of their batch, so batches differ in length
-        encoded = [torch.nn.functional.pad(part, (0, 0, 0, width - part.shape[1])) for part in encoded]
-    return torch.cat(encoded)
+    shown = tracked(parts, f"encoding {modality} items", -(-len(index) // ENCODE_BATCH), "batches")
+    return joined([model.encode(modality, batch.to(device), partner) for batch in shown])
+
+
+def joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    """(N, ...) encodings from those of N items in batches, whose sequences are padded to the longest of all."""
+    width = max((part.shape[1] for part in parts if part.ndim > 2), default=0)
+    if width:  # a batch is padded to its own longest sequence, so batches differ in length
+        parts = [torch.nn.functional.pad(part, (0, 0, 0, width - part.shape[1])) for part in parts]
+    return torch.cat(parts)
 
 
 class Pair:
@@ -115,9 +121,11 @@ def scored(model: base.Model, left: torch.Tensor, right: torch.Tensor) -> np.nda
     else:
         with tempfile.TemporaryFile() as file:  # the unnamed file exists as long as the memory map does
             matrix = np.memmap(file, np.float32, "w+", shape=shape)
-    for start in range(0, len(left), SCORE_BATCH):  # fixed batches, since their size may change the last bits
-        rows = slice(start, start + SCORE_BATCH)
-        matrix[rows] = model.score(left[rows], right).float().cpu().numpy()
+    with progress("scoring", len(left), unit="queries") as advance:
+        for start in range(0, len(left), SCORE_BATCH):  # fixed batches, since their size may change the last bits
+            rows = slice(start, start + SCORE_BATCH)
+            matrix[rows] = model.score(left[rows], right).float().cpu().numpy()
+            advance(len(left[rows]))
     return matrix
 
 

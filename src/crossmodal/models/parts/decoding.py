@@ -1,0 +1,116 @@
+"""Generating captions word by word: the likeliest word each time, or a beam; batched over images.
+
+A captioner gives the logits of the next word and its state; padding, the unknown word and the start are never said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from crossmodal.language.tokens import END, PAD, START, UNKNOWN
+
+State = Mapping[str, Tensor]
+"""Tensors by name whose first axis is the captions; beams are chosen along it."""
+Step = Callable[[Tensor, State], tuple[Tensor, State]]
+"""Takes the (N,) last words and the state, and returns the (N, V) logits of the next words and the next state."""
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    """Log-probabilities of the words that may be said; those of the others are -inf."""
+    logits = logits.clone()
+    logits[:, [PAD, UNKNOWN, START]] = -torch.inf
+    return torch.log_softmax(logits, 1)
+
+
+def chosen(state: State, rows: Tensor) -> dict[str, Tensor]:
+    """The state of the captions at `rows`, which may repeat."""
+    return {name: value[rows] for name, value in state.items()}
+
+
+@torch.no_grad()
+def greedy(step: Step, state: State, count: int, most: int, device: torch.device) -> Tensor:
+    """The likeliest word each time.
+
+    Parameters
+    ----------
+    count : the number B of captions.
+    most : the largest number of words.
+
+    Returns
+    -------
+    (B, L) int64 word ids without the end mark, padded with 0; L is at most `most`.
+    """
+    last = torch.full((count,), START, device=device)
+    ended = torch.zeros(count, dtype=torch.bool, device=device)
+    said = []
+    for _ in range(most):
+        logits, state = step(last, state)
+        last = _log_probabilities(logits).argmax(1)
+        ended |= last == END
+        said.append(last.masked_fill(ended, PAD))
+        if ended.all():
+            break
+    return torch.stack(said, 1)
+
+
+@torch.no_grad()
+def beam(step: Step, state: State, count: int, most: int, width: int, device: torch.device) -> Tensor:
+    """The caption with the highest log-probability per word among those that a beam finds.
+
+    Of each image, `width` unfinished captions are kept. A finished one leaves the beam with its mean log-probability
+    per word, its end mark included, so that short captions are not preferred; the image is done once no unfinished
+    caption is left or `most` words are said. An unfinished caption counts as it is then.
+
+    Parameters
+    ----------
+    state : the state of B captions, one per image.
+    width : unfinished captions per image, at least 1.
+
+    Returns
+    -------
+    (B, L) int64 word ids without the end mark, padded with 0.
+
+    Raises
+    ------
+    ValueError : a width below 1.
+    """
+    if width < 1:
+        raise ValueError(f"a beam of {width}: expected at least 1")
+    first = torch.arange(count, device=device)
+    state = chosen(state, first.repeat_interleave(width))
+    words = torch.zeros(count, width, 0, dtype=torch.int64, device=device)
+    last = torch.full((count * width,), START, device=device)
+    total = torch.full((count, width), -torch.inf, dtype=torch.float64, device=device)
+    total[:, 0] = 0.0  # all beams are the same caption at first
+    best = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)
+    best_words = torch.zeros(count, most, dtype=torch.int64, device=device)
+    for length in range(1, most + 1):
+        logits, state = step(last, state)
+        scores = total[:, :, None] + _log_probabilities(logits).view(count, width, -1)
+        size = scores.shape[2]
+        _keep(best, best_words, words, scores[:, :, END] / length)
+        scores[:, :, END] = -torch.inf
+        total, place = scores.flatten(1).topk(width, 1)
+        origin, word = place // size, place % size
+        words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, length - 1)), word[:, :, None]], 2)
+        # Log-probabilities only fall, and at most `most` words divide them, so that nothing better can follow then.
+        if bool((total[:, 0] / most <= best).all()):
+            break
+        last = word.flatten()
+        state = chosen(state, (first[:, None] * width + origin).flatten())
+    else:
+        _keep(best, best_words, words, total / most)
+    return best_words[:, : max(1, int((best_words != PAD).sum(1).max()))]
+
+
+def _keep(best: Tensor, best_words: Tensor, words: Tensor, scores: Tensor) -> None:
+    """Remember, in place, the captions of the beams (B, W, L) where they score (B, W) higher than the best so far."""
+    score, place = scores.max(1)
+    better = score > best
+    best[better] = score[better]
+    rows = better.nonzero()[:, 0]
+    best_words[rows] = PAD
+    best_words[rows, : words.shape[2]] = words[rows, place[rows]]

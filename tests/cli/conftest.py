@@ -1,0 +1,3 @@
+from tests.prepared import outside, prepared
+
+__all__ = ["outside", "prepared"]

@@ -1,0 +1,3 @@
+from tests.prepared import outside
+
+__all__ = ["outside"]

@@ -1,0 +1,190 @@
+"""Captioners: their words one by one and all at once, their equations, and what a beam finds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from crossmodal.core import registry
+from crossmodal.language.tokens import END, PAD, START, UNKNOWN
+from crossmodal.models import base, nic, updown
+from crossmodal.models.parts import decoding
+
+CAPTIONERS = [name for name in registry.names("models") if "generate" in registry.methods(name)]
+WORDS = 12
+
+
+def small(name: str) -> tuple[base.Model, base.Batch]:
+    module = registry.module("models", name)
+    torch.manual_seed(0)
+    chosen = {"word_dim": 6, "dim": 8, "attention_dim": 5, "longest": 7, "dropout": 0.0}
+    chosen = {key: value for key, value in chosen.items() if key in module.Settings.model_fields}
+    regions = module.Model.reads["image"] == "regions"
+    context = base.Context({"image": (4, 10) if regions else (10,)}, vocabulary_size=WORDS)
+    model = module.Model(module.Settings(**chosen), context).double()
+    lengths = torch.tensor([6, 4, 5])
+    ids = torch.randint(4, WORDS, (3, 6)) * (torch.arange(6) < lengths[:, None])
+    ids[:, 0] = START
+    ids[torch.arange(3), lengths - 1] = END
+    image = torch.randn(3, 4, 10).double() if regions else torch.randn(3, 10).double()
+    image = base.Regions(image, torch.tensor([4, 2, 3])) if regions else image
+    return model, base.Batch({"image": image, "text": base.Tokens(ids, lengths)}, torch.arange(3))
+
+
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_words_one_by_one_are_as_all_at_once(name):
+    model, batch = small(name)
+    tokens = batch.inputs["text"]
+    state = model.first_state(batch)
+    for place in range(5):
+        logits, state = model.next_word(tokens.ids[:, place], state)
+        assert torch.allclose(logits, model.logits(batch, tokens)[:, place])
+
+
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_the_loss_is_the_mean_over_the_true_words(name):
+    model, batch = small(name)
+    tokens = batch.inputs["text"]
+    logs = torch.log_softmax(model.logits(batch, tokens), 2)
+    total = sum(-logs[i, t - 1, tokens.ids[i, t]] for i in range(3) for t in range(1, int(tokens.lengths[i])))
+    assert float(model.loss(batch, 0.0, "model")["loss"]) == pytest.approx(float(total) / (5 + 3 + 4))
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_a_caption_does_not_depend_on_the_others_of_its_batch(name, beam):
+    model, batch = small(name)
+    whole = model.eval().generate(batch, beam)
+    for i in range(3):
+        image = batch.inputs["image"]
+        one = base.Regions(*(x[i : i + 1] for x in image)) if isinstance(image, base.Regions) else image[i : i + 1]
+        alone = model.generate(base.Batch({"image": one}), beam)[0]
+        assert [w for w in alone.tolist() if w] == [w for w in whole[i].tolist() if w]
+    assert not np.isin(whole.numpy(), [UNKNOWN, START, END]).any()
+
+
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_it_learns_to_say_three_captions(name):
+    model, batch = small(name)
+    model = model.float()
+    image = batch.inputs["image"]
+    image = image._replace(features=image.features.float()) if isinstance(image, base.Regions) else image.float()
+    batch.inputs["image"] = image
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(150):
+        optimiser.zero_grad()
+        model.loss(batch, 0.0, "model")["loss"].backward()
+        optimiser.step()
+    tokens = batch.inputs["text"]
+    for beam in (1, 4):
+        said = model.eval().generate(batch, beam)
+        for i, length in enumerate(tokens.lengths.tolist()):
+            assert [w for w in said[i].tolist() if w] == tokens.ids[i, 1 : length - 1].tolist()
+
+
+def test_nic_reads_the_image_once_as_the_first_word():
+    """Show and Tell, eq. 10 to 12, in float64: x_{-1} = image, x_t = W_e S_t, p_{t+1} = LSTM(x_t)."""
+    model, batch = small("nic")
+    n = {name: value.detach().numpy() for name, value in model.named_parameters()}
+
+    def cell(x, h, c):
+        gates = n["network.weight_ih_l0"] @ x + n["network.bias_ih_l0"] + n["network.weight_hh_l0"] @ h
+        i, f, g, o = np.split(gates + n["network.bias_hh_l0"], 4)
+        sigmoid = lambda value: 1 / (1 + np.exp(-value))  # noqa: E731
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c
+
+    for row in range(3):
+        h = c = np.zeros(8)
+        h, c = cell(n["image.weight"] @ batch.inputs["image"][row].numpy() + n["image.bias"], h, c)
+        for place in range(5):
+            h, c = cell(n["words.weight"][batch.inputs["text"].ids[row, place]], h, c)
+            expected = n["word.weight"] @ h + n["word.bias"]
+            assert model.logits(batch, batch.inputs["text"])[row, place].detach().numpy() == pytest.approx(expected)
+
+
+def test_updown_by_its_equations():
+    """Bottom-up and top-down attention, eq. 2 to 7, in float64, for one image of three regions and one of padding."""
+    model, batch = small("updown")
+    n = {name: value.detach().numpy() for name, value in model.named_parameters()}
+
+    def cell(which, x, h, c):
+        gates = (
+            n[f"{which}.weight_ih"] @ x + n[f"{which}.bias_ih"] + n[f"{which}.weight_hh"] @ h + n[f"{which}.bias_hh"]
+        )
+        i, f, g, o = np.split(gates, 4)
+        sigmoid = lambda value: 1 / (1 + np.exp(-value))  # noqa: E731
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c
+
+    regions = batch.inputs["image"].features[2, :3].numpy()
+    h1 = c1 = h2 = c2 = np.zeros(8)
+    for place in range(4):
+        word = n["words.weight"][batch.inputs["text"].ids[2, place]]
+        h1, c1 = cell("attention", np.concatenate([h2, regions.mean(0), word]), h1, c1)
+        scores = [
+            n["weight.weight"][0] @ np.tanh(n["of_region.weight"] @ v + n["of_state.weight"] @ h1) for v in regions
+        ]
+        weights = np.exp(scores) / np.exp(scores).sum()
+        h2, c2 = cell("language", np.concatenate([weights @ regions, h1]), h2, c2)
+        found = model.logits(batch, batch.inputs["text"])[2, place].detach().numpy()
+        assert found == pytest.approx(n["word.weight"] @ h2 + n["word.bias"])
+
+
+def chain(seed: int):
+    """A step whose next word depends on the last two, in place of a network; five words may be said."""
+    table = torch.randn(9, 9, 9, generator=torch.Generator().manual_seed(seed)).double() * 2
+
+    def step(last, state):
+        return table[state["before"], last], {"before": last}
+
+    return step, {"before": torch.zeros(1, dtype=torch.int64)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wide_beam_finds_the_best_of_all_captions(seed):
+    step, state = chain(seed)
+    words, most = range(4, 9), 4
+
+    def score(caption):
+        now, last, total = state, torch.tensor([START]), 0.0
+        for word in caption:
+            logits, now = step(last, now)
+            logits[:, [PAD, UNKNOWN, START]] = -torch.inf
+            total += float(torch.log_softmax(logits, 1)[0, word])
+            last = torch.tensor([word])
+        return total / len(caption)
+
+    ended = [(*c, END) for k in range(most) for c in itertools.product(words, repeat=k)]
+    every = [*ended, *itertools.product(words, repeat=most)]
+    best = max(every, key=score)
+    found = decoding.beam(step, state, 1, most, 700, torch.device("cpu"))[0].tolist()
+    assert [w for w in found if w] == [w for w in best if w != END]
+
+
+def test_the_likeliest_word_each_time():
+    step, state = chain(7)
+    said, last, now = [], torch.tensor([START]), state
+    for _ in range(6):
+        logits, now = step(last, now)
+        logits[:, [PAD, UNKNOWN, START]] = -torch.inf
+        last = logits.argmax(1)
+        if int(last) == END:
+            break
+        said.append(int(last))
+    found = decoding.greedy(step, state, 1, 6, torch.device("cpu"))[0].tolist()
+    assert [w for w in found if w] == said
+
+
+def test_a_beam_below_one():
+    step, state = chain(0)
+    with pytest.raises(ValueError, match="a beam of 0: expected at least 1"):
+        decoding.beam(step, state, 1, 4, 0, torch.device("cpu"))
+
+
+def test_published_settings():
+    assert (updown.Settings().word_dim, updown.Settings().dim, updown.Settings().attention_dim) == (1000, 512, 512)
+    assert (nic.Settings().dim, nic.Settings().beam) == (512, 5)
