@@ -50,7 +50,7 @@ def _draw(settings: Settings, root: Path, looks: list, names: list, place: tuple
     """Write one picture and its sentences; returns the bird's look and its box."""
     kind, number = place
     rng = generator(settings.seed, 1, kind, number)
-    look = birds.seen(looks[kind], rng)
+    look = birds.varied(looks[kind], rng)
     image, box = birds.draw(look, rng)
     name = f"{names[kind]}/{_stem(names[kind], number)}"
     with atomic_write(root / "images" / f"{name}.jpg") as path:

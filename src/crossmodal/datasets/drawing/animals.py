@@ -353,5 +353,5 @@ def bee(u: Uniform, beat: float) -> list[Part]:
 
 
 FAMILIES: dict[str, Callable[[Uniform, float], list[Part]]] = {
-    one.__name__: one for one in (dog, wolf, cat, horse, elephant, bird, owl, frog, bee)
+    draw.__name__: draw for draw in (dog, wolf, cat, horse, elephant, bird, owl, frog, bee)
 }

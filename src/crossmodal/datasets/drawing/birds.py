@@ -112,7 +112,7 @@ def names(looks: Sequence[Look]) -> list[str]:
     return chosen
 
 
-def seen(look: Look, rng: np.random.Generator) -> dict[str, str]:
+def varied(look: Look, rng: np.random.Generator) -> dict[str, str]:
     """The look of one bird of a class, which randomly differs from its class in a few groups (as young birds do)."""
     shown = dict(look)
     for group, values in GROUPS.items():

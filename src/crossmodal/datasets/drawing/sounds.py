@@ -414,8 +414,8 @@ def flute(rng: np.random.Generator, n: int) -> Wave:
 
 
 RECIPES: dict[str, Recipe] = {
-    one.__name__: one
-    for one in (
+    recipe.__name__: recipe
+    for recipe in (
         dog, wolf, cat, horse, elephant, bird, owl, frog, bee, car, motorcycle, train, airplane, helicopter, boat,
         drum, bell, violin, guitar, flute,
     )

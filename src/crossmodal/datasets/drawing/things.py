@@ -432,5 +432,6 @@ def flute(u: Uniform, beat: float) -> list[Part]:
 
 
 FAMILIES: dict[str, Callable[[Uniform, float], list[Part]]] = {
-    one.__name__: one for one in (car, motorcycle, train, airplane, helicopter, boat, drum, bell, violin, guitar, flute)
+    draw.__name__: draw
+    for draw in (car, motorcycle, train, airplane, helicopter, boat, drum, bell, violin, guitar, flute)
 }
