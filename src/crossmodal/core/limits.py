@@ -20,9 +20,13 @@ class Limits(BaseModel):
     pixels: int = Field(50_000_000, ge=1, description="of a picture; one of 50 million takes 150 MB in each thread")
     frame_pixels: int = Field(50_000_000, ge=1, description="of a frame of a video")
     sound_rate: int = Field(1_000_000, ge=1, description="samples a second of a sound")
+    sound_ratio: int = Field(
+        200_000, ge=1, description="of the smallest whole numbers that are as a sound's rate is to that of its features"
+    )
     samples: int = Field(100_000_000, ge=1, description="of a sound's channel: half an hour at 48,000 a second")
     mesh_bytes: int = Field(GIB // 2, ge=1, description="of a mesh's file")
     faces: int = Field(2_000_000, ge=1, description="of a mesh")
+    corners: int = Field(2000, ge=3, description="of one face of a mesh")
     unpacked: int = Field(GIB // 2, ge=1, description="bytes that compressed data of any ratio may become")
     ratio: float = Field(
         200, ge=1, description="of unpacked to packed bytes, above which more than `unpacked` is taken for a bomb"
