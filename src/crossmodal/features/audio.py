@@ -188,7 +188,7 @@ def _too_long(path: Path, told: str) -> UserError:
 def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
     parts, rate, stated = [], 0, None
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), options={"protocol_whitelist": "none"}) as container:  # no playlist
             if not container.streams.audio:
                 raise UserError(f"{path}: holds no sound; expected a clip that soundfile or FFmpeg can read")
             stream = container.streams.audio[0]
