@@ -20,6 +20,7 @@ from crossmodal.core import limits
 from crossmodal.features.lightfield.meshfiles import Corners, check_count
 
 FLAT = 1e-12  # area relative to the squared extent below which a polygon counts as empty
+WIDE = 40  # bytes of a number in text, far more than any program writes
 WORK = 10  # non-convex faces of `limits.corners` corners that may be cut, or as many smaller ones as take their time
 CLOSE = 1e-6  # relative difference of areas that is attributed to rounding
 
@@ -90,7 +91,7 @@ def _triangles_of_off(data: bytes, counts: list[int]) -> Polygons | None:
         return None
     count, faces = counts
     wanted = 3 * count + 4 * faces
-    numbers = _all_numbers(data[place.end() :], np.float64, wanted + 1)
+    numbers = _all_numbers(data[place.end() :], np.float64, wanted)
     if numbers is None or len(numbers) != wanted:
         return None
     corners = numbers[3 * count :].reshape(-1, 4).astype(np.int64)
@@ -99,12 +100,14 @@ def _triangles_of_off(data: bytes, counts: list[int]) -> Polygons | None:
     return Polygons.of(numbers[: 3 * count].reshape(-1, 3), corners[:, 1:])
 
 
-def _all_numbers(text: bytes, kind: type, most: int = -1) -> np.ndarray | None:
-    """The numbers of a text with whitespace between them, at most `most`; None if it holds anything else before."""
+def _all_numbers(text: bytes, kind: type, count: int) -> np.ndarray | None:
+    """The numbers of a text with whitespace between them; None if it holds anything else, or far more than `count`."""
+    if len(text) > WIDE * (count + 1):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # of text that is no number: the reading by lines says where
         try:
-            return np.fromstring(text, kind, most, sep=" ")
+            return np.fromstring(text, kind, sep=" ")
         except (ValueError, DeprecationWarning):
             return None
 
@@ -178,14 +181,16 @@ def _triangles_of_obj(data: bytes) -> Polygons | None:
         return None
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    points = b" ".join(re.findall(rb"^v[ \t]([^\n]*)", data, re.MULTILINE))
+    lines = re.findall(rb"^v[ \t]([^\n]*)", data, re.MULTILINE)
+    points, count = b" ".join(lines), 3 * len(lines)
+    lines = re.findall(rb"^f[ \t]([^\n]*)", data, re.MULTILINE)
     # 0 is no vertex: it marks the end of each face.
-    corners = b" 0 ".join(re.findall(rb"^f[ \t]([^\n]*)", data, re.MULTILINE))
+    corners, faces_count = b" 0 ".join(lines), 4 * len(lines)
     if b"#" in points or b"#" in corners or b"-" in corners:
         return None
-    corners = re.sub(rb"/[^ \t]*", b"", corners) + b" 0"
-    most = limits.current().faces
-    vertices, faces = _all_numbers(points, np.float64, 9 * most + 1), _all_numbers(corners, np.int64, 4 * most + 1)
+    if len(corners) <= 2 * WIDE * (faces_count + 1):
+        corners = re.sub(rb"/[^ \t]*", b"", corners) + b" 0"
+    vertices, faces = _all_numbers(points, np.float64, count), _all_numbers(corners, np.int64, faces_count)
     if vertices is None or faces is None:
         return None
     counts = (data.count(b"\nv ") + data.count(b"\nv\t") + data.startswith((b"v ", b"v\t"))) * 3, len(faces) // 4 * 4
