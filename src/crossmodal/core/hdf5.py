@@ -154,7 +154,7 @@ def open_hdf5(path: Path, name: str, columns: bool) -> Array:
 def _texts(path: Path, name: str, data: Any) -> np.ndarray:
     """The texts of an array, read a part at a time: many of them may refer to the same bytes of the file."""
     out, size, most = np.empty(data.shape, object), 0, path.stat().st_size
-    step = min(4096, max(32, 2**28 // most))  # no text is longer than the file
+    step = min(4096, max(32, 2**26 // most))  # no text is longer than the file
     if not data.shape:
         return np.array(data.asstr()[()], dtype=object)
     for start in range(0, len(data), step):

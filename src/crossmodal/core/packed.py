@@ -69,6 +69,19 @@ def table(path: str | Path, columns: Sequence[str] | None = None, *, index: bool
     return found
 
 
+def check_table(path: Path, columns: Sequence[str]) -> None:
+    """Check the unpacked size of some columns in a Parquet file that others than `table` read as they are stored.
+
+    Raises
+    ------
+    UserError, OSError, pyarrow.ArrowException : as `table`.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        _check_columns(path, file.metadata, set(columns))
+
+
 def _is_text(kind: pa.DataType) -> bool:
     import pyarrow.types as types
 

@@ -114,7 +114,12 @@ def _kept(folder: Path, modality: str, partner: str) -> tuple[np.ndarray, np.nda
     try:
         with packed.arrays(path) as kept:
             name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
-            return None if name is None else (kept[f"{modality}_ids"], kept[name])
+            if name is None:
+                return None
+            ids, vectors = kept[f"{modality}_ids"], kept[name]
+        if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or vectors.dtype.kind != "f":
+            raise ValueError(f"{len(ids)} ids and vectors of shape {vectors.shape} and type {vectors.dtype}")
+        return ids, vectors
     except Exception as error:  # what broken files raise is not documented
         raise UserError(f"{path}: is truncated or damaged ({error}); delete it and evaluate the run again") from None
 
@@ -180,9 +185,18 @@ def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
     """The modality of each item, with its sentence or the path of its file."""
     from pyarrow.parquet import ParquetFile
 
+    path, columns = data / "items.parquet", ["item_id", "modality", "source"]
     # `read_table` with a filter and Arrow's own look-up of a value would both import pandas.
-    with ParquetFile(data / "items.parquet") as file:
-        table = file.read(["item_id", "modality", "source"])
+    try:
+        packed.check_table(path, columns)
+        with ParquetFile(path) as file:
+            table = file.read(columns)
+        if missing := [name for name in columns if name not in table.column_names]:
+            raise UserError(f"{path}: lacks the column(s) {', '.join(missing)}; prepare the data set again")
+    except UserError:
+        raise
+    except Exception as error:  # what broken files raise is not documented
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())}); prepare it again") from None
     known = table["item_id"].to_pylist()
     root = paths.named(data, str(read_record(data / "items.json").get("root")), f"{data / 'items.json'}: root")
     found = []

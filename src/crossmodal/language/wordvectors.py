@@ -25,6 +25,7 @@ from crossmodal.core import limits, packed
 from crossmodal.core.errors import UserError
 
 CHUNK = 2**20  # bytes of a binary file read at once
+SMALL = 2**17  # packed bytes up to which a file may unpack to `limits.ratio` times as many
 LONGEST = 2**12  # bytes of a word in a binary file
 LINE = 2**20  # maximum bytes of the first line
 PEEKED = 10  # lines that the format of a file is detected from
@@ -198,7 +199,9 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         count = self.stream.readinto(buffer)
-        packed.check_size(str(self.path), self.size, self.stream.tell())
+        unpacked = self.stream.tell()
+        if unpacked > limits.current().ratio * max(self.size, SMALL):  # of vectors it is about 3
+            packed.check_size(str(self.path), self.size, max(unpacked, limits.current().unpacked + 1))
         return count
 
     def close(self) -> None:
