@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +20,7 @@ from crossmodal.reporting.results.cases import LEVEL
 from crossmodal.reporting.results.claims import VERDICTS
 from crossmodal.reporting.tables.latex import tex
 from crossmodal.reporting.tables.views import DASH, MINUS
-from crossmodal.reporting.tables.writers import environment
+from crossmodal.reporting.tables.writers import csv_of, environment
 
 HEADS = ("Claim", "On", "Published", "Ours", "p", "Verdict", "")
 WIDTHS = (26, 10, 6, 8, 7, 12, 10)
@@ -138,9 +137,7 @@ def show(plan: Plan, frame: pd.DataFrame, paper: str | None = None, console: Con
 
 def to_csv(found: pd.DataFrame) -> str:
     """All columns of `claims.parquet` as CSV, machine-readable and lossless."""
-    stream = io.StringIO()
-    found.to_csv(stream, index=False, lineterminator="\n")
-    return stream.getvalue()
+    return csv_of(found)
 
 
 def to_md(found: list[Line]) -> str:
