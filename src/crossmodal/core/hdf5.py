@@ -214,7 +214,10 @@ def stored(path: Path, file: Any, name: str) -> Any:
 
 
 def _characters(codes: np.ndarray) -> str:
-    return "".join(map(chr, np.asarray(codes).ravel().tolist()))
+    codes = np.asarray(codes).ravel()
+    if codes.dtype == np.uint16:  # as MATLAB stores them; a hundred times faster
+        return codes.astype("<u2").tobytes().decode("utf-16-le", "surrogatepass")
+    return "".join(map(chr, codes.tolist()))
 
 
 def _dense_size(group: Any) -> int:
