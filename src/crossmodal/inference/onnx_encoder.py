@@ -93,7 +93,7 @@ def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
         return None
     if not {"max_words", "rare_words", "weights_sha256"} <= set(told):  # another program or version wrote the file
         return None
-    if told["weights_sha256"] != read_record(folder / "manifest.json")["weights_sha256"]:
+    if told["weights_sha256"] != read_record(folder / "manifest.json").get("weights_sha256"):
         return None
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     return Exported(session, vocabulary, int(told["max_words"]), told["rare_words"])

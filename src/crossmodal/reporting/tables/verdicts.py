@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +21,7 @@ from crossmodal.reporting.results.cases import LEVEL
 from crossmodal.reporting.results.claims import VERDICTS
 from crossmodal.reporting.tables.latex import tex
 from crossmodal.reporting.tables.views import DASH, MINUS
-from crossmodal.reporting.tables.writers import environment
+from crossmodal.reporting.tables.writers import csv_of, environment
 
 HEADS = ("Claim", "On", "Published", "Ours", "p", "Verdict", "")
 WIDTHS = (13, 9, 9, 6, 5, 12, 8)
@@ -144,9 +143,7 @@ def show(
 
 def to_csv(found: pd.DataFrame) -> str:
     """All columns of `claims.parquet` as CSV, machine-readable and lossless."""
-    stream = io.StringIO()
-    found.to_csv(stream, index=False, lineterminator="\n")
-    return stream.getvalue()
+    return csv_of(found)
 
 
 def to_md(found: list[Line]) -> str:
