@@ -198,7 +198,7 @@ def test_a_bad_address_is_a_warning(place: tuple[Plan, Path], uri: str, caplog) 
         assert record.init_store(uri) is False
         assert record.track_all(plan, results) is False
         assert record.rebuild(plan, results) is False
-    assert "the runs are unharmed" in caplog.text
+    assert "the runs are unaffected" in caplog.text
 
 
 def test_a_locked_store_is_a_warning(place: tuple[Plan, Path], monkeypatch) -> None:
