@@ -32,10 +32,9 @@ CAPTION = (
     "Each paper's statements, tested on our runs: differences in the unit of the metric (for a trend the rise of a "
     "straight line from the first row to the last) with 95 % intervals over queries and seeds; for several "
     "comparisons their mean, but all of them must hold. p is one-sided, after Holm's correction within a paper and "
-    "data set. Supported "
-    f"or contradicted: the claim or its opposite at p < {LEVEL}. Undecided: neither, with the seeds that it would take "
-    f"(power {100 * POWER:.0f} %, up to {SEEDS}) if the difference and its spread stay as they are. A published "
-    "difference on another data set than ours is shown for information, not for comparison."
+    f"data set. Supported or contradicted: the claim or its opposite at p < {LEVEL}. Undecided: neither, with the "
+    f"seeds that it would take (power {100 * POWER:.0f} %, up to {SEEDS}) if the difference and its spread stay as "
+    "they are. A published difference on another data set than ours is shown for information, not for comparison."
 )
 
 
