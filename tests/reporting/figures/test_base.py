@@ -125,7 +125,7 @@ def test_a_changed_title_redraws_what_shows_titles(tmp_path: Path, monkeypatch) 
     assert after.train_identity(wildcards) == before.train_identity(wildcards)
     with pytest.raises(UserError, match=r"figure 'anotation': this plan has no data for it; did you mean 'anno"):
         before.figure(SimpleNamespace(scope="", figure="anotation"))
-    with pytest.raises(UserError, match="figure 'losses_by_stage': this plan has nothing"):  # of another paper
+    with pytest.raises(UserError, match="figure 'losses_by_stage': this plan has no data for it"):  # of another paper
         before.figure(SimpleNamespace(scope="", figure="losses_by_stage"))
 
 
