@@ -37,8 +37,8 @@ class Figure(base.Figure):
     caption = (
         "R@1 on the whole test set against the share of annotated training pairs. Rings mark the share at which "
         "the system that a paper proposes meets another one, and the share at which a system reaches the level of one "
-        "without pairs, which shows how many pairs the latter is worth. Means over seeds, linear in the logarithm of the "
-        "share between the points."
+        "without pairs, which shows how many pairs the latter is worth. Means over seeds, linear in the logarithm of "
+        "the share between the points."
     )
     Options = Options
 
