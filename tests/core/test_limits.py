@@ -221,7 +221,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ("text", "words"),
     [
         (BOMB, "aliases repeat more than 1,000,000 values"),
-        ("a: &a [*a]", "an alias stands for what it is in"),
+        ("a: &a [*a]", "an alias refers to a value that contains it"),
         ("? [1, 2]\n: x", "a list cannot be a key"),
         ("a: " + "9" * 5000, "not valid YAML"),
         ("a: " + "[" * 5000, "not valid YAML"),

@@ -299,7 +299,7 @@ def test_what_a_run_begins_from_must_be_there_and_fit(grown, labelled, tmp_path)
     with pytest.raises(UserError, match=r"model.safetensors: not found; train the run first"):
         train_job(job("mcvs"), tmp_path / "run", labelled, before=tmp_path / "none")
     with pytest.raises(
-        UserError, match="cannot be gone on from: it has audio, image, text, this run is of image, text"
+        UserError, match="training cannot be resumed from it: it has audio, image, text, this run is of image, text"
     ):
         train_job(job("mcvs", ALL[:2]), tmp_path / "run", labelled, before=grown / "mcvs")
 

@@ -83,7 +83,7 @@ def test_a_mistake_is_one_error_that_names_file_and_key(over: dict, said: str) -
 
 
 def test_two_claims_have_two_names() -> None:
-    with pytest.raises(UserError, match=r"papers/x.yaml: claims.c: stands twice"):
+    with pytest.raises(UserError, match=r"papers/x.yaml: claims.c: occurs twice"):
         validated(Paper, paper(CLAIM, CLAIM), "papers/x.yaml")
 
 

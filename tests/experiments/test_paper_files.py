@@ -137,7 +137,7 @@ def asked(aspect="image-to-text", metric="recall@1", experiment="one"):
 )  # fmt: skip
 def test_misspelt_metrics_are_told_at_once(metric, meant):
     said = fault(asked(metric=metric))
-    assert f"table t1: metric {metric!r} is none" in said
+    assert f"table t1: metric {metric!r} is unknown" in said
     assert meant is None or f"did you mean '{meant}" in said
 
 
@@ -148,7 +148,7 @@ def test_misspelt_metrics_are_told_at_once(metric, meant):
 )  # fmt: skip
 def test_misspelt_directions_are_told_at_once(aspect, meant):
     said = fault(asked(aspect))
-    assert f"table t1: direction {aspect!r} is none; did you mean {meant!r}" in said
+    assert f"table t1: direction {aspect!r} is unknown; did you mean {meant!r}" in said
 
 
 def test_what_is_measured_or_may_be_by_a_model_itself():

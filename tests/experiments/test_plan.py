@@ -354,7 +354,7 @@ def test_vectors_of_the_classes_words_are_named(planned, scale):
 
 
 def test_random_weights_of_an_extractor_are_named_where_it_is_read(planned):
-    assert "extractor net: weights: seeded, random numbers that nothing has trained" in check_settings(
+    assert "extractor net: weights: seeded random numbers, which are not trained" in check_settings(
         planned(a={"model": "vsepp", "dataset": "coco"})
     )
     read = planned(a=SCAN)

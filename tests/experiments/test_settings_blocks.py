@@ -58,8 +58,8 @@ def test_files_that_are_no_settings(tmp_path):
         ("a: [1", "is not valid YAML"),
         ("- 1\n- 2\n", "expected a mapping of settings, found list"),
         ("", "expected a mapping of settings, found NoneType"),
-        ("a: 1\nb: 2\na: 3\n", "key 'a' stands twice"),
-        ("a:\n  deep:\n    x: 1\n    x: 1\n", "key 'x' stands twice"),
+        ("a: 1\nb: 2\na: 3\n", "key 'a' occurs twice"),
+        ("a:\n  deep:\n    x: 1\n    x: 1\n", "key 'x' occurs twice"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=words) as caught:

@@ -85,4 +85,4 @@ def test_whatever_a_small_copy_raises_ends_no_page(tmp_path, monkeypatch, error,
 
     monkeypatch.setattr(thumbnails, "_film", failing)
     assert thumbnails.medium(tmp_path / "x.mp4", "video") == thumbnails.Medium()
-    assert "no small copy" in caplog.text
+    assert "no thumbnail" in caplog.text

@@ -55,7 +55,7 @@ def test_items_that_are_left_out_or_alike_are_named(described, tmp_path):
     write_json(manifest, {**about, "shape": [count, *_], "skipped": skipped, "equal_files": equal})
     train_job(Job(**ABOUT, model="conse", settings=WORDS), tmp_path / "run", described)
     assert read_json(tmp_path / "run" / "manifest.json")["fallbacks"][1:3] == [
-        f"image features of raw: 3 of {count + 3} items cannot be read and are left out with what belongs to them",
+        f"image features of raw: 3 of {count + 3} items cannot be read and are left out with the items of their groups",
         "image features of raw: 4 items are only 2 different files, 2 of them in more than one of train, val and test",
     ]
 

@@ -59,7 +59,7 @@ def table(
 @app.command(rich_help_panel="Results")
 def claims(
     quick: Scope = None,
-    paper: Annotated[str, typer.Option(help="Show those of one paper alone, such as a3vse.")] = "",
+    paper: Annotated[str, typer.Option(help="Show the claims of one paper only, such as a3vse.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Show also those that no run tests.")] = False,
 ) -> None:
     """Test the papers' claims on our runs: `claims.parquet`, `tables/claims.*`, and the verdicts in the terminal."""
@@ -80,7 +80,7 @@ def claims(
 def measure(
     run: RunName,
     metrics: Annotated[list[str], typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list in place of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
 ) -> None:
     """Measure a tested run at other cut-offs, from the files of its test.
 
@@ -104,7 +104,7 @@ def measure(
 def check(
     quick: Scope = None,
     against: Annotated[
-        Path | None, typer.Option(help="Another results folder, of the same seeds: every number must be the same.")
+        Path | None, typer.Option(help="Another results folder with the same seeds, whose numbers must all be equal.")
     ] = None,
 ) -> None:
     """Check the quality of the tables: print each row that fails, and exit with 1 if there is one."""
@@ -112,10 +112,10 @@ def check(
 
     plan = read_plan()
     jobs, target = scope_of(plan, quick)
-    said = step.check(plan, jobs, Path(plan.params.paths.results) / "runs", target, against)
-    for line in said:
+    faults = step.check(plan, jobs, Path(plan.params.paths.results) / "runs", target, against)
+    for line in faults:
         print(f"failed: {line}", file=sys.stderr)
-    if said:
+    if faults:
         raise typer.Exit(1)
     logging.info("quality control: all tables pass")
 
@@ -149,9 +149,9 @@ def figure(
 @app.command(rich_help_panel="Results")
 def track(
     quick: Scope = None,
-    init: Annotated[bool, typer.Option("--init", help="Only make the store.")] = False,
+    init: Annotated[bool, typer.Option("--init", help="Only create the store.")] = False,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Refill the store from results/, whatever it holds.")
+        bool, typer.Option("--rebuild", help="Fill the store from results/ again, whatever it contains.")
     ] = False,
 ) -> None:
     """Log finished runs in MLflow. Unchanged records stay; an unreachable store is a warning, not an error."""

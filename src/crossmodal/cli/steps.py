@@ -36,9 +36,9 @@ def changes() -> None:
     from crossmodal.core.files import write_json
 
     plan = read_plan()
-    found = dag.changes(plan)
-    write_json(Path(plan.params.paths.results) / ".changes.json", found)
-    logging.info("%d steps read raw files that have changed since, or files that settings name", len(found))
+    changed = dag.changes(plan)
+    write_json(Path(plan.params.paths.results) / ".changes.json", changed)
+    logging.info("%d steps read raw files that have changed, or files named in settings", len(changed))
 
 
 @app.command(rich_help_panel="Steps of the pipeline")
@@ -51,7 +51,9 @@ def tokenize(dataset: DatasetName) -> None:
     plan = read_plan()
     folder = dataset_folder(plan, dataset)
     if (plan.params.datasets[dataset].arrays or {}).get("text"):
-        raise UserError(f"params.yaml: datasets.{dataset}: its text is arrays; there are no captions to cut into words")
+        raise UserError(
+            f"params.yaml: datasets.{dataset}: its texts are arrays, so that there are no captions to tokenise"
+        )
     write_parquet(folder / "tokens.parquet", token_table(items.read(folder), items.words(folder)))
 
 
@@ -71,18 +73,20 @@ def split(
     folder = dataset_folder(plan, dataset)
     chosen = plan.params.datasets[dataset]
     if chosen.relevance == "label":
-        made = splits.make_labelled(items.read(folder), name, chosen.stages)
+        frame = splits.make_labelled(items.read(folder), name, chosen.stages)
     else:
-        made = splits.make(items.read(folder), name, plan.params.splits.seed)
-    write_parquet(folder / "splits" / f"{name}.parquet", made)
-    logging.info("%s: %s", name, splits.summary(made))
+        frame = splits.make(items.read(folder), name, plan.params.splits.seed)
+    write_parquet(folder / "splits" / f"{name}.parquet", frame)
+    logging.info("%s: %s", name, splits.summary(frame))
 
 
 @app.command(rich_help_panel="Steps of the pipeline")
 def extract(
     dataset: DatasetName,
     extractor: Annotated[str, typer.Argument(metavar="EXTRACTOR", help="A name in `extractors` of params.yaml.")],
-    modality: Annotated[str, typer.Option(help="For `precomputed`, which knows several; else the extractor's.")] = "",
+    modality: Annotated[
+        str, typer.Option(help="Needed for `precomputed`, which reads several; by default that of the extractor.")
+    ] = "",
 ) -> None:
     """Extract features of a data set; a killed extraction resumes where it stopped."""
     from crossmodal import experiments
@@ -116,9 +120,7 @@ def extract(
 @app.command(rich_help_panel="Steps of the pipeline")
 def train(
     run: RunName,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew even where a checkpoint could be gone on from.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start training anew even if there is a checkpoint.")] = False,
 ) -> None:
     """Train one run; a killed training resumes after its last epoch and gives the same bits."""
     from crossmodal.dag import before_of
@@ -133,9 +135,14 @@ def train(
 @app.command(rich_help_panel="Steps of the pipeline")
 def evaluate(
     run: RunName,
-    task: Annotated[str, typer.Option(help="One of the tasks that the run is asked; by default all of them.")] = "",
+    task: Annotated[
+        str, typer.Option(help="One of the tasks on which the run is evaluated; by default all of them.")
+    ] = "",
     step: Annotated[
-        str, typer.Option(help="`encode`, a shard's number from 0, or `gather`, with `evaluation.shards` above 1.")
+        str,
+        typer.Option(
+            help="`encode`, the number of a shard (from 0) or `gather`, where `evaluation.shards` is above 1."
+        ),
     ] = "all",
 ) -> None:
     """Test a trained run on its test items: `TASK/examples.parquet` and `TASK/metrics.json` in its folder."""
@@ -158,12 +165,14 @@ def evaluate(
 
 @app.command(rich_help_panel="Steps of the pipeline")
 def rehearse(
-    quick: Annotated[bool, typer.Option("--quick", help="Only the experiments marked `quick`.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Use only the experiments marked `quick`.")] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only runs whose path has this in it, such as `flickr30k/full`.")
+        list[str] | None, typer.Option(help="Use only runs whose path contains this text, such as `flickr30k/full`.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Jobs at a time; 0: one per core.")] = 0,
-    paced: Annotated[bool, typer.Option("--plan/--no-plan", help="Take times, and plan hours and memory.")] = True,
+    workers: Annotated[int, typer.Option(min=0, help="Number of simultaneous jobs; 0: one per core.")] = 0,
+    paced: Annotated[
+        bool, typer.Option("--plan/--no-plan", help="Measure times, and estimate hours and memory.")
+    ] = True,
 ) -> None:
     """Try every selected job for two steps and one test, list what is missing, and estimate hours, memory and disk."""
     from crossmodal.rehearsal import run as step
@@ -175,9 +184,9 @@ def rehearse(
         if not jobs:
             raise UserError(f"--only {' '.join(only)}: no selected run has this in its path; see crossmodal list runs")
         _add_origins(plan, jobs)
-    found = step.run(plan, jobs, workers, paced=paced)
-    step.show(plan, jobs, found, paced=paced)
-    if not found.sound:
+    result = step.run(plan, jobs, workers, paced=paced)
+    step.show(plan, jobs, result, paced=paced)
+    if not result.sound:
         raise typer.Exit(1)
 
 

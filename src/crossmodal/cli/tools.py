@@ -14,27 +14,31 @@ if TYPE_CHECKING:
     pass
 
 
-features_app = typer.Typer(no_args_is_help=True, help="List the features below `data/`, or remove what none needs.")
+features_app = typer.Typer(
+    no_args_is_help=True, help="List the features in `data/`, or remove those that no data set needs."
+)
 app.add_typer(features_app, name="features", rich_help_panel="Tools")
 
 
 @app.command(rich_help_panel="Tools")
 def download(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="What to fetch; without it, all names.")] = "",
-    to: Annotated[Path, typer.Option(help="Folder of raw files, where params.yaml looks for them.")] = Path("raw"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the licence that is shown.")] = False,
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Name of the download; by default all names are listed.")
+    ] = "",
+    to: Annotated[Path, typer.Option(help="Folder of raw files, as params.yaml names it.")] = Path("raw"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the licence that is shown.")] = False,
 ) -> None:
     """Download raw files from their publishers; a broken download resumes, and files are checked and unpacked."""
     from crossmodal import downloads
 
     if not name:
-        for key, one in downloads.origins().items():
-            typer.echo(f"{key}  {one.title} ({'by hand' if one.by_hand else one.about})")
+        for key, entry in downloads.origins().items():
+            typer.echo(f"{key}  {entry.title} ({'by hand' if entry.by_hand else entry.about})")
         typer.echo("torchvision/NETWORK  weights of a network of torchvision, such as torchvision/resnet152")
         return
     origin = downloads.named(name)
     typer.echo(f"{origin.title}, {origin.about}\nfrom {origin.home}\nlicence: {origin.licence}")
-    if not yes and not typer.confirm("Do you agree to it, and shall the files be fetched?"):
+    if not yes and not typer.confirm("Do you accept the licence and want to fetch the files?"):
         raise typer.Exit(1)
     for line in downloads.fetch(origin, to):
         typer.echo(line)
@@ -43,7 +47,7 @@ def download(
 @app.command(rich_help_panel="Tools")
 def backbone(
     target: Annotated[Path, typer.Argument(help="Weights file to write (safetensors).")],
-    threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
+    threads: Annotated[int, typer.Option(help="Number of torch threads.")] = 2,
 ) -> None:
     """Train the world's small image network again (about 15 minutes on two cores)."""
     from crossmodal.features.networks import world_backbone as step
@@ -79,36 +83,36 @@ def list_(
 
 @features_app.command("ls")
 def features_ls(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, sizes in bytes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, with sizes in bytes.")] = False,
 ) -> None:
     """List all features with the data sets that have them, sizes and where they come from."""
     import json
 
     from crossmodal.features.engine import catalog
 
-    found = catalog.entries(Path(read_plan().params.paths.data))
+    entries = catalog.entries(Path(read_plan().params.paths.data))
     if as_json:
-        typer.echo(json.dumps([entry.describe() for entry in found], indent=2))
+        typer.echo(json.dumps([entry.describe() for entry in entries], indent=2))
     else:
-        catalog.show(found)
+        catalog.show(entries)
 
 
 @features_app.command("prune")
 def features_prune(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Remove features from the store that no data set uses any more."""
     from crossmodal.core.display import readable_bytes
     from crossmodal.features.engine import catalog
 
-    gone = catalog.unused(catalog.entries(Path(read_plan().params.paths.data)))
-    if not gone:
-        typer.echo("nothing to remove: each entry of the store is some data set's")
+    entries = catalog.unused(catalog.entries(Path(read_plan().params.paths.data)))
+    if not entries:
+        typer.echo("nothing to remove: a data set uses each entry of the store")
         return
-    catalog.show(gone)
-    if not yes and not typer.confirm(f"remove these {len(gone)}?"):
+    catalog.show(entries)
+    if not yes and not typer.confirm(f"remove these {len(entries)}?"):
         raise typer.Exit(1)
-    freed = sum(catalog.remove(entry) for entry in gone)
+    freed = sum(catalog.remove(entry) for entry in entries)
     typer.echo(f"{readable_bytes(freed)} freed")
 
 
@@ -122,10 +126,10 @@ def search(
     mesh: Annotated[Path | None, typer.Option(help="Search for a mesh file.")] = None,
     item: Annotated[str | None, typer.Option(help="Search for an item of the data set, by its id.")] = None,
     to: Annotated[str | None, typer.Option(help="Modality of the answers, where the run has more than two.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Answers.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 10,
     partition: Annotated[str, typer.Option(help="Items that are searched: train, val, test or all.")] = "test",
-    html: Annotated[Path | None, typer.Option(help="Write the answers as a page, too.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object in place of a table.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write the answers as an HTML page.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
     """Search the items of a trained run's data set by a sentence or a file of yours.
 
@@ -139,10 +143,10 @@ def search(
     opened = library.opened(read_params(), run)
     if html is not None:
         step.check_root(opened.data)
-    found = step.search(opened, query, to, k=k, partition=partition, exported=True)
-    search_results.show(found, as_json=as_json)
+    result = step.search(opened, query, to, k=k, partition=partition, exported=True)
+    search_results.show(result, as_json=as_json)
     if html is not None:
-        search_results.write(found, html)
+        search_results.write(result, html)
 
 
 @app.command(rich_help_panel="Tools")

@@ -59,21 +59,27 @@ class Claim(Strict):
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     says: str = Field(description="the statement, as one sentence in plain English")
-    source: str = Field("", description="where the paper says so: section, table or figure")
+    source: str = Field("", description="place of the statement in the paper: section, table or figure")
     kind: Kind = Field(
         description="above: the first of each pair is better than the second; near: they differ by less than "
         "`margin`; grows, falls: values rise or fall along `rows`; shrinks: the first's lead falls along `pairs`; "
         "above_chance: better than a random order; counts: `counts` says how many"
     )
     metrics: tuple[str, ...] = Field(min_length=1)
-    aspects: tuple[str, ...] = Field((), description="`average` stands for all that a run is tested in")
-    protocol: str | None = Field(None, description="as a table's column's; else the whole test set, as the table says")
-    tables: tuple[str, ...] = Field((), description="where the published numbers stand; else the first that has them")
+    aspects: tuple[str, ...] = Field(
+        (), description="aspects that are compared; `average` is the mean over all aspects of a run"
+    )
+    protocol: str | None = Field(
+        None, description="protocol, as in the column of a table; by default that of the table for the whole test set"
+    )
+    tables: tuple[str, ...] = Field(
+        (), description="tables with the published numbers; by default the first table that contains them"
+    )
     pairs: tuple[tuple[_Named, _Named], ...] = ()
     rows: tuple[_Named, ...] = ()
-    counts: dict[str, int] = Field({}, description="experiment to the number that its runs must have")
-    margin: float | None = Field(None, gt=0, description="of `near`, in the metrics' unit")
-    published: dict[str, float] = Field({}, description="data set to the published difference that no table gives")
+    counts: dict[str, int] = Field({}, description="experiment to the count that its runs must have")
+    margin: float | None = Field(None, gt=0, description="largest difference for `near`, in the unit of the metrics")
+    published: dict[str, float] = Field({}, description="data set to a published difference that is in no table")
     note: str | None = None
 
     @model_validator(mode="after")
@@ -134,34 +140,38 @@ def places(tables: Sequence[Table], claim: Claim, side: Side) -> list[Place]:
     ------
     ValueError : the claim names tables, none of which has a cell for a number.
     """
-    asked = claim.protocol_of(side)
-    found = []
+    protocol = claim.protocol_of(side)
+    cells = []
     for metric in claim.metrics_of(side):
         for aspect in claim.aspects_of(side) or ("",):
-            cell = next(_cells(tables, claim, side.experiment, aspect, metric, asked), None)
+            cell = next(_cells(tables, claim, side.experiment, aspect, metric, protocol), None)
             if cell is None and claim.tables:
-                what = f"{aspect} {metric}" + (f" of protocol {asked!r}" if asked else "")
+                what = f"{aspect} {metric}" + (f" of protocol {protocol!r}" if protocol else "")
                 raise ValueError(
                     f"claims.{claim.id}.tables: no cell of {', '.join(claim.tables)} is {what} of the experiment "
                     f"{side.experiment!r}; name the table that has it, or leave `tables` out"
                 )
-            found.append(cell or Place(aspect, metric, asked, None, None))
-    return found
+            cells.append(cell or Place(aspect, metric, protocol, None, None))
+    return cells
 
 
 def _cells(
     tables: Sequence[Table], claim: Claim, experiment: str, aspect: str, metric: str, protocol: str | None
 ) -> Iterator[Place]:
     """The cells that an experiment fills with a number, in the order of the claim's tables, or of the paper's."""
-    known = {table.id: table for table in tables}
-    for name in claim.tables or known:
-        table = known[name]
+    by_id = {table.id: table for table in tables}
+    for name in claim.tables or by_id:
+        table = by_id[name]
         for row in table.rows:
             for column, number in zip(table.columns, row.published, strict=True):
-                own = column.protocol or row.protocol
+                protocol_of_cell = column.protocol or row.protocol
                 alike = (column.aspect, column.metric) == (aspect, metric)
-                if alike and row.experiment_of(column) == experiment and protocol in (own, column.protocol):
-                    yield Place(aspect, metric, own, name, number)
+                if (
+                    alike
+                    and row.experiment_of(column) == experiment
+                    and protocol in (protocol_of_cell, column.protocol)
+                ):
+                    yield Place(aspect, metric, protocol_of_cell, name, number)
 
 
 def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims: Sequence[Claim]) -> None:
@@ -180,11 +190,11 @@ def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims
         "tables": {table.id for table in tables},
         "metrics": {*metric_names(), *RUN_METRICS, *(column.metric for column in columns)},
         "aspects": aspects() | {column.aspect for column in columns},
-        "protocols": {"first", "seen", "unseen"} | {one.protocol for one in [*columns, *rows] if one.protocol},
+        "protocols": {"first", "seen", "unseen"} | {entry.protocol for entry in [*columns, *rows] if entry.protocol},
     }
     for claim in claims:
         if claim.id in ids:
-            raise ValueError(f"claims.{claim.id}: stands twice; give one of them another `id`")
+            raise ValueError(f"claims.{claim.id}: occurs twice; give one of them another `id`")
         ids.add(claim.id)
         _check(experiments, tables, claim, names)
 
@@ -192,24 +202,24 @@ def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims
 def _check(
     experiments: Mapping[str, Experiment], tables: Sequence[Table], claim: Claim, names: dict[str, set[str]]
 ) -> None:
-    def known(key: str, kind: str, name: str) -> None:
+    def check_known(key: str, kind: str, name: str) -> None:
         if name not in names[kind] and not (kind == "metrics" and metric_of(name)):
             raise ValueError(f"claims.{claim.id}.{key}: no {kind[:-1]} {name!r}{suggestion(name, names[kind])}")
 
     for name in claim.tables:
-        known("tables", "tables", name)
+        check_known("tables", "tables", name)
     datasets: dict[str, int] = {}
     for side in claim.sides:
-        known(FIELDS[claim.kind], "experiments", side.experiment)
+        check_known(FIELDS[claim.kind], "experiments", side.experiment)
         dataset = experiments[side.experiment].dataset
         datasets[dataset] = datasets.get(dataset, 0) + 1
         metrics, names_of_aspects = claim.metrics_of(side), claim.aspects_of(side)
         for metric in metrics:
-            known("metrics", "metrics", metric)
+            check_known("metrics", "metrics", metric)
         for aspect in names_of_aspects:
-            known("aspects", "aspects", aspect)
+            check_known("aspects", "aspects", aspect)
         if protocol := claim.protocol_of(side):
-            known("protocol", "protocols", protocol)
+            check_known("protocol", "protocols", protocol)
         if len({_lower_is_better(metric) for metric in (*metrics, *claim.metrics)}) > 1:
             listed = ", ".join(dict.fromkeys((*claim.metrics, *metrics)))
             raise ValueError(f"claims.{claim.id}.metrics: of some of {listed} more is better, of others less")

@@ -23,13 +23,11 @@ class Paper(Strict):
     authors: str | None = Field(None, description="none for a comparison of one's own")
     venue: str | None = None
     year: int | None = None
-    doi: str | None = Field(None, description="none for a thesis")
+    doi: str | None = Field(None, description="venue of the paper; empty for a thesis")
     experiments: dict[str, Experiment] = Field({})
     tables: list[Table]
-    claims: list[Claim] = Field([], description="what the paper says, as comparisons that are tested on our runs")
-    figures: dict[str, dict[str, Any]] = Field(
-        {}, description="what is drawn of this paper: a figure's name, and what the figure takes beyond the runs"
-    )
+    claims: list[Claim] = Field([], description="claims of the paper, as comparisons that are tested on our runs")
+    figures: dict[str, dict[str, Any]] = Field({}, description="figures of this paper: name of a figure to its options")
 
     @property
     def reference(self) -> str:
@@ -51,16 +49,16 @@ class Paper(Strict):
     @model_validator(mode="after")
     def _experiments(self) -> Paper:
         for name, experiment in self.experiments.items():
-            seen = [name]
+            chain = [name]
             while experiment.after is not None:
                 if experiment.after not in self.experiments:
                     raise ValueError(
-                        f"experiments.{seen[-1]}.after: no experiment {experiment.after!r}"
+                        f"experiments.{chain[-1]}.after: no experiment {experiment.after!r}"
                         + suggestion(experiment.after, self.experiments)
                     )
-                if experiment.after in seen:
-                    raise ValueError(f"experiments.{name}.after: begins from itself, by way of {', '.join(seen)}")
-                seen.append(experiment.after)
+                if experiment.after in chain:
+                    raise ValueError(f"experiments.{name}.after: begins from itself, by way of {', '.join(chain)}")
+                chain.append(experiment.after)
                 experiment = self.experiments[experiment.after]
         for table in self.tables:
             if any(named_experiments(row) for row in table.rows):  # other tables hold published numbers only
@@ -78,11 +76,11 @@ class Paper(Strict):
 
 def read_papers(names: Iterable[str], folder: str | Path = "papers") -> dict[str, Paper]:
     folder = Path(folder)
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    available = sorted(path.stem for path in folder.glob("*.yaml"))
     papers = {}
     for name in names:
-        if name not in known:
-            raise UserError(f"params.yaml: papers: no {folder / name}.yaml{suggestion(name, known)}")
+        if name not in available:
+            raise UserError(f"params.yaml: papers: no {folder / name}.yaml{suggestion(name, available)}")
         path = folder / f"{name}.yaml"
         paper = validated(Paper, {**read_yaml(path), "name": name}, str(path))
         for key, experiment in paper.experiments.items():

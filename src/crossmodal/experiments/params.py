@@ -33,32 +33,45 @@ Models = dict[str, dict[str, Any]]
 class Dataset(Open):
     reader: str = Field(
         validation_alias=AliasChoices("reader", "kind"),
-        description="module of crossmodal.datasets that reads (or draws) the raw files; `kind` means the same",
+        description="module of crossmodal.datasets that reads (or draws) the raw files; `kind` is a synonym of this "
+        "key",
     )
-    title: str = Field(description="name in tables and captions")
-    folds: list[int] = Field([1], description="test protocols: 1 is the whole test set, 5 the mean over five folds")
-    inputs: Inputs = Field({}, description="modality to extractor, over the `inputs` of all data sets")
-    models: Models = Field({}, description="settings of a model on this data set, over the `models` of all data sets")
-    like: str | None = Field(None, description="another data set, whose `models` are taken as well, below its own")
+    title: str = Field(description="name of the data set in tables and captions")
+    folds: list[int] = Field(
+        [1], description="test protocols: 1 for the whole test set, 5 for the mean over five folds"
+    )
+    inputs: Inputs = Field({}, description="modality to extractor, which replaces the `inputs` of all data sets")
+    models: Models = Field(
+        {}, description="settings of a model for this data set, which replace the `models` of all data sets"
+    )
+    like: str | None = Field(
+        None, description="another data set whose `models` are used too, where this one does not set them"
+    )
     relevance: Relevance = Field(
-        "group", description="an item answers a query of its `group` (an image and its captions) or of its `label`"
+        "group",
+        description="which items are relevant to each other: those of the same `group` (an image and its "
+        "captions) or of the same `label`",
     )
     stages: tuple[PositiveInt, ...] = Field(
-        (), description="sizes of the groups of classes of the splits `classesIofN` for this N; else of one size"
+        (),
+        description="sizes of the groups of classes in the splits `classesIofN` for this N; by default groups "
+        "have equal size",
     )
     size: dict[Literal["train", "val", "test"], PositiveInt] = Field(
-        {}, description="images of each partition, by which hours are planned before the files are there"
+        {},
+        description="number of images in each partition, from which a rehearsal estimates hours before the files exist",
     )
-    home: str | None = Field(None, description="where its files are to be had")
+    home: str | None = Field(None, description="address where its files can be obtained")
     stand_in: str | None = Field(
-        None, description="data set that plays its part at every scale, whatever plays it at the scale otherwise"
+        None, description="data set that stands in for it at every scale, instead of the stand-in of the scale"
     )
 
     @model_validator(mode="after")
     def _one_name(self) -> Dataset:
         if "kind" in self.settings:
             raise ValueError(
-                f"gives both reader: {self.reader} and kind: {self.settings['kind']}; they are one key (a block of an "
+                f"gives both reader: {self.reader} and kind: {self.settings['kind']}; these are the same key (a block "
+                "of an "
                 f"overlay is merged with that of params.yaml: give it a name of its own)"
             )
         return self
@@ -79,21 +92,21 @@ class Dataset(Open):
 
 
 class Extractor(Open):
-    extractor: str = Field(description="module of crossmodal.features that makes the array")
+    extractor: str = Field(description="module of crossmodal.features that computes the array")
     modality: Modality = "image"
 
 
 class ScaleSettings(Strict):
     """The data sets used for published ones at a scale; a run's settings depend on the data set it is trained on."""
 
-    stand_ins: dict[str, str] = Field({}, description="published data set to the one that plays its part")
+    stand_ins: dict[str, str] = Field({}, description="published data set to the data set that stands in for it")
     prefer_raw: bool = Field(
         True, description="whether a data set whose raw files are there plays itself, whatever `stand_ins` names for it"
     )
     source_stand_ins: dict[str, str] = Field(
         {},
-        description="published data set to the one that plays its part where knowledge is transferred from it; of "
-        "others that is what plays them otherwise",
+        description="published data set to the data set that stands in for it as the source of transfer; by default "
+        "its usual stand-in",
     )
 
 
@@ -105,17 +118,25 @@ class Paths(Strict):
 
 
 class Threads(Strict):
-    features: int = Field(64, ge=1, description="extraction takes as many cores as there are, up to this")
-    train: int = Field(1, ge=1, description="torch threads of one training run; a fixed number, so results are too")
+    features: int = Field(64, ge=1, description="largest number of cores that extraction uses")
+    train: int = Field(
+        1,
+        ge=1,
+        description="torch threads per training run; the number is fixed, so that results do not depend on the machine",
+    )
 
 
 class Evaluation(Strict):
-    shards: int = Field(1, ge=1, description="jobs over which the ranking of a run's test items is spread; 1: no such")
+    shards: int = Field(
+        1,
+        ge=1,
+        description="number of jobs over which the ranking of a run's test items is spread; 1: a single process",
+    )
 
 
 class Tracking(Strict):
     enabled: bool = True
-    uri: str = Field("sqlite:///mlflow.db", description="where runs are tracked, unless MLFLOW_TRACKING_URI says")
+    uri: str = Field("sqlite:///mlflow.db", description="MLflow store of the runs, unless MLFLOW_TRACKING_URI is set")
     models: Literal["all", "first", "none"] = Field(
         "all", description="which runs are tracked with their embedder: all, those of the first seed, or none"
     )
@@ -144,16 +165,16 @@ class Params(Strict):
     extractors: dict[str, Extractor]
     inputs: Inputs = Field(
         {},
-        description="modality to the extractor of what models read of it; or forms of input (`vector`, `regions`, "
-        "`pixels`, `images`, or another package's) to one each",
+        description="modality to the extractor of its features; or a mapping of forms of input (`vector`, `regions`, "
+        "`pixels`, `images`, or those of other packages) to one extractor each",
     )
-    models: Models = Field({}, description="settings of a model, over its defaults")
-    scales: dict[Scale, ScaleSettings] = Field({}, description="which data set plays which published one")
+    models: Models = Field({}, description="settings of a model, which replace its defaults")
+    scales: dict[Scale, ScaleSettings] = Field({}, description="which data set stands in for which published one")
 
     @field_validator("seeds", mode="before")
     @classmethod
     def _no_truth(cls, value: Any) -> Any:
-        if isinstance(value, list) and (odd := [one for one in value if isinstance(one, bool)]):
+        if isinstance(value, list) and (odd := [entry for entry in value if isinstance(entry, bool)]):
             raise ValueError(f"{str(odd[0]).lower()} is no number; expected whole numbers such as [0, 1, 2]")
         return value
 
@@ -164,7 +185,7 @@ class Params(Strict):
             if not 0 <= seed <= LARGEST_SEED:
                 raise ValueError(f"{seed}: a seed is a whole number from 0 to {LARGEST_SEED}")
             if value.count(seed) > 1:
-                raise ValueError(f"{seed} stands twice; each seed is one run: name it once")
+                raise ValueError(f"{seed} occurs twice; each seed is one run: name it once")
         return value
 
     @field_validator("datasets", "extractors")
@@ -172,7 +193,9 @@ class Params(Strict):
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
             if not re.fullmatch(NAME, name):
-                raise ValueError(f"{name!r}: a name is made of small letters, digits and '_' (it becomes a folder)")
+                raise ValueError(
+                    f"{name!r}: a name consists of lower-case letters, digits and '_' (it becomes a folder)"
+                )
         return value
 
     @field_validator("extractors")
@@ -250,9 +273,9 @@ class Params(Strict):
 
 def _check_form(form: str, modality: str, place: str) -> None:
     """Raise an error for a form of input that no extractor makes."""
-    made = [name for name in registry.names("forms") if registry.form(name, modality)["array"] == name]
-    if form not in made:
-        raise ValueError(f"{place}: {form!r} is no form of input that is extracted" + suggestion(form, made))
+    extracted = [name for name in registry.names("forms") if registry.form(name, modality)["array"] == name]
+    if form not in extracted:
+        raise ValueError(f"{place}: {form!r} is no form of input that is extracted" + suggestion(form, extracted))
 
 
 def extractors_in(named: str | dict[str, str]) -> list[str]:
@@ -328,9 +351,9 @@ def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params
 
     def filled(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: filled(one) for key, one in value.items()}
+            return {key: filled(part) for key, part in value.items()}
         if isinstance(value, list):
-            return [filled(one) for one in value]
+            return [filled(part) for part in value]
         if isinstance(value, str):
             for name, text in places.items():
                 if f"{{{name}}}" in value:
@@ -338,6 +361,6 @@ def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params
                     value = value.replace(f"{{{name}}}", text)
         return value
 
-    value = {key: filled(one) for key, one in config.items() if key not in places}
+    value = {key: filled(part) for key, part in config.items() if key not in places}
     # A placeholder that no value refers to is reported as a misspelt parameter.
     return validated(Params, {**value, **{k: v for k, v in places.items() if k not in used}}, where)

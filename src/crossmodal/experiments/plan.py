@@ -211,8 +211,10 @@ class Plan:
         chosen = self.params.datasets[dataset]
         if chosen.arrays is None:
             return {**self.params.inputs, **chosen.inputs}
-        found = {m: PRECOMPUTED if is_array else self.params.inputs.get(m) for m, is_array in chosen.arrays.items()}
-        return {**{m: extractor for m, extractor in found.items() if extractor}, **chosen.inputs}
+        extractors = {
+            m: PRECOMPUTED if is_array else self.params.inputs.get(m) for m, is_array in chosen.arrays.items()
+        }
+        return {**{m: extractor for m, extractor in extractors.items() if extractor}, **chosen.inputs}
 
     @property
     def tables(self) -> dict[str, tuple[Paper, Table]]:
@@ -290,7 +292,7 @@ class Plan:
                     f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
                     f"none, only arrays; give `captions`, or choose papers whose models read vectors"
                 )
-        found = {}
+        extractors = {}
         for modality, form in reads.items():
             array = registry.form(form, modality)["array"]
             if array is None:
@@ -302,12 +304,12 @@ class Plan:
                     f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} features in the form "
                     f"{form!r}, but no extractor is named for them, nor in `inputs` for all data sets"
                 )
-            found[modality] = extractor
-        return found
+            extractors[modality] = extractor
+        return extractors
 
     def _beside(self, model: str, dataset: str) -> dict[str, str]:
         """{modality: extractor} of the modalities that a model also reads in a second form."""
-        found = {}
+        extractors = {}
         for modality, form in registry.second_forms(model).items():
             named = self.inputs_of(dataset).get(modality)
             if not isinstance(named, Mapping) or form not in named:
@@ -315,8 +317,8 @@ class Plan:
                     f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} in the form {form!r} "
                     f"besides, but no extractor is named for it; give {modality} as {{vector: ..., {form}: ...}}"
                 )
-            found[modality] = named[form]
-        return found
+            extractors[modality] = named[form]
+        return extractors
 
     @cached_property
     def jobs(self) -> dict[str, Job]:
@@ -370,20 +372,20 @@ class Plan:
 
         A share has the same un-annotated images, however many captions an annotated image has.
         """
-        found: dict[tuple[str, str], Job] = {}
+        first: dict[tuple[str, str], Job] = {}
         for job in jobs.values():
             if job.split != "full" and "semantics" in registry.unannotated(job.model):
-                found.setdefault((job.dataset, job.split.partition("-")[0]), job)
-        return list(found.values())
+                first.setdefault((job.dataset, job.split.partition("-")[0]), job)
+        return list(first.values())
 
     def _marked(self, jobs: Mapping[str, Job], wanted: Callable[[Experiment], bool]) -> list[Job]:
-        found: dict[str, Job] = {}
+        marked: dict[str, Job] = {}
         for name, paper in self.papers.items():
             for experiment in filter(wanted, paper.experiments.values()):
                 with suppress(UnreadableError):
                     key = self.job(experiment, self.params.seeds[0], name).key
-                    found |= {key: jobs[key]} if key in jobs else {}
-        return list(found.values())
+                    marked |= {key: jobs[key]} if key in jobs else {}
+        return list(marked.values())
 
     def files_of(self, job: Job) -> list[str]:
         """The files of the data folder that a run or a control reads."""
@@ -420,15 +422,15 @@ def plan(params: Params, folder: str | Path = "papers") -> Plan:
     ------
     UserError : a paper, model or data set is unknown, or two experiments give one run different settings.
     """
-    made = Plan(params, read_papers(params.papers, folder))
-    for paper in made.papers.values():
+    result = Plan(params, read_papers(params.papers, folder))
+    for paper in result.papers.values():
         for key, experiment in paper.experiments.items():
-            if made.dataset_of(experiment.dataset) not in params.datasets:
+            if result.dataset_of(experiment.dataset) not in params.datasets:
                 raise UserError(
                     f"papers/{paper.name}.yaml: experiments.{key}.dataset: {experiment.dataset!r} is no "
                     f"data set of params.yaml" + suggestion(experiment.dataset, params.datasets)
                 )
-    return made
+    return result
 
 
 def settings_of(job: Job, settings: type[BaseModel]) -> Any:
@@ -439,17 +441,17 @@ def settings_of(job: Job, settings: type[BaseModel]) -> Any:
     UserError : the model does not accept the settings, or at `scale: full` they would put random numbers in place of
         published data (`Settings.unasked`).
     """
-    made = validated(settings, job.settings, f"model {job.name}")
-    if job.scale == "full" and made.unasked:
-        keys = [f"models.{job.model}.{name}" for name in made.unasked]
+    validated_settings = validated(settings, job.settings, f"model {job.name}")
+    if job.scale == "full" and validated_settings.unasked:
+        keys = [f"models.{job.model}.{name}" for name in validated_settings.unasked]
         raise UserError(
             f"params.yaml: {', '.join(keys)}: not set, so that random vectors would be used "
-            f"({'; '.join(made.fallbacks)}); name a file there, or set it to `seeded` if you want them"
+            f"({'; '.join(validated_settings.fallbacks)}); name a file there, or set it to `seeded` if you want them"
         )
-    return made
+    return validated_settings
 
 
-def check_settings(made: Plan) -> list[str]:
+def check_settings(plan: Plan) -> list[str]:
     """Check the settings of each used data set, extractor and model by its own module.
 
     This imports the modules, and torch with them, so that building the DAG calls it only after a change.
@@ -459,21 +461,21 @@ def check_settings(made: Plan) -> list[str]:
     One sentence per fallback that the planned runs use.
     """
     fallbacks: dict[str, None] = {}
-    used_extractors = {name for dataset in made.datasets for _, name in made.extractors_of(dataset)}
-    for name in made.datasets:
-        dataset = made.params.datasets[name]
+    used_extractors = {name for dataset in plan.datasets for _, name in plan.extractors_of(dataset)}
+    for name in plan.datasets:
+        dataset = plan.params.datasets[name]
         reader = registry.module("datasets", dataset.reader)
         validated(reader.Settings, dataset.settings, f"params.yaml: datasets.{name}")
     for name in used_extractors:
-        extractor = made.params.extractors[name]
+        extractor = plan.params.extractors[name]
         module = registry.module("features", extractor.extractor)
         validated(module.Settings, extractor.settings, f"params.yaml: extractors.{name}")
-    for job in {job.name: job for job in made.jobs.values() if not job.control}.values():
+    for job in {job.name: job for job in plan.jobs.values() if not job.control}.values():
         settings = settings_of(job, registry.module("models", job.model).Settings)
         fallbacks |= {f"{job.model}: {what}": None for what in settings.fallbacks}
-    read = {name for job in made.jobs.values() for _, name in (*job.extractors, *job.source_inputs.items())}
+    read = {name for job in plan.jobs.values() for _, name in (*job.extractors, *job.source_inputs.items())}
     for name in sorted(read):
-        for key, value in made.params.extractors[name].settings.items():
+        for key, value in plan.params.extractors[name].settings.items():
             if value == "seeded":
-                fallbacks[f"extractor {name}: {key}: seeded, random numbers that nothing has trained"] = None
+                fallbacks[f"extractor {name}: {key}: seeded random numbers, which are not trained"] = None
     return [*fallbacks]

@@ -54,26 +54,28 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
         if id(node) not in counted:
             counted[id(node)] = -1  # still being counted
             parts = node.value if isinstance(node, yaml.CollectionNode) else []
-            parts = [one for pair in parts for one in pair] if isinstance(node, yaml.MappingNode) else parts
+            parts = [child for pair in parts for child in pair] if isinstance(node, yaml.MappingNode) else parts
             counts = [self._count(part, counted) for part in parts]
             counted[id(node)] = -1 if -1 in counts else 1 + sum(counts)
         if counted[id(node)] < 0:
-            raise yaml.constructor.ConstructorError(None, None, "an alias stands for what it is in", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, "an alias refers to a value that contains it", node.start_mark
+            )
         if counted[id(node)] > limits.current().yaml_nodes:
             most = f"aliases repeat more than {limits.current().yaml_nodes:,} values"
             raise yaml.constructor.ConstructorError(None, None, most, node.start_mark)
         return counted[id(node)]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[Any] = set()
+        keys: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                told = f"a {type(key).__name__} cannot be a key"
-                raise yaml.constructor.ConstructorError(None, None, told, key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
+                message = f"a {type(key).__name__} cannot be a key"
+                raise yaml.constructor.ConstructorError(None, None, message, key_node.start_mark)
+            if key in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", key_node.start_mark)
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -115,8 +117,8 @@ def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         owner = _block(model, item["loc"][:-1])
-        known = owner.model_fields if owner is not None else ()
-        return f"{where}: {place}: unknown key{suggestion(str(item['loc'][-1]), known)}"
+        fields = owner.model_fields if owner is not None else ()
+        return f"{where}: {place}: unknown key{suggestion(str(item['loc'][-1]), fields)}"
     if item["type"] == "value_error":
         return f"{where}: {place + ': ' if place else ''}{item['ctx']['error']}"
     if item["type"] == "missing":
@@ -129,13 +131,13 @@ def _block(model: type[BaseModel], path: Iterable[Any]) -> type[BaseModel] | Non
     current: Any = model
     for part in path:
         if not _is_block(current):
-            current = next((one for one in getattr(current, "__args__", ()) if _holds_block(one)), None)
+            current = next((argument for argument in getattr(current, "__args__", ()) if _holds_block(argument)), None)
         elif part in current.model_fields:
             current = current.model_fields[part].annotation
         else:
             return None
     while current is not None and not _is_block(current):
-        current = next((one for one in getattr(current, "__args__", ()) if _holds_block(one)), None)
+        current = next((argument for argument in getattr(current, "__args__", ()) if _holds_block(argument)), None)
     return current
 
 
@@ -144,4 +146,4 @@ def _is_block(annotation: Any) -> bool:
 
 
 def _holds_block(annotation: Any) -> bool:
-    return _is_block(annotation) or any(_holds_block(one) for one in getattr(annotation, "__args__", ()))
+    return _is_block(annotation) or any(_holds_block(argument) for argument in getattr(annotation, "__args__", ()))

@@ -24,39 +24,39 @@ class Experiment(Strict):
     dataset: str
     split: str = Field("full", pattern=f"^({SPLIT})$")
     variant: str = Field("", pattern=f"^({VARIANT})?$")
-    settings: dict[str, Any] = Field({}, description="settings on whatever data set")
-    published: dict[str, Any] = Field({}, description="settings on the data set that is named here, and on no other")
-    stand_in: dict[str, Any] = Field({}, description="settings where another data set plays the one that is named here")
-    source: str | None = Field(None, description="labelled data set that knowledge is transferred from")
-    after: str | None = Field(None, description="another experiment, whose trained weights this one begins from")
+    settings: dict[str, Any] = Field({}, description="settings for every data set")
+    published: dict[str, Any] = Field({}, description="settings for the named data set only")
+    stand_in: dict[str, Any] = Field({}, description="settings where another data set stands in for the named one")
+    source: str | None = Field(None, description="labelled data set from which knowledge is transferred")
+    after: str | None = Field(None, description="another experiment, from whose trained weights this one starts")
     quick: bool = False
     map: bool = Field(False, description="whether its embeddings are drawn in two dimensions")
-    gallery: bool = Field(False, description="whether its answers are shown beside those of the best systems")
+    gallery: bool = Field(False, description="whether its answers are shown together with those of the best systems")
 
 
 class Column(Strict):
-    aspect: str = Field(description="image-to-text, ..., average, both, or a name that a model measures itself")
+    aspect: str = Field(description="image-to-text, ..., average, both, or another aspect that a task measures")
     metric: str = Field(description="recall@K, map@K, ndcg@K, map, map@R, recall_sum, mean_rank, median_rank, ...")
-    system: str | None = Field(None, description="a system's name where columns, not rows, tell systems apart")
-    protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: test items of those classes alone")
+    system: str | None = Field(None, description="name of a system, in tables with one column per system")
+    protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: only test items of those classes")
 
 
 class Row(Strict):
     label: str
     group: str | None = None
-    source: str | None = Field(None, description="where the paper has the number from, if not its own")
+    source: str | None = Field(None, description="source of the numbers, if the paper quotes them from elsewhere")
     dataset: str | None = None
     split: str | None = None
-    protocol: str | None = Field(None, description="as a column's, for the columns that name none")
+    protocol: str | None = Field(None, description="protocol of the columns that name none")
     extra: dict[str, Any] = Field(
         {},
-        description="published columns before the numbers; beside them stands what our run has, where its settings or "
-        "its manifest have the key",
+        description="published columns before the numbers; the values of our run are shown next to them, where its "
+        "settings or its manifest have the key",
     )
     published: list[float | None] = Field([], description="one number or null per column; none at all: nothing is")
-    experiment: str | dict[str, str] | None = Field(None, description="an experiment, or one for each system")
+    experiment: str | dict[str, str] | None = Field(None, description="an experiment, or one per system")
     differs: str | None = Field(
-        None, description="how what the experiment trains is not what was published, whatever its settings"
+        None, description="how the trained experiment differs from the published one apart from its settings"
     )
     note: str | None = None
 
@@ -68,12 +68,14 @@ class Row(Strict):
 class Table(Strict):
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     title: str
-    source: str = Field("", description="document and table that the numbers stand in")
+    source: str = Field("", description="document and table that contain the numbers")
     dataset: str
     split: str = "full"
-    protocol: str = Field("", description="what the published numbers were measured on, in words")
+    protocol: str = Field("", description="data on which the published numbers were measured, in words")
     folds: int = Field(1, description="folds of the test set whose mean the paper reports")
-    baseline: str | None = Field(None, description="label of the row that others are tested against; else the best")
+    baseline: str | None = Field(
+        None, description="label of the row against which the others are tested; by default the best"
+    )
     columns: list[Column]
     rows: list[Row]
     note: str | None = None
@@ -126,12 +128,12 @@ def check_names(table: Table) -> None:
         if metric(column.metric) is None and near:
             meant = suggestion(column.metric.lower(), metrics)
             raise ValueError(
-                f"table {table.id}: metric {column.metric!r} is none{meant}, where the number after @ may be any"
+                f"table {table.id}: metric {column.metric!r} is unknown{meant}, where the number after @ may be any"
             )
-        known = aspects()
-        if column.aspect not in known and difflib.get_close_matches(column.aspect, known, 1, 0.75):
+        allowed = aspects()
+        if column.aspect not in allowed and difflib.get_close_matches(column.aspect, allowed, 1, 0.75):
             raise ValueError(
-                f"table {table.id}: direction {column.aspect!r} is none" + suggestion(column.aspect, known)
+                f"table {table.id}: direction {column.aspect!r} is unknown" + suggestion(column.aspect, allowed)
             )
 
 

@@ -122,15 +122,15 @@ def _features(
         raise UserError(f"{modality} {source}: cannot be read: {reason}; name another file") from None
 
 
-def _stored(asked: Source, target: Path, item_id: str) -> base.Input:
+def _stored(opened: Source, target: Path, item_id: str) -> base.Input:
     """The input of the model for an item of the data set, from its stored features."""
     import pandas as pd
 
     from crossmodal.features.engine.store import open_features
 
     row = pd.DataFrame({"item_id": [item_id], "partition": [""]})
-    asked = replace(asked, items=row, groups=np.zeros(1, np.int64), features=open_features(target))
-    return asked.form.open(asked).gather(torch.zeros(1, dtype=torch.int64))
+    opened = replace(opened, items=row, groups=np.zeros(1, np.int64), features=open_features(target))
+    return opened.form.open(opened).gather(torch.zeros(1, dtype=torch.int64))
 
 
 def _joint(run: TrainedRun, data: Path, modality: str) -> dict[str, Features]:
@@ -181,7 +181,7 @@ def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: st
 
 @torch.inference_mode()
 def best(
-    run: TrainedRun, pair: tuple[str, str], asked: Tensor, gallery: Tensor, k: int
+    run: TrainedRun, pair: tuple[str, str], query_vectors: Tensor, gallery: Tensor, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(k,) indices and (k,) scores of the best items of the gallery for one query, ranked as in the run's evaluation.
 
@@ -190,15 +190,15 @@ def best(
     pair : the modality of the query and that of the gallery.
     asked, gallery : (1, ...) and (G, ...) encodings.
     """
-    if run.model.compares_vectors(asked, gallery):
-        found = top_k(asked, gallery, k)
+    if run.model.compares_vectors(query_vectors, gallery):
+        ranked = top_k(query_vectors, gallery, k)
     else:
         query, to = map(list(run.model.reads).index, pair)
         score = run.model.score  # its arguments are in the model's order of modalities
-        parts = [score(asked, x) if query < to else score(x, asked).T for x in gallery.split(BLOCK)]
+        parts = [score(query_vectors, x) if query < to else score(x, query_vectors).T for x in gallery.split(BLOCK)]
         matrix = torch.cat(parts, 1).float().numpy()
-        found = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
-    return found[0][0], found[1][0]
+        ranked = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
+    return ranked[0][0], ranked[1][0]
 
 
 class Sentences(nn.Module):
@@ -229,7 +229,7 @@ def export(run: TrainedRun, folder: Path, to: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     words = torch.arange(4, 4 + min(6, len(run.vocabulary) - 4))[None]
     longest = run.source("text").option("max_words")
-    told = {
+    properties = {
         "weights_sha256": weights,
         "max_words": str(longest),
         "rare_words": run.source("text").option("rare_words"),
@@ -243,7 +243,7 @@ def export(run: TrainedRun, folder: Path, to: str) -> None:
                     module, (words,), temporary, dynamo=False, input_names=["ids"], dynamic_axes={"ids": {1: "length"}}
                 )
             graph = onnx.load(temporary)
-            onnx.helper.set_model_props(graph, told)
+            onnx.helper.set_model_props(graph, properties)
             onnx.save(graph, temporary)
         exported = open_exported(folder, run.job, to)
         for length in (1, longest):  # tracing may have fixed the length of the example

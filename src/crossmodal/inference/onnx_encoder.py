@@ -87,13 +87,13 @@ def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
     options.intra_op_num_threads = 1  # more threads do not pay for one sentence
     try:
         session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        told = session.get_modelmeta().custom_metadata_map
+        properties = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # what the reader raises for a damaged file is not documented
-        log.warning("%s: cannot be read (%s); it is made again", path, error)
+        log.warning("%s: cannot be read (%s); it is exported again", path, error)
         return None
-    if not {"max_words", "rare_words", "weights_sha256"} <= set(told):  # another program or version wrote the file
+    if not {"max_words", "rare_words", "weights_sha256"} <= properties.keys():  # another program or version wrote it
         return None
-    if told["weights_sha256"] != read_record(folder / "manifest.json")["weights_sha256"]:
+    if properties["weights_sha256"] != read_record(folder / "manifest.json")["weights_sha256"]:
         return None
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
-    return Exported(session, vocabulary, int(told["max_words"]), told["rare_words"])
+    return Exported(session, vocabulary, int(properties["max_words"]), properties["rare_words"])

@@ -68,7 +68,7 @@ def open_run(folder: Path) -> TrainedRun:
     try:
         context = base.context_of(told["context"])
     except KeyError as error:
-        raise UserError(f"{manifest}: says no {error}; an earlier version trained it: train it again") from None
+        raise UserError(f"{manifest}: lacks {error}; an earlier version trained it: train it again") from None
     job = job_in(folder)
     cores.compute_in(job.threads)
     module = registry.module("models", job.model)

@@ -103,15 +103,15 @@ def search(
         query = Query(*_rows(run.data, [query.item_id])[0], query.item_id)
     to = direction(run.job, query.modality, to)
     kept = run.saved(to, query.modality) if partition == "test" else None
-    asked = None if kept is None else _vector(run, query, to, exported)
-    if asked is not None:
-        ids, (best, scores) = kept[0], _nearest(asked, kept[1], k)
+    vector = None if kept is None else _vector(run, query, to, exported)
+    if vector is not None:
+        ids, (best, scores) = kept[0], _nearest(vector, kept[1], k)
     else:
         ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
-    found = [str(ids[place]) for place in best]
+    item_ids = [str(ids[place]) for place in best]
     answers = [
         Answer(item_id, modality, float(score), source)
-        for item_id, score, (modality, source) in zip(found, scores, _rows(run.data, found), strict=True)
+        for item_id, score, (modality, source) in zip(item_ids, scores, _rows(run.data, item_ids), strict=True)
     ]
     return Found(run.job.key, query, to, len(ids), answers)
 
@@ -138,16 +138,16 @@ def direction(job: Job, modality: str, to: str | None = None) -> str:
 def _vector(run: OpenedRun, query: Query, to: str, exported: bool) -> np.ndarray | None:
     """(d,) vector of a query that can be encoded without the model; None for other queries."""
     if query.item_id is not None:
-        own = run.saved(query.modality, to)
-        row = np.flatnonzero(own[0] == query.item_id) if own is not None else ()
-        return own[1][row[0]] if len(row) else None
+        kept = run.saved(query.modality, to)
+        row = np.flatnonzero(kept[0] == query.item_id) if kept is not None else ()
+        return kept[1][row[0]] if len(row) else None
     encoder = open_exported(run.folder, run.job, to) if exported and query.modality == "text" else None
     return None if encoder is None else encoder.encode(query.source)
 
 
-def _nearest(asked: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(vector: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(k,) indices and (k,) scores of the items of a (G, d) gallery nearest to a (d,) vector, ties by index."""
-    scores = np.einsum("gd,d->g", gallery, asked, dtype=np.float64)
+    scores = np.einsum("gd,d->g", gallery, vector, dtype=np.float64)
     near = np.flatnonzero(scores >= np.partition(scores, -k)[-k]) if k < len(scores) else np.arange(len(scores))
     best = near[np.lexsort((near, -scores[near]))[:k]]
     return best, scores[best]
@@ -168,15 +168,15 @@ def _by_the_model(
     from crossmodal.inference import encoding
     from crossmodal.models.base import Tokens
 
-    (given,) = encoding.inputs_of(run.trained, run.data, query.modality, [query.source], query.item_id)
-    asked = run.trained.encode(query.modality, given, to)
+    (inputs,) = encoding.inputs_of(run.trained, run.data, query.modality, [query.source], query.item_id)
+    vectors = run.trained.encode(query.modality, inputs, to)
     if kept is None:
         ids, gallery = encoding.partition_of(run.trained, run.data, to, query.modality, partition)
     else:
         ids, gallery = kept[0], torch.from_numpy(kept[1])
-    best, scores = encoding.best(run.trained, (query.modality, to), asked, gallery, k)
-    words = exported and query.modality == "text" and isinstance(given, Tokens)
-    if words and run.trained.model.compares_vectors(asked, gallery):
+    best, scores = encoding.best(run.trained, (query.modality, to), vectors, gallery, k)
+    words = exported and query.modality == "text" and isinstance(inputs, Tokens)
+    if words and run.trained.model.compares_vectors(vectors, gallery):
         encoding.export(run.trained, run.folder, to)
     return ids, best, scores
 
@@ -203,16 +203,16 @@ def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
     # `read_table` with a filter and Arrow's own look-up of a value would both import pandas.
     with ParquetFile(data / "items.parquet") as file:
         table = file.read(["item_id", "modality", "source"])
-    known = table["item_id"].to_pylist()
+    ids_of_table = table["item_id"].to_pylist()
     root = data / str(read_record(data / "items.json").get("root"))  # which is named, not opened: see `check_root`
-    found = []
+    rows = []
     for item_id in ids:
         try:
-            row = known.index(item_id)
+            row = ids_of_table.index(item_id)
         except ValueError:
-            told = f"{data / 'items.parquet'}: holds no item {item_id!r}; item ids are those of that table"
-            raise UserError(told) from None
+            message = f"{data / 'items.parquet'}: holds no item {item_id!r}; item ids are those of that table"
+            raise UserError(message) from None
         modality, source = (table[name][row].as_py() for name in ("modality", "source"))
         file = source if modality == "text" else str(paths.inside(root, source, f"{data / 'items.parquet'}: {item_id}"))
-        found.append((modality, file))
-    return found
+        rows.append((modality, file))
+    return rows

@@ -93,24 +93,24 @@ def prepare(
     folder.mkdir(parents=True)
     missing: list[Missing] = []
     if (real / "items.parquet").exists():
-        made = Prepared(dataset, "as it is prepared")
+        prepared = Prepared(dataset, "as it is prepared")
         frame = items.read(real)
         for name in ("items.parquet", "items.json", "classes.parquet"):
             if (real / name).exists():
                 shutil.copyfile(real / name, folder / name)
     else:
-        made = _read(plan, dataset, place, missing)
+        prepared = _read(plan, dataset, place, missing)
         frame = items.read(folder)
     counts = frame[frame.modality == frame.modality.iloc[0]].partition.value_counts()
     lacking = [(m, e) for m, e in wanted if not storage.paths(real / "features" / f"{m}.{e}")[2].exists()]
-    if made.origin != "small set" and lacking:
+    if prepared.origin != "small set" and lacking:
         frame = _few(frame)
         items_there = frame[frame.modality == frame.modality.iloc[0]].partition.value_counts()
-        made.share = {part: counts[part] / items_there[part] for part in items_there.index}
+        prepared.share = {part: counts[part] / items_there[part] for part in items_there.index}
         write_parquet(folder / "items.parquet", frame)
-    elif made.origin == "small set":
-        made.known = bool(chosen.size)
-        made.share = {part: chosen.size[part] / counts[part] for part in counts.index if part in chosen.size}
+    elif prepared.origin == "small set":
+        prepared.known = bool(chosen.size)
+        prepared.share = {part: chosen.size[part] / counts[part] for part in counts.index if part in chosen.size}
     for modality, extractor in wanted:
         source = real / "features" / f"{modality}.{extractor}"
         if (modality, extractor) not in lacking:
@@ -118,11 +118,11 @@ def prepare(
                 want.parent.mkdir(parents=True, exist_ok=True)
                 _link(have, want)
             continue
-        root = items.root(real if made.origin == "as it is prepared" else folder)
+        root = items.root(real if prepared.origin == "as it is prepared" else folder)
         taken, absent = _features(plan, frame, root, modality, extractor, folder, {} if tried is None else tried)
-        many = sum(len(frame[(frame.modality == modality) & (frame.partition == part)]) * made.share.get(part, 1.0)
+        many = sum(len(frame[(frame.modality == modality) & (frame.partition == part)]) * prepared.share.get(part, 1.0)
                    for part in items.PARTITIONS)  # fmt: skip
-        made.extraction.append({"array": source.name, "items": round(many), **taken})
+        prepared.extraction.append({"array": source.name, "items": round(many), **taken})
         missing += absent
     if chosen.arrays is None or not chosen.arrays.get("text", True):
         write_parquet(folder / "tokens.parquet", token_table(frame))
@@ -132,7 +132,7 @@ def prepare(
             frame, name, plan.params.splits.seed
         )  # fmt: skip
         write_parquet(folder / "splits" / f"{name}.parquet", pairs)
-    return made, missing
+    return prepared, missing
 
 
 def _read(plan: Plan, dataset: str, place: Path, missing: list[Missing]) -> Prepared:
@@ -149,8 +149,8 @@ def _read(plan: Plan, dataset: str, place: Path, missing: list[Missing]) -> Prep
         missing.append(Missing(f"data set {dataset}", str(error), chosen.home))
     raw = folder / "raw"  # inside the folder, where its manifest may name it
     shutil.rmtree(raw, ignore_errors=True)
-    told = LAYOUTS[chosen.reader](raw, chosen.settings)
-    small = validated(reader.Settings, {**chosen.settings, **told}, f"rehearsal of {dataset}")
+    small_settings = LAYOUTS[chosen.reader](raw, chosen.settings)
+    small = validated(reader.Settings, {**chosen.settings, **small_settings}, f"rehearsal of {dataset}")
     reader.make(small, folder, title=chosen.title)
     return Prepared(dataset, "small set")
 
@@ -180,41 +180,41 @@ def _features(
     module = registry.module("features", chosen.extractor)
     where = f"params.yaml: extractors.{extractor}"
     settings: BaseModel = validated(module.Settings, chosen.settings, where)
-    given = extraction.given_of(frame, root, modality, folder)
+    context = extraction.given_of(frame, root, modality, folder)
     target = folder / "features" / f"{modality}.{extractor}"
-    if given.rows.empty:
+    if context.rows.empty:
         raise UserError(f"{folder.name}: holds no {modality} items, which runs read")
     if (modality, extractor) in tried:
-        known = tried[modality, extractor]
-        _stand_in(target, given.rows.item_id, known)
-        return known.taken, []
+        trial = tried[modality, extractor]
+        _stand_in(target, context.rows.item_id, trial)
+        return trial.taken, []
     missing: list[Missing] = []
     try:
-        recipe = module.recipe(settings, given)
-        work = recipe.begin(given.items)
+        recipe = module.recipe(settings, context)
+        work = recipe.begin(context.items)
     except UserError as error:
         without = {key: value for key, value in SEEDED.items() if key in chosen.settings}
         if not without:
             raise
         missing.append(Missing(f"extractor {extractor}", str(error)))
         settings = validated(module.Settings, {**chosen.settings, **without}, where)
-        recipe = module.recipe(settings, given)
-        work = recipe.begin(given.items)
-    computed, each = _timed(work, given.items[:TRIED])
-    if each < QUICK / len(given.rows):
+        recipe = module.recipe(settings, context)
+        work = recipe.begin(context.items)
+    computed, each = _timed(work, context.items[:TRIED])
+    if each < QUICK / len(context.rows):
         began = time.perf_counter()
         store = folder.parent / ".features"
         extraction.run(chosen.extractor, frame, root, settings, target, threads=1, modality=modality, store=store)
-        each = (time.perf_counter() - began) / len(given.rows)
+        each = (time.perf_counter() - began) / len(context.rows)
         return {"seconds_per_item": each, "bytes_per_item": _size(storage.open_features(target).array)}, missing
     if each < QUICK / TRIED:
-        computed, each = _timed(work, given.items[:TRIED])  # the first call is slower
+        computed, each = _timed(work, context.items[:TRIED])  # the first call is slower
     array, further = computed if isinstance(computed, tuple) else (computed, {})
     array = np.asarray(array, np.float32)
-    known = Tried(array, further, {"seconds_per_item": each, "bytes_per_item": _size(array)})
-    tried[modality, extractor] = known
-    _stand_in(target, given.rows.item_id, known)
-    return known.taken, missing
+    trial = Tried(array, further, {"seconds_per_item": each, "bytes_per_item": _size(array)})
+    tried[modality, extractor] = trial
+    _stand_in(target, context.rows.item_id, trial)
+    return trial.taken, missing
 
 
 def _timed(work: extraction.Work, listed: list[extraction.Item]) -> tuple[Any, float]:
@@ -229,21 +229,21 @@ def _size(array: np.ndarray) -> int:
     return int(array[:1].nbytes)
 
 
-def _stand_in(target: Path, ids: pd.Series, known: Tried) -> None:
+def _stand_in(target: Path, ids: pd.Series, trial: Tried) -> None:
     """Write features of all items: copies of the tried ones in turn, with a little noise."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    which = np.arange(len(ids)) % len(known.array)
-    shape = (len(ids), *known.array.shape[1:])
+    which = np.arange(len(ids)) % len(trial.array)
+    shape = (len(ids), *trial.array.shape[1:])
     written = np.lib.format.open_memmap(storage.paths(target)[0], "w+", np.float32, shape)
     rng = np.random.default_rng(0)
     for start in range(0, len(ids), 64):
-        rows = known.array[which[start : start + 64]]
+        rows = trial.array[which[start : start + 64]]
         written[start : start + 64] = rows * rng.uniform(0.5, 1.5, rows.shape).astype(np.float32)
     written.flush()
     index = pd.DataFrame({"item_id": ids.to_numpy()})
-    for name, column in known.further.items():
+    for name, column in trial.further.items():
         index[name] = [column[k] for k in which]
-    storage.save(target, index, {"rehearsal": "two items stand for all"})
+    storage.save(target, index, {"rehearsal": "two items represent all"})
 
 
 def _link(have: Path, want: Path) -> None:

@@ -52,7 +52,8 @@ def karpathy(folder: Path, settings: Mapping[str, Any], images: int = 1500, held
         _name(pictures[number % SCENES], folder / "images" / name)
         split = "val" if number >= images - held else "test" if number >= images - 2 * held else "train"
         sentences = [
-            {"raw": one, "tokens": one.lower().replace(",", " ").rstrip(".").split()} for one in _sentences(number)
+            {"raw": sentence, "tokens": sentence.lower().replace(",", " ").rstrip(".").split()}
+            for sentence in _sentences(number)
         ]
         entries.append({"filename": name, "split": split, "sentences": sentences})
     write_text(folder / "dataset.json", json.dumps({"dataset": "rehearsal", "images": entries}))
@@ -107,7 +108,7 @@ def cub(
     root = folder / "CUB_200_2011"
     names = [f"{kind + 1:03d}.Bird_{kind}" for kind in range(classes)]
     lines: dict[str, list[str]] = {key: [] for key in ("images", "image_class_labels", "train_test_split")}
-    told = []
+    attribute_lines = []
     for kind, name in enumerate(names):
         for number in range(images):
             image = kind * images + number + 1
@@ -117,13 +118,13 @@ def cub(
             lines["train_test_split"].append(f"{image} {int(number % 2 == 0)}")
             text = (_sentences(image) + _sentences(image + 1))[:10]
             write_text(folder / "text" / name / f"{number}.txt", "\n".join(text) + "\n")
-            told += [f"{image} {a + 1} {int((kind + a) % 3 == 0)} 3 1.0" for a in range(attributes)]
+            attribute_lines += [f"{image} {a + 1} {int((kind + a) % 3 == 0)} 3 1.0" for a in range(attributes)]
     for key, rows in lines.items():
         write_text(root / f"{key}.txt", "\n".join(rows) + "\n")
     write_text(root / "classes.txt", "".join(f"{kind + 1} {name}\n" for kind, name in enumerate(names)))
     described = [f"{a + 1} has_part_{a}::colour_{a}\n" for a in range(attributes)]
     write_text(root / "attributes" / "attributes.txt", "".join(described))
-    write_text(root / "attributes" / "image_attribute_labels.txt", "\n".join(told) + "\n")
+    write_text(root / "attributes" / "image_attribute_labels.txt", "\n".join(attribute_lines) + "\n")
     shares = [" ".join(str(round(100 * ((kind * 7 + a * 13) % 11) / 11, 1)) for a in range(attributes))
               for kind in range(classes)]  # fmt: skip
     write_text(root / "attributes" / "class_attribute_labels_continuous.txt", "\n".join(shares) + "\n")

@@ -70,7 +70,7 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
     forkserver.ensure_running()
     shutil.rmtree(place / "runs", ignore_errors=True)
     first = {key: job for key, job in jobs.items() if job.seed == plan.params.seeds[0]}
-    found = Rehearsal(seeds=len(plan.params.seeds), workers=workers, begin=_beginning() if paced else 0.0)
+    result = Rehearsal(seeds=len(plan.params.seeds), workers=workers, begin=_beginning() if paced else 0.0)
     names = dict.fromkeys(name for job in first.values() for name in (job.dataset, job.source) if name)
     tried: dict[tuple[str, str], Tried] = {}
     for name in names:
@@ -79,24 +79,28 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
         wanted |= {pair: None for job in first.values() if job.source == name for pair in job.source_inputs.items()}
         log.info("%s: %d arrays of features", name, len(wanted))
         try:
-            made, missing = prepared.prepare(plan, name, wanted, [*(job.split for job in here), "full"], place, tried)
+            prepared_data, missing = prepared.prepare(
+                plan, name, wanted, [*(job.split for job in here), "full"], place, tried
+            )
         except UserError as error:
-            found.failed[name] = str(error).splitlines()[0]
-            log.warning("%s: %s", name, found.failed[name])
+            result.failed[name] = str(error).splitlines()[0]
+            log.warning("%s: %s", name, result.failed[name])
             continue
-        found.data[name] = made
-        found.missing += missing
-        for one in missing:  # logged at once, since the trials take minutes
-            log.warning("missing: %s: %s", one.what, one.message)
-    able = [job for job in first.values() if job.dataset in found.data and (not job.source or job.source in found.data)]
-    _all(able, found, place, workers, paced)
-    for what in dict.fromkeys(what for trial in found.trials.values() for what in trial.missing):
-        found.missing.append(Missing("settings of models", what))
-    found.seconds = time.perf_counter() - began
+        result.data[name] = prepared_data
+        result.missing += missing
+        for entry in missing:  # logged at once, since the trials take minutes
+            log.warning("missing: %s: %s", entry.what, entry.message)
+    able = [
+        job for job in first.values() if job.dataset in result.data and (not job.source or job.source in result.data)
+    ]
+    _all(able, result, place, workers, paced)
+    for what in dict.fromkeys(what for trial in result.trials.values() for what in trial.missing):
+        result.missing.append(Missing("settings of models", what))
+    result.seconds = time.perf_counter() - began
     for name in ("data", "runs"):  # gigabytes that are not needed any more
         shutil.rmtree(place / name, ignore_errors=True)
-    write_json(place / "rehearsal.json", described(plan, jobs, found))
-    return found
+    write_json(place / "rehearsal.json", described(plan, jobs, result))
+    return result
 
 
 class Memory:
@@ -124,7 +128,7 @@ class Memory:
             self._changed.notify_all()
 
 
-def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bool) -> None:
+def _all(able: list[Job], result: Rehearsal, place: Path, workers: int, paced: bool) -> None:
     """Try each job in a process of its own, and those that are initialised from another one after it."""
     context = multiprocessing.get_context("forkserver")
     memory = Memory(min(TOGETHER * max(1.0, workers / 2), 0.9 * _memory()))
@@ -141,23 +145,23 @@ def _all(able: list[Job], found: Rehearsal, place: Path, workers: int, paced: bo
         while ready or running:
             while ready and len(running) < workers:
                 _, job = heapq.heappop(ready)
-                own = measured.setdefault(works[job.key], job.key) == job.key
-                arguments = (job, place, found.data[job.dataset].share, float(LEAST) if paced else 0.0, own)
+                measured_here = measured.setdefault(works[job.key], job.key) == job.key
+                arguments = (job, place, result.data[job.dataset].share, float(LEAST) if paced else 0.0, measured_here)
                 running[pool.submit(_apart, context, memory, *arguments)] = job
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, trial = running.pop(future), future.result()
-                found.trials[job.key] = trial
+                result.trials[job.key] = trial
                 if trial.failed and measured[works[job.key]] == job.key:
                     del measured[works[job.key]]  # the next one of this work is measured
                 for numbered in waiting.pop(job.key.rpartition("/")[0], []):
                     heapq.heappush(ready, numbered)
                 advance(note=trial.key)
                 log.log(logging.WARNING if trial.failed else logging.INFO, "%s: %s", job.key, _told(trial, paced))
-    for key, trial in found.trials.items():
-        other = found.trials.get(measured.get(works[key], ""), trial)
+    for key, trial in result.trials.items():
+        other = result.trials.get(measured.get(works[key], ""), trial)
         if paced and other is not trial and not trial.failed:
             trial.take_times(other)
-    found.trials = {job.key: found.trials[job.key] for job in able}
+    result.trials = {job.key: result.trials[job.key] for job in able}
 
 
 def _ordered(able: list[Job]) -> list[Job]:
@@ -168,7 +172,7 @@ def _ordered(able: list[Job]) -> list[Job]:
     for _, group in groupby(by_model, key=lambda job: job.model):
         several = sorted(group, key=lambda job: job.key.rpartition("/")[0] not in chained)
         placed += [(number / len(several), job) for number, job in enumerate(several)]
-    return [job for _, job in sorted(placed, key=lambda one: one[0])]
+    return [job for _, job in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _work(job: Job) -> str:
@@ -246,7 +250,7 @@ def _memory() -> float:
 
 def tables_of(plan: Plan, jobs: dict[str, Job]) -> dict[str, list[str]]:
     """{table: keys of the first seed's runs that fill it}; `beside` has the remaining runs."""
-    found: dict[str, list[str]] = {}
+    keys_of: dict[str, list[str]] = {}
     placed: set[str] = set()
     for name, (paper, table) in plan.tables.items():
         keys: dict[str, None] = {}
@@ -259,105 +263,109 @@ def tables_of(plan: Plan, jobs: dict[str, Job]) -> dict[str, list[str]]:
                 keys |= {key: None} if key in jobs else {}
                 experiment = paper.experiments[experiment].after
         if keys:
-            found[name] = [*keys]
+            keys_of[name] = [*keys]
             placed |= set(keys)
     rest = [k for k, job in jobs.items() if k not in placed and job.seed == plan.params.seeds[0]]
-    return found | ({"controls and what only figures show": rest} if rest else {})
+    return keys_of | ({"controls and what only figures show": rest} if rest else {})
 
 
-def summed(found: Rehearsal, keys: Iterable[str]) -> dict[str, float]:
+def summed(rehearsal: Rehearsal, keys: Iterable[str]) -> dict[str, float]:
     """The number of runs, their steps, hours, peak memory and disk space, over all seeds."""
-    trials = [found.trials[key] for key in keys if key in found.trials and not found.trials[key].failed]
-    several = [found.seeds if trial.key.split("/")[2].split(".")[0] not in CONTROLS else 1 for trial in trials]
+    trials = [rehearsal.trials[key] for key in keys if key in rehearsal.trials and not rehearsal.trials[key].failed]
+    several = [rehearsal.seeds if trial.key.split("/")[2].split(".")[0] not in CONTROLS else 1 for trial in trials]
     return {
         "runs": sum(several),
-        "failed": sum(1 for key in keys if key in found.trials and found.trials[key].failed),
+        "failed": sum(1 for key in keys if key in rehearsal.trials and rehearsal.trials[key].failed),
         "steps": sum(
             n * sum(s["epochs"] * s["steps"] for s in trial.stages) for n, trial in zip(several, trials, strict=True)
         ),
-        "hours": sum(n * (trial.seconds + found.begin) for n, trial in zip(several, trials, strict=True)) / 3600,
+        "hours": sum(n * (trial.seconds + rehearsal.begin) for n, trial in zip(several, trials, strict=True)) / 3600,
         "memory": max((trial.memory for trial in trials), default=0.0),
         "disk": sum(n * trial.disk for n, trial in zip(several, trials, strict=True)),
         "reckoned": sum(trial.reckoned for trial in trials),
     }
 
 
-def described(plan: Plan, jobs: dict[str, Job], found: Rehearsal) -> dict[str, Any]:
+def described(plan: Plan, jobs: dict[str, Job], rehearsal: Rehearsal) -> dict[str, Any]:
     """The whole result for `rehearsal.json`."""
-    tables = {name: summed(found, keys) for name, keys in tables_of(plan, jobs).items()}
+    tables = {name: summed(rehearsal, keys) for name, keys in tables_of(plan, jobs).items()}
     extraction = [
-        {"dataset": name, **one, "hours": one["items"] * one["seconds_per_item"] / 3600}
-        for name, made in found.data.items()
-        for one in made.extraction
+        {"dataset": name, **entry, "hours": entry["items"] * entry["seconds_per_item"] / 3600}
+        for name, prepared_data in rehearsal.data.items()
+        for entry in prepared_data.extraction
     ]
     return {
         "scale": plan.params.scale,
-        "missing": [asdict(one) for one in found.missing],
-        "failed": {**found.failed, **{k: t.failed for k, t in found.trials.items() if t.failed}},
-        "data": {name: asdict(made) for name, made in found.data.items()},
+        "missing": [asdict(entry) for entry in rehearsal.missing],
+        "failed": {**rehearsal.failed, **{k: t.failed for k, t in rehearsal.trials.items() if t.failed}},
+        "data": {name: asdict(prepared_data) for name, prepared_data in rehearsal.data.items()},
         "extraction": extraction,
         "tables": tables,
-        "total": summed(found, found.trials),
-        "runs": {k: {**asdict(trial), "seconds": trial.seconds + found.begin} for k, trial in found.trials.items()},
-        "workers": found.workers,
-        "seconds": found.seconds,
+        "total": summed(rehearsal, rehearsal.trials),
+        "runs": {k: {**asdict(trial), "seconds": trial.seconds + rehearsal.begin}
+                 for k, trial in rehearsal.trials.items()},
+        "workers": rehearsal.workers,
+        "seconds": rehearsal.seconds,
     }  # fmt: skip
 
 
-def show(plan: Plan, jobs: dict[str, Job], found: Rehearsal, *, paced: bool = True) -> None:
+def show(plan: Plan, jobs: dict[str, Job], rehearsal: Rehearsal, *, paced: bool = True) -> None:
     """Print what is missing, what failed, and (`paced`) the plan per table and in total."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    if found.missing:
-        console.print("[bold]Missing[/bold] (a rehearsal does without; the runs do not)")
-        for message, named in _together(found.missing).items():
-            homes = sorted({one.home for one in named if one.home})
-            where = f"\n    to be had at {', '.join(homes)}" if homes else ""
-            told = ", ".join(dict.fromkeys(one.what for one in named))
-            console.print(escape(f"  {told}: {message}{where}"), highlight=False, soft_wrap=True)
-    failed = {**found.failed, **{key: trial.failed for key, trial in found.trials.items() if trial.failed}}
+    if rehearsal.missing:
+        console.print("[bold]Missing[/bold] (the runs need them; the rehearsal used substitutes)")
+        for message, named in _together(rehearsal.missing).items():
+            homes = sorted({entry.home for entry in named if entry.home})
+            where = f"\n    available at {', '.join(homes)}" if homes else ""
+            items_missing = ", ".join(dict.fromkeys(entry.what for entry in named))
+            console.print(escape(f"  {items_missing}: {message}{where}"), highlight=False, soft_wrap=True)
+    failed = {**rehearsal.failed, **{key: trial.failed for key, trial in rehearsal.trials.items() if trial.failed}}
     if failed:
         console.print("[bold red]Failed[/bold red]")
         for key, why in failed.items():
             console.print(escape(f"  {key}: {why}"), highlight=False, soft_wrap=True)
     if not paced:
-        console.print(f"{len(found.trials)} runs tried, {len(failed)} failed, in {found.seconds:.0f} s")
+        console.print(f"{len(rehearsal.trials)} runs tried, {len(failed)} failed, in {rehearsal.seconds:.0f} s")
         return
     table = Table(title=f"Plan at scale {plan.params.scale}, hours of one core or card of this machine, all seeds")
     for name in ("table", "runs", "steps", "hours", "memory, GiB", "disk, GiB"):
         table.add_column(name, justify="left" if name == "table" else "right")
-    for name, keys in [*tables_of(plan, jobs).items(), ("total", [*found.trials])]:
-        one = summed(found, keys)
-        about = "about " if one["reckoned"] else ""
+    for name, keys in [*tables_of(plan, jobs).items(), ("total", [*rehearsal.trials])]:
+        sums = summed(rehearsal, keys)
+        about = "about " if sums["reckoned"] else ""
         table.add_row(
-            name, f"{one['runs']:,}" + (f" ({one['failed']} failed)" if one["failed"] else ""), f"{one['steps']:,}",
-            f"{about}{one['hours']:,.1f}", f"{one['memory'] / 2**30:.1f}", f"{one['disk'] / 2**30:.2f}",
+            name, f"{sums['runs']:,}" + (f" ({sums['failed']} failed)" if sums["failed"] else ""), f"{sums['steps']:,}",
+            f"{about}{sums['hours']:,.1f}", f"{sums['memory'] / 2**30:.1f}", f"{sums['disk'] / 2**30:.2f}",
             end_section=False,
         )  # fmt: skip
     console.print(table)
-    for name, made in found.data.items():
-        for one in made.extraction:
-            hours = one["items"] * one["seconds_per_item"] / 3600
-            size = one["items"] * one["bytes_per_item"] / 2**30
-            console.print(f"features of {name}, {one['array']}: {one['items']:,} items, {hours:,.2f} h, {size:.2f} GiB")
-        if made.origin == "small set":
+    for name, prepared_data in rehearsal.data.items():
+        for entry in prepared_data.extraction:
+            hours = entry["items"] * entry["seconds_per_item"] / 3600
+            size = entry["items"] * entry["bytes_per_item"] / 2**30
+            what = f"features of {name}, {entry['array']}: {entry['items']:,} items"
+            console.print(f"{what}, {hours:,.2f} h, {size:.2f} GiB")
+        if prepared_data.origin == "small set":
             size = (
-                "hours are of its published size" if made.known else "hours are of the small set: its size is unknown"
+                "hours are of its published size"
+                if prepared_data.known
+                else "hours are of the small set: its size is unknown"
             )
             console.print(f"{name}: is not there; a small set in its layout was rehearsed, {size}")
-    for line in _less(found):
+    for line in _less(rehearsal):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _less(found: Rehearsal) -> list[str]:
+def _less(rehearsal: Rehearsal) -> list[str]:
     """One sentence per part of the rehearsal that was not done for every run."""
-    sound = [trial for trial in found.trials.values() if not trial.failed]
+    sound = [trial for trial in rehearsal.trials.values() if not trial.failed]
     lines = []
     if any(trial.reckoned for trial in sound):
-        lines.append("about: some batches were too large to be tried; their steps are reckoned from smaller ones")
+        lines.append("about: some batches were too large to be tried; their steps are estimated from smaller ones")
     if shared := sum(1 for trial in sound if trial.measured_by):
         lines.append(
             f"shared: {shared} of {len(sound)} runs were tried, but have the times of another one, from which they "
@@ -374,7 +382,7 @@ def _less(found: Rehearsal) -> list[str]:
 
 def _together(missing: list[Missing]) -> dict[str, list[Missing]]:
     """Missing things, grouped by their reason."""
-    found: dict[str, list[Missing]] = {}
-    for one in missing:
-        found.setdefault(one.message, []).append(one)
-    return found
+    by_message: dict[str, list[Missing]] = {}
+    for entry in missing:
+        by_message.setdefault(entry.message, []).append(entry)
+    return by_message

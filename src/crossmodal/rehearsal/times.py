@@ -64,10 +64,10 @@ def clock_of(threads: int) -> Callable[[], float]:
 def ratio(whole: Corpus, few: Corpus, part: str, share: dict[str, float]) -> tuple[float, float]:
     """The factors from `few` to the whole data set of the number of ranked items, and of (query, item) pairs."""
     factors = []
-    for modality, one in whole.inputs.items():
+    for modality, inputs in whole.inputs.items():
         count = len(few.inputs[modality].where(part))
         if count:
-            factors.append(len(one.where(part)) * share.get(part, 1.0) / count)
+            factors.append(len(inputs.where(part)) * share.get(part, 1.0) / count)
     factors = sorted(factors or [1.0])
     return float(np.mean(factors)), float(factors[-1] * factors[0 if len(factors) < 2 else -2])
 

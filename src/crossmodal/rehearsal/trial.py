@@ -280,10 +280,10 @@ def _kept(model: base.Model) -> float:
 
 def _stages(model: base.Model, corpus: Corpus, share: float, seconds: list[float]) -> list[dict[str, Any]]:
     size = model.settings.batch_size
-    asked = getattr(model.settings, "epoch_steps", 0) and corpus.classes is None
-    found = []
-    for stage, one in zip(model.stages(), seconds, strict=True):
+    has_steps = getattr(model.settings, "epoch_steps", 0) and corpus.classes is None
+    stages = []
+    for stage, step_seconds in zip(model.stages(), seconds, strict=True):
         steps = max(1, steps_of(corpus, size, stage.modalities, steps_wanted(model, corpus, size)))
-        steps = steps if asked else max(1, math.ceil(steps * share))
-        found.append({"name": stage.name, "epochs": stage.epochs, "steps": steps, "step_seconds": float(one)})
-    return found
+        steps = steps if has_steps else max(1, math.ceil(steps * share))
+        stages.append({"name": stage.name, "epochs": stage.epochs, "steps": steps, "step_seconds": float(step_seconds)})
+    return stages

@@ -102,14 +102,15 @@ def _word_vectors(
     path: str, settings: base.Settings, corpus: Corpus, seed: int
 ) -> tuple[torch.Tensor, wordvectors.Coverage]:
     """(words, D) initial word embedding and the coverage of the words; the file's hash is added to the fingerprint."""
-    found = wordvectors.read(path, corpus.vocabulary.words)
-    if found.dim != settings.word_dim:
+    vectors = wordvectors.read(path, corpus.vocabulary.words)
+    if vectors.dim != settings.word_dim:
         raise UserError(
-            f"{path}: has vectors of {found.dim} numbers, and the model's `word_dim` is {settings.word_dim}; make them "
+            f"{path}: has vectors of {vectors.dim} numbers, and the model's `word_dim` is {settings.word_dim}; make "
+            "them "
             "the same in params.yaml"
         )
     words = dict.fromkeys(corpus.vocabulary.words[len(SPECIAL) :], 1)
-    covered = wordvectors.coverage(found, words, path, settings.words_covered, "words_covered")
+    covered = wordvectors.coverage(vectors, words, path, settings.words_covered, "words_covered")
     log.info("%s", covered)
     corpus.fingerprint["word_vectors"] = sha256_file(path)
-    return torch.from_numpy(found.table(corpus.vocabulary.words, seed)), covered
+    return torch.from_numpy(vectors.table(corpus.vocabulary.words, seed)), covered

@@ -39,30 +39,30 @@ def evaluate(
     ------
     UserError : a run that is not trained, weights that differ from its manifest, or a task that is not the job's.
     """
-    asked = [_task(job, only)] if only else [tasks()[name] for name in job.tasks]
+    chosen_tasks = [_task(job, only)] if only else [tasks()[name] for name in job.tasks]
     if job.control:
-        _control(job, folder, data, scale, asked, limit)
+        _control(job, folder, data, scale, chosen_tasks, limit)
         return
     model, corpus = trained(job, folder, data, limit)
     with device_slot(CHECKPOINTS) as device:
         model.to(device)
-        for task in asked:
+        for task in chosen_tasks:
             target = folder / task.name
             target.mkdir(exist_ok=True)
             _write(job, folder, task, scale, task.evaluate(model, corpus, job.folds, device, target))
 
 
-def _control(job: Job, folder: Path, data: Path, scale: str, asked: list[Task], limit: Limit | None) -> None:
+def _control(job: Job, folder: Path, data: Path, scale: str, chosen_tasks: list[Task], limit: Limit | None) -> None:
     """Evaluate a control, whose predictions are made from the ids and the ground truth of the test items."""
     cores.compute_in(job.threads)
     modalities = job.settings.get("modalities")
     if modalities is None:
-        there = set(read_parquet(data / job.dataset / "items.parquet", ["modality"]).modality)
-        modalities = [m for m in MODALITIES if m in there]
+        present = set(read_parquet(data / job.dataset / "items.parquet", ["modality"]).modality)
+        modalities = [m for m in MODALITIES if m in present]
     chosen = {"relevance": job.relevance, "stages": job.stages}
     corpus = load(data / job.dataset, job.split, dict.fromkeys(modalities, "ids"), {}, **chosen)
     corpus = corpus if limit is None else corpus.sampled(limit.items)
-    for task in asked:
+    for task in chosen_tasks:
         target = folder / task.name
         target.mkdir(parents=True, exist_ok=True)
         _write(job, folder, task, scale, task.control(job.model, corpus, job.folds, job.seed, target))
@@ -71,7 +71,7 @@ def _control(job: Job, folder: Path, data: Path, scale: str, asked: list[Task], 
 def _task(job: Job, name: str) -> Task:
     if name not in job.tasks:
         raise UserError(
-            f"{job.key}: is not asked the task {name!r}; it is asked {', '.join(job.tasks) or 'none'}"
+            f"{job.key}: is not evaluated on the task {name!r}; its tasks are {', '.join(job.tasks) or 'none'}"
             + suggestion(name, job.tasks)
         )
     return tasks()[name]

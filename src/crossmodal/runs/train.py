@@ -182,7 +182,7 @@ def _check_validation(job: Job, model: base.Model, corpus: Corpus, data: Path) -
     if bare:
         raise UserError(
             f"{data / job.dataset / 'items.parquet'}: no {bare[0]} item of the partition val, on which model "
-            f"{job.model!r} is tried after each epoch to keep the best one; set datasets.{job.dataset}.val in "
+            f"{job.model!r} is validated after each epoch to keep the best one; set datasets.{job.dataset}.val in "
             f"params.yaml above 0 (only closed forms, such as cca, pls and sm, need none)"
         )
 
@@ -203,11 +203,11 @@ def _card(device: torch.device, facts: dict[str, Any]) -> Iterator[None]:
 
 def _fallbacks(job: Job, data: Path) -> list[str]:
     """Warnings about the inputs of a run: those of the data set, stand-ins, unreadable items and equal files."""
-    found = []
+    fallbacks = []
     for dataset in filter(None, (job.dataset, job.source)):
         path = data / dataset / "items.json"
         warnings = read_record(path).get("warnings", []) if path.exists() else []
-        found += [f"items of {dataset}: {warning}" for warning in warnings]
+        fallbacks += [f"items of {dataset}: {warning}" for warning in warnings]
     read = [(job.dataset, *pair) for pair in job.extractors]
     read += [(job.source, *pair) for pair in job.source_inputs.items()]
     for dataset, modality, extractor in read:
@@ -216,15 +216,15 @@ def _fallbacks(job: Job, data: Path) -> list[str]:
             continue
         manifest, where = read_record(path), f"{modality} features of {extractor}"
         if "fallback" in manifest:
-            found.append(f"{where}: {manifest['fallback']}".replace("; ", ", "))  # tables separate warnings by "; "
+            fallbacks.append(f"{where}: {manifest['fallback']}".replace("; ", ", "))  # tables separate warnings by "; "
         if left_out := len(manifest.get("skipped") or ()):
             count = left_out + manifest["shape"][0]
-            found.append(
-                f"{where}: {left_out} of {count} items cannot be read and are left out with what belongs to them"
+            fallbacks.append(
+                f"{where}: {left_out} of {count} items cannot be read and are left out with the items of their groups"
             )
         if "equal_files" in manifest:
-            found.append(f"{where}: {told_equal(manifest['equal_files'])}")
-    return found
+            fallbacks.append(f"{where}: {told_equal(manifest['equal_files'])}")
+    return fallbacks
 
 
 def _begin_from(model: base.Model, folder: Path) -> str:
@@ -235,5 +235,5 @@ def _begin_from(model: base.Model, folder: Path) -> str:
     try:
         model.inherit(load_file(weights))
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"{weights}: cannot be gone on from: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{weights}: training cannot be resumed from it: {str(error).splitlines()[0]}") from None
     return read_record(folder / "manifest.json")["weights_sha256"]

@@ -94,7 +94,7 @@ def test_a_broken_manifest(target):
 
 def test_what_cannot_be_saved(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
-    with pytest.raises(UserError, match="'a' stands twice"):
+    with pytest.raises(UserError, match="'a' occurs twice"):
         store.save(tmp_path / "x", ["a", "a"], {})
     with pytest.raises(ValueError, match="2 rows for 3 items"):
         store.save(tmp_path / "x", ["a", "b", "c"], {})

@@ -70,7 +70,7 @@ def test_a_figure_of_another_package_stands_on_the_page(written, plan: Plan, tmp
     without = base.Scope(plan, others, str(tmp_path))
     assert "counts" not in [figure.name for figure in base.wanted(without)]
     assert sections.drawn(without) == []
-    with pytest.raises(UserError, match="figure 'counts': nothing that it is drawn of is part of"):
+    with pytest.raises(UserError, match="figure 'counts': none of its runs is part of"):
         base.write("counts", without)
 
 

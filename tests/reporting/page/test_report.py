@@ -151,7 +151,7 @@ def test_pictures_past_the_room_are_left_out(made: Path, caplog) -> None:
         (short,) = described([(items, [found])], most=2 * max(map(len, pictures.values())))
     kept = sum("picture" in one for one in short["items"].values())
     assert 0 < kept < len(pictures)
-    assert f"{len(pictures) - kept} of {len(whole['items'])} items have no small copy" in caplog.text
+    assert f"{len(pictures) - kept} of {len(whole['items'])} items have no thumbnail" in caplog.text
 
 
 def marked(plan: Plan, *names: str) -> Plan:

@@ -197,7 +197,7 @@ def test_the_critical_value_is_that_of_t(mean: float, differs: bool) -> None:
     assert bool(cell.significant) is differs
     alone = found[(found.row == 1) & (found.column == 0)].iloc[0]
     assert alone.comparable
-    assert pd.isna(alone.significant)  # one seed tells nothing of others
+    assert pd.isna(alone.significant)  # one seed does not show the spread over seeds
 
 
 # -- settings, columns before the numbers, captions -----------------------------------------------------------------

@@ -63,8 +63,8 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
         "table1, table2",
     )
     assert (run.data.tags["paper"], run.data.tags["data"]) == ("mfsr", "stand-in")
-    assert run.data.tags["embedder"] == "none: it compares without vectors"
-    assert parent.data.tags["embedder"] == "none: it compares without vectors"
+    assert run.data.tags["embedder"] == "none: it compares items without vectors"
+    assert parent.data.tags["embedder"] == "none: it compares items without vectors"
     assert "embedder_seed" not in parent.data.tags
     assert "onnx" not in run.data.tags
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -198,7 +198,7 @@ def test_a_bad_address_is_a_warning(place: tuple[Plan, Path], uri: str, caplog) 
         assert record.init_store(uri) is False
         assert record.track_all(plan, results) is False
         assert record.rebuild(plan, results) is False
-    assert "the runs are unharmed" in caplog.text
+    assert "the runs are unaffected" in caplog.text
 
 
 def test_a_locked_store_is_a_warning(place: tuple[Plan, Path], monkeypatch) -> None:

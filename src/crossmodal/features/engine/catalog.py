@@ -41,7 +41,7 @@ class Entry:
 
     def describe(self) -> dict[str, Any]:
         """The entry as a dictionary for display or JSON."""
-        made = store.paths(self.place / "features" if self.stored else self.place)[2]
+        manifest_path = store.paths(self.place / "features" if self.stored else self.place)[2]
         return {
             "identity": self.identity,
             "stored": self.stored,
@@ -54,7 +54,7 @@ class Entry:
             "made_from": _made_from(self.manifest),
             "fallback": self.manifest.get("fallback"),
             "skipped": len(self.manifest.get("skipped", ())),
-            "made": datetime.fromtimestamp(made.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            "made": datetime.fromtimestamp(manifest_path.stat().st_mtime, UTC).isoformat(timespec="seconds")
             if self.finished
             else None,
             "place": str(self.place),
@@ -68,7 +68,7 @@ def _made_from(manifest: dict[str, Any]) -> str | None:
     settings = manifest.get("settings", {})
     named = [manifest.get(key) or settings.get(key) for key in ("kind", "network", "model", "weights", "vectors")]
     digest = manifest.get("weights_sha256") or manifest.get("vectors_sha256")
-    source = " ".join([str(one) for one in named if one] + ([f"({digest[:8]})"] if digest else []))
+    source = " ".join([str(entry) for entry in named if entry] + ([f"({digest[:8]})"] if digest else []))
     return ", ".join(filter(None, (source, _words(manifest)))) or None
 
 
@@ -92,7 +92,7 @@ def entries(data: Path) -> list[Entry]:
             log.warning("%s", error)
             continue
         loose[path.with_name(path.name.removesuffix(".json"))] = manifest if isinstance(manifest, dict) else {}
-    found = []
+    listed = []
     for place in sorted(path for path in (data / ".features").glob("*") if path.is_dir()):
         array, _, manifest_path = store.paths(place / "features")
         try:
@@ -100,21 +100,23 @@ def entries(data: Path) -> list[Entry]:
         except UserError as error:
             log.warning("%s", error)
             manifest = {}
-        links = [target for target, told in loose.items() if _is_of(target, told, place.name, array)]
+        links = [target for target, manifest_of in loose.items() if _is_of(target, manifest_of, place.name, array)]
         used_by = [_name(target) for target in links]
-        found.append(Entry(place.name, place, True, manifest, _size(place.iterdir()), used_by))
+        listed.append(Entry(place.name, place, True, manifest, _size(place.iterdir()), used_by))
         for target in links:
             del loose[target]
     for target, manifest in loose.items():
         size = _size(path for path in store.paths(target) if path.exists())
-        found.append(Entry(manifest.get("identity"), target, False, manifest, size, [_name(target)]))
-    return found
+        listed.append(Entry(manifest.get("identity"), target, False, manifest, size, [_name(target)]))
+    return listed
 
 
 def _is_of(target: Path, manifest: dict[str, Any], identity: str, array: Path) -> bool:
     """Whether `target` is a link to the store's array, or a copy of it on a disk without links."""
-    own = store.paths(target)[0]
-    return manifest.get("identity") == identity or (own.exists() and array.exists() and own.samefile(array))
+    array_path = store.paths(target)[0]
+    return manifest.get("identity") == identity or (
+        array_path.exists() and array.exists() and array_path.samefile(array)
+    )
 
 
 def _name(target: Path) -> str:
@@ -125,9 +127,9 @@ def _size(paths: Any) -> int:
     return sum(path.stat().st_blocks * 512 for path in paths if path.is_file())
 
 
-def unused(found: list[Entry]) -> list[Entry]:
+def unused(entries: list[Entry]) -> list[Entry]:
     """The entries of the store that no data set uses, including remains of killed extractions."""
-    return [entry for entry in found if entry.stored and not entry.used_by and not _linked(entry)]
+    return [entry for entry in entries if entry.stored and not entry.used_by and not _linked(entry)]
 
 
 def _linked(entry: Entry) -> bool:
@@ -145,12 +147,12 @@ def remove(entry: Entry) -> int:
                 return 0
             shutil.rmtree(entry.place)
     except Timeout:
-        log.warning("%s: is being made now and stays", entry.place)
+        log.warning("%s: is being computed now and is kept", entry.place)
         return 0
     return entry.size
 
 
-def show(found: list[Entry]) -> None:
+def show(entries: list[Entry]) -> None:
     """Print a table of the entries, as wide as the terminal, or 200 characters wide if the output is no terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -160,22 +162,26 @@ def show(found: list[Entry]) -> None:
     if not console.is_terminal:
         console = Console(width=200)
     table = Table("features of", "items x dims", "type", "size", "extractor", "made from", "made", "identity", box=None)
-    for entry in found:
-        told = entry.describe()
-        shape = " x ".join(map(str, told["shape"])) if told["shape"] else "unfinished"
+    for entry in entries:
+        description = entry.describe()
+        shape = " x ".join(map(str, description["shape"])) if description["shape"] else "unfinished"
         names = ", ".join(entry.used_by) or "no data set"
         cells = (
             names if entry.stored else f"{names} (not in the store)",
             shape,
-            told["dtype"] or "",
+            description["dtype"] or "",
             readable_bytes(entry.size),
-            told["extractor"] or "",
-            "\n".join(filter(None, (told["made_from"], told["fallback"] and f"fallback: {told['fallback']}"))),
-            (told["made"] or "")[:16].replace("T", " "),
+            description["extractor"] or "",
+            "\n".join(
+                filter(
+                    None, (description["made_from"], description["fallback"] and f"fallback: {description['fallback']}")
+                )
+            ),
+            (description["made"] or "")[:16].replace("T", " "),
             entry.identity or "",
         )
         table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in cells))
     table.add_section()
-    stored = [entry for entry in found if entry.stored]
+    stored = [entry for entry in entries if entry.stored]
     console.print(table)
-    console.print(f"{readable_bytes(sum(entry.size for entry in found))} in all; {len(stored)} in the store")
+    console.print(f"{readable_bytes(sum(entry.size for entry in entries))} in total; {len(stored)} in the store")

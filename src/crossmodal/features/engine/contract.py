@@ -21,10 +21,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     on_error: Literal["stop", "skip"] = Field(
-        "stop", description="a bad item ends the extraction, or is left out, counted and listed in the manifest"
+        "stop", description="whether a bad item ends the extraction, or is left out, counted and listed in the manifest"
     )
-    dtype: Literal["float32", "float16"] = Field("float32", description="numbers of the stored array")
-    shard: int = Field(512, ge=1, description="items after which results are written down")
+    dtype: Literal["float32", "float16"] = Field("float32", description="type of the numbers of the stored array")
+    shard: int = Field(512, ge=1, description="number of items after which results are written")
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ class Given:
 
         A file is refused if its path leads out of the root or is that of a device.
         """
-        found: dict[str, UserError] = {}
+        errors: dict[str, UserError] = {}
         if self.modality == "text":
-            return found
+            return errors
         for item_id, source in zip(self.rows.item_id, self.rows.source, strict=True):
             try:
                 paths.inside(self.root, str(source), f"items.parquet: {item_id}")
             except UserError as error:
-                found[str(item_id)] = error
-        return found
+                errors[str(item_id)] = error
+        return errors
 
     @property
     def items(self) -> list[Item]:

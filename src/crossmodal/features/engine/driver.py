@@ -61,7 +61,7 @@ class Driver:
         features: Path,
         rows: pd.DataFrame,
         finish: Callable[[np.ndarray, pd.DataFrame], dict[str, Any]] | None,
-        told: dict[str, Any],
+        manifest_facts: dict[str, Any],
     ) -> None:
         """Extract what no finished shard holds yet, and write the array, index and manifest at `features`.
 
@@ -80,7 +80,11 @@ class Driver:
         name, total = self.target.name, len(self.listed)
         shards = self.target.parent / f".{name}.shards"
         # Shards of one folder share device, precision and library versions; the items are hashed in the files' names.
-        apart = {key: value for key, value in told.items() if key not in ("identity", "inputs_sha256", "items_sha256")}
+        apart = {
+            key: value
+            for key, value in manifest_facts.items()
+            if key not in ("identity", "inputs_sha256", "items_sha256")
+        }
         folder = shards / sha256_json([apart, self.work.facts, self.size])[:16]
         if shards.is_dir():
             for other in shards.iterdir():  # shards of other settings are of no use any more
@@ -97,9 +101,9 @@ class Driver:
             placed.forget(todo)
         ahead = sum(min(self.size, total - start) for start in todo)
         if ahead < total:
-            log.info("%s: %d of %d items are done already", name, total - ahead, total)
+            log.info("%s: %d of %d items are already done", name, total - ahead, total)
         self._try_suspects()
-        fallback = {**told, **self.work.facts}.get("fallback")
+        fallback = {**manifest_facts, **self.work.facts}.get("fallback")
         if fallback and ahead:
             log.warning("%s: %d items will be made of a fallback: %s", name, ahead, fallback)
         if ahead:
@@ -121,7 +125,7 @@ class Driver:
         if len(skipped) == total:
             raise UserError(_told(name, ["not one item is good", *index.reason[bad]]))
         if skipped:
-            shown = "; ".join(one["reason"] for one in skipped[:LISTED])
+            shown = "; ".join(entry["reason"] for entry in skipped[:LISTED])
             log.warning("%s: %d of %d items are left out: %s", name, len(skipped), total, shown)
         index = index[~bad].drop(columns="reason").reset_index(drop=True)
         kept = rows.set_index(rows.item_id.astype(str)).loc[index.item_id]
@@ -133,7 +137,7 @@ class Driver:
             facts = self._assemble([Path(f"{file}.npy") for file in files.values()], features, finish, kept)
         seconds = time.perf_counter() - began
         spent = {"seconds": round(seconds, 2), "items_now": ahead, "items_a_second": round(ahead / seconds, 2)}
-        manifest = {**told, **self.work.facts, **facts, "skipped": skipped, "hardware": hardware(), **spent}
+        manifest = {**manifest_facts, **self.work.facts, **facts, "skipped": skipped, "hardware": hardware(), **spent}
         storage.save(features, index, manifest)
         shutil.rmtree(shards)
         log.info("%s: %d items in %.1f s", name, ahead, seconds)
@@ -172,7 +176,7 @@ class Driver:
             how = ", ".join(f"{key} {value}" for key, value in self.work.facts.items() if isinstance(value, str))
             raise UserError(
                 f"{lone.path}: its features are not finite numbers ({how or 'as computed'}); set `precision: fp32` "
-                "where the extractor has it, and see whether its weights are whole"
+                "where the extractor has it, and check that its weights are complete"
             )
         kept = pd.DataFrame({"item_id": [item.item_id for item in good], **extra})
         index = kept.set_index("item_id").reindex([item.item_id for item in batch]).reset_index()
@@ -182,8 +186,8 @@ class Driver:
     def _computed(self, loaded: list[Any]) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
         if not loaded:
             return np.empty((0,), np.float32), {}
-        found = self.work.compute(loaded)
-        array, extra = found if isinstance(found, tuple) else (found, {})
+        result = self.work.compute(loaded)
+        array, extra = result if isinstance(result, tuple) else (result, {})
         if len(array) != len(loaded):
             raise ValueError(f"{self.work.compute}: {len(array)} features of {len(loaded)} items")
         array = np.asarray(array)
@@ -269,7 +273,7 @@ def refuse_skipped(manifest: dict[str, Any], settings: Settings, name: str) -> N
     """Raise a UserError if features lack skipped items but `on_error: stop` is set."""
     skipped = manifest["skipped"]
     if skipped and settings.on_error == "stop":
-        raise UserError(_told(name, [one["reason"] for one in skipped]))
+        raise UserError(_told(name, [entry["reason"] for entry in skipped]))
 
 
 def _told(name: str, reasons: list[str]) -> str:

@@ -127,13 +127,13 @@ def extract(
             else:
                 versions = library_versions("torch", "numpy", *recipe.packages)
                 of_files = recipe.digest is None and given.modality != "text"
-                told = {**described, "identity": identity, "versions": versions, "inputs_of_files": of_files}
+                facts = {**described, "identity": identity, "versions": versions, "inputs_of_files": of_files}
                 if of_files and (equal := equal_files(listed, digests)):
-                    told["equal_files"] = equal
+                    facts["equal_files"] = equal
                     log.warning("%s: %s, such as %s", target.name, told_equal(equal), ", ".join(equal["listed"][0]))
                 work = _guarded(recipe.begin([item for item in listed if item.item_id not in refused]), refused)
                 driver = Driver(listed, digests, settings, work, target, workers, count)
-                driver.make(place / "features", given.rows, recipe.finish, told)
+                driver.make(place / "features", given.rows, recipe.finish, facts)
             refuse_skipped(storage.open_features(place / "features", verify=False).manifest, settings, target.name)
             _link(place / "features", target)
 
@@ -192,7 +192,7 @@ def features_of(
     """
     recipe = registry.module("features", extractor).recipe(settings, given)
     if recipe.finish is not None and recipe.again is None:
-        raise UserError(f"extractor {extractor!r} cannot make features of items outside of a data set")
+        raise UserError(f"extractor {extractor!r} cannot compute features of items outside of a data set")
     further = [Item(f"query {n}", source, Path(source), "query") for n, source in enumerate(sources)]
     refused = given.refused()
     listed = [item for item in given.items if item.item_id not in refused]
@@ -200,9 +200,9 @@ def features_of(
     arrays: list[np.ndarray] = []
     columns: dict[str, list[Any]] = {}
     for start in range(0, len(further), work.batch):
-        found = work.compute([work.load(item) for item in further[start : start + work.batch]])
-        found, extra = found if isinstance(found, tuple) else (found, {})
-        arrays.append(np.asarray(found, np.float32))
+        result = work.compute([work.load(item) for item in further[start : start + work.batch]])
+        result, extra = result if isinstance(result, tuple) else (result, {})
+        arrays.append(np.asarray(result, np.float32))
         for name, column in extra.items():
             columns.setdefault(name, []).extend(column)
     array = np.concatenate(arrays)
@@ -223,25 +223,26 @@ def _guarded(work: Work, refused: Mapping[str, UserError]) -> Work:
             raise
         except Exception as error:  # out of memory, recursion, overflows, or a library's own exceptions
             log.debug("%s", item.path, exc_info=True)
-            told = " ".join(str(error).split())[:200]
+            message = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{item.item_id} ({item.source[:200]}): cannot be read ({type(error).__name__}"
-                f"{': ' if told else ''}{told}); mend or replace it, or leave it out"
+                f"{': ' if message else ''}{message}); mend or replace it, or leave it out"
             ) from error
 
     return replace(work, load=load)
 
 
-def expect(modality: str, found: str, extractor: str) -> None:
+def expect(modality: str, actual: str, extractor: str) -> None:
     """Refuse items of a modality that an extractor does not read.
 
     Raises
     ------
-    UserError : the modality `found` is not `modality`.
+    UserError : the modality `actual` is not `modality`.
     """
-    if found != modality:
+    if actual != modality:
         raise UserError(
-            f"params.yaml: extractors.*.modality: the extractor {extractor!r} reads {modality} items, found {found!r}; "
+            f"params.yaml: extractors.*.modality: the extractor {extractor!r} reads {modality} items, found "
+            f"{actual!r}; "
             f"set `modality: {modality}`"
         )
 
@@ -264,7 +265,7 @@ def _is_whole(place: Path) -> bool:
     try:
         storage.open_features(place / "features")
     except UserError as error:
-        log.warning("%s: its features are made again", error)
+        log.warning("%s: its features are computed again", error)
         for path in storage.paths(place / "features"):
             path.unlink(missing_ok=True)
         return False
@@ -278,7 +279,7 @@ def _link(source: Path, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     array, index, manifest = storage.paths(source)
-    told = read_record(manifest)
+    content = read_record(manifest)
     now = time.time_ns()  # the features must be newer than the items
     for have, want, key in zip((array, index), storage.paths(target), ("sha256", "index_sha256"), strict=False):
         with atomic_write(want) as temporary:
@@ -288,6 +289,6 @@ def _link(source: Path, target: Path) -> None:
                 shutil.copyfile(have, temporary)
             os.utime(temporary, ns=(now, now))
         if want.samefile(have):  # its content was verified or written just now, only its time has changed
-            storage.remember(have, told[key], told)
+            storage.remember(have, content[key], content)
     with atomic_write(storage.paths(target)[2]) as temporary:
         shutil.copyfile(manifest, temporary)

@@ -75,7 +75,7 @@ class Placed:
         if not len(rows):
             return
         if rows.shape[1:] != self.shape[1:]:
-            raise ValueError(f"{name}: an item has shape {rows.shape[1:]}, {self.shape[1:]} was said")
+            raise ValueError(f"{name}: an item has shape {rows.shape[1:]}, expected {self.shape[1:]}")
         data = memoryview(np.ascontiguousarray(narrowed(rows, self.dtype.name, name)).reshape(-1).view(np.uint8))
         place = self.offset + start * self.stride
         try:
@@ -102,7 +102,7 @@ class Placed:
                     self._move(stream.fileno(), number * size, end - count, count)
                 self._head(stream, (total, *self.shape[1:]))
                 if stream.tell() != self.offset:
-                    raise ValueError(f"{self.path}: a header of another length")
+                    raise ValueError(f"{self.path}: has a header of another length")
                 stream.truncate(self.offset + total * self.stride)
         with atomic_write(target) as temporary:
             shutil.move(self.path, temporary)

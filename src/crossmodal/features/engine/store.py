@@ -55,7 +55,7 @@ class Features:
     @property
     def skipped(self) -> list[str]:
         """Ids of the items that the extraction left out as bad (`on_error: skip`)."""
-        return [one["item_id"] for one in self.manifest.get("skipped", ())]
+        return [entry["item_id"] for entry in self.manifest.get("skipped", ())]
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -94,14 +94,14 @@ class Features:
         ------
         UserError : an item has no features.
         """
-        found = self._row_of.reindex(list(item_ids))
-        if found.isna().any():
-            lone = found.index[found.isna()]
+        places = self._row_of.reindex(list(item_ids))
+        if places.isna().any():
+            lone = places.index[places.isna()]
             raise UserError(
-                f"{self.path}: has no features of {len(lone)} of {len(found)} items, such as {lone[0]!r}; "
-                "it was made from another list of items: delete it and extract again"
+                f"{self.path}: has no features of {len(lone)} of {len(places)} items, such as {lone[0]!r}; "
+                "it was computed from another list of items: delete it and extract again"
             )
-        return found.to_numpy(dtype=np.int64)
+        return places.to_numpy(dtype=np.int64)
 
 
 def save(target: str | Path, items: Sequence[str] | pd.DataFrame, manifest: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ def save(target: str | Path, items: Sequence[str] | pd.DataFrame, manifest: dict
     index.insert(1, "row", np.arange(len(index)))
     if index.item_id.duplicated().any():
         double = index.item_id[index.item_id.duplicated()].iloc[0]
-        raise UserError(f"{index_path}: item {double!r} stands twice among the items; give each an id of its own")
+        raise UserError(f"{index_path}: item {double!r} occurs twice among the items; give each item an id of its own")
     write_parquet(index_path, index)
     facts = {
         "shape": list(array.shape),
@@ -158,12 +158,12 @@ def open_features(target: str | Path, verify: bool = True) -> Features:
         array = packed.mapped(array_path)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{array_path}: is truncated or no .npy file ({error}); {again}") from None
-    found = (list(array.shape), str(array.dtype))
+    actual = (list(array.shape), str(array.dtype))
     expected = (manifest.get("shape"), manifest.get("dtype"))
-    if found != expected:
-        raise UserError(f"{array_path}: holds {found}, its manifest says {expected}; {again}")
+    if actual != expected:
+        raise UserError(f"{array_path}: holds {actual}, its manifest says {expected}; {again}")
     if not array.flags.c_contiguous:
-        raise UserError(f"{array_path}: is stored a column after the other (Fortran order); {again}")
+        raise UserError(f"{array_path}: is stored column by column (Fortran order); {again}")
     if verify:
         for path, key in ((array_path, "sha256"), (index_path, "index_sha256")):
             _verify(path, str(manifest.get(key)), manifest, again)
@@ -179,30 +179,30 @@ def _verify(path: Path, expected: str, manifest: dict[str, Any], again: str) -> 
         return
     digest = sha256_file(path)
     if digest != expected:
-        told = f"SHA-256 {digest[:12]}..., its manifest says {expected[:12]}..."
-        raise UserError(f"{path}: is corrupted ({told}); {again}")
+        message = f"SHA-256 {digest[:12]}..., its manifest says {expected[:12]}..."
+        raise UserError(f"{path}: is corrupted ({message}); {again}")
     if time.time() - before.st_mtime > SETTLED:
         remember(path, expected, manifest, before)
 
 
-def remember(path: Path, digest: str, manifest: dict[str, Any], found: os.stat_result | None = None) -> None:
+def remember(path: Path, digest: str, manifest: dict[str, Any], status: os.stat_result | None = None) -> None:
     """Record that a large file, identified by its inode, size and modification time, has this SHA-256.
 
     Parameters
     ----------
     found : the file's state before it was hashed; by default its present state.
     """
-    found = found or path.stat()
-    if found.st_size < REMEMBERED:
+    status = status or path.stat()
+    if status.st_size < REMEMBERED:
         return
     try:
-        write_json(_record(path, manifest), _facts(found, digest))
+        write_json(_record(path, manifest), _facts(status, digest))
     except UserError:  # in a read-only folder, the file is verified at each opening
         return
 
 
-def _facts(found: os.stat_result, digest: str) -> dict[str, Any]:
-    return {"sha256": digest, "inode": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+def _facts(status: os.stat_result, digest: str) -> dict[str, Any]:
+    return {"sha256": digest, "inode": status.st_ino, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _recorded(path: Path, manifest: dict[str, Any]) -> Any:
@@ -216,7 +216,7 @@ def _record(path: Path, manifest: dict[str, Any]) -> Path:
     """Path of the record of a verified file: beside the store's copy if there is one, which all data sets share."""
     identity = manifest.get("identity")
     for folder in list(path.parents)[:3] if isinstance(identity, str) else []:
-        own = folder / ".features" / identity / f"features{path.suffix}"
-        if own.exists() and own.samefile(path):
-            return own.with_name(f"{own.name}.verified")
+        stored = folder / ".features" / identity / f"features{path.suffix}"
+        if stored.exists() and stored.samefile(path):
+            return stored.with_name(f"{stored.name}.verified")
     return path.with_name(f".{path.name}.verified")

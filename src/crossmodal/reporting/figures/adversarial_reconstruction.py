@@ -15,7 +15,7 @@ from crossmodal.reporting.results import runs
 
 
 class Options(Strict):
-    curves: dict[str, list[str]] = Field(description="how the reconstruction is trained, to experiments that do so")
+    curves: dict[str, list[str]] = Field(description="kind of training of the reconstruction to its experiments")
 
 
 class Figure(base.Figure):
@@ -23,8 +23,9 @@ class Figure(base.Figure):
     place = 60
     title = "Adversarial reconstruction"
     caption = (
-        "Mean squared difference of the input vectors from those that generators make again of their places in the "
-        "space, by epoch (log scale), and the last epoch's as a multiple of the first one's. The thesis reports that "
+        "Mean squared difference between the input vectors and those that the generators reconstruct from their "
+        "embeddings, by epoch (log scale), and that of the last epoch as a multiple of that of the first. The thesis "
+        "reports that "
         "it explodes, and that retrieval still works where classes and triplets are trained beside it."
     )
     Options = Options
@@ -61,19 +62,19 @@ def adversarial_reconstruction(histories: Mapping[str, list[pd.DataFrame]]) -> s
     ----------
     histories : label to the epochs of its runs; runs without epochs are left out.
     """
-    trained = {label: [one for one in frames if len(one)] for label, frames in histories.items()}
+    trained = {label: [frame for frame in frames if len(frame)] for label, frames in histories.items()}
     trained = {label: frames for label, frames in trained.items() if frames}
     with canvas.style():
         figure = canvas.figure(10.2, 3.9)
         if not trained:
             return canvas.empty(figure, "No run with an adversarial reconstruction yet.")
         axes = figure.subplots(1, 3)
-        criterion, what = criterion_of(pd.concat([one for frames in trained.values() for one in frames]))
+        criterion, what = criterion_of(pd.concat([frame for frames in trained.values() for frame in frames]))
         panels = [("image_difference", "Image"), ("text_difference", "Text"), (criterion, what[:1].upper() + what[1:])]
         for ax, (column, title) in zip(axes, panels, strict=True):
             factors = []
             for colour, (label, frames) in zip(COLOURS, trained.items(), strict=False):
-                curves = pd.concat([one.set_index("epoch")[column] for one in frames], axis=1)
+                curves = pd.concat([frame.set_index("epoch")[column] for frame in frames], axis=1)
                 for _, curve in curves.items():
                     ax.plot(curve.index, curve, color=colour, linewidth=0.8, alpha=0.4)
                 mean = curves.mean(axis=1)

@@ -18,8 +18,8 @@ class Figure(base.Figure):
     place = 10
     label = "Recall at 10 against annotation"
     caption = (
-        "R@10 on the whole test set against the share of annotated training pairs. A point is a run, a line goes "
-        "through the means over seeds."
+        "R@10 on the whole test set against the share of annotated training pairs. Points are runs; lines "
+        "connect the means over seeds."
     )
 
     def reads(self) -> list[str]:
@@ -74,8 +74,8 @@ def annotation(
         if not datasets:
             return canvas.empty(canvas.figure(10.2, 3.5), "One degree of annotation so far: nothing to compare.")
         directions = sorted(frame.aspect.unique())
-        told = {} if meetings is None else _told(meetings)
-        figure = canvas.figure(10.2, (3.5 + 0.16 * max(map(len, told.values()), default=0)) * len(datasets))
+        notes = {} if meetings is None else _told(meetings)
+        figure = canvas.figure(10.2, (3.5 + 0.16 * max(map(len, notes.values()), default=0)) * len(datasets))
         axes = figure.subplots(len(datasets), len(directions), squeeze=False, sharey="row")
         for row, dataset in zip(axes, datasets, strict=True):
             part = frame[frame.dataset == dataset]
@@ -112,11 +112,11 @@ def annotation(
                 ax.set_xlabel("Annotated pairs")
                 ax.set_ylim(0, None)
                 ax.set_title(f"{titles.get(dataset, dataset)}: {aspect.replace('-to-', ' to ')}")
-                if (dataset, aspect) in told:
+                if (dataset, aspect) in notes:
                     here = meetings[(meetings.dataset == dataset) & (meetings.aspect == aspect)]
                     ax.plot(here.share, here.value, **_RING)
                     options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 8}
-                    ax.annotate("\n".join(told[dataset, aspect]), (0, 0), (0, -36), color=INK, **options)
+                    ax.annotate("\n".join(notes[dataset, aspect]), (0, 0), (0, -36), color=INK, **options)
             row[0].set_ylabel(f"R@{metric.removeprefix('recall@')} (%)")
             handles, labels = row[-1].get_legend_handles_labels()
             for n in sorted(part.captions.unique()):
@@ -139,10 +139,10 @@ _RING = {
 
 def _told(meetings: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
     """{(data set, aspect): one line of text per pair of systems}"""
-    found: dict[tuple[str, str], list[str]] = {}
-    for one in meetings.itertuples():
-        found.setdefault((one.dataset, one.aspect), []).append(f"{one.system} meets {one.other}: {met(one.share)}")
-    return found
+    notes: dict[tuple[str, str], list[str]] = {}
+    for row in meetings.itertuples():
+        notes.setdefault((row.dataset, row.aspect), []).append(f"{row.system} meets {row.other}: {met(row.share)}")
+    return notes
 
 
 def met(place: float) -> str:

@@ -18,7 +18,7 @@ METRIC = "map@50"
 
 class Options(Strict):
     bars: dict[str, list[str]] = Field(
-        description="label to experiments, of which the last one that is run here is drawn; all of them with the same "
+        description="label to experiments, of which the last one that is run here is drawn; all have the same "
         "modalities as the first bar"
     )
 

@@ -42,7 +42,7 @@ ANNOTATION = Section("annotation", "Annotation", "Recall against annotation", 10
 EMBEDDINGS = Section("embeddings", "Embeddings", "Embeddings", 20)
 VOCABULARY = Section("vocabulary", "Vocabulary", "Words of regions and of captions", 30)
 RECONSTRUCTIONS = Section("reconstructions", "Reconstructions", "Reconstructions", 40)
-SPACES = Section("spaces", "Spaces", "Spaces that grow a modality at a time", 50)
+SPACES = Section("spaces", "Spaces", "Spaces to which modalities are added one at a time", 50)
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,12 @@ class Scope:
         ------
         UserError : the paper has no experiment of this name.
         """
-        known = self.plan.papers[paper].experiments
-        if name not in known:
-            raise UserError(f"papers/{paper}.yaml: figures: experiment {name!r} is unknown{suggestion(name, known)}")
-        return known[name]
+        experiments = self.plan.papers[paper].experiments
+        if name not in experiments:
+            raise UserError(
+                f"papers/{paper}.yaml: figures: experiment {name!r} is unknown{suggestion(name, experiments)}"
+            )
+        return experiments[name]
 
     def jobs_of(self, paper: str, experiments: Iterable[str]) -> list[Job]:
         """The jobs of experiments of a paper that belong to this scope, in the order of the plan.
@@ -240,11 +242,11 @@ def wanted(scope: Scope) -> list[Figure]:
     """
     figures = [figure(name, scope) for name in registry.names("figures")]
 
-    def order(one: Figure) -> tuple[Any, ...]:
-        where = (1, 0, "") if one.section is None else (0, one.section.place, one.section.name)
-        return *where, one.place, one.name
+    def order(drawn: Figure) -> tuple[Any, ...]:
+        where = (1, 0, "") if drawn.section is None else (0, drawn.section.place, drawn.section.name)
+        return *where, drawn.place, drawn.name
 
-    return [one for one in sorted(figures, key=order) if one.options is not None and one.wanted()]
+    return [drawn for drawn in sorted(figures, key=order) if drawn.options is not None and drawn.wanted()]
 
 
 def write(name: str, scope: Scope) -> None:
@@ -256,9 +258,7 @@ def write(name: str, scope: Scope) -> None:
     """
     chosen = figure(name, scope)
     if not chosen.wanted():
-        raise UserError(
-            f"figure {name!r}: nothing that it is drawn of is part of {scope.folder}; see `crossmodal list figures`"
-        )
+        raise UserError(f"figure {name!r}: none of its runs is part of {scope.folder}; see `crossmodal list figures`")
     folder = scope.target / "figures"
     if chosen.has_numbers:
         write_text(folder / f"{name}.csv", chosen.numbers())

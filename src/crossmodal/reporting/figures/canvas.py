@@ -60,9 +60,9 @@ def figure(width: float, height: float, **options: Any) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width, height), layout="constrained", **options)
-    FigureCanvasAgg(made)
-    return made
+    canvas = Figure(figsize=(width, height), layout="constrained", **options)
+    FigureCanvasAgg(canvas)
+    return canvas
 
 
 def empty(figure: Figure, text: str) -> str:

@@ -24,7 +24,9 @@ COLUMNS = ("dataset", "aspect", "metric", "system", "other", "share", "value")
 
 
 class Options(Strict):
-    proposed: str = Field(description="an experiment of the paper's own system, whose curve is held against each other")
+    proposed: str = Field(
+        description="an experiment of the system that the paper proposes, whose curve is compared with all others"
+    )
 
 
 class Figure(base.Figure):
@@ -33,16 +35,19 @@ class Figure(base.Figure):
     title = "Crossovers"
     label = "Recall at 1 against annotation"
     caption = (
-        "R@1 on the whole test set against the share of annotated training pairs. Rings are where the system that a "
-        "paper proposes meets another one, and where a system reaches what one without pairs does: how many pairs that "
-        "is worth. Means over seeds, linear in the logarithm of the share between the points."
+        "R@1 on the whole test set against the share of annotated training pairs. Rings mark the share at which "
+        "the system that a paper proposes meets another one, and the share at which a system reaches the level of one "
+        "without pairs, which shows how many pairs the latter is worth. Means over seeds, linear in the logarithm of "
+        "the share between the points."
     )
     Options = Options
 
     @cached_property
     def meetings(self) -> pd.DataFrame:
-        own = [self.scope.experiment(paper, options.proposed) for paper, options in self.options.items()]
-        return meetings(self.scope.metrics, {runs.name(one.model, one.variant) for one in own})
+        experiments = [self.scope.experiment(paper, options.proposed) for paper, options in self.options.items()]
+        return meetings(
+            self.scope.metrics, {runs.name(experiment.model, experiment.variant) for experiment in experiments}
+        )
 
     def reads(self) -> list[str]:
         return [self.scope.collected("metrics.parquet")]
@@ -76,8 +81,8 @@ def meetings(metrics: pd.DataFrame, proposed: Collection[str], metric: str = MET
     rows = []
     for (dataset, aspect), part in means.groupby(level=[0, 1]):
         curves = {
-            name: (one.index.get_level_values("share").to_numpy(), one.to_numpy())
-            for name, one in part.groupby(level=2)
+            name: (series.index.get_level_values("share").to_numpy(), series.to_numpy())
+            for name, series in part.groupby(level=2)
         }
         curves = {name: curve for name, curve in curves.items() if len(curve[0]) > 1}
         about = {"dataset": dataset, "aspect": aspect, "metric": metric}
@@ -91,7 +96,7 @@ def meetings(metrics: pd.DataFrame, proposed: Collection[str], metric: str = MET
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"share": "float64", "value": "float64"})
 
 
-def _met(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
-    share = crossover(*one, *other)
-    value = float(np.interp(np.log(share), np.log(one[0]), one[1])) if np.isfinite(share) else float("nan")
+def _met(curve: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    share = crossover(*curve, *other)
+    value = float(np.interp(np.log(share), np.log(curve[0]), curve[1])) if np.isfinite(share) else float("nan")
     return {"share": share, "value": value}

@@ -20,7 +20,7 @@ class Figure(base.Figure):
     section = base.SPACES
     place = 70
     title = "Directions"
-    caption = "mAP@50 of every direction: rows ask, columns answer."
+    caption = "mAP@50 of every direction: rows are queries, columns the gallery."
 
     def wanted(self) -> bool:
         return any(len(job.modalities) > 2 for job in self.scope.jobs.values())

@@ -19,8 +19,9 @@ class Figure(base.Figure):
     title = "Annotation efficiency"
     label = "Mean recall over log-annotations"
     caption = (
-        "Mean R@10 over log-annotations (area under the curve above, divided by its width), the annotated pairs that a "
-        "recall takes by interpolation, and how many times the pairs of the best system that is. In brackets 95 % "
+        "Mean R@10 over log-annotations (area under the curve above, divided by its width), the number of annotated "
+        "pairs that a recall requires (by interpolation), and this number as a multiple of that of the best system. "
+        "In brackets 95 % "
         "intervals by bootstrap over queries and seeds; all numbers in ``annotation_efficiency.csv``."
     )
 
@@ -57,10 +58,10 @@ def efficiency(frame: pd.DataFrame, titles: Mapping[str, str], metric: str = "re
             for ax, aspect in zip(row, sorted(frame.aspect.unique()), strict=True):
                 part = frame[(frame.dataset == dataset) & (frame.aspect == aspect)].sort_values("area")
                 names = sorted(frame.system.unique())
-                for place, one in enumerate(part.itertuples()):
-                    colour = COLOURS[names.index(one.system) % len(COLOURS)]
-                    ax.plot([one.area_low, one.area_high], [place, place], color=colour, linewidth=2)
-                    ax.plot(one.area, place, marker="o", markersize=6, color=colour)
+                for place, system in enumerate(part.itertuples()):
+                    colour = COLOURS[names.index(system.system) % len(COLOURS)]
+                    ax.plot([system.area_low, system.area_high], [place, place], color=colour, linewidth=2)
+                    ax.plot(system.area, place, marker="o", markersize=6, color=colour)
                 labels = [f"{r.system} ({len(r.splits.split())} amounts)" for r in part.itertuples()]
                 ax.set_yticks(range(len(part)), labels)
                 ax.set_ylim(-0.6, len(part) - 0.4)

@@ -26,8 +26,8 @@ ITEMS = 200
 class Figure(base.Figure):
     section = base.EMBEDDINGS
     caption = (
-        "Test images and a caption of each where the model puts them, in two dimensions (t-SNE on cosines); a line "
-        "joins what belongs together."
+        "Embeddings of test images and of one caption each, in two dimensions (t-SNE on cosines); a line joins "
+        "each pair."
     )
 
     def jobs(self) -> list[Job]:

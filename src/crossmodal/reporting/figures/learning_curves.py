@@ -18,8 +18,8 @@ MOST_LINES = 14  # maximum in one panel
 
 class Figure(base.Figure):
     caption = (
-        "The criterion on the validation items, and the training loss, by epoch: a thin line is a run, a thick one the "
-        "mean over seeds. The epoch with the best criterion is the one tested."
+        "The criterion on the validation items, and the training loss, by epoch: thin lines are runs, thick "
+        "ones the means over seeds. The epoch with the best criterion is tested."
     )
 
     def reads(self) -> list[str]:
@@ -73,10 +73,10 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
 
 def criterion_of(histories: pd.DataFrame) -> tuple[str, str]:
     """The column by which the best epoch is chosen, and its label."""
-    known = criteria()
-    there = [column for column in known if column in histories and histories[column].notna().any()]
-    column = next(iter(there or known))
-    return column, known[column]
+    columns = criteria()
+    present = [column for column in columns if column in histories and histories[column].notna().any()]
+    column = next(iter(present or columns))
+    return column, columns[column]
 
 
 def _curve(ax: Any, runs: pd.DataFrame, column: str, label: str, look: dict[str, Any]) -> None:

@@ -18,20 +18,22 @@ from crossmodal.reporting.results import runs
 
 
 class System(Strict):
-    experiments: list[str] = Field(description="with ever more modalities; the last one that is run here is drawn")
-    column: str = Field(description="of a run's history")
-    name: str = Field(description="what the column holds, in words")
+    experiments: list[str] = Field(
+        description="experiments with increasing numbers of modalities; the last one that is run here is drawn"
+    )
+    column: str = Field(description="column of a run's history")
+    name: str = Field(description="content of the column, in words")
 
 
 class Options(Strict):
-    systems: dict[str, System] = Field(description="a panel for each, by its title")
+    systems: dict[str, System] = Field(description="title to the contents of each panel")
 
 
 class Figure(base.Figure):
     section = base.SPACES
     place = 20
     title = "Losses"
-    caption = "By epoch, stage after stage; dashes part the stages."
+    caption = "By epoch, stage after stage; dashed lines separate the stages."
     Options = Options
 
     def wanted(self) -> bool:
@@ -45,7 +47,7 @@ class Figure(base.Figure):
         panels = {}
         for title, (system, last) in self._systems().items():
             parts = [losses(self._chain(job), self.scope.runs, system.column) for job in last]
-            panels[f"{title}: {system.name}"] = [one for one in parts if one is not None]
+            panels[f"{title}: {system.name}"] = [part for part in parts if part is not None]
         return losses_by_stage(panels)
 
     def _systems(self) -> dict[str, tuple[System, list[Job]]]:
@@ -75,7 +77,7 @@ def losses(stages: list[Job], folder: Path, column: str) -> list[np.ndarray] | N
     ----------
     folder : `results/runs`.
     """
-    parts = [runs.history(folder / one.key) for one in stages]
+    parts = [runs.history(folder / job.key) for job in stages]
     return [part[column].to_numpy() for part in parts] if all(len(part) and column in part for part in parts) else None
 
 
@@ -89,18 +91,18 @@ def losses_by_stage(panels: Mapping[str, list[list[np.ndarray]]]) -> str:
     with canvas.style():
         figure = canvas.figure(10.2, 3.2)
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for ax, (title, own), colour in zip(axes, panels.items(), COLOURS, strict=False):
+        for ax, (title, runs_of), colour in zip(axes, panels.items(), COLOURS, strict=False):
             ax.set_title(title)
             ax.set_xlabel("Epoch")
-            if not own:
+            if not runs_of:
                 ax.text(0.5, 0.5, "not made yet", transform=ax.transAxes, ha="center", color=FAINT)
                 continue
-            curves = [np.concatenate(stages) for stages in own]
+            curves = [np.concatenate(stages) for stages in runs_of]
             for curve in curves:
                 ax.plot(np.arange(1, len(curve) + 1), curve, color=colour, linewidth=0.8, alpha=0.4)
             mean = np.mean([curve[: min(map(len, curves))] for curve in curves], axis=0)
             ax.plot(np.arange(1, len(mean) + 1), mean, color=colour, linewidth=2)
-            for end in np.cumsum([len(part) for part in own[-1]])[:-1]:
+            for end in np.cumsum([len(part) for part in runs_of[-1]])[:-1]:
                 ax.axvline(end + 0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
             ax.set_ylim(bottom=0)
             ax.xaxis.get_major_locator().set_params(integer=True)

@@ -42,7 +42,9 @@ class Inspected(base.Figure):
 class Figure(Inspected):
     place = 20
     title = "Separation"
-    caption = "Means over runs. The printed specific loss is least where semantic and specific parts are opposite (-1)."
+    caption = (
+        "Means over runs. The printed specific loss is minimal where semantic and specific parts are opposite (-1)."
+    )
 
     def draw(self) -> str:
         return parts(self.inspected())
@@ -67,7 +69,7 @@ def parts(shown: Mapping[str, list[dict[str, Any]]]) -> str:
     with canvas.style():
         figure = canvas.figure(10.2, 1.6 + 0.3 * max(5, len(shown)))
         if not shown:
-            return canvas.empty(figure, "No run that parts its encodings has been tested yet.")
+            return canvas.empty(figure, "No run that separates its encodings into parts has been tested yet.")
         left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
         names = list(shown)[::-1]
         places = range(len(names))
@@ -93,9 +95,9 @@ def parts(shown: Mapping[str, list[dict[str, Any]]]) -> str:
         first = shown[names[-1]][0]
         with packed.arrays(first["folder"] / "shown.npz") as file:
             points = np.split(file["modal_plane"], 2)
-        for own, label, colour in zip(points, ("image", "caption"), COLOURS, strict=False):
-            right.plot(*own.T, ".", color=colour, label=label, markersize=4, alpha=0.6)
+        for coordinates, label, colour in zip(points, ("image", "caption"), COLOURS, strict=False):
+            right.plot(*coordinates.T, ".", color=colour, label=label, markersize=4, alpha=0.6)
         right.set_title(f"Modal parts of {names[-1]}")
-        right.set_xlabel("two first principal axes")
+        right.set_xlabel("first two principal axes")
         right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
         return canvas.svg(figure)

@@ -16,7 +16,9 @@ SHOWN = 6  # pairs in a figure
 
 class Figure(Inspected):
     place = 10
-    caption = "Test images and captions, and what is made again of the parts of their encodings (captions in blue)."
+    caption = (
+        "Test images and captions, and their reconstructions from the parts of their encodings (captions in blue)."
+    )
 
     def draw(self) -> str:
         return reconstructions(self.inspected())
@@ -29,7 +31,7 @@ def reconstructions(shown: Mapping[str, list[dict[str, Any]]]) -> str:
     with canvas.style():
         figure = canvas.figure(10.2, 5.2)
         if not making:
-            return canvas.empty(figure, "No run that makes images or captions has been tested yet.")
+            return canvas.empty(figure, "No run that reconstructs images or captions has been tested yet.")
         run = max(making, key=lambda run: ("picture_rank" in run["numbers"]) + any(map(bool, run["captions"])))
         with packed.arrays(run["folder"] / "shown.npz") as file:
             pictures = [file[name] for name in ("pictures", "pictures_made") if name in file]
@@ -40,12 +42,12 @@ def reconstructions(shown: Mapping[str, list[dict[str, Any]]]) -> str:
                 axes[row][column].axis("off")
                 if row < len(pictures):
                     axes[row][column].imshow(pictures[row][column].transpose(1, 2, 0), interpolation="nearest")
-            said = run["captions"][column]
+            texts = run["captions"][column]
             axes[2][column].axis("off")
             for place, (name, colour) in enumerate((("words", INK), ("words_made", COLOURS[0]))):
-                text = textwrap.fill(said.get(name, ""), 22)
+                text = textwrap.fill(texts.get(name, ""), 22)
                 options = {"va": "top", "fontsize": 7.5, "color": colour}
                 axes[2][column].text(0, 1 - 0.52 * place, text, transform=axes[2][column].transAxes, **options)
-        for row, label in enumerate(("image", "made of its parts")):
+        for row, label in enumerate(("image", "reconstructed from its parts")):
             axes[row][0].set_title(label, fontsize=9)
         return canvas.svg(figure)

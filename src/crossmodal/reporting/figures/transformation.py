@@ -27,7 +27,7 @@ class Figure(base.Figure):
     place = 10
     title = "Before and after training"
     caption = (
-        "Test items of five classes where the first weights put them and where the trained ones do, in two dimensions "
+        "Embeddings of test items of five classes with initial and with trained weights, in two dimensions "
         "(t-SNE on cosines). Colours are modalities, shapes are classes."
     )
 
@@ -60,7 +60,7 @@ def chosen(labels: np.ndarray, index: np.ndarray, classes: np.ndarray) -> np.nda
     labels : (N,) classes of all items.
     index : (M,) numbers of the items to choose from.
     """
-    return np.concatenate([index[labels[index] == one][:ITEMS] for one in classes])
+    return np.concatenate([index[labels[index] == label][:ITEMS] for label in classes])
 
 
 def vectors(job: Job, folder: Path, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -92,7 +92,7 @@ def vectors(job: Job, folder: Path, data: Path) -> tuple[np.ndarray, np.ndarray,
     model, corpus = built(job, data)
     first, second = list(model.reads)[:2]
     classes = np.unique(corpus.inputs[first].labels[corpus.inputs[first].where("test")])[:CLASSES]
-    index = {m: chosen(one.labels, one.where("test"), classes) for m, one in corpus.inputs.items()}
+    index = {m: chosen(inputs.labels, inputs.where("test"), classes) for m, inputs in corpus.inputs.items()}
 
     def placed() -> np.ndarray:
         partners = {m: second if m == first else first for m in index}

@@ -36,16 +36,19 @@ COLUMNS = ("dataset", "split", "kind", "min_count", "images", "captions", "words
 
 class Options(Strict):
     published: dict[str, dict[Kind, tuple[float, float]]] = Field(
-        {}, description="what it is of: words of each kind of names, and their overlap with the queries' in per cent"
+        {},
+        description="published numbers: words of each kind of names, and their overlap with the words of the "
+        "queries in per cent",
     )
 
 
 class Figure(base.Figure):
     section = base.VOCABULARY
     caption = (
-        "What is named in the images that a split leaves without a caption, and the words of the test captions: tokens "
-        "with a letter or digit, however rare (``vocabulary.csv`` also counts those of four times or more). Overlap is "
-        "of both in per cent of either. Our s_g are names of regions, scored above 0.3, where the paper has those of "
+        "Names in the images that a split leaves without a caption, and words of the test captions: tokens with a "
+        "letter or digit, including rare ones (``vocabulary.csv`` also counts those that occur at least four times). "
+        "The overlap is the share of common words in per cent of all words of both. Our s_g are names of regions, "
+        "scored above 0.3, where the paper has those of "
         "image classifiers."
     )
     has_numbers = True
@@ -82,9 +85,9 @@ def words(sequences: Iterable[Sequence[str]], min_count: int = 1) -> set[str]:
     return {word for word, count in counts.items() if count >= min_count and any(map(str.isalnum, word))}
 
 
-def overlap(one: set[str], other: set[str]) -> float:
+def overlap(first: set[str], other: set[str]) -> float:
     """Intersection over union of two sets of words in per cent; NaN where both are empty."""
-    return 100 * len(one & other) / len(one | other) if one | other else float("nan")
+    return 100 * len(first & other) / len(first | other) if first | other else float("nan")
 
 
 def measure(folder: Path, split: str, extractor: str) -> list[dict[str, Any]]:
@@ -100,20 +103,24 @@ def measure(folder: Path, split: str, extractor: str) -> list[dict[str, Any]]:
     Rows with the keys of `COLUMNS` except `dataset`; `overlap` is in per cent.
     """
     items = read_parquet(folder / "items.parquet", ["item_id", "modality", "partition"])
-    asked = items.item_id[(items.modality == "text") & (items.partition == "test")]
-    captions = read_parquet(folder / "tokens.parquet").set_index("item_id").tokens.loc[asked]
+    captions_tested = items.item_id[(items.modality == "text") & (items.partition == "test")]
+    captions = read_parquet(folder / "tokens.parquet").set_index("item_id").tokens.loc[captions_tested]
     pairs = read_parquet(folder / "splits" / f"{split}.parquet")
     bare = pairs.image_id[pairs.caption_id.isna()]
     features = open_features(folder / "features" / f"image.{extractor}")
     rows = []
     for kind in KINDS:
-        told = named(features, kind)
-        told = told[told.index.isin(bare)]
+        names = named(features, kind)
+        names = names[names.index.isin(bare)]
         for count in COUNTS:
-            own, queries = words(told, count), words(captions, count)
-            about = {"split": split, "kind": kind, "min_count": count, "images": len(told), "captions": len(captions)}
-            sizes = {"words": len(own), "caption_words": len(queries), "shared": len(own & queries)}
-            rows.append({**about, **sizes, "overlap": overlap(own, queries)})
+            vocabulary_words, queries = words(names, count), words(captions, count)
+            about = {"split": split, "kind": kind, "min_count": count, "images": len(names), "captions": len(captions)}
+            sizes = {
+                "words": len(vocabulary_words),
+                "caption_words": len(queries),
+                "shared": len(vocabulary_words & queries),
+            }
+            rows.append({**about, **sizes, "overlap": overlap(vocabulary_words, queries)})
     return rows
 
 
@@ -130,13 +137,13 @@ def vocabulary(
     """
     part = measured[measured.min_count == min_count]
     rows: list[tuple[str, Counted]] = [*published.items()]
-    for (dataset, _, split), own in part.groupby(["dataset", "images", "split"], sort=True):
-        counted = {one.kind: (one.words, one.overlap) for one in own.itertuples()}
+    for (dataset, _, split), rows_of in part.groupby(["dataset", "images", "split"], sort=True):
+        counted = {of_kind.kind: (of_kind.words, of_kind.overlap) for of_kind in rows_of.itertuples()}
         about = f"{titles.get(dataset, dataset)}, {parse(split)[0]} % of images annotated"
-        rows.append((f"{about}\n{own.caption_words.iloc[0]:,} words in its queries", counted))
+        rows.append((f"{about}\n{rows_of.caption_words.iloc[0]:,} words in its queries", counted))
     with canvas.style():
-        made = canvas.figure(10.2, 1.3 + 0.55 * len(rows))
-        left, right = made.subplots(1, 2)
+        figure = canvas.figure(10.2, 1.3 + 0.55 * len(rows))
+        left, right = figure.subplots(1, 2)
         places = np.arange(len(rows))[::-1]
         for n, (kind, label) in enumerate(KINDS.items()):
             for ax, which, form in ((left, 0, "{:,.0f}"), (right, 1, "{:.1f}")):
@@ -144,8 +151,8 @@ def vocabulary(
                 at = places + 0.19 - 0.38 * n
                 ax.barh(at, np.nan_to_num(values), height=0.34, color=COLOURS[n], alpha=0.55, label=label)
                 for y, value in zip(at, values, strict=True):
-                    said = " –" if np.isnan(value) else " " + form.format(value)
-                    ax.text(np.nan_to_num(value), y, said, va="center", fontsize=8.5, color=INK)
+                    text = " –" if np.isnan(value) else " " + form.format(value)
+                    ax.text(np.nan_to_num(value), y, text, va="center", fontsize=8.5, color=INK)
         left.set_yticks(places, [label for label, _ in rows])
         right.set_yticks(places, [""] * len(rows))
         left.set_title("Different words")
@@ -154,5 +161,5 @@ def vocabulary(
             ax.grid(False)
             ax.margins(x=0.14)
             ax.set_xlim(left=0)
-        made.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-        return canvas.svg(made)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        return canvas.svg(figure)

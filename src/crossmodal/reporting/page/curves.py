@@ -25,14 +25,14 @@ def curves(histories: pd.DataFrame) -> dict[str, Any]:
     names = [c for c in frame if c not in ABOUT and pd.api.types.is_numeric_dtype(frame[c]) and frame[c].notna().any()]
     first = (*criteria(), "loss")
     names.sort(key=lambda c: (first.index(c) if c in first else len(first), not c.startswith("val_"), c))
-    made = []
+    entries = []
     for run, part in frame.groupby("run", sort=True) if len(frame) else ():
         part = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(MOST, len(part))).round().astype(int))]
         first = part.iloc[0]
         about = {"run": run, "dataset": first.dataset, "split": first.split, "name": first["name"]}
         values = {c: [_short(v) for v in part[c]] for c in names if part[c].notna().any()}
-        made.append(about | {"seed": int(first.seed), "epochs": part.epoch.astype(int).tolist(), "values": values})
-    return {"measures": [{"name": c, "label": label(c)} for c in names], "runs": made}
+        entries.append(about | {"seed": int(first.seed), "epochs": part.epoch.astype(int).tolist(), "values": values})
+    return {"measures": [{"name": c, "label": label(c)} for c in names], "runs": entries}
 
 
 def label(column: str) -> str:
@@ -41,9 +41,9 @@ def label(column: str) -> str:
     text = column.removeprefix("val_")
     if column in criteria():
         text = criteria()[column]
-    elif found := re.fullmatch(r"(\w+)-to-([^\W_]+)_(.+)", text):
-        known = metric(found[3])
-        text = f"{known.label if known else found[3]}, {found[1]} to {found[2]}"
+    elif match := re.fullmatch(r"(\w+)-to-([^\W_]+)_(.+)", text):
+        declared = metric(match[3])
+        text = f"{declared.label if declared else match[3]}, {match[1]} to {match[2]}"
     text = text.replace("_", " ")
     return f"Validation: {text}" if validation else text[:1].upper() + text[1:]
 

@@ -105,26 +105,26 @@ class Items:
 
     def truth(self, modality: str, code: str) -> str | None:
         """The id of a test item of a modality that is relevant to this code; None if there is none."""
-        own = self._first.get((modality, code))
+        first = self._first.get((modality, code))
         others = (id_ for (of, other), id_ in self._first.items() if of == modality and self.alike(code, other))
-        return own or next(others, None)
+        return first or next(others, None)
 
     def describe(self, id_: str, room: int) -> dict[str, Any]:
         """The modality, label, and text or thumbnail of an item; a thumbnail of more than `room` bytes is left out."""
         row = self.frame.loc[id_]
-        found: dict[str, Any] = {"modality": str(row.modality)}
+        fields: dict[str, Any] = {"modality": str(row.modality)}
         if pd.notna(row.label):
-            found["label"] = ", ".join(labels_of(str(row.label)))
+            fields["label"] = ", ".join(labels_of(str(row.label)))
         if row.modality == "class":
-            return found | {"text": f"{row.label}: {row.source}"}
+            return fields | {"text": f"{row.label}: {row.source}"}
         if row.modality == "text":
-            return found | {"text": str(row.source)}
+            return fields | {"text": str(row.source)}
         if id_ not in self.shown:
             self.shown[id_] = self._small(str(row.source), str(row.modality))
         small = self.shown[id_]
         if len(small.picture or "") + len(small.player or "") <= room:
-            found |= {key: value for key, value in vars(small).items() if value}
-        return found
+            fields |= {key: value for key, value in vars(small).items() if value}
+        return fields
 
     def _small(self, source: str, modality: str) -> Medium:
         try:
@@ -176,7 +176,7 @@ def gallery(
         queries = read_parquet(ranking_of(run) / "examples.parquet", columns)
         protocol = "all" if (queries.protocol == "all").any() else queries.protocol.iloc[0]
         queries = queries[queries.protocol == protocol]
-        found = {}
+        queries_of = {}
         directions = sorted(queries.aspect.unique())
         for aspect in directions:
             part = queries[queries.aspect == aspect]
@@ -185,8 +185,8 @@ def gallery(
             else:
                 ids = [query.id for query in like.directions.get(aspect, ())]
                 part = part.drop_duplicates("query_id").set_index("query_id", drop=False).loc[ids]
-            found[str(aspect)] = [_query(items, row, str(aspect), n) for row in part.itertuples(index=False)]
-        return Gallery(items.folder.name, label or run.name, found)
+            queries_of[str(aspect)] = [_query(items, row, str(aspect), n) for row in part.itertuples(index=False)]
+        return Gallery(items.folder.name, label or run.name, queries_of)
     except UserError as error:
         log.warning("no gallery of %s: %s", items.folder.name, error)
     except (KeyError, IndexError, AttributeError) as error:
@@ -198,7 +198,9 @@ def _query(items: Items, row: Any, aspect: str, n: int) -> Query:
     id_ = str(row.query_id)
     code = items.codes[id_]
     answers = zip(list(row.top)[:n], list(row.top_scores)[:n], strict=True)
-    top = [Answer(str(one), items.alike(items.codes[str(one)], code), float(score)) for one, score in answers]
+    top = [
+        Answer(str(item_id), items.alike(items.codes[str(item_id)], code), float(score)) for item_id, score in answers
+    ]
     missed = not any(answer.true for answer in top)
     return Query(id_, int(row.rank), top, items.truth(aspect.split("-to-")[1], str(code)) if missed else None)
 
@@ -208,19 +210,21 @@ def described(galleries: list[tuple[Items, list[Gallery]]], most: int = MOST_BYT
 
     Thumbnails beyond `most` bytes are left out, which is logged. Each data set has an equal share of these bytes.
     """
-    made = []
+    entries = []
     for items, runs in galleries:
         room = most // max(1, len(galleries))
-        known: dict[str, dict[str, Any]] = {}
+        described_items: dict[str, dict[str, Any]] = {}
         lost = 0
         for id_ in dict.fromkeys(id_ for run in runs for id_ in _ids(run)):
-            known[id_] = items.describe(id_, room)
-            room -= sum(len(known[id_].get(part, "")) for part in ("picture", "player"))
-            lost += "text" not in known[id_] and "picture" not in known[id_]
+            described_items[id_] = items.describe(id_, room)
+            room -= sum(len(described_items[id_].get(part, "")) for part in ("picture", "player"))
+            lost += "text" not in described_items[id_] and "picture" not in described_items[id_]
         if lost:
-            log.warning("gallery of %s: %d of %d items have no small copy", items.folder.name, lost, len(known))
-        made.append({"dataset": items.folder.name, "items": known, "runs": [_plain(run) for run in runs]})
-    return made
+            log.warning(
+                "gallery of %s: %d of %d items have no thumbnail", items.folder.name, lost, len(described_items)
+            )
+        entries.append({"dataset": items.folder.name, "items": described_items, "runs": [_plain(run) for run in runs]})
+    return entries
 
 
 def _ids(run: Gallery) -> list[str]:

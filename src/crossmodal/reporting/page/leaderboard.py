@@ -41,9 +41,9 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
     for (dataset, split, protocol, name, model), part in frame.groupby(keys, sort=True):
         seeds = sorted(part.seed.unique().tolist())
         values: dict[int, list[float | None]] = {}
-        for one in part.itertuples():
-            own = values.setdefault(place[one.aspect, one.metric], [None] * len(seeds))
-            own[seeds.index(one.seed)] = round(float(one.value), 3)
+        for entry in part.itertuples():
+            values_of = values.setdefault(place[entry.aspect, entry.metric], [None] * len(seeds))
+            values_of[seeds.index(entry.seed)] = round(float(entry.value), 3)
         row = {"dataset": dataset, "split": split, "protocol": protocol, "name": name, "seeds": seeds}
         run = f"{dataset}/{split}/{name}/seed"
         linked = {str(seed): links[f"{run}{seed}"] for seed in seeds if f"{run}{seed}" in links}
@@ -60,8 +60,8 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
 def _place(column: tuple[str, str]) -> tuple[Any, ...]:
     """Sort key of a column: single directions by name, image to text first, then numbers over all directions."""
     aspect, metric = column
-    known = metric_names()
-    order = known.index(metric) if metric in known else len(known)
+    names = metric_names()
+    order = names.index(metric) if metric in names else len(names)
     return aspect in _wholes(), aspect, order, metric
 
 
@@ -72,8 +72,8 @@ def _wholes() -> frozenset[str]:
 
 def _is_mean(name: str) -> bool:
     """Whether a metric is a mean over queries, so that those of several directions may stand side by side."""
-    found = metric(name)
-    return found is not None and found.addends is not None
+    declared = metric(name)
+    return declared is not None and declared.addends is not None
 
 
 def _views(columns: list[tuple[str, str]]) -> list[dict[str, Any]]:

@@ -21,11 +21,11 @@ LOCAL_PAGES = "http://127.0.0.1:5000"  # `make ui` serves a store here that is a
 
 def versions() -> list[tuple[str, str]]:
     """(name, version) of Python and of the libraries that this process would use."""
-    found = [("Python", python_version())]
+    entries = [("Python", python_version())]
     for name in LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
-            found.append((name, metadata.version(name)))
-    return found
+            entries.append((name, metadata.version(name)))
+    return entries
 
 
 def code() -> dict[str, Any]:
@@ -52,7 +52,7 @@ def of_runs(manifests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "last": _moment(max(ends, default="")),
         "commits": list(commits),
         "machines": list(machines),
-        "versions": [(name, ", ".join(found)) for name, found in sorted(used.items())],
+        "versions": [(name, ", ".join(values)) for name, values in sorted(used.items())],
     }
 
 
@@ -72,16 +72,16 @@ def tracked(tracking: Tracking) -> dict[str, str]:
             path = database(tracking.address)
     if path is None:
         return {}
-    asked = (
+    sql = (
         "SELECT tags.value, runs.experiment_id, runs.run_uuid FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid "
         "WHERE tags.key = ? AND runs.lifecycle_stage = 'active'"
     )
-    found: dict[str, str] = {}
+    links: dict[str, str] = {}
     with suppress(sqlite3.Error):  # there is no store yet, or MLflow itself must mend it
         address = f"file:{quote(str(path.resolve()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=10)) as store:
-            found = {
+            links = {
                 key: f"{LOCAL_PAGES}/#/experiments/{experiment}/runs/{run}"
-                for key, experiment, run in store.execute(asked, (KEY,))
+                for key, experiment, run in store.execute(sql, (KEY,))
             }
-    return found
+    return links

@@ -57,13 +57,13 @@ def criterion_of_runs(metrics: pd.DataFrame) -> pd.DataFrame:
     """
     frame = distinct(metrics)
     keys = ["dataset", "split", "name", "model", "seed"]
-    found = pd.DataFrame(columns=[*keys, "criterion", "value"])
+    criteria = pd.DataFrame(columns=[*keys, "criterion", "value"])
     for aspect, metric in headlines():
         part = frame[(frame.aspect == aspect) & (frame.metric == metric)]
         part = part.sort_values("protocol").drop_duplicates(keys)  # the protocol 'all' sorts first
-        new = part[~part.dataset.isin(found.dataset)].assign(criterion=metric)[[*keys, "criterion", "value"]]
-        found = pd.concat([found, new], ignore_index=True) if len(found) else new.reset_index(drop=True)
-    return found
+        new = part[~part.dataset.isin(criteria.dataset)].assign(criterion=metric)[[*keys, "criterion", "value"]]
+        criteria = pd.concat([criteria, new], ignore_index=True) if len(criteria) else new.reset_index(drop=True)
+    return criteria
 
 
 def best(criterion: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def overview(
         groups.setdefault((job.dataset, job.split, job.name), []).append(job)
     rows = []
     for (dataset, split, name), members in groups.items():
-        own = totals.get((dataset, split, name), criterion.iloc[:0])
+        rows_of = totals.get((dataset, split, name), criterion.iloc[:0])
         done = {job.seed for job in members if job.key in manifests}
         facts = pd.DataFrame([manifests[job.key] for job in members if job.key in manifests])
         facts = facts.reindex(columns=COSTS).apply(pd.to_numeric, errors="coerce")
@@ -110,7 +110,7 @@ def overview(
                 "done": len(done),
                 "planned": len(members),
                 "missing": ", ".join(str(job.seed) for job in members if job.seed not in done),
-                "criterion": _text(own.value.mean(), own.value.std(ddof=1)),
+                "criterion": _text(rows_of.value.mean(), rows_of.value.std(ddof=1)),
                 "facts": {key: None if pd.isna(value) else float(value) for key, value in mean.items()},
                 "seconds": _time(mean.seconds),
                 "memory": _memory(mean.peak_memory_mib),
@@ -152,24 +152,24 @@ def galleries(
     A best system is shown by the seed with the largest criterion, and what papers mark (A3VSE, figure 4: sparse splits)
     by the first seed. The queries are chosen by the ranks of the best system of all.
     """
-    found: list[tuple[Items, list[Gallery]]] = []
+    by_dataset: list[tuple[Items, list[Gallery]]] = []
     marked = [job for job in plan.shown(jobs) if (ranking_of(results / "runs" / job.key) / "examples.parquet").exists()]
     systems_of = [*best(criterion).groupby("dataset", sort=True)]
     for dataset, systems in tracked(systems_of, "galleries", unit="data sets"):
-        known = plan.params.datasets.get(str(dataset))
-        items = Items(data / str(dataset), getattr(known, "relevance", "group"))
+        dataset_params = plan.params.datasets.get(str(dataset))
+        items = Items(data / str(dataset), getattr(dataset_params, "relevance", "group"))
         keys = []
         for system in systems.head(SYSTEMS).itertuples():
             runs_of = criterion[(criterion.dataset == dataset) & (criterion.split == system.split)]
             run = runs_of[runs_of["name"] == system.name].sort_values("value").iloc[-1]
             keys.append(f"{dataset}/{run.split}/{run['name']}/seed{run.seed}")
-        made: list[Gallery] = []
+        of_dataset: list[Gallery] = []
         for key in dict.fromkeys([*keys, *(job.key for job in marked if job.dataset == dataset)]):
-            one = gallery(items, results / "runs" / key, label=key, like=made[0] if made else None)
-            made += [one] if one is not None else []
-        if made:
-            found.append((items, made))
-    return [entry | {"title": _dataset_title(plan, entry["dataset"])} for entry in described(found)]
+            shown = gallery(items, results / "runs" / key, label=key, like=of_dataset[0] if of_dataset else None)
+            of_dataset += [shown] if shown is not None else []
+        if of_dataset:
+            by_dataset.append((items, of_dataset))
+    return [entry | {"title": _dataset_title(plan, entry["dataset"])} for entry in described(by_dataset)]
 
 
 def render(
@@ -195,30 +195,30 @@ def render(
     UserError : metrics or comparison have not been collected, or were collected for another plan.
     """
     scope = Path(scope or Path(target).parent)
-    asked = runs.chosen(plan, jobs)
+    chosen = runs.chosen(plan, jobs)
     metrics = read_parquet(scope / "metrics.parquet")
     compared = read_parquet(scope / "comparison.parquet")
     efficient = efficiency.read(scope / "annotation_efficiency.csv")
     titles = {name: dataset.title for name, dataset in plan.params.datasets.items()}
-    epochs = runs.histories(results / "runs", asked)
-    drawn = sections.drawn(Scope(plan, asked, str(scope)))
+    epochs = runs.histories(results / "runs", chosen)
+    drawn = sections.drawn(Scope(plan, chosen, str(scope)))
     criterion = criterion_of_runs(metrics)
     measured = metrics[["dataset", "split", "model", "variant", "seed"]].drop_duplicates().itertuples(index=False)
     done = {f"{r.dataset}/{r.split}/{runs.name(r.model, r.variant)}/seed{r.seed}" for r in measured}
-    manifests = {key: runs.manifest(results / "runs" / key) for key in asked if key in done}
-    rows = overview(criterion, manifests, asked)
+    manifests = {key: runs.manifest(results / "runs" / key) for key in chosen if key in done}
+    rows = overview(criterion, manifests, chosen)
     checks = comparing.controls(metrics)
-    seen = views.all_views(plan, compared)
+    shown_views = views.all_views(plan, compared)
     papers = [
         {
             "paper": paper,
-            "views": [view for view in seen if view.paper is paper],
-            "html": [Markup(writers.to_html(view)) for view in seen if view.paper is paper],
+            "views": [view for view in shown_views if view.paper is paper],
+            "html": [Markup(writers.to_html(view)) for view in shown_views if view.paper is paper],
         }
         for paper in plan.papers.values()
     ]
     links = provenance.tracked(plan.params.tracking)
-    shown = galleries(plan, asked, criterion, results, data)
+    shown = galleries(plan, chosen, criterion, results, data)
     base = Path(os.path.relpath(results / "runs", Path(target).parent)).as_posix()
     content = {
         "board": leaderboard(metrics, titles, links) | {"base": base},
@@ -231,11 +231,11 @@ def render(
         .render(
             plan=plan,
             scale=plan.params.scale,
-            quick=jobs is not None and len(asked) < len(plan.jobs),
+            quick=jobs is not None and len(chosen) < len(plan.jobs),
             stand_ins=_stand_ins(plan, titles),
-            datasets=[_dataset_title(plan, name) for name in sorted({job.dataset for job in asked.values()})],
-            models=sorted({job.name for job in asked.values() if job.model not in CONTROLS}),
-            seeds=sorted({job.seed for job in asked.values()}),
+            datasets=[_dataset_title(plan, name) for name in sorted({job.dataset for job in chosen.values()})],
+            models=sorted({job.name for job in chosen.values() if job.model not in CONTROLS}),
+            seeds=sorted({job.seed for job in chosen.values()}),
             leaders=_leaders(plan, best(criterion)),
             papers=papers,
             claims=_claims(plan, scope / "claims.parquet"),
@@ -245,7 +245,7 @@ def render(
             rows=rows,
             costs=[key for key in ("gpu_memory", "energy", "gpu_energy") if any(row[key] != DASH for row in rows)],
             done=sum(row["done"] for row in rows),
-            planned=len(asked),
+            planned=len(chosen),
             spent=_time(sum(row["total_seconds"] for row in rows)),
             made=provenance.of_runs(manifests.values()),
             code=provenance.code(),
@@ -263,33 +263,33 @@ def render(
         )
     )
     write_text(target, page)
-    log.info("%s: %d of %d runs, %.0f kB", target, sum(r["done"] for r in rows), len(asked), len(page) / 1000)
+    log.info("%s: %d of %d runs, %.0f kB", target, sum(r["done"] for r in rows), len(chosen), len(page) / 1000)
 
 
 def _claims(plan: Plan, path: Path) -> Markup | None:
     """The papers' claims with their verdicts; None where no claim has been tested."""
-    found = verdicts.lines(plan, testing.read(path)) if path.exists() else []
-    return verdicts.to_html(found) if found else None
+    claim_lines = verdicts.lines(plan, testing.read(path)) if path.exists() else []
+    return verdicts.to_html(claim_lines) if claim_lines else None
 
 
 def _stand_ins(plan: Plan, titles: dict[str, str]) -> list[tuple[str, list[str]]]:
     """(stand-in, the published data sets that it replaces) for each stand-in."""
-    found: dict[str, dict[str, None]] = {}
+    played_by: dict[str, dict[str, None]] = {}
     for paper, table in plan.tables.values():
         for dataset in dict.fromkeys([table.dataset, *(paper.dataset_of(table, row) for row in table.rows)]):
             played = plan.dataset_of(dataset)
             if played != dataset:
-                found.setdefault(titles.get(played, played), {})[titles.get(dataset, dataset)] = None
-    return [(stand_in, sorted(played)) for stand_in, played in found.items()]
+                played_by.setdefault(titles.get(played, played), {})[titles.get(dataset, dataset)] = None
+    return [(stand_in, sorted(played)) for stand_in, played in played_by.items()]
 
 
 def _leaders(plan: Plan, systems: pd.DataFrame) -> list[dict[str, Any]]:
     """The best and the second best system of each data set."""
-    found = []
+    leaders = []
     for dataset, part in systems.groupby("dataset", sort=True):
         first = part.iloc[0]
         second = part.iloc[1] if len(part) > 1 else None
-        found.append(
+        leaders.append(
             {
                 "title": _dataset_title(plan, str(dataset)),
                 "split": first.split,
@@ -300,7 +300,7 @@ def _leaders(plan: Plan, systems: pd.DataFrame) -> list[dict[str, Any]]:
                 "second": None if second is None else f"{second['name']} {_text(second['mean'], second['std'])}",
             }
         )
-    return found
+    return leaders
 
 
 def _criterion_name(metric: str) -> str:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from crossmodal.inference.search import Found
 
 
-def show(found: Found, *, as_json: bool = False) -> None:
+def show(result: Found, *, as_json: bool = False) -> None:
     """Print the answers as JSON, as a table, or as tab-separated lines where the output is no terminal."""
     if as_json:
-        print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        print(json.dumps(asdict(result), indent=2, ensure_ascii=False))
         return
     if not sys.stdout.isatty():
-        for rank, answer in enumerate(found.answers, 1):
+        for rank, answer in enumerate(result.answers, 1):
             print(rank, f"{answer.score:.4f}", printable(answer.item_id), printable(answer.source), sep="\t")
         return
     from rich.console import Console
@@ -28,25 +28,25 @@ def show(found: Found, *, as_json: bool = False) -> None:
     from rich.text import Text
 
     # `Text` keeps rich from reading a caption's square brackets as markup.
-    head = Text(printable(f"{title(found)}, of {found.gallery:,} {found.to} items"))
+    head = Text(printable(f"{title(result)}, of {result.gallery:,} {result.to} items"))
     table = Table(title=head, title_justify="left", box=None)
     table.add_column("", justify="right", style="dim")
     table.add_column("score", justify="right")
     table.add_column("item", style="dim", overflow="fold")
-    table.add_column("caption" if found.to == "text" else "file", overflow="fold")
-    for rank, answer in enumerate(found.answers, 1):
+    table.add_column("caption" if result.to == "text" else "file", overflow="fold")
+    for rank, answer in enumerate(result.answers, 1):
         item, source = (Text(printable(text)) for text in (answer.item_id, answer.source))
         table.add_row(str(rank), f"{answer.score:.4f}", item, source)
     Console().print(table)
 
 
-def title(found: Found) -> str:
+def title(result: Found) -> str:
     """The heading of a search: the query and the run."""
-    asked = f"“{found.query.source}”" if found.query.modality == "text" else Path(found.query.source).name
-    return f"{asked} in {found.run}"
+    query = f"“{result.query.source}”" if result.query.modality == "text" else Path(result.query.source).name
+    return f"{query} in {result.run}"
 
 
-def write(found: Found, path: Path) -> None:
+def write(result: Found, path: Path) -> None:
     """Write the answers as one self-contained page."""
     from crossmodal.core.files import write_text
     from crossmodal.reporting.page.thumbnails import medium
@@ -57,7 +57,7 @@ def write(found: Found, path: Path) -> None:
             return {"modality": modality, "text": source}
         return {"modality": modality, **vars(medium(Path(source), modality))}
 
-    query = shown(found.query.modality, found.query.source)
-    answers = [(answer, shown(answer.modality, answer.source)) for answer in found.answers]
+    query = shown(result.query.modality, result.query.source)
+    answers = [(answer, shown(answer.modality, answer.source)) for answer in result.answers]
     page = environment().get_template("answers.html.j2")
-    write_text(path, page.render(found=found, query=query, answers=answers, title=title(found)))
+    write_text(path, page.render(found=result, query=query, answers=answers, title=title(result)))

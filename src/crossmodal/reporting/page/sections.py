@@ -33,7 +33,7 @@ def inline(svg: str, label: str) -> str:
     body = svg[max(svg.find("<svg"), 0) :]
     if not body.startswith("<svg") or (odd := FOREIGN.search(body)):
         what = repr(odd[0][:40]) if body.startswith("<svg") else "no <svg>"
-        raise UserError(f"the figure {label!r} was not drawn here (it holds {what}); delete it and draw it again")
+        raise UserError(f"the figure {label!r} was not drawn here (it contains {what}); delete it and draw it again")
     start, _, rest = body.partition("<metadata>")
     body = start + rest.partition("</metadata>")[2] if "</metadata>" in rest else body  # matplotlib writes one
     head, end, rest = body.partition(">")

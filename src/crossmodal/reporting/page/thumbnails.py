@@ -45,7 +45,7 @@ def medium(path: Path, modality: str) -> Medium:
         with isolation.holding(path):
             return makers[modality](path)
     except Exception as error:  # what broken files raise is not documented, and one item must not end a page
-        log.warning("%s: no small copy: %s", path, error or type(error).__name__)
+        log.warning("%s: no thumbnail: %s", path, error or type(error).__name__)
         return Medium()
 
 

@@ -91,9 +91,9 @@ class Rows:
         while paper.experiments[first].after is not None:
             first = paper.experiments[first].after
         root = self.plan.job(paper.experiments[first], planned[0].seed, paper.name).key.rpartition("/")[0]
-        asked = [job for job in planned if job.key in self.chosen]
-        seeds = frozenset(job.seed for job in asked if job.key in self.measured)
-        missing = "" if seeds else "not made yet" if asked else NOT_QUICK.removeprefix("missing: ")
+        chosen = [job for job in planned if job.key in self.chosen]
+        seeds = frozenset(job.seed for job in chosen if job.key in self.measured)
+        missing = "" if seeds else "not made yet" if chosen else NOT_QUICK.removeprefix("missing: ")
         return Row(name, dataset, base, root, seeds, missing)
 
 
@@ -126,11 +126,11 @@ class Case:
     @property
     def wanted(self) -> dict[str, list[Number]]:
         """{run: the numbers of it that the claim needs}"""
-        asked: dict[str, list[Number]] = {}
+        numbers: dict[str, list[Number]] = {}
         for side in self.sides:
             for seed in self.seeds:
-                asked.setdefault(f"{self.rows[side].base}/seed{seed}", []).extend(self.numbers(side))
-        return asked
+                numbers.setdefault(f"{self.rows[side].base}/seed{seed}", []).extend(self.numbers(side))
+        return numbers
 
     # -- what is compared ---------------------------------------------------------------------------------------------
 
@@ -180,13 +180,13 @@ class Case:
         if self.published in self.claim.published:
             return self.claim.published[self.published]
         values: dict[Side, float] = {}
-        for side, found in self.places.items():
-            numbers = [place.published for place in found]
+        for side, listed in self.places.items():
+            numbers = [place.published for place in listed]
             if all(number is not None for number in numbers):
                 values[side] = float(np.mean(numbers))
         if self.claim.kind in ("above", "near"):
-            known = [values[a] - values[b] for a, b in self.pairs if a in values and b in values]
-            return float(np.mean(known)) if known else None
+            differences = [values[a] - values[b] for a, b in self.pairs if a in values and b in values]
+            return float(np.mean(differences)) if differences else None
         if self.claim.kind in ("counts", "above_chance") or len(values) < len(set(self.sides)):
             return None
         line = [values[a] - values[b] for a, b in self.pairs] or [values[side] for side in self.sides]
@@ -213,11 +213,11 @@ class Case:
             self._check_runs()
             if self.claim.kind == "counts":
                 return None, row | self._counted(evidence)
-            made = self._test(evidence)
+            test = self._test(evidence)
         except _NotRunError as error:
             return None, row | {"verdict": "not run", "reason": str(error)}
-        low, high = interval(made.estimate)
-        return made, row | {"ours": made.estimate.estimate, "ours_low": low, "ours_high": high}
+        low, high = interval(test.estimate)
+        return test, row | {"ours": test.estimate.estimate, "ours_low": low, "ours_high": high}
 
     def _check_runs(self) -> None:
         lacking: dict[str, list[str]] = {}
@@ -227,20 +227,20 @@ class Case:
         if lacking:
             raise _NotRunError("; ".join(f"{', '.join(named)}: {why}" for why, named in lacking.items()))
         if not self.seeds:
-            raise _NotRunError("no seed that all of its rows have been run with")
+            raise _NotRunError("no seed with which all of its rows have been run")
 
     def _counted(self, evidence: Evidence) -> dict[str, Any]:
         """The row of a claim about a count, which is compared without a test."""
         (metric,) = self.claim.metrics
-        found, wrong = [], []
+        counts, wrong = [], []
         for side in self.sides:
             row, expected = self.rows[side], self.claim.counts[side.experiment]
             values = [self._of(evidence, row, seed, ("all", "", metric)).mean for seed in self.seeds]
-            found += [f"{row.experiment} {values[0]:g}"]
+            counts += [f"{row.experiment} {values[0]:g}"]
             wrong += [f"{row.experiment} has {v:g}, not {expected}" for v in dict.fromkeys(values) if v != expected]
         return {
             "verdict": "contradicted" if wrong else "supported",
-            "reason": "; ".join(wrong) if wrong else ", ".join(found),
+            "reason": "; ".join(wrong) if wrong else ", ".join(counts),
         }
 
     def _of(self, evidence: Evidence, row: Row, seed: int, number: Number) -> Value:
@@ -255,7 +255,7 @@ class Case:
         """A part's estimate over the seeds, with its variation over queries and seeds."""
         units: dict[str, np.ndarray] = {}
         moves: list[np.ndarray] = []
-        asked: list[np.ndarray] = []
+        masks: list[np.ndarray] = []
         queries: dict[tuple[str, str], set[tuple[str, ...]]] = {}
         offset, over_queries = 0.0, True
         for (row, number), weight in part.weights.items():
@@ -266,13 +266,13 @@ class Case:
             queries.setdefault(number[:2], set()).update(value.queries for value in values)
             if over_queries:
                 moves += [value.moves * (weight / len(values)) for value in values]
-                asked += [value.asked for value in values]
+                masks += [value.asked for value in values]
             if part.chance:
                 offset += weight * self._chance(evidence, row, number, values[0])
-        odd = next((aspect for (_, aspect), known in queries.items() if len(known) > 1), None)
+        odd = next((aspect for (_, aspect), queries_of in queries.items() if len(queries_of) > 1), None)
         if odd is not None:
             raise _NotRunError(f"{part.name}: runs that were tested on different queries ({odd})")
-        return Contrast(units, summed(moves)[summed(asked) > 0] if over_queries else np.empty(0), offset)
+        return Contrast(units, summed(moves)[summed(masks) > 0] if over_queries else np.empty(0), offset)
 
     def _chance(self, evidence: Evidence, row: Row, number: Number, value: Value) -> float:
         """The expected value of a random order, in per cent."""
@@ -280,10 +280,10 @@ class Case:
         expected = evidence.told(f"{row.base}/seed{self.seeds[0]}", (protocol, aspect, f"{metric}_chance"))
         if expected is not None:
             return expected
-        known, relevance = metric_of(metric), self.plan.params.datasets[row.dataset].relevance
-        if relevance == "group" and known is not None and known.name == f"recall@{known.k}" and value.size:
-            return 100 * chance_recall(known.k, value.n_queries, value.size)
-        raise _NotRunError(f"it is not known what a random order has of {aspect} {metric}")
+        declared, relevance = metric_of(metric), self.plan.params.datasets[row.dataset].relevance
+        if relevance == "group" and declared is not None and declared.name == f"recall@{declared.k}" and value.size:
+            return 100 * chance_recall(declared.k, value.n_queries, value.size)
+        raise _NotRunError(f"there is no expected value of a random order for {aspect} {metric}")
 
     def _test(self, evidence: Evidence) -> Test:
         line, parts = self.parts()
@@ -304,17 +304,17 @@ class Case:
             worst = int(np.argmin(opposite))
         return Test(raw[0] if line else mean(raw), signed, names, p, p_opposite, worst)
 
-    def needed(self, made: Test, level: float) -> int | None:
+    def needed(self, test: Test, level: float) -> int | None:
         """The seeds needed for the claim, or its opposite, to be significant at `level`; None for too many."""
         if self.claim.kind == "near":
             margin = self.claim.margin
-            ends = [(c, margin if c.estimate > 0 else -margin) for c in made.parts]
+            ends = [(c, margin if c.estimate > 0 else -margin) for c in test.parts]
             outside = [(c, bound) for c, bound in ends if abs(c.estimate) > margin]
         else:
-            ends = [(c, 0.0) for c in made.parts[: len(made.p)]]
+            ends = [(c, 0.0) for c in test.parts[: len(test.p)]]
             outside = [(c, bound) for c, bound in ends if c.estimate < 0]
         if outside:
-            counts = [seeds_needed(c, level / len(made.parts), bound) for c, bound in outside]
+            counts = [seeds_needed(c, level / len(test.parts), bound) for c, bound in outside]
             return min((count for count in counts if count is not None), default=None)
         counts = [seeds_needed(c, level, bound) for c, bound in ends]
         return None if None in counts else max(counts)

@@ -50,7 +50,7 @@ TYPES = {
     "published_dataset": "string",
 }
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
-ONE_SEED = "one seed tells nothing of others"
+ONE_SEED = "one seed does not show the spread over seeds"
 
 
 def test(plan: Plan, metrics: pd.DataFrame, jobs: dict[str, Job] | None, folder: Path) -> pd.DataFrame:
@@ -91,13 +91,13 @@ def test(plan: Plan, metrics: pd.DataFrame, jobs: dict[str, Job] | None, folder:
 def _decide(cases: list[Case], tested: list[tuple[Test | None, dict[str, Any]]]) -> None:
     """Correct the p-values of each paper and data set for multiple testing, and decide the verdicts."""
     families: dict[tuple[str, str], dict[tuple, list[int]]] = {}
-    for place, (case, (made, _)) in enumerate(zip(cases, tested, strict=True)):
-        if made is not None:
+    for place, (case, (test, _)) in enumerate(zip(cases, tested, strict=True)):
+        if test is not None:
             families.setdefault((case.paper.name, case.dataset), {}).setdefault(case.signature, []).append(place)
     for family in families.values():
         tests = [tested[members[0]][0] for members in family.values()]
-        p = np.array([made.p.max() for made in tests])
-        opposite = np.array([made.p_opposite for made in tests])
+        p = np.array([test.p.max() for test in tests])
+        opposite = np.array([test.p_opposite for test in tests])
         for n, (members, values) in enumerate(
             zip(family.values(), zip(holm(p), holm(opposite), strict=True), strict=True)
         ):
@@ -107,23 +107,23 @@ def _decide(cases: list[Case], tested: list[tuple[Test | None, dict[str, Any]]])
                 row |= _verdict(cases[place], tests[n], row, len(tests))
 
 
-def _verdict(case: Case, made: Test, row: dict[str, Any], tests: int) -> dict[str, Any]:
-    worst = made.names[made.worst]
-    told = (
+def _verdict(case: Case, test: Test, row: dict[str, Any], tests: int) -> dict[str, Any]:
+    worst = test.names[test.worst]
+    estimate = (
         ""
-        if worst == "trend" or len(made.names) == 1
-        else f"{worst}: {case.sign * made.parts[made.worst].estimate:+.2f}"
+        if worst == "trend" or len(test.names) == 1
+        else f"{worst}: {case.sign * test.parts[test.worst].estimate:+.2f}"
     )
     if np.isnan(row["p"]):
         return {"verdict": "undecided", "reason": ONE_SEED}
     if row["p_opposite_holm"] < LEVEL:
-        return {"verdict": "contradicted", "reason": told}
+        return {"verdict": "contradicted", "reason": estimate}
     if row["p_holm"] < LEVEL:
-        return {"verdict": "supported", "reason": told and f"least: {told}"}
-    needed = case.needed(made, LEVEL / tests)
+        return {"verdict": "supported", "reason": estimate and f"least: {estimate}"}
+    needed = case.needed(test, LEVEL / tests)
     if needed is None:
-        return {"verdict": "undecided", "reason": "; ".join(filter(None, [f"more than {SEEDS} seeds", told]))}
-    return {"verdict": "undecided", "reason": told, "seeds_needed": max(needed, row["seeds"] + 1)}
+        return {"verdict": "undecided", "reason": "; ".join(filter(None, [f"more than {SEEDS} seeds", estimate]))}
+    return {"verdict": "undecided", "reason": estimate, "seeds_needed": max(needed, row["seeds"] + 1)}
 
 
 def read(path: Path) -> pd.DataFrame:

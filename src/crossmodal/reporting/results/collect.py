@@ -33,19 +33,19 @@ def collect(plan: Plan, folder: Path, jobs: dict[str, Job] | None = None) -> pd.
     data set) has the paper ''. Runs that are missing or damaged are logged and left out.
     """
     rows = []
-    asked, further = runs.chosen(plan, jobs), cutoffs.wanted(plan)
-    made = 0
-    for key, job in tracked(asked.items(), "reading runs", unit="runs"):
+    chosen, further = runs.chosen(plan, jobs), cutoffs.wanted(plan)
+    n_collected = 0
+    for key, job in tracked(chosen.items(), "reading runs", unit="runs"):
         numbers = runs.numbers(Path(folder) / key, job)
         if numbers is None:
             continue
-        made += 1
+        n_collected += 1
         metrics, data = further.get(job.dataset, ()), Path(plan.params.paths.data)
         numbers = cutoffs.complete(numbers, metrics, Path(folder) / key, job, data)
         about = {name: getattr(job, name) for name in ("dataset", "split", "model", "variant", "seed")}
         rows += [{"paper": paper, **about, **number} for paper in job.papers or ("",) for number in numbers]
-    lacking = sum(not runs.is_made(Path(folder) / key, job) for key, job in asked.items())
-    log.info("%d of %d runs collected%s", made, len(asked), f"; {lacking} are not made yet" if lacking else "")
+    lacking = sum(not runs.is_made(Path(folder) / key, job) for key, job in chosen.items())
+    log.info("%d of %d runs collected%s", n_collected, len(chosen), f"; {lacking} are not made yet" if lacking else "")
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
 
 

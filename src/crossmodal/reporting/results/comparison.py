@@ -120,21 +120,21 @@ def compare(
                         "differs": row.differs,
                     }
                     experiment = row.experiment_of(column)
-                    own = column.protocol or row.protocol or protocol
-                    ours = _ours(plan, paper, experiment, column, own, chosen, lookup, kept, extras)
+                    protocol_of_cell = column.protocol or row.protocol or protocol
+                    ours = _ours(plan, paper, experiment, column, protocol_of_cell, chosen, lookup, kept, extras)
                     rows.append(cell | ours | _difference(row.published[place], ours))
             order.fill(rows[first:], plan.params.seeds, lookup)
-            found = quality_control.of_rows(wrong, rows[first:])
-            if found and not qc.startswith("off"):
+            faults = quality_control.of_rows(wrong, rows[first:])
+            if faults and not qc.startswith("off"):
                 for row in rows[first:]:
-                    row["qc"] = f"off: {found}"
+                    row["qc"] = f"off: {faults}"
     if folder is not None:
         significance.fill(plan, rows, {key for key in chosen if _measured(key, lookup)}, folder)
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
 
 
 def _measured(key: str, lookup: Lookup) -> bool:
-    return any(found[0] == key for found in lookup)
+    return any(number[0] == key for number in lookup)
 
 
 def protocol_of(folds: int) -> str:
@@ -147,11 +147,11 @@ Lookup = dict[tuple[str, str, str, str], dict[str, tuple[float, int, int]]]
 
 def lookup_of(metrics: pd.DataFrame) -> Lookup:
     """{(run, aspect, metric, protocol): (value, n_queries, n_gallery)}, keyed by the run first."""
-    found: Lookup = {}
+    lookup: Lookup = {}
     for row in metrics.itertuples(index=False):
         run = f"{row.dataset}/{row.split}/{runs.name(row.model, row.variant)}/seed{row.seed}"
-        found[run, row.aspect, row.metric, row.protocol] = (row.value, row.n_queries, row.n_gallery)
-    return found
+        lookup[run, row.aspect, row.metric, row.protocol] = (row.value, row.n_queries, row.n_gallery)
+    return lookup
 
 
 def _ours(
@@ -188,24 +188,24 @@ def _ours(
     if not expected:
         return about | {"status": NOT_QUICK}
     cells = {job.key: lookup.get((job.key, column.aspect, column.metric, protocol)) for job in expected}
-    found = pd.DataFrame([cell for cell in cells.values() if cell is not None], columns=["value", "q", "g"])
-    if found.empty:
+    values = pd.DataFrame([cell for cell in cells.values() if cell is not None], columns=["value", "q", "g"])
+    if values.empty:
         where = f"{first.name} on {first.dataset}/{first.split}"
-        made = any(key[0] in cells for key in lookup)
-        why = f"has no {column.metric} under protocol {protocol}" if made else "not made yet"
+        measured = any(key[0] in cells for key in lookup)
+        why = f"has no {column.metric} under protocol {protocol}" if measured else "not made yet"
         return about | {"status": f"missing: run {where} {why}"}
-    made = [job for job in expected if cells[job.key] is not None]
+    measured = [job for job in expected if cells[job.key] is not None]
     common = plan.params.models.get(experiment.model)
     return about | {
         "status": "done",
-        "ours_mean": found.value.mean(),
-        "ours_sd": found.value.std(ddof=1) if len(found) > 1 else None,
-        "n_seeds": len(found),
-        "n_queries": int(found.q.iloc[0]),
-        "n_gallery": int(found.g.iloc[0]),
-        "fallbacks": kept.fallbacks(job.key for job in made),
-        "ours_extra": as_json(kept.extra(made[0], extras)),
-        "ours_settings": as_json(published.differences(experiment, kept.settings(made[0]), common)),
+        "ours_mean": values.value.mean(),
+        "ours_sd": values.value.std(ddof=1) if len(values) > 1 else None,
+        "n_seeds": len(values),
+        "n_queries": int(values.q.iloc[0]),
+        "n_gallery": int(values.g.iloc[0]),
+        "fallbacks": kept.fallbacks(job.key for job in measured),
+        "ours_extra": as_json(kept.extra(measured[0], extras)),
+        "ours_settings": as_json(published.differences(experiment, kept.settings(measured[0]), common)),
     }
 
 
@@ -214,13 +214,13 @@ def _difference(published: float | None, ours: dict[str, Any]) -> dict[str, Any]
     mean = ours.get("ours_mean")
     if mean is None or published is None or not ours["comparable"]:
         return {}
-    found = {"difference": mean - published}
+    fields = {"difference": mean - published}
     sd, n = ours.get("ours_sd"), ours["n_seeds"]
     if sd is not None:
         from scipy.stats import t
 
-        found["significant"] = bool(abs(found["difference"]) > t.ppf(0.975, n - 1) * sd / n**0.5)
-    return found
+        fields["significant"] = bool(abs(fields["difference"]) > t.ppf(0.975, n - 1) * sd / n**0.5)
+    return fields
 
 
 class _Kept:
@@ -239,20 +239,20 @@ class _Kept:
 
     def fallbacks(self, keys: Iterable[str]) -> str | None:
         """The fallbacks that runs have used, in one text; None for none."""
-        listed = [str(one) for key in keys for one in self.manifest(key).get("fallbacks") or []]
+        listed = [str(fallback) for key in keys for fallback in self.manifest(key).get("fallbacks") or []]
         return "; ".join(dict.fromkeys(listed)) or None
 
     def settings(self, job: Job) -> dict[str, Any]:
         """The settings that a run was trained with; those of its job where the run has no record of them."""
         if job.key not in self._settings:
-            own = None if self.folder is None else runs.settings(self.folder / job.key)
-            self._settings[job.key] = published.resolved(job) if own is None else own
+            recorded = None if self.folder is None else runs.settings(self.folder / job.key)
+            self._settings[job.key] = published.resolved(job) if recorded is None else recorded
         return self._settings[job.key]
 
     def extra(self, job: Job, keys: Iterable[str]) -> dict[str, Any]:
         """A run's values for the columns before a table's numbers, from its settings or else its manifest."""
-        known = self.manifest(job.key) | self.settings(job)
-        return {key: known[key] for key in keys if known.get(key) is not None}
+        values = self.manifest(job.key) | self.settings(job)
+        return {key: values[key] for key in keys if values.get(key) is not None}
 
 
 def extra_keys(table: Table) -> list[str]:
@@ -260,8 +260,8 @@ def extra_keys(table: Table) -> list[str]:
     return list(dict.fromkeys(key for row in table.rows for key in row.extra))
 
 
-def as_json(found: dict[str, Any]) -> str | None:
-    return json.dumps(found) if found else None
+def as_json(value: dict[str, Any]) -> str | None:
+    return json.dumps(value) if value else None
 
 
 def controls(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -279,23 +279,23 @@ def controls(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (*_, control), part in picked.groupby(["dataset", "split", "seed", "model"], sort=False):
         numbers = part.to_dict("records")
-        for task, own in _by_task(numbers).items():
-            for number in own:
-                expected = task.expected(control, number, own)
+        for task, numbers_of_task in _by_task(numbers).items():
+            for number in numbers_of_task:
+                expected = task.expected(control, number, numbers_of_task)
                 if expected is not None:
                     value, low, high = expected
                     ok = low - 1e-6 <= number["value"] <= high + 1e-6
-                    found = {"expected": value, "low": low, "high": high, "ok": ok}
-                    rows.append({name: number[name] for name in columns} | found)
+                    fields = {"expected": value, "low": low, "high": high, "ok": ok}
+                    rows.append({name: number[name] for name in columns} | fields)
     return pd.DataFrame(rows, columns=[*columns, "expected", "low", "high", "ok"])
 
 
 def _by_task(numbers: list[dict[str, Any]]) -> dict[Task, list[dict[str, Any]]]:
     """A control's numbers by the task that they belong to."""
-    found: dict[Task, list[dict[str, Any]]] = {}
+    by_task: dict[Task, list[dict[str, Any]]] = {}
     for number in numbers:
-        found.setdefault(tasks()[number["task"]], []).append(number)
-    return found
+        by_task.setdefault(tasks()[number["task"]], []).append(number)
+    return by_task
 
 
 def verdict(checks: pd.DataFrame, dataset: str, protocol: str) -> str:

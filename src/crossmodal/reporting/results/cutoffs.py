@@ -34,13 +34,13 @@ COLUMNS = ["protocol", "aspect", "fold", "query_id", "query_group", "rank"]
 
 def wanted(plan: Plan) -> dict[str, set[str]]:
     """{data set: metrics at cut-offs that tables need of its runs}, for the data sets that tables are run on."""
-    found: dict[str, set[str]] = {}
+    metrics_of: dict[str, set[str]] = {}
     for paper in plan.papers.values():
         for table in paper.tables:
             metrics = {column.metric for column in table.columns if parse(column.metric)}
             for name in {table.dataset, *(paper.dataset_of(table, row) for row in table.rows)}:
-                found.setdefault(plan.dataset_of(name), set()).update(metrics)
-    return found
+                metrics_of.setdefault(plan.dataset_of(name), set()).update(metrics)
+    return metrics_of
 
 
 def complete(numbers: list[dict[str, Any]], metrics: Iterable[str], folder: Path, job: Job, data: Path) -> list[dict]:
@@ -52,8 +52,8 @@ def complete(numbers: list[dict[str, Any]], metrics: Iterable[str], folder: Path
     folder : the run's folder.
     data : the folder of prepared data sets.
     """
-    known = {row["metric"] for row in numbers}
-    lacking = sorted(set(metrics) - known)
+    present = {row["metric"] for row in numbers}
+    lacking = sorted(set(metrics) - present)
     if not lacking:
         return numbers
     try:
@@ -77,8 +77,8 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
     odd = [metric for metric, cut in cuts.items() if cut is None]
     if odd:
         raise UserError(f"metric {odd[0]!r}: expected recall@K, map@K or ndcg@K with a whole number K from 1")
-    made = ranking_of(folder)
-    queries = read_parquet(made / "examples.parquet", COLUMNS)
+    folder_of_task = ranking_of(folder)
+    queries = read_parquet(folder_of_task / "examples.parquet", COLUMNS)
     kept = _Kept(folder, job, data, queries) if any(cut.kind != "recall" for cut in cuts.values()) else None
     parts = dict(iter(queries.groupby(["protocol", "aspect", "fold"], sort=False)))
     rows = []
@@ -88,7 +88,7 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
         galleries = [parts.get((protocol, _turned(aspect), part.fold.iloc[0])) for part in folds]
         for part, gallery in zip(folds, galleries, strict=True):
             if gallery is None:
-                path = made / "examples.parquet"
+                path = folder_of_task / "examples.parquet"
                 raise UserError(f"{path}: has no {_turned(aspect)} under protocol {protocol}")
             recalls = [cut.k for cut in cuts.values() if cut.kind == "recall"]
             for k, value in recall_at_k(part["rank"].to_numpy(), recalls).items():
@@ -97,9 +97,9 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
                 ids = part.query_id.to_numpy(), gallery.query_id.to_numpy()
                 for metric, value in kept.values(aspect, *ids, cuts).items():
                     values.setdefault(metric, []).append(value)
-        about = {"task": made.name, "aspect": aspect, "protocol": protocol, "n_queries": len(folds[0])}
+        about = {"task": folder_of_task.name, "aspect": aspect, "protocol": protocol, "n_queries": len(folds[0])}
         about["n_gallery"] = len(galleries[0])
-        rows += [{**about, "metric": metric, "value": float(np.mean(found))} for metric, found in values.items()]
+        rows += [{**about, "metric": metric, "value": float(np.mean(per_fold))} for metric, per_fold in values.items()]
     return rows + (_averages(rows) if job.relevance == "label" else [])
 
 
@@ -110,10 +110,10 @@ def _turned(aspect: str) -> str:
 
 def _averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The mean of each metric except recall over the directions of a protocol."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if not row["metric"].startswith("recall"):
-            found.setdefault((row["protocol"], row["metric"]), []).append(row)
+            groups.setdefault((row["protocol"], row["metric"]), []).append(row)
     return [
         {
             "task": of[0]["task"],
@@ -124,7 +124,7 @@ def _averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "n_queries": sum(row["n_queries"] for row in of),
             "n_gallery": 0,
         }
-        for (protocol, metric), of in found.items()
+        for (protocol, metric), of in groups.items()
     ]
 
 
@@ -135,7 +135,7 @@ class _Kept:
         path = ranking_of(folder) / "embeddings.npz"
         if not path.is_file():
             raise UserError(
-                f"{path}: not found; map@K and ndcg@K at further cut-offs are made of vectors, and {job.model} "
+                f"{path}: not found; map@K and ndcg@K at further cut-offs are computed from vectors, but {job.model} "
                 "compares none, or its test has not run"
             )
         self.path, self.by_class = path, job.relevance == "label"
@@ -149,30 +149,30 @@ class _Kept:
         if self.by_class:
             self.labels = prepared.label_table(prepared.read(data / job.dataset))
         else:
-            known = queries.drop_duplicates("query_id")
-            self.groups = pd.Series(known.query_group.to_numpy(), index=known.query_id)
+            first = queries.drop_duplicates("query_id")
+            self.groups = pd.Series(first.query_group.to_numpy(), index=first.query_id)
 
     def values(self, aspect: str, ids: np.ndarray, others: np.ndarray, cuts: Mapping[str, CutOff]) -> dict[str, float]:
         query, _, gallery = aspect.partition("-to-")
         vectors = [self._of(m, partner, i) for m, partner, i in ((query, gallery, ids), (gallery, query, others))]
         labels = [self._labels(i) for i in (ids, others)]
-        found: dict[str, float] = {}
+        results: dict[str, float] = {}
         for metric, cut in cuts.items():
             if cut.kind == "map":
-                found[metric] = 100 * float(average_precision(*vectors, *labels, at=cut.k).mean())
+                results[metric] = 100 * float(average_precision(*vectors, *labels, at=cut.k).mean())
             elif cut.kind == "ndcg":
-                found[metric] = 100 * float(ndcg(*vectors, *labels, cut.k).mean())
+                results[metric] = 100 * float(ndcg(*vectors, *labels, cut.k).mean())
             if self.by_class and cut.kind == "map":
                 random = chance_precision(relevant_counts(*labels), len(others), cut.k)
-                found[f"{metric}_chance"] = 100 * float(random.mean())
+                results[f"{metric}_chance"] = 100 * float(random.mean())
             elif self.by_class and cut.kind == "ndcg":
-                found[f"{metric}_chance"] = 100 * float(chance_ndcg(*labels, cut.k).mean())
-        return found
+                results[f"{metric}_chance"] = 100 * float(chance_ndcg(*labels, cut.k).mean())
+        return results
 
     def _of(self, modality: str, partner: str, ids: np.ndarray) -> np.ndarray:
         key = modality if modality in self.arrays else f"{modality}.{partner}"
         if key not in self.arrays or modality not in self.places:
-            raise UserError(f"{self.path}: holds no vectors of {modality}; test the run again")
+            raise UserError(f"{self.path}: holds no vectors of {modality}; evaluate the run again")
         return self.arrays[key][self.places[modality].loc[ids].to_numpy()]
 
     def _labels(self, ids: np.ndarray) -> np.ndarray:

@@ -75,34 +75,34 @@ def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
         amounts = {name: np.array([pairs[dataset, split, name] for split in splits]) for name in names}
         for aspect in DIRECTIONS:
             for metric in METRICS:
-                found = {
+                by_system = {
                     (name, split): values(dataset, (split, name), "all", aspect, metric)
                     for name in names
                     for split in splits
                 }
                 about = {"dataset": dataset, "aspect": aspect, "metric": metric, "splits": " ".join(splits)}
-                rows += [about | row for row in _rows(names, splits, amounts, found)]
+                rows += [about | row for row in _rows(names, splits, amounts, by_system)]
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
 
 
 def _pairs(jobs: dict[str, Job], folder: Path) -> dict[tuple[str, str, str], float]:
     """{(data set, split, system): number of annotated pairs that it was trained on}, from the manifests."""
-    found: dict[tuple[str, str, str], list[float]] = {}
+    counts_of: dict[tuple[str, str, str], list[float]] = {}
     for key, job in jobs.items():
         pairs = runs.manifest(folder / key).get("pairs")
         if job.model not in CONTROLS and pairs:
-            found.setdefault((job.dataset, job.split, job.name), []).append(float(pairs))
-    return {about: float(np.mean(values)) for about, values in found.items()}
+            counts_of.setdefault((job.dataset, job.split, job.name), []).append(float(pairs))
+    return {about: float(np.mean(values)) for about, values in counts_of.items()}
 
 
 def _rows(
-    names: list[str], splits: tuple[str, ...], amounts: dict[str, np.ndarray], found: dict[tuple[str, str], Any]
+    names: list[str], splits: tuple[str, ...], amounts: dict[str, np.ndarray], values_of: dict[tuple[str, str], Any]
 ) -> list[dict[str, Any]]:
     """The rows of systems that were trained on the same splits, for one direction and metric."""
-    known = [value for value in found.values() if value is not None]
-    if len(known) < len(found) or any(not np.array_equal(value[1], known[0][1]) for value in known):
+    present = [value for value in values_of.values() if value is not None]
+    if len(present) < len(values_of) or any(not np.array_equal(value[1], present[0][1]) for value in present):
         return []
-    data = clustered([value[0] for value in found.values()], known[0][2])
+    data = clustered([value[0] for value in values_of.values()], present[0][2])
     means, (_, _, drawn) = data.means, resampled_means(data)
     place = {name: slice(n * len(splits), (n + 1) * len(splits)) for n, name in enumerate(names)}
     areas = {name: float(area(amounts[name], means[place[name]])) for name in names}
@@ -116,7 +116,7 @@ def _rows(
             "system": name,
             "pairs_least": amounts[name].min(),
             "pairs_most": amounts[name].max(),
-            "n_seeds": min(len(found[name, split][0]) for split in splits),
+            "n_seeds": min(len(values_of[name, split][0]) for split in splits),
             "area": areas[name],
             "target": target,
             "pairs_needed": needed[name],

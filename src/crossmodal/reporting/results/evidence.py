@@ -78,8 +78,8 @@ class Evidence:
     def told(self, key: str, number: Number) -> float | None:
         """A number from the run's metrics, without its queries; None where they lack it."""
         protocol, aspect, metric = number
-        found = self._lookup.get((key, aspect, metric, protocol))
-        return None if found is None else found[0]
+        numbers = self._lookup.get((key, aspect, metric, protocol))
+        return None if numbers is None else numbers[0]
 
     def _read(self, key: str, numbers: list[Number]) -> None:
         job, rest = self.jobs[key], []
@@ -93,16 +93,18 @@ class Evidence:
         columns = {metric: _column(metric) for _, _, metric in rest}
         frame = None
         if any(columns.values()):
-            asked = ["protocol", "aspect", "query_id", "query_group", *sorted({*columns.values()} - {None})]
-            frame = runs.query_table(self.folder / key, asked)
-        found = {} if frame is None else self._of_queries(key, frame, [one for one in rest if columns[one[2]]])
+            columns_read = ["protocol", "aspect", "query_id", "query_group", *sorted({*columns.values()} - {None})]
+            frame = runs.query_table(self.folder / key, columns_read)
+        averages = (
+            {} if frame is None else self._of_queries(key, frame, [wanted for wanted in rest if columns[wanted[2]]])
+        )
         for number in rest:
             protocol, aspect, metric = number
-            told = self._lookup.get((key, aspect, metric, protocol))
-            if number in found:
-                self._values[key, number] = found[number]
-            elif told is not None:
-                self._values[key, number] = Value(told[0], n_queries=told[1], size=told[2])
+            recorded = self._lookup.get((key, aspect, metric, protocol))
+            if number in averages:
+                self._values[key, number] = averages[number]
+            elif recorded is not None:
+                self._values[key, number] = Value(recorded[0], n_queries=recorded[1], size=recorded[2])
 
     def _of_training(self, job: Job, metric: str) -> float | None:
         folder = self.folder / job.key
@@ -112,29 +114,29 @@ class Evidence:
 
     def _of_queries(self, key: str, frame: pyarrow.Table, numbers: list[Number]) -> dict[Number, Value]:
         """The numbers among those given that are means over the queries of a frame."""
-        known = self._known.setdefault(self.jobs[key].dataset, _Known())
+        dataset = self._known.setdefault(self.jobs[key].dataset, _Known())
         names = {name: _codes(frame[name]) for name in ("protocol", "aspect", "query_group")}
         groups = names["query_group"]
-        codes = np.array([known.codes.setdefault(group, len(known.codes)) for group in groups[0]], np.int64)
-        found: dict[Number, Value] = {}
+        codes = np.array([dataset.codes.setdefault(group, len(dataset.codes)) for group in groups[0]], np.int64)
+        averages: dict[Number, Value] = {}
         for protocol in dict.fromkeys(number[0] for number in numbers):
             inside = _places(names["protocol"]).get(protocol, np.empty(0, np.int64))
             rows = {d: inside[places] for d, places in _places(names["aspect"], inside).items()}
-            who = {d: f"{d} {_named(known, frame['query_id'].take(places))}" for d, places in rows.items()}
+            who = {d: f"{d} {_named(dataset, frame['query_id'].take(places))}" for d, places in rows.items()}
             for _, aspect, metric in [number for number in numbers if number[0] == protocol]:
                 parts = [d for d in rows if "-to-" in d] if aspect == "average" else [d for d in rows if d == aspect]
                 column = frame[_column(metric)].to_numpy()
                 values = [_mean(metric, column[rows[d]], codes[groups[1][rows[d]]], who[d]) for d in parts]
                 if values:
-                    told = self._lookup.get((key, aspect, metric, protocol))
-                    found[protocol, aspect, metric] = _average(values, told[2] if told else 0)
-        return found
+                    recorded = self._lookup.get((key, aspect, metric, protocol))
+                    averages[protocol, aspect, metric] = _average(values, recorded[2] if recorded else 0)
+        return averages
 
 
 def _column(metric: str) -> str | None:
     """The column of `examples.parquet` whose mean is the metric; None for a metric that is no such mean."""
-    known = metric_of(metric)
-    return known.columns[0] if known is not None and known.addends is not None else None
+    declared = metric_of(metric)
+    return declared.columns[0] if declared is not None and declared.addends is not None else None
 
 
 def _codes(column: pyarrow.ChunkedArray) -> tuple[list[str], np.ndarray]:
@@ -166,13 +168,13 @@ def _mean(metric: str, held: np.ndarray, groups: np.ndarray, who: str) -> Value:
     return Value(mean, sums / len(values), np.bincount(groups) > 0, (who,), len(values))
 
 
-def _named(known: _Known, ids: pyarrow.ChunkedArray) -> str:
+def _named(dataset: _Known, ids: pyarrow.ChunkedArray) -> str:
     """A name of a set of queries that does not depend on their order."""
     texts = ids.to_pylist()
     name = _hash(texts)
-    if name not in known.sorted:
-        known.sorted[name] = _hash(sorted(texts))
-    return known.sorted[name]
+    if name not in dataset.sorted:
+        dataset.sorted[name] = _hash(sorted(texts))
+    return dataset.sorted[name]
 
 
 def _hash(texts: list) -> str:
@@ -181,11 +183,11 @@ def _hash(texts: list) -> str:
 
 def _average(values: list[Value], size: int) -> Value:
     """The mean of several numbers of one run, each a mean over queries; `size` items are ranked."""
-    moves, asked = (summed([getattr(value, name) for value in values]) for name in ("moves", "asked"))
-    queries = tuple(sorted({one for value in values for one in value.queries}))
+    moves, masks = (summed([getattr(value, name) for value in values]) for name in ("moves", "asked"))
+    queries = tuple(sorted({query for value in values for query in value.queries}))
     mean = float(np.mean([value.mean for value in values]))
     n_queries = sum(value.n_queries for value in values)
-    return Value(mean, moves / len(values), asked > 0, queries, n_queries, size)
+    return Value(mean, moves / len(values), masks > 0, queries, n_queries, size)
 
 
 def summed(arrays: list[np.ndarray]) -> np.ndarray:

@@ -27,10 +27,10 @@ def fill(cells: list[dict[str, Any]], seeds: Sequence[int], values: Mapping[tupl
         if cell["status"] == "done" and cell["published"] is not None:
             run = "/".join(cell[name] for name in ("ours_dataset", "ours_split", "ours_model"))
             about = (cell["aspect"], cell["metric"], cell["protocol"])
-            found = [values.get((f"{run}/seed{seed}", *about)) for seed in seeds]
+            of_seeds = [values.get((f"{run}/seed{seed}", *about)) for seed in seeds]
             kept.append((cell["row"], run, (cell["dataset"], *about)))
             published.append(cell["published"])
-            numbers.append(np.array([value[0] for value in found if value is not None]))
+            numbers.append(np.array([value[0] for value in of_seeds if value is not None]))
     if len({row for row, *_ in kept}) < 2:
         return
     rows, runs, columns = (_coded(values) for values in zip(*kept, strict=True))
@@ -50,10 +50,10 @@ def _coded(values: Sequence[Any]) -> np.ndarray:
 
 def sentence(cells: pd.DataFrame) -> str:
     """A sentence on the order of a table's rows for its caption; empty where there is no tau."""
-    known = cells.dropna(subset=["tau"])
-    if known.empty:
+    tested = cells.dropna(subset=["tau"])
+    if tested.empty:
         return ""
-    first = known.iloc[0]
+    first = tested.iloc[0]
     text = f"Order of the rows, ours and the published: Kendall's τ {_number(first.tau)}"
     if math.isnan(first.tau_low):
         return f"{text}, of {first.tau_rows} rows, too few for an interval."

@@ -36,13 +36,13 @@ def differences(
     if experiment.model in CONTROLS:
         return {}
     wanted = _validated(experiment.model, json.dumps({**(common or {}), **experiment.published, **experiment.settings}))
-    found = {}
+    differing = {}
     for name, value in wanted.model_dump(mode="json").items():
         ours = settings.get(name, value)
         fell_back = wanted.model_copy(update={name: ours}).fallbacks != wanted.fallbacks
         if ours != value and not fell_back:
-            found[name] = [ours, value]
-    return found
+            differing[name] = [ours, value]
+    return differing
 
 
 @cache

@@ -41,7 +41,7 @@ class Fault:
 
 def faults(metrics: pd.DataFrame) -> list[Fault]:
     """Values that a metric cannot have, recalls that fall with K, and runs with two values for one number."""
-    found = []
+    listed = []
     plain = metrics.drop(columns="paper").drop_duplicates()
     for run, part in plain.groupby(KEY, sort=True):
         dataset, split, model, variant, seed = run
@@ -49,40 +49,40 @@ def faults(metrics: pd.DataFrame) -> list[Fault]:
         for row in part.itertuples(index=False):
             why = out_of_range(row.metric, row.value, row.n_gallery)
             if why is not None:
-                found.append(Fault(*about, f"{row.aspect} {why}"))
+                listed.append(Fault(*about, f"{row.aspect} {why}"))
         twice = part.groupby(NUMBER).value.agg(["size", "min", "max"])
         for (aspect, metric, protocol), row in twice[twice["size"] > 1].iterrows():
             what = f"two runs of this seed differ: {aspect} {metric} ({protocol}) is {row['min']:g} and {row['max']:g}"
-            found.append(Fault(*about, what))
+            listed.append(Fault(*about, what))
         recalls = part[[bool((m := metric_of(name)) and name == f"recall@{m.k}") for name in part.metric]]
-        for (aspect, protocol), own in recalls.groupby(["aspect", "protocol"]):
-            own = own.assign(k=[metric_of(name).k for name in own.metric]).sort_values("k")
-            if (np.diff(own.value) < -1e-9).any():
-                values = ", ".join(f"{value:g}" for value in own.value)
-                found.append(Fault(*about, f"{aspect} recall falls as K grows ({protocol}): {values}"))
-    return found
+        for (aspect, protocol), rows in recalls.groupby(["aspect", "protocol"]):
+            rows = rows.assign(k=[metric_of(name).k for name in rows.metric]).sort_values("k")
+            if (np.diff(rows.value) < -1e-9).any():
+                values = ", ".join(f"{value:g}" for value in rows.value)
+                listed.append(Fault(*about, f"{aspect} recall falls as K grows ({protocol}): {values}"))
+    return listed
 
 
 def out_of_range(name: str, value: float, n_gallery: int) -> str | None:
     """The reason why a metric cannot have a value, by the bounds of its task; None if it can."""
     if not math.isfinite(value):
         return f"{name} is {value}"
-    known = metric_of(name)
-    if known is None:
+    declared = metric_of(name)
+    if declared is None:
         return None
-    low, high = known.range(n_gallery)
+    low, high = declared.range(n_gallery)
     slack = 1e-9 * max(1.0, abs(value))
     return None if low - slack <= value <= high + slack else f"{name} is {value:.6g}, expected {low:g} to {high:g}"
 
 
-def of_rows(found: Iterable[Fault], cells: list[dict[str, Any]]) -> str | None:
+def of_rows(faults: Iterable[Fault], cells: list[dict[str, Any]]) -> str | None:
     """The first fault that concerns a table's cells, with its row, and the number of others; None for none."""
     labels = {
         (cell["ours_dataset"], cell["ours_split"], cell["ours_model"]): cell["system"]
         for cell in reversed(cells)
         if cell.get("status") == "done"
     }
-    touching = [(labels[f.dataset, f.split, f.name], f) for f in found if (f.dataset, f.split, f.name) in labels]
+    touching = [(labels[f.dataset, f.split, f.name], f) for f in faults if (f.dataset, f.split, f.name) in labels]
     if not touching:
         return None
     label, fault = touching[0]
@@ -104,14 +104,14 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
     if against is not None and not (against / "runs").is_dir():
         raise UserError(f"{against}: has no folder `runs`; expected another results folder to compare the runs with")
     compared = read_parquet(target / "comparison.parquet")
-    said: dict[str, None] = {}
+    messages: dict[str, None] = {}
     for (paper, table), part in compared.groupby(["paper", "table"], sort=False):
         qc = str(part.qc.iloc[0])
         where = f"{paper} {table}"
         if qc.startswith("off"):
-            said[f"{where}: {qc.removeprefix('off: ')}"] = None
+            messages[f"{where}: {qc.removeprefix('off: ')}"] = None
         elif qc.startswith("not run") and (part.status == "done").any():
-            said[f"{where}: controls not run: {qc.removeprefix('not run: ')}"] = None
+            messages[f"{where}: controls not run: {qc.removeprefix('not run: ')}"] = None
         lacking: dict[str, None] = {}
         for row in part.itertuples():
             if row.n_expected and row.n_seeds < row.n_expected:
@@ -119,23 +119,23 @@ def check(plan: Plan, jobs: dict[str, Job], folder: Path, target: Path, against:
                 if not any(runs.is_made(folder / key, job) for key, job in jobs.items() if _is_seed(key, run)):
                     lacking[run] = None
                     continue
-                what = f"{row.n_seeds} of {row.n_expected} seeds of {run} are there, and nothing says why"
+                what = f"{row.n_seeds} of {row.n_expected} seeds of {run} are present, without a stated reason"
                 if has := _measured(jobs, folder, run, row.protocol):
                     wanted = f"{row.aspect} {row.metric} ({row.protocol})"
                     what = f"{run} was tested, but {wanted} was not measured; there are {', '.join(has)}"
-                said[f"{where}: row {row.system!r}: {what}"] = None
+                messages[f"{where}: row {row.system!r}: {what}"] = None
         if lacking:
             first, *others = lacking
             more = f", and {len(others)} more" if others else ""
-            said[f"{where}: {len(lacking)} of its runs are not made: {first}{more}"] = None
+            messages[f"{where}: {len(lacking)} of its runs are not made: {first}{more}"] = None
     for key, job in jobs.items():
         numbers = runs.numbers(folder / key, job)
         if numbers is not None:
-            said |= dict.fromkeys(f"{key}: {what}" for what in _own(folder / key, numbers))
+            messages |= dict.fromkeys(f"{key}: {what}" for what in _own(folder / key, numbers))
             other = runs.numbers(against / "runs" / key, job) if against is not None else None
             if other is not None:
-                said |= dict.fromkeys(f"{key}: {what}" for what in _other(numbers, other, against))
-    return list(said)
+                messages |= dict.fromkeys(f"{key}: {what}" for what in _other(numbers, other, against))
+    return list(messages)
 
 
 def _is_seed(key: str, run: str) -> bool:
@@ -153,34 +153,34 @@ def _measured(jobs: dict[str, Job], folder: Path, run: str, protocol: str) -> li
 
 def _own(folder: Path, numbers: list[dict[str, Any]]) -> list[str]:
     """The differences between a run's metrics and those computed from its examples."""
-    said = []
+    messages = []
     for name in dict.fromkeys(number["task"] for number in numbers):
         examples = runs.examples(folder / name)
         if examples is None:
-            said.append(f"{name}/examples.parquet is missing or damaged")
+            messages.append(f"{name}/examples.parquet is missing or damaged")
             continue
         folds: dict[tuple[str, str], list[pd.DataFrame]] = {}
         for (protocol, aspect, _), part in examples.groupby(["protocol", "aspect", "fold"], sort=True):
             folds.setdefault((aspect, protocol), []).append(part)
         for number in (number for number in numbers if number["task"] == name):
-            known = tasks()[name].metric(number["metric"])
+            declared = tasks()[name].metric(number["metric"])
             parts = folds.get((number["aspect"], number["protocol"]), ())
-            values = [known.value(part) for part in parts] if known is not None else []
+            values = [declared.value(part) for part in parts] if declared is not None else []
             if not values or None in values:
                 continue
             again = float(np.mean(values))
             if abs(again - number["value"]) > 1e-9 * max(1.0, abs(again)):
                 what = f"{number['aspect']} {number['metric']} ({number['protocol']})"
-                said.append(f"{what} is {number['value']:.6g}, but its examples give {again:.6g}")
-    return said
+                messages.append(f"{what} is {number['value']:.6g}, but its examples give {again:.6g}")
+    return messages
 
 
 def _other(numbers: list[dict[str, Any]], other: list[dict[str, Any]], where: Path) -> list[str]:
     """The differences between two runs of one seed."""
-    there = {tuple(n[key] for key in NUMBER): n["value"] for n in other}
+    others = {tuple(n[key] for key in NUMBER): n["value"] for n in other}
     keys = [tuple(n[key] for key in NUMBER) for n in numbers]
     return [
-        f"two runs of this seed differ: {' '.join(key)} is {n['value']!r} here and {there[key]!r} in {where}"
+        f"two runs of this seed differ: {' '.join(key)} is {n['value']!r} here and {others[key]!r} in {where}"
         for key, n in zip(keys, numbers, strict=True)
-        if key in there and there[key] != n["value"]
+        if key in others and others[key] != n["value"]
     ]

@@ -50,10 +50,10 @@ def metrics_files(folder: Path, job: Job) -> list[Path]:
 def _numbers(path: Path, job: Job) -> list[dict[str, Any]] | None:
     try:
         content = read_record(path)
-        found, rows = content["job"], content["numbers"]
+        job_of, rows = content["job"], content["numbers"]
         for key in ("dataset", "split", "model", "variant", "seed"):
-            if found.get(key, "") != getattr(job, key):
-                raise ValueError(f"is of {key} {found.get(key)!r}, expected {getattr(job, key)!r}")
+            if job_of.get(key, "") != getattr(job, key):
+                raise ValueError(f"is of {key} {job_of.get(key)!r}, expected {getattr(job, key)!r}")
         kept = [{"task": path.parent.name, **{field: row[field] for field in FIELDS}} for row in rows]
         odd = next((row for row in kept if not math.isfinite(row["value"])), None)
         if odd is not None:
@@ -83,10 +83,10 @@ def settings(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = read_yaml(path).get("settings")
-        if not isinstance(found, dict):
+        content = read_yaml(path).get("settings")
+        if not isinstance(content, dict):
             raise UserError(f"{path}: expected a block `settings`")
-        return found
+        return content
     except UserError as error:
         log.warning("%s", error)
         return None
@@ -118,10 +118,12 @@ def attention_blocks(folder: Path, before: Path | None) -> int | None:
 
     A block counts as trained if it differs in any bit from all blocks of the run that it is initialised from.
     """
-    own, older = _blocks(folder), _blocks(before) if before is not None else {}
-    if own is None or older is None:
+    blocks, older = _blocks(folder), _blocks(before) if before is not None else {}
+    if blocks is None or older is None:
         return None
-    names = {name.split(".")[1] for name in own if name not in older or not np.array_equal(own[name], older[name])}
+    names = {
+        name.split(".")[1] for name in blocks if name not in older or not np.array_equal(blocks[name], older[name])
+    }
     return len(names)
 
 

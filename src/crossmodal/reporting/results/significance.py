@@ -36,8 +36,8 @@ def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
 
     @cache
     def read(key: str) -> pd.DataFrame | None:
-        found = runs.queries(folder / key)
-        return None if found is None else found.sort_values(["protocol", "aspect", "query_id"], kind="stable")
+        table = runs.queries(folder / key)
+        return None if table is None else table.sort_values(["protocol", "aspect", "query_id"], kind="stable")
 
     @cache
     def values(dataset: str, system: System, protocol: str, aspect: str, metric: str):
@@ -51,13 +51,13 @@ def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
             if frame is None:
                 return None
             part = frame[(frame.protocol == protocol) & (frame.aspect == aspect)]
-            known = metric_of(metric)
-            found = None if known is None else known.of_examples(part)
-            own = part.query_id.to_numpy()
-            if found is None or not len(own) or (ids is not None and not np.array_equal(ids, own)):
+            declared = metric_of(metric)
+            table = None if declared is None else declared.of_examples(part)
+            query_ids = part.query_id.to_numpy()
+            if table is None or not len(query_ids) or (ids is not None and not np.array_equal(ids, query_ids)):
                 return None
-            ids, groups = own, part.query_group.to_numpy()
-            rows.append(found)
+            ids, groups = query_ids, part.query_group.to_numpy()
+            rows.append(table)
         return (np.stack(rows), ids, groups) if rows else None
 
     return values
@@ -74,7 +74,7 @@ def fill(plan: Plan, cells: list[dict[str, Any]], keys: set[str], folder: Path) 
 
 def _fill_table(table: Table, cells: list[dict[str, Any]], values: Values, intervals: dict) -> None:
     tests: dict[tuple, float] = {}
-    asked: list[tuple[dict[str, Any], tuple]] = []
+    comparisons: list[tuple[dict[str, Any], tuple]] = []
     measured: dict[tuple, list[dict[str, Any]]] = {}
     for cell in cells:
         if cell["status"] == "done":
@@ -82,14 +82,14 @@ def _fill_table(table: Table, cells: list[dict[str, Any]], values: Values, inter
             measured.setdefault(about, []).append(cell)
     for about, here in measured.items():
         dataset, protocol, aspect, metric = about
-        found = {s: values(dataset, s, protocol, aspect, metric) for s in {_system(cell) for cell in here}}
-        known = {system: value for system, value in sorted(found.items()) if value is not None}
-        if not known:
+        values_of = {s: values(dataset, s, protocol, aspect, metric) for s in {_system(cell) for cell in here}}
+        present = {system: value for system, value in sorted(values_of.items()) if value is not None}
+        if not present:
             continue
-        order = list(known)
-        first = known[order[0]]
-        alike = [system for system in order if np.array_equal(known[system][1], first[1])]
-        data = clustered([known[system][0] for system in alike], first[2])
+        order = list(present)
+        first = present[order[0]]
+        alike = [system for system in order if np.array_equal(present[system][1], first[1])]
+        data = clustered([present[system][0] for system in alike], first[2])
         fresh = [system for system in alike if (about, system) not in intervals]
         if fresh:
             low, high, _ = resampled_means(data)
@@ -105,17 +105,17 @@ def _fill_table(table: Table, cells: list[dict[str, Any]], values: Values, inter
                 cell["reference"] = other[1] if other[0] == system[0] else f"{other[1]} ({other[0]})"
                 pair = tuple(sorted((alike.index(system), alike.index(other))))
                 pairs[pair] = None
-                asked.append((cell, (about, pair, other)))
+                comparisons.append((cell, (about, pair, other)))
         p = permutation_p_values(data, list(pairs))
         tests |= {(about, pair): value for pair, value in zip(pairs, p, strict=True)}
-        for cell, (where, pair, other) in asked:
+        for cell, (where, pair, other) in comparisons:
             if where == about:
                 cell["p_value"] = tests[about, pair]
                 mean = {system: data.means[n] for n, system in enumerate(alike)}
                 above = mean[_system(cell)] > mean[other]
                 cell["against"] = "better" if above != lower_is_better(metric) else "worse"
     corrected = dict(zip(tests, holm(np.array(list(tests.values()))), strict=True))
-    for cell, (about, pair, _) in asked:
+    for cell, (about, pair, _) in comparisons:
         cell["p_holm"] = corrected[about, pair]
         if not cell["p_holm"] < LEVEL:
             cell["against"] = None
@@ -131,16 +131,16 @@ def _control(system: System) -> bool:
 
 def _reference(table: Table, cell: dict[str, Any], here: list[dict[str, Any]], metric: str) -> System | None:
     """The system that a cell is tested against, of cells of the same direction and metric on the same queries."""
-    own = _system(cell)
-    others = [other for other in here if _system(other) != own and not _control(_system(other))]
+    system = _system(cell)
+    others = [other for other in here if _system(other) != system and not _control(_system(other))]
     if table.baseline is not None:
         others = [other for other in others if other["system"] == table.baseline]
         if cell["system"] == table.baseline:
             return None
-        same = [other for other in others if other["ours_split"] == own[0]]
+        same = [other for other in others if other["ours_split"] == system[0]]
         others = same or others
     else:
-        others = [other for other in others if other["ours_split"] == own[0]]
+        others = [other for other in others if other["ours_split"] == system[0]]
     if not others:
         return None
     sign = -1 if lower_is_better(metric) else 1

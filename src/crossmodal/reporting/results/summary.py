@@ -24,15 +24,15 @@ def summary(metrics: pd.DataFrame) -> dict[str, Any]:
     Numbers are named `recall_sum`, `image-to-text.recall@1` and so on, and `average.map@50` where items of a class are
     relevant to each other; those of another protocol than the whole test set begin with its name.
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     by_class = (metrics.metric == "map@50") & (metrics.aspect == "average")
     wanted = metrics[metrics.metric.str.match(r"recall(_sum|@\d+)$") | by_class]
     means = distinct(wanted).groupby(["dataset", "split", "name", "protocol", "aspect", "metric"]).value.mean()
     for (dataset, split, name, protocol, aspect, metric), value in means.items():
         label = metric if aspect == "both" else f"{aspect}.{metric}"
         label = label if protocol == "all" else f"{protocol}.{label}"
-        found.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})[label] = round(float(value), 4)
-    return found
+        result.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})[label] = round(float(value), 4)
+    return result
 
 
 def headline(metrics: pd.DataFrame) -> dict[str, Any]:
@@ -41,16 +41,16 @@ def headline(metrics: pd.DataFrame) -> dict[str, Any]:
     It is the sum of recalls over both directions or, for runs without one, the mean average precision over all
     directions.
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     wanted = metrics[(metrics.protocol == "all") & metrics.aspect.isin([aspect for aspect, _ in headlines()])]
     means = distinct(wanted).groupby(["dataset", "split", "name", "metric"]).value.mean()
     for metric in dict.fromkeys(metric for _, metric in headlines()):
         if metric in means.index.unique("metric"):
             for (dataset, split, name), value in means.xs(metric, level="metric").items():
-                numbers = found.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})
+                numbers = result.setdefault(dataset, {}).setdefault(split, {}).setdefault(name, {})
                 if not numbers:
                     numbers[metric] = round(float(value), 4)
-    return found
+    return result
 
 
 def curves(jobs: dict[str, Job], folder: Path) -> pd.DataFrame:

@@ -22,18 +22,18 @@ def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, plac
     placed : whether best and second best numbers are marked.
     """
     done = frame[frame.status == "done"]
-    said = [("published", sentence) for sentence in [_published(paper, table)] if sentence]
+    sentences = [("published", sentence) for sentence in [_published(paper, table)] if sentence]
     if (frame.status == PUBLISHED_ONLY).all():
-        said.append(("ours", f"Here: {NO_SYSTEM}."))
-        return [*said, ("note", table.note)] if table.note else said
+        sentences.append(("ours", f"Here: {NO_SYSTEM}."))
+        return [*sentences, ("note", table.note)] if table.note else sentences
     played = _played(plan, paper, table)
     folds = plan.folds_of(table)
     how = "ranked as a whole" if folds == 1 else f"mean over {folds} folds"
     where = "; ".join(_where(plan, by, names, done, folds) for by, names in played.items())
     what = f"Here: {where}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
-    said.append(("ours", what))
+    sentences.append(("ours", what))
     if table.has_published and any(names != [by] for by, names in played.items()):
-        said.append(
+        sentences.append(
             (
                 "warning",
                 "A difference between the stand-in and a published number says nothing about either system, so that "
@@ -41,25 +41,27 @@ def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, plac
             )
         )
     if frame.significant.notna().any():
-        said.append(("rules", "* the published number lies outside the 95 % confidence interval of our mean."))
+        sentences.append(("rules", "* the published number lies outside the 95 % confidence interval of our mean."))
     if ordered := order.sentence(frame):
-        said.append(("rules", ordered))
+        sentences.append(("rules", ordered))
     if done.p_holm.notna().any():
-        said.append(("rules", _tested(table, done)))
-    said.append(("rules", _measures(table)))
+        sentences.append(("rules", _tested(table, done)))
+    sentences.append(("rules", _measures(table)))
     if placed:
-        said.append(("rules", "Best in bold, second underlined, of the same data and annotation; ours apart."))
-    fallbacks = dict.fromkeys(one for text in done.fallbacks.dropna() for one in str(text).split("; "))
+        sentences.append(
+            ("rules", "Best in bold, second underlined, among the same data and annotation; ours separately.")
+        )
+    fallbacks = dict.fromkeys(fallback for text in done.fallbacks.dropna() for fallback in str(text).split("; "))
     if fallbacks:
-        said.append(("fallback", f"Fallbacks: {'; '.join(fallbacks)}."))
+        sentences.append(("fallback", f"Fallbacks: {'; '.join(fallbacks)}."))
     qc = str(frame.qc.iloc[0]) if len(frame) else ""
     if qc.startswith("off"):
-        said.append(("qc", f"Quality control failed, do not use these numbers: {qc.removeprefix('off: ')}."))
+        sentences.append(("qc", f"Quality control failed, do not use these numbers: {qc.removeprefix('off: ')}."))
     elif qc.startswith("not run") and len(done):
-        said.append(("qc", f"Quality control incomplete: {qc.removeprefix('not run: ')} not run."))
+        sentences.append(("qc", f"Quality control incomplete: {qc.removeprefix('not run: ')} not run."))
     if table.note:
-        said.append(("note", table.note))
-    return said
+        sentences.append(("note", table.note))
+    return sentences
 
 
 def _published(paper: Paper, table: Table) -> str:
@@ -94,18 +96,18 @@ def _where(plan: Plan, by: str, names: list[str], done: pd.DataFrame, folds: int
 
 def _order(name: str) -> tuple[int, str]:
     """Sort key of a metric: the known ones in their order, then the others by name."""
-    known = metric_names()
-    return (known.index(name) if name in known else len(known)), name
+    names = metric_names()
+    return (names.index(name) if name in names else len(names)), name
 
 
 def _measures(table: Table) -> str:
     """A sentence that explains the metrics of a table's columns."""
     metrics = {column.metric for column in table.columns}
-    known = [metric_of(name) for name in sorted(metrics, key=_order)]
-    said = list(dict.fromkeys(metric.meaning for metric in known if metric is not None))
+    metrics_of = [metric_of(name) for name in sorted(metrics, key=_order)]
+    meanings = list(dict.fromkeys(metric.meaning for metric in metrics_of if metric is not None))
     if any(task.ranked and task.metric(name) for task in tasks().values() for name in metrics):
-        said.append("ranks are 1-based and ties count against the model")
-    text = "; ".join(said)
+        meanings.append("ranks are 1-based and ties count against the model")
+    text = "; ".join(meanings)
     return f"{text[0].upper()}{text[1:]}." if not text.startswith("mAP") else f"{text}."
 
 
@@ -113,7 +115,9 @@ def _tested(table: Table, done: pd.DataFrame) -> str:
     """A sentence that explains the arrows of a table."""
     what = f"the row “{table.baseline}”" if table.baseline else "the best other system with the same annotation"
     seeds = (
-        "over queries and over seeds" if done.n_seeds.max() > 1 else "over queries; one seed tells nothing of others"
+        "over queries and over seeds"
+        if done.n_seeds.max() > 1
+        else "over queries; one seed does not show the spread over seeds"
     )
     return (
         f"↑ better, ↓ worse than {what}, {seeds} (paired permutations, Welch's test; Holm's correction over the table, "

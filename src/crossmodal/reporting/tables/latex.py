@@ -125,16 +125,16 @@ def _panels(view: View, units: list[Unit], type_: Type) -> list[range]:
     widths[-2] += widths[-1]  # the remark stands beside the last column
     fixed = widths[0] + widths[n_left - 1]  # the method, and whether a number is published or ours
     directions = groupby(range(len(view.columns)), key=lambda i: (view.columns[i].system, view.columns[i].aspect))
-    found: list[list[int]] = [[]]
+    panels: list[list[int]] = [[]]
     room = WIDTH - sum(widths[:n_left])
 
     def place(columns: list[int]) -> None:
         nonlocal room
         needed = sum(widths[n_left + i] for i in columns)
-        if needed > room and found[-1]:
-            found.append([])
+        if needed > room and panels[-1]:
+            panels.append([])
             room = WIDTH - fixed
-        found[-1] += columns
+        panels[-1] += columns
         room -= needed
 
     for _, members in directions:
@@ -142,7 +142,7 @@ def _panels(view: View, units: list[Unit], type_: Type) -> list[range]:
         whole = sum(widths[n_left + i] for i in columns) <= WIDTH - fixed
         for part in [columns] if whole else [[i] for i in columns]:
             place(part)
-    return [range(part[0], part[-1] + 1) for part in found]
+    return [range(part[0], part[-1] + 1) for part in panels]
 
 
 class _Tabular:

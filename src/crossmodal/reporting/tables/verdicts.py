@@ -30,12 +30,13 @@ NUMBERS = (2, 3, 4)
 """The columns of numbers."""
 STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow", "not run": "dim"}
 CAPTION = (
-    "Each paper's statements, tested on our runs: differences in the metric's unit (of a trend what a straight line "
-    "rises from its first row to its last) with 95 % intervals over queries and seeds; of several comparisons their "
-    "mean, but all of them must hold. p is one-sided, after Holm's correction within a paper and data set. Supported "
+    "Each paper's statements, tested on our runs: differences in the unit of the metric (for a trend the rise of a "
+    "straight line from the first row to the last) with 95 % intervals over queries and seeds; for several "
+    "comparisons their mean, but all of them must hold. p is one-sided, after Holm's correction within a paper and "
+    "data set. Supported "
     f"or contradicted: the claim or its opposite at p < {LEVEL}. Undecided: neither, with the seeds that it would take "
     f"(power {100 * POWER:.0f} %, up to {SEEDS}) if the difference and its spread stay as they are. A published "
-    "difference on another data set than ours is there to be read, not to be compared."
+    "difference on another data set than ours is shown for information, not for comparison."
 )
 
 
@@ -107,14 +108,14 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def summary(found: list[Line]) -> str:
+def summary(claim_lines: list[Line]) -> str:
     """The number of claims per verdict, such as `12 supported, 3 undecided`."""
-    counts = {verdict: sum(line.verdict == verdict for line in found) for verdict in VERDICTS}
+    counts = {verdict: sum(line.verdict == verdict for line in claim_lines) for verdict in VERDICTS}
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "no claim"
 
 
-def _papers(found: list[Line]) -> list[tuple[str, list[Line]]]:
-    return [(paper, list(members)) for paper, members in groupby(found, key=lambda line: line.paper)]
+def _papers(claim_lines: list[Line]) -> list[tuple[str, list[Line]]]:
+    return [(paper, list(members)) for paper, members in groupby(claim_lines, key=lambda line: line.paper)]
 
 
 def show(
@@ -122,8 +123,8 @@ def show(
 ) -> None:
     """Print the claims with their verdicts, and (`every`) those that no run tests."""
     console = folding(console)
-    found = lines(plan, frame, paper)
-    shown = [line for line in found if every or line.verdict != "not run"]
+    claim_lines = lines(plan, frame, paper)
+    shown = [line for line in claim_lines if every or line.verdict != "not run"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False, collapse_padding=True)
     for place, (head, width) in enumerate(zip(HEADS, WIDTHS, strict=True)):
         table.add_column(head, justify="right" if place in NUMBERS else "left", min_width=width, overflow="fold")
@@ -137,30 +138,30 @@ def show(
     if shown:
         console.print(table)
         console.print(Text(CAPTION, style="dim"))
-    if hidden := len(found) - len(shown):
+    if hidden := len(claim_lines) - len(shown):
         console.print(f"Left out: {hidden} {'claim' if hidden == 1 else 'claims'} that no run tests (--all).")
-    console.print(summary(found))
+    console.print(summary(claim_lines))
 
 
-def to_csv(found: pd.DataFrame) -> str:
+def to_csv(frame: pd.DataFrame) -> str:
     """All columns of `claims.parquet` as CSV, machine-readable and lossless."""
     stream = io.StringIO()
-    found.to_csv(stream, index=False, lineterminator="\n")
+    frame.to_csv(stream, index=False, lineterminator="\n")
     return stream.getvalue()
 
 
-def to_md(found: list[Line]) -> str:
+def to_md(claim_lines: list[Line]) -> str:
     def escape(text: str) -> str:
         return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
     rows = [f"| {' | '.join(HEADS)} |", "| --- | --- | ---: | ---: | ---: | --- | --- |"]
-    for name, members in _papers(found):
+    for name, members in _papers(claim_lines):
         rows.append(f"| **{escape(name)}** |" + " |" * (len(HEADS) - 1))
         rows += [f"| {' | '.join(map(escape, line.cells))} |" for line in members]
-    return "\n".join(["### Claims", "", f"{escape(CAPTION)} Here: {summary(found)}.", "", *rows]) + "\n"
+    return "\n".join(["### Claims", "", f"{escape(CAPTION)} Here: {summary(claim_lines)}.", "", *rows]) + "\n"
 
 
-def to_tex(found: list[Line]) -> str:
+def to_tex(claim_lines: list[Line]) -> str:
     r"""The claims as a LaTeX table that may span pages; it needs `\usepackage{booktabs,longtable}`."""
     spec = r"p{.36\textwidth}p{.12\textwidth}rp{.13\textwidth}rp{.14\textwidth}"
     heads = " & ".join(tex(head) for head in HEADS[:-1])
@@ -168,26 +169,26 @@ def to_tex(found: list[Line]) -> str:
         r"% needs \usepackage{booktabs,longtable}",
         r"{\scriptsize\setlength{\tabcolsep}{3pt}",
         rf"\begin{{longtable}}{{@{{}}{spec}@{{}}}}",
-        rf"  \caption{{{tex(CAPTION)} Here: {tex(summary(found))}.}} \\",
+        rf"  \caption{{{tex(CAPTION)} Here: {tex(summary(claim_lines))}.}} \\",
         rf"  \toprule {heads} \\ \midrule \endhead",
     ]
-    for name, members in _papers(found):
+    for name, members in _papers(claim_lines):
         rows.append(rf"  \multicolumn{{6}}{{@{{}}l}}{{\emph{{{tex(name)}}}}} \\")
         for line in members:
             rows.append(f"  {' & '.join(map(tex, line.cells[:-1]))} \\\\")
     return "\n".join([*rows, r"  \bottomrule", r"\end{longtable}}", ""])
 
 
-def to_html(found: list[Line]) -> Markup:
+def to_html(claim_lines: list[Line]) -> Markup:
     """The claims as a `<figure>` with classes and no style of its own."""
     template = environment().get_template("claims.html.j2")
-    return Markup(template.render(papers=_papers(found), caption=CAPTION, summary=summary(found)))
+    return Markup(template.render(papers=_papers(claim_lines), caption=CAPTION, summary=summary(claim_lines)))
 
 
 def write(plan: Plan, frame: pd.DataFrame, folder: Path) -> None:
     """Write `claims.{csv,md,tex,html}` into `folder`."""
-    found = lines(plan, frame)
-    page = environment().get_template("alone.html.j2").render(title="Claims", body=to_html(found))
-    texts = {"csv": to_csv(frame), "md": to_md(found), "tex": to_tex(found), "html": page}
+    claim_lines = lines(plan, frame)
+    page = environment().get_template("alone.html.j2").render(title="Claims", body=to_html(claim_lines))
+    texts = {"csv": to_csv(frame), "md": to_md(claim_lines), "tex": to_tex(claim_lines), "html": page}
     for kind, text in texts.items():
         write_text(folder / f"claims.{kind}", text)

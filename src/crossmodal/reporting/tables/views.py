@@ -178,13 +178,13 @@ class View:
 
 
 def _spans(texts: list[str], keys: list[Any]) -> list[tuple[str, int]]:
-    found: list[list[Any]] = []
+    spans: list[list[Any]] = []
     for text, key in zip(texts, keys, strict=True):
-        if found and found[-1][2] == key:
-            found[-1][1] += 1
+        if spans and spans[-1][2] == key:
+            spans[-1][1] += 1
         else:
-            found.append([text, 1, key])
-    return [(text, n) for text, n, _ in found]
+            spans.append([text, 1, key])
+    return [(text, n) for text, n, _ in spans]
 
 
 def title(text: str) -> str:
@@ -228,8 +228,8 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
     lines = []
     for index, row in enumerate(table.rows):
         part = records[index * width : (index + 1) * width]
-        said = [text for text in (row.note, row.differs and _differs(paper, table, row.differs)) if text]
-        mark = ", ".join(marks.setdefault(text, letters(len(marks))) for text in said)
+        remarks = [text for text in (row.note, row.differs and _differs(paper, table, row.differs)) if text]
+        mark = ", ".join(marks.setdefault(text, letters(len(marks))) for text in remarks)
         cells = [replace(_cell(record), **places[index, column]) for column, record in enumerate(part)]
         lines.append(Line(row.label, row.group, row.extra, cells, mark, _own_extra(part)))
     extras = extra_keys(table)
@@ -268,7 +268,7 @@ def _own_extra(cells: list[dict[str, Any]]) -> dict[str, Any]:
         for key, value in json.loads(text).items():
             if value not in values.setdefault(key, []):
                 values[key].append(value)
-    return {key: found[0] if len(found) == 1 else ", ".join(map(extra, found)) for key, found in values.items()}
+    return {key: listed[0] if len(listed) == 1 else ", ".join(map(extra, listed)) for key, listed in values.items()}
 
 
 def _settings(cells: list[dict[str, Any]], others: str) -> list[str]:
@@ -278,12 +278,12 @@ def _settings(cells: list[dict[str, Any]], others: str) -> list[str]:
         if pd.isna(cell["ours_settings"]):
             continue
         system = cell["system"] if pd.isna(cell["column_system"]) else cell["column_system"]
-        found = of_system.setdefault(system, {})
+        settings_of = of_system.setdefault(system, {})
         for name, (ours, published) in json.loads(cell["ours_settings"]).items():
-            found.setdefault(name, {})[f"{setting(ours)} ({setting(published)})"] = None
+            settings_of.setdefault(name, {})[f"{setting(ours)} ({setting(published)})"] = None
     systems: dict[str, list[str]] = {}
-    for system, found in of_system.items():
-        listed = ", ".join(f"{name} {' or '.join(values)}" for name, values in found.items())
+    for system, settings_of in of_system.items():
+        listed = ", ".join(f"{name} {' or '.join(values)}" for name, values in settings_of.items())
         systems.setdefault(listed, []).append(system)
     return [
         f"Settings here of {', '.join(named)}, in brackets {others}: {listed}." for listed, named in systems.items()
@@ -363,8 +363,8 @@ def grid(view: View) -> list[list[Text] | str]:
             group = line.group
             rows.append(group or "")
         label = f"{line.label} ({line.marks})" if line.marks else line.label
-        own = [extra(line.own_extra.get(key)) for key in view.extras]
-        blank = ["" for _ in [label, *own]]
+        extras = [extra(line.own_extra.get(key)) for key in view.extras]
+        blank = ["" for _ in [label, *extras]]
         if line.published:
             remark = "" if line.has_system else NO_SYSTEM
             published = [(c.published_text, c.published_place) for c in line.cells]
@@ -372,7 +372,7 @@ def grid(view: View) -> list[list[Text] | str]:
             rows.append(_texts(head, published, remark))
             label = ""
         if line.has_system or not line.published:
-            rows.append(_texts([label, *own, "here"], [(c.ours_text, c.place) for c in line.cells], line.remark))
+            rows.append(_texts([label, *extras, "here"], [(c.ours_text, c.place) for c in line.cells], line.remark))
         if line.differs:
             rows.append(_texts([*blank, "difference"], [(c.difference_text, 0) for c in line.cells], ""))
     return rows

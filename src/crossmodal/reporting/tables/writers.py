@@ -60,25 +60,25 @@ def to_md(view: View) -> str:
         return f"| {' | '.join(padded)} |"
 
     rule = "| " + " | ".join("-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)) + " |"
-    said = "\n".join(f"{escape(text)}  " for _, text in view.caption).rstrip()
+    caption = "\n".join(f"{escape(text)}  " for _, text in view.caption).rstrip()
     notes = "".join(f"\n{escape(noted(*note))}  " for note in view.notes)
     table = "\n".join([line(texts[0]), rule, *(line(row) for row in body)])
-    return f"### {escape(view.table.title)}\n\n{said}\n\n{table}\n{notes.rstrip()}".rstrip() + "\n"
+    return f"### {escape(view.table.title)}\n\n{caption}\n\n{table}\n{notes.rstrip()}".rstrip() + "\n"
 
 
 @cache
 def environment() -> jinja2.Environment:
     """The templates of pages and tables; every value is escaped unless it is marked safe."""
-    made = jinja2.Environment(
+    jinja = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.globals["policy"] = policy
-    made.filters |= {"extra": extra, "title_": title, "groupby_order": _groups, "n": "{:,}".format}
-    return made
+    jinja.globals["policy"] = policy
+    jinja.filters |= {"extra": extra, "title_": title, "groupby_order": _groups, "n": "{:,}".format}
+    return jinja
 
 
 def policy(script: str = "") -> Markup:
@@ -86,8 +86,8 @@ def policy(script: str = "") -> Markup:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = f"'sha256-{digest}'" if script else "'none'"
     rules = f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src {allowed}"
-    told = f"{rules}; base-uri 'none'; form-action 'none'"
-    return Markup(f'<meta http-equiv="Content-Security-Policy" content="{told}">')
+    content = f"{rules}; base-uri 'none'; form-action 'none'"
+    return Markup(f'<meta http-equiv="Content-Security-Policy" content="{content}">')
 
 
 def _groups(lines: list[Line]) -> list[tuple[str | None, list[Line]]]:

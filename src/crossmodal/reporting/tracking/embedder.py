@@ -39,7 +39,7 @@ def without(job: Job, folder: Path) -> str:
     reads = registry.reads(job.model, job.settings)
     odd = {m: form for m, form in reads.items() if not registry.form(form, m)["outside"]}
     if not (ranking_of(folder) / "embeddings.npz").exists():
-        return "it compares without vectors"
+        return "it compares items without vectors"
     if odd:
         return "it reads " + " and ".join(f"{modality} as {form}" for modality, form in odd.items())
     absent = [name for name in FILES if not (folder / name).exists()]
@@ -81,25 +81,25 @@ def save(job: Job, folder: Path, target: Path, run_id: str) -> dict[str, Any]:
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    told = Model(artifact_path=target.name, run_id=run_id)
+    model = Model(artifact_path=target.name, run_id=run_id)
     with tempfile.TemporaryDirectory() as temporary:
-        own = Path(temporary) / "run"
-        own.mkdir()
+        run_folder = Path(temporary) / "run"
+        run_folder.mkdir()
         for name in FILES:
-            shutil.copyfile(folder / name, own / name)
+            shutil.copyfile(folder / name, run_folder / name)
         script = Path(temporary) / "embedder.py"
         script.write_text(SCRIPT, encoding="utf-8")
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # it warns that there is no input example
             pyfunc.save_model(
                 target,
                 python_model=str(script),
-                artifacts={"run": str(own)},
+                artifacts={"run": str(run_folder)},
                 signature=signature(job),
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in LIBRARIES],
                 metadata={"run": job.key, "shapes": read_record(folder / "manifest.json")["context"]["shapes"]},
-                mlflow_model=told,
+                mlflow_model=model,
             )
-    return told.get_tags_dict()
+    return model.get_tags_dict()
 
 
 def python_model() -> Any:
@@ -135,13 +135,13 @@ def embed(run: Any, shapes: dict[str, list[int]], frame: pd.DataFrame, partner: 
         partner is unknown.
     """
     reads = run.model.reads
-    given = [modality for modality in reads if modality in frame and frame[modality].notna().any()]
-    if len(given) != 1 or frame[given[0]].isna().any():
+    present = [modality for modality in reads if modality in frame and frame[modality].notna().any()]
+    if len(present) != 1 or frame[present[0]].isna().any():
         raise UserError(
             f"{run.job.key}: reads one column of {', '.join(reads)} at a time, whole; found "
             f"{', '.join(map(str, frame.columns)) or 'none'}"
         )
-    modality = given[0]
+    modality = present[0]
     others = [other for other in reads if other != modality]
     partner = partner or others[0]
     if partner not in others:

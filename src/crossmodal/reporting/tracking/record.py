@@ -46,8 +46,8 @@ def _safely(what: str, step: Callable[[], Any]) -> Any:
         return step()
     except Exception as error:  # whatever goes wrong in the store, the runs themselves are complete
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        told = (masked(what), masked(lines[0]))
-        log.warning("MLflow: %s: %s; the runs are unharmed (`crossmodal track --rebuild` refills it)", *told)
+        texts = (masked(what), masked(lines[0]))
+        log.warning("MLflow: %s: %s; the runs are unaffected (`crossmodal track --rebuild` refills it)", *texts)
         return False
 
 
@@ -80,13 +80,13 @@ def make_store(tracking: Tracking) -> bool:
 
 def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings as MLflow's flat parameters, such as {'settings.dim': '256'}."""
-    found = {}
+    flat = {}
     for key, entry in value.items():
         if isinstance(entry, dict):
-            found |= flattened(entry, f"{prefix}{key}.")
+            flat |= flattened(entry, f"{prefix}{key}.")
         else:
-            found[metric_name(f"{prefix}{key}")] = str(entry)[:6000]
-    return found
+            flat[metric_name(f"{prefix}{key}")] = str(entry)[:6000]
+    return flat
 
 
 def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
@@ -108,16 +108,16 @@ def _final(numbers: list[dict[str, Any]]) -> dict[str, float]:
 def _used(job: Job, manifest: dict[str, Any], params: Params) -> list[Used]:
     """The data set and the features that a run was trained on, with their hashes from its manifest."""
     hashes, folder = manifest.get("data") or {}, f"{params.paths.data}/{job.dataset}"
-    found = []
+    used = []
     if "items" in hashes:
         about = {"split": job.split, "pairs": manifest.get("pairs"), "words": manifest.get("words")}
         digest = sha256_json([hashes["items"], hashes.get("split")])[:16]
-        found.append(Used(f"{job.dataset}/{job.split}", digest, f"{folder}/items.parquet", about))
+        used.append(Used(f"{job.dataset}/{job.split}", digest, f"{folder}/items.parquet", about))
     for key, digest in hashes.items():
         kind, _, extractor = key.rpartition(".")
         if kind in MODALITIES:
-            found.append(Used(f"{job.dataset}/{key}", digest[:16], f"{folder}/features/{kind}.{extractor}.npy"))
-    return found
+            used.append(Used(f"{job.dataset}/{key}", digest[:16], f"{folder}/features/{kind}.{extractor}.npy"))
+    return used
 
 
 def _epochs(history: pd.DataFrame) -> Iterator[tuple[str, float, int]]:
@@ -186,15 +186,15 @@ class Tree:
         row["tables"][table] = None
 
     def places(self, job: Job) -> list[Place]:
-        found = []
+        places = []
         for paper in job.papers or ("",):
             group = _group(job)
             while (paper, group) in self.later:
                 group = self.later[paper, group]
             row = self.rows.get((paper, group), {"labels": {}, "tables": {}})
             name = f"{EXPERIMENT}/{paper}" if paper else EXPERIMENT
-            found.append(Place(name, group, tuple(row["labels"]), tuple(row["tables"])))
-        return found
+            places.append(Place(name, group, tuple(row["labels"]), tuple(row["tables"])))
+        return places
 
     def about(self, place: Place) -> str:
         """The description of an experiment's paper in one line."""
@@ -235,19 +235,19 @@ class Tree:
 
 def _parent(store: Store, tree: Tree, job: Job, place: Place, start: int) -> str:
     """The run of a row, under which its seeds are nested; `start` is the start time of the first of them in ms."""
-    known = (place.experiment, place.group)
-    if known not in store.known:
+    key = (place.experiment, place.group)
+    if key not in store.known:
         dataset, split, name = place.group.split("/")
         model, _, variant = name.partition(".")
         row = job.model_copy(update={"dataset": dataset, "split": split, "model": model, "variant": variant})
-        made = store.client.create_run(
+        run = store.client.create_run(
             store.experiment(place.experiment),
             start_time=start,
             tags=tree.tags(row, place, place.group),
             run_name=f"{place.labels[0]} ({place.group})" if place.labels else place.group,
         )
-        store.known[known] = [(made.info.run_id, "")]
-    return store.known[known][0][0]
+        store.known[key] = [(run.info.run_id, "")]
+    return store.known[key][0][0]
 
 
 def _digests(folder: Path, job: Job) -> list[str]:
@@ -364,31 +364,31 @@ def _model_of_row(store: Store, run_id: str, members: list[Job], folder: Path, p
 def _summarise(store: Store, place: Place, members: list[Job], folder: Path, params: Params) -> None:
     """Log the first seed's embedder, and means and deviations over seeds, to a row's run, where they have changed."""
     parent = store.known.get((place.experiment, place.group))
-    known = {job.key: store.known.get((place.experiment, job.key)) for job in members}
-    found = {key: entries[0][1] for key, entries in known.items() if entries}
-    if not parent or not found:
+    entries_of = {job.key: store.known.get((place.experiment, job.key)) for job in members}
+    digests = {key: entries[0][1] for key, entries in entries_of.items() if entries}
+    if not parent or not digests:
         return
     run_id, old = parent[0]
-    digest = sha256_json([found, LAYOUT])
+    digest = sha256_json([digests, LAYOUT])
     if digest == old:
         return
-    finals = pd.DataFrame([_final(runs.numbers(folder / job.key, job) or []) for job in members if job.key in found])
+    finals = pd.DataFrame([_final(runs.numbers(folder / job.key, job) or []) for job in members if job.key in digests])
     values = {**finals.mean().to_dict(), "run/seeds": float(len(finals))}
     if len(finals) > 1:
         values |= {f"{name}.sd": value for name, value in finals.std(ddof=1).items()}
-    times = [_made(folder / job.key, job) for job in members if job.key in found]
+    times = [_made(folder / job.key, job) for job in members if job.key in digests]
     end = int(1000 * max(times))
     # For one step MLflow keeps the latest value, and of equal times the largest: hence the current time.
     now = int(1000 * time.time())
     store.log(run_id, [(name, value, 0) for name, value in values.items() if math.isfinite(value)], {}, now)
-    _model_of_row(store, run_id, [job for job in members if job.key in found], folder, params)
+    _model_of_row(store, run_id, [job for job in members if job.key in digests], folder, params)
     store.client.set_tag(run_id, HASH, digest)
     store.client.set_terminated(run_id, "FINISHED", end)
     parent[0] = (run_id, digest)
 
 
 def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool) -> dict[str, Any]:
-    asked = runs.chosen(plan, jobs)
+    chosen = runs.chosen(plan, jobs)
     folder = Path(results) / "runs"
     tree = Tree(plan)
     done: dict[str, Any] = {"tracked": [], "unchanged": [], "missing": []}
@@ -398,9 +398,9 @@ def _sync(plan: Plan, results: Path, jobs: dict[str, Job] | None, rebuild: bool)
     with opened(plan.params.tracking.address, rebuild=rebuild) as store:
         if rebuild:
             store.clear()
-        for key, job in tracked(asked.items(), "tracking", unit="runs"):
+        for key, job in tracked(chosen.items(), "tracking", unit="runs"):
             done[_track(store, tree, job, folder / key)].append(key)
-        for place in dict.fromkeys(place for job in asked.values() for place in tree.places(job)):
+        for place in dict.fromkeys(place for job in chosen.values() for place in tree.places(job)):
             _summarise(store, place, groups.get(place.group, []), folder, plan.params)
         # Below the address of MLflow's pages: runs with their data, source and headline metrics.
         done["views"] = {name: link_to(number) for name, number in sorted(store.experiments.items())}

@@ -85,18 +85,18 @@ class Store:
         """The id of an experiment, which is created if it does not exist; its runs are read at the first call."""
         if name in self.experiments:
             return self.experiments[name]
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
+        existing = self.client.get_experiment_by_name(name)
+        if existing is None:
             tags = {"mlflow.note.content": about} if about else None
-            made = self.client.create_experiment(name, artifact_location=self.artifacts, tags=tags)
+            experiment_id = self.client.create_experiment(name, artifact_location=self.artifacts, tags=tags)
         else:
-            made = found.experiment_id
-            if found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(made)
-            self._read(name, made)
-        self.experiments[name] = made
-        self.client.set_experiment_tag(made, f"mlflow.sharedViewState.{VIEW}", json.dumps(view()))
-        return made
+            experiment_id = existing.experiment_id
+            if existing.lifecycle_stage == "deleted":
+                self.client.restore_experiment(experiment_id)
+            self._read(name, experiment_id)
+        self.experiments[name] = experiment_id
+        self.client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps(view()))
+        return experiment_id
 
     def _read(self, name: str, experiment: str) -> None:
         token = None
@@ -114,8 +114,8 @@ class Store:
     def current(self, name: str, key: str, digest: str) -> str | None:
         """The id of the run with this key and digest, or None; other runs with the key are deleted."""
         kept = None
-        for run_id, found in self.known.pop((name, key), []):
-            if found == digest and kept is None:
+        for run_id, digest_of_run in self.known.pop((name, key), []):
+            if digest_of_run == digest and kept is None:
                 kept = run_id
             else:
                 self.client.delete_run(run_id)
@@ -128,17 +128,19 @@ class Store:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         listed = []
-        for one in used:
-            source = json.dumps({"uri": one.path})
-            data = Dataset(one.name, one.digest, "local", source, profile=json.dumps(one.about) if one.about else None)
+        for entry in used:
+            source = json.dumps({"uri": entry.path})
+            data = Dataset(
+                entry.name, entry.digest, "local", source, profile=json.dumps(entry.about) if entry.about else None
+            )
             listed.append(DatasetInput(data, [InputTag("mlflow.data.context", "training")]))
         self.client.log_inputs(run_id, datasets=listed)
 
     def clear(self) -> None:
         """Delete our runs in all our experiments."""
-        for found in self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"):
-            if found.name == EXPERIMENT or found.name.startswith(f"{EXPERIMENT}/"):
-                self.experiment(found.name)
+        for experiment in self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"):
+            if experiment.name == EXPERIMENT or experiment.name.startswith(f"{EXPERIMENT}/"):
+                self.experiment(experiment.name)
         for entries in self.known.values():
             for run_id, _ in entries:
                 self.client.delete_run(run_id)
@@ -169,7 +171,7 @@ def opened(uri: str, artifacts: Path | None = None, *, rebuild: bool = False) ->
             stack.enter_context(FileLock(path.with_name(f"{path.name}.lock"), timeout=LOCK_SECONDS))
             if rebuild and path.exists() and not _is_sqlite(path):
                 aside = path.with_name(f"{path.name}.unreadable")
-                log.warning("%s: is no SQLite database; moved to %s and made anew", path, aside)
+                log.warning("%s: is no SQLite database; moved to %s and created anew", path, aside)
                 path.replace(aside)
             if path.exists():
                 _check(path)
