@@ -1,4 +1,4 @@
-# The front door. `snakemake --cores all quick` is the first thing to run, `snakemake --cores all all` the whole.
+# The entry point: `snakemake --cores all quick` runs a first selection, `snakemake --cores all all` everything.
 import os
 import sys
 
@@ -34,7 +34,7 @@ localrules:
     rehearse,
 
 
-# `--quiet rules`, as `make demo` has it, leaves out what a failed step has said.
+# `--quiet rules`, which `make demo` uses, hides the messages of failed steps.
 onerror:
     if any(str(kind).lower().endswith("rules") for kind in workflow.output_settings.quiet or ()):
         for path in (path for job in workflow.scheduler.failed for path in job.log if os.path.exists(path)):
@@ -89,7 +89,7 @@ rule report:
         "&& crossmodal figure --no-quick && crossmodal report --no-quick"
 
 
-# Without output: it is made anew each time. Settings of the plan come from the same parameters as those of the runs.
+# This rule has no output, so that it runs each time. The plan uses the same parameters as the runs.
 rule rehearse:
     threads: lambda wildcards: workflow.cores
     shell:

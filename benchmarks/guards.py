@@ -1,24 +1,30 @@
 """What looking at files before they are opened costs on good files: `python benchmarks/guards.py --against CHECKOUT`.
 
 Two processes, one with this checkout's source and one with another's (that of before the looking), read the same files
-in turns. The least seconds of a core count, of all rounds.
+in turns. Of a pair of processes the least seconds of a core count, which others on the machine change least; of all
+pairs, the median of the ratios, since where a process's memory lies moves its times by some per cent.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST = 1.03  # times as long as before
-PROCESSES = 4  # of each source: where a process's memory lies moves its times by some per cent
-ROUNDS = 6
+PROCESSES = 9  # of each source
+ROUNDS = 8  # readings by each process
 
 
 def lay(folder: Path) -> None:
@@ -69,15 +75,26 @@ def lay(folder: Path) -> None:
     pd.DataFrame({"item_id": ids, **parts}).astype("string").to_parquet(folder / "items.parquet", index=False)
 
 
+def _module(*names: str) -> Any:
+    """The first of the modules that this checkout has: a reader was elsewhere in earlier ones."""
+    for name in names:
+        try:
+            return import_module(f"crossmodal.{name}")
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("crossmodal"):
+                raise
+    raise ModuleNotFoundError(f"crossmodal has none of {', '.join(names)}; expected a checkout since 26fd48e")
+
+
 def cases(folder: Path) -> dict:
     import numpy as np
 
-    from crossmodal.core.files import read_parquet
     from crossmodal.datasets import items, karpathy
     from crossmodal.features import audio, image, mesh
-    from crossmodal.language import wordvectors
-    from crossmodal.released.arrays import open_array
 
+    read_parquet = _module("core.files", "files").read_parquet
+    open_array = _module("released.arrays", "arrays").open_array
+    wordvectors = _module("language.wordvectors", "wordvectors")
     photographs = [folder / "images" / f"{n}.jpg" for n in range(60)]
     settings = karpathy.Settings(annotations=folder / "captions.json", images=folder / "images")
     wanted = [f"word{n}" for n in range(0, 20_000, 3)]
@@ -98,57 +115,72 @@ def cases(folder: Path) -> dict:
 
 def serve(folder: Path) -> None:
     """Run the case that a line of the input names, and print its seconds of a core."""
-    found = cases(folder)
-    print(" ".join(name.replace(" ", "_") for name in found), flush=True)
+    with suppress(ModuleNotFoundError):
+        _module("core.isolation").begin()  # as the commands do that open other people's files
+    readers = cases(folder)
+    print(" ".join(name.replace(" ", "_") for name in readers), flush=True)
     for line in sys.stdin:
-        case = found[line.strip().replace("_", " ")]
+        case = readers[line.strip().replace("_", " ")]
+        gc.collect()
         began = time.process_time()
         case()
         print(time.process_time() - began, flush=True)
 
 
-def _in_turns(folder: Path, against: Path, rounds: int, only: list[str], least: dict[str, dict[str, float]]) -> None:
-    """The least seconds of each case `before` and `now`, by two new processes and those before them."""
+def _in_turns(folder: Path, against: Path, rounds: int, only: list[str]) -> dict[str, dict[str, float]]:
+    """The least seconds of each case `before` and `now`, of `rounds` readings by two new processes in turns."""
     pipe, sides = subprocess.PIPE, {}
     for name, source in (("before", against / "src"), ("now", ROOT / "src")):
         command = [sys.executable, __file__, "--serve", str(folder)]
         environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
         sides[name] = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
     lists = [side.stdout.readline().split() for side in sides.values()]
-    names = [name for name in lists[0] if not only or name in only]
-    for n in range(rounds):
-        for name in names:
+    least: dict[str, dict[str, float]] = {}
+    for name in (name for name in lists[0] if not only or name in only):
+        for n in range(rounds + 1):
             for key in list(sides)[:: 1 if n % 2 else -1]:
                 sides[key].stdin.write(f"{name}\n")
                 sides[key].stdin.flush()
                 seconds = float(sides[key].stdout.readline())
-                least.setdefault(name, {})[key] = min(seconds, least.get(name, {}).get(key, seconds))
+                if n:  # the first reading imports and fills caches
+                    least.setdefault(name, {})[key] = min(seconds, least.get(name, {}).get(key, seconds))
     for side in sides.values():
         side.stdin.close()
         side.wait()
+    return least
 
 
-def main(against: Path, rounds: int, only: list[str]) -> None:
+def _ratios(pairs: list[dict[str, float]]) -> dict[str, float]:
+    """The least seconds of all pairs of processes, and the median of their ratios with its quartiles."""
+    low, middle, high = statistics.quantiles([pair["now"] / pair["before"] for pair in pairs], n=4, method="inclusive")
+    seconds = {key: min(pair[key] for pair in pairs) for key in ("before", "now")}
+    return {**seconds, "ratio": middle, "lower_quartile": low, "upper_quartile": high}
+
+
+def main(against: Path, rounds: int, processes: int, only: list[str]) -> None:
     from common import save
 
+    pairs: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         lay(Path(folder))
-        least: dict[str, dict[str, float]] = {}
-        for _ in range(PROCESSES):
-            _in_turns(Path(folder), against, rounds, only, least)
-    found = {name: {**one, "ratio": one["now"] / one["before"]} for name, one in least.items()}
-    for name, one in found.items():
-        print(f"{name:14}{one['before']:9.4f} s{one['now']:9.4f} s{one['ratio']:7.3f}")
-    if only:
-        return
-    save("guards", {"most": MOST, "processes": PROCESSES, "rounds": rounds, "files": found})
+        for _ in range(processes):
+            for name, pair in _in_turns(Path(folder), against, rounds, only).items():
+                pairs.setdefault(name, []).append(pair)
+    files = {name: _ratios(listed) for name, listed in pairs.items()}
+    print(f"{'':14}{'before':>11}{'now':>11}  ratio (quartiles) of least seconds")
+    for name, one in files.items():
+        spread = f"({one['lower_quartile']:.3f} to {one['upper_quartile']:.3f})"
+        print(f"{name:14}{one['before']:9.4f} s{one['now']:9.4f} s{one['ratio']:7.3f} {spread}")
+    if not only:
+        save("guards", {"most": MOST, "processes": processes, "rounds": rounds, "files": files})
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", type=Path, help="another checkout, of the commit to compare with")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--processes", type=int, default=PROCESSES)
     parser.add_argument("--only", nargs="*", default=[], help="these alone, such as array_npy; nothing is written")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    serve(chosen.serve) if chosen.serve else main(chosen.against, chosen.rounds, chosen.only)
+    serve(chosen.serve) if chosen.serve else main(chosen.against, chosen.rounds, chosen.processes, chosen.only)

@@ -33,7 +33,13 @@ def test_the_build_tools_are_pinned():
     subprocess.run(["sh", "-n", ROOT / "requirements" / "install.sh"], check=True)
 
 
-@pytest.mark.parametrize(("name", "bad"), [("mlflow", "3.16.9"), ("onnx", "1.20.9")])
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        *(("mlflow", "3.16.9"), ("onnx", "1.20.9"), ("filelock", "3.20.2"), ("jinja2", "3.1.5"), ("nltk", "3.9.2")),
+        *(("pillow", "12.1.0"), ("torch", "2.9.1")),  # their readers write beyond their memory
+    ],
+)
 def test_versions_with_known_advisories_are_excluded(name, bad):
     bounds = {one.name: one for one in map(Requirement, PROJECT["project"]["dependencies"])}
     assert not bounds[name].specifier.contains(bad)

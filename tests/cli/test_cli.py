@@ -1,3 +1,4 @@
+import logging
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from crossmodal import experiments
+from crossmodal.cli import base
 from crossmodal.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +98,11 @@ def test_full_scale_has_the_papers_settings(project):
     assert job.settings == {"batch_size": 24}  # the rest is VSE++'s own: one layer of 1024
     assert job.inputs == {"image": "resnet152"}
     assert job.folds == [1, 5]
+
+
+def test_lines_of_the_log_hold_no_control_characters():
+    record = logging.LogRecord(
+        "x", logging.WARNING, "", 0, "%s: no small copy", ("a\x1b]8;;http://x\x07b\nnext",), None
+    )
+    line = base._Printable("%(asctime)s %(message)s", "%H:%M:%S").format(record)
+    assert line[9:] == "a\N{REPLACEMENT CHARACTER}]8;;http://x\N{REPLACEMENT CHARACTER}b\n    next: no small copy"

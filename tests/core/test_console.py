@@ -51,7 +51,7 @@ def test_work_that_an_earlier_process_did_is_not_part_of_the_speed(caplog):
 
 def test_a_fallback_says_its_time_as_soon_as_it_can_be_told(caplog):
     told = lines(caplog, 475, 1.0, warning="a seeded random encoder")
-    assert told[0] == "world: about 7.9 min in all for this: a seeded random encoder"
+    assert told[0] == "world: about 7 min 55 s in all for this: a seeded random encoder"
     assert caplog.records[0].levelname == "WARNING"
     assert sum("seeded" in line for line in told) == 1
 

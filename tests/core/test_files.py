@@ -17,6 +17,7 @@ import pytest
 from crossmodal.core import console, files
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, read_lines
+from crossmodal.experiments import read_yaml
 
 
 def names(folder: Path) -> list[str]:
@@ -286,3 +287,12 @@ def test_files_have_the_mode_that_the_umask_gives(tmp_path, umask, mode):
     assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys(
         ["a.txt", "a.parquet", *writers], mode
     )
+
+
+def test_a_folder_in_place_of_a_file_is_one_line(tmp_path):
+    for read in (read_json, files.read_record, read_yaml):
+        with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+            read(tmp_path)
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(UserError, match=r"cannot be read \(Not a directory\)"):
+        read_json(tmp_path / "x.json" / "y.json")

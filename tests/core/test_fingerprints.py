@@ -1,15 +1,17 @@
 """What people bring is known by its content: a change is noticed once, another time of change is none."""
 
+import contextlib
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from crossmodal.core import fingerprints
-from crossmodal.core.files import write_json
+from crossmodal.core.files import sha256_bytes, write_json
 from crossmodal.datasets import raw
 
 
@@ -206,3 +208,50 @@ def test_arrays_made_elsewhere(prepared):
     assert identities(prepared)[1] == ""
     np.save(path, np.ones(3))
     assert identities(prepared)[1] != ""
+
+
+def records(tmp_path, raw):
+    """The note of a change in the raw files of a data set whose manifest, made by others, records them as `raw`."""
+    folder = tmp_path / "data" / "toy"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "items.json").write_text(json.dumps({"raw": raw, "root": "."}))
+    return fingerprints.RawFiles(tmp_path / "data").change_of_items("toy")
+
+
+@pytest.mark.parametrize(
+    "raw", [[], "x", {"files": ["x"]}, {"trees": 3}, {"files": {"x" * 5000: "0"}}, {"files": {"a\0b": "0"}}]
+)
+def test_a_record_that_is_none_is_left_out(tmp_path, raw):
+    assert records(tmp_path, raw) == ""
+
+
+def test_whole_disks_and_homes_are_not_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprints, "_below", lambda folder: pytest.fail(f"searches {folder}"))
+    assert records(tmp_path, {"trees": {"/": "0", str(Path.home()): "0", "../../../../../../../../..": "0"}}) == ""
+    assert fingerprints.of_settings({"weights": "/"}, fingerprints.Hashes(tmp_path)) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_pipes_and_circles_of_links_end(tmp_path):
+    folder = tmp_path / "data" / "toy" / "files"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "x.txt").write_text("x")
+    os.mkfifo(folder / "pipe")
+    for name in "abc":
+        (folder / name).symlink_to(".")
+    hashes = fingerprints.Hashes(tmp_path)
+    assert sorted(fingerprints._below(folder)) == ["pipe", "sub/x.txt"]
+    assert hashes.files(folder, ["pipe", "sub/x.txt"]) == {
+        "pipe": fingerprints.NOTHING,
+        "sub/x.txt": sha256_bytes(b"x"),
+    }
+    assert hashes.read(folder / "pipe") == fingerprints.NOTHING
+
+
+def test_names_that_are_no_text_are_hashed(tmp_path):
+    (tmp_path / "names").mkdir()
+    with contextlib.suppress(OSError):  # some file systems refuse it
+        os.close(os.open(os.fsencode(tmp_path / "names") + b"/\xff", os.O_CREAT))
+    assert (
+        len(fingerprints.now({"names": {"names": ""}}, fingerprints.Hashes(tmp_path), tmp_path)["names"]["names"]) == 64
+    )

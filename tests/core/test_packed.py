@@ -3,11 +3,14 @@
 import json
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.io
+import scipy.sparse
 
 from crossmodal.core import limits, packed
 from crossmodal.core.errors import UserError
@@ -16,6 +19,7 @@ from crossmodal.datasets import items
 from crossmodal.experiments.settings import read_yaml
 from crossmodal.features.engine import store
 from crossmodal.inference.opened import OpenedRun
+from crossmodal.released.arrays import open_array
 from crossmodal.reporting.results import runs
 
 SMALL = limits.Limits(unpacked=1_000_000, line=50_000, record_bytes=1000, yaml_bytes=1000)
@@ -128,3 +132,38 @@ def test_records_and_settings_are_small(tmp_path, caplog):
     assert runs.manifest(tmp_path) == {}
     assert runs.settings(tmp_path) is None
     assert "limits.record_bytes" in caplog.text
+
+
+def test_texts_and_cells_that_are_many_times_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_limits", limits.Limits(unpacked=2**20, ratio=10))
+    path = tmp_path / "texts.h5"
+    with h5py.File(path, "w") as file:
+        texts = file.create_dataset("x", 500, h5py.string_dtype())
+        texts[:] = ["A" * 10_000, *["b"] * 499]
+        start = texts.id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[start : start + 16 * 500] = bytes(data[start : start + 16]) * 500  # each refers to the first one
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"texts\.h5#x: [\d,]+ bytes of the file would become"):
+        open_array(path, "x")
+    path = tmp_path / "cells.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        text = file.create_dataset("#refs#/a", data=np.full((10_000, 1), 65, np.uint16))
+        text.attrs["MATLAB_class"] = np.bytes_("char")
+        file.create_dataset("x", (1, 500), h5py.ref_dtype)[...] = text.ref
+    with pytest.raises(UserError, match=r"cells\.mat#x: [\d,]+ bytes of the file would become"):
+        open_array(path, "x")
+
+
+def test_compressed_parts_of_a_matlab_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_limits", limits.Limits(unpacked=2**20))
+    zeros = scipy.sparse.csc_array((np.zeros(10**6), np.zeros(10**6, np.int32), [0, 10**6]), shape=(5, 1))
+    cell = np.empty((1, 1), object)
+    cell[0, 0] = np.zeros((1000, 1000))
+    for name, value in (("sparse", zeros), ("cell", cell)):
+        scipy.io.savemat(tmp_path / f"{name}.mat", {"x": value}, do_compression=True)
+        with pytest.raises(UserError, match=rf"{name}\.mat: [\d,]+ bytes of the file would become"):
+            open_array(tmp_path / f"{name}.mat", "x")
+    features = np.random.default_rng(0).normal(size=(500, 400))
+    scipy.io.savemat(tmp_path / "x.mat", {"x": features}, do_compression=True)
+    assert (open_array(tmp_path / "x.mat", "x").all() == features).all()

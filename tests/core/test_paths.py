@@ -174,3 +174,10 @@ def test_whatever_an_item_makes_a_library_raise_is_its_own_error(root, monkeypat
     with pytest.raises(UserError, match=rf"i1 \(b\.png\): cannot be read \({type(error).__name__}"):
         extracted(root, ["a.png", "b.png"])
     assert list(extracted(root, ["a.png", "b.png"], on_error="skip").index.item_id) == ["i0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_that_a_manifest_names_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "regions.json")
+    with pytest.raises(UserError, match=r"regions\.file: 'regions\.json' is neither a file nor a folder"):
+        paths.named(tmp_path, "regions.json", "items.json: regions.file")

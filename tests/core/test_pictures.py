@@ -2,10 +2,12 @@
 
 import base64
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, features
 from torchvision.transforms.functional import InterpolationMode, center_crop, pil_to_tensor, resize, ten_crop
 
 from crossmodal.core import limits, pictures
@@ -146,3 +148,37 @@ def test_a_thin_picture_takes_little_memory(tmp_path, monkeypatch):
     assert made
     assert max(made) <= 224 * 224
     assert pil_to_tensor(pictures.middle(pictures.read(path), 64, 64)).shape == (3, 64, 64)
+
+
+def test_a_jpeg_of_hundreds_of_scans_is_refused(tmp_path):
+    path, stream = tmp_path / "scans.jpg", io.BytesIO()
+    Image.new("L", (64, 64), 128).save(stream, "JPEG", progressive=True)
+    data = stream.getvalue()
+    assert data.count(b"\xff\xda") == 6  # Pillow's own number for a grey picture
+    last = data[data.rindex(b"\xff\xda") : -2]
+    path.write_bytes(data[:-2] + 94 * last + data[-2:])
+    assert pictures.read(path).size == (64, 64)
+    path.write_bytes(data[:-2] + 95 * last + data[-2:])
+    with pytest.raises(UserError, match="has 101 scans, expected at most 100"):
+        pictures.read(path)
+
+
+def test_tiles_larger_than_any_picture_are_refused(tmp_path):
+    path = tmp_path / "tiles.tif"
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: 36_000, 323: 36_000, 324: 134, 325: 8}
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + table + bytes(4) + zlib.compress(b"")[:8])
+    with pytest.raises(UserError, match="has tiles of 36000 x 36000 pixels, expected at most 50 million"):
+        pictures.read(path)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+def test_half_as_many_pixels_of_avif(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_limits", limits.Limits(pixels=8000))
+    for size, allowed in (((50, 80), True), ((50, 81), False)):
+        Image.new("RGB", size).save(tmp_path / "x.avif")
+        if allowed:
+            assert pictures.read(tmp_path / "x.avif").size == size
+        else:
+            with pytest.raises(UserError, match=r"at most 0\.004 million in all .*half of which for AVIF"):
+                pictures.read(tmp_path / "x.avif")

@@ -118,3 +118,11 @@ def test_labels_counted_from_another_number_are_warned_of_whatever_the_reader(tm
         "the labels of text items of test are 0 to 3, those of image items of train 1 to 4",
     ]
     assert told[0] in caplog.text
+
+
+def test_names_that_are_no_text_and_half_characters_are_one_line(tmp_path):
+    frame = pd.DataFrame([["\udcff.jpg", "image", "a", None, "train", "x.jpg"]], columns=list(items.COLUMNS))
+    with pytest.raises(UserError, match=r"item_id '\\udcff\.jpg' is no text in UTF-8; rename the file"):
+        items.validate(frame, "here")
+    assert items.labels_of(r'["\ud800", "b"]') == [r'["\ud800", "b"]']  # as a name that merely looks like a list
+    assert items.labels_of(r'["\ud83d\ude00", "b"]') == ["\N{GRINNING FACE}", "b"]

@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.neighbors import NearestCentroid
 
+from crossmodal.core import cores
 from crossmodal.core.errors import UserError
 from crossmodal.datasets import items, media_world
 from crossmodal.datasets.drawing import media, pictures, sentences, sounds, work
@@ -27,7 +28,7 @@ SETTINGS = media_world.Settings(seed=3, images=60, audio=60, videos=60, meshes=6
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "small"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "cores", lambda: 1)
+        patch.setenv(cores.VARIABLE, "1")
         media_world.make(SETTINGS, folder, title="Small")
     return folder
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from crossmodal.core.errors import UserError, suggestion
-from crossmodal.experiments import Open, Strict, merge, read_yaml, validated
+from crossmodal.experiments import Open, Strict, from_config, merge, read_yaml, validated
 
 
 class Leaf(Strict):
@@ -117,3 +117,29 @@ def test_the_nearest_name_is_suggested():
     assert suggestion("ab", ["axyz"]) == "; (known: axyz)"
     assert suggestion("abcd", ["abxy"]) == "; did you mean 'abxy'? (known: abxy)"  # half of it is the same
     assert suggestion("x", []) == "; (known: )"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: !!bool maybe", "'maybe'"),
+        (f"a: 0x{'f' * 5000}", "a whole number of 5,002 characters, expected at most 100"),
+        (f"a: 1{':1' * 5000}", "a whole number of 10,001 characters, expected at most 100"),
+        ("a: !!int ''", "string index out of range"),
+    ],
+)
+def test_tags_and_numbers_of_others_are_one_line(tmp_path, text, told):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=f"is not valid YAML: .*{told}"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_an_error_tells_no_password_and_no_page_of_text():
+    whole = {"papers": ["a3vse"], "seeds": [0], "datasets": {}, "extractors": {}}
+    with pytest.raises(UserError) as told:
+        from_config(whole | {"tracking": "http://me:secret@host/x"})
+    assert "found 'http://me:***@host/x'" in str(told.value)
+    with pytest.raises(UserError) as told:
+        from_config(whole | {"tracking": ["y" * 100] * 2000})
+    assert len(str(told.value)) < 500
+    assert str(told.value).endswith("... (208,000 characters)")  # each with quotes, a comma and a blank; two brackets

@@ -427,3 +427,19 @@ def test_bad_clips_stop_or_are_left_out(folder, tmp_path):
     assert "13.6 ms" in told["short.flac"]
     with pytest.raises(UserError, match="band 0 of 400 is narrower"):
         run(folder, GOOD, tmp_path / "audio.b", mels=400)
+
+
+def test_absurd_rates_are_refused_before_memory_is_taken():
+    # 22050 / 7 = 3150 samples for each one; 999,983 is a prime number.
+    with pytest.raises(UserError, match=r"would make 157,500,000 samples, expected at most 100,000,000"):
+        audio.resampled(np.zeros(50_000, np.float32), 7, 22_050)
+    with pytest.raises(UserError, match=r"as 999,983 to 22,050, expected numbers up to 200,000 \(`limits.sound_ratio`"):
+        audio.resampled(np.zeros(3000, np.float32), 999_983, 22_050)
+    assert len(audio.resampled(np.zeros(384, np.float32), 384_000, 22_050)) == 23  # 22.05, rounded up
+
+
+def test_emphasis_does_not_depend_on_where_a_part_begins():
+    wave = np.array([1, 2, 4, 8], np.float32)
+    assert audio._emphasised(wave, 0, 3, 0.5).tolist() == [1, 1.5, 3]
+    assert audio._emphasised(wave, 2, 4, 0.5).tolist() == [3, 6]
+    assert audio._joined([wave[:1], wave[1:]]).tolist() == [1, 2, 4, 8]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -17,14 +18,14 @@ from crossmodal import experiments
 from crossmodal.cli import app
 from crossmodal.core import registry
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_parquet, sha256_file, write_json
+from crossmodal.core.files import read_parquet, sha256_bytes, sha256_file, write_json
 from crossmodal.experiments import Job
 from crossmodal.inference import encoding as encoded
 from crossmodal.inference import run as trained
 from crossmodal.inference import search as searching
 from crossmodal.inference.onnx_encoder import open_exported, place, refusal
 from crossmodal.inference.opened import OpenedRun
-from crossmodal.inference.search import Query
+from crossmodal.inference.search import Query, _rows
 from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.evaluate import evaluate
@@ -288,6 +289,37 @@ def test_a_run_of_an_earlier_version_is_told(run, tmp_path):
     del manifest["context"]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="train it again"):
+        trained.open_run(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"junk", None])
+def test_a_table_of_others_that_is_none_is_one_line(tmp_path, content):
+    path = tmp_path / "items.parquet"
+    path.write_bytes(content) if content else pd.DataFrame({"item_id": ["a"]}).to_parquet(path)
+    with pytest.raises(UserError, match=r"items\.parquet: (cannot be read|lacks the column\(s\) modality, source)"):
+        _rows(tmp_path, ["a"])
+
+
+def test_kept_vectors_that_are_none_are_one_line(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    kept = dict(np.load(folder / "instance_retrieval" / "embeddings.npz"))
+    for name, odd in (("image", kept["image"][:-1]), ("image", kept["image"][None]), ("image_ids", np.array("a"))):
+        np.savez(folder / "instance_retrieval" / "embeddings.npz", **{**kept, name: odd})
+        with pytest.raises(UserError, match=r"embeddings\.npz: is truncated or damaged"):
+            OpenedRun(folder, folder).saved("image", "text")
+
+
+def test_weights_that_are_none_are_one_line(run, tmp_path):
+    for name in ("config.yaml", "vocabulary.json"):
+        (tmp_path / name).write_bytes((run[0] / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"junk")
+    manifest = json.loads((run[0] / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"weights_sha256": sha256_bytes(b"junk")}))
+    with pytest.raises(UserError, match=r"model\.safetensors: does not fit"):
+        trained.open_run(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="is corrupted"):
         trained.open_run(tmp_path)
 
 

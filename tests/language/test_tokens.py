@@ -1,5 +1,8 @@
 import pandas as pd
+import pytest
 
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import write_json
 from crossmodal.language.tokens import END, PAD, SPECIAL, START, UNKNOWN, Vocabulary, token_table, tokenize
 
 
@@ -57,3 +60,10 @@ def test_a_query_is_cut_as_the_runs_captions_were():
     assert ids.tolist() == [[2, 4, 6, 7, 3]]
     split = Vocabulary((*SPECIAL, "it", "'s", "a", "dog"))
     assert split.encode_known(["It's a dog"], 9)[0].tolist() == [[2, 4, 5, 6, 7, 3]]
+
+
+def test_words_that_are_none_are_one_line(tmp_path):
+    for words in (["<pad>"], [*SPECIAL, ["a"]], {"a": 1}):
+        write_json(tmp_path / "vocabulary.json", {"words": words})
+        with pytest.raises(UserError, match="is no vocabulary"):
+            Vocabulary.load(tmp_path / "vocabulary.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossmodal.core import console
+from crossmodal.core import console, limits
 from crossmodal.core.errors import UserError
 from crossmodal.language import wordvectors
 
@@ -227,3 +227,20 @@ def test_reading_a_long_file_is_shown(tmp_path, monkeypatch, caplog, write):
         wordvectors.read(path, WORDS)
     assert caplog.messages
     assert all(line.startswith(f"reading {path}: 0.0 of 0.0 MB") for line in caplog.messages)
+
+
+@pytest.mark.parametrize("content", [b"a 1 1 1\n" * 200_000, b"3 3\na 1 1 1\n" + b"\n" * 1_500_000])
+def test_a_bomb_of_short_lines_is_refused(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(wordvectors, "SMALL", 1000)
+    (tmp_path / "x.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match=r"x\.gz: [\d,]+ bytes of the file would become [\d,]+ in memory"):
+        wordvectors.read(tmp_path / "x.gz", ["b"])
+
+
+def test_a_line_of_too_many_numbers_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_limits", limits.Limits(word_dim=3))
+    (tmp_path / "x.txt").write_text("a 1 2 3\nb 1 2 3\n")
+    assert wordvectors.read(tmp_path / "x.txt", ["b"]).dim == 3
+    (tmp_path / "x.txt").write_text("a 1 2 3 4\nb 1 2 3 4\n")
+    with pytest.raises(UserError, match="holds vectors of more than 3 numbers"):
+        wordvectors.read(tmp_path / "x.txt", ["b"])

@@ -13,7 +13,7 @@ from crossmodal.core.errors import printable
 from crossmodal.inference.search import Answer, Found, Query
 from crossmodal.reporting.figures import canvas
 from crossmodal.reporting.page import search_results, thumbnails
-from crossmodal.reporting.tables import latex, writers
+from crossmodal.reporting.tables import latex, verdicts, writers
 
 
 def test_dollars_are_dollars_and_powers_stay_powers():
@@ -86,3 +86,18 @@ def test_whatever_a_small_copy_raises_ends_no_page(tmp_path, monkeypatch, error,
     monkeypatch.setattr(thumbnails, "_film", failing)
     assert thumbnails.medium(tmp_path / "x.mp4", "video") == thumbnails.Medium()
     assert "no thumbnail" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["-1+cmd|' /C calc'!A1", "-2-SUM(A1)", "\n=1+1", "\uff1d1+1", "-.x"])
+def test_texts_that_begin_as_a_number_are_formulas_too(text):
+    assert writers.no_formula(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["-0.5", "-3", "-.5e-3", "-", "- a list", "a-1"])
+def test_numbers_and_dashes_are_none(text):
+    assert writers.no_formula(text) == text
+
+
+def test_claims_of_others_are_no_formulas():
+    frame = pd.DataFrame({"paper": ["x"], "says": ['=HYPERLINK("http://x")'], "value": [-1.5]})
+    assert verdicts.to_csv(frame) == 'paper,says,value\nx,"\'=HYPERLINK(""http://x"")",-1.5\n'

@@ -76,7 +76,7 @@ def test_a_task_and_a_model_by_one_file_each(package: Path, prepared: Path, tmp_
     job = Job(dataset="toy", split="full", model="counter", seed=0, inputs={"image": "raw"}, settings=settings)
     assert job.tasks == ("instance_retrieval", "counting")
     assert job.model_copy(update={"model": "vsepp"}).tasks == ("instance_retrieval",)
-    assert job.model_copy(update={"model": "oracle"}).tasks == ("instance_retrieval", "counting")
+    assert job.model_copy(update={"model": "oracle"}).tasks == ("instance_retrieval", "captioning", "counting")
     train_job(job, tmp_path / "run", prepared)
     evaluate(job, tmp_path / "run", prepared, "embedded")
     (number,) = read_json(tmp_path / "run" / "counting" / "metrics.json")["numbers"]

@@ -1,4 +1,4 @@
-# The checked plan, before any rule: an error in params.yaml or papers/ ends here.
+# The plan is checked before any rule: an error in params.yaml or papers/ ends the workflow here.
 from contextlib import suppress
 
 from crossmodal.dag import Dag, check_place

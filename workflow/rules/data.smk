@@ -1,4 +1,4 @@
-# Raw files to items, and captions to words.
+# Items are read from raw files, and captions are cut into words.
 rule items:
     output:
         table=f"{DATA}/items.parquet",

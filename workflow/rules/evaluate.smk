@@ -1,10 +1,10 @@
-# A trained run asked about its test items, once for each of its tasks. A ranking may be encoded, ranked in shards and
-# gathered, to the same bits.
+# A trained run is evaluated on its test items, once for each of its tasks. A ranking may also be encoded, ranked in
+# shards and gathered, with the same bits.
 SHARDS = BENCH.params.evaluation.shards
 RUN_NAME = "{wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{wildcards.seed}"
 
 
-# Answers that are known beforehand, by which the scoring is checked: nothing is trained for them.
+# Controls: answers whose scores are known beforehand check the scoring; nothing is trained for them.
 rule control:
     input:
         run_inputs,

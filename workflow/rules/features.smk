@@ -1,4 +1,4 @@
-# Items to cached arrays. The manifest, not the array, is what later rules depend on: small, and with its hash.
+# Features are computed from items. Later rules depend on the manifest, which is small and contains the array's hash.
 rule extract:
     input:
         table=f"{DATA}/items.parquet",

@@ -1,4 +1,4 @@
-# Which training images are annotated, and by how many captions; or which classes are trained on.
+# Splits select which training images are annotated and by how many captions, or which classes are trained on.
 rule split:
     input:
         f"{DATA}/items.parquet",

@@ -1,4 +1,4 @@
-# Runs to metrics, metrics to tables and the report; `scope` is `quick/` or nothing.
+# Metrics are collected from runs, and tables and the report are made of them; `scope` is `quick/` or empty.
 rule collect:
     input:
         lambda wildcards: BENCH.evaluated(wildcards, "metrics.json"),
@@ -49,7 +49,7 @@ rule render_tables:
         "crossmodal tables {params.flag} 2> {log:q}"
 
 
-# What the papers say, tested on the runs.
+# Claims of the papers, tested on the runs.
 rule claims:
     input:
         lambda wildcards: BENCH.evaluated(wildcards, "examples.parquet"),
@@ -75,7 +75,7 @@ rule claims:
         "crossmodal claims {params.flag} > {log:q} 2>&1"
 
 
-# A figure is a file of `reporting/figures/`, which says what it is drawn of and what stands below it.
+# A figure is a file of `reporting/figures/`, which declares its inputs and its caption.
 rule figure:
     input:
         of_figure("reads"),
@@ -100,7 +100,7 @@ rule figure:
         "crossmodal figure {wildcards.figure} {params.flag} 2> {log:q}"
 
 
-# The same, with the numbers that are drawn beside it.
+# The same, together with a file of the drawn numbers.
 use rule figure as figure_with_numbers with:
     output:
         report(
@@ -144,7 +144,7 @@ rule render_report:
         "crossmodal report {params.flag} 2> {log:q}"
 
 
-# Last, so that tables and report are there to be looked at when it fails.
+# This rule is last, so that tables and the report exist when it fails.
 rule check:
     input:
         lambda wildcards: BENCH.evaluated(wildcards, "metrics.json"),

@@ -1,4 +1,4 @@
-# Finished runs into MLflow: one writer, after the runs, so that a store that is down can fail nothing.
+# Finished runs are written to MLflow by one writer after the runs, so that an unavailable store cannot fail them.
 rule tracking_store:
     output:
         touch(f"{BENCH.results}/.tracking-store"),

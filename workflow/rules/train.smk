@@ -1,4 +1,4 @@
-# One run: a model on a data set under a split from a seed. Checkpoints lie elsewhere, so that a killed run goes on.
+# One run trains a model on a split of a data set with a seed. Checkpoints lie elsewhere, so that a killed run resumes.
 rule train:
     input:
         train_inputs,

@@ -37,6 +37,13 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class _Printable(logging.Formatter):
+    """Formats lines of the log without control characters, since names and texts in them come from files of others."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the library's name
+        return "\n    ".join(map(printable, super().formatMessage(record).split("\n")))
+
+
 @app.callback()
 def _options(
     context: typer.Context,
@@ -60,7 +67,9 @@ def _options(
     _state["params"] = params or [os.environ.get("CROSSMODAL_PARAMS") or "params.yaml"]
     _state["config"] = config or []
     level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=level, handlers=[handler])
     for noisy in ("PIL", "matplotlib", "alembic", "urllib3", "git", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if context.obj is main and context.invoked_subcommand in OPENING:
@@ -139,5 +148,5 @@ def main() -> None:
         why = reason(error)
         if why is None or os.environ.get("CROSSMODAL_DEBUG"):
             raise
-        print(f"error: {error.filename or 'a file'}: cannot be written: {why}", file=sys.stderr)
+        print(printable(f"error: {error.filename or 'a file'}: cannot be written: {why}"), file=sys.stderr)
         sys.exit(2)

@@ -79,7 +79,7 @@ KINDS = {
         "",
         "a comparison of two systems on the drawn world, in a table",
         "",
-        "snakemake --cores all tables --config 'papers=[NAME]' 'seeds=[0]'",
+        "snakemake --cores all all --config 'papers=[NAME]' 'seeds=[0]'",
         "docs/howto/paper.md",
     ),
 }

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+from crossmodal.core.display import readable_seconds
+
 log = logging.getLogger(__name__)
 
 PATIENCE = 0.5  # seconds of work without a bar, so that short work does not flicker
@@ -25,19 +27,6 @@ GAP = 120.0  # seconds between two lines, at most
 ESTIMATE = 5.0  # seconds of work after which the time of the whole can be told
 
 One = TypeVar("One")
-
-
-def duration(seconds: float) -> str:
-    """A time in readable form: 45 s, 7.9 min or 3.2 h.
-
-    Examples
-    --------
-    >>> duration(45), duration(475), duration(3 * 3600)
-    ('45 s', '7.9 min', '3.0 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def on_terminal() -> bool:
@@ -78,7 +67,7 @@ class Progress:
         self.note = note or self.note
         seconds = self.clock() - self.began
         if self.warning and seconds >= ESTIMATE and (left := self.left(seconds)):
-            log.warning("%s: about %s in all for this: %s", self.name, duration(seconds + left), self.warning)
+            log.warning("%s: about %s in all for this: %s", self.name, readable_seconds(seconds + left), self.warning)
             self.warning = ""
         if self._terminal:
             if seconds >= max(PATIENCE, self._drawn + FRAME):
@@ -102,7 +91,7 @@ class Progress:
     def line(self, seconds: float) -> str:
         """The line of a log after `seconds`."""
         left = self.left(seconds)
-        return f"{self.name}: {self.count()}" + ("" if left is None else f", about {duration(left)} left")
+        return f"{self.name}: {self.count()}" + ("" if left is None else f", about {readable_seconds(left)} left")
 
     def _draw(self) -> None:
         if self._task is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -24,3 +25,14 @@ def suggestion(name: str, names: Iterable[str]) -> str:
 def printable(text: str) -> str:
     """A text safe for the terminal: without control characters, which could recolour, overwrite or link."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def masked(text: str) -> str:
+    """A text without the passwords and keys of the addresses in it, before an `@` or among what follows a `?`."""
+    text = re.sub(r"(?<=://)([^\s/@:'\"]{0,200}):[^\s/'\"]{1,2000}@", r"\1:***@", text)
+    # A password with a slash, which is no port before a path.
+    text = re.sub(r"(?<=://)([^\s/@:'\"]{0,200}):(?!\d{1,5}/)[^\s@'\"]{1,2000}@", r"\1:***@", text)
+    text = re.sub(r"(?<=://)[^\s/@:'\"]{20,200}@", "***@", text)  # a key alone
+    return re.sub(
+        r"(?i)(?<=[?&;])([a-z_.-]{0,40}(?:passw|pwd|token|secret|key)[a-z_.-]{0,40}=)[^\s&;'\"]{1,2000}", r"\1***", text
+    )

@@ -108,16 +108,23 @@ def read_json(path: str | Path) -> Any:
 
     Raises
     ------
-    UserError : the file is missing, no JSON or nested too deeply, or it has numbers or halves of characters
+    UserError : the file cannot be opened, is no JSON or nested too deeply, or it has numbers or halves of characters
         (surrogates) that cannot be represented.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     except ValueError as error:
         raise UserError(f"{path}: is not valid JSON ({error}); fetch or make the file again") from None
     return json_of(text, f"{path}:")
+
+
+def unreadable(path: str | Path, error: OSError) -> UserError:
+    """The error for a file that cannot be opened: it is missing, may not be read, or is a folder."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: not found")
+    return UserError(f"{path}: cannot be read ({error.strerror or error}); expected a file that may be read")
 
 
 def json_of(text: str, where: str) -> Any:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ CHANGED = "changed.json"
 NAMED = "named.json"
 LOCK = "lock.mdb"  # of an LMDB, which every reader writes to
 NOTHING = hashlib.sha256().hexdigest()
+KINDS = ("files", "trees", "names", "texts")  # of records of what a step reads
 READERS = 8  # threads that hash files without a remembered hash, at most one per core
 
 State = tuple[int, int, int]  # inode, size in bytes, time of change in nanoseconds
@@ -80,6 +83,8 @@ class Hashes:
         """SHA-256 of a file that is read now, even where its hash is remembered."""
         try:
             status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return NOTHING
             digest = sha256_file(path)
         except OSError:
             return NOTHING
@@ -132,7 +137,7 @@ class Hashes:
 
 def _state(entry: os.DirEntry[str] | None) -> State | None:
     try:
-        return None if entry is None else _facts(entry.stat())
+        return None if entry is None or not entry.is_file() else _facts(entry.stat())  # reading a pipe would never end
     except OSError:  # a link to nowhere
         return None
 
@@ -148,11 +153,15 @@ def _hashed(path: str) -> str:
         return NOTHING
 
 
-def _below(folder: Path, prefix: str = "") -> Iterator[str]:
+def _below(folder: Path, prefix: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The names of the files below a folder; a link to one of the folders above it is not followed."""
     with suppress(OSError):
+        real = os.path.realpath(folder)
+        if real in above:
+            return
         for entry in os.scandir(folder):
             if entry.is_dir():
-                yield from _below(Path(entry.path), f"{prefix}{entry.name}/")
+                yield from _below(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
             elif not entry.name.startswith(".") and entry.name != LOCK:
                 yield prefix + entry.name
 
@@ -168,9 +177,16 @@ def now(recorded: Mapping[str, Mapping[str, str]], hashes: Hashes, folder: Path)
     processed data may be kept without it.
     """
     return {
-        kind: {name: _now(kind, path, hashes) if (path := folder / name).exists() else was for name, was in of.items()}
+        kind: {name: _now(kind, folder / name, hashes) if _exists(folder / name) else was for name, was in of.items()}
         for kind, of in recorded.items()
     }
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have, from a manifest of others
+        return False
 
 
 def inputs(hashes: Hashes, root: Path, sources: Iterable[str]) -> str:
@@ -184,7 +200,7 @@ def _now(kind: str, path: Path, hashes: Hashes) -> str:
     if kind == "files":
         return hashes.file(path)
     if kind == "names":
-        return sha256_bytes("\n".join(sorted(_below(path))).encode())
+        return sha256_bytes("\n".join(sorted(_below(path))).encode(errors="surrogatepass"))
     return hashes.tree(path, ".txt" if kind == "texts" else "")
 
 
@@ -196,7 +212,7 @@ def of_settings(settings: Any, hashes: Hashes) -> dict[str, str]:
     return {
         text: hashes.file(text) if Path(text).is_file() else hashes.tree(Path(text))
         for text in sorted(set(paths.possible(settings)))
-        if Path(text).exists()
+        if Path(text).exists() and os.path.realpath(text) not in _wide()
     }
 
 
@@ -226,8 +242,8 @@ def compare(folder: Path, step: str, recorded: str, current: str) -> None:
 
 
 def _noted(folder: Path) -> dict[str, dict[str, str]]:
-    path = folder / CHANGED
-    return read_json(path) if path.exists() else {}
+    noted = _manifest(folder / CHANGED) or {}
+    return {step: notes for step, notes in noted.items() if isinstance(notes, dict)}
 
 
 class RawFiles:
@@ -249,7 +265,7 @@ class RawFiles:
         folder = self.data / dataset
         if self.look and (manifest := _manifest(folder / "items.json")):
             hashes = self._hashes(folder)
-            recorded = manifest.get("raw") or {}
+            recorded = _recorded(manifest.get("raw"), folder)
             current = now(recorded, hashes, folder)
             compare(folder, "items", sha256_json(recorded)[:16], sha256_json(current)[:16])
             hashes.save()
@@ -262,7 +278,7 @@ class RawFiles:
             root = folder / str((_manifest(folder / "items.json") or {}).get("root"))
             hashes = self._hashes(folder)
             if isinstance(arrays := manifest.get("files"), dict):
-                recorded = {"files": {name: was for name, was in arrays.items() if isinstance(was, str)}}
+                recorded = _recorded({"files": arrays}, root)
                 current = now(recorded, hashes, root)
                 compare(folder, name, sha256_json(recorded)[:16], sha256_json(current)[:16])
             elif manifest.get("inputs_of_files") and root.is_dir():
@@ -309,6 +325,28 @@ def _manifest(path: Path) -> dict[str, Any] | None:
         content = read_json(path)
         return content if isinstance(content, dict) else None
     return None
+
+
+@cache
+def _wide() -> frozenset[str]:
+    """The whole disk and homes, over which the search for changes would take hours: nobody means them."""
+    return frozenset(os.path.realpath(path) for path in ("/", Path.home(), *Path.home().parents))
+
+
+def _recorded(value: Any, folder: Path) -> dict[str, dict[str, str]]:
+    """The files and folders that a manifest has recorded, of which a step would be made again if they changed.
+
+    A manifest may come from others: what is no such record is left out.
+    """
+    if not isinstance(value, dict):
+        return {}
+    wide = _wide()
+
+    def sound(name: Any, was: Any) -> bool:
+        return isinstance(was, str) and "\0" not in name and os.path.realpath(folder / name) not in wide
+
+    kinds = {kind: of for kind, of in value.items() if kind in KINDS and isinstance(of, dict)}
+    return {kind: {name: was for name, was in of.items() if sound(name, was)} for kind, of in kinds.items()}
 
 
 def _sources(folder: Path, modality: str) -> list[str]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+import struct
 import threading
+import zlib
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from crossmodal.core import packed
+from crossmodal.core import limits, packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.rows import FORMS, Array, in_memory, named, readable
 
 WHOLE = 2**30  # bytes up to which an HDF5 array is read at once, since its chunks may hold parts of every row
+COMPRESSED, DEFLATE = 15, 1032  # MATLAB's number of a compressed part; how many times as long it may be unpacked
+RATIO, HEAD = 20, 2**16
 BLOCK = 2**24  # bytes of one block of a larger array
+CELL = 64  # bytes of a cell beside its content
 KEPT = 8  # blocks that are kept in memory
 
 # Bytes per number of MATLAB's classes; the size of sparse or nested arrays is checked later.
@@ -35,6 +40,7 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
         shapes = {variable: shape for variable, shape, _ in listed}
         if (size := _SIZES.get(kinds[name])) is not None:
             packed.check_size(f"{path}#{name}", path.stat().st_size, size * math.prod(map(int, shapes[name])))
+        _check_packed(path, kinds[name] in _SIZES)
         if kinds[name] in ("struct", "object", "function", "opaque"):
             raise UserError(f"{path}: {name!r} is a {kinds[name]}, expected an array; save the field that is meant")
         array = loadmat(path, variable_names=[name])[name]
@@ -47,6 +53,39 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
         cells = [_cell(path, name, number, cell) for number, cell in enumerate(array.ravel(), 1)]
         array = np.array(cells, dtype=object).reshape(array.shape)
     return in_memory(path, name, array, columns)
+
+
+def _check_packed(path: Path, numbers: bool) -> None:
+    """Check how much the compressed parts of a MATLAB file hold, whatever their heads state.
+
+    Parameters
+    ----------
+    numbers : whether a matrix of numbers is wanted, whose shape is checked besides. Where its beginning hardly became
+        shorter, as that of features, the rest is not unpacked for the check.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(128)
+        order = "<" if head[126:128] == b"IM" else ">"
+        while len(tag := stream.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            end = stream.tell() + size
+            if kind == COMPRESSED:
+                _check_part(path, stream, size, numbers)
+            stream.seek(end)
+
+
+def _check_part(path: Path, stream: BinaryIO, size: int, numbers: bool) -> None:
+    if size * DEFLATE <= limits.current().unpacked:
+        return
+    unpacker, taken, found = zlib.decompressobj(), 0, 0
+    while taken < size and (block := stream.read(min(HEAD, size - taken))):
+        taken += len(block)
+        while block:
+            found += len(unpacker.decompress(block, BLOCK))
+            block = unpacker.unconsumed_tail
+            packed.check_size(str(path), size, found)
+        if numbers and found < RATIO * taken:
+            return
 
 
 def _cell(path: Path, name: str, number: int, cell: Any) -> str:
@@ -95,17 +134,34 @@ def open_hdf5(path: Path, name: str, columns: bool) -> Array:
     data = _stored(path, name, data)
     reverse = columns != matlab
     if h5py.check_ref_dtype(data.dtype):  # a cell array
-        refers = enumerate(data[()].T.ravel(), 1)
-        cells = [_cell(path, name, number, _contents(_stored(path, name, file[cell]))) for number, cell in refers]
+        cells, size = [], 0
+        for number, reference in enumerate(data[()].T.ravel(), 1):
+            part = _stored(path, name, file[reference])
+            size += part.nbytes + CELL
+            packed.check_size(f"{path}#{name}", path.stat().st_size, size)  # many cells may refer to one array
+            cells.append(_cell(path, name, number, _contents(part)))
         return in_memory(path, name, np.array(cells, dtype=object), False)
     if _is_char(data):
         texts = [_characters(row).rstrip() for row in np.atleast_2d(data[()].T)]
         return in_memory(path, name, np.array(texts, dtype=object), False)
     if h5py.check_string_dtype(data.dtype):
-        return in_memory(path, name, data.asstr()[()], reverse)
+        return in_memory(path, name, _texts(path, name, data), reverse)
     if data.ndim == 0 or data.size * data.dtype.itemsize <= WHOLE:
         return in_memory(path, name, data[()], reverse)
     return _Blocks(path, name, data, reverse).array()
+
+
+def _texts(path: Path, name: str, data: Any) -> np.ndarray:
+    """The texts of an array, read a part at a time: many of them may refer to the same bytes of the file."""
+    out, size, most = np.empty(data.shape, object), 0, path.stat().st_size
+    step = min(4096, max(32, 2**26 // most))  # no text is longer than the file
+    if not data.shape:
+        return np.array(data.asstr()[()], dtype=object)
+    for start in range(0, len(data), step):
+        out[start : start + step] = part = data.asstr()[start : start + step]
+        size += sum(map(len, part.ravel()))
+        packed.check_size(f"{path}#{name}", most, size)
+    return out
 
 
 def _is_char(data: Any) -> bool:
@@ -158,7 +214,10 @@ def stored(path: Path, file: Any, name: str) -> Any:
 
 
 def _characters(codes: np.ndarray) -> str:
-    return "".join(map(chr, np.asarray(codes).ravel().tolist()))
+    codes = np.asarray(codes).ravel()
+    if codes.dtype == np.uint16:  # as MATLAB stores them; a hundred times faster
+        return codes.astype("<u2").tobytes().decode("utf-16-le", "surrogatepass")
+    return "".join(map(chr, codes.tolist()))
 
 
 def _dense_size(group: Any) -> int:

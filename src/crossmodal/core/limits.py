@@ -22,11 +22,17 @@ class Limits(BaseModel):
     )
     frame_pixels: int = Field(50_000_000, ge=1, description="pixels of a frame of a video")
     sound_rate: int = Field(1_000_000, ge=1, description="samples per second of a sound")
+    sound_ratio: int = Field(
+        200_000,
+        ge=1,
+        description="the larger of the smallest whole numbers whose ratio is that of a sound's rate to its features'",
+    )
     samples: int = Field(
         100_000_000, ge=1, description="samples of a channel of a sound: half an hour at 48,000 per second"
     )
     mesh_bytes: int = Field(GIB // 2, ge=1, description="bytes of the file of a mesh")
     faces: int = Field(2_000_000, ge=1, description="faces of a mesh")
+    corners: int = Field(2000, ge=3, description="corners of one face of a mesh")
     unpacked: int = Field(GIB // 2, ge=1, description="bytes to which compressed data of any ratio may expand")
     ratio: float = Field(
         200,

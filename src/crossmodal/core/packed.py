@@ -48,6 +48,7 @@ def table(path: str | Path, columns: Sequence[str] | None = None, *, index: bool
     UserError : it would fill the memory, a text is longer than `limits.line`, or columns hold lists nested too deeply.
     OSError, ValueError, pyarrow.ArrowException : the file is missing, damaged or lacks a column.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path, columns = Path(path), None if columns is None else list(columns)
@@ -55,12 +56,30 @@ def table(path: str | Path, columns: Sequence[str] | None = None, *, index: bool
         schema = file.schema_arrow
         chosen = schema.names if columns is None else [name for name in columns if name in schema.names]
         _check_columns(path, file.metadata, set(chosen))
-        _check_texts(path, file.metadata, [name for name in chosen if _is_text(schema.field(name).type)])
-    loaded = pq.read_table(path, columns=columns, use_pandas_metadata=index)
+        coded = _coded(file.metadata, [name for name in chosen if _is_text(schema.field(name).type)])
+    loaded = pq.read_table(path, columns=columns, use_pandas_metadata=index, read_dictionary=[*coded])
+    for name, size in coded.items():
+        _check_coded(f"{path}: {name}", loaded[name], size)
+    if coded:
+        kinds = [schema.field(field.name) if field.name in coded else field for field in loaded.schema]
+        loaded = loaded.cast(pa.schema(kinds, loaded.schema.metadata))
     for name in loaded.column_names:
-        if _is_text(loaded.schema.field(name).type):
+        if name not in coded and _is_text(loaded.schema.field(name).type):
             _check_longest(f"{path}: {name}", loaded[name])
     return loaded
+
+
+def check_table(path: Path, columns: Sequence[str]) -> None:
+    """Check the unpacked size of some columns in a Parquet file that others than `table` read as they are stored.
+
+    Raises
+    ------
+    UserError, OSError, pyarrow.ArrowException : as `table`.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        _check_columns(path, file.metadata, set(columns))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -70,18 +89,18 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in kinds)
 
 
-def _parts(metadata: Any, chosen: set[str]) -> Iterator[tuple[int, Any]]:
-    """(number of a row group, one of its chosen columns) for all of them."""
+def _parts(metadata: Any, chosen: set[str]) -> Iterator[Any]:
+    """The chosen columns of each row group."""
     for n in range(metadata.num_row_groups):
         group = metadata.row_group(n)
         for k in range(group.num_columns):
             if (part := group.column(k)).path_in_schema.split(".")[0] in chosen:
-                yield n, part
+                yield part
 
 
 def _check_columns(path: Path, metadata: Any, chosen: set[str]) -> None:
     packed = unpacked = 0
-    for _, part in _parts(metadata, chosen):
+    for part in _parts(metadata, chosen):
         if part.path_in_schema.count(".") > DEEP:
             raise UserError(f"{path}: {part.path_in_schema[:80]} is nested too deeply; expected values or lists")
         copies = 3 if part.physical_type == "BYTE_ARRAY" else 1  # of the page, the column and Python's texts
@@ -90,28 +109,25 @@ def _check_columns(path: Path, metadata: Any, chosen: set[str]) -> None:
     check_size(str(path), min(packed, path.stat().st_size), max(unpacked, 8 * metadata.num_rows))
 
 
-def _check_texts(path: Path, metadata: Any, texts: list[str]) -> None:
-    """Check the unpacked size of dictionary-encoded texts, which are stored once and named by number in each row."""
-    import pyarrow.parquet as pq
+def _coded(metadata: Any, texts: list[str]) -> dict[str, int]:
+    """{column: packed bytes} of texts that are stored once and named by number in each row, and may be many times more.
 
+    They are read as they are stored, and checked before they are unpacked.
+    """
     coded = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
-    stored = [
-        (n, part)
-        for n, part in _parts(metadata, set(texts))
-        if not coded.isdisjoint(part.encodings)
-        and limits.is_bomb(part.total_compressed_size, part.num_values * part.total_uncompressed_size)
-    ]
-    if not stored:
-        return
-    packed = unpacked = 0
-    with pq.ParquetFile(path, read_dictionary=texts) as file:
-        for n, part in stored:
-            first = next(file.iter_batches(1, row_groups=[n], columns=[part.path_in_schema]), None)
-            words = getattr(first.column(0), "dictionary", None) if first is not None else None
-            if words is not None:
-                packed += part.total_compressed_size
-                unpacked += part.num_values * _check_longest(f"{path}: {part.path_in_schema}", words)
-    check_size(str(path), packed, unpacked)
+    sizes: dict[str, tuple[int, int]] = {}
+    for part in _parts(metadata, set(texts)):
+        if not coded.isdisjoint(part.encodings):
+            size, most = sizes.get(part.path_in_schema, (0, 0))
+            most += part.num_values * part.total_uncompressed_size
+            sizes[part.path_in_schema] = size + part.total_compressed_size, most
+    return {name: size for name, (size, most) in sizes.items() if limits.is_bomb(size, most)}
+
+
+def _check_coded(where: str, column: pa.ChunkedArray, size: int) -> None:
+    """Check the bytes that dictionary-encoded texts of `size` packed bytes become."""
+    chunks = [(len(chunk), _check_longest(where, chunk.dictionary)) for chunk in column.chunks]
+    check_size(where, size, sum(count * longest for count, longest in chunks))
 
 
 def _check_longest(where: str, texts: pa.Array | pa.ChunkedArray) -> int:

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -48,9 +49,13 @@ def inside(root: str | Path, name: str, where: str) -> Path:
             mode = path.stat().st_mode
     except OSError:  # the reader reports a missing file
         return path
+    _check_kind(mode, name, where)
+    return path
+
+
+def _check_kind(mode: int, name: str, where: str) -> None:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"{where}: {name!r} is neither a file nor a folder but a device or a pipe; take it out")
-    return path
 
 
 def _leads_out(where: str, name: str, root: str | Path) -> UserError:
@@ -143,7 +148,7 @@ def named(folder: Path, name: str, where: str) -> Path:
 
     Raises
     ------
-    UserError : the path is not permitted.
+    UserError : the path is not permitted, or is a device or a pipe.
     """
     path = folder / name
     if _roots is not None and not any(_below(path, root) for root in (folder, *_roots)):
@@ -151,6 +156,8 @@ def named(folder: Path, name: str, where: str) -> Path:
             f"{where}: {name!r} is no folder or file that a data set of params.yaml names; if it is right, name it "
             "there, or the overlay that does so (--params), else prepare the data set again"
         )
+    with suppress(OSError, ValueError):  # the reader reports a missing file
+        _check_kind(path.stat().st_mode, name, where)
     return path
 
 

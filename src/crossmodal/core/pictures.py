@@ -22,8 +22,10 @@ from crossmodal.core.errors import UserError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
 LEAST_SIDE = 4  # pixels
 ROWS = 2**20  # values that are scaled at once
+SCANS = 100  # of a progressive JPEG: each goes over the whole picture, though a few bytes may state it
+HEAVY = {"AVIF": 2}  # times the memory that pictures of other formats take while they are decoded
 THIN = 16  # ratio of the sides above which a picture is not scaled as a whole
-BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
+BITS, PHOTOMETRIC, TILE = 258, 262, (322, 323)  # TIFF's tags
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 
 # Pillow does not document what it raises for broken files; its own plugins raise these.
@@ -56,7 +58,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """
     try:
         with isolation.holding(path), Image.open(path, formats=_formats()) as image:
-            _check_size(path, *image.size)
+            _check_size(path, *image.size, HEAVY.get(image.format or "", 1))
+            _check_work(path, image)
             yield image
     except FileNotFoundError:
         raise UserError(f"{path}: not found; complete the image folder and run again") from None
@@ -71,13 +74,26 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise UserError(f"{path}: is truncated or no image ({error or type(error).__name__}); fetch it again") from None
 
 
-def _check_size(path: Path, wide: int, high: int) -> None:
-    most = limits.current().pixels
+def _check_size(path: Path, wide: int, high: int, share: int = 1) -> None:
+    most = limits.current().pixels // share
     if min(wide, high) < LEAST_SIDE or wide * high > most:
         raise UserError(
             f"{path}: is {wide} x {high} pixels; expected at least {LEAST_SIDE} per side and at most "
-            f"{most / 10**6:g} million in all (`limits.pixels` in params.yaml); replace it, or scale it down"
+            f"{most / 10**6:g} million in all (`limits.pixels` in params.yaml"
+            f"{', half of which for AVIF' * (share > 1)}); replace it, or scale it down"
         )
+
+
+def _check_work(path: Path, image: Image.Image) -> None:
+    """Refuse a picture whose parts take more time or memory than its size tells: TIFF's tiles, a JPEG's scans."""
+    wide, high = (_tag(image, number, 0) for number in TILE)
+    if wide * high > (most := limits.current().pixels):
+        raise UserError(
+            f"{path}: has tiles of {wide} x {high} pixels, expected at most {most / 10**6:g} million "
+            "(`limits.pixels` in params.yaml); save it again without tiles"
+        )
+    if image.info.get("progressive") and (scans := path.read_bytes().count(b"\xff\xda")) > SCANS:
+        raise UserError(f"{path}: has {scans:,} scans, expected at most {SCANS}; save it again")
 
 
 def read(path: Path) -> Image.Image:

@@ -61,6 +61,7 @@ def labels_of(label: str | None) -> list[str]:
         with suppress(ValueError, RecursionError):
             listed = json.loads(label)
             if all(isinstance(name, str) for name in listed):
+                "".join(listed).encode()  # half a character, which JSON can state, cannot be written to any page
                 return listed
     return [label]
 
@@ -132,8 +133,7 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
                 f"{where}: item {odd.item_id.iloc[0]!r}: {column} {odd[column].iloc[0]!r} is none of "
                 f"{', '.join(allowed)}"
             )
-    needed = [frame[name] for name in ("item_id", "group_id", "source")]
-    empty = frame[np.any([[v is pd.NA or not v or v.isspace() for v in column] for column in needed], axis=0)]
+    empty = frame[np.any([_blank(frame[name], where) for name in ("item_id", "group_id", "source")], axis=0)]
     if len(empty):
         raise UserError(
             f"{where}: {len(empty)} row(s) lack an item_id, a group_id or a source, such as row {empty.index[0]} "
@@ -147,6 +147,26 @@ def validate(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
             "captions must be in the same one"
         )
     return frame
+
+
+def _blank(texts: pd.Series, where: str | Path) -> np.ndarray:
+    """(N,) whether each text is missing, empty or of whitespace alone.
+
+    Raises
+    ------
+    UserError : a text holds bytes that are no characters, such as the name of a file that is not in UTF-8.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        found = pa.array(texts)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: {texts.name} {error.object[:200]!r} is no text in UTF-8; rename the file, or mend the text"
+        ) from None
+    blank = pc.or_(pc.equal(pc.binary_length(found), 0), pc.utf8_is_space(found))
+    return pc.fill_null(blank, True).to_numpy(zero_copy_only=False)
 
 
 def labels_apart(frame: pd.DataFrame) -> list[str]:

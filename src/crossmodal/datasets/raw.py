@@ -157,5 +157,5 @@ def shuffled(groups: Mapping[str, Hashable], seed: int) -> dict[Hashable, list[s
     for group, stratum in groups.items():
         strata.setdefault(stratum, []).append(group)
     for members in strata.values():
-        members.sort(key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
+        members.sort(key=lambda group: hashlib.sha256(f"{seed}/{group}".encode(errors="surrogatepass")).digest())
     return strata

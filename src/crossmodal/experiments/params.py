@@ -71,8 +71,7 @@ class Dataset(Open):
         if "kind" in self.settings:
             raise ValueError(
                 f"gives both reader: {self.reader} and kind: {self.settings['kind']}; these are the same key (a block "
-                "of an "
-                f"overlay is merged with that of params.yaml: give it a name of its own)"
+                "of an overlay is merged with that of params.yaml: give it a name of its own)"
             )
         return self
 

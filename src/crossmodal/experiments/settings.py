@@ -10,8 +10,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from crossmodal.core import limits
-from crossmodal.core.errors import UserError, suggestion
-from crossmodal.core.files import check_small
+from crossmodal.core.errors import UserError, masked, suggestion
+from crossmodal.core.files import check_small, unreadable
+
+DIGITS = 100  # of a whole number in YAML
+SHOWN = 300  # characters of a value or a message of others in an error
 
 
 class Strict(BaseModel):
@@ -66,6 +69,12 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
             raise yaml.constructor.ConstructorError(None, None, most, node.start_mark)
         return counted[id(node)]
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > DIGITS:
+            told = f"a whole number of {len(node.value):,} characters, expected at most {DIGITS}"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark)
+        return super().construct_yaml_int(node)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys: set[Any] = set()
         for key_node, _ in node.value:
@@ -79,6 +88,9 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
         return super().construct_mapping(node, deep)
 
 
+_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _UniqueKeys.construct_yaml_int)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
@@ -89,12 +101,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     check_small(path, "yaml_bytes", limits.current().yaml_bytes)
     try:
         value = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     except RecursionError:
         raise UserError(f"{path}: is not valid YAML: it is nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: numbers of thousands of digits and invalid dates
-        raise UserError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    except Exception as error:  # PyYAML raises many kinds for tags, such as KeyError for a truth value that is none
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: is not valid YAML: {told[:SHOWN]}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(value).__name__}")
     return value
@@ -120,10 +133,12 @@ def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str
         fields = owner.model_fields if owner is not None else ()
         return f"{where}: {place}: unknown key{suggestion(str(item['loc'][-1]), fields)}"
     if item["type"] == "value_error":
-        return f"{where}: {place + ': ' if place else ''}{item['ctx']['error']}"
+        return f"{where}: {place + ': ' if place else ''}{masked(str(item['ctx']['error']))}"
     if item["type"] == "missing":
         return f"{where}: {place}: is missing"
-    return f"{where}: {place}: {item['msg']}; found {item['input']!r}"
+    found = masked(repr(item["input"]))
+    found = found if len(found) <= SHOWN else f"{found[:SHOWN]}... ({len(found):,} characters)"
+    return f"{where}: {place}: {item['msg']}; found {found}"
 
 
 def _block(model: type[BaseModel], path: Iterable[Any]) -> type[BaseModel] | None:

@@ -132,12 +132,23 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     else:
         with file:
             parts, rate = _by_soundfile(path, data, file)
-    waveform = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    waveform = _joined(parts)
     if not len(waveform):
         raise UserError(f"{path}: holds no samples; expected a clip of sound")
     if not np.isfinite(waveform).all():
         raise UserError(f"{path}: holds samples that are not finite numbers; write the clip again")
     return waveform, rate
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts one after the other; each is let go once it is copied, so that a long clip is not held twice."""
+    out = np.empty(sum(map(len, parts)), np.float32)
+    end = len(out)
+    while parts:
+        part = parts.pop()
+        out[end - len(part) : end] = part
+        end -= len(part)
+    return out
 
 
 class _Bytes(io.BytesIO):
@@ -196,7 +207,7 @@ def _too_long(path: Path, length: str) -> UserError:
 def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
     parts, rate, stated = [], 0, None
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), options={"protocol_whitelist": "none"}) as container:  # no playlist
             if not container.streams.audio:
                 raise UserError(f"{path}: holds no sound; expected a clip that soundfile or FFmpeg can read")
             stream = container.streams.audio[0]
@@ -277,7 +288,8 @@ def resampled(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
 
     Raises
     ------
-    UserError : the rate is not positive.
+    UserError : the rate is not positive, the resampled clip would exceed `limits.samples`, or the filter between two
+        rates that have hardly a divisor in common `limits.sound_ratio`.
     """
     if rate <= 0:
         raise UserError(f"a sampling rate of {rate}; expected a number of samples per second")
@@ -285,10 +297,21 @@ def resampled(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
         return waveform
     common = gcd(int(rate), target)
     up, down = target // common, int(rate) // common
+    held = limits.current()
+    if (count := -(-len(waveform) * up // down)) > held.samples:
+        raise UserError(
+            f"{rate:,} samples a second, of which {target:,} would make {count:,} samples, expected at most "
+            f"{held.samples:,} (`limits.samples` in params.yaml); cut it, or mend the rate in its header"
+        )
+    if max(up, down) > held.sound_ratio:
+        raise UserError(
+            f"{rate:,} samples a second, which are to {target:,} as {down:,} to {up:,}, expected numbers up to "
+            f"{held.sound_ratio:,} (`limits.sound_ratio` in params.yaml); write it with a usual rate"
+        )
     return resample_poly(waveform, up, down, window=_low_pass(max(up, down)))
 
 
-@lru_cache(16)
+@lru_cache(8)
 def _low_pass(ratio: int) -> np.ndarray:
     """SciPy's default filter, cached because its design takes longer than the filtering for odd rates."""
     return firwin(20 * ratio + 1, 1 / ratio, window=("kaiser", 5.0)).astype(np.float32)
@@ -299,20 +322,27 @@ def log_mel(waveform: np.ndarray, settings: Settings) -> np.ndarray:
 
     Only frames that lie entirely in the clip are used; none is padded at the ends.
     """
-    emphasised = np.empty_like(waveform)
-    emphasised[0] = waveform[0]
-    np.multiply(waveform[:-1], np.float32(-settings.preemphasis), out=emphasised[1:])
-    emphasised[1:] += waveform[1:]
-    frames = np.lib.stride_tricks.sliding_window_view(emphasised, settings.length)[:: settings.step]
     window = get_window(settings.window, settings.length).astype(np.float32)
     bands = filter_bank(settings)
-    out = np.empty((len(frames), settings.mels), np.float32)
-    for start in range(0, len(frames), BLOCK):
-        spectrum = scipy.fft.rfft(frames[start : start + BLOCK] * window, settings.fft)
+    count = (len(waveform) - settings.length) // settings.step + 1
+    out = np.empty((count, settings.mels), np.float32)
+    for start in range(0, count, BLOCK):
+        stop = (min(start + BLOCK, count) - 1) * settings.step + settings.length
+        part = _emphasised(waveform, start * settings.step, stop, settings.preemphasis)
+        frames = np.lib.stride_tricks.sliding_window_view(part, settings.length)[:: settings.step]
+        spectrum = scipy.fft.rfft(frames * window, settings.fft)
         power = spectrum.real**2 + spectrum.imag**2
         # The bank is sparse since a band has few bins; its sums also do not depend on the BLAS and its threads.
         out[start : start + BLOCK] = (bands @ np.ascontiguousarray(power.T)).T
     return np.log(np.maximum(out, np.float32(settings.floor), out=out), out=out)
+
+
+def _emphasised(waveform: np.ndarray, start: int, stop: int, factor: float) -> np.ndarray:
+    """The samples from `start` to `stop`, each less `factor` times the one before it; the first of all is kept."""
+    part = waveform[start:stop].copy()
+    first = max(start, 1)
+    part[first - start :] += np.float32(-factor) * waveform[first - 1 : stop - 1]
+    return part
 
 
 def mel_of(hertz: np.ndarray, scale: str) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -17,14 +16,11 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from av.container import InputContainer
-from av.stream import Disposition
-from av.video.stream import VideoStream
 from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from crossmodal.core import isolation, limits
+from crossmodal.core import films, isolation
 from crossmodal.core.errors import UserError
 from crossmodal.features import image
 from crossmodal.features.engine import extraction
@@ -34,9 +30,6 @@ from crossmodal.features.networks import backbones
 log = logging.getLogger(__name__)
 
 SLACK = 0.5  # seconds by which a file may end before the duration in its header
-UNREADABLE = (av.FFmpegError, OSError, ValueError)
-
-av.logging.set_level(av.logging.PANIC)  # exceptions already carry FFmpeg's messages on bad files
 
 
 class Settings(image.Settings):
@@ -72,7 +65,7 @@ def decode(path: Path, settings: Settings) -> Clip:
     if stamps and None not in stamps and len(set(stamps)) == len(stamps):
         last = max(shown, key=lambda packet: packet.pts)
         chosen = spread(stamps, settings.frames, last.duration)
-        frames = _decode_some(path, packets, {stamps[n] for n in chosen})
+        frames = _decode_some(path, packets, {stamps[n] for n in chosen}, settings)
         if len(frames) == len(chosen):
             return _clip({n: frames[stamps[n]] for n in chosen}, chosen, [t * base for t in stamps], settings)
         log.debug("%s: has frames that its timestamps do not announce, and is decoded completely", path)
@@ -80,7 +73,7 @@ def decode(path: Path, settings: Settings) -> Clip:
     if not seconds:
         raise UserError(f"{path}: holds no video frames; leave it out or fetch it again")
     chosen = spread(seconds, settings.frames)
-    frames = {n: _picture(frame) for n, (_, frame) in enumerate(_decode_all(path)) if n in chosen}
+    frames = {n: _pixels(frame, settings) for n, (_, frame) in enumerate(_decode_all(path)) if n in chosen}
     return _clip(frames, chosen, seconds, settings)
 
 
@@ -103,8 +96,8 @@ def spread(times: Sequence[float], count: int, last: float = 0) -> dict[int, int
     return {int(order[n]): int(m) for n, m in zip(*np.unique(picked, return_counts=True), strict=True)}
 
 
-def _clip(frames: dict[int, Image.Image], chosen: dict[int, int], seconds: list[float], settings: Settings) -> Clip:
-    pixels = torch.stack([image.transform(frames[n], settings) for n in chosen])
+def _clip(frames: dict[int, Tensor], chosen: dict[int, int], seconds: list[float], settings: Settings) -> Clip:
+    pixels = torch.stack([frames[n] for n in chosen])
     shares = torch.tensor([float(moments) for moments in chosen.values()]) / settings.frames
     first = min(seconds)
     return Clip(pixels, shares, [round(float(seconds[n] - first), 6) for n in chosen])
@@ -121,33 +114,6 @@ class _Packet:
     shown: bool
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its first video stream (cover pictures do not count), decoded by the calling thread only."""
-    try:
-        container = av.open(str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; complete the video folder and run again") from None
-    except UNREADABLE as error:
-        raise UserError(f"{path}: is truncated or no video ({_said(error)}); fetch it again") from None
-    with container:
-        videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not videos:
-            others = ", ".join(sorted({stream.type for stream in container.streams}))
-            fault = f"has no video stream, only {others}" if others else "holds no video frames"
-            raise UserError(f"{path}: {fault}; leave it out or fetch it again")
-        if videos[0].codec_context is None:
-            raise UserError(f"{path}: has a codec that FFmpeg does not know; convert it to H.264")
-        wide, high = videos[0].codec_context.width, videos[0].codec_context.height
-        if wide * high > (most := limits.current().frame_pixels):
-            raise UserError(
-                f"{path}: has frames of {wide} x {high} pixels, expected at most {most / 10**6:g} million "
-                "(`limits.frame_pixels` in params.yaml); scale it down"
-            )
-        videos[0].codec_context.thread_count = 1
-        yield container, videos[0]
-
-
 def _packets(path: Path) -> tuple[list[_Packet], float]:
     """The packets of the video in decoding order, without decoding them, and the unit of the timestamps in seconds.
 
@@ -156,7 +122,7 @@ def _packets(path: Path) -> tuple[list[_Packet], float]:
     UserError : the file is truncated, as far as its container shows it.
     """
     packets, end = [], 0.0
-    with _opened(path) as (container, stream):
+    with films.opened(path) as (container, stream):
         base = float(stream.time_base)
         try:
             for packet in container.demux():
@@ -168,27 +134,27 @@ def _packets(path: Path) -> tuple[list[_Packet], float]:
                     raise _damaged(path, packet.pts, base, "it ends in the middle of a frame")
                 shown = not packet.is_discard
                 packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe, shown))
-        except UNREADABLE as error:
-            raise _damaged(path, packets[-1].pts if packets else None, base, _said(error)) from None
+        except films.UNREADABLE as error:
+            raise _damaged(path, packets[-1].pts if packets else None, base, films.reason(error)) from None
         stated = container.duration
         if "matroska" in container.format.name and stated and end < stated / av.time_base - SLACK:
             raise UserError(f"{path}: ends after {end:.1f} of {stated / av.time_base:.1f} seconds; fetch it again")
     return packets, base
 
 
-def _decode_some(path: Path, packets: list[_Packet], wanted: set[int]) -> dict[int, Image.Image]:
-    """{timestamp: picture} of the wanted frames; only the packets that they depend on are decoded."""
+def _decode_some(path: Path, packets: list[_Packet], wanted: set[int], settings: Settings) -> dict[int, Tensor]:
+    """{timestamp: pixels} of the wanted frames; only the packets that they depend on are decoded."""
     send = _needed(packets, wanted)
-    pictures: dict[int, Image.Image] = {}
+    pixels: dict[int, Tensor] = {}
 
     def keep(frames: list[av.VideoFrame]) -> None:
         for frame in frames:
             if frame.pts in wanted:
                 if frame.is_corrupt:
                     raise _damaged(path, frame.pts, base, "a frame is incomplete")
-                pictures[frame.pts] = _picture(frame)
+                pixels[frame.pts] = _pixels(frame, settings)
 
-    with _opened(path) as (container, stream):
+    with films.opened(path) as (container, stream):
         base, codec, before, at = float(stream.time_base), stream.codec_context, None, None
         try:
             codec.open(False)  # before `skip_frame` is set, which some decoders read only when they are opened
@@ -204,9 +170,9 @@ def _decode_some(path: Path, packets: list[_Packet], wanted: set[int]) -> dict[i
                 if n == max(send):
                     break
             keep(codec.decode(None))
-        except UNREADABLE as error:
-            raise _damaged(path, at, base, _said(error)) from None
-    return pictures
+        except films.UNREADABLE as error:
+            raise _damaged(path, at, base, films.reason(error)) from None
+    return pixels
 
 
 def _needed(packets: list[_Packet], wanted: set[int]) -> set[int]:
@@ -227,7 +193,7 @@ def _needed(packets: list[_Packet], wanted: set[int]) -> set[int]:
 
 def _decode_all(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield (time in seconds, frame) of all frames; times follow from the frame rate if timestamps are missing."""
-    with _opened(path) as (container, stream):
+    with films.opened(path) as (container, stream):
         gap = float(1 / (stream.average_rate or stream.guessed_rate or 25))
         base, second = float(stream.time_base), -gap
         try:
@@ -236,8 +202,13 @@ def _decode_all(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
                 if frame.is_corrupt:
                     raise _damaged(path, frame.pts, base, "a frame is incomplete")
                 yield second, frame
-        except UNREADABLE as error:
-            raise _damaged(path, round(second / base), base, _said(error)) from None
+        except films.UNREADABLE as error:
+            raise _damaged(path, round(second / base), base, films.reason(error)) from None
+
+
+def _pixels(frame: av.VideoFrame, settings: Settings) -> Tensor:
+    """The crops of a frame, made at once, since whole frames may take hundreds of megabytes each."""
+    return image.transform(_picture(frame), settings)
 
 
 def _picture(frame: av.VideoFrame) -> Image.Image:
@@ -248,10 +219,6 @@ def _picture(frame: av.VideoFrame) -> Image.Image:
 def _damaged(path: Path, stamp: int | None, base: float, why: str) -> UserError:
     where = f" {max(0.0, stamp * base):.2f} s after its start" if stamp is not None else ""
     return UserError(f"{path}: is damaged{where} ({why}); fetch it again")
-
-
-def _said(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 # -- computing --------------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
         return None
     if not {"max_words", "rare_words", "weights_sha256"} <= properties.keys():  # another program or version wrote it
         return None
-    if properties["weights_sha256"] != read_record(folder / "manifest.json")["weights_sha256"]:
+    if properties["weights_sha256"] != read_record(folder / "manifest.json").get("weights_sha256"):
         return None
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     return Exported(session, vocabulary, int(properties["max_words"]), properties["rare_words"])

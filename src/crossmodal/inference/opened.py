@@ -75,7 +75,12 @@ class OpenedRun:
         try:
             with packed.arrays(path) as kept:
                 name = next((name for name in (modality, f"{modality}.{partner}") if name in kept), None)
-                return None if name is None else (kept[f"{modality}_ids"], kept[name])
+                if name is None:
+                    return None
+                ids, vectors = kept[f"{modality}_ids"], kept[name]
+            if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or vectors.dtype.kind != "f":
+                raise ValueError(f"{len(ids)} ids and vectors of shape {vectors.shape} and type {vectors.dtype}")
+            return ids, vectors
         except Exception as error:  # what broken files raise is not documented
             raise UserError(
                 f"{path}: is truncated or damaged ({error}); delete it and evaluate the run again"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmodal.core import paths
+from crossmodal.core import packed, paths
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_record
 from crossmodal.experiments import Job
@@ -200,9 +200,18 @@ def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
             f"{data / 'items.parquet'}: not found; prepare the data set of the run, or name the parameters that it was "
             "made with, such as its overlay"
         )
+    path, columns = data / "items.parquet", ["item_id", "modality", "source"]
     # `read_table` with a filter and Arrow's own look-up of a value would both import pandas.
-    with ParquetFile(data / "items.parquet") as file:
-        table = file.read(["item_id", "modality", "source"])
+    try:
+        packed.check_table(path, columns)
+        with ParquetFile(path) as file:
+            table = file.read(columns)
+        if missing := [name for name in columns if name not in table.column_names]:
+            raise UserError(f"{path}: lacks the column(s) {', '.join(missing)}; prepare the data set again")
+    except UserError:
+        raise
+    except Exception as error:  # what broken files raise is not documented
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())}); prepare it again") from None
     ids_of_table = table["item_id"].to_pylist()
     root = data / str(read_record(data / "items.json").get("root"))  # which is named, not opened: see `check_root`
     rows = []

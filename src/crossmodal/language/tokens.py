@@ -150,6 +150,6 @@ class Vocabulary:
         UserError : the file is missing, damaged or no vocabulary.
         """
         words = read_record(path).get("words")
-        if not isinstance(words, list) or tuple(words[:4]) != SPECIAL:
+        if not isinstance(words, list) or words[:4] != [*SPECIAL] or not all(isinstance(one, str) for one in words):
             raise UserError(f"{path}: is no vocabulary (expected `words` that begin with {', '.join(SPECIAL)})")
         return cls(tuple(words))

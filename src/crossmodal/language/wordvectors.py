@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import re
 import zlib
 from collections import Counter
@@ -17,15 +18,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from crossmodal.core import limits
+from crossmodal.core import limits, packed
 from crossmodal.core.console import progress
 from crossmodal.core.errors import UserError
 
 CHUNK = 2**20  # bytes of a binary file read at once
+SMALL = 2**17  # packed bytes up to which a file may unpack to `limits.ratio` times as many
 LONGEST = 2**12  # bytes of a word in a binary file
 LINE = 2**20  # maximum bytes of the first line
 PEEKED = 10  # lines that the format of a file is detected from
@@ -177,8 +179,38 @@ def read(path: str | Path, words: Iterable[str]) -> WordVectors:
 
 def _opened(path: Path) -> BinaryIO:
     with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else path.open("rb", buffering=CHUNK)
+        is_packed = stream.read(2) == b"\x1f\x8b"
+    return io.BufferedReader(_Unpacked(path), CHUNK) if is_packed else path.open("rb", buffering=CHUNK)
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a gzip file, as long as it is not so much more than the file that it must be a bomb."""
+
+    def __init__(self, path: Path):
+        self.path, self.stream, self.size = path, gzip.open(path), path.stat().st_size  # noqa: SIM115, closed with this
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        count = self.stream.readinto(buffer)
+        unpacked = self.stream.tell()
+        if unpacked > limits.current().ratio * max(self.size, SMALL):  # of vectors it is about 3
+            packed.check_size(str(self.path), self.size, max(unpacked, limits.current().unpacked + 1))
+        return count
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
@@ -200,7 +232,7 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
 
 def _progress(path: Path, stream: BinaryIO) -> AbstractContextManager[Callable[..., None]]:
     """The progress of reading a file, whose length is not known if it is compressed."""
-    total = None if isinstance(stream, gzip.GzipFile) else path.stat().st_size
+    total = None if isinstance(getattr(stream, "raw", None), _Unpacked) else path.stat().st_size
     return progress(f"reading {path}", total, unit="bytes")
 
 
@@ -212,13 +244,19 @@ def _dim(path: Path, head: list[bytes]) -> int:
             f"{path}: holds no word vectors (its first line begins with {head[0][:20]!r}); expected a word and its "
             f"numbers, or the counts of a word2vec file; {PLACES}"
         )
-    return Counter(counts).most_common(1)[0][0]
+    dim = Counter(counts).most_common(1)[0][0]
+    if dim > (most := limits.current().word_dim):
+        raise UserError(
+            f"{path}: holds vectors of more than {most:,} numbers (`limits.word_dim` in params.yaml); fetch the file "
+            "again"
+        )
+    return dim
 
 
 def _numbers_after(line: bytes) -> int:
     """The count of numbers at the end of a line, after a word of at least one part."""
     count = 0
-    for part in reversed(line.split()[1:]):
+    for part in reversed(line.rsplit(None, limits.current().word_dim + 1)[1:]):
         try:
             float(part)
         except ValueError:

@@ -1,4 +1,4 @@
-"""Contrastive learning over the encoders of VSE++: InfoNCE as in CLIP, or the pairwise sigmoid of SigLIP.
+"""InfoNCE of CLIP (Radford et al., 2021), or SigLIP's sigmoid (Zhai et al., 2023), over the encoders of VSE++.
 
 InfoNCE is the symmetric cross-entropy over the pairs of a batch with a learned temperature (Radford et al., 2021:
 Learning Transferable Visual Models From Natural Language Supervision, ICML, section 2.3 and figure 3); the sigmoid loss

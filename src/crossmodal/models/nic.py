@@ -1,7 +1,7 @@
-"""NIC: a recurrent network that reads the image once, as its first word, and then says the caption (Show and Tell).
+"""NIC, or Show and Tell (Vinyals et al., 2015): a network that reads the image as its first word and says the caption.
 
-The system of Vinyals et al. (2015), eq. 10 to 12. Its paper trains with stochastic gradient descent and generates with
-a beam of 20; the defaults here are those of public programs that reproduce it (Adam, beam of 5).
+Eq. 10 to 12 of the paper, which trains with stochastic gradient descent and generates with a beam of 20; the defaults
+here are those of public programs that reproduce it (Adam, beam of 5).
 """
 
 from __future__ import annotations

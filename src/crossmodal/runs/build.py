@@ -106,8 +106,7 @@ def _word_vectors(
     if vectors.dim != settings.word_dim:
         raise UserError(
             f"{path}: has vectors of {vectors.dim} numbers, and the model's `word_dim` is {settings.word_dim}; make "
-            "them "
-            "the same in params.yaml"
+            "them the same in params.yaml"
         )
     words = dict.fromkeys(corpus.vocabulary.words[len(SPECIAL) :], 1)
     covered = wordvectors.coverage(vectors, words, path, settings.words_covered, "words_covered")

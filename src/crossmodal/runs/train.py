@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 import yaml
 
-from crossmodal.core.console import duration
+from crossmodal.core.display import readable_seconds
 from crossmodal.core.energy import Meter, card_joules
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import (
@@ -114,7 +114,7 @@ def train_job(
         solving = time.perf_counter()
         log.info("%s: fitted in closed form, in one pass over the pairs", job.key)
         fit(model, corpus)
-        log.info("%s: fitted in %s", job.key, duration(time.perf_counter() - solving))
+        log.info("%s: fitted in %s", job.key, readable_seconds(time.perf_counter() - solving))
     folder.mkdir(parents=True, exist_ok=True)
     for name in tasks().keys() - {*job.tasks}:  # results from when the data set's relevance was another one
         shutil.rmtree(folder / name, ignore_errors=True)

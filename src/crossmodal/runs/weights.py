@@ -18,7 +18,7 @@ def checked_weights(folder: Path) -> Path:
     UserError : a run that is not trained, or a file with another hash.
     """
     weights = made_by_training(folder / "model.safetensors")
-    if sha256_file(weights) != read_record(folder / "manifest.json")["weights_sha256"]:
+    if sha256_file(weights) != read_record(folder / "manifest.json").get("weights_sha256"):
         raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
     return weights
 
@@ -30,9 +30,10 @@ def take_weights(model: base.Model, weights: Path) -> None:
     ------
     UserError : weights of another model.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         model.load_state_dict(load_file(weights))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{weights}: does not fit: {str(error).splitlines()[0]}; train it again") from None

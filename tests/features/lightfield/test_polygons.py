@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 from crossmodal.features import mesh
 from crossmodal.features.lightfield import polygons
@@ -236,3 +237,56 @@ def test_an_obj_file_is_read_alike_at_once_and_line_by_line(monkeypatch, text, c
 def test_a_word_among_the_numbers_of_an_obj_file_is_named():
     with pytest.raises(ValueError, match="could not convert string to float"):
         polygons.obj(b"v 0 0 x\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+
+
+def polygon(*points):
+    """An OFF file of one face."""
+    corners = "".join(f"{x} {y} 0\n" for x, y in points)
+    return f"OFF\n{len(points)} 1 0\n{corners}{len(points)} {' '.join(map(str, range(len(points))))}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("read", "data", "told"),
+    [
+        (polygons.off, polygon(*((n, n * n) for n in range(2001))), "face 0 has more than 2,000 corners"),
+        (polygons.obj, b"v 0 0 0\n" * 3 + b"f 1 2" + b" 3" * 2000, "face 0 has more than 2,000 corners"),
+        (polygons.obj, b"v 0 0 0\n" * 3 + b"\n" * 24_000_000, "has 24,000,003 lines, expected at most 24,000,000"),
+    ],
+)
+def test_faces_and_lines_without_measure_are_refused(read, data, told):
+    with pytest.raises(ValueError, match=told):
+        read(data)
+
+
+def test_lists_of_a_ply_file_are_bounded():
+    head = "ply\nformat {}\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\n"
+    head += "element other 1\nproperty list uint uchar x\nelement face 1\nproperty list uchar int vertex_indices\n"
+    text = f"{head.format('ascii 1.0')}end_header\n0 0 0\n9000000 1 1\n".encode()
+    with pytest.raises(ValueError, match="a list of 9,000,000 numbers, expected at most 8,000,000"):
+        polygons.ply(text)
+    packed = f"{head.format('binary_little_endian 1.0')}end_header\n".encode() + struct.pack("<3fI", 0, 0, 0, 9_000_000)
+    with pytest.raises(ValueError, match="a list of 9,000,000 numbers, expected at most 8,000,000"):
+        polygons.ply(packed + b"\1" * 9_000_000)
+
+
+def test_work_on_faces_that_are_not_convex_is_bounded(monkeypatch):
+    monkeypatch.setattr(limits, "_limits", limits.Limits(corners=5))
+    arrow = [(0, 0), (2, 0), (1, 1), (2, 2), (0, 2)]  # its notch is at (1, 1)
+    corners = "".join(f"{x} {y} 0\n" for x, y in arrow)
+    for count, allowed in ((10, True), (11, False)):  # ten faces of five corners
+        mesh = polygons.off(f"OFF\n5 {count} 0\n{corners}".encode() + b"5 0 1 2 3 4\n" * count)
+        if allowed:
+            assert polygons.triangles(mesh).shape == (30, 3)
+        else:
+            with pytest.raises(ValueError, match="too many faces that are not convex, 11 of them with 5 corners"):
+                polygons.triangles(mesh)
+
+
+def test_an_off_file_at_once_and_by_lines_are_the_same():
+    lines = b"0 0 0\n1 0 1e-3\n0 1 -2.5\n3 0 1 2\n3 2 1 0\n"
+    whole, by_lines = polygons.off(b"OFF\n3 2 0\n" + lines), polygons.off(b"OFF # by lines\n3 2 0\n" + lines)
+    assert whole.vertices.tolist() == by_lines.vertices.tolist() == [[0, 0, 0], [1, 0, 1e-3], [0, 1, -2.5]]
+    assert whole.corners.tolist() == by_lines.corners.tolist() == [0, 1, 2, 2, 1, 0]
+    # A colour after a face makes it more than numbers in a row, also where it looks like a face of its own.
+    coloured = polygons.off(b"OFF\n3 2 0\n" + lines.replace(b"3 0 1 2\n", b"3 0 1 2 3 0 0 0\n"))
+    assert coloured.corners.tolist() == [0, 1, 2, 2, 1, 0]

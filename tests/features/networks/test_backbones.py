@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 from crossmodal.features import image
 from crossmodal.features.networks import backbones
@@ -185,3 +186,14 @@ def test_a_seed_makes_the_weights_and_leaves_torchs_own_alone():
     one, two, three = (backbones.build(settings(seed=seed))[1]["weights_sha256"] for seed in (0, 0, 1))
     assert one == two != three
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_few_bytes_of_weights_are_no_gigabytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_limits", limits.Limits(unpacked=2**20))
+    torch.save({"a": torch.zeros(1, dtype=torch.float16).expand(1000, 1000)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="bytes of the file would become 4,000,000 in memory"):
+        backbones.read_state(tmp_path / "x.pth")
+    listed = [[0.0] * 10] * 10
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"model": {"a": listed}}))
+    with pytest.raises(UserError, match="a is no array but list"):
+        backbones.read_state(tmp_path / "x.pkl")

@@ -33,8 +33,9 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return plan
 
 
-def test_runs_that_are_there(drawn: Plan) -> None:
+def test_runs_that_are_there(drawn: Plan, caplog) -> None:
     found = {one.run: one for one in finished.finished(drawn)}
+    assert "do not define it: world/full/gone/seed0" in caplog.text
     assert [*found] == [*sorted(KEYS, key=[*drawn.jobs].index), OTHER]
     runs = Path(drawn.params.paths.results) / "runs"
     for key, one in found.items():

@@ -60,6 +60,11 @@ def test_a_store_that_is_made_is_for_the_user_alone(tmp_path):
         ("cannot reach https://a:b@host/x: refused", "cannot reach https://a:***@host/x: refused"),
         ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
         ("http://host:5000/x@y", "http://host:5000/x@y"),
+        ("http://u:pa/ss@h/x", "http://u:***@h/x"),
+        ("http://u:p@ss@h/x", "http://u:***@h/x"),
+        ("https://abcdefghijklmnopqrstuvwxyz@h/x", "https://***@h/x"),
+        ("postgresql://h/db?user=u&password=p&x=1", "postgresql://h/db?user=u&password=***&x=1"),
+        ("http://h/?access_TOKEN=p", "http://h/?access_TOKEN=***"),
     ],
 )
 def test_passwords_of_addresses_are_masked(text, told):

@@ -242,8 +242,7 @@ def expect(modality: str, actual: str, extractor: str) -> None:
     if actual != modality:
         raise UserError(
             f"params.yaml: extractors.*.modality: the extractor {extractor!r} reads {modality} items, found "
-            f"{actual!r}; "
-            f"set `modality: {modality}`"
+            f"{actual!r}; set `modality: {modality}`"
         )
 
 

@@ -1,4 +1,4 @@
-"""Checks of mesh files before trimesh reads them: their size, and which further files they may open."""
+"""Checks of mesh files: their size and that of their faces, and which further files they may open."""
 
 from __future__ import annotations
 
@@ -44,6 +44,43 @@ def check(path: Path) -> None:
         raise UserError(
             f"{path}: unpacks to more than {most:,} bytes (`limits.mesh_bytes` in params.yaml); unpack and simplify it"
         )
+
+
+def check_count(what: str, count: int) -> None:
+    """Refuse too many vertices or faces before they are read.
+
+    Raises
+    ------
+    ValueError : there are more faces than `limits.faces`, or more vertices than three times that.
+    """
+    most = limits.current().faces * (1 if what == "face" else 3)
+    if count > most:
+        raise ValueError(f"it has {count:,} of {what!r}, expected at most {most:,}, by `limits.faces` in params.yaml")
+
+
+class Corners:
+    """Counts the corners of faces while they are read, and refuses too many.
+
+    A face takes time with the square of its corners, and a corner more memory than its text.
+    """
+
+    def __init__(self):
+        self.most, self.all, self.count = limits.current().corners, 4 * limits.current().faces, 0
+
+    def check(self, count: int, number: int) -> int:
+        """`count`, the corners of face `number`.
+
+        Raises
+        ------
+        ValueError : there are more than `limits.corners`, or in all four times `limits.faces`.
+        """
+        self.count += count
+        if count > self.most or self.count > self.all:
+            raise ValueError(
+                f"face {number} has more than {self.most:,} corners, or all faces more than {self.all:,} "
+                "(`limits.corners` and `limits.faces` in params.yaml)"
+            )
+        return count
 
 
 class Beside(Resolver):

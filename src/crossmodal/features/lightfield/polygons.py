@@ -17,8 +17,11 @@ from itertools import islice
 import numpy as np
 
 from crossmodal.core import limits
+from crossmodal.features.lightfield.meshfiles import Corners, check_count
 
 FLAT = 1e-12  # area relative to the squared extent below which a polygon counts as empty
+WIDE = 40  # bytes of a number in text, far more than any program writes
+WORK = 10  # non-convex faces of `limits.corners` corners that may be cut, or as many smaller ones as take their time
 CLOSE = 1e-6  # relative difference of areas that is attributed to rounding
 
 
@@ -69,40 +72,62 @@ def off(data: bytes) -> Polygons:
     count, faces = counts
     check_count("vertex", count)
     check_count("face", faces)
+    if (plain := _triangles_of_off(data, counts)) is not None:
+        return plain
     rest = list(islice(lines, count + faces))
     if len(rest) < count + faces:
         raise CutError(f"{len(rest)} lines for {count} vertices and {faces} faces")
     vertices = [_numbers(line, "vertex", number) for number, line in enumerate(rest[:count])]
-    return Polygons.of(vertices, [_face(line, number) for number, line in enumerate(rest[count : count + faces])])
+    bounded = Corners()
+    return Polygons.of(
+        vertices, [_face(line, number, bounded) for number, line in enumerate(rest[count : count + faces])]
+    )
+
+
+def _triangles_of_off(data: bytes, counts: list[int]) -> Polygons | None:
+    """An OFF file of three numbers for each vertex and triangles alone, parsed at once; None for any other file."""
+    place = re.match(rb"\s*(?:ST)?OFF\s+(\d+)[ \t]+(\d+)[^\n]*\n", data)
+    if place is None or [int(place[1]), int(place[2])] != counts or b"#" in data:
+        return None
+    count, faces = counts
+    wanted = 3 * count + 4 * faces
+    numbers = _all_numbers(data[place.end() :], np.float64, wanted)
+    if numbers is None or len(numbers) != wanted:
+        return None
+    corners = numbers[3 * count :].reshape(-1, 4).astype(np.int64)
+    if (corners != numbers[3 * count :].reshape(-1, 4)).any() or (corners[:, 0] != 3).any():
+        return None
+    return Polygons.of(numbers[: 3 * count].reshape(-1, 3), corners[:, 1:])
+
+
+def _all_numbers(text: bytes, kind: type, count: int) -> np.ndarray | None:
+    """The numbers of a text with whitespace between them; None if it holds anything else, or far more than `count`."""
+    if len(text) > WIDE * (count + 1):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # of text that is no number: the reading by lines says where
+        try:
+            return np.fromstring(text, kind, sep=" ")
+        except (ValueError, DeprecationWarning):
+            return None
 
 
 class CutError(ValueError):
     """A file is truncated: it holds less than its header states."""
 
 
-def check_count(what: str, count: int) -> None:
-    """Refuse too many vertices or faces before they are read.
-
-    Raises
-    ------
-    ValueError : there are more faces than `limits.faces`, or more vertices than three times that.
-    """
-    most = limits.current().faces * (1 if what == "face" else 3)
-    if count > most:
-        raise ValueError(f"it has {count:,} of {what!r}, expected at most {most:,}, by `limits.faces` in params.yaml")
-
-
-def _face(line: bytes, number: int) -> list[int]:
-    parts = line.split()
-    corners = [int(part) for part in parts[1 : 1 + int(parts[0])]]
-    if len(corners) < int(parts[0]):
-        raise CutError(f"face {number} has {len(corners)} of {int(parts[0])} vertices")
+def _face(line: bytes, number: int, bounded: Corners) -> list[int]:
+    parts = line.split(None, bounded.most + 1)
+    count = bounded.check(int(parts[0]), number)
+    corners = [int(part) for part in parts[1 : 1 + count]]
+    if len(corners) < count:
+        raise CutError(f"face {number} has {len(corners)} of {count} vertices")
     return corners
 
 
 def _numbers(line: bytes, what: str, number: int) -> list[float]:
     """The three coordinates at the start of a line."""
-    numbers = [float(part) for part in line.split()[:3]]
+    numbers = [float(part) for part in line.split(None, 3)[:3]]
     if len(numbers) < 3:
         raise ValueError(f"{what} {number} has {len(numbers)} coordinates: {line[:40]!r}")
     return numbers
@@ -122,22 +147,28 @@ def obj(data: bytes) -> Polygons:
     faces: list[list[int]] = []
     check_count("vertex", data.count(b"v "))
     check_count("face", data.count(b"\nf"))
+    if (count := data.count(b"\n")) > (most := 12 * limits.current().faces):  # of vertices, normals and textures
+        raise ValueError(f"it has {count:,} lines, expected at most {most:,}, by `limits.faces` in params.yaml")
     if (plain := _triangles_of_obj(data)) is not None:
         return plain
-    lines, more, commented = _lines(data), b"\\" in data, b"#" in data
+    lines, more, commented, bounded = _lines(data), b"\\" in data, b"#" in data, Corners()
     for line in lines:
         head = line[:2]
         if head not in (b"v ", b"v\t", b"f ", b"f\t"):
             continue
         if more:
+            parts = []
             while line.endswith(b"\\"):
-                line = line[:-1] + b" " + next(lines, b"")
+                parts.append(line[:-1])
+                line = next(lines, b"")
+            line = b" ".join([*parts, line])
         if commented:
             line = line.partition(b"#")[0]
         if head[:1] == b"v":
             vertices.append(_numbers(line[2:], "vertex", len(vertices) + 1))
             continue
-        parts = line[2:].split()
+        parts = line[2:].split(None, bounded.most + 1)
+        bounded.check(len(parts), len(faces))
         corners = [int(part.partition(b"/")[0]) for part in parts] if b"/" in line else [*map(int, parts)]
         # The index 0 is invalid; as -1 it stays out of range and is refused later.
         faces.append([n - 1 if n >= 0 else len(vertices) + n for n in corners])
@@ -148,19 +179,20 @@ def _triangles_of_obj(data: bytes) -> Polygons | None:
     """Triangles of an OBJ file that holds no other polygons, parsed at once; None for any other file."""
     if b"\\" in data or re.search(rb"\n[ \t]+[vf]", data):
         return None
-    lines = (data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data).split(b"\n")
-    points = b" ".join([line[2:] for line in lines if line[:2] in (b"v ", b"v\t")])
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    lines = re.findall(rb"^v[ \t]([^\n]*)", data, re.MULTILINE)
+    points, count = b" ".join(lines), 3 * len(lines)
+    lines = re.findall(rb"^f[ \t]([^\n]*)", data, re.MULTILINE)
     # 0 is no vertex: it marks the end of each face.
-    corners = b" 0 ".join([line[2:] for line in lines if line[:2] in (b"f ", b"f\t")])
+    corners, faces_count = b" 0 ".join(lines), 4 * len(lines)
     if b"#" in points or b"#" in corners or b"-" in corners:
         return None
-    corners = re.sub(rb"/[^ \t]*", b"", corners) + b" 0"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of text that is no number: fewer are then read
-        try:
-            vertices, faces = np.fromstring(points, sep=" "), np.fromstring(corners, np.int64, sep=" ")
-        except ValueError:  # text that is no number: the reading line by line says where
-            return None
+    if len(corners) <= 2 * WIDE * (faces_count + 1):
+        corners = re.sub(rb"/[^ \t]*", b"", corners) + b" 0"
+    vertices, faces = _all_numbers(points, np.float64, count), _all_numbers(corners, np.int64, faces_count)
+    if vertices is None or faces is None:
+        return None
     counts = (data.count(b"\nv ") + data.count(b"\nv\t") + data.startswith((b"v ", b"v\t"))) * 3, len(faces) // 4 * 4
     if (len(vertices), len(faces)) != counts or ((faces.reshape(-1, 4) == 0) != [[False, False, False, True]]).any():
         return None
@@ -222,7 +254,11 @@ def ply(data: bytes) -> Polygons | None:
             if whole is not None and whole[f"p{place}"].ndim == 2:
                 faces = whole[f"p{place}"]
                 continue
-            faces = [[int(corner) for corner in row[place]] for row in rows]
+            bounded = Corners()
+            faces = []
+            for number, row in enumerate(rows):
+                bounded.check(len(row[place]), number)
+                faces.append([int(corner) for corner in row[place]])
         else:
             for _ in rows:  # skips to the next element
                 pass
@@ -249,13 +285,13 @@ def _ply_header(text: str) -> tuple[str, list[_Element]]:
 
 
 def _ascii_rows(body: bytes) -> Callable[[_Element], Iterator[list]]:
-    words = iter(body.split())
+    words = _words(body)
 
     def rows(element: _Element) -> Iterator[list]:
         for number in range(element.count):
             row: list = []
             for _, length, _ in element.properties:
-                wanted = int(next(words, b"0")) if length else 1
+                wanted = _bounded(int(next(words, b"0"))) if length else 1
                 values = [float(word) for word in islice(words, wanted)]
                 if len(values) < wanted:
                     raise CutError(f"it ends at {element.name} {number} of {element.count}")
@@ -263,6 +299,22 @@ def _ascii_rows(body: bytes) -> Callable[[_Element], Iterator[list]]:
             yield row
 
     return rows
+
+
+def _words(body: bytes) -> Iterator[bytes]:
+    """The words of a text, of which a line at a time is split."""
+    stream, most = io.BytesIO(body), limits.current().line
+    for line in iter(lambda: stream.readline(most + 1), b""):
+        if len(line) > most:
+            raise ValueError(f"it holds a line of more than {most:,} bytes (`limits.line` in params.yaml)")
+        yield from line.split()
+
+
+def _bounded(count: int) -> int:
+    """The length of a list, unless all faces together may not have as many corners."""
+    if count > (most := 4 * limits.current().faces):
+        raise ValueError(f"it holds a list of {count:,} numbers, expected at most {most:,}, by `limits.faces`")
+    return count
 
 
 class _Binary:
@@ -316,7 +368,8 @@ class _Binary:
                     row += take(together)
                 else:
                     for _, length, kind in element.properties:
-                        values = take(f"{take(CODES[length])[0]}{CODES[kind]}") if length else take(CODES[kind])
+                        many = _bounded(int(take(CODES[length])[0])) if length else 1
+                        values = take(f"{many}{CODES[kind]}")
                         row.append([*values] if length else values[0])
             except struct.error:
                 raise CutError(f"it ends at {element.name} {number} of {element.count}") from None
@@ -337,12 +390,20 @@ def triangles(mesh: Polygons) -> np.ndarray:
     """
     parts: list[tuple[np.ndarray, np.ndarray]] = []  # numbers of faces, and their triangles
     starts = np.cumsum(mesh.counts) - mesh.counts
+    work = 0
     for count in np.unique(mesh.counts):
         numbers = np.flatnonzero(mesh.counts == count)
         faces = mesh.corners[starts[numbers, None] + np.arange(count)]
         fan = np.stack([np.repeat(faces[:, :1], count - 2, 1), faces[:, 1:-1], faces[:, 2:]], axis=2)
         if count > 3:
-            for place in np.flatnonzero(~_convex(mesh.vertices, faces)):
+            others = np.flatnonzero(~_convex(mesh.vertices, faces))
+            work += len(others) * int(count) ** 2  # the time that ear clipping takes grows with it
+            if work > WORK * limits.current().corners ** 2:
+                raise ValueError(
+                    f"it has too many faces that are not convex, {len(others):,} of them with {count} corners "
+                    "(`limits.corners` in params.yaml)"
+                )
+            for place in others:
                 fan[place] = _ears(mesh.vertices, faces[place], int(numbers[place]))
         parts.append((np.repeat(numbers, count - 2), fan.reshape(-1, 3)))
     if not parts:

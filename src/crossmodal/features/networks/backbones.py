@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torchvision
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from crossmodal.core import packed
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import sha256_file
 from crossmodal.features.engine import extraction
@@ -169,10 +171,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
             else:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state.get("model", state))
-            state = {name.removeprefix("module."): torch.as_tensor(value) for name, value in state.items()}
+            state = {name.removeprefix("module."): _tensor(name, value) for name, value in state.items()}
+        size = sum(value.numel() * max(value.itemsize, 4) for value in state.values())
+        packed.check_size(str(path), path.stat().st_size, size)  # a few bytes may stand for a large tensor
         return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     except Exception as error:  # the libraries do not document what broken files raise
         raise UserError(f"{path}: cannot be read as a state dict ({error}); expected .safetensors or .pth") from None
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    if not isinstance(value, Tensor | np.ndarray | np.generic):
+        raise ValueError(f"{str(name)[:80]} is no array but {type(value).__name__}")
+    return torch.as_tensor(value)
 
 
 class _Arrays(pickle.Unpickler):

@@ -25,8 +25,7 @@ class Figure(base.Figure):
     caption = (
         "Mean squared difference between the input vectors and those that the generators reconstruct from their "
         "embeddings, by epoch (log scale), and that of the last epoch as a multiple of that of the first. The thesis "
-        "reports that "
-        "it explodes, and that retrieval still works where classes and triplets are trained beside it."
+        "reports that it explodes, and that retrieval still works where classes and triplets are trained beside it."
     )
     Options = Options
 

@@ -14,7 +14,8 @@ import pandas as pd
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from crossmodal.core.console import duration, tracked
+from crossmodal.core.console import tracked
+from crossmodal.core.display import readable_seconds
 from crossmodal.core.files import read_parquet, write_text
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
@@ -46,7 +47,7 @@ def _text(mean: float, sd: float | None = None, digits: int = 1) -> str:
 
 
 def _time(seconds: float) -> str:
-    return DASH if pd.isna(seconds) else duration(seconds)
+    return DASH if pd.isna(seconds) else readable_seconds(seconds)
 
 
 def criterion_of_runs(metrics: pd.DataFrame) -> pd.DataFrame:

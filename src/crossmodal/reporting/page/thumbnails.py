@@ -98,18 +98,16 @@ def _outline(wave: np.ndarray) -> str:
 
 def _film(path: Path) -> Medium:
     """The beginning of a video with at most `FILM_RATE` frames per second, of which the middle one is the picture."""
-    import av
     from PIL import Image
 
+    from crossmodal.core import films
     from crossmodal.datasets.drawing.media import mp4
 
     frames, due = [], 0.0
     try:
-        with av.open(str(path)) as container:
-            for stream in container.streams.video:
-                stream.codec_context.thread_count = 1  # by default as many as there are cores
+        with films.opened(path) as (container, stream):
             first = None
-            for frame in container.decode(video=0):
+            for frame in container.decode(stream):
                 now = float(frame.time or 0.0)
                 first = now if first is None else first
                 if now - first >= SECONDS:
@@ -118,8 +116,8 @@ def _film(path: Path) -> Medium:
                     width = min(HEIGHT * 3, max(2, round(frame.width * HEIGHT / frame.height / 2) * 2))
                     frames.append(frame.to_ndarray(format="rgb24", width=width, height=HEIGHT))
                     due += 1 / FILM_RATE
-    except av.FFmpegError as error:
-        raise UserError(f"cannot be decoded ({error})") from None
+    except films.UNREADABLE as error:
+        raise UserError(f"cannot be decoded ({films.reason(error)})") from None
     if not frames:
         raise UserError("holds no frames")
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ This module imports neither torch nor pandas, since `crossmodal list runs --done
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from crossmodal.dag import job_of
 from crossmodal.experiments import Job, Plan
 from crossmodal.reporting.results import runs
 from crossmodal.tasks.base import headlines
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,16 @@ class FinishedRun:
 def finished(plan: Plan) -> list[FinishedRun]:
     """The tested runs in the folder of results, in the order of the plan and then those outside of it by name.
 
-    A run with damaged metrics is logged and left out.
+    Runs with damaged metrics are logged and left out, as are those of variants, models or data sets that the plan does
+    not know.
     """
     folder = Path(plan.params.paths.results) / "runs"
     keys = {path.relative_to(folder).as_posix() for path in folder.glob("*/*/*/seed*")}
     ordered = [*(key for key in plan.jobs if key in keys), *sorted(keys - {*plan.jobs})]
     found = [(key, folder / key, _job(plan, key)) for key in ordered]
+    if unknown := [key for key, _, job in found if job is None]:
+        more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        log.warning("left out, since params.yaml and papers/ do not define it: %s%s", unknown[0], more)
     made = [(key, path, job) for key, path, job in found if job is not None and runs.is_made(path, job)]
     described = [_finished(path, job, quick=key in plan.jobs and job.quick) for key, path, job in made]
     return [one for one in described if one is not None]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossmodal.core import packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.experiments import Job, Plan, read_yaml
@@ -99,8 +100,9 @@ def query_table(folder: Path, columns: list[str]) -> pyarrow.Table | None:
     path = ranking_of(folder) / "examples.parquet"
     coded = [name for name in ("protocol", "aspect", "query_group") if name in columns]
     try:
+        packed.check_table(path, columns)
         return parquet.read_table(path, columns=columns, read_dictionary=coded).combine_chunks()
-    except (OSError, ArrowException) as error:
+    except (OSError, ArrowException, UserError) as error:
         log.warning("%s: left out of claims: %s", path, error)
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +21,7 @@ from crossmodal.reporting.results.cases import LEVEL
 from crossmodal.reporting.results.claims import VERDICTS
 from crossmodal.reporting.tables.latex import tex
 from crossmodal.reporting.tables.views import DASH, MINUS
-from crossmodal.reporting.tables.writers import environment
+from crossmodal.reporting.tables.writers import csv_of, environment
 
 HEADS = ("Claim", "On", "Published", "Ours", "p", "Verdict", "")
 WIDTHS = (13, 9, 9, 6, 5, 12, 8)
@@ -33,10 +32,9 @@ CAPTION = (
     "Each paper's statements, tested on our runs: differences in the unit of the metric (for a trend the rise of a "
     "straight line from the first row to the last) with 95 % intervals over queries and seeds; for several "
     "comparisons their mean, but all of them must hold. p is one-sided, after Holm's correction within a paper and "
-    "data set. Supported "
-    f"or contradicted: the claim or its opposite at p < {LEVEL}. Undecided: neither, with the seeds that it would take "
-    f"(power {100 * POWER:.0f} %, up to {SEEDS}) if the difference and its spread stay as they are. A published "
-    "difference on another data set than ours is shown for information, not for comparison."
+    f"data set. Supported or contradicted: the claim or its opposite at p < {LEVEL}. Undecided: neither, with the "
+    f"seeds that it would take (power {100 * POWER:.0f} %, up to {SEEDS}) if the difference and its spread stay as "
+    "they are. A published difference on another data set than ours is shown for information, not for comparison."
 )
 
 
@@ -145,9 +143,7 @@ def show(
 
 def to_csv(frame: pd.DataFrame) -> str:
     """All columns of `claims.parquet` as CSV, machine-readable and lossless."""
-    stream = io.StringIO()
-    frame.to_csv(stream, index=False, lineterminator="\n")
-    return stream.getvalue()
+    return csv_of(frame)
 
 
 def to_md(claim_lines: list[Line]) -> str:

@@ -21,20 +21,26 @@ from crossmodal.reporting.tables.latex import to_tex
 from crossmodal.reporting.tables.views import NO_SYSTEM, Line, View, all_views, extra, flat_heads, grid, noted, title
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+FORMULA = re.compile(r"[=+@\t\r\n\uff1d\uff0b\uff20\uff0d]|-(?!\d*\.?\d*(?:[eE][+-]?\d{1,3})?$)(?=[^\s])")  # not -0.5
 MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
 
 
 def to_csv(view: View) -> str:
     """The table as CSV, one line per cell with all columns of `comparison.parquet`: machine-readable and lossless."""
+    return csv_of(view.frame)
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """A table as CSV, whose texts come from files of others, such as papers, and become no formulas."""
     stream = io.StringIO()
-    texts = {name: column.map(no_formula) for name, column in view.frame.items() if column.dtype.kind not in "biuf"}
-    view.frame.assign(**texts).to_csv(stream, index=False, lineterminator="\n")
+    texts = {name: column.map(no_formula) for name, column in frame.items() if column.dtype.kind not in "biuf"}
+    frame.assign(**texts).to_csv(stream, index=False, lineterminator="\n")
     return stream.getvalue()
 
 
 def no_formula(value: Any) -> Any:
     """Put an apostrophe before a text that a spreadsheet would take for a formula; any other value stays as it is."""
-    return f"'{value}" if isinstance(value, str) and re.match(r"[=+@\t\r]|-[^\W\d]|-\(", value) else value
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 def to_md(view: View) -> str:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crossmodal.core.errors import masked
 from crossmodal.reporting.tracking.names import VIEW, view
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,6 @@ def database(uri: str) -> Path | None:
     raise ValueError(
         f"the tracking address is {masked(uri)!r}; expected sqlite:///FILE.db or the address of an MLflow server"
     )
-
-
-def masked(text: str) -> str:
-    """An address, or a message that holds one, without its password."""
-    return re.sub(r"(\w://[^\s/:@]{0,200}:)[^\s/]{1,2000}@", r"\1***@", text)
 
 
 def quiet() -> None:
