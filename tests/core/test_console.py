@@ -36,8 +36,8 @@ def test_long_work_has_few_lines_with_the_time_that_is_left(caplog):
     told = lines(caplog, 400, 1.0)
     # Gaps are as long as the time before them, at most two minutes: after 10, 20, 40, 80, 160, 280 and 400 seconds.
     assert [line.split(": ")[1].split(" of ")[0] for line in told] == ["10", "20", "40", "80", "160", "280", "400"]
-    assert told[0] == "world: 10 of 400 items, about 6.5 min left"  # 390 seconds
-    assert told[-1] == "world: 400 of 400 items, about 0 s left"
+    assert told[0] == "world: 10 of 400 items, about 6 min 30 s left"  # 390 seconds
+    assert told[-1] == "world: 400 of 400 items, about 0.0 s left"
 
 
 def test_work_that_an_earlier_process_did_is_not_part_of_the_speed(caplog):
@@ -46,7 +46,7 @@ def test_work_that_an_earlier_process_did_is_not_part_of_the_speed(caplog):
     clock.now += 20
     with caplog.at_level(logging.INFO):
         shown.advance(10)  # one in two seconds
-    assert caplog.messages == ["world: 910 of 1,000 items, about 3.0 min left"]
+    assert caplog.messages == ["world: 910 of 1,000 items, about 3 min 0 s left"]
 
 
 def test_a_fallback_says_its_time_as_soon_as_it_can_be_told(caplog):

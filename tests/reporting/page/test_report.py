@@ -58,7 +58,7 @@ def test_a_run_without_a_criterion_is_done(made: Path, plan: Plan) -> None:
     rows = report.overview(plain, {key: {"seconds": 60.0} for key in plan.jobs}, plan.jobs)
     assert all(row["done"] == row["planned"] for row in rows)
     assert {row["criterion"] for row in rows} == {"–"}
-    assert {row["seconds"] for row in rows} == {"60 s"}
+    assert {row["seconds"] for row in rows} == {"1 min 0 s"}
 
 
 def test_systems_are_told_apart_by_what_they_have() -> None:

@@ -314,14 +314,7 @@ def test_settings_are_written_as_params_yaml_writes_them() -> None:
     ("metrics", "said", "unsaid"),
     [
         (["recall@1", "recall@10"], ["Recall in per cent; ranks are 1-based"], ["mAP", "lower"]),
-        (
-            ["map@50"],
-            [
-                "mAP@K in per cent: mean precision at the relevant ones among a query's first K answers",
-                "ranks are 1-based",
-            ],
-            ["ecall"],
-        ),
+        (["map@50"], ["mAP@K in per cent: mean precision at the relevant ones", "ranks are 1-based"], ["ecall"]),
         (["recall@5", "map@50"], ["Recall in per cent; mAP@K in per cent"], ["lower"]),
         (["map"], ["Mean average precision in per cent; ranks"], ["ecall", "mAP@"]),
         (["map@R"], ["mAP@R in per cent"], ["ecall", "mAP@K"]),
