@@ -244,7 +244,7 @@ def test_above_chance(tmp_path: Path) -> None:
     assert (row.ours, row.verdict) == (pytest.approx(0.0), "undecided")
     row = outcome(plan_of({**stated, "metrics": ["mean_rank"]}), tmp_path).iloc[0]
     assert row.verdict == "not run"
-    assert "not known what a random order has of image-to-text mean_rank" in row.reason
+    assert "no expected value of a random order for image-to-text mean_rank" in row.reason
 
 
 def test_runs_that_begin_from_one_another_are_paired_by_seed(tmp_path: Path) -> None:

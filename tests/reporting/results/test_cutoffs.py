@@ -143,7 +143,9 @@ def test_faults(run):
         cutoffs.measure(folder, job(), data, ["recall@0"])
     (folder / "instance_retrieval" / "embeddings.npz").unlink()
     assert len(cutoffs.measure(folder, job(), data, ["recall@3"])) == 4
-    with pytest.raises(UserError, match=r"embeddings\.npz: not found; .*made of vectors, and vsepp compares none"):
+    with pytest.raises(
+        UserError, match=r"embeddings\.npz: not found; .*computed from vectors, but vsepp compares none"
+    ):
         cutoffs.measure(folder, job(), data, ["map@3"])
 
 

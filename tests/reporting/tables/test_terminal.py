@@ -99,7 +99,9 @@ def test_a_wide_table_has_all_its_numbers_in_panels(shown: list[View]) -> None:
 
 
 def test_a_table_that_no_run_fills_says_so(made: Path, plan: Plan) -> None:
-    view = next(view for view in views.all_views(plan, pd.read_parquet(made / "comparison.parquet")) if not view.has_system)
+    view = next(
+        view for view in views.all_views(plan, pd.read_parquet(made / "comparison.parquet")) if not view.has_system
+    )
     text = printed(view, 200)
     assert "Method" not in text
     assert text.rstrip().endswith(f"Left out: {len(view.lines)} rows with published numbers only (--all).")

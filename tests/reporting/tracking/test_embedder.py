@@ -126,7 +126,7 @@ def test_why_there_is_none(made_run, tmp_path: Path):
     (other / "model.safetensors").unlink()
     assert embedder.without(job, other) == "model.safetensors is missing"
     (other / "instance_retrieval" / "embeddings.npz").unlink()
-    assert embedder.without(job, other) == "it compares without vectors"
+    assert embedder.without(job, other) == "it compares items without vectors"
 
 
 def test_which_runs_are_tracked_with_theirs(made_run, tmp_path: Path):

@@ -63,8 +63,8 @@ def test_runs_are_nested_with_all_they_have(place: tuple[Plan, Path]) -> None:
         "table1, table2",
     )
     assert (run.data.tags["paper"], run.data.tags["data"]) == ("mfsr", "stand-in")
-    assert run.data.tags["embedder"] == "none: it compares without vectors"
-    assert parent.data.tags["embedder"] == "none: it compares without vectors"
+    assert run.data.tags["embedder"] == "none: it compares items without vectors"
+    assert parent.data.tags["embedder"] == "none: it compares items without vectors"
     assert "embedder_seed" not in parent.data.tags
     assert "onnx" not in run.data.tags
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id

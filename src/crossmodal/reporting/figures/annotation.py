@@ -17,8 +17,10 @@ class Figure(base.Figure):
     section = base.ANNOTATION
     place = 10
     label = "Recall at 10 against annotation"
-    caption = "R@10 on the whole test set against the share of annotated training pairs. Points are runs; lines "
-    "connect the means over seeds."
+    caption = (
+        "R@10 on the whole test set against the share of annotated training pairs. Points are runs; lines "
+        "connect the means over seeds."
+    )
 
     def reads(self) -> list[str]:
         return [self.scope.collected("metrics.parquet")]

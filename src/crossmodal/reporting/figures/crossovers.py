@@ -34,10 +34,12 @@ class Figure(base.Figure):
     place = 20
     title = "Crossovers"
     label = "Recall at 1 against annotation"
-    caption = "R@1 on the whole test set against the share of annotated training pairs. Rings mark the share at which "
-    "the system that a paper proposes meets another one, and the share at which a system reaches the level of one "
-    "without pairs, which shows how many pairs the latter is worth. Means over seeds, linear in the logarithm of the "
-    "share between the points."
+    caption = (
+        "R@1 on the whole test set against the share of annotated training pairs. Rings mark the share at which "
+        "the system that a paper proposes meets another one, and the share at which a system reaches the level of one "
+        "without pairs, which shows how many pairs the latter is worth. Means over seeds, linear in the logarithm of "
+        "the share between the points."
+    )
     Options = Options
 
     @cached_property

@@ -25,8 +25,10 @@ ITEMS = 200
 
 class Figure(base.Figure):
     section = base.EMBEDDINGS
-    caption = "Embeddings of test images and of one caption each, in two dimensions (t-SNE on cosines); a line joins "
-    "each pair."
+    caption = (
+        "Embeddings of test images and of one caption each, in two dimensions (t-SNE on cosines); a line joins "
+        "each pair."
+    )
 
     def jobs(self) -> list[Job]:
         """The runs that papers want drawn, of data sets whose images and captions form groups."""

@@ -17,8 +17,10 @@ MOST_LINES = 14  # maximum in one panel
 
 
 class Figure(base.Figure):
-    caption = "The criterion on the validation items, and the training loss, by epoch: thin lines are runs, thick "
-    "ones the means over seeds. The epoch with the best criterion is tested."
+    caption = (
+        "The criterion on the validation items, and the training loss, by epoch: thin lines are runs, thick "
+        "ones the means over seeds. The epoch with the best criterion is tested."
+    )
 
     def reads(self) -> list[str]:
         return self.scope.files("history.parquet")

@@ -26,8 +26,10 @@ class Figure(base.Figure):
     section = base.SPACES
     place = 10
     title = "Before and after training"
-    caption = "Embeddings of test items of five classes with initial and with trained weights, in two dimensions "
-    "(t-SNE on cosines). Colours are modalities, shapes are classes."
+    caption = (
+        "Embeddings of test items of five classes with initial and with trained weights, in two dimensions "
+        "(t-SNE on cosines). Colours are modalities, shapes are classes."
+    )
 
     def jobs(self) -> list[Job]:
         """The first run that papers want drawn on data where items of a class are relevant, if there is one."""
