@@ -81,7 +81,7 @@ def test_a_paper_has_its_deviations_claims_and_settings(site):
     differs = {row["differs"] for table in facts["tables"] for row in table["rows"] if "differs" in row}
     assert len(differs) > 3
     assert all(" ".join(text[1:].split()) in page for text in differs)
-    assert "Where the tables contradict themselves (23,200 pairs where 29,000 follow)" in page
+    assert "Where the tables contradict themselves (23,200 pairs where 29,000 would follow)" in page
     assert (site / "papers" / "flickr8k.html").exists()
     assert not (site / "papers" / "csv.html").exists()  # of a data set that only its overlay brings
     rows = facts["tables"][0]["rows"]

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision import transforms
 
+from crossmodal.core import cores
 from crossmodal.core.errors import UserError
 from crossmodal.features import image
-from crossmodal.features.engine import driver, extraction, store
+from crossmodal.features.engine import extraction, store
 from crossmodal.features.networks import backbones
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -120,7 +121,7 @@ def test_auto_leaves_bf16_where_it_is_not_near(folder, names, tmp_path, monkeypa
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_bits_with_any_number_of_threads(folder, names, tmp_path, monkeypatch, precision):
-    monkeypatch.setattr(driver.os, "sched_getaffinity", lambda _: range(3), raising=False)
+    monkeypatch.setattr(cores, "available", lambda: 3)
     torch.set_num_threads(2)
     for threads in (1, 3):
         run(folder, names, tmp_path / f"image.{threads}", threads=threads, precision=precision)

@@ -104,7 +104,7 @@ def test_prepare_extract_load(project, kind, matlab73):
     assert np.array_equal(corpus.pairs["image"], corpus.pairs["text"])  # row i with row i
     manifest = read_json("data/mine/features/text.precomputed.json")
     assert len(manifest["files"]) == (2 if kind == "x.parquet" else 1)
-    with pytest.raises(UserError, match="its text is arrays"):
+    with pytest.raises(UserError, match="its texts are arrays"):
         project("tokenize", "mine")
 
 

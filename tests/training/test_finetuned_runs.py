@@ -48,7 +48,7 @@ def test_it_goes_on_from_a_run_and_opens_again(prepared, tmp_path, monkeypatch):
     found = open_run(tmp_path / "tuned").encode("image", pixels[[int(name[1:]) for name in ids]], "text")
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
     other = tuned.model_copy(update={"settings": COMMON | TUNED | {"dim": 9}})
-    with pytest.raises(UserError, match="another shape"):
+    with pytest.raises(UserError, match="other shapes"):
         train_job(other, tmp_path / "other", prepared, before=tmp_path / "fixed")
 
 

@@ -250,7 +250,7 @@ def test_a_fallback_is_warned_of_before_and_with_its_time(run, monkeypatch, capl
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     name = run.target.name
     assert warned[0] == f"{name}: 10 items will be made of a fallback: seeded random weights"
-    assert re.fullmatch(rf"{name}: about \d+ s in all for this: seeded random weights", warned[1])
+    assert re.fullmatch(rf"{name}: about [\d.]+ s in all for this: seeded random weights", warned[1])
     assert len(warned) == 2
     caplog.clear()
     run(depends={"fallback": "seeded random weights"})  # found in the store
