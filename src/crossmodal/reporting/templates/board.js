@@ -68,7 +68,9 @@
   function show() {
     let rows = rowsNow();
     const view = data.views[state.view];
-    const columns = view ? view.columns.filter(j => rows.some(row => row.values[j])) : [];
+    // A column that controls alone have tells nothing of systems, unless there are none.
+    const systems = rows.some(row => !row.control) ? rows.filter(row => !row.control) : rows;
+    const columns = view ? view.columns.filter(j => systems.some(row => row.values[j])) : [];
     const total = rows.length;
     rows = rows.filter(row => columns.some(j => row.values[j]));
     if (!["name", "dataset", "split", "protocol"].includes(state.sort) && !columns.includes(Number(state.sort ?? NaN))) {

@@ -22,7 +22,8 @@ function make(tag, attributes = {}, ...children) {
 
 const unique = values => [...new Set(values)];
 const protocolName = name =>
-  name === "all" ? "whole test set" : name.startsWith("fold") ? `mean of ${name.slice(4)} folds` : `${name} classes`;
+  name === "all" ? "whole test set" : name.startsWith("fold") ? `mean of ${name.slice(4)} folds`
+    : ["first", "seen", "unseen"].includes(name) ? `${name} classes` : name;
 
 const DASH = "–";
 const format = (value, digits = 1) =>
