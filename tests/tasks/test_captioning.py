@@ -12,9 +12,11 @@ from crossmodal.corpus.opening import load
 from crossmodal.datasets import items
 from crossmodal.evaluation import captions
 from crossmodal.experiments import Job
+from crossmodal.inference.search import direction
+from crossmodal.reporting.results import cutoffs
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
-from crossmodal.tasks.base import asked_of, tasks
+from crossmodal.tasks.base import asked_of, folder_of_metric, tasks
 from crossmodal.tasks.captions import references
 
 SETTINGS = {"dim": 48, "word_dim": 24, "dropout": 0.0, "epochs": 6, "batch_size": 16, "min_count": 1, "lr": 0.01}
@@ -92,3 +94,10 @@ def test_a_run_from_its_training_to_its_numbers(prepared, tmp_path, model):
     assert value["length"] == pytest.approx(np.mean([len(words) for words in said]))
     assert value["vocabulary"] == len({word for words in said for word in words})
     assert not {"<unk>", "<start>", "<end>", "<pad>"} & {word for words in said for word in words}
+    # What only a ranking has is one clear error, and the numbers' intervals come from this task's own examples.
+    with pytest.raises(UserError, match="is evaluated on captioning and has no encodings"):
+        direction(job, "image")
+    with pytest.raises(UserError, match="is evaluated on captioning, which ranks nothing"):
+        cutoffs.measure(run, job, prepared, ["recall@5"])
+    assert folder_of_metric(run, "cider") == run / "captioning"
+    assert folder_of_metric(run, "recall@5") is None

@@ -81,6 +81,11 @@ class Job(Strict):
         return tuple(task.name for task in asked_of(self.model, self.relevance, self.captioned))
 
     @property
+    def ranked(self) -> bool:
+        """Whether one of its tasks ranks items for queries, so that it has encodings, a gallery and cut-offs."""
+        return any(task.ranked for task in asked_of(self.model, self.relevance, self.captioned))
+
+    @property
     def before(self) -> str | None:
         """The key of the run that this one is initialised from; None if there is none."""
         return self.after and f"{self.after}/seed{self.seed}"

@@ -121,10 +121,14 @@ def direction(job: Job, modality: str, to: str | None = None) -> str:
 
     Raises
     ------
-    UserError : the run is a control, or does not read the modality or the other one.
+    UserError : the run is a control, does not retrieve, or does not read the modality or the other one.
     """
     if job.control:
         raise UserError(f"{job.key}: is a control, which is not trained and has no encodings; choose another run")
+    if not job.ranked:
+        raise UserError(
+            f"{job.key}: is evaluated on {', '.join(job.tasks)} and has no encodings; choose a run that retrieves"
+        )
     reads = job.modalities
     if modality not in reads:
         raise UserError(f"{job.key}: reads {' and '.join(reads)}, not {modality}; choose another run or query")

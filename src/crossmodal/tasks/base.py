@@ -303,3 +303,9 @@ def ranking_of(run: Path) -> Path:
     """The folder of a run's retrieval task; that of the first retrieval task if the run has none yet."""
     names = [task.name for task in tasks().values() if task.ranked]
     return next((run / name for name in names if (run / name).is_dir()), run / names[0])
+
+
+def folder_of_metric(run: Path, name: str) -> Path | None:
+    """The folder of the run's task that measures the metric with the given name; None if the run has no such task."""
+    measuring = [task.name for task in tasks().values() if task.metric(name)]
+    return next((run / task for task in measuring if (run / task).is_dir()), None)

@@ -140,7 +140,9 @@ class Task(base.Task):
             columns = _columns(said, references, targets.known)
             about = {"protocol": protocol, "aspect": "image-to-caption"}
             caption = [" ".join(words) for words in said]
-            tables.append(pd.DataFrame({**about, "fold": 0, "query_id": ids, "caption": caption, **columns}))
+            tables.append(
+                pd.DataFrame({**about, "fold": 0, "query_id": ids, "query_group": ids, "caption": caption, **columns})
+            )
             values = {metric.name: metric.value(columns) for metric in self.metrics if metric.columns}
             values |= _of_all(said)
             size = {"n_queries": len(ids), "n_gallery": 0}

@@ -163,7 +163,8 @@ def galleries(
         for system in systems.head(SYSTEMS).itertuples():
             runs_of = criterion[(criterion.dataset == dataset) & (criterion.split == system.split)]
             run = runs_of[runs_of["name"] == system.name].sort_values("value").iloc[-1]
-            keys.append(f"{dataset}/{run.split}/{run['name']}/seed{run.seed}")
+            key = f"{dataset}/{run.split}/{run['name']}/seed{run.seed}"
+            keys += [key] if key not in jobs or jobs[key].ranked else []  # others have no ranked answers
         of_dataset: list[Gallery] = []
         for key in dict.fromkeys([*keys, *(job.key for job in marked if job.dataset == dataset)]):
             shown = gallery(items, results / "runs" / key, label=key, like=of_dataset[0] if of_dataset else None)

@@ -77,6 +77,8 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
     odd = [metric for metric, cut in cuts.items() if cut is None]
     if odd:
         raise UserError(f"metric {odd[0]!r}: expected recall@K, map@K or ndcg@K with a whole number K from 1")
+    if not job.ranked:
+        raise UserError(f"{job.key}: is evaluated on {', '.join(job.tasks)}, which ranks nothing; choose another run")
     folder_of_task = ranking_of(folder)
     queries = read_parquet(folder_of_task / "examples.parquet", COLUMNS)
     kept = _Kept(folder, job, data, queries) if any(cut.kind != "recall" for cut in cuts.values()) else None

@@ -19,6 +19,7 @@ from crossmodal.experiments import Job
 from crossmodal.experiments.claims import RUN_METRICS
 from crossmodal.reporting.results import runs
 from crossmodal.reporting.results.comparison import lookup_of
+from crossmodal.tasks.base import folder_of_metric
 from crossmodal.tasks.base import metric as metric_of
 
 Number = tuple[str, str, str]
@@ -90,14 +91,16 @@ class Evidence:
                     self._values[key, number] = Value(measured)
             else:
                 rest.append(number)
-        columns = {metric: _column(metric) for _, _, metric in rest}
-        frame = None
-        if any(columns.values()):
-            columns_read = ["protocol", "aspect", "query_id", "query_group", *sorted({*columns.values()} - {None})]
-            frame = runs.query_table(self.folder / key, columns_read)
-        averages = (
-            {} if frame is None else self._of_queries(key, frame, [wanted for wanted in rest if columns[wanted[2]]])
-        )
+        means: dict[Path, list[Number]] = {}
+        for number in rest:
+            task = folder_of_metric(self.folder / key, number[2])
+            if task is not None and _column(number[2]):
+                means.setdefault(task, []).append(number)
+        averages: dict[Number, Value] = {}
+        for task, of_task in means.items():
+            columns = sorted({_column(metric) for _, _, metric in of_task})
+            frame = runs.query_table(task, ["protocol", "aspect", "query_id", "query_group", *columns])
+            averages |= {} if frame is None else self._of_queries(key, frame, of_task)
         for number in rest:
             protocol, aspect, metric = number
             recorded = self._lookup.get((key, aspect, metric, protocol))

@@ -13,7 +13,6 @@ from crossmodal.core import packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.experiments import Job, Plan, read_yaml
-from crossmodal.tasks.base import ranking_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,10 +93,10 @@ def settings(folder: Path) -> dict[str, Any] | None:
 
 
 def query_table(folder: Path, columns: list[str]) -> pyarrow.Table | None:
-    """Some columns of a run's queries, texts dictionary-encoded; None where no file with them can be read."""
+    """Some columns of the examples of a run's task, texts dictionary-encoded; None where they cannot be read."""
     from pyarrow import ArrowException, parquet
 
-    path = ranking_of(folder) / "examples.parquet"
+    path = folder / "examples.parquet"
     coded = [name for name in ("protocol", "aspect", "query_group") if name in columns]
     try:
         packed.check_table(path, columns)
@@ -140,11 +139,6 @@ def _blocks(folder: Path) -> dict[str, np.ndarray] | None:
     except (OSError, SafetensorError) as error:
         log.warning("%s: left out: %s", path, error)
         return None
-
-
-def queries(folder: Path) -> pd.DataFrame | None:
-    """A run's queries without their best answers; None where no file can be read."""
-    return examples(ranking_of(folder))
 
 
 def examples(folder: Path) -> pd.DataFrame | None:

@@ -18,7 +18,7 @@ from crossmodal.core.console import tracked
 from crossmodal.evaluation.statistics import clustered, holm, permutation_p_values, resampled_means
 from crossmodal.experiments import CONTROLS, Plan, Table
 from crossmodal.reporting.results import runs
-from crossmodal.tasks.base import lower_is_better
+from crossmodal.tasks.base import folder_of_metric, lower_is_better
 from crossmodal.tasks.base import metric as metric_of
 
 LEVEL = 0.05
@@ -35,8 +35,8 @@ def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
     """
 
     @cache
-    def read(key: str) -> pd.DataFrame | None:
-        table = runs.queries(folder / key)
+    def read(task: Path) -> pd.DataFrame | None:
+        table = runs.examples(task)
         return None if table is None else table.sort_values(["protocol", "aspect", "query_id"], kind="stable")
 
     @cache
@@ -47,7 +47,8 @@ def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
             key = f"{dataset}/{split}/{name}/seed{seed}"
             if key not in keys:
                 continue
-            frame = read(key)
+            task = folder_of_metric(folder / key, metric)
+            frame = None if task is None else read(task)
             if frame is None:
                 return None
             part = frame[(frame.protocol == protocol) & (frame.aspect == aspect)]
