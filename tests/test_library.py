@@ -259,7 +259,7 @@ def test_the_page_runs_as_it_is_written(project, tmp_path, monkeypatch):
     shutil.copytree(project, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")
     Image.new("RGB", (32, 32), COLOURS["red"]).save("photo.jpg")
-    about = {"dataset": "world", "split": "full", "model": "vsepp", "seed": 0}
+    about = {"dataset": "world", "split": "full", "model": "vsepp", "variant": "", "seed": 0}
     write_parquet("results/quick/metrics.parquet", crossmodal.load("world/full/vsepp/seed0").metrics.assign(**about))
     page = [block for block in blocks("python") if block.path.name == "python.md"]
     values: dict[str, object] = {}
@@ -267,5 +267,5 @@ def test_the_page_runs_as_it_is_written(project, tmp_path, monkeypatch):
         exec(block.text, values)
     assert values["texts"].shape == (2, 8)
     assert values["scores"].shape == (2, 1)
-    assert list(values["table"].index.names) == ["dataset", "split", "model"]
+    assert list(values["table"].index.names) == ["dataset", "split", "model", "variant", "protocol"]
     assert values["run"].name == RUN

@@ -6,6 +6,7 @@ import logging
 from crossmodal.core.files import read_json
 from crossmodal.experiments import Job
 from crossmodal.runs import finished
+from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
 
 ABOUT = {"dataset": "kinds", "split": "full", "seed": 0, "relevance": "label", "model": "cca"}
@@ -49,3 +50,21 @@ def test_a_damaged_record_is_none(tmp_path):
     assert finished.note(tmp_path, {}) == ""
     (tmp_path / finished.RECORD).write_text(json.dumps({"job": "x"}))
     assert finished.note(tmp_path, {}) == ""
+
+
+def test_results_of_earlier_weights_are_named(labelled, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+
+    def older(components):
+        caplog.clear()
+        job = Job(**ABOUT, inputs=INPUTS, settings={"components": components})
+        train_job(job, tmp_path / "run", labelled)
+        return job, [line for line in caplog.messages if "earlier weights" in line]
+
+    job, lines = older(2)
+    assert lines == []
+    evaluate(job, tmp_path / "run", labelled, "embedded")
+    assert older(2)[1] == []  # the same bits
+    (line,) = older(1)[1]
+    assert line.startswith("kinds/full/cca/seed0: its results in category_retrieval are those of its earlier weights")
+    assert line.endswith("crossmodal evaluate kinds/full/cca/seed0")

@@ -148,7 +148,20 @@ def train_job(
     write_json(folder / "manifest.json", manifest)
     if limit is None:
         finished.remember(folder, manifest)
+        _warn_of_older_results(job, folder, manifest["weights_sha256"])
     checkpoint.unlink(missing_ok=True)
+
+
+def _warn_of_older_results(job: Job, folder: Path, weights: str) -> None:
+    """Name the tasks whose results are those of the run's weights before this training."""
+    results = {task: folder / task / "metrics.json" for task in job.tasks}
+    older = [task for task, path in results.items() if path.exists() and read_record(path)["weights_sha256"] != weights]
+    if older:
+        log.warning(
+            "%s: its results in %s are those of its earlier weights, until it is evaluated again: "
+            "crossmodal evaluate %s",
+            *(job.key, ", ".join(older), job.key),
+        )
 
 
 def selection_of(job: Job) -> Selection:

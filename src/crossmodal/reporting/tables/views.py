@@ -220,7 +220,8 @@ def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> V
     if len(frame) != width * len(table.rows):
         raise UserError(
             f"comparison.parquet: {paper.name} {table.id} has {len(frame)} cells, expected {width * len(table.rows)}; "
-            "it was made from another papers/ or params.yaml: run `crossmodal collect` again"
+            "it was made from another papers/ or params.yaml: run `crossmodal collect` again, or read that of the "
+            "demonstration with --quick"
         )
     marks: dict[str, str] = {}
     records = frame.astype(object).to_dict("records")  # of plain values: a frame's own types are slow one by one
