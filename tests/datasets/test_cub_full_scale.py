@@ -59,7 +59,8 @@ def project(tmp_path_factory):
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setitem(base._state, "params", folder / "params.yaml")
+        patch.setitem(base._state, "params", [str(folder / "params.yaml")])
+        patch.setitem(base._state, "config", [])
         for name in ("cub", "cub_held", "xmedianet"):
             steps.prepare(name)
             steps.split(name, "full")

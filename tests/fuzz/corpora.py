@@ -257,7 +257,7 @@ def _run(folder: Path) -> Folder:
         runs.manifest(folder)
         runs.settings(folder)
         runs.history(folder)
-        runs.queries(folder)
+        runs.examples(folder / "instance_retrieval")
         (folder / "model.safetensors").touch()
         (task / "metrics.json").exists() and OpenedRun(folder, folder, Job).saved("image", "text")
 
