@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,8 +154,12 @@ def train_job(
 
 def _warn_of_older_results(job: Job, folder: Path, weights: str) -> None:
     """Name the tasks whose results are those of the run's weights before this training."""
-    results = {task: folder / task / "metrics.json" for task in job.tasks}
-    older = [task for task, path in results.items() if path.exists() and read_record(path)["weights_sha256"] != weights]
+    older = []
+    for task in job.tasks:
+        path = folder / task / "metrics.json"
+        with suppress(UserError):  # a damaged file is named where it is read for its numbers
+            if path.exists() and read_record(path).get("weights_sha256") != weights:
+                older.append(task)
     if older:
         log.warning(
             "%s: its results in %s are those of its earlier weights, until it is evaluated again: "
