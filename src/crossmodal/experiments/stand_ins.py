@@ -1,4 +1,4 @@
-"""Who plays whom: the data set that is used for a published one at a scale."""
+"""The data set that stands in for each published one at a scale."""
 
 from __future__ import annotations
 
