@@ -19,14 +19,15 @@ from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
-from crossmodal.features.lightfield import dodecahedron, meshfiles, moments, polygons, silhouettes
+from crossmodal.features.lightfield import dodecahedron, meshfiles, moments, plyfiles, polygonfiles, polygons, silhouettes
 from crossmodal.features.lightfield.dodecahedron import FIELDS, VIEWS
 from crossmodal.features.lightfield.moments import FOURIER, MOMENTS, NUMBERS
 
 GRID = 2**20  # points of the longest side; rounding to them makes the result independent of shifts and units
 WIDTH = FIELDS * VIEWS * NUMBERS  # 4700
 WEIGHTS = np.repeat([1.0, 2.0, 2.0, 1.0], [MOMENTS, FOURIER, 1, 1])  # moments, Fourier, circularity, eccentricity
-STATED = {"off": polygons.off, "obj": polygons.obj, "ply": polygons.ply}  # formats read without trimesh
+# Formats that are read without trimesh.
+STATED = {"off": polygonfiles.off, "obj": polygonfiles.obj, "ply": plyfiles.ply, "stl": polygonfiles.stl}
 CHUNK = 64  # gallery descriptors that are compared with a query at once
 
 

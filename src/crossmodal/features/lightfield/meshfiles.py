@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from trimesh.resolvers import Resolver
 
 from crossmodal.core import limits, paths
@@ -17,6 +18,7 @@ from crossmodal.core.errors import UserError
 
 _OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
 BLOCK = 2**20
+HEAD = 2**20  # bytes of the header of a file
 
 
 def check(path: Path) -> None:
@@ -67,20 +69,24 @@ class Corners:
     def __init__(self):
         self.most, self.all, self.count = limits.current().corners, 4 * limits.current().faces, 0
 
-    def check(self, count: int, number: int) -> int:
-        """`count`, the corners of face `number`.
+    def check(self, counts: np.ndarray, number: int) -> None:
+        """Refuse the next faces if one has too many of these (F,) corners.
+
+        Parameters
+        ----------
+        number : of the first of the faces.
 
         Raises
         ------
-        ValueError : there are more than `limits.corners`, or in all four times `limits.faces`.
+        ValueError : a face has less than none, more than `limits.corners`, or all four times `limits.faces`.
         """
-        self.count += count
-        if count > self.most or self.count > self.all:
+        ends = self.count + np.cumsum(counts)
+        if (bad := np.flatnonzero((counts < 0) | (counts > self.most) | (ends > self.all))).size:
             raise ValueError(
-                f"face {number} has more than {self.most:,} corners, or all faces more than {self.all:,} "
+                f"face {number + bad[0]} has more than {self.most:,} corners, or all faces more than {self.all:,} "
                 "(`limits.corners` and `limits.faces` in params.yaml)"
             )
-        return count
+        self.count = int(ends[-1]) if len(ends) else self.count
 
 
 class Beside(Resolver):
