@@ -5,8 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +49,41 @@ def check(path: Path) -> None:
         )
 
 
+def suffix(name: str) -> str:
+    """The ending of a file's name in small letters, without the dot."""
+    return name.lower().rpartition(".")[2]
+
+
+def members(path: Path, kinds: Sequence[str]) -> list[tuple[str, bytes]]:
+    """(name, content) of a file, or of the files of some kinds in an archive, which `check` has permitted.
+
+    Raises
+    ------
+    OSError, ValueError, zipfile.BadZipFile, tarfile.TarError : it is missing, damaged, or holds none of the kinds.
+    """
+    if path.suffix.lower() in (".zip", ".tar") or path.name.lower().endswith((".tar.gz", ".tar.bz2", ".tar.xz")):
+        found = _of_zip(path, kinds) if path.suffix.lower() == ".zip" else _of_tar(path, kinds)
+        if not found:
+            raise ValueError("it holds no mesh")
+        return found
+    if (opener := _OPENERS.get(path.suffix.lower())) is not None:
+        with opener(path) as stream:
+            return [(path.stem, stream.read(limits.current().mesh_bytes))]
+    return [(path.name, path.read_bytes())]
+
+
+def _of_zip(path: Path, kinds: Sequence[str]) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if suffix(name) in kinds]
+        return [(name, archive.read(name)) for name in names]
+
+
+def _of_tar(path: Path, kinds: Sequence[str]) -> list[tuple[str, bytes]]:
+    with tarfile.open(path) as archive:
+        files = [member for member in archive if member.isfile() and suffix(member.name) in kinds]
+        return [(member.name, stream.read()) for member in files if (stream := archive.extractfile(member)) is not None]
+
+
 def check_count(what: str, count: int) -> None:
     """Refuse too many vertices or faces before they are read.
 
@@ -80,13 +116,15 @@ class Corners:
         ------
         ValueError : a face has less than none, more than `limits.corners`, or all four times `limits.faces`.
         """
-        ends = self.count + np.cumsum(counts)
-        if (bad := np.flatnonzero((counts < 0) | (counts > self.most) | (ends > self.all))).size:
+        if not len(counts):
+            return
+        self.count += int(counts.sum())
+        if not 0 <= counts.min() <= counts.max() <= self.most or self.count > self.all:
+            bad = np.flatnonzero((counts < 0) | (counts > self.most) | (np.cumsum(counts) > self.all))
             raise ValueError(
-                f"face {number + bad[0]} has more than {self.most:,} corners, or all faces more than {self.all:,} "
-                "(`limits.corners` and `limits.faces` in params.yaml)"
+                f"face {number + int(bad[0] if bad.size else 0)} has more than {self.most:,} corners, or all faces "
+                f"more than {self.all:,} (`limits.corners` and `limits.faces` in params.yaml)"
             )
-        self.count = int(ends[-1]) if len(ends) else self.count
 
 
 class Beside(Resolver):

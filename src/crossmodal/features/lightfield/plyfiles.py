@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
 import numpy as np
 
 from crossmodal.core import limits

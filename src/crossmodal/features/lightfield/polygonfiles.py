@@ -124,8 +124,8 @@ def obj(data: bytes) -> Polygons:
         vertices.append(_points(lines, rows, 1, seen - len(rows) + 1))
         rows = np.flatnonzero(pc.equal(heads, "f").to_numpy(zero_copy_only=False))
         counts = lines.counts[rows] - 1
+        check_count("face", len(faces) + len(rows))
         faces.add(counts)
-        check_count("face", len(faces))
         corners = meshtext.whole_numbers(lines.words.take(spans(lines.first[rows] + 1, counts)))
         # The index 0 is invalid; as -1 it stays out of range and is refused later.
         faces.corners.append(corners - 1 + (corners < 0) * (1 + np.repeat(before[rows], counts)))
@@ -133,7 +133,7 @@ def obj(data: bytes) -> Polygons:
 
 
 def _joined(part: bytes) -> bytes:
-    r"""Statements that continue after a `\` at the end of a line, in one line; other lines may end with one, as names."""
+    r"""Each statement that continues after a `\` at the end of a line, in one line; a name may end with one too."""
     joined = bytearray(part)
     for match in re.finditer(rb"^[ \t]*[vf][ \t](?:[^\n]*\\[ \t]*\n)+", part, re.MULTILINE):
         joined[match.start() : match.end()] = match[0].translate(bytes.maketrans(b"\\\n", b"  "))

@@ -14,6 +14,7 @@ from crossmodal.features.lightfield.meshfiles import Corners
 
 FLAT = 1e-12  # area relative to the squared extent below which a polygon counts as empty
 WORK = 10  # non-convex faces of `limits.corners` corners that may be cut, or as many smaller ones as take their time
+AT_ONCE = 2**16  # corners whose convexity is checked at once
 CLOSE = 1e-6  # relative difference of areas that is attributed to rounding
 
 
@@ -23,7 +24,7 @@ class Polygons:
 
     vertices: np.ndarray  # (V, 3) float64
     corners: np.ndarray  # (sum of counts,) int64 vertex numbers of all faces, concatenated
-    counts: np.ndarray  # (F,) int64 number of corners of each face
+    counts: np.ndarray  # (F,) int64 number of corners of each face, at least 3
 
 
 class CutError(ValueError):
@@ -34,8 +35,8 @@ class Faces:
     """The faces of a mesh as they are read."""
 
     def __init__(self):
-        self.corners: list[np.ndarray] = [np.empty(0, np.int64)]
-        self.counts: list[np.ndarray] = [np.empty(0, np.int64)]
+        self.corners: list[np.ndarray] = []
+        self.counts: list[np.ndarray] = []
         self.bounded = Corners()
 
     def __len__(self) -> int:
@@ -48,10 +49,15 @@ class Faces:
 
     def with_vertices(self, vertices: list[np.ndarray]) -> Polygons:
         """The mesh without faces of fewer than three corners, which cover nothing."""
-        corners, counts = np.concatenate(self.corners), np.concatenate(self.counts)
-        if (counts < 3).any():
+        corners, counts, points = (joined(parts) for parts in (self.corners, self.counts, vertices))
+        if len(counts) and counts.min() < 3:
             corners, counts = corners[np.repeat(counts > 2, counts)], counts[counts > 2]
-        return Polygons(np.concatenate([np.empty((0, 3)), *vertices]), corners, counts)
+        return Polygons(points.astype(np.float64, copy=False).reshape(-1, 3), corners, counts)
+
+
+def joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts one after the other."""
+    return np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty(0, np.int64)
 
 
 def spans(begins: np.ndarray, counts: np.ndarray, step: int = 1) -> np.ndarray:
@@ -71,6 +77,8 @@ def triangles(mesh: Polygons) -> np.ndarray:
     ------
     ValueError : the outline of a face crosses itself.
     """
+    if 3 * len(mesh.counts) == len(mesh.corners):  # no face has fewer
+        return mesh.corners.reshape(-1, 3)
     parts: list[tuple[np.ndarray, np.ndarray]] = []  # numbers of faces, and their triangles
     starts = np.cumsum(mesh.counts) - mesh.counts
     work = 0
@@ -79,7 +87,9 @@ def triangles(mesh: Polygons) -> np.ndarray:
         faces = mesh.corners[starts[numbers, None] + np.arange(count)]
         fan = np.stack([np.repeat(faces[:, :1], count - 2, 1), faces[:, 1:-1], faces[:, 2:]], axis=2)
         if count > 3:
-            others = np.flatnonzero(~_convex(mesh.vertices, faces))
+            step = max(1, AT_ONCE // int(count))
+            parted = [_convex(mesh.vertices, faces[start : start + step]) for start in range(0, len(faces), step)]
+            others = np.flatnonzero(~np.concatenate(parted))
             work += len(others) * int(count) ** 2  # the time that ear clipping takes grows with it
             if work > WORK * limits.current().corners ** 2:
                 raise ValueError(
@@ -88,9 +98,9 @@ def triangles(mesh: Polygons) -> np.ndarray:
                 )
             for place in others:
                 fan[place] = _ears(mesh.vertices, faces[place], int(numbers[place]))
+        if len(numbers) == len(mesh.counts):  # they are in order
+            return fan.reshape(-1, 3)
         parts.append((np.repeat(numbers, count - 2), fan.reshape(-1, 3)))
-    if not parts:
-        return np.empty((0, 3), np.int64)
     order = np.argsort(np.concatenate([numbers for numbers, _ in parts]), kind="stable")
     return np.concatenate([fan for _, fan in parts])[order]
 
