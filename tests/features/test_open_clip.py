@@ -98,6 +98,7 @@ def test_boxes_where_the_picture_is_squashed_or_filled_up():
             {"model": "xlm-roberta-base-ViT-B-32", "weights": "seeded"},
             r"needs xlm-roberta-base.*download: true",
         ),
+        ("image", {"model": "ViT-B-32"}, "weights: missing for the model 'ViT-B-32', which is no folder"),
         ("image", {"weights": "broken.pt"}, r"broken\.pt: cannot be read as a state dict"),
         ("image", {"weights": "other.pt"}, "cannot be loaded as"),
         ("text", {"output": "patches"}, "output: `patches` are those of images"),
@@ -127,8 +128,3 @@ def test_a_folder_without_weights_or_configuration(tmp_path):
     (place / "open_clip_config.json").unlink()
     with pytest.raises(UserError, match=r"has no open_clip_config\.json"):
         run(tmp_path, "text", ["a dog"], model=str(place))
-
-
-def test_weights_must_be_named_for_a_model_that_is_no_folder():
-    with pytest.raises(ValueError, match="weights: missing for the model 'ViT-B-32'"):
-        extractor.Settings(model="ViT-B-32")

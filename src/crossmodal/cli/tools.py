@@ -150,6 +150,34 @@ def search(
 
 
 @app.command(rich_help_panel="Tools")
+def export(
+    run: RunName,
+    folder: Annotated[Path, typer.Argument(help="Folder to write the embeddings into.")],
+    partition: Annotated[str, typer.Option(help="Items that are written: train, val, test or all.")] = "test",
+    npy: Annotated[bool, typer.Option("--npy", help="Write .npy arrays and lists of ids in place of Parquet.")] = False,
+    to: Annotated[
+        str | None, typer.Option(help="Modality with which the others are compared, where the run has more than two.")
+    ] = None,
+    clip_benchmark: Annotated[
+        Path | None, typer.Option(help="Also write the run's recalls as a JSON file in CLIP_benchmark's form.")
+    ] = None,
+) -> None:
+    """Write the embeddings of a trained run's items, with their ids, for use elsewhere.
+
+    `crossmodal export world/full/vsepp/seed0 embeddings/`
+    """
+    from crossmodal import library
+    from crossmodal.inference import export as step
+
+    opened = library.opened(read_params(), run)
+    for path in step.export(opened, folder, partition=partition, kind="npy" if npy else "parquet", to=to):
+        typer.echo(path)
+    if clip_benchmark is not None:
+        step.clip_benchmark(opened, clip_benchmark)
+        typer.echo(clip_benchmark)
+
+
+@app.command(rich_help_panel="Tools")
 def schema() -> None:
     """Print the JSON schema of params.yaml, made from the classes that check it."""
     import json

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from crossmodal.core import pictures
@@ -68,15 +68,6 @@ class Settings(extraction.Settings):
     )
     seed: int = Field(0, description="seed of the weights where `weights` is seeded")
     batch_size: int = Field(16, ge=1, description="number of items per forward pass of one thread")
-
-    @model_validator(mode="after")
-    def _weights_of_a_name(self) -> Settings:
-        if self.weights is None and not Path(self.model).is_dir():
-            raise ValueError(
-                f"weights: missing for the model {self.model!r}, which is not a folder; name a file, `seeded`, or one "
-                "of open_clip's names with `download: true`"
-            )
-        return self
 
     @property
     def network(self) -> str:
@@ -248,6 +239,11 @@ def _file(settings: Settings) -> Path:
     if settings.weights is not None:
         return Path(settings.weights)
     folder = Path(settings.model)
+    if not folder.is_dir():
+        raise UserError(
+            f"extractors.*.weights: missing for the model {settings.model!r}, which is no folder; name a file, "
+            "`seeded`, or one of open_clip's names with `download: true`"
+        )
     for name in FILES:
         if (folder / name).is_file():
             return folder / name
