@@ -128,6 +128,9 @@ def search(
     to: Annotated[str | None, typer.Option(help="Modality of the answers, where the run has more than two.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 10,
     partition: Annotated[str, typer.Option(help="Items that are searched: train, val, test or all.")] = "test",
+    folder: Annotated[
+        Path | None, typer.Option(help="Search the files of this folder instead; it is indexed at the first search.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write the answers as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
@@ -143,7 +146,7 @@ def search(
     opened = library.opened(read_params(), run)
     if html is not None:
         step.check_root(opened.data)
-    result = step.search(opened, query, to, k=k, partition=partition, exported=True)
+    result = step.search(opened, query, to, k=k, partition=partition, exported=True, folder=folder)
     search_results.show(result, as_json=as_json)
     if html is not None:
         search_results.write(result, html)
