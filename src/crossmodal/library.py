@@ -21,6 +21,7 @@ from crossmodal.dag import place_of, run_at
 from crossmodal.experiments import Params
 from crossmodal.inference import search
 from crossmodal.inference.opened import OpenedRun
+from crossmodal.tasks.base import read_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,7 +153,7 @@ class Run:
         for task in self._opened.job.tasks:
             path = self.folder / task / "metrics.json"
             if path.exists():
-                rows += [{"task": task, **number} for number in read_record(path)["numbers"]]
+                rows += [{"task": task, **number} for number in read_numbers(path)[1]]
         if not rows:
             raise UserError(f"{self.folder}: was not evaluated yet (crossmodal evaluate {self.folder})")
         columns = ["task", "aspect", "metric", "protocol", "value", "n_queries", "n_gallery"]

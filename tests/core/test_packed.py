@@ -1,6 +1,8 @@
 """What another's tables, archives and records may become in memory, before they become it."""
 
 import json
+import struct
+import zlib
 from types import SimpleNamespace
 
 import h5py
@@ -12,7 +14,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from crossmodal.core import limits, packed
+from crossmodal.core import hdf5, limits, packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.datasets import items
@@ -155,6 +157,47 @@ def test_texts_and_cells_that_are_many_times_the_same_bytes(tmp_path, monkeypatc
         open_array(path, "x")
 
 
+def compressed_mat(shape, values):
+    """A MATLAB file with one compressed matrix `x` of doubles, whatever its values are."""
+    head = struct.pack("<4I", 6, 8, 6, 0) + struct.pack("<2I2i", 5, 8, *shape) + struct.pack("<2H4s", 1, 1, b"x")
+    head += struct.pack("<2I", 9, len(values))
+    part = zlib.compress(struct.pack("<2I", 14, len(head) + len(values)) + head + values)
+    begin = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49)
+    return begin + struct.pack("<2I", 15, len(part)) + part
+
+
+def test_small_cells_count_for_more_than_their_bytes(tmp_path, monkeypatch):
+    """Each becomes an object of Python, however few bytes it has: 4,000 of them are 220 KB of the unpacked file."""
+    cells = np.full((4000, 1), "", object)
+    cells[:, 0] = "a"
+    scipy.io.savemat(tmp_path / "x.mat", {"x": cells}, do_compression=True)
+    assert open_array(tmp_path / "x.mat", "x").all().shape == (4000, 1)
+    monkeypatch.setattr(limits, "_limits", limits.Limits(unpacked=2**21, ratio=10))
+    with pytest.raises(UserError, match=r"x\.mat: [\d,]+ bytes of the file would become"):
+        open_array(tmp_path / "x.mat", "x")
+
+
+def test_what_many_cells_refer_to_is_read_once(tmp_path, monkeypatch):
+    path = tmp_path / "cells.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        references = []
+        for name in ("ab", "", "c"):
+            codes = np.array([[ord(letter)] for letter in name] or [[0], [0]], np.uint16)
+            text = file.create_dataset(f"#refs#/a{name}", data=codes)
+            text.attrs["MATLAB_class"] = np.bytes_("char")
+            if not name:
+                text.attrs["MATLAB_empty"] = 1
+            references.append(text.ref)
+        cells = file.create_dataset("x", (2, 3000), h5py.ref_dtype)
+        cells[0, :], cells[1, :] = references[0], references[1]
+        cells[1, 2999] = references[2]
+    read = []
+    contents = hdf5._contents
+    monkeypatch.setattr(hdf5, "_contents", lambda part: read.append(part.name) or contents(part))
+    assert open_array(path, "x").all().tolist() == [*["ab", ""] * 2999, "ab", "c"]
+    assert sorted(read) == ["/#refs#/a", "/#refs#/aab", "/#refs#/ac"]
+
+
 def test_compressed_parts_of_a_matlab_file(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "_limits", limits.Limits(unpacked=2**20))
     zeros = scipy.sparse.csc_array((np.zeros(10**6), np.zeros(10**6, np.int32), [0, 10**6]), shape=(5, 1))
@@ -164,6 +207,17 @@ def test_compressed_parts_of_a_matlab_file(tmp_path, monkeypatch):
         scipy.io.savemat(tmp_path / f"{name}.mat", {"x": value}, do_compression=True)
         with pytest.raises(UserError, match=rf"{name}\.mat: [\d,]+ bytes of the file would become"):
             open_array(tmp_path / f"{name}.mat", "x")
+    large = np.random.default_rng(0).bytes(2**17) + bytes(2**22)  # begins like features, and then hardly takes a byte
+    (tmp_path / "x.mat").write_bytes(compressed_mat((2, 2), large))
+    with pytest.raises(UserError, match=r"x: holds 4,325,376 bytes of values, expected 32 for its shape"):
+        open_array(tmp_path / "x.mat")
+    numbers = np.arange(4.0)
+    (tmp_path / "x.mat").write_bytes(compressed_mat((2, 2), numbers.tobytes()))
+    assert open_array(tmp_path / "x.mat").all().tolist() == [[0, 2], [1, 3]]
+    many = compressed_mat((500, 100), np.zeros(50_000).tobytes())
+    (tmp_path / "x.mat").write_bytes(many + many[128:] * 3)  # each could be unpacked, and all are in order to be listed
+    with pytest.raises(UserError, match=r"x\.mat: [\d,]+ bytes of the file would become 1,20\d,\d{3}"):
+        open_array(tmp_path / "x.mat", "x")
     features = np.random.default_rng(0).normal(size=(500, 400))
     scipy.io.savemat(tmp_path / "x.mat", {"x": features}, do_compression=True)
     assert (open_array(tmp_path / "x.mat", "x").all() == features).all()

@@ -76,6 +76,42 @@ def test_patches_are_the_tokens_of_the_image_tower_with_their_boxes(tmp_path):
     np.testing.assert_allclose(np.stack(row["boxes"]), expected)
 
 
+HOSTILE = {
+    "code of the folder": (
+        {"text_cfg": {"hf_tokenizer_name": "a/b", "tokenizer_kwargs": {"trust_remote_code": True}}},
+        "tokenizer_kwargs: 'trust_remote_code' is not permitted",
+    ),
+    "an address": (
+        {"vision_cfg": {"timm_model_name": "hf-hub:a/b", "image_size": 32}},
+        "timm_model_name: found 'hf-hub:a/b', expected a name",
+    ),
+    "a path": (
+        {"text_cfg": {"hf_model_name": "../../home/x"}},
+        "hf_model_name: found '../../home/x'",
+    ),
+    "layers without end": ({"vision_cfg": {"image_size": 32, "layers": 10**9}}, "layers: found 1000000000, expected"),
+    "a list for a block": ({"text_cfg": [1]}, "is not the configuration of an open_clip model"),
+    "terabytes": (
+        {
+            "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+            "text_cfg": {"context_length": 16, "vocab_size": 10**9, "width": 1024, "heads": 2, "layers": 1},
+        },
+        r"describes has 4,\d{3},\d{3},\d{3},\d{3} bytes of weights, but model\.safetensors has ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_folder_whose_configuration_is_meant_to_harm(tmp_path, name):
+    changed, message = HOSTILE[name]
+    place = Path(open_clip_folder(tmp_path))
+    config = json.loads((place / "open_clip_config.json").read_text())
+    config["model_cfg"] |= changed
+    (place / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, "text", ["x"], model=str(place), download=True)
+
+
 def test_boxes_where_the_picture_is_squashed_or_filled_up():
     squashed = extractor.patch_boxes(100, 60, (20, 20), (1, 2), "squash")
     np.testing.assert_allclose(squashed, [[0, 0, 50, 60], [50, 0, 100, 60]])

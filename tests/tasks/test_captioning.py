@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json
 from crossmodal.corpus.opening import load
@@ -41,6 +42,16 @@ def test_without_captions_there_is_nothing_to_compare_with(prepared):
     corpus = load(prepared / "toy", "full", dict.fromkeys(("image", "text"), "ids"), {})
     with pytest.raises(UserError, match="no image of its exam partition has a caption"):
         references.images_of(corpus, "exam")
+
+
+def test_a_caption_without_end_is_refused(prepared, monkeypatch):
+    """Its comparison with others takes the product of their lengths: hours for one of a million words."""
+    corpus = load(prepared / "toy", "full", dict.fromkeys(("image", "text"), "ids"), {})
+    monkeypatch.setattr(limits, "_limits", limits.Limits(caption_words=2))
+    with pytest.raises(
+        UserError, match=r"the caption 'i48#0' has \d words, expected at most 2 \(`limits.caption_words`"
+    ):
+        references.images_of(corpus, "test")
 
 
 def test_who_is_asked():

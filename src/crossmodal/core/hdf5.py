@@ -7,6 +7,7 @@ import struct
 import threading
 import zlib
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +19,9 @@ from crossmodal.core.rows import FORMS, Array, in_memory, named, readable
 
 WHOLE = 2**30  # bytes up to which an HDF5 array is read at once, since its chunks may hold parts of every row
 COMPRESSED, DEFLATE = 15, 1032  # MATLAB's number of a compressed part; how many times as long it may be unpacked
-RATIO, HEAD = 20, 2**16
+HEAD, BEGINNING = 2**16, 2**17  # bytes in which an array's head lies; that SciPy unpacks in order to read it
+CELL_ARRAY, NUMBERS = 1, range(6, 16)  # MATLAB's numbers of the kinds of arrays
+CELLS = 16  # a small array in a cell takes as much time and memory to read as so many times its bytes of a matrix
 BLOCK = 2**24  # bytes of one block of a larger array
 CELL = 64  # bytes of a cell beside its content
 KEPT = 8  # blocks that are kept in memory
@@ -26,6 +29,7 @@ KEPT = 8  # blocks that are kept in memory
 # Bytes per number of MATLAB's classes; the size of sparse or nested arrays is checked later.
 _SIZES = {"double": 8, "single": 4, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
 _SIZES |= {"int8": 1, "uint8": 1, "logical": 1, "char": 4}
+_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # bytes per number of the types of data
 
 
 def open_mat(path: Path, name: str, columns: bool) -> Array:
@@ -34,15 +38,18 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
     from scipy.io.matlab import MatReadError
 
     try:
+        parts = _compressed(path)
         listed = whosmat(path)
         kinds = {variable: kind for variable, _, kind in listed}
         name = named(path, name, list(kinds))
         shapes = {variable: shape for variable, shape, _ in listed}
         if (size := _SIZES.get(kinds[name])) is not None:
             packed.check_size(f"{path}#{name}", path.stat().st_size, size * math.prod(map(int, shapes[name])))
-        _check_packed(path, kinds[name] in _SIZES)
         if kinds[name] in ("struct", "object", "function", "opaque"):
             raise UserError(f"{path}: {name!r} is a {kinds[name]}, expected an array; save the field that is meant")
+        for start, size, part in parts:
+            if part is None or part.name == name:
+                _check_part(path, start, size, part)
         array = loadmat(path, variable_names=[name])[name]
     except MatReadError as error:
         raise ValueError(error) from None
@@ -55,37 +62,105 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
     return in_memory(path, name, array, columns)
 
 
-def _check_packed(path: Path, numbers: bool) -> None:
-    """Check how much the compressed parts of a MATLAB file hold, whatever their heads state.
+def _compressed(path: Path) -> list[tuple[int, int, _Part | None]]:
+    """The place, the size and the head of each compressed part of a MATLAB file.
 
-    Parameters
-    ----------
-    numbers : whether a matrix of numbers is wanted, whose shape is checked besides. Where its beginning hardly became
-        shorter, as that of features, the rest is not unpacked for the check.
+    Raises
+    ------
+    UserError : their beginnings, which SciPy unpacks in order to list the arrays, would fill the memory.
     """
+    parts, begun = [], 0
     with path.open("rb") as stream:
         head = stream.read(128)
         order = "<" if head[126:128] == b"IM" else ">"
         while len(tag := stream.read(8)) == 8:
             kind, size = struct.unpack(f"{order}II", tag)
-            end = stream.tell() + size
+            start = stream.tell()
             if kind == COMPRESSED:
-                _check_part(path, stream, size, numbers)
-            stream.seek(end)
+                first, found = _beginning(stream, size)
+                begun += found
+                packed.check_size(str(path), path.stat().st_size, begun)
+                parts.append((start, size, _Part.of(first, order)))
+            stream.seek(start + size)
+    return parts
 
 
-def _check_part(path: Path, stream: BinaryIO, size: int, numbers: bool) -> None:
-    if size * DEFLATE <= limits.current().unpacked:
+def _beginning(stream: BinaryIO, size: int) -> tuple[bytes, int]:
+    """The head of a compressed part, and how many bytes the block becomes that SciPy unpacks in order to read it."""
+    unpacker, found = zlib.decompressobj(), 0
+    block = stream.read(min(BEGINNING, size))
+    first = unpacker.decompress(block, HEAD)
+    while block := unpacker.unconsumed_tail:
+        found += len(unpacker.decompress(block, BLOCK))
+    return first, found + len(first)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The head of an array of numbers, characters, cells or others in a MATLAB file."""
+
+    name: str
+    kind: int
+    is_complex: bool
+    stated: int
+    """Bytes of the values by their own head."""
+    expected: int
+    """Bytes of the values by the shape of the array."""
+
+    @classmethod
+    def of(cls, head: bytes, order: str) -> _Part | None:
+        """The head in the first bytes of an unpacked part; None if it is not in the form in which MATLAB writes it."""
+        try:
+            at, elements = 8, []
+            for _ in range(3):
+                _, size, start = _element(head, at, order)
+                elements.append(head[start : start + size])
+                at = -(-(start + size) // 8) * 8
+            flags, dims, name = elements
+            bits = struct.unpack_from(f"{order}I", flags)[0]
+            shape = struct.unpack(f"{order}{len(dims) // 4}i", dims)
+            kind, stated, _ = _element(head, at, order)
+        except struct.error:
+            return None
+        expected = math.prod(shape) * _WIDTHS.get(kind, 0)
+        return cls(name.decode("latin1"), bits & 255, bool(bits & 2048), stated, expected)
+
+
+def _element(head: bytes, at: int, order: str) -> tuple[int, int, int]:
+    """The type, the size and the place of an element of a MATLAB file, whose tag has 8 bytes or, if small, 4."""
+    kind, size = struct.unpack_from(f"{order}II", head, at)
+    return (kind & 0xFFFF, kind >> 16, at + 4) if kind >> 16 else (kind, size, at + 8)
+
+
+def _check_part(path: Path, start: int, size: int, part: _Part | None) -> None:
+    """Check a compressed part before SciPy unpacks it whole.
+
+    Where its numbers are as many as its shape says, that size has been checked. Otherwise, as for cells and sparse
+    matrices, it is unpacked here first, a block at a time.
+
+    Raises
+    ------
+    UserError : it would fill the memory, or its numbers are not as many as its shape says.
+    """
+    if part is not None and part.kind in NUMBERS and not part.is_complex:
+        if part.stated != part.expected:
+            raise UserError(
+                f"{path}#{part.name}: holds {part.stated:,} bytes of values, expected {part.expected:,} for its shape; "
+                "fetch or make the file again"
+            )
+        return
+    weight = CELLS if part is None or part.kind == CELL_ARRAY else 1
+    if size * DEFLATE * weight <= limits.current().unpacked:
         return
     unpacker, taken, found = zlib.decompressobj(), 0, 0
-    while taken < size and (block := stream.read(min(HEAD, size - taken))):
-        taken += len(block)
-        while block:
-            found += len(unpacker.decompress(block, BLOCK))
-            block = unpacker.unconsumed_tail
-            packed.check_size(str(path), size, found)
-        if numbers and found < RATIO * taken:
-            return
+    with path.open("rb") as stream:
+        stream.seek(start)
+        while taken < size and (block := stream.read(min(HEAD, size - taken))):
+            taken += len(block)
+            while block:
+                found += len(unpacker.decompress(block, BLOCK))
+                block = unpacker.unconsumed_tail
+                packed.check_size(str(path), size, found * weight)
 
 
 def _cell(path: Path, name: str, number: int, cell: Any) -> str:
@@ -134,13 +209,7 @@ def open_hdf5(path: Path, name: str, columns: bool) -> Array:
     data = _stored(path, name, data)
     reverse = columns != matlab
     if h5py.check_ref_dtype(data.dtype):  # a cell array
-        cells, size = [], 0
-        for number, reference in enumerate(data[()].T.ravel(), 1):
-            part = _stored(path, name, file[reference])
-            size += part.nbytes + CELL
-            packed.check_size(f"{path}#{name}", path.stat().st_size, size)  # many cells may refer to one array
-            cells.append(_cell(path, name, number, _contents(part)))
-        return in_memory(path, name, np.array(cells, dtype=object), False)
+        return in_memory(path, name, _texts_of_cells(path, name, file, data), False)
     if _is_char(data):
         texts = [_characters(row).rstrip() for row in np.atleast_2d(data[()].T)]
         return in_memory(path, name, np.array(texts, dtype=object), False)
@@ -149,6 +218,25 @@ def open_hdf5(path: Path, name: str, columns: bool) -> Array:
     if data.ndim == 0 or data.size * data.dtype.itemsize <= WHOLE:
         return in_memory(path, name, data[()], reverse)
     return _Blocks(path, name, data, reverse).array()
+
+
+def _texts_of_cells(path: Path, name: str, file: Any, data: Any) -> np.ndarray:
+    """The texts and numbers of a cell array, column by column; what several cells refer to is read once."""
+    import h5py
+
+    addresses = np.empty(data.shape, np.uint64)
+    data.id.read(h5py.h5s.ALL, h5py.h5s.ALL, addresses, mtype=h5py.h5t.STD_REF_OBJ)
+    references = data[()].T.ravel()
+    _, first, which = np.unique(addresses.T.ravel(), return_index=True, return_inverse=True)
+    texts, size = np.empty(len(first), dtype=object), 0
+    for i, place in enumerate(first.tolist()):
+        part = _stored(path, name, file[references[place]])
+        size += CELLS * (part.nbytes + CELL)
+        packed.check_size(f"{path}#{name}", path.stat().st_size, size)
+        texts[i] = _cell(path, name, place + 1, _contents(part))
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    packed.check_size(f"{path}#{name}", path.stat().st_size, int(lengths[which].sum()))  # others copy them
+    return texts[which]
 
 
 def _texts(path: Path, name: str, data: Any) -> np.ndarray:

@@ -48,7 +48,7 @@ class Limits(BaseModel):
         "triangles of its whole size, or of millions of small ones",
     )
     corners: int = Field(2000, ge=3, description="corners of one face of a mesh")
-    unpacked: int = Field(GIB // 2, ge=1, description="bytes to which compressed data of any ratio may expand")
+    unpacked: int = Field(GIB // 4, ge=1, description="bytes to which compressed data of any ratio may expand")
     ratio: float = Field(
         200,
         ge=1,
@@ -56,6 +56,9 @@ class Limits(BaseModel):
         "decompression bomb",
     )
     line: int = Field(2**24, ge=1, description="bytes of a line of a text file")
+    caption_words: int = Field(
+        10_000, ge=1, description="words of a caption with which others are compared, which takes their product in time"
+    )
     word_dim: int = Field(100_000, ge=1, description="numbers of a word vector")
     record_bytes: int = Field(
         2**25,

@@ -9,6 +9,7 @@ that systems which attend to regions can read them.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,9 +23,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from crossmodal.core import pictures
+from crossmodal.core import limits, pictures
 from crossmodal.core.errors import UserError, first_line, suggestion
-from crossmodal.core.files import sha256_file
+from crossmodal.core.files import check_small, sha256_file
 from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
 from crossmodal.features.networks import backbones
@@ -43,6 +44,10 @@ FILES = tuple(
     for end in ends
 )
 """Names of the weights in a model's folder, the preferred ones first."""
+
+
+LAYERS = 1000  # of a tower
+SMALL = 2**26  # bytes of weights that may always be there
 
 
 class Settings(extraction.Settings):
@@ -157,6 +162,7 @@ def _check_model(library: ModuleType, settings: Settings) -> None:
     if folder.is_dir():
         if not (folder / CONFIG).is_file():
             raise UserError(f"extractors.*.model: the folder {settings.model!r} has no {CONFIG}")
+        check_small(folder / CONFIG, "record_bytes", limits.current().record_bytes)
     elif settings.model not in library.list_models():
         raise UserError(
             f"extractors.*.model: {settings.model!r} is neither a folder nor a model of open_clip"
@@ -168,12 +174,46 @@ def _check_model(library: ModuleType, settings: Settings) -> None:
         fetched = [text[key] for key in ("hf_model_name", "hf_tokenizer_name") if text.get(key)]
     except Exception as error:  # a damaged JSON, or one of another form
         raise UserError(f"{folder / CONFIG}: is not the configuration of an open_clip model ({error})") from None
-    if folder.is_dir() and not text.get("hf_model_name"):
-        fetched = []  # the tokenizer lies in the folder too
+    if folder.is_dir():
+        _check_config(folder / CONFIG, config)
+        if not text.get("hf_model_name"):
+            fetched = []  # the tokenizer lies in the folder too
     if fetched and not settings.download:
         raise UserError(
             f"extractors.*.model: the text tower of {settings.model!r} needs {', '.join(fetched)} from the network; "
             "set `download: true`, or name a folder which holds the model and its tokenizer"
+        )
+
+
+def _check_config(path: Path, config: dict[str, Any]) -> None:
+    """Refuse what a folder's configuration could make the libraries fetch, open elsewhere or run, or never end."""
+    tower, text = ({}, {}) if not isinstance(config, dict) else (config.get("vision_cfg"), config.get("text_cfg"))
+    if not (isinstance(tower, dict) and isinstance(text, dict)):
+        raise UserError(f"{path}: is not the configuration of an open_clip model; fetch the model again")
+    given = text.get("tokenizer_kwargs") or {}
+    further = sorted(map(str, {*given} - {"clean", "strip_sep_token"})) if isinstance(given, dict) else [str(given)]
+    if further:  # they go to a library that runs code of the folder if one of them says so
+        raise UserError(f"{path}: text_cfg.tokenizer_kwargs: {further[0][:80]!r} is not permitted; take it out")
+    for name, value in (*tower.items(), *text.items()):
+        is_name = isinstance(value, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", value)
+        if name in ("timm_model_name", "hf_model_name", "hf_tokenizer_name") and value and not is_name:
+            raise UserError(f"{path}: {name}: found {str(value)[:80]!r}, expected a name, not an address or a path")
+    for part in (tower, text):
+        layers = part.get("layers", 1)
+        for count in layers if isinstance(layers, list) else [layers]:
+            if not isinstance(count, int) or not 0 < count <= LAYERS:
+                raise UserError(f"{path}: layers: found {str(count)[:40]}, expected whole numbers up to {LAYERS}")
+
+
+def _check_size(library: ModuleType, settings: Settings, weights: Path, options: dict[str, Any]) -> None:
+    """Refuse a configuration whose model would be far larger than its file of weights, before it takes memory."""
+    with _quiet(), torch.device("meta"):
+        model = library.create_model(_name(settings), load_weights=False, device="meta", **options)
+    most = 8 * weights.stat().st_size + SMALL  # of weights in half precision and less
+    if (size := 4 * sum(value.numel() for value in model.state_dict().values())) > most:
+        raise UserError(
+            f"extractors.*.model: the model that {settings.model!r} describes has {size:,} bytes of weights, but "
+            f"{weights.name} has {weights.stat().st_size:,}; fetch the model again"
         )
 
 
@@ -197,6 +237,7 @@ def _built(library: ModuleType, settings: Settings) -> tuple[nn.Module, dict[str
             facts |= {"weights": "seeded", "fallback": "seeded random weights"}
             log.warning("%s: %s, not trained on anything", settings.model, facts["fallback"])
         elif path.is_file():
+            _check_size(library, settings, path, options)
             backbones.read_state(path)  # refuses all that is more than arrays and names before the library reads it
             with _quiet():
                 model = library.create_model(_name(settings), load_weights=False, **options)
@@ -266,7 +307,9 @@ def _give_tokens(model: nn.Module, settings: Settings) -> None:
 
 def _tokenizer(library: ModuleType, settings: Settings) -> Callable[[list[str]], Tensor]:
     try:
-        return library.get_tokenizer(_name(settings))
+        text = library.get_model_config(_name(settings)).get("text_cfg", {})
+        more = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}  # else the library may ask
+        return library.get_tokenizer(_name(settings), **more)
     except Exception as error:  # a package or a file of the tokenizer is missing
         raise UserError(
             f"extractors.*.model: the tokenizer of {settings.model!r} cannot be loaded ({first_line(error)})"

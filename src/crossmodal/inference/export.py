@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import atomic_write, read_record, write_json
+from crossmodal.core.files import atomic_write, write_json
 from crossmodal.inference import search
 from crossmodal.inference.opened import OpenedRun
-from crossmodal.tasks.base import ranking_of
+from crossmodal.tasks.base import ranking_of, read_numbers
 
 Kind = Literal["parquet", "npy"]
 
@@ -63,6 +63,9 @@ def _write(folder: Path, modality: str, ids: np.ndarray, vectors: np.ndarray, ki
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "npy":
         names = folder / f"{modality}.npy", folder / f"{modality}.ids.txt"
+        odd = next((item_id for item_id in map(str, ids) if len(item_id.splitlines()) != 1), None)
+        if odd is not None:
+            raise UserError(f"{names[1]}: the id {odd!r} is no single line; write a .parquet file instead")
         with atomic_write(names[0]) as temporary, temporary.open("wb") as stream:
             np.save(stream, vectors.astype(np.float32))
         with atomic_write(names[1]) as temporary:
@@ -98,7 +101,7 @@ def clip_benchmark(run: OpenedRun, path: Path) -> None:
         raise UserError(f"{results}: not found; evaluate the run first")
     ways = {"text-to-image": "image_retrieval", "image-to-text": "text_retrieval"}
     metrics: dict[str, Any] = {}
-    for row in read_record(results)["numbers"]:
+    for row in read_numbers(results)[1]:
         if row["protocol"] == "all" and row["aspect"] in ways and str(row["metric"]).startswith("recall@"):
             metrics[f"{ways[row['aspect']]}_{row['metric']}"] = row["value"] / 100
     if not metrics:

@@ -7,18 +7,23 @@ goes on where it was, and files that cannot be read are left out and counted. To
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossmodal.core import packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import atomic_write, read_record, sha256_json, write_json
+from crossmodal.core.rows import readable
 from crossmodal.inference.opened import OpenedRun
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 INDEXES = Path(".indexes")
 SUFFIXES = {
@@ -34,7 +39,7 @@ SUFFIXES = {
 class Index:
     """The files of a folder that could be read, and their encodings."""
 
-    paths: np.ndarray  # (N,) paths below the folder
+    paths: list[str]  # N paths below the folder
     vectors: np.ndarray  # (N, ...) float32
 
 
@@ -52,9 +57,21 @@ def files_of(folder: Path, modality: str) -> list[str]:
     below = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES[modality])
     names = sorted(str(path) for path in below if not any(part.startswith(".") for part in path.parts))
     names = [name for name in names if (folder / name).is_file()]
+    if odd := [name for name in names if not _is_text(name)]:
+        log.warning("--folder %s: %d file names are not in UTF-8 and left out, such as %r", folder, len(odd), odd[0])
+        names = [name for name in names if _is_text(name)]
     if not names:
         raise UserError(f"--folder {folder}: has no {modality} files ({', '.join(SUFFIXES[modality])})")
     return names
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is text in UTF-8, as ids of items are."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def index(run: OpenedRun, folder: Path, modality: str, partner: str) -> Index:
@@ -72,15 +89,27 @@ def index(run: OpenedRun, folder: Path, modality: str, partner: str) -> Index:
     kept = place / f"{sha256_json(of_run)[:16]}.npz"
     state = sha256_json([[name, *_state(folder / name)] for name in names])
     if kept.is_file() and read_record(kept.with_suffix(".json")).get("files_sha256") == state:
-        with np.load(kept, allow_pickle=False) as arrays:
-            return Index(arrays["paths"], arrays["vectors"])
+        with readable(kept), packed.arrays(kept) as arrays:
+            return Index(_apart(arrays["paths"]), arrays["vectors"])
     paths, vectors = _made(run, folder, names, modality, partner, place)
     place.mkdir(parents=True, exist_ok=True)
     with atomic_write(kept) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, paths=paths, vectors=vectors)
+        np.savez(stream, paths=_joined(paths), vectors=vectors)
     about = {"run": run.job.key, "folder": str(folder), "modality": modality, "files_sha256": state}
     write_json(kept.with_suffix(".json"), about)
     return Index(paths, vectors)
+
+
+def _joined(names: list[str]) -> np.ndarray:
+    """The bytes of paths one after the other, each with a null at its end, which no path holds.
+
+    An array of texts would give each of them the room of the longest.
+    """
+    return np.frombuffer("".join(f"{name}\0" for name in names).encode(), np.uint8)
+
+
+def _apart(joined: np.ndarray) -> list[str]:
+    return joined.tobytes().decode().split("\0")[:-1]
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -90,7 +119,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 def _made(
     run: OpenedRun, folder: Path, names: list[str], modality: str, partner: str, place: Path
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[list[str], np.ndarray]:
     """The paths and the encodings of a folder's files, whose features are extracted into `place`."""
     import pandas as pd
 
@@ -113,7 +142,7 @@ def _made(
     )
     features = store.open_features(target)
     vectors = _encoded(run, features, recipe, manifest, modality, partner)
-    return features.index.item_id.to_numpy(dtype=str), vectors.numpy()
+    return features.index.item_id.tolist(), vectors.numpy()
 
 
 def _encoded(run: OpenedRun, features, recipe, manifest: dict, modality: str, partner: str) -> torch.Tensor:

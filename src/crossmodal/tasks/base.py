@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from crossmodal.core import registry
-from crossmodal.core.files import write_parquet
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_record, write_parquet
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 Number = dict[str, Any]
 """One number of `metrics.json`, with the keys aspect, metric, protocol, value, n_queries and n_gallery."""
+NUMBER = {"aspect": str, "metric": str, "protocol": str, "value": (int, float), "n_queries": int, "n_gallery": int}
+LARGEST = 2**63
+"""Numbers of a run are smaller, so that they fit into the columns of a table."""
 CONTROLS = ("chance", "oracle")
 Examples = Mapping[str, np.ndarray]
 """Columns of a task's `examples.parquet`, one row per example."""
@@ -309,3 +313,24 @@ def folder_of_metric(run: Path, name: str) -> Path | None:
     """The folder of the run's task that measures the metric with the given name; None if the run has no such task."""
     measuring = [task.name for task in tasks().values() if task.metric(name)]
     return next((run / task for task in measuring if (run / task).is_dir()), None)
+
+
+def read_numbers(path: Path) -> tuple[dict[str, Any], list[Number]]:
+    """The whole `metrics.json` of a task of a run, and the numbers in it, which may come from others.
+
+    Raises
+    ------
+    UserError : it cannot be read (`read_record`), or a number of it lacks a key, is not finite, or is of another type.
+    """
+    content = read_record(path)
+    rows = content.get("numbers")
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: expected a list `numbers`; evaluate the run again")
+    for row in rows:
+        for key, kind in NUMBER.items():
+            value = row.get(key) if isinstance(row, dict) else None
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise UserError(f"{path}: lacks {key}, or it is {type(value).__name__}; evaluate the run again")
+            if not isinstance(value, str) and not (-LARGEST < value < LARGEST):
+                raise UserError(f"{path}: {str(row['metric'])[:80]}: {key} is no finite number; evaluate the run again")
+    return content, [{key: row[key] for key in NUMBER} for row in rows]

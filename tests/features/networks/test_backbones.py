@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,12 @@ def test_a_few_bytes_of_weights_are_no_gigabytes(tmp_path, monkeypatch):
     torch.save({"a": torch.zeros(1, dtype=torch.float16).expand(1000, 1000)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match="bytes of the file would become 4,000,000 in memory"):
         backbones.read_state(tmp_path / "x.pth")
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "x.pth")
+    with zipfile.ZipFile(tmp_path / "x.pth") as stored, zipfile.ZipFile(tmp_path / "y.pth", "w", 8) as deflated:
+        for member in stored.infolist():
+            deflated.writestr(member.filename, stored.read(member))
+    with pytest.raises(UserError, match="arrays are compressed, which those of torch"):
+        backbones.read_state(tmp_path / "y.pth")
     listed = [[0.0] * 10] * 10
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"model": {"a": listed}}))
     with pytest.raises(UserError, match="a is no array but list"):

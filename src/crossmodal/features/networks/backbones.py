@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,6 +170,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
                 with path.open("rb") as stream:
                     state = _Arrays(stream, encoding="latin1").load()
             else:
+                _check_stored(path)
                 state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state.get("model", state))
             state = {name.removeprefix("module."): _tensor(name, value) for name, value in state.items()}
@@ -179,6 +181,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{path}: cannot be read as a state dict ({first_line(error)}); expected .safetensors or .pth"
         ) from None
+
+
+def _check_stored(path: Path) -> None:
+    """Refuse an archive with compressed members, which torch never writes, before it unpacks them."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        packed.check_size(str(path), path.stat().st_size, sum(member.file_size for member in members))
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its arrays are compressed, which those of torch.save are not; save it again")
 
 
 def _tensor(name: str, value: Any) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,13 @@ from crossmodal.core import packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.experiments import Job, Plan, read_yaml
+from crossmodal.tasks.base import read_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow
 
 log = logging.getLogger(__name__)
-
-FIELDS = ("aspect", "metric", "protocol", "value", "n_queries", "n_gallery")
 
 
 def chosen(plan: Plan, jobs: dict[str, Job] | None) -> dict[str, Job]:
@@ -49,16 +47,12 @@ def metrics_files(folder: Path, job: Job) -> list[Path]:
 
 def _numbers(path: Path, job: Job) -> list[dict[str, Any]] | None:
     try:
-        content = read_record(path)
-        job_of, rows = content["job"], content["numbers"]
+        content, rows = read_numbers(path)
+        job_of = content["job"]
         for key in ("dataset", "split", "model", "variant", "seed"):
             if job_of.get(key, "") != getattr(job, key):
                 raise ValueError(f"is of {key} {job_of.get(key)!r}, expected {getattr(job, key)!r}")
-        kept = [{"task": path.parent.name, **{field: row[field] for field in FIELDS}} for row in rows]
-        odd = next((row for row in kept if not math.isfinite(row["value"])), None)
-        if odd is not None:
-            raise ValueError(f"{odd['metric']} is {odd['value']}")
-        return kept
+        return [{"task": path.parent.name, **row} for row in rows]
     except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         log.warning("%s: left out: %s", path, what)

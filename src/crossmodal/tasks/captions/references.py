@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,15 +53,29 @@ def images_of(corpus: Corpus, partition: str) -> Images:
 
 
 def words_of(corpus: Corpus, places: Sequence[int]) -> list[list[str]]:
-    """The words of the captions at the given indices of the corpus, as coco-caption counts them."""
+    """The words of the captions at the given indices of the corpus, as coco-caption counts them.
+
+    Raises
+    ------
+    UserError : a caption has more than `limits.caption_words`.
+    """
     from crossmodal.datasets import items
     from crossmodal.evaluation.captions import MARKS, coco_words
 
     frame = items.read(corpus.folder).set_index("item_id").source
     texts = frame.loc[corpus.inputs["text"].ids[list(places)]]
     if items.words(corpus.folder) == "blanks":
-        return [[word for word in text.lower().split() if word not in MARKS] for text in texts]
-    return coco_words(texts)
+        captions = [[word for word in text.lower().split() if word not in MARKS] for text in texts]
+    else:
+        captions = coco_words(texts)
+    most = limits.current().caption_words
+    for item_id, caption in zip(texts.index, captions, strict=True):
+        if len(caption) > most:
+            raise UserError(
+                f"{corpus.folder}: the caption {item_id!r} has {len(caption):,} words, expected at most {most:,} "
+                "(`limits.caption_words` in params.yaml); shorten it"
+            )
+    return captions
 
 
 def generated(model: Model, corpus: Corpus, images: Images, device: torch.device, beam: int) -> Iterator[list[str]]:
