@@ -157,13 +157,41 @@ def test_texts_and_cells_that_are_many_times_the_same_bytes(tmp_path, monkeypatc
         open_array(path, "x")
 
 
+def mat_part(kind, shape, inside, name=b"x"):
+    """An array of a MATLAB file, of one of its kinds, whatever is inside."""
+    head = struct.pack("<4I", 6, 8, kind, 0) + struct.pack("<2I2i", 5, 8, *shape) + struct.pack("<2H4s", 1, 1, name)
+    return struct.pack("<2I", 14, len(head) + len(inside)) + head + inside
+
+
+def mat_file(part, compressed=True):
+    begin = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49)
+    packed_part = zlib.compress(part)
+    return begin + (struct.pack("<2I", 15, len(packed_part)) + packed_part if compressed else part)
+
+
 def compressed_mat(shape, values):
     """A MATLAB file with one compressed matrix `x` of doubles, whatever its values are."""
-    head = struct.pack("<4I", 6, 8, 6, 0) + struct.pack("<2I2i", 5, 8, *shape) + struct.pack("<2H4s", 1, 1, b"x")
-    head += struct.pack("<2I", 9, len(values))
-    part = zlib.compress(struct.pack("<2I", 14, len(head) + len(values)) + head + values)
-    begin = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49)
-    return begin + struct.pack("<2I", 15, len(part)) + part
+    return mat_file(mat_part(6, shape, struct.pack("<2I", 9, len(values)) + values))
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_cells_that_are_not_there_or_hold_cells(tmp_path, compressed):
+    """SciPy makes room for all that are claimed, and follows cells in cells until its stack is full."""
+    path = tmp_path / "x.mat"
+    path.write_bytes(mat_file(mat_part(1, (2**30, 1), b""), compressed))
+    with pytest.raises(UserError, match=r"x: has 1,073,741,824 cells, of which 0 are there"):
+        open_array(path, "x")
+    one = mat_part(6, (1, 1), struct.pack("<2Id", 9, 8, 2.5), b"")
+    path.write_bytes(mat_file(mat_part(1, (2, 1), one + mat_part(1, (2**30, 1), b"", b"")), compressed))
+    with pytest.raises(UserError, match="x: cell 2 holds no text or number"):
+        open_array(path, "x")
+    blank = mat_part(4, (2**30, 1), struct.pack("<2I", 16, 0), b"")  # SciPy would make that many blanks
+    path.write_bytes(mat_file(mat_part(1, (1, 1), blank), compressed))
+    with pytest.raises(UserError, match="x: cell 1 holds no text or number"):
+        open_array(path, "x")
+    word = mat_part(4, (1, 2), struct.pack("<2I2s6x", 16, 2, b"ab"), b"")
+    path.write_bytes(mat_file(mat_part(1, (2, 1), one + word), compressed))
+    assert open_array(path, "x").all().tolist() == [["2.5"], ["ab"]]
 
 
 def test_small_cells_count_for_more_than_their_bytes(tmp_path, monkeypatch):
@@ -217,6 +245,10 @@ def test_compressed_parts_of_a_matlab_file(tmp_path, monkeypatch):
     many = compressed_mat((500, 100), np.zeros(50_000).tobytes())
     (tmp_path / "x.mat").write_bytes(many + many[128:] * 3)  # each could be unpacked, and all are in order to be listed
     with pytest.raises(UserError, match=r"x\.mat: [\d,]+ bytes of the file would become 1,20\d,\d{3}"):
+        open_array(tmp_path / "x.mat", "x")
+    one = mat_file(mat_part(6, (1, 1), struct.pack("<2Id", 9, 8, 2.5)), compressed=False)
+    (tmp_path / "x.mat").write_bytes(one + one[128:] * 100_000)
+    with pytest.raises(UserError, match=r"x\.mat: holds more than 100,000 arrays"):
         open_array(tmp_path / "x.mat", "x")
     features = np.random.default_rng(0).normal(size=(500, 400))
     scipy.io.savemat(tmp_path / "x.mat", {"x": features}, do_compression=True)

@@ -18,9 +18,12 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.rows import FORMS, Array, in_memory, named, readable
 
 WHOLE = 2**30  # bytes up to which an HDF5 array is read at once, since its chunks may hold parts of every row
-COMPRESSED, DEFLATE = 15, 1032  # MATLAB's number of a compressed part; how many times as long it may be unpacked
+MATRIX, COMPRESSED = 14, 15  # MATLAB's numbers of an array and of a compressed one
+MOST = 100_000  # arrays in a file of MATLAB
+DEFLATE = 1032  # how many times as long compressed bytes may be unpacked
 HEAD, BEGINNING = 2**16, 2**17  # bytes in which an array's head lies; that SciPy unpacks in order to read it
 CELL_ARRAY, NUMBERS = 1, range(6, 16)  # MATLAB's numbers of the kinds of arrays
+TEXTS_AND_NUMBERS, CELL_HEAD = (4, *NUMBERS), 512  # kinds of arrays in cells; bytes of the head of one
 CELLS = 16  # a small array in a cell takes as much time and memory to read as so many times its bytes of a matrix
 BLOCK = 2**24  # bytes of one block of a larger array
 CELL = 64  # bytes of a cell beside its content
@@ -28,7 +31,7 @@ KEPT = 8  # blocks that are kept in memory
 
 # Bytes per number of MATLAB's classes; the size of sparse or nested arrays is checked later.
 _SIZES = {"double": 8, "single": 4, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
-_SIZES |= {"int8": 1, "uint8": 1, "logical": 1, "char": 4}
+_SIZES |= {"int8": 1, "uint8": 1, "logical": 1, "char": 8}  # SciPy holds characters twice
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # bytes per number of the types of data
 
 
@@ -38,7 +41,7 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
     from scipy.io.matlab import MatReadError
 
     try:
-        parts = _compressed(path)
+        parts = _parts(path)
         listed = whosmat(path)
         kinds = {variable: kind for variable, _, kind in listed}
         name = named(path, name, list(kinds))
@@ -47,9 +50,11 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
             packed.check_size(f"{path}#{name}", path.stat().st_size, size * math.prod(map(int, shapes[name])))
         if kinds[name] in ("struct", "object", "function", "opaque"):
             raise UserError(f"{path}: {name!r} is a {kinds[name]}, expected an array; save the field that is meant")
-        for start, size, part in parts:
-            if part is None or part.name == name:
-                _check_part(path, start, size, part)
+        for place in parts:
+            if place.head is None or place.head.name == name:
+                _check_part(path, place)
+                if kinds[name] == "cell":
+                    _check_cells(path, name, place)
         array = loadmat(path, variable_names=[name])[name]
     except MatReadError as error:
         raise ValueError(error) from None
@@ -62,14 +67,15 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
     return in_memory(path, name, array, columns)
 
 
-def _compressed(path: Path) -> list[tuple[int, int, _Part | None]]:
-    """The place, the size and the head of each compressed part of a MATLAB file.
+def _parts(path: Path) -> list[_Place]:
+    """The arrays of a MATLAB file, each of which is a part of it, compressed or not.
 
     Raises
     ------
-    UserError : their beginnings, which SciPy unpacks in order to list the arrays, would fill the memory.
+    UserError : there are too many, or their beginnings, which SciPy unpacks in order to list them, would fill the
+        memory.
     """
-    parts, begun = [], 0
+    parts, begun, number = [], 0, 0
     with path.open("rb") as stream:
         head = stream.read(128)
         order = "<" if head[126:128] == b"IM" else ">"
@@ -80,8 +86,13 @@ def _compressed(path: Path) -> list[tuple[int, int, _Part | None]]:
                 first, found = _beginning(stream, size)
                 begun += found
                 packed.check_size(str(path), path.stat().st_size, begun)
-                parts.append((start, size, _Part.of(first, order)))
+                parts.append(_Place(start, size, order, True, _Part.of(first, order)))
+            elif kind == MATRIX:
+                parts.append(_Place(start, size, order, False, _Part.of(tag + stream.read(min(HEAD, size)), order)))
             stream.seek(start + size)
+            number += 1
+            if number > MOST:
+                raise UserError(f"{path}: holds more than {MOST:,} arrays; save those that are meant as one matrix")
     return parts
 
 
@@ -106,6 +117,10 @@ class _Part:
     """Bytes of the values by their own head."""
     expected: int
     """Bytes of the values by the shape of the array."""
+    length: int
+    """Number of its elements by its shape."""
+    begin: int
+    """Place of the first value or cell."""
 
     @classmethod
     def of(cls, head: bytes, order: str) -> _Part | None:
@@ -119,11 +134,23 @@ class _Part:
             flags, dims, name = elements
             bits = struct.unpack_from(f"{order}I", flags)[0]
             shape = struct.unpack(f"{order}{len(dims) // 4}i", dims)
-            kind, stated, _ = _element(head, at, order)
+            kind, stated, _ = _element(head, at, order) if len(head) > at else (0, 0, at)
         except struct.error:
             return None
-        expected = math.prod(shape) * _WIDTHS.get(kind, 0)
-        return cls(name.decode("latin1"), bits & 255, bool(bits & 2048), stated, expected)
+        length = math.prod(shape)
+        expected = length * _WIDTHS.get(kind, 0)
+        return cls(name.decode("latin1"), bits & 255, bool(bits & 2048), stated, expected, length, at)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An array of a MATLAB file: the place and the size of its bytes, and its head if that can be read."""
+
+    start: int
+    size: int
+    order: str
+    is_compressed: bool
+    head: _Part | None
 
 
 def _element(head: bytes, at: int, order: str) -> tuple[int, int, int]:
@@ -132,8 +159,8 @@ def _element(head: bytes, at: int, order: str) -> tuple[int, int, int]:
     return (kind & 0xFFFF, kind >> 16, at + 4) if kind >> 16 else (kind, size, at + 8)
 
 
-def _check_part(path: Path, start: int, size: int, part: _Part | None) -> None:
-    """Check a compressed part before SciPy unpacks it whole.
+def _check_part(path: Path, place: _Place) -> None:
+    """Check an array before SciPy reads it whole.
 
     Where its numbers are as many as its shape says, that size has been checked. Otherwise, as for cells and sparse
     matrices, it is unpacked here first, a block at a time.
@@ -142,6 +169,7 @@ def _check_part(path: Path, start: int, size: int, part: _Part | None) -> None:
     ------
     UserError : it would fill the memory, or its numbers are not as many as its shape says.
     """
+    part, size = place.head, place.size
     if part is not None and part.kind in NUMBERS and not part.is_complex:
         if part.stated != part.expected:
             raise UserError(
@@ -150,17 +178,46 @@ def _check_part(path: Path, start: int, size: int, part: _Part | None) -> None:
             )
         return
     weight = CELLS if part is None or part.kind == CELL_ARRAY else 1
-    if size * DEFLATE * weight <= limits.current().unpacked:
+    if not place.is_compressed or size * DEFLATE * weight <= limits.current().unpacked:
         return
     unpacker, taken, found = zlib.decompressobj(), 0, 0
     with path.open("rb") as stream:
-        stream.seek(start)
+        stream.seek(place.start)
         while taken < size and (block := stream.read(min(HEAD, size - taken))):
             taken += len(block)
             while block:
                 found += len(unpacker.decompress(block, BLOCK))
                 block = unpacker.unconsumed_tail
                 packed.check_size(str(path), size, found * weight)
+
+
+def _check_cells(path: Path, name: str, place: _Place) -> None:
+    """Check that each cell holds a text or numbers and no further cells, before SciPy makes room for all of them.
+
+    Raises
+    ------
+    UserError : one holds something else, or states a shape that is larger than itself; or cells are missing.
+    """
+    with path.open("rb") as stream:
+        stream.seek(place.start)
+        data = stream.read(place.size)
+    head = _Part.of(
+        zlib.decompressobj().decompress(data[:HEAD], HEAD) if place.is_compressed else bytes(8) + data, place.order
+    )
+    if head is None:
+        raise UserError(f"{path}#{name}: is no array as MATLAB writes it; fetch or make the file again")
+    data = zlib.decompress(data) if place.is_compressed else bytes(8) + data
+    at = head.begin
+    for number in range(1, head.length + 1):
+        if at + 8 > len(data):
+            raise UserError(
+                f"{path}#{name}: has {head.length:,} cells, of which {number - 1:,} are there; fetch it again"
+            )
+        _, size, start = _element(data, at, place.order)
+        cell = _Part.of(data[at : min(start + size, at + CELL_HEAD)], place.order) if size else None
+        if size and (cell is None or cell.kind not in TEXTS_AND_NUMBERS or not 0 <= cell.length <= size):
+            raise UserError(f"{path}#{name}: cell {number} holds no text or number; save it as a matrix, or as {FORMS}")
+        at = start + size
 
 
 def _cell(path: Path, name: str, number: int, cell: Any) -> str:
