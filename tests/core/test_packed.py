@@ -205,6 +205,18 @@ def test_small_cells_count_for_more_than_their_bytes(tmp_path, monkeypatch):
         open_array(tmp_path / "x.mat", "x")
 
 
+def test_chunks_of_a_few_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5, "CHUNKS", 1000)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(1001), chunks=(1,))
+        file.create_dataset("y", data=np.arange(1000), chunks=(1,))
+        file.create_dataset("z", data=np.zeros((1001, 128)), chunks=(1, 128))
+    with pytest.raises(UserError, match=r"x\.h5#x: lies in 1,001 chunks of a few bytes each"):
+        open_array(tmp_path / "x.h5", "x")
+    assert open_array(tmp_path / "x.h5", "y").all().tolist() == [*range(1000)]
+    assert open_array(tmp_path / "x.h5", "z").shape == (1001, 128)
+
+
 def test_what_many_cells_refer_to_is_read_once(tmp_path, monkeypatch):
     path = tmp_path / "cells.mat"
     with h5py.File(path, "w", userblock_size=512) as file:

@@ -236,7 +236,7 @@ def _regions(folder: Path) -> Folder:
 def _run(folder: Path) -> Folder:
     """What `dvc pull` brings of a run."""
     job = {"dataset": "x", "split": "full", "model": "vsepp", "variant": "", "seed": 0}
-    number = dict.fromkeys(runs.FIELDS, "x") | {"value": 1.5}
+    number = {"aspect": "x", "metric": "x", "protocol": "x", "value": 1.5, "n_queries": 4, "n_gallery": 4}
     task = folder / "instance_retrieval"
     task.mkdir()
     (task / "metrics.json").write_text(json.dumps({"job": job, "numbers": [number]}))

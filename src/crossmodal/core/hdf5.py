@@ -17,6 +17,7 @@ from crossmodal.core import limits, packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.rows import FORMS, Array, in_memory, named, readable
 
+CHUNKS, CHUNK = 150_000, 1024  # number from which chunks of so few bytes are refused, each of which takes 4 KB
 WHOLE = 2**30  # bytes up to which an HDF5 array is read at once, since its chunks may hold parts of every row
 MATRIX, COMPRESSED = 14, 15  # MATLAB's numbers of an array and of a compressed one
 MOST = 100_000  # arrays in a file of MATLAB
@@ -341,6 +342,11 @@ def _stored(path: Path, name: str, data: Any) -> Any:
     stored = data.id.get_storage_size()
     for shape in (data.shape, data.chunks or ()):
         packed.check_size(where, stored, data.dtype.itemsize * math.prod(shape))
+    count = math.prod(
+        -(-size // chunk) for size, chunk in zip(data.shape, data.chunks or data.shape, strict=True) if chunk
+    )
+    if count > CHUNKS and data.dtype.itemsize * math.prod(data.chunks or ()) < CHUNK:
+        raise UserError(f"{where}: lies in {count:,} chunks of a few bytes each; save it in larger chunks, or in one")
     return data
 
 
