@@ -61,7 +61,7 @@ def lacks_its_length(data: bytes) -> bool:
 
 def _wave(data: bytes) -> bytes:
     order = ">" if data[:4] == b"RIFX" else "<"
-    others, in_order, length = b"", True, 0
+    others, in_order, length = bytearray(), True, 0
     for name, start, size in _chunks(data, order):
         if name == b"data":
             declared = length if data[:4] in LONG and size == 2**32 - 1 else size
@@ -70,7 +70,7 @@ def _wave(data: bytes) -> bytes:
                 return data
             stated = NOT_KNOWN if open_ended else struct.pack(f"{order}I", size)
             form = b"RIFX" if order == ">" else b"RIFF"
-            return form + NOT_KNOWN + b"WAVE" + others + b"data" + stated + data[start:]
+            return form + NOT_KNOWN + b"WAVE" + bytes(others) + b"data" + stated + data[start:]
         if name == b"ds64":  # holds the sizes of the file and of the sound
             length = int.from_bytes(data[start + 8 : start + 16], "little")
             continue
