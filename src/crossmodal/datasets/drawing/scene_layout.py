@@ -39,7 +39,7 @@ CHANGES: dict[Change, float] = {"colour": 0.3, "kind": 0.15, "size": 0.1, "colou
 FURTHER = 1  # pairs of things per scene of which a relation is written besides those by which they were placed
 OVERLAPPING = frozenset({"behind", "in front of", "in", "inside", "surrounding"})
 TRIES = 8  # attempts to change a scene in one respect, before another is tried
-HIDDEN = 0.5  # largest share of a thing's box that nearer things may hide
+HIDDEN = 0.4  # largest share of a thing's box that nearer things may hide
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ classes alone nor the boxes alone tell which one is written.
 from __future__ import annotations
 
 import math
+
 import numpy as np
 
 from crossmodal.datasets.drawing.scene_things import KINDS, Thing, area, shared_area

@@ -1,4 +1,4 @@
-"""Things of the drawn world `scenes`: their classes, colours and sizes, their place in the picture, and its painting."""
+"""Things of the drawn world `scenes`: their classes, colours, sizes and places, and how they are painted."""
 
 from __future__ import annotations
 
