@@ -21,7 +21,7 @@ from crossmodal.features.networks import world_backbone
 from crossmodal.features.networks.world_backbone import Labelling, Sample
 
 TABLES = {"class": len(KINDS), "several": len(KINDS), "colour": len(COLOURS), "background": len(BACKGROUNDS)}
-"""Number of labels of each kind that are predicted from the pooled feature; `several`: classes of two or more things."""
+"""Number of labels of each kind that are predicted from the pooled feature; `several`: classes that repeat."""
 MOST = max(COUNTS)  # maximum number of objects in a scene
 _NUMBER = {name: n for names in (KINDS, COLOURS, SIZES, BACKGROUNDS) for n, name in enumerate(names)}
 
@@ -33,8 +33,8 @@ class Settings(world_backbone.Settings):
     seed: int = Field(
         7927, description="seed of the scenes, the initial weights and the order; no data set may have the same"
     )
-    images: int = Field(5000, ge=1)
-    epochs: int = Field(15, ge=1)
+    images: int = Field(3000, ge=1)
+    epochs: int = Field(10, ge=1)
     crop: int = Field(SIDE, ge=world_backbone.STRIDE, description="side of the square crop in pixels")
 
 
