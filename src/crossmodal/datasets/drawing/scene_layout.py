@@ -78,7 +78,7 @@ def _placed(rng: np.random.Generator) -> tuple[str, tuple[Thing, ...], list[tupl
     """A background, three or more things, and the pairs that were placed by a relation; None if they found no room."""
     where = pick(rng, list(BACKGROUNDS))
     count = int(rng.choice(list(COUNTS), p=list(COUNTS.values())))
-    colours = rng.permutation(visible_colours(where))[: int(rng.integers(3, 5))]  # so that things share colours
+    colours = rng.permutation(visible_colours(where))[: int(rng.integers(3, 5))].tolist()  # few, to be shared
     kinds = _kinds(rng, count)
     things: list[Thing] = []
     asked: list[tuple[int, int]] = []
@@ -132,7 +132,7 @@ def _moved(thing: Thing, x: float, y: float, depth: float | None = None) -> Thin
 
 
 def _by_relation(
-    rng: np.random.Generator, thing: Thing, things: list[Thing], number: int, colours: np.ndarray
+    rng: np.random.Generator, thing: Thing, things: list[Thing], number: int, colours: list[str]
 ) -> Thing | None:
     """The thing where a relation to another, drawn from the prior, is true; None if no such place was found."""
     other = things[number]
@@ -148,7 +148,7 @@ def _by_relation(
     return None
 
 
-def _suited(rng: np.random.Generator, thing: Thing, other: Thing, name: str, colours: np.ndarray) -> Thing:
+def _suited(rng: np.random.Generator, thing: Thing, other: Thing, name: str, colours: list[str]) -> Thing:
     """The thing with the size, tilt or colour that a relation needs."""
     if name in ("in", "inside", "smaller than", "leaning on"):
         thing = _body(rng, thing.kind, thing.colour, "small")
