@@ -72,7 +72,7 @@ def partitions(settings: Settings) -> dict[str, range]:
 
 
 def described(seed: int, part: int, number: int, count: int) -> Drawn:
-    """Scene `number` of the `count` of a partition (as `scene_layout.scene` numbers it), with all that is said of it."""
+    """Scene `number` of the `count` of a partition (its number as in `scene_layout`), with all that is said of it."""
     what = scene(seed, part, number)
     pair: tuple[Scene, Scene] | tuple[None, None] = (None, None)
     if number % 2 and what.change is not None:

@@ -1,13 +1,13 @@
 """Training of the small network whose weights are committed as `scenes`, by the rule of `world_backbone`.
 
-It stands in for a network that was trained on ImageNet: it knows which classes, colours and backgrounds a picture has,
+The training starts from the weights `world`, which know the same outlines and colours. The network stands in for one that was trained on
+ImageNet: it knows which classes, colours and backgrounds a picture has,
 and what lies in each cell of its last feature map, but its pooled feature was never asked which thing has which colour.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +17,7 @@ from crossmodal.datasets.drawing.scene_layout import COUNTS, Scene, scene
 from crossmodal.datasets.drawing.scene_things import KINDS, SIDE, SIZES, paint
 from crossmodal.datasets.drawing.scenery import BACKGROUNDS, COLOURS
 from crossmodal.datasets.drawing.work import generator
-from crossmodal.features.networks import world_backbone
+from crossmodal.features.networks import backbones, world_backbone
 from crossmodal.features.networks.world_backbone import Labelling, Sample
 
 TABLES = {"class": len(KINDS), "several": len(KINDS), "colour": len(COLOURS), "background": len(BACKGROUNDS)}
@@ -29,12 +29,12 @@ _NUMBER = {name: n for names in (KINDS, COLOURS, SIZES, BACKGROUNDS) for n, name
 class Settings(world_backbone.Settings):
     """Settings of the training."""
 
-    network: Literal["shufflenet_v2_x0_5"] = "shufflenet_v2_x0_5"
     seed: int = Field(
         7927, description="seed of the scenes, the initial weights and the order; no data set may have the same"
     )
-    images: int = Field(3000, ge=1)
-    epochs: int = Field(10, ge=1)
+    images: int = Field(2000, ge=1)
+    epochs: int = Field(5, ge=1)
+    lr: float = Field(1e-3, gt=0, description="highest learning rate of the one-cycle schedule")
     crop: int = Field(SIDE, ge=world_backbone.STRIDE, description="side of the square crop in pixels")
 
 
@@ -61,7 +61,7 @@ def sample(settings: Settings, index: int) -> Sample:
     return Sample(pixels, labels(what), things, centres)
 
 
-LABELLING = Labelling(sample, TABLES, (len(KINDS), len(COLOURS), len(SIZES)))
+LABELLING = Labelling(sample, TABLES, (len(KINDS), len(COLOURS), len(SIZES)), start=backbones.WORLD)
 
 
 def train(settings: Settings, target: Path, *, threads: int) -> None:

@@ -26,7 +26,7 @@ from torchvision.transforms.functional import pil_to_tensor, resize
 
 from crossmodal.core.files import atomic_write, hardware, library_versions, sha256_file, write_json
 from crossmodal.datasets import world
-from crossmodal.features.networks.backbones import MEAN, STD
+from crossmodal.features.networks.backbones import MEAN, STD, read_state
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class Labelling(NamedTuple):
     sample: Callable[[Any, int], Sample]  # the training sample of a scene, by the settings and its index
     tables: dict[str, int]  # number of labels of each kind that are predicted from the pooled feature
     parts: tuple[int, int, int]  # numbers of classes, colours and sizes, which are predicted of each object
+    start: Path | None = None  # weights from which the training starts; None: random ones
 
 
 def labels(what: world.Scene) -> np.ndarray:
@@ -125,6 +126,8 @@ class Trainee(nn.Module):
         self.network = torchvision.models.get_model(settings.network, weights=None)
         width = self.network.fc.in_features
         self.network.fc = nn.Identity()
+        if labelling.start is not None:
+            self.network.load_state_dict(read_state(labelling.start), strict=False)
         self.pooled = nn.Linear(width, sum(labelling.tables.values()))
         with torch.no_grad():  # the bias starts from each label's frequency, since most labels are rare
             self.pooled.bias.copy_(torch.logit(share.clamp(1e-3, 1 - 1e-3)))
