@@ -192,7 +192,9 @@ def _parallel(rng: np.random.Generator, base: Scene, twin: Scene) -> tuple[str, 
     others = [n for n in twin.changed if n != a] or [n for n in range(len(base.things)) if n != a]
     b = others[int(rng.integers(len(others)))]
     told = {"colour": (0.2, 1.0), "colours": (0.2, 1.0), "size": (1.0, 0.6)}.get(twin.change or "", (0.2, 0.6))
-    words = Words.drawn(rng, *told), Words.drawn(rng, 0.2, 1.0 if twin.change == "colours" else 0.6)
+    words = [Words.drawn(rng, *told), Words.drawn(rng, 0.2, 1.0 if twin.change == "colours" else 0.6)]
+    if twin.change == "colours":
+        words[1] = words[1]._replace(colour=words[0].colour)  # so that the two words change places
     relation = float(rng.random())
     if twin.change == "places":
         names = [n for n in true_relations(base.things[a], base.things[b]) if n in OPPOSITE]
@@ -200,10 +202,8 @@ def _parallel(rng: np.random.Generator, base: Scene, twin: Scene) -> tuple[str, 
         name = pick(rng, names)
         told_by = (_of(RELATION_WORDS[name], relation), _of(RELATION_WORDS[OPPOSITE[name]], relation))
     else:
-        both = set(true_relations(twin.things[a], twin.things[b]))
         usual = written(rng, base.things[a], base.things[b], test=True)
-        name = usual if usual in both else "near" if "near" in both else None
-        name = None if name == "same colour as" and twin.change == "colours" else name
+        name = usual if usual in true_relations(twin.things[a], twin.things[b]) else None
         told_by = (_of(RELATION_WORDS[name], relation) if name else "and",) * 2
     bodies = [
         f"{noun(of.things[a], words[0])} {middle} {noun(of.things[b], words[1])}"

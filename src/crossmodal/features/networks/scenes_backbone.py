@@ -1,8 +1,8 @@
 """Training of the small network whose weights are committed as `scenes`, by the rule of `world_backbone`.
 
-The training starts from the weights `world`, which know the same outlines and colours. The network stands in for one that was trained on
-ImageNet: it knows which classes, colours and backgrounds a picture has,
-and what lies in each cell of its last feature map, but its pooled feature was never asked which thing has which colour.
+The training starts from the weights `world`, which know the same outlines and colours. The network stands in for one
+that was trained on ImageNet: it is asked which classes, colours and backgrounds a picture has, and what lies in each
+cell of its last feature map, but its pooled feature is not asked which thing has which colour.
 """
 
 from __future__ import annotations
