@@ -8,7 +8,7 @@ or where a part of it is not needed to find the thing.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -173,12 +173,10 @@ def _two(write: _Writer) -> tuple[int, int]:
 
 
 def _some(write: _Writer) -> tuple[int, str]:
-    """A set of things by class, colour and size, and words for it in the plural."""
+    """A set of things by class, colour or size, and words for it in the plural."""
     rng, thing = write.rng, write.what.things[_any(write)]
-    chance = rng.random()
-    kind = thing.kind if chance < 0.45 else None
-    colour = thing.colour if chance > 0.3 and chance < 0.85 else None
-    size = thing.size if chance >= 0.85 and chance < 0.97 else None
+    by = str(rng.choice(["kind", "colour", "size", ""], p=[0.35, 0.4, 0.2, 0.05]))
+    kind, colour, size = (getattr(thing, name) if name == by else None for name in ("kind", "colour", "size"))
     words = [pick(rng, SIZES[size][1])] if size else []
     words += [pick(rng, COLOURS[colour][1])] if colour else []
     words.append(pick(rng, [plural for _, plural in KINDS[kind]]) if kind else pick(rng, ("things", "objects")))
@@ -296,7 +294,7 @@ def questions(seed: int, part: int, scenes: Sequence[Scene], bias: float = 0.0) 
         mixture.
     """
     asked: list[Question] = []
-    given = {form: Counter() for form in FORMS}
+    given: dict[str, Counter] = defaultdict(Counter)
     for number, what in enumerate(scenes):
         rng = generator(seed, part, number, 5)
         for form, text, kind, program in _proposed(rng, what):
@@ -307,9 +305,10 @@ def questions(seed: int, part: int, scenes: Sequence[Scene], bias: float = 0.0) 
                 asked.append(_on(rng, number, text, form, kind, answer, program, None))
                 continue
             second = _partner(rng, scenes, number, program, answer)
-            if second is None or not _rare(given[form], form, (answer, second[1])):
+            alike = f"{form} {program[1]['function']}" if form == "count" else form  # few things are alike in class
+            if second is None or not _rare(given[alike], form, (answer, second[1])):
                 continue
-            given[form].update((answer, second[1]))
+            given[alike].update((answer, second[1]))
             asked.append(_on(rng, number, text, form, kind, answer, program, len(asked) + 1))
             asked.append(_on(rng, second[0], text, form, kind, second[1], program, len(asked) - 1))
     return asked
@@ -358,8 +357,8 @@ def _partner(
 
 def _rare(given: Counter, form: str, answers: tuple[str, str]) -> bool:
     """Whether the answers to a form stay near uniform with two more."""
-    space = SPACES.get(form, ("yes", "no"))
-    return all(given[a] <= SLACK * sum(given.values()) / len(space) + SPARE for a in answers)
+    space = len(given) if form == "count" else len(SPACES.get(form, ("yes", "no")))
+    return all(given[a] <= SLACK * sum(given.values()) / max(space, 1) + SPARE for a in answers)
 
 
 def _on(
