@@ -300,10 +300,10 @@ def main() -> None:
     features = options.folder / "features"
     if (features / f"image.{options.regions}.json").exists():
         probes = {}
-        vectors = np.asarray(open_features(features / f"image.{options.vector}.json").array, np.float32)
+        vectors = np.asarray(open_features(features / f"image.{options.vector}").array, np.float32)
         train, test = vectors[rows["train"]], vectors[rows["test"]]
         probes["global vector to words"] = recalls(by_words(train, texts["train"], test, texts["test"]))
-        regions = open_features(features / f"image.{options.regions}.json")
+        regions = open_features(features / f"image.{options.regions}")
         logs, right = probed(regions, rows["train"][:PROBED], rows["test"], seed)
         probes["regions, right"] = right
         probes["regions, bound"] = recalls(by_probe(logs, readings, bound=True))
