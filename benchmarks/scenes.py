@@ -43,9 +43,9 @@ PROBED = 1500  # training images of which the regions are used
 def recalls(scores: np.ndarray, captions: int = 5) -> dict[str, list[float]]:
     """R@1, 5, 10 both ways of (images, texts) scores; ties count as in the mean over all their orders."""
     owner = np.arange(scores.shape[1]) // captions
-    own = scores[owner, np.arange(scores.shape[1])]
-    higher, same = (scores > own).sum(0), (scores == own).sum(0)
-    found = {"text-to-image": [float(100 * np.clip((k - higher) / same, 0, 1).mean()) for k in CUTOFFS]}
+    right = scores[owner, np.arange(scores.shape[1])]
+    higher, same = (scores > right).sum(0), (scores == right).sum(0)
+    figures = {"text-to-image": [float(100 * np.clip((k - higher) / same, 0, 1).mean()) for k in CUTOFFS]}
     best = []
     for image, row in enumerate(scores):
         top = row[owner == image].max()
@@ -57,7 +57,7 @@ def recalls(scores: np.ndarray, captions: int = 5) -> dict[str, list[float]]:
             places = max(0, min(k - higher, same))
             hits.append(1 - comb(int(same - right), int(places)) / comb(int(same), int(places)))
         shares.append(float(100 * np.mean(hits)))
-    return {**found, "image-to-text": shares}
+    return {**figures, "image-to-text": shares}
 
 
 # -- an oracle on objects ---------------------------------------------------------------------------------------------
@@ -81,12 +81,12 @@ def by_oracle(what: list[Scene], readings: list[Reading], *, bound: bool) -> np.
     backgrounds = np.array([one.background for one in what])
     scores = np.empty((len(what), len(readings)), np.float32)
     for k, reading in enumerate(readings):
-        wrong, said = np.zeros(len(what)), 0
+        wrong, statements = np.zeros(len(what)), 0
         fits = [{f: things[f] == getattr(m, f) for f in things if getattr(m, f) is not None} for m in reading.mentions]
-        said = sum(map(len, fits)) + len(reading.relations)
+        statements = sum(map(len, fits)) + len(reading.relations)
         if reading.background is not None:
             wrong += backgrounds != reading.background
-            said += 1
+            statements += 1
         related = {n for a, _, b in reading.relations for n in (a, b)} if bound else set()
         for n, mention in enumerate(reading.mentions):
             if bound:
@@ -106,7 +106,7 @@ def by_oracle(what: list[Scene], readings: list[Reading], *, bound: bool) -> np.
                 wrong += cost.min((1, 2))
             else:
                 wrong += ~true.any((1, 2))
-        scores[:, k] = said - 100 * wrong
+        scores[:, k] = statements - 100 * wrong
     return scores
 
 
@@ -159,9 +159,9 @@ def probed(regions, rows: list[int], test: list[int], seed: int) -> tuple[dict[s
         truth, start = labels(np.stack(index["boxes"][row]), scene(seed, 2, number)), 0
         for name, values in ATTRIBUTES.items():
             of = truth[:, start : start + len(values)]
-            seen = of.any(1)
+            labelled = of.any(1)
             best = predicted[number, :count, start : start + len(values)].argmax(1)
-            right[name] += (best == of.argmax(1))[seen].tolist()
+            right[name] += (best == of.argmax(1))[labelled].tolist()
             start += len(values)
         predicted[number, count:] = -1
     logs, start = {}, 0
@@ -173,24 +173,24 @@ def probed(regions, rows: list[int], test: list[int], seed: int) -> tuple[dict[s
 
 def by_probe(logs: dict[str, np.ndarray], readings: list[Reading], *, bound: bool) -> np.ndarray:
     """(images, texts) scores by the regions that fit the mentions best, less their mean over the images."""
-    known: dict[Mention, np.ndarray] = {}
+    fits: dict[Mention, np.ndarray] = {}
 
     def fit(mention: Mention) -> np.ndarray:
-        told = [
+        attributes = [
             logs[name][..., values.index(getattr(mention, name))]
             for name, values in ATTRIBUTES.items()
             if getattr(mention, name) is not None
         ]
-        best = sum(told).max(1) if bound else sum(of.max(1) for of in told)
+        best = sum(attributes).max(1) if bound else sum(of.max(1) for of in attributes)
         return best - best.mean()
 
     columns = []
     for reading in readings:
         mentions = [Mention(m.kind, m.colour, m.size, None, None) for m in reading.mentions]
         for mention in mentions:
-            if mention not in known:
-                known[mention] = fit(mention)
-        columns.append(sum(known[mention] for mention in mentions))
+            if mention not in fits:
+                fits[mention] = fit(mention)
+        columns.append(sum(fits[mention] for mention in mentions))
     return np.stack(columns, 1)
 
 
@@ -219,16 +219,16 @@ def relation_controls(train: list[Scene], test: list[Scene]) -> dict[str, float]
             for a, name, b in one.relations
         ]
 
-    known, asked = listed(train), listed(test)
-    overall = Counter(name for _, name, _, _ in known)
+    train_triples, test_triples = listed(train), listed(test)
+    overall = Counter(name for _, name, _, _ in train_triples)
     pairs: dict[tuple[str, str], Counter] = defaultdict(Counter)
-    for subject, name, other, _ in known:
+    for subject, name, other, _ in train_triples:
         pairs[subject, other][name] += 1
 
     def likely(subject: str, other: str, name: str) -> float:
-        return pairs[subject, other][name] + overall[name] / len(known)
+        return pairs[subject, other][name] + overall[name] / len(train_triples)
 
-    triples = {(subject, name, other) for subject, name, other, _ in known}
+    triples = {(subject, name, other) for subject, name, other, _ in train_triples}
     counts = np.array(sorted(overall.values(), reverse=True))
     hits = np.array(
         [
@@ -238,13 +238,13 @@ def relation_controls(train: list[Scene], test: list[Scene]) -> dict[str, float]
                 max(true, key=lambda p: likely(subject, other, p)) == name,
                 (subject, name, other) not in triples,
             )
-            for subject, name, other, true in asked
+            for subject, name, other, true in test_triples
         ]
     )
     shares = dict(zip(("frequency", "geometry", "both", "unseen triples"), (100 * hits.mean(0)).tolist(), strict=True))
     slope = float(np.polyfit(np.log(np.arange(1, len(counts) + 1)), np.log(counts), 1)[0])
     first = float(100 * counts[0] / counts.sum())
-    return {**shares, "most frequent": first, "slope": slope, "per scene": len(known) / len(train)}
+    return {**shares, "most frequent": first, "slope": slope, "per scene": len(train_triples) / len(train)}
 
 
 def question_only(raw: Path) -> dict[str, float]:
@@ -254,21 +254,21 @@ def question_only(raw: Path) -> dict[str, float]:
 
     parts = {}
     for part in ("train", "test"):
-        asked = json.loads((raw / f"questions_{part}.json").read_text())["questions"]
-        given = json.loads((raw / f"annotations_{part}.json").read_text())["annotations"]
-        of = pd.DataFrame(given)[["question_type", "answer_type", "multiple_choice_answer"]]
-        parts[part] = of.assign(question=[one["question"] for one in asked])
+        questions = json.loads((raw / f"questions_{part}.json").read_text())["questions"]
+        annotations = json.loads((raw / f"annotations_{part}.json").read_text())["annotations"]
+        of = pd.DataFrame(annotations)[["question_type", "answer_type", "multiple_choice_answer"]]
+        parts[part] = of.assign(question=[one["question"] for one in questions])
     words = CountVectorizer(ngram_range=(1, 2), token_pattern=r"[a-z]+", binary=True)
-    found = {}
+    accuracy = {}
     for name, column in (("yes/no", "answer_type"), ("number", "answer_type"), ("colour", "question_type")):
         train, test = (parts[part][parts[part][column] == name] for part in ("train", "test"))
         model = ComplementNB().fit(words.fit_transform(train.question), train.multiple_choice_answer)
         guesses = model.predict(words.transform(test.question))
-        found[name] = float(100 * (guesses == test.multiple_choice_answer).mean())
-        found[f"{name}, commonest"] = float(
+        accuracy[name] = float(100 * (guesses == test.multiple_choice_answer).mean())
+        accuracy[f"{name}, commonest"] = float(
             100 * (test.multiple_choice_answer == train.multiple_choice_answer.mode()[0]).mean()
         )
-    return found
+    return accuracy
 
 
 def main() -> None:
@@ -285,7 +285,7 @@ def main() -> None:
     what = {part: [scene(seed, n, k) for k in range(len(rows[part]))] for n, part in enumerate(rows)}
     readings = [read(text) for text in texts["test"]]
     images, count = len(rows["test"]), len(texts["test"])
-    found: dict[str, dict] = {
+    figures: dict[str, dict] = {
         "chance": {
             "text-to-image": [100 * k / images for k in CUTOFFS],
             "image-to-text": [100 * (1 - comb(count - 5, k) / comb(count, k)) for k in CUTOFFS],
@@ -293,10 +293,10 @@ def main() -> None:
         "oracle, bound": recalls(by_oracle(what["test"], readings, bound=True)),
         "oracle, unbound": recalls(by_oracle(what["test"], readings, bound=False)),
     }
-    found["relations"] = relation_controls(what["train"], what["test"])
-    found["questions"] = question_only(options.folder / "raw")
-    for name, figures in found.items():
-        print(name, {key: np.round(value, 1).tolist() for key, value in figures.items()}, flush=True)
+    figures["relations"] = relation_controls(what["train"], what["test"])
+    figures["questions"] = question_only(options.folder / "raw")
+    for name, row in figures.items():
+        print(name, {key: np.round(value, 1).tolist() for key, value in row.items()}, flush=True)
     features = options.folder / "features"
     if (features / f"image.{options.regions}.json").exists():
         probes = {}
@@ -308,11 +308,11 @@ def main() -> None:
         probes["regions, right"] = right
         probes["regions, bound"] = recalls(by_probe(logs, readings, bound=True))
         probes["regions, unbound"] = recalls(by_probe(logs, readings, bound=False))
-        for name, figures in probes.items():
-            print(name, {key: np.round(value, 1).tolist() for key, value in figures.items()}, flush=True)
-        found |= probes
+        for name, row in probes.items():
+            print(name, {key: np.round(value, 1).tolist() for key, value in row.items()}, flush=True)
+        figures |= probes
     if options.save:
-        save("scenes", found)
+        save("scenes", figures)
 
 
 if __name__ == "__main__":

@@ -138,16 +138,16 @@ def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> tup
     ]
     clear(folder / "images", partial(_left_over, images=settings.images))
     drawn = each(partial(_write_one, folder / "images", settings.seed), places, workers)
-    asked = []
+    questions_of = []
     for part, (name, indices) in enumerate(parts):
-        seen = [drawn[index].scene for index in indices]
-        asked.append(questions(settings.seed, part, seen, settings.bias))
-        _write_questions(folder, name, indices, asked[-1])
+        scenes_of = [drawn[index].scene for index in indices]
+        questions_of.append(questions(settings.seed, part, scenes_of, settings.bias))
+        _write_questions(folder, name, indices, questions_of[-1])
     write_text(folder / "detections.json", json.dumps({f"{n:06d}.jpg": one.regions for n, one in enumerate(drawn)}))
     write_text(folder / "scenes.json", json.dumps([_exact(one.scene) for one in drawn]))
     split_of = {index: name for name, indices in parts for index in indices}
     write_text(folder / "dataset_scenes.json", json.dumps({"dataset": "scenes", "images": _entries(drawn, split_of)}))
-    return drawn, asked
+    return drawn, questions_of
 
 
 def _exact(what: Scene) -> dict[str, Any]:
@@ -176,11 +176,11 @@ def _entries(drawn: Sequence[Drawn], split_of: dict[int, str]) -> list[dict[str,
     return entries
 
 
-def _write_questions(folder: Path, part: str, indices: range, asked: Sequence[Question]) -> None:
+def _write_questions(folder: Path, part: str, indices: range, questions_of: Sequence[Question]) -> None:
     """The questions of a partition in the layout of VQA v2."""
-    ids = _question_ids(indices, asked)
+    ids = _question_ids(indices, questions_of)
     written, annotations = [], []
-    for number, question in zip(ids, asked, strict=True):
+    for number, question in zip(ids, questions_of, strict=True):
         image = indices[question.scene]
         written.append({"image_id": image, "question": question.text, "question_id": number})
         answers = [
@@ -190,16 +190,16 @@ def _write_questions(folder: Path, part: str, indices: range, asked: Sequence[Qu
         kinds = {"question_type": question.form, "answer_type": question.answer_type}
         annotation = {"question_id": number, "image_id": image, **kinds, "multiple_choice_answer": question.answer}
         annotations.append({**annotation, "answers": answers, "program": question.program})
-    pairs = [[ids[n], ids[q.pair]] for n, q in enumerate(asked) if q.pair is not None and n < q.pair]
+    pairs = [[ids[n], ids[q.pair]] for n, q in enumerate(questions_of) if q.pair is not None and n < q.pair]
     write_text(folder / f"questions_{part}.json", json.dumps({"questions": written}))
     write_text(folder / f"annotations_{part}.json", json.dumps({"annotations": annotations}))
     write_text(folder / f"complementary_pairs_{part}.json", json.dumps(pairs))
 
 
-def _question_ids(indices: range, asked: Sequence[Question]) -> list[int]:
+def _question_ids(indices: range, questions_of: Sequence[Question]) -> list[int]:
     counts: dict[int, int] = {}
     ids = []
-    for question in asked:  # as in VQA, an id is that of the image with three digits more
+    for question in questions_of:  # as in VQA, an id is that of the image with three digits more
         image = indices[question.scene]
         ids.append(1000 * image + counts.setdefault(image, 0))
         counts[image] += 1
@@ -223,16 +223,16 @@ def _tables(drawn: Sequence[Drawn]) -> dict[str, pd.DataFrame]:
     }
 
 
-def _answers(settings: Settings, asked: Sequence[Sequence[Question]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _answers(settings: Settings, questions_of: Sequence[Sequence[Question]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The questions as items, and the table of their answers."""
     texts, answers = [], []
-    for (part, indices), of_part in zip(partitions(settings).items(), asked, strict=True):
+    for (part, indices), of_part in zip(partitions(settings).items(), questions_of, strict=True):
         names = [f"{n // 1000:06d}#q{n % 1000}" for n in _question_ids(indices, of_part)]
         for name, q in zip(names, of_part, strict=True):
             texts.append((name, "text", name.partition("#")[0], None, part, q.text))
             pair = None if q.pair is None else names[q.pair]
-            given = (name, list(q.answers), q.answer_type, q.form, q.answer, json.dumps(q.program), pair)
-            answers.append(given)
+            row = (name, list(q.answers), q.answer_type, q.form, q.answer, json.dumps(q.program), pair)
+            answers.append(row)
     columns = ["item_id", "answers", "answer_type", "question_type", "answer", "program", "pair"]
     return pd.DataFrame(texts, columns=list(items.COLUMNS)), pd.DataFrame(answers, columns=columns)
 
@@ -255,11 +255,11 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     raw = folder / "raw"
     with suppress(OSError):  # `draw` reports a folder that cannot be written
         (folder / "items.parquet").unlink(missing_ok=True)  # outdated as soon as the pictures are redrawn
-    drawn, asked = draw(settings, raw)
+    drawn, questions_of = draw(settings, raw)
     read = karpathy.Settings(annotations=raw / "dataset_scenes.json", images=raw / "images")
     frame, tables = karpathy.read(read, folder.name), _tables(drawn)
     if settings.text == "questions":
-        texts, tables["answers"] = _answers(settings, asked)
+        texts, tables["answers"] = _answers(settings, questions_of)
         frame = pd.concat([frame[frame.modality == "image"], texts], ignore_index=True)
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)

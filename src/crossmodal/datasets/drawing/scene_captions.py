@@ -78,10 +78,10 @@ def corner(thing: Thing) -> str | None:
 
 def noun(thing: Thing, words: Words) -> str:
     """Such as `a small red ball`."""
-    named = [_of(SIZES[thing.size][1], words.size)] if words.sized else []
-    named += [_of(COLOURS[thing.colour][1], words.colour)] if words.coloured else []
-    named.append(_of([singular for singular, _ in KINDS[thing.kind]], words.kind))
-    return with_article(" ".join(named))
+    words_of_it = [_of(SIZES[thing.size][1], words.size)] if words.sized else []
+    words_of_it += [_of(COLOURS[thing.colour][1], words.colour)] if words.coloured else []
+    words_of_it.append(_of([singular for singular, _ in KINDS[thing.kind]], words.kind))
+    return with_article(" ".join(words_of_it))
 
 
 def with_article(text: str) -> str:
@@ -129,9 +129,9 @@ def _body(rng: np.random.Generator, what: Scene) -> str:
     if repeated and rng.random() < 0.35:
         return _counted(rng, what, pick(rng, repeated))
     if rng.random() < 0.7:
-        told = _related(rng, what)
-        if told is not None:
-            return told
+        relation = _related(rng, what)
+        if relation is not None:
+            return relation
     chosen = [things[int(n)] for n in rng.permutation(len(things))[: int(rng.integers(2, 4))]]
     return listed(rng, [_placed(rng, thing) for thing in chosen])
 
@@ -191,8 +191,8 @@ def _parallel(rng: np.random.Generator, base: Scene, twin: Scene) -> tuple[str, 
     a = twin.changed[int(rng.integers(len(twin.changed)))]
     others = [n for n in twin.changed if n != a] or [n for n in range(len(base.things)) if n != a]
     b = others[int(rng.integers(len(others)))]
-    told = {"colour": (0.2, 1.0), "colours": (0.2, 1.0), "size": (1.0, 0.6)}.get(twin.change or "", (0.2, 0.6))
-    words = [Words.drawn(rng, *told), Words.drawn(rng, 0.2, 1.0 if twin.change == "colours" else 0.6)]
+    chances = {"colour": (0.2, 1.0), "colours": (0.2, 1.0), "size": (1.0, 0.6)}.get(twin.change or "", (0.2, 0.6))
+    words = [Words.drawn(rng, *chances), Words.drawn(rng, 0.2, 1.0 if twin.change == "colours" else 0.6)]
     if twin.change == "colours":
         words[1] = words[1]._replace(colour=words[0].colour)  # so that the two words change places
     relation = float(rng.random())
@@ -200,14 +200,14 @@ def _parallel(rng: np.random.Generator, base: Scene, twin: Scene) -> tuple[str, 
         names = [n for n in true_relations(base.things[a], base.things[b]) if n in OPPOSITE]
         names = [n for n in names if OPPOSITE[n] in true_relations(twin.things[a], twin.things[b])]
         name = pick(rng, names)
-        told_by = (_of(RELATION_WORDS[name], relation), _of(RELATION_WORDS[OPPOSITE[name]], relation))
+        middles = (_of(RELATION_WORDS[name], relation), _of(RELATION_WORDS[OPPOSITE[name]], relation))
     else:
         usual = written(rng, base.things[a], base.things[b], test=True)
         name = usual if usual in true_relations(twin.things[a], twin.things[b]) else None
-        told_by = (_of(RELATION_WORDS[name], relation) if name else "and",) * 2
+        middles = (_of(RELATION_WORDS[name], relation) if name else "and",) * 2
     bodies = [
         f"{noun(of.things[a], words[0])} {middle} {noun(of.things[b], words[1])}"
-        for of, middle in zip((base, twin), told_by, strict=True)
+        for of, middle in zip((base, twin), middles, strict=True)
     ]
     finish = int(rng.integers(2**32))
     first, second = (_finished(generator(finish), body, base.background) for body in bodies)

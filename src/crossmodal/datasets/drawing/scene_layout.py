@@ -67,8 +67,8 @@ def scene(seed: int, part: int, number: int) -> Scene:
     while True:
         things = _placed(rng)
         if things is not None:
-            where, things, asked = things
-            return Scene(things, where, _relations(rng, things, asked, part == TEST))
+            where, things, related = things
+            return Scene(things, where, _relations(rng, things, related, part == TEST))
 
 
 # -- placing ----------------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def _placed(rng: np.random.Generator) -> tuple[str, tuple[Thing, ...], list[tupl
     colours = rng.permutation(visible_colours(where))[: int(rng.integers(3, 5))].tolist()  # few, to be shared
     kinds = _kinds(rng, count)
     things: list[Thing] = []
-    asked: list[tuple[int, int]] = []
+    related: list[tuple[int, int]] = []
     for kind in kinds:
         size = "large" if rng.random() < (0.55 if len(things) < 3 else 0.2) else "small"
         thing = _body(rng, kind, pick(rng, colours), size)
@@ -95,10 +95,10 @@ def _placed(rng: np.random.Generator) -> tuple[str, tuple[Thing, ...], list[tupl
         if placed is None:
             placed = _anywhere(rng, thing, things)
         elif placed is not None:
-            asked.append((len(things), other))
+            related.append((len(things), other))
         if placed is not None:
             things.append(placed)
-    return (where, tuple(things), asked) if len(things) >= 3 else None
+    return (where, tuple(things), related) if len(things) >= 3 else None
 
 
 def _kinds(rng: np.random.Generator, count: int) -> list[str]:
@@ -275,14 +275,14 @@ PLACING: dict[str, Placing] = {
 
 
 def _relations(
-    rng: np.random.Generator, things: tuple[Thing, ...], asked: list[tuple[int, int]], test: bool
+    rng: np.random.Generator, things: tuple[Thing, ...], related: list[tuple[int, int]], test: bool
 ) -> tuple[Relation, ...]:
     """What annotators write of the pairs that were placed by a relation, and of others whose relation is usual."""
-    others = [(a, b) for a in range(len(things)) for b in range(len(things)) if a != b and (a, b) not in asked]
+    others = [(a, b) for a in range(len(things)) for b in range(len(things)) if a != b and (a, b) not in related]
     usual = np.array([usualness(things[a], things[b], test=test) for a, b in others])
     further = rng.choice(len(others), min(FURTHER, np.count_nonzero(usual)), replace=False, p=usual / usual.sum())
     relations = []
-    for a, b in [*asked, *(others[n] for n in further)]:
+    for a, b in [*related, *(others[n] for n in further)]:
         name = written(rng, things[a], things[b], test=test)
         if name is not None:
             relations.append((a, name, b))

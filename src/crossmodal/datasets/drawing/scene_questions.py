@@ -62,8 +62,8 @@ def execute(program: Program, what: Scene) -> str:
     """
     values: list[Any] = []
     for step in program:
-        given = [*(values[n] for n in step["inputs"]), *step["value_inputs"]]
-        values.append(FUNCTIONS[step["function"]](what, *given))
+        arguments = [*(values[n] for n in step["inputs"]), *step["value_inputs"]]
+        values.append(FUNCTIONS[step["function"]](what, *arguments))
     return values[-1]
 
 
@@ -148,15 +148,15 @@ class _Writer:
         if len(alike) == 1:
             return self.step("unique", self.filtered(self.step("scene"), thing.kind)), f"the {word}"
         if colour and sum(things[m].colour == thing.colour for m in alike) == 1:
-            found = self.filtered(self.step("scene"), thing.kind, thing.colour)
-            return self.step("unique", found), f"the {pick(self.rng, COLOURS[thing.colour][1])} {word}"
-        named = [(name, b) for a, name, b in self.what.relations if a == n] if chain else []
-        if not named:
+            chosen = self.filtered(self.step("scene"), thing.kind, thing.colour)
+            return self.step("unique", chosen), f"the {pick(self.rng, COLOURS[thing.colour][1])} {word}"
+        relations = [(name, b) for a, name, b in self.what.relations if a == n] if chain else []
+        if not relations:
             raise NoAnswerError
-        name, other = named[int(self.rng.integers(len(named)))]
+        name, other = relations[int(self.rng.integers(len(relations)))]
         place, words = self.the(other, chain=False)
-        found = self.filtered(self.step("relate", place, value=name), thing.kind)
-        return self.step("unique", found), f"the {word} {pick(self.rng, RELATION_WORDS[name])} {words}"
+        chosen = self.filtered(self.step("relate", place, value=name), thing.kind)
+        return self.step("unique", chosen), f"the {word} {pick(self.rng, RELATION_WORDS[name])} {words}"
 
 
 Written = tuple[str, str]  # the question and its answer type
@@ -293,8 +293,8 @@ def questions(seed: int, part: int, scenes: Sequence[Scene], bias: float = 0.0) 
     bias : 0: answers are balanced; 1: questions are asked as they come to mind, with whatever answers; between: a
         mixture.
     """
-    asked: list[Question] = []
-    given: dict[str, Counter] = defaultdict(Counter)
+    questions_so_far: list[Question] = []
+    counts: dict[str, Counter] = defaultdict(Counter)
     for number, what in enumerate(scenes):
         rng = generator(seed, part, number, 5)
         for form, text, kind, program in _proposed(rng, what):
@@ -302,16 +302,18 @@ def questions(seed: int, part: int, scenes: Sequence[Scene], bias: float = 0.0) 
             if answer is None or not _needed(program, what):
                 continue
             if rng.random() < bias:
-                asked.append(_on(rng, number, text, form, kind, answer, program, None))
+                questions_so_far.append(_on(rng, number, text, form, kind, answer, program, None))
                 continue
             second = _partner(rng, scenes, number, program, answer)
             alike = f"{form} {program[1]['function']}" if form == "count" else form  # few things are alike in class
-            if second is None or not _rare(given[alike], form, (answer, second[1])):
+            if second is None or not _rare(counts[alike], form, (answer, second[1])):
                 continue
-            given[alike].update((answer, second[1]))
-            asked.append(_on(rng, number, text, form, kind, answer, program, len(asked) + 1))
-            asked.append(_on(rng, second[0], text, form, kind, second[1], program, len(asked) - 1))
-    return asked
+            counts[alike].update((answer, second[1]))
+            questions_so_far.append(_on(rng, number, text, form, kind, answer, program, len(questions_so_far) + 1))
+            questions_so_far.append(
+                _on(rng, second[0], text, form, kind, second[1], program, len(questions_so_far) - 1)
+            )
+    return questions_so_far
 
 
 def _proposed(rng: np.random.Generator, what: Scene) -> Iterator[tuple[str, str, str, Program]]:
@@ -355,10 +357,10 @@ def _partner(
     return None
 
 
-def _rare(given: Counter, form: str, answers: tuple[str, str]) -> bool:
+def _rare(counts: Counter, form: str, answers: tuple[str, str]) -> bool:
     """Whether the answers to a form stay near uniform with two more."""
-    space = len(given) if form == "count" else len(SPACES.get(form, ("yes", "no")))
-    return all(given[a] <= SLACK * sum(given.values()) / max(space, 1) + SPARE for a in answers)
+    space = len(counts) if form == "count" else len(SPACES.get(form, ("yes", "no")))
+    return all(counts[a] <= SLACK * sum(counts.values()) / max(space, 1) + SPARE for a in answers)
 
 
 def _on(

@@ -72,13 +72,13 @@ def read(caption: str) -> Reading:
     relations: list[tuple[int, str, int]] = []
     position, joined = 0, None
     while True:
-        found = _MENTION.match(text, position)
-        if found is None:
+        match = _MENTION.match(text, position)
+        if match is None:
             raise ValueError(f"{caption!r}: expected a thing at {text[position:]!r}")
         if joined is not None and joined["relation"]:
             relations.append((len(mentions) - 1, _RELATION[joined["relation"]], len(mentions)))
-        mentions.append(_mention(found))
-        position = found.end()
+        mentions.append(_mention(match))
+        position = match.end()
         if position == len(text):
             return Reading(tuple(mentions), tuple(relations), background)
         joined = _JOINED.match(text, position)
@@ -87,12 +87,12 @@ def read(caption: str) -> Reading:
         position = joined.end()
 
 
-def _mention(found: re.Match[str]) -> Mention:
-    several = found["count"] not in ("a", "an")
+def _mention(match: re.Match[str]) -> Mention:
+    several = match["count"] not in ("a", "an")
     return Mention(
-        (_PLURAL if several else _SINGULAR)[found["kind"]],
-        _COLOUR[found["colour"]] if found["colour"] else None,
-        _SIZE[found["size"]] if found["size"] else None,
-        NUMBERS.index(found["count"]) if several else None,
-        _CORNER[found["corner"]] if found["corner"] else None,
+        (_PLURAL if several else _SINGULAR)[match["kind"]],
+        _COLOUR[match["colour"]] if match["colour"] else None,
+        _SIZE[match["size"]] if match["size"] else None,
+        NUMBERS.index(match["count"]) if several else None,
+        _CORNER[match["corner"]] if match["corner"] else None,
     )

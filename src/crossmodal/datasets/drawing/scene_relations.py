@@ -74,24 +74,24 @@ def _preferences() -> np.ndarray:
 
 def _multiples(subject: str, other: str) -> dict[str, float]:
     """How much more often than usual a relation is written of two classes."""
-    found: dict[str, float] = {}
+    multiples: dict[str, float] = {}
     if subject in SKY and other not in SKY:
-        found |= {"above": 7.0, "over": 9.0, "on": 0.2}
+        multiples |= {"above": 7.0, "over": 9.0, "on": 0.2}
     if other in SKY and subject not in SKY:
-        found |= {"under": 9.0, "below": 7.0, "on": 0.1, "in": 0.0}
+        multiples |= {"under": 9.0, "below": 7.0, "on": 0.1, "in": 0.0}
     if subject in GROUND and other in GROUND:
-        found |= {"behind": 5.0, "in front of": 6.0, "beside": 6.0, "on": 2.0}
+        multiples |= {"behind": 5.0, "in front of": 6.0, "beside": 6.0, "on": 2.0}
     if subject not in GROUND | SKY and other in BASES:
-        found |= {"on": 20.0}
+        multiples |= {"on": 20.0}
     if subject == other:
-        found |= {"beside": 5.0, "bigger than": 9.0, "smaller than": 9.0, "same colour as": 12.0, "in": 0.0}
-    found["in"] = found.get("in", 1.0) * (9.0 if other in HOLDERS and subject not in GROUND else 0.0)
-    found["inside"] = 4.0 if other in FRAMES and subject not in GROUND else 0.0
-    found["surrounding"] = 4.0 if subject in FRAMES and other not in GROUND else 0.0
-    found["leaning on"] = 8.0 if subject in LEANERS and other in GROUND else 0.0
+        multiples |= {"beside": 5.0, "bigger than": 9.0, "smaller than": 9.0, "same colour as": 12.0, "in": 0.0}
+    multiples["in"] = multiples.get("in", 1.0) * (9.0 if other in HOLDERS and subject not in GROUND else 0.0)
+    multiples["inside"] = 4.0 if other in FRAMES and subject not in GROUND else 0.0
+    multiples["surrounding"] = 4.0 if subject in FRAMES and other not in GROUND else 0.0
+    multiples["leaning on"] = 8.0 if subject in LEANERS and other in GROUND else 0.0
     if other not in BASES:
-        found["on"] = min(found.get("on", 1.0), 0.4)
-    return found
+        multiples["on"] = min(multiples.get("on", 1.0), 0.4)
+    return multiples
 
 
 PREFERENCES = _preferences()
