@@ -29,18 +29,13 @@ log = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROBE, LEAST_COSINE = 2, 0.999  # images on which bf16 is tried, and the cosine to fp32 that it must reach
 WORLD = Path(__file__).parent / "weights" / "world.safetensors"
-COMMITTED = {"world": WORLD, "scenes": Path(__file__).parent / "weights" / "scenes.safetensors"}
-"""Weights of small networks that were trained on drawn scenes."""
 
 
 class Settings(extraction.Settings):
     """Settings of a network, its weights and its precision."""
 
     network: str = Field(description="torchvision classification network")
-    weights: str = Field(
-        description="IMAGENET1K_V1 or another of torchvision's names, seeded, a file, or world or scenes: networks "
-        "of this package that were trained on drawn pictures"
-    )
+    weights: str = Field(description="IMAGENET1K_V1 or another of torchvision's names, world, seeded, or a file")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="precision of the forward pass; auto: bf16 where the processor supports it"
     )
@@ -70,11 +65,11 @@ def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
         facts = {"weights": "seeded", "fallback": "seeded random weights"}
         log.warning("%s: %s, not trained on anything", settings.network, facts["fallback"])
     else:
-        path = COMMITTED.get(settings.weights) or Path(settings.weights)
+        path = WORLD if settings.weights == "world" else Path(settings.weights)
         if not path.is_file():
             raise UserError(
                 f"extractors.*.weights: {settings.weights!r} is neither a file nor one of torchvision's names for "
-                f"{settings.network} ({', '.join(names.__members__)}), `world`, `scenes` or `seeded`"
+                f"{settings.network} ({', '.join(names.__members__)}), `world` or `seeded`"
             )
         _load(model, path, head, settings.network)
         facts = {"weights": path.name, "weights_sha256": sha256_file(path)}

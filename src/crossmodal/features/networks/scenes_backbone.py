@@ -1,4 +1,4 @@
-"""Training of the small network whose weights are committed as `scenes`, by the rule of `world_backbone`.
+"""Training of a small network on the drawn scenes, by the rule of `world_backbone` (`crossmodal backbone --of scenes`).
 
 The training starts from the weights `world`, which know the same outlines and colours. The network stands in for one
 that was trained on ImageNet: it is asked which classes, colours and backgrounds a picture has, and what lies in each
