@@ -162,16 +162,10 @@ def _cells(
     by_id = {table.id: table for table in tables}
     for name in claim.tables or by_id:
         table = by_id[name]
-        for row in table.rows:
-            for column, number in zip(table.columns, row.published, strict=True):
-                protocol_of_cell = column.protocol or row.protocol
-                alike = (column.aspect, column.metric) == (aspect, metric)
-                if (
-                    alike
-                    and row.experiment_of(column) == experiment
-                    and protocol in (protocol_of_cell, column.protocol)
-                ):
-                    yield Place(aspect, metric, protocol_of_cell, name, number)
+        for row, column, number in table.cells_of.get((experiment, aspect, metric), ()):
+            protocol_of_cell = column.protocol or row.protocol
+            if protocol in (protocol_of_cell, column.protocol):
+                yield Place(aspect, metric, protocol_of_cell, name, number)
 
 
 def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims: Sequence[Claim]) -> None:

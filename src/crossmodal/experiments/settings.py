@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
 
     def _count(self, node: yaml.Node, counted: dict[int, int]) -> int:
         """The number of values in a node, each as often as aliases repeat it; `counted` keeps results by node id."""
+        if not isinstance(node, yaml.CollectionNode):
+            return 1
         if id(node) not in counted:
             counted[id(node)] = -1  # still being counted
-            parts = node.value if isinstance(node, yaml.CollectionNode) else []
-            parts = [child for pair in parts for child in pair] if isinstance(node, yaml.MappingNode) else parts
+            parts = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
             counts = [self._count(part, counted) for part in parts]
             counted[id(node)] = -1 if -1 in counts else 1 + sum(counts)
         if counted[id(node)] < 0:

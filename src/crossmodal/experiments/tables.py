@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -93,6 +94,24 @@ class Table(Strict):
     def has_published(self) -> bool:
         """Whether any number of the table is published; tables of one's own have none."""
         return any(number is not None for row in self.rows for number in row.published)
+
+    @cached_property
+    def cells_of(self) -> dict[tuple[str, str, str], list[tuple[Row, Column, float | None]]]:
+        """{(experiment, aspect, metric): the rows, columns and published numbers of its cells} of cells that have one.
+
+        Cells are in the order of rows, then columns.
+        """
+        cells: dict[tuple[str, str, str], list[tuple[Row, Column, float | None]]] = {}
+        for row in self.rows:
+            for column, number in zip(self.columns, row.published, strict=True):
+                if (experiment := row.experiment_of(column)) is not None:
+                    cells.setdefault((experiment, column.aspect, column.metric), []).append((row, column, number))
+        return cells
+
+    @property
+    def extra_keys(self) -> list[str]:
+        """The names of the columns before the numbers."""
+        return list(dict.fromkeys(key for row in self.rows for key in row.extra))
 
     @model_validator(mode="after")
     def _widths(self) -> Table:

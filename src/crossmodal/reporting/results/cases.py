@@ -12,7 +12,8 @@ from crossmodal.evaluation.bounds import chance_recall
 from crossmodal.evaluation.contrasts import Contrast, above, below, interval, mean, negative, seeds_needed
 from crossmodal.experiments import Claim, Job, Paper, Plan, UnreadableError
 from crossmodal.experiments.claims import FIELDS, Place, Side, places
-from crossmodal.reporting.results.comparison import NOT_QUICK, protocol_of
+from crossmodal.reporting.results.cells import NOT_QUICK
+from crossmodal.reporting.results.comparison import protocol_of
 from crossmodal.reporting.results.evidence import Evidence, Number, Value, summed
 from crossmodal.tasks.base import label
 from crossmodal.tasks.base import metric as metric_of

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossmodal.core.display import folding
-from crossmodal.core.files import write_text
+from crossmodal.core.files import records_of, write_text
 from crossmodal.evaluation.contrasts import POWER, SEEDS
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results.cases import LEVEL
@@ -143,7 +143,7 @@ def show(
 
 def to_csv(frame: pd.DataFrame) -> str:
     """All columns of `claims.parquet` as CSV, machine-readable and lossless."""
-    return csv_of(frame)
+    return csv_of([*frame], records_of(frame))
 
 
 def to_md(claim_lines: list[Line]) -> str:
