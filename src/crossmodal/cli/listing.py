@@ -36,8 +36,8 @@ def described(kind: str) -> list[dict[str, Any]]:
 def _of_model(name: str) -> dict[str, Any]:
     from crossmodal.tasks.base import tasks
 
-    asked = [task.name for task in tasks().values() if any(task.asked(name, of) for of in ("group", "label"))]
-    return {"reads": registry.reads(name), "others": registry.chooses_modalities(name), "tasks": asked}
+    names = [task.name for task in tasks().values() if any(task.evaluates(name, of) for of in ("group", "label"))]
+    return {"reads": registry.reads(name), "others": registry.chooses_modalities(name), "tasks": names}
 
 
 def show(rows: list[dict[str, Any]], *, as_json: bool, columns: Mapping[str, Iterable[str]]) -> None:

@@ -199,7 +199,7 @@ class Task(ABC):
         write_parquet(folder / "examples.parquet", examples)
         return numbers
 
-    def asked(self, model: str, relevance: str, captioned: bool = True) -> bool:
+    def evaluates(self, model: str, relevance: str, captioned: bool = True) -> bool:
         """Whether runs of a model or a control on data with this relevance are evaluated on this task.
 
         Parameters
@@ -227,9 +227,9 @@ def tasks() -> dict[str, Task]:
     return {task.name: task for task in sorted(listed, key=lambda task: (task.place, task.name))}
 
 
-def asked_of(model: str, relevance: str, captioned: bool = True) -> Iterator[Task]:
-    """The tasks on which runs of a model or a control are evaluated, for data of this kind (see `Task.asked`)."""
-    return (task for task in tasks().values() if task.asked(model, relevance, captioned))
+def tasks_of(model: str, relevance: str, captioned: bool = True) -> Iterator[Task]:
+    """The tasks on which runs of a model or a control are evaluated, for data of this kind (see `Task.evaluates`)."""
+    return (task for task in tasks().values() if task.evaluates(model, relevance, captioned))
 
 
 def all_metrics() -> Iterator[Metric]:
@@ -290,7 +290,7 @@ def lower_is_better(name: str) -> bool:
 
 def chooser_of(model: str, relevance: str) -> Task | None:
     """The task by whose criterion the epochs of a model are chosen; None if none of its tasks has a criterion."""
-    return next((task for task in asked_of(model, relevance) if task.criterion), None)
+    return next((task for task in tasks_of(model, relevance) if task.criterion), None)
 
 
 def source_of_training(model: str, relevance: str) -> str:

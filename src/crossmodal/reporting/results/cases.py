@@ -267,7 +267,7 @@ class Case:
             queries.setdefault(number[:2], set()).update(value.queries for value in values)
             if over_queries:
                 moves += [value.moves * (weight / len(values)) for value in values]
-                masks += [value.asked for value in values]
+                masks += [value.has_queries for value in values]
             if part.chance:
                 offset += weight * self._chance(evidence, row, number, values[0])
         odd = next((aspect for (_, aspect), queries_of in queries.items() if len(queries_of) > 1), None)
