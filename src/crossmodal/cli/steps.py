@@ -1,4 +1,4 @@
-"""Sub-commands that make data, features, splits and runs: one per rule of the DAG."""
+"""Sub-commands that make data, features, subsets and runs: one per rule of the DAG."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Dataset(Open):
     )
     stages: tuple[PositiveInt, ...] = Field(
         (),
-        description="sizes of the groups of classes in the splits `classesIofN` for this N; by default groups "
+        description="sizes of the groups of classes in the subsets `classesIofN` for this N; by default groups "
         "have equal size",
     )
     size: dict[Literal["train", "val", "test"], PositiveInt] = Field(

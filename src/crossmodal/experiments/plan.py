@@ -37,7 +37,7 @@ class Job(Strict):
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
     captioned: bool = True  # whether the data set's texts are captions, and not arrays
-    stages: tuple[int, ...] = ()  # sizes of the groups of classes of a split `classesIofN`
+    stages: tuple[int, ...] = ()  # sizes of the groups of classes of a subset `classesIofN`
     source: str | None = None  # the data set that knowledge is transferred from
     source_inputs: dict[str, str] = Field({})
     after: str | None = None  # the run that this one is initialised from, without its seed: DATASET/SPLIT/NAME
