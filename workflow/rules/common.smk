@@ -22,6 +22,8 @@ except UserError as error:
 if workflow.is_main_process:
     for line in BENCH.plan.players():
         logger.info(f"Data: {line}")
+    for line in BENCH.missing:
+        logger.warning(f"Data: {line}")
     for fallback in BENCH.fallbacks:
         logger.warning(f"Fallback: {fallback}")
 

@@ -108,10 +108,13 @@ def check(
     ] = None,
 ) -> None:
     """Check the quality of the tables: print each row that fails, and exit with 1 if there is one."""
+    from crossmodal import dag
     from crossmodal.reporting.results import quality_control as step
 
     plan = read_plan()
     jobs, target = scope_of(plan, quick)
+    for line in dag.missing_raw(plan):
+        logging.warning("%s", line)
     faults = step.check(plan, jobs, Path(plan.params.paths.results) / "runs", target, against)
     for line in faults:
         print(f"failed: {line}", file=sys.stderr)
