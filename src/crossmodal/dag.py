@@ -287,6 +287,21 @@ def check_place(folder: str) -> None:
         )
 
 
+def check_datasets(plan: experiments.Plan) -> None:
+    """Check the settings of data sets by their readers, only once per change since these import pandas.
+
+    Raises
+    ------
+    UserError : a setting is unknown or has an impossible value.
+    """
+    used = [plan.params.datasets[name] for name in plan.datasets]
+    sources = [registry.source_hash("datasets", dataset.reader) for dataset in used]
+    mark = STATE / f"datasets-{sha256_json([[dataset.model_dump() for dataset in used], sources])[:16]}.json"
+    if not mark.exists():
+        experiments.check_datasets(plan)
+        write_json(mark, {"datasets": plan.datasets})
+
+
 def missing_raw(plan: experiments.Plan) -> list[str]:
     """One sentence per data set whose raw files are gone since its items were made: results are those of the files."""
     return [line for name in plan.datasets if (line := missing(Path(plan.params.paths.data) / name))]

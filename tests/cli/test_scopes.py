@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from crossmodal import cli, experiments
-from crossmodal.cli import base
+from crossmodal.cli import base, listing
 from crossmodal.core import registry
+from crossmodal.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,3 +85,18 @@ def test_listings_import_no_torch() -> None:
         registry.reads(name)  # declarations are read once per version of a model, and this may be the first time
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_impossible_setting_of_a_data_set_is_found_when_runs_are_listed() -> None:
+    params = experiments.load(ROOT / "params.yaml")
+    mine = {"reader": "table", "title": "Mine", "annotations": "mine.csv", "images": "mine", "val": -3}
+    own = experiments.from_config(experiments.merge(params.model_dump(), {"datasets": {"mine": mine}}))
+    paper = {
+        "title": "Mine",
+        "name": "toy",
+        "experiments": {"one": {"model": "vsepp", "dataset": "mine"}},
+        "tables": [],
+    }
+    plan = experiments.Plan(own, {"toy": experiments.validated(experiments.Paper, paper, "toy.yaml")})
+    with pytest.raises(UserError, match=r"params.yaml: datasets.mine: val: .* greater than or equal to 0; found -3"):
+        listing.planned(plan)

@@ -11,6 +11,7 @@ import typer
 
 from crossmodal.core import registry
 from crossmodal.core.errors import printable
+from crossmodal.dag import check_datasets
 
 if TYPE_CHECKING:
     from crossmodal.experiments import Plan
@@ -20,7 +21,8 @@ KINDS = {"extractors": "features", **{kind: kind for kind in ("models", "dataset
 
 
 def planned(plan: Plan) -> list[dict[str, Any]]:
-    """The runs that params.yaml selects."""
+    """The runs that params.yaml selects, once the settings of their data sets are checked."""
+    check_datasets(plan)
     return [{"run": key, "quick": job.quick} for key, job in plan.jobs.items()]
 
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from crossmodal.core.errors import suggestion
 from crossmodal.experiments.settings import Strict
-from crossmodal.experiments.tables import Experiment, Table
+from crossmodal.experiments.tables import ID_FORM, Experiment, Table
 from crossmodal.tasks.base import aspects, lower_is_better, metric_names
 from crossmodal.tasks.base import metric as metric_of
 
@@ -57,7 +57,7 @@ class Claim(Strict):
     several published data sets make one claim per data set.
     """
 
-    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    id: str = Field(pattern=r"^[a-z0-9-]+$", description=ID_FORM)
     says: str = Field(description="the statement, as one sentence in plain English")
     source: str = Field("", description="place of the statement in the paper: section, table or figure")
     kind: Kind = Field(

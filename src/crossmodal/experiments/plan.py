@@ -405,6 +405,19 @@ def settings_of(job: Job, settings: type[BaseModel]) -> Any:
     return validated_settings
 
 
+def check_datasets(plan: Plan) -> None:
+    """Check the settings of each used data set by its reader's module.
+
+    Raises
+    ------
+    UserError : a setting is unknown or has an impossible value.
+    """
+    for name in plan.datasets:
+        dataset = plan.params.datasets[name]
+        reader = registry.module("datasets", dataset.reader)
+        validated(reader.Settings, dataset.settings, f"params.yaml: datasets.{name}")
+
+
 def check_settings(plan: Plan) -> list[str]:
     """Check the settings of each used data set, extractor and model by its own module.
 
@@ -416,10 +429,7 @@ def check_settings(plan: Plan) -> list[str]:
     """
     fallbacks: dict[str, None] = {}
     used_extractors = {name for dataset in plan.datasets for _, name in plan.extractors_of(dataset)}
-    for name in plan.datasets:
-        dataset = plan.params.datasets[name]
-        reader = registry.module("datasets", dataset.reader)
-        validated(reader.Settings, dataset.settings, f"params.yaml: datasets.{name}")
+    check_datasets(plan)
     for name in used_extractors:
         extractor = plan.params.extractors[name]
         module = registry.module("features", extractor.extractor)

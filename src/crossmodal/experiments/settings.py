@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,16 @@ def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str
         return f"{where}: {place}: is missing"
     found = masked(repr(item["input"]))
     found = found if len(found) <= SHOWN else f"{found[:SHOWN]}... ({len(found):,} characters)"
+    if item["type"] == "string_pattern_mismatch" and (form := _described(model, item["loc"])):
+        return f"{where}: {place}: expected {form}; found {found}"
     return f"{where}: {place}: {item['msg']}; found {found}"
+
+
+def _described(model: type[BaseModel], path: Sequence[Any]) -> str | None:
+    """The description of the field at `path` below `model`."""
+    owner = _block(model, path[:-1])
+    field = owner.model_fields.get(path[-1]) if owner is not None else None
+    return field.description if field is not None else None
 
 
 def _block(model: type[BaseModel], path: Iterable[Any]) -> type[BaseModel] | None:

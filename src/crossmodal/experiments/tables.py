@@ -15,6 +15,12 @@ from crossmodal.tasks.base import aspects, metric, metric_names
 
 SPLIT = r"full|none|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
 VARIANT = r"[a-z0-9][a-z0-9_+-]*"
+SPLIT_FORM = (
+    "the name of a subset: `full`, `none`, one such as `10pct-2cap` (two captions of each of 10 % of the images), or "
+    "one such as `classes2of4` (the second of four groups of classes)"
+)
+VARIANT_FORM = "lower-case letters, digits, `_`, `+` and `-`, the first a letter or digit; empty for no variant"
+ID_FORM = "lower-case letters, digits and `-`"
 DIRECTIONS = ("image-to-text", "text-to-image")
 
 
@@ -23,8 +29,8 @@ class Experiment(Strict):
 
     model: str
     dataset: str
-    split: str = Field("full", pattern=f"^({SPLIT})$")
-    variant: str = Field("", pattern=f"^({VARIANT})?$")
+    split: str = Field("full", pattern=f"^({SPLIT})$", description=SPLIT_FORM)
+    variant: str = Field("", pattern=f"^({VARIANT})?$", description=VARIANT_FORM)
     settings: dict[str, Any] = Field({}, description="settings for every data set")
     published: dict[str, Any] = Field({}, description="settings for the named data set only")
     stand_in: dict[str, Any] = Field({}, description="settings where another data set stands in for the named one")
@@ -67,7 +73,7 @@ class Row(Strict):
 
 
 class Table(Strict):
-    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    id: str = Field(pattern=r"^[a-z0-9-]+$", description=ID_FORM)
     title: str
     source: str = Field("", description="document and table that contain the numbers")
     dataset: str

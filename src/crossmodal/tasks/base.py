@@ -260,6 +260,26 @@ def metric(name: str) -> Metric | None:
     return next((match for declared in all_metrics() if (match := declared.named(name))), None)
 
 
+def too_few(numbers: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence on each recall@K that is 100 for any order, since no more than K items are ranked; empty for none.
+
+    Parameters
+    ----------
+    numbers : rows with `metric` and `n_gallery`, of a run or a table.
+    """
+    galleries: dict[str, int] = {}
+    for number in numbers:
+        name, size = number["metric"], number["n_gallery"]
+        declared = metric(name) if name.startswith("recall@") else None
+        if declared is not None and size and declared.k >= size:
+            galleries[declared.label] = min(size, galleries.get(declared.label, size))
+    if not galleries:
+        return ""
+    fewest = min(galleries.values())
+    items = "item is" if fewest == 1 else "items are"
+    return f"Too few test items: only {fewest} {items} ranked, so that {', '.join(galleries)} is 100 for any order."
+
+
 def label(name: str) -> str:
     """The printed label of a metric, such as `R@10`, or `mAP@50 chance` for what a random order has of it.
 

@@ -118,3 +118,13 @@ def test_a_table_that_no_run_fills_says_so(made: Path, plan: Plan) -> None:
     text = printed(view, 200)
     assert "Method" not in text
     assert text.rstrip().endswith(f"Left out: {len(view.lines)} rows with published numbers only (--all).")
+
+
+def test_a_table_of_a_paper_that_is_not_chosen_is_explained(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers/other.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"'other-table1': would be in papers/other.yaml, which `papers` .* not name"):
+        views.view(plan, [], "other-table1")

@@ -6,7 +6,7 @@ from crossmodal.experiments import Paper, Plan, Table, named_experiments
 from crossmodal.reporting.results import order
 from crossmodal.reporting.results.cells import PUBLISHED_ONLY, Cells
 from crossmodal.tasks.base import metric as metric_of
-from crossmodal.tasks.base import metric_names, tasks
+from crossmodal.tasks.base import metric_names, tasks, too_few
 
 NO_SYSTEM = "no system yet (published only)"
 
@@ -45,6 +45,7 @@ def caption_of(plan: Plan, paper: Paper, table: Table, cells: Cells, placed: boo
     if any(cell["p_holm"] is not None for cell in done):
         sentences.append(("rules", _tested(table, done)))
     sentences.append(("rules", _measures(table)))
+    sentences += [("warning", text) for text in [too_few(done)] if text]
     if placed:
         sentences.append(
             ("rules", "Best in bold, second underlined, among the same data and annotation; ours separately.")

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from crossmodal.core.errors import UserError, suggestion
@@ -213,6 +214,12 @@ def view(plan: Plan, comparison: Cells, name: str) -> View:
     UserError : there is no such table, or the comparison was made from another version of it.
     """
     if name not in plan.tables:
+        for path in sorted(Path("papers").glob("*.yaml")):
+            if path.stem not in plan.papers and name.startswith(f"{path.stem}-"):
+                raise UserError(
+                    f"table {name!r}: would be in {path}, which `papers` in params.yaml does not name; add "
+                    f"{path.stem} to it and run `crossmodal collect` again"
+                )
         raise UserError(f"table {name!r} is unknown{suggestion(name, plan.tables)}")
     paper, table = plan.tables[name]
     of_table = [cell for cell in comparison if (cell["paper"], cell["table"]) == (paper.name, table.id)]
