@@ -19,7 +19,7 @@ from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
-from crossmodal.features.lightfield import dodecahedron, meshfiles, moments, polygons, silhouettes
+from crossmodal.features.lightfield import dodecahedron, meshfiles, moments, polygons, silhouettes, triangulation
 from crossmodal.features.lightfield.dodecahedron import FIELDS, VIEWS
 from crossmodal.features.lightfield.moments import FOURIER, MOMENTS, NUMBERS
 
@@ -64,7 +64,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         data = path.read_bytes()
         stated = STATED[kind](data) if kind in STATED else None
         if stated is not None:
-            return stated.vertices, polygons.triangles(stated)
+            return stated.vertices, triangulation.triangles(stated)
         resolver = meshfiles.Beside(path)
         mesh = trimesh.load_mesh(io.BytesIO(data), file_type=_kind(path), process=False, resolver=resolver)
         vertices, faces = (np.asarray(getattr(mesh, name, ())) for name in ("vertices", "faces"))

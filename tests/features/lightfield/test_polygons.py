@@ -11,7 +11,7 @@ import trimesh
 from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 from crossmodal.features import mesh
-from crossmodal.features.lightfield import polygons
+from crossmodal.features.lightfield import polygons, triangulation
 from crossmodal.features.lightfield.polygons import Polygons
 
 L = [[0, 0, 0], [3, 0, 0], [3, 1, 0], [1, 1, 0], [1, 3, 0], [0, 3, 0]]  # of area 5
@@ -39,7 +39,7 @@ def test_a_polygon_is_covered_once_wherever_it_begins(begin, turned, backwards):
     for outline, expected in ((L, 5.0), (NOTCH, 8.0), star()):
         vertices = np.asarray(outline, float) @ turned.T * 7 + [5, -3, 1]
         face = np.roll(np.arange(len(vertices)), begin)
-        found = polygons.triangles(Polygons.of(vertices, [list(face[::-1] if backwards else face)]))
+        found = triangulation.triangles(Polygons.of(vertices, [list(face[::-1] if backwards else face)]))
         assert len(found) == len(vertices) - 2
         assert area(vertices, found) == pytest.approx(49 * expected, rel=1e-9)
         # All are turned as the polygon is.
@@ -54,25 +54,25 @@ def test_a_fan_where_it_is_right():
     vertices = np.stack([np.cos(angles), np.sin(angles), 0 * angles], 1)
     faces = [[0, 1, 2], [2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 6]]
     expected = [[0, 1, 2], [2, 3, 4], [2, 4, 5], *([0, n, n + 1] for n in range(1, 6))]
-    assert polygons.triangles(Polygons.of(vertices, faces)).tolist() == expected
+    assert triangulation.triangles(Polygons.of(vertices, faces)).tolist() == expected
     skew = [[0, 0, 0], [1, 0, 0.2], [1, 1, 0], [0, 1, 0.2]]  # a quadrilateral that is not flat
-    assert polygons.triangles(Polygons.of(skew, [[0, 1, 2, 3]])).tolist() == [[0, 1, 2], [0, 2, 3]]
+    assert triangulation.triangles(Polygons.of(skew, [[0, 1, 2, 3]])).tolist() == [[0, 1, 2], [0, 2, 3]]
 
 
 def test_corners_in_a_line_and_outlines_that_touch_themselves():
     line = [[0, 0, 0], [1, 0, 0], [2, 0, 0], [2, 2, 0], [1, 1, 0], [0, 2, 0]]
-    found = polygons.triangles(Polygons.of(line, [[*range(6)]]))
+    found = triangulation.triangles(Polygons.of(line, [[*range(6)]]))
     assert area(line, found) == pytest.approx(3)  # 4, less the notch of 1
     # A square of 4 x 4 with a hole of 2 x 2, whose outline goes in and out along one cut.
     ring = [[0, 0, 0], [4, 0, 0], [4, 4, 0], [0, 4, 0], [1, 1, 0], [1, 3, 0], [3, 3, 0], [3, 1, 0]]
-    found = polygons.triangles(Polygons.of(ring, [[0, 1, 2, 3, 0, 4, 5, 6, 7, 4]]))
+    found = triangulation.triangles(Polygons.of(ring, [[0, 1, 2, 3, 0, 4, 5, 6, 7, 4]]))
     assert area(ring, found) == pytest.approx(12)
 
 
 def test_an_outline_that_crosses_itself_is_refused(tmp_path):
     bow = [[0, 0, 0], [3, 3, 0], [3, 0, 0], [0, 1, 0]]
     with pytest.raises(ValueError, match="the outline of face 0 crosses itself"):
-        polygons.triangles(Polygons.of(bow, [[0, 1, 2, 3]]))
+        triangulation.triangles(Polygons.of(bow, [[0, 1, 2, 3]]))
     (tmp_path / "bow.off").write_text("OFF\n4 1 0\n0 0 0\n3 3 0\n3 0 0\n0 1 0\n4 0 1 2 3\n")
     with pytest.raises(UserError, match=r"bow\.off: is damaged or no mesh \(the outline of face 0 crosses itself\)"):
         mesh.read(tmp_path / "bow.off")
@@ -91,7 +91,7 @@ def test_off_dialects():
         "NOFF\n3 1 0\n0 0 0 0 0 1\n1 0 0 0 0 1\n0 1 0 0 0 1\n3 0 1 2\n",
     ):
         found = polygons.off(text.encode())
-        assert polygons.triangles(found).tolist() == expected, text
+        assert triangulation.triangles(found).tolist() == expected, text
         assert found.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]], text
     for text, message in (
         ("4OFF\n1 0 0\n0 0 0 1\n", "do not have three dimensions"),
@@ -122,7 +122,7 @@ def test_obj_dialects():
     for face, expected in faces.items():
         text = "\n".join(["mtllib a.mtl", "o one", *vertices, "vn 0 0 1", "vt 0 0", "s off", "usemtl x", face, "l 1 2"])
         found = polygons.obj(text.encode())
-        assert polygons.triangles(found).tolist() == [expected], face
+        assert triangulation.triangles(found).tolist() == [expected], face
         assert found.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     # A name whose last byte is that of a backslash, in Chinese encodings, is no line that goes on.
     assert len(polygons.obj(b"o \xb2\x5c\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n").counts) == 1
@@ -159,7 +159,7 @@ def test_ply_of_polygons(kind, tmp_path):
     assert found.vertices.tolist() == L
     assert found.counts.tolist() == [6, 3]
     assert found.corners.tolist() == [1, 2, 3, 4, 5, 0, 0, 1, 2]
-    assert area(L, polygons.triangles(found)) == pytest.approx(5 + 1.5)
+    assert area(L, triangulation.triangles(found)) == pytest.approx(5 + 1.5)
     with pytest.raises(polygons.CutError, match="it ends at face 1 of 2"):
         polygons.ply(data[:-4])
     (tmp_path / "x.ply").write_bytes(data[:-4])
@@ -276,10 +276,10 @@ def test_work_on_faces_that_are_not_convex_is_bounded(monkeypatch):
     for count, allowed in ((10, True), (11, False)):  # ten faces of five corners
         mesh = polygons.off(f"OFF\n5 {count} 0\n{corners}".encode() + b"5 0 1 2 3 4\n" * count)
         if allowed:
-            assert polygons.triangles(mesh).shape == (30, 3)
+            assert triangulation.triangles(mesh).shape == (30, 3)
         else:
             with pytest.raises(ValueError, match="too many faces that are not convex, 11 of them with 5 corners"):
-                polygons.triangles(mesh)
+                triangulation.triangles(mesh)
 
 
 def test_an_off_file_at_once_and_by_lines_are_the_same():
