@@ -32,7 +32,7 @@ def test_tables_are_rendered_without_pandas(tmp_path: Path) -> None:
     tables = tuple(f"reporting.tables.{name}" for name in ("views", "captions", "latex", "writers", "terminal"))
     path = tmp_path / "cells.parquet"
     write_parquet(path, pd.DataFrame({"row": [0, 1], "published": [1.5, None], "system": ["VSE++", None]}))
-    reading = f"print(crossmodal.core.files.read_records({str(path)!r}))"
+    reading = f"print(crossmodal.core.files.read_rows({str(path)!r}))"
     printed = imported(tables, f"{HEAVY} pandas pyarrow.dataset", before=reading).splitlines()
     assert literal_eval(printed[0]) == [
         {"row": 0, "published": 1.5, "system": "VSE++"},

@@ -46,14 +46,14 @@ def table(
     every: Annotated[bool, typer.Option("--all", help="All rows, also those with published numbers only.")] = False,
 ) -> None:
     """Show a paper's table in the terminal: the rows that runs of ours fill, beside the published numbers."""
-    from crossmodal.core.files import read_records
+    from crossmodal.core.files import read_rows
     from crossmodal.reporting.tables import terminal
     from crossmodal.reporting.tables.views import view
 
     rows = "all" if every else "ours" if ours else "filled"
     plan = read_plan()
     target = results_of(plan, quick)
-    terminal.show(view(plan, read_records(target / "comparison.parquet"), name), rows=rows)
+    terminal.show(view(plan, read_rows(target / "comparison.parquet"), name), rows=rows)
 
 
 @app.command(rich_help_panel="Results")

@@ -212,7 +212,7 @@ def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataF
     return _read(path, columns, lambda table: table.to_pandas())
 
 
-def read_records(path: str | Path) -> list[dict[str, Any]]:
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a small table as plain values, with None for a missing one; pandas is not imported.
 
     Raises

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_records
+from crossmodal.core.files import read_rows
 from crossmodal.experiments import Plan
 from crossmodal.reporting.tables import terminal, views
 from crossmodal.reporting.tables.views import Line, View
@@ -19,11 +19,11 @@ from crossmodal.reporting.tables.views import Line, View
 
 @pytest.fixture(scope="module")
 def shown(made: Path, plan: Plan) -> list[View]:
-    return views.all_views(plan, read_records(made / "comparison.parquet"))
+    return views.all_views(plan, read_rows(made / "comparison.parquet"))
 
 
 def cells_of_table1(made: Path) -> list[dict]:
-    cells = read_records(made / "comparison.parquet")
+    cells = read_rows(made / "comparison.parquet")
     return [cell for cell in cells if (cell["paper"], cell["table"]) == ("mfsr", "table1")]
 
 
@@ -45,9 +45,7 @@ def test_every_number_is_there(shown: list[View], width: int) -> None:
 def test_our_rows_alone(made: Path, plan: Plan) -> None:
     """Shown though the other tables were not made."""
     cells = [
-        cell
-        for cell in read_records(made / "comparison.parquet")
-        if (cell["paper"], cell["table"]) == ("mfsr", "table1")
+        cell for cell in read_rows(made / "comparison.parquet") if (cell["paper"], cell["table"]) == ("mfsr", "table1")
     ]
     view = views.view(plan, cells, "mfsr-table1")
     bare = next(line for line in view.lines if not line.has_system)
@@ -58,15 +56,13 @@ def test_our_rows_alone(made: Path, plan: Plan) -> None:
 
 def test_an_unknown_table_is_named_with_those_there_are(made: Path, plan: Plan) -> None:
     with pytest.raises(UserError, match=r"'mfsr-tabel1' is unknown; did you mean 'mfsr-table1'.*a3vse-table5"):
-        views.view(plan, read_records(made / "comparison.parquet"), "mfsr-tabel1")
+        views.view(plan, read_rows(made / "comparison.parquet"), "mfsr-tabel1")
 
 
 def test_rows_that_nothing_of_ours_fills_are_counted(made: Path, plan: Plan) -> None:
     """Table 1 of mFSR, as if the two systems of its batch size of 24 had not run."""
     cells = [
-        cell
-        for cell in read_records(made / "comparison.parquet")
-        if (cell["paper"], cell["table"]) == ("mfsr", "table1")
+        cell for cell in read_rows(made / "comparison.parquet") if (cell["paper"], cell["table"]) == ("mfsr", "table1")
     ]
     view = views.view(plan, cells, "mfsr-table1")
     lines = [_not_run(line) if line.label in ("VSE++", "mFSR") else line for line in view.lines]
@@ -112,9 +108,7 @@ def test_a_wide_table_has_all_its_numbers_in_panels(shown: list[View]) -> None:
 
 
 def test_a_table_that_no_run_fills_says_so(made: Path, plan: Plan) -> None:
-    view = next(
-        view for view in views.all_views(plan, read_records(made / "comparison.parquet")) if not view.has_system
-    )
+    view = next(view for view in views.all_views(plan, read_rows(made / "comparison.parquet")) if not view.has_system)
     text = printed(view, 200)
     assert "Method" not in text
     assert text.rstrip().endswith(f"Left out: {len(view.lines)} rows with published numbers only (--all).")

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_records, records_of
+from crossmodal.core.files import read_rows, records_of
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results import comparison as comparing
 from crossmodal.reporting.results.collect import collect
@@ -25,11 +25,11 @@ from crossmodal.reporting.tables.views import Cell, Text, grid, number
 
 @pytest.fixture(scope="module")
 def views(made: Path, plan: Plan) -> dict[str, writers.View]:
-    return {view.id: view for view in writers.all_views(plan, read_records(made / "comparison.parquet"))}
+    return {view.id: view for view in writers.all_views(plan, read_rows(made / "comparison.parquet"))}
 
 
 def test_every_table_in_every_format(made: Path, plan: Plan, tmp_path: Path) -> None:
-    paths = writers.render(plan, read_records(made / "comparison.parquet"), tmp_path)
+    paths = writers.render(plan, read_rows(made / "comparison.parquet"), tmp_path)
     assert len(paths) == 8 * 4
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in paths}
     assert (tmp_path / "mfsr-table1.csv").exists()

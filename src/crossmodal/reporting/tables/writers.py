@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from crossmodal.core.files import read_records, write_text
+from crossmodal.core.files import read_rows, write_text
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results.cells import TYPES, Cells
 from crossmodal.reporting.tables.latex import to_tex
@@ -134,4 +134,4 @@ def render(plan: Plan, comparison: Cells, folder: Path) -> list[Path]:
 
 def write(plan: Plan, target: Path) -> None:
     """The step of the DAG: write the tables of `target/comparison.parquet` to `target/tables/`."""
-    render(plan, read_records(target / "comparison.parquet"), target / "tables")
+    render(plan, read_rows(target / "comparison.parquet"), target / "tables")
