@@ -3,8 +3,8 @@
 One process imports torch and the other libraries once and is forked for each mutant; the child puts the changed module
 in the place of the real one as it is imported, so no file is ever changed, and everything runs in a copy of the
 checkout. A first run of the unchanged source, traced by coverage.py, tells which tests reach which line: a mutant runs
-these, then the rest of the files they lie in, until one fails. Tests marked slow are left out, and a program that a
-test starts as a process of its own runs the unchanged source.
+these, then the quick ones of the rest of the files they lie in, until one fails. Tests marked slow are left out, and a
+program that a test starts as a process of its own runs the unchanged source.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ PACKAGES = {
         ("src/crossmodal/core/files.py", "src/crossmodal/core/paths.py", "src/crossmodal/core/rows.py"),
         (
             *("tests/core/test_files.py", "tests/core/test_paths.py", "tests/core/test_rows.py"),
-            *("tests/core/test_packed.py", "tests/reporting/page/test_provenance.py"),
+            *("tests/core/test_packed.py", "tests/released/test_arrays.py"),
         ),
     ),
 }
