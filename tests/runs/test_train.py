@@ -15,6 +15,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, sha256_file, write_json, write_parquet
 from crossmodal.experiments import Job, job_in
 from crossmodal.runs import train as running
+from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
 from crossmodal.training import loop
 
@@ -63,6 +64,27 @@ def test_the_files_of_a_run(prepared, tmp_path, monkeypatch):
     assert read.settings["dim"] == 16
     assert read.settings["margin"] == 0.2  # of the defaults too
     assert read.model_copy(update={"settings": SMALL}) == job()
+    evaluate(job(), folder, prepared, "embedded")
+    metrics = read_json(folder / "instance_retrieval" / "metrics.json")
+    about = {"dataset": "toy", "split": "full", "model": "vsepp", "variant": "", "seed": 0}
+    assert (metrics["job"], metrics["task"], metrics["scale"]) == (about, "instance_retrieval", "embedded")
+    assert metrics["weights_sha256"] == manifest["weights_sha256"]
+
+
+def test_controls_are_evaluated_without_a_training(prepared, tmp_path):
+    """On the modalities of the data set's items, whatever models read, or on those that the job names."""
+    for settings in ({}, {"modalities": ["text", "image"]}):
+        control = job(model="oracle", settings=settings, inputs={}, folds=[1, 2], seed=3, variant="x")
+        evaluate(control, tmp_path, prepared, "full", "instance_retrieval")
+        metrics = read_json(tmp_path / "instance_retrieval" / "metrics.json")
+        assert metrics["job"] == {"dataset": "toy", "split": "full", "model": "oracle", "variant": "x", "seed": 3}
+        assert "weights_sha256" not in metrics
+        sums = {n["protocol"]: n["value"] for n in metrics["numbers"] if n["metric"] == "recall_sum"}
+        assert sums == {"all": 600.0, "fold2": 600.0}
+        sizes = {n["aspect"]: n["n_gallery"] for n in metrics["numbers"] if n["protocol"] == "all"}
+        assert (sizes["image-to-text"], sizes["text-to-image"]) == (36, 12)
+    with pytest.raises(UserError, match="is not evaluated on the task 'category_retrieval'; its tasks are instance_"):
+        evaluate(control, tmp_path, prepared, "full", "category_retrieval")
 
 
 def test_a_training_goes_on_from_its_checkpoint_unless_it_is_to_begin_anew(prepared, tmp_path, monkeypatch):
