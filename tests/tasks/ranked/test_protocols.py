@@ -55,3 +55,22 @@ def test_precisions_are_averaged_over_directions_and_beside_chance() -> None:
     assert numbers["text-to-image", "map", "seen"] == (pytest.approx(50), 2)
     assert numbers["average", "map", "first"] == (100.0, 2)
     assert not [key for key in numbers if key[1] == "recall_sum"]
+
+
+def test_precision_at_50_is_divided_by_what_was_retrieved() -> None:
+    """CVS thesis, eq. 4.2.1: 60 texts are relevant to the first image, of which its first 50 answers hold 30."""
+    labels = {"image": np.array([0, 1]), "text": np.array([0] * 30 + [1] * 40 + [0] * 30)}
+    first = torch.arange(100, 0, -1.0)  # 30 relevant ones, 40 that are not, and 30 relevant ones
+    second = torch.empty(100)
+    order = [*range(20), *range(30, 70), *range(20, 30), *range(70, 100)]  # 20 that are not, then all 40 relevant ones
+    second[order] = first
+    ids = {m: np.array([f"{m}{i}" for i in range(len(codes))], dtype=object) for m, codes in labels.items()}
+    pair = Pair({"image": torch.eye(2), "text": torch.stack([first, second], 1)}, labels)
+    _, numbers = scored([pair], Items(ids, labels, labels, {}, True), [1])
+    value = {n["metric"]: n["value"] for n in numbers if n["aspect"] == "image-to-text"}
+    other = [j / (j + 20) for j in range(1, 41)]
+    assert value["map@50"] == pytest.approx(100 * (1 + sum(other[:30]) / 30) / 2)
+    whole = (30 + sum(j / (j + 40) for j in range(31, 61))) / 60
+    assert value["map"] == pytest.approx(100 * (whole + sum(other) / 40) / 2)
+    at_r = ((30 + 0) / 60 + sum(other[:20]) / 40) / 2  # among the first 60 answers, and among the first 40
+    assert value["map@R"] == pytest.approx(100 * at_r)
