@@ -182,6 +182,32 @@ def test_texts_that_may_be_paths_at_any_depth():
     assert list(paths.possible(texts)) == ["a", "c", "d", "e/f", "x" * 4095]
 
 
+def test_what_a_data_set_names_is_there(tmp_path, monkeypatch):
+    """As it stands or below `root`, without an array's name after # or in brackets; words are no paths."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "x.npz").touch()
+    (tmp_path / "word").touch()
+    there = [
+        {"root": "set"},
+        {"root": "set", "file": "x.npz"},
+        {"root": "set", "file": "x.npz#a/b", "other": ["x.npz[1:2]", "train"]},
+        {"file": "set/x.npz", "seed": 3, "kind": "images"},
+        {"name": "word"},  # which happens to be a file
+    ]
+    missing = [
+        {},
+        {"kind": "images", "seed": 3},  # nothing is named
+        {"root": "none"} | {"file": "a/b"},
+        {"root": "set", "file": "y.npz"},  # by the ending of a file
+        {"root": "set", "file": "y/z"},
+        {"root": "set", "more": {"deep": ["x.npz", "gone.txt"]}},
+        {"root": 5, "file": "x.npz"},
+    ]
+    assert [paths.present(settings) for settings in there] == [True] * len(there)
+    assert [paths.present(settings) for settings in missing] == [False] * len(missing)
+
+
 @pytest.mark.parametrize("value", [".hidden", "-rf", "+a", "a b", "a/b", "", "ä!"])
 def test_a_text_that_is_no_name_of_a_folder(value):
     with pytest.raises(UserError, match=r"x\.yaml: model: .*: expected a name of letters, digits"):
