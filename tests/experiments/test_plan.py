@@ -374,6 +374,21 @@ def test_random_weights_of_an_extractor_are_named_where_it_is_read(planned):
     assert all(("image", "net") not in job.extractors for job in read)
 
 
+def test_the_settings_of_each_data_set_are_checked(planned):
+    """Those of runs of one name too, whichever data set is planned last."""
+    both = {"a": SCAN, "b": SCAN | {"dataset": "twin"}}
+    twin = {"reader": "world", "title": "T"}
+    for wrong in ("world", "twin"):
+        odd = {wrong: {"models": {"scan": {"margn": 1}}}}
+        with pytest.raises(UserError, match=r"model scan: margn: unknown key; did you mean 'margin'"):
+            check_settings(planned({"datasets": merge({"twin": twin}, odd)}, **both))
+    for seeded in ("world", "twin"):
+        words = {name: {"models": {"dpc": {"word_embedding": "x.txt"}}} for name in {"world", "twin"} - {seeded}}
+        runs = {key: one | {"model": "dpc"} for key, one in both.items()}
+        told = check_settings(planned({"datasets": merge({"twin": twin}, words)}, **runs))
+        assert any(what.startswith("dpc: word vectors: seeded") for what in told)
+
+
 def test_nothing_is_random_unasked_in_the_shipped_file_at_scale_full():
     """Published files are named; what is missing then stops, and says where it is to be had."""
     value = experiments.read_yaml(ROOT / "params.yaml") | {"scale": "full"}

@@ -434,7 +434,9 @@ def check_settings(plan: Plan) -> list[str]:
         extractor = plan.params.extractors[name]
         module = registry.module("features", extractor.extractor)
         validated(module.Settings, extractor.settings, f"params.yaml: extractors.{name}")
-    for job in {job.name: job for job in plan.jobs.values() if not job.control}.values():
+    # Runs of one name may have other settings on another data set.
+    distinct = {(job.name, sha256_json(job.settings)): job for job in plan.jobs.values() if not job.control}
+    for job in distinct.values():
         settings = settings_of(job, registry.module("models", job.model).Settings)
         fallbacks |= {f"{job.model}: {what}": None for what in settings.fallbacks}
     read = {name for job in plan.jobs.values() for _, name in (*job.extractors, *job.source_inputs.items())}
