@@ -103,6 +103,7 @@ def train_job(
         from crossmodal.training.loop import train  # imported here, since it takes seconds
 
         selection = selection_of(job)
+        _check_pairs(job, corpus, data)
         _check_validation(job, model, corpus, data)
         if fresh:
             checkpoint.unlink(missing_ok=True)
@@ -186,6 +187,21 @@ def selection_of(job: Job) -> Selection:
             f"give it the method of a task, such as `encode`"
         )
     return Selection(task.criterion, import_module(task.selection).validate)
+
+
+def _check_pairs(job: Job, corpus: Corpus, data: Path) -> None:
+    """Check that a mini-batch can be made, which needs two pairs: those of others are a pair's negatives.
+
+    Raises
+    ------
+    UserError : fewer pairs, or fewer rows of a data set with classes.
+    """
+    rows = corpus.n_rows()
+    if rows < 2:
+        raise UserError(
+            f"{data / job.dataset / 'splits' / f'{job.split}.parquet'}: has {rows} training pair{'s' * (rows != 1)}, "
+            f"but model {job.model!r} needs at least 2, which are each other's negatives; choose a larger split"
+        )
 
 
 def _check_validation(job: Job, model: base.Model, corpus: Corpus, data: Path) -> None:
