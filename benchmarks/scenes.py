@@ -1,12 +1,15 @@
 """Calibration of the drawn scenes for headroom: what can be reached by which kind of knowledge, before systems run.
 
 Retrieval on the test partition, both ways, by
+
 - chance, in closed form;
 - an oracle on the exact objects, which reads captions back: with attributes bound to their things and relations to
   theirs (`bound`), and with classes, colours, sizes and relations each on their own (`unbound`);
 - a linear probe of the regions' features (ridge regression to class, colour and size), bound and unbound alike;
 - a linear map from the global vector to the bag of a caption's words.
+
 Relations: the frequency control (by the two classes), the geometry alone, both, and the share of unseen triples.
+
 Questions: a linear classifier of the question's words alone.
 
 Run `crossmodal prepare scenes` and
