@@ -83,7 +83,9 @@ def test_the_vectors_of_pvse_head_by_head():
                 of_all = torch.cat([states[0, -1, :4], states[0, 0, 4:]])  # each way's last state
             for k in range(2):
                 logits = torch.tanh(local @ part.into.weight.T) @ part.heads.weight[k]
-                attended = sum(math.exp(v) * x for v, x in zip(logits.tolist(), local, strict=True)) / logits.exp().sum()
+                attended = (
+                    sum(math.exp(v) * x for v, x in zip(logits.tolist(), local, strict=True)) / logits.exp().sum()
+                )
                 residual = torch.sigmoid(part.fc(attended))
                 z = F.layer_norm(of_all + residual, (8,), part.norm.weight, part.norm.bias)
                 torch.testing.assert_close(residuals[row, k], residual)
