@@ -73,7 +73,9 @@ def edges_between(network, boxes):
             for n in range(p):
                 turn = abs(theta - float(network.angle[n].detach()))
                 turn = min(turn, abs(2 * math.pi - turn))
-                of_rho = (rho - float(network.distance[n].detach())) ** 2 / (1e-14 + float(network.distance_width[n].detach()) ** 2)
+                of_rho = (rho - float(network.distance[n].detach())) ** 2 / (
+                    1e-14 + float(network.distance_width[n].detach()) ** 2
+                )
                 of_theta = turn**2 / (1e-14 + float(network.angle_width[n].detach()) ** 2)
                 weights[i, j, n] = math.exp(-0.5 * of_rho) * math.exp(-0.5 * of_theta)
     return weights / weights.sum(2, keepdim=True)
