@@ -286,7 +286,7 @@ class Model(nn.Module):
     def prepare(self, batches: Iterable[Batch]) -> None:
         """See all training pairs once before the training, in batches, such as for a table of neighbours.
 
-        Called only if a model overrides it; what it keeps must be in buffers, so that a resumed run finds it again.
+        Called only if a model overrides it, also before a training is resumed. What it keeps is no weight of the model.
         """
 
     def fit(self, batches: Iterable[Batch]) -> None:
