@@ -55,7 +55,7 @@ def built(name, seed=0):
         "word_dim": 8,
         "hidden": (32,),
         "units": 32,
-        "judge_units": 4,
+        "gan_weight": 0.1,
         "parts": 4,  # blocks of one dimension would have cosines without a gradient
         "lr": 1e-2,
         "margin": 0.2,

@@ -51,6 +51,9 @@ class Settings(Labelled):
     lr_factor: float = Field(0.5, gt=0, le=1)
     beta: float = Field(0.5, ge=0, lt=1, description="Adam's first decay rate")
     clip: float = Field(0.0, ge=0)
+    gan_weight: float = Field(
+        1.0, ge=0, description="weight of the discriminators' verdicts in the loss of the encoders, against the classes"
+    )
     generator_steps: int = Field(5, ge=1, description="steps of the encoders and decoders per step of discriminators")
 
 
@@ -116,7 +119,8 @@ class Model(base.Model):
             terms["within"] += F.softplus(-self.within[m](self.decoders[m](z))).mean()
         for m, other in permutations(vectors, 2):
             terms["between"] += F.softplus(-self._judged(m, vectors[other], features[m])).mean()
-        return {"loss": sum(terms.values()), **terms}
+        loss = terms["classes"] + self.settings.gan_weight * (terms["within"] + terms["between"])
+        return {"loss": loss, **terms}
 
     def _discriminators_loss(self, features: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Cross-entropies of real and decoded features, and of own, of others' and of wrong representations."""
