@@ -363,7 +363,13 @@ def test_random_weights_of_an_extractor_are_named_where_it_is_read(planned):
 
 
 NOT_TO_BE_HAD = {
-    f"{model}: sentence vectors: those that `inputs` names, not HGLMM Fisher vectors" for model in ("dspe", "rrfnet")
+    *(
+        f"{model}: sentence vectors: those that `inputs` names, not HGLMM Fisher vectors"
+        for model in ("dspe", "rrfnet")
+    ),
+    "gsmn: dependencies of words: neighbouring words, not CoreNLP's",
+    "sgm: relations of regions: each with its nearest, by their boxes, not detected ones",
+    "sgm: relations of words: windows of words, not parsed ones",
 }
 """Stand-ins for what no public file holds; nothing in them is random."""
 
