@@ -83,7 +83,9 @@ def edges_between(network, boxes):
 
 def node(part, per_kernel):
     """The score of a node from the matching vector that each kernel reads."""
-    hidden = torch.cat([kernel.weight @ value for kernel, value in zip(part.kernels, per_kernel, strict=True)])
+    assert {kernel.bias is None for kernel in part.kernels} in ({True}, {False})
+    pairs = zip(part.kernels, per_kernel, strict=True)
+    hidden = torch.cat([kernel.weight @ value + (0 if kernel.bias is None else kernel.bias) for kernel, value in pairs])
     return part.out(torch.tanh(part.hidden(hidden)))
 
 
@@ -136,6 +138,8 @@ def test_dense_and_sparse_graphs_of_the_program_are_one_function():
 def test_an_ensemble_averages_two_networks_that_are_trained_apart():
     model = model_of(ensemble=True)
     assert [*model.networks] == ["dense", "sparse"]
+    assert [kernel.bias is None for kernel in model.networks["dense"].visual.kernels] == [True, True]
+    assert [kernel.bias is None for kernel in model.networks["dense"].textual.kernels] == [False, False]
     optimisers = model.optimisers(model.stages()[0])
     for name, network in model.networks.items():
         (group,) = optimisers[name].param_groups

@@ -70,11 +70,14 @@ class Settings(Hinges):
 
 
 class Convolution(nn.Module):
-    """Kernels that map matching vectors, then two layers with weight normalisation: a score per node."""
+    """Kernels that map matching vectors, then two layers with weight normalisation: a score per node.
 
-    def __init__(self, s: Settings):
+    In the program the kernels of the text's graph have biases, since it passes a number where they are chosen.
+    """
+
+    def __init__(self, s: Settings, *, bias: bool):
         super().__init__()
-        self.kernels = nn.ModuleList(nn.Linear(s.parts, s.graph_dim // s.kernels, bias=False) for _ in range(s.kernels))
+        self.kernels = nn.ModuleList(nn.Linear(s.parts, s.graph_dim // s.kernels, bias=bias) for _ in range(s.kernels))
         width = s.graph_dim // s.kernels * s.kernels
         self.hidden = weight_norm(nn.Linear(width, s.graph_dim))
         self.out = weight_norm(nn.Linear(s.graph_dim, 1))
@@ -93,7 +96,7 @@ class Network(nn.Module):
         self.s, self.text_graph = s, text_graph
         self.image = RegionEncoder(context.shapes["image"][-1], s.dim)
         self.text = WordEncoder(context.vocabulary_size, s.word_dim, s.dim)
-        self.visual, self.textual = Convolution(s), Convolution(s)
+        self.visual, self.textual = Convolution(s, bias=False), Convolution(s, bias=True)
         self.distance = nn.Parameter(torch.rand(s.kernels))  # means of ρ and of θ, and their widths
         self.angle = nn.Parameter((2 * torch.rand(s.kernels) - 1) * math.pi)
         self.distance_width, self.angle_width = (nn.Parameter(torch.rand(s.kernels)) for _ in range(2))
