@@ -82,10 +82,16 @@ class Convolution(nn.Module):
         self.hidden = weight_norm(nn.Linear(width, s.graph_dim))
         self.out = weight_norm(nn.Linear(s.graph_dim, 1))
 
-    def forward(self, values: Tensor) -> Tensor:
-        """(..., P, K) matching vectors, one per kernel P or the same for all -> (...) scores."""
-        outputs = [kernel(values[..., min(n, values.shape[-2] - 1), :]) for n, kernel in enumerate(self.kernels)]
-        return self.out(torch.tanh(self.hidden(torch.cat(outputs, -1)))).squeeze(-1)
+    def outputs(self, vectors: Tensor) -> Tensor:
+        """(..., K) matching vectors -> (..., P, h) outputs of the kernels."""
+        weights = torch.cat([kernel.weight for kernel in self.kernels])
+        biases = [kernel.bias for kernel in self.kernels if kernel.bias is not None]
+        both = F.linear(vectors, weights, torch.cat(biases) if biases else None)
+        return both.unflatten(-1, (len(self.kernels), -1))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """(..., P, h) outputs of the kernels, as they come together at each node -> (...) scores."""
+        return self.out(torch.tanh(self.hidden(outputs.flatten(-2)))).squeeze(-1)
 
 
 class Network(nn.Module):
@@ -108,14 +114,14 @@ class Network(nn.Module):
         s = self.s
         of_regions, of_words = matching_vectors(images, sentences, image_mask, sentence_mask, s)
         edges = self.region_edges(boxes, image_mask)  # (A, M, M, P)
+        # The kernels are linear, and the edges of a word sum to 1: their order makes no difference, but to the time.
+        regions, words = self.visual.outputs(of_regions), self.textual.outputs(of_words)
         if s.propagation == "own":
-            gains = edges.sum(2)  # (A, M, P)
-            values = of_regions[:, :, :, None] * gains[:, :, None, :, None]  # (A, M, B, P, K)
-            words = of_words[..., None, :]
+            regions = regions * edges.sum(2)[:, :, None, :, None]  # (A, M, B, P, h)
         else:
-            values = torch.einsum("amnp,anbk->ambpk", edges, of_regions)
-            words = torch.einsum("blm,abmk->ablk", self.word_edges(sentences, sentence_mask), of_words)[..., None, :]
-        by_regions = _mean(self.visual(values), image_mask[..., None], 1)  # (A, B)
+            regions = torch.einsum("amnp,anbph->ambph", edges, regions)
+            words = torch.einsum("blm,abmph->ablph", self.word_edges(sentences, sentence_mask), words)
+        by_regions = _mean(self.visual(regions), image_mask[..., None], 1)  # (A, B)
         return by_regions + _mean(self.textual(words), sentence_mask, 2)
 
     def region_edges(self, boxes: Tensor, valid: Tensor) -> Tensor:
