@@ -190,9 +190,9 @@ class Model(base.Model):
         return total / len(self.networks)
 
     def _budget(self, encodings: Tensor) -> int:
-        """Bytes of the cosines of a block: each is computed in as many blocks of dimensions."""
+        """Bytes of the cosines of a block; each is computed in as many blocks of dimensions (measured)."""
         on_cpu = encodings.device.type == "cpu"
-        return max(1, (attention.BUDGET if on_cpu else attention.DEVICE_BUDGET) // self.settings.parts)
+        return (attention.BUDGET if on_cpu else attention.DEVICE_BUDGET) // max(1, self.settings.parts // 4)
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """One per network: each is trained, and its gradients are clipped, as if it were alone."""
