@@ -70,6 +70,7 @@ def built(name, seed=0):
         "channels": 4,
         "layers": 1,
         "image": 0.1,
+        "ratio": 0.8,  # of a residual head, which at its default hardly leaves the given vectors
         "per_word": True,
     }
     small = {k: v for k, v in small.items() if k in module.Settings.model_fields}
