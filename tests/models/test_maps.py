@@ -234,7 +234,7 @@ def test_scores_of_dvsa_sum_over_words_the_best_region():
     for a in range(4):
         for b in range(4):
             v, s = images[a, : batch.inputs["image"].counts[a]], words[b, : batch.inputs["text"].lengths[b]]
-            expected = sum(max(float(x @ y) for x in v) for y in s)
+            expected = sum(max(float((x @ y).detach()) for x in v) for y in s)
             assert float(found[a, b].detach()) == pytest.approx(expected, abs=1e-12)
     expected = 0.0
     scores = model.score(images, model.encode("text", batch, "")).detach()
