@@ -92,7 +92,13 @@ class Sample(NamedTuple):
 
 
 def sample(
-    step: Step, state: State, count: int, most: int, device: torch.device, generator: torch.Generator | None = None
+    step: Step,
+    state: State,
+    count: int,
+    most: int,
+    device: torch.device,
+    generator: torch.Generator | None = None,
+    first: Tensor | None = None,
 ) -> Sample:
     """Draw each word by its probability.
 
@@ -101,8 +107,9 @@ def sample(
     count : the number N of captions.
     most : the largest number of words, the end mark included.
     generator : the source of the random numbers; None for torch's own, which training seeds for each epoch.
+    first : the (N,) words behind which the captions are drawn; None for the start mark.
     """
-    last = torch.full((count,), START, device=device)
+    last = torch.full((count,), START, device=device) if first is None else first
     ended = torch.zeros(count, dtype=torch.bool, device=device)
     ids, logs = [], []
     for _ in range(most):

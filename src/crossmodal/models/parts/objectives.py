@@ -46,7 +46,7 @@ def mismatched(looks: Tensor, groups: Tensor, count: int, kind: Literal["similar
 
 
 def contrastive(own: Tensor, reference: Tensor, valid: Tensor, ratio: int) -> dict[str, Tensor]:
-    """Contrastive learning of captions (Dai and Lin, 2017, eq. 6 to 9), minimised.
+    """Contrastive learning of captions (Dai and Lin, 2017), minimised.
 
     h = σ(log p_m - log p_n - log ν) is the probability that a caption belongs to its image, by the model's p_m and the
     reference's p_n. The loss is the mean over images of -log h of the true caption and of the -log(1 - h) of the ν
