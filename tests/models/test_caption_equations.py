@@ -40,7 +40,8 @@ def third(model, batch):
     logits = model.logits(batch, tokens)[2, :PLACES].detach().numpy()
     image = batch.inputs["image"]
     regions = image.features[2, : int(image.counts[2])].numpy()
-    attention = model.attend(batch, tokens.ids[:, 1:].masked_fill(tokens.ids[:, 1:] < 4, 0))
+    said = tokens.ids[:, 1:].masked_fill(tokens.ids[:, 1:] < 4, 0)
+    attention = model.attend(batch, said) if hasattr(model, "attend") else None
     return arrays(model), regions, tokens.ids[2, :PLACES].tolist(), logits, attention
 
 
@@ -111,6 +112,8 @@ def test_adaptive_attention_by_its_equations():
         assert logits[place] == pytest.approx(linear(n, "word", seen + h))
         if place < PLACES - 1:
             assert attention[2, place].numpy() == pytest.approx(alpha[:-1])
+            said = batch.inputs["text"].ids[:, 1:5]
+            assert model.image_share(batch, said)[2, place].item() == pytest.approx(1 - alpha[-1])
 
 
 def test_att2in_by_its_equations():

@@ -33,7 +33,7 @@ class Settings(captioner.Settings):
     lr_drop: int = Field(20, ge=1, description="epochs after which the learning rate is multiplied by lr_factor")
 
 
-class Model(captioner.Captioner):
+class Model(captioner.Attentive):
     reads: ClassVar[dict[str, Form]] = {"image": "grid", "text": "tokens"}
 
     def __init__(self, settings: Settings, context: base.Context):
@@ -62,6 +62,10 @@ class Model(captioner.Captioner):
         regions = Regions(self.dropout(torch.relu(self.region(features))), counts)
         zeros = features.new_zeros(len(features), self.settings.dim)
         return {"h": zeros, "c": zeros, "whole": self.dropout(whole), "images": self.look.of_images(regions)}
+
+    def image_share(self, batch: Batch, ids: Tensor) -> Tensor:
+        """1 - β for each word of captions (`capabilities.Grounds`)."""
+        return self.attend(batch, ids).sum(2)
 
     def advance(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         images = state["images"]

@@ -32,7 +32,7 @@ class Settings(captioner.Settings):
     clip: float = Field(5.0, ge=0, description="largest size of each element of the gradient; 0 leaves it as it is")
 
 
-class Model(captioner.Captioner):
+class Model(captioner.Attentive):
     reads: ClassVar[dict[str, Form]] = {"image": "grid", "text": "tokens"}
 
     def __init__(self, settings: Settings, context: base.Context):

@@ -29,7 +29,7 @@ class Settings(captioner.Settings):
     lr: float = Field(5e-4, gt=0, description="Adam's learning rate before the first step")
 
 
-class Model(captioner.Captioner):
+class Model(captioner.Attentive):
     reads: ClassVar[dict[str, Form]] = {"image": "regions", "text": "tokens"}
 
     def __init__(self, settings: Settings, context: base.Context):

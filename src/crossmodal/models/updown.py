@@ -35,7 +35,7 @@ class Settings(captioner.Settings):
     )
 
 
-class Model(captioner.Captioner):
+class Model(captioner.Attentive):
     reads: ClassVar[dict[str, Form]] = {"image": "regions", "text": "tokens"}
 
     def __init__(self, settings: Settings, context: base.Context):

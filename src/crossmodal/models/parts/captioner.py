@@ -65,12 +65,7 @@ class Spoken(NamedTuple):
 
 
 class Captioner(base.Model):
-    """A system that generates captions; it has no encodings, so that it is not asked to retrieve.
-
-    Where its state holds `attention`, the (N, R) weights of the regions for the word that was just chosen, `attend`
-    returns them for all words of captions. They sum to 1 over the regions, or to less in a system that may look at
-    something else than the image, such as a sentinel: the rest is the weight of that.
-    """
+    """A system that generates captions; it has no encodings, so that it is not asked to retrieve."""
 
     words: nn.Module
     dropout: nn.Module
@@ -250,9 +245,18 @@ class Captioner(base.Model):
         state, device = decoding.repeated(state, size, count), next(self.parameters()).device
         return decoding.sample(self.next_word, state, size * count, self.settings.longest, device, generator)
 
+
+class Attentive(Captioner):
+    """A captioner that chooses each word by a weighting of the image's regions.
+
+    Its state holds `attention`, the (N, R) weights of the regions for the word that was just chosen. They sum to 1 over
+    the regions, or to less in a system that may look at something else than the image, such as a sentinel: the rest is
+    the weight of that.
+    """
+
     @torch.no_grad()
-    def attend(self, batch: Batch, ids: Tensor) -> Tensor | None:
-        """What the words of captions were chosen by (`capabilities.Attends`); None for a system without attention.
+    def attend(self, batch: Batch, ids: Tensor) -> Tensor:
+        """The weights by which the words of captions are chosen (`capabilities.Attends`).
 
         Parameters
         ----------
@@ -267,8 +271,6 @@ class Captioner(base.Model):
         whole = torch.cat([start, ids, end], 1)
         whole[torch.arange(len(ids), device=ids.device), counts + 1] = END
         spoken = self.spoken(batch, Tokens(whole, counts + 2))
-        if spoken.attention is None:
-            return None
         weights = spoken.attention.new_zeros(*whole[:, 1:].shape, spoken.attention.shape[1])
         return weights.index_put((spoken.caption, spoken.place), spoken.attention)[:, :-1] * (ids != 0)[..., None]
 
