@@ -22,7 +22,7 @@ from training import prepared, take
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.opening import Corpus
 from crossmodal.models import base
-from crossmodal.models.parts import decoding, reward
+from crossmodal.models.parts import reward
 from crossmodal.training.loop import _epoch
 
 SIZES = {"dim": 512, "word_dim": 512, "attention_dim": 512, "batch_size": 50}
@@ -45,19 +45,21 @@ def built(name: str, folder: Path, **settings: object) -> tuple[base.Model, Corp
 
 
 class Steps:
-    """The LSTM and the softmax of a beam's steps, for as many unfinished captions."""
+    """The LSTMs and the softmax of a beam's steps, for as many unfinished captions; nothing is attended or chosen."""
 
     def __init__(self, model: base.Model, rows: int):
-        dim = model.settings.dim
-        self.cell, self.word = torch.nn.LSTMCell(dim, dim), torch.nn.Linear(dim, model.word.out_features)
-        self.state = torch.zeros(rows, dim)
+        networks = [m for m in model.modules() if isinstance(m, torch.nn.LSTM | torch.nn.LSTMCell)]
+        widths = [m.input_size for m in networks] or [model.settings.word_dim]
+        self.dim, self.rows, self.word = model.settings.dim, rows, model.word
+        self.cells = [(torch.nn.LSTMCell(width, self.dim), torch.zeros(rows, width)) for width in widths]
 
     @torch.no_grad()
     def run(self, steps: int) -> None:
-        h = c = self.state
+        states = [(torch.zeros(self.rows, self.dim),) * 2 for _ in self.cells]
+        out = torch.zeros(self.rows, self.word.in_features)
         for _ in range(steps):
-            h, c = self.cell(h, (h, c))
-            decoding.log_probabilities(self.word(h))
+            states = [cell(read, state) for (cell, read), state in zip(self.cells, states, strict=True)]
+            torch.log_softmax(self.word(out), 1)
 
 
 def trained(model: base.Model, corpus: Corpus, steps: int, rounds: int) -> dict[str, float]:
