@@ -25,7 +25,7 @@ $(STAMP): requirements/lock.txt requirements/build.txt requirements/install.sh p
 test: setup      ## ruff and the whole test suite
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # ONLY=evaluation (a package) or evaluation/ranking (a module), several by commas; SAMPLE=300 draws as many of each package.
 mutants: setup   ## put small faults into the source and see which the tests notice (hours; ONLY=evaluation SAMPLE=100)
