@@ -21,14 +21,14 @@ def images(count):
     return Images(ids, np.arange(count), [[["x"]]] * count)
 
 
-def test_shares_are_means_over_words():
-    """Of visual words 0.9, 0.5 and 0.7, of others 0.2 and 0.1: the means over words, not over images."""
+def test_shares_are_means_over_images_of_the_means_over_words():
+    """Visual words: 0.9 in one image, 0.5 and 0.7 in the other one, so that the mean is (0.9 + 0.6) / 2."""
     words = Words(np.array([0, 0, 1, 1, 1]), ["dog", "the", "of", "cat", "red"], np.array([0.9, 0.2, 0.1, 0.5, 0.7]))
     examples, numbers = TASK.score(images(2), words, [1])
-    assert {n["aspect"]: n["value"] for n in numbers} == pytest.approx({"visual-words": 70.0, "other-words": 15.0})
-    counts = examples.set_index(["aspect", "query_id"]).words
-    assert counts["visual-words"].to_dict() == {"i0": 1, "i1": 2}
-    assert TASK.metrics[0].value(examples[examples.aspect == "visual-words"]) == pytest.approx(70.0)
+    assert {n["aspect"]: n["value"] for n in numbers} == pytest.approx({"visual-words": 75.0, "other-words": 15.0})
+    shares = examples.set_index(["aspect", "query_id"]).share
+    assert shares["visual-words"].to_dict() == pytest.approx({"i0": 0.9, "i1": 0.6})
+    assert TASK.metrics[0].value(examples[examples.aspect == "visual-words"]) == pytest.approx(75.0)
 
 
 def test_captions_without_a_visual_word_or_without_any():

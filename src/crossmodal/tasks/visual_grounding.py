@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 VISUAL, OTHER = "visual-words", "other-words"
 
 
-def _share(examples: base.Examples, k: int) -> float:
-    return 100 * float(np.sum(examples["attention"]) / np.sum(examples["words"]))
+def _shares(examples: base.Examples, k: int) -> np.ndarray:
+    return 100.0 * np.asarray(examples["share"], np.float64)
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Task(base.Task):
         base.Metric(
             "image_attention",
             "attention to the image",
-            "per cent of the attention that is on the image and not on the sentinel, the mean over words",
-            ("attention", "words"),
-            whole=_share,
+            "per cent of a caption's attention that is on the image and not on the sentinel",
+            ("share",),
+            _shares,
         ),
     )
     aspects: ClassVar[tuple[str, ...]] = (VISUAL, OTHER)
@@ -85,7 +85,7 @@ class Task(base.Task):
         return Words(np.array(images, dtype=np.int64), words, np.array(shares, dtype=np.float64))
 
     def score(self, targets: Images, predictions: Words, folds: list[int]) -> tuple[DataFrame, list[base.Number]]:
-        """One row per image and kind of words, with the number of its words and the sum of their shares.
+        """One row per image and kind of words, with the mean share over these words of its caption.
 
         A kind of words that no caption has is left out.
 
@@ -99,9 +99,8 @@ class Task(base.Task):
         if not predictions.word:
             raise UserError(f"visual grounding: none of {len(targets)} captions has a word; train the captioner longer")
         kinds = [OTHER if word in ENGLISH_STOP_WORDS else VISUAL for word in predictions.word]
-        table = pd.DataFrame({"image": predictions.image, "aspect": kinds, "attention": predictions.share})
-        by_image = table.groupby(["aspect", "image"], as_index=False)
-        examples = by_image.agg(attention=("attention", "sum"), words=("attention", "size"))
+        table = pd.DataFrame({"image": predictions.image, "aspect": kinds, "share": predictions.share})
+        examples = table.groupby(["aspect", "image"], as_index=False).share.mean()
         ids = targets.ids[examples.pop("image")]
         examples = examples.assign(protocol="all", fold=0, query_id=ids, query_group=ids)
         numbers = []
