@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossmodal import experiments
-from crossmodal.core import isolation, limits, paths
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.dag import place_of, run_at
-from crossmodal.experiments import Params
+from crossmodal.experiments import Params, StrPath, params_of
 from crossmodal.inference import search
 from crossmodal.inference.opened import OpenedRun
 
@@ -27,18 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-
-StrPath = str | PathLike[str]
-
-
-def params_of(files: StrPath | Iterable[StrPath], config: Mapping[str, Any] | None = None) -> Params:
-    """The parameters of files, whose limits and permitted folders hold from now on in this process."""
-    first, *overlays = [files] if isinstance(files, str | PathLike) else [*files]
-    params = experiments.load(first, overlays, config)
-    limits.use(params.limits)
-    isolation.bound(params.limits)
-    paths.allow([dataset.settings for dataset in params.datasets.values()])
-    return params
 
 
 def load(
@@ -215,6 +202,7 @@ class Run:
         to: str | None = None,
         k: int = 10,
         partition: str = "test",
+        folder: StrPath | None = None,
     ) -> search.Found:
         """The items of the data set that are nearest to a sentence, a file, or an item.
 
@@ -226,6 +214,7 @@ class Run:
         to : modality of the answers; by default the first other one that the run reads.
         k : number of answers.
         partition : the items that are searched: train, val, test or all.
+        folder : a folder whose files are searched instead; it is indexed at the first search, below `.indexes/`.
 
         Returns
         -------
@@ -236,4 +225,6 @@ class Run:
         UserError : none or several queries are given, or as `encode`; or the item or the partition is unknown.
         """
         query = search.query_of(text, item, image=image, audio=audio, video=video, mesh=mesh)
-        return search.search(self._opened, query, to, k=k, partition=partition)
+        return search.search(
+            self._opened, query, to, k=k, partition=partition, folder=None if folder is None else Path(folder)
+        )

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from crossmodal.core import registry
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.core.files import read_json, read_parquet, sha256_json
 from crossmodal.corpus.batches import steps_of
 from crossmodal.corpus.corpus import Corpus
@@ -101,7 +101,9 @@ def work_of(job: Job) -> str:
         for name, value in settings.items()
         if name not in COUNTS and not name.endswith("epochs")
     }
-    about = job.model_dump(mode="json", include={"dataset", "model", "inputs", "beside", "source", "source_inputs"})
+    about = job.model_dump(
+        mode="json", include={"dataset", "model", "inputs", "second_inputs", "source", "source_inputs"}
+    )
     split = job.split if job.relevance == "label" else ""
     return sha256_json([about, kept, split, job.folds, job.threads, bool(job.after)])
 
@@ -160,7 +162,7 @@ def rehearse(
             plan = times.Plan(job, limit, selection, share, room, folder, measured=measured)
             _plan(trial, model, corpus, plan, trained, tested)
     except UserError as error:
-        trial.failed = f"{step}: {str(error).splitlines()[0]}"
+        trial.failed = f"{step}: {first_line(error)}"
     except Exception as error:  # any error would have ended the run after hours
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = (str(error).splitlines() or [""])[0]

@@ -18,7 +18,7 @@ import yaml
 
 from crossmodal.core.display import readable_seconds
 from crossmodal.core.energy import Meter, card_joules
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.core.files import (
     atomic_write,
     commit,
@@ -103,6 +103,7 @@ def train_job(
         from crossmodal.training.loop import train  # imported here, since it takes seconds
 
         selection = selection_of(job)
+        _check_pairs(job, corpus, data)
         _check_validation(job, model, corpus, data)
         if fresh:
             checkpoint.unlink(missing_ok=True)
@@ -188,6 +189,21 @@ def selection_of(job: Job) -> Selection:
     return Selection(task.criterion, import_module(task.selection).validate)
 
 
+def _check_pairs(job: Job, corpus: Corpus, data: Path) -> None:
+    """Check that a mini-batch can be made, which needs two pairs: those of others are a pair's negatives.
+
+    Raises
+    ------
+    UserError : fewer pairs, or fewer rows of a data set with classes.
+    """
+    rows = corpus.n_rows()
+    if rows < 2:
+        raise UserError(
+            f"{data / job.dataset / 'splits' / f'{job.split}.parquet'}: has {rows} training pair{'s' * (rows != 1)}, "
+            f"but model {job.model!r} needs at least 2, which are each other's negatives; choose a larger split"
+        )
+
+
 def _check_validation(job: Job, model: base.Model, corpus: Corpus, data: Path) -> None:
     """Check that each modality has validation items, on which the best epoch is chosen.
 
@@ -252,5 +268,5 @@ def _begin_from(model: base.Model, folder: Path) -> str:
     try:
         model.inherit(load_file(weights))
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"{weights}: training cannot be resumed from it: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{weights}: training cannot be resumed from it: {first_line(error)}") from None
     return read_record(folder / "manifest.json")["weights_sha256"]
