@@ -9,7 +9,7 @@ import torch
 from crossmodal.core.errors import UserError
 from crossmodal.corpus.opening import load
 from crossmodal.models.base import Batch
-from crossmodal.tasks.base import asked_of, tasks
+from crossmodal.tasks.base import tasks, tasks_of
 from crossmodal.tasks.captions.references import Images
 from crossmodal.tasks.visual_grounding import Words
 
@@ -39,9 +39,9 @@ def test_captions_without_a_visual_word_or_without_any():
 
 
 def test_only_captioners_with_a_sentinel_are_asked():
-    asked = {name: TASK in asked_of(name, "group") for name in ("adaptive", "contrastive_captions", "sat", "nic")}
+    asked = {name: TASK in tasks_of(name, "group") for name in ("adaptive", "contrastive_captions", "sat", "nic")}
     assert asked == {"adaptive": True, "contrastive_captions": True, "sat": False, "nic": False}
-    assert TASK not in asked_of("adaptive", "group", captioned=False)
+    assert TASK not in tasks_of("adaptive", "group", captioned=False)
 
 
 class Model(torch.nn.Module):
