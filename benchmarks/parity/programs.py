@@ -106,7 +106,23 @@ GSMN = Program(
 DSVE = Program("dsve-loc", "technicolor-research/dsve-loc", ("misc/loss.py", "misc/weldonModel.py"))
 ORDER = Program("order-embedding", "ivendrov/order-embedding", ("model.py", "layers.py", "utils.py"))
 
-PROGRAMS = {one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE, CMPM, CMR_SC, GSMN, DSVE, ORDER)}
+PARTS = {"models": ("__init__", "AoAModel", "AttModel", "BertCapModel", "CaptionModel", "FCModel", "M2Transformer"),
+         "modules": ("losses",), "utils": ("__init__", "misc", "opts", "rewards")}  # fmt: skip
+MORE = ("ShowTellModel", "TransformerModel", "cachedTransformer", "utils", "AttEnsemble")
+LUO = Program(
+    "ImageCaptioning.pytorch",
+    "ruotianluo/ImageCaptioning.pytorch",
+    (
+        "captioning/__init__.py",
+        *(f"captioning/{part}/{name}.py" for part, names in PARTS.items() for name in names),
+        *(f"captioning/models/{name}.py" for name in MORE),
+    ),
+)
+SGRVINOD = Program(
+    "a-PyTorch-Tutorial-to-Image-Captioning", "sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning", ("models.py",)
+)
+
+PROGRAMS = {one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE, CMPM, CMR_SC, GSMN, DSVE, ORDER, LUO, SGRVINOD)}
 
 
 def copied(program: Program, folder: Path, target: Path) -> Path:

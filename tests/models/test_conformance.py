@@ -13,7 +13,7 @@ SYSTEMS = sorted(registry.names("models"))
 CLASSES = 5
 CONCEPTS = 20
 WORDS = ("tokens", "concepts")
-SETS = ("regions", "maps", "boxed_regions", "named_regions")
+SETS = ("regions", "grid", "boxed_regions", "named_regions")
 
 
 def inputs(form, n, generator):
@@ -27,7 +27,7 @@ def inputs(form, n, generator):
         )
     if form in SETS:
         features, counts = torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4)
-        if form in ("regions", "maps"):
+        if form in ("regions", "grid"):
             return base.Regions(features, counts)
         corners = torch.rand(n, 4, 2, 2, generator=generator).sort(2).values
         names = torch.randint(4, 30, (n, 4, 3), generator=generator) if form == "named_regions" else None
@@ -72,6 +72,7 @@ def built(name, seed=0):
         "image": 0.1,
         "ratio": 0.8,  # of a residual head, which at its default hardly leaves the given vectors
         "per_word": True,
+        "objective": "likelihood",  # others continue a run
     }
     small = {k: v for k, v in small.items() if k in module.Settings.model_fields}
     shapes = {m: (4, 12) if f in SETS else (12,) for m, f in module.Model.reads.items() if f not in WORDS}

@@ -109,7 +109,7 @@ class Text(nn.Module):
 
 
 class Model(base.Model):
-    reads: ClassVar[dict[str, Form]] = {"image": "maps", "text": "tokens"}
+    reads: ClassVar[dict[str, Form]] = {"image": "grid", "text": "tokens"}
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)

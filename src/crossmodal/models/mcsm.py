@@ -116,7 +116,7 @@ class ImageSpace(nn.Module):
 
 
 class Model(base.Model):
-    reads: ClassVar[dict[str, Form]] = {"image": "maps", "text": "tokens"}
+    reads: ClassVar[dict[str, Form]] = {"image": "grid", "text": "tokens"}
     needs_classes: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, context: base.Context):

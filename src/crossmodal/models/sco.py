@@ -41,7 +41,7 @@ class Settings(Hinges):
 
 
 class Model(base.Model):
-    reads: ClassVar[dict[str, Form]] = {"image": "maps", "text": "tokens"}
+    reads: ClassVar[dict[str, Form]] = {"image": "grid", "text": "tokens"}
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from crossmodal.core.errors import UserError
 from crossmodal.evaluation import captions
 from crossmodal.tasks import base
 from crossmodal.tasks.captions.references import Images, generated, images_of, words_of
@@ -93,11 +94,21 @@ class Task(base.Task):
         return Targets(images_of(corpus, "test"), corpus)
 
     def predict(self, model: Model, corpus: Corpus, targets: Targets, device: torch.device) -> Captions:
-        """One caption per image, by a beam of the model's setting `beam` and by taking the likeliest word each time."""
+        """One caption per image, by a beam of the model's setting `beam` and by taking the likeliest word each time.
+
+        Raises
+        ------
+        UserError : all captions are empty, or have words that are not in the vocabulary.
+        """
         beam = model.settings.beam
         said = {ALL: [*generated(model, corpus, targets.images, device, beam)]}
         if beam > 1:
             said[GREEDY] = [*generated(model, corpus, targets.images, device, 1)]
+        if not any(any(captions) for captions in said.values()):
+            raise UserError(
+                f"the model says no word of any of the {len(targets.images)} test images, whose captions all end at "
+                "once; train it longer, or with a lower learning rate"
+            )
         return said
 
     def chance(self, targets: Targets, seed: int) -> Captions:

@@ -89,9 +89,9 @@ def test_placed_regions_from_outside(placed):
 
 
 def test_a_map_is_read_as_regions_are_from_features_of_its_own(tiny):
-    assert registry.form("maps", "image")["array"] == "maps"
+    assert registry.form("grid", "image")["array"] == "grid"
     for name in ("boxed_regions", "named_regions"):
         assert registry.form(name, "image")["array"] == "regions"
-    maps = load(tiny, "full", {"image": "maps"}, {"image": "regions"})
+    maps = load(tiny, "full", {"image": "grid"}, {"image": "regions"})
     assert maps.context.shapes == {"image": (2, 2)}
     assert maps.inputs["image"].gather(torch.tensor([1])).features.tolist() == [[[4, 5], [6, 7]]]

@@ -36,12 +36,20 @@ def images_of(corpus: Corpus, partition: str) -> Images:
 
     Raises
     ------
-    UserError : no image of the partition has a caption.
+    UserError : no image of the partition has a caption, or a caption belongs to no image.
     """
     images, texts = (corpus.inputs[m] for m in ("image", "text"))
     captions_of: dict[int, list[int]] = {}
     for place in texts.where(partition):
         captions_of.setdefault(int(texts.groups[place]), []).append(int(place))
+    unknown = captions_of.keys() - set(images.groups.tolist())
+    if unknown:
+        place = min(captions_of[group][0] for group in unknown)
+        raise UserError(
+            f"{corpus.folder / 'items.parquet'}: caption {texts.ids[place]!r} of the {partition} partition belongs to "
+            f"no image of the data set, nor do those of {len(unknown) - 1} other images; name an image's own group, or "
+            "leave them out"
+        )
     places = [int(i) for i in images.where(partition) if int(images.groups[i]) in captions_of]
     if not places:
         raise UserError(f"{corpus.folder}: no image of its {partition} partition has a caption to compare with")
@@ -70,8 +78,25 @@ def generated(model: Model, corpus: Corpus, images: Images, device: torch.device
     model.eval()
     vocabulary = corpus.vocabulary.words
     for batch in corpus.items("image", images.places, BATCH):
-        for row in model.generate(batch.to(device), beam).tolist():
+        ids = model.generate(batch.to(device), beam)
+        check_words(ids, len(vocabulary))
+        for row in ids.tolist():
             yield [vocabulary[word] for word in _said(row) if vocabulary[word] not in MARKS]
+
+
+def check_words(ids: torch.Tensor, size: int) -> None:
+    """Check that generated words are in the vocabulary.
+
+    Raises
+    ------
+    UserError : an id that is none of the vocabulary's.
+    """
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        odd = int(ids.max()) if int(ids.max()) >= size else int(ids.min())
+        raise UserError(
+            f"a generated caption has the word id {odd}, and the run's vocabulary has {size} words; its weights "
+            "and its vocabulary.json are of different runs: train it again"
+        )
 
 
 def _said(row: Iterable[int]) -> list[int]:
