@@ -13,7 +13,7 @@ from crossmodal.language.tokens import END, PAD, START, UNKNOWN
 from crossmodal.models import base, nic, updown
 from crossmodal.models.parts import decoding
 
-CAPTIONERS = [name for name in registry.names("models") if "generate" in registry.methods(name)]
+CAPTIONERS = [name for name in registry.names("models") if "next_word" in registry.methods(name)]
 WORDS = 12
 
 

@@ -94,7 +94,7 @@ class Task(base.Task):
 
     def predict(self, model: Model, corpus: Corpus, targets: Targets, device: torch.device) -> Captions:
         """One caption per image, by a beam of the model's setting `beam` and by taking the likeliest word each time."""
-        beam = model.settings.beam
+        beam = getattr(model.settings, "beam", 1)  # systems that lend captions have none
         said = {ALL: [*generated(model, corpus, targets.images, device, beam)]}
         if beam > 1:
             said[GREEDY] = [*generated(model, corpus, targets.images, device, 1)]
