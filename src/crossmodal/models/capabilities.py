@@ -41,6 +41,12 @@ class Generates(Protocol):
         beam : how many unfinished captions are kept per image; 1 takes the likeliest word each time.
         """
 
+    def attend(self, batch: Batch, captions: Tensor) -> Tensor | None:
+        """(B, L, R) weights of the image's regions when each word of (B, L) captions is said; None without attention.
+
+        A system without attention may also lack the method.
+        """
+
 
 class Represents(Protocol):
     """Computes features to which classifiers are fitted, for classification."""

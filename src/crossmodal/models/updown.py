@@ -62,4 +62,5 @@ class Model(captioner.Captioner):
         weights = torch.softmax(scores.masked_fill(~state["valid"], -torch.inf), 1)  # eq. 4
         seen = (weights[:, None] @ state["regions"])[:, 0]  # eq. 5
         h2, c2 = self.language(torch.cat([seen, h1], 1), (state["h2"], state["c2"]))  # eq. 6
-        return self.word(self.dropout(h2)), {**state, "h1": h1, "c1": c1, "h2": h2, "c2": c2}  # eq. 7
+        logits = self.word(self.dropout(h2))  # eq. 7
+        return logits, {**state, "h1": h1, "c1": c1, "h2": h2, "c2": c2, "weights": weights}

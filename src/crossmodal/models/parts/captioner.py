@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from crossmodal.language.tokens import PAD, START
 from crossmodal.models import base
 from crossmodal.models.base import Batch, Schedule, Tokens
 from crossmodal.models.parts import decoding
@@ -41,7 +42,10 @@ class Captioner(base.Model):
         raise NotImplementedError
 
     def next_word(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        """The (N, V) logits of the words that follow the (N,) last ones, and the next state."""
+        """The (N, V) logits of the words that follow the (N,) last ones, and the next state.
+
+        A captioner with attention leaves the (N, R) weights of the regions in the next state, under `weights`.
+        """
         raise NotImplementedError
 
     def logits(self, batch: Batch, tokens: Tokens) -> Tensor:
@@ -72,3 +76,19 @@ class Captioner(base.Model):
         if beam == 1:
             return decoding.greedy(self.next_word, state, len(first), most, first.device)
         return decoding.beam(self.next_word, state, len(first), most, beam, first.device)
+
+    @torch.no_grad()
+    def attend(self, batch: Batch, captions: Tensor) -> Tensor | None:
+        """(B, L, R) weights of each image's regions when the words of (B, L) captions are said; None without attention.
+
+        Those of padding are 0 (`capabilities.Generates`).
+        """
+        state, steps = self.first_state(batch), []
+        last = torch.full((len(captions),), START, device=captions.device)
+        for place in range(captions.shape[1]):
+            _, state = self.next_word(last, state)
+            if "weights" not in state:
+                return None
+            steps.append(state["weights"])
+            last = captions[:, place]
+        return torch.stack(steps, 1) * (captions != PAD)[..., None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import torch
 
     from crossmodal.corpus.corpus import Corpus
-    from crossmodal.models.base import Model
+    from crossmodal.language.tokens import Vocabulary
+    from crossmodal.models.base import Batch, Model
 
 BATCH = 128
 
@@ -65,17 +66,39 @@ def words_of(corpus: Corpus, places: Sequence[int]) -> list[list[str]]:
 
 def generated(model: Model, corpus: Corpus, images: Images, device: torch.device, beam: int) -> Iterator[list[str]]:
     """Yield the words of the caption that the model generates for each image, without punctuation marks."""
-    from crossmodal.evaluation.captions import MARKS
-
     model.eval()
-    vocabulary = corpus.vocabulary.words
     for batch in corpus.items("image", images.places, BATCH):
-        for row in model.generate(batch.to(device), beam).tolist():
-            yield [vocabulary[word] for word in _said(row) if vocabulary[word] not in MARKS]
+        for caption in said(model, batch.to(device), beam, corpus.vocabulary):
+            yield caption.words
 
 
-def _said(row: Iterable[int]) -> list[int]:
-    """The ids of words; special ones are left out."""
+@dataclass(frozen=True)
+class Said:
+    """The words of a generated caption, without punctuation marks, and where the model looked when it said each."""
+
+    words: list[str]
+    attention: np.ndarray | None = None  # (words, R) weights of the image's R regions; None without attention
+
+
+def said(model: Model, batch: Batch, beam: int, vocabulary: Vocabulary, *, attention: bool = False) -> Iterator[Said]:
+    """Yield the caption that a model generates for each image of a batch.
+
+    Parameters
+    ----------
+    attention : whether the weights of the regions are wanted, which takes another pass over the words.
+    """
+    from crossmodal.evaluation.captions import MARKS
     from crossmodal.language.tokens import SPECIAL
+    from crossmodal.models.base import Regions
 
-    return [word for word in row if word >= len(SPECIAL)]
+    ids = model.generate(batch, beam)
+    attend = getattr(model, "attend", None) if attention else None
+    weights = None if attend is None else attend(batch, ids)
+    image = batch.inputs["image"]
+    counts = image.counts.tolist() if isinstance(image, Regions) else None
+    for i, row in enumerate(ids.tolist()):
+        places = [p for p, word in enumerate(row) if word >= len(SPECIAL) and vocabulary.words[word] not in MARKS]
+        looked = None
+        if weights is not None:
+            looked = weights[i, places, : counts[i] if counts else None].float().cpu().numpy()
+        yield Said([vocabulary.words[row[p]] for p in places], looked)
