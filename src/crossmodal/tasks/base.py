@@ -42,8 +42,12 @@ class Metric:
     columns: tuple[str, ...] = ()  # the columns of the examples' table from which the metric is computed
     addends: Callable[[Examples, int], np.ndarray] | None = None
     """Takes the columns and K, and returns the (Q,) values whose mean is the metric; None if it is not such a mean."""
+    formula: Callable[[np.ndarray], np.ndarray] | None = None
+    """Takes (..., C) sums of the columns over examples, and returns (...) values of a metric that is a formula of sums,
+    such as BLEU, so that it has intervals and tests like a mean.
+    """
     whole: Callable[[Examples, int], float] | None = None
-    """Takes the columns and K, and returns a metric that is not a mean over examples, such as a median."""
+    """Takes the columns and K, and returns a metric that is neither a mean nor a formula of sums, such as a median."""
     better: Literal["higher", "lower"] = "higher"
     low: float = 0.0
     high: float = 100.0
@@ -71,10 +75,18 @@ class Metric:
             return None
         return self.addends(examples, self.k)
 
+    def summands(self, examples: Examples) -> np.ndarray | None:
+        """(Q, C) columns whose sums `formula` takes; None if the metric has no formula, or columns are missing."""
+        if self.formula is None or any(column not in examples for column in self.columns):
+            return None
+        return np.stack([np.asarray(examples[column], np.float64) for column in self.columns], 1)
+
     def value(self, examples: Examples) -> float | None:
         """The metric over all examples; None if it cannot be computed from their columns."""
         if any(column not in examples for column in self.columns):
             return None
+        if self.formula is not None:
+            return float(self.formula(self.summands(examples).sum(0)))
         if self.whole is not None:
             return float(self.whole(examples, self.k))
         added = self.of_examples(examples)
@@ -105,6 +117,8 @@ class Task(ABC):
     selection: ClassVar[str] = ""
     """The module whose `validate` measures the criterion: the only part of a task that trained weights depend on."""
 
+    curves: ClassVar[tuple[str, ...]] = ()
+    """Metrics by which systems are compared over amounts of annotation."""
     of_captions: ClassVar[bool] = False
     """Whether the ground truth is captions, so that data whose texts are arrays do not have it."""
     ranked: ClassVar[bool] = False

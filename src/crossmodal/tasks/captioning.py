@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossmodal.evaluation import captions
+from crossmodal.evaluation import captions, hallucination
 from crossmodal.tasks import base
+from crossmodal.tasks.captions.objects import Objects, objects_of
 from crossmodal.tasks.captions.references import Images, generated, images_of, words_of
 
 if TYPE_CHECKING:
@@ -40,17 +41,21 @@ class Targets:
         return self.corpus.inputs["text"].where("train")
 
     @cached_property
+    def objects(self) -> Objects | None:
+        """The objects that are annotated in the test images; None where no data are annotated."""
+        return objects_of(self.corpus, self.images)
+
+    @cached_property
     def known(self) -> list[list[str]]:
         """The words of each training caption."""
         return words_of(self.corpus, self.training)
 
 
 def _bleu(order: int) -> base.Metric:
-    def whole(examples: base.Examples, k: int) -> float:
-        sums = np.array([np.sum(examples[name]) for name in SUMS])
-        return float(captions.bleu(sums)[order - 1])
+    def formula(sums: np.ndarray) -> np.ndarray:
+        return captions.bleu(sums)[..., order - 1]
 
-    return base.Metric(f"bleu{order}", f"BLEU-{order}", f"BLEU-{order} of the whole set", SUMS, whole=whole)
+    return base.Metric(f"bleu{order}", f"BLEU-{order}", f"BLEU-{order} of the whole set", SUMS, formula=formula)
 
 
 def _mean(name: str, label: str, meaning: str, *, share: bool = False, **facts: Any) -> base.Metric:
@@ -58,6 +63,10 @@ def _mean(name: str, label: str, meaning: str, *, share: bool = False, **facts: 
         return np.asarray(examples[name], np.float64) * (100.0 if share else 1.0)
 
     return base.Metric(name, label, meaning, (name,), addends, **facts)
+
+
+def _share(name: str, label: str, meaning: str, *columns: str) -> base.Metric:
+    return base.Metric(name, label, meaning, columns, formula=hallucination.share, better="lower")
 
 
 class Task(base.Task):
@@ -72,6 +81,8 @@ class Task(base.Task):
         *map(_bleu, (4, 3, 2, 1)),
         _mean("rouge_l", "ROUGE-L", "ROUGE-L times 100"),
         _mean("cider_plain", "plain CIDEr", "CIDEr without clipping and without a penalty of length", high=1000.0),
+        _share("chair_i", "CHAIR-i", "per cent of the objects said that are not in the picture", "absent", "objects"),
+        _share("chair_s", "CHAIR-s", "per cent of the captions with such an object", "astray", "annotated"),
         _mean("length", "words", "mean number of words", high=math.inf),
         _mean("novel", "novel", "per cent of the captions that are no training caption", share=True),
         base.Metric("distinct1", "distinct-1", "distinct words over all words said"),
@@ -83,6 +94,7 @@ class Task(base.Task):
     criterion: ClassVar[str] = "cider"
     criterion_label: ClassVar[str] = "CIDEr on validation images"
     selection: ClassVar[str] = "crossmodal.tasks.captions.selection"
+    curves: ClassVar[tuple[str, ...]] = ("cider",)
     of_captions: ClassVar[bool] = True
 
     def hosts(self, relevance: str) -> bool:
@@ -138,13 +150,15 @@ class Task(base.Task):
                 ids, said = ids[several], [said[i] for i in several]
                 references = [references[i][1:] for i in several]
             columns = _columns(said, references, targets.known)
+            if targets.objects is not None:
+                columns |= targets.objects.columns(ids, said, references)
             about = {"protocol": protocol, "aspect": "image-to-caption"}
             caption = [" ".join(words) for words in said]
             tables.append(
                 pd.DataFrame({**about, "fold": 0, "query_id": ids, "query_group": ids, "caption": caption, **columns})
             )
             values = {metric.name: metric.value(columns) for metric in self.metrics if metric.columns}
-            values |= _of_all(said)
+            values = {name: value for name, value in values.items() if value is not None} | _of_all(said)
             size = {"n_queries": len(ids), "n_gallery": 0}
             numbers += [{**about, **size, "metric": name, "value": value} for name, value in values.items()]
         return pd.concat(tables, ignore_index=True), numbers

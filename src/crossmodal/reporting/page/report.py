@@ -30,7 +30,7 @@ from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import share
 from crossmodal.reporting.tables import verdicts, views, writers
 from crossmodal.reporting.tables.views import DASH
-from crossmodal.tasks.base import criteria, headlines, ranking_of
+from crossmodal.tasks.base import criteria, headlines, ranking_of, tasks
 
 log = logging.getLogger(__name__)
 
@@ -311,7 +311,8 @@ def _criterion_name(metric: str) -> str:
 
 def _directions(metrics: pd.DataFrame) -> dict[str, set[str]]:
     """{data set: the directions in which it was tested}"""
-    single = metrics[metrics.aspect.str.contains("-to-")]
+    ranked = {aspect for task in tasks().values() if task.ranked for aspect in task.aspects if "-to-" in aspect}
+    single = metrics[metrics.aspect.isin(ranked)]
     return {str(name): set(part) for name, part in single.groupby("dataset").aspect}
 
 
