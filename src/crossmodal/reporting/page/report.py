@@ -19,7 +19,7 @@ from crossmodal.core.display import readable_seconds
 from crossmodal.core.files import read_parquet, write_text
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
-from crossmodal.reporting.page import provenance, sections
+from crossmodal.reporting.page import provenance, sections, showcase
 from crossmodal.reporting.page.curves import curves
 from crossmodal.reporting.page.gallery import Gallery, Items, described, gallery
 from crossmodal.reporting.page.leaderboard import label, leaderboard
@@ -260,6 +260,7 @@ def render(
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in efficiency.lines(efficient)],
             others=[section for section in drawn if section["id"] != ANNOTATION.name],
             galleries=shown,
+            showcases=showcase.parts(plan, chosen, results, data),
             content={name: htmlsafe_json_dumps(value, separators=(",", ":")) for name, value in content.items()},
             script=Markup("\n".join((writers.TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         )

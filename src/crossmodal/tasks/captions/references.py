@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from crossmodal.models.base import Batch, Model
 
 BATCH = 128
+SHOWN = 8
+"""Test images whose captions a report shows, and of which the attention to regions is kept."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def words_of(corpus: Corpus, places: Sequence[int]) -> list[list[str]]:
     if items.words(corpus.folder) == "blanks":
         return [[word for word in text.lower().split() if word not in MARKS] for text in texts]
     return coco_words(texts)
+
+
+def shown(count: int) -> np.ndarray:
+    """The places of the images that are shown, of `count` images: `SHOWN` of them evenly spaced, whatever is said."""
+    return np.unique(np.linspace(0, count - 1, min(count, SHOWN)).round().astype(np.int64))
 
 
 def generated(model: Model, corpus: Corpus, images: Images, device: torch.device, beam: int) -> Iterator[list[str]]:
