@@ -86,7 +86,23 @@ DSCMR = Program(
 )
 PVSE = Program("pvse", "yalesong/pvse", ("eval.py", "loss.py"))
 
-PROGRAMS = {one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE)}
+PARTS = {"models": ("__init__", "AoAModel", "AttModel", "BertCapModel", "CaptionModel", "FCModel", "M2Transformer"),
+         "modules": ("losses",), "utils": ("__init__", "misc", "opts", "rewards")}  # fmt: skip
+MORE = ("ShowTellModel", "TransformerModel", "cachedTransformer", "utils", "AttEnsemble")
+LUO = Program(
+    "ImageCaptioning.pytorch",
+    "ruotianluo/ImageCaptioning.pytorch",
+    (
+        "captioning/__init__.py",
+        *(f"captioning/{part}/{name}.py" for part, names in PARTS.items() for name in names),
+        *(f"captioning/models/{name}.py" for name in MORE),
+    ),
+)
+SGRVINOD = Program(
+    "a-PyTorch-Tutorial-to-Image-Captioning", "sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning", ("models.py",)
+)
+
+PROGRAMS = {one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE, LUO, SGRVINOD)}
 
 
 def copied(program: Program, folder: Path, target: Path) -> Path:
@@ -117,6 +133,7 @@ def copied(program: Program, folder: Path, target: Path) -> Path:
                 f"{program.where} than the one that the changes were written for"
             )
     for name, text in texts.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_text(text)
     shutil.copytree(STUBS, target, dirs_exist_ok=True)
     return target

@@ -104,7 +104,7 @@ def test_attention_is_that_of_the_words_that_are_said(runs, boxed):
         last = torch.tensor([trained.vocabulary.words.index("<start>")])
         for word, row in zip(one.words, one.attention, strict=True):
             _, state = trained.model.next_word(last, state)
-            assert state["weights"][0].numpy() == pytest.approx(row, abs=1e-4)
+            assert state["attention"][0].numpy() == pytest.approx(row, abs=1e-4)
             last = torch.tensor([trained.vocabulary.words.index(word)])
 
 

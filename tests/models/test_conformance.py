@@ -13,6 +13,7 @@ SYSTEMS = sorted(registry.names("models"))
 CLASSES = 5
 CONCEPTS = 20
 WORDS = ("tokens", "concepts")
+SETS = ("regions", "grid")
 
 
 def inputs(form, n, generator):
@@ -24,7 +25,7 @@ def inputs(form, n, generator):
         return base.Concepts(
             torch.randint(0, CONCEPTS, (n, 6), generator=generator), torch.rand(n, 6, generator=generator)
         )
-    if form == "regions":
+    if form in SETS:
         return base.Regions(torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4))
     if form == "pixels":
         return torch.randint(0, 256, (n, 3, 16, 16), dtype=torch.uint8, generator=generator)
@@ -62,9 +63,10 @@ def built(name, seed=0):
         "layers": 1,
         "image": 0.1,
         "per_word": True,
+        "objective": "likelihood",  # others continue a run
     }
     small = {k: v for k, v in small.items() if k in module.Settings.model_fields}
-    shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f not in WORDS}
+    shapes = {m: (4, 12) if f in SETS else (12,) for m, f in module.Model.reads.items() if f not in WORDS}
     torch.manual_seed(seed)
     source = base.Context(dict.fromkeys(module.Model.source_reads, (12,)), n_classes=CLASSES)
     known = {"vocabulary_size": 30, "n_classes": CLASSES, "n_concepts": CONCEPTS, "groups": torch.arange(10)}

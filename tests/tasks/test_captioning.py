@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, write_json
@@ -13,6 +16,7 @@ from crossmodal.datasets import items
 from crossmodal.evaluation import captions
 from crossmodal.experiments import Job
 from crossmodal.inference.search import direction
+from crossmodal.models import nic
 from crossmodal.reporting.results import cutoffs
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
@@ -41,6 +45,77 @@ def test_without_captions_there_is_nothing_to_compare_with(prepared):
     corpus = load(prepared / "toy", "full", dict.fromkeys(("image", "text"), "ids"), {})
     with pytest.raises(UserError, match="no image of its exam partition has a caption"):
         references.images_of(corpus, "exam")
+
+
+def test_a_caption_that_belongs_to_no_image(prepared):
+    corpus = load(prepared / "toy", "full", dict.fromkeys(("image", "text"), "ids"), {})
+    texts = corpus.inputs["text"]
+    groups = texts.groups.copy()
+    groups[np.isin(texts.ids, ["i50#1", "i51#0"])] = [1000, 1001]
+    odd = replace(corpus, inputs={**corpus.inputs, "text": replace(texts, groups=groups)})
+    with pytest.raises(UserError, match=r"caption 'i50#1' of the test partition belongs to no image .* 1 other image"):
+        references.images_of(odd, "test")
+
+
+class Mute(torch.nn.Module):
+    """Says the words of `ids` of every image."""
+
+    def __init__(self, *ids: int):
+        super().__init__()
+        self.ids, self.settings = ids, nic.Settings(beam=2)
+
+    def generate(self, batch, beam):
+        return torch.tensor([self.ids] * len(batch.inputs["image"]))
+
+
+def test_generations_that_are_empty_or_outside_of_the_vocabulary(prepared):
+    corpus = load(prepared / "toy", "full", {"image": "vector", "text": "tokens"}, {"image": "raw"})
+    task = tasks()["captioning"]
+    targets, cpu = task.targets(corpus), torch.device("cpu")
+    with pytest.raises(UserError, match="says no word of any of the 12 test images, whose captions all end at once"):
+        task.predict(Mute(0, 0), corpus, targets, cpu)
+    size = len(corpus.vocabulary)
+    with pytest.raises(UserError, match=f"has the word id {size}, and the run's vocabulary has {size} words"):
+        task.predict(Mute(4, size), corpus, targets, cpu)
+    said = task.predict(Mute(size - 1, 0), corpus, targets, cpu).captions
+    assert said["all"] == said["greedy"] == [[corpus.vocabulary.words[-1]]] * 12
+
+
+def test_a_beam_of_none(prepared, tmp_path):
+    inputs = {"image": "raw"}
+    job = Job(dataset="toy", split="full", model="nic", seed=0, inputs=inputs, settings={**SETTINGS, "beam": 0})
+    with pytest.raises(UserError, match=r"model nic: beam: .*greater than or equal to 1") as error:
+        train_job(job, tmp_path / "run", prepared)
+    assert not (tmp_path / "run").exists()
+    assert "Traceback" not in str(error.value)
+
+
+def test_a_run_of_another_task(tmp_path, prepared):
+    job = Job(dataset="toy", split="full", model="vsepp", seed=0, inputs={"image": "raw"}, settings={})
+    with pytest.raises(UserError, match=r"is not evaluated on the task 'captioning'; its tasks are instance_retrieval"):
+        evaluate(job, tmp_path, prepared, "embedded", only="captioning")
+
+
+def test_self_critical_and_contrastive_runs_continue_a_run(prepared, tmp_path):
+    """The second run begins with the first one's weights, and is told to name one if it has none."""
+    about = {"dataset": "toy", "split": "full", "model": "updown", "seed": 0, "inputs": {"image": "regions"}}
+    job = Job(**about, settings={**SETTINGS, "epochs": 2, "beam": 1})
+    train_job(job, tmp_path / "first", prepared)
+    history = pd.read_parquet(tmp_path / "first" / "history.parquet")
+    for objective in ("self-critical", "contrastive"):
+        settings = {**SETTINGS, "epochs": 1, "lr": 1e-4, "objective": objective, "samples": 2, "longest": 12, "beam": 1}
+        told = {"after": "toy/full/updown", "origin": "0", "variant": objective, "settings": settings}
+        later = Job(**{**about, **told})
+        folder = tmp_path / objective
+        train_job(later, folder, prepared, before=tmp_path / "first")
+        evaluate(later, folder, prepared, "embedded")
+        after = pd.read_parquet(folder / "history.parquet")
+        assert after.val_cider.iloc[0] == pytest.approx(history.val_cider.max(), rel=0.5)
+        if objective == "self-critical":
+            assert 0 < after.reward.iloc[0] < 10
+        with pytest.raises(UserError, match="name that experiment as `after`"):
+            train_job(later, tmp_path / "alone", prepared)
+        assert not (tmp_path / "alone").exists()
 
 
 def test_who_is_asked():
@@ -93,7 +168,7 @@ def test_objects_that_are_not_there(prepared, tmp_path):
     assert found["chair_s"] == pytest.approx(100 * np.mean([n > 0 for n in absent.values()]))
 
 
-@pytest.mark.parametrize("model", ["nic", "updown"])
+@pytest.mark.parametrize("model", ["nic", "updown"])  # one that reads vectors, one that reads regions
 def test_a_run_from_its_training_to_its_numbers(prepared, tmp_path, model):
     run = tmp_path / "run"
     job = Job(

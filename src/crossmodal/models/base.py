@@ -10,7 +10,7 @@ added one after another) and `fit` (the solution has a closed form).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -159,6 +159,9 @@ class Context:
     """(vocabulary_size, word_dim) initial word embedding, if the settings name a file of vectors."""
     n_concepts: int = 0
     """Number of concepts that the form `concepts` has scores of."""
+    captions: Callable[[], tuple[Tokens, Tensor]] | None = field(default=None, compare=False)
+    """Returns the training captions and the (C,) groups that they belong to, for systems that learn from all of them
+    at once; None where the data have no captions or the model is not trained."""
 
 
 def described(context: Context) -> dict[str, Any]:

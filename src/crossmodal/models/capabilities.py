@@ -41,11 +41,28 @@ class Generates(Protocol):
         beam : how many unfinished captions are kept per image; 1 takes the likeliest word each time.
         """
 
-    def attend(self, batch: Batch, captions: Tensor) -> Tensor | None:
-        """(B, L, R) weights of the image's regions when each word of (B, L) captions is said; None without attention.
 
-        A system without attention may also lack the method.
+class Attends(Protocol):
+    """Chooses each word of a caption by a weighting of the image's regions, which galleries show."""
+
+    def attend(self, batch: Batch, ids: Tensor) -> Tensor:
+        """(B, L, R) weights of the image's regions at each of the (B, L) words of captions, 0 for padding.
+
+        The regions are in the order of the features that the model reads. The weights of a word sum to 1, or to less
+        in a system that may look at something else than the image: the rest is the weight of its sentinel.
+
+        Parameters
+        ----------
+        batch : holds `inputs["image"]` of B images.
+        ids : word ids as `Generates.generate` returns them.
         """
+
+
+class Grounds(Protocol):
+    """Weighs the image against a sentinel at each word, for the visual grounding of words."""
+
+    def image_share(self, batch: Batch, ids: Tensor) -> Tensor:
+        """(B, L) shares of the attention that the image has at each of the (B, L) words of captions, 0 for padding."""
 
 
 class Represents(Protocol):

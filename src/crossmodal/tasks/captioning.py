@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from crossmodal.core.errors import UserError
 from crossmodal.core.files import write_parquet
 from crossmodal.evaluation import captions, hallucination
 from crossmodal.tasks import base
@@ -117,18 +118,28 @@ class Task(base.Task):
         return Targets(images_of(corpus, "test"), corpus)
 
     def predict(self, model: Model, corpus: Corpus, targets: Targets, device: torch.device) -> Predictions:
-        """One caption per image, by a beam of the model's setting `beam` and by taking the likeliest word each time."""
+        """One caption per image, by a beam of the model's setting `beam` and by taking the likeliest word each time.
+
+        Raises
+        ------
+        UserError : all captions are empty, or have words that are not in the vocabulary.
+        """
         beam = getattr(model.settings, "beam", 1)  # systems that lend captions have none
         captions_of = {ALL: [*generated(model, corpus, targets.images, device, beam)]}
         if beam > 1:
             captions_of[GREEDY] = [*generated(model, corpus, targets.images, device, 1)]
+        if not any(any(spoken) for spoken in captions_of.values()):
+            raise UserError(
+                f"the model says no word of any of the {len(targets.images)} test images, whose captions all end at "
+                "once; train it longer, or with a lower learning rate"
+            )
         looks: dict[str, Said] = {}
         if hasattr(model, "attend"):
             chosen = shown(len(targets.images))
             (batch,) = corpus.items("image", targets.images.places[chosen], len(chosen))
             listed = said(model, batch.to(device), beam, corpus.vocabulary, attention=True)
             looks = dict(zip(map(str, targets.images.ids[chosen]), listed, strict=True))
-        return Predictions(captions_of, {id_: look for id_, look in looks.items() if look.attention is not None})
+        return Predictions(captions_of, looks)
 
     def keep(self, targets: Targets, predictions: Predictions, folder: Path) -> None:
         """Write `attention.parquet`: one row per word of some images, with the `weights` of the image's regions."""

@@ -39,12 +39,20 @@ def images_of(corpus: Corpus, partition: str) -> Images:
 
     Raises
     ------
-    UserError : no image of the partition has a caption.
+    UserError : no image of the partition has a caption, or a caption belongs to no image.
     """
     images, texts = (corpus.inputs[m] for m in ("image", "text"))
     captions_of: dict[int, list[int]] = {}
     for place in texts.where(partition):
         captions_of.setdefault(int(texts.groups[place]), []).append(int(place))
+    unknown = captions_of.keys() - set(images.groups.tolist())
+    if unknown:
+        place = min(captions_of[group][0] for group in unknown)
+        raise UserError(
+            f"{corpus.folder / 'items.parquet'}: caption {texts.ids[place]!r} of the {partition} partition belongs to "
+            f"no image of the data set, nor do those of {len(unknown) - 1} other images; name an image's own group, or "
+            "leave them out"
+        )
     places = [int(i) for i in images.where(partition) if int(images.groups[i]) in captions_of]
     if not places:
         raise UserError(f"{corpus.folder}: no image of its {partition} partition has a caption to compare with")
@@ -79,6 +87,21 @@ def generated(model: Model, corpus: Corpus, images: Images, device: torch.device
             yield caption.words
 
 
+def check_words(ids: torch.Tensor, size: int) -> None:
+    """Check that generated words are in the vocabulary.
+
+    Raises
+    ------
+    UserError : an id that is none of the vocabulary's.
+    """
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        odd = int(ids.max()) if int(ids.max()) >= size else int(ids.min())
+        raise UserError(
+            f"a generated caption has the word id {odd}, and the run's vocabulary has {size} words; its weights "
+            "and its vocabulary.json are of different runs: train it again"
+        )
+
+
 @dataclass(frozen=True)
 class Said:
     """The words of a generated caption, without punctuation marks, and where the model looked when it said each."""
@@ -93,12 +116,17 @@ def said(model: Model, batch: Batch, beam: int, vocabulary: Vocabulary, *, atten
     Parameters
     ----------
     attention : whether the weights of the regions are wanted, which takes another pass over the words.
+
+    Raises
+    ------
+    UserError : a word that is not in the vocabulary.
     """
     from crossmodal.evaluation.captions import MARKS
     from crossmodal.language.tokens import SPECIAL
     from crossmodal.models.base import Regions
 
     ids = model.generate(batch, beam)
+    check_words(ids, len(vocabulary))
     attend = getattr(model, "attend", None) if attention else None
     weights = None if attend is None else attend(batch, ids)
     image = batch.inputs["image"]

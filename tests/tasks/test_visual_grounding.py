@@ -1,0 +1,64 @@
+"""Visual grounding: the share of attention on the image, over visual words and over others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from crossmodal.core.errors import UserError
+from crossmodal.corpus.opening import load
+from crossmodal.models.base import Batch
+from crossmodal.tasks.base import asked_of, tasks
+from crossmodal.tasks.captions.references import Images
+from crossmodal.tasks.visual_grounding import Words
+
+TASK = tasks()["visual_grounding"]
+
+
+def images(count):
+    ids = np.array([f"i{n}" for n in range(count)], dtype=object)
+    return Images(ids, np.arange(count), [[["x"]]] * count)
+
+
+def test_shares_are_means_over_words():
+    """Of visual words 0.9, 0.5 and 0.7, of others 0.2 and 0.1: the means over words, not over images."""
+    words = Words(np.array([0, 0, 1, 1, 1]), ["dog", "the", "of", "cat", "red"], np.array([0.9, 0.2, 0.1, 0.5, 0.7]))
+    examples, numbers = TASK.score(images(2), words, [1])
+    assert {n["aspect"]: n["value"] for n in numbers} == pytest.approx({"visual-words": 70.0, "other-words": 15.0})
+    counts = examples.set_index(["aspect", "query_id"]).words
+    assert counts["visual-words"].to_dict() == {"i0": 1, "i1": 2}
+    assert TASK.metrics[0].value(examples[examples.aspect == "visual-words"]) == pytest.approx(70.0)
+
+
+def test_captions_without_a_visual_word():
+    words = Words(np.array([0, 0]), ["the", "of"], np.array([0.2, 0.1]))
+    with pytest.raises(UserError, match="none of the 2 generated words is one of visual-words"):
+        TASK.score(images(1), words, [1])
+
+
+def test_only_captioners_with_a_sentinel_are_asked():
+    asked = {name: TASK in asked_of(name, "group") for name in ("adaptive", "contrastive_captions", "sat", "nic")}
+    assert asked == {"adaptive": True, "contrastive_captions": True, "sat": False, "nic": False}
+    assert TASK not in asked_of("adaptive", "group", captioned=False)
+
+
+class Model(torch.nn.Module):
+    """Says `worda` and, for even images, `wordb`, and looks at the image for the first word only."""
+
+    def generate(self, batch: Batch, beam: int) -> torch.Tensor:
+        assert beam == 1
+        count = len(batch.inputs["image"])
+        return torch.tensor([[4, 5 * (i % 2 == 0)] for i in range(count)])
+
+    def image_share(self, batch: Batch, ids: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([1.0, 0.25]).expand(ids.shape)
+
+
+def test_words_of_generated_captions(prepared):
+    corpus = load(prepared / "toy", "full", {"image": "vector", "text": "tokens"}, {"image": "raw"})
+    targets = TASK.targets(corpus)
+    words = TASK.predict(Model(), corpus, targets, torch.device("cpu"))
+    assert words.image.tolist() == [i for i in range(12) for _ in range(2 - i % 2)]
+    assert words.share.tolist() == [share for i in range(12) for share in ([1.0, 0.25] if i % 2 == 0 else [1.0])]
+    assert set(words.word) == {corpus.vocabulary.words[4], corpus.vocabulary.words[5]}
