@@ -94,7 +94,7 @@ def check(job: Job) -> None:
     """
     if job.control:
         raise UserError(f"{job.key}: is a control, which is not trained and describes nothing; choose another run")
-    if "generate" not in registry.methods(job.model):
+    if "generate" not in registry.methods(job.model) | registry.on_request(job.model):
         able = [name for name in registry.names("models") if "generate" in registry.methods(name)]
         raise UserError(
             f"{job.key}: is evaluated on {', '.join(job.tasks) or 'nothing'} and generates no captions; choose a run "

@@ -218,6 +218,9 @@ class Model(nn.Module):
     trains: ClassVar[bool] = True
     """Whether the model is trained by gradient steps; otherwise `fit` is called once before the evaluation."""
 
+    on_request: ClassVar[tuple[str, ...]] = ()
+    """Methods of tasks that the model is asked only where an experiment names the task (`also`)."""
+
     unannotated: ClassVar[tuple[str, ...]] = ()
     """Inputs of un-annotated images that each batch also holds: modalities, or names of `further`."""
 

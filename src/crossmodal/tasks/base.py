@@ -106,6 +106,8 @@ class Task(ABC):
     """Position among the tasks; the first task of a model that has a criterion chooses the model's epochs."""
     asks: ClassVar[str]
     """The method that a model must have to be evaluated on the task."""
+    on_request: ClassVar[tuple[str, ...]] = ()
+    """Methods one of which is enough where an experiment names the task in `also`."""
     metrics: ClassVar[tuple[Metric, ...]]
     aspects: ClassVar[tuple[str, ...]]
     """Possible values of `aspect`: such as `image-to-text`, or the name of a learning setting."""
@@ -213,16 +215,24 @@ class Task(ABC):
         write_parquet(folder / "examples.parquet", examples)
         return numbers
 
-    def asked(self, model: str, relevance: str, captioned: bool = True) -> bool:
+    def asked(self, model: str, relevance: str, captioned: bool = True, also: Iterable[str] = ()) -> bool:
         """Whether runs of a model or a control on data with this relevance are evaluated on this task.
 
         Parameters
         ----------
         captioned : whether the data set's texts are captions; otherwise they are arrays, or it has none.
+        also : the names of tasks that the experiment asks besides those that the model's methods are for.
         """
         if not self.hosts(relevance) or (self.of_captions and not captioned):
             return False
-        return model in self.controls if model in CONTROLS else self.asks in registry.methods(model)
+        if model in CONTROLS:
+            return model in self.controls
+        return self.asks in registry.methods(model) or (self.name in also and self.answers(model))
+
+    def answers(self, model: str) -> bool:
+        """Whether a model has a method for the task, be it one that has to be requested."""
+        methods = registry.methods(model)
+        return self.asks in methods | registry.on_request(model) or bool(methods.intersection(self.on_request))
 
     def shown(self) -> list[Any]:
         """Facts of the task that tables, charts and checks show, so that a change of these facts rebuilds them."""
@@ -241,9 +251,9 @@ def tasks() -> dict[str, Task]:
     return {task.name: task for task in sorted(listed, key=lambda task: (task.place, task.name))}
 
 
-def asked_of(model: str, relevance: str, captioned: bool = True) -> Iterator[Task]:
+def asked_of(model: str, relevance: str, captioned: bool = True, also: Iterable[str] = ()) -> Iterator[Task]:
     """The tasks on which runs of a model or a control are evaluated, for data of this kind (see `Task.asked`)."""
-    return (task for task in tasks().values() if task.asked(model, relevance, captioned))
+    return (task for task in tasks().values() if task.asked(model, relevance, captioned, also))
 
 
 def all_metrics() -> Iterator[Metric]:

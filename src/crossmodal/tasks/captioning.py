@@ -89,6 +89,7 @@ class Task(base.Task):
     title: ClassVar[str] = "Captioning"
     place: ClassVar[int] = 60
     asks: ClassVar[str] = "generate"
+    on_request: ClassVar[tuple[str, ...]] = ("encode",)  # of a retrieval system, the training caption it ranks first
     metrics: ClassVar[tuple[base.Metric, ...]] = (
         _mean("cider", "CIDEr", "CIDEr-D times 100, as coco-caption has it", high=1000.0, headline=True),
         *map(_bleu, (4, 3, 2, 1)),
@@ -120,10 +121,16 @@ class Task(base.Task):
     def predict(self, model: Model, corpus: Corpus, targets: Targets, device: torch.device) -> Predictions:
         """One caption per image, by a beam of the model's setting `beam` and by taking the likeliest word each time.
 
+        A system that generates none, which retrieves, says the training caption that it ranks first.
+
         Raises
         ------
         UserError : all captions are empty, or have words that are not in the vocabulary.
         """
+        if not hasattr(model, "generate"):
+            from crossmodal.tasks.captions.retrieved import retrieved
+
+            return Predictions({ALL: retrieved(model, corpus, targets.images, device)})
         beam = getattr(model.settings, "beam", 1)  # systems that lend captions have none
         captions_of = {ALL: [*generated(model, corpus, targets.images, device, beam)]}
         if beam > 1:
