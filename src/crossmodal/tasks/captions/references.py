@@ -132,8 +132,9 @@ def said(model: Model, batch: Batch, beam: int, vocabulary: Vocabulary, *, atten
     image = batch.inputs["image"]
     counts = image.counts.tolist() if isinstance(image, Regions) else None
     for i, row in enumerate(ids.tolist()):
-        places = [p for p, word in enumerate(row) if word >= len(SPECIAL) and vocabulary.words[word] not in MARKS]
+        spoken = [(p, vocabulary.words[word]) for p, word in enumerate(row) if word >= len(SPECIAL)]
+        pairs = [(p, word) for p, name in spoken for word in name.split() if word not in MARKS]  # names of regions
         looked = None
         if weights is not None:
-            looked = weights[i, places, : counts[i] if counts else None].float().cpu().numpy()
-        yield Said([vocabulary.words[row[p]] for p in places], looked)
+            looked = weights[i, [p for p, _ in pairs], : counts[i] if counts else None].float().cpu().numpy()
+        yield Said([word for _, word in pairs], looked)
