@@ -82,9 +82,11 @@ def built(name, seed=0):
 
 
 def answer(model, batch):
-    """What the model is for: the encodings of its second modality, or the captions that it generates."""
+    """What the model is for: encodings of its second modality, captions that it generates, or keywords."""
     first, second = list(model.reads)
     with torch.no_grad():
+        if hasattr(model, "keywords"):
+            return model.keywords(batch)
         return model.generate(batch, 3) if hasattr(model, "generate") else model.encode(second, batch, first)
 
 

@@ -3,9 +3,9 @@
 It is described in section 9.3.1 of Liu et al. (2020). A Markov random field scores triples of an image: the potentials
 of its nodes are how often the captions of its nearest training images have a value, smoothed; those of its edges count
 pairs of values in captions. The paper has detectors and a structured large margin; here there are neither, so that the
-field is fitted by counting (pseudo-likelihood). Objects are the names of regions, or words that follow an article
-where nothing is named; actions end in -ing; the scene is the last word of a caption that is neither. An image and a
-sentence are compared by their distributions over the three slots, so that the system captions and retrieves.
+field is fitted by counting (pseudo-likelihood). Actions are words in -ing; objects and scenes are nouns, and those that
+mostly end a caption are scenes. An image and a sentence are compared by their distributions over the three slots, so
+that the system captions and retrieves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ from crossmodal.models.base import Batch, Form, Tokens
 from crossmodal.models.parts import lender
 from crossmodal.models.parts.lender import Lender, nearest
 
-ARTICLES = ("a", "an", "the", "two", "three", "some")
+_WORDS = """a an the and or of in on at to by with from into onto over under above below near beside behind through
+across along around between up down out off for as is are was were be being been has have had there here this that
+these those it its he his she her they their them we who which while another other some one two three four several many
+not no very next front"""
+FUNCTION = frozenset(_WORDS.split())
+"""Words of English that name nothing; a tagger of parts of speech would tell more."""
 EMPTY = 0  # of each slot: the caption tells nothing
 
 
@@ -60,21 +65,26 @@ class Model(Lender):
     def _kinds(self, words: tuple[str, ...], captions: list[list[int]]) -> np.ndarray:
         """(V, 2) slot of each word (0 object, 1 action, 2 scene) and its value from 1 on; -1 for words of no slot.
 
-        The word decides by itself: an action ends in -ing; an object mostly follows an article within the first half of
-        a caption, a scene mostly ends one.
+        A noun is taken to be a word that no further word of the kind follows, as `dog` in `a young white dog is`. Each
+        word belongs to the slot that it has most often.
         """
-        size = max(self.context.vocabulary_size, 1)
+        size = self.context.vocabulary_size
         counts = np.zeros((size, 3))
-        article = np.array([word in ARTICLES for word in words] or [False] * size)
+
+        def names(word: int) -> bool:
+            return not words or (words[word].isalpha() and words[word] not in FUNCTION)
+
+        def acts(word: int) -> bool:
+            return bool(words) and words[word].endswith("ing")
+
         for row in captions:
             spoken = [word for word in row if not words or words[word].isalpha()]
             for place, word in enumerate(spoken):
-                if words and words[word].endswith("ing"):
+                last = place == len(spoken) - 1
+                if names(word) and acts(word):
                     counts[word, 1] += 1
-                elif place == len(spoken) - 1:
-                    counts[word, 2] += 1
-                elif (place and article[spoken[place - 1]]) or place * 2 < len(spoken):
-                    counts[word, 0] += not article[word]
+                elif names(word) and (last or not names(spoken[place + 1]) or acts(spoken[place + 1])):
+                    counts[word, 2 if last else 0] += 1
         kinds = np.full((size, 2), -1, np.int64)
         best = counts.argmax(1)
         for slot in range(3):
@@ -108,7 +118,7 @@ class Model(Lender):
 
     @torch.no_grad()
     def encode(self, modality: str, batch: Batch, partner: str) -> Tensor:
-        """(B, 3 S) unit vectors: distributions over the values of the slots, which have no weight where nothing is told."""
+        """(B, 3 S) unit vectors of the distributions over the values of the slots, without what tells nothing."""
         size = self.settings.values + 1
         if modality == "image":
             found = self.marginals(self._nodes(batch.inputs["image"]))

@@ -141,7 +141,5 @@ class Model(Realiser):
     def _log(self, a: int, b: int) -> float:
         """log p(b | a), smoothed over the words of the captions."""
         add, words = self.settings.smoothing, self.counts("words")
-        of_a = (
-            words.get((a,), 0) if a != START else sum(n for (x, _), n in self.counts("bigrams").items() if x == START)
-        )
-        return float(np.log((self.counts("bigrams").get((a, b), 0) + add) / (of_a + add * len(words))))
+        pairs = self.counts("bigrams").get((a, b), 0)
+        return float(np.log((pairs + add) / (words.get((a,), 0) + add * len(words))))

@@ -97,7 +97,7 @@ class Model(Realiser):
         return float(np.log(told + add) + np.log(head + add) + np.log(max(1e-6, seen.scores[i] * seen.scores[j])))
 
     def sentence(self, seen: Seen) -> list[int]:
-        """One of four templates: `there is a car`; `a car is beside a tree`, also with `and a house` or `and above ...`.
+        """One of four templates: `there is a car`; `a car is beside a tree`, and with `and a house` or `and on a ...`.
 
         A relation whose words no caption has is `and`.
         """

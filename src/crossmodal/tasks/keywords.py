@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,6 +32,10 @@ def _hit(examples: base.Examples, k: int) -> np.ndarray:
     return 100.0 * (np.asarray(examples["right"]) > 0)
 
 
+def _metric(name: str, label: str, meaning: str, addends: Callable[[base.Examples, int], np.ndarray]) -> base.Metric:
+    return base.Metric(name, label, meaning, ("right",), addends)
+
+
 class Task(base.Task):
     """Keywords of images.
 
@@ -44,11 +49,9 @@ class Task(base.Task):
     place: ClassVar[int] = 65
     asks: ClassVar[str] = "keywords"
     metrics: ClassVar[tuple[base.Metric, ...]] = (
-        base.Metric("keyword_precision", "keywords P@5", "per cent of the five best keywords that are right", ("right",),
-                    _right, headline=True),
-        base.Metric("keyword_hit", "keywords hit@5", "per cent of the images with a right keyword among five", ("right",),
-                    _hit),
-    )  # fmt: skip
+        _metric("keyword_precision", "keywords P@5", "per cent of the five best keywords that are right", _right),
+        _metric("keyword_hit", "keywords hit@5", "per cent of the images with a right keyword among the five", _hit),
+    )
     aspects: ClassVar[tuple[str, ...]] = ("image-to-keywords",)
     overall: ClassVar[str] = "image-to-keywords"
     of_captions: ClassVar[bool] = True
@@ -78,9 +81,8 @@ class Task(base.Task):
         best: list[list[str]] = []
         for batch in corpus.items("image", targets.places, BATCH):
             scores = model.keywords(batch.to(device))[:, kept]
-            best += [
-                [vocabulary[kept[i]] for i in row] for row in scores.topk(min(BEST, len(kept)), 1).indices.tolist()
-            ]
+            rows = scores.topk(min(BEST, len(kept)), 1).indices.tolist()
+            best += [[vocabulary[kept[i]] for i in row] for row in rows]
         return best, [frequent] * len(best)
 
     def score(self, targets: Images, predictions: Any, folds: list[int]) -> tuple[DataFrame, list[base.Number]]:
@@ -89,9 +91,8 @@ class Task(base.Task):
 
         tables, numbers = [], []
         for protocol, listed in zip(("all", "frequent"), predictions, strict=True):
-            right = [
-                len({*words} & agreed(references)) for words, references in zip(listed, targets.references, strict=True)
-            ]
+            pairs = zip(listed, targets.references, strict=True)
+            right = [len({*words} & agreed(references)) for words, references in pairs]
             about = {"protocol": protocol, "aspect": self.overall}
             columns = {"right": np.array(right, np.float64)}
             text = [" ".join(words) for words in listed]
