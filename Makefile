@@ -25,7 +25,7 @@ $(STAMP): requirements/lock.txt requirements/build.txt requirements/install.sh p
 test: setup      ## ruff and the whole test suite
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # ONLY=evaluation (a package) or evaluation/ranking (a module), several by commas; SAMPLE=300 draws as many of each package.
 mutants: setup   ## put small faults into the source and see which the tests notice (hours; ONLY=evaluation SAMPLE=100)
@@ -61,6 +61,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/significance.py
 	@$(BIN)/python benchmarks/claims.py
 	@$(BIN)/python benchmarks/captions.py
+	@$(BIN)/python benchmarks/captioning.py
 	@$(BIN)/python benchmarks/report.py
 	@$(BIN)/python benchmarks/search.py
 

@@ -2,8 +2,8 @@
 
 ruotianluo/ImageCaptioning.pytorch's `updown` and `att2in2` have our weights and our batches, in double precision: the
 loss, the gradients, and the loss after one step of Adam. Its steps and beams, and the steps of the decoder of
-sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning, are timed beside ours at published widths, and beside a floor: a bare
-LSTM with a bare softmax of the same widths. `captioners.py SPEC.json`, whose `found` names the result.
+sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning, are timed beside ours at published widths, and beside a floor: bare
+LSTMs with a bare softmax of the same widths. `captioners.py SPEC.json`, whose `found` names the result.
 """
 
 from __future__ import annotations
@@ -195,12 +195,12 @@ def stepped(side: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
 
 
 class Floor(nn.Module):
-    """The LSTMs, without anything that they read of an image, and the softmax over the words of the captions."""
+    """LSTMs that read as many numbers as those of a system, zeros for an image's, and the softmax over the words."""
 
-    def __init__(self, sizes: dict[str, int], layers: int):
+    def __init__(self, sizes: dict[str, int], widths: list[int]):
         super().__init__()
         self.words = nn.Embedding(sizes["words"] + len(SPECIAL), sizes["dim"])
-        self.network = nn.LSTM(sizes["dim"], sizes["dim"], layers, batch_first=True)
+        self.networks = nn.ModuleList([nn.LSTM(width, sizes["dim"], batch_first=True) for width in widths])
         self.word = nn.Linear(sizes["dim"], sizes["words"] + len(SPECIAL))
 
     def loss(self, tokens: base.Tokens) -> Tensor:
@@ -209,7 +209,10 @@ class Floor(nn.Module):
             pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
             for x in (self.words(tokens.ids[:, :-1]), tokens.ids[:, 1:])
         )
-        return nn.functional.cross_entropy(self.word(self.network(read)[0].data), said.data)
+        for network in self.networks:
+            further = network.input_size - read.data.shape[1]
+            read, _ = network(read._replace(data=nn.functional.pad(read.data, (0, further))))
+        return nn.functional.cross_entropy(self.word(read.data), said.data)
 
 
 def timed_luo(copy: Path, kind: str) -> dict[str, float]:
@@ -219,7 +222,7 @@ def timed_luo(copy: Path, kind: str) -> dict[str, float]:
     theirs, criterion = program_of(copy, kind, WIDE)
     take_weights(ours, theirs, kind)
     batch, pairs = batch_of(WIDE, PER_IMAGE), batch_of(WIDE, PER_IMAGE, again=True)
-    floor = Floor(WIDE, 2 if kind == "updown" else 1)
+    floor = Floor(WIDE, [WIDE["dim"] * times for times in ((3, 2) if kind == "updown" else (1,))])
     cases = {
         "theirs": stepped(theirs, lambda: their_loss(theirs, criterion, batch)),
         "ours": stepped(ours, lambda: ours.likelihood(batch)["loss"]),
@@ -255,7 +258,7 @@ def timed_sgrvinod(copy: Path) -> dict[str, float]:
         said, true = (pack_padded_sequence(x, lengths, batch_first=True)[0] for x in (said, sorted_[:, 1:]))
         return nn.functional.cross_entropy(said, true) + ((1.0 - alphas.sum(1)) ** 2).mean()
 
-    floor = Floor(GRID, 1)
+    floor = Floor(GRID, [GRID["dim"] + GRID["width"]])
     cases = {
         "theirs": stepped(theirs, loss),
         "ours": stepped(ours, lambda: ours.likelihood(batch)["loss"]),

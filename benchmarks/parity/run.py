@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from crossmodal.core.files import hardware, library_versions, read_json, sha256_
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-CHOICES = ["exact", *comparisons.COMPARISONS]
+CHOICES = ["exact", "captioners", *comparisons.COMPARISONS]
 
 
 def main() -> None:
@@ -36,6 +37,8 @@ def main() -> None:
         for name in args.only or CHOICES:
             if name == "exact":
                 _exact(args)
+            elif name == "captioners":
+                _captioners(args)
             else:
                 _compare(comparisons.COMPARISONS[name], args)
     table.write(args.results, args.page)
@@ -45,7 +48,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=Path, help="folder of the programs' folders")
     for name, program in programs.PROGRAMS.items():
-        parser.add_argument(f"--{name.lower()}", type=Path, help=f"folder of {program.where}, if it lies elsewhere")
+        parser.add_argument(
+            f"--{name.lower()}", dest=_option(name), type=Path, help=f"folder of {program.where}, if it lies elsewhere"
+        )
     parser.add_argument("--data", type=Path, help="folder of the photographs, see data.yaml")
     parser.add_argument("--work", type=Path, default=Path("results/parity"), help="folder of what is made meanwhile")
     parser.add_argument(
@@ -58,7 +63,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, help="dimensions of the common space of captions and images, likewise")
     parser.add_argument("--table", action="store_true", help="make the table of the results that there are")
     args = parser.parse_args()
-    if not args.table and (args.programs is None or args.data is None):
+    wants_data = args.only != ["captioners"]  # which are compared on drawn numbers
+    if not args.table and (args.programs is None or (wants_data and args.data is None)):
         parser.error("name the folder of the programs (--programs) and that of the data (--data)")
     return args
 
@@ -84,22 +90,19 @@ def _compare(comparison: comparisons.Comparison, args: argparse.Namespace) -> No
 
 
 def _folder(program: programs.Program, args: argparse.Namespace) -> Path:
-    return getattr(args, program.name.lower()) or args.programs / program.name
+    return getattr(args, _option(program.name)) or args.programs / program.name
+
+
+def _option(name: str) -> str:
+    """The name of the option with a program's folder, as the parser stores it."""
+    return re.sub(r"[^a-z0-9]", "_", name.lower())
 
 
 def _exact(args: argparse.Namespace) -> None:
     """VSE++ and SCAN against ours number by number."""
     work = args.work.resolve()
     place = work / "runs" / "exact"
-    shutil.rmtree(place, ignore_errors=True)
-    copies, told = {}, {}
-    for program in (programs.VSEPP, programs.SCAN):
-        folder = _folder(program, args)
-        try:
-            copies[program.name] = programs.copied(program, folder, place / program.name)
-            told[program.where] = _commit(folder)
-        except programs.UnfitError as error:
-            print(error)
+    copies, told = _copies((programs.VSEPP, programs.SCAN), place, args)
     if not copies:
         return
     extractors = [case["inputs"]["image"] for case in comparisons.exact_cases(copies).values()]
@@ -113,6 +116,42 @@ def _exact(args: argparse.Namespace) -> None:
         print(f"exact: {title}: {'the same' if one['same'] else 'DIFFERS'}")
     value = {"programs": told, "cases": found, "versions": library_versions("crossmodal", "torch")}
     write_json(args.results / "parity-exact.json", value)
+    shutil.rmtree(place)
+
+
+def _copies(
+    chosen: tuple[programs.Program, ...], place: Path, args: argparse.Namespace
+) -> tuple[dict[str, Path], dict[str, str | None]]:
+    """Copies of the programs that are there, in an empty folder, and their commits by repository."""
+    shutil.rmtree(place, ignore_errors=True)
+    copies, commits = {}, {}
+    for program in chosen:
+        folder = _folder(program, args)
+        try:
+            copies[program.name] = programs.copied(program, folder, place / program.name)
+            commits[program.where] = _commit(folder)
+        except programs.UnfitError as error:
+            print(error)
+    return copies, commits
+
+
+def _captioners(args: argparse.Namespace) -> None:
+    """Captioners beside two public programs."""
+    place = args.work.resolve() / "runs" / "captioners"
+    copies, commits = _copies((programs.LUO, programs.SGRVINOD), place, args)
+    if not copies:
+        return
+    found = place / "found.json"
+    spec = {"copies": {name: str(copy) for name, copy in copies.items()}, "found": str(found)}
+    write_json(place / "spec.json", spec)
+    subprocess.run([sys.executable, str(HERE / "captioners.py"), str(place / "spec.json")], check=True, cwd=place)
+    measured = read_json(found)
+    for name, one in measured["systems"].items():
+        seconds = one["seconds"]
+        same = f"{'the same' if one['same'] else 'DIFFERS'}, " if "same" in one else ""
+        print(f"captioners: {name}: {same}{seconds['theirs'] / seconds['ours']:.2f} times as many steps")
+    value = {"programs": commits, **measured, "versions": library_versions("crossmodal", "torch")}
+    write_json(args.results / "parity-captioners.json", {**value, "hardware": hardware()})
     shutil.rmtree(place)
 
 

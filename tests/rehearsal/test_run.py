@@ -13,6 +13,7 @@ from crossmodal.core.files import read_json
 from crossmodal.rehearsal import run
 from crossmodal.rehearsal.layouts import LAYOUTS
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 # Networks as published, shown little pictures: their time is not what is tried here.
 LITTLE = {

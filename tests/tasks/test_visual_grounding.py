@@ -31,10 +31,11 @@ def test_shares_are_means_over_words():
     assert TASK.metrics[0].value(examples[examples.aspect == "visual-words"]) == pytest.approx(70.0)
 
 
-def test_captions_without_a_visual_word():
+def test_captions_without_a_visual_word_or_without_any():
     words = Words(np.array([0, 0]), ["the", "of"], np.array([0.2, 0.1]))
-    with pytest.raises(UserError, match="none of the 2 generated words is one of visual-words"):
-        TASK.score(images(1), words, [1])
+    assert [number["aspect"] for number in TASK.score(images(1), words, [1])[1]] == ["other-words"]
+    with pytest.raises(UserError, match="none of 1 captions has a word"):
+        TASK.score(images(1), Words(np.array([], dtype=np.int64), [], np.array([])), [1])
 
 
 def test_only_captioners_with_a_sentinel_are_asked():

@@ -12,6 +12,8 @@ image alone; `sample` with `noise` draws others.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -35,7 +37,8 @@ class Settings(captioner.Settings):
     evaluator_lr: float = Field(4e-4, gt=0, description="learning rate of the evaluator")
     batch_size: int = Field(64, ge=2, description="number of pairs per batch")
     clip: float = Field(5.0, ge=0, description="largest norm of each network's gradient; 0 disables clipping")
-    clip_by: str = Field("norm", description="what `clip` bounds, as in other systems")
+    clip_by: Literal["norm", "value"] = Field("norm", description="what `clip` bounds, as in other systems")
+    objective: Literal["likelihood"] = Field("likelihood", description="that of its first stage; it has its own ones")
 
 
 class Evaluator(nn.Module):

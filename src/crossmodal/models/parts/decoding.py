@@ -22,11 +22,16 @@ Step = Callable[[Tensor, State], tuple[Tensor, State]]
 """Takes the (N,) last words and the state, and returns the (N, V) logits of the next words and the next state."""
 
 
-def log_probabilities(logits: Tensor) -> Tensor:
-    """Log-probabilities of the words that may be said; those of the others are -inf."""
+def _allowed(logits: Tensor) -> Tensor:
+    """The logits, -inf for words that may not be said."""
     logits = logits.clone()
     logits[:, [PAD, UNKNOWN, START]] = -torch.inf
-    return torch.log_softmax(logits, 1)
+    return logits
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Log-probabilities of the words that may be said; those of the others are -inf."""
+    return torch.log_softmax(_allowed(logits), 1)
 
 
 def chosen(state: State, rows: Tensor) -> dict[str, Tensor | Mapping[str, Tensor]]:
@@ -67,7 +72,7 @@ def greedy(step: Step, state: State, count: int, most: int, device: torch.device
     said = []
     for _ in range(most):
         logits, state = step(last, state)
-        last = log_probabilities(logits).argmax(1)
+        last = _allowed(logits).argmax(1)
         ended |= last == END
         said.append(last.masked_fill(ended, PAD))
         if ended.all():
@@ -158,12 +163,14 @@ def beam(step: Step, state: State, count: int, most: int, width: int, device: to
     best_words = torch.zeros(count, most, dtype=torch.int64, device=device)
     for length in range(1, most + 1):
         logits, state = step(last, state)
-        scores = total[:, :, None] + log_probabilities(logits).view(count, width, -1)
-        size = scores.shape[2]
-        _keep(best, best_words, words, scores[:, :, END] / length)
-        scores[:, :, END] = -torch.inf
-        total, place = scores.flatten(1).topk(width, 1)
-        origin, word = place // size, place % size
+        logits = _allowed(logits)
+        base = total - torch.logsumexp(logits, 1).view(count, width)  # a word's log-probability is its logit less that
+        _keep(best, best_words, words, (base + logits[:, END].view(count, width)) / length)
+        logits[:, END] = -torch.inf
+        # The best words of all beams are among the best ones of each.
+        highest, likely = logits.topk(min(width, logits.shape[1]), 1)
+        total, place = (base[:, :, None] + highest.view(count, width, -1)).flatten(1).topk(width, 1)
+        origin, word = place // highest.shape[1], likely.view(count, -1).gather(1, place)
         words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, length - 1)), word[:, :, None]], 2)
         # Log-probabilities only fall, and at most `most` words divide them, so that nothing better can follow then.
         if bool((total[:, 0] / most <= best).all()):
