@@ -156,9 +156,40 @@ def test_a_search_ranks_by_inner_products(run, made):
     assert every.gallery == len(every.answers) == 48
 
 
+def test_a_folder_of_ones_own_is_searched_as_the_test_items_are(run, made, tmp_path, monkeypatch, caplog):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for n, place in ((20, "a.png"), (21, "deep/b.PNG"), (22, "c.png"), (23, "d.png"), (20, ".hidden/e.png")):
+        shutil.copy(made[1] / f"{n}.png", tmp_path / place)
+    (tmp_path / "broken.jpg").write_text("<html>404</html>")
+    (tmp_path / "notes.txt").write_text("no picture")
+    known = {a.item_id: a.score for a in run.search("all is blue", k=4).answers}
+    found = run.search("all is blue", k=9, folder=tmp_path)
+    assert "1 of 5 items are left out" in caplog.text
+    names = {"20": "a.png", "21": "deep/b.PNG", "22": "c.png", "23": "d.png"}
+    scores = {a.item_id: a.score for a in found.answers}
+    assert scores == pytest.approx({names[item]: score for item, score in known.items()}, abs=1e-5)
+    assert found.gallery == 4
+    assert {Path(a.source) for a in found.answers} == {tmp_path / name for name in names.values()}
+
+    def made_again(*_):
+        raise AssertionError("the folder is read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crossmodal.inference.folder._made", made_again)
+        assert run.search("all is blue", k=9, folder=tmp_path) == found
+        shutil.copy(made[1] / "21.png", tmp_path / "new.png")
+        with pytest.raises(AssertionError, match="is read again"):
+            run.search("all is blue", folder=tmp_path)
+    assert run.search("all is blue", folder=tmp_path).gallery == 5
+
+
 @pytest.mark.parametrize(
     ("ask", "told"),
     [
+        (lambda run: run.search("red", folder="gone"), "--folder gone: is no folder"),
+        (lambda run: run.search("red", folder="papers"), r"has no image files \(\.jpg"),
+        (lambda run: run.search(item="20", folder="raw"), "text items are no files"),
         (lambda run: run.encode(), "0 modalities are given to encode; expected one of image, text"),
         (lambda run: run.encode(text=["a"], image=["b"]), "2 modalities"),
         (lambda run: run.encode(text=[]), "empty list"),

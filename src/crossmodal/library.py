@@ -215,6 +215,7 @@ class Run:
         to: str | None = None,
         k: int = 10,
         partition: str = "test",
+        folder: StrPath | None = None,
     ) -> search.Found:
         """The items of the data set that are nearest to a sentence, a file, or an item.
 
@@ -226,6 +227,7 @@ class Run:
         to : modality of the answers; by default the first other one that the run reads.
         k : number of answers.
         partition : the items that are searched: train, val, test or all.
+        folder : a folder whose files are searched instead; it is indexed at the first search, below `.indexes/`.
 
         Returns
         -------
@@ -236,7 +238,9 @@ class Run:
         UserError : none or several queries are given, or as `encode`; or the item or the partition is unknown.
         """
         query = search.query_of(text, item, image=image, audio=audio, video=video, mesh=mesh)
-        return search.search(self._opened, query, to, k=k, partition=partition)
+        return search.search(
+            self._opened, query, to, k=k, partition=partition, folder=None if folder is None else Path(folder)
+        )
 
     def describe(
         self, *pictures: StrPath, items: Sequence[str] = (), beam: int | None = None

@@ -32,8 +32,8 @@ from tests.docs.test_documented_commands import COMMANDS, braced, program
 pytestmark = pytest.mark.slow
 
 RUN = {
-    "check", "claims", "collect", "download", "evaluate", "extract", "features", "figure", "list", "measure", "prepare",
-    "report", "search", "split", "table", "tables", "tokenize", "train",
+    "check", "claims", "collect", "download", "evaluate", "export", "extract", "features", "figure", "list", "measure",
+    "prepare", "report", "search", "split", "table", "tables", "tokenize", "train",
 }  # fmt: skip
 """Sub-commands that are run as they are written, on the tiny project."""
 

@@ -19,6 +19,7 @@ from crossmodal.core import registry
 from crossmodal.core.errors import UserError
 from crossmodal.features.engine import extraction, store
 from tests.features.makers import MAKERS, WORDS
+from tests.features.small_clip import open_clip_folder
 from tests.features.small_detector import narrow, published
 from tests.features.test_text_features import tiny
 
@@ -77,6 +78,17 @@ CASES: dict[str, list[Case]] = {
     "regions": [
         Case("image", {**BOXES, "boxes": "grid", "grid": 2}, shown=("layer", "stride", "fallback")),
         Case("image", {**BOXES, **FOUND}, checkpoint, ("weights_sha256", "convention", "precision")),
+    ],
+    "open_clip": [
+        Case("image", {"weights": "seeded"}, lambda f: {"model": open_clip_folder(f)}, (*NETWORK, "fallback")),
+        Case("image", {"output": "patches"}, lambda f: {"model": open_clip_folder(f)}, NETWORK),
+        # In bf16 the kernels for one caption and for many round otherwise, by more than is asked for here.
+        Case(
+            "text",
+            {"precision": "fp32"},
+            lambda f: {"model": open_clip_folder(f)},
+            ("weights_sha256", "context_length"),
+        ),
     ],
     "text": [
         Case("text", {"kind": "bag_of_words"}, shown=("vocabulary",)),

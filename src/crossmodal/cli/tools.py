@@ -128,6 +128,9 @@ def search(
     to: Annotated[str | None, typer.Option(help="Modality of the answers, where the run has more than two.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 10,
     partition: Annotated[str, typer.Option(help="Items that are searched: train, val, test or all.")] = "test",
+    folder: Annotated[
+        Path | None, typer.Option(help="Search the files of this folder instead; it is indexed at the first search.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write the answers as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
@@ -143,7 +146,7 @@ def search(
     opened = library.opened(read_params(), run)
     if html is not None:
         step.check_root(opened.data)
-    result = step.search(opened, query, to, k=k, partition=partition, exported=True)
+    result = step.search(opened, query, to, k=k, partition=partition, exported=True, folder=folder)
     search_results.show(result, as_json=as_json)
     if html is not None:
         search_results.write(result, html)
@@ -178,6 +181,34 @@ def describe(
     descriptions.show(result, as_json=as_json)
     if html is not None:
         descriptions.write(result, html)
+
+
+@app.command(rich_help_panel="Tools")
+def export(
+    run: RunName,
+    folder: Annotated[Path, typer.Argument(help="Folder to write the embeddings into.")],
+    partition: Annotated[str, typer.Option(help="Items that are written: train, val, test or all.")] = "test",
+    npy: Annotated[bool, typer.Option("--npy", help="Write .npy arrays and lists of ids in place of Parquet.")] = False,
+    to: Annotated[
+        str | None, typer.Option(help="Modality with which the others are compared, where the run has more than two.")
+    ] = None,
+    clip_benchmark: Annotated[
+        Path | None, typer.Option(help="Also write the run's recalls as a JSON file in CLIP_benchmark's form.")
+    ] = None,
+) -> None:
+    """Write the embeddings of a trained run's items, with their ids, for use elsewhere.
+
+    `crossmodal export world/full/vsepp/seed0 embeddings/`
+    """
+    from crossmodal import library
+    from crossmodal.inference import export as step
+
+    opened = library.opened(read_params(), run)
+    for path in step.export(opened, folder, partition=partition, kind="npy" if npy else "parquet", to=to):
+        typer.echo(path)
+    if clip_benchmark is not None:
+        step.clip_benchmark(opened, clip_benchmark)
+        typer.echo(clip_benchmark)
 
 
 @app.command(rich_help_panel="Tools")

@@ -22,6 +22,12 @@ def suggestion(name: str, names: Iterable[str]) -> str:
     return f"{hint} (known: {', '.join(names)})"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its type where it says nothing; at most 300 characters."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
 def printable(text: str) -> str:
     """A text safe for the terminal: without control characters, which could recolour, overwrite or link."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -166,18 +166,10 @@ def runner(
 
 
 def _probe(probes: list[Callable[[], Tensor]], settings: Settings) -> Tensor:
-    """(`PROBE`, ...) crops of the first images that can be read, or noise if too few can.
-
-    Unreadable images are skipped silently, since they are reported when their own turn comes.
-    """
-    tensors = []
-    for load in probes[: 50 * backbones.PROBE]:
-        try:
-            tensors.append(load())
-        except Exception:  # a bad file may make a library raise anything; it is reported at its own turn
-            continue
-        if len(tensors) == backbones.PROBE:
-            return torch.stack(tensors)
+    """(`PROBE`, ...) crops of the first images that can be read, or noise if too few can."""
+    tensors = backbones.first_readable(probes, lambda load: load())
+    if len(tensors) == backbones.PROBE:
+        return torch.stack(tensors)
     shape = (backbones.PROBE, *((10,) if settings.crops == "ten" else ()), 3, settings.crop, settings.crop)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

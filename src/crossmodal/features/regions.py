@@ -8,7 +8,6 @@ grid. Rows beyond an image's `count` are zeros and must not be used.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -213,22 +212,6 @@ def _sides(path: Path, wide: int, high: int, settings: Settings, least: int) -> 
     return size
 
 
-def _first(listed: list[Item], load: Callable[[Item], Any]) -> list[Any]:
-    """The first items that can be read, on which the precision is tried.
-
-    Unreadable items are skipped silently, since they are reported when their own turn comes.
-    """
-    good: list[Any] = []
-    for item in listed[: 50 * backbones.PROBE]:
-        try:
-            good.append(load(item))
-        except Exception:  # a bad file may make a library raise anything; it is reported at its own turn
-            continue
-        if len(good) == backbones.PROBE:
-            break
-    return good
-
-
 def _work(load, compute, settings: Settings, device: torch.device, precision: str) -> Work:
     """Wrap `load` and `compute` so that batches run in parallel on the CPU and one at a time on a GPU."""
     turn = threading.Lock()
@@ -272,7 +255,7 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
 
     def probe(net: nn.Module, precision: str) -> Tensor:
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        pixels = [loaded[0] for loaded in _first(listed, load)]
+        pixels = [loaded[0] for loaded in backbones.first_readable(listed, load)]
         pixels = pixels or [torch.randn(3, settings.resize, settings.resize) * 50]
         with torch.inference_mode():
             return torch.cat([net(picture[None].to(device, kind)).float().mean((2, 3)) for picture in pixels])
@@ -354,7 +337,7 @@ def _pool(
         side = settings.resize
         noise = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)
         spare = [Picture(noise, (side, side), [annotations.whole_picture(side, side, NEUTRAL)])]
-        by_image = run(net, precision, _first(listed, load) or spare)
+        by_image = run(net, precision, backbones.first_readable(listed, load) or spare)
         return torch.cat([detection.features for detection in by_image])
 
     net, precision = backbones.ready(cut.net, settings, device, probe)

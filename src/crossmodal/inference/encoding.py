@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from crossmodal.core import console, registry
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.core.files import atomic_write, read_record
 from crossmodal.corpus.forms.base import Source
 from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
 from crossmodal.experiments import PRECOMPUTED, validated
+from crossmodal.features.engine import extraction
 from crossmodal.inference.onnx_encoder import open_exported, place, refusal, refuse
 from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
@@ -30,6 +31,7 @@ from crossmodal.tasks.ranked.encodings import joined
 
 if TYPE_CHECKING:
     from crossmodal.features.engine.store import Features
+    from crossmodal.inference.opened import OpenedRun
 
 log = logging.getLogger(__name__)
 
@@ -88,27 +90,33 @@ def files_opened(
     Such columns are the `boxes` of regions. Parameters and errors are as those of `inputs_of`.
     """
     asked = run.source(modality, data, arrays=_joint(run, data, modality))
-    target = data / "features" / f"{modality}.{run.job.inputs[modality]}"
-    array, columns = _features(run, data, modality, target, sources)
+    array, columns = _features(run, data, modality, sources)
     for n in range(0, len(sources), BLOCK):
         part = slice(n, n + BLOCK)
         of_part = {name: column[part] for name, column in columns.items()}
         yield asked.form.of_features(asked, array[part], of_part), of_part
 
 
-def _features(
-    run: TrainedRun, data: Path, modality: str, target: Path, sources: Sequence[str]
-) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
-    """The features of sentences or files, and their further columns, computed as those of the data set at `target`."""
-    from crossmodal.datasets import items
-    from crossmodal.features.engine import extraction
+def extraction_of(
+    run: TrainedRun, data: Path, modality: str, first: str
+) -> tuple[str, extraction.Settings, dict[str, Any]]:
+    """How the features of a modality were made: the extractor, its settings, and the manifest of the data set's.
 
+    Parameters
+    ----------
+    first : what features are wanted of, for the error.
+
+    Raises
+    ------
+    UserError : they were made elsewhere, or are not those that the run was trained with.
+    """
+    target = data / "features" / f"{modality}.{run.job.inputs[modality]}"
     manifest = read_record(Path(f"{target}.json"))
     extractor = manifest.get("extractor")
     if extractor == PRECOMPUTED or extractor not in registry.names("features"):
         raise UserError(
             f"{run.job.key}: its {modality} features were made elsewhere, so there is no way to make those of "
-            f"{sources[0]}; search for an item of the data set with --item"
+            f"{first}; search for an item of the data set with --item"
         )
     trained = run.features.get(target.name)
     if trained is not None and manifest.get("sha256") != trained:
@@ -116,9 +124,36 @@ def _features(
             f"{target}.json: is of other features than {run.job.key} was trained with; train the run again, or name "
             "the parameters of its own data set"
         )
-    settings = validated(
-        registry.module("features", extractor).Settings, manifest.get("settings"), f"{target}.json: settings"
-    )
+    kind = registry.module("features", extractor).Settings
+    return extractor, validated(kind, manifest.get("settings"), f"{target}.json: settings"), manifest
+
+
+def recipe_of(data: Path, modality: str, extractor: str, settings: extraction.Settings) -> extraction.Recipe:
+    """The recipe of an extractor, with what was fitted on the items of a data set.
+
+    Raises
+    ------
+    UserError : features of items outside of the data set cannot be computed alike.
+    """
+    from crossmodal.datasets import items
+
+    given = extraction.given_of(items.read(data), items.root(data), modality, data)
+    return extraction.recipe_for_more(extractor, settings, given)
+
+
+def input_of(run: OpenedRun, modality: str, array: np.ndarray, columns: Mapping[str, Sequence[Any]]) -> base.Input:
+    """The input of a run's model for (B, ...) features of further items, and the columns that the extractor keeps."""
+    asked = run.trained.source(modality, run.data, arrays=_joint(run.trained, run.data, modality))
+    return asked.form.of_features(asked, array, columns)
+
+
+def _features(
+    run: TrainedRun, data: Path, modality: str, sources: Sequence[str]
+) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
+    """The features of sentences or files, and their further columns, computed as those of the data set."""
+    from crossmodal.datasets import items
+
+    extractor, settings, manifest = extraction_of(run, data, modality, sources[0])
     if modality != "text":
         for source in sources:
             if not Path(source).is_file():
@@ -131,7 +166,7 @@ def _features(
         if source is None:
             raise
         # Only the first part of the message is kept; the rest is advice about the files of a data set.
-        reason = str(error).split("; ")[0].replace(f"{source}: ", "").splitlines()[0]
+        reason = first_line(error).split("; ")[0].replace(f"{source}: ", "")
         annotated = (manifest.get("settings") or {}).get("boxes") == "annotated"
         advice = (
             "the regions of this data set are annotated, so name one of its items with --item"

@@ -16,6 +16,7 @@ from crossmodal.core import packed, paths
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_record
 from crossmodal.experiments import Job
+from crossmodal.inference.folder import index
 from crossmodal.inference.onnx_encoder import open_exported
 from crossmodal.inference.opened import OpenedRun
 
@@ -83,6 +84,7 @@ def search(
     k: int = 10,
     partition: str = "test",
     exported: bool = False,
+    folder: Path | None = None,
 ) -> Found:
     """The k best items of a modality for a query.
 
@@ -92,6 +94,7 @@ def search(
     k : number of answers.
     partition : the items that are searched: train, val, test or all.
     exported : whether sentences are encoded without torch from the second search on, for processes that search once.
+    folder : a folder of files that are searched in place of the data set's items; it is indexed at the first search.
 
     Raises
     ------
@@ -103,16 +106,21 @@ def search(
     if query.item_id is not None:
         query = Query(*rows_of(run.data, [query.item_id])[0], query.item_id)
     to = direction(run.job, query.modality, to)
-    kept = run.saved(to, query.modality) if partition == "test" else None
-    vector = None if kept is None else _vector(run, query, to, exported)
+    if folder is not None:
+        indexed = index(run, folder, to, query.modality)
+        kept = indexed.paths, indexed.vectors
+    else:
+        kept = run.saved(to, query.modality) if partition == "test" else None
+    vector = None if kept is None or kept[1].ndim != 2 else _vector(run, query, to, exported)
     if vector is not None:
         ids, (best, scores) = kept[0], _nearest(vector, kept[1], k)
     else:
         ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
     item_ids = [str(ids[place]) for place in best]
+    files = rows_of(run.data, item_ids) if folder is None else [(to, str(folder / name)) for name in item_ids]
     answers = [
         Answer(item_id, modality, float(score), source)
-        for item_id, score, (modality, source) in zip(item_ids, scores, rows_of(run.data, item_ids), strict=True)
+        for item_id, score, (modality, source) in zip(item_ids, scores, files, strict=True)
     ]
     return Found(run.job.key, query, to, len(ids), answers)
 

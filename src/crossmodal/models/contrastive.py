@@ -10,38 +10,23 @@ batches of 32,768 of those papers are not here.
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from crossmodal.models import base, vsepp
-from crossmodal.models.parts.losses import Negatives, info_nce, pairwise_sigmoid
+from crossmodal.models.parts.contrastive import Contrastive, Temperature
+from crossmodal.models.parts.losses import Negatives
 
-SCALES = {"infonce": 1 / 0.07, "sigmoid": 10.0}  # CLIP, section 2.5; SigLIP, section 3.2: t' = log 10
 
-
-class Settings(vsepp.Encoders):
+class Settings(Temperature, vsepp.Encoders):
     """The encoders and the schedule of VSE++, and the published constants of the two losses."""
 
     loss: Literal["infonce", "sigmoid"] = Field(
         "infonce",
         description="infonce: symmetric cross-entropy over the batch (CLIP, Radford et al. 2021); sigmoid: a binary "
         "decision per image and text of the batch (SigLIP, Zhai et al. 2023)",
-    )
-    scale: float | None = Field(
-        None,
-        gt=0,
-        description="what cosines are multiplied by before the first step, the inverse of the learned temperature; "
-        "null: the published value of the loss, 1/0.07 (CLIP, section 2.5) or 10 (SigLIP, section 3.2)",
-    )
-    largest_scale: float = Field(
-        100.0, gt=0, description="of `infonce`: the scale is clipped at it (CLIP, section 2.5); SigLIP clips nothing"
-    )
-    bias: float = Field(
-        -10.0, description="of `sigmoid`: added to the scaled cosines before the first step (SigLIP, section 3.2)"
     )
     negatives: Negatives = Field(
         "all",
@@ -50,25 +35,16 @@ class Settings(vsepp.Encoders):
     )
 
 
-class Model(vsepp.Model):
+class Model(Contrastive, vsepp.Model):
     """VSE++ with a contrastive loss; the history has the learned `scale`, and the `bias` of the sigmoid loss."""
 
     settings: Settings
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        first = SCALES[settings.loss] if settings.scale is None else settings.scale
-        self.log_scale = nn.Parameter(torch.tensor(math.log(first)))
-        self.bias = nn.Parameter(torch.tensor(settings.bias)) if settings.loss == "sigmoid" else None
+        self.begin_temperature(settings.loss, settings)
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         scores = self.score(self.encode("image", batch, "text"), self.encode("text", batch, "image"))
         groups = batch.groups if self.settings.negatives == "other_groups" else None
-        if self.bias is not None:
-            scale = self.log_scale.exp()
-            loss = pairwise_sigmoid(scores, scale, self.bias, groups)
-            return {"loss": loss, "scale": scale.detach(), "bias": self.bias.detach().clone()}
-        with torch.no_grad():  # the parameter itself, as in CLIP's program: beyond the bound it would have no gradient
-            self.log_scale.clamp_(max=math.log(self.settings.largest_scale))
-        scale = self.log_scale.exp()
-        return {"loss": info_nce(scores, scale, groups), "scale": scale.detach()}
+        return self.contrastive_loss(scores, self.settings, groups)

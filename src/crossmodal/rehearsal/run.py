@@ -21,7 +21,7 @@ from typing import Any
 
 from crossmodal.core import cores
 from crossmodal.core.console import progress
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.core.files import write_json
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.experiments.tables import named_experiments
@@ -83,7 +83,7 @@ def run(plan: Plan, jobs: dict[str, Job], workers: int = 0, *, paced: bool = Tru
                 plan, name, wanted, [*(job.split for job in here), "full"], place, tried
             )
         except UserError as error:
-            result.failed[name] = str(error).splitlines()[0]
+            result.failed[name] = first_line(error)
             log.warning("%s: %s", name, result.failed[name])
             continue
         result.data[name] = prepared_data

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from crossmodal.core import registry
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.core.files import read_json, read_parquet, sha256_json
 from crossmodal.corpus.batches import steps_of
 from crossmodal.corpus.corpus import Corpus
@@ -160,7 +160,7 @@ def rehearse(
             plan = times.Plan(job, limit, selection, share, room, folder, measured=measured)
             _plan(trial, model, corpus, plan, trained, tested)
     except UserError as error:
-        trial.failed = f"{step}: {str(error).splitlines()[0]}"
+        trial.failed = f"{step}: {first_line(error)}"
     except Exception as error:  # any error would have ended the run after hours
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = (str(error).splitlines() or [""])[0]

@@ -18,7 +18,7 @@ import yaml
 
 from crossmodal.core.display import readable_seconds
 from crossmodal.core.energy import Meter, card_joules
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.core.files import (
     atomic_write,
     commit,
@@ -252,5 +252,5 @@ def _begin_from(model: base.Model, folder: Path) -> str:
     try:
         model.inherit(load_file(weights))
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"{weights}: training cannot be resumed from it: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{weights}: training cannot be resumed from it: {first_line(error)}") from None
     return read_record(folder / "manifest.json")["weights_sha256"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.core.files import read_record, sha256_file
 from crossmodal.experiments import made_by_training
 from crossmodal.models import base
@@ -36,4 +36,4 @@ def take_weights(model: base.Model, weights: Path) -> None:
     try:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{weights}: does not fit: {str(error).splitlines()[0]}; train it again") from None
+        raise UserError(f"{weights}: does not fit: {first_line(error)}; train it again") from None

@@ -190,9 +190,7 @@ def features_of(
     ------
     UserError : an item cannot be read, or the extractor refuses its settings or weights.
     """
-    recipe = registry.module("features", extractor).recipe(settings, given)
-    if recipe.finish is not None and recipe.again is None:
-        raise UserError(f"extractor {extractor!r} cannot compute features of items outside of a data set")
+    recipe = recipe_for_more(extractor, settings, given)
     further = [Item(f"query {n}", source, Path(source), "query") for n, source in enumerate(sources)]
     refused = given.refused()
     listed = [item for item in given.items if item.item_id not in refused]
@@ -208,6 +206,19 @@ def features_of(
     array = np.concatenate(arrays)
     array = array if recipe.again is None else recipe.again(array, manifest)
     return array.astype(settings.dtype).astype(np.float32), columns
+
+
+def recipe_for_more(extractor: str, settings: Settings, given: Given) -> Recipe:
+    """The recipe of an extractor for items outside of a data set, with what was fitted on its items.
+
+    Raises
+    ------
+    UserError : the extractor computes features of whole data sets alone.
+    """
+    recipe = registry.module("features", extractor).recipe(settings, given)
+    if recipe.finish is not None and recipe.again is None:
+        raise UserError(f"extractor {extractor!r} cannot compute features of items outside of a data set")
+    return recipe
 
 
 def _guarded(work: Work, refused: Mapping[str, UserError]) -> Work:

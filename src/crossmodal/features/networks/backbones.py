@@ -8,7 +8,7 @@ import logging
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from crossmodal.core import packed
-from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.errors import UserError, first_line, suggestion
 from crossmodal.core.files import sha256_file
 from crossmodal.features.engine import extraction
 
@@ -176,7 +176,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         packed.check_size(str(path), path.stat().st_size, size)  # a few bytes may stand for a large tensor
         return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     except Exception as error:  # the libraries do not document what broken files raise
-        raise UserError(f"{path}: cannot be read as a state dict ({error}); expected .safetensors or .pth") from None
+        raise UserError(
+            f"{path}: cannot be read as a state dict ({first_line(error)}); expected .safetensors or .pth"
+        ) from None
 
 
 def _tensor(name: str, value: Any) -> Tensor:
@@ -250,7 +252,7 @@ def _set(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), leaf, module)
 
 
-def precision_of(settings: Settings, device: torch.device) -> str:
+def precision_of(settings: Any, device: torch.device) -> str:
     """The precision of the settings; `auto` means bf16 if the processor has instructions for it, otherwise fp32."""
     if settings.precision != "auto":
         return settings.precision
@@ -260,12 +262,15 @@ def precision_of(settings: Settings, device: torch.device) -> str:
     return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
 
 
-def prepare(model: nn.Module, precision: str, device: torch.device) -> nn.Module:
-    """A copy of the network for inference: batch norms folded into convolutions, channels last, in `precision`."""
+def prepare(model: nn.Module, precision: str, device: torch.device, *, fold: bool = True) -> nn.Module:
+    """A copy of the network for inference: batch norms folded into convolutions, channels last, in `precision`.
+
+    Without `fold` nothing is folded, for networks whose steps depend on their inputs, which cannot be traced.
+    """
     try:
         from torch.fx.experimental.optimization import fuse
 
-        model = fuse(model)  # returns a copy
+        model = fuse(model) if fold else copy.deepcopy(model)  # `fuse` returns a copy
     except Exception as error:  # networks that cannot be traced are used unchanged
         log.info("batch norms are not folded: %s", error)
         model = copy.deepcopy(model)
@@ -282,7 +287,12 @@ def normalised(pixels: Tensor, device: torch.device, precision: str) -> Tensor:
 
 
 def ready(
-    model: nn.Module, settings: Settings, device: torch.device, probe: Callable[[nn.Module, str], Tensor]
+    model: nn.Module,
+    settings: Any,
+    device: torch.device,
+    probe: Callable[[nn.Module, str], Tensor],
+    *,
+    fold: bool = True,
 ) -> tuple[nn.Module, str]:
     """The network prepared for inference (`prepare`), and its precision.
 
@@ -291,12 +301,14 @@ def ready(
 
     Parameters
     ----------
+    settings : those of an extractor, with `precision` and `network`.
     probe : computes the (n, ...) features of a few images with a given network and precision.
+    fold : whether batch norms are folded (`prepare`).
     """
     precision = precision_of(settings, device)
     if settings.precision != "auto" or precision == "fp32":
-        return prepare(model, precision, device), precision
-    run = prepare(model, "fp32", device)
+        return prepare(model, precision, device, fold=fold), precision
+    run = prepare(model, "fp32", device, fold=fold)
     exact = probe(run, "fp32").flatten(1)
     run = run.to(torch.bfloat16)  # in place, since folding the norms of a large network again takes a second
     approximate = probe(run, "bf16").flatten(1)
@@ -304,4 +316,20 @@ def ready(
     if least >= LEAST_COSINE:
         return run, "bf16"
     log.warning("%s: fp32 is used, since bf16 reaches a cosine of %.4f only", settings.network, least)
-    return prepare(model, "fp32", device), "fp32"
+    return prepare(model, "fp32", device, fold=fold), "fp32"
+
+
+def first_readable(listed: Sequence[Any], load: Callable[[Any], Any]) -> list[Any]:
+    """The first items that can be read, at most `PROBE`, on which the precision is tried.
+
+    Unreadable items are skipped silently, since they are reported when their own turn comes.
+    """
+    good: list[Any] = []
+    for item in listed[: 50 * PROBE]:
+        try:
+            good.append(load(item))
+        except Exception:  # a bad file may make a library raise anything; it is reported at its own turn
+            continue
+        if len(good) == PROBE:
+            break
+    return good

@@ -1,0 +1,133 @@
+"""Indexes the files of a folder of one's own by a trained run, so that they can be searched as its test items are.
+
+The features of the files are extracted as those of the run's data set were, by all cores, and encoded by its model.
+Both are kept below `.indexes/`: a folder whose files have not changed is not read again, an extraction that was killed
+goes on where it was, and files that cannot be read are left out and counted. Torch is imported only to index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import atomic_write, read_record, sha256_json, write_json
+from crossmodal.inference.opened import OpenedRun
+
+if TYPE_CHECKING:
+    import torch
+
+INDEXES = Path(".indexes")
+SUFFIXES = {
+    "image": (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    "audio": (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".au"),
+    "video": (".mp4", ".m4v", ".webm", ".mkv", ".avi", ".mov", ".mpg", ".mpeg"),
+    "mesh": (".off", ".obj", ".ply", ".stl"),
+}
+"""Modality to the endings of the files that are taken for it."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The files of a folder that could be read, and their encodings."""
+
+    paths: np.ndarray  # (N,) paths below the folder
+    vectors: np.ndarray  # (N, ...) float32
+
+
+def files_of(folder: Path, modality: str) -> list[str]:
+    """The paths, below a folder, of its files of a modality, sorted; hidden files and folders are left out.
+
+    Raises
+    ------
+    UserError : there is no such folder, it has no such file, or items of the modality are no files.
+    """
+    if modality not in SUFFIXES:
+        raise UserError(f"--folder: {modality} items are no files; search a folder for {', '.join(SUFFIXES)}")
+    if not folder.is_dir():
+        raise UserError(f"--folder {folder}: is no folder; name one that is there")
+    below = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES[modality])
+    names = sorted(str(path) for path in below if not any(part.startswith(".") for part in path.parts))
+    names = [name for name in names if (folder / name).is_file()]
+    if not names:
+        raise UserError(f"--folder {folder}: has no {modality} files ({', '.join(SUFFIXES[modality])})")
+    return names
+
+
+def index(run: OpenedRun, folder: Path, modality: str, partner: str) -> Index:
+    """The encodings of a folder's files for comparison with items of the modality `partner`.
+
+    Raises
+    ------
+    UserError : as `files_of`; none of the files can be read; or the features of the run's data set were made elsewhere.
+    """
+    names = files_of(folder, modality)
+    name = f"{modality}.{run.job.inputs[modality]}"
+    trained = read_record(run.folder / "manifest.json")
+    of_run = [run.job.key, trained.get("weights_sha256"), trained.get("data", {}).get(name), partner]
+    place = INDEXES / sha256_json([str(folder.resolve()), run.job.dataset, name])[:16]
+    kept = place / f"{sha256_json(of_run)[:16]}.npz"
+    state = sha256_json([[name, *_state(folder / name)] for name in names])
+    if kept.is_file() and read_record(kept.with_suffix(".json")).get("files_sha256") == state:
+        with np.load(kept, allow_pickle=False) as arrays:
+            return Index(arrays["paths"], arrays["vectors"])
+    paths, vectors = _made(run, folder, names, modality, partner, place)
+    place.mkdir(parents=True, exist_ok=True)
+    with atomic_write(kept) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, paths=paths, vectors=vectors)
+    about = {"run": run.job.key, "folder": str(folder), "modality": modality, "files_sha256": state}
+    write_json(kept.with_suffix(".json"), about)
+    return Index(paths, vectors)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _made(
+    run: OpenedRun, folder: Path, names: list[str], modality: str, partner: str, place: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """The paths and the encodings of a folder's files, whose features are extracted into `place`."""
+    import pandas as pd
+
+    from crossmodal.core import cores
+    from crossmodal.features.engine import extraction, store
+    from crossmodal.inference import encoding
+
+    extractor, settings, manifest = encoding.extraction_of(run.trained, run.data, modality, names[0])
+    recipe = encoding.recipe_of(run.data, modality, extractor, settings)
+    rows = pd.DataFrame({"item_id": names, "source": names, "modality": modality, "partition": "query"})
+    target = place / "features" / f"{modality}.{run.job.inputs[modality]}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    extraction.extract(
+        extraction.Given(rows, folder.resolve(), modality, place),
+        replace(recipe, finish=None),  # nothing is fitted on these files; `again` applies what was on the data set's
+        settings.model_copy(update={"on_error": "skip"}),
+        target,
+        extractor=extractor,
+        threads=cores.available(),
+    )
+    features = store.open_features(target)
+    vectors = _encoded(run, features, recipe, manifest, modality, partner)
+    return features.index.item_id.to_numpy(dtype=str), vectors.numpy()
+
+
+def _encoded(run: OpenedRun, features, recipe, manifest: dict, modality: str, partner: str) -> torch.Tensor:
+    """(N, ...) float32 encodings of extracted features, a block at a time."""
+    from crossmodal.core.console import tracked
+    from crossmodal.inference import encoding
+    from crossmodal.tasks.ranked.encodings import joined
+
+    columns = features.index.drop(columns=["item_id", "row"], errors="ignore")
+    encoded = []
+    for start in tracked(range(0, len(features.index), encoding.BLOCK), f"{run.job.key}: encoding", unit="blocks"):
+        part = slice(start, start + encoding.BLOCK)
+        array = np.array(features.array[part], np.float32)
+        array = array if recipe.again is None else recipe.again(array, manifest)
+        more = {name: columns[name].iloc[part].tolist() for name in columns}
+        encoded.append(run.trained.encode(modality, encoding.input_of(run, modality, array, more), partner))
+    return joined(encoded).float()

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from crossmodal.core.errors import UserError
+from crossmodal.features import open_clip as extractor
+from crossmodal.features.engine import extraction, store
+from tests.features.makers import image
+from tests.features.small_clip import open_clip_folder
+
+open_clip = pytest.importorskip("open_clip", reason="the extra is not installed")
+CAPTIONS = ["A dog runs.", "two cats, and a very long caption " + "of many words " * 20, "x"]
+
+
+def run(folder: Path, modality: str, sources: list[str], **given) -> store.Features:
+    rows = pd.DataFrame(
+        {"item_id": [f"i{n}" for n in range(len(sources))], "modality": modality, "partition": "train"}
+    ).assign(source=sources)
+    settings = extractor.Settings.model_validate({"precision": "fp32", **given})
+    target = folder / f"{modality}.{len(list(folder.iterdir()))}"
+    extraction.run("open_clip", rows, folder, settings, target, threads=2, modality=modality)
+    return store.open_features(target)
+
+
+def library(place: str):
+    return open_clip.create_model_and_transforms(f"local-dir:{place}")
+
+
+@pytest.mark.parametrize("form", ["folder", "safetensors", "pt"])
+def test_vectors_are_those_of_the_library(tmp_path, form):
+    place = open_clip_folder(tmp_path)
+    weights = None if form == "folder" else f"{place}/model.{form}"
+    if form == "pt":
+        torch.save(
+            {"state_dict": {f"module.{k}": v for k, v in load_file(f"{place}/model.safetensors").items()}}, weights
+        )
+    model, _, preprocess = library(place)
+    model.eval()
+    pictures = [image(tmp_path, n) for n in range(3)]
+    given = {"model": place, "weights": weights, "batch_size": 2}
+    with torch.inference_mode():
+        pixels = torch.stack([preprocess(Image.open(tmp_path / name)) for name in pictures])
+        images = model.encode_image(pixels, normalize=True).numpy()
+        texts = model.encode_text(open_clip.get_tokenizer(f"local-dir:{place}")(CAPTIONS), normalize=True).numpy()
+    found = run(tmp_path, "image", pictures, **given)
+    np.testing.assert_allclose(found.array, images, atol=1e-5)
+    assert found.manifest["transform"]["mean"] == [0.5, 0.4, 0.3]
+    np.testing.assert_allclose(run(tmp_path, "text", CAPTIONS, **given).array, texts, atol=1e-5)
+    raw = run(tmp_path, "text", CAPTIONS, **given, l2=False).array
+    np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), texts, atol=1e-5)
+    assert np.abs(np.linalg.norm(raw, axis=1) - 1).min() > 0.1
+
+
+def test_patches_are_the_tokens_of_the_image_tower_with_their_boxes(tmp_path):
+    place = open_clip_folder(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)).save(tmp_path / "wide.png")
+    model, _, preprocess = library(place)
+    tokens = []
+    model.visual.ln_post.register_forward_hook(lambda module, given, out: tokens.append(out[:, 1:]))
+    with torch.inference_mode():
+        model.eval().encode_image(preprocess(Image.open(tmp_path / "wide.png"))[None])
+    found = run(tmp_path, "image", ["wide.png"], model=place, output="patches", l2=False)
+    np.testing.assert_allclose(found.array, tokens[0].numpy(), atol=1e-5)
+    row = found.index.iloc[0]
+    assert row["count"] == 4
+    # The middle square of 64 pixels is seen: two patches of 32 pixels each way, from 32 to 96.
+    expected = [[32, 0, 64, 32], [64, 0, 96, 32], [32, 32, 64, 64], [64, 32, 96, 64]]
+    np.testing.assert_allclose(np.stack(row["boxes"]), expected)
+
+
+def test_boxes_where_the_picture_is_squashed_or_filled_up():
+    squashed = extractor.patch_boxes(100, 60, (20, 20), (1, 2), "squash")
+    np.testing.assert_allclose(squashed, [[0, 0, 50, 60], [50, 0, 100, 60]])
+    # 80 x 40 pixels become 20 x 10, with 5 pixels of filling above and below, which is 20 of the file.
+    filled = extractor.patch_boxes(80, 40, (20, 20), (2, 2), "longest")
+    np.testing.assert_allclose(filled, [[0, 0, 40, 20], [40, 0, 80, 20], [0, 20, 40, 40], [40, 20, 80, 40]])
+
+
+@pytest.mark.parametrize(
+    ("modality", "given", "message"),
+    [
+        (
+            "image",
+            {"model": "ViT-B-23", "weights": "seeded"},
+            r"neither a folder nor a model of open_clip; did you mean",
+        ),
+        ("image", {"model": "ViT-B-32", "weights": "laion2b_e16"}, r"is no file; open_clip's names are .*laion2b_e16"),
+        (
+            "text",
+            {"model": "xlm-roberta-base-ViT-B-32", "weights": "seeded"},
+            r"needs xlm-roberta-base.*download: true",
+        ),
+        ("image", {"model": "ViT-B-32"}, "weights: missing for the model 'ViT-B-32', which is no folder"),
+        ("image", {"weights": "broken.pt"}, r"broken\.pt: cannot be read as a state dict"),
+        ("image", {"weights": "other.pt"}, "cannot be loaded as"),
+        ("text", {"output": "patches"}, "output: `patches` are those of images"),
+        ("audio", {}, "reads image and text items, found 'audio'"),
+        ("image", {"model": "RN50", "weights": "seeded", "output": "patches"}, "has no patch tokens"),
+    ],
+)
+def test_one_clear_error(tmp_path, monkeypatch, modality, given, message):
+    place = open_clip_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("broken.pt").write_bytes(b"nothing")
+    torch.save({"visual.conv1.weight": torch.zeros(2)}, "other.pt")
+    sources = {"image": [image(tmp_path, 0)], "text": ["a dog"], "audio": ["a.wav"]}[modality]
+    with pytest.raises(UserError, match=message) as error:
+        run(tmp_path, modality, sources, **{"model": place, **given})
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_weights_or_configuration(tmp_path):
+    place = Path(open_clip_folder(tmp_path))
+    (place / "model.safetensors").rename(place / "weights.safetensors")
+    with pytest.raises(UserError, match=r"has none of open_clip_model\.safetensors"):
+        run(tmp_path, "text", ["a dog"], model=str(place))
+    (place / "open_clip_config.json").write_text(json.dumps([1]))
+    with pytest.raises(UserError, match="is not the configuration of an open_clip model"):
+        run(tmp_path, "text", ["a dog"], model=str(place))
+    (place / "open_clip_config.json").unlink()
+    with pytest.raises(UserError, match=r"has no open_clip_config\.json"):
+        run(tmp_path, "text", ["a dog"], model=str(place))

@@ -1,0 +1,110 @@
+"""Exported embeddings are those that the run's own test compares."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from pyarrow import parquet
+from typer.testing import CliRunner
+
+from crossmodal.cli import app
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_record
+from crossmodal.experiments import Job
+from crossmodal.inference import export as step
+from crossmodal.inference.opened import OpenedRun
+from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.train import train_job
+
+SETTINGS = {"dim": 8, "word_dim": 8, "epochs": 1, "batch_size": 16, "min_count": 1}
+INPUTS = {"vsepp": "raw", "scan": "regions"}
+
+
+@pytest.fixture(scope="module")
+def runs(prepared, tmp_path_factory):
+    """Folders of a run that compares vectors, which was evaluated, and of one that does not."""
+    results = prepared.parent / "exported"
+    folders = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("work"))
+        for model, images in INPUTS.items():
+            inputs = {"image": images}
+            job = Job(dataset="toy", split="full", model=model, seed=0, inputs=inputs, settings=SETTINGS)
+            folders[model] = results / "runs" / job.key
+            train_job(job, folders[model], prepared)
+            if model == "vsepp":
+                evaluate(job, folders[model], prepared, "embedded")
+    return folders
+
+
+@pytest.mark.parametrize("partition", ["test", "train"])
+def test_what_is_written_are_the_vectors_of_the_partition(runs, prepared, tmp_path, partition):
+    run = OpenedRun(runs["vsepp"], prepared)
+    paths = step.export(run, tmp_path, partition=partition)
+    assert [path.name for path in paths] == ["image.parquet", "text.parquet"]
+    image, text = (parquet.read_table(path) for path in paths)
+    vectors = [np.stack(table["vector"].to_numpy()) for table in (image, text)]
+    assert vectors[0].dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors[0], axis=1), 1, atol=1e-5)
+    items = pd.read_parquet(run.data / "items.parquet")
+    for table, modality in ((image, "image"), (text, "text")):
+        expected = items[(items.modality == modality) & (items.partition == partition)].item_id
+        assert sorted(table["item_id"].to_pylist()) == sorted(expected)
+    paths = step.export(run, tmp_path, partition=partition, kind="npy")
+    assert [path.name for path in paths] == ["image.npy", "image.ids.txt", "text.npy", "text.ids.txt"]
+    np.testing.assert_array_equal(np.load(tmp_path / "text.npy"), vectors[1])
+    assert (tmp_path / "text.ids.txt").read_text().split("\n")[:-1] == text["item_id"].to_pylist()
+
+
+def test_recalls_of_exported_vectors_are_those_that_the_run_reports(runs, prepared, tmp_path):
+    """CLIP_benchmark counts pairs in the products of both matrices; so does this transcription."""
+    run = OpenedRun(runs["vsepp"], prepared)
+    step.export(run, tmp_path, kind="npy")
+    step.clip_benchmark(run, tmp_path / "recalls.json")
+    written = json.loads((tmp_path / "recalls.json").read_text())
+    image, text = (np.load(tmp_path / f"{m}.npy") for m in ("image", "text"))
+    ids = [(tmp_path / f"{m}.ids.txt").read_text().split() for m in ("image", "text")]
+    positive = np.array([[caption.split("#")[0] == name for name in ids[0]] for caption in ids[1]])
+    scores = text @ image.T
+    for k in (1, 5, 10):
+        first = np.argsort(-scores, axis=1)[:, :k]
+        found = np.take_along_axis(positive, first, 1).any(1).mean()
+        assert written["metrics"][f"image_retrieval_recall@{k}"] == pytest.approx(found)
+        first = np.argsort(-scores.T, axis=1)[:, :k]
+        found = np.take_along_axis(positive.T, first, 1).any(1).mean()
+        assert written["metrics"][f"text_retrieval_recall@{k}"] == pytest.approx(found)
+    told = {"dataset": "toy", "model": "vsepp", "pretrained": "full/seed0", "task": "zeroshot_retrieval"}
+    assert told.items() <= written.items()
+
+
+def test_a_run_without_vectors_or_results_is_refused_in_one_line(runs, prepared, tmp_path):
+    scan = OpenedRun(runs["scan"], prepared)
+    with pytest.raises(UserError, match="toy/full/scan/seed0: compares image items by more than one vector each"):
+        step.export(scan, tmp_path)
+    with pytest.raises(UserError, match="not found; evaluate the run first"):
+        step.clip_benchmark(scan, tmp_path / "recalls.json")
+    with pytest.raises(UserError, match="partition 'tests': expected train, val, test, all"):
+        step.export(OpenedRun(runs["vsepp"], prepared), tmp_path, partition="tests")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_from_the_command_line(runs, prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = {
+        "papers": [],
+        "seeds": [0],
+        "paths": {"data": str(prepared), "results": str(prepared.parent / "exported")},
+        "datasets": {"toy": {"reader": "karpathy", "title": "Toy"}},
+        "extractors": {"raw": {"extractor": "image", "network": "shufflenet_v2_x0_5", "weights": "seeded"}},
+        "inputs": {"image": "raw"},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    words = ["export", "toy/full/vsepp/seed0", "out", "--npy", "--clip-benchmark", "recalls.json"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert [line.rsplit("/", 1)[-1] for line in done.output.split()] == [
+        *("image.npy", "image.ids.txt", "text.npy", "text.ids.txt", "recalls.json")
+    ]
+    assert read_record(tmp_path / "recalls.json")["language"] == "en"
