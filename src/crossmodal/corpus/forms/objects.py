@@ -26,7 +26,6 @@ class Form(base.Form):
 
     axes, holds = 3, "a set of named regions per item"
     sized = False
-    outside = "numbers"
 
     def array(self, modality: str) -> str | None:
         return "regions"
