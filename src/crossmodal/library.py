@@ -18,7 +18,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.dag import place_of, run_at
 from crossmodal.experiments import Params, StrPath, params_of
-from crossmodal.inference import search
+from crossmodal.inference import description, search
 from crossmodal.inference.opened import OpenedRun
 
 if TYPE_CHECKING:
@@ -228,3 +228,24 @@ class Run:
         return search.search(
             self._opened, query, to, k=k, partition=partition, folder=None if folder is None else Path(folder)
         )
+
+    def describe(
+        self, *pictures: StrPath, items: Sequence[str] = (), beam: int | None = None
+    ) -> list[description.Described]:
+        """The caption that the run, a captioner, generates for each picture.
+
+        Parameters
+        ----------
+        pictures : paths of files.
+        items : ids of images of the data set.
+        beam : unfinished captions that are kept per picture; by default as in the run.
+
+        Returns
+        -------
+        One entry per picture, with `caption`, `words`, and for systems with attention `attention` and `boxes`.
+
+        Raises
+        ------
+        UserError : a run that generates no captions, a beam below 1, or a file that is no picture.
+        """
+        return description.describe(self._opened, [*map(str, pictures)], items, beam).pictures

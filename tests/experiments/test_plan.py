@@ -143,7 +143,14 @@ def test_papers_share_a_run_that_both_want(planned):
 
 def test_what_a_runs_weights_depend_on(planned):
     job = planned(a=SCAN).jobs["world/full/scan/seed3"]
-    free = {"papers": ("x",), "quick": True, "folds": [1, 2], "scale": "full", "captioned": False}
+    free = {
+        "papers": ("x",),
+        "quick": True,
+        "folds": [1, 2],
+        "scale": "full",
+        "captioned": False,
+        "also": ("captioning",),
+    }
     for key, value in free.items():
         assert getattr(job, key) != value
         assert job.model_copy(update={key: value}).hash == job.hash, key

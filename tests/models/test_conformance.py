@@ -12,7 +12,7 @@ from crossmodal.models.base import context_of, described
 SYSTEMS = sorted(registry.names("models"))
 CLASSES = 5
 CONCEPTS = 20
-WORDS = ("tokens", "concepts")
+WORDS = ("tokens", "concepts", "objects")
 SETS = ("regions", "grid", "boxed_regions", "named_regions")
 
 
@@ -25,6 +25,11 @@ def inputs(form, n, generator):
         return base.Concepts(
             torch.randint(0, CONCEPTS, (n, 6), generator=generator), torch.rand(n, 6, generator=generator)
         )
+    if form == "objects":
+        corners = torch.rand(n, 3, 2, generator=generator) * 50
+        boxes = torch.cat([corners, corners + 1 + 50 * torch.rand(n, 3, 2, generator=generator)], 2)
+        names = torch.randint(4, 30, (n, 3), generator=generator)
+        return base.Objects(boxes, names, names.flip(1), torch.rand(n, 3, generator=generator), torch.full((n,), 3))
     if form in SETS:
         features, counts = torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4)
         if form in ("regions", "grid"):
@@ -86,9 +91,11 @@ def built(name, seed=0):
 
 
 def answer(model, batch):
-    """What the model is for: the encodings of its second modality, or the captions that it generates."""
+    """What the model is for: encodings of its second modality, captions that it generates, or keywords."""
     first, second = list(model.reads)
     with torch.no_grad():
+        if hasattr(model, "keywords"):
+            return model.keywords(batch)
         return model.generate(batch, 3) if hasattr(model, "generate") else model.encode(second, batch, first)
 
 

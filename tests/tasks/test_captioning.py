@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_json
+from crossmodal.core.files import read_json, write_json
 from crossmodal.corpus.opening import load
 from crossmodal.datasets import items
 from crossmodal.evaluation import captions
@@ -77,7 +77,7 @@ def test_generations_that_are_empty_or_outside_of_the_vocabulary(prepared):
     size = len(corpus.vocabulary)
     with pytest.raises(UserError, match=f"has the word id {size}, and the run's vocabulary has {size} words"):
         task.predict(Mute(4, size), corpus, targets, cpu)
-    said = task.predict(Mute(size - 1, 0), corpus, targets, cpu)
+    said = task.predict(Mute(size - 1, 0), corpus, targets, cpu).captions
     assert said["all"] == said["greedy"] == [[corpus.vocabulary.words[-1]]] * 12
 
 
@@ -138,6 +138,34 @@ def test_a_person_is_compared_with_the_other_references(prepared, tmp_path):
     # Each caption of the toy has all words of its image, in another order.
     assert found["human", "bleu1"] == pytest.approx(100)
     assert found["human", "bleu4"] < 50
+
+
+def test_objects_that_are_not_there(prepared, tmp_path):
+    """Three of the toy's words as objects, of which `worda` is annotated by another name."""
+    from shutil import copytree
+
+    folder = copytree(prepared / "toy", tmp_path / "toy")
+    frame = items.read(folder)
+    texts = frame[frame.modality == "text"].groupby("group_id").source.first()
+    called = {"worda": "wordz", "wordb": "wordb", "wordc": "wordc"}
+    regions = {
+        f"{group}.jpg": [{"box": [0, 0, 1, 1], "class": name} for word, name in called.items() if word in text.split()]
+        for group, text in texts.items()
+    }
+    del regions["i48.jpg"]
+    write_json(folder / "regions.json", regions)
+    items.write(frame, folder, {"root": ".", "regions": {"file": "regions.json", "synonyms": {"wordz": ["worda"]}}})
+    corpus = load(folder, "full", dict.fromkeys(("image", "text"), "ids"), {})
+    numbers = tasks()["captioning"].control("chance", corpus, [1], 0, tmp_path)
+    found = {n["metric"]: n["value"] for n in numbers}
+    examples = pd.read_parquet(tmp_path / "examples.parquet").set_index("query_id")
+    assert examples.annotated.to_dict() == {f"i{i}": float(i != 48) for i in range(48, 60)}
+    said = {id_: {"wordb", "wordc", "worda"} & {*caption.split()} for id_, caption in examples.caption.items()}
+    absent = {id_: len(words - {*texts[id_].split()}) for id_, words in said.items() if id_ != "i48"}
+    assert examples.absent.drop("i48").to_dict() == absent
+    counted = sum(len(words) for id_, words in said.items() if id_ != "i48")
+    assert found["chair_i"] == pytest.approx(100 * sum(absent.values()) / counted)
+    assert found["chair_s"] == pytest.approx(100 * np.mean([n > 0 for n in absent.values()]))
 
 
 @pytest.mark.parametrize("model", ["nic", "updown"])  # one that reads vectors, one that reads regions

@@ -26,7 +26,7 @@ app = typer.Typer(
 
 _state: dict[str, list[str]] = {}
 COLLECTED = "metrics.parquet"  # what `collect` leaves in `results/` or `results/quick/`
-OPENING = ("prepare", "extract", "report", "search", "export")  # commands that open other people's files
+OPENING = ("prepare", "extract", "report", "search", "describe", "export")  # they open other people's files
 
 
 def _show_version(wanted: bool) -> None:

@@ -79,21 +79,26 @@ def claims(
 @app.command(rich_help_panel="Results")
 def measure(
     run: RunName,
-    metrics: Annotated[list[str], typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K.")],
+    metrics: Annotated[
+        list[str],
+        typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K; of captions meteor, spice."),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
 ) -> None:
-    """Measure a tested run at other cut-offs, from the files of its test.
+    """Measure a tested run at other cut-offs, or its captions by METEOR and SPICE, from the files of its test.
 
     `crossmodal measure world/full/vsepp/seed0 recall@50 ndcg@10`
     """
     import json
 
-    from crossmodal.reporting.results import cutoffs
+    from crossmodal.evaluation.java_metrics import NAMES
+    from crossmodal.reporting.results import cutoffs, java_scores
     from crossmodal.reporting.tables import terminal
 
     plan = read_plan()
     job, folder = run_of(plan, run)
-    rows = cutoffs.measure(folder, job, Path(plan.params.paths.data), metrics)
+    step = java_scores if {*NAMES} & {*metrics} else cutoffs
+    rows = step.measure(folder, job, Path(plan.params.paths.data), metrics)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:

@@ -59,6 +59,7 @@ class Corpus:
         if self.classes is None:
             groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
             facts = {"n_concepts": n_concepts, "groups": groups[0] if groups else None}
+            facts["words"] = self.vocabulary.words
             return Context(shapes, len(self.vocabulary), captions=self._captions, **facts)
         moments = FeatureStatistics({m: self.inputs[m] for m in shapes if self.inputs[m].form.moments})
         source = self.source and self.source.context

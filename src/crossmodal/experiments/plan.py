@@ -36,6 +36,7 @@ class Job(Strict):
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
+    also: tuple[str, ...] = ()  # tasks that it is evaluated on besides those of its model
     captioned: bool = True  # whether the data set's texts are captions, and not arrays
     stages: tuple[int, ...] = ()  # sizes of the groups of classes of a subset `classesIofN`
     source: str | None = None  # the data set that knowledge is transferred from
@@ -59,7 +60,7 @@ class Job(Strict):
     @property
     def identity(self) -> dict[str, Any]:
         """The fields that the run's weights depend on: its settings, but not its papers or how it is tested."""
-        fields = self.model_dump(exclude={"papers", "quick", "folds", "scale", "captioned"})
+        fields = self.model_dump(exclude={"papers", "quick", "folds", "scale", "captioned", "also"})
         fields["beside"] = fields.pop("second_inputs")  # its former name, under which finished runs are known
         return fields
 
@@ -81,12 +82,12 @@ class Job(Strict):
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that it is evaluated under."""
-        return tuple(task.name for task in tasks_of(self.model, self.relevance, self.captioned))
+        return tuple(task.name for task in tasks_of(self.model, self.relevance, self.captioned, self.also))
 
     @property
     def ranked(self) -> bool:
         """Whether one of its tasks ranks items for queries, so that it has encodings, a gallery and cut-offs."""
-        return any(task.ranked for task in tasks_of(self.model, self.relevance, self.captioned))
+        return any(task.ranked for task in tasks_of(self.model, self.relevance, self.captioned, self.also))
 
     @property
     def before(self) -> str | None:
@@ -202,6 +203,7 @@ class Plan:
             folds=chosen.folds,
             relevance=chosen.relevance,
             captioned=chosen.captioned,
+            also=experiment.also,
             stages=chosen.stages,
             source=source,
             source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
@@ -303,7 +305,8 @@ class Plan:
                         )
                     if other is not None:
                         papers = tuple(dict.fromkeys(other.papers + job.papers))
-                        job = job.model_copy(update={"papers": papers, "quick": job.quick or other.quick})
+                        also = tuple(dict.fromkeys(other.also + job.also))
+                        job = job.model_copy(update={"papers": papers, "quick": job.quick or other.quick, "also": also})
                     jobs[job.key] = job
         if unreadable is not None and not jobs:
             raise unreadable

@@ -36,6 +36,7 @@ class Experiment(Strict):
     stand_in: dict[str, Any] = Field({}, description="settings where another data set stands in for the named one")
     source: str | None = Field(None, description="labelled data set from which knowledge is transferred")
     after: str | None = Field(None, description="another experiment, from whose trained weights this one starts")
+    also: tuple[str, ...] = Field((), description="tasks that the run is evaluated on besides those of its model")
     quick: bool = False
     map: bool = Field(False, description="whether its embeddings are drawn in two dimensions")
     gallery: bool = Field(False, description="whether its answers are shown together with those of the best systems")

@@ -105,7 +105,17 @@ class Concepts(NamedTuple):
     scores: Tensor  # (B, L), 0 for padding
 
 
-Input = Tensor | Tokens | Regions | PlacedRegions | Concepts
+class Objects(NamedTuple):
+    """Named regions of the images of a batch, by decreasing confidence; later places are padding."""
+
+    boxes: Tensor  # (B, R, 4) corners x1, y1, x2, y2 in pixels, y downwards
+    classes: Tensor  # (B, R) int64 ids of the names in the vocabulary
+    attributes: Tensor  # (B, R) int64 ids, 0 for none
+    scores: Tensor  # (B, R) confidences
+    counts: Tensor  # (B,) int64, numbers of regions
+
+
+Input = Tensor | Tokens | Regions | PlacedRegions | Concepts | Objects
 """(B, D) vectors, captions, region sets, also with places, concepts, or (B, 3, S, S) uint8 pixels or images."""
 
 
@@ -134,7 +144,7 @@ class Batch:
         def move(value):
             if isinstance(value, Mapping):
                 return {key: move(part) for key, part in value.items()}
-            if isinstance(value, Tokens | Regions | PlacedRegions | Concepts):
+            if isinstance(value, Tokens | Regions | PlacedRegions | Concepts | Objects):
                 return type(value)(*(move(part) for part in value))
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
@@ -167,6 +177,8 @@ class Context:
     """(G,) int64 ids of the groups of the training pairs, ascending; not compared when contexts are."""
     word_vectors: Tensor | None = field(default=None, compare=False)
     """(vocabulary_size, word_dim) initial word embedding, if the settings name a file of vectors."""
+    words: tuple[str, ...] = field(default=(), compare=False)
+    """The words of the vocabulary by their ids, while a model is built from data; not kept with a trained model."""
     n_concepts: int = 0
     """Number of concepts that the form `concepts` has scores of."""
     captions: Callable[[], tuple[Tokens, Tensor]] | None = field(default=None, compare=False)
@@ -227,6 +239,9 @@ class Model(nn.Module):
 
     trains: ClassVar[bool] = True
     """Whether the model is trained by gradient steps; otherwise `fit` is called once before the evaluation."""
+
+    on_request: ClassVar[tuple[str, ...]] = ()
+    """Methods of tasks that the model is asked only where an experiment names the task (`also`)."""
 
     unannotated: ClassVar[tuple[str, ...]] = ()
     """Inputs of un-annotated images that each batch also holds: modalities, or names of `further`."""

@@ -65,6 +65,13 @@ class Grounds(Protocol):
         """(B, L) shares of the attention that the image has at each of the (B, L) words of captions, 0 for padding."""
 
 
+class Tags(Protocol):
+    """Proposes keywords of images."""
+
+    def keywords(self, batch: Batch) -> Tensor:
+        """(B, V) scores of the words of the vocabulary for B images, larger is better."""
+
+
 class Represents(Protocol):
     """Computes features to which classifiers are fitted, for classification."""
 

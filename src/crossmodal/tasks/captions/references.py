@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     import torch
 
     from crossmodal.corpus.corpus import Corpus
-    from crossmodal.models.base import Model
+    from crossmodal.language.tokens import Vocabulary
+    from crossmodal.models.base import Batch, Model
 
 BATCH = 128
+SHOWN = 8
+"""Test images whose captions a report shows, and of which the attention to regions is kept."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,17 @@ def words_of(corpus: Corpus, places: Sequence[int]) -> list[list[str]]:
     return coco_words(texts)
 
 
+def shown(count: int) -> np.ndarray:
+    """The places of the images that are shown, of `count` images: `SHOWN` of them evenly spaced, whatever is said."""
+    return np.unique(np.linspace(0, count - 1, min(count, SHOWN)).round().astype(np.int64))
+
+
 def generated(model: Model, corpus: Corpus, images: Images, device: torch.device, beam: int) -> Iterator[list[str]]:
     """Yield the words of the caption that the model generates for each image, without punctuation marks."""
-    from crossmodal.evaluation.captions import MARKS
-
     model.eval()
-    vocabulary = corpus.vocabulary.words
     for batch in corpus.items("image", images.places, BATCH):
-        ids = model.generate(batch.to(device), beam)
-        check_words(ids, len(vocabulary))
-        for row in ids.tolist():
-            yield [vocabulary[word] for word in _said(row) if vocabulary[word] not in MARKS]
+        for caption in said(model, batch.to(device), beam, corpus.vocabulary):
+            yield caption.words
 
 
 def check_words(ids: torch.Tensor, size: int) -> None:
@@ -99,8 +102,39 @@ def check_words(ids: torch.Tensor, size: int) -> None:
         )
 
 
-def _said(row: Iterable[int]) -> list[int]:
-    """The ids of words; special ones are left out."""
-    from crossmodal.language.tokens import SPECIAL
+@dataclass(frozen=True)
+class Said:
+    """The words of a generated caption, without punctuation marks, and where the model looked when it said each."""
 
-    return [word for word in row if word >= len(SPECIAL)]
+    words: list[str]
+    attention: np.ndarray | None = None  # (words, R) weights of the image's R regions; None without attention
+
+
+def said(model: Model, batch: Batch, beam: int, vocabulary: Vocabulary, *, attention: bool = False) -> Iterator[Said]:
+    """Yield the caption that a model generates for each image of a batch.
+
+    Parameters
+    ----------
+    attention : whether the weights of the regions are wanted, which takes another pass over the words.
+
+    Raises
+    ------
+    UserError : a word that is not in the vocabulary.
+    """
+    from crossmodal.evaluation.captions import MARKS
+    from crossmodal.language.tokens import SPECIAL
+    from crossmodal.models.base import Regions
+
+    ids = model.generate(batch, beam)
+    check_words(ids, len(vocabulary))
+    attend = getattr(model, "attend", None) if attention else None
+    weights = None if attend is None else attend(batch, ids)
+    image = batch.inputs["image"]
+    counts = image.counts.tolist() if isinstance(image, Regions) else None
+    for i, row in enumerate(ids.tolist()):
+        spoken = [(p, vocabulary.words[word]) for p, word in enumerate(row) if word >= len(SPECIAL)]
+        pairs = [(p, word) for p, name in spoken for word in name.split() if word not in MARKS]  # names of regions
+        looked = None
+        if weights is not None:
+            looked = weights[i, [p for p, _ in pairs], : counts[i] if counts else None].float().cpu().numpy()
+        yield Said([word for _, word in pairs], looked)
