@@ -22,13 +22,14 @@ from typing import Any
 import comparisons
 import prepared
 import programs
+import scores
 import table
 
 from crossmodal.core.files import hardware, library_versions, read_json, sha256_json, write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-CHOICES = ["exact", "captioners", *comparisons.COMPARISONS]
+CHOICES = ["exact", "scores", "captioners", *comparisons.COMPARISONS]
 
 
 def main() -> None:
@@ -37,6 +38,8 @@ def main() -> None:
         for name in args.only or CHOICES:
             if name == "exact":
                 _exact(args)
+            elif name == "scores":
+                _scores(args)
             elif name == "captioners":
                 _captioners(args)
             else:
@@ -96,6 +99,29 @@ def _folder(program: programs.Program, args: argparse.Namespace) -> Path:
 def _option(name: str) -> str:
     """The name of the option with a program's folder, as the parser stores it."""
     return re.sub(r"[^a-z0-9]", "_", name.lower())
+
+
+def _scores(args: argparse.Namespace) -> None:
+    """Losses and scores of equal weights, of programs whose whole training is not repeated."""
+    place = args.work.resolve() / "runs" / "scores"
+    cases, told = {}, {}
+    for name, program in scores.PROGRAMS.items():
+        shutil.rmtree(place, ignore_errors=True)
+        folder = _folder(program, args)
+        try:
+            copy = programs.copied(program, folder, place / name)
+        except programs.UnfitError as error:
+            print(error)
+            continue
+        command = [sys.executable, str(HERE / "scores.py"), name, str(copy), str(place / "found.json")]
+        subprocess.run(command, check=True, cwd=place)
+        cases[name] = {"program": program.where, **read_json(place / "found.json")}
+        told[program.where] = _commit(folder)
+        print(f"scores: {name}: {'the same' if cases[name]['same'] else 'DIFFERS'}")
+    shutil.rmtree(place, ignore_errors=True)
+    if cases:
+        value = {"programs": told, "cases": cases, "versions": library_versions("crossmodal", "torch")}
+        write_json(args.results / "parity-scores.json", value)
 
 
 def _exact(args: argparse.Namespace) -> None:

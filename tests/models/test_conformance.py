@@ -13,7 +13,7 @@ SYSTEMS = sorted(registry.names("models"))
 CLASSES = 5
 CONCEPTS = 20
 WORDS = ("tokens", "concepts")
-SETS = ("regions", "grid")
+SETS = ("regions", "grid", "boxed_regions", "named_regions")
 
 
 def inputs(form, n, generator):
@@ -26,7 +26,12 @@ def inputs(form, n, generator):
             torch.randint(0, CONCEPTS, (n, 6), generator=generator), torch.rand(n, 6, generator=generator)
         )
     if form in SETS:
-        return base.Regions(torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4))
+        features, counts = torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4)
+        if form in ("regions", "grid"):
+            return base.Regions(features, counts)
+        corners = torch.rand(n, 4, 2, 2, generator=generator).sort(2).values
+        names = torch.randint(4, 30, (n, 4, 3), generator=generator) if form == "named_regions" else None
+        return base.PlacedRegions(features, counts, corners.flatten(2), names)
     if form == "pixels":
         return torch.randint(0, 256, (n, 3, 16, 16), dtype=torch.uint8, generator=generator)
     return torch.randn(n, 12, generator=generator)
@@ -49,6 +54,9 @@ def built(name, seed=0):
         "dim": 16,
         "word_dim": 8,
         "hidden": (32,),
+        "units": 32,
+        "gan_weight": 0.1,
+        "parts": 4,  # blocks of one dimension would have cosines without a gradient
         "lr": 1e-2,
         "margin": 0.2,
         "dropout": 0.0,
