@@ -136,8 +136,9 @@ def chain(seed: int):
     return step, {"before": torch.zeros(1, dtype=torch.int64)}
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_wide_beam_finds_the_best_of_all_captions(seed):
+@pytest.mark.parametrize("power", [1.0, 0.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wide_beam_finds_the_best_of_all_captions(seed, power):
     step, state = chain(seed)
     words, most = range(4, 9), 4
 
@@ -148,12 +149,12 @@ def test_a_wide_beam_finds_the_best_of_all_captions(seed):
             logits[:, [PAD, UNKNOWN, START]] = -torch.inf
             total += float(torch.log_softmax(logits, 1)[0, word])
             last = torch.tensor([word])
-        return total / len(caption)
+        return total / len(caption) ** power
 
     ended = [(*c, END) for k in range(most) for c in itertools.product(words, repeat=k)]
     every = [*ended, *itertools.product(words, repeat=most)]
     best = max(every, key=score)
-    found = decoding.beam(step, state, 1, most, 700, torch.device("cpu"))[0].tolist()
+    found = decoding.beam(step, state, 1, most, 700, torch.device("cpu"), power)[0].tolist()
     assert [w for w in found if w] == [w for w in best if w != END]
 
 

@@ -32,6 +32,13 @@ class Settings(Schedule):
     dim: int = Field(512, ge=1, description="units of the recurrent network")
     dropout: float = Field(0.5, ge=0, lt=1, description="share of the states that are dropped before a word is chosen")
     beam: int = Field(5, ge=1, description="unfinished captions per image; 1 takes the likeliest word each time")
+    length_power: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="power of the number of words by which a beam divides log-probabilities: 1 compares their means "
+        "per word, 0 whole captions, which become shorter",
+    )
     longest: int = Field(20, ge=1, description="largest number of words of a caption that is generated")
     lr: float = Field(4e-4, gt=0, description="Adam's learning rate before the first step")
     lr_drop: int = Field(3, ge=1, description="epochs after which the learning rate is multiplied by lr_factor")
@@ -233,7 +240,7 @@ class Captioner(base.Model):
         device = next(self.parameters()).device
         if beam == 1:
             return decoding.greedy(self.next_word, state, _rows(state), most, device)
-        return decoding.beam(self.next_word, state, _rows(state), most, beam, device)
+        return decoding.beam(self.next_word, state, _rows(state), most, beam, device, self.settings.length_power)
 
     def sample(self, batch: Batch, count: int = 1, generator: torch.Generator | None = None) -> decoding.Sample:
         """`count` captions per image whose words are drawn by their probabilities; those of an image are consecutive.

@@ -131,7 +131,9 @@ def sample(
 
 
 @torch.no_grad()
-def beam(step: Step, state: State, count: int, most: int, width: int, device: torch.device) -> Tensor:
+def beam(
+    step: Step, state: State, count: int, most: int, width: int, device: torch.device, power: float = 1.0
+) -> Tensor:
     """The caption with the highest log-probability per word among those that a beam finds.
 
     Of each image, `width` unfinished captions are kept. A finished one leaves the beam with its mean log-probability
@@ -142,6 +144,8 @@ def beam(step: Step, state: State, count: int, most: int, width: int, device: to
     ----------
     state : the state of B captions, one per image.
     width : unfinished captions per image, at least 1.
+    power : of the number of words by which a log-probability is divided, from 0 to 1: 1 for the mean per word, 0 for
+        the log-probability of the whole caption, which prefers short captions.
 
     Returns
     -------
@@ -165,7 +169,7 @@ def beam(step: Step, state: State, count: int, most: int, width: int, device: to
         logits, state = step(last, state)
         logits = _allowed(logits)
         base = total - torch.logsumexp(logits, 1).view(count, width)  # a word's log-probability is its logit less that
-        _keep(best, best_words, words, (base + logits[:, END].view(count, width)) / length)
+        _keep(best, best_words, words, (base + logits[:, END].view(count, width)) / length**power)
         logits[:, END] = -torch.inf
         # The best words of all beams are among the best ones of each.
         highest, likely = logits.topk(min(width, logits.shape[1]), 1)
@@ -173,12 +177,12 @@ def beam(step: Step, state: State, count: int, most: int, width: int, device: to
         origin, word = place // highest.shape[1], likely.view(count, -1).gather(1, place)
         words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, length - 1)), word[:, :, None]], 2)
         # Log-probabilities only fall, and at most `most` words divide them, so that nothing better can follow then.
-        if bool((total[:, 0] / most <= best).all()):
+        if bool((total[:, 0] / most**power <= best).all()):
             break
         last = word.flatten()
         state = chosen(state, (first[:, None] * width + origin).flatten())
     else:
-        _keep(best, best_words, words, total / most)
+        _keep(best, best_words, words, total / most**power)
     return best_words[:, : max(1, int((best_words != PAD).sum(1).max()))]
 
 
