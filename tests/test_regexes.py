@@ -13,7 +13,7 @@ import pytest
 from crossmodal.core.errors import UserError
 from crossmodal.datasets import precomputed
 from crossmodal.features import released
-from crossmodal.features.lightfield import polygons
+from crossmodal.features.lightfield import plyfiles, polygonfiles
 from crossmodal.language import tokens
 from crossmodal.released.arrays import Place
 from crossmodal.reporting.page import curves, sections
@@ -184,8 +184,8 @@ THROUGH = {
     "a photograph's number": (released._number, lambda n: "COCO_a_" + "0" * n + "x"),
     "blank lines of a caption": (latex.tex, lambda n: "\n" * n + "x"),
     "an address": (store.masked, lambda n: "a://" + ":" * n),
-    "an OFF file": (refused(polygons.off), lambda n: b" " * n + b"STCN4nOF"),
-    "a PLY file": (refused(polygons.ply), lambda n: b"ply\n" + b"end_header " * (n // 11)),
+    "an OFF file": (refused(polygonfiles.off), lambda n: b" " * n + b"STCN4nOF"),
+    "a PLY file": (refused(plyfiles.ply), lambda n: b"ply\n" + b"end_header " * (n // 11)),
 }
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossmodal import experiments
-from crossmodal.core import isolation, limits, paths
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.dag import place_of, run_at
-from crossmodal.experiments import Params
+from crossmodal.experiments import Params, StrPath, params_of
 from crossmodal.inference import search
 from crossmodal.inference.opened import OpenedRun
 
@@ -27,18 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-
-StrPath = str | PathLike[str]
-
-
-def params_of(files: StrPath | Iterable[StrPath], config: Mapping[str, Any] | None = None) -> Params:
-    """The parameters of files, whose limits and permitted folders hold from now on in this process."""
-    first, *overlays = [files] if isinstance(files, str | PathLike) else [*files]
-    params = experiments.load(first, overlays, config)
-    limits.use(params.limits)
-    isolation.bound(params.limits)
-    paths.allow([dataset.settings for dataset in params.datasets.values()])
-    return params
 
 
 def load(

@@ -1,6 +1,7 @@
 """Films are opened in formats that hold them, never as lists of other files, with frames of a bounded size."""
 
 import os
+from contextlib import nullcontext
 
 import av
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from crossmodal.core import films, limits
 from crossmodal.core.errors import UserError
 from crossmodal.datasets.drawing.media import mp4
-from crossmodal.features import audio
+from crossmodal.features import audio, video
 from crossmodal.reporting.page import thumbnails
 
 PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXT-X-VERSION:3\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n"
@@ -45,6 +46,20 @@ def test_frames_are_bounded_on_pages_too(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="has frames of 64 x 64 pixels"), films.opened(tmp_path / "x.mp4"):
         pass
     assert thumbnails.medium(tmp_path / "x.mp4", "video").picture is None
+
+
+def test_all_frames_of_a_film_together_are_bounded(tmp_path, monkeypatch):
+    """Eight frames of 64 x 64 have 32,768 pixels, and eight packets."""
+    path = film(tmp_path / "x.mp4")
+    settings = video.Settings(network="resnet18", weights="none", frames=8, resize=16, crop=16)
+    for most, opens in (({"film_pixels": 32_768, "packets": 8}, True), ({"film_pixels": 32_767}, False)):
+        monkeypatch.setattr(limits, "_limits", limits.Limits(**most))
+        assert (thumbnails.medium(path, "video").picture is not None) == opens
+        with nullcontext() if opens else pytest.raises(UserError, match="32,768 pixels of its frames would have to be"):
+            assert len(video.decode(path, settings).times) == 8
+    monkeypatch.setattr(limits, "_limits", limits.Limits(packets=7))
+    with pytest.raises(UserError, match="has more than 7 packets"):
+        video.decode(path, settings)
 
 
 def test_later_frames_may_not_be_larger(tmp_path, monkeypatch):

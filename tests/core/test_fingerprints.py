@@ -280,6 +280,16 @@ def test_photographs_that_are_not_kept_are_no_change(prepared):
     assert identities(prepared) == ("", "")
 
 
+def test_missing_raw_files_are_named(prepared):
+    """What was made from them is kept, but a result from a deleted file is not one that can be made again."""
+    assert fingerprints.missing(prepared / "data/mine") == ""
+    (prepared / "raw/captions.json").unlink()
+    path = prepared / "raw/captions.json"
+    expected = f"mine: of its raw files, {path} is missing; what was made from them before is kept and used"
+    assert fingerprints.missing(prepared / "data/mine") == expected
+    assert fingerprints.missing(prepared / "data/other") == ""
+
+
 def test_arrays_made_elsewhere(prepared):
     path = prepared / "raw/x.npy"
     np.save(path, np.zeros(3))

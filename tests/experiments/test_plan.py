@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -147,7 +149,7 @@ def test_what_a_runs_weights_depend_on(planned):
         assert job.model_copy(update={key: value}).hash == job.hash, key
     bound = {
         "dataset": "x", "split": "none", "model": "x", "variant": "x", "seed": 9, "inputs": {}, "settings": {},
-        "beside": {"image": "x"}, "relevance": "label", "stages": (1, 2), "source": "x",
+        "second_inputs": {"image": "x"}, "relevance": "label", "stages": (1, 2), "source": "x",
         "source_inputs": {"image": "x"}, "after": "x", "origin": "x", "threads": 2,
     }  # fmt: skip
     assert set(free) | set(bound) == set(Job.model_fields)
@@ -157,12 +159,22 @@ def test_what_a_runs_weights_depend_on(planned):
     assert len(job.hash) == 16
 
 
+def test_a_run_of_a_fields_former_name_stays_valid(planned):
+    """`second_inputs` was called `beside`: in the files of finished runs, and in the hashes of what they depend on."""
+    job = planned(a=SCAN).jobs["world/full/scan/seed3"].model_copy(update={"second_inputs": {"image": "p"}})
+    former = {("beside" if key == "second_inputs" else key): value for key, value in job.model_dump().items()}
+    assert Job.model_validate(former) == job
+    kept = {key: former[key] for key in former if key not in {"papers", "quick", "folds", "scale", "captioned"}}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    assert job.hash == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def test_names_of_a_run(planned):
     job = planned(a=SCAN | {"variant": "big", "split": "5pct-2cap"}).jobs["world/5pct-2cap/scan.big/seed4"]
     assert (job.name, job.key) == ("scan.big", "world/5pct-2cap/scan.big/seed4")
     assert job.before is None
     assert job.model_copy(update={"after": "a/b/c"}).before == "a/b/c/seed4"
-    assert job.model_copy(update={"beside": {"image": "p"}}).extractors == [("image", "boxes"), ("image", "p")]
+    assert job.model_copy(update={"second_inputs": {"image": "p"}}).extractors == [("image", "boxes"), ("image", "p")]
 
 
 def test_forms_choose_extractors(planned):
@@ -175,7 +187,7 @@ def test_forms_choose_extractors(planned):
         e=tuned,
         f={"model": "cvs", "dataset": "media"},
     )
-    found = {job.name: (job.inputs, job.beside) for job in made.jobs.values()}
+    found = {job.name: (job.inputs, job.second_inputs) for job in made.jobs.values()}
     assert found["scan"] == ({"image": "boxes"}, {})
     assert found["vsepp"] == ({"image": "net"}, {})  # captions are read as words, of which there are no features
     assert found["mfsr"] == ({"image": "net"}, {"image": "small"})

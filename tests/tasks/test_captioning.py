@@ -16,7 +16,7 @@ from crossmodal.inference.search import direction
 from crossmodal.reporting.results import cutoffs
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
-from crossmodal.tasks.base import asked_of, folder_of_metric, tasks
+from crossmodal.tasks.base import folder_of_metric, tasks, tasks_of
 from crossmodal.tasks.captions import references
 
 SETTINGS = {"dim": 48, "word_dim": 24, "dropout": 0.0, "epochs": 6, "batch_size": 16, "min_count": 1, "lr": 0.01}
@@ -44,12 +44,12 @@ def test_without_captions_there_is_nothing_to_compare_with(prepared):
 
 
 def test_who_is_asked():
-    asked = {model: [task.name for task in asked_of(model, "group")] for model in ("nic", "updown", "vsepp", "oracle")}
+    asked = {model: [task.name for task in tasks_of(model, "group")] for model in ("nic", "updown", "vsepp", "oracle")}
     assert asked["nic"] == asked["updown"] == ["captioning"]
     assert asked["vsepp"] == ["instance_retrieval"]
     assert asked["oracle"] == ["instance_retrieval", "captioning"]
-    assert [task.name for task in asked_of("oracle", "group", captioned=False)] == ["instance_retrieval"]
-    assert "captioning" not in [task.name for task in asked_of("oracle", "label")]
+    assert [task.name for task in tasks_of("oracle", "group", captioned=False)] == ["instance_retrieval"]
+    assert "captioning" not in [task.name for task in tasks_of("oracle", "label")]
 
 
 def test_a_person_is_compared_with_the_other_references(prepared, tmp_path):

@@ -66,6 +66,45 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         yield container, videos[0]
 
 
+def frames(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """All frames of an opened film.
+
+    Raises
+    ------
+    UserError : they have more than `limits.film_pixels` in all.
+    """
+    pixels = 0
+    for frame in container.decode(stream):
+        pixels += frame.width * frame.height
+        check_pixels(path, pixels)
+        yield frame
+
+
+def check_pixels(path: Path, pixels: int) -> None:
+    """Refuse a film of which more than `limits.film_pixels` would be decoded.
+
+    Raises
+    ------
+    UserError : there are more.
+    """
+    if pixels > (most := limits.current().film_pixels):
+        raise UserError(
+            f"{path}: {pixels:,} pixels of its frames would have to be decoded, expected at most {most:,} "
+            "(`limits.film_pixels` in params.yaml); scale it down, or write it again with more key frames"
+        )
+
+
+def check_packets(path: Path, count: int) -> None:
+    """Refuse a film of more than `limits.packets`.
+
+    Raises
+    ------
+    UserError : there are more.
+    """
+    if count > (most := limits.current().packets):
+        raise UserError(f"{path}: has more than {most:,} packets (`limits.packets` in params.yaml); cut it into clips")
+
+
 def reason(error: Exception) -> str:
     """What FFmpeg says of an error."""
     return getattr(error, "strerror", None) or str(error)

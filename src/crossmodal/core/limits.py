@@ -20,7 +20,16 @@ class Limits(BaseModel):
     pixels: int = Field(
         50_000_000, ge=1, description="pixels of a picture; a picture of 50 million pixels takes 150 MB in each thread"
     )
-    frame_pixels: int = Field(50_000_000, ge=1, description="pixels of a frame of a video")
+    frame_pixels: int = Field(
+        36_000_000, ge=1, description="pixels of a frame of a video; a frame of 8K has 35 million at most"
+    )
+    film_pixels: int = Field(
+        5 * 10**9,
+        ge=1,
+        description="pixels of all frames of a video that are decoded for one item; eight frames in full HD, each with "
+        "the 250 before it that it depends on, have 4 billion",
+    )
+    packets: int = Field(2**19, ge=1, description="packets of all streams of a video: two hours with sound")
     sound_rate: int = Field(1_000_000, ge=1, description="samples per second of a sound")
     sound_ratio: int = Field(
         200_000,
@@ -30,8 +39,14 @@ class Limits(BaseModel):
     samples: int = Field(
         100_000_000, ge=1, description="samples of a channel of a sound: half an hour at 48,000 per second"
     )
-    mesh_bytes: int = Field(GIB // 2, ge=1, description="bytes of the file of a mesh")
+    mesh_bytes: int = Field(GIB // 4, ge=1, description="bytes of the file of a mesh")
     faces: int = Field(2_000_000, ge=1, description="faces of a mesh")
+    outline: int = Field(
+        400_000_000,
+        ge=1,
+        description="rows of pixels that the edges of a mesh cross in its 100 silhouettes: those of 20,000 loose "
+        "triangles of its whole size, or of millions of small ones",
+    )
     corners: int = Field(2000, ge=3, description="corners of one face of a mesh")
     unpacked: int = Field(GIB // 2, ge=1, description="bytes to which compressed data of any ratio may expand")
     ratio: float = Field(

@@ -129,6 +129,9 @@ def rgb(image: Image.Image, path: Path) -> Image.Image:
             f"{path}: holds signed or 32-bit integers (mode {image.mode!r}), whose white is not known; save it with 8 "
             "or 16 bits per value"
         )
+    if image.mode == "RGB":
+        image.load()  # `convert` would copy it
+        return image
     return image.convert("RGB")
 
 

@@ -85,7 +85,7 @@ def _batches(
     corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], steps: int
 ) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    if unannotated:  # the split `full` has no un-annotated images, so those of the pairs are used instead
+    if unannotated:  # the subset `full` has no un-annotated images, so those of the pairs are used instead
         pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])
         # A second generator keeps the order of the pairs the same with and without un-annotated images.
         further = torch.Generator().manual_seed(seed * 1_000_003 + epoch + 2**40)

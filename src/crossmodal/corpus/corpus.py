@@ -24,7 +24,7 @@ from crossmodal.models.base import Batch, Context
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set under a split: the inputs of every modality, the training pairs and the vocabulary."""
+    """A data set under an annotated subset: the inputs of every modality, the training pairs and the vocabulary."""
 
     inputs: dict[str, Inputs]
     pairs: dict[str, np.ndarray]  # modality to (P,) indices; row i of all modalities belongs together

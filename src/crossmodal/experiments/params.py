@@ -9,13 +9,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 
-from crossmodal.core import paths, registry
+from crossmodal.core import isolation, limits, paths, registry
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.limits import Limits
 from crossmodal.experiments.settings import Open, Strict, merge, read_yaml, validated
@@ -26,6 +27,7 @@ LARGEST_SEED = 2**32 - 1  # both NumPy and torch accept it
 PRECOMPUTED = "precomputed"  # the reader of features extracted elsewhere, and the extractor that collects them
 
 Scale = Literal["embedded", "full"]
+StrPath = str | PathLike[str]
 Inputs = dict[str, str | dict[str, str]]  # modality to an extractor, or one per form
 Models = dict[str, dict[str, Any]]
 
@@ -54,7 +56,7 @@ class Dataset(Open):
     )
     stages: tuple[PositiveInt, ...] = Field(
         (),
-        description="sizes of the groups of classes in the splits `classesIofN` for this N; by default groups "
+        description="sizes of the groups of classes in the subsets `classesIofN` for this N; by default groups "
         "have equal size",
     )
     size: dict[Literal["train", "val", "test"], PositiveInt] = Field(
@@ -306,6 +308,16 @@ def load(
             f"(--params params.yaml --params {path})"
         )
     return from_config(merge(value, config or {}), " over ".join(map(str, reversed(files))))
+
+
+def params_of(files: StrPath | Iterable[StrPath], config: Mapping[str, Any] | None = None) -> Params:
+    """The parameters of files, whose limits and permitted folders hold from now on in this process."""
+    first, *overlays = [files] if isinstance(files, str | PathLike) else [*files]
+    params = load(first, overlays, config)
+    limits.use(params.limits)
+    isolation.bound(params.limits)
+    paths.allow([dataset.settings for dataset in params.datasets.values()])
+    return params
 
 
 def config_of(words: Iterable[str]) -> dict[str, Any]:

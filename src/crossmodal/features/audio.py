@@ -142,6 +142,8 @@ def read(path: Path) -> tuple[np.ndarray, int]:
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     """The parts one after the other; each is let go once it is copied, so that a long clip is not held twice."""
+    if len(parts) == 1:
+        return parts[0]
     out = np.empty(sum(map(len, parts)), np.float32)
     end = len(out)
     while parts:
@@ -230,7 +232,7 @@ def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
 def _mono(block: np.ndarray) -> np.ndarray:
     """(t,) float32 mean of the channels of (C, t) samples."""
     if len(block) == 1:
-        return np.array(block[0])
+        return block[0]
     total = block[0] + block[1]  # many times faster than a mean over so short an axis
     for channel in block[2:]:
         total += channel

@@ -19,14 +19,25 @@ from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
-from crossmodal.features.lightfield import dodecahedron, meshfiles, moments, polygons, silhouettes
+from crossmodal.features.lightfield import (
+    dodecahedron,
+    gltf,
+    meshfiles,
+    moments,
+    plyfiles,
+    polygonfiles,
+    polygons,
+    silhouettes,
+)
 from crossmodal.features.lightfield.dodecahedron import FIELDS, VIEWS
 from crossmodal.features.lightfield.moments import FOURIER, MOMENTS, NUMBERS
 
 GRID = 2**20  # points of the longest side; rounding to them makes the result independent of shifts and units
 WIDTH = FIELDS * VIEWS * NUMBERS  # 4700
 WEIGHTS = np.repeat([1.0, 2.0, 2.0, 1.0], [MOMENTS, FOURIER, 1, 1])  # moments, Fourier, circularity, eccentricity
-STATED = {"off": polygons.off, "obj": polygons.obj, "ply": polygons.ply}  # formats read without trimesh
+FORMATS = ("off", "obj", "ply", "stl", "glb", "gltf")
+# Those that are read without trimesh.
+STATED = {"off": polygonfiles.off, "obj": polygonfiles.obj, "ply": plyfiles.ply, "stl": polygonfiles.stl}
 CHUNK = 64  # gallery descriptors that are compared with a query at once
 
 
@@ -50,7 +61,7 @@ class Settings(extraction.Settings):
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(V, 3) float64 vertices and (F, 3) int64 triangles of an off, obj, ply, stl or other file that trimesh reads.
+    """(V, 3) float64 vertices and (F, 3) int64 triangles of a mesh file, or of all meshes in an archive.
 
     Polygons are cut into triangles that cover exactly the polygon, and all meshes of a scene are joined.
 
@@ -58,16 +69,9 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     ------
     UserError : the file is missing, too large, truncated (as far as its format shows it) or no mesh.
     """
-    kind = path.suffix.lower().removeprefix(".")
     try:
         meshfiles.check(path)
-        data = path.read_bytes()
-        stated = STATED[kind](data) if kind in STATED else None
-        if stated is not None:
-            return stated.vertices, polygons.triangles(stated)
-        resolver = meshfiles.Beside(path)
-        mesh = trimesh.load_mesh(io.BytesIO(data), file_type=_kind(path), process=False, resolver=resolver)
-        vertices, faces = (np.asarray(getattr(mesh, name, ())) for name in ("vertices", "faces"))
+        parts = [_read(name, data, path) for name, data in meshfiles.members(path, FORMATS)]
     except UserError:
         raise
     except polygons.CutError as error:
@@ -78,29 +82,29 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         ) from None
     except Exception as error:  # trimesh does not document what broken files raise
         raise UserError(
-            f"{path}: is damaged or no mesh ({error}); expected off, obj, ply, stl or another format of trimesh"
+            f"{path}: is damaged or no mesh ({error}); expected {', '.join(FORMATS)}, or an archive of these"
         ) from None
+    vertices = polygons.joined([points for points, _ in parts])
+    starts = np.cumsum([0, *(len(points) for points, _ in parts)])
+    faces = polygons.joined([corners + starts[n] if n else corners for n, (_, corners) in enumerate(parts)])
     if len(faces) > (most := limits.current().faces):
         raise UserError(f"{path}: has {len(faces):,} faces, expected at most {most:,} (`limits.faces`); simplify it")
-    if missing := _cut_off(kind, data, len(faces)):
-        raise UserError(f"{path}: is cut off: {missing}; fetch it again")
+    return vertices, faces
+
+
+def _read(name: str, data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The vertices and triangles of one file, or of a file in the archive `path`."""
+    kind = meshfiles.suffix(name)
+    if kind in STATED and (stated := STATED[kind](data)) is not None:
+        return stated.vertices, polygons.triangles(stated)
+    if kind not in FORMATS:
+        raise ValueError(f"its name ends with .{kind}")
+    if kind in ("glb", "gltf"):
+        data = gltf.geometry(data, kind, str(path))
+    resolver = meshfiles.Beside(path)
+    mesh = trimesh.load_mesh(io.BytesIO(data), file_type=kind, process=False, resolver=resolver)
+    vertices, faces = (np.asarray(getattr(mesh, key, np.empty((0, 3)))) for key in ("vertices", "faces"))
     return vertices.astype(np.float64), faces.astype(np.int64)
-
-
-def _kind(path: Path) -> str:
-    """trimesh's name of the format: `off`, or `tar.gz` for an archive."""
-    name = path.name.lower()
-    packed = next((kind for kind in ("tar.gz", "tar.bz2") if name.endswith(f".{kind}")), None)
-    return packed or path.suffix.lower().removeprefix(".")
-
-
-def _cut_off(kind: str, data: bytes, faces: int) -> str | None:
-    """What a truncated file lacks if trimesh reads the rest without an error; None if nothing is missing."""
-    if kind == "stl" and data[:5] == b"solid" and faces and b"endsolid" not in data[-1000:]:
-        triangles = int.from_bytes(data[80:84], "little")
-        if len(data) != 84 + 50 * triangles:  # binary files may begin with that word too
-            return "its last line, endsolid, is missing"
-    return None
 
 
 def normalised(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -125,7 +125,8 @@ def _packets(path: Path) -> tuple[list[_Packet], float]:
     with films.opened(path) as (container, stream):
         base = float(stream.time_base)
         try:
-            for packet in container.demux():
+            for number, packet in enumerate(container.demux()):
+                films.check_packets(path, number)
                 if packet.pts is not None:
                     end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 if packet.stream_index != stream.index or not packet.size:
@@ -146,9 +147,13 @@ def _decode_some(path: Path, packets: list[_Packet], wanted: set[int], settings:
     """{timestamp: pixels} of the wanted frames; only the packets that they depend on are decoded."""
     send = _needed(packets, wanted)
     pixels: dict[int, Tensor] = {}
+    decoded = 0
 
     def keep(frames: list[av.VideoFrame]) -> None:
+        nonlocal decoded
         for frame in frames:
+            decoded += frame.width * frame.height  # later frames may be larger than the first
+            films.check_pixels(path, decoded)
             if frame.pts in wanted:
                 if frame.is_corrupt:
                     raise _damaged(path, frame.pts, base, "a frame is incomplete")
@@ -156,6 +161,7 @@ def _decode_some(path: Path, packets: list[_Packet], wanted: set[int], settings:
 
     with films.opened(path) as (container, stream):
         base, codec, before, at = float(stream.time_base), stream.codec_context, None, None
+        films.check_pixels(path, len(send) * codec.width * codec.height)
         try:
             codec.open(False)  # before `skip_frame` is set, which some decoders read only when they are opened
             for n, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
@@ -197,7 +203,7 @@ def _decode_all(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
         gap = float(1 / (stream.average_rate or stream.guessed_rate or 25))
         base, second = float(stream.time_base), -gap
         try:
-            for frame in container.decode(stream):
+            for frame in films.frames(path, container, stream):
                 second = second + gap if frame.pts is None else frame.pts * base
                 if frame.is_corrupt:
                     raise _damaged(path, frame.pts, base, "a frame is incomplete")

@@ -129,7 +129,9 @@ def recipe_of(data: Path, modality: str, extractor: str, settings: extraction.Se
     return extraction.recipe_for_more(extractor, settings, given)
 
 
-def input_of(run: OpenedRun, modality: str, array: np.ndarray, columns: Mapping[str, Sequence[Any]]) -> base.Input:
+def input_of_features(
+    run: OpenedRun, modality: str, array: np.ndarray, columns: Mapping[str, Sequence[Any]]
+) -> base.Input:
     """The input of a run's model for (B, ...) features of further items, and the columns that the extractor keeps."""
     asked = run.trained.source(modality, run.data, arrays=_joint(run.trained, run.data, modality))
     return asked.form.of_features(asked, array, columns)

@@ -70,7 +70,8 @@ def query_of(text: str | None = None, item: str | None = None, **files: str | Pa
     queries += [Query("", "", item)] if item is not None else []
     if len(queries) != 1:
         raise UserError(
-            f"{len(queries)} queries are given; expected one: a text, a file ({', '.join(files)}) or an item's id"
+            f"{len(queries) or 'no'} queries are given; expected one: a text, a file ({', '.join(files)}) or an item's "
+            "id"
         )
     return queries[0]
 
@@ -232,6 +233,7 @@ def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
             row = ids_of_table.index(item_id)
         except ValueError:
             message = f"{data / 'items.parquet'}: holds no item {item_id!r}; item ids are those of that table"
+            message += f", such as {ids_of_table[0]!r}" if ids_of_table else ""
             raise UserError(message) from None
         modality, source = (table[name][row].as_py() for name in ("modality", "source"))
         file = source if modality == "text" else str(paths.inside(root, source, f"{data / 'items.parquet'}: {item_id}"))

@@ -148,7 +148,7 @@ class Context:
     n_classes: int = 0
     """Number of classes of the training partition; other classes have labels from this number on."""
     trained: tuple[int, ...] = ()
-    """Classes of the split's own training items; they are fewer where classes are added in stages."""
+    """Classes of the subset's own training items; they are fewer where classes are added in stages."""
     moments: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Modality to the (D,) mean and standard deviation of its vectors over the training items, computed on access."""
     source: Context | None = None

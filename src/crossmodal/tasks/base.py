@@ -199,7 +199,7 @@ class Task(ABC):
         write_parquet(folder / "examples.parquet", examples)
         return numbers
 
-    def asked(self, model: str, relevance: str, captioned: bool = True) -> bool:
+    def evaluates(self, model: str, relevance: str, captioned: bool = True) -> bool:
         """Whether runs of a model or a control on data with this relevance are evaluated on this task.
 
         Parameters
@@ -227,9 +227,9 @@ def tasks() -> dict[str, Task]:
     return {task.name: task for task in sorted(listed, key=lambda task: (task.place, task.name))}
 
 
-def asked_of(model: str, relevance: str, captioned: bool = True) -> Iterator[Task]:
-    """The tasks on which runs of a model or a control are evaluated, for data of this kind (see `Task.asked`)."""
-    return (task for task in tasks().values() if task.asked(model, relevance, captioned))
+def tasks_of(model: str, relevance: str, captioned: bool = True) -> Iterator[Task]:
+    """The tasks on which runs of a model or a control are evaluated, for data of this kind (see `Task.evaluates`)."""
+    return (task for task in tasks().values() if task.evaluates(model, relevance, captioned))
 
 
 def all_metrics() -> Iterator[Metric]:
@@ -258,6 +258,26 @@ def aspects() -> frozenset[str]:
 def metric(name: str) -> Metric | None:
     """The metric with the given name in any task, with K filled in; None if there is none."""
     return next((match for declared in all_metrics() if (match := declared.named(name))), None)
+
+
+def too_few(numbers: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence on each recall@K that is 100 for any order, since no more than K items are ranked; empty for none.
+
+    Parameters
+    ----------
+    numbers : rows with `metric` and `n_gallery`, of a run or a table.
+    """
+    galleries: dict[str, int] = {}
+    for number in numbers:
+        name, size = number["metric"], number["n_gallery"]
+        declared = metric(name) if name.startswith("recall@") else None
+        if declared is not None and size and declared.k >= size:
+            galleries[declared.label] = min(size, galleries.get(declared.label, size))
+    if not galleries:
+        return ""
+    fewest = min(galleries.values())
+    items = "item is" if fewest == 1 else "items are"
+    return f"Too few test items: only {fewest} {items} ranked, so that {', '.join(galleries)} is 100 for any order."
 
 
 def label(name: str) -> str:
@@ -290,7 +310,7 @@ def lower_is_better(name: str) -> bool:
 
 def chooser_of(model: str, relevance: str) -> Task | None:
     """The task by whose criterion the epochs of a model are chosen; None if none of its tasks has a criterion."""
-    return next((task for task in asked_of(model, relevance) if task.criterion), None)
+    return next((task for task in tasks_of(model, relevance) if task.criterion), None)
 
 
 def source_of_training(model: str, relevance: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from trimesh.resolvers import Resolver
 
 from crossmodal.core import limits, paths
@@ -17,6 +19,7 @@ from crossmodal.core.errors import UserError
 
 _OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
 BLOCK = 2**20
+HEAD = 2**20  # bytes of the header of a file
 
 
 def check(path: Path) -> None:
@@ -46,6 +49,41 @@ def check(path: Path) -> None:
         )
 
 
+def suffix(name: str) -> str:
+    """The ending of a file's name in small letters, without the dot."""
+    return name.lower().rpartition(".")[2]
+
+
+def members(path: Path, kinds: Sequence[str]) -> list[tuple[str, bytes]]:
+    """(name, content) of a file, or of the files of some kinds in an archive, which `check` has permitted.
+
+    Raises
+    ------
+    OSError, ValueError, zipfile.BadZipFile, tarfile.TarError : it is missing, damaged, or holds none of the kinds.
+    """
+    if path.suffix.lower() in (".zip", ".tar") or path.name.lower().endswith((".tar.gz", ".tar.bz2", ".tar.xz")):
+        found = _of_zip(path, kinds) if path.suffix.lower() == ".zip" else _of_tar(path, kinds)
+        if not found:
+            raise ValueError("it holds no mesh")
+        return found
+    if (opener := _OPENERS.get(path.suffix.lower())) is not None:
+        with opener(path) as stream:
+            return [(path.stem, stream.read(limits.current().mesh_bytes))]
+    return [(path.name, path.read_bytes())]
+
+
+def _of_zip(path: Path, kinds: Sequence[str]) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if suffix(name) in kinds]
+        return [(name, archive.read(name)) for name in names]
+
+
+def _of_tar(path: Path, kinds: Sequence[str]) -> list[tuple[str, bytes]]:
+    with tarfile.open(path) as archive:
+        files = [member for member in archive if member.isfile() and suffix(member.name) in kinds]
+        return [(member.name, stream.read()) for member in files if (stream := archive.extractfile(member)) is not None]
+
+
 def check_count(what: str, count: int) -> None:
     """Refuse too many vertices or faces before they are read.
 
@@ -67,20 +105,26 @@ class Corners:
     def __init__(self):
         self.most, self.all, self.count = limits.current().corners, 4 * limits.current().faces, 0
 
-    def check(self, count: int, number: int) -> int:
-        """`count`, the corners of face `number`.
+    def check(self, counts: np.ndarray, number: int) -> None:
+        """Refuse the next faces if one has too many of these (F,) corners.
+
+        Parameters
+        ----------
+        number : of the first of the faces.
 
         Raises
         ------
-        ValueError : there are more than `limits.corners`, or in all four times `limits.faces`.
+        ValueError : a face has less than none, more than `limits.corners`, or all four times `limits.faces`.
         """
-        self.count += count
-        if count > self.most or self.count > self.all:
+        if not len(counts):
+            return
+        self.count += int(counts.sum())
+        if not 0 <= counts.min() <= counts.max() <= self.most or self.count > self.all:
+            bad = np.flatnonzero((counts < 0) | (counts > self.most) | (np.cumsum(counts) > self.all))
             raise ValueError(
-                f"face {number} has more than {self.most:,} corners, or all faces more than {self.all:,} "
-                "(`limits.corners` and `limits.faces` in params.yaml)"
+                f"face {number + int(bad[0] if bad.size else 0)} has more than {self.most:,} corners, or all faces "
+                f"more than {self.all:,} (`limits.corners` and `limits.faces` in params.yaml)"
             )
-        return count
 
 
 class Beside(Resolver):

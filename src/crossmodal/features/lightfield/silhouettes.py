@@ -17,7 +17,12 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, depth_first_order
 
+from crossmodal.core import limits
+from crossmodal.core.errors import UserError
+
 SUB = 64  # grid points per pixel
+VIEWED = 100  # pictures of a mesh
+AT_ONCE = 2**20  # rows of edges that are drawn at once
 MOST = 2**15 // SUB  # pixels; products of two lengths in grid points and their differences must fit into 32 bits
 
 
@@ -55,6 +60,7 @@ def draw(points: np.ndarray, faces: np.ndarray, edges: Edges, out: np.ndarray) -
     Raises
     ------
     ValueError : the pictures are wider than `MOST` pixels.
+    UserError : edges cross so many rows of pixels that all pictures of the mesh would exceed `limits.outline`.
     """
     size = out.shape[2]
     if size > MOST:
@@ -73,16 +79,26 @@ def draw(points: np.ndarray, faces: np.ndarray, edges: Edges, out: np.ndarray) -
     x0, y0, x1, y1 = (points[axis, end, picture].astype(np.int64) for end in (first, second) for axis in (0, 1))
     # Rows whose centre lies in [lower end, upper end), so that an end shared by two edges counts once.
     row0, row1 = -((SUB // 2 - y0) // SUB), -((SUB // 2 - y1) // SUB)
-    rows = np.abs(row1 - row0)
+    rows, lowest = np.abs(row1 - row0), np.minimum(row0, row1)
     # A face whose corners appear counter-clockwise begins at the edges that run downwards.
     steps = np.where(y1 > y0, -weight[drawn], weight[drawn]).astype(np.int32)
-    which = np.repeat(np.arange(len(rows)), rows)
-    row = np.arange(len(which)) - np.repeat(np.cumsum(rows) - rows - np.minimum(row0, row1), rows)
-    rise = (y1 - y0)[which]
-    across = (x0[which] - SUB // 2) * rise + (row * SUB + SUB // 2 - y0[which]) * (x1 - x0)[which]
-    column = -(-across // (rise * SUB))  # the first pixel whose centre is not to the left of the edge
     covered = np.zeros(count * size * size, np.int32)
-    np.add.at(covered, (picture[which] * size + row) * size + column, steps[which])
+    dx, dy, ends, begin = x1 - x0, y1 - y0, np.cumsum(rows), 0
+    if len(ends) and (total := int(ends[-1]) * VIEWED // count) > (most := limits.current().outline):
+        raise UserError(
+            f"edges that cross {total:,} rows of its pictures, expected at most {most:,} (`limits.outline` in "
+            "params.yaml); join its triangles, or simplify it"
+        )
+    while begin < len(rows):  # a part at a time, since long edges have hundreds of rows each
+        stop = max(begin + 1, int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + AT_ONCE, side="right")))
+        part = slice(begin, stop)
+        which = np.repeat(np.arange(begin, stop), rows[part])
+        row = np.arange(len(which)) - np.repeat(np.cumsum(rows[part]) - rows[part] - lowest[part], rows[part])
+        rise = dy[which]
+        across = (x0[which] - SUB // 2) * rise + (row * SUB + SUB // 2 - y0[which]) * dx[which]
+        column = -(-across // (rise * SUB))  # the first pixel whose centre is not to the left of the edge
+        np.add.at(covered, (picture[which] * size + row) * size + column, steps[which])
+        begin = stop
     # The steps of every row sum to zero, so that one running sum serves all rows.
     np.greater(np.cumsum(covered, out=covered).reshape(out.shape), 0, out=out)
 

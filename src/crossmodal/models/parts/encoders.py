@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -112,6 +112,13 @@ class Standardiser(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
+
+
+def standardisers(
+    context: Context, modalities: Iterable[str], *, wanted: bool = True, second: Context | None = None
+) -> nn.ModuleDict:
+    """{modality: its `Standardiser`}."""
+    return nn.ModuleDict({m: Standardiser(context, m, wanted=wanted, second=second) for m in modalities})
 
 
 def pooled(moments: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from crossmodal.core.console import tracked
 from crossmodal.core.display import readable_seconds
-from crossmodal.core.files import read_parquet, write_text
+from crossmodal.core.files import read_parquet, records_of, write_text
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
 from crossmodal.reporting.page import provenance, sections
@@ -210,7 +210,7 @@ def render(
     manifests = {key: runs.manifest(results / "runs" / key) for key in chosen if key in done}
     rows = overview(criterion, manifests, chosen)
     checks = comparing.controls(metrics)
-    shown_views = views.all_views(plan, compared)
+    shown_views = views.all_views(plan, records_of(compared))
     papers = [
         {
             "paper": paper,

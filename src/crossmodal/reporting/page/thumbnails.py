@@ -107,7 +107,7 @@ def _film(path: Path) -> Medium:
     try:
         with films.opened(path) as (container, stream):
             first = None
-            for frame in container.decode(stream):
+            for frame in films.frames(path, container, stream):
                 now = float(frame.time or 0.0)
                 first = now if first is None else first
                 if now - first >= SECONDS:
