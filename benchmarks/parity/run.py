@@ -21,13 +21,14 @@ from typing import Any
 import comparisons
 import prepared
 import programs
+import scores
 import table
 
 from crossmodal.core.files import hardware, library_versions, read_json, sha256_json, write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-CHOICES = ["exact", *comparisons.COMPARISONS]
+CHOICES = ["exact", "scores", *comparisons.COMPARISONS]
 
 
 def main() -> None:
@@ -36,6 +37,8 @@ def main() -> None:
         for name in args.only or CHOICES:
             if name == "exact":
                 _exact(args)
+            elif name == "scores":
+                _scores(args)
             else:
                 _compare(comparisons.COMPARISONS[name], args)
     table.write(args.results, args.page)
@@ -84,7 +87,30 @@ def _compare(comparison: comparisons.Comparison, args: argparse.Namespace) -> No
 
 
 def _folder(program: programs.Program, args: argparse.Namespace) -> Path:
-    return getattr(args, program.name.lower()) or args.programs / program.name
+    return getattr(args, program.name.lower().replace("-", "_")) or args.programs / program.name
+
+
+def _scores(args: argparse.Namespace) -> None:
+    """Losses and scores of equal weights, of programs whose whole training is not repeated."""
+    place = args.work.resolve() / "runs" / "scores"
+    cases, told = {}, {}
+    for name, program in scores.PROGRAMS.items():
+        shutil.rmtree(place, ignore_errors=True)
+        folder = _folder(program, args)
+        try:
+            copy = programs.copied(program, folder, place / name)
+        except programs.UnfitError as error:
+            print(error)
+            continue
+        command = [sys.executable, str(HERE / "scores.py"), name, str(copy), str(place / "found.json")]
+        subprocess.run(command, check=True, cwd=place)
+        cases[name] = {"program": program.where, **read_json(place / "found.json")}
+        told[program.where] = _commit(folder)
+        print(f"scores: {name}: {'the same' if cases[name]['same'] else 'DIFFERS'}")
+    shutil.rmtree(place, ignore_errors=True)
+    if cases:
+        value = {"programs": told, "cases": cases, "versions": library_versions("crossmodal", "torch")}
+        write_json(args.results / "parity-scores.json", value)
 
 
 def _exact(args: argparse.Namespace) -> None:

@@ -25,6 +25,8 @@ def write(results: Path, target: Path) -> None:
     parts = [HEAD, _programs()]
     if (path := results / "parity-exact.json").exists():
         parts.append(_exact(read_json(path)))
+    if (path := results / "parity-scores.json").exists():
+        parts.append(_scores(read_json(path)))
     names = [f"{name}{end}" for name in comparisons.COMPARISONS for end in ("", comparisons.SMALL_END)]
     found = {name: results / f"parity-{name}.json" for name in names}
     there = {name: read_json(path) for name, path in found.items() if path.exists()}
@@ -94,6 +96,21 @@ def _exact(value: dict[str, Any]) -> str:
         "\nAdam's first step divides a gradient by its own size, so that the least of them, mere rounding, count too.\n"
     )
     return "\n".join(lines)
+
+
+def _scores(value: dict[str, Any]) -> str:
+    lines = [
+        "## Losses and scores of equal weights\n",
+        "The same weights and the same made-up inputs in double precision: the largest difference, relative to the",
+        "largest number of its kind.\n",
+        "| | program | what is compared | largest difference | same |",
+        "|---|---|---|---|---|",
+    ]
+    for name, case in value["cases"].items():
+        differences = case["differences"]
+        cells = [name, case["program"], ", ".join(differences), f"{max(differences.values()):.0e}", _yes(case["same"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _summary(there: dict[str, dict[str, Any]]) -> str:

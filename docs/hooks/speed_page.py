@@ -55,7 +55,7 @@ def page() -> str:
             *(_benchmark(name, machines) for name, machines in measured.items()),
             "## The tests themselves",
             "`make mutants` puts small faults into the source, one at a time, and counts those that a test notices. "
-            "Those of the table were drawn at random from all that it makes of a package.",
+            "The faults of the table were drawn at random from all that it makes of a package.",
             _mutants(),
         ]
     )

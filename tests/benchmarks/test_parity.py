@@ -1,7 +1,7 @@
 """The parity script itself: changes in a program's copy, what the programs are given, the verdict and the page.
 
 The comparisons need the authors' programs, which are not here: name their folder as CROSSMODAL_PROGRAMS to hold one
-step of VSE++ and SCAN against theirs.
+step of VSE++ against theirs, and losses and scores of other systems.
 """
 
 import os
@@ -270,4 +270,16 @@ def test_vsepp_takes_the_steps_of_its_authors_program(tmp_path, monkeypatch, har
     sizes = {"embed_size": 16, "img_dim": 2048, "vocab_size": len(corpus.vocabulary)}
     options = {**exact.OPTIONS, **sizes, "max_violation": hardest}
     found = exact.compared("vsepp", copy, corpus, settings, options)
+    assert found["same"], found["differences"]
+
+
+@pytest.mark.skipif("CROSSMODAL_PROGRAMS" not in os.environ, reason="the authors' programs are not named")
+@pytest.mark.parametrize("name", ["cmpm", "cmrsc", "pvse", "gsmn", "dsve", "order"])
+def test_losses_and_scores_are_those_of_the_authors_program(tmp_path, name):
+    import programs
+    import scores
+
+    program = scores.PROGRAMS[name]
+    copy = programs.copied(program, Path(os.environ["CROSSMODAL_PROGRAMS"]) / program.name, tmp_path / name)
+    found = scores.compared(name, copy)
     assert found["same"], found["differences"]

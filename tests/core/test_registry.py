@@ -417,4 +417,4 @@ def test_hashes_of_all_differ():
 def test_what_a_module_imports_tells_which_data_sets_are_drawn():
     drawing = "crossmodal.datasets.drawing.work"
     drawn = {name for name in registry.names("datasets") if drawing in registry.imports("datasets", name)}
-    assert drawn == {"world", "birds_world", "media_world"}
+    assert drawn == {"world", "birds_world", "media_world", "scenes"}

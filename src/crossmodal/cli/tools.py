@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -48,10 +48,12 @@ def download(
 def backbone(
     target: Annotated[Path, typer.Argument(help="Weights file to write (safetensors).")],
     threads: Annotated[int, typer.Option(help="Number of torch threads.")] = 2,
+    of: Annotated[Literal["world", "scenes"], typer.Option(help="The drawn world on which it is trained.")] = "world",
 ) -> None:
-    """Train the world's small image network again (about 15 minutes on two cores)."""
-    from crossmodal.features.networks import world_backbone as step
+    """Train the small image network of a drawn world again (about 15 minutes on two cores)."""
+    from crossmodal.features.networks import scenes_backbone, world_backbone
 
+    step = {"world": world_backbone, "scenes": scenes_backbone}[of]
     step.train(step.Settings(), target, threads=threads)
 
 

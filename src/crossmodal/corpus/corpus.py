@@ -55,7 +55,7 @@ class Corpus:
     def context(self) -> Context:
         """The sizes and statistics of the data that a model needs to be built."""
         shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form.sized}
-        n_concepts = max((x.n_concepts for x in self.inputs.values()), default=0)
+        n_concepts = max((x.n_concepts for x in (*self.inputs.values(), *self.second_form.values())), default=0)
         if self.classes is None:
             groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
             facts = {"n_concepts": n_concepts, "groups": groups[0] if groups else None}

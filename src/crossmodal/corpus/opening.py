@@ -130,7 +130,10 @@ def load(
     rows = _Rows(folder, items, codes, labels, selection, options.settings)
     alike = {name: {m: array for m, array in arrays.items() if reads[m] == name} for name in reads.values()}
     sources = {("reads", m): rows.source(m, name, arrays.get(m), alike[name]) for m, name in reads.items()}
-    sources |= {("second_form", m): rows.source(m, name, second[m]) for m, (name, _) in options.second_form.items()}
+    sources |= {
+        ("second_form", m): rows.source(m, name, second[m], {m: second[m]})
+        for m, (name, _) in options.second_form.items()
+    }
     sources |= {("further", key): rows.source(m, name, arrays.get(m)) for key, (m, name) in options.further.items()}
     vocabulary = _vocabulary([*sources.values()], options, fingerprint)
     opened: dict[str, dict[str, Inputs]] = {"reads": {}, "second_form": {}, "further": {}}

@@ -354,10 +354,15 @@ def _value_of(text: str) -> Any:
 def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """Parameters that are in memory already (Snakemake's merged `config`).
 
-    A top-level key that is no parameter and holds a string is a placeholder: `photographs: raw/mine` replaces
-    `{photographs}` in every value, so that an overlay can leave a path to the command line.
+    A top-level key that is no parameter and holds a string or a number is a placeholder: `photographs: raw/mine`
+    replaces `{photographs}` in every value, so that an overlay can leave a path to the command line. A value that is a
+    placeholder alone becomes a number where that is one.
     """
-    places = {k: v for k, v in config.items() if k not in Params.model_fields and isinstance(v, str)}
+    places = {
+        k: v
+        for k, v in config.items()
+        if k not in Params.model_fields and isinstance(v, str | int | float) and not isinstance(v, bool)
+    }
     used: set[str] = set()
 
     def filled(value: Any) -> Any:
@@ -366,10 +371,12 @@ def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params
         if isinstance(value, list):
             return [filled(part) for part in value]
         if isinstance(value, str):
-            for name, text in places.items():
+            for name, content in places.items():
                 if f"{{{name}}}" in value:
                     used.add(name)
-                    value = value.replace(f"{{{name}}}", text)
+                    if value == f"{{{name}}}" and not isinstance(content, str):
+                        return content
+                    value = value.replace(f"{{{name}}}", str(content))
         return value
 
     value = {key: filled(part) for key, part in config.items() if key not in places}

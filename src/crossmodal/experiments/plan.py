@@ -266,12 +266,13 @@ class Plan:
         extractors = {}
         for modality, form in registry.second_forms(model).items():
             named = self.inputs_of(dataset).get(modality)
-            if not isinstance(named, Mapping) or form not in named:
+            array = registry.form(form, modality)["array"]  # concepts are made of regions
+            if not isinstance(named, Mapping) or array not in named:
                 raise UnreadableError(
                     f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} in the form {form!r} "
-                    f"besides, but no extractor is named for it; give {modality} as {{vector: ..., {form}: ...}}"
+                    f"besides, but no extractor is named for it; give {modality} as {{vector: ..., {array}: ...}}"
                 )
-            extractors[modality] = named[form]
+            extractors[modality] = named[array]
         return extractors
 
     @cached_property

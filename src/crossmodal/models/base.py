@@ -5,7 +5,8 @@ has no access to files, data sets or experiment tracking.
 
 The smallest system defines `encode` and `loss`. Other methods can be overridden: `score` (cross attention does not
 compare single vectors), `optimisers` (adversaries have an optimiser of their own), `stages` (modalities or losses are
-added one after another) and `fit` (the solution has a closed form).
+added one after another), `prepare` (all training pairs are seen before the training) and `fit` (the solution has a
+closed form).
 """
 
 from __future__ import annotations
@@ -88,6 +89,15 @@ class Regions(NamedTuple):
     counts: Tensor  # (B,) int64, numbers of regions; later places are padding
 
 
+class PlacedRegions(NamedTuple):
+    """Sets of region features of a batch with their places in the pictures, and possibly their names."""
+
+    features: Tensor  # (B, R, D)
+    counts: Tensor  # (B,) int64, numbers of regions; later places are padding
+    boxes: Tensor  # (B, R, 4) x1, y1, x2, y2 as shares of the picture's width and height; zeros for padding
+    names: Tensor | None = None  # (B, R, W) int64 ids of the words of each region's name, padded with 0
+
+
 class Concepts(NamedTuple):
     """Concepts that the images of a batch show or its texts mention, with scores."""
 
@@ -95,8 +105,8 @@ class Concepts(NamedTuple):
     scores: Tensor  # (B, L), 0 for padding
 
 
-Input = Tensor | Tokens | Regions | Concepts
-"""(B, D) vectors, captions, region sets, concepts, or (B, 3, S, S) uint8 pixels or images."""
+Input = Tensor | Tokens | Regions | PlacedRegions | Concepts
+"""(B, D) vectors, captions, region sets, also with places, concepts, or (B, 3, S, S) uint8 pixels or images."""
 
 
 @dataclass
@@ -124,7 +134,7 @@ class Batch:
         def move(value):
             if isinstance(value, Mapping):
                 return {key: move(part) for key, part in value.items()}
-            if isinstance(value, Tokens | Regions | Concepts):
+            if isinstance(value, Tokens | Regions | PlacedRegions | Concepts):
                 return type(value)(*(move(part) for part in value))
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
@@ -272,6 +282,12 @@ class Model(nn.Module):
 
     def begin(self, stage: Stage) -> None:
         """Prepare for a stage, such as by freezing parameters; called before its first epoch."""
+
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """See all training pairs once before the training, in batches, such as for a table of neighbours.
+
+        Called only if a model overrides it, also before a training is resumed. What it keeps is no weight of the model.
+        """
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fit a closed-form system (`trains` is False) to all training pairs, which come in batches."""

@@ -41,7 +41,7 @@ from crossmodal.runs import finished
 from crossmodal.runs.build import CHECKPOINTS, built
 from crossmodal.runs.weights import checked_weights
 from crossmodal.tasks.base import chooser_of, source_of_training, tasks
-from crossmodal.training.closed_form import fit
+from crossmodal.training.closed_form import fit, prepare
 from crossmodal.training.devices import device_slot
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def train_job(
         _check_validation(job, model, corpus, data)
         if fresh:
             checkpoint.unlink(missing_ok=True)
+        prepare(model, corpus)
         with device_slot(CHECKPOINTS) as device, _card(device, facts):
             done = train(model, corpus, job.seed, device, selection, checkpoint, identity, limit)
         history = done.history
