@@ -9,7 +9,7 @@ import torch
 from crossmodal.corpus.opening import load
 from crossmodal.datasets import items
 from crossmodal.tasks import keywords
-from crossmodal.tasks.base import asked_of, tasks
+from crossmodal.tasks.base import tasks_of, tasks
 from tests.prepared import WORDS
 
 
@@ -49,5 +49,5 @@ def test_right_keywords(prepared, tmp_path, monkeypatch):
 
 
 def test_only_mori_is_asked():
-    assert [task.name for task in asked_of("mori", "group")] == ["keywords"]
-    assert "keywords" not in [task.name for task in asked_of("nic", "group")]
+    assert [task.name for task in tasks_of("mori", "group")] == ["keywords"]
+    assert "keywords" not in [task.name for task in tasks_of("nic", "group")]
