@@ -9,7 +9,7 @@ import torch
 from crossmodal.corpus.opening import load
 from crossmodal.datasets import items
 from crossmodal.tasks import keywords
-from crossmodal.tasks.base import tasks_of, tasks
+from crossmodal.tasks.base import tasks, tasks_of
 from tests.prepared import WORDS
 
 

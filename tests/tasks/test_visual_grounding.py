@@ -39,9 +39,12 @@ def test_captions_without_a_visual_word_or_without_any():
 
 
 def test_only_captioners_with_a_sentinel_are_asked():
-    asked = {name: TASK in tasks_of(name, "group") for name in ("adaptive", "contrastive_captions", "sat", "nic")}
-    assert asked == {"adaptive": True, "contrastive_captions": True, "sat": False, "nic": False}
-    assert TASK not in tasks_of("adaptive", "group", captioned=False)
+    def asked(model, **options):
+        return TASK.name in [task.name for task in tasks_of(model, "group", **options)]
+
+    systems = ("adaptive", "contrastive_captions", "sat", "nic")
+    assert [name for name in systems if asked(name)] == ["adaptive", "contrastive_captions"]
+    assert not asked("adaptive", captioned=False)
 
 
 class Model(torch.nn.Module):

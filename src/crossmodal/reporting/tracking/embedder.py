@@ -32,7 +32,7 @@ set_model(python_model())
 """
 
 
-def captions(job: Job) -> bool:
+def is_captioner(job: Job) -> bool:
     """Whether a run's model gives captions of images, and not embeddings."""
     return not job.ranked and "generate" in registry.methods(job.model)
 
@@ -40,7 +40,7 @@ def captions(job: Job) -> bool:
 def _reads(job: Job) -> dict[str, str]:
     """{modality: form} that a run's MLflow model reads; a captioner reads captions only for its training."""
     reads = registry.reads(job.model, job.settings)
-    return {"image": reads["image"]} if captions(job) else reads
+    return {"image": reads["image"]} if is_captioner(job) else reads
 
 
 def without(job: Job, folder: Path) -> str:
@@ -49,7 +49,7 @@ def without(job: Job, folder: Path) -> str:
         return "it is a control, which is not trained"
     reads = _reads(job)
     odd = {m: form for m, form in reads.items() if not registry.form(form, m)["outside"]}
-    if not captions(job) and not (ranking_of(folder) / "embeddings.npz").exists():
+    if not is_captioner(job) and not (ranking_of(folder) / "embeddings.npz").exists():
         return "it compares items without vectors"
     if odd:
         return "it reads " + " and ".join(f"{modality} as {form}" for modality, form in odd.items())
@@ -82,7 +82,7 @@ def signature(job: Job) -> Any:
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
     reads = _reads(job)
-    if captions(job):
+    if is_captioner(job):
         return ModelSignature(
             inputs=Schema([ColSpec(_type(reads["image"], "image"), "image")]),
             outputs=Schema([ColSpec(DataType.string, "caption")]),
@@ -135,7 +135,7 @@ def python_model() -> Any:
             self.shapes = read_record(folder / "manifest.json")["context"]["shapes"]
 
         def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
-            if captions(self.run.job):
+            if is_captioner(self.run.job):
                 return caption(self.run, self.shapes, model_input, (params or {}).get("beam", 0))
             return embed(self.run, self.shapes, model_input, (params or {}).get("partner", ""))
 
