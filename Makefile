@@ -61,6 +61,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/significance.py
 	@$(BIN)/python benchmarks/claims.py
 	@$(BIN)/python benchmarks/captions.py
+	@$(BIN)/python benchmarks/captioning.py
 	@$(BIN)/python benchmarks/report.py
 	@$(BIN)/python benchmarks/search.py
 

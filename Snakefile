@@ -94,3 +94,13 @@ rule rehearse:
     threads: lambda wildcards: workflow.cores
     shell:
         "crossmodal rehearse --workers {threads}"
+
+
+# A misspelt target is named with those that exist; otherwise Snakemake takes it for a file that no rule makes.
+rule unknown_target:
+    input:
+        unknown_target,
+    output:
+        "{target}",
+    wildcard_constraints:
+        target=r"[\w-]+",

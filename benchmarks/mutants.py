@@ -3,8 +3,8 @@
 One process imports torch and the other libraries once and is forked for each mutant; the child puts the changed module
 in the place of the real one as it is imported, so no file is ever changed, and everything runs in a copy of the
 checkout. A first run of the unchanged source, traced by coverage.py, tells which tests reach which line: a mutant runs
-these, then the rest of the files they lie in, until one fails. Tests marked slow are left out, and a program that a
-test starts as a process of its own runs the unchanged source.
+these, then the quick ones of the rest of the files they lie in, until one fails. Tests marked slow are left out, and a
+program that a test starts as a process of its own runs the unchanged source.
 """
 
 from __future__ import annotations
@@ -47,29 +47,35 @@ MEMORY = 12 * 2**30
 
 @dataclass(frozen=True)
 class Package:
-    """The modules of a package, and the tests that are asked about them."""
+    """The modules of a package, as patterns, and the tests that are asked about them."""
 
-    modules: str
+    modules: tuple[str, ...]
     tests: tuple[str, ...]
 
 
 PACKAGES = {
-    "evaluation": Package("src/crossmodal/evaluation/**/*.py", ("tests/evaluation",)),
-    "models": Package("src/crossmodal/models/*.py", ("tests/models",)),
-    "models/parts": Package("src/crossmodal/models/parts/*.py", ("tests/models",)),
-    "training": Package("src/crossmodal/training/*.py", ("tests/training",)),
+    "evaluation": Package(("src/crossmodal/evaluation/**/*.py",), ("tests/evaluation",)),
+    "models": Package(("src/crossmodal/models/*.py",), ("tests/models",)),
+    "models/parts": Package(("src/crossmodal/models/parts/*.py",), ("tests/models",)),
+    "training": Package(("src/crossmodal/training/*.py", "src/crossmodal/runs/*.py"), ("tests/training", "tests/runs")),
     "experiments": Package(
-        "src/crossmodal/experiments/*.py",
+        ("src/crossmodal/experiments/*.py",),
         ("tests/experiments", "tests/test_plan.py", "tests/test_papers.py", "tests/test_papers_thesis.py"),
     ),
-    "corpus": Package("src/crossmodal/corpus/**/*.py", ("tests/corpus", "tests/training")),
+    "corpus": Package(("src/crossmodal/corpus/**/*.py",), ("tests/corpus", "tests/training")),
     "registry": Package(
-        "src/crossmodal/core/registry.py",
-        ("tests/test_registry.py", "tests/test_plan.py", "tests/features/test_entry_points.py"),
+        ("src/crossmodal/core/registry.py", "src/crossmodal/core/fingerprints.py"),
+        (
+            *("tests/core/test_registry.py", "tests/core/test_fingerprints.py"),
+            *("tests/test_plan.py", "tests/features/test_entry_points.py"),
+        ),
     ),
     "files": Package(
-        "src/crossmodal/core/files.py",
-        ("tests/test_files.py", "tests/test_arrays.py", "tests/reporting/page/test_provenance.py"),
+        ("src/crossmodal/core/files.py", "src/crossmodal/core/paths.py", "src/crossmodal/core/rows.py"),
+        (
+            *("tests/core/test_files.py", "tests/core/test_paths.py", "tests/core/test_rows.py"),
+            *("tests/core/test_packed.py", "tests/released/test_arrays.py"),
+        ),
     ),
 }
 
@@ -257,7 +263,7 @@ def _plain(text: str) -> str:
 def study(name: str, asked: argparse.Namespace, scratch: Path, judged: Judged, results: Path) -> dict:
     """Mutation testing of one package, or of the modules of it that are asked for."""
     package = PACKAGES[name]
-    files = sorted(str(path) for path in Path().glob(package.modules))
+    files = sorted(str(path) for modules in package.modules for path in Path().glob(modules))
     if asked.modules:
         files = [file for file in files if Path(file).stem in asked.modules]
     kept = json.loads(results.read_text()) if results.exists() and asked.again else None

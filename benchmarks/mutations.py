@@ -2,8 +2,9 @@
 
 Of cosmic-ray's operators those are taken that change a value and not its type (`+` becomes `-`, not `<<`), since a
 mutant that cannot run says nothing of a test. Ours leave something out: a keyword argument, an entry of a list or
-dictionary, a statement; and swap functions of the same form (`min` for `max`, `mean` for `sum`). Annotations, the texts
-of errors, what only guards against a slip of the code itself (`strict`) and `device` are left alone.
+dictionary, a statement; and swap functions of the same form (`min` for `max`, `mean` for `sum`). Annotations, imports
+for these alone, the texts of errors, what only guards against a slip of the code itself (`strict`) and `device` are
+left alone.
 """
 
 from __future__ import annotations
@@ -224,6 +225,10 @@ def places(file: str) -> Iterator[Place]:
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Raise)
         for line in range(node.lineno, node.end_lineno + 1)
+    } | {
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     }
     nodes = list(ast_nodes(tree))
     for operator in OPERATORS:

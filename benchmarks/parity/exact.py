@@ -43,7 +43,9 @@ def imported(copy: Path, name: str) -> Iterator[ModuleType]:
     finally:
         sys.path.remove(str(copy))
         for other in set(sys.modules) - before:
-            if str(copy) in (getattr(sys.modules[other], "__file__", None) or ""):
+            module = sys.modules[other]
+            places = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", ()))]
+            if any(str(copy) in place for place in places):  # a folder of modules has no file
                 del sys.modules[other]
 
 

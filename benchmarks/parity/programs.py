@@ -84,9 +84,45 @@ DSCMR = Program(
     ("main.py", "model.py", "train_model.py", "load_data.py", "evaluate.py"),
     (Change("`import scipy`", "a submodule is imported by its name", r"^import scipy$", "import scipy.spatial"),),
 )
-PVSE = Program("pvse", "yalesong/pvse", ("eval.py", "loss.py"))
+PVSE = Program("pvse", "yalesong/pvse", ("eval.py", "loss.py", "model.py"))
+CALLS, CLIPPING = SHARED[0], SHARED[3]
+CMPM = Program(
+    "Deep-Cross-Modal-Projection-Learning-for-Image-Text-Matching",
+    "labyrinth7x/Deep-Cross-Modal-Projection-Learning-for-Image-Text-Matching",
+    ("utils/metric.py",),
+)
+CMR_SC = Program("MM_SemanticConsistency", "HuiChen24/MM_SemanticConsistency", ("model.py",), (CALLS, CLIPPING))
+GSMN = Program(
+    "GSMN",
+    "CrossmodalGroup/GSMN",
+    ("graph_model.py", "layers.py", "model.py"),
+    (
+        CALLS,
+        CLIPPING,
+        Change("`np.int`", "NumPy's name for Python's own type is gone", r"\bnp\.int\b", "int"),
+        Change("halves of the GRU's states", INTEGERS, r"\.size\(2\) / 2", ".size(2) // 2"),
+    ),
+)
+DSVE = Program("dsve-loc", "technicolor-research/dsve-loc", ("misc/loss.py", "misc/weldonModel.py"))
+ORDER = Program("order-embedding", "ivendrov/order-embedding", ("model.py", "layers.py", "utils.py"))
 
-PROGRAMS = {one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE)}
+PARTS = {"models": ("__init__", "AoAModel", "AttModel", "BertCapModel", "CaptionModel", "FCModel", "M2Transformer"),
+         "modules": ("losses",), "utils": ("__init__", "misc", "opts", "rewards")}  # fmt: skip
+MORE = ("ShowTellModel", "TransformerModel", "cachedTransformer", "utils", "AttEnsemble")
+LUO = Program(
+    "ImageCaptioning.pytorch",
+    "ruotianluo/ImageCaptioning.pytorch",
+    (
+        "captioning/__init__.py",
+        *(f"captioning/{part}/{name}.py" for part, names in PARTS.items() for name in names),
+        *(f"captioning/models/{name}.py" for name in MORE),
+    ),
+)
+SGRVINOD = Program(
+    "a-PyTorch-Tutorial-to-Image-Captioning", "sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning", ("models.py",)
+)
+
+PROGRAMS = {one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE, CMPM, CMR_SC, GSMN, DSVE, ORDER, LUO, SGRVINOD)}
 
 
 def copied(program: Program, folder: Path, target: Path) -> Path:
@@ -117,6 +153,7 @@ def copied(program: Program, folder: Path, target: Path) -> Path:
                 f"{program.where} than the one that the changes were written for"
             )
     for name, text in texts.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_text(text)
     shutil.copytree(STUBS, target, dirs_exist_ok=True)
     return target

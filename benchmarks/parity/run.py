@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,13 +22,14 @@ from typing import Any
 import comparisons
 import prepared
 import programs
+import scores
 import table
 
 from crossmodal.core.files import hardware, library_versions, read_json, sha256_json, write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-CHOICES = ["exact", *comparisons.COMPARISONS]
+CHOICES = ["exact", "scores", "captioners", *comparisons.COMPARISONS]
 
 
 def main() -> None:
@@ -36,6 +38,10 @@ def main() -> None:
         for name in args.only or CHOICES:
             if name == "exact":
                 _exact(args)
+            elif name == "scores":
+                _scores(args)
+            elif name == "captioners":
+                _captioners(args)
             else:
                 _compare(comparisons.COMPARISONS[name], args)
     table.write(args.results, args.page)
@@ -45,7 +51,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=Path, help="folder of the programs' folders")
     for name, program in programs.PROGRAMS.items():
-        parser.add_argument(f"--{name.lower()}", type=Path, help=f"folder of {program.where}, if it lies elsewhere")
+        parser.add_argument(
+            f"--{name.lower()}", dest=_option(name), type=Path, help=f"folder of {program.where}, if it lies elsewhere"
+        )
     parser.add_argument("--data", type=Path, help="folder of the photographs, see data.yaml")
     parser.add_argument("--work", type=Path, default=Path("results/parity"), help="folder of what is made meanwhile")
     parser.add_argument(
@@ -58,7 +66,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, help="dimensions of the common space of captions and images, likewise")
     parser.add_argument("--table", action="store_true", help="make the table of the results that there are")
     args = parser.parse_args()
-    if not args.table and (args.programs is None or args.data is None):
+    wants_data = args.only != ["captioners"]  # which are compared on drawn numbers
+    if not args.table and (args.programs is None or (wants_data and args.data is None)):
         parser.error("name the folder of the programs (--programs) and that of the data (--data)")
     return args
 
@@ -84,22 +93,42 @@ def _compare(comparison: comparisons.Comparison, args: argparse.Namespace) -> No
 
 
 def _folder(program: programs.Program, args: argparse.Namespace) -> Path:
-    return getattr(args, program.name.lower()) or args.programs / program.name
+    return getattr(args, _option(program.name)) or args.programs / program.name
+
+
+def _option(name: str) -> str:
+    """The name of the option with a program's folder, as the parser stores it."""
+    return re.sub(r"[^a-z0-9]", "_", name.lower())
+
+
+def _scores(args: argparse.Namespace) -> None:
+    """Losses and scores of equal weights, of programs whose whole training is not repeated."""
+    place = args.work.resolve() / "runs" / "scores"
+    cases, told = {}, {}
+    for name, program in scores.PROGRAMS.items():
+        shutil.rmtree(place, ignore_errors=True)
+        folder = _folder(program, args)
+        try:
+            copy = programs.copied(program, folder, place / name)
+        except programs.UnfitError as error:
+            print(error)
+            continue
+        command = [sys.executable, str(HERE / "scores.py"), name, str(copy), str(place / "found.json")]
+        subprocess.run(command, check=True, cwd=place)
+        cases[name] = {"program": program.where, **read_json(place / "found.json")}
+        told[program.where] = _commit(folder)
+        print(f"scores: {name}: {'the same' if cases[name]['same'] else 'DIFFERS'}")
+    shutil.rmtree(place, ignore_errors=True)
+    if cases:
+        value = {"programs": told, "cases": cases, "versions": library_versions("crossmodal", "torch")}
+        write_json(args.results / "parity-scores.json", value)
 
 
 def _exact(args: argparse.Namespace) -> None:
     """VSE++ and SCAN against ours number by number."""
     work = args.work.resolve()
     place = work / "runs" / "exact"
-    shutil.rmtree(place, ignore_errors=True)
-    copies, told = {}, {}
-    for program in (programs.VSEPP, programs.SCAN):
-        folder = _folder(program, args)
-        try:
-            copies[program.name] = programs.copied(program, folder, place / program.name)
-            told[program.where] = _commit(folder)
-        except programs.UnfitError as error:
-            print(error)
+    copies, told = _copies((programs.VSEPP, programs.SCAN), place, args)
     if not copies:
         return
     extractors = [case["inputs"]["image"] for case in comparisons.exact_cases(copies).values()]
@@ -113,6 +142,42 @@ def _exact(args: argparse.Namespace) -> None:
         print(f"exact: {title}: {'the same' if one['same'] else 'DIFFERS'}")
     value = {"programs": told, "cases": found, "versions": library_versions("crossmodal", "torch")}
     write_json(args.results / "parity-exact.json", value)
+    shutil.rmtree(place)
+
+
+def _copies(
+    chosen: tuple[programs.Program, ...], place: Path, args: argparse.Namespace
+) -> tuple[dict[str, Path], dict[str, str | None]]:
+    """Copies of the programs that are there, in an empty folder, and their commits by repository."""
+    shutil.rmtree(place, ignore_errors=True)
+    copies, commits = {}, {}
+    for program in chosen:
+        folder = _folder(program, args)
+        try:
+            copies[program.name] = programs.copied(program, folder, place / program.name)
+            commits[program.where] = _commit(folder)
+        except programs.UnfitError as error:
+            print(error)
+    return copies, commits
+
+
+def _captioners(args: argparse.Namespace) -> None:
+    """Captioners beside two public programs."""
+    place = args.work.resolve() / "runs" / "captioners"
+    copies, commits = _copies((programs.LUO, programs.SGRVINOD), place, args)
+    if not copies:
+        return
+    found = place / "found.json"
+    spec = {"copies": {name: str(copy) for name, copy in copies.items()}, "found": str(found)}
+    write_json(place / "spec.json", spec)
+    subprocess.run([sys.executable, str(HERE / "captioners.py"), str(place / "spec.json")], check=True, cwd=place)
+    measured = read_json(found)
+    for name, one in measured["systems"].items():
+        seconds = one["seconds"]
+        same = f"{'the same' if one['same'] else 'DIFFERS'}, " if "same" in one else ""
+        print(f"captioners: {name}: {same}{seconds['theirs'] / seconds['ours']:.2f} times as many steps")
+    value = {"programs": commits, **measured, "versions": library_versions("crossmodal", "torch")}
+    write_json(args.results / "parity-captioners.json", {**value, "hardware": hardware()})
     shutil.rmtree(place)
 
 

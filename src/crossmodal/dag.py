@@ -18,7 +18,7 @@ from crossmodal import experiments
 from crossmodal.core import registry
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_json, sha256_file, sha256_json, write_json, write_text
-from crossmodal.core.fingerprints import RawFiles
+from crossmodal.core.fingerprints import RawFiles, missing
 from crossmodal.experiments import Job
 from crossmodal.tasks.base import source_of_training, tasks
 
@@ -199,6 +199,11 @@ class Dag:
         chosen = sha256_json(dataset.model_dump(exclude=USED_LATER))[:16]
         return f"{chosen}.{source}{self.raw.change_of_items(wildcards.dataset)}"
 
+    @property
+    def missing(self) -> list[str]:
+        """One sentence per data set whose raw files are gone since its items were made."""
+        return missing_raw(self.plan)
+
     def items_threads(self, wildcards: Any) -> int:
         """The threads of a data set's step `items`: as many as for features where its reader draws, otherwise one."""
         reader = self.params.datasets[wildcards.dataset].reader
@@ -280,6 +285,26 @@ def check_place(folder: str) -> None:
         raise UserError(
             f"{folder}: lies in a folder with braces in its name, which Snakemake fills in; move or rename it"
         )
+
+
+def check_datasets(plan: experiments.Plan) -> None:
+    """Check the settings of data sets by their readers, only once per change since these import pandas.
+
+    Raises
+    ------
+    UserError : a setting is unknown or has an impossible value.
+    """
+    used = [plan.params.datasets[name] for name in plan.datasets]
+    sources = [registry.source_hash("datasets", dataset.reader) for dataset in used]
+    mark = STATE / f"datasets-{sha256_json([[dataset.model_dump() for dataset in used], sources])[:16]}.json"
+    if not mark.exists():
+        experiments.check_datasets(plan)
+        write_json(mark, {"datasets": plan.datasets})
+
+
+def missing_raw(plan: experiments.Plan) -> list[str]:
+    """One sentence per data set whose raw files are gone since its items were made: results are those of the files."""
+    return [line for name in plan.datasets if (line := missing(Path(plan.params.paths.data) / name))]
 
 
 def changes(plan: experiments.Plan) -> dict[str, str]:

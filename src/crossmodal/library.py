@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossmodal import experiments
-from crossmodal.core import isolation, limits, paths
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.dag import place_of, run_at
-from crossmodal.experiments import Params
-from crossmodal.inference import search
+from crossmodal.experiments import Params, StrPath, params_of
+from crossmodal.inference import description, search
 from crossmodal.inference.opened import OpenedRun
 from crossmodal.tasks.base import read_numbers
 
@@ -28,18 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-
-StrPath = str | PathLike[str]
-
-
-def params_of(files: StrPath | Iterable[StrPath], config: Mapping[str, Any] | None = None) -> Params:
-    """The parameters of files, whose limits and permitted folders hold from now on in this process."""
-    first, *overlays = [files] if isinstance(files, str | PathLike) else [*files]
-    params = experiments.load(first, overlays, config)
-    limits.use(params.limits)
-    isolation.bound(params.limits)
-    paths.allow([dataset.settings for dataset in params.datasets.values()])
-    return params
 
 
 def load(
@@ -242,3 +229,24 @@ class Run:
         return search.search(
             self._opened, query, to, k=k, partition=partition, folder=None if folder is None else Path(folder)
         )
+
+    def describe(
+        self, *pictures: StrPath, items: Sequence[str] = (), beam: int | None = None
+    ) -> list[description.Described]:
+        """The caption that the run, a captioner, generates for each picture.
+
+        Parameters
+        ----------
+        pictures : paths of files.
+        items : ids of images of the data set.
+        beam : unfinished captions that are kept per picture; by default as in the run.
+
+        Returns
+        -------
+        One entry per picture, with `caption`, `words`, and for systems with attention `attention` and `boxes`.
+
+        Raises
+        ------
+        UserError : a run that generates no captions, a beam below 1, or a file that is no picture.
+        """
+        return description.describe(self._opened, [*map(str, pictures)], items, beam).pictures

@@ -1,7 +1,7 @@
 """The parity script itself: changes in a program's copy, what the programs are given, the verdict and the page.
 
 The comparisons need the authors' programs, which are not here: name their folder as CROSSMODAL_PROGRAMS to hold one
-step of VSE++ and SCAN against theirs.
+step of VSE++ against theirs, and losses and scores of other systems.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from crossmodal.language.tokens import Vocabulary, token_table
 
@@ -91,6 +92,36 @@ def test_a_program_that_is_not_there_is_told_of_with_its_repository(tmp_path, ch
         programs.copied(program_of(**change), folder, tmp_path / "copy")
     assert "skipped" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_program_in_folders_is_copied_with_them(tmp_path):
+    import programs
+
+    folder = tmp_path / "old" / "package" / "inner"
+    folder.mkdir(parents=True)
+    (folder / "main.py").write_text(OLD)
+    copy = programs.copied(program_of(files=("package/inner/main.py",)), tmp_path / "old", tmp_path / "copy")
+    assert ".items()" in (copy / "package" / "inner" / "main.py").read_text()
+
+
+def test_captioners_are_compared_on_the_same_words():
+    """A program has one mark, 0, for the start, the end and padding; our words are 3 more than its."""
+    import captioners
+
+    from crossmodal.models import base
+
+    tokens = base.Tokens(torch.tensor([[2, 4, 6, 3], [2, 9, 3, 0]]), torch.tensor([4, 3]))
+    ids, mask = captioners.labels_of(tokens)
+    assert ids.tolist() == [[0, 1, 3, 0], [0, 6, 0, 0]]
+    assert mask.tolist() == [[True, True, True, True], [True, True, True, False]]
+    batch, again = captioners.batch_of(captioners.SMALL, 2), captioners.batch_of(captioners.SMALL, 2, again=True)
+    features = batch.inputs["image"].features
+    assert again.inputs["image"].features.equal(features.repeat_interleave(2, 0))
+    # Both ways of one batch have one loss: what an image's captions share changes nothing.
+    for kind, (name, _) in captioners.NAMES.items():
+        ours = captioners.ours_of(name, captioners.SMALL)
+        one, other = (ours.likelihood(side)["loss"].item() for side in (batch, again))
+        assert one == pytest.approx(other, rel=1e-5), kind
 
 
 def test_another_version_of_a_program_is_not_run_half_changed(tmp_path):
@@ -251,6 +282,38 @@ def test_the_page_shows_what_is_level_and_what_is_not(tmp_path):
     assert "penghu-cs/DSCMR" in page
 
 
+def test_the_page_shows_the_captioners(tmp_path):
+    import table
+
+    from crossmodal.core.files import write_json
+
+    seconds = {"floor": 0.5, "ours": 1.0, "ours, pairs": 1.25, "theirs": 2.0, "our beams": 0.5, "their beams": 4.0}
+    gradients = {"a": 3e-16, "look.weight.bias": 1.0}
+    systems = {
+        "updown": {"loss": 1e-12, "gradients": gradients, "seconds": seconds},
+        "soft": {"seconds": {"ours": 1.0}},
+    }
+    write_json(tmp_path / "parity-captioners.json", {"systems": systems})
+    table.write(tmp_path, tmp_path / "parity.md")
+    page = (tmp_path / "parity.md").read_text()
+    assert "| updown | 1e-12 | 3e-16 | 0.50 | 1.00 | 1.25 | 2.00 | 0.50 | 4.00 |" in page
+    assert "| soft |  |  |  | 1.00 |  |  |  |  |" in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("CROSSMODAL_PROGRAMS" not in os.environ, reason="the authors' programs are not named")
+@pytest.mark.parametrize("kind", ["updown", "att2in2"])
+def test_captioners_take_the_steps_of_a_public_program(tmp_path, kind):
+    import captioners
+    import programs
+
+    folder = Path(os.environ["CROSSMODAL_PROGRAMS"]) / programs.LUO.name
+    copy = programs.copied(programs.LUO, folder, tmp_path / "program")
+    found = captioners.compared(copy, kind)
+    assert found["same"]
+    assert max(found["gradients"].values()) < 1e-6
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("CROSSMODAL_PROGRAMS" not in os.environ, reason="the authors' programs are not named")
 @pytest.mark.parametrize("hardest", [False, True])
@@ -270,4 +333,16 @@ def test_vsepp_takes_the_steps_of_its_authors_program(tmp_path, monkeypatch, har
     sizes = {"embed_size": 16, "img_dim": 2048, "vocab_size": len(corpus.vocabulary)}
     options = {**exact.OPTIONS, **sizes, "max_violation": hardest}
     found = exact.compared("vsepp", copy, corpus, settings, options)
+    assert found["same"], found["differences"]
+
+
+@pytest.mark.skipif("CROSSMODAL_PROGRAMS" not in os.environ, reason="the authors' programs are not named")
+@pytest.mark.parametrize("name", ["cmpm", "cmrsc", "pvse", "gsmn", "dsve", "order"])
+def test_losses_and_scores_are_those_of_the_authors_program(tmp_path, name):
+    import programs
+    import scores
+
+    program = scores.PROGRAMS[name]
+    copy = programs.copied(program, Path(os.environ["CROSSMODAL_PROGRAMS"]) / program.name, tmp_path / name)
+    found = scores.compared(name, copy)
     assert found["same"], found["differences"]

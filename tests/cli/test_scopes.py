@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from crossmodal import cli, experiments
-from crossmodal.cli import base
+from crossmodal.cli import base, listing
 from crossmodal.core import registry
+from crossmodal.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,7 +74,7 @@ def test_listing_of_modules(monkeypatch) -> None:
         assert all(row["about"] for row in rows)
 
 
-def test_listings_import_no_torch() -> None:
+def test_listings_import_no_torch(monkeypatch) -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom crossmodal import cli\n"
         "for words in (['list', 'models'], ['list', 'runs'], ['list', 'figures'], ['--help']):\n"
@@ -82,5 +83,23 @@ def test_listings_import_no_torch() -> None:
     )
     for name in registry.names("models"):
         registry.reads(name)  # declarations are read once per version of a model, and this may be the first time
+    monkeypatch.chdir(ROOT)
+    listing.planned(experiments.plan(experiments.load()))  # settings of data sets are checked once per change
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_impossible_setting_of_a_data_set_is_found_when_runs_are_listed(tmp_path, monkeypatch) -> None:
+    params = experiments.load(ROOT / "params.yaml")
+    mine = {"reader": "table", "title": "Mine", "annotations": "mine.csv", "images": "mine", "val": -3}
+    own = experiments.from_config(experiments.merge(params.model_dump(), {"datasets": {"mine": mine}}))
+    paper = {
+        "title": "Mine",
+        "name": "toy",
+        "experiments": {"one": {"model": "vsepp", "dataset": "mine"}},
+        "tables": [],
+    }
+    plan = experiments.Plan(own, {"toy": experiments.validated(experiments.Paper, paper, "toy.yaml")})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"params.yaml: datasets.mine: val: .* greater than or equal to 0; found -3"):
+        listing.planned(plan)

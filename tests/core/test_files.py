@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from crossmodal.core import console, files
+from crossmodal.core import console, files, limits
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, read_lines
 from crossmodal.experiments import read_yaml
@@ -238,6 +239,76 @@ def test_peak_memory_is_of_this_process_in_mib():
     first, peak = map(float, done.stdout.split())
     assert 5 < first < 500
     assert 293 < peak - first < 305  # 307 in units of 1000 kB
+
+
+STATUS = "Name:\tpython\nVmPeak:\t  999999 kB\nVmHWM:\t    3072 kB\nVmRSS:\t 1024 kB\n"
+
+
+def test_peak_memory_as_each_system_counts_it(monkeypatch):
+    """Linux tells it in units of 1024 bytes, in /proc and to `getrusage`, macOS in bytes."""
+    import resource
+
+    monkeypatch.setattr(files, "Path", lambda path: SimpleNamespace(read_text=lambda: STATUS))
+    assert files.peak_memory_mib() == 3.0
+
+    def missing(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(files, "Path", missing)
+    for system, peak in (("linux", 5120), ("darwin", 5 * 1024 * 1024)):
+        monkeypatch.setattr(sys, "platform", system)
+        monkeypatch.setattr(resource, "getrusage", lambda who, peak=peak: SimpleNamespace(ru_maxrss=peak))
+        assert files.peak_memory_mib() == 5.0
+
+
+def test_a_graphics_card_is_part_of_the_machine_where_one_can_be_used(monkeypatch):
+    for usable, expected in ((True, {"gpu": "H200"}), (False, {})):
+        cuda = SimpleNamespace(is_available=lambda usable=usable: usable, get_device_name=lambda: "H200")
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+        found = files.hardware()
+        assert {key: value for key, value in found.items() if key == "gpu"} == expected
+    monkeypatch.delitem(sys.modules, "torch")  # what has not been imported is not imported for this
+    assert "gpu" not in files.hardware()
+    assert "torch" not in sys.modules
+
+
+def test_the_processor_is_the_first_that_the_system_lists(monkeypatch):
+    lines = "processor\t: 0\nmodel name\t: A: 3 GHz \nprocessor\t: 1\nmodel name\t: B\n"
+    monkeypatch.setattr(files, "Path", lambda path: SimpleNamespace(read_text=lambda: lines))
+    assert files.hardware()["cpu"] == "A: 3 GHz"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", True), ("9" * 18, True), ("9" * 19, False), ("", False), ("-1", False), ("1.0", False), ("\u0663", False)],
+)
+def test_counts_fit_64_bits(text, expected):
+    """2^63 - 1 has 19 digits, so that every number of 18 fits; digits of other scripts are none."""
+    assert files.is_count(text) is expected
+    if text.isascii():
+        assert files.is_count(text.encode()) is expected
+
+
+def test_a_record_has_at_most_the_bytes_of_the_limit(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"a": 12}')  # nine bytes
+    limits.use(limits.Limits(record_bytes=9))
+    assert files.read_record(path) == {"a": 12}
+    limits.use(limits.Limits(record_bytes=8))
+    with pytest.raises(UserError, match=r"x\.json: has 9 bytes, expected at most 8 \(`limits\.record_bytes`"):
+        files.read_record(path)
+    path.write_text("[1]")
+    with pytest.raises(UserError, match=r"x\.json: expected an object, found list"):
+        files.read_record(path)
+
+
+def test_halves_of_characters_are_no_text(tmp_path):
+    r"""`\ud83d\ude00` is one character; either half alone could be read, but never be written as UTF-8."""
+    assert files.json_of(r'["\ud83d\ude00"]', "x:") == ["\U0001f600"]
+    assert files.json_of(r'["\\ud8"]', "x:") == ["\\ud8"]  # a backslash and three letters
+    for text in (r'["\ud83d"]', r'["\uDE00"]', r'{"\udfff": 1}'):
+        with pytest.raises(UserError, match="x: is not valid JSON"):
+            files.json_of(text, "x:")
 
 
 def test_what_a_run_ran_on():

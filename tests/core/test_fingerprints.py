@@ -62,6 +62,16 @@ def test_a_file_that_has_just_changed_is_not_remembered(tmp_path):
     assert not (tmp_path / fingerprints.CACHE).exists()
 
 
+def test_a_clock_may_tick_every_two_seconds(tmp_path, monkeypatch):
+    """As that of FAT does: until then, a second change could leave the same time."""
+    path = old(tmp_path / "a.jpg", "one")
+    for age, remembered in ((1.75, False), (2.25, True)):
+        hashes = fingerprints.Hashes(tmp_path)
+        monkeypatch.setattr(fingerprints.time, "time", lambda age=age: path.stat().st_mtime_ns / 1e9 + age)
+        hashes.file(path)
+        assert bool(hashes.new) is remembered
+
+
 def test_two_processes_keep_what_both_have_learnt(tmp_path):
     first, second = fingerprints.Hashes(tmp_path), fingerprints.Hashes(tmp_path)
     first.file(old(tmp_path / "raw/a"))
@@ -70,6 +80,76 @@ def test_two_processes_keep_what_both_have_learnt(tmp_path):
     second.save()
     (records,) = json.loads((tmp_path / fingerprints.CACHE).read_text()).values()
     assert set(records) == {"a", "b"}
+
+
+def test_hashes_are_kept_in_a_folder_that_is_yet_to_be_made(tmp_path):
+    hashes = fingerprints.Hashes(tmp_path / "results" / "data" / "mine")
+    hashes.file(old(tmp_path / "raw/a", "one"))
+    hashes.save()
+    assert fingerprints.Hashes(tmp_path / "results" / "data" / "mine").known[str(tmp_path / "raw")]["a"][3] == sha(
+        "one"
+    )
+    assert not (tmp_path / "other").exists()
+    fingerprints.Hashes(tmp_path / "other").save()  # nothing is new
+    assert not (tmp_path / "other").exists()
+
+
+def test_another_process_is_waited_for_but_not_for_ever(tmp_path, monkeypatch):
+    """Where it keeps the cache locked, the hashes are made again the next time."""
+
+    def locked(path, timeout=-1):  # by default filelock waits without end
+        assert 1 <= timeout <= 60
+        raise fingerprints.Timeout(str(path))
+
+    hashes = fingerprints.Hashes(tmp_path)
+    hashes.file(old(tmp_path / "raw/a", "one"))
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprints, "FileLock", locked)
+        hashes.save()
+    assert not (tmp_path / fingerprints.CACHE).exists()
+    hashes.save()  # nothing has been forgotten
+    assert fingerprints.Hashes(tmp_path).known
+
+
+def test_files_are_listed_below_a_folder_without_hidden_ones_and_locks(tmp_path):
+    for name in ("b.txt", "a.jpg", ".hidden", "lock.mdb", "sub/c.txt", "sub/.d", ".git/e.txt"):
+        old(tmp_path / name)
+    assert sorted(fingerprints._below(tmp_path)) == [".git/e.txt", "a.jpg", "b.txt", "sub/c.txt"]
+    hashes = fingerprints.Hashes(tmp_path / "cache")
+    before = hashes.tree(tmp_path), hashes.tree(tmp_path, ".txt")
+    old(tmp_path / "a.jpg", "another")
+    again = fingerprints.Hashes(tmp_path / "cache")
+    assert again.tree(tmp_path) != before[0]
+    assert again.tree(tmp_path, ".txt") == before[1]  # of the texts none has changed
+    (tmp_path / "b.txt").rename(tmp_path / "z.txt")
+    assert fingerprints.Hashes(tmp_path / "cache").tree(tmp_path, ".txt") != before[1]  # names count
+
+
+def test_a_file_read_now_is_hashed_whatever_is_remembered(tmp_path):
+    path = old(tmp_path / "raw/a", "one")
+    hashes = fingerprints.Hashes(tmp_path)
+    assert hashes.read(path) == hashes.file(path) == sha("one")
+    status = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(status.st_mtime_ns,) * 2)  # of the same size and time
+    assert hashes.read(path) == sha("two")
+    assert hashes.file(path) == sha("two")  # it has been learnt
+    assert hashes.read(tmp_path / "gone") == hashes.read(tmp_path) == sha("")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "5", '"x"', "[" * 100_000])
+def test_a_cache_of_another_kind_is_none(tmp_path, content):
+    (tmp_path / fingerprints.CACHE).write_text(content)
+    assert fingerprints.Hashes(tmp_path).known == {}
+
+
+def test_inputs_are_hashed_in_the_items_order(tmp_path):
+    for name in "ab":
+        old(tmp_path / name, name)
+    hashes = fingerprints.Hashes(tmp_path)
+    for names in (["a", "b"], ["b", "a"], ["a", "a"]):
+        expected = hashlib.sha256(b"".join(hashlib.sha256(name.encode()).digest() for name in names)).hexdigest()
+        assert fingerprints.inputs(hashes, tmp_path, iter(names)) == expected
 
 
 def test_a_damaged_cache_is_made_again(tmp_path):
@@ -198,6 +278,16 @@ def test_photographs_that_are_not_kept_are_no_change(prepared):
         path.unlink()
     (prepared / "raw").rmdir()
     assert identities(prepared) == ("", "")
+
+
+def test_missing_raw_files_are_named(prepared):
+    """What was made from them is kept, but a result from a deleted file is not one that can be made again."""
+    assert fingerprints.missing(prepared / "data/mine") == ""
+    (prepared / "raw/captions.json").unlink()
+    path = prepared / "raw/captions.json"
+    expected = f"mine: of its raw files, {path} is missing; what was made from them before is kept and used"
+    assert fingerprints.missing(prepared / "data/mine") == expected
+    assert fingerprints.missing(prepared / "data/other") == ""
 
 
 def test_arrays_made_elsewhere(prepared):

@@ -265,3 +265,9 @@ def test_compressed_parts_of_a_matlab_file(tmp_path, monkeypatch):
     features = np.random.default_rng(0).normal(size=(500, 400))
     scipy.io.savemat(tmp_path / "x.mat", {"x": features}, do_compression=True)
     assert (open_array(tmp_path / "x.mat", "x").all() == features).all()
+
+
+def test_a_missing_column_is_named_with_those_there_are(tmp_path):
+    pd.DataFrame({"row": [0], "value": [1.5]}).to_parquet(tmp_path / "cells.parquet")
+    with pytest.raises(UserError, match=r"cells.parquet.*has no column metric; its columns are row, value"):
+        read_parquet(tmp_path / "cells.parquet", ["metric", "row"])

@@ -176,6 +176,53 @@ def test_whatever_an_item_makes_a_library_raise_is_its_own_error(root, monkeypat
     assert list(extracted(root, ["a.png", "b.png"], on_error="skip").index.item_id) == ["i0"]
 
 
+def test_texts_that_may_be_paths_at_any_depth():
+    """None has a null or a line break, and Linux takes up to 4,095 bytes."""
+    texts = ["a", {"b": ["c", ("d", Path("e/f"))], "g": 5, "h": None}, "", "a\0b", "a\nb", "x" * 4095, "y" * 4096]
+    assert list(paths.possible(texts)) == ["a", "c", "d", "e/f", "x" * 4095]
+
+
+def test_what_a_data_set_names_is_there(tmp_path, monkeypatch):
+    """As it stands or below `root`, without an array's name after # or in brackets; words are no paths."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "x.npz").touch()
+    (tmp_path / "word").touch()
+    there = [
+        {"root": "set"},
+        {"root": "set", "file": "x.npz"},
+        {"root": "set", "file": "x.npz#a/b", "other": ["x.npz[1:2]", "train"]},
+        {"file": "set/x.npz", "seed": 3, "kind": "images"},
+        {"name": "word"},  # which happens to be a file
+    ]
+    missing = [
+        {},
+        {"kind": "images", "seed": 3},  # nothing is named
+        {"root": "none"} | {"file": "a/b"},
+        {"root": "set", "file": "y.npz"},  # by the ending of a file
+        {"root": "set", "file": "y/z"},
+        {"root": "set", "more": {"deep": ["x.npz", "gone.txt"]}},
+        {"root": 5, "file": "x.npz"},
+    ]
+    assert [paths.present(settings) for settings in there] == [True] * len(there)
+    assert [paths.present(settings) for settings in missing] == [False] * len(missing)
+
+
+@pytest.mark.parametrize("value", [".hidden", "-rf", "+a", "a b", "a/b", "", "ä!"])
+def test_a_text_that_is_no_name_of_a_folder(value):
+    with pytest.raises(UserError, match=r"x\.yaml: model: .*: expected a name of letters, digits"):
+        paths.check_part(value, "x.yaml: model")
+
+
+def test_names_of_folders():
+    for value in ("a", "_", "9", "vsepp.batch24-x_+y", "über"):
+        paths.check_part(value, "x.yaml: model")
+    assert paths.folder("a b/c") == "a b/c"
+    for value in ("", " a", "a ", "a;b"):
+        with pytest.raises(ValueError, match="expected a folder's name"):
+            paths.folder(value)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
 def test_a_pipe_that_a_manifest_names_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "regions.json")

@@ -335,6 +335,19 @@ def test_a_hash_covers_data_that_lies_beside_the_module(plugin):
     assert hashes[0] != hashes[1]
 
 
+def test_the_code_beside_named_data_counts_too(plugin):
+    text = 'from pathlib import Path\nWEIGHTS = Path(__file__).parent / "data" / "net.bin"\n'
+    site = plugin(model=MODEL, net=text)
+    (site / "data").mkdir()
+    (site / "data" / "net.bin").write_text("1")
+    hashes = []
+    for more in ("", "VALUE = 2\n", "import plugged.model\n", ""):
+        plugin(model=MODEL, net=text + more)
+        hashes.append(registry.source_hash_of(("plugged.net",)))
+    assert len(set(hashes)) == 3
+    assert hashes[0] == hashes[3]
+
+
 def test_committed_weights_are_part_of_what_images_are_extracted_by(monkeypatch):
     before = {name: registry.source_hash("features", name) for name in ("image", "video", "audio")}
     monkeypatch.setattr(registry, "_content", lambda path: [(path.name, "other weights")])
@@ -404,4 +417,4 @@ def test_hashes_of_all_differ():
 def test_what_a_module_imports_tells_which_data_sets_are_drawn():
     drawing = "crossmodal.datasets.drawing.work"
     drawn = {name for name in registry.names("datasets") if drawing in registry.imports("datasets", name)}
-    assert drawn == {"world", "birds_world", "media_world"}
+    assert drawn == {"world", "birds_world", "media_world", "scenes"}

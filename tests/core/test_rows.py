@@ -53,7 +53,7 @@ def test_rows_are_the_arrays(tmp_path, dtype, shape, monkeypatch):
     out = np.empty((2, *shape[1:]), dtype)
     assert rows.read(np.array([9, 8]), out) is out
     assert np.array_equal(out, array[[9, 8]])
-    for wrong in ([-1], [50]):
+    for wrong in ([-1], [50], [3, -1], [50, 0], [-51]):
         with pytest.raises(IndexError):
             rows.read(np.array(wrong))
     with pytest.raises(ValueError, match="buffer of 2 rows"):
@@ -67,6 +67,42 @@ def test_a_file_cut_short_after_opening(tmp_path):
     assert rows.read(np.array([3])).tolist() == [[1] * 7]
     with pytest.raises(UserError, match="has been cut short"):
         rows.read(np.array([49]))
+
+
+def test_the_place_of_an_array_and_its_first_number(tmp_path):
+    values = np.arange(6).reshape(3, 2)
+    for name, first in (("a.mat", 1), ("A.MAT", 1), ("a.npy", 0), ("a.h5", 0)):  # MATLAB counts from 1
+        plain, turned = (module.in_memory(tmp_path / name, "x", values, columns) for columns in (False, True))
+        assert plain.first == first
+        assert plain.where == f"{tmp_path / name}#x"
+        assert (len(plain), plain.shape, plain[2].tolist()) == (3, (3, 2), [4, 5])
+        assert (len(turned), turned.shape, turned[1].tolist()) == (2, (2, 3), [1, 3, 5])
+        assert turned.all().tolist() == values.T.tolist()
+    assert module.in_memory(tmp_path / "a.npy", "", values, False).where == str(tmp_path / "a.npy")
+    assert len(module.in_memory(tmp_path / "a.npy", "", np.array(5.0), False)) == 0
+
+
+def test_which_array_is_meant(tmp_path):
+    assert module.named(tmp_path, "b", ["a", "b"]) == "b"
+    assert module.named(tmp_path, "", ["a"]) == "a"
+    for name, names, words in (
+        ("", [], "holds no arrays"),
+        ("a", [], "holds no arrays"),
+        ("", ["b", "a"], "holds several arrays; name one of them: a, b"),
+        ("c", ["a"], r"has no array 'c'; \(known: a\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            module.named(tmp_path, name, names)
+
+
+def test_what_damaged_files_raise_is_one_line(tmp_path):
+    for error, words in ((ValueError("odd\n  header"), r"\(odd header\)"), (KeyError(), r"\(KeyError\)")):
+        with pytest.raises(UserError, match=rf"is truncated or damaged {words}"), module.readable(tmp_path / "x"):
+            raise error
+    for error in (UserError("told"), FileNotFoundError("x"), PermissionError("x")):  # whoever opens it reports these
+        with pytest.raises(type(error)) as caught, module.readable(tmp_path / "x"):
+            raise error
+        assert caught.value is error
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

@@ -6,6 +6,7 @@ import json
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, sha256_file
@@ -126,3 +127,24 @@ def test_names_that_are_no_text_and_half_characters_are_one_line(tmp_path):
         items.validate(frame, "here")
     assert items.labels_of(r'["\ud800", "b"]') == [r'["\ud800", "b"]']  # as a name that merely looks like a list
     assert items.labels_of(r'["\ud83d\ude00", "b"]') == ["\N{GRINNING FACE}", "b"]
+
+
+def test_what_was_prepared_is_counted(caplog, tmp_path):
+    """Image `a` has two captions and `b` has one: three pairs."""
+    added = {"item_id": "a#1", "modality": "text", "group_id": "a", "partition": "train", "source": "a hound"}
+    labels = ["dog", "cat", '["cat", "dog"]', None, None]
+    table = pd.concat([frame(), pd.DataFrame([added])], ignore_index=True).assign(label=labels)
+    caplog.set_level("INFO")
+    items.write(table, tmp_path, {"root": "raw"})
+    expected = "image 2 (1 train, 1 test); text 3 (2 train, 1 test); 3 pairs of an image and a text; 2 classes"
+    assert items.summary(items.read(tmp_path)) == expected
+    assert f"{tmp_path / 'items.parquet'}: {expected}" in caplog.text
+
+
+def test_a_picture_that_is_none_is_named_when_it_is_prepared(tmp_path):
+    (tmp_path / "raw").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "raw/a.jpg")
+    (tmp_path / "raw/b.jpg").write_text("no picture")
+    items.write(frame(), tmp_path, {"root": "raw"})
+    (error,) = items.unopened(tmp_path)
+    assert error.startswith(f"{tmp_path / 'raw/b.jpg'}: is truncated or no image")

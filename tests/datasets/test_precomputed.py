@@ -10,7 +10,7 @@ from scipy.io import savemat
 
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json
-from crossmodal.datasets import items, precomputed
+from crossmodal.datasets import items, partitions, precomputed
 from crossmodal.experiments import validated
 
 RNG = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_modalities_of_different_counts(tmp_path, root):
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])
 def test_a_share_in_proportion_that_empties_no_class(sizes, share):
     strata = np.repeat([f"c{i}" for i in range(len(sizes))], sizes)
-    picked = precomputed._share(strata, share, np.random.default_rng(0))
+    picked = partitions.stratified(strata, share, np.random.default_rng(0))
     assert len(set(picked)) == len(picked)
     taken = np.array([(strata[picked] == f"c{i}").sum() for i in range(len(sizes))])
     assert (taken <= np.maximum(np.array(sizes) - 1, 0)).all()

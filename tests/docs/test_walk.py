@@ -32,8 +32,8 @@ from tests.docs.test_documented_commands import COMMANDS, braced, program
 pytestmark = pytest.mark.slow
 
 RUN = {
-    "check", "claims", "collect", "download", "evaluate", "export", "extract", "features", "figure", "list", "measure",
-    "prepare", "report", "search", "split", "table", "tables", "tokenize", "train",
+    "check", "claims", "collect", "describe", "download", "evaluate", "export", "extract", "features", "figure", "list",
+    "measure", "prepare", "report", "search", "split", "table", "tables", "tokenize", "train",
 }  # fmt: skip
 """Sub-commands that are run as they are written, on the tiny project."""
 
@@ -73,6 +73,7 @@ INSTEAD = {"001471": "000007", "001300": "000007"}
 
 SMALL = {"dim": 16, "word_dim": 16, "epochs": 1, "epoch_steps": 0, "batch_size": 16, "min_count": 1}
 MODELS = ("vsepp",)
+CAPTIONER = "world/full/nic/seed0"  # which `describe` needs
 IMAGES = ["dog on a beach", "cat on a wall", "red ball left of a cup"]
 
 
@@ -103,7 +104,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["datasets"]["world"] |= {"images": 60, "val": 12, "test": 12}
     params["datasets"]["mine"] = yaml.safe_load((ROOT / "examples" / "csv.yaml").read_text())["datasets"]["mine"]
     for name in ("world", "mine"):
-        params["datasets"][name]["models"] |= dict.fromkeys(MODELS, SMALL)
+        params["datasets"][name]["models"] |= dict.fromkeys((*MODELS, "nic"), SMALL)
     params["extractors"]["world"] |= {"resize": 64, "crop": 64}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     thin(folder / "papers")
@@ -124,6 +125,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 run("train", f"{dataset}/full/{model}/seed0")
             for model in (*MODELS, *(CONTROLS if dataset == "world" else ())):
                 run("evaluate", f"{dataset}/full/{model}/seed0")
+        run("--config", "papers=[captioning]", "train", CAPTIONER)
         for words in (["collect"], ["collect", "--quick"], ["claims", "--quick"]):
             run(*words)
     return folder

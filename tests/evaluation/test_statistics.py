@@ -236,3 +236,46 @@ def test_holm_counts_what_is_there_and_ends_at_1():
     np.testing.assert_allclose(holm([0.01, np.nan, 0.04]), [0.02, np.nan, 0.04])
     np.testing.assert_allclose(holm([0.9, 0.6, 0.8]), [1.0, 1.0, 1.0])
     np.testing.assert_allclose(holm([0.02, 0.001, 0.011]), [0.022, 0.003, 0.022])
+
+
+def ratio(sums):
+    """The first of two sums over the second."""
+    return sums[..., 0] / sums[..., 1]
+
+
+def test_a_formula_that_is_a_mean_has_the_interval_and_the_p_value_of_a_mean():
+    """The sum of values over the number of queries, as a formula of two sums, is the mean."""
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(0.3, 1, (2, 60)), rng.normal(0, 1, (2, 60))
+    groups = np.arange(60) // 3
+    counted = [np.stack([x, np.ones_like(x)], 2) for x in (a, b)]
+    plain, formula = clustered([a, b], groups), clustered(counted, groups, ratio)
+    assert formula.means == pytest.approx(plain.means)
+    for one, other in zip(resampled_means(plain), resampled_means(formula), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    assert permutation_p_values(formula, [(0, 1)]) == pytest.approx(permutation_p_values(plain, [(0, 1)]))
+
+
+def test_a_formula_is_not_the_mean_of_its_values():
+    """Two queries, 1 of 1 and 0 of 9: drawn, they are 1/1, 1/10 (twice) and 0/9, whose 95 % run from 0 to 1."""
+    data = clustered([[[[1, 1], [0, 9]]]], formula=ratio)
+    assert data.means == pytest.approx([0.1])
+    low, high, drawn = resampled_means(data, 2000)
+    assert (low[0], high[0]) == (0, 1)
+    assert set(np.round(drawn[0], 6)) == {0, 0.1, 1}
+    assert np.mean(np.isclose(drawn[0], 0.1)) == pytest.approx(0.5, abs=0.05)
+
+
+def test_groups_are_exchanged_between_two_formulas_by_hand():
+    """A is 1/1 and 1/3, B is 0/1 and 3/9. Exchanged: both or none .4, the first alone 2/6... of four patterns each."""
+    a, b = [[1, 1], [1, 3]], [[0, 1], [3, 9]]
+
+    def value(first, second):
+        return (first[0] + second[0]) / (first[1] + second[1])
+
+    distances = [abs(value(x, y) - value(u, v)) for (x, u) in ((a[0], b[0]), (b[0], a[0]))
+                 for (y, v) in ((a[1], b[1]), (b[1], a[1]))]  # fmt: skip
+    share = np.mean([d >= distances[0] - 1e-12 for d in distances])
+    p = permutation_p_values(clustered([[a], [b]], formula=ratio), [(0, 1)])
+    assert p[0] == pytest.approx(share, abs=0.02)
+    assert 0 < share < 1

@@ -167,3 +167,17 @@ def test_yaml_lines_can_be_read_without_scrolling() -> None:
     for path in files:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             assert len(line) <= 160, f"{path.name}:{number}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "form"),
+    [
+        ("split", "10pct", "the name of a subset: `full`, `none`, one such as `10pct-2cap`"),
+        ("variant", "A b", "lower-case letters, digits, `_`, `+` and `-`"),
+    ],
+)
+def test_a_name_of_another_form_is_explained_in_words(key, value, form):
+    message = fault(paper(one={"model": "vsepp", "dataset": "coco", key: value}))
+    assert f"experiments.one.{key}: expected {form}" in message
+    assert f"found {value!r}" in message
+    assert "pattern" not in message

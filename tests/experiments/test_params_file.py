@@ -205,3 +205,12 @@ def test_an_overlay_alone_is_told_what_it_lies_over(tmp_path):
     (tmp_path / "b.yaml").write_text("seeds: [1]\n")
     with pytest.raises(UserError, match=r"so that it is an overlay; .*\(--params params.yaml --params .*b\.yaml\)"):
         load(tmp_path / "b.yaml")
+
+
+def test_a_place_may_be_filled_by_a_number():
+    extractors = {"net": {"extractor": "image", "resize": "{side}", "weights": "of {side} pixels"}}
+    settings = with_(extractors=extractors, side=224).extractors["net"].settings
+    assert settings == {"resize": 224, "weights": "of 224 pixels"}
+    assert with_(extractors=extractors, side="raw").extractors["net"].settings["resize"] == "raw"
+    with pytest.raises(UserError, match="side"):
+        with_(side=224)  # nothing refers to it

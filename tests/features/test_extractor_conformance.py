@@ -42,6 +42,12 @@ def checkpoint(folder: Path) -> dict[str, str]:
     return {"weights": str(folder / "detector.safetensors")}
 
 
+def array_of_rows(folder: Path) -> dict[str, str]:
+    np.save(folder / "rows.npy", np.random.default_rng(0).random((N, 5), dtype=np.float32))
+    (folder / "ids.txt").write_text("".join(f"i{n}\n" for n in range(N)))
+    return {"file": str(folder / "rows.npy"), "ids": str(folder / "ids.txt")}
+
+
 @dataclass(frozen=True)
 class Case:
     """One way to run an extractor: what its block of params.yaml says, and what the test has to make for it."""
@@ -66,6 +72,7 @@ CASES: dict[str, list[Case]] = {
     "pixels": [Case("image", {"resize": 40, "crop": 32}, shown=("transform",))],
     "precomputed": [Case("image", shown=("files",), source="row")],
     "released": [Case("image", {}, lambda folder: {"files": [str(folder)]}, ("files", "rows"), "released")],
+    "vectors": [Case("image", {}, array_of_rows, ("array_sha256", "ids_sha256"))],
     "video": [Case("video", {**SMALL, "frames": 3}, shown=(*NETWORK, "fallback", "sampling"))],
     "audio": [
         Case("audio", shown=("standardised_by", "resampling", "pooling")),

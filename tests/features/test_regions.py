@@ -206,6 +206,7 @@ def test_the_worlds_regions_are_worsened_and_know_what_they_hold(tmp_path):
         )
     worse, exact = (store.open_features(tmp_path / "features" / f"image.{name}") for name in ("worse", "exact"))
     assert worse.manifest["annotations"]["worsened"]["missed"] == 0.1
+    assert {tuple(size) for size in exact.index["size"]} == {(176, 144)}
     assert worse.index["count"].sum() < exact.index["count"].sum()
     told = {word for tokens in semantics.token_table(worse).tokens for word in tokens}
     assert told - {word for tokens in semantics.token_table(exact).tokens for word in tokens}  # synonyms

@@ -25,7 +25,7 @@ from crossmodal.inference import run as trained
 from crossmodal.inference import search as searching
 from crossmodal.inference.onnx_encoder import open_exported, place, refusal
 from crossmodal.inference.opened import OpenedRun
-from crossmodal.inference.search import Query, _rows
+from crossmodal.inference.search import Query, rows_of
 from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.evaluate import evaluate
@@ -297,7 +297,7 @@ def test_a_table_of_others_that_is_none_is_one_line(tmp_path, content):
     path = tmp_path / "items.parquet"
     path.write_bytes(content) if content else pd.DataFrame({"item_id": ["a"]}).to_parquet(path)
     with pytest.raises(UserError, match=r"items\.parquet: (cannot be read|lacks the column\(s\) modality, source)"):
-        _rows(tmp_path, ["a"])
+        rows_of(tmp_path, ["a"])
 
 
 def test_kept_vectors_that_are_none_are_one_line(run, tmp_path):

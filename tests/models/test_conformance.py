@@ -12,7 +12,8 @@ from crossmodal.models.base import context_of, described
 SYSTEMS = sorted(registry.names("models"))
 CLASSES = 5
 CONCEPTS = 20
-WORDS = ("tokens", "concepts")
+WORDS = ("tokens", "concepts", "objects")
+SETS = ("regions", "grid", "boxed_regions", "named_regions")
 
 
 def inputs(form, n, generator):
@@ -24,8 +25,18 @@ def inputs(form, n, generator):
         return base.Concepts(
             torch.randint(0, CONCEPTS, (n, 6), generator=generator), torch.rand(n, 6, generator=generator)
         )
-    if form == "regions":
-        return base.Regions(torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4))
+    if form == "objects":
+        corners = torch.rand(n, 3, 2, generator=generator) * 50
+        boxes = torch.cat([corners, corners + 1 + 50 * torch.rand(n, 3, 2, generator=generator)], 2)
+        names = torch.randint(4, 30, (n, 3), generator=generator)
+        return base.Objects(boxes, names, names.flip(1), torch.rand(n, 3, generator=generator), torch.full((n,), 3))
+    if form in SETS:
+        features, counts = torch.randn(n, 4, 12, generator=generator), torch.full((n,), 4)
+        if form in ("regions", "grid"):
+            return base.Regions(features, counts)
+        corners = torch.rand(n, 4, 2, 2, generator=generator).sort(2).values
+        names = torch.randint(4, 30, (n, 4, 3), generator=generator) if form == "named_regions" else None
+        return base.PlacedRegions(features, counts, corners.flatten(2), names)
     if form == "pixels":
         return torch.randint(0, 256, (n, 3, 16, 16), dtype=torch.uint8, generator=generator)
     return torch.randn(n, 12, generator=generator)
@@ -48,6 +59,9 @@ def built(name, seed=0):
         "dim": 16,
         "word_dim": 8,
         "hidden": (32,),
+        "units": 32,
+        "gan_weight": 0.1,
+        "parts": 4,  # blocks of one dimension would have cosines without a gradient
         "lr": 1e-2,
         "margin": 0.2,
         "dropout": 0.0,
@@ -63,9 +77,10 @@ def built(name, seed=0):
         "image": 0.1,
         "ratio": 0.8,  # of a residual head, which at its default hardly leaves the given vectors
         "per_word": True,
+        "objective": "likelihood",  # others continue a run
     }
     small = {k: v for k, v in small.items() if k in module.Settings.model_fields}
-    shapes = {m: (4, 12) if f == "regions" else (12,) for m, f in module.Model.reads.items() if f not in WORDS}
+    shapes = {m: (4, 12) if f in SETS else (12,) for m, f in module.Model.reads.items() if f not in WORDS}
     torch.manual_seed(seed)
     source = base.Context(dict.fromkeys(module.Model.source_reads, (12,)), n_classes=CLASSES)
     known = {"vocabulary_size": 30, "n_classes": CLASSES, "n_concepts": CONCEPTS, "groups": torch.arange(10)}
@@ -76,9 +91,11 @@ def built(name, seed=0):
 
 
 def answer(model, batch):
-    """What the model is for: the encodings of its second modality, or the captions that it generates."""
+    """What the model is for: encodings of its second modality, captions that it generates, or keywords."""
     first, second = list(model.reads)
     with torch.no_grad():
+        if hasattr(model, "keywords"):
+            return model.keywords(batch)
         return model.generate(batch, 3) if hasattr(model, "generate") else model.encode(second, batch, first)
 
 

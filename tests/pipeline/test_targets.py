@@ -75,6 +75,12 @@ def test_a_bad_path_among_good_ones_is_named(project):
         assert bad.removeprefix("results/runs/").removesuffix("/instance_retrieval/metrics.json") in text
 
 
+def test_a_misspelt_target_is_named_with_those_there_are(project):
+    code, text = run(project, "-n", "qiuck")
+    assert code != 0
+    assert "target 'qiuck' is unknown; did you mean 'quick'? (known: all, features, figures, inputs, quick" in text
+
+
 def test_a_figure_of_ones_own_is_one_file(project):
     code, text = run(project, "-n", "quick")
     assert code == 0, text

@@ -37,11 +37,13 @@ def rehearsed(tmp_path_factory):
         patch.setitem(LAYOUTS, "karpathy", partial(LAYOUTS["karpathy"], images=600))
         patch.setitem(LAYOUTS, "cub", partial(LAYOUTS["cub"], images=4))
         plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
-        chosen = {}
+        jobs, tried = {}, set()
         smaller_first = sorted(plan.jobs.items(), key=lambda one: one[1].dataset in ("coco", "xmedianet"))
-        for key, job in smaller_first:  # of each system one run for each layout: `crossmodal rehearse` tries all
-            chosen.setdefault((plan.params.datasets[job.dataset].reader, job.model), key)
-        jobs = {key: plan.jobs[key] for key in chosen.values()}
+        for key, job in smaller_first:  # each system, and each layout with each of its inputs: the command tries all
+            what = {job.model, (plan.params.datasets[job.dataset].reader, *sorted(job.inputs.items()))}
+            if not what <= tried:
+                jobs[key] = job
+                tried |= what
         for job in [*jobs.values()]:
             while job.before is not None:
                 job = plan.jobs[job.before]

@@ -61,8 +61,8 @@ def test_a_spreadsheet_computes_nothing():
     guarded = [f"'{text}" for text in texts[:6]] + texts[6:]
     assert [writers.no_formula(text) for text in texts] == guarded
     assert writers.no_formula(-1.5) == -1.5
-    view = type("V", (), {"frame": pd.DataFrame({"row": ["=1+1", "VSE++"], "value": [-1.0, 2.0]})})
-    assert writers.to_csv(view) == "row,value\n'=1+1,-1.0\nVSE++,2.0\n"
+    records = [{"row": "=1+1", "value": -1.0, "n": 3}, {"row": "a, b", "value": None, "n": None}]
+    assert writers.csv_of(["row", "value", "n"], records) == 'row,value,n\n\'=1+1,-1.0,3\n"a, b",,\n'
 
 
 def test_a_blank_line_does_not_end_a_caption():

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from crossmodal import experiments
+from crossmodal.core.files import records_of
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results.metrics import TYPES
 from crossmodal.reporting.tables import views
@@ -94,4 +95,4 @@ def toy_metrics(dataset: str = "world", protocol: str = "all") -> pd.DataFrame:
 
 def seen(plan: Plan, compared: pd.DataFrame) -> views.View:
     """The paper's table as it is rendered."""
-    return views.view(plan, compared, "toy-t1")
+    return views.view(plan, records_of(compared), "toy-t1")

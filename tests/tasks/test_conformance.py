@@ -82,7 +82,7 @@ def test_to_look_up_a_label_imports_no_torch():
 def test_controls_are_where_they_must_be(data, task, control, tmp_path):
     """The oracle reaches the best of every metric, chance lies in its interval."""
     relevance, corpus = data
-    if not task.asked(control, relevance):
+    if not task.evaluates(control, relevance):
         pytest.skip("has no such control on these data")
     numbers = task.control(control, corpus, [1, 2], 0, tmp_path)
     looked_at = 0
@@ -107,7 +107,7 @@ def test_controls_are_where_they_must_be(data, task, control, tmp_path):
 @pytest.mark.parametrize("task", EVERY, ids=lambda task: task.name)
 def test_examples_give_the_metrics_again(data, task, tmp_path):
     relevance, corpus = data
-    if not task.asked("chance", relevance):
+    if not task.evaluates("chance", relevance):
         pytest.skip("has no such control on these data")
     numbers = task.control("chance", corpus, [1, 2], 0, tmp_path)
     examples = pd.read_parquet(tmp_path / "examples.parquet")

@@ -116,3 +116,12 @@ def test_the_task_of_the_documentation(package: Path, prepared: Path, tmp_path: 
     evaluate(job, tmp_path / "run", prepared, "embedded", "counting")
     (number,) = read_json(tmp_path / "run" / "counting" / "metrics.json")["numbers"]
     assert (number["metric"], number["value"], number["n_queries"]) == ("miscounted", 0.0, 36)
+
+
+def test_a_recall_over_the_whole_gallery_is_warned_of():
+    """Of eight items, the first ten hold every one; of a thousand they do not, and mAP@50 differs among eight, too."""
+    names = [("recall@10", 8), ("recall@8", 9), ("recall@5", 8), ("map@50", 8), ("recall@10", 1000), ("recall_sum", 0)]
+    numbers = [{"metric": name, "n_gallery": size} for name, size in names]
+    expected = "Too few test items: only 8 items are ranked, so that R@10 is 100 for any order."
+    assert base.too_few(numbers) == expected
+    assert base.too_few(numbers[1:]) == ""

@@ -26,7 +26,7 @@ def ran(prepared, folder, **over):
         model="mfsr",
         seed=0,
         inputs={"image": "raw"},
-        beside={"image": "pixels"},
+        second_inputs={"image": "pixels"},
         settings={**SETTINGS, **over},
     )
     train_job(made, folder, prepared)

@@ -2,7 +2,7 @@
 from contextlib import suppress
 
 from crossmodal.dag import Dag, check_place
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, suggestion
 from crossmodal.experiments import CONTROLS, SPLIT
 from crossmodal.modalities import MODALITIES
 from snakemake.exceptions import WorkflowError
@@ -22,6 +22,8 @@ except UserError as error:
 if workflow.is_main_process:
     for line in BENCH.plan.players():
         logger.info(f"Data: {line}")
+    for line in BENCH.missing:
+        logger.warning(f"Data: {line}")
     for fallback in BENCH.fallbacks:
         logger.warning(f"Fallback: {fallback}")
 
@@ -48,6 +50,11 @@ def of_run(ask):
 
 run_inputs = of_run(BENCH.run_inputs)
 train_inputs = of_run(BENCH.train_inputs)
+
+
+def unknown_target(wildcards):
+    targets = [rule.name for rule in workflow.rules if not rule.has_wildcards()]
+    raise WorkflowError(f"target {wildcards.target!r} is unknown{suggestion(wildcards.target, targets)}; or name a file")
 
 
 def tables_of(scope):

@@ -26,7 +26,7 @@ app = typer.Typer(
 
 _state: dict[str, list[str]] = {}
 COLLECTED = "metrics.parquet"  # what `collect` leaves in `results/` or `results/quick/`
-OPENING = ("prepare", "extract", "report", "search", "export")  # commands that open other people's files
+OPENING = ("prepare", "extract", "report", "search", "describe", "export")  # they open other people's files
 
 
 def _show_version(wanted: bool) -> None:
@@ -79,9 +79,9 @@ def _options(
 
 
 def read_params() -> Params:
-    from crossmodal import experiments, library
+    from crossmodal import experiments
 
-    return library.params_of(_state["params"], experiments.config_of(_state["config"]))
+    return experiments.params_of(_state["params"], experiments.config_of(_state["config"]))
 
 
 def read_plan() -> Plan:
@@ -127,12 +127,17 @@ def is_quick(plan: Plan, quick: bool | None) -> bool:
     return quick
 
 
+def results_of(plan: Plan, quick: bool | None) -> Path:
+    """The folder of the results that a command reads."""
+    results = Path(plan.params.paths.results)
+    return results / "quick" if is_quick(plan, quick) else results
+
+
 def scope_of(plan: Plan, quick: bool | None) -> tuple[dict, Path]:
     """The jobs and the folder of the results that a command reads."""
-    results = Path(plan.params.paths.results)
-    if is_quick(plan, quick):
-        return {key: job for key, job in plan.jobs.items() if job.quick}, results / "quick"
-    return plan.jobs, results
+    quick = is_quick(plan, quick)
+    jobs = {key: job for key, job in plan.jobs.items() if job.quick} if quick else plan.jobs
+    return jobs, results_of(plan, quick)
 
 
 def main() -> None:

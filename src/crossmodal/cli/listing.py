@@ -11,6 +11,7 @@ import typer
 
 from crossmodal.core import registry
 from crossmodal.core.errors import printable
+from crossmodal.dag import check_datasets
 
 if TYPE_CHECKING:
     from crossmodal.experiments import Plan
@@ -20,7 +21,8 @@ KINDS = {"extractors": "features", **{kind: kind for kind in ("models", "dataset
 
 
 def planned(plan: Plan) -> list[dict[str, Any]]:
-    """The runs that params.yaml selects."""
+    """The runs that params.yaml selects, once the settings of their data sets are checked."""
+    check_datasets(plan)
     return [{"run": key, "quick": job.quick} for key, job in plan.jobs.items()]
 
 
@@ -36,8 +38,8 @@ def described(kind: str) -> list[dict[str, Any]]:
 def _of_model(name: str) -> dict[str, Any]:
     from crossmodal.tasks.base import tasks
 
-    asked = [task.name for task in tasks().values() if any(task.asked(name, of) for of in ("group", "label"))]
-    return {"reads": registry.reads(name), "others": registry.chooses_modalities(name), "tasks": asked}
+    names = [task.name for task in tasks().values() if any(task.evaluates(name, of) for of in ("group", "label"))]
+    return {"reads": registry.reads(name), "others": registry.chooses_modalities(name), "tasks": names}
 
 
 def show(rows: list[dict[str, Any]], *, as_json: bool, columns: Mapping[str, Iterable[str]]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossmodal.cli.base import RunName, Scope, app, is_quick, read_plan, run_of, scope_of
+from crossmodal.cli.base import RunName, Scope, app, is_quick, read_plan, results_of, run_of, scope_of
 from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def tables(quick: Scope = None) -> None:
     from crossmodal.reporting.tables import writers as step
 
     plan = read_plan()
-    _, target = scope_of(plan, quick)
+    target = results_of(plan, quick)
     step.write(plan, target)
 
 
@@ -46,14 +46,14 @@ def table(
     every: Annotated[bool, typer.Option("--all", help="All rows, also those with published numbers only.")] = False,
 ) -> None:
     """Show a paper's table in the terminal: the rows that runs of ours fill, beside the published numbers."""
-    from crossmodal.core.files import read_parquet
+    from crossmodal.core.files import read_rows
     from crossmodal.reporting.tables import terminal
     from crossmodal.reporting.tables.views import view
 
     rows = "all" if every else "ours" if ours else "filled"
     plan = read_plan()
-    _, target = scope_of(plan, quick)
-    terminal.show(view(plan, read_parquet(target / "comparison.parquet"), name), rows=rows)
+    target = results_of(plan, quick)
+    terminal.show(view(plan, read_rows(target / "comparison.parquet"), name), rows=rows)
 
 
 @app.command(rich_help_panel="Results")
@@ -79,21 +79,26 @@ def claims(
 @app.command(rich_help_panel="Results")
 def measure(
     run: RunName,
-    metrics: Annotated[list[str], typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K.")],
+    metrics: Annotated[
+        list[str],
+        typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K; of captions meteor, spice."),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
 ) -> None:
-    """Measure a tested run at other cut-offs, from the files of its test.
+    """Measure a tested run at other cut-offs, or its captions by METEOR and SPICE, from the files of its test.
 
     `crossmodal measure world/full/vsepp/seed0 recall@50 ndcg@10`
     """
     import json
 
-    from crossmodal.reporting.results import cutoffs
+    from crossmodal.evaluation.java_metrics import NAMES
+    from crossmodal.reporting.results import cutoffs, java_scores
     from crossmodal.reporting.tables import terminal
 
     plan = read_plan()
     job, folder = run_of(plan, run)
-    rows = cutoffs.measure(folder, job, Path(plan.params.paths.data), metrics)
+    step = java_scores if {*NAMES} & {*metrics} else cutoffs
+    rows = step.measure(folder, job, Path(plan.params.paths.data), metrics)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:
@@ -108,10 +113,13 @@ def check(
     ] = None,
 ) -> None:
     """Check the quality of the tables: print each row that fails, and exit with 1 if there is one."""
+    from crossmodal import dag
     from crossmodal.reporting.results import quality_control as step
 
     plan = read_plan()
     jobs, target = scope_of(plan, quick)
+    for line in dag.missing_raw(plan):
+        logging.warning("%s", line)
     faults = step.check(plan, jobs, Path(plan.params.paths.results) / "runs", target, against)
     for line in faults:
         print(f"failed: {line}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Sub-commands that make data, features, splits and runs: one per rule of the DAG."""
+"""Sub-commands that make data, features, subsets and runs: one per rule of the DAG."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def prepare(dataset: DatasetName) -> None:
     """Read (or draw) the raw files of a data set into `items.parquet`."""
     from crossmodal import experiments
     from crossmodal.core import registry
+    from crossmodal.datasets import items
 
     plan = read_plan()
     folder = dataset_folder(plan, dataset)
@@ -27,6 +28,9 @@ def prepare(dataset: DatasetName) -> None:
     reader = registry.module("datasets", chosen.reader)
     settings = experiments.validated(reader.Settings, chosen.settings, f"params.yaml: datasets.{dataset}")
     reader.make(settings, folder, title=chosen.title)
+    if chosen.arrays is None:
+        for error in items.unopened(folder):
+            logging.warning("%s; `crossmodal extract` will not accept it", error)
 
 
 @app.command(rich_help_panel="Steps of the pipeline")

@@ -1,9 +1,9 @@
-"""Sub-commands beside the DAG: downloads, lists, the catalogue of features, search, and the schema of params.yaml."""
+"""Sub-commands beside the DAG: downloads, lists, features, search, captions, and the schema of params.yaml."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -48,10 +48,12 @@ def download(
 def backbone(
     target: Annotated[Path, typer.Argument(help="Weights file to write (safetensors).")],
     threads: Annotated[int, typer.Option(help="Number of torch threads.")] = 2,
+    of: Annotated[Literal["world", "scenes"], typer.Option(help="The drawn world on which it is trained.")] = "world",
 ) -> None:
-    """Train the world's small image network again (about 15 minutes on two cores)."""
-    from crossmodal.features.networks import world_backbone as step
+    """Train the small image network of a drawn world again (about 15 minutes on two cores)."""
+    from crossmodal.features.networks import scenes_backbone, world_backbone
 
+    step = {"world": world_backbone, "scenes": scenes_backbone}[of]
     step.train(step.Settings(), target, threads=threads)
 
 
@@ -150,6 +152,37 @@ def search(
     search_results.show(result, as_json=as_json)
     if html is not None:
         search_results.write(result, html)
+
+
+@app.command(rich_help_panel="Tools")
+def describe(
+    run: RunName,
+    pictures: Annotated[list[str] | None, typer.Argument(metavar="[PICTURE]...", help="Files of pictures.")] = None,
+    item: Annotated[list[str] | None, typer.Option(help="An image of the data set, by its id; repeatable.")] = None,
+    beam: Annotated[
+        int | None, typer.Option(help="Unfinished captions that are kept per picture; by default as in the run.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page, with the attention to the regions drawn for each word.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object, attention included.")] = False,
+) -> None:
+    """Describe pictures of yours with a trained captioner.
+
+    `crossmodal describe world/full/nic/seed0 photograph.jpg`
+    """
+    from crossmodal import library
+    from crossmodal.inference import description as step
+    from crossmodal.inference.search import check_root
+    from crossmodal.reporting.page import descriptions
+
+    opened = library.opened(read_params(), run)
+    if html is not None and item:
+        check_root(opened.data)
+    result = step.describe(opened, pictures or [], item or [], beam)
+    descriptions.show(result, as_json=as_json)
+    if html is not None:
+        descriptions.write(result, html)
 
 
 @app.command(rich_help_panel="Tools")

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 LARGE = 2**28  # bytes from which hashing a file takes long enough to be shown
 PART = 2**22  # bytes that are hashed at once
@@ -208,10 +209,24 @@ def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataF
     ------
     UserError : the file is missing, damaged, lacks a column or would fill the memory (`packed.table`).
     """
+    return _read(path, columns, lambda table: table.to_pandas())
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a small table as plain values, with None for a missing one; pandas is not imported.
+
+    Raises
+    ------
+    UserError : as `read_parquet`.
+    """
+    return _read(path, None, lambda table: table.to_pylist())
+
+
+def _read(path: str | Path, columns: list[str] | None, convert: Callable[[pa.Table], Any]) -> Any:
     from crossmodal.core import packed
 
     try:
-        return packed.table(path, columns, index=True).to_pandas()
+        return convert(packed.table(path, columns, index=True))
     except UserError:
         raise
     except FileNotFoundError:
@@ -219,6 +234,12 @@ def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataF
     except Exception as error:  # what broken files raise is not documented
         message = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: cannot be read as Parquet ({message}); delete it and make it again") from None
+
+
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a data frame as plain values, with None for a missing one."""
+    plain = frame.astype(object)
+    return plain.where(plain.notna(), None).to_dict("records")
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -182,6 +182,22 @@ def now(recorded: Mapping[str, Mapping[str, str]], hashes: Hashes, folder: Path)
     }
 
 
+def missing(folder: Path) -> str:
+    """A sentence on the raw files of a data set that are gone since its items were made; empty where none is.
+
+    Parameters
+    ----------
+    folder : of the prepared data set.
+    """
+    recorded = _recorded((_manifest(folder / "items.json") or {}).get("raw"), folder)
+    gone = dict.fromkeys(name for of in recorded.values() for name in of if not _exists(folder / name))
+    if not gone:
+        return ""
+    first, *others = [os.path.normpath(folder / name) for name in gone]
+    what = f"{first} and {len(others)} more are" if others else f"{first} is"
+    return f"{folder.name}: of its raw files, {what} missing; what was made from them before is kept and used"
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()

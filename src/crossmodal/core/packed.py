@@ -51,21 +51,25 @@ def table(path: str | Path, columns: Sequence[str] | None = None, *, index: bool
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path, columns = Path(path), None if columns is None else list(columns)
+    path = Path(path)
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-        chosen = schema.names if columns is None else [name for name in columns if name in schema.names]
+        chosen = schema.names if columns is None else list(columns)
+        if missing := [name for name in chosen if name not in schema.names]:
+            raise ValueError(f"has no column {', '.join(missing)}; its columns are {', '.join(schema.names)}")
         _check_columns(path, file.metadata, set(chosen))
         coded = _coded(file.metadata, [name for name in chosen if _is_text(schema.field(name).type)])
-    loaded = pq.read_table(path, columns=columns, use_pandas_metadata=index, read_dictionary=[*coded])
+    # Not `read_table`, which imports pandas and the readers of whole folders for any file.
+    with pq.ParquetFile(path, read_dictionary=[*coded], pre_buffer=True) as file:
+        loaded = file.read(columns=None if columns is None else chosen, use_pandas_metadata=index)
     for name, size in coded.items():
         _check_coded(f"{path}: {name}", loaded[name], size)
     if coded:
         kinds = [schema.field(field.name) if field.name in coded else field for field in loaded.schema]
         loaded = loaded.cast(pa.schema(kinds, loaded.schema.metadata))
-    for name in loaded.column_names:
-        if name not in coded and _is_text(loaded.schema.field(name).type):
-            _check_longest(f"{path}: {name}", loaded[name])
+    for name, texts in zip(loaded.column_names, loaded.columns, strict=True):
+        if name not in coded and _is_text(texts.type) and texts.nbytes > limits.current().line:  # or none is longer
+            _check_longest(f"{path}: {name}", texts)
     return loaded
 
 

@@ -133,8 +133,13 @@ def second_forms(model: str) -> dict[str, str]:
 
 
 def methods(model: str) -> frozenset[str]:
-    """The names of the public methods that a model has beyond those of every model."""
-    return frozenset(_declared(model)["methods"])
+    """The names of the public methods that a model has beyond those of every model, without those on request."""
+    return frozenset(_declared(model)["methods"]) - on_request(model)
+
+
+def on_request(model: str) -> frozenset[str]:
+    """The methods of tasks that a model is asked only where an experiment names the task (`Model.on_request`)."""
+    return frozenset(_declared(model)["on_request"])
 
 
 def unannotated(model: str) -> tuple[str, ...]:
@@ -203,6 +208,7 @@ def _inspected(model: str) -> dict[str, Any]:
         # Pairs keep the order of the modalities, which a model's scores need and JSON with sorted keys would lose.
         declared = {what: [*getattr(loaded.Model, what).items()] for what in ("reads", "source_reads", "second_form")}
         declared["unannotated"] = [*loaded.Model.unannotated]
+        declared["on_request"] = [*loaded.Model.on_request]
         declared["further"] = [[key, [*value]] for key, value in loaded.Model.further.items()]
         shared = dir(importlib.import_module("crossmodal.models.base").Model)
         declared["methods"] = sorted(name for name in {*dir(loaded.Model)} - {*shared} if not name.startswith("_"))

@@ -22,6 +22,7 @@ def batches(
     modalities: tuple[str, ...] | None = None,
     steps: int = 0,
     sampling: Sampling = "shuffled",
+    captions_per_image: int = 1,
 ) -> Iterator[Batch]:
     """Yield one epoch of shuffled mini-batches, a function of (seed, epoch) alone; the last batch may be smaller.
 
@@ -37,11 +38,13 @@ def batches(
     steps : number of batches, for which the pairs are shuffled and traversed as often as necessary; 0 for one pass.
         It applies to data with pairs.
     sampling : how the rows of data with relevance by class are drawn, also those of the source data set of a transfer.
+    captions_per_image : each drawn pair is followed, at the end of the batch, by so many pairs less one of the same
+        group, or by all others of a smaller group. It applies to data with pairs.
     """
     if corpus.classes is not None:
         stream = _rows(corpus, size, seed, epoch, modalities, sampling)
     else:
-        stream = _batches(corpus, size, seed, epoch, unannotated, steps)
+        stream = _batches(corpus, size, seed, epoch, unannotated, steps, captions_per_image)
     for batch in ahead(stream) if corpus.waits else stream:
         yield batch if device is None else batch.to(device)
 
@@ -82,17 +85,41 @@ def _shuffled(n: int, size: int, generator: torch.Generator) -> Iterator[torch.T
 
 
 def _batches(
-    corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], steps: int
+    corpus: Corpus, size: int, seed: int, epoch: int, unannotated: tuple[str, ...], steps: int, captions: int
 ) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    if unannotated:  # the split `full` has no un-annotated images, so those of the pairs are used instead
+    mates = _Mates(corpus, captions - 1) if captions > 1 else None
+    if unannotated:  # the subset `full` has no un-annotated images, so those of the pairs are used instead
         pool = torch.from_numpy(corpus.unannotated if len(corpus.unannotated) else corpus.pairs["image"])
         # A second generator keeps the order of the pairs the same with and without un-annotated images.
         further = torch.Generator().manual_seed(seed * 1_000_003 + epoch + 2**40)
         places = _shuffled(len(pool), size, further)
-    for picks in _picks(corpus.n_pairs, size, steps, generator):
+    for drawn in _picks(corpus.n_pairs, size, steps, generator):
+        picks = drawn if mates is None else torch.cat([drawn, mates.of(drawn, generator)])
         bare = pool[next(places)[: len(picks)]] if unannotated else None
         yield corpus.batch(picks, bare, unannotated)
+
+
+class _Mates:
+    """The other training pairs of each pair's group: the further captions of its image."""
+
+    def __init__(self, corpus: Corpus, count: int):
+        modality, index = next(iter(corpus.pairs.items()))
+        groups = torch.from_numpy(corpus.inputs[modality].groups[index])
+        self.count = count
+        self.order = torch.argsort(groups, stable=True)  # pairs of a group stand beside each other
+        _, codes, sizes = groups.unique(return_inverse=True, return_counts=True)
+        self.starts, self.sizes = (sizes.cumsum(0) - sizes)[codes], sizes[codes]
+        self.places = torch.empty_like(self.order).scatter(0, self.order, torch.arange(len(groups))) - self.starts
+
+    def of(self, picks: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """(M,) further pairs, of each of the (B,) drawn ones at most `count` different ones."""
+        sizes, others = self.sizes[picks], self.sizes[picks] - 1
+        first = (torch.rand(len(picks), generator=generator) * others).long()
+        steps = torch.arange(self.count)
+        ahead = 1 + (first[:, None] + steps) % others.clamp(min=1)[:, None]  # 1 to size - 1, without repetition
+        within = (self.places[picks][:, None] + ahead) % sizes[:, None]
+        return self.order[self.starts[picks][:, None] + within][steps < others[:, None]]
 
 
 def _rows(

@@ -34,7 +34,7 @@ class Labels:
 
     names: list[str]  # of the classes, by code
     count: int  # number of classes of the training partition
-    trained: tuple[int, ...]  # codes of the classes on which the split trains
+    trained: tuple[int, ...]  # codes of the classes on which the subset trains
     first: tuple[int, ...]  # codes of the classes of the first stage, where classes are trained in stages
     tested: tuple[int, ...]  # codes of the classes of the test items
     several: bool = False  # whether items have several classes (`datasets.items.encoded_labels`)
@@ -42,15 +42,15 @@ class Labels:
 
     @classmethod
     def of(cls, items: pd.DataFrame, split: str, stages: Sequence[int] = ()) -> Labels:
-        """The classes of the rows of `items.parquet` under a split.
+        """The classes of the rows of `items.parquet` under a subset.
 
         Parameters
         ----------
-        stages : the sizes of the groups of classes for a split `classesIofN` (`splits.class_groups`).
+        stages : the sizes of the groups of classes for a subset `classesIofN` (`splits.class_groups`).
 
         Raises
         ------
-        UserError : a split in stages for items with several classes, or classes that cannot be grouped so.
+        UserError : a subset in stages for items with several classes, or classes that cannot be grouped so.
         """
         if several_labels(items.label):
             return cls._of_several(items, split)
@@ -106,7 +106,7 @@ class Labels:
         return pd.Categorical(labels, categories=self.names).codes.astype(np.int64)
 
     def restricted(self, items: pd.DataFrame) -> pd.DataFrame:
-        """`items` without the validation items of classes on which the split does not train.
+        """`items` without the validation items of classes on which the subset does not train.
 
         Items without a class, which are relevant to no query, are left out of validation and test too.
         """
@@ -117,10 +117,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Classes:
-    """A split's training items by class, in each modality."""
+    """A subset's training items by class, in each modality."""
 
     count: int  # number of classes of the training partition
-    trained: tuple[int, ...]  # codes of the classes on which the split trains
+    trained: tuple[int, ...]  # codes of the classes on which the subset trains
     first: tuple[int, ...]  # codes of the classes of the first stage
     items: dict[str, np.ndarray]  # modality to (N,) indices of its training items, sorted by class
     kinds: dict[str, np.ndarray]  # modality to the (N,) position of each item's class in `trained`, or in `several`
@@ -134,7 +134,7 @@ class Classes:
 
         Parameters
         ----------
-        rows : modality to the indices of the split's training items.
+        rows : modality to the indices of the subset's training items.
 
         Raises
         ------

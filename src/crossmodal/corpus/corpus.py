@@ -19,12 +19,12 @@ from crossmodal.core.errors import UserError
 from crossmodal.corpus.by_class import Classes, FeatureStatistics, paired_items, shared_classes
 from crossmodal.corpus.inputs import Inputs, OnDisk
 from crossmodal.language.tokens import Vocabulary
-from crossmodal.models.base import Batch, Context
+from crossmodal.models.base import Batch, Context, Input
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set under a split: the inputs of every modality, the training pairs and the vocabulary."""
+    """A data set under an annotated subset: the inputs of every modality, the training pairs and the vocabulary."""
 
     inputs: dict[str, Inputs]
     pairs: dict[str, np.ndarray]  # modality to (P,) indices; row i of all modalities belongs together
@@ -55,15 +55,29 @@ class Corpus:
     def context(self) -> Context:
         """The sizes and statistics of the data that a model needs to be built."""
         shapes = {m: tuple(x.tensor.shape[1:]) for m, x in self.inputs.items() if x.form.sized}
-        n_concepts = max((x.n_concepts for x in self.inputs.values()), default=0)
+        n_concepts = max((x.n_concepts for x in (*self.inputs.values(), *self.second_form.values())), default=0)
         if self.classes is None:
             groups = [torch.from_numpy(np.unique(self.inputs[m].groups[index])) for m, index in self.pairs.items()]
             facts = {"n_concepts": n_concepts, "groups": groups[0] if groups else None}
-            return Context(shapes, len(self.vocabulary), **facts)
+            facts["words"] = self.vocabulary.words
+            return Context(shapes, len(self.vocabulary), captions=self._captions, **facts)
         moments = FeatureStatistics({m: self.inputs[m] for m in shapes if self.inputs[m].form.moments})
         source = self.source and self.source.context
         facts = {"n_concepts": n_concepts, "source": source}
         return Context(shapes, len(self.vocabulary), self.classes.count, self.classes.trained, moments, **facts)
+
+    def _captions(self) -> tuple[Input, torch.Tensor]:
+        """The captions of the training pairs, each once, and the (C,) groups that they belong to.
+
+        Raises
+        ------
+        UserError : the corpus has no captions.
+        """
+        if "text" not in self.pairs:
+            raise UserError(f"{self.folder}: has no captions among what the model reads")
+        index = torch.from_numpy(np.unique(self.pairs["text"]))
+        texts = self.inputs["text"]
+        return texts.gather(index), torch.from_numpy(texts.groups)[index]
 
     def sampled(self, count: int) -> Corpus:
         """The same corpus with at most `count` groups or items per modality for each of validation and test.

@@ -62,6 +62,8 @@ class Inputs:
     rows: torch.Tensor  # (N,) int64 row of `tensor` for each item
     lengths: torch.Tensor | None = None  # (N,) int64 number of words of each sentence, or of regions of each image
     scores: torch.Tensor | None = None  # (M, L) scores of the concepts whose ids are in `tensor`
+    boxes: torch.Tensor | None = None  # (M, R, 4) boxes of regions, as shares of their pictures
+    names: torch.Tensor | None = None  # (M, R, W) ids of the words of the regions' names
     n_concepts: int = 0  # number of different concepts
     labels: np.ndarray | None = None  # (N,) int64 classes, -1 for none
     sets: np.ndarray | None = None  # (N, C) zeros and ones, where items have several classes

@@ -34,7 +34,7 @@ class Options:
     """Options of opening a data set, besides the modalities that the model reads."""
 
     relevance: Relevance = "group"  # whether items are relevant to each other by group or by label
-    stages: Sequence[int] = ()  # sizes of the groups of classes of a split `classesIofN` (`splits.class_groups`)
+    stages: Sequence[int] = ()  # sizes of the groups of classes of a subset `classesIofN` (`splits.class_groups`)
     second_form: Mapping[str, tuple[Form, str]] = field(default_factory=dict)  # modality to form and extractor
     further: Mapping[str, tuple[str, Form]] = field(default_factory=dict)  # `Model.further`
     vocabulary: Vocabulary | None = None  # a trained model's vocabulary; None builds it from the training items
@@ -57,7 +57,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The items of a data set under a split, from which each modality is opened."""
+    """The items of a data set under an annotated subset, from which each modality is opened."""
 
     folder: Path
     items: pd.DataFrame
@@ -90,7 +90,7 @@ class _Rows:
         return replace(source, words=source.form.words(source))
 
     def _trained(self, rows: pd.DataFrame, modality: str) -> np.ndarray:
-        """(N,) bool, whether the split trains on each row; all training rows of a modality that it does not list."""
+        """(N,) bool, whether the subset trains on each row; all training rows of a modality that it does not list."""
         column = "item_id" if "item_id" in self.split else splits.COLUMNS.get(modality)
         return (rows.partition == "train" if column is None else rows.item_id.isin(self.split[column])).to_numpy()
 
@@ -130,7 +130,10 @@ def load(
     rows = _Rows(folder, items, codes, labels, selection, options.settings)
     alike = {name: {m: array for m, array in arrays.items() if reads[m] == name} for name in reads.values()}
     sources = {("reads", m): rows.source(m, name, arrays.get(m), alike[name]) for m, name in reads.items()}
-    sources |= {("second_form", m): rows.source(m, name, second[m]) for m, (name, _) in options.second_form.items()}
+    sources |= {
+        ("second_form", m): rows.source(m, name, second[m], {m: second[m]})
+        for m, (name, _) in options.second_form.items()
+    }
     sources |= {("further", key): rows.source(m, name, arrays.get(m)) for key, (m, name) in options.further.items()}
     vocabulary = _vocabulary([*sources.values()], options, fingerprint)
     opened: dict[str, dict[str, Inputs]] = {"reads": {}, "second_form": {}, "further": {}}
@@ -173,7 +176,7 @@ def _without_skipped(items: pd.DataFrame, skipped: list[str]) -> pd.DataFrame:
 
 
 def _present(split: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """The pairs of a split whose items are among `items`."""
+    """The pairs of a subset whose items are among `items`."""
     for column in splits.COLUMNS.values():
         split = split[split[column].isna() | split[column].isin(items.item_id)]
     return split
@@ -196,7 +199,7 @@ def _vocabulary(sources: Sequence[base.Source], options: Options, fingerprint: d
 def _training(
     inputs: dict[str, Inputs], split: pd.DataFrame, labels: Labels | None
 ) -> tuple[dict[str, np.ndarray], Classes | None, np.ndarray]:
-    """The indices of what the split trains on: pairs, items by class, and images without a caption."""
+    """The indices of what is trained on under a subset: pairs, items by class, and images without a caption."""
     bare = np.empty(0, dtype=np.int64)
     if labels is not None:
         rows = {
@@ -211,9 +214,9 @@ def _training(
 
 
 def _pairs(inputs: dict[str, Inputs], split: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Modality to (P,) indices of the training pairs that a split lists.
+    """Modality to (P,) indices of the training pairs that a subset lists.
 
-    Modalities that the split does not list are joined by group: each of their training items with each listed pair.
+    Modalities that the subset does not list are joined by group: each of their training items with each listed pair.
     """
     pairs = {m: _places(x, split[splits.COLUMNS[m]]) for m, x in inputs.items() if m in splits.COLUMNS}
     if pairs.keys() == inputs.keys():

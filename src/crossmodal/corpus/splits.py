@@ -3,7 +3,7 @@
 The names are `full`, `none`, or `NNpct-Mcap` for M captions of each of NN per cent of the training images; the other
 training images stay in the corpus without a caption. For data with relevance by class they are `full`, or `classesIofN`
 for the I-th of N groups of classes that are trained in stages (CVS thesis, section 3.4). The groups have equal sizes,
-or those of the data set's `stages`. Validation and test stay whole, so that a split lists training items only.
+or those of the data set's `stages`. Validation and test stay whole, so that a subset lists training items only.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from crossmodal.core.errors import UserError
 
 PATTERN = re.compile(r"(?P<percent>[1-9]\d?)pct-(?P<captions>[1-5])cap")
 COLUMNS = {"image": "image_id", "text": "caption_id"}
-"""Modalities whose pairs a split lists, with the columns of their item ids."""
+"""Modalities whose pairs a subset lists, with the columns of their item ids."""
 
 STAGE = re.compile(r"classes(?P<number>[1-9]\d?)of(?P<count>[1-9]\d?)")
 
 
 def parse(split: str) -> tuple[int, int | None]:
-    """Read the name of a split of pairs.
+    """Read the name of a subset of pairs.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
     """The annotated pairs and the un-annotated images of a sparsely annotated corpus.
 
     The images are shuffled once, and so are the captions of each image, both from `seed` alone; every split is a cut of
-    these orders. Hence of two splits with the same seed the smaller one is a subset of the larger one.
+    these orders. Hence of two subsets with the same seed the smaller one lies within the larger one.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def make(items: pd.DataFrame, split: str, seed: int) -> pd.DataFrame:
 
 
 def stage(split: str) -> tuple[int, int] | None:
-    """Read the name of a split by classes.
+    """Read the name of a subset by classes.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def make_labelled(items: pd.DataFrame, split: str, stages: Sequence[int] = ()) -
 
 
 def summary(split: pd.DataFrame) -> dict[str, int]:
-    """The counts of a split: pairs, annotated images and un-annotated images; or items and classes."""
+    """The counts of a subset: pairs, annotated images and un-annotated images; or items and classes."""
     if "label" in split:
         return {"items": len(split), "classes": int(split.label.nunique())}
     annotated = split[split.caption_id.notna()]

@@ -19,7 +19,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from crossmodal.core import paths
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import sha256_file
-from crossmodal.datasets import items, raw
+from crossmodal.datasets import items, partitions, raw
+from crossmodal.datasets.partitions import Image
 
 WORD = re.compile(r"[^\W_]")
 COCO = re.compile(r"COCO_(train2014|val2014|test2014|test2015)_")
@@ -86,17 +87,6 @@ class Entry:
     captions: list[str]
     partition: str | None = None
     label: str | None = None  # several classes are encoded by `items.encoded_labels`
-
-
-@dataclass
-class _Image:
-    place: str
-    name: str
-    source: str
-    missing: bool
-    captions: list[str]
-    partition: str | None
-    label: str | None
 
 
 @dataclass
@@ -278,7 +268,7 @@ def frame_of(
     if not images.is_dir():
         raise UserError(f"{images}: no such folder; set datasets.{dataset}.images in params.yaml to the image folder")
     on_disk, faults = Photographs(images), Faults()
-    by_source: dict[str, _Image] = {}
+    by_source: dict[str, Image] = {}
     for path, part, listed in entries:
         for entry in listed:
             if paths.leaves(entry.name):
@@ -295,7 +285,7 @@ def frame_of(
                     kind = "caption(s) have no words (correct or remove them)"
                     faults.add(path, kind, f"{_at(entry)} ({text!r})")
             source = on_disk.locate(entry.name)
-            image = _Image(entry.place, entry.name, source or entry.name, source is None, [], partition, entry.label)
+            image = Image(entry.place, entry.name, source or entry.name, source is None, [], partition, entry.label)
             image = by_source.setdefault(image.source, image)
             if image.partition != partition:
                 faults.add(
@@ -305,7 +295,7 @@ def frame_of(
                 faults.add(path, "image(s) have two labels", f"{_at(entry)}: {image.label!r} and {entry.label!r}")
             image.captions += captions
     faults.stop()
-    facts = assign([*by_source.values()], settings, dataset, strata=strata)
+    facts = partitions.assign([*by_source.values()], settings, dataset, strata=strata)
     kept = [image for image in by_source.values() if image.partition is not None]
     missing = [image.name for image in kept if image.missing]
     bare = [repr(image.name) for image in kept if not image.captions]
@@ -370,82 +360,6 @@ def ids_of(sources: list[str]) -> dict[str, str]:
         ids |= {same[0]: key for key, same in sources_of.items() if len(same) == 1}
         left = [source for same in sources_of.values() if len(same) > 1 for source in same]
     return ids
-
-
-def assign(images: list[_Image], settings: Drawn, dataset: str, *, strata: bool = False) -> dict[str, Any]:
-    """Assign each image its partition in place; images that are left out keep None.
-
-    Returns
-    -------
-    Entries of the manifest: `partitions` (their origin), and the number of `unlisted` images or the `drawn` partitions.
-
-    Raises
-    ------
-    UserError : partitions are given twice or for some images only, or a partition is empty.
-    """
-    n_assigned = sum(image.partition is not None for image in images)
-    facts: dict[str, Any] = {"partitions": "annotations"}
-    if settings.lists:
-        if n_assigned:
-            raise UserError(
-                f"params.yaml: datasets.{dataset}.lists: the annotations state the partition of {n_assigned} images "
-                "already; leave `lists` out"
-            )
-        facts = {"partitions": "lists", "unlisted": _listed(images, settings.lists)}
-    elif 0 < n_assigned < len(images):
-        lone = next(image for image in images if image.partition is None)
-        raise UserError(
-            f"params.yaml: datasets.{dataset}: {len(images) - n_assigned} of {len(images)} images have no partition, "
-            f"such as {lone.name!r} ({lone.place}); state it for each image or for none"
-        )
-    elif not n_assigned:
-        for image in images:
-            image.partition = "train"
-        facts = {"partitions": "drawn"}
-    have = {image.partition for image in images}
-    lacking = {part: share for part, share in (("test", settings.test), ("val", settings.val)) if part not in have}
-    if lacking:
-        _draw([image for image in images if image.partition == "train"], lacking, settings.seed, strata)
-        facts["drawn"] = sorted(lacking)
-    empty = [part for part in items.PARTITIONS if not any(image.partition == part for image in images)]
-    if empty:
-        raise UserError(
-            f"params.yaml: datasets.{dataset}: no image is of the partition(s) {', '.join(empty)}; all three are "
-            "needed: correct the annotations, the `lists` or the shares `val` and `test`"
-        )
-    return facts
-
-
-def _listed(images: list[_Image], lists: Mapping[Partition, Path]) -> int:
-    """Assign partitions by lists of names, and return the number of images in no list."""
-    part_of: dict[str, str] = {}
-    for part, path in lists.items():
-        for line in raw.lines(path, "set `lists` in the data set's block of params.yaml to files of image names"):
-            name = PurePosixPath(line.replace("\\", "/")).name
-            if part_of.setdefault(name, part) != part:
-                raise UserError(f"{path}: {name!r} is in the list of {part_of[name]} too; keep it in one of them")
-    for image in images:
-        path = PurePosixPath(image.source)
-        image.partition = part_of.pop(path.name, None) or part_of.pop(path.stem, None)
-    if part_of:
-        raise UserError(
-            f"{', '.join(str(path) for path in lists.values())}: {len(part_of)} listed image(s) are not among the "
-            f"annotations: {raw.first([repr(name) for name in part_of])}"
-        )
-    return sum(image.partition is None for image in images)
-
-
-def _draw(images: list[_Image], shares: Mapping[str, float], seed: int, strata: bool) -> None:
-    """Draw the share of each partition from the images, stratified by label if `strata` is set."""
-    by_source = {image.source: image for image in images}
-    order = raw.shuffled({source: (image.label or "") if strata else "" for source, image in by_source.items()}, seed)
-    for members in order.values():
-        sizes = {part: max(1, round(share * len(members))) if share else 0 for part, share in shares.items()}
-        # At least one image of each stratum remains for training.
-        places = iter(members[: len(members) - 1])
-        for part, size in sizes.items():
-            for _, source in zip(range(size), places, strict=False):
-                by_source[source].partition = part
 
 
 def text_of(value: Any) -> list[str] | None:

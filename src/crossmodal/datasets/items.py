@@ -223,6 +223,44 @@ def write(frame: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
                 "versions": library_versions("pandas", "pyarrow", "pillow", "numpy"),
             },
         )
+    log.info("%s: %s", target, summary(frame))
+
+
+def summary(frame: pd.DataFrame) -> str:
+    """The numbers of a data set's items and of its pairs, such as `8 images (6 train, 1 val, 1 test), ...`."""
+    parts = []
+    for modality in (name for name in MODALITIES if (frame.modality == name).any()):
+        sizes = frame[frame.modality == modality].partition.value_counts()
+        listed = ", ".join(f"{sizes[partition]:,} {partition}" for partition in PARTITIONS if partition in sizes)
+        parts.append(f"{modality} {sizes.sum():,} ({listed})")
+    groups = frame.dropna(subset=["group_id"]).groupby(["group_id", "modality"]).size().unstack(fill_value=0)
+    if {"image", "text"} <= set(groups):
+        parts.append(f"{int((groups.image * groups.text).sum()):,} pairs of an image and a text")
+    if (classes := frame.label.dropna().map(labels_of).explode().nunique()) > 0:
+        parts.append(f"{classes:,} classes")
+    return "; ".join(parts)
+
+
+def unopened(folder: Path, most: int = 20) -> list[str]:
+    """What is wrong with the pictures of a prepared data set, of which `most` at equal distances are looked at.
+
+    Their headers are read only; extraction decodes all of them and names each that is damaged.
+    """
+    from crossmodal.core import pictures
+
+    frame = read_parquet(folder / "items.parquet", ["modality", "source"])
+    sources = frame.source[frame.modality == "image"].tolist()
+    base = root(folder)
+    errors = []
+    for source in sources[:: max(1, len(sources) // most)][:most]:
+        if not (base / source).is_file():  # a row of an array, or a file whose absence the reader accepts
+            continue
+        try:
+            with pictures.opened(base / source):
+                pass
+        except UserError as error:
+            errors.append(str(error))
+    return errors
 
 
 def read(folder: Path) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from crossmodal.core import paths
 from crossmodal.core.errors import UserError
-from crossmodal.datasets import items, raw
+from crossmodal.datasets import items, partitions, raw
 from crossmodal.modalities import Modality
 from crossmodal.released import RegionFile, flat
 from crossmodal.released.arrays import SUFFIXES, Array, Place, open_array
@@ -135,7 +135,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     paths = _files(settings)
     read_from = raw.record(folder, [p for p in paths if not p.is_dir()], trees=[p for p in paths if p.is_dir()])
     frame, arrays = read(settings)
-    frame, carved = _with_validation(frame, settings)
+    frame, carved = partitions.with_validation(frame, settings)
     root = settings.root
     manifest = {
         "reader": "precomputed",
@@ -439,41 +439,3 @@ def _paired(frame: pd.DataFrame, place: pd.Series, paired: list[str]) -> pd.Seri
             )
         groups[part.index] = f"{partition}/" + (place[part.index] // part.modality.map(sizes // least)).astype(str)
     return groups
-
-
-def _with_validation(frame: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, dict[str, Any] | None]:
-    """If no item is of the partition `val`, assign it a stratified share of the training groups.
-
-    Returns
-    -------
-    The items, and a description for the manifest (None if nothing was changed).
-    """
-    if (frame.partition == "val").any():
-        if "val" in settings.model_fields_set and settings.val:
-            raise UserError(
-                "params.yaml: val: a share for validation is set, but some items already belong to the partition val"
-            )
-        return frame, None
-    train = frame[frame.partition == "train"]
-    # The stratum of a group consists of its modalities and its first label.
-    strata = train.fillna({"label": ""}).groupby("group_id", sort=False)
-    strata = strata.modality.agg(lambda m: "+".join(sorted(set(m)))) + "/" + strata.label.first()
-    chosen = strata.index[_share(strata.to_numpy(), settings.val, np.random.default_rng(settings.seed))]
-    cut = frame.group_id.isin(chosen)
-    facts = {"share": settings.val, "seed": settings.seed, "groups": len(chosen), "items": int(cut.sum())}
-    log.info(
-        "there are no validation items: %d of the %d training items are kept for validation", cut.sum(), len(train)
-    )
-    return frame.assign(partition=frame.partition.mask(cut, "val")), facts
-
-
-def _share(strata: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Indices of round(share * n) random elements, stratified by largest remainders; no stratum is emptied."""
-    names, of, sizes = np.unique(strata, return_inverse=True, return_counts=True)
-    quota = np.floor(share * sizes).astype(int)
-    rest = np.where(quota < sizes - 1, share * sizes - quota, -1)
-    for stratum in np.argsort(-rest, kind="stable")[: max(0, round(share * len(strata)) - quota.sum())]:
-        quota[stratum] += rest[stratum] >= 0
-    order = rng.permutation(len(strata))
-    picked = [order[of[order] == stratum][: quota[stratum]] for stratum in range(len(names))]
-    return np.sort(np.concatenate(picked)) if picked else np.empty(0, int)

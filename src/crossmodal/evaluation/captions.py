@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crossmodal.language.ngrams import LONGEST, Caption, counts_of
 from crossmodal.language.tokens import tokenize
 
-Caption = Sequence[str]
 References = Sequence[Sequence[Caption]]
 
-LONGEST = 4
 BETA = 1.2
 SIGMA = 6.0
 _BRACKETS = ("(", ")", "{", "}", "[", "]", "-lrb-", "-rrb-", "-lcb-", "-rcb-")
@@ -38,54 +37,6 @@ def _check(generated: Sequence[Caption], references: References) -> None:
     without = [i for i, captions in enumerate(references) if not captions]
     if without:
         raise ValueError(f"{len(without)} image(s) have no reference, the first at position {without[0]}")
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """How often each n-gram of one order occurs in each of C captions, sorted by n-gram and then by caption.
-
-    `gram`, `caption` and `count` have one entry per distinct n-gram of a caption; `total` (C,) is the number of n-grams
-    of each caption.
-    """
-
-    gram: np.ndarray
-    caption: np.ndarray
-    count: np.ndarray
-    total: np.ndarray
-
-    def among(self, mask: np.ndarray) -> _Counts:
-        """The entries that a mask keeps."""
-        return _Counts(self.gram[mask], self.caption[mask], self.count[mask], self.total)
-
-
-def _counts(captions: Sequence[Caption]) -> list[_Counts]:
-    """The counts of the n-grams of each order from 1 to 4; equal n-grams have equal numbers in all captions."""
-    lengths = np.fromiter(map(len, captions), np.int64, len(captions))
-    words = [word for caption in captions for word in caption]
-    index = {word: i for i, word in enumerate(dict.fromkeys(words))}
-    ids = np.fromiter(map(index.__getitem__, words), np.int64, len(words))
-    of = np.repeat(np.arange(len(captions)), lengths)
-    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(ids))  # words from here to the caption's end
-    grams, starts = ids, np.arange(len(ids))
-    counts = []
-    for order in range(1, LONGEST + 1):
-        if order > 1:
-            kept = left[starts] >= order
-            starts = starts[kept]
-            grams = grams[kept] * max(1, len(index)) + ids[starts + order - 1]
-        # The words lie by caption, so that a stable sort by n-gram leaves equal n-grams of a caption side by side.
-        by_gram = np.argsort(grams, kind="stable")
-        gram, caption = grams[by_gram], of[starts][by_gram]
-        new = np.ones(len(gram), dtype=bool)
-        new[1:] = gram[1:] != gram[:-1]
-        number = np.cumsum(new) - 1
-        new[1:] |= caption[1:] != caption[:-1]
-        first = np.flatnonzero(new)
-        count = np.diff(first, append=len(gram))
-        counts.append(_Counts(number[first], caption[first], count, np.maximum(0, lengths - order + 1)))
-        grams = np.empty_like(number)
-        grams[by_gram] = number  # small numbers anew, which the next order multiplies without an overflow
-    return counts
 
 
 def _place(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +72,7 @@ def bleu_sums(generated: Sequence[Caption], references: References) -> np.ndarra
     captions, image = _flat(generated, references)
     n = len(generated)
     sums = np.zeros((n, 2 * LONGEST + 2))
-    for order, counts in enumerate(_counts(captions)):
+    for order, counts in enumerate(counts_of(captions)):
         ours, others = counts.among(counts.caption < n), counts.among(counts.caption >= n)
         keys, first = np.unique(others.gram * n + image[others.caption], return_index=True)  # sorted as they are
         most = np.maximum.reduceat(others.count, first) if len(keys) else np.zeros(0, np.int64)
@@ -237,7 +188,7 @@ def cider(generated: Sequence[Caption], references: References, frequencies: Ref
     images = n if frequencies is None else len(frequencies)
     first = n if frequencies is None else scored  # the captions from here on are those that weights are counted in
     d, plain = np.zeros(scored - n), np.zeros(scored - n)
-    all_counts = _counts(captions)
+    all_counts = counts_of(captions)
     bigrams = all_counts[1].total[:scored].astype(np.float64)
     gaussian = np.exp(-((bigrams[image[n:]] - bigrams[n:]) ** 2) / (2 * SIGMA**2))
     for counts in all_counts:
@@ -272,7 +223,7 @@ def distinct(captions: Sequence[Caption], order: int) -> float:
     """
     if not 1 <= order <= LONGEST:
         raise ValueError(f"order {order}: expected 1 to {LONGEST}")
-    counts = _counts(captions)[order - 1]
+    counts = counts_of(captions)[order - 1]
     if not counts.total.sum():
         raise ValueError(f"none of {len(captions)} captions has {order} words")
     return 100.0 * len(np.unique(counts.gram)) / float(counts.total.sum())

@@ -1,5 +1,7 @@
 """Intervals and tests of means over queries and seeds: cluster bootstrap, paired permutation test, Holm's correction.
 
+A metric may also be a formula of sums over queries, such as BLEU: the sums of the drawn groups then go through it.
+
 Queries of one group (the captions of one image) are resampled and permuted together, since they are not independent.
 The bootstrap resamples the seeds too, and a difference is significant only if it holds over seeds as well as over
 queries. Values are first rounded to a grid on which sums are exact, so that results have the same bits with any number
@@ -9,7 +11,7 @@ of threads. This module knows nothing of tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,27 +21,42 @@ PERMUTATIONS = 9999
 BATCH = 2**21  # queries or groups that are drawn in one batch of resamples
 
 
+Formula = Callable[[np.ndarray], np.ndarray]
+"""Takes (..., K) sums over queries, and returns the (...) values of a metric that is no mean, such as BLEU."""
+
+
 @dataclass(frozen=True)
 class Clusters:
     """Sums of the queries' values in each of C groups; means over queries are ratios of sums of these."""
 
     sums: list[np.ndarray]  # one (S, C) array per row, with the row's own number S of seeds
     sizes: np.ndarray  # (C,) number of queries in each group
+    formula: Formula | None = None
+    """Takes the sums of K values; the arrays of `sums` are then (S * K, C), the values of a seed side by side."""
+    values: int = 1  # K
 
     @property
     def means(self) -> np.ndarray:
-        """(R,) mean of each row over queries and seeds."""
+        """(R,) mean of each row over queries and seeds, or the mean over seeds of the formula."""
+        if self.formula is not None:
+            return np.array([self.of_seeds(row).mean() for row in range(len(self.sums))])
         return np.array([row.sum(1).mean() for row in self.sums]) / self.sizes.sum()
 
+    def of_seeds(self, row: int) -> np.ndarray:
+        """(S,) values of a row's seeds: means over queries, or the formula."""
+        total = self.sums[row].sum(1)
+        return total / self.sizes.sum() if self.formula is None else self.formula(total.reshape(-1, self.values))
 
-def clustered(rows: Sequence[np.ndarray], groups: np.ndarray | None = None) -> Clusters:
+
+def clustered(rows: Sequence[np.ndarray], groups: np.ndarray | None = None, formula: Formula | None = None) -> Clusters:
     """Sum the values of each row over the groups of queries.
 
     Parameters
     ----------
     rows : values of each row (such as a system), (S, Q) for its own number S of seeds, or (Q,) for one seed. All rows
-        have the same Q queries.
+        have the same Q queries. With a formula, (S, Q, K) of the K values that it takes the sums of.
     groups : (Q,) group of each query; by default each query is a group of its own.
+    formula : makes the metric of the sums, if it is no mean.
 
     Raises
     ------
@@ -50,6 +67,10 @@ def clustered(rows: Sequence[np.ndarray], groups: np.ndarray | None = None) -> C
     >>> clustered([[1, 0, 1]], groups=["a", "a", "b"]).means.round(4)
     array([0.6667])
     """
+    values = 1 if formula is None else np.asarray(rows[0]).shape[-1]
+    if formula is not None:
+        rows = [np.moveaxis(np.asarray(row, dtype=np.float64), -1, 1) for row in rows]
+        rows = [row.reshape(-1, row.shape[-1]) for row in rows]  # (S * K, Q)
     rows = [np.atleast_2d(np.asarray(row, dtype=np.float64)) for row in rows]
     if not rows or any(row.ndim != 2 or row.shape[1] != rows[0].shape[1] or row.size == 0 for row in rows):
         raise ValueError(f"values: expected (seeds, queries) of the same queries, found {[row.shape for row in rows]}")
@@ -68,7 +89,7 @@ def clustered(rows: Sequence[np.ndarray], groups: np.ndarray | None = None) -> C
     step = 2.0 ** (math.ceil(math.log2(max(largest, 1e-300) * n)) - 50)
     rows = [np.round(row / step) * step for row in rows]
     sums = [np.stack([np.bincount(codes, seed, count) for seed in row]) for row in rows]
-    return Clusters(sums, np.bincount(codes, minlength=count).astype(np.float64))
+    return Clusters(sums, np.bincount(codes, minlength=count).astype(np.float64), formula, values)
 
 
 def resampled_means(
@@ -92,8 +113,8 @@ def resampled_means(
 
     n_rows, n = len(data.sums), len(data.sizes)
     low, high, drawn = np.empty(n_rows), np.empty(n_rows), np.empty((n_rows, n_resamples))
-    for seeds in sorted({len(row) for row in data.sums}):
-        members = [place for place, row in enumerate(data.sums) if len(row) == seeds]
+    for seeds in sorted({len(row) // data.values for row in data.sums}):
+        members = [place for place, row in enumerate(data.sums) if len(row) == seeds * data.values]
         table = np.concatenate([*(data.sums[place] for place in members), data.sizes[None]])
 
         def statistic(groups, runs=None, *, axis=-1, table=table, seeds=seeds):
@@ -102,8 +123,11 @@ def resampled_means(
             times = _times(groups.reshape(-1, n), n)
             sums = times @ table.T  # (b, rows * seeds + 1), exact
             weight = np.ones((1, 1)) if runs is None else _times(runs.reshape(-1, seeds), seeds)
-            of_seed = sums[:, :-1].reshape(len(times), -1, seeds)
-            means = (of_seed * weight[:, None, :]).sum(2) / seeds / sums[:, -1:]
+            if data.formula is None:
+                of_seed, sizes = sums[:, :-1].reshape(len(times), -1, seeds), sums[:, -1:]
+            else:
+                of_seed, sizes = data.formula(sums[:, :-1].reshape(len(times), -1, seeds, data.values)), 1.0
+            means = (of_seed * weight[:, None, :]).sum(2) / seeds / sizes
             return means.T.reshape(-1, *shape)
 
         result = bootstrap(
@@ -173,6 +197,8 @@ def permutation_p_values(
     the larger of this one and that of Welch's test between the means of the seeds: a difference is significant only if
     it holds over queries and over seeds (an intersection-union test).
 
+    A formula's sums, averaged over seeds, are exchanged between the two rows, group by group, in place of the signs.
+
     Parameters
     ----------
     pairs : the indices of two rows for each of P comparisons.
@@ -188,28 +214,50 @@ def permutation_p_values(
     """
     if not pairs:
         return np.empty(0)
-    mean = [row.mean(0) for row in data.sums]
-    differences = np.stack([mean[a] - mean[b] for a, b in pairs])  # (P, C)
-    observed = np.abs(differences.sum(1))
-    slack = 1e-9 * np.maximum(np.abs(differences).sum(1), 1e-300)  # ties count despite the rounding of the sums
+    if data.formula is None:
+        mean = [row.mean(0) for row in data.sums]
+        differences = np.stack([mean[a] - mean[b] for a, b in pairs])  # (P, C)
+        observed = np.abs(differences.sum(1))
+        slack = 1e-9 * np.maximum(np.abs(differences).sum(1), 1e-300)  # ties count despite the rounding of the sums
+
+        def moved(signs: np.ndarray) -> np.ndarray:
+            return np.abs(signs @ differences.T)
+    else:
+        moved = _exchanged(data, pairs)
+        observed = moved(np.ones((1, len(data.sizes))))[0]
+        slack = 1e-9 * np.maximum(observed, 1e-300)
     rng = np.random.default_rng(seed)
-    n = differences.shape[1]
+    n = len(data.sizes)
     reached, done = np.zeros(len(pairs), np.int64), 0
     while done < n_permutations:
         count = min(n_permutations - done, max(1, BATCH // n))
         bits = rng.integers(0, 256, (count, -(-n // 8)), dtype=np.uint8)
         signs = np.unpackbits(bits, axis=1)[:, :n] * 2.0 - 1.0
-        reached += (np.abs(signs @ differences.T) >= observed - slack).sum(0)
+        reached += (moved(signs) >= observed - slack).sum(0)
         done += count
     p = (reached + 1) / (n_permutations + 1)
     return np.maximum(p, [_between_seeds(data, *pair) for pair in pairs])
+
+
+def _exchanged(data: Clusters, pairs: Sequence[tuple[int, int]]) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of (b, C) signs that returns the (b, P) distances of the pairs' rows after groups are exchanged."""
+    pooled = [row.reshape(-1, data.values, row.shape[1]).mean(0) for row in data.sums]  # (K, C)
+
+    def moved(signs: np.ndarray) -> np.ndarray:
+        distances = []
+        for a, b in pairs:
+            both, apart = (pooled[a] + pooled[b]).sum(1) / 2, signs @ (pooled[a] - pooled[b]).T / 2
+            distances.append(np.abs(data.formula(both + apart) - data.formula(both - apart)))
+        return np.stack(distances, 1)
+
+    return moved
 
 
 def _between_seeds(data: Clusters, a: int, b: int) -> float:
     """Welch's p-value between two rows' means of the seeds; 0 where a row has one seed, which allows no such test."""
     from scipy.stats import ttest_ind_from_stats
 
-    left, right = (data.sums[row].sum(1) / data.sizes.sum() for row in (a, b))
+    left, right = (data.of_seeds(row) for row in (a, b))
     if min(len(left), len(right)) < 2:
         return 0.0
     slack = 1e-9 * max(np.abs(left).max(), np.abs(right).max())

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from crossmodal.core.errors import suggestion
 from crossmodal.experiments.settings import Strict
-from crossmodal.experiments.tables import Experiment, Table
+from crossmodal.experiments.tables import ID_FORM, Experiment, Table
 from crossmodal.tasks.base import aspects, lower_is_better, metric_names
 from crossmodal.tasks.base import metric as metric_of
 
@@ -57,7 +57,7 @@ class Claim(Strict):
     several published data sets make one claim per data set.
     """
 
-    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    id: str = Field(pattern=r"^[a-z0-9-]+$", description=ID_FORM)
     says: str = Field(description="the statement, as one sentence in plain English")
     source: str = Field("", description="place of the statement in the paper: section, table or figure")
     kind: Kind = Field(
@@ -162,16 +162,10 @@ def _cells(
     by_id = {table.id: table for table in tables}
     for name in claim.tables or by_id:
         table = by_id[name]
-        for row in table.rows:
-            for column, number in zip(table.columns, row.published, strict=True):
-                protocol_of_cell = column.protocol or row.protocol
-                alike = (column.aspect, column.metric) == (aspect, metric)
-                if (
-                    alike
-                    and row.experiment_of(column) == experiment
-                    and protocol in (protocol_of_cell, column.protocol)
-                ):
-                    yield Place(aspect, metric, protocol_of_cell, name, number)
+        for row, column, number in table.cells_of.get((experiment, aspect, metric), ()):
+            protocol_of_cell = column.protocol or row.protocol
+            if protocol in (protocol_of_cell, column.protocol):
+                yield Place(aspect, metric, protocol_of_cell, name, number)
 
 
 def check(experiments: Mapping[str, Experiment], tables: Sequence[Table], claims: Sequence[Claim]) -> None:

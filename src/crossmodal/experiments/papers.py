@@ -14,7 +14,7 @@ from crossmodal.experiments import claims as claiming
 from crossmodal.experiments.claims import Claim
 from crossmodal.experiments.settings import Strict, read_yaml, validated
 from crossmodal.experiments.tables import Experiment, Row, Table, check_names, named_experiments
-from crossmodal.tasks.base import CONTROLS
+from crossmodal.tasks.base import CONTROLS, tasks
 
 
 class Paper(Strict):
@@ -89,6 +89,16 @@ def read_papers(names: Iterable[str], folder: str | Path = "papers") -> dict[str
                     f"{path}: experiments.{key}.model: model {experiment.model!r} is unknown"
                     + suggestion(experiment.model, registry.names("models"))
                 )
+            for name in experiment.also:
+                if name not in tasks():
+                    raise UserError(
+                        f"{path}: experiments.{key}.also: task {name!r} is unknown" + suggestion(name, tasks())
+                    )
+                if experiment.model in CONTROLS or not tasks()[name].answers(experiment.model):
+                    raise UserError(
+                        f"{path}: experiments.{key}.also: model {experiment.model!r} has no method for the task "
+                        f"{name!r}; choose another model, or leave the task out"
+                    )
         for figure in paper.figures:
             if figure not in registry.names("figures"):
                 raise UserError(

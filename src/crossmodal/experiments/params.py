@@ -9,13 +9,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 
-from crossmodal.core import paths, registry
+from crossmodal.core import isolation, limits, paths, registry
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.limits import Limits
 from crossmodal.experiments.settings import Open, Strict, merge, read_yaml, validated
@@ -26,6 +27,7 @@ LARGEST_SEED = 2**32 - 1  # both NumPy and torch accept it
 PRECOMPUTED = "precomputed"  # the reader of features extracted elsewhere, and the extractor that collects them
 
 Scale = Literal["embedded", "full"]
+StrPath = str | PathLike[str]
 Inputs = dict[str, str | dict[str, str]]  # modality to an extractor, or one per form
 Models = dict[str, dict[str, Any]]
 
@@ -54,7 +56,7 @@ class Dataset(Open):
     )
     stages: tuple[PositiveInt, ...] = Field(
         (),
-        description="sizes of the groups of classes in the splits `classesIofN` for this N; by default groups "
+        description="sizes of the groups of classes in the subsets `classesIofN` for this N; by default groups "
         "have equal size",
     )
     size: dict[Literal["train", "val", "test"], PositiveInt] = Field(
@@ -308,6 +310,16 @@ def load(
     return from_config(merge(value, config or {}), " over ".join(map(str, reversed(files))))
 
 
+def params_of(files: StrPath | Iterable[StrPath], config: Mapping[str, Any] | None = None) -> Params:
+    """The parameters of files, whose limits and permitted folders hold from now on in this process."""
+    first, *overlays = [files] if isinstance(files, str | PathLike) else [*files]
+    params = load(first, overlays, config)
+    limits.use(params.limits)
+    isolation.bound(params.limits)
+    paths.allow([dataset.settings for dataset in params.datasets.values()])
+    return params
+
+
 def config_of(words: Iterable[str]) -> dict[str, Any]:
     """The values of `NAME=VALUE`, which are read as `snakemake --config` reads them; blocks of one name are merged.
 
@@ -342,10 +354,15 @@ def _value_of(text: str) -> Any:
 def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """Parameters that are in memory already (Snakemake's merged `config`).
 
-    A top-level key that is no parameter and holds a string is a placeholder: `photographs: raw/mine` replaces
-    `{photographs}` in every value, so that an overlay can leave a path to the command line.
+    A top-level key that is no parameter and holds a string or a number is a placeholder: `photographs: raw/mine`
+    replaces `{photographs}` in every value, so that an overlay can leave a path to the command line. A value that is a
+    placeholder alone becomes a number where that is one.
     """
-    places = {k: v for k, v in config.items() if k not in Params.model_fields and isinstance(v, str)}
+    places = {
+        k: v
+        for k, v in config.items()
+        if k not in Params.model_fields and isinstance(v, str | int | float) and not isinstance(v, bool)
+    }
     used: set[str] = set()
 
     def filled(value: Any) -> Any:
@@ -354,10 +371,12 @@ def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params
         if isinstance(value, list):
             return [filled(part) for part in value]
         if isinstance(value, str):
-            for name, text in places.items():
+            for name, content in places.items():
                 if f"{{{name}}}" in value:
                     used.add(name)
-                    value = value.replace(f"{{{name}}}", text)
+                    if value == f"{{{name}}}" and not isinstance(content, str):
+                        return content
+                    value = value.replace(f"{{{name}}}", str(content))
         return value
 
     value = {key: filled(part) for key, part in config.items() if key not in places}

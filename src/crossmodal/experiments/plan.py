@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from crossmodal.core import paths, registry
 from crossmodal.core.errors import UserError, suggestion
@@ -19,7 +19,7 @@ from crossmodal.experiments.settings import Strict, read_yaml, validated
 from crossmodal.experiments.stand_ins import StandIns, UnreadableError
 from crossmodal.experiments.tables import Experiment, Table
 from crossmodal.modalities import Relevance
-from crossmodal.tasks.base import CONTROLS, asked_of
+from crossmodal.tasks.base import CONTROLS, tasks_of
 
 
 class Job(Strict):
@@ -31,12 +31,14 @@ class Job(Strict):
     variant: str = ""
     seed: int
     inputs: dict[str, str]
-    beside: dict[str, str] = Field({})  # modality to the extractor of its second form
+    second_inputs: dict[str, str] = Field({}, validation_alias=AliasChoices("second_inputs", "beside"))
+    """Modality to the extractor of its second form (`Model.second_form`)."""
     settings: dict[str, Any]
     folds: list[int] = Field([1])
     relevance: Relevance = "group"
+    also: tuple[str, ...] = ()  # tasks that it is evaluated on besides those of its model
     captioned: bool = True  # whether the data set's texts are captions, and not arrays
-    stages: tuple[int, ...] = ()  # sizes of the groups of classes of a split `classesIofN`
+    stages: tuple[int, ...] = ()  # sizes of the groups of classes of a subset `classesIofN`
     source: str | None = None  # the data set that knowledge is transferred from
     source_inputs: dict[str, str] = Field({})
     after: str | None = None  # the run that this one is initialised from, without its seed: DATASET/SPLIT/NAME
@@ -58,12 +60,14 @@ class Job(Strict):
     @property
     def identity(self) -> dict[str, Any]:
         """The fields that the run's weights depend on: its settings, but not its papers or how it is tested."""
-        return self.model_dump(exclude={"papers", "quick", "folds", "scale", "captioned"})
+        fields = self.model_dump(exclude={"papers", "quick", "folds", "scale", "captioned", "also"})
+        fields["beside"] = fields.pop("second_inputs")  # its former name, under which finished runs are known
+        return fields
 
     @property
     def extractors(self) -> list[tuple[str, str]]:
         """(modality, extractor) of all features that it reads."""
-        return [*self.inputs.items(), *self.beside.items()]
+        return [*self.inputs.items(), *self.second_inputs.items()]
 
     @property
     def control(self) -> bool:
@@ -78,12 +82,12 @@ class Job(Strict):
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that it is evaluated under."""
-        return tuple(task.name for task in asked_of(self.model, self.relevance, self.captioned))
+        return tuple(task.name for task in tasks_of(self.model, self.relevance, self.captioned, self.also))
 
     @property
     def ranked(self) -> bool:
         """Whether one of its tasks ranks items for queries, so that it has encodings, a gallery and cut-offs."""
-        return any(task.ranked for task in asked_of(self.model, self.relevance, self.captioned))
+        return any(task.ranked for task in tasks_of(self.model, self.relevance, self.captioned, self.also))
 
     @property
     def before(self) -> str | None:
@@ -105,7 +109,7 @@ def job_in(folder: Path) -> Job:
     path = made_by_training(folder / "config.yaml")
     job = validated(Job, read_yaml(path), str(path))
     parts = [(key, getattr(job, key)) for key in ("dataset", "split", "model", "variant", "source")]
-    parts += [*job.inputs.items(), *job.beside.items(), *job.source_inputs.items()]
+    parts += [*job.inputs.items(), *job.second_inputs.items(), *job.source_inputs.items()]
     for key, value in parts:  # each becomes part of a path, and the file may come from others
         paths.check_part(value or "none", f"{path}: {key}")
     return job
@@ -194,11 +198,12 @@ class Plan:
             variant=experiment.variant,
             seed=seed,
             inputs=self._read(experiment.model, registry.reads(experiment.model, settings), dataset),
-            beside=self._beside(experiment.model, dataset),
+            second_inputs=self._second_inputs(experiment.model, dataset),
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
             captioned=chosen.captioned,
+            also=experiment.also,
             stages=chosen.stages,
             source=source,
             source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
@@ -258,17 +263,18 @@ class Plan:
             extractors[modality] = extractor
         return extractors
 
-    def _beside(self, model: str, dataset: str) -> dict[str, str]:
+    def _second_inputs(self, model: str, dataset: str) -> dict[str, str]:
         """{modality: extractor} of the modalities that a model also reads in a second form."""
         extractors = {}
         for modality, form in registry.second_forms(model).items():
             named = self.inputs_of(dataset).get(modality)
-            if not isinstance(named, Mapping) or form not in named:
+            array = registry.form(form, modality)["array"]  # concepts are made of regions
+            if not isinstance(named, Mapping) or array not in named:
                 raise UnreadableError(
                     f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} in the form {form!r} "
-                    f"besides, but no extractor is named for it; give {modality} as {{vector: ..., {form}: ...}}"
+                    f"besides, but no extractor is named for it; give {modality} as {{vector: ..., {array}: ...}}"
                 )
-            extractors[modality] = named[form]
+            extractors[modality] = named[array]
         return extractors
 
     @cached_property
@@ -299,7 +305,8 @@ class Plan:
                         )
                     if other is not None:
                         papers = tuple(dict.fromkeys(other.papers + job.papers))
-                        job = job.model_copy(update={"papers": papers, "quick": job.quick or other.quick})
+                        also = tuple(dict.fromkeys(other.also + job.also))
+                        job = job.model_copy(update={"papers": papers, "quick": job.quick or other.quick, "also": also})
                     jobs[job.key] = job
         if unreadable is not None and not jobs:
             raise unreadable
@@ -402,6 +409,19 @@ def settings_of(job: Job, settings: type[BaseModel]) -> Any:
     return validated_settings
 
 
+def check_datasets(plan: Plan) -> None:
+    """Check the settings of each used data set by its reader's module.
+
+    Raises
+    ------
+    UserError : a setting is unknown or has an impossible value.
+    """
+    for name in plan.datasets:
+        dataset = plan.params.datasets[name]
+        reader = registry.module("datasets", dataset.reader)
+        validated(reader.Settings, dataset.settings, f"params.yaml: datasets.{name}")
+
+
 def check_settings(plan: Plan) -> list[str]:
     """Check the settings of each used data set, extractor and model by its own module.
 
@@ -413,15 +433,14 @@ def check_settings(plan: Plan) -> list[str]:
     """
     fallbacks: dict[str, None] = {}
     used_extractors = {name for dataset in plan.datasets for _, name in plan.extractors_of(dataset)}
-    for name in plan.datasets:
-        dataset = plan.params.datasets[name]
-        reader = registry.module("datasets", dataset.reader)
-        validated(reader.Settings, dataset.settings, f"params.yaml: datasets.{name}")
+    check_datasets(plan)
     for name in used_extractors:
         extractor = plan.params.extractors[name]
         module = registry.module("features", extractor.extractor)
         validated(module.Settings, extractor.settings, f"params.yaml: extractors.{name}")
-    for job in {job.name: job for job in plan.jobs.values() if not job.control}.values():
+    # Runs of one name may have other settings on another data set.
+    distinct = {(job.name, sha256_json(job.settings)): job for job in plan.jobs.values() if not job.control}
+    for job in distinct.values():
         settings = settings_of(job, registry.module("models", job.model).Settings)
         fallbacks |= {f"{job.model}: {what}": None for what in settings.fallbacks}
     read = {name for job in plan.jobs.values() for _, name in (*job.extractors, *job.source_inputs.items())}

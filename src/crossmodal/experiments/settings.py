@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
 
     def _count(self, node: yaml.Node, counted: dict[int, int]) -> int:
         """The number of values in a node, each as often as aliases repeat it; `counted` keeps results by node id."""
+        if not isinstance(node, yaml.CollectionNode):
+            return 1
         if id(node) not in counted:
             counted[id(node)] = -1  # still being counted
-            parts = node.value if isinstance(node, yaml.CollectionNode) else []
-            parts = [child for pair in parts for child in pair] if isinstance(node, yaml.MappingNode) else parts
+            parts = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
             counts = [self._count(part, counted) for part in parts]
             counted[id(node)] = -1 if -1 in counts else 1 + sum(counts)
         if counted[id(node)] < 0:
@@ -138,7 +140,16 @@ def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str
         return f"{where}: {place}: is missing"
     found = masked(repr(item["input"]))
     found = found if len(found) <= SHOWN else f"{found[:SHOWN]}... ({len(found):,} characters)"
+    if item["type"] == "string_pattern_mismatch" and (form := _described(model, item["loc"])):
+        return f"{where}: {place}: expected {form}; found {found}"
     return f"{where}: {place}: {item['msg']}; found {found}"
+
+
+def _described(model: type[BaseModel], path: Sequence[Any]) -> str | None:
+    """The description of the field at `path` below `model`."""
+    owner = _block(model, path[:-1])
+    field = owner.model_fields.get(path[-1]) if owner is not None else None
+    return field.description if field is not None else None
 
 
 def _block(model: type[BaseModel], path: Iterable[Any]) -> type[BaseModel] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -14,6 +15,12 @@ from crossmodal.tasks.base import aspects, metric, metric_names
 
 SPLIT = r"full|none|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
 VARIANT = r"[a-z0-9][a-z0-9_+-]*"
+SPLIT_FORM = (
+    "the name of a subset: `full`, `none`, one such as `10pct-2cap` (two captions of each of 10 % of the images), or "
+    "one such as `classes2of4` (the second of four groups of classes)"
+)
+VARIANT_FORM = "lower-case letters, digits, `_`, `+` and `-`, the first a letter or digit; empty for no variant"
+ID_FORM = "lower-case letters, digits and `-`"
 DIRECTIONS = ("image-to-text", "text-to-image")
 
 
@@ -22,13 +29,14 @@ class Experiment(Strict):
 
     model: str
     dataset: str
-    split: str = Field("full", pattern=f"^({SPLIT})$")
-    variant: str = Field("", pattern=f"^({VARIANT})?$")
+    split: str = Field("full", pattern=f"^({SPLIT})$", description=SPLIT_FORM)
+    variant: str = Field("", pattern=f"^({VARIANT})?$", description=VARIANT_FORM)
     settings: dict[str, Any] = Field({}, description="settings for every data set")
     published: dict[str, Any] = Field({}, description="settings for the named data set only")
     stand_in: dict[str, Any] = Field({}, description="settings where another data set stands in for the named one")
     source: str | None = Field(None, description="labelled data set from which knowledge is transferred")
     after: str | None = Field(None, description="another experiment, from whose trained weights this one starts")
+    also: tuple[str, ...] = Field((), description="tasks that the run is evaluated on besides those of its model")
     quick: bool = False
     map: bool = Field(False, description="whether its embeddings are drawn in two dimensions")
     gallery: bool = Field(False, description="whether its answers are shown together with those of the best systems")
@@ -66,7 +74,7 @@ class Row(Strict):
 
 
 class Table(Strict):
-    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    id: str = Field(pattern=r"^[a-z0-9-]+$", description=ID_FORM)
     title: str
     source: str = Field("", description="document and table that contain the numbers")
     dataset: str
@@ -93,6 +101,24 @@ class Table(Strict):
     def has_published(self) -> bool:
         """Whether any number of the table is published; tables of one's own have none."""
         return any(number is not None for row in self.rows for number in row.published)
+
+    @cached_property
+    def cells_of(self) -> dict[tuple[str, str, str], list[tuple[Row, Column, float | None]]]:
+        """{(experiment, aspect, metric): the rows, columns and published numbers of its cells} of cells that have one.
+
+        Cells are in the order of rows, then columns.
+        """
+        cells: dict[tuple[str, str, str], list[tuple[Row, Column, float | None]]] = {}
+        for row in self.rows:
+            for column, number in zip(self.columns, row.published, strict=True):
+                if (experiment := row.experiment_of(column)) is not None:
+                    cells.setdefault((experiment, column.aspect, column.metric), []).append((row, column, number))
+        return cells
+
+    @property
+    def extra_keys(self) -> list[str]:
+        """The names of the columns before the numbers."""
+        return list(dict.fromkeys(key for row in self.rows for key in row.extra))
 
     @model_validator(mode="after")
     def _widths(self) -> Table:

@@ -133,6 +133,7 @@ class Settings(backbones.Settings):
 class Found(NamedTuple):
     """Regions of one image: features (n, D), boxes (n, 4) in pixels of its file, and the classes and attributes."""
 
+    size: tuple[int, int]  # (width, height) of the file
     features: Tensor
     boxes: Tensor
     names: list[str]
@@ -143,10 +144,11 @@ class Found(NamedTuple):
 def recipe(settings: Settings, given: Given) -> Recipe:
     """Recipe for the (N, R, D) features of the regions of images.
 
-    For each image the index keeps `count` (the number of regions) and lists of that length: `boxes` (x1, y1, x2, y2 in
-    pixels of its file), `class`, `attribute` (either may be empty) and `confidence`. Annotated or detected regions come
-    first, in decreasing order of confidence, followed by the cells of the grid, which have no class. For
-    `boxes: annotated`, `items.json` in the data set's folder names the file of annotations.
+    For each image the index keeps `count` (the number of regions), `size` (width and height of its file in pixels) and
+    lists with an entry per region: `boxes` (x1, y1, x2, y2 in pixels of its file), `class`, `attribute` (either may be
+    empty) and `confidence`. Annotated or detected regions come first, in decreasing order of confidence, followed by
+    the cells of the grid, which have no class. For `boxes: annotated`, `items.json` in the data set's folder names the
+    file of annotations.
 
     Raises
     ------
@@ -187,6 +189,7 @@ def _together(detections: list[Found], settings: Settings) -> tuple[np.ndarray, 
         row[: len(features)] = features.cpu().numpy()
     columns = {
         "count": [len(detection.boxes) for detection in detections],
+        "size": [[*detection.size] for detection in detections],
         "boxes": [np.round(detection.boxes.numpy().astype(np.float64), 2).tolist() for detection in detections],
         "class": [detection.names for detection in detections],
         "attribute": [detection.attributes for detection in detections],
@@ -278,7 +281,7 @@ def _detect(model: detector.Detector, settings: Settings, device: torch.device, 
             )
             named = [objects[n] for n in detection.classes], [attributes[n] for n in detection.attributes]
             boxes = clip_boxes_to_image(detection.boxes, size)  # rounding the scaled size may have moved them outside
-            detections.append(Found(detection.features, boxes, *named, detection.confidences.tolist()))
+            detections.append(Found(size[::-1], detection.features, boxes, *named, detection.confidences.tolist()))
         return detections
 
     return _work(load, compute, settings, device, precision)
@@ -331,7 +334,7 @@ def _pool(
         places = pooling.cells(boxes.to(last), picture.size, tuple(picture.pixels.shape[1:]), shape, cut.stride)
         features = (pooling.align if settings.pool == "align" else pooling.peak)(last, places)
         _, names, attributes, confidences = zip(*picture.regions, strict=True)
-        return Found(features, boxes, list(names), list(attributes), list(confidences))
+        return Found(picture.size[::-1], features, boxes, list(names), list(attributes), list(confidences))
 
     def probe(net: nn.Module, precision: str) -> Tensor:
         side = settings.resize

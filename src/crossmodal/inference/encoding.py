@@ -79,10 +79,22 @@ def inputs_of(
     if item_id is not None:
         yield _stored(asked, target, item_id)
         return
+    yield from (inputs for inputs, _ in files_opened(run, data, modality, sources))
+
+
+def files_opened(
+    run: TrainedRun, data: Path, modality: str, sources: Sequence[str]
+) -> Iterator[tuple[base.Input, dict[str, Sequence[Any]]]]:
+    """Yield the inputs of the model for files, `BLOCK` of them at a time, and what the extractor says of each.
+
+    Such columns are the `boxes` of regions. Parameters and errors are as those of `inputs_of`.
+    """
+    asked = run.source(modality, data, arrays=_joint(run, data, modality))
     array, columns = _features(run, data, modality, sources)
-    for n in starts:
+    for n in range(0, len(sources), BLOCK):
         part = slice(n, n + BLOCK)
-        yield form.of_features(asked, array[part], {name: column[part] for name, column in columns.items()})
+        of_part = {name: column[part] for name, column in columns.items()}
+        yield asked.form.of_features(asked, array[part], of_part), of_part
 
 
 def extraction_of(
@@ -129,7 +141,9 @@ def recipe_of(data: Path, modality: str, extractor: str, settings: extraction.Se
     return extraction.recipe_for_more(extractor, settings, given)
 
 
-def input_of(run: OpenedRun, modality: str, array: np.ndarray, columns: Mapping[str, Sequence[Any]]) -> base.Input:
+def input_of_features(
+    run: OpenedRun, modality: str, array: np.ndarray, columns: Mapping[str, Sequence[Any]]
+) -> base.Input:
     """The input of a run's model for (B, ...) features of further items, and the columns that the extractor keeps."""
     asked = run.trained.source(modality, run.data, arrays=_joint(run.trained, run.data, modality))
     return asked.form.of_features(asked, array, columns)
@@ -155,7 +169,25 @@ def _features(
             raise
         # Only the first part of the message is kept; the rest is advice about the files of a data set.
         reason = first_line(error).split("; ")[0].replace(f"{source}: ", "")
-        raise UserError(f"{modality} {source}: cannot be read: {reason}; name another file") from None
+        annotated = (manifest.get("settings") or {}).get("boxes") == "annotated"
+        advice = (
+            "the regions of this data set are annotated, so name one of its items with --item"
+            if annotated
+            else "name another file"
+        )
+        raise UserError(f"{modality} {source}: cannot be read: {reason}; {advice}") from None
+
+
+def item_opened(
+    run: TrainedRun, data: Path, modality: str, item_id: str
+) -> tuple[base.Input, dict[str, Sequence[Any]]]:
+    """The input of the model for an item of the data set, and what the index of its features says of it."""
+    from crossmodal.features.engine.store import open_features
+
+    asked = run.source(modality, data, arrays=_joint(run, data, modality))
+    target = data / "features" / f"{modality}.{run.job.inputs[modality]}"
+    index = open_features(target).index
+    return _stored(asked, target, item_id), index[index.item_id == item_id].to_dict("list")
 
 
 def _stored(opened: Source, target: Path, item_id: str) -> base.Input:

@@ -158,5 +158,5 @@ def _encoded(run: OpenedRun, features, recipe, manifest: dict, modality: str, pa
         array = np.array(features.array[part], np.float32)
         array = array if recipe.again is None else recipe.again(array, manifest)
         more = {name: columns[name].iloc[part].tolist() for name in columns}
-        encoded.append(run.trained.encode(modality, encoding.input_of(run, modality, array, more), partner))
+        encoded.append(run.trained.encode(modality, encoding.input_of_features(run, modality, array, more), partner))
     return joined(encoded).float()

@@ -6,6 +6,7 @@ that do not compare vectors, are encoded first. From the second search on, sente
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def query_of(text: str | None = None, item: str | None = None, **files: str | Pa
     queries += [Query("", "", item)] if item is not None else []
     if len(queries) != 1:
         raise UserError(
-            f"{len(queries)} queries are given; expected one: a text, a file ({', '.join(files)}) or an item's id"
+            f"{len(queries) or 'no'} queries are given; expected one: a text, a file ({', '.join(files)}) or an item's "
+            "id"
         )
     return queries[0]
 
@@ -103,7 +105,7 @@ def search(
     if partition not in PARTITIONS:
         raise UserError(f"partition {partition!r}: expected {', '.join(PARTITIONS)}")
     if query.item_id is not None:
-        query = Query(*_rows(run.data, [query.item_id])[0], query.item_id)
+        query = Query(*rows_of(run.data, [query.item_id])[0], query.item_id)
     to = direction(run.job, query.modality, to)
     if folder is not None:
         indexed = index(run, folder, to, query.modality)
@@ -116,7 +118,7 @@ def search(
     else:
         ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
     item_ids = [str(ids[place]) for place in best]
-    files = _rows(run.data, item_ids) if folder is None else [(to, str(folder / name)) for name in item_ids]
+    files = rows_of(run.data, item_ids) if folder is None else [(to, str(folder / name)) for name in item_ids]
     answers = [
         Answer(item_id, modality, float(score), source)
         for item_id, score, (modality, source) in zip(item_ids, scores, files, strict=True)
@@ -203,8 +205,13 @@ def check_root(data: Path) -> None:
     paths.named(data, str(read_record(data / "items.json").get("root")), f"{data / 'items.json'}: root")
 
 
-def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
-    """The modality of each item, with its sentence or the path of its file."""
+def rows_of(data: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
+    """The modality of each item, with its sentence or the path of its file.
+
+    Raises
+    ------
+    UserError : the table of the items is missing or damaged, or an item is not in it.
+    """
     from pyarrow.parquet import ParquetFile
 
     if not (data / "items.parquet").is_file():
@@ -232,6 +239,7 @@ def _rows(data: Path, ids: list[str]) -> list[tuple[str, str]]:
             row = ids_of_table.index(item_id)
         except ValueError:
             message = f"{data / 'items.parquet'}: holds no item {item_id!r}; item ids are those of that table"
+            message += f", such as {ids_of_table[0]!r}" if ids_of_table else ""
             raise UserError(message) from None
         modality, source = (table[name][row].as_py() for name in ("modality", "source"))
         file = source if modality == "text" else str(paths.inside(root, source, f"{data / 'items.parquet'}: {item_id}"))

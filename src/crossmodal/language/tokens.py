@@ -1,6 +1,6 @@
 """Turns captions into word ids with NLTK's tokenizer, in lower case, and a vocabulary of the frequent training words.
 
-Tokens are computed once per data set; each split has its own vocabulary, since a sparse corpus has fewer words.
+Tokens are computed once per data set; each subset has its own vocabulary, since a sparse corpus has fewer words.
 """
 
 from __future__ import annotations

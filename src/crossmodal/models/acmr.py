@@ -27,7 +27,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.adversaries import reversal_strength, reverse_gradient
 from crossmodal.models.parts.closed_form import Modality
-from crossmodal.models.parts.encoders import MLP, Standardiser
+from crossmodal.models.parts.encoders import MLP, standardisers
 from crossmodal.models.parts.labelled import Labelled, Standardise, same_class, targets
 from crossmodal.models.parts.optimisers import Adam, Betas
 from crossmodal.models.parts.triplets import squared_distances, with_squares
@@ -93,9 +93,7 @@ class Model(Adam):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = nn.ModuleDict(
-            {m: Standardiser(context, m, wanted=settings.standardise) for m in settings.modalities}
-        )
+        self.scaled = standardisers(context, settings.modalities, wanted=settings.standardise)
         self.projectors = nn.ModuleDict(
             {
                 m: MLP(*context.shapes[m], *settings.hidden, settings.dim, activation=nn.Tanh)

@@ -1,4 +1,4 @@
-"""Small heads on the vectors of fixed encoders, trained with one of this project's losses on a batch's pairs.
+"""Small heads on the vectors of fixed encoders, trained on a batch's pairs (CLIP-Adapter, Gao et al., 2021).
 
 A `residual` head mixes each vector with what a bottleneck makes of it: r·A(x) + (1 − r)·x, with A two linear layers,
 each followed by a ReLU (Gao et al., 2021: CLIP-Adapter: Better Vision-Language Models with Feature Adapters, eq. 3

@@ -5,12 +5,13 @@ has no access to files, data sets or experiment tracking.
 
 The smallest system defines `encode` and `loss`. Other methods can be overridden: `score` (cross attention does not
 compare single vectors), `optimisers` (adversaries have an optimiser of their own), `stages` (modalities or losses are
-added one after another) and `fit` (the solution has a closed form).
+added one after another), `prepare` (all training pairs are seen before the training) and `fit` (the solution has a
+closed form).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -88,6 +89,15 @@ class Regions(NamedTuple):
     counts: Tensor  # (B,) int64, numbers of regions; later places are padding
 
 
+class PlacedRegions(NamedTuple):
+    """Sets of region features of a batch with their places in the pictures, and possibly their names."""
+
+    features: Tensor  # (B, R, D)
+    counts: Tensor  # (B,) int64, numbers of regions; later places are padding
+    boxes: Tensor  # (B, R, 4) x1, y1, x2, y2 as shares of the picture's width and height; zeros for padding
+    names: Tensor | None = None  # (B, R, W) int64 ids of the words of each region's name, padded with 0
+
+
 class Concepts(NamedTuple):
     """Concepts that the images of a batch show or its texts mention, with scores."""
 
@@ -95,8 +105,18 @@ class Concepts(NamedTuple):
     scores: Tensor  # (B, L), 0 for padding
 
 
-Input = Tensor | Tokens | Regions | Concepts
-"""(B, D) vectors, captions, region sets, concepts, or (B, 3, S, S) uint8 pixels or images."""
+class Objects(NamedTuple):
+    """Named regions of the images of a batch, by decreasing confidence; later places are padding."""
+
+    boxes: Tensor  # (B, R, 4) corners x1, y1, x2, y2 in pixels, y downwards
+    classes: Tensor  # (B, R) int64 ids of the names in the vocabulary
+    attributes: Tensor  # (B, R) int64 ids, 0 for none
+    scores: Tensor  # (B, R) confidences
+    counts: Tensor  # (B,) int64, numbers of regions
+
+
+Input = Tensor | Tokens | Regions | PlacedRegions | Concepts | Objects
+"""(B, D) vectors, captions, region sets, also with places, concepts, or (B, 3, S, S) uint8 pixels or images."""
 
 
 @dataclass
@@ -124,7 +144,7 @@ class Batch:
         def move(value):
             if isinstance(value, Mapping):
                 return {key: move(part) for key, part in value.items()}
-            if isinstance(value, Tokens | Regions | Concepts):
+            if isinstance(value, Tokens | Regions | PlacedRegions | Concepts | Objects):
                 return type(value)(*(move(part) for part in value))
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
@@ -148,7 +168,7 @@ class Context:
     n_classes: int = 0
     """Number of classes of the training partition; other classes have labels from this number on."""
     trained: tuple[int, ...] = ()
-    """Classes of the split's own training items; they are fewer where classes are added in stages."""
+    """Classes of the subset's own training items; they are fewer where classes are added in stages."""
     moments: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Modality to the (D,) mean and standard deviation of its vectors over the training items, computed on access."""
     source: Context | None = None
@@ -157,8 +177,13 @@ class Context:
     """(G,) int64 ids of the groups of the training pairs, ascending; not compared when contexts are."""
     word_vectors: Tensor | None = field(default=None, compare=False)
     """(vocabulary_size, word_dim) initial word embedding, if the settings name a file of vectors."""
+    words: tuple[str, ...] = field(default=(), compare=False)
+    """The words of the vocabulary by their ids, while a model is built from data; not kept with a trained model."""
     n_concepts: int = 0
     """Number of concepts that the form `concepts` has scores of."""
+    captions: Callable[[], tuple[Tokens, Tensor]] | None = field(default=None, compare=False)
+    """Returns the training captions and the (C,) groups that they belong to, for systems that learn from all of them
+    at once; None where the data have no captions or the model is not trained."""
 
 
 def described(context: Context) -> dict[str, Any]:
@@ -214,6 +239,9 @@ class Model(nn.Module):
 
     trains: ClassVar[bool] = True
     """Whether the model is trained by gradient steps; otherwise `fit` is called once before the evaluation."""
+
+    on_request: ClassVar[tuple[str, ...]] = ()
+    """Methods of tasks that the model is asked only where an experiment names the task (`also`)."""
 
     unannotated: ClassVar[tuple[str, ...]] = ()
     """Inputs of un-annotated images that each batch also holds: modalities, or names of `further`."""
@@ -272,6 +300,12 @@ class Model(nn.Module):
 
     def begin(self, stage: Stage) -> None:
         """Prepare for a stage, such as by freezing parameters; called before its first epoch."""
+
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """See all training pairs once before the training, in batches, such as for a table of neighbours.
+
+        Called only if a model overrides it, also before a training is resumed. What it keeps is no weight of the model.
+        """
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fit a closed-form system (`trains` is False) to all training pairs, which come in batches."""

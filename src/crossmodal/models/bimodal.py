@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed_form import Modality
-from crossmodal.models.parts.encoders import MLP, Standardiser
+from crossmodal.models.parts.encoders import MLP, standardisers
 from crossmodal.models.parts.labelled import Labelled, Standardise
 
 
@@ -67,7 +67,7 @@ class Model(base.Model):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         dims = {m: context.shapes[m][0] for m in settings.modalities}
-        self.scaled = nn.ModuleDict({m: Standardiser(context, m, wanted=settings.standardise) for m in dims})
+        self.scaled = standardisers(context, dims, wanted=settings.standardise)
         self.both = Autoencoder(dims, settings.hidden, settings.dim)
         self.single = nn.ModuleDict({m: Autoencoder({m: d}, settings.hidden, settings.dim) for m, d in dims.items()})
 

@@ -42,6 +42,36 @@ class Generates(Protocol):
         """
 
 
+class Attends(Protocol):
+    """Chooses each word of a caption by a weighting of the image's regions, which galleries show."""
+
+    def attend(self, batch: Batch, ids: Tensor) -> Tensor:
+        """(B, L, R) weights of the image's regions at each of the (B, L) words of captions, 0 for padding.
+
+        The regions are in the order of the features that the model reads. The weights of a word sum to 1, or to less
+        in a system that may look at something else than the image: the rest is the weight of its sentinel.
+
+        Parameters
+        ----------
+        batch : holds `inputs["image"]` of B images.
+        ids : word ids as `Generates.generate` returns them.
+        """
+
+
+class Grounds(Protocol):
+    """Weighs the image against a sentinel at each word, for the visual grounding of words."""
+
+    def image_share(self, batch: Batch, ids: Tensor) -> Tensor:
+        """(B, L) shares of the attention that the image has at each of the (B, L) words of captions, 0 for padding."""
+
+
+class Tags(Protocol):
+    """Proposes keywords of images."""
+
+    def keywords(self, batch: Batch) -> Tensor:
+        """(B, V) scores of the words of the vocabulary for B images, larger is better."""
+
+
 class Represents(Protocol):
     """Computes features to which classifiers are fitted, for classification."""
 

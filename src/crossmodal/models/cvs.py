@@ -148,7 +148,7 @@ class Model(base.Model):
     def class_loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of both sides of each pair of modalities, averaged over items and summed over pairs.
 
-        It covers the classes that the split trains on; where classes are added in stages, the new ones (section 3.4).
+        It covers the classes that the subset trains on; where classes are added in stages, the new ones (section 3.4).
         """
         logits = self.classifier(vectors)[..., self.trained]  # (P, 2B, K)
         times = len(vectors) * (vectors.shape[1] // len(labels))

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.closed_form import Modality
-from crossmodal.models.parts.encoders import MLP, Standardiser
+from crossmodal.models.parts.encoders import MLP, standardisers
 from crossmodal.models.parts.labelled import Labelled, Standardise, targets
 
 
@@ -36,9 +36,7 @@ class Model(base.Model):
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
-        self.scaled = nn.ModuleDict(
-            {m: Standardiser(context, m, wanted=settings.standardise) for m in settings.modalities}
-        )
+        self.scaled = standardisers(context, settings.modalities, wanted=settings.standardise)
         self.networks = nn.ModuleDict(
             {
                 m: MLP(*context.shapes[m], *settings.hidden, context.n_classes, dropout=settings.dropout)

@@ -14,13 +14,18 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossmodal.core.errors import UserError
 from crossmodal.language.tokens import END, START
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts import dcgan, finetuning
+from crossmodal.models.parts import dcgan, decoding, finetuning
 from crossmodal.models.parts.decoder import CaptionDecoder
 from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
 from crossmodal.models.parts.losses import Hinges, Negatives, Reduction, batch_hinges
+
+LONGEST = 20
+"""Largest number of words of a caption that is generated of an image, as in captioners."""
+MOMENTUM = 0.02  # share of a batch in the running means of the captions' parts
 
 
 class Settings(Hinges, finetuning.Settings):
@@ -172,6 +177,7 @@ class Separation(nn.Module):
 class Model(finetuning.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "tokens"}
     second_form: ClassVar[dict[str, Form]] = {"image": "pixels"}
+    on_request: ClassVar[tuple[str, ...]] = ("generate",)
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
@@ -196,6 +202,8 @@ class Model(finetuning.Model):
             )
         if s.caption:
             self.decoder = CaptionDecoder(context.vocabulary_size, s.word_dim, 3 * s.part, s.layers, s.cell)
+            self.register_buffer("caption_modal", torch.zeros(s.part))
+            self.register_buffer("caption_specific", torch.zeros(s.part))
         self._generated: tuple[base.Batch, Tensor] | None = None
 
     @property
@@ -245,6 +253,8 @@ class Model(finetuning.Model):
         if s.caption:
             caption_loss = self.decoder.loss(self.words, batch.inputs["text"], text.all, s.per_word)
             terms["caption"] = s.caption * caption_loss
+            for mean, part in ((self.caption_modal, text.modal), (self.caption_specific, text.specific)):
+                mean.lerp_(part.detach().mean(0).to(mean.dtype), MOMENTUM)
         return {"loss": torch.stack([*terms.values()]).sum(), **terms}
 
     def _generator_loss(self, batch: base.Batch, image: Parts) -> Tensor:
@@ -281,6 +291,30 @@ class Model(finetuning.Model):
         matching, other = self.discriminators["content"](*pairs).chunk(2)
         real = self.discriminators["real"](generated)
         return {"generated": real, "matching": matching, "other": other, "valid": valid}
+
+    @torch.no_grad()
+    def generate(self, batch: base.Batch, beam: int) -> Tensor:
+        """(B, L) word ids of a caption per image, by the decoder that reconstructs captions (`capabilities.Generates`).
+
+        The paper generates none of images, so that this is ours: an image's semantic part, which it shares with its
+        captions, stands in place of theirs, between the modal and the specific part that captions have on average.
+
+        Raises
+        ------
+        UserError : the run has no decoder.
+        """
+        if not self.settings.caption:
+            raise UserError("mfsr with `caption: 0` has no decoder of captions; choose a run with that loss")
+        semantic = self.parts("image", batch).semantic
+        modal, specific = (mean.expand(len(semantic), -1) for mean in (self.caption_modal, self.caption_specific))
+        state = self.decoder.first_state(torch.cat([modal, semantic, specific], 1))
+
+        def step(last: Tensor, state: decoding.State) -> tuple[Tensor, dict[str, Tensor]]:
+            return self.decoder.step(self.words, last, state)
+
+        if beam == 1:
+            return decoding.greedy(step, state, len(semantic), LONGEST, semantic.device)
+        return decoding.beam(step, state, len(semantic), LONGEST, beam, semantic.device)
 
     @torch.no_grad()
     def reconstruct(self, batch: base.Batch) -> dict[str, Tensor]:

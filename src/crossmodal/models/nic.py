@@ -1,17 +1,20 @@
 """NIC, or Show and Tell (Vinyals et al., 2015): a network that reads the image as its first word and says the caption.
 
 Eq. 10 to 12 of the paper, which trains with stochastic gradient descent and generates with a beam of 20; the defaults
-here are those of public programs that reproduce it (Adam, beam of 5).
+here are those of public programs that reproduce it (Adam, beam of 5). The chapter (eq. 9.11) sums from t = 0 although
+its w_0 is the start mark, which is read and not said, and it calls greedy decoding "sampling".
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from crossmodal.models import base
 from crossmodal.models.base import Batch, Tokens
 from crossmodal.models.parts import captioner
+from crossmodal.models.parts.captioner import Spoken
 from crossmodal.models.parts.decoding import State
 
 
@@ -33,14 +36,20 @@ class Model(captioner.Captioner):
         _, (h, c) = self.network(self.image(batch.inputs["image"])[:, None])
         return {"h": h[0], "c": c[0]}
 
-    def next_word(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        """Eq. 11 and 12: a word is read, and the next one follows from the state."""
+    def advance(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """Eq. 11: a word is read."""
         before = (state["h"][None].contiguous(), state["c"][None].contiguous())
-        out, (h, c) = self.network(self.words(last)[:, None], before)
-        return self.word(self.dropout(out[:, 0])), {"h": h[0], "c": c[0]}
+        out, (h, c) = self.network(last[:, None], before)
+        return out[:, 0], {"h": h[0], "c": c[0]}
 
-    def logits(self, batch: Batch, tokens: Tokens) -> Tensor:
-        """All words at once, after the image: the same as `next_word` one after another."""
+    def spoken(self, batch: Batch, tokens: Tokens) -> Spoken:
+        """All words at once, after the image: the same as one after another."""
         image = self.image(batch.inputs["image"])[:, None]
-        out, _ = self.network(torch.cat([image, self.words(tokens.ids[:, :-1])], 1))
-        return self.word(self.dropout(out[:, 1:]))
+        image = image.repeat_interleave(len(tokens.ids) // len(image), 0)
+        read = torch.cat([image, self.words(tokens.ids[:, :-1])], 1)
+        packed = pack_padded_sequence(read, tokens.lengths.cpu(), batch_first=True, enforce_sorted=False)
+        out = self.network(packed)[0].data[len(image) :]  # without the image's own step
+        sizes = packed.batch_sizes[1:].tolist()
+        caption = torch.cat([packed.sorted_indices[:size] for size in sizes])
+        place = torch.cat([caption.new_full((size,), place) for place, size in enumerate(sizes)])
+        return Spoken(out, caption, place, tokens.ids[caption, place + 1], None)

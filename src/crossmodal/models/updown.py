@@ -1,7 +1,8 @@
 """Bottom-up and top-down attention: one LSTM attends to regions, another one says the words (Anderson et al., 2018).
 
 Eq. 1 to 8 of the paper. The first LSTM reads the second one's state, the mean region and the last word; its state
-weighs the regions; the second one reads their weighted mean and says the next word.
+weighs the regions; the second one reads their weighted mean and says the next word. `projected` adds the layers of a
+public reproduction before it, which maps regions and their mean to fewer dimensions.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from crossmodal.models import base
-from crossmodal.models.base import Batch, Form
+from crossmodal.models.base import Batch, Form, Regions
 from crossmodal.models.parts import captioner
 from crossmodal.models.parts.decoding import State
-from crossmodal.models.parts.encoders import mask, mean_of
+from crossmodal.models.parts.encoders import mean_of
+from crossmodal.models.parts.region_attention import RegionAttention
 
 
 class Settings(captioner.Settings):
@@ -25,41 +27,50 @@ class Settings(captioner.Settings):
     word_dim: int = Field(1000, ge=1, description="dimensions of a word vector")
     dim: int = Field(512, ge=1, description="units of each of the two recurrent networks")
     attention_dim: int = Field(512, ge=1, description="units of the attention")
+    projected: int = Field(
+        0,
+        ge=0,
+        description="dimensions to which regions and their mean are each mapped by a layer with ReLU and dropout, "
+        "which word vectors pass too; 0: none of these, as published",
+    )
 
 
-class Model(captioner.Captioner):
+class Model(captioner.Attentive):
     reads: ClassVar[dict[str, Form]] = {"image": "regions", "text": "tokens"}
 
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         width, dim = context.shapes["image"][-1], settings.dim
         self.words = nn.Embedding(context.vocabulary_size, settings.word_dim)
-        self.attention = nn.LSTMCell(dim + width + settings.word_dim, dim)
-        self.of_region = nn.Linear(width, settings.attention_dim, bias=False)
-        self.of_state = nn.Linear(dim, settings.attention_dim, bias=False)
-        self.weight = nn.Linear(settings.attention_dim, 1, bias=False)
-        self.language = nn.LSTMCell(width + dim, dim)
         self.dropout = nn.Dropout(settings.dropout)
+        if settings.projected:
+            self.region, self.mean = (nn.Linear(width, settings.projected) for _ in range(2))
+            width = settings.projected
+        self.attention = nn.LSTMCell(dim + width + settings.word_dim, dim)
+        self.look = RegionAttention(width, dim, settings.attention_dim)
+        self.language = nn.LSTMCell(width + dim, dim)
         self.word = nn.Linear(dim, context.vocabulary_size)
 
-    def first_state(self, batch: Batch) -> dict[str, Tensor]:
-        """Zero states, and the regions with their mean and the part of the attention that does not change."""
-        regions, counts = batch.inputs["image"]
-        valid = mask(counts, regions.shape[1])
-        zeros = regions.new_zeros(len(regions), self.settings.dim)
-        return {
-            **dict.fromkeys(("h1", "c1", "h2", "c2"), zeros),
-            "regions": regions,
-            "mean": mean_of(regions, valid),
-            "keys": self.of_region(regions),
-            "valid": valid,
-        }
+    def read(self, ids: Tensor) -> Tensor:
+        """Word vectors."""
+        return self._embedded(self.words(ids)) if self.settings.projected else self.words(ids)
 
-    def next_word(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        read = torch.cat([state["h2"], state["mean"], self.words(last)], 1)  # eq. 2
+    def _embedded(self, x: Tensor) -> Tensor:
+        return self.dropout(torch.relu(x))
+
+    def first_state(self, batch: Batch) -> dict[str, Tensor | dict[str, Tensor]]:
+        """Zero states; the regions with their mean and the part of the attention that does not change."""
+        features, counts = batch.inputs["image"]
+        mean = mean_of(features, self.look.valid(batch.inputs["image"]))
+        if self.settings.projected:
+            mean, features = self._embedded(self.mean(mean)), self._embedded(self.region(features))
+        zeros = features.new_zeros(len(features), self.settings.dim)
+        states = dict.fromkeys(("h1", "c1", "h2", "c2"), zeros)
+        return {**states, "mean": mean, "images": self.look.of_images(Regions(features, counts))}
+
+    def advance(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        read = torch.cat([state["h2"], state["mean"], last], 1)  # eq. 2
         h1, c1 = self.attention(read, (state["h1"], state["c1"]))
-        scores = self.weight(torch.tanh(state["keys"] + self.of_state(h1)[:, None]))[..., 0]  # eq. 3
-        weights = torch.softmax(scores.masked_fill(~state["valid"], -torch.inf), 1)  # eq. 4
-        seen = (weights[:, None] @ state["regions"])[:, 0]  # eq. 5
+        weights, seen = self.look(h1, state["images"])  # eq. 3 to 5
         h2, c2 = self.language(torch.cat([seen, h1], 1), (state["h2"], state["c2"]))  # eq. 6
-        return self.word(self.dropout(h2)), {**state, "h1": h1, "c1": c1, "h2": h2, "c2": c2}  # eq. 7
+        return h2, {**state, "h1": h1, "c1": c1, "h2": h2, "c2": c2, "attention": weights}

@@ -1,7 +1,7 @@
-"""The encoders' own vectors, as they are: items are compared by the cosines of their features and nothing is trained.
+"""Zero-shot retrieval by the cosines of the encoders' own vectors, as CLIP retrieves (Radford et al., 2021).
 
-This is how CLIP (Radford et al., 2021: Learning Transferable Visual Models From Natural Language Supervision, ICML,
-section 3) retrieves. The features of all modalities must come from one model, such as the two towers of the extractor
+Nothing is trained (Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, section 3).
+The features of all modalities must come from one model, such as the two towers of the extractor
 `open_clip`; vectors of different models share no space, whatever their sizes.
 """
 

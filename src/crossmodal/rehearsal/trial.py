@@ -101,7 +101,9 @@ def work_of(job: Job) -> str:
         for name, value in settings.items()
         if name not in COUNTS and not name.endswith("epochs")
     }
-    about = job.model_dump(mode="json", include={"dataset", "model", "inputs", "beside", "source", "source_inputs"})
+    about = job.model_dump(
+        mode="json", include={"dataset", "model", "inputs", "second_inputs", "source", "source_inputs"}
+    )
     split = job.split if job.relevance == "label" else ""
     return sha256_json([about, kept, split, job.folds, job.threads, bool(job.after)])
 

@@ -61,7 +61,7 @@ def built(
     options = Options(
         relevance=job.relevance,
         stages=job.stages,
-        second_form={m: (form, job.beside[m]) for m, form in module.Model.second_form.items()},
+        second_form={m: (form, job.second_inputs[m]) for m, form in module.Model.second_form.items()},
         further=module.Model.further,
         vocabulary=vocabulary,
         settings=settings.model_dump(),

@@ -14,7 +14,7 @@ from crossmodal.experiments import Job
 from crossmodal.modalities import MODALITIES
 from crossmodal.runs.build import CHECKPOINTS
 from crossmodal.runs.trained import trained
-from crossmodal.tasks.base import Number, Task, tasks
+from crossmodal.tasks.base import Number, Task, tasks, too_few
 from crossmodal.tasks.ranked import shards
 from crossmodal.training.devices import device_slot
 
@@ -122,3 +122,5 @@ def _write(job: Job, folder: Path, task: Task, scale: str, numbers: list[Number]
     write_json(folder / task.name / "metrics.json", content)
     for row in numbers:
         log.info("%(protocol)-6s %(aspect)-14s %(metric)-12s %(value)8.2f", row)
+    if warning := too_few(numbers):
+        log.warning("%s: %s", job.key, warning)

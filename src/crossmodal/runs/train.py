@@ -41,7 +41,7 @@ from crossmodal.runs import finished
 from crossmodal.runs.build import CHECKPOINTS, built
 from crossmodal.runs.weights import checked_weights
 from crossmodal.tasks.base import chooser_of, source_of_training, tasks
-from crossmodal.training.closed_form import fit
+from crossmodal.training.closed_form import fit, prepare
 from crossmodal.training.devices import device_slot
 
 if TYPE_CHECKING:
@@ -103,9 +103,11 @@ def train_job(
         from crossmodal.training.loop import train  # imported here, since it takes seconds
 
         selection = selection_of(job)
+        _check_pairs(job, corpus, data)
         _check_validation(job, model, corpus, data)
         if fresh:
             checkpoint.unlink(missing_ok=True)
+        prepare(model, corpus)
         with device_slot(CHECKPOINTS) as device, _card(device, facts):
             done = train(model, corpus, job.seed, device, selection, checkpoint, identity, limit)
         history = done.history
@@ -186,6 +188,21 @@ def selection_of(job: Job) -> Selection:
             f"give it the method of a task, such as `encode`"
         )
     return Selection(task.criterion, import_module(task.selection).validate)
+
+
+def _check_pairs(job: Job, corpus: Corpus, data: Path) -> None:
+    """Check that a mini-batch can be made, which needs two pairs: those of others are a pair's negatives.
+
+    Raises
+    ------
+    UserError : fewer pairs, or fewer rows of a data set with classes.
+    """
+    rows = corpus.n_rows()
+    if rows < 2:
+        raise UserError(
+            f"{data / job.dataset / 'splits' / f'{job.split}.parquet'}: has {rows} training pair{'s' * (rows != 1)}, "
+            f"but model {job.model!r} needs at least 2, which are each other's negatives; choose a larger split"
+        )
 
 
 def _check_validation(job: Job, model: base.Model, corpus: Corpus, data: Path) -> None:

@@ -46,8 +46,12 @@ class Metric:
     columns: tuple[str, ...] = ()  # the columns of the examples' table from which the metric is computed
     addends: Callable[[Examples, int], np.ndarray] | None = None
     """Takes the columns and K, and returns the (Q,) values whose mean is the metric; None if it is not such a mean."""
+    formula: Callable[[np.ndarray], np.ndarray] | None = None
+    """Takes (..., C) sums of the columns over examples, and returns (...) values of a metric that is a formula of sums,
+    such as BLEU, so that it has intervals and tests like a mean.
+    """
     whole: Callable[[Examples, int], float] | None = None
-    """Takes the columns and K, and returns a metric that is not a mean over examples, such as a median."""
+    """Takes the columns and K, and returns a metric that is neither a mean nor a formula of sums, such as a median."""
     better: Literal["higher", "lower"] = "higher"
     low: float = 0.0
     high: float = 100.0
@@ -75,10 +79,18 @@ class Metric:
             return None
         return self.addends(examples, self.k)
 
+    def summands(self, examples: Examples) -> np.ndarray | None:
+        """(Q, C) columns whose sums `formula` takes; None if the metric has no formula, or columns are missing."""
+        if self.formula is None or any(column not in examples for column in self.columns):
+            return None
+        return np.stack([np.asarray(examples[column], np.float64) for column in self.columns], 1)
+
     def value(self, examples: Examples) -> float | None:
         """The metric over all examples; None if it cannot be computed from their columns."""
         if any(column not in examples for column in self.columns):
             return None
+        if self.formula is not None:
+            return float(self.formula(self.summands(examples).sum(0)))
         if self.whole is not None:
             return float(self.whole(examples, self.k))
         added = self.of_examples(examples)
@@ -98,6 +110,8 @@ class Task(ABC):
     """Position among the tasks; the first task of a model that has a criterion chooses the model's epochs."""
     asks: ClassVar[str]
     """The method that a model must have to be evaluated on the task."""
+    on_request: ClassVar[tuple[str, ...]] = ()
+    """Methods one of which is enough where an experiment names the task in `also`."""
     metrics: ClassVar[tuple[Metric, ...]]
     aspects: ClassVar[tuple[str, ...]]
     """Possible values of `aspect`: such as `image-to-text`, or the name of a learning setting."""
@@ -109,6 +123,8 @@ class Task(ABC):
     selection: ClassVar[str] = ""
     """The module whose `validate` measures the criterion: the only part of a task that trained weights depend on."""
 
+    curves: ClassVar[tuple[str, ...]] = ()
+    """Metrics by which systems are compared over amounts of annotation."""
     of_captions: ClassVar[bool] = False
     """Whether the ground truth is captions, so that data whose texts are arrays do not have it."""
     ranked: ClassVar[bool] = False
@@ -203,16 +219,24 @@ class Task(ABC):
         write_parquet(folder / "examples.parquet", examples)
         return numbers
 
-    def asked(self, model: str, relevance: str, captioned: bool = True) -> bool:
+    def evaluates(self, model: str, relevance: str, captioned: bool = True, also: Iterable[str] = ()) -> bool:
         """Whether runs of a model or a control on data with this relevance are evaluated on this task.
 
         Parameters
         ----------
         captioned : whether the data set's texts are captions; otherwise they are arrays, or it has none.
+        also : the names of tasks that the experiment asks besides those that the model's methods are for.
         """
         if not self.hosts(relevance) or (self.of_captions and not captioned):
             return False
-        return model in self.controls if model in CONTROLS else self.asks in registry.methods(model)
+        if model in CONTROLS:
+            return model in self.controls
+        return self.asks in registry.methods(model) or (self.name in also and self.answers(model))
+
+    def answers(self, model: str) -> bool:
+        """Whether a model has a method for the task, be it one that has to be requested."""
+        methods = registry.methods(model)
+        return self.asks in methods | registry.on_request(model) or bool(methods.intersection(self.on_request))
 
     def shown(self) -> list[Any]:
         """Facts of the task that tables, charts and checks show, so that a change of these facts rebuilds them."""
@@ -231,9 +255,9 @@ def tasks() -> dict[str, Task]:
     return {task.name: task for task in sorted(listed, key=lambda task: (task.place, task.name))}
 
 
-def asked_of(model: str, relevance: str, captioned: bool = True) -> Iterator[Task]:
-    """The tasks on which runs of a model or a control are evaluated, for data of this kind (see `Task.asked`)."""
-    return (task for task in tasks().values() if task.asked(model, relevance, captioned))
+def tasks_of(model: str, relevance: str, captioned: bool = True, also: Iterable[str] = ()) -> Iterator[Task]:
+    """The tasks on which runs of a model or a control are evaluated, for data of this kind (see `Task.evaluates`)."""
+    return (task for task in tasks().values() if task.evaluates(model, relevance, captioned, also))
 
 
 def all_metrics() -> Iterator[Metric]:
@@ -262,6 +286,26 @@ def aspects() -> frozenset[str]:
 def metric(name: str) -> Metric | None:
     """The metric with the given name in any task, with K filled in; None if there is none."""
     return next((match for declared in all_metrics() if (match := declared.named(name))), None)
+
+
+def too_few(numbers: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence on each recall@K that is 100 for any order, since no more than K items are ranked; empty for none.
+
+    Parameters
+    ----------
+    numbers : rows with `metric` and `n_gallery`, of a run or a table.
+    """
+    galleries: dict[str, int] = {}
+    for number in numbers:
+        name, size = number["metric"], number["n_gallery"]
+        declared = metric(name) if name.startswith("recall@") else None
+        if declared is not None and size and declared.k >= size:
+            galleries[declared.label] = min(size, galleries.get(declared.label, size))
+    if not galleries:
+        return ""
+    fewest = min(galleries.values())
+    items = "item is" if fewest == 1 else "items are"
+    return f"Too few test items: only {fewest} {items} ranked, so that {', '.join(galleries)} is 100 for any order."
 
 
 def label(name: str) -> str:
@@ -294,7 +338,7 @@ def lower_is_better(name: str) -> bool:
 
 def chooser_of(model: str, relevance: str) -> Task | None:
     """The task by whose criterion the epochs of a model are chosen; None if none of its tasks has a criterion."""
-    return next((task for task in asked_of(model, relevance) if task.criterion), None)
+    return next((task for task in tasks_of(model, relevance) if task.criterion), None)
 
 
 def source_of_training(model: str, relevance: str) -> str:

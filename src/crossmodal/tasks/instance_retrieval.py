@@ -20,4 +20,5 @@ class Task(Ranked):
     aspects: ClassVar[tuple[str, ...]] = (*Ranked.aspects, overall)
     criterion: ClassVar[str] = "recall_sum"
     criterion_label: ClassVar[str] = "sum of recalls"
+    curves: ClassVar[tuple[str, ...]] = ("recall@1", "recall@5", "recall@10")
     relevance: ClassVar[str] = "group"

@@ -213,7 +213,10 @@ def _epoch(
     began = time.perf_counter()
     done = 0
     drawn = getattr(model.settings, "sampling", "shuffled")
-    stream = batches(corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn)
+    captions = getattr(model.settings, "captions_per_image", 1)
+    stream = batches(
+        corpus, size, seed, epoch, model.unannotated, fabric.device, stage.modalities, wanted, drawn, captions
+    )
     ended: list[float] = []  # the times at which the steps of a trial ended
     for step, batch in enumerate(stream):
         if limit is not None and step >= limit.steps and ended[-1] - ended[0] >= limit.seconds:

@@ -39,6 +39,20 @@ def test_concepts_of_items(tiny):
     assert set(corpus.fingerprint) == {"items", "split", "image.regions"}
 
 
+def test_concepts_beside_vectors(tiny):
+    """As the second form of images, in batches too; their extractor is that of the regions."""
+    reads, second = {"image": "vector", "text": "tokens"}, {"image": ("concepts", "regions")}
+    corpus = load(tiny, "full", reads, {"image": "vectors"}, second_form=second, expansion="own", min_count=1)
+    assert corpus.context.n_concepts == 4
+    assert corpus.context.shapes == {"image": (2,)}
+    batch = corpus.batch(torch.tensor([2, 0]))
+    assert batch.inputs["image"].tolist() == [[3, 6], [1, 2]]
+    assert [named(batch.second_form["image"], n) for n in range(2)] == [
+        {"car": 0.5, "red": 0.5},
+        {"kite": 0.25, "red": 0.25, "box": 0.75},
+    ]
+
+
 def test_a_search_by_concepts(tiny, tmp_path, monkeypatch):
     """What the names are is known from the data set's regions, also where sentences alone are asked for or searched."""
     monkeypatch.chdir(tmp_path)

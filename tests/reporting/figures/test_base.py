@@ -180,7 +180,7 @@ def test_what_a_figures_hash_covers(monkeypatch: pytest.MonkeyPatch) -> None:
         modules = covered(name, monkeypatch)
         others = {f"reporting.figures.{other}" for other in registry.names("figures")} - {f"reporting.figures.{name}"}
         shared = {"crossovers": {"annotation"}, "reconstructions": {"parts"}, "transformation": {"embeddings"}}
-        shared["adversarial_reconstruction"] = {"learning_curves"}
+        shared |= {"adversarial_reconstruction": {"learning_curves"}, "caption_annotation": {"annotation"}}
         assert modules & others == {f"reporting.figures.{other}" for other in shared.get(name, ())}
         far = ("training", "reporting.page", "reporting.tables", "reporting.tracking")
         if name != "transformation":  # which encodes items by a trained model

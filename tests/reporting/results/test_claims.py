@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -417,3 +418,16 @@ def test_the_command(shown: tuple[Plan, pd.DataFrame], tmp_path: Path, monkeypat
     assert "no paper 'tyo' is chosen; did you mean 'toy'?" in str(wrong.exception)
     assert report._claims(plan, tmp_path / "claims.parquet") is not None
     assert report._claims(plan, tmp_path / "no.parquet") is None
+
+
+def test_claims_of_ones_own_have_no_column_of_published_numbers(shown: tuple[Plan, pd.DataFrame]) -> None:
+    lines = verdicts.lines(*shown)
+    assert [verdicts.HEADS[place] for place in verdicts.columns_of(lines)] == [*verdicts.HEADS]
+    own = [replace(line, published="–") for line in lines]
+    for write in (verdicts.to_md, verdicts.to_tex, verdicts.to_html):
+        assert ">Published<" in write(lines) or " Published " in write(lines)
+        assert ">Published<" not in write(own)
+        assert " Published " not in write(own)
+    rows = [line for line in verdicts.to_md(own).splitlines() if line.startswith("|")]
+    assert {row.replace("\\|", "").count("|") for row in rows} == {7}
+    assert str(verdicts.to_html(own)).count('colspan="5"') == 1

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from crossmodal.core.errors import UserError
+from crossmodal.core.files import records_of
 from crossmodal.evaluation.statistics import bootstrap_interval, holm, permutation_test
 from crossmodal.experiments import Plan, Table, validated
 from crossmodal.reporting.results import comparison as comparing
@@ -70,7 +71,7 @@ def test_tables_say_what_is_significant(made: Path, plan: Plan, cells: pd.DataFr
     spoilt = cells.copy()
     mine = (spoilt.paper == "mfsr") & (spoilt.table == "table1") & (spoilt.ours_model == "vse0")
     spoilt.loc[mine, "against"] = "worse"
-    view = next(v for v in writers.all_views(plan, spoilt) if v.id == "mfsr-table1")
+    view = next(v for v in writers.all_views(plan, records_of(spoilt)) if v.id == "mfsr-table1")
     for kind, mark in (("md", "↓"), ("html", "↓"), ("tex", r"$\downarrow$")):
         text = writers.WRITERS[kind](view)
         assert text.count(mark) >= 6 + 1

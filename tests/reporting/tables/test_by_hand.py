@@ -28,7 +28,7 @@ def compared() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def view(compared: pd.DataFrame) -> View:
-    return views.view(toy_plan(), compared, "toy-t1")
+    return seen(toy_plan(), compared)
 
 
 def test_means_and_deviations(compared: pd.DataFrame) -> None:

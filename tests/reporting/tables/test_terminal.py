@@ -7,11 +7,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from rich.console import Console
 
 from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_rows
 from crossmodal.experiments import Plan
 from crossmodal.reporting.tables import terminal, views
 from crossmodal.reporting.tables.views import Line, View
@@ -19,7 +19,12 @@ from crossmodal.reporting.tables.views import Line, View
 
 @pytest.fixture(scope="module")
 def shown(made: Path, plan: Plan) -> list[View]:
-    return views.all_views(plan, pd.read_parquet(made / "comparison.parquet"))
+    return views.all_views(plan, read_rows(made / "comparison.parquet"))
+
+
+def cells_of_table1(made: Path) -> list[dict]:
+    cells = read_rows(made / "comparison.parquet")
+    return [cell for cell in cells if (cell["paper"], cell["table"]) == ("mfsr", "table1")]
 
 
 def printed(view: View, width: int, **options: str) -> str:
@@ -32,15 +37,17 @@ def printed(view: View, width: int, **options: str) -> str:
 def test_every_number_is_there(shown: list[View], width: int) -> None:
     for view in shown:
         text = printed(view, width, rows="all")
-        for value in view.frame.published.dropna():
+        for value in filter(None, (cell["published"] for cell in view.cells)):
             assert re.search(rf"(?<![\d.]){re.escape(f'{value:.1f}')}(?![\d.])", text), (view.id, value)
         assert view.table.title in " ".join(text.split())
 
 
 def test_our_rows_alone(made: Path, plan: Plan) -> None:
     """Shown though the other tables were not made."""
-    comparison = pd.read_parquet(made / "comparison.parquet")
-    view = views.view(plan, comparison[(comparison.paper == "mfsr") & (comparison.table == "table1")], "mfsr-table1")
+    cells = [
+        cell for cell in read_rows(made / "comparison.parquet") if (cell["paper"], cell["table"]) == ("mfsr", "table1")
+    ]
+    view = views.view(plan, cells, "mfsr-table1")
     bare = next(line for line in view.lines if not line.has_system)
     assert bare.label in printed(view, 200, rows="all")
     assert bare.label not in printed(view, 200, rows="ours")
@@ -49,13 +56,15 @@ def test_our_rows_alone(made: Path, plan: Plan) -> None:
 
 def test_an_unknown_table_is_named_with_those_there_are(made: Path, plan: Plan) -> None:
     with pytest.raises(UserError, match=r"'mfsr-tabel1' is unknown; did you mean 'mfsr-table1'.*a3vse-table5"):
-        views.view(plan, pd.read_parquet(made / "comparison.parquet"), "mfsr-tabel1")
+        views.view(plan, read_rows(made / "comparison.parquet"), "mfsr-tabel1")
 
 
 def test_rows_that_nothing_of_ours_fills_are_counted(made: Path, plan: Plan) -> None:
     """Table 1 of mFSR, as if the two systems of its batch size of 24 had not run."""
-    comparison = pd.read_parquet(made / "comparison.parquet")
-    view = views.view(plan, comparison[(comparison.paper == "mfsr") & (comparison.table == "table1")], "mfsr-table1")
+    cells = [
+        cell for cell in read_rows(made / "comparison.parquet") if (cell["paper"], cell["table"]) == ("mfsr", "table1")
+    ]
+    view = views.view(plan, cells, "mfsr-table1")
     lines = [_not_run(line) if line.label in ("VSE++", "mFSR") else line for line in view.lines]
     view = replace(view, lines=lines)
     bare = [line.label for line in lines if not line.has_system]
@@ -99,9 +108,17 @@ def test_a_wide_table_has_all_its_numbers_in_panels(shown: list[View]) -> None:
 
 
 def test_a_table_that_no_run_fills_says_so(made: Path, plan: Plan) -> None:
-    view = next(
-        view for view in views.all_views(plan, pd.read_parquet(made / "comparison.parquet")) if not view.has_system
-    )
+    view = next(view for view in views.all_views(plan, read_rows(made / "comparison.parquet")) if not view.has_system)
     text = printed(view, 200)
     assert "Method" not in text
     assert text.rstrip().endswith(f"Left out: {len(view.lines)} rows with published numbers only (--all).")
+
+
+def test_a_table_of_a_paper_that_is_not_chosen_is_explained(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers/other.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"'other-table1': would be in papers/other.yaml, which `papers` .* not name"):
+        views.view(plan, [], "other-table1")

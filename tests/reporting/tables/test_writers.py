@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_rows, records_of
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results import comparison as comparing
 from crossmodal.reporting.results.collect import collect
@@ -24,11 +25,11 @@ from crossmodal.reporting.tables.views import Cell, Text, grid, number
 
 @pytest.fixture(scope="module")
 def views(made: Path, plan: Plan) -> dict[str, writers.View]:
-    return {view.id: view for view in writers.all_views(plan, pd.read_parquet(made / "comparison.parquet"))}
+    return {view.id: view for view in writers.all_views(plan, read_rows(made / "comparison.parquet"))}
 
 
 def test_every_table_in_every_format(made: Path, plan: Plan, tmp_path: Path) -> None:
-    paths = writers.render(plan, pd.read_parquet(made / "comparison.parquet"), tmp_path)
+    paths = writers.render(plan, read_rows(made / "comparison.parquet"), tmp_path)
     assert len(paths) == 8 * 4
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in paths}
     assert (tmp_path / "mfsr-table1.csv").exists()
@@ -37,14 +38,14 @@ def test_every_table_in_every_format(made: Path, plan: Plan, tmp_path: Path) -> 
 def test_csv_round_trip(views: dict[str, writers.View]) -> None:
     for view in views.values():
         back = pd.read_csv(io.StringIO(writers.to_csv(view))).astype(comparing.TYPES)
-        pd.testing.assert_frame_equal(back, view.frame.reset_index(drop=True))
+        pd.testing.assert_frame_equal(back, pd.DataFrame(view.cells).astype(comparing.TYPES))
 
 
 @pytest.mark.parametrize("kind", ["md", "tex", "html"])
 def test_no_published_number_is_lost(views: dict[str, writers.View], kind: str) -> None:
     for view in views.values():
         text = writers.WRITERS[kind](view)
-        for value in view.frame.published.dropna():
+        for value in filter(None, (cell["published"] for cell in view.cells)):
             assert re.search(rf"(?<![\d.]){re.escape(f'{value:.1f}')}(?![\d.])", text), (view.id, value)
 
 
@@ -133,7 +134,7 @@ def test_best_and_second_are_marked(made: Path, plan: Plan) -> None:
     comparison.loc[cells, "published"] = [50.0, 60.0, 60.0, 55.0, 40.0, 59.9, 10.0, 5.0][: cells.sum()]
     done = cells & (comparison.status == "done")
     comparison.loc[done, "ours_mean"] = [20.04 - i for i in range(done.sum())]
-    view = next(v for v in writers.all_views(plan, comparison) if v.id == "mfsr-table3")
+    view = next(v for v in writers.all_views(plan, records_of(comparison)) if v.id == "mfsr-table3")
     places = [line.cells[0].published_place for line in view.lines]
     assert places[: cells.sum()] == [0, 1, 1, 0, 0, 2, 0, 0][: cells.sum()]
     first = next(line.cells[0] for line in view.lines if line.cells[0].status == "done")
@@ -155,13 +156,13 @@ def test_numbers_of_other_test_sets_are_not_compared(made: Path, plan: Plan) -> 
     tables_of = [parted if one is table else one for one in paper.tables]
     papers = {**plan.papers, "mfsr": paper.model_copy(update={"tables": tables_of})}
     for which, expected in ((Plan(plan.params, papers), [1, 1, 2, 2]), (plan, [1, 2, 0, 0])):
-        view = next(v for v in writers.all_views(which, comparison) if v.id == "mfsr-table3")
+        view = next(v for v in writers.all_views(which, records_of(comparison)) if v.id == "mfsr-table3")
         assert [line.cells[0].published_place for line in view.lines] == [*expected, 0, 0, 0, 0]
 
 
 def test_numbers_of_other_annotation_are_not_compared(views: dict[str, writers.View]) -> None:
     view = views["a3vse-table1"]  # a row a degree of annotation, its systems in columns
-    for row, part in view.frame.groupby("row"):
+    for row, part in pd.DataFrame(view.cells).groupby("row"):
         for (_, _), same in part.groupby(["aspect", "metric"]):
             places = [view.lines[row].cells[column].published_place for column in same.column]
             assert sorted(places) in ([1, 2], [1, 1])
@@ -220,7 +221,7 @@ def test_html_escapes_and_marks(views: dict[str, writers.View]) -> None:
 def test_missing_cells_say_why(made: Path, plan: Plan) -> None:
     quick = {key: job for key, job in plan.jobs.items() if job.quick}
     metrics = collect(plan, made / "runs", {k: j for k, j in quick.items() if j.model != "vse0"})
-    view = writers.all_views(plan, comparing.compare(plan, metrics, quick))[0]
+    view = writers.all_views(plan, records_of(comparing.compare(plan, metrics, quick)))[0]
     for writer in (writers.to_md, writers.to_tex, writers.to_html):
         text = writer(view)
         assert "missing: not part of quick; run `snakemake all`" in text
@@ -231,7 +232,7 @@ def test_missing_cells_say_why(made: Path, plan: Plan) -> None:
 def test_failed_controls_are_said_in_every_rendering(made: Path, plan: Plan) -> None:
     metrics = pd.read_parquet(made / "metrics.parquet")
     metrics.loc[metrics.model == "oracle", "value"] = 50.0
-    view = writers.all_views(plan, comparing.compare(plan, metrics))[0]
+    view = writers.all_views(plan, records_of(comparing.compare(plan, metrics)))[0]
     assert view.qc.startswith("off: oracle")
     for writer in (writers.to_md, writers.to_tex, writers.to_html):
         assert "Quality control failed" in writer(view)
@@ -240,7 +241,7 @@ def test_failed_controls_are_said_in_every_rendering(made: Path, plan: Plan) -> 
 def test_a_comparison_of_other_papers_is_an_error(made: Path, plan: Plan) -> None:
     comparison = pd.read_parquet(made / "comparison.parquet")
     with pytest.raises(UserError, match="mfsr table1 has 137 cells, expected 138"):
-        writers.all_views(plan, comparison.drop(index=0))
+        writers.all_views(plan, records_of(comparison.drop(index=0)))
 
 
 def test_tex_notes_that_a_page_has_no_room_for_go_on_on_the_next(

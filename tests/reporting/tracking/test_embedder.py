@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
@@ -17,6 +18,8 @@ from safetensors.torch import save_file
 from crossmodal.core import registry
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, sha256_file, write_json
+from crossmodal.experiments import Job
+from crossmodal.inference.run import open_run
 from crossmodal.language.tokens import SPECIAL, Vocabulary, tokenize
 from crossmodal.models import base
 from crossmodal.models.base import described
@@ -138,3 +141,43 @@ def test_which_runs_are_tracked_with_theirs(made_run, tmp_path: Path):
         assert (tmp_path / f"{models}{seed}").exists() is kept
     size = sum(file.stat().st_size for file in (tmp_path / "first0").rglob("*") if file.is_file())
     assert size < (folder / "model.safetensors").stat().st_size + 20_000
+
+
+def test_a_captioner_gives_captions(tmp_path):
+    """Saved and loaded by MLflow, it says what the run's model says, by the beam that is asked for."""
+    module = registry.module("models", "nic")
+    settings = module.Settings(dim=8, word_dim=4, longest=6)
+    facts = {"dataset": "toy", "split": "full", "model": "nic", "seed": 0, "inputs": {"image": "raw"}}
+    job = Job(settings=settings.model_dump(mode="json"), **facts)
+    vocabulary = Vocabulary((*SPECIAL, *WORDS))
+    context = base.Context({"image": (6,)}, len(vocabulary), groups=torch.arange(2))
+    torch.manual_seed(0)
+    model = module.Model(settings, context).eval()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert embedder.without(job, folder) == "config.yaml is missing"
+    (folder / "config.yaml").write_text(yaml.safe_dump(job.model_dump(mode="json")))
+    vocabulary.save(folder / "vocabulary.json")
+    save_file(model.state_dict(), folder / "model.safetensors")
+    weights = sha256_file(folder / "model.safetensors")
+    write_json(folder / "manifest.json", {"context": described(context), "weights_sha256": weights})
+    assert embedder.without(job, folder) == ""
+    embedder.save(job, folder, tmp_path / "model", "0" * 32)
+    loaded = pyfunc.load_model(str(tmp_path / "model"))
+    frame = pd.DataFrame({"image": [row.tolist() for row in VECTORS.astype(float)]})
+    for beam in (1, 3):
+        with torch.inference_mode():
+            ids = model.generate(base.Batch({"image": torch.from_numpy(VECTORS)}), beam)
+        expected = [" ".join(vocabulary.words[word] for word in row if word) for row in ids.tolist()]
+        assert loaded.predict(frame, params={"beam": beam}).caption.tolist() == expected
+    assert [spec.name for spec in loaded.metadata.signature.outputs] == ["caption"]
+    opened = open_run(folder)
+    with pytest.raises(UserError, match="describes the images of a whole column `image`; found text"):
+        embedder.caption(opened, {"image": [6]}, pd.DataFrame({"text": ["a"]}))
+    with pytest.raises(UserError, match="beam -1: expected at least 1"):
+        embedder.caption(opened, {"image": [6]}, frame, -1)
+
+
+def test_named_regions_have_no_mlflow_model(tmp_path):
+    job = Job(dataset="toy", split="full", model="kulkarni", seed=0, inputs={"image": "regions"}, settings={})
+    assert embedder.without(job, tmp_path) == "it reads image as objects"

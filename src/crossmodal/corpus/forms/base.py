@@ -36,7 +36,7 @@ class Source:
     items: pd.DataFrame | None = None  # N rows of items.parquet
     groups: np.ndarray | None = None  # (N,) int64 codes of their groups
     labels: Labels | None = None  # of the data set, where relevance is by class
-    trained: np.ndarray | None = None  # (N,) bool, whether the split trains on each item
+    trained: np.ndarray | None = None  # (N,) bool, whether the subset trains on each item
     features: Features | None = None  # the array that the model reads for this modality
     arrays: Mapping[str, Features] = field(default_factory=dict)  # modality to array, for all read in this form
     words: list[Sequence[str]] | None = None  # of each item, from `Form.words`

@@ -29,7 +29,7 @@ SEEDED_DIM = 50  # dimension of word vectors without a file, as in Socher et al.
 class Form(base.Form):
     """The form of class vectors.
 
-    For training and validation the classes are those of the split; for the test they are the classes that have test
+    For training and validation the classes are those of the subset; for the test they are the classes that have test
     items. So if all images of the seen classes are used for training, the test is on the unseen classes alone.
 
     The vector of a class holds its attributes (shares from 0 to 1), or is the mean word vector of its text

@@ -2,18 +2,20 @@
 
 The network is trained from scratch on drawn scenes of a seed that no data set uses. It predicts, from the pooled
 feature, which labels a scene has (combinations of class with colour, size and place, ...) and, from the cell of the
-last feature map in which an object lies, the class, colour and size of that object.
+last feature map in which an object lies, the class, colour and size of that object. The network of another drawn world
+is trained by the same rule, with the labels of that world (`Labelling`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from torchvision.transforms.functional import pil_to_tensor, resize
 
 from crossmodal.core.files import atomic_write, hardware, library_versions, sha256_file, write_json
 from crossmodal.datasets import world
-from crossmodal.features.networks.backbones import MEAN, STD
+from crossmodal.features.networks.backbones import MEAN, STD, read_state
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ TABLES = {
     "background": len(BACKGROUNDS),
 }
 """Number of labels of each kind that are predicted from the pooled feature."""
+PARTS = (len(KINDS), len(COLOURS), len(SIZES))  # numbers of labels that are predicted of an object
 MOST = 3  # maximum number of objects in a scene
 STRIDE = 32  # side of a cell of the last feature map in pixels
 MARGIN = 6  # maximum shift of a picture in pixels
@@ -75,6 +78,15 @@ class Sample(NamedTuple):
     centres: np.ndarray  # (MOST, 2) row and column of each object's middle, in pixels of `pixels`
 
 
+class Labelling(NamedTuple):
+    """What a network learns of a drawn world."""
+
+    sample: Callable[[Any, int], Sample]  # the training sample of a scene, by the settings and its index
+    tables: dict[str, int]  # number of labels of each kind that are predicted from the pooled feature
+    parts: tuple[int, int, int]  # numbers of classes, colours and sizes, which are predicted of each object
+    start: Path | None = None  # weights from which the training starts; None: random ones
+
+
 def labels(what: world.Scene) -> np.ndarray:
     """0/1 vector (L,) of what a scene holds, in the order of `TABLES`."""
     rows = {name: np.zeros(size, np.float32) for name, size in TABLES.items()}
@@ -103,18 +115,23 @@ def sample(settings: Settings, index: int) -> Sample:
     return Sample(pixels, labels(what), things, centres)
 
 
+WORLD = Labelling(sample, TABLES, PARTS)
+
+
 class Trainee(nn.Module):
     """The network with one head on its pooled feature and another, `cells`, on the cells of its last feature map."""
 
-    def __init__(self, settings: Settings, share: Tensor) -> None:
+    def __init__(self, settings: Settings, share: Tensor, labelling: Labelling) -> None:
         super().__init__()
         self.network = torchvision.models.get_model(settings.network, weights=None)
         width = self.network.fc.in_features
         self.network.fc = nn.Identity()
-        self.pooled = nn.Linear(width, sum(TABLES.values()))
+        if labelling.start is not None:
+            self.network.load_state_dict(read_state(labelling.start), strict=False)
+        self.pooled = nn.Linear(width, sum(labelling.tables.values()))
         with torch.no_grad():  # the bias starts from each label's frequency, since most labels are rare
             self.pooled.bias.copy_(torch.logit(share.clamp(1e-3, 1 - 1e-3)))
-        self.cells = nn.Linear(width, len(KINDS) + len(COLOURS) + len(SIZES))
+        self.cells = nn.Linear(width, sum(labelling.parts))
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Map pictures (B, 3, H, W) to the last feature map (B, C, h, w) and the logits of the labels (B, L)."""
@@ -124,7 +141,7 @@ class Trainee(nn.Module):
         return batch, self.pooled(batch.mean((2, 3)))
 
 
-def train(settings: Settings, target: Path, *, threads: int) -> None:
+def train(settings: Settings, target: Path, *, threads: int, labelling: Labelling = WORLD) -> None:
     """Train and write the weights `target` (safetensors, float16, no classifier) and a manifest `.json` beside them.
 
     The same settings, threads and library versions give the same bytes on the same processor.
@@ -136,9 +153,9 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
     began = time.perf_counter()
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
-    pixels, truth, things, centres = _drawn(settings, threads)
+    pixels, truth, things, centres = _drawn(settings, threads, labelling.sample)
     n = settings.images
-    model = Trainee(settings, truth[:n].mean(0)).to(memory_format=torch.channels_last)
+    model = Trainee(settings, truth[:n].mean(0), labelling).to(memory_format=torch.channels_last)
     steps = settings.epochs * -(-n // settings.batch_size)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=steps, pct_start=0.2)
@@ -151,7 +168,7 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
             batch, corner = _crop(pixels[picks], settings.crop, down, right)
             last, logits = model(_normalised(batch))
             whole_loss = nn.functional.binary_cross_entropy_with_logits(logits, truth[picks], reduction="sum")
-            cell_loss = _cell_loss(model.cells, last, things[picks], centres[picks] - corner)
+            cell_loss = _cell_loss(model.cells, last, things[picks], centres[picks] - corner, labelling.parts)
             loss = (whole_loss + cell_loss) / len(picks)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -168,7 +185,7 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
         if not name.endswith("num_batches_tracked")
     }
     model.network.load_state_dict(state, strict=False)  # the stored float16 weights are the ones measured
-    accuracy = _accuracy(model, _crop(pixels[n:], settings.crop, 0, 0)[0], truth[n:])
+    accuracy = _accuracy(model, _crop(pixels[n:], settings.crop, 0, 0)[0], truth[n:], labelling.tables)
     log.info("held out: %s", accuracy)
     with atomic_write(target) as temporary:
         save_file(state, temporary)
@@ -186,7 +203,9 @@ def train(settings: Settings, target: Path, *, threads: int) -> None:
     )
 
 
-def _drawn(settings: Settings, workers: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _drawn(
+    settings: Settings, workers: int, sample: Callable[[Any, int], Sample]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Stacked samples of all scenes, drawn once; the last `held_out` are not trained on."""
     indices = range(settings.images + settings.held_out)
     if workers == 1:
@@ -209,7 +228,9 @@ def _crop(pixels: Tensor, side: int, down: int, right: int) -> tuple[Tensor, Ten
     return pixels[:, :, rows][:, :, :, columns], torch.tensor([top, left], dtype=torch.float32)
 
 
-def _cell_loss(head: nn.Linear, last: Tensor, things: Tensor, centres: Tensor) -> Tensor:
+def _cell_loss(
+    head: nn.Linear, last: Tensor, things: Tensor, centres: Tensor, sizes: tuple[int, ...] = PARTS
+) -> Tensor:
     """Sum over objects of the cross-entropies of class, colour and size, predicted from the cell of its middle.
 
     Parameters
@@ -217,12 +238,13 @@ def _cell_loss(head: nn.Linear, last: Tensor, things: Tensor, centres: Tensor) -
     last : (B, C, h, w) last feature map.
     things : (B, MOST, 3) class, colour and size of each object.
     centres : (B, MOST, 2) row and column of each object's middle in pixels.
+    sizes : numbers of classes, colours and sizes.
     """
     scene, slot = (things[:, :, 0] >= 0).nonzero(as_tuple=True)
     row, column = (centres[scene, slot] / STRIDE).long().clamp(min=0).unbind(1)
     row, column = row.clamp(max=last.shape[2] - 1), column.clamp(max=last.shape[3] - 1)
     logits = head(last[scene, :, row, column])  # (objects, classes + colours + sizes)
-    parts = logits.split([len(KINDS), len(COLOURS), len(SIZES)], 1)
+    parts = logits.split(list(sizes), 1)
     chosen = things[scene, slot].unbind(1)
     losses = [nn.functional.cross_entropy(p, c, reduction="sum") for p, c in zip(parts, chosen, strict=True)]
     return torch.stack(losses).sum()
@@ -234,13 +256,13 @@ def _normalised(pixels: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _accuracy(model: Trainee, pixels: Tensor, truth: Tensor) -> dict[str, float]:
+def _accuracy(model: Trainee, pixels: Tensor, truth: Tensor, tables: dict[str, int]) -> dict[str, float]:
     """R-precision per kind of label: the share of a scene's R labels that are among the R with the highest scores."""
     model.eval()
     logits = torch.cat([model(_normalised(part))[1] for part in pixels.split(100)])
-    sizes = list(TABLES.values())
+    sizes = list(tables.values())
     accuracy = {}
-    for name, score, right in zip(TABLES, logits.split(sizes, 1), truth.split(sizes, 1), strict=True):
+    for name, score, right in zip(tables, logits.split(sizes, 1), truth.split(sizes, 1), strict=True):
         rank = score.argsort(1, descending=True).argsort(1)
         hit = ((rank < right.sum(1, keepdim=True)) & (right > 0)).sum() / right.sum()
         accuracy[name] = round(float(hit), 4)

@@ -96,6 +96,16 @@ class Annotations:
         worsened = [_clipped(region, wide, high) for region in self._worse(source, regions)]
         return sorted(worsened, key=lambda region: -region.confidence)
 
+    def names(self, source: str) -> list[str] | None:
+        """The names of a picture's regions as they are annotated; None for a picture that is not listed.
+
+        Raises
+        ------
+        UserError : one of its regions is malformed.
+        """
+        listed = source in self.entries or Path(source).name in self.entries
+        return [region.name for region in self._given(source)] if listed else None
+
     def bare(self, sources: Iterable[str]) -> int:
         """Number of pictures without a region after the simulated errors; malformed entries are not counted."""
         count = 0

@@ -1,21 +1,28 @@
-"""What captioners share: training with the true words, and captions by a beam.
+"""What captioners share: training on true words, self-critical and contrastive training, and captions by a beam.
 
-A captioner defines `first_state` and `next_word`, or overrides `logits` where all words can be read at once.
+A captioner defines `first_state` and `advance`, and the layers `words`, `dropout` and `word`; it may override `read`
+(what a word is read as), `logits_of` (a deep output) or `spoken` (where all words can be read at once).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossmodal.core.errors import UserError
+from crossmodal.language.tokens import END, START
 from crossmodal.models import base
 from crossmodal.models.base import Batch, Schedule, Tokens
-from crossmodal.models.parts import decoding
+from crossmodal.models.parts import decoding, objectives
 from crossmodal.models.parts.decoding import State
+from crossmodal.models.parts.reward import Reward
+
+Objective = Literal["likelihood", "self-critical", "contrastive"]
 
 
 class Settings(Schedule):
@@ -25,39 +32,201 @@ class Settings(Schedule):
     dim: int = Field(512, ge=1, description="units of the recurrent network")
     dropout: float = Field(0.5, ge=0, lt=1, description="share of the states that are dropped before a word is chosen")
     beam: int = Field(5, ge=1, description="unfinished captions per image; 1 takes the likeliest word each time")
+    length_power: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="power of the number of words by which a beam divides log-probabilities: 1 compares their means "
+        "per word, 0 whole captions, which become shorter",
+    )
     longest: int = Field(20, ge=1, description="largest number of words of a caption that is generated")
     lr: float = Field(4e-4, gt=0, description="Adam's learning rate before the first step")
     lr_drop: int = Field(3, ge=1, description="epochs after which the learning rate is multiplied by lr_factor")
     lr_factor: float = Field(0.8, gt=0, le=1)
     clip: float = Field(0.1, ge=0, description="largest size of each element of the gradient; 0 leaves it as it is")
     clip_by: Literal["norm", "value"] = Field("value", description="what `clip` bounds, as in other systems")
+    objective: Objective = Field(
+        "likelihood",
+        description="likelihood of the true words; self-critical (Rennie et al., 2017) or contrastive (Dai and Lin, "
+        "2017) training, both of which continue a run that the experiment names as `after`",
+    )
+    samples: int = Field(5, ge=1, description="captions that are drawn per image for self-critical training")
+    mismatched: int = Field(5, ge=1, description="captions of other images per image for contrastive training")
+    mismatches: Literal["similar", "random"] = Field(
+        "similar", description="of which other images of the batch these captions are"
+    )
+
+
+class Spoken(NamedTuple):
+    """The outputs of a captioner at all T words of N captions, given the true words before each of them.
+
+    `out` (T, d): outputs from which the words are chosen. `caption`, `place` and `word` (T,): the caption of each word,
+    its place in it from 0 on, and its id. `attention` (T, R): the weights of the image's regions, or None.
+    """
+
+    out: Tensor
+    caption: Tensor
+    place: Tensor
+    word: Tensor
+    attention: Tensor | None
 
 
 class Captioner(base.Model):
     """A system that generates captions; it has no encodings, so that it is not asked to retrieve."""
 
-    def first_state(self, batch: Batch) -> dict[str, Tensor]:
-        """The state before the first word, each tensor with one row per image."""
+    words: nn.Module
+    dropout: nn.Module
+    word: nn.Module
+
+    def __init__(self, settings: Settings, context: base.Context):
+        super().__init__(settings, context)
+        self._continues = False
+        self._reference: tuple[Captioner, ...] = ()  # in a tuple, so that its weights are not those of this model
+        self._reward: Reward | None = None
+
+    # -- what a captioner defines -------------------------------------------------------------------------------------
+
+    def first_state(self, batch: Batch) -> dict[str, Tensor | Mapping[str, Tensor]]:
+        """The state before the first word, with one row per image (`decoding.State`)."""
         raise NotImplementedError
 
-    def next_word(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        """The (N, V) logits of the words that follow the (N,) last ones, and the next state."""
+    def advance(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor | Mapping[str, Tensor]]]:
+        """Read the last words (N, ...), and return the (N, d) outputs for the next ones and the next state."""
         raise NotImplementedError
+
+    def read(self, ids: Tensor) -> Tensor:
+        """(..., d) what words are read as: vectors, unless overridden."""
+        return self.words(ids)
+
+    def logits_of(self, out: Tensor) -> Tensor:
+        """(T, V) logits of the words that follow from (T, d) outputs."""
+        return self.word(self.dropout(out))
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def next_word(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor | Mapping[str, Tensor]]]:
+        """The (N, V) logits of the words that follow the (N,) last ones, and the next state."""
+        out, state = self.advance(self.read(last), state)
+        return self.logits_of(out), state
+
+    def spoken(self, batch: Batch, tokens: Tokens) -> Spoken:
+        """The outputs at all words of captions from the second id on, given the true words before each of them.
+
+        Parameters
+        ----------
+        tokens : captions between their start and end marks; of several captions per image, those of one image follow
+            each other.
+        """
+        state = self.first_state(batch)
+        lengths = (tokens.lengths - 1).tolist()
+        count = len(lengths)
+        order = torch.tensor(sorted(range(count), key=lambda i: -lengths[i]), device=tokens.ids.device)
+        sizes = [sum(length > place for length in lengths) for place in range(max(lengths))]
+        per_image = _rows(state) != count  # then the captions of an image must stay together
+        if per_image:
+            state = decoding.repeated(state, _rows(state), count // _rows(state))
+            rows = [torch.arange(count, device=order.device)] * len(sizes)
+        else:
+            state = _first(state, order)
+            rows = [order[:size] for size in sizes]
+        read = self.read(tokens.ids[:, :-1]) if per_image else self.read(tokens.ids[order, :-1])
+        outs, attention = [], []
+        for place, size in enumerate(sizes):
+            size = count if per_image else size
+            if not per_image and size < _rows(state):
+                state = _first(state, slice(size))
+            out, state = self.advance(read[:size, place], state)
+            outs.append(out)
+            attention.append(state.get("attention"))
+        caption = torch.cat(rows)
+        place = torch.cat([row.new_full((len(row),), place) for place, row in enumerate(rows)])
+        out = torch.cat(outs)
+        weights = None if attention[0] is None else torch.cat(attention)
+        if per_image:
+            valid = place < (tokens.lengths - 1)[caption]
+            caption, place, out = caption[valid], place[valid], out[valid]
+            weights = None if weights is None else weights[valid]
+        return Spoken(out, caption, place, tokens.ids[caption, place + 1], weights)
 
     def logits(self, batch: Batch, tokens: Tokens) -> Tensor:
-        """(B, L - 1, V) logits of each word of the captions from the second on, given the true words before it."""
-        state, steps = self.first_state(batch), []
-        for place in range(tokens.ids.shape[1] - 1):
-            logits, state = self.next_word(tokens.ids[:, place], state)
-            steps.append(logits)
-        return torch.stack(steps, 1)
+        """(B, L - 1, V) logits of each word of the captions from the second on; 0 for padding."""
+        spoken = self.spoken(batch, tokens)
+        logits = self.logits_of(spoken.out)
+        shape = (len(tokens.ids), tokens.ids.shape[1] - 1, logits.shape[1])
+        return logits.new_zeros(shape).index_put((spoken.caption, spoken.place), logits)
 
     def loss(self, batch: Batch, progress: float, turn: str) -> dict[str, Tensor]:
+        """The loss of the setting `objective`.
+
+        Raises
+        ------
+        UserError : an objective that continues a run, where the experiment names none as `after`.
+        """
+        objective = self.settings.objective
+        if objective == "likelihood":
+            return self.likelihood(batch)
+        if not self._continues:
+            raise UserError(
+                f"objective: {objective!r} continues a captioner that is trained by likelihood; name that experiment "
+                "as `after`"
+            )
+        return self.self_critical(batch) if objective == "self-critical" else self.contrastive(batch)
+
+    def likelihood(self, batch: Batch) -> dict[str, Tensor]:
         """The mean negative log-likelihood of the words of the captions, their end marks included."""
-        tokens = batch.inputs["text"]
-        words = tokens.ids[:, 1:]
-        there = torch.arange(words.shape[1], device=words.device) < (tokens.lengths - 1)[:, None]
-        return {"loss": F.cross_entropy(self.logits(batch, tokens)[there], words[there])}
+        spoken = self.spoken(batch, batch.inputs["text"])
+        return {"loss": F.cross_entropy(self.logits_of(spoken.out), spoken.word)}
+
+    def self_critical(self, batch: Batch) -> dict[str, Tensor]:
+        """`objectives.self_critical` with CIDEr-D against the training captions of each image as the reward."""
+        if self._reward is None:
+            self._reward = Reward.of(self.context)
+        was_training = self.training
+        self.eval()
+        with torch.no_grad():
+            greedy = self.generate(batch, 1)
+        self.train(was_training)
+        sample = self.sample(batch, self.settings.samples)
+        groups = batch.groups.numpy(force=True)
+        reached = self._reward(sample.ids, groups.repeat(self.settings.samples))
+        base_line = self._reward(decoding.with_end(greedy, self.settings.longest), groups)
+        advantage = torch.from_numpy(reached.reshape(len(groups), -1) - base_line[:, None]).flatten()
+        return {
+            "loss": objectives.self_critical(sample, advantage.to(sample.logs)),
+            "reward": sample.logs.new_tensor(reached.mean()),
+            "greedy_reward": sample.logs.new_tensor(base_line.mean()),
+        }
+
+    def contrastive(self, batch: Batch) -> dict[str, Tensor]:
+        """`objectives.contrastive` with the run that this one continues as the reference."""
+        tokens, groups = batch.inputs["text"], batch.groups
+        picks = objectives.mismatched(_looks(batch), groups, self.settings.mismatched, self.settings.mismatches)
+        rows = torch.cat([torch.arange(len(groups), device=picks.device)[:, None], picks], 1)  # (B, 1 + ν), first true
+        several = Tokens(tokens.ids[rows.flatten()], tokens.lengths[rows.flatten()])
+        own = self.log_likelihood(batch, several).view(rows.shape)
+        (reference,) = self._reference
+        reference.to(own.device)
+        with torch.no_grad():
+            other = reference.log_likelihood(batch, several).view(rows.shape)
+        valid = groups[rows] != groups[:, None]  # an image may have fewer than ν others in its batch
+        return objectives.contrastive(own, other, valid, self.settings.mismatched)
+
+    def log_likelihood(self, batch: Batch, tokens: Tokens) -> Tensor:
+        """(N,) log-probabilities of captions, given their images; see `spoken`."""
+        spoken = self.spoken(batch, tokens)
+        logs = -F.cross_entropy(self.logits_of(spoken.out), spoken.word, reduction="none")
+        return logs.new_zeros(len(tokens.ids)).index_add(0, spoken.caption, logs)
+
+    def inherit(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with the weights of a run, which is the frozen reference of contrastive training as well."""
+        super().inherit(weights)
+        self._continues = True
+        if self.settings.objective == "contrastive":
+            reference = type(self)(self.settings, self.context)
+            reference.load_state_dict(dict(weights))
+            self._reference = (reference.to(next(self.parameters()).dtype).eval().requires_grad_(False),)
+
+    # -- generating ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def generate(self, batch: Batch, beam: int) -> Tensor:
@@ -68,7 +237,65 @@ class Captioner(base.Model):
         ValueError : a beam below 1.
         """
         state, most = self.first_state(batch), self.settings.longest
-        first = next(iter(state.values()))
+        device = next(self.parameters()).device
         if beam == 1:
-            return decoding.greedy(self.next_word, state, len(first), most, first.device)
-        return decoding.beam(self.next_word, state, len(first), most, beam, first.device)
+            return decoding.greedy(self.next_word, state, _rows(state), most, device)
+        return decoding.beam(self.next_word, state, _rows(state), most, beam, device, self.settings.length_power)
+
+    def sample(self, batch: Batch, count: int = 1, generator: torch.Generator | None = None) -> decoding.Sample:
+        """`count` captions per image whose words are drawn by their probabilities; those of an image are consecutive.
+
+        Gradients flow through their log-probabilities unless they are disabled.
+        """
+        state = self.first_state(batch)
+        size = _rows(state)
+        state, device = decoding.repeated(state, size, count), next(self.parameters()).device
+        return decoding.sample(self.next_word, state, size * count, self.settings.longest, device, generator)
+
+
+class Attentive(Captioner):
+    """A captioner that chooses each word by a weighting of the image's regions.
+
+    Its state holds `attention`, the (N, R) weights of the regions for the word that was just chosen. They sum to 1 over
+    the regions, or to less in a system that may look at something else than the image, such as a sentinel: the rest is
+    the weight of that.
+    """
+
+    @torch.no_grad()
+    def attend(self, batch: Batch, ids: Tensor) -> Tensor:
+        """The weights by which the words of captions are chosen (`capabilities.Attends`).
+
+        Parameters
+        ----------
+        ids : (B, L) word ids without marks, padded with 0, as `generate` returns them.
+
+        Returns
+        -------
+        (B, L, R) weights of the image's regions at each word, 0 for padding.
+        """
+        counts = (ids != 0).sum(1)
+        start, end = ids.new_full((len(ids), 1), START), ids.new_zeros(len(ids), 1)
+        whole = torch.cat([start, ids, end], 1)
+        whole[torch.arange(len(ids), device=ids.device), counts + 1] = END
+        spoken = self.spoken(batch, Tokens(whole, counts + 2))
+        weights = spoken.attention.new_zeros(*whole[:, 1:].shape, spoken.attention.shape[1])
+        return weights.index_put((spoken.caption, spoken.place), spoken.attention)[:, :-1] * (ids != 0)[..., None]
+
+
+def _rows(state: State) -> int:
+    """The number of captions of a state."""
+    return len(next(value for value in state.values() if isinstance(value, Tensor)))
+
+
+def _first(state: State, rows: Tensor | slice) -> dict[str, Tensor | Mapping[str, Tensor]]:
+    """The state at `rows` where each image has one caption; the tensors of the images are chosen too."""
+    return {
+        name: {key: part[rows] for key, part in value.items()} if isinstance(value, Mapping) else value[rows]
+        for name, value in state.items()
+    }
+
+
+def _looks(batch: Batch) -> Tensor:
+    """(B, D) vectors by which the images of a batch are alike: their features, or the means of their regions."""
+    image = batch.inputs["image"]
+    return image.features.sum(1) / image.counts[:, None] if isinstance(image, base.Regions) else image

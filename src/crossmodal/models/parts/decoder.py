@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from crossmodal.models.base import Tokens
+from crossmodal.models.parts.decoding import State
 
 
 class CaptionDecoder(nn.Module):
@@ -54,6 +55,15 @@ class CaptionDecoder(nn.Module):
             last = self.fc(out).argmax(2).masked_fill(ended, end)
             ids.append(last)
         return torch.cat(ids, 1)
+
+    def step(self, words: nn.Embedding, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """The (N, V) logits of the next words after the (N,) last ones, and the next state, as `decoding` takes it."""
+        out, hidden = self.network(words(last)[:, None], state["hidden"].transpose(0, 1).contiguous())
+        return self.fc(out[:, 0]), {"hidden": hidden.transpose(0, 1)}
+
+    def first_state(self, vectors: Tensor) -> dict[str, Tensor]:
+        """The state before the first word of captions that are generated from (N, dim) vectors."""
+        return {"hidden": self._state(vectors).transpose(0, 1)}
 
     def _state(self, vectors: Tensor) -> Tensor:
         return vectors.expand(self.network.num_layers, -1, -1).contiguous()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -62,7 +62,8 @@ class WordEncoder(nn.Module):
     """Word vectors and a recurrent network, whose state at each word is the vector of that word.
 
     SCAN (section 3.2) has a GRU in both directions, whose states are averaged and L2-normalised; A3VSE (section 3.2)
-    has an LSTM in one direction, without normalisation. `dropout` is applied to word vectors in training.
+    has an LSTM in one direction, without normalisation. With `joined` the states of both directions are concatenated
+    instead of averaged, to twice the dimensions. `dropout` is applied to word vectors in training.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class WordEncoder(nn.Module):
         bidirectional: bool = True,
         unit: bool = True,
         dropout: float = 0.0,
+        joined: bool = False,
     ):
         super().__init__()
+        self.joined = joined
         self.words = nn.Embedding(vocabulary_size, word_dim)
         nn.init.uniform_(self.words.weight, -0.1, 0.1)
         self.dropout = nn.Dropout(dropout)
@@ -85,11 +88,11 @@ class WordEncoder(nn.Module):
         self.unit = unit
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """(B, L) ids -> (B, L, d); zeros where there is no word."""
+        """(B, L) ids -> (B, L, d), or (B, L, 2·d) if `joined`; zeros where there is no word."""
         out, _ = self.network(packed(self.dropout(self.words(tokens.ids)), tokens.lengths))
         if isinstance(out, PackedSequence):
             out, _ = pad_packed_sequence(out, batch_first=True, total_length=tokens.ids.shape[1])
-        if self.network.bidirectional:
+        if self.network.bidirectional and not self.joined:
             out = out.unflatten(2, (2, -1)).mean(2)
         return F.normalize(out, dim=2) if self.unit else out
 
@@ -112,6 +115,13 @@ class Standardiser(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
+
+
+def standardisers(
+    context: Context, modalities: Iterable[str], *, wanted: bool = True, second: Context | None = None
+) -> nn.ModuleDict:
+    """{modality: its `Standardiser`}."""
+    return nn.ModuleDict({m: Standardiser(context, m, wanted=wanted, second=second) for m in modalities})
 
 
 def pooled(moments: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

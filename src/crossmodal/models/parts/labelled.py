@@ -58,3 +58,10 @@ def ones(labels: Tensor, count: int) -> Tensor:
 def places(labels: Tensor, trained: Tensor) -> Tensor:
     """(B,) indices of the classes among the K ascending `trained` ones; of (B, C) labels the (B, K) columns."""
     return labels[:, trained] if labels.ndim == 2 else torch.searchsorted(trained, labels)
+
+
+def of_another_class(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row of a batch a random row of another class: (B,) its index, and (B,) bool whether there is one."""
+    other = ~same_class(labels)
+    ranks = torch.rand(other.shape, device=other.device).masked_fill(~other, -1)
+    return ranks.argmax(1), other.any(1)

@@ -82,6 +82,26 @@ def hinge_triplet(
     return total / len(scores) if reduction == "mean" else total
 
 
+def top_hinges(matching: Tensor, others: Tensor, excluded: Tensor, margin: float, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest hinges of each item against its candidates, and which candidates these are (DSPE, RRF-Net).
+
+    Parameters
+    ----------
+    matching : (B,) scores of the pairs.
+    others : (B, N) scores of each item with the candidates.
+    excluded : (B, N) bool; candidates that are not negatives, whose hinges are 0.
+    margin : by which a pair's score must exceed those of its negatives.
+    k : number of hinges that are kept, zeros included.
+
+    Returns
+    -------
+    (B, K) hinges in descending order and (B, K) int64 columns of `others`; K is the smaller of k and N.
+    """
+    hinges = (margin - matching[:, None] + others).clamp(min=0).masked_fill(excluded, 0)
+    values, columns = hinges.topk(min(k, hinges.shape[1]), dim=1)
+    return values, columns
+
+
 def info_nce(scores: Tensor, scale: Tensor | float, groups: Tensor | None = None) -> Tensor:
     """The symmetric cross-entropy of CLIP (Radford et al., 2021, section 2.3 and figure 3).
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.models.base import Context
-from crossmodal.models.parts.encoders import Standardiser
+from crossmodal.models.parts.encoders import standardisers
 
 Domains = Annotated[
     Literal["none", "together", "apart"],
@@ -58,4 +58,4 @@ def scaled(context: Context, other: Context, modalities: Iterable[str], way: Dom
                 f"standardise: together: the {m} features of source and target have the shapes {other.shapes[m]} and "
                 f"{context.shapes[m]}; read both by one extractor, or set `apart` or `none`"
             )
-    return nn.ModuleDict({m: Standardiser(context, m, wanted=way != "none", second=second) for m in modalities})
+    return standardisers(context, modalities, wanted=way != "none", second=second)

@@ -11,6 +11,7 @@ from crossmodal.reporting.figures import base, canvas
 from crossmodal.reporting.figures.canvas import COLOURS, FAINT, INK, MARKERS
 from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import captions, share
+from crossmodal.tasks.base import label as metric_label
 
 
 class Figure(base.Figure):
@@ -57,7 +58,7 @@ def annotation(
     metric: str = "recall@10",
     meetings: pd.DataFrame | None = None,
 ) -> str:
-    """A recall against the share of annotated pairs, on a log scale (A3VSE, figure 1).
+    """A recall or another metric against the share of annotated pairs, on a log scale (A3VSE, figure 1).
 
     There is one line per model and one panel per direction. Points are runs, and their shape shows the captions per
     image; lines go through the means at each share. Models with a single share are left out, except those that take no
@@ -117,7 +118,7 @@ def annotation(
                     ax.plot(here.share, here.value, **_RING)
                     options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 8}
                     ax.annotate("\n".join(notes[dataset, aspect]), (0, 0), (0, -36), color=INK, **options)
-            row[0].set_ylabel(f"R@{metric.removeprefix('recall@')} (%)")
+            row[0].set_ylabel(f"{metric_label(metric)} (%)" if metric.startswith("recall") else metric_label(metric))
             handles, labels = row[-1].get_legend_handles_labels()
             for n in sorted(part.captions.unique()):
                 handles.append(_marker(n))

@@ -29,7 +29,7 @@ class Figure(base.Figure):
         return [self.scope.collected(FILE)]
 
     def shown(self) -> bool:
-        return bool(lines(self._frame()))
+        return bool(lines(self._frame(), ["recall@10"]))
 
     def draw(self) -> str:
         return efficiency(self._frame(), self.scope.titles)

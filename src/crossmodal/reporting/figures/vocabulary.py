@@ -2,7 +2,7 @@
 
 The paper gives 1,104 words of regional semantics (s) and 1,576 of global ones (s_g), and their overlap with the words
 of natural language queries. It does not say which words count. Here they are lower-case tokens with a letter or a
-digit, of the test captions and of the names in the training images that a split leaves without a caption.
+digit, of the test captions and of the names in the training images that a subset leaves without a caption.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Options(Strict):
 class Figure(base.Figure):
     section = base.VOCABULARY
     caption = (
-        "Names in the images that a split leaves without a caption, and words of the test captions: tokens with a "
+        "Names in the images that a subset leaves without a caption, and words of the test captions: tokens with a "
         "letter or digit, including rare ones (``vocabulary.csv`` also counts those that occur at least four times). "
         "The overlap is the share of common words in per cent of all words of both. Our s_g are names of regions, "
         "scored above 0.3, where the paper has those of "
@@ -91,7 +91,7 @@ def overlap(first: set[str], other: set[str]) -> float:
 
 
 def measure(folder: Path, split: str, extractor: str) -> list[dict[str, Any]]:
-    """One row per kind of names and per value of `COUNTS`, for a data set under a split.
+    """One row per kind of names and per value of `COUNTS`, for a subset of a data set.
 
     Parameters
     ----------

@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from crossmodal.core.console import tracked
 from crossmodal.core.display import readable_seconds
-from crossmodal.core.files import read_parquet, write_text
+from crossmodal.core.files import read_parquet, records_of, write_text
 from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.reporting.figures.base import ANNOTATION, Scope
-from crossmodal.reporting.page import provenance, sections
+from crossmodal.reporting.page import provenance, sections, showcase
 from crossmodal.reporting.page.curves import curves
 from crossmodal.reporting.page.gallery import Gallery, Items, described, gallery
 from crossmodal.reporting.page.leaderboard import label, leaderboard
@@ -30,7 +30,7 @@ from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import share
 from crossmodal.reporting.tables import verdicts, views, writers
 from crossmodal.reporting.tables.views import DASH
-from crossmodal.tasks.base import criteria, headlines, ranking_of
+from crossmodal.tasks.base import criteria, headlines, ranking_of, tasks
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def render(
     manifests = {key: runs.manifest(results / "runs" / key) for key in chosen if key in done}
     rows = overview(criterion, manifests, chosen)
     checks = comparing.controls(metrics)
-    shown_views = views.all_views(plan, compared)
+    shown_views = views.all_views(plan, records_of(compared))
     papers = [
         {
             "paper": paper,
@@ -260,6 +260,7 @@ def render(
             efficient=[line | {"title": titles.get(line["dataset"], "")} for line in efficiency.lines(efficient)],
             others=[section for section in drawn if section["id"] != ANNOTATION.name],
             galleries=shown,
+            showcases=showcase.parts(plan, chosen, results, data),
             content={name: htmlsafe_json_dumps(value, separators=(",", ":")) for name, value in content.items()},
             script=Markup("\n".join((writers.TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         )
@@ -311,7 +312,8 @@ def _criterion_name(metric: str) -> str:
 
 def _directions(metrics: pd.DataFrame) -> dict[str, set[str]]:
     """{data set: the directions in which it was tested}"""
-    single = metrics[metrics.aspect.str.contains("-to-")]
+    ranked = {aspect for task in tasks().values() if task.ranked for aspect in task.aspects if "-to-" in aspect}
+    single = metrics[metrics.aspect.isin(ranked)]
     return {str(name): set(part) for name, part in single.groupby("dataset").aspect}
 
 

@@ -49,6 +49,22 @@ def medium(path: Path, modality: str) -> Medium:
         return Medium()
 
 
+def picture(path: Path, height: int) -> tuple[str, int, int] | None:
+    """The data URI of an image of this height, and its file's width and height in pixels.
+
+    None, with a line in the log, for a file that cannot be read.
+    """
+    from crossmodal.core import pictures
+
+    try:
+        with isolation.holding(path):
+            image = pictures.read(path)
+            return _jpeg(image, height), image.width, image.height
+    except Exception as error:  # as in `medium`
+        log.warning("%s: no picture: %s", path, error or type(error).__name__)
+        return None
+
+
 def _uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 

@@ -12,7 +12,8 @@ from crossmodal.evaluation.bounds import chance_recall
 from crossmodal.evaluation.contrasts import Contrast, above, below, interval, mean, negative, seeds_needed
 from crossmodal.experiments import Claim, Job, Paper, Plan, UnreadableError
 from crossmodal.experiments.claims import FIELDS, Place, Side, places
-from crossmodal.reporting.results.comparison import NOT_QUICK, protocol_of
+from crossmodal.reporting.results.cells import NOT_QUICK
+from crossmodal.reporting.results.comparison import protocol_of
 from crossmodal.reporting.results.evidence import Evidence, Number, Value, summed
 from crossmodal.tasks.base import label
 from crossmodal.tasks.base import metric as metric_of
@@ -266,7 +267,7 @@ class Case:
             queries.setdefault(number[:2], set()).update(value.queries for value in values)
             if over_queries:
                 moves += [value.moves * (weight / len(values)) for value in values]
-                masks += [value.asked for value in values]
+                masks += [value.has_queries for value in values]
             if part.chance:
                 offset += weight * self._chance(evidence, row, number, values[0])
         odd = next((aspect for (_, aspect), queries_of in queries.items() if len(queries_of) > 1), None)

@@ -12,56 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, Table, UnreadableError
+from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, UnreadableError
 from crossmodal.reporting.results import order, published, quality_control, runs, significance
+from crossmodal.reporting.results.cells import NOT_QUICK, PUBLISHED_ONLY, TYPES
 from crossmodal.tasks.base import CONTROLS, Task, tasks
-
-TYPES = {
-    "paper": "string",
-    "table": "string",
-    "row": "int64",
-    "column": "int64",
-    "group": "string",
-    "system": "string",
-    "column_system": "string",
-    "dataset": "string",
-    "split": "string",
-    "aspect": "string",
-    "metric": "string",
-    "published": "float64",
-    "ours_mean": "float64",
-    "ours_sd": "float64",
-    "difference": "float64",
-    "significant": "boolean",
-    "ours_low": "float64",
-    "ours_high": "float64",
-    "reference": "string",
-    "p_value": "float64",
-    "p_holm": "float64",
-    "against": "string",
-    "n_seeds": "int64",
-    "n_expected": "int64",
-    "status": "string",
-    "experiment": "string",
-    "ours_dataset": "string",
-    "ours_split": "string",
-    "ours_model": "string",
-    "protocol": "string",
-    "n_queries": "Int64",
-    "n_gallery": "Int64",
-    "comparable": "boolean",
-    "tau": "float64",
-    "tau_low": "float64",
-    "tau_high": "float64",
-    "tau_rows": "Int64",
-    "qc": "string",
-    "fallbacks": "string",
-    "differs": "string",
-    "ours_extra": "string",
-    "ours_settings": "string",
-}
-PUBLISHED_ONLY = "published only"
-NOT_QUICK = "missing: not part of quick; run `snakemake all`"
 
 
 def compare(
@@ -100,7 +54,7 @@ def compare(
             verdicts = [verdict(checks, dataset, protocol) for dataset in played]
             qc = min(verdicts, key=lambda v: (not v.startswith("off"), v == "ok"), default="ok")  # the worst verdict
             first = len(rows)
-            extras = extra_keys(table)
+            extras = table.extra_keys
             for number, row in enumerate(table.rows):
                 for place, column in enumerate(table.columns):
                     cell = {
@@ -253,11 +207,6 @@ class _Kept:
         """A run's values for the columns before a table's numbers, from its settings or else its manifest."""
         values = self.manifest(job.key) | self.settings(job)
         return {key: values[key] for key in keys if values.get(key) is not None}
-
-
-def extra_keys(table: Table) -> list[str]:
-    """The names of the columns before a table's numbers."""
-    return list(dict.fromkeys(key for row in table.rows for key in row.extra))
 
 
 def as_json(value: dict[str, Any]) -> str | None:

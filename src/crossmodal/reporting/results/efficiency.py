@@ -1,11 +1,12 @@
 """Annotation efficiency of the runs: `annotation_efficiency.csv`, one row per system, direction and metric.
 
-It measures how well a system uses few annotated pairs: its mean recall over log-annotations, the pairs that it needs
-for a target recall, and their ratio to those of a reference. Intervals are by bootstrap over queries and seeds.
+It measures how well a system uses few annotated pairs: its mean recall or CIDEr over log-annotations, the pairs that it
+needs for a target, and their ratio to those of a reference. Intervals are by bootstrap over queries and seeds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,11 @@ import pandas as pd
 from crossmodal.core.errors import UserError
 from crossmodal.evaluation.efficiency import annotations_to_reach, area
 from crossmodal.evaluation.statistics import clustered, resampled_means
-from crossmodal.experiments import CONTROLS, DIRECTIONS, Job, Plan
+from crossmodal.experiments import CONTROLS, Job, Plan
 from crossmodal.reporting.results import runs
 from crossmodal.reporting.results.significance import reader
-from crossmodal.tasks.base import ranking_of
+from crossmodal.tasks.base import Task, label, tasks
 
-METRICS = ("recall@1", "recall@5", "recall@10")
 SHARE = 0.9
 """The target recall as a share of the lowest best recall of the compared systems, so that all of them reach it."""
 
@@ -62,7 +62,13 @@ def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     The columns of `TYPES`: areas and targets are in per cent, intervals are of 95 %, and values are null where a curve
     stays below the target.
     """
-    keys = {key for key in jobs if (ranking_of(folder / key) / "examples.parquet").exists()}
+    rows = [row for task in tasks().values() if task.curves for row in _of_task(task, plan, jobs, folder)]
+    return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+
+
+def _of_task(task: Task, plan: Plan, jobs: dict[str, Job], folder: Path) -> list[dict[str, Any]]:
+    """The rows of the runs that were evaluated on a task."""
+    keys = {key for key in jobs if (folder / key / task.name / "examples.parquet").exists()}
     values = reader(plan, keys, folder)
     pairs = _pairs({key: jobs[key] for key in sorted(keys)}, folder)
     families: dict[tuple[str, tuple[str, ...]], list[str]] = {}
@@ -73,8 +79,8 @@ def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
     rows = []
     for (dataset, splits), names in families.items():
         amounts = {name: np.array([pairs[dataset, split, name] for split in splits]) for name in names}
-        for aspect in DIRECTIONS:
-            for metric in METRICS:
+        for aspect in task.aspects:
+            for metric in task.curves:
                 by_system = {
                     (name, split): values(dataset, (split, name), "all", aspect, metric)
                     for name in names
@@ -82,7 +88,7 @@ def efficiency(plan: Plan, jobs: dict[str, Job], folder: Path) -> pd.DataFrame:
                 }
                 about = {"dataset": dataset, "aspect": aspect, "metric": metric, "splits": " ".join(splits)}
                 rows += [about | row for row in _rows(names, splits, amounts, by_system)]
-    return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+    return rows
 
 
 def _pairs(jobs: dict[str, Job], folder: Path) -> dict[tuple[str, str, str], float]:
@@ -152,13 +158,14 @@ def read(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: cannot be read as CSV ({error}); run `crossmodal collect` again") from None
 
 
-def lines(frame: pd.DataFrame, metric: str = "recall@10") -> list[dict[str, str]]:
-    """The rows of one metric as texts for the report."""
+def lines(frame: pd.DataFrame, metrics: Sequence[str] = ("recall@10", "cider")) -> list[dict[str, str]]:
+    """The rows of some metrics as texts for the report."""
     return [
         {
             "dataset": str(row.dataset),
             "aspect": str(row.aspect),
             "system": str(row.system),
+            "metric": label(row.metric),
             "amounts": f"{row.pairs_least:,.0f} to {row.pairs_most:,.0f}",
             "area": _span(row.area, row.area_low, row.area_high, 1),
             "target": f"{row.target:.1f}",
@@ -166,7 +173,7 @@ def lines(frame: pd.DataFrame, metric: str = "recall@10") -> list[dict[str, str]
             "ratio": "" if pd.isna(row.reference) else _span(row.ratio, row.ratio_low, row.ratio_high, 2),
             "reference": "" if pd.isna(row.reference) else str(row.reference),
         }
-        for row in frame[frame.metric == metric].itertuples()
+        for row in frame[frame.metric.isin(metrics)].itertuples()
     ]
 
 

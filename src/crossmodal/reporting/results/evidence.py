@@ -34,14 +34,14 @@ class Value:
     ----------
     moves : (G,) contribution of each group of the data set's queries to the mean, of sum 0: the group's share of the
         queries, times the deviation of its mean from the mean of all. None for a number that is no mean over queries.
-    asked : (G,) bool, the groups that have queries.
+    has_queries : (G,) bool, the groups that have queries.
     queries : a name of the set of queries, equal for equal sets.
     size : the number of ranked items; 0 where none are ranked.
     """
 
     mean: float
     moves: np.ndarray | None = None
-    asked: np.ndarray | None = None
+    has_queries: np.ndarray | None = None
     queries: tuple[str, ...] = ()
     n_queries: int = 0
     size: int = 0
@@ -186,7 +186,7 @@ def _hash(texts: list) -> str:
 
 def _average(values: list[Value], size: int) -> Value:
     """The mean of several numbers of one run, each a mean over queries; `size` items are ranked."""
-    moves, masks = (summed([getattr(value, name) for value in values]) for name in ("moves", "asked"))
+    moves, masks = (summed([getattr(value, name) for value in values]) for name in ("moves", "has_queries"))
     queries = tuple(sorted({query for value in values for query in value.queries}))
     mean = float(np.mean([value.mean for value in values]))
     n_queries = sum(value.n_queries for value in values)

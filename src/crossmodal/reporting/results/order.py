@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from crossmodal.evaluation.agreement import Ordered, kendall_tau, tau_interval
 
@@ -48,17 +47,17 @@ def _coded(values: Sequence[Any]) -> np.ndarray:
     return np.array([codes.setdefault(value, len(codes)) for value in values])
 
 
-def sentence(cells: pd.DataFrame) -> str:
+def sentence(cells: Sequence[Mapping[str, Any]]) -> str:
     """A sentence on the order of a table's rows for its caption; empty where there is no tau."""
-    tested = cells.dropna(subset=["tau"])
-    if tested.empty:
+    tested = [cell for cell in cells if cell["tau"] is not None]
+    if not tested:
         return ""
-    first = tested.iloc[0]
-    text = f"Order of the rows, ours and the published: Kendall's τ {_number(first.tau)}"
-    if math.isnan(first.tau_low):
-        return f"{text}, of {first.tau_rows} rows, too few for an interval."
-    between = f"{_number(first.tau_low)} to {_number(first.tau_high)}"
-    drawn = f"bootstrap over the {first.tau_rows} rows and the seeds of each"
+    tau, low, high, rows = (tested[0][key] for key in ("tau", "tau_low", "tau_high", "tau_rows"))
+    text = f"Order of the rows, ours and the published: Kendall's τ {_number(tau)}"
+    if low is None:
+        return f"{text}, of {rows} rows, too few for an interval."
+    between = f"{_number(low)} to {_number(high)}"
+    drawn = f"bootstrap over the {rows} rows and the seeds of each"
     return f"{text} (95 % interval {between}, by {drawn}), over all columns."
 
 

@@ -1,7 +1,8 @@
 """Intervals and significance of the cells of tables, computed from the runs' `examples.parquet`.
 
 A cell is tested against the row that its table names as `baseline`, or else against the best other system with the
-same annotation, never against a control. Metrics that are no mean over queries (median rank, sums) have neither.
+same annotation, never against a control. Metrics that are neither a mean over queries nor a formula of their sums
+(median rank, sums of recalls) have no such interval and test.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ Values = Callable[[str, System, str, str, str], tuple[np.ndarray, np.ndarray, np
 def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
     """A function of (dataset, system, protocol, aspect, metric) that returns its (S, Q) values over the seeds.
 
-    It also returns the (Q,) ids and groups of the queries, in the order of their ids; or None where a run's queries are
-    missing or do not give the metric.
+    Of a metric that is a formula of K sums, they are (S, Q, K). It also returns the (Q,) ids and groups of the queries,
+    in the order of their ids; or None where a run's queries are missing or do not give the metric.
     """
 
     @cache
@@ -53,7 +54,9 @@ def reader(plan: Plan, keys: set[str], folder: Path) -> Values:
                 return None
             part = frame[(frame.protocol == protocol) & (frame.aspect == aspect)]
             declared = metric_of(metric)
-            table = None if declared is None else declared.of_examples(part)
+            table = None
+            if declared is not None:
+                table = declared.of_examples(part) if declared.formula is None else declared.summands(part)
             query_ids = part.query_id.to_numpy()
             if table is None or not len(query_ids) or (ids is not None and not np.array_equal(ids, query_ids)):
                 return None
@@ -90,7 +93,7 @@ def _fill_table(table: Table, cells: list[dict[str, Any]], values: Values, inter
         order = list(present)
         first = present[order[0]]
         alike = [system for system in order if np.array_equal(present[system][1], first[1])]
-        data = clustered([present[system][0] for system in alike], first[2])
+        data = clustered([present[system][0] for system in alike], first[2], metric_of(metric).formula)
         fresh = [system for system in alike if (about, system) not in intervals]
         if fresh:
             low, high, _ = resampled_means(data)

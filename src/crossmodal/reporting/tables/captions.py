@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from crossmodal.experiments import Paper, Plan, Table, named_experiments
 from crossmodal.reporting.results import order
-from crossmodal.reporting.results.comparison import PUBLISHED_ONLY
+from crossmodal.reporting.results.cells import PUBLISHED_ONLY, Cells
 from crossmodal.tasks.base import metric as metric_of
-from crossmodal.tasks.base import metric_names, tasks
+from crossmodal.tasks.base import metric_names, tasks, too_few
 
 NO_SYSTEM = "no system yet (published only)"
 
 
-def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, placed: bool) -> list[tuple[str, str]]:
+def caption_of(plan: Plan, paper: Paper, table: Table, cells: Cells, placed: bool) -> list[tuple[str, str]]:
     """(kind, sentence) for each thing that a table's reader must know besides its numbers.
 
     Parameters
     ----------
-    frame : the table's rows of `comparison.parquet`.
+    cells : the cells of the table.
     placed : whether best and second best numbers are marked.
     """
-    done = frame[frame.status == "done"]
+    done = [cell for cell in cells if cell["status"] == "done"]
     sentences = [("published", sentence) for sentence in [_published(paper, table)] if sentence]
-    if (frame.status == PUBLISHED_ONLY).all():
+    if all(cell["status"] == PUBLISHED_ONLY for cell in cells):
         sentences.append(("ours", f"Here: {NO_SYSTEM}."))
         return [*sentences, ("note", table.note)] if table.note else sentences
     played = _played(plan, paper, table)
@@ -40,24 +38,26 @@ def caption_of(plan: Plan, paper: Paper, table: Table, frame: pd.DataFrame, plac
                 "none is shown; compare our rows with each other, and their order with the published one.",
             )
         )
-    if frame.significant.notna().any():
+    if any(cell["significant"] is not None for cell in cells):
         sentences.append(("rules", "* the published number lies outside the 95 % confidence interval of our mean."))
-    if ordered := order.sentence(frame):
+    if ordered := order.sentence(cells):
         sentences.append(("rules", ordered))
-    if done.p_holm.notna().any():
+    if any(cell["p_holm"] is not None for cell in done):
         sentences.append(("rules", _tested(table, done)))
     sentences.append(("rules", _measures(table)))
+    sentences += [("warning", text) for text in [too_few(done)] if text]
     if placed:
         sentences.append(
             ("rules", "Best in bold, second underlined, among the same data and annotation; ours separately.")
         )
-    fallbacks = dict.fromkeys(fallback for text in done.fallbacks.dropna() for fallback in str(text).split("; "))
+    texts = [cell["fallbacks"] for cell in done if cell["fallbacks"] is not None]
+    fallbacks = dict.fromkeys(fallback for text in texts for fallback in text.split("; "))
     if fallbacks:
         sentences.append(("fallback", f"Fallbacks: {'; '.join(fallbacks)}."))
-    qc = str(frame.qc.iloc[0]) if len(frame) else ""
+    qc = cells[0]["qc"] if cells else ""
     if qc.startswith("off"):
         sentences.append(("qc", f"Quality control failed, do not use these numbers: {qc.removeprefix('off: ')}."))
-    elif qc.startswith("not run") and len(done):
+    elif qc.startswith("not run") and done:
         sentences.append(("qc", f"Quality control incomplete: {qc.removeprefix('not run: ')} not run."))
     if table.note:
         sentences.append(("note", table.note))
@@ -82,11 +82,11 @@ def _played(plan: Plan, paper: Paper, table: Table) -> dict[str, list[str]]:
     return played
 
 
-def _where(plan: Plan, by: str, names: list[str], done: pd.DataFrame, folds: int) -> str:
+def _where(plan: Plan, by: str, names: list[str], done: Cells, folds: int) -> str:
     """The test items of one data set, with their numbers, and whose part it plays."""
     datasets = plan.params.datasets
     texts = "captions" if datasets[by].relevance == "group" else "texts"
-    sizes = _sizes(done[done.ours_dataset == by], folds, texts)
+    sizes = _sizes([cell for cell in done if cell["ours_dataset"] == by], folds, texts)
     if names == [by]:
         return f"the test items of {datasets[by].title}{sizes}"
     *most, last = [datasets[name].title if name in datasets else name for name in names]
@@ -111,12 +111,12 @@ def _measures(table: Table) -> str:
     return f"{text[0].upper()}{text[1:]}." if not text.startswith("mAP") else f"{text}."
 
 
-def _tested(table: Table, done: pd.DataFrame) -> str:
+def _tested(table: Table, done: Cells) -> str:
     """A sentence that explains the arrows of a table."""
     what = f"the row “{table.baseline}”" if table.baseline else "the best other system with the same annotation"
     seeds = (
         "over queries and over seeds"
-        if done.n_seeds.max() > 1
+        if max(cell["n_seeds"] for cell in done) > 1
         else "over queries; one seed does not show the spread over seeds"
     )
     return (
@@ -125,16 +125,18 @@ def _tested(table: Table, done: pd.DataFrame) -> str:
     )
 
 
-def _sizes(done: pd.DataFrame, folds: int, texts: str) -> str:
+def _sizes(done: Cells, folds: int, texts: str) -> str:
     """The numbers of test queries, such as ` (200 images and 1,000 captions to test on)`; `texts` names the texts."""
-    ranked = done[done.n_gallery.fillna(1) > 0]  # sums and other measurements rank no items
-    counts = ranked.dropna(subset=["n_queries"]).drop_duplicates("aspect").set_index("aspect").n_queries
+    counts: dict[str, int] = {}
+    for cell in done:
+        if cell["n_queries"] is not None and cell["n_gallery"] != 0:  # sums and other measurements rank no items
+            counts.setdefault(cell["aspect"], cell["n_queries"])
     plural = {"image": "images", "text": texts, "mesh": "meshes", "audio": "sounds", "video": "videos"}
     plural["class"] = "classes"
     named = []
     for aspect, n in counts.items():
-        query = str(aspect).split("-to-")[0]
-        named.append(f"{int(n):,} {plural.get(query, query)}")
+        query = aspect.split("-to-")[0]
+        named.append(f"{n:,} {plural.get(query, query)}")
     *most, last = dict.fromkeys(named) or [""]
     listed = f"{', '.join(most)} and {last}" if most else last
     return f" ({listed}{' a fold' if folds > 1 else ' to test on'})" if named else ""

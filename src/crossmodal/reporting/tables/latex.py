@@ -11,36 +11,38 @@ from typing import NamedTuple
 
 from crossmodal.reporting.tables.views import Text, View, grid, noted, title
 
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "→": r"$\to$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "“": "``",
-    "”": "''",
-    "×": r"$\times$",
-}
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        "−": "$-$",
+        "–": "--",
+        "→": r"$\to$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "“": "``",
+        "”": "''",
+        "×": r"$\times$",
+    }
+)
 
 
 def tex(text: str) -> str:
     """`text` with all characters escaped that LaTeX would read as commands."""
     text = re.sub(r"[\r\n]+\s*", " ", text)  # a blank line would end the paragraph that a caption is
-    return "".join(_TEX.get(character, character) for character in text)
+    return text.translate(_TEX)
 
 
 LONG = 14  # characters of a remark that stays in its row; longer ones go below the table

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossmodal.core.display import folding
-from crossmodal.core.files import write_text
+from crossmodal.core.files import records_of, write_text
 from crossmodal.evaluation.contrasts import POWER, SEEDS
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results.cases import LEVEL
@@ -25,6 +25,7 @@ from crossmodal.reporting.tables.writers import csv_of, environment
 
 HEADS = ("Claim", "On", "Published", "Ours", "p", "Verdict", "")
 WIDTHS = (13, 9, 9, 6, 5, 12, 8)
+TYPESET = (r"p{.36\textwidth}", r"p{.12\textwidth}", "r", r"p{.13\textwidth}", "r", r"p{.14\textwidth}")  # in LaTeX
 NUMBERS = (2, 3, 4)
 """The columns of numbers."""
 STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow", "not run": "dim"}
@@ -106,6 +107,12 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def columns_of(claim_lines: list[Line]) -> list[int]:
+    """The places of the columns in `HEADS` that are shown: that of published numbers only where a claim has one."""
+    published = any(line.published != DASH for line in claim_lines)
+    return [place for place, head in enumerate(HEADS) if published or head != "Published"]
+
+
 def summary(claim_lines: list[Line]) -> str:
     """The number of claims per verdict, such as `12 supported, 3 undecided`."""
     counts = {verdict: sum(line.verdict == verdict for line in claim_lines) for verdict in VERDICTS}
@@ -124,15 +131,16 @@ def show(
     claim_lines = lines(plan, frame, paper)
     shown = [line for line in claim_lines if every or line.verdict != "not run"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False, collapse_padding=True)
-    for place, (head, width) in enumerate(zip(HEADS, WIDTHS, strict=True)):
-        table.add_column(head, justify="right" if place in NUMBERS else "left", min_width=width, overflow="fold")
+    columns = columns_of(shown)
+    for place in columns:
+        side = "right" if place in NUMBERS else "left"
+        table.add_column(HEADS[place], justify=side, min_width=WIDTHS[place], overflow="fold")
     for name, members in _papers(shown):
         table.add_section()
         table.add_row(Text(name, style="italic"))
         for line in members:
-            cells = line.cells
-            verdict = Text(cells[5], style=STYLES[line.verdict])
-            table.add_row(*map(Text, cells[:5]), verdict, Text(cells[6], style="dim"))
+            styles = {"Verdict": STYLES[line.verdict], "": "dim"}
+            table.add_row(*(Text(line.cells[place], style=styles.get(HEADS[place], "")) for place in columns))
     if shown:
         console.print(table)
         console.print(Text(CAPTION, style="dim"))
@@ -143,24 +151,27 @@ def show(
 
 def to_csv(frame: pd.DataFrame) -> str:
     """All columns of `claims.parquet` as CSV, machine-readable and lossless."""
-    return csv_of(frame)
+    return csv_of([*frame], records_of(frame))
 
 
 def to_md(claim_lines: list[Line]) -> str:
     def escape(text: str) -> str:
         return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
-    rows = [f"| {' | '.join(HEADS)} |", "| --- | --- | ---: | ---: | ---: | --- | --- |"]
+    columns = columns_of(claim_lines)
+    rules = ["---:" if place in NUMBERS else "---" for place in columns]
+    rows = [f"| {' | '.join(HEADS[place] for place in columns)} |", f"| {' | '.join(rules)} |"]
     for name, members in _papers(claim_lines):
-        rows.append(f"| **{escape(name)}** |" + " |" * (len(HEADS) - 1))
-        rows += [f"| {' | '.join(map(escape, line.cells))} |" for line in members]
+        rows.append(f"| **{escape(name)}** |" + " |" * (len(columns) - 1))
+        rows += [f"| {' | '.join(escape(line.cells[place]) for place in columns)} |" for line in members]
     return "\n".join(["### Claims", "", f"{escape(CAPTION)} Here: {summary(claim_lines)}.", "", *rows]) + "\n"
 
 
 def to_tex(claim_lines: list[Line]) -> str:
     r"""The claims as a LaTeX table that may span pages; it needs `\usepackage{booktabs,longtable}`."""
-    spec = r"p{.36\textwidth}p{.12\textwidth}rp{.13\textwidth}rp{.14\textwidth}"
-    heads = " & ".join(tex(head) for head in HEADS[:-1])
+    columns = columns_of(claim_lines)[:-1]
+    spec = "".join(TYPESET[place] for place in columns)
+    heads = " & ".join(tex(HEADS[place]) for place in columns)
     rows = [
         r"% needs \usepackage{booktabs,longtable}",
         r"{\scriptsize\setlength{\tabcolsep}{3pt}",
@@ -169,16 +180,21 @@ def to_tex(claim_lines: list[Line]) -> str:
         rf"  \toprule {heads} \\ \midrule \endhead",
     ]
     for name, members in _papers(claim_lines):
-        rows.append(rf"  \multicolumn{{6}}{{@{{}}l}}{{\emph{{{tex(name)}}}}} \\")
+        rows.append(rf"  \multicolumn{{{len(columns)}}}{{@{{}}l}}{{\emph{{{tex(name)}}}}} \\")
         for line in members:
-            rows.append(f"  {' & '.join(map(tex, line.cells[:-1]))} \\\\")
+            rows.append(f"  {' & '.join(tex(line.cells[place]) for place in columns)} \\\\")
     return "\n".join([*rows, r"  \bottomrule", r"\end{longtable}}", ""])
 
 
 def to_html(claim_lines: list[Line]) -> Markup:
     """The claims as a `<figure>` with classes and no style of its own."""
     template = environment().get_template("claims.html.j2")
-    return Markup(template.render(papers=_papers(claim_lines), caption=CAPTION, summary=summary(claim_lines)))
+    about = {
+        "caption": CAPTION,
+        "summary": summary(claim_lines),
+        "published": len(columns_of(claim_lines)) == len(HEADS),
+    }
+    return Markup(template.render(papers=_papers(claim_lines), **about))
 
 
 def write(plan: Plan, frame: pd.DataFrame, folder: Path) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.experiments import CONTROLS, Column, Paper, Plan, Table
-from crossmodal.reporting.results.comparison import PUBLISHED_ONLY, extra_keys
+from crossmodal.reporting.results.cells import PUBLISHED_ONLY, Cells
 from crossmodal.reporting.tables.captions import NO_SYSTEM, caption_of
 from crossmodal.tasks.base import label, lower_is_better
 
@@ -27,7 +26,7 @@ MARKS = {"better": "↑", "worse": "↓"}
 
 def number(value: float | None, digits: int = 1) -> str:
     """A published number with one decimal, or more where it has more; `–` for None."""
-    if value is None or pd.isna(value):
+    if value is None or math.isnan(value):
         return DASH
     text = f"{value:.{digits}f}"
     if digits < 6 and not math.isclose(float(text), value, abs_tol=1e-9):
@@ -36,7 +35,7 @@ def number(value: float | None, digits: int = 1) -> str:
 
 
 def ours(value: float | None, digits: int = 1) -> str:
-    if value is None or pd.isna(value):
+    if value is None or math.isnan(value):
         return DASH
     return f"{value:.{digits}f}".replace("-", MINUS)
 
@@ -151,7 +150,8 @@ class View:
     caption: list[tuple[str, str]]
     notes: list[tuple[str, str]]
     """(mark, sentence) for each note below the table; the mark is '' for a note on several rows."""
-    frame: pd.DataFrame = field(repr=False)
+    cells: Cells = field(repr=False)
+    """The rows of `comparison.parquet` that the table is made of, by row and column."""
 
     @property
     def id(self) -> str:
@@ -174,7 +174,7 @@ class View:
 
     @property
     def qc(self) -> str:
-        return str(self.frame.qc.iloc[0]) if len(self.frame) else "not run"
+        return self.cells[0]["qc"] if self.cells else "not run"
 
 
 def _spans(texts: list[str], keys: list[Any]) -> list[tuple[str, int]]:
@@ -191,17 +191,22 @@ def title(text: str) -> str:
     return text[:1].upper() + text[1:].replace("_", " ")
 
 
-def all_views(plan: Plan, comparison: pd.DataFrame) -> list[View]:
-    """The views of every table of every paper.
+def all_views(plan: Plan, comparison: Cells) -> list[View]:
+    """The views of every table of every paper, from the rows of `comparison.parquet`.
 
     Raises
     ------
     UserError : the comparison was made from other papers than the plan's.
     """
-    return [_view(plan, *one, comparison) for one in plan.tables.values()]
+    cells_of: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for cell in comparison:
+        cells_of.setdefault((cell["paper"], cell["table"]), []).append(cell)
+    return [
+        _view(plan, paper, table, cells_of.get((paper.name, table.id), [])) for paper, table in plan.tables.values()
+    ]
 
 
-def view(plan: Plan, comparison: pd.DataFrame, name: str) -> View:
+def view(plan: Plan, comparison: Cells, name: str) -> View:
     """The view of the table `PAPER-TABLE`; other tables need not be in the comparison.
 
     Raises
@@ -209,36 +214,41 @@ def view(plan: Plan, comparison: pd.DataFrame, name: str) -> View:
     UserError : there is no such table, or the comparison was made from another version of it.
     """
     if name not in plan.tables:
+        for path in sorted(Path("papers").glob("*.yaml")):
+            if path.stem not in plan.papers and name.startswith(f"{path.stem}-"):
+                raise UserError(
+                    f"table {name!r}: would be in {path}, which `papers` in params.yaml does not name; add "
+                    f"{path.stem} to it and run `crossmodal collect` again"
+                )
         raise UserError(f"table {name!r} is unknown{suggestion(name, plan.tables)}")
-    return _view(plan, *plan.tables[name], comparison)
+    paper, table = plan.tables[name]
+    of_table = [cell for cell in comparison if (cell["paper"], cell["table"]) == (paper.name, table.id)]
+    return _view(plan, paper, table, of_table)
 
 
-def _view(plan: Plan, paper: Paper, table: Table, comparison: pd.DataFrame) -> View:
-    frame = comparison[(comparison.paper == paper.name) & (comparison.table == table.id)]
-    frame = frame.sort_values(["row", "column"]).reset_index(drop=True)
+def _view(plan: Plan, paper: Paper, table: Table, cells: Cells) -> View:
+    cells = sorted(cells, key=lambda cell: (cell["row"], cell["column"]))
     width = len(table.columns)
-    if len(frame) != width * len(table.rows):
+    if len(cells) != width * len(table.rows):
         raise UserError(
-            f"comparison.parquet: {paper.name} {table.id} has {len(frame)} cells, expected {width * len(table.rows)}; "
+            f"comparison.parquet: {paper.name} {table.id} has {len(cells)} cells, expected {width * len(table.rows)}; "
             "it was made from another papers/ or params.yaml: run `crossmodal collect` again, or read that of the "
             "demonstration with --quick"
         )
     marks: dict[str, str] = {}
-    records = frame.astype(object).to_dict("records")  # of plain values: a frame's own types are slow one by one
-    places = _places(table, records)
+    places = _places(table, cells)
     lines = []
     for index, row in enumerate(table.rows):
-        part = records[index * width : (index + 1) * width]
+        part = cells[index * width : (index + 1) * width]
         remarks = [text for text in (row.note, row.differs and _differs(paper, table, row.differs)) if text]
         mark = ", ".join(marks.setdefault(text, letters(len(marks))) for text in remarks)
-        cells = [replace(_cell(record), **places[index, column]) for column, record in enumerate(part)]
-        lines.append(Line(row.label, row.group, row.extra, cells, mark, _own_extra(part)))
-    extras = extra_keys(table)
+        of_line = [replace(_cell(cell), **places[index, column]) for column, cell in enumerate(part)]
+        lines.append(Line(row.label, row.group, row.extra, of_line, mark, _own_extra(part)))
     notes = [(mark, text) for text, mark in marks.items()]
-    notes += [("", text) for text in _settings(records, _compared_with(paper, table))]
-    placed = any(cell["place"] for cell in places.values())
-    caption = caption_of(plan, paper, table, frame, placed)
-    return View(paper, table, table.columns, extras, lines, caption, notes, frame)
+    notes += [("", text) for text in _settings(cells, _compared_with(paper, table))]
+    placed = any(place["place"] for place in places.values())
+    caption = caption_of(plan, paper, table, cells, placed)
+    return View(paper, table, table.columns, table.extra_keys, lines, caption, notes, cells)
 
 
 def _own(paper: Paper, table: Table) -> bool:
@@ -262,23 +272,23 @@ def letters(number: int) -> str:
     return (letters(before - 1) if before else "") + chr(ord("a") + last)
 
 
-def _own_extra(cells: list[dict[str, Any]]) -> dict[str, Any]:
+def _own_extra(cells: Cells) -> dict[str, Any]:
     """The values of a row's runs for the columns before the numbers; each value once where systems differ."""
     values: dict[str, list[Any]] = {}
-    for text in dict.fromkeys(cell["ours_extra"] for cell in cells if not pd.isna(cell["ours_extra"])):
+    for text in dict.fromkeys(cell["ours_extra"] for cell in cells if cell["ours_extra"] is not None):
         for key, value in json.loads(text).items():
             if value not in values.setdefault(key, []):
                 values[key].append(value)
     return {key: listed[0] if len(listed) == 1 else ", ".join(map(extra, listed)) for key, listed in values.items()}
 
 
-def _settings(cells: list[dict[str, Any]], others: str) -> list[str]:
+def _settings(cells: Cells, others: str) -> list[str]:
     """One sentence per system, or several alike, whose settings are not the published ones, or defaults (`others`)."""
     of_system: dict[str, dict[str, dict[str, None]]] = {}
     for cell in cells:
-        if pd.isna(cell["ours_settings"]):
+        if cell["ours_settings"] is None:
             continue
-        system = cell["system"] if pd.isna(cell["column_system"]) else cell["column_system"]
+        system = cell["system"] if cell["column_system"] is None else cell["column_system"]
         settings_of = of_system.setdefault(system, {})
         for name, (ours, published) in json.loads(cell["ours_settings"]).items():
             settings_of.setdefault(name, {})[f"{setting(ours)} ({setting(published)})"] = None
@@ -300,26 +310,23 @@ def setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _cell(record: dict[str, Any]) -> Cell:
-    def some(key: str) -> float | None:
-        return None if pd.isna(record[key]) else float(record[key])
-
+def _cell(record: Mapping[str, Any]) -> Cell:
     return Cell(
-        published=some("published"),
-        mean=some("ours_mean"),
-        sd=some("ours_sd"),
-        difference=some("difference"),
-        significant=not pd.isna(record["significant"]) and bool(record["significant"]),
-        n_seeds=int(record["n_seeds"]),
-        n_expected=int(record["n_expected"]),
-        status=str(record["status"]),
-        low=some("ours_low"),
-        high=some("ours_high"),
-        against="" if pd.isna(record["against"]) else str(record["against"]),
+        published=record["published"],
+        mean=record["ours_mean"],
+        sd=record["ours_sd"],
+        difference=record["difference"],
+        significant=bool(record["significant"]),
+        n_seeds=record["n_seeds"],
+        n_expected=record["n_expected"],
+        status=record["status"],
+        low=record["ours_low"],
+        high=record["ours_high"],
+        against=record["against"] or "",
     )
 
 
-def _places(table: Table, records: list[dict[str, Any]]) -> dict[tuple[int, int], dict[str, int]]:
+def _places(table: Table, records: Cells) -> dict[tuple[int, int], dict[str, int]]:
     """{(row, column): `Cell.place` and `Cell.published_place`} of each cell.
 
     Numbers of one data set, split, test and metric are compared. Those that look the same share a place; controls have
@@ -333,12 +340,11 @@ def _places(table: Table, records: list[dict[str, Any]]) -> dict[tuple[int, int]
         comparable: dict[tuple, list[tuple[tuple[int, int], float]]] = {}
         for cell in records:
             place = (cell["row"], cell["column"])
-            if pd.isna(cell[value]) or (key == "place" and cell["ours_model"] in CONTROLS):
+            if cell[value] is None or (key == "place" and cell["ours_model"] in CONTROLS):
                 continue
             test = table.columns[place[1]].protocol or table.rows[place[0]].protocol
-            data = tuple(None if pd.isna(name) else name for name in (cell[dataset], cell[split]))
-            group = (*data, test, cell["aspect"], cell["metric"])
-            comparable.setdefault(group, []).append((place, float(np.round(cell[value], digits))))
+            group = (cell[dataset], cell[split], test, cell["aspect"], cell["metric"])
+            comparable.setdefault(group, []).append((place, round(cell[value], digits)))
         for (*_, metric), numbers in comparable.items():
             best = sorted({number for _, number in numbers}, reverse=not lower_is_better(metric))[:2]
             if len(best) > 1:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import io
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
-from crossmodal.core.files import read_parquet, write_text
+from crossmodal.core.files import read_rows, write_text
 from crossmodal.experiments import Plan
+from crossmodal.reporting.results.cells import TYPES, Cells
 from crossmodal.reporting.tables.latex import to_tex
 from crossmodal.reporting.tables.views import NO_SYSTEM, Line, View, all_views, extra, flat_heads, grid, noted, title
 
@@ -27,14 +29,15 @@ MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}  # by `Text.place`
 
 def to_csv(view: View) -> str:
     """The table as CSV, one line per cell with all columns of `comparison.parquet`: machine-readable and lossless."""
-    return csv_of(view.frame)
+    return csv_of([*TYPES], view.cells)
 
 
-def csv_of(frame: pd.DataFrame) -> str:
+def csv_of(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
     """A table as CSV, whose texts come from files of others, such as papers, and become no formulas."""
     stream = io.StringIO()
-    texts = {name: column.map(no_formula) for name, column in frame.items() if column.dtype.kind not in "biuf"}
-    frame.assign(**texts).to_csv(stream, index=False, lineterminator="\n")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([no_formula(record[name]) for name in columns] for record in records)
     return stream.getvalue()
 
 
@@ -118,7 +121,7 @@ def to_page(view: View) -> str:
 WRITERS = {"csv": to_csv, "md": to_md, "tex": to_tex, "html": to_page}
 
 
-def render(plan: Plan, comparison: pd.DataFrame, folder: Path) -> list[Path]:
+def render(plan: Plan, comparison: Cells, folder: Path) -> list[Path]:
     """Write `PAPER-TABLE.{csv,md,tex,html}` of every table into `folder`; returns the paths."""
     written = []
     for view in all_views(plan, comparison):
@@ -131,4 +134,4 @@ def render(plan: Plan, comparison: pd.DataFrame, folder: Path) -> list[Path]:
 
 def write(plan: Plan, target: Path) -> None:
     """The step of the DAG: write the tables of `target/comparison.parquet` to `target/tables/`."""
-    render(plan, read_parquet(target / "comparison.parquet"), target / "tables")
+    render(plan, read_rows(target / "comparison.parquet"), target / "tables")

@@ -1,7 +1,7 @@
-"""A trained run as an MLflow model, which computes embeddings from sentences or feature vectors.
+"""A trained run as an MLflow model: embeddings of sentences or feature vectors, or a captioner's captions of images.
 
 A model holds the run's own files, and the installed package loads it; nothing is pickled. Systems that compare items
-without vectors have no such model, nor have those that read pixels or concepts.
+without vectors have no such model, nor have those that read pixels, concepts or named regions.
 """
 
 from __future__ import annotations
@@ -32,13 +32,24 @@ set_model(python_model())
 """
 
 
+def is_captioner(job: Job) -> bool:
+    """Whether a run's model gives captions of images, and not embeddings."""
+    return not job.ranked and "generate" in registry.methods(job.model)
+
+
+def _reads(job: Job) -> dict[str, str]:
+    """{modality: form} that a run's MLflow model reads; a captioner reads captions only for its training."""
+    reads = registry.reads(job.model, job.settings)
+    return {"image": reads["image"]} if is_captioner(job) else reads
+
+
 def without(job: Job, folder: Path) -> str:
-    """The reason why a run has no embedding model; empty for a run that has one."""
+    """The reason why a run has no MLflow model; empty for a run that has one."""
     if job.control:
         return "it is a control, which is not trained"
-    reads = registry.reads(job.model, job.settings)
+    reads = _reads(job)
     odd = {m: form for m, form in reads.items() if not registry.form(form, m)["outside"]}
-    if not (ranking_of(folder) / "embeddings.npz").exists():
+    if not is_captioner(job) and not (ranking_of(folder) / "embeddings.npz").exists():
         return "it compares items without vectors"
     if odd:
         return "it reads " + " and ".join(f"{modality} as {form}" for modality, form in odd.items())
@@ -63,11 +74,20 @@ def _type(form: str, modality: str) -> Any:
 
 
 def signature(job: Job) -> Any:
-    """MLflow's signature: one optional column per modality (sentences or arrays); the output is (N, D) float32."""
+    """MLflow's signature: one optional column per modality (sentences or arrays); the output is (N, D) float32.
+
+    That of a captioner has one column of images, and a column of captions as output.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    reads = registry.reads(job.model, job.settings)
+    reads = _reads(job)
+    if is_captioner(job):
+        return ModelSignature(
+            inputs=Schema([ColSpec(_type(reads["image"], "image"), "image")]),
+            outputs=Schema([ColSpec(DataType.string, "caption")]),
+            params=ParamSchema([ParamSpec("beam", DataType.long, 0)]),
+        )
     columns = [ColSpec(_type(form, modality), modality, required=False) for modality, form in reads.items()]
     return ModelSignature(
         inputs=Schema(columns),
@@ -114,10 +134,40 @@ def python_model() -> Any:
             self.run = open_run(folder)
             self.shapes = read_record(folder / "manifest.json")["context"]["shapes"]
 
-        def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
+        def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
+            if is_captioner(self.run.job):
+                return caption(self.run, self.shapes, model_input, (params or {}).get("beam", 0))
             return embed(self.run, self.shapes, model_input, (params or {}).get("partner", ""))
 
     return Embedder()
+
+
+def caption(run: Any, shapes: dict[str, list[int]], frame: pd.DataFrame, beam: int = 0) -> pd.DataFrame:
+    """The column `caption` of the captions of a frame's images, which are arrays of features in its column `image`.
+
+    Parameters
+    ----------
+    run, shapes : as those of `embed`.
+    beam : unfinished captions that are kept per image; 0 for the run's own setting.
+
+    Raises
+    ------
+    UserError : the frame has no such column, rows are missing or have another shape, or the beam is negative.
+    """
+    import torch
+
+    from crossmodal.models.base import Batch
+    from crossmodal.tasks.captions.references import said
+
+    if "image" not in frame or frame["image"].isna().any():
+        found = ", ".join(map(str, frame.columns)) or "none"
+        raise UserError(f"{run.job.key}: describes the images of a whole column `image`; found {found}")
+    if beam < 0:
+        raise UserError(f"beam {beam}: expected at least 1, or 0 for that of the run")
+    batch = Batch({"image": _input(run, shapes, "image", list(frame["image"]))})
+    beam = beam or getattr(run.model.settings, "beam", 1)
+    with torch.inference_mode():
+        return pd.DataFrame({"caption": [" ".join(one.words) for one in said(run.model, batch, beam, run.vocabulary)]})
 
 
 def embed(run: Any, shapes: dict[str, list[int]], frame: pd.DataFrame, partner: str = "") -> np.ndarray:

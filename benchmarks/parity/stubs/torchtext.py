@@ -1,0 +1,1 @@
+"""Stands in for the reader of word vectors that PVSE's program imports."""

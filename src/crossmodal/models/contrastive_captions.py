@@ -1,0 +1,22 @@
+"""Contrastive learning of captions: captions fit their image better than others do (Dai and Lin, 2017).
+
+The adaptive captioner in a second run, which continues a trained one (`after`) and has it as its frozen reference; see
+`parts.objectives.contrastive`. Any captioner is trained so with `objective: contrastive`; this one has the settings of
+the authors' released program, which draws the mismatched captions from images at random, where the chapter speaks of
+alike images.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from crossmodal.models import adaptive
+from crossmodal.models.parts.captioner import Objective
+
+
+class Settings(adaptive.Settings):
+    objective: Objective = Field("contrastive", description="as in other captioners")
+
+
+class Model(adaptive.Model):
+    pass

@@ -1,0 +1,64 @@
+"""Objectives of captioners beside the likelihood: self-critical and contrastive training."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossmodal.models.parts.decoding import Sample
+
+
+def self_critical(sample: Sample, advantage: Tensor) -> Tensor:
+    """Self-critical sequence training (Rennie et al., 2017, eq. 8): -(r(w^s) - r(ŵ)) log p(w^s), the mean over words.
+
+    The sum over a caption's words is divided by the number of all words, as public programs do, which changes the
+    gradient's length only.
+
+    Parameters
+    ----------
+    sample : N captions that were drawn.
+    advantage : (N,) rewards r(w^s) less those of the captions r(ŵ) that greedy decoding generates for their images.
+    """
+    return -(advantage[:, None] * sample.logs).sum() / sample.counts.sum()
+
+
+def mismatched(looks: Tensor, groups: Tensor, count: int, kind: Literal["similar", "random"]) -> Tensor:
+    """(B, count) rows of a batch whose captions are of other images than each row's.
+
+    Rows of its own image come last, where a batch has fewer than `count` other rows.
+
+    Parameters
+    ----------
+    looks : (B, D) vectors of the images, which are compared by their cosine if `kind` is `similar`.
+    groups : (B,) the image of each row.
+    """
+    if kind == "similar":
+        unit = F.normalize(looks, dim=1)
+        closeness = unit @ unit.T
+    else:
+        closeness = torch.rand(len(groups), len(groups), device=groups.device)
+    closeness = closeness.masked_fill(groups[:, None] == groups, -torch.inf)
+    return closeness.topk(min(count, len(groups)), 1).indices
+
+
+def contrastive(own: Tensor, reference: Tensor, valid: Tensor, ratio: int) -> dict[str, Tensor]:
+    """Contrastive learning of captions (Dai and Lin, 2017), minimised.
+
+    h = σ(log p_m - log p_n - log ν) is the probability that a caption belongs to its image, by the model's p_m and the
+    reference's p_n. The loss is the mean over images of -log h of the true caption and of the -log(1 - h) of the ν
+    mismatched ones. (The authors' released program leaves out log ν and divides the second sum by ν.)
+
+    Parameters
+    ----------
+    own, reference : (B, 1 + ν) log-probabilities of captions under both models; the first one of a row is the true one.
+    valid : (B, 1 + ν) whether a caption is of another image than the row's.
+    ratio : ν.
+    """
+    margin = own - reference - math.log(ratio)  # (B, 1 + ν)
+    true, false = -F.logsigmoid(margin[:, 0]), -F.logsigmoid(-margin[:, 1:])
+    loss = true.mean() + (false * valid[:, 1:]).sum() / len(own)
+    return {"loss": loss, "true": true.detach().mean(), "likelihood": -own[:, 0].detach().mean()}

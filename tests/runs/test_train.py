@@ -1,0 +1,163 @@
+"""What a training leaves in a run's folder, and what it says of the data that it has read."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, sha256_file, write_json, write_parquet
+from crossmodal.experiments import Job, job_in
+from crossmodal.runs import train as running
+from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.train import train_job
+from crossmodal.training import loop
+
+SMALL = {"dim": 16, "word_dim": 8, "epochs": 3, "batch_size": 36, "min_count": 1}
+
+
+def job(**changes):
+    about = {"dataset": "toy", "split": "full", "model": "vsepp", "seed": 0, "inputs": {"image": "raw"}}
+    return Job(**{**about, "settings": SMALL, "scale": "full", **changes})
+
+
+def test_the_files_of_a_run(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "run"
+    for task in ("category_retrieval", "instance_retrieval"):  # the former is none of a data set of captions
+        (folder / task).mkdir(parents=True)
+        (folder / task / "examples.parquet").write_text("of an earlier run")
+    before = datetime.now(UTC).replace(microsecond=0)
+    train_job(job(), folder, prepared)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".finished.json", "config.yaml", "history.parquet", "instance_retrieval", "manifest.json",
+        "model.safetensors", "vocabulary.json",
+    ]  # fmt: skip
+    manifest = read_json(folder / "manifest.json")
+    words = 15 + 4  # the coordinates' names, and padding, start, end and unknown
+    # An affine map of 15 numbers to 16; vectors of the words; a GRU with three gates and two biases.
+    parameters = (15 + 1) * 16 + words * 8 + 3 * 16 * (8 + 16 + 2)
+    expected = {
+        "job": "toy/full/vsepp/seed0", "hash": job().hash, "fallbacks": [], "scale": "full", "pairs": 108,
+        "words": words, "parameters": parameters, "device": "cpu", "resumed_after_epoch": 0,
+        "weights_sha256": sha256_file(folder / "model.safetensors"),
+    }  # fmt: skip
+    assert {key: manifest[key] for key in expected} == expected
+    assert sum(value.numel() for value in load_file(folder / "model.safetensors").values()) == parameters
+    assert before <= datetime.fromisoformat(manifest["finished"]) <= datetime.now(UTC)
+    assert 0 < manifest["seconds"] < 600
+    assert 50 < manifest["peak_memory_mib"] < 50_000
+    assert manifest["hardware"]["cores"] == os.cpu_count()
+    assert set(manifest["versions"]) == {"python", "crossmodal", "torch", "lightning-fabric", "numpy", "pandas"}
+    assert manifest["context"]["shapes"] == {"image": [15]}
+    assert {"items", "split", "vocabulary", "image.raw"} == set(manifest["data"])
+    assert {"source", "commit", "energy_joules", "best_epoch"} <= set(manifest)
+    history = pd.read_parquet(folder / "history.parquet")
+    assert manifest["best_epoch"] == int(history.epoch[history.val_recall_sum.idxmax()])
+    read = job_in(folder)
+    assert read.settings["dim"] == 16
+    assert read.settings["margin"] == 0.2  # of the defaults too
+    assert read.model_copy(update={"settings": SMALL}) == job()
+    evaluate(job(), folder, prepared, "embedded")
+    metrics = read_json(folder / "instance_retrieval" / "metrics.json")
+    about = {"dataset": "toy", "split": "full", "model": "vsepp", "variant": "", "seed": 0}
+    assert (metrics["job"], metrics["task"], metrics["scale"]) == (about, "instance_retrieval", "embedded")
+    assert metrics["weights_sha256"] == manifest["weights_sha256"]
+
+
+def test_controls_are_evaluated_without_a_training(prepared, tmp_path):
+    """On the modalities of the data set's items, whatever models read, or on those that the job names."""
+    for settings in ({}, {"modalities": ["text", "image"]}):
+        control = job(model="oracle", settings=settings, inputs={}, folds=[1, 2], seed=3, variant="x")
+        evaluate(control, tmp_path, prepared, "full", "instance_retrieval")
+        metrics = read_json(tmp_path / "instance_retrieval" / "metrics.json")
+        assert metrics["job"] == {"dataset": "toy", "split": "full", "model": "oracle", "variant": "x", "seed": 3}
+        assert "weights_sha256" not in metrics
+        sums = {n["protocol"]: n["value"] for n in metrics["numbers"] if n["metric"] == "recall_sum"}
+        assert sums == {"all": 600.0, "fold2": 600.0}
+        sizes = {n["aspect"]: n["n_gallery"] for n in metrics["numbers"] if n["protocol"] == "all"}
+        assert (sizes["image-to-text"], sizes["text-to-image"]) == (36, 12)
+    with pytest.raises(UserError, match="is not evaluated on the task 'category_retrieval'; its tasks are instance_"):
+        evaluate(control, tmp_path, prepared, "full", "category_retrieval")
+
+
+def test_a_training_goes_on_from_its_checkpoint_unless_it_is_to_begin_anew(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    epoch = loop._epoch
+
+    def cut_off(*args):
+        if args[6] == 2:
+            raise KeyboardInterrupt
+        return epoch(*args)
+
+    resumed = []
+    for fresh in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "_epoch", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                train_job(job(), tmp_path / "run", prepared)
+        train_job(job(), tmp_path / "run", prepared, fresh=fresh)
+        resumed.append(read_json(tmp_path / "run" / "manifest.json")["resumed_after_epoch"])
+    assert resumed == [2, 0]
+    assert not [*(tmp_path / ".checkpoints").glob("*.pt")]
+
+
+def test_a_control_is_not_trained(prepared, tmp_path):
+    with pytest.raises(UserError, match=r"toy/full/chance/seed0: is a control, .*crossmodal evaluate"):
+        train_job(job(model="chance", settings={}, inputs={}), tmp_path / "run", prepared)
+
+
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_one_pair_has_no_negative(prepared, tmp_path, monkeypatch, pairs):
+    monkeypatch.chdir(tmp_path)
+    path = prepared / "toy" / "splits" / "1pct-1cap.parquet"
+    full = pd.read_parquet(prepared / "toy" / "splits" / "full.parquet")
+    write_parquet(path, full.iloc[:pairs])
+    words = "pair" if pairs == 1 else "pairs"
+    try:
+        with pytest.raises(UserError, match=rf"1pct-1cap\.parquet: has {pairs} training {words}, .*at least 2"):
+            train_job(job(split="1pct-1cap"), tmp_path / "run", prepared)
+    finally:
+        path.unlink()
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_data_sets_and_features_warn_of(tmp_path):
+    """Of the source of a transfer too, and of a second form; what has no manifest says nothing."""
+    for name in ("toy", "other"):
+        (tmp_path / name / "features").mkdir(parents=True)
+        write_json(tmp_path / name / "items.json", {"warnings": [f"{name} is odd", "and small"]})
+    made = job(source="other", source_inputs={"text": "bag"}, beside={"image": "small"})
+    write_json(tmp_path / "toy/features/image.raw.json", {"fallback": "seeded; drawn", "shape": [5, 2], "skipped": []})
+    skipped = [{"item_id": "a"}, {"item_id": "b"}]
+    write_json(tmp_path / "toy/features/image.small.json", {"shape": [5, 3, 8, 8], "skipped": skipped})
+    write_json(tmp_path / "other/features/text.bag.json", {"shape": [7, 2]})
+    assert running._fallbacks(made, tmp_path) == [
+        "items of toy: toy is odd",
+        "items of toy: and small",
+        "items of other: other is odd",
+        "items of other: and small",
+        "image features of raw: seeded, drawn",
+        "image features of small: 2 of 7 items cannot be read and are left out with the items of their groups",
+    ]
+    assert running._fallbacks(job(dataset="nowhere"), tmp_path) == []
+
+
+def test_sums_of_cublas_have_the_same_bits():
+    """NVIDIA's libraries sum in a fixed order only with one of these work spaces."""
+    assert re.fullmatch(r":4096:8|:16:8", os.environ["CUBLAS_WORKSPACE_CONFIG"])
+
+
+def test_a_model_that_no_task_can_choose_an_epoch_of(monkeypatch):
+    monkeypatch.setattr(running, "chooser_of", lambda *_: None)
+    with pytest.raises(UserError, match="toy/full/vsepp/seed0: model 'vsepp' is trained epoch by epoch, but no task"):
+        running.selection_of(job())
+    task = SimpleNamespace(criterion="recall_sum", selection="crossmodal.tasks.ranked.selection")
+    monkeypatch.setattr(running, "chooser_of", lambda *_: task)
+    assert running.selection_of(job()).criterion == "recall_sum"
