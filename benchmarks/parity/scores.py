@@ -217,7 +217,7 @@ def dsve(copy: Path) -> dict[str, float]:
 
 
 def order(copy: Path) -> dict[str, float]:
-    model = _model("order", base.Context({"image": (5,)}, 20), dim=DIM)
+    model = _model("order_embeddings", base.Context({"image": (5,)}, 20), dim=DIM)
     images, texts = (F.normalize(_drawn(6, DIM, seed=seed), dim=1).abs() for seed in (0, 1))
     with imported(copy, "model") as program:
         from theano.tensor import tensor

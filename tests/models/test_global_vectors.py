@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from crossmodal.models import base, cmpm, dspe, order, rrfnet
+from crossmodal.models import base, cmpm, dspe, order_embeddings, rrfnet
 from crossmodal.models.parts.losses import top_hinges
 
 F64 = torch.float64
@@ -100,22 +100,24 @@ def test_order_violations_by_hand():
     images = torch.tensor([[0.5, 0.1, 0.9], [0.0, 1.0, 0.0]])
     texts = torch.tensor([[0.5, 0.2, 0.8], [0.6, 0.0, 0.0]])
     expected = torch.tensor([[0.01, 0.01], [0.25 + 0.64, 0.36]])  # only what exceeds the image counts
-    torch.testing.assert_close(order.violations(images, texts), expected)
+    torch.testing.assert_close(order_embeddings.violations(images, texts), expected)
 
 
 def test_order_scores_do_not_depend_on_their_blocks(monkeypatch):
-    model = order.Model(order.Settings(dim=3, word_dim=2), base.Context({"image": (4,)}, 9))
+    model = order_embeddings.Model(order_embeddings.Settings(dim=3, word_dim=2), base.Context({"image": (4,)}, 9))
     images, texts = drawn(7, 3).abs(), drawn(5, 3, seed=1).abs()
-    expected = -order.violations(images, texts)
+    expected = -order_embeddings.violations(images, texts)
     for budget in (1, 40, 10**6):
-        monkeypatch.setattr(order, "BUDGET", budget)
+        monkeypatch.setattr(order_embeddings, "BUDGET", budget)
         torch.testing.assert_close(model.score(images, texts), expected)
 
 
 def test_the_loss_of_order_embeddings_is_the_programs():
     """Every other image's pair is a negative, both ways, in one sum over the batch."""
     torch.manual_seed(0)
-    model = order.Model(order.Settings(dim=6, word_dim=4), base.Context({"image": (5,)}, 20)).double()
+    model = order_embeddings.Model(
+        order_embeddings.Settings(dim=6, word_dim=4), base.Context({"image": (5,)}, 20)
+    ).double()
     groups = [1, 1, 2, 3]
     batch = base.Batch({"image": drawn(4, 5), "text": captions()}, torch.tensor(groups))
     images, texts = (model.encode(m, batch, "").detach().numpy() for m in ("image", "text"))
@@ -129,13 +131,13 @@ def test_the_loss_of_order_embeddings_is_the_programs():
             if groups[a] != groups[b]:
                 expected += max(0, 0.05 - error[a][b] + error[b][b]) + max(0, 0.05 - error[a][b] + error[a][a])
     assert float(model.loss(batch, 0.7, "model")["loss"].detach()) == pytest.approx(expected, rel=1e-9)
-    signed = order.Settings(dim=6, word_dim=4, absolute=False)
-    bare = order.Model(signed, base.Context({"image": (5,)}, 20)).double()
+    signed = order_embeddings.Settings(dim=6, word_dim=4, absolute=False)
+    bare = order_embeddings.Model(signed, base.Context({"image": (5,)}, 20)).double()
     assert (bare.encode("image", batch, "") < 0).any()
 
 
 def test_the_gradient_of_each_parameter_is_clipped_by_itself():
-    model = order.Model(order.Settings(dim=6, word_dim=4), base.Context({"image": (5,)}, 20))
+    model = order_embeddings.Model(order_embeddings.Settings(dim=6, word_dim=4), base.Context({"image": (5,)}, 20))
     (optimiser,) = model.optimisers(model.stages()[0]).values()
     assert [group["name"] for group in optimiser.param_groups] == [name for name, _ in model.named_parameters()]
 

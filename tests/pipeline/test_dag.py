@@ -37,7 +37,7 @@ def project(tmp_path_factory):
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["papers"] = ["mfsr", "a3vse"]
     params["datasets"]["world"] |= {"images": 120, "val": 20, "test": 20}
-    small = {"epochs": 2, "dim": 32, "epoch_steps": 4}
+    small = {"epochs": 2, "dim": 32, "epoch_steps": 4, "fixed_epochs": 1, "halvings": 0}
     for model in params["datasets"]["world"]["models"].values():
         model |= {key: value for key, value in small.items() if key in model}
         model |= {"min_count": 1} if "epochs" in model else {}

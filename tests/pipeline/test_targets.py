@@ -15,7 +15,7 @@ GOOD = [
     f"{RUNS}/{name}/instance_retrieval/metrics.json"
     for name in ("chance/seed0", "chance/seed1", "oracle/seed0", "mine/seed0")
 ]
-BAD = f"{RUNS}/mcvs/seed0/instance_retrieval/metrics.json"  # reads text as vectors, which captions have none of
+BAD = f"{RUNS}/mcvs/seed0/instance_retrieval/metrics.json"  # reads text as vectors, which are not there
 UNKNOWN = f"{RUNS}/vsep/seed0/instance_retrieval/metrics.json"
 MINE = '''"""SCAN by another name: nothing here says what it reads."""
 from crossmodal.models.scan import Model, Settings
@@ -46,6 +46,8 @@ def project(tmp_path_factory):
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["mfsr"], "seeds": [0]}
     params["tracking"]["enabled"] = False
     params["datasets"]["world"] |= {"images": 80, "val": 20, "test": 20}
+    for inputs in (params["inputs"], params["datasets"]["world"]["inputs"]):
+        del inputs["text"]  # vectors of captions, which `BAD` lacks
     params["models"]["mine"] = {
         "dim": 8,
         "word_dim": 8,

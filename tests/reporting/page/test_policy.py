@@ -33,7 +33,7 @@ def test_a_policy_names_the_one_script_by_its_hash():
 def test_every_template_of_a_page_has_a_policy():
     folder = writers.environment().loader.searchpath[0]
     pages = [path for path in sorted(Path(folder).glob("*.j2")) if "<!doctype" in path.read_text()]
-    assert len(pages) == 3
+    assert len(pages) == 4
     for path in pages:
         text = path.read_text()
         assert re.search(r"<head>\s*<meta charset=.utf-8.>\s*\{\{ policy\((script)?\) \}\}", text), path

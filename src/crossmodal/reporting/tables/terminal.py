@@ -107,8 +107,10 @@ def show(view: View, console: Console | None = None, *, rows: Rows = "filled") -
             console.print()
             width = max(console.width, _width(table, Console(width=10_000)))  # a single column may be wider
             Console(file=console.file, width=width, force_terminal=console.is_terminal).print(table)
-        for note in view.notes:
-            console.print(Text(printable(noted(*note)), style="dim"))
+        marks = {"", *(mark for line in shown.lines for mark in line.marks.split(", "))}
+        for mark, text in view.notes:  # those of rows that are left out would take more lines than the table
+            if mark in marks:
+                console.print(Text(printable(noted(mark, text)), style="dim"))
     if sentence := left_out(view, rows):
         console.print(Text(f"\n{sentence}" if shown.lines else sentence))
 
