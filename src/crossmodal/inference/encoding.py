@@ -135,10 +135,14 @@ def recipe_of(data: Path, modality: str, extractor: str, settings: extraction.Se
     ------
     UserError : features of items outside of the data set cannot be computed alike.
     """
+    return extraction.recipe_for_more(extractor, settings, _given(data, modality))
+
+
+def _given(data: Path, modality: str) -> extraction.Given:
+    """The items of a data set, on which what an extractor fits was fitted."""
     from crossmodal.datasets import items
 
-    given = extraction.given_of(items.read(data), items.root(data), modality, data)
-    return extraction.recipe_for_more(extractor, settings, given)
+    return extraction.given_of(items.read(data), items.root(data), modality, data)
 
 
 def input_of_features(
@@ -153,14 +157,12 @@ def _features(
     run: TrainedRun, data: Path, modality: str, sources: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
     """The features of sentences or files, and their further columns, computed as those of the data set."""
-    from crossmodal.datasets import items
-
     extractor, settings, manifest = extraction_of(run, data, modality, sources[0])
     if modality != "text":
         for source in sources:
             if not Path(source).is_file():
                 raise UserError(f"{modality} {source}: no such file; name one that is there")
-    given = extraction.given_of(items.read(data), items.root(data), modality, data)
+    given = _given(data, modality)
     try:
         return extraction.features_of(extractor, settings, given, [*sources], manifest)
     except UserError as error:
