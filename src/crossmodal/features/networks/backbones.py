@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROBE, LEAST_COSINE = 2, 0.999  # images on which bf16 is tried, and the cosine to fp32 that it must reach
 WORLD = Path(__file__).parent / "weights" / "world.safetensors"
+WORLD_CLIP = WORLD.parent / "world_clip"  # a folder in open_clip's layout, made by `world_towers`
 
 
 class Settings(extraction.Settings):
