@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import re
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -330,6 +331,19 @@ def ready(
         return run, "bf16"
     log.warning("%s: fp32 is used, since bf16 reaches a cosine of %.4f only", settings.network, least)
     return prepare(model, "fp32", device, fold=fold), "fp32"
+
+
+def in_turn(device: torch.device, run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`run` for many threads at once on a CPU, and for one batch at a time on a GPU, whose memory they share."""
+    if device.type != "cuda":
+        return run
+    turn = threading.Lock()
+
+    def waiting(batch: Any) -> Any:
+        with turn:
+            return run(batch)
+
+    return waiting
 
 
 def first_readable(listed: Sequence[Any], load: Callable[[Any], Any]) -> list[Any]:
