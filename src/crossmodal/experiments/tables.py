@@ -44,7 +44,7 @@ class Experiment(Strict):
 
 class Column(Strict):
     aspect: str = Field(description="image-to-text, ..., average, both, or another aspect that a task measures")
-    metric: str = Field(description="recall@K, map@K, ndcg@K, map, map@R, recall_sum, mean_rank, median_rank, ...")
+    metric: str = Field(description="recall@K, pair_recall@K, map@K, ndcg@K, map, map@R, recall_sum, median_rank, ...")
     system: str | None = Field(None, description="name of a system, in tables with one column per system")
     protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: only test items of those classes")
 

@@ -233,19 +233,20 @@ def _built(library: ModuleType, folder: Path, config: Any, settings: Settings) -
     if config.model_type == "blip" and RETRIEVAL in (config.architectures or ()):
         kind = getattr(library, RETRIEVAL)
     build = kind.from_config if kind is library.AutoModel else kind._from_config
+    attention = "eager" if config.model_type == "blip" else "sdpa"
     facts: dict[str, Any] = {"model": folder.name, "type": config.model_type}
     try:
         if settings.weights == "seeded":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(settings.seed)
-                model = build(config, attn_implementation="sdpa")
+                model = build(config, attn_implementation=attention)
             facts |= {"weights": "seeded", "fallback": "seeded random weights"}
             log.warning("%s: %s, not trained on anything", settings.model, facts["fallback"])
         else:
             files = _files(folder)
             stored = sum(path.stat().st_size for path in files)
             with torch.device("meta"):
-                towers.check_size(build(config, attn_implementation="sdpa"), folder.name, files[0].name, stored)
+                towers.check_size(build(config, attn_implementation=attention), folder.name, files[0].name, stored)
             for path in files:
                 backbones.read_state(path)  # refuses all that is more than arrays and names
             with _quiet(library):
@@ -253,7 +254,7 @@ def _built(library: ModuleType, folder: Path, config: Any, settings: Settings) -
                     folder,
                     config=config,
                     dtype=torch.float32,
-                    attn_implementation="sdpa",  # none of the hub's kernels, which a configuration may name
+                    attn_implementation=attention,  # none of the hub's kernels, which a configuration may name
                     trust_remote_code=False,
                     local_files_only=True,
                     use_safetensors=files[0].suffix == ".safetensors",

@@ -44,7 +44,7 @@ class Settings(extraction.Settings):
     prompts: tuple[str, ...] = Field(
         (),
         description="sentences such as `a photo of a {}.`, in each of which {} becomes the text; the vectors of the "
-        "sentences are averaged and, with `l2`, scaled to unit length again (CLIP, section 3.1.4); none: the text itself",
+        "sentences are averaged and, with `l2`, scaled to unit length again (CLIP, section 3.1.4); none: the text",
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="precision of the forward pass; auto: bf16 where the processor supports it"
