@@ -139,8 +139,8 @@ class _Kept:
         path = ranking_of(folder) / "embeddings.npz"
         if not path.is_file():
             raise UserError(
-                f"{path}: not found; map@K, ndcg@K and pair_recall@K at further cut-offs are computed from vectors, but "
-                f"{job.model} compares none, or its test has not run"
+                f"{path}: not found; map@K, ndcg@K and pair_recall@K at further cut-offs are computed from vectors, "
+                f"but {job.model} compares none, or its test has not run"
             )
         self.path, self.by_class = path, job.relevance == "label"
         with packed.arrays(path) as file:
