@@ -10,7 +10,10 @@ from tests.experiments.test_plan import PARAMS, ROOT, SCAN, planned
 
 __all__ = ["planned"]  # the fixture
 
-ENCODERS = {"encoders": {"new": {"image": {"vector": "small", "regions": "boxes"}}, "bare": {"image": "small"}}}
+ENCODERS = {
+    "encoders": {"new": {"image": {"vector": "other", "regions": "boxes"}}, "bare": {"image": "small"}},
+    "extractors": {"other": {"extractor": "image", "network": "resnet34", "weights": "seeded"}},
+}
 WORLD = {"datasets": {"world": {"inputs": {"text": "bag"}}}}
 
 
@@ -19,11 +22,11 @@ def test_an_encoder_replaces_the_modalities_that_it_has(planned):
     made = planned(merge(ENCODERS, WORLD), a=cca, b={**cca, "variant": "new", "encoder": "new"})
     assert made.jobs["world/full/cca/seed3"].inputs == {"image": "net", "text": "bag"}
     job = made.jobs["world/full/cca.new/seed3"]
-    assert job.inputs == {"image": "small", "text": "bag"}
+    assert job.inputs == {"image": "other", "text": "bag"}
     assert job.hash != made.jobs["world/full/cca/seed3"].hash
-    assert "data/world/features/image.small.json" in made.files_of(job)
-    assert ("image", "small") in made.extractors_of("world")
-    assert ("image", "small") not in planned(merge(ENCODERS, {}), a=SCAN).extractors_of("coco")
+    assert "data/world/features/image.other.json" in made.files_of(job)
+    assert ("image", "other") in made.extractors_of("world")
+    assert ("image", "other") not in planned(ENCODERS, a=SCAN).extractors_of("world")
 
 
 def test_a_data_set_has_encoders_of_its_own_alone(planned):
