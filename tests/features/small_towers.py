@@ -13,7 +13,7 @@ SEEN = {"hidden_size": 16, "image_size": 32, "patch_size": 16, **LAYERS}
 READ = {"hidden_size": 16, "vocab_size": len(WORDS), "max_position_embeddings": 12, **LAYERS}
 SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 CROPPED = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
-KINDS = ("clip", "siglip", "siglip2", "blip", "blip_retrieval", "dinov2", "dinov2_with_registers")
+KINDS = ("clip", "siglip", "siglip2", "blip", "blip_retrieval", "dinov2", "dinov2_with_registers", "dinov3_vit")
 
 
 def hugging_face_folder(folder: Path, kind: str = "clip", **saved: object) -> str:
@@ -44,14 +44,16 @@ def hugging_face_folder(folder: Path, kind: str = "clip", **saved: object) -> st
             model = (t.BlipForImageTextRetrieval if kind == "blip_retrieval" else t.BlipModel)(config)
             images = t.BlipImageProcessor(size={"height": 32, "width": 32})
         else:
-            name = "Dinov2WithRegisters" if kind.endswith("registers") else "Dinov2"
-            model = getattr(t, f"{name}Model")(getattr(t, f"{name}Config")(**SEEN))
+            names = {"dinov2": "Dinov2", "dinov2_with_registers": "Dinov2WithRegisters", "dinov3_vit": "DINOv3ViT"}
+            name = names[kind]
+            registers = {} if kind == "dinov2" else {"num_register_tokens": 4}
+            model = getattr(t, f"{name}Model")(getattr(t, f"{name}Config")(**SEEN, **registers))
             images = t.BitImageProcessor(**CROPPED)
         for parameter in model.parameters():  # those that begin as zeros would hide what is left out
             parameter.data += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(place, **saved)
     images.save_pretrained(place)
-    if not kind.startswith("dinov2"):
+    if not kind.startswith("dino"):
         _tokenizer(t).save_pretrained(place)
     return str(place)
 

@@ -48,7 +48,7 @@ def test_vectors_and_patches_are_those_of_the_library(tmp_path, kind):
         if kind == "blip_retrieval":
             seen = model.vision_model(**pixels)
             images = normalize(model.vision_proj(seen.last_hidden_state[:, 0]), dim=-1)
-        elif kind.startswith("dinov2"):
+        elif kind.startswith("dino"):
             seen = model(**pixels)
             images = normalize(seen.pooler_output, dim=-1)
         else:
@@ -57,13 +57,15 @@ def test_vectors_and_patches_are_those_of_the_library(tmp_path, kind):
     found = run(tmp_path, "image", pictures, **given)
     np.testing.assert_allclose(found.array, images, atol=1e-5)
     patches = run(tmp_path, "image", pictures, **given, output="patches", l2=False)
-    first = {"clip": 1, "blip": 1, "blip_retrieval": 1, "dinov2": 1, "dinov2_with_registers": 5}.get(kind, 0)
+    first = FURTHER.get(kind, 0)
     for row, tokens in zip(patches.index.itertuples(), seen.last_hidden_state[:, first:].numpy(), strict=True):
         np.testing.assert_allclose(patches.array[row.row, : row.count], tokens[: row.count], atol=1e-5)
         assert len(row.boxes) == row.count
     np.testing.assert_allclose(np.stack(patches.index.iloc[0].boxes)[:2], FIRST_BOXES[kind], atol=0.01)
 
 
+# Tokens before those of patches: one of the class, and those of four registers.
+FURTHER = {"clip": 1, "blip": 1, "blip_retrieval": 1, "dinov2": 1, "dinov2_with_registers": 5, "dinov3_vit": 5}
 SQUASHED = [[0, 0, 64, 32], [64, 0, 128, 32]]  # 128 x 64 pixels become 32 x 32, of which a patch is a half each way
 # The short side of 64 pixels becomes 40, of which the middle 32 are seen: patches of 16 / 40 * 64 = 25.6 pixels.
 CROPPED = [[38.4, 6.4, 64, 32], [64, 6.4, 89.6, 32]]
@@ -71,6 +73,7 @@ FIRST_BOXES = {
     "clip": CROPPED,
     "dinov2": CROPPED,
     "dinov2_with_registers": CROPPED,
+    "dinov3_vit": CROPPED,
     "siglip": SQUASHED,
     "blip": SQUASHED,
     "blip_retrieval": SQUASHED,
@@ -79,7 +82,7 @@ FIRST_BOXES = {
 }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("dinov2")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("dino")])
 def test_vectors_of_sentences_are_those_of_the_library(tmp_path, kind):
     place = hugging_face_folder(tmp_path, kind)
     tokens = transformers.AutoTokenizer.from_pretrained(place)(

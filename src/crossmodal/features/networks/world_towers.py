@@ -59,15 +59,15 @@ class Settings(BaseModel):
     seed: int = Field(
         7933, description="seed of the scenes, the initial weights and the order; no data set may have the same"
     )
-    images: int = Field(5000, ge=1)
+    images: int = Field(3000, ge=1)
     held_out: int = Field(400, ge=1, description="number of further scenes on which the recall is measured")
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(14, ge=1)
     batch_size: int = Field(32, ge=2)
     lr: float = Field(1e-3, gt=0, description="highest learning rate of the one-cycle schedule")
     side: int = Field(96, ge=16, description="side in pixels of the square to which a picture is squashed")
     patch: int = Field(16, ge=1, description="side of a patch in pixels")
     width: int = Field(128, ge=32, multiple_of=32, description="dimensions of the tokens of the image tower")
-    layers: int = Field(4, ge=1, description="layers of the image tower")
+    layers: int = Field(2, ge=1, description="layers of the image tower")
     text_width: int = Field(64, ge=32, multiple_of=32, description="dimensions of the tokens of the text tower")
     text_layers: int = Field(2, ge=1, description="layers of the text tower")
     dim: int = Field(64, ge=1, description="dimensions of the common space")
