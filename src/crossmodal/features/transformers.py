@@ -215,7 +215,12 @@ def _config(library: ModuleType, folder: Path) -> Any:
         if isinstance(part, dict) and part.get("num_hidden_layers") is not None:
             towers.check_layers(str(path), part["num_hidden_layers"])
     try:
-        return library.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return library.AutoConfig.from_pretrained(
+            folder,
+            trust_remote_code=False,
+            local_files_only=True,
+            attn_implementation="eager" if kind == "blip" else "sdpa",  # none of the hub's, which the file may name
+        )
     except Exception as error:  # the library does not document what a damaged configuration raises
         raise UserError(
             f"{path}: is no configuration of a model ({first_line(error)}); fetch the model again"
@@ -229,24 +234,22 @@ def _part(config: Any, name: str) -> Any:
 
 def _built(library: ModuleType, folder: Path, config: Any, settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
     """The model with its weights, in evaluation mode, and a description of them for the manifest."""
-    kind = library.AutoModel
+    kind, build = library.AutoModel, library.AutoModel.from_config
     if config.model_type == "blip" and RETRIEVAL in (config.architectures or ()):
-        kind = getattr(library, RETRIEVAL)
-    build = kind.from_config if kind is library.AutoModel else kind._from_config
-    attention = "eager" if config.model_type == "blip" else "sdpa"
+        kind = build = getattr(library, RETRIEVAL)
     facts: dict[str, Any] = {"model": folder.name, "type": config.model_type}
     try:
         if settings.weights == "seeded":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(settings.seed)
-                model = build(config, attn_implementation=attention)
+                model = build(config)
             facts |= {"weights": "seeded", "fallback": "seeded random weights"}
             log.warning("%s: %s, not trained on anything", settings.model, facts["fallback"])
         else:
             files = _files(folder)
             stored = sum(path.stat().st_size for path in files)
             with torch.device("meta"):
-                towers.check_size(build(config, attn_implementation=attention), folder.name, files[0].name, stored)
+                towers.check_size(build(config), folder.name, files[0].name, stored)
             for path in files:
                 backbones.read_state(path)  # refuses all that is more than arrays and names
             with _quiet(library):
@@ -254,7 +257,6 @@ def _built(library: ModuleType, folder: Path, config: Any, settings: Settings) -
                     folder,
                     config=config,
                     dtype=torch.float32,
-                    attn_implementation=attention,  # none of the hub's kernels, which a configuration may name
                     trust_remote_code=False,
                     local_files_only=True,
                     use_safetensors=files[0].suffix == ".safetensors",
