@@ -169,7 +169,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     ------
     UserError : a caption has no word with a vector, or there are too few training captions or words.
     """
-    extraction.expect("fisher", given.modality, "text")
+    extraction.expect("text", given.modality, "fisher")
     return Recipe(lambda listed: _work(settings, listed), depends_on(settings), packages=("nltk", "scikit-learn"))
 
 

@@ -92,7 +92,7 @@ class Model(base.Model):
     def stages(self) -> list[base.Stage]:
         s = self.settings
         first = (("captions", s.caption_epochs * bool(s.caption)), ("images", s.image_epochs * bool(s.image)))
-        before = [base.Stage(name, epochs, s.lr, epochs) for name, epochs in first if epochs]
+        before = [base.Stage(name, epochs, s.lr, epochs, selects=False) for name, epochs in first if epochs]
         return [*before, base.Stage("train", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
 
     def begin(self, stage: base.Stage) -> None:
