@@ -397,10 +397,6 @@ def test_the_settings_of_each_data_set_are_checked(planned):
 
 
 NOT_TO_BE_HAD = {
-    *(
-        f"{model}: sentence vectors: those that `inputs` names, not HGLMM Fisher vectors"
-        for model in ("dspe", "rrfnet")
-    ),
     "gsmn: dependencies of words: neighbouring words, not CoreNLP's",
     "sgm: relations of regions: each with its nearest, by their boxes, not detected ones",
     "sgm: relations of words: windows of words, not parsed ones",

@@ -138,7 +138,7 @@ def train(
                 row["validation_seconds"] = clock() - began
                 history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
                 validated = clock()
-                if scores[selection.criterion] > best_sum:
+                if scores[selection.criterion] > best_sum or not stage.selects:
                     best_sum = scores[selection.criterion]
                     for name, value in _weights(model).items():
                         best[name].copy_(value)  # in place, since a third copy of the weights takes much memory
