@@ -24,7 +24,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Batch, Tokens
 from crossmodal.models.parts import captioner, decoding, objectives
 from crossmodal.models.parts.decoding import State
-from crossmodal.models.parts.encoders import packed
+from crossmodal.models.parts.encoders import evened, packed
 
 
 class Settings(captioner.Settings):
@@ -58,7 +58,7 @@ class Evaluator(nn.Module):
         tokens : captions without start marks.
         """
         _, (h, _) = self.network(packed(self.words(tokens.ids), tokens.lengths))
-        image = torch.relu(self.image(images))
+        image = torch.relu(self.image(evened(images)))
         return (image[:, None] * h[0].unflatten(0, (len(image), -1))).sum(2).flatten()
 
 
@@ -77,7 +77,7 @@ class Model(captioner.Captioner):
 
     def first_state(self, batch: Batch) -> dict[str, Tensor]:
         """The states after the image, with the noise of the batch's input `noise`, or with none."""
-        image = batch.inputs["image"]
+        image = evened(batch.inputs["image"])
         noise = batch.inputs.get("noise", image.new_zeros(len(image), self.settings.noise))
         h, c = self.network(torch.relu(self.image(torch.cat([image, noise], 1))))
         return {"h": h, "c": c}
