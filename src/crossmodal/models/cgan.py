@@ -92,6 +92,11 @@ class Model(captioner.Captioner):
         noise = 2 * torch.rand(len(image), self.settings.noise, device=image.device, dtype=image.dtype) - 1
         return Batch({"image": image, "noise": noise})
 
+    @torch.no_grad()
+    def judge(self, batch: Batch, ids: Tensor) -> Tensor:
+        """The evaluator's scores of captions of the images (`capabilities.Judges`)."""
+        return torch.sigmoid(self.evaluator(batch.inputs["image"], _tokens(ids)))
+
     # -- training -----------------------------------------------------------------------------------------------------
 
     def stages(self) -> list[base.Stage]:
