@@ -13,8 +13,9 @@ from pydantic import AliasChoices, BaseModel, Field
 from crossmodal.core import paths, registry
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import sha256_json
+from crossmodal.experiments.inputs import extractors_of, inputs_of, second_extractors_of
 from crossmodal.experiments.papers import Paper, read_papers
-from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Scale, extractors_in
+from crossmodal.experiments.params import Inputs, Params, Scale, extractors_in
 from crossmodal.experiments.settings import Strict, read_yaml, validated
 from crossmodal.experiments.stand_ins import StandIns, UnreadableError
 from crossmodal.experiments.tables import Experiment, Table
@@ -159,17 +160,13 @@ class Plan:
 
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
         """(modality, extractor) of all features of a data set that are read."""
-        return [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
+        pairs = [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
+        of_jobs = [pair for job in self.jobs.values() if job.dataset == dataset for pair in job.extractors]
+        return [*dict.fromkeys(pairs + of_jobs)]
 
     def inputs_of(self, dataset: str) -> Inputs:
         """{modality: extractor, or one per form} of the features of a data set that are read."""
-        chosen = self.params.datasets[dataset]
-        if chosen.arrays is None:
-            return {**self.params.inputs, **chosen.inputs}
-        extractors = {
-            m: PRECOMPUTED if is_array else self.params.inputs.get(m) for m, is_array in chosen.arrays.items()
-        }
-        return {**{m: extractor for m, extractor in extractors.items() if extractor}, **chosen.inputs}
+        return inputs_of(self.params, dataset)
 
     @property
     def tables(self) -> dict[str, tuple[Paper, Table]]:
@@ -197,8 +194,10 @@ class Plan:
             model=experiment.model,
             variant=experiment.variant,
             seed=seed,
-            inputs=self._read(experiment.model, registry.reads(experiment.model, settings), dataset),
-            second_inputs=self._second_inputs(experiment.model, dataset),
+            inputs=extractors_of(
+                self.params, experiment.model, registry.reads(experiment.model, settings), dataset, experiment.encoder
+            ),
+            second_inputs=second_extractors_of(self.params, experiment.model, dataset, experiment.encoder),
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
@@ -206,7 +205,7 @@ class Plan:
             also=experiment.also,
             stages=chosen.stages,
             source=source,
-            source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
+            source_inputs=extractors_of(self.params, experiment.model, registry.source_reads(experiment.model), source)
             if source
             else {},
             after=first and first.key.rpartition("/")[0],
@@ -236,46 +235,6 @@ class Plan:
             papers=(paper,) if paper else (),
             quick=experiment.quick and seed == self.params.seeds[0],
         )
-
-    def _read(self, model: str, reads: Mapping[str, str], dataset: str) -> dict[str, str]:
-        """{modality: extractor} of the modalities that a model reads: a run depends on no others."""
-        inputs = self.inputs_of(dataset)
-        arrays = self.params.datasets[dataset].arrays or {}
-        for modality, form in reads.items():
-            declared = registry.form(form, modality)
-            if declared["array"] is None and declared["files"] and arrays.get(modality):
-                raise UnreadableError(
-                    f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
-                    f"none, only arrays; give `captions`, or choose papers whose models read vectors"
-                )
-        extractors = {}
-        for modality, form in reads.items():
-            array = registry.form(form, modality)["array"]
-            if array is None:
-                continue
-            named = inputs.get(modality, {})
-            extractor = named if isinstance(named, str) else named.get(array)
-            if extractor is None:
-                raise UnreadableError(
-                    f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} features in the form "
-                    f"{form!r}, but no extractor is named for them, nor in `inputs` for all data sets"
-                )
-            extractors[modality] = extractor
-        return extractors
-
-    def _second_inputs(self, model: str, dataset: str) -> dict[str, str]:
-        """{modality: extractor} of the modalities that a model also reads in a second form."""
-        extractors = {}
-        for modality, form in registry.second_forms(model).items():
-            named = self.inputs_of(dataset).get(modality)
-            array = registry.form(form, modality)["array"]  # concepts are made of regions
-            if not isinstance(named, Mapping) or array not in named:
-                raise UnreadableError(
-                    f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} in the form {form!r} "
-                    f"besides, but no extractor is named for it; give {modality} as {{vector: ..., {array}: ...}}"
-                )
-            extractors[modality] = named[array]
-        return extractors
 
     @cached_property
     def jobs(self) -> dict[str, Job]:

@@ -34,6 +34,9 @@ class Experiment(Strict):
     settings: dict[str, Any] = Field({}, description="settings for every data set")
     published: dict[str, Any] = Field({}, description="settings for the named data set only")
     stand_in: dict[str, Any] = Field({}, description="settings where another data set stands in for the named one")
+    encoder: str | None = Field(
+        None, description="one of `encoders` in params.yaml, whose features are read in place of those of the data set"
+    )
     source: str | None = Field(None, description="labelled data set from which knowledge is transferred")
     after: str | None = Field(None, description="another experiment, from whose trained weights this one starts")
     also: tuple[str, ...] = Field((), description="tasks that the run is evaluated on besides those of its model")
@@ -44,7 +47,7 @@ class Experiment(Strict):
 
 class Column(Strict):
     aspect: str = Field(description="image-to-text, ..., average, both, or another aspect that a task measures")
-    metric: str = Field(description="recall@K, map@K, ndcg@K, map, map@R, recall_sum, mean_rank, median_rank, ...")
+    metric: str = Field(description="recall@K, pair_recall@K, map@K, ndcg@K, map, map@R, recall_sum, median_rank, ...")
     system: str | None = Field(None, description="name of a system, in tables with one column per system")
     protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: only test items of those classes")
 
