@@ -1,4 +1,4 @@
-"""Steps a second of the training loop against the bare forward, backward and step on batches already in memory.
+"""Steps per second of the training loop against the bare forward, backward and step on batches already in memory.
 
 Names of systems on the command line choose among them; `--small` takes a few steps, to see that it runs.
 """
@@ -126,7 +126,7 @@ def main() -> None:
             share = seconds["bare"] / seconds["ours"]
             found[name] = {"seconds": seconds, "share_of_bare": share}
             rate = steps / seconds["ours"]
-            print(f"training {name}: {100 * share:.1f} % of the bare loop's steps a second ({rate:.1f} steps/s)")
+            print(f"training {name}: {100 * share:.1f} % of the bare loop's steps per second ({rate:.1f} steps/s)")
     if chosen == list(SYSTEMS) and steps == 40:
         save("training", {"steps": steps, "systems": found, "torch": torch.__version__})
 

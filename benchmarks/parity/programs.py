@@ -122,7 +122,12 @@ SGRVINOD = Program(
     "a-PyTorch-Tutorial-to-Image-Captioning", "sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning", ("models.py",)
 )
 
-PROGRAMS = {one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE, CMPM, CMR_SC, GSMN, DSVE, ORDER, LUO, SGRVINOD)}
+CLIP_BENCHMARK = Program("CLIP_benchmark", "LAION-AI/CLIP_benchmark", ("clip_benchmark/metrics/zeroshot_retrieval.py",))
+
+CAPTIONERS = (LUO, SGRVINOD)
+PROGRAMS = {
+    one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE, CMPM, CMR_SC, GSMN, DSVE, ORDER, *CAPTIONERS, CLIP_BENCHMARK)
+}
 
 
 def copied(program: Program, folder: Path, target: Path) -> Path:

@@ -212,7 +212,8 @@ def test_the_evaluators_score_is_that_of_its_last_state():
     for row in range(3):
         words = model.evaluator.words(tokens.ids[row, 1 : tokens.lengths[row]])
         _, (h, _) = model.evaluator.network(words[None])
-        assert scores[row].item() == pytest.approx((torch.relu(model.evaluator.image(image[row])) @ h[0, 0]).item())
+        seen = torch.relu(model.evaluator.image(image[row] / image[row].square().mean().sqrt()))
+        assert scores[row].item() == pytest.approx((seen @ h[0, 0]).item())
 
 
 def test_the_reward_of_each_word_is_the_mean_score_of_completions():

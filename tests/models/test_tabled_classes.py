@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from crossmodal.models import base, cbt, ccl, cmgan, corrae, jrl, mcsm, s2upg, scacmr, uncsm
+from crossmodal.models.parts import class_projections
 from crossmodal.models.parts.labelled import of_another_class
 
 F64 = torch.float64
@@ -364,7 +365,7 @@ def dense_laplacian(items, k):
 
 
 def test_an_update_of_s2upg_with_all_matrices_written_out(monkeypatch):
-    monkeypatch.setattr(s2upg, "BLOCK", 5)
+    monkeypatch.setattr(class_projections, "BLOCK", 5)
     rng = np.random.default_rng(0)
     x = {"image": rng.normal(size=(9, 4)), "text": rng.normal(size=(9, 3)), "audio": rng.normal(size=(9, 2))}
     x = {m: v - v.mean(0) for m, v in x.items()}
@@ -399,7 +400,7 @@ def test_items_of_s2upg_are_described_by_the_classes_of_their_neighbours():
         for weight, n in zip(weights / weights.sum(), near, strict=True):
             expected[int(labels[n % 30])] += weight
         torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-4)
-    assert s2upg.hyperedges(np.zeros((3, 2)), 9).sum(0).tolist() == [[2, 2, 2]]
+    assert class_projections.hyperedges(np.zeros((3, 2)), 9).sum(0).tolist() == [[2, 2, 2]]
 
 
 def test_jrl_solves_its_equations():

@@ -20,6 +20,7 @@ from crossmodal.core import isolation, limits, paths, registry
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.limits import Limits
 from crossmodal.experiments.settings import Open, Strict, merge, read_yaml, validated
+from crossmodal.experiments.sweeps import Budget
 from crossmodal.modalities import Modality, Relevance
 
 NAME = r"[a-z0-9][a-z0-9_]*"
@@ -162,6 +163,7 @@ class Params(Strict):
     paths: Paths = Paths()
     threads: Threads = Threads()
     splits: Splits = Splits()
+    sweeps: Budget = Budget()
     tracking: Tracking = Tracking()
     evaluation: Evaluation = Evaluation()
     limits: Limits = Limits()

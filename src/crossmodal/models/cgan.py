@@ -24,7 +24,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Batch, Tokens
 from crossmodal.models.parts import captioner, decoding, objectives
 from crossmodal.models.parts.decoding import State
-from crossmodal.models.parts.encoders import packed
+from crossmodal.models.parts.encoders import evened, packed
 
 
 class Settings(captioner.Settings):
@@ -58,7 +58,7 @@ class Evaluator(nn.Module):
         tokens : captions without start marks.
         """
         _, (h, _) = self.network(packed(self.words(tokens.ids), tokens.lengths))
-        image = torch.relu(self.image(images))
+        image = torch.relu(self.image(evened(images)))
         return (image[:, None] * h[0].unflatten(0, (len(image), -1))).sum(2).flatten()
 
 
@@ -77,7 +77,7 @@ class Model(captioner.Captioner):
 
     def first_state(self, batch: Batch) -> dict[str, Tensor]:
         """The states after the image, with the noise of the batch's input `noise`, or with none."""
-        image = batch.inputs["image"]
+        image = evened(batch.inputs["image"])
         noise = batch.inputs.get("noise", image.new_zeros(len(image), self.settings.noise))
         h, c = self.network(torch.relu(self.image(torch.cat([image, noise], 1))))
         return {"h": h, "c": c}
@@ -92,13 +92,18 @@ class Model(captioner.Captioner):
         noise = 2 * torch.rand(len(image), self.settings.noise, device=image.device, dtype=image.dtype) - 1
         return Batch({"image": image, "noise": noise})
 
+    @torch.no_grad()
+    def judge(self, batch: Batch, ids: Tensor) -> Tensor:
+        """The evaluator's scores of captions of the images (`capabilities.Judges`)."""
+        return torch.sigmoid(self.evaluator(batch.inputs["image"], _tokens(ids)))
+
     # -- training -----------------------------------------------------------------------------------------------------
 
     def stages(self) -> list[base.Stage]:
         """The generator by itself, the evaluator by itself, and both."""
         s = self.settings
         first = base.Stage("generator", s.generator_epochs, s.lr, s.lr_drop, s.lr_factor)
-        second = base.Stage("evaluator", s.evaluator_epochs, s.evaluator_lr, s.lr_drop, s.lr_factor)
+        second = base.Stage("evaluator", s.evaluator_epochs, s.evaluator_lr, s.lr_drop, s.lr_factor, selects=False)
         return [first, second, base.Stage("adversarial", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:

@@ -9,7 +9,7 @@ import numpy as np
 from crossmodal.tasks.base import Examples, Metric
 
 
-def _among_first(examples: Examples, k: int) -> np.ndarray:
+def among_first(examples: Examples, k: int) -> np.ndarray:
     return 100.0 * (np.asarray(examples["rank"]) <= k)
 
 
@@ -30,7 +30,7 @@ def _precision(column: str, name: str, label: str, meaning: str, *, headline: bo
 
 RECALL_SUM = Metric("recall_sum", "Sum", "sums of recalls in per cent", high=math.inf, headline=True)
 RANKS = (
-    Metric("recall@K", "R@K", "recall in per cent", ("rank",), _among_first),
+    Metric("recall@K", "R@K", "recall in per cent", ("rank",), among_first),
     Metric(
         "median_rank",
         "median rank",
