@@ -1,7 +1,7 @@
 """Captioners of photographs beside what their nearest neighbours lend, as runs of an overlay have measured them.
 
-Reads the runs of `papers/flickr8k_captions.yaml` from their folders and records, of each, its metrics with the interval of
-CIDEr, the difference to the consensus of 30 neighbours on the same photographs with its p-value, CIDEr on validation
+Reads the runs of `papers/flickr8k_captions.yaml` from their folders and records, of each, its metrics with the interval
+of CIDEr, the difference to the consensus of 30 neighbours on the same photographs with its p-value, CIDEr on validation
 photographs by epoch, and the settings. `--minutes nic=6.5` adds minutes of a core that a training took.
 
     crossmodal ... train flickr8k/full/nic/seed0; crossmodal ... evaluate flickr8k/full/nic/seed0
@@ -65,7 +65,7 @@ def trained(folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="folder of the runs of one subset")
-    parser.add_argument("--minutes", nargs="*", default=[], metavar="RUN=MINUTES", help="minutes of a core per training")
+    parser.add_argument("--minutes", nargs="*", default=[], metavar="RUN=MINUTES", help="of a core, by training")
     chosen = parser.parse_args()
     folders = {path.parents[2].name: path.parents[1] for path in chosen.runs.glob("*/seed0/captioning/metrics.json")}
     if CONSENSUS not in folders:
