@@ -56,6 +56,9 @@ def test_vectors_and_patches_are_those_of_the_library(tmp_path, kind):
             images = normalize(model.get_image_features(**pixels).pooler_output, dim=-1)
     found = run(tmp_path, "image", pictures, **given)
     np.testing.assert_allclose(found.array, images, atol=1e-5)
+    half = run(tmp_path, "image", pictures, **given, precision="bf16")
+    assert (half.array * images.numpy()).sum(1).min() > 0.99  # cosines
+    assert half.manifest["precision"] == "bf16"
     patches = run(tmp_path, "image", pictures, **given, output="patches", l2=False)
     first = FURTHER.get(kind, 0)
     for row, tokens in zip(patches.index.itertuples(), seen.last_hidden_state[:, first:].numpy(), strict=True):
