@@ -1,6 +1,6 @@
 """A tower of open_clip: our extraction against a bare loop of it, and a folder's index against the extraction.
 
-The loop is that of the library's own examples: files read by Pillow, preprocessed, stacked in batches, encoded. The model
+The loop is that of the library's own examples: files read by Pillow, preprocessed, stacked and encoded. The model
 has random weights, in a size in which reading the photographs and the tower take about the same time. Compared are
 seconds of a processor core, which others on the machine change least; seconds of the clock are told beside them.
 """
