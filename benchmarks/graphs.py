@@ -44,7 +44,7 @@ def of_gsmn(network: gsmn.Network, images: Tensor, edges: Tensor, sentences: Ten
     if s.propagation == "neighbours":
         p = s.kernels
         of_regions = outputs[0].view(a, p, m, -1)
-        edges.permute(0, 3, 1, 2) @ of_regions
+        edges.unflatten(2, (m, p)).permute(0, 3, 1, 2).contiguous() @ of_regions
         products[0].flatten()[: b * n * n].view(b, n, n) @ outputs[1].view(b, n, -1)
     return products.new_zeros(a, b)
 
@@ -67,18 +67,20 @@ def cases(small: bool) -> dict:
         settings = gsmn.Settings(dim=dim, propagation=propagation)
         model = gsmn.Model(settings, base.Context({"image": (REGIONS, dim)}, 10)).eval()
         (network,) = model.networks.values()
-        joined = torch.cat([images, corners.flatten(2)], 2)
+        boxes = corners.flatten(2)
+        joined = torch.cat([images, boxes], 2)
+        weighted = torch.cat([images, network.region_weights(boxes, valid_mask(images))], 2)
 
         def floor(
             x: Tensor, y: Tensor, image_mask: Tensor, sentence_mask: Tensor, network: gsmn.Network = network
         ) -> Tensor:
-            edges = network.region_edges(x[..., -4:], image_mask)
-            return of_gsmn(network, x[..., :-4], edges, y)
+            dim = y.shape[2]
+            return of_gsmn(network, x[..., :dim], x[..., dim:], y)
 
         made[f"gsmn {propagation}"] = (
             lambda model=model, joined=joined: model.score(joined, sentences),
-            lambda floor=floor, model=model, joined=joined: in_blocks(
-                floor, joined, sentences, valid_mask(images), valid_mask(sentences), model._budget(joined)
+            lambda floor=floor, model=model, weighted=weighted: in_blocks(
+                floor, weighted, sentences, valid_mask(images), valid_mask(sentences), *model._block(weighted)
             ),
         )
     model = sgm.Model(sgm.Settings(dim=dim, units=64, word_embedding="seeded"), base.Context({"image": (4, 8)}, 10))

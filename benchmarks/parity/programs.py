@@ -122,7 +122,11 @@ SGRVINOD = Program(
     "a-PyTorch-Tutorial-to-Image-Captioning", "sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning", ("models.py",)
 )
 
-CLIP_BENCHMARK = Program("CLIP_benchmark", "LAION-AI/CLIP_benchmark", ("clip_benchmark/metrics/zeroshot_retrieval.py",))
+CLIP_BENCHMARK = Program(
+    "CLIP_benchmark",
+    "LAION-AI/CLIP_benchmark",
+    tuple(f"clip_benchmark/{name}.py" for name in ("__init__", "metrics/__init__", "metrics/zeroshot_retrieval")),
+)
 
 CAPTIONERS = (LUO, SGRVINOD)
 PROGRAMS = {

@@ -399,6 +399,26 @@ def test_the_settings_of_each_data_set_are_checked(planned):
         assert any(what.startswith("dpc: word vectors: seeded") for what in told)
 
 
+SENTENCES = ("vse0", "vsepp", "contrastive", "scan", "dan", "dpc", "a3vse", "mfsr", "order_embeddings", "cmpm", "dspe",
+             "rrfnet", "mcnn", "cmrsc", "dvsa", "gsmn", "sgm", "pvse", "dsve", "sco", "gxn")  # fmt: skip
+
+
+@pytest.mark.parametrize("split", ["10pct-1cap", "50pct-5cap"])
+def test_every_system_of_sentences_has_a_place_in_the_sparse_matrix(tmp_path, split):
+    """An experiment names a subset for any of them, with the small settings of the drawn world."""
+    named = {name: {"model": name, "dataset": "flickr30k", "split": split} for name in SENTENCES}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PAPER | {"experiments": named}))
+    value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mine"], "seeds": [0]}
+    made = plan(from_config(value), tmp_path)
+    check_settings(made)
+    small = value["datasets"]["world"]["models"]
+    for name in SENTENCES:
+        job = made.jobs[f"world/{split}/{name}/seed0"]
+        assert job.tasks[0] == "instance_retrieval"
+        assert {key: job.settings[key] for key in small[name]}.keys() == small[name].keys()
+        assert f"data/world/splits/{split}.parquet" in made.files_of(job)
+
+
 NOT_TO_BE_HAD = {
     "gsmn: dependencies of words: neighbouring words, not CoreNLP's",
     "sgm: relations of regions: each with its nearest, by their boxes, not detected ones",

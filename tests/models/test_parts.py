@@ -371,8 +371,3 @@ def test_defaults_are_the_papers():
         x, y, all_there, all_there, smooth=9, normalisation="clipped_l2norm", slope=0, pooling="logsumexp", sharpness=6
     )
     torch.testing.assert_close(attention.cross_attention_scores(x, y, all_there, all_there, smooth=9), told)
-
-
-def test_evened_vectors_have_a_mean_square_of_one():
-    even = encoders.evened(torch.tensor([[3.0, 4.0], [0.03, 0.04], [0.0, 0.0]]))
-    assert even.tolist() == [pytest.approx([0.6 * 2**0.5, 0.8 * 2**0.5])] * 2 + [[0.0, 0.0]]

@@ -100,6 +100,18 @@ def test_the_turns_of_cmgan(monkeypatch):
     assert not any(p.requires_grad for p in model.within.parameters())
 
 
+def test_modalities_of_cmgan_are_encoded_as_they_are_trained():
+    """Running statistics are each modality's own: far apart ones would otherwise be normalised by their mixture."""
+    model = built(cmgan, units=6, dim=8)
+    inputs = {"image": 9 + 5 * drawn(400, 5), "text": drawn(400, 4, seed=1)}
+    with torch.no_grad():
+        for _ in range(150):  # the running statistics converge
+            trained = {m: model.vectors(m, x) for m, x in inputs.items()}
+        model.eval()
+        for m, x in inputs.items():
+            torch.testing.assert_close(model.vectors(m, x), trained[m], atol=0.02, rtol=0)
+
+
 def test_five_steps_of_the_generator_are_one_optimisers():
     model = built(cmgan, units=6, dim=3)
     turns = model.optimisers(model.stages()[0])

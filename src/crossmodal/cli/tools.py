@@ -193,12 +193,21 @@ def export(
     run: RunName,
     folder: Annotated[Path, typer.Argument(help="Folder to write the embeddings into.")],
     partition: Annotated[str, typer.Option(help="Items that are written: train, val, test or all.")] = "test",
-    npy: Annotated[bool, typer.Option("--npy", help="Write .npy arrays and lists of ids in place of Parquet.")] = False,
+    kind: Annotated[
+        Literal["parquet", "npy", "hf", "webdataset"],
+        typer.Option(
+            "--as", help="Parquet files, .npy arrays and lists of ids, Hugging Face datasets, or WebDataset shards."
+        ),
+    ] = "parquet",
+    npy: Annotated[bool, typer.Option("--npy", help="The same as --as npy.")] = False,
     to: Annotated[
         str | None, typer.Option(help="Modality with which the others are compared, where the run has more than two.")
     ] = None,
     clip_benchmark: Annotated[
         Path | None, typer.Option(help="Also write the run's recalls as a JSON file in CLIP_benchmark's form.")
+    ] = None,
+    mteb: Annotated[
+        Path | None, typer.Option(help="Also write the run's metrics into a folder as MTEB writes its tasks' results.")
     ] = None,
 ) -> None:
     """Write the embeddings of a trained run's items, with their ids, for use elsewhere.
@@ -209,11 +218,14 @@ def export(
     from crossmodal.inference import export as step
 
     opened = library.opened(read_params(), run)
-    for path in step.export(opened, folder, partition=partition, kind="npy" if npy else "parquet", to=to):
+    for path in step.export(opened, folder, partition=partition, kind="npy" if npy else kind, to=to):
         typer.echo(path)
     if clip_benchmark is not None:
         step.clip_benchmark(opened, clip_benchmark)
         typer.echo(clip_benchmark)
+    if mteb is not None:
+        for path in step.mteb(opened, mteb):
+            typer.echo(path)
 
 
 @app.command(rich_help_panel="Tools")

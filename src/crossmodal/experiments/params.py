@@ -24,6 +24,7 @@ from crossmodal.experiments.sweeps import Budget
 from crossmodal.modalities import Modality, Relevance
 
 NAME = r"[a-z0-9][a-z0-9_]*"
+MOST_THREADS = 1024  # more than any machine has cores
 LARGEST_SEED = 2**32 - 1  # both NumPy and torch accept it
 PRECOMPUTED = "precomputed"  # the reader of features extracted elsewhere, and the extractor that collects them
 
@@ -127,6 +128,7 @@ class Threads(Strict):
     train: int = Field(
         1,
         ge=1,
+        le=MOST_THREADS,
         description="torch threads per training run; the number is fixed, so that results do not depend on the machine",
     )
 

@@ -15,7 +15,7 @@ from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import sha256_json
 from crossmodal.experiments.inputs import extractors_of, inputs_of, second_extractors_of
 from crossmodal.experiments.papers import Paper, read_papers
-from crossmodal.experiments.params import Inputs, Params, Scale, extractors_in
+from crossmodal.experiments.params import MOST_THREADS, Inputs, Params, Scale, extractors_in
 from crossmodal.experiments.settings import Strict, read_yaml, validated
 from crossmodal.experiments.stand_ins import StandIns, UnreadableError
 from crossmodal.experiments.sweeps import Sweep, check_budgets, recorded
@@ -46,7 +46,7 @@ class Job(Strict):
     source_inputs: dict[str, str] = Field({})
     after: str | None = None  # the run that this one is initialised from, without its seed: DATASET/SPLIT/NAME
     origin: str | None = None  # a hash of all that the weights of `after` depend on, except the seed
-    threads: int = 1
+    threads: int = Field(1, ge=1, le=MOST_THREADS)
     sweep: Sweep | None = None  # what is tried before; `settings` has the choice once it is made
     scale: Scale = "embedded"  # the scale at which it was planned; its effects are in the other fields
     papers: tuple[str, ...] = ()
@@ -138,7 +138,8 @@ def job_in(folder: Path) -> Job:
     path = made_by_training(folder / "config.yaml")
     job = validated(Job, read_yaml(path), str(path))
     parts = [(key, getattr(job, key)) for key in ("dataset", "split", "model", "variant", "source")]
-    parts += [*job.inputs.items(), *job.second_inputs.items(), *job.source_inputs.items()]
+    inputs = [*job.inputs.items(), *job.second_inputs.items(), *job.source_inputs.items()]
+    parts += [*inputs, *(("inputs", modality) for modality, _ in inputs)]
     for key, value in parts:  # each becomes part of a path, and the file may come from others
         paths.check_part(value or "none", f"{path}: {key}")
     return job

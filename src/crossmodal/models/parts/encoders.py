@@ -154,15 +154,6 @@ def packed(vectors: Tensor, lengths: Tensor) -> PackedSequence | Tensor:
     return pack_padded_sequence(vectors, lengths.cpu(), batch_first=True, enforce_sorted=False)
 
 
-def evened(vectors: Tensor) -> Tensor:
-    """(..., D) vectors scaled to a mean square of 1, as word vectors have it; zeros stay zeros.
-
-    Extractors give vectors of unit length, for retrieval: the first layer of a network that reads words too would make
-    almost nothing of them, and the network would take thousands of steps to notice the image.
-    """
-    return F.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
-
-
 def mask(counts: Tensor, width: int) -> Tensor:
     """(B, width) bool: true at the first `counts` positions of each row."""
     return torch.arange(width, device=counts.device) < counts[:, None]

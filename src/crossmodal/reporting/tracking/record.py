@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from crossmodal.core import paths
 from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_file, sha256_json, write_json
@@ -314,8 +315,8 @@ def _write(
         store.inputs(run_id, used)
     with tempfile.TemporaryDirectory() as temporary:
         for file in ARTIFACTS:
-            if (folder / file).exists():
-                shutil.copyfile(folder / file, Path(temporary) / file)
+            if (folder / file).exists() and (source := _of_the_run(folder, file)) is not None:
+                shutil.copyfile(source, Path(temporary) / file)
         if len(history):
             svg = learning_curves.run_curve(history, job.key)
             (Path(temporary) / "learning-curve.svg").write_text(svg, encoding="utf-8")
@@ -326,6 +327,15 @@ def _write(
     store.client.set_tag(run_id, HASH, digest)
     store.client.set_terminated(run_id, "FINISHED", end)
     store.known[place.experiment, job.key] = [(run_id, digest)]
+
+
+def _of_the_run(folder: Path, file: str) -> Path | None:
+    """The path of a run's file; None for a link that leads out of the run's folder, which others may have made."""
+    try:
+        return paths.inside(folder, file, str(folder))
+    except UserError as error:
+        log.warning("%s; it is not logged", error)
+        return None
 
 
 def _refused(job: Job, manifest: dict[str, Any]) -> str | None:
