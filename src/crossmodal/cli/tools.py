@@ -46,14 +46,17 @@ def download(
 
 @app.command(rich_help_panel="Tools")
 def backbone(
-    target: Annotated[Path, typer.Argument(help="Weights file to write (safetensors).")],
+    target: Annotated[Path, typer.Argument(help="Weights file to write (safetensors), or folder of the towers.")],
     threads: Annotated[int, typer.Option(help="Number of torch threads.")] = 2,
-    of: Annotated[Literal["world", "scenes"], typer.Option(help="The drawn world on which it is trained.")] = "world",
+    of: Annotated[
+        Literal["world", "scenes", "towers"],
+        typer.Option(help="Drawn world of the network; towers: a pair for images and captions of the first."),
+    ] = "world",
 ) -> None:
-    """Train the small image network of a drawn world again (about 15 minutes on two cores)."""
-    from crossmodal.features.networks import scenes_backbone, world_backbone
+    """Train the small network of a drawn world again (about 15 minutes on two cores), or its pair of towers."""
+    from crossmodal.features.networks import scenes_backbone, world_backbone, world_towers
 
-    step = {"world": world_backbone, "scenes": scenes_backbone}[of]
+    step = {"world": world_backbone, "scenes": scenes_backbone, "towers": world_towers}[of]
     step.train(step.Settings(), target, threads=threads)
 
 

@@ -131,7 +131,7 @@ class Reader:
         folder, faults = _Folder(images), captioned.Faults()
         entries: dict[Path, list[Entry]] = {file: [] for file in files}
         for sample in samples:
-            part, odd = partition(sample.split, settings.splits)
+            part, odd = partition_of(sample.split, settings.splits)
             if odd:
                 known = "expected train, val or test; datasets.*.splits in params.yaml says where others go"
                 faults.add(sample.file, f"sample(s) are of an unknown split ({known})", f"{sample.place}: {part!r}")
@@ -144,7 +144,7 @@ class Reader:
         return files, frame, facts
 
 
-def partition(split: str | None, splits: Mapping[str, str]) -> tuple[str | None, bool]:
+def partition_of(split: str | None, splits: Mapping[str, str]) -> tuple[str | None, bool]:
     """The partition of a split, and whether it is none that is known; None without splits."""
     if split is None:
         return None, False

@@ -89,7 +89,7 @@ def _split(settings: Settings, file: Path) -> str | None:
     below = file.relative_to(settings.root)
     named = re.split(r"-\d+-of-\d+|\.parquet$", below.name)[0]
     names = [named, *below.parts[-2:-1], re.split(r"[-_.]", named)[0]]
-    return next((name for name in names if name and not embedded.partition(name, settings.splits)[1]), None)
+    return next((name for name in names if name and not embedded.partition_of(name, settings.splits)[1]), None)
 
 
 def _batches_of_arrow(path: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:

@@ -42,7 +42,7 @@ def _split(settings: Settings, file: Path) -> str | None:
     """The split of a shard, or None where its name and its folder say none that is known."""
     below = file.relative_to(settings.root)
     names = [*below.parts[-2:-1], re.split(r"[-_.]?\d*\.tar$", below.name)[0], re.split(r"[-_.]", below.name)[0]]
-    return next((name for name in names if name and not embedded.partition(name, settings.splits)[1]), None)
+    return next((name for name in names if name and not embedded.partition_of(name, settings.splits)[1]), None)
 
 
 def _of_shard(path: Path, split: str | None) -> Iterator[Sample]:

@@ -21,6 +21,7 @@ from crossmodal.experiments import Job
 from crossmodal.inference import folder as folders
 from crossmodal.inference.onnx_encoder import open_exported
 from crossmodal.inference.opened import OpenedRun
+from crossmodal.tasks.base import ranking_of
 
 if TYPE_CHECKING:
     import torch
@@ -125,6 +126,11 @@ def search(
         kept = run.saved(to, query.modality) if partition == "test" else None
     vector = None if kept is None or kept[1].ndim != 2 else _vector(run, query, to, exported)
     if vector is not None:
+        if vector.shape != kept[1].shape[1:]:
+            raise UserError(
+                f"{ranking_of(run.folder) / 'embeddings.npz'}: has vectors of {kept[1].shape[1]} numbers, and that of "
+                f"the query has {vector.shape[-1]}; evaluate the run again"
+            )
         ids, (best, scores) = kept[0], _best(run, vector, kept[1], k)
     else:
         ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
