@@ -253,24 +253,21 @@ def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: st
 
 @torch.inference_mode()
 def best(
-    run: TrainedRun, pair: tuple[str, str], query_vectors: Tensor, gallery: Tensor, k: int
+    run: TrainedRun, pair: tuple[str, str], query: Tensor, gallery: Tensor, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(k,) indices and (k,) scores of the best items of the gallery for one query, ranked as in the run's evaluation.
+    """(k,) indices and (k,) scores of the best items by the score of a model that does not compare vectors.
 
     Parameters
     ----------
     pair : the modality of the query and that of the gallery.
-    asked, gallery : (1, ...) and (G, ...) encodings.
+    query, gallery : (1, ...) and (G, ...) encodings.
     """
-    if run.model.compares_vectors(query_vectors, gallery):
-        ranked = top_k(query_vectors, gallery, k)
-    else:
-        query, to = map(list(run.model.reads).index, pair)
-        score = run.model.score  # its arguments are in the model's order of modalities
-        parts = [score(query_vectors, x) if query < to else score(x, query_vectors).T for x in gallery.split(BLOCK)]
-        matrix = torch.cat(parts, 1).float().numpy()
-        ranked = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
-    return ranked[0][0], ranked[1][0]
+    first, second = map(list(run.model.reads).index, pair)
+    score = run.model.score  # its arguments are in the model's order of modalities
+    parts = [score(query, x) if first < second else score(x, query).T for x in gallery.split(BLOCK)]
+    matrix = torch.cat(parts, 1).float().numpy()
+    items, scores = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
+    return items[0], scores[0]
 
 
 class Sentences(nn.Module):

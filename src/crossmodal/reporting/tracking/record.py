@@ -25,6 +25,7 @@ from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_file, sha256_json, write_json
 from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
+from crossmodal.experiments.sweeps import sentence
 from crossmodal.inference import onnx_encoder
 from crossmodal.modalities import MODALITIES
 from crossmodal.reporting.figures import learning_curves
@@ -92,7 +93,7 @@ def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
     """The settings that the run was trained with, as its `config.yaml` resolves them; a control has none."""
-    settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick"})
+    settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick", "sweep"})
     try:
         resolved = {} if job.control else read_yaml(folder / "config.yaml")
         settings |= {key: resolved[key] for key in settings if key in resolved}
@@ -300,6 +301,8 @@ def _write(
         tags["onnx"] = f"none: {reason}"
     if manifest.get("fallbacks"):
         tags["fallback"] = "; ".join(manifest["fallbacks"])[:5000]
+    if manifest.get("sweep"):
+        tags["sweep"] = sentence(manifest["sweep"])[:5000]
     name = f"{job.name} {job.split} seed{job.seed}"
     run_id = store.client.create_run(
         store.experiment(place.experiment), start_time=start, tags=tags, run_name=name
