@@ -308,3 +308,22 @@ def test_a_missing_column_is_named_with_those_there_are(tmp_path):
     pd.DataFrame({"row": [0], "value": [1.5]}).to_parquet(tmp_path / "cells.parquet")
     with pytest.raises(UserError, match=r"cells.parquet.*has no column metric; its columns are row, value"):
         read_parquet(tmp_path / "cells.parquet", ["metric", "row"])
+
+
+def test_a_text_of_a_matlab_file_takes_more_than_its_bytes(tmp_path, monkeypatch):
+    """NumPy holds a character in 4 bytes, and SciPy each twice, of which the file has one."""
+    path = tmp_path / "text.mat"
+    scipy.io.savemat(path, {"x": "a" * 100_000}, do_compression=True)
+    assert len(open_array(path, "x")[0]) == 100_000
+    monkeypatch.setattr(limits, "_limits", limits.Limits(unpacked=700_000))
+    with pytest.raises(UserError, match="would become 800,000"):
+        open_array(path, "x")
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((2**40, 0), "<f8"), ((2**30,), "|V0")])
+def test_rows_without_a_value_are_no_rows(tmp_path, shape, kind):
+    """A header of 128 bytes claims any number of rows of nothing, whose numbers alone would fill the memory."""
+    with (tmp_path / "x.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
+    with pytest.raises(UserError, match="rows without a value"):
+        open_array(tmp_path / "x.npy")

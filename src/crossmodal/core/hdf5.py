@@ -54,6 +54,9 @@ def open_mat(path: Path, name: str, columns: bool) -> Array:
         for place in parts:
             if place.head is None or place.head.name == name:
                 _check_part(path, place)
+                if kinds[name] == "char" and place.head is not None:  # of whose shape SciPy lists all but the last axis
+                    size = _SIZES["char"] * place.head.length
+                    packed.check_size(f"{path}#{name}", path.stat().st_size, size)
                 if kinds[name] == "cell":
                     _check_cells(path, name, place)
         array = loadmat(path, variable_names=[name])[name]

@@ -62,9 +62,12 @@ def table(
     path = Path(path)
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-        chosen = schema.names if columns is None else list(columns)
-        if missing := [name for name in chosen if name not in schema.names]:
-            raise ValueError(f"has no column {', '.join(missing)}; its columns are {', '.join(schema.names)}")
+        names = schema.names
+        if len(names) > COLUMNS:
+            raise UserError(f"{path}: has {len(names):,} columns, expected at most {COLUMNS:,}")
+        chosen = names if columns is None else list(columns)
+        if missing := sorted({*chosen}.difference(names), key=chosen.index):
+            raise ValueError(f"has no column {', '.join(missing)}; its columns are {', '.join(names)}")
         if as_rows:
             rows = file.metadata.num_rows
             check_size(str(path), path.stat().st_size, rows * (ROW + CELL * len(chosen)))
@@ -116,9 +119,7 @@ def _parts(metadata: Any, chosen: set[str]) -> Iterator[tuple[Any, int]]:
 def _check_columns(path: Path, file: pq.ParquetFile, chosen: set[str]) -> None:
     packed = unpacked = 0
     metadata, schema = file.metadata, file.schema_arrow
-    if metadata.num_columns > COLUMNS:
-        raise UserError(f"{path}: has {metadata.num_columns:,} columns, expected at most {COLUMNS:,}")
-    plain = {name for name in chosen if name in schema.names and _is_plain(schema.field(name).type)}
+    plain = {name for name in chosen.intersection(schema.names) if _is_plain(schema.field(name).type)}
     for part, rows in _parts(metadata, chosen):
         if (depth := part.path_in_schema.count(".")) > DEEP:
             raise UserError(f"{path}: {part.path_in_schema[:80]} is nested too deeply; expected values or lists")

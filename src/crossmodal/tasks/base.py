@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 Number = dict[str, Any]
 """One number of `metrics.json`, with the keys aspect, metric, protocol, value, n_queries and n_gallery."""
 NUMBER = {"aspect": str, "metric": str, "protocol": str, "value": (int, float), "n_queries": int, "n_gallery": int}
+LONGEST = 200
+"""Characters of the name of a metric, an aspect or a protocol are fewer."""
+MOST_NUMBERS = 5000
+"""Numbers of a task of a run are fewer."""
 LARGEST = 2**63
 """Numbers of a run are smaller, so that they fit into the columns of a table."""
 CONTROLS = ("chance", "oracle")
@@ -69,7 +73,7 @@ class Metric:
         if not self.family:
             return self if name == self.name else None
         stem, _, k = name.rpartition("@")
-        if f"{stem}@K" != self.name or not re.fullmatch(r"[1-9]\d*", k):
+        if f"{stem}@K" != self.name or not re.fullmatch(r"[1-9]\d{0,8}", k):
             return None
         return replace(self, name=name, label=f"{self.label.removesuffix('K')}{k}", k=int(k))
 
@@ -368,13 +372,15 @@ def read_numbers(path: Path) -> tuple[dict[str, Any], list[Number]]:
     """
     content = read_record(path)
     rows = content.get("numbers")
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a list `numbers`; evaluate the run again")
+    if not isinstance(rows, list) or len(rows) > MOST_NUMBERS:
+        raise UserError(f"{path}: expected a list `numbers` of at most {MOST_NUMBERS}; evaluate the run again")
     for row in rows:
         for key, kind in NUMBER.items():
             value = row.get(key) if isinstance(row, dict) else None
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise UserError(f"{path}: lacks {key}, or it is {type(value).__name__}; evaluate the run again")
+            if isinstance(value, str) and (len(value) > LONGEST or re.search(r"\d{10}", value)):
+                raise UserError(f"{path}: {key} is {value[:80]!r}, no name of a task's; evaluate the run again")
             if not isinstance(value, str) and not (-LARGEST < value < LARGEST):
                 raise UserError(f"{path}: {str(row['metric'])[:80]}: {key} is no finite number; evaluate the run again")
     return content, [{key: row[key] for key in NUMBER} for row in rows]

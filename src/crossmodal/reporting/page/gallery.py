@@ -19,6 +19,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet
 from crossmodal.datasets.items import labels_of
 from crossmodal.reporting.page.thumbnails import Medium, medium
+from crossmodal.reporting.results.runs import check_examples
 from crossmodal.tasks.base import ranking_of
 
 log = logging.getLogger(__name__)
@@ -174,6 +175,7 @@ def gallery(
     try:
         columns = ["protocol", "aspect", "query_id", "rank", "fold", "top", "top_scores"]
         queries = read_parquet(ranking_of(run) / "examples.parquet", columns)
+        check_examples(queries, ranking_of(run) / "examples.parquet")
         protocol = "all" if (queries.protocol == "all").any() else queries.protocol.iloc[0]
         queries = queries[queries.protocol == protocol]
         queries_of = {}

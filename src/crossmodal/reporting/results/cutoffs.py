@@ -25,6 +25,7 @@ from crossmodal.evaluation.metrics import recall_at_k
 from crossmodal.evaluation.ranking.average_precision import average_precision
 from crossmodal.evaluation.ranking.relevance import relevant_counts
 from crossmodal.experiments import Job, Plan
+from crossmodal.reporting.results.runs import check_examples
 from crossmodal.tasks.base import ranking_of
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
         raise UserError(f"{job.key}: is evaluated on {', '.join(job.tasks)}, which ranks nothing; choose another run")
     folder_of_task = ranking_of(folder)
     queries = read_parquet(folder_of_task / "examples.parquet", COLUMNS)
+    check_examples(queries, folder_of_task / "examples.parquet")
     kept = _Kept(folder, job, data, queries) if any(cut.kind != "recall" for cut in cuts.values()) else None
     parts = dict(iter(queries.groupby(["protocol", "aspect", "fold"], sort=False)))
     rows = []

@@ -12,13 +12,24 @@ from crossmodal.core import packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.experiments import Job, Plan, read_yaml
-from crossmodal.tasks.base import read_numbers
+from crossmodal.tasks.base import LARGEST, all_metrics, read_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow
 
 log = logging.getLogger(__name__)
+
+NUMBER = (int, float)
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("commit", "device", "finished", "hash", "job", "scale", "source", "weights_sha256"), str),
+    **dict.fromkeys(("hardware", "versions", "data", "context"), dict),
+    **dict.fromkeys(("seconds", "peak_memory_mib", "gpu_memory_mib", "energy_joules", "gpu_energy_joules"), NUMBER),
+    **dict.fromkeys(("parameters", "pairs", "words", "best_epoch"), NUMBER),
+    "fallbacks": list,
+}
+"""Keys of a manifest, which may come from others, to the types of their values."""
+EPOCH_COLUMNS = 500  # more than a history has
 
 
 def chosen(plan: Plan, jobs: dict[str, Job] | None) -> dict[str, Job]:
@@ -68,7 +79,24 @@ def manifest(folder: Path) -> dict[str, Any]:
     except UserError as error:
         log.warning("%s", error)
         return {}
-    return content if isinstance(content, dict) else {}
+    kept = {}
+    for key, value in content.items():
+        if value is None or _fits(key, value):
+            kept[key] = value
+        else:
+            log.warning("%s: %s: is %s and left out", folder / "manifest.json", key, type(value).__name__)
+    return kept
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value of a manifest has the type that the report expects of it."""
+    if key not in KINDS:
+        return True
+    if not isinstance(value, KINDS[key]) or isinstance(value, bool):
+        return False
+    if isinstance(value, list):
+        return all(isinstance(text, str) for text in value)
+    return not isinstance(value, int | float) or -LARGEST < value < LARGEST
 
 
 def settings(folder: Path) -> dict[str, Any] | None:
@@ -143,10 +171,30 @@ def examples(folder: Path) -> pd.DataFrame | None:
     path = folder / "examples.parquet"
     try:
         names = [name for name in read_schema(path).names if not name.startswith("top")]
-        return read_parquet(path, names)
+        frame = read_parquet(path, names)
+        check_examples(frame, path)
+        return frame
     except (OSError, ArrowException, UserError) as error:
         log.warning("%s: left out of intervals and tests: %s", path, error)
         return None
+
+
+def check_examples(frame: pd.DataFrame, path: Path) -> None:
+    """Refuse examples whose columns are not those of a task; the file may come from others.
+
+    Raises
+    ------
+    UserError : a column is missing or is of texts instead of numbers, or a rank is below 1.
+    """
+    import pandas as pd
+
+    if missing := [name for name in ("protocol", "aspect") if name not in frame]:
+        raise UserError(f"{path}: lacks the column {missing[0]}; evaluate the run again")
+    for name in {column for metric in all_metrics() for column in metric.columns} & {*frame}:
+        if len(frame) and not pd.api.types.is_numeric_dtype(frame[name]):
+            raise UserError(f"{path}: {name} is of {frame[name].dtype}, expected numbers; evaluate the run again")
+    if "rank" in frame and len(frame) and not frame["rank"].min() >= 1:
+        raise UserError(f"{path}: rank is {frame['rank'].min()}, expected 1 and more; evaluate the run again")
 
 
 def history(folder: Path) -> pd.DataFrame:
@@ -161,7 +209,15 @@ def history(folder: Path) -> pd.DataFrame:
     except UserError as error:
         log.warning("%s", error)
         return pd.DataFrame()
-    return frame if "epoch" in frame else pd.DataFrame()
+    if "epoch" not in frame or len(frame.columns) > EPOCH_COLUMNS or not pd.api.types.is_numeric_dtype(frame["epoch"]):
+        log.warning("%s: left out: expected a number `epoch` and at most %d columns", path, EPOCH_COLUMNS)
+        return pd.DataFrame()
+    # Lists and records are nothing that an epoch is measured by.
+    return frame[[name for name in frame if not _is_nested(frame[name])]]
+
+
+def _is_nested(column: pd.Series) -> bool:
+    return column.dtype == object and bool(column.map(lambda value: isinstance(value, list | dict | np.ndarray)).any())
 
 
 def histories(runs: Path, jobs: dict[str, Job]) -> pd.DataFrame:
