@@ -181,7 +181,7 @@ def main() -> None:
             found[name] = {"seconds": seconds, "share_of_bare": share}
             rate = steps / seconds["ours"]
             print(
-                f"training {name}: {100 * share:.1f} % of the bare loop's steps a second ({rate:.1f} steps/s)",
+                f"training {name}: {100 * share:.1f} % of the bare loop's steps per second ({rate:.1f} steps/s)",
                 flush=True,
             )
     if chosen == list(SYSTEMS) and steps == 40:

@@ -65,6 +65,19 @@ class Grounds(Protocol):
         """(B, L) shares of the attention that the image has at each of the (B, L) words of captions, 0 for padding."""
 
 
+class Judges(Protocol):
+    """Has an evaluator of captions, for their naturalness."""
+
+    def judge(self, batch: Batch, ids: Tensor) -> Tensor:
+        """(B,) scores in [0, 1]: how probable it is that a person wrote the caption of the image.
+
+        Parameters
+        ----------
+        batch : holds `inputs["image"]` of B images.
+        ids : (B, L) word ids of a caption per image with its end mark, without a start mark, padded with 0.
+        """
+
+
 class Tags(Protocol):
     """Proposes keywords of images."""
 

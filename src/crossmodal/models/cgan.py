@@ -6,8 +6,9 @@ and ones of other images, then both: the generator by policy gradient, whose rew
 captions that begin as far as this word and are completed at random.
 
 The authors' program takes fifty steps of the evaluator for each one of the generator, and batches of 64; here each
-batch has one step of either. At test the noise is 0, the mean of its distribution, so that a caption depends on its
-image alone; `sample` with `noise` draws others.
+batch has one step of either. Both networks read features behind batch normalisation, since the noise would drown
+features of unit length. At test the noise is 0, the mean of its distribution, so that a caption depends on its image
+alone; `sample` with `noise` draws others.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Evaluator(nn.Module):
 
     def __init__(self, width: int, vocabulary_size: int, word_dim: int, dim: int):
         super().__init__()
+        self.even = nn.BatchNorm1d(width)
         self.image = nn.Linear(width, dim)
         self.words = nn.Embedding(vocabulary_size, word_dim)
         self.network = nn.LSTM(word_dim, dim, batch_first=True)
@@ -58,7 +60,7 @@ class Evaluator(nn.Module):
         tokens : captions without start marks.
         """
         _, (h, _) = self.network(packed(self.words(tokens.ids), tokens.lengths))
-        image = torch.relu(self.image(images))
+        image = torch.relu(self.image(self.even(images)))
         return (image[:, None] * h[0].unflatten(0, (len(image), -1))).sum(2).flatten()
 
 
@@ -66,6 +68,7 @@ class Model(captioner.Captioner):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         width, size = context.shapes["image"][-1], context.vocabulary_size
+        self.even = nn.BatchNorm1d(width)
         self.image = nn.Linear(width + settings.noise, settings.word_dim)
         self.words = nn.Embedding(size, settings.word_dim)
         self.network = nn.LSTMCell(settings.word_dim, settings.dim)
@@ -77,7 +80,7 @@ class Model(captioner.Captioner):
 
     def first_state(self, batch: Batch) -> dict[str, Tensor]:
         """The states after the image, with the noise of the batch's input `noise`, or with none."""
-        image = batch.inputs["image"]
+        image = self.even(batch.inputs["image"])
         noise = batch.inputs.get("noise", image.new_zeros(len(image), self.settings.noise))
         h, c = self.network(torch.relu(self.image(torch.cat([image, noise], 1))))
         return {"h": h, "c": c}
@@ -91,6 +94,11 @@ class Model(captioner.Captioner):
         image = batch.inputs["image"]
         noise = 2 * torch.rand(len(image), self.settings.noise, device=image.device, dtype=image.dtype) - 1
         return Batch({"image": image, "noise": noise})
+
+    @torch.no_grad()
+    def judge(self, batch: Batch, ids: Tensor) -> Tensor:
+        """The evaluator's scores of captions of the images (`capabilities.Judges`)."""
+        return torch.sigmoid(self.evaluator(batch.inputs["image"], _tokens(ids)))
 
     # -- training -----------------------------------------------------------------------------------------------------
 

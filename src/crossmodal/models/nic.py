@@ -1,8 +1,10 @@
 """NIC, or Show and Tell (Vinyals et al., 2015): a network that reads the image as its first word and says the caption.
 
 Eq. 10 to 12 of the paper, which trains with stochastic gradient descent and generates with a beam of 20; the defaults
-here are those of public programs that reproduce it (Adam, beam of 5). The chapter (eq. 9.11) sums from t = 0 although
-its w_0 is the start mark, which is read and not said, and it calls greedy decoding "sampling".
+here are those of public programs that reproduce it (Adam, beam of 5). Features first pass batch normalisation, as one
+of these programs offers (`use_bn`): it makes the image as large as a word vector, whatever the length of its features,
+and takes away what all images share, which would otherwise soon drown what they differ in. The chapter (eq. 9.11) sums
+from t = 0 although its w_0 is the start mark, which is read and not said, and it calls greedy decoding "sampling".
 """
 
 from __future__ import annotations
@@ -25,15 +27,20 @@ class Settings(captioner.Settings):
 class Model(captioner.Captioner):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
+        self.even = nn.BatchNorm1d(context.shapes["image"][-1])
         self.image = nn.Linear(context.shapes["image"][-1], settings.word_dim)
         self.words = nn.Embedding(context.vocabulary_size, settings.word_dim)
         self.network = nn.LSTM(settings.word_dim, settings.dim, batch_first=True)
         self.dropout = nn.Dropout(settings.dropout)
         self.word = nn.Linear(settings.dim, context.vocabulary_size)
 
+    def _image(self, batch: Batch) -> Tensor:
+        """(B, word_dim) the images as the network's first word."""
+        return self.image(self.even(batch.inputs["image"]))
+
     def first_state(self, batch: Batch) -> dict[str, Tensor]:
         """The states (B, dim) after the image, which is read once (eq. 10)."""
-        _, (h, c) = self.network(self.image(batch.inputs["image"])[:, None])
+        _, (h, c) = self.network(self._image(batch)[:, None])
         return {"h": h[0], "c": c[0]}
 
     def advance(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
@@ -44,7 +51,7 @@ class Model(captioner.Captioner):
 
     def spoken(self, batch: Batch, tokens: Tokens) -> Spoken:
         """All words at once, after the image: the same as one after another."""
-        image = self.image(batch.inputs["image"])[:, None]
+        image = self._image(batch)[:, None]
         image = image.repeat_interleave(len(tokens.ids) // len(image), 0)
         read = torch.cat([image, self.words(tokens.ids[:, :-1])], 1)
         packed = pack_padded_sequence(read, tokens.lengths.cpu(), batch_first=True, enforce_sorted=False)

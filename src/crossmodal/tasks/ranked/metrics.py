@@ -80,5 +80,11 @@ PRECISIONS = (
         "nDCG@K in per cent: the discounted gain of the first K answers, 2^g - 1 for g shared labels, over that of the "
         "best order",
     ),
+    Metric(
+        "pair_recall@K",
+        "pair R@K",
+        "recall over pairs in per cent: the share of a query's relevant items among its first K answers",
+        high=math.inf,  # no order reaches 100 where a query has more than K relevant items
+    ),
 )
 """Metrics of the order of all relevant items, from the values per query of `average_precision.AP_VARIANTS`."""
