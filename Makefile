@@ -65,6 +65,8 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/captioning.py
 	@$(BIN)/python benchmarks/report.py
 	@$(BIN)/python benchmarks/search.py
+	@$(BIN)/python benchmarks/nearest.py
+	@$(BIN)/python benchmarks/encoders.py
 
 parity: setup    ## ours and the authors' programs side by side: PROGRAMS=folder of theirs, DATA=folder of the photographs
 	@$(BIN)/python benchmarks/parity/run.py --programs "$(PROGRAMS)" --data "$(DATA)"

@@ -1,8 +1,8 @@
 """A tower of open_clip: our extraction against a bare loop of it, and a folder's index against the extraction.
 
-The loop is that of the library's own examples: files read by Pillow, preprocessed, stacked and encoded. The model
-has random weights, in a size in which reading the photographs and the tower take about the same time. Compared are
-seconds of a processor core, which others on the machine change least; seconds of the clock are told beside them.
+The loop is that of the library's own examples: files read by Pillow, preprocessed, stacked in batches, encoded. The
+model has random weights, in a size in which reading the photographs and the tower take about the same time. Compared
+are seconds of a processor core, which others on the machine change least; those of the clock are told beside them.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def run_in(place: Path, clip: Path) -> OpenedRun:
     """A run of `zeroshot` on this model, with eight items of its data set."""
     data, job_inputs = place / "data" / "mine", {"image": "clip", "text": "clip"}
     job = Job(dataset="mine", split="none", model="zeroshot", seed=0, inputs=job_inputs, settings={})
+    data.mkdir(parents=True)
     frame = draw(data, 8).assign(partition="test", group_id="0", label=None)
     write_parquet(data / "items.parquet", frame)
     write_json(data / "items.json", {"root": "."})

@@ -204,6 +204,7 @@ class Run:
         k: int = 10,
         partition: str = "test",
         folder: StrPath | None = None,
+        approximate: bool = False,
     ) -> search.Found:
         """The items of the data set that are nearest to a sentence, a file, or an item.
 
@@ -216,6 +217,7 @@ class Run:
         k : number of answers.
         partition : the items that are searched: train, val, test or all.
         folder : a folder whose files are searched instead; it is indexed at the first search, below `.indexes/`.
+        approximate : whether the folder is searched by a graph (usearch), which may miss some files.
 
         Returns
         -------
@@ -226,9 +228,8 @@ class Run:
         UserError : none or several queries are given, or as `encode`; or the item or the partition is unknown.
         """
         query = search.query_of(text, item, image=image, audio=audio, video=video, mesh=mesh)
-        return search.search(
-            self._opened, query, to, k=k, partition=partition, folder=None if folder is None else Path(folder)
-        )
+        place = None if folder is None else Path(folder)
+        return search.search(self._opened, query, to, k=k, partition=partition, folder=place, approximate=approximate)
 
     def describe(
         self, *pictures: StrPath, items: Sequence[str] = (), beam: int | None = None

@@ -23,6 +23,19 @@ def test_names_of_any_kind(tmp_path, caplog):
     assert "1 file names are not in UTF-8 and left out" in caplog.text
 
 
+def test_a_file_that_changes_has_another_state(tmp_path):
+    (tmp_path / "x" / ".y").mkdir(parents=True)
+    for name in ("x/a.jpg", "b.jpg", "x/.y/c.jpg"):
+        (tmp_path / name).write_text("1")
+    os.utime(tmp_path / "b.jpg", ns=(5, 7))
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    states = folder._states_of(tmp_path, "image")
+    assert [*states] == ["b.jpg", "x/a.jpg"]
+    assert states["b.jpg"] == (1, 7)
+    (tmp_path / "b.jpg").write_text("12")
+    assert folder._states_of(tmp_path, "image")["b.jpg"] != states["b.jpg"]
+
+
 def test_one_long_name_does_not_make_all_names_long():
     """An array of texts would take 4 * 4000 bytes for each of them."""
     names = ["x" * 4000, *(f"{n}.jpg" for n in range(10_000)), "a\nb", "ü"]

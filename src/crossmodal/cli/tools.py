@@ -136,6 +136,9 @@ def search(
     folder: Annotated[
         Path | None, typer.Option(help="Search the files of this folder instead; it is indexed at the first search.")
     ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Search the folder by a graph, which may miss some files (usearch).")
+    ] = False,
     html: Annotated[Path | None, typer.Option(help="Also write the answers as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
@@ -151,7 +154,9 @@ def search(
     opened = library.opened(read_params(), run)
     if html is not None:
         step.check_root(opened.data)
-    result = step.search(opened, query, to, k=k, partition=partition, exported=True, folder=folder)
+    result = step.search(
+        opened, query, to, k=k, partition=partition, exported=True, folder=folder, approximate=approximate
+    )
     search_results.show(result, as_json=as_json)
     if html is not None:
         search_results.write(result, html)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +18,13 @@ from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_record
 from crossmodal.evaluation.ranking.nearest import nearest
 from crossmodal.experiments import Job
-from crossmodal.inference.folder import index
+from crossmodal.inference import folder as folders
 from crossmodal.inference.onnx_encoder import open_exported
 from crossmodal.inference.opened import OpenedRun
 from crossmodal.tasks.base import ranking_of
+
+if TYPE_CHECKING:
+    import torch
 
 PARTITIONS = ("train", "val", "test", "all")
 
@@ -88,6 +92,7 @@ def search(
     partition: str = "test",
     exported: bool = False,
     folder: Path | None = None,
+    approximate: bool = False,
 ) -> Found:
     """The k best items of a modality for a query.
 
@@ -98,6 +103,7 @@ def search(
     partition : the items that are searched: train, val, test or all.
     exported : whether sentences are encoded without torch from the second search on, for processes that search once.
     folder : a folder of files that are searched in place of the data set's items; it is indexed at the first search.
+    approximate : whether a graph of the folder's files is searched in place of all of them, which may miss some.
 
     Raises
     ------
@@ -109,8 +115,12 @@ def search(
     if query.item_id is not None:
         query = Query(*rows_of(run.data, [query.item_id])[0], query.item_id)
     to = direction(run.job, query.modality, to)
+    if approximate:
+        if folder is None:
+            raise UserError("--approximate: is of a folder; name one with --folder")
+        return _approximately(run, query, to, folder, k, exported)
     if folder is not None:
-        indexed = index(run, folder, to, query.modality)
+        indexed = folders.index(run, folder, to, query.modality)
         kept = indexed.paths, indexed.vectors
     else:
         kept = run.saved(to, query.modality) if partition == "test" else None
@@ -187,10 +197,8 @@ def _by_the_model(
     import torch
 
     from crossmodal.inference import encoding
-    from crossmodal.models.base import Tokens
 
-    (inputs,) = encoding.inputs_of(run.trained, run.data, query.modality, [query.source], query.item_id)
-    vectors = run.trained.encode(query.modality, inputs, to)
+    vectors, words = _encoded(run, query, to)
     if kept is None:
         ids, gallery = encoding.partition_of(run.trained, run.data, to, query.modality, partition)
     else:
@@ -200,10 +208,37 @@ def _by_the_model(
         best, scores = _best(run, vectors[0].float().numpy(), gallery.float().numpy(), k)
     else:
         best, scores = encoding.best(run.trained, (query.modality, to), vectors, gallery, k)
-    words = exported and query.modality == "text" and isinstance(inputs, Tokens)
-    if words and by_vectors:
+    if exported and words and by_vectors:
         encoding.export(run.trained, run.folder, to)
     return ids, best, scores
+
+
+def _approximately(run: OpenedRun, query: Query, to: str, folder: Path, k: int, exported: bool) -> Found:
+    """Search by the graph of a folder's files."""
+    vector = _vector(run, query, to, exported)
+    if vector is None:
+        vectors, words = _encoded(run, query, to)
+        if vectors.ndim != 2:
+            raise UserError(f"--approximate: {run.job.key} compares queries by more than one vector each; leave it out")
+        vector = vectors[0].float().numpy()
+        if exported and words:
+            from crossmodal.inference import encoding
+
+            encoding.export(run.trained, run.folder, to)
+    names, best, scores = folders.approximate(run, folder, to, query.modality, vector, k)
+    listed = zip(best, scores, strict=True)
+    answers = [Answer(names[n], to, float(score), str(folder / names[n])) for n, score in listed]
+    return Found(run.job.key, query, to, len(names), answers)
+
+
+def _encoded(run: OpenedRun, query: Query, to: str) -> tuple[torch.Tensor, bool]:
+    """(1, ...) encoding of a query by the model, and whether it is made of the words of a sentence."""
+    from crossmodal.inference import encoding
+    from crossmodal.models.base import Tokens
+
+    (inputs,) = encoding.inputs_of(run.trained, run.data, query.modality, [query.source], query.item_id)
+    words = query.modality == "text" and isinstance(inputs, Tokens)
+    return run.trained.encode(query.modality, inputs, to), words
 
 
 def check_root(data: Path) -> None:

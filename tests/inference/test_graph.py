@@ -1,0 +1,67 @@
+"""The approximate index of a folder's vectors, against the exact order of all of them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from crossmodal.core.errors import UserError
+from crossmodal.evaluation.ranking.nearest import nearest
+from crossmodal.inference import folder, graph
+
+
+def drawn(count, dim=24):
+    vectors = np.random.default_rng(0).standard_normal((count, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_nearly_all_of_the_nearest_are_found_with_exact_scores(tmp_path):
+    pytest.importorskip("usearch")
+    vectors = drawn(1500)
+    opened = graph.opened(tmp_path / "x.npz", "a", lambda: vectors)
+    common = 0
+    for query in vectors[:20] + 0.5 * drawn(20):
+        places, scores = graph.nearest(opened, query, 10)
+        np.testing.assert_allclose(scores, vectors[places].astype(float) @ query.astype(float), rtol=1e-12)
+        assert (np.diff(scores) <= 0).all()
+        common += len({*places} & {*nearest(query, vectors, 10)[0]})
+    assert common >= 190  # of 200
+
+
+def test_a_graph_is_built_again_for_other_files_or_when_it_is_cut_off(tmp_path):
+    pytest.importorskip("usearch")
+    calls = []
+
+    def vectors():
+        calls.append(1)
+        return drawn(50)
+
+    kept = tmp_path / "x.npz"
+    for state, built in (("a", 1), ("a", 1), ("b", 2)):
+        graph.opened(kept, state, vectors)
+        assert len(calls) == built
+    path = kept.with_suffix(".usearch")
+    path.write_bytes(path.read_bytes()[:-10])
+    assert len(graph.opened(kept, "b", vectors)) == 50
+    assert len(calls) == 3
+    with pytest.raises(UserError, match="more than one vector each"):
+        graph.opened(kept, "c", lambda: np.zeros((4, 3, 2), np.float32))
+
+
+def test_a_folder_is_searched_by_its_graph(tmp_path, monkeypatch):
+    pytest.importorskip("usearch")
+    vectors = drawn(30)
+    kept, names = tmp_path / "x.npz", [f"{n}.jpg" for n in range(30)]
+    np.savez(kept, paths=folder._joined(names), vectors=vectors)
+    kept.with_suffix(".json").write_text(json.dumps({"files_sha256": "a"}))
+    monkeypatch.setattr(folder, "_kept", lambda *given: kept)
+    paths, places, scores = folder.approximate(None, tmp_path, "image", "text", vectors[7], 3)
+    assert paths == names
+    assert places.tolist() == nearest(vectors[7], vectors, 3)[0].tolist()
+    assert scores[0] == pytest.approx(1)
+
+
+def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "usearch.index", None)
+    with pytest.raises(UserError, match=r"pip install 'crossmodal\[approximate\]'"):
+        graph.opened(tmp_path / "x.npz", "a", lambda: drawn(3))
