@@ -19,13 +19,15 @@ from common import alternate, save
 from crossmodal.core import registry
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.opening import Corpus, load
-from crossmodal.corpus.splits import make
+from crossmodal.corpus.splits import make, make_labelled
 from crossmodal.datasets import items, world
 from crossmodal.features.engine import store
 from crossmodal.language.tokens import token_table
 from crossmodal.models import base
 from crossmodal.training.closed_form import prepare
 from crossmodal.training.loop import _epoch
+
+EVERY_CLASS = "classes1of1"  # the subset of the systems that are trained on classes
 
 
 def prepared(
@@ -49,8 +51,8 @@ def prepared(
     items.write(frame, folder, {"root": "."})
     token_table(frame).to_parquet(folder / "tokens.parquet")
     (folder / "splits").mkdir()
-    for name in {split, "full"}:
-        make(frame, name, 0).to_parquet(folder / "splits" / f"{name}.parquet")
+    make(frame, split, 0).to_parquet(folder / "splits" / f"{split}.parquet")
+    make_labelled(frame, EVERY_CLASS).to_parquet(folder / "splits" / f"{EVERY_CLASS}.parquet")
     (folder / "features").mkdir()
     rng = np.random.default_rng(0)
     index = frame.loc[frame.modality == "image", ["item_id"]].assign(count=regions)
@@ -116,7 +118,7 @@ def built(name: str, folder: Path, split: str, **settings: object) -> tuple[base
     second_form = {modality: (form, "p") for modality, form in module.Model.second_form.items()}
     more = {"second_form": second_form, "further": module.Model.further}
     if name in CLASSED:
-        split, more["relevance"] = "full", "label"
+        split, more["relevance"] = EVERY_CLASS, "label"
     corpus = load(folder, split, module.Model.reads, inputs, **more)
     torch.manual_seed(0)
     return module.Model(module.Settings(**settings), corpus.context).train(), corpus

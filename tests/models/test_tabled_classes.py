@@ -332,6 +332,17 @@ def test_fused_scores_of_mcsm_are_scaled_per_image():
             torch.testing.assert_close(found[i, j], 0.3 * first * two[i, j] + 0.7 * second * one[i, j])
 
 
+@pytest.mark.parametrize("rescale", [True, False])
+def test_cells_of_mcsm_have_a_mean_square_of_one(rescale):
+    settings = mcsm.Settings(dim=3, word_dim=4, units=2, widths=(4, 5), rescale=rescale)
+    model = mcsm.Model(settings, base.Context({"image": (4, 6)}, 20, n_classes=3))
+    features = torch.tensor([[3.0, 0, 0, 4], [0, 0, 0, 0]], dtype=F64).repeat(2, 1, 1)
+    cells, valid = model._local("image", base.Batch({"image": base.Regions(features, torch.tensor([2, 1]))}))
+    expected = [1.2, 0, 0, 1.6] if rescale else [3.0, 0, 0, 4]  # 2 · (.6, .8), whose squares have a mean of one
+    assert cells[1].tolist() == pytest.approx(np.array([expected, [0] * 4]))
+    assert valid.tolist() == [[True, True], [True, False]]
+
+
 def test_hinges_of_mcsm_take_one_item_of_another_class(monkeypatch):
     images, texts = F.normalize(drawn(4, 3), dim=1), F.normalize(drawn(4, 3, seed=1), dim=1)
     others = iter([(torch.tensor([1, 0, 1, 0]), torch.tensor([True, True, False, True]))] * 2)

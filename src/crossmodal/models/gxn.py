@@ -43,6 +43,13 @@ class Settings(Hinges):
     word_dim: int = Field(300, ge=1, description="dimensions of a word vector")
     margin: float = Field(0.05, ge=0, description="margin by which a pair's score must exceed those of its negatives")
     negatives: Negatives = Field("other_groups", description="which pairs of the batch are negatives")
+    warm_up: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of the training in which all negatives count, as in order embeddings; with the hardest ones "
+        "alone all items collapse to one point on small data",
+    )
     low: float = Field(1.0, ge=0, description="weight of the low-level features in the score and in the hinges")
     caption: float = Field(1.0, ge=0, description="weight of the loss of the generated captions; 0 leaves it out")
     image: float = Field(1.0, ge=0, description="weight of the generator's loss; 0 leaves generated images out")

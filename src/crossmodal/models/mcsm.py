@@ -37,6 +37,11 @@ class Settings(WordVectors, Labelled):
     kernel: int = Field(3, ge=1, description="words of a convolution")
     pool: int = Field(2, ge=1, description="positions that are pooled after each convolution")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout of recurrent states, and before the attention")
+    rescale: bool = Field(
+        True,
+        description="whether each cell of an image is scaled to a mean square of one, about the size of the published "
+        "features; cells of unit length, as extractors make them, hardly move the logistic units",
+    )
     batch_size: int = Field(40, ge=2)
     epochs: int = Field(100, ge=1)
     lr: float = Field(1e-4, gt=0, description="learning rate of RMSprop")
@@ -128,7 +133,10 @@ class Model(base.Model):
     def _local(self, modality: str, batch: base.Batch) -> tuple[Tensor, Tensor]:
         value = batch.inputs[modality]
         if modality == "image":
-            return value.features, mask(value.counts, value.features.shape[1])
+            cells = value.features
+            if self.settings.rescale:
+                cells = F.normalize(cells, dim=2) * cells.shape[2] ** 0.5
+            return cells, mask(value.counts, cells.shape[1])
         return self.words(value.ids), mask(value.lengths, value.ids.shape[1])
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
