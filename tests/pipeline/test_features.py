@@ -126,7 +126,15 @@ def versioned(project):
         shutil.copy(ROOT / name, project / name)
     shutil.copytree(ROOT / "src", project / "src", ignore=shutil.ignore_patterns("__pycache__"))
     params = yaml.safe_load((project / "params.yaml").read_text())
-    params |= {"models": {}, "scales": {}, "splits": {"seed": 0}, "evaluation": {}, "threads": {}}
+    params |= {
+        "models": {},
+        "scales": {},
+        "splits": {"seed": 0},
+        "evaluation": {},
+        "threads": {},
+        "encoders": {},
+        "sweeps": {},
+    }
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     ok(project, "git", "init", "--quiet")
     return project
