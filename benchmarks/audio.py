@@ -18,7 +18,7 @@ from crossmodal.features import audio
 from crossmodal.features.engine import extraction, store
 
 COUNT, SECONDS, RATE, ROUNDS = 160, 5, 44100, 5
-GOAL = 150  # clips a second
+GOAL = 150  # clips per second
 
 
 def draw(folder: Path, count: int, kind: str, channels: int = 1, seconds: float = SECONDS) -> pd.DataFrame:

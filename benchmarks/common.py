@@ -13,14 +13,16 @@ from pathlib import Path
 from crossmodal.core.files import hardware, write_json
 
 
-def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def alternate(
+    cases: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of each case; the cases take turns, so that a slow minute of the machine meets all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name, case in cases.items():
-            began = time.perf_counter()
+            began = clock()
             case()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

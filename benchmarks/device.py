@@ -1,4 +1,4 @@
-"""Steps a second of each system at its paper's sizes on a GPU, in fp32 and bf16; epochs on arrays of Flickr30K's size.
+"""Steps per second of each system at its paper's sizes on a GPU, fp32 and bf16; epochs on arrays of Flickr30K's size.
 
 The sizes are the settings' defaults; 36 regions of 2,048 numbers, sparse annotation (10pct-5cap) for the step rates,
 and every pair for the epochs of VSE++ and SCAN. Captions are the drawn world's, whose words are fewer than a real
@@ -34,7 +34,7 @@ def wait(device: torch.device) -> None:
 
 
 def rates(name: str, folder: Path, small: bool, device: torch.device, steps: int) -> dict[str, float]:
-    """Steps (forward, backward, clipping and update, of each optimiser) a second on batches that are on the device."""
+    """Steps (forward, backward, clipping, and update of each optimiser) per second on batches on the device."""
     model, corpus = built(name, folder, "10pct-5cap", **(SYSTEMS[name] if small else {}))
     model.to(device)
     stage = model.stages()[0]

@@ -1,7 +1,9 @@
 """`crossmodal search` on 100,000 kept embeddings: seconds from the start of the process to its answers.
 
 The run is one of VSE++ in the published size, with the weights of its seed; the gallery is made up. Floors: a Python
-that reads the same embeddings and multiplies them with a vector, and one that imports torch and does nothing.
+that reads the same embeddings and multiplies them with a vector, and one that imports torch and does nothing. The
+exact search in 1,000,000 x 512 vectors has the bare float32 product with the same vector as its floor, and an
+approximate index of usearch (if it is installed) is measured against it: recall and seconds.
 """
 
 from __future__ import annotations

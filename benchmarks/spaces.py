@@ -88,7 +88,7 @@ def main(share: float = 0.25) -> None:
         seconds = alternate({"bare": lambda: bare(whole), "classes": lambda: bare(classes), "ours": ours}, 5)
     shares = {name: seconds[name] / seconds["ours"] for name in ("bare", "classes")}
     print(
-        f"CVS, five modalities: {100 * shares['bare']:.1f} % of the bare loop's steps a second, "
+        f"CVS, five modalities: {100 * shares['bare']:.1f} % of the bare loop's steps per second, "
         f"{100 * shares['classes']:.1f} % of those without triplets ({len(ready) / seconds['ours']:.1f} steps/s)"
     )
     save("spaces", {"steps": len(ready), "seconds": seconds, "shares": shares, "torch": torch.__version__})

@@ -31,7 +31,7 @@ NETWORKS = {"shufflenet_v2_x1_0": N, "resnet152": 2}  # network to how many of t
 
 
 def draw(folder: Path) -> pd.DataFrame:
-    """Three seconds at 24 frames a second and 320 x 240: a view that moves over a drawn scene."""
+    """Three seconds at 24 frames per second and 320 x 240: a view that moves over a drawn scene."""
     names = []
     for index in range(N):
         wide = world.draw_scene(3, index)[0].resize((400, 300))

@@ -21,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def records_of_dvc(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """DVC keeps its records where only this account may write, not in /var/tmp."""
+    os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.mktemp("dvc"))
+
+
 @pytest.fixture(autouse=True)
 def environment():
     """What a test sets in the environment, or makes the planning of a DAG set there, ends with it."""

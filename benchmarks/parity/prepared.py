@@ -21,16 +21,16 @@ MARKS = ("<pad>", "<start>", "<end>", "<unk>")
 """The first words of the programs' vocabularies; ours begins with the same in another order."""
 
 
-def prepare(dataset: str, extractors: dict[str, str], raw: Path, data: Path) -> Path:
+def prepare(dataset: str, extractors: dict[str, str], raw: Path, data: Path, **places: str) -> Path:
     """The folder of a prepared data set, whose steps are taken where they are not yet done.
 
     Parameters
     ----------
     extractors : modality to extractor, of `data.yaml` or `params.yaml`. raw : the folder that `data.yaml` describes.
-    data : what all prepared data sets lie in.
+    data : what all prepared data sets lie in. places : further places of `data.yaml`, such as `clip`.
     """
     params = merge(read_yaml(ROOT / "params.yaml"), read_yaml(HERE / "data.yaml"))
-    params |= {"data": str(raw.resolve()), "paths": {"data": str(data), "results": str(data.parent / "runs")}}
+    params |= {**places, "data": str(raw.resolve()), "paths": {"data": str(data), "results": str(data.parent / "runs")}}
     data.mkdir(parents=True, exist_ok=True)
     merged = data / "params.yaml"
     merged.write_text(yaml.safe_dump(params))

@@ -122,7 +122,16 @@ SGRVINOD = Program(
     "a-PyTorch-Tutorial-to-Image-Captioning", "sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning", ("models.py",)
 )
 
-PROGRAMS = {one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE, CMPM, CMR_SC, GSMN, DSVE, ORDER, LUO, SGRVINOD)}
+CLIP_BENCHMARK = Program(
+    "CLIP_benchmark",
+    "LAION-AI/CLIP_benchmark",
+    tuple(f"clip_benchmark/{name}.py" for name in ("__init__", "metrics/__init__", "metrics/zeroshot_retrieval")),
+)
+
+CAPTIONERS = (LUO, SGRVINOD)
+PROGRAMS = {
+    one.name: one for one in (VSEPP, SCAN, DSCMR, PVSE, CMPM, CMR_SC, GSMN, DSVE, ORDER, *CAPTIONERS, CLIP_BENCHMARK)
+}
 
 
 def copied(program: Program, folder: Path, target: Path) -> Path:

@@ -29,7 +29,7 @@ from crossmodal.core.files import hardware, library_versions, read_json, sha256_
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-CHOICES = ["exact", "scores", "captioners", *comparisons.COMPARISONS]
+CHOICES = ["exact", "scores", "captioners", "zeroshot", *comparisons.COMPARISONS]
 
 
 def main() -> None:
@@ -42,6 +42,8 @@ def main() -> None:
                 _scores(args)
             elif name == "captioners":
                 _captioners(args)
+            elif name == "zeroshot":
+                _zeroshot(args)
             else:
                 _compare(comparisons.COMPARISONS[name], args)
     table.write(args.results, args.page)
@@ -164,7 +166,7 @@ def _copies(
 def _captioners(args: argparse.Namespace) -> None:
     """Captioners beside two public programs."""
     place = args.work.resolve() / "runs" / "captioners"
-    copies, commits = _copies((programs.LUO, programs.SGRVINOD), place, args)
+    copies, commits = _copies(programs.CAPTIONERS, place, args)
     if not copies:
         return
     found = place / "found.json"
@@ -178,6 +180,29 @@ def _captioners(args: argparse.Namespace) -> None:
         print(f"captioners: {name}: {same}{seconds['theirs'] / seconds['ours']:.2f} times as many steps")
     value = {"programs": commits, **measured, "versions": library_versions("crossmodal", "torch")}
     write_json(args.results / "parity-captioners.json", {**value, "hardware": hardware()})
+    shutil.rmtree(place)
+
+
+def _zeroshot(args: argparse.Namespace) -> None:
+    """Zero-shot retrieval beside CLIP_benchmark's, with one model of random weights."""
+    work = args.work.resolve()
+    place = work / "runs" / "zeroshot"
+    copies, commits = _copies((programs.CLIP_BENCHMARK,), place, args)
+    if not copies:
+        return
+    import zeroshot  # it needs open_clip
+
+    clip = zeroshot.make(work / "clip")
+    inputs = {"image": "clip", "text": "clip_text"}
+    data = prepared.prepare("flickr8k_750", inputs, args.data, work / "data", clip=str(clip))
+    found = place / "found.json"
+    spec = {"copy": str(copies["CLIP_benchmark"]), "clip": str(clip), "inputs": inputs, "data": str(data)}
+    write_json(place / "spec.json", {**spec, "found": str(found)})
+    subprocess.run([sys.executable, str(HERE / "zeroshot.py"), str(place / "spec.json")], check=True, cwd=place)
+    measured = read_json(found)
+    print(f"zeroshot: {'the same recalls' if measured['same'] else 'DIFFERS'}")
+    versions = library_versions("crossmodal", "torch", "open_clip_torch")
+    write_json(args.results / "parity-zeroshot.json", {"programs": commits, **measured, "versions": versions})
     shutil.rmtree(place)
 
 

@@ -190,7 +190,8 @@ def gsmn(copy: Path) -> dict[str, float]:
                 )
             finally:
                 torch.Tensor.float = kept
-        mine = network.attend(regions, boxes, words, torch.ones(IMAGES, 6, dtype=torch.bool), valid)
+        every = torch.ones(IMAGES, 6, dtype=torch.bool)
+        mine = network.attend(regions, network.region_weights(boxes, every), words, every, valid)
         differences[f"{kind} scores"] = _difference(mine, theirs)
         with imported(copy, "model") as program:
             loss = program.ContrastiveLoss(options, margin=0.2, max_violation=True)(theirs)

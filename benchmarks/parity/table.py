@@ -29,6 +29,8 @@ def write(results: Path, target: Path) -> None:
         parts.append(_scores(read_json(path)))
     if (path := results / "parity-captioners.json").exists():
         parts.append(_captioners(read_json(path)))
+    if (path := results / "parity-zeroshot.json").exists():
+        parts.append(_zeroshot(read_json(path)))
     names = [f"{name}{end}" for name in comparisons.COMPARISONS for end in ("", comparisons.SMALL_END)]
     found = {name: results / f"parity-{name}.json" for name in names}
     there = {name: read_json(path) for name, path in found.items() if path.exists()}
@@ -135,6 +137,21 @@ def _captioners(value: dict[str, Any]) -> str:
         keys = ("floor", "ours", "ours, pairs", "theirs", "our beams", "their beams")
         cells += [f"{seconds[key]:.2f}" if key in seconds else "" for key in keys]
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _zeroshot(value: dict[str, Any]) -> str:
+    lines = [
+        "## Zero-shot retrieval\n",
+        f"One model of open_clip with random weights, {value['images']} photographs and {value['captions']} captions,",
+        "from the files to the JSON: recalls as fractions, in CLIP_benchmark's names (the recall of images by captions",
+        "comes first; an image counts as found with any of its captions).\n",
+        "| | CLIP_benchmark | ours |",
+        "|---|---|---|",
+    ]
+    for name in value["theirs"]:
+        lines.append(f"| {name} | {value['theirs'][name]:.5f} | {value['ours'][name]:.5f} |")
+    lines.append(f"\nThe same: {_yes(value['same'])}.")
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,8 @@ from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_json, sha256_file, sha256_json, write_json, write_text
 from crossmodal.core.fingerprints import RawFiles, missing
 from crossmodal.experiments import Job
+from crossmodal.experiments.sweeps import CHOICE, Sweep, tried_file
+from crossmodal.experiments.sweeps import folder_of as sweep_folder
 from crossmodal.tasks.base import source_of_training, tasks
 
 STATE = Path(".snakemake")
@@ -177,14 +179,52 @@ class Dag:
         return self.plan.files_of(self.job(wildcards))
 
     def train_inputs(self, wildcards: Any) -> list[str]:
-        """The files that a run is trained on, and the weights that it is initialised from."""
-        before = self.job(wildcards).before
-        first = [f"{self.results}/runs/{before}/{name}" for name in ("model.safetensors", "manifest.json")]
-        return self.run_inputs(wildcards) + (first if before else [])
+        """The files that a run is trained on, the weights that it begins from, and the choice of its settings."""
+        job = self.job(wildcards)
+        choice = [] if job.sweep is None else [str(sweep_folder(self.results, job.key) / CHOICE)]
+        return self._trained_on(job) + choice
+
+    def _trained_on(self, job: Job) -> list[str]:
+        first = [f"{self.results}/runs/{job.before}/{name}" for name in ("model.safetensors", "manifest.json")]
+        return self.plan.files_of(job) + (first if job.before else [])
+
+    def candidates(self, wildcards: Any) -> list[str]:
+        """The records of the candidates of a run's sweep."""
+        folder, sweep = self._swept(wildcards)
+        return [str(tried_file(folder, name)) for name in sweep.candidates]
+
+    def candidate_inputs(self, wildcards: Any) -> list[str]:
+        """The files that a candidate of a sweep is trained on."""
+        return self._trained_on(self._first(wildcards))
+
+    def candidate_identity(self, wildcards: Any) -> str:
+        """The identity of a candidate's training."""
+        self._swept(wildcards)
+        candidates = self._first(wildcards).candidates
+        if wildcards.candidate not in candidates:
+            raise UserError(f"{wildcards.candidate}: no candidate{suggestion(wildcards.candidate, candidates)}")
+        return self._training(candidates[wildcards.candidate])
+
+    def sweep_identity(self, wildcards: Any) -> str:
+        """The identity of a choice among candidates, who have identities of their own."""
+        self._swept(wildcards)
+        return self._first(wildcards).digest
+
+    def _first(self, wildcards: Any) -> Job:
+        """The job of the first seed, which candidates are tried with."""
+        return job_of(self.plan, f"{wildcards.dataset}/{wildcards.split}/{wildcards.name}/seed{self.params.seeds[0]}")
+
+    def _swept(self, wildcards: Any) -> tuple[Path, Sweep]:
+        job = self._first(wildcards)
+        if job.sweep is None:
+            raise UserError(f"{job.key}: no experiment gives it a `sweep`")
+        return sweep_folder(self.results, job.key), job.sweep
 
     def train_identity(self, wildcards: Any) -> str:
         """The identity of a run's training: its job, the source that it runs, and the files that its settings name."""
-        job = self.job(wildcards)
+        return self._training(self.job(wildcards))
+
+    def _training(self, job: Job) -> str:
         source = source_of_training(job.model, job.relevance)
         return f"{job.hash}.{source}{self.raw.named_in(job.settings)}"
 

@@ -16,7 +16,7 @@ import scipy.sparse
 
 from crossmodal.core import hdf5, limits, packed
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_parquet, read_record
+from crossmodal.core.files import read_parquet, read_record, read_rows
 from crossmodal.datasets import items
 from crossmodal.experiments.settings import read_yaml
 from crossmodal.features.engine import store
@@ -35,7 +35,7 @@ def nested(depth):
 
 
 TABLES = {
-    "rows without a value": (lambda: pa.table({"x": pa.nulls(10**6, pa.string())}), "would become 8,0"),
+    "rows without a value": (lambda: pa.table({"x": pa.nulls(10**6, pa.string())}), "would become 24,0"),
     "a number many times": (lambda: pa.table({"x": np.zeros(10**6)}), "would become 8,0"),
     "a text many times": (lambda: pa.table({"x": ["a" * 40_000] * 1000}), "would become 40,000,000 in memory"),
     "one long text": (lambda: pa.table({"x": ["a" * 60_000, ""]}), "x: holds a text of 60,000 bytes"),
@@ -57,6 +57,43 @@ def test_tables_made_to_fill_the_memory(tmp_path, name, coded):
     with pytest.raises(UserError, match=f"items.parquet.*{told}") as caught:
         read_parquet(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.ListArray.from_arrays(pa.array(np.zeros(9_001, np.int32)), pa.array([], pa.int64())),
+        pa.nulls(9_000, pa.struct({"a": pa.int64()})),
+        pa.array(np.zeros(9_000, np.int32)).cast(pa.date32()),
+    ],
+    ids=["lists", "records", "dates"],
+)
+def test_values_that_become_objects_count_for_more_than_numbers(tmp_path, monkeypatch, values):
+    """An object of Python's takes more than 100 bytes: 9,000 of them more than 900,000, and nothing in the file."""
+    path = tmp_path / "many.parquet"
+    pq.write_table(pa.table({"x": values}), path, compression="zstd")
+    assert len(read_parquet(path)) == 9_000
+    monkeypatch.setattr(limits, "_limits", limits.Limits(unpacked=900_000))
+    with pytest.raises(UserError, match="would become"):
+        read_parquet(path)
+
+
+def test_rows_as_mappings_count_for_more_than_columns(tmp_path, monkeypatch):
+    """A mapping of one value takes 184 bytes of Python, besides its value."""
+    path = tmp_path / "many.parquet"
+    pq.write_table(pa.table({"x": pa.nulls(9_000)}), path)
+    monkeypatch.setattr(limits, "_limits", limits.Limits(unpacked=9_000 * 184))
+    assert len(read_parquet(path)) == 9_000
+    with pytest.raises(UserError, match="would become"):
+        read_rows(path)
+
+
+def test_a_table_of_too_many_columns(tmp_path, monkeypatch):
+    path = tmp_path / "wide.parquet"
+    pq.write_table(pa.table({"a": [1], "b": [2]}), path)
+    monkeypatch.setattr(packed, "COLUMNS", 1)
+    with pytest.raises(UserError, match="has 2 columns, expected at most 1"):
+        read_parquet(path)
 
 
 def test_a_table_of_items_and_an_index_of_features_are_looked_at(tmp_path):

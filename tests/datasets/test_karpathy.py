@@ -19,7 +19,7 @@ def entry(name, split, captions=("A dog runs.",), **more):
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Three pictures, one a split; returns a function that writes other annotations over them."""
+    """Three pictures, one per split; returns a function that writes other annotations over them."""
     for name in ("a", "b", "c"):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.jpg")
 

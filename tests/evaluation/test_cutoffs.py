@@ -5,13 +5,14 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from crossmodal.evaluation import NoRelevantItemError, Scores, ndcg
-from crossmodal.evaluation.cutoffs import chance_ndcg, parse
+from crossmodal.evaluation.cutoffs import chance_ndcg, pair_recall, parse
 
 
 def test_names():
     assert parse("recall@50") == ("recall", 50)
     assert parse("map@5000") == ("map", 5000)
     assert parse("ndcg@1") == ("ndcg", 1)
+    assert parse("pair_recall@5") == ("pair_recall", 5)
     for other in ("map@R", "map", "recall@0", "recall_sum", "recal@10", "recall@10 ", "recall@-1", "map@50_chance"):
         assert parse(other) is None
 
@@ -96,3 +97,23 @@ def test_a_query_without_a_relevant_item():
     assert np.isnan(ndcg(x, x, [[1, 0], [0, 1]], [[1, 0], [1, 0]], 1, missing="nan")).tolist() == [False, True]
     with pytest.raises(ValueError, match="at least 1"):
         ndcg(x, x, [0, 1], [0, 1], 0)
+
+
+def test_recall_of_pairs_counts_them_as_clip_benchmark_does():
+    """A transcription of `recall_at_k` of LAION-AI/CLIP_benchmark, whose averages count queries with any pair."""
+    rng = np.random.default_rng(0)
+    images, texts = rng.normal(size=(20, 4)), rng.normal(size=(60, 4))
+    of = np.arange(60) // 3
+    positive = of[None] == np.arange(20)[:, None]
+    for k in (1, 5, 10):
+        first = np.argsort(-(images @ texts.T), axis=1)[:, :k]
+        expected = np.take_along_axis(positive, first, 1).sum(1) / 3
+        found = pair_recall(images, texts, np.arange(20), of, k)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+    by_hand = Scores.of(np.array([[3.0, 2.0, 2.0, 1.0]]))
+    assert pair_recall(by_hand, None, [1], [1, 0, 1, 1], 2) == pytest.approx(1 / 3)  # the tie counts against it
+    with pytest.raises(NoRelevantItemError):
+        pair_recall(by_hand, None, [1], [0, 0, 0, 0], 2)
+    assert np.isnan(pair_recall(by_hand, None, [1], [0, 0, 0, 0], 2, missing="nan"))
+    with pytest.raises(ValueError, match="at: expected at least 1, found 0"):
+        pair_recall(by_hand, None, [1], [1, 0, 1, 1], 0)

@@ -32,7 +32,7 @@ def _drawn_interval(rng):
 
 
 def test_queries_of_a_group_are_not_independent():
-    """Five equal captions an image tell no more than one."""
+    """Five equal captions per image tell no more than one."""
     rng = np.random.default_rng(2)
     one = rng.normal(size=300)
     five, groups = np.repeat(one, 5), np.repeat(np.arange(300), 5)

@@ -14,6 +14,7 @@ from crossmodal import experiments
 from crossmodal.core.errors import UserError
 from crossmodal.dag import Dag, job_of
 from crossmodal.experiments import Job, UnreadableError, check_settings, from_config, job_in, merge, plan
+from crossmodal.experiments.sweeps import Sweep
 
 ROOT = Path(__file__).parents[2]
 TABLE = {
@@ -158,6 +159,7 @@ def test_what_a_runs_weights_depend_on(planned):
         "dataset": "x", "split": "none", "model": "x", "variant": "x", "seed": 9, "inputs": {}, "settings": {},
         "second_inputs": {"image": "x"}, "relevance": "label", "stages": (1, 2), "source": "x",
         "source_inputs": {"image": "x"}, "after": "x", "origin": "x", "threads": 2,
+        "sweep": Sweep(values={"lr": [1, 2]}),
     }  # fmt: skip
     assert set(free) | set(bound) == set(Job.model_fields)
     hashes = {job.model_copy(update={key: value}).hash for key, value in bound.items()}
@@ -171,7 +173,8 @@ def test_a_run_of_a_fields_former_name_stays_valid(planned):
     job = planned(a=SCAN).jobs["world/full/scan/seed3"].model_copy(update={"second_inputs": {"image": "p"}})
     former = {("beside" if key == "second_inputs" else key): value for key, value in job.model_dump().items()}
     assert Job.model_validate(former) == job
-    kept = {key: former[key] for key in former if key not in {"papers", "quick", "folds", "scale", "captioned", "also"}}
+    free = {"papers", "quick", "folds", "scale", "captioned", "also", "sweep"}  # none, as in runs before there were any
+    kept = {key: former[key] for key in former if key not in free}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     assert job.hash == hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -396,11 +399,27 @@ def test_the_settings_of_each_data_set_are_checked(planned):
         assert any(what.startswith("dpc: word vectors: seeded") for what in told)
 
 
+SENTENCES = ("vse0", "vsepp", "contrastive", "scan", "dan", "dpc", "a3vse", "mfsr", "order_embeddings", "cmpm", "dspe",
+             "rrfnet", "mcnn", "cmrsc", "dvsa", "gsmn", "sgm", "pvse", "dsve", "sco", "gxn")  # fmt: skip
+
+
+@pytest.mark.parametrize("split", ["10pct-1cap", "50pct-5cap"])
+def test_every_system_of_sentences_has_a_place_in_the_sparse_matrix(tmp_path, split):
+    """An experiment names a subset for any of them, with the small settings of the drawn world."""
+    named = {name: {"model": name, "dataset": "flickr30k", "split": split} for name in SENTENCES}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PAPER | {"experiments": named}))
+    value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mine"], "seeds": [0]}
+    made = plan(from_config(value), tmp_path)
+    check_settings(made)
+    small = value["datasets"]["world"]["models"]
+    for name in SENTENCES:
+        job = made.jobs[f"world/{split}/{name}/seed0"]
+        assert job.tasks[0] == "instance_retrieval"
+        assert {key: job.settings[key] for key in small[name]}.keys() == small[name].keys()
+        assert f"data/world/splits/{split}.parquet" in made.files_of(job)
+
+
 NOT_TO_BE_HAD = {
-    *(
-        f"{model}: sentence vectors: those that `inputs` names, not HGLMM Fisher vectors"
-        for model in ("dspe", "rrfnet")
-    ),
     "gsmn: dependencies of words: neighbouring words, not CoreNLP's",
     "sgm: relations of regions: each with its nearest, by their boxes, not detected ones",
     "sgm: relations of words: windows of words, not parsed ones",

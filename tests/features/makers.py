@@ -82,13 +82,13 @@ def mesh(folder: Path, n: int) -> str:
 
 
 def row(folder: Path, n: int) -> str:
-    """An array of one row a file."""
+    """An array of one row per file."""
     np.save(folder / f"{n}.npy", np.random.default_rng(n).normal(size=(1, 6)))
     return f"{n}.npy#/0"
 
 
 def released(folder: Path, n: int) -> str:
-    """Regions of one image a file, as MCAN's and others' are."""
+    """Regions of one image per file, as MCAN's and others' are."""
     rng = np.random.default_rng(n)
     count = 2 + n % 3
     np.savez(folder / f"{n}.jpg.npz", x=rng.normal(size=(count, 6)), bbox=rng.random((count, 4)), num_bbox=count)

@@ -21,6 +21,7 @@ from crossmodal.features.engine import extraction, store
 from tests.features.makers import MAKERS, WORDS
 from tests.features.small_clip import open_clip_folder
 from tests.features.small_detector import narrow, published
+from tests.features.small_towers import hugging_face_folder
 from tests.features.test_text_features import tiny
 
 N = 7
@@ -95,6 +96,20 @@ CASES: dict[str, list[Case]] = {
             {"precision": "fp32"},
             lambda f: {"model": open_clip_folder(f)},
             ("weights_sha256", "context_length"),
+        ),
+    ],
+    "transformers": [
+        Case(
+            "image",
+            {"output": "patches", "precision": "fp32"},
+            lambda f: {"model": hugging_face_folder(f, "siglip2")},
+            NETWORK,
+        ),
+        Case(
+            "text",
+            {"precision": "fp32", "weights": "seeded"},
+            lambda f: {"model": hugging_face_folder(f)},
+            ("weights_sha256", "context_length", "fallback"),
         ),
     ],
     "text": [

@@ -112,12 +112,28 @@ def test_a_folder_whose_configuration_is_meant_to_harm(tmp_path, name):
         run(tmp_path, "text", ["x"], model=str(place), download=True)
 
 
-def test_boxes_where_the_picture_is_squashed_or_filled_up():
-    squashed = extractor.patch_boxes(100, 60, (20, 20), (1, 2), "squash")
-    np.testing.assert_allclose(squashed, [[0, 0, 50, 60], [50, 0, 100, 60]])
-    # 80 x 40 pixels become 20 x 10, with 5 pixels of filling above and below, which is 20 of the file.
-    filled = extractor.patch_boxes(80, 40, (20, 20), (2, 2), "longest")
-    np.testing.assert_allclose(filled, [[0, 0, 40, 20], [40, 0, 80, 20], [0, 20, 40, 40], [40, 20, 80, 40]])
+def test_prompts_are_averaged_as_clip_does(tmp_path):
+    place = open_clip_folder(tmp_path)
+    names = ["dog", "fir", "dog"]  # an ensemble that is computed once
+    prompts = ["a photo of a {}.", "a {}, drawn", "{}"]
+    model = library(place)[0].eval()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{place}")
+    expected = []
+    with torch.inference_mode():
+        for name in names:
+            sentences = tokenizer([f"a photo of a {name}.", f"a {name}, drawn", name])
+            mean = model.encode_text(sentences, normalize=True).mean(0)
+            expected.append((mean / mean.norm()).numpy())
+    found = run(tmp_path, "text", names, model=place, prompts=prompts, batch_size=2)
+    np.testing.assert_allclose(found.array, expected, atol=1e-5)
+    plain = run(tmp_path, "text", names, model=place, prompts=["{}"])
+    np.testing.assert_allclose(plain.array, run(tmp_path, "text", names, model=place).array, atol=1e-6)
+    with pytest.raises(ValueError, match=r"'a photo' has 0 places for a text, expected one: \{\}"):
+        run(tmp_path, "text", names, model=place, prompts=["a photo"])
+    with pytest.raises(UserError, match="prompts: are for texts, found image items"):
+        run(tmp_path, "image", [image(tmp_path, 0)], model=place, prompts=prompts)
+    with pytest.raises(UserError, match="text item 'i1' is empty"):
+        run(tmp_path, "text", ["dog", " "], model=place, prompts=prompts)
 
 
 @pytest.mark.parametrize(

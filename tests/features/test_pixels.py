@@ -35,7 +35,7 @@ def test_a_picture_made_smaller_keeps_its_mean(tmp_path):
     small = made(tmp_path, ramp, resize=16, crop=16)
     assert small.shape == (3, 16, 16)
     assert abs(small.mean() - ramp.mean()) < 1
-    assert (np.diff(small[0, 0].astype(int)) > 10).all()  # still a ramp: 255 / 16 a step
+    assert (np.diff(small[0, 0].astype(int)) > 10).all()  # still a ramp: 255 / 16 per step
 
 
 def test_what_cannot_be():

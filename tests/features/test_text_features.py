@@ -104,12 +104,12 @@ def test_what_is_not_training_changes_no_column(tmp_path):
 
 def test_shards_of_other_training_captions_are_not_taken(tmp_path, monkeypatch):
     """The first shard of a killed run holds the same captions, but was made with another vocabulary."""
-    made = text._bad
-    monkeypatch.setattr(text, "_bad", lambda *_: KeyboardInterrupt())
+    made = text.bad
+    monkeypatch.setattr(text, "bad", lambda *_: KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, frame([*CAPTIONS[:4], "?!"]), kind="bag_of_words", shard=2, batch_size=2)
     assert list((tmp_path / "f").glob(".text.a.shards/*/0.*.npy"))
-    monkeypatch.setattr(text, "_bad", made)
+    monkeypatch.setattr(text, "bad", made)
     changed = frame([*CAPTIONS[:2], "Cows sit.", *CAPTIONS[3:]])
     found = run(tmp_path, changed, kind="bag_of_words", shard=2, batch_size=2)
     assert found.manifest["vocabulary"] == ["a", "cows", "dog", "red", "runs", "sit"]

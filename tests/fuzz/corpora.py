@@ -20,6 +20,7 @@ from crossmodal.datasets import (
     flickr_csv,
     flickr_token,
     folders,
+    hf_datasets,
     items,
     karpathy,
     lavis,
@@ -27,6 +28,7 @@ from crossmodal.datasets import (
     pascal,
     precomputed,
     table,
+    webdataset,
     xmedia,
 )
 from crossmodal.features.engine import store
@@ -39,6 +41,7 @@ sys.path += [str(TESTS / folder) for folder in FOLDERS]
 
 import clips  # noqa: E402, F401
 import test_cub  # noqa: E402
+import test_embedded  # noqa: E402
 import test_nuswide  # noqa: E402
 import test_pascal  # noqa: E402
 import test_region_files  # noqa: E402
@@ -60,8 +63,8 @@ class Folder:
 def of(root: Path) -> dict[str, Folder]:
     """Each kind of folder by its name, laid below `root`."""
     found = {}
-    for build in (*_captioned(), _cub, _nuswide, _xmedia, _pascal, _folders, _arrays, *_released(), _regions, _run,
-                  _prepared):  # fmt: skip
+    for build in (*_captioned(), _cub, _nuswide, _xmedia, _pascal, _folders, _saved, _snapshot, _shards, _arrays,
+                  *_released(), _regions, _run, _prepared):  # fmt: skip
         folder = root / build.__name__.strip("_")
         folder.mkdir()
         found[build.__name__.strip("_")] = build(folder)
@@ -146,6 +149,21 @@ def _folders(folder: Path) -> Folder:
             (folder / kind / f"{n}.jpg").touch()
         (folder / kind / "3.txt").write_text("A cat sleeps.\n\nIt is black.\n")
     return Folder(folder, _listed(folder, ".txt"), lambda: folders.read(folders.Settings(root=folder)))
+
+
+def _saved(folder: Path) -> Folder:
+    settings = test_embedded.saved(folder / "raw")
+    return Folder(folder, _listed(folder, ".arrow", ".json"), lambda: hf_datasets.read(settings))
+
+
+def _snapshot(folder: Path) -> Folder:
+    settings = test_embedded.snapshot(folder / "raw")
+    return Folder(folder, _listed(folder, ".parquet"), lambda: hf_datasets.read(settings))
+
+
+def _shards(folder: Path) -> Folder:
+    settings = test_embedded.shards(folder / "raw", "json")
+    return Folder(folder, _listed(folder, ".tar"), lambda: webdataset.read(settings))
 
 
 def _arrays(folder: Path) -> Folder:

@@ -1,9 +1,12 @@
 """Exported embeddings are those that the run's own test compares."""
 
+import io
 import json
+import tarfile
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from pyarrow import parquet
@@ -79,12 +82,66 @@ def test_recalls_of_exported_vectors_are_those_that_the_run_reports(runs, prepar
     assert told.items() <= written.items()
 
 
+def test_hugging_face_folders_and_shards_hold_the_same_vectors(runs, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(step, "SHARD", 5)
+    run = OpenedRun(runs["vsepp"], prepared)
+    table = parquet.read_table(step.export(run, tmp_path)[0])
+    ids, vectors = table["item_id"].to_pylist(), np.stack(table["vector"].to_numpy())
+    folder = step.export(run, tmp_path, kind="hf")[0]
+    assert folder == tmp_path / "image"
+    assert read_record(folder / "state.json")["_data_files"] == [{"filename": "data-00000-of-00001.arrow"}]
+    with pa.memory_map(str(folder / "data-00000-of-00001.arrow")) as file, pa.ipc.open_stream(file) as stream:
+        assert stream.read_all().equals(table)
+    shards = [path for path in step.export(run, tmp_path, kind="webdataset") if path.name.startswith("image")]
+    assert [path.name for path in shards] == [f"image-00000{n}.tar" for n in range(3)]
+    samples = {}
+    for shard in shards:
+        with tarfile.open(shard) as archive:
+            for member in archive:
+                samples[member.name] = archive.extractfile(member).read()
+    assert len(samples) == 2 * len(ids)
+    for n, item_id in enumerate(ids):
+        assert json.loads(samples[f"{n:09d}.json"]) == {"item_id": item_id}
+        np.testing.assert_array_equal(np.load(io.BytesIO(samples[f"{n:09d}.npy"])), vectors[n])
+
+
+def test_scores_of_trec_eval_by_hand():
+    """One query with hits at 1 and 3 of 4 relevant items, one with a hit at 2 of 1."""
+    hits = np.array([[1, 0, 1, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]], bool)
+    scores = step.mteb_scores(hits, np.array([4, 1]))
+    half, third, fourth = (1 / np.log2(n) for n in (3, 4, 5))
+    first = (1 + third) / (1 + half + third)
+    assert scores["ndcg_at_3"] == pytest.approx((first + half) / 2)
+    assert scores["ndcg_at_10"] == pytest.approx(((1 + third) / (1 + half + third + fourth) + half) / 2)
+    assert scores["map_at_10"] == pytest.approx(((1 + 2 / 3) / 4 + 1 / 2) / 2)
+    assert [scores[f"recall_at_{k}"] for k in (1, 3)] == pytest.approx([1 / 8, (1 / 2 + 1) / 2])
+    assert [scores[f"cv_recall_at_{k}"] for k in (1, 3)] == pytest.approx([1 / 2, 1])
+    assert scores["mrr_at_10"] == pytest.approx(3 / 4)
+
+
+def test_results_of_mteb_are_those_of_the_run(runs, prepared, tmp_path):
+    run = OpenedRun(runs["vsepp"], prepared)
+    paths = step.mteb(run, tmp_path / "mteb")
+    step.clip_benchmark(run, tmp_path / "recalls.json")
+    recalls = json.loads((tmp_path / "recalls.json").read_text())["metrics"]
+    assert [path.name for path in paths] == ["toyI2TRetrieval.json", "toyT2IRetrieval.json"]
+    for path, way in zip(paths, ("text", "image"), strict=True):
+        result = json.loads(path.read_text())
+        (scores,) = result["scores"]["test"]
+        assert result["task_name"] == path.stem
+        assert scores["main_score"] == scores["ndcg_at_10"]
+        for k in (1, 5, 10):
+            assert scores[f"cv_recall_at_{k}"] == pytest.approx(recalls[f"{way}_retrieval_recall@{k}"])
+
+
 def test_a_run_without_vectors_or_results_is_refused_in_one_line(runs, prepared, tmp_path):
     scan = OpenedRun(runs["scan"], prepared)
     with pytest.raises(UserError, match="toy/full/scan/seed0: compares image items by more than one vector each"):
         step.export(scan, tmp_path)
     with pytest.raises(UserError, match="not found; evaluate the run first"):
         step.clip_benchmark(scan, tmp_path / "recalls.json")
+    with pytest.raises(UserError, match=r"examples\.parquet: not found; evaluate the run first"):
+        step.mteb(scan, tmp_path / "mteb")
     with pytest.raises(UserError, match="partition 'tests': expected train, val, test, all"):
         step.export(OpenedRun(runs["vsepp"], prepared), tmp_path, partition="tests")
     assert not [*tmp_path.iterdir()]
@@ -101,10 +158,11 @@ def test_from_the_command_line(runs, prepared, tmp_path, monkeypatch):
         "inputs": {"image": "raw"},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    words = ["export", "toy/full/vsepp/seed0", "out", "--npy", "--clip-benchmark", "recalls.json"]
+    words = ["export", "toy/full/vsepp/seed0", "out", "--npy", "--clip-benchmark", "recalls.json", "--mteb", "out"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0
     assert [line.rsplit("/", 1)[-1] for line in done.output.split()] == [
-        *("image.npy", "image.ids.txt", "text.npy", "text.ids.txt", "recalls.json")
+        *("image.npy", "image.ids.txt", "text.npy", "text.ids.txt", "recalls.json"),
+        *("toyI2TRetrieval.json", "toyT2IRetrieval.json"),
     ]
     assert read_record(tmp_path / "recalls.json")["language"] == "en"

@@ -73,6 +73,8 @@ def built(name, seed=0):
         "classifier_lr": 1.0,
         "image_size": 16,
         "channels": 4,
+        "condition_dim": 4,
+        "noise": 2,
         "layers": 1,
         "image": 0.1,
         "ratio": 0.8,  # of a residual head, which at its default hardly leaves the given vectors

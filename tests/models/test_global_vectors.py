@@ -10,7 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from crossmodal.models import base, cmpm, dspe, order_embeddings, rrfnet
+from crossmodal.models.parts import order
 from crossmodal.models.parts.losses import top_hinges
+from crossmodal.models.parts.order import violations
 
 F64 = torch.float64
 GROUPS = [[0, 1, 2, 3, 4], [3, 3, 5, 5, 5], [7, 7, 7, 7, 7]]
@@ -100,15 +102,15 @@ def test_order_violations_by_hand():
     images = torch.tensor([[0.5, 0.1, 0.9], [0.0, 1.0, 0.0]])
     texts = torch.tensor([[0.5, 0.2, 0.8], [0.6, 0.0, 0.0]])
     expected = torch.tensor([[0.01, 0.01], [0.25 + 0.64, 0.36]])  # only what exceeds the image counts
-    torch.testing.assert_close(order_embeddings.violations(images, texts), expected)
+    torch.testing.assert_close(violations(images, texts), expected)
 
 
 def test_order_scores_do_not_depend_on_their_blocks(monkeypatch):
     model = order_embeddings.Model(order_embeddings.Settings(dim=3, word_dim=2), base.Context({"image": (4,)}, 9))
     images, texts = drawn(7, 3).abs(), drawn(5, 3, seed=1).abs()
-    expected = -order_embeddings.violations(images, texts)
+    expected = -violations(images, texts)
     for budget in (1, 40, 10**6):
-        monkeypatch.setattr(order_embeddings, "BUDGET", budget)
+        monkeypatch.setattr(order, "BUDGET", budget)
         torch.testing.assert_close(model.score(images, texts), expected)
 
 

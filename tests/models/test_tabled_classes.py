@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from crossmodal.models import base, cbt, ccl, cmgan, corrae, jrl, mcsm, s2upg, scacmr, uncsm
+from crossmodal.models.parts import class_projections
 from crossmodal.models.parts.labelled import of_another_class
 
 F64 = torch.float64
@@ -97,6 +98,18 @@ def test_the_turns_of_cmgan(monkeypatch):
         assert {name: float(terms[name].detach()) for name in expected} == pytest.approx(expected)
         assert float(terms["loss"].detach()) == pytest.approx(sum(expected.values()))
     assert not any(p.requires_grad for p in model.within.parameters())
+
+
+def test_modalities_of_cmgan_are_encoded_as_they_are_trained():
+    """Running statistics are each modality's own: far apart ones would otherwise be normalised by their mixture."""
+    model = built(cmgan, units=6, dim=8)
+    inputs = {"image": 9 + 5 * drawn(400, 5), "text": drawn(400, 4, seed=1)}
+    with torch.no_grad():
+        for _ in range(150):  # the running statistics converge
+            trained = {m: model.vectors(m, x) for m, x in inputs.items()}
+        model.eval()
+        for m, x in inputs.items():
+            torch.testing.assert_close(model.vectors(m, x), trained[m], atol=0.02, rtol=0)
 
 
 def test_five_steps_of_the_generator_are_one_optimisers():
@@ -364,7 +377,7 @@ def dense_laplacian(items, k):
 
 
 def test_an_update_of_s2upg_with_all_matrices_written_out(monkeypatch):
-    monkeypatch.setattr(s2upg, "BLOCK", 5)
+    monkeypatch.setattr(class_projections, "BLOCK", 5)
     rng = np.random.default_rng(0)
     x = {"image": rng.normal(size=(9, 4)), "text": rng.normal(size=(9, 3)), "audio": rng.normal(size=(9, 2))}
     x = {m: v - v.mean(0) for m, v in x.items()}
@@ -399,7 +412,7 @@ def test_items_of_s2upg_are_described_by_the_classes_of_their_neighbours():
         for weight, n in zip(weights / weights.sum(), near, strict=True):
             expected[int(labels[n % 30])] += weight
         torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-4)
-    assert s2upg.hyperedges(np.zeros((3, 2)), 9).sum(0).tolist() == [[2, 2, 2]]
+    assert class_projections.hyperedges(np.zeros((3, 2)), 9).sum(0).tolist() == [[2, 2, 2]]
 
 
 def test_jrl_solves_its_equations():

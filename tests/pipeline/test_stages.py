@@ -28,6 +28,7 @@ TOY = {
             "settings": {"modalities": ["image", "text", "audio"]},
             "after": "two",
         },
+        "swept": {"model": "cvs", "dataset": "xmedia", "variant": "swept", "sweep": {"lr": [1e-5, 1e-3]}},
     },
 }
 
@@ -94,3 +95,22 @@ def test_classes_of_a_stage_are_a_split(project):
     assert code == 0, text
     frame = pd.read_parquet(project / "data/media_world/splits/classes2of4.parquet")
     assert frame.label.nunique() == 5
+
+
+def test_a_sweep_is_made_before_its_run_and_once(project):
+    """The choice is part of the DAG: candidates, then the choice, then the run with the chosen settings."""
+    sweep, metrics = (
+        f"{RUNS}/cvs.swept/sweep",
+        f"{RUNS}/cvs.swept/seed0/category_retrieval/metrics.json",
+    )
+    code, text = snakemake(project, metrics)
+    assert code == 0, text
+    tried = {name: read_json(project / sweep / "tried" / f"{name}.json")["value"] for name in ("lr1e-5", "lr1e-3")}
+    choice = read_json(project / sweep / "choice.json")
+    assert choice["settings"] == {"lr": 1e-5 if tried["lr1e-5"] >= tried["lr1e-3"] else 1e-3}
+    config = yaml.safe_load((project / RUNS / "cvs.swept/seed0/config.yaml").read_text())
+    assert config["settings"]["lr"] == choice["settings"]["lr"]
+    assert not (project / RUNS / "cvs.swept+lr1e-5").exists()
+    code, text = snakemake(project, metrics)
+    assert code == 0
+    assert "Nothing to be done" in text  # the plan knows the choice now, and nothing changes by that

@@ -379,3 +379,18 @@ def test_each_group_of_an_optimiser_is_clipped_by_itself(prepared, clip, encoder
     torch.testing.assert_close(model.encoder.detach(), -encoder * torch.tensor([0.6, 0.8]))
     torch.testing.assert_close(model.judge.detach(), torch.tensor([-judge]))
     assert (history.gradient_norm, history.judge_gradient_norm) == (pytest.approx(0.5), 50)  # before they were clipped
+
+
+@pytest.mark.parametrize(("selects", "steps"), [(True, 1), (False, 3)])
+def test_a_stage_that_does_not_show_in_the_validation_keeps_its_last_epoch(prepared, selects, steps):
+    """Neither parameter is in the encodings, so that all epochs are as good and the first one would be taken."""
+
+    class Hidden(Two):
+        def stages(self):
+            return [base.Stage("hidden", 3, 1.0, 9, selects=selects), base.Stage("train", 1, 0.0, 9)]
+
+    corpus = load(prepared / "toy", "full", READS, {"image": "raw"}, min_count=1)
+    model = Hidden(base.Schedule(batch_size=200, clip=0.25), corpus.context)  # a step of 108 pairs per epoch
+    loop.train(model, corpus, 0, CPU, BY_RECALL)
+    # The second stage has a learning rate of 1 for all groups, and one step.
+    torch.testing.assert_close(model.encoder.detach(), -0.25 * (steps + 1) * torch.tensor([0.6, 0.8]))

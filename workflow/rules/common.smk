@@ -29,6 +29,7 @@ if workflow.is_main_process:
 
 DATA = f"{BENCH.data}/{{dataset}}"
 RUN = f"{BENCH.results}/runs/{{dataset}}/{{split}}/{{name}}/seed{{seed}}"
+SWEEP = f"{BENCH.results}/runs/{{dataset}}/{{split}}/{{name}}/sweep"
 SCOPE = f"{BENCH.results}/{{scope}}"
 
 
@@ -76,6 +77,7 @@ wildcard_constraints:
     split=SPLIT,
     name=r"[a-z0-9_]+(\.[a-z0-9_+-]+)?",
     seed=r"\d+",
+    candidate=r"[a-z0-9_+-]+",
     modality="|".join(MODALITIES),
     extractor=BENCH.extractor_pattern,
     scope="(quick/)?",

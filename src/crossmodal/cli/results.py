@@ -81,7 +81,9 @@ def measure(
     run: RunName,
     metrics: Annotated[
         list[str],
-        typer.Argument(metavar="METRIC...", help="recall@K, map@K or ndcg@K, for any K; of captions meteor, spice."),
+        typer.Argument(
+            metavar="METRIC...", help="recall@K, map@K, ndcg@K, pair_recall@K for any K; of captions meteor, spice."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
 ) -> None:

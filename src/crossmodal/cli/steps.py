@@ -137,6 +137,35 @@ def train(
 
 
 @app.command(rich_help_panel="Steps of the pipeline")
+def sweep(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="DATASET/SPLIT/MODEL[.VARIANT] of an experiment's `sweep`.")
+    ],
+    candidate: Annotated[str, typer.Option(help="Try only this candidate, such as `lr2e-4+margin2e-1`.")] = "",
+    choose: Annotated[bool, typer.Option("--choose", help="Only choose among the candidates already tried.")] = False,
+) -> None:
+    """Try the values that an experiment sweeps, and choose the best on validation items: `RUN/sweep/choice.json`."""
+    from crossmodal.dag import before_of, job_of
+    from crossmodal.experiments.sweeps import folder_of, sentence, tried_file
+    from crossmodal.runs import sweep as step
+
+    plan = read_plan()
+    results = Path(plan.params.paths.results)
+    job = job_of(plan, f"{run.strip('/').partition('/seed')[0]}/seed{plan.params.seeds[0]}")
+    folder = folder_of(results, job.key)
+    if job.sweep is None:
+        raise UserError(f"{job.key}: no experiment of papers/ gives it a `sweep`, so that there is nothing to try")
+    for name in [candidate] if candidate else [] if choose else job.sweep.candidates:
+        if not candidate and tried_file(folder, name).exists():
+            logging.info("%s: candidate %s has been tried already", job.key, name)
+            continue
+        before = before_of(plan, job, results / "runs" / job.key)
+        step.try_candidate(job, name, folder, Path(plan.params.paths.data), before)
+    if not candidate:
+        typer.echo(sentence(step.choose_candidate(job, folder)))
+
+
+@app.command(rich_help_panel="Steps of the pipeline")
 def evaluate(
     run: RunName,
     task: Annotated[
@@ -188,10 +217,17 @@ def rehearse(
         if not jobs:
             raise UserError(f"--only {' '.join(only)}: no selected run has this in its path; see crossmodal list runs")
         _add_origins(plan, jobs)
+    jobs = _with_candidates(plan, jobs)
     result = step.run(plan, jobs, workers, paced=paced)
     step.show(plan, jobs, result, paced=paced)
     if not result.sound:
         raise typer.Exit(1)
+
+
+def _with_candidates(plan: Plan, jobs: dict[str, Job]) -> dict[str, Job]:
+    """The jobs after the candidates of their sweeps, which are tried with the first seed."""
+    first = (job for job in jobs.values() if job.seed == plan.params.seeds[0])
+    return {one.key: one for job in first for one in job.candidates.values()} | jobs
 
 
 def _add_origins(plan: Plan, jobs: dict[str, Job]) -> None:

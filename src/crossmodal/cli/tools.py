@@ -46,14 +46,17 @@ def download(
 
 @app.command(rich_help_panel="Tools")
 def backbone(
-    target: Annotated[Path, typer.Argument(help="Weights file to write (safetensors).")],
+    target: Annotated[Path, typer.Argument(help="Weights file to write (safetensors), or folder of the towers.")],
     threads: Annotated[int, typer.Option(help="Number of torch threads.")] = 2,
-    of: Annotated[Literal["world", "scenes"], typer.Option(help="The drawn world on which it is trained.")] = "world",
+    of: Annotated[
+        Literal["world", "scenes", "towers"],
+        typer.Option(help="Drawn world of the network; towers: a pair for images and captions of the first."),
+    ] = "world",
 ) -> None:
-    """Train the small image network of a drawn world again (about 15 minutes on two cores)."""
-    from crossmodal.features.networks import scenes_backbone, world_backbone
+    """Train the small network of a drawn world again (about 15 minutes on two cores), or its pair of towers."""
+    from crossmodal.features.networks import scenes_backbone, world_backbone, world_towers
 
-    step = {"world": world_backbone, "scenes": scenes_backbone}[of]
+    step = {"world": world_backbone, "scenes": scenes_backbone, "towers": world_towers}[of]
     step.train(step.Settings(), target, threads=threads)
 
 
@@ -190,12 +193,21 @@ def export(
     run: RunName,
     folder: Annotated[Path, typer.Argument(help="Folder to write the embeddings into.")],
     partition: Annotated[str, typer.Option(help="Items that are written: train, val, test or all.")] = "test",
-    npy: Annotated[bool, typer.Option("--npy", help="Write .npy arrays and lists of ids in place of Parquet.")] = False,
+    kind: Annotated[
+        Literal["parquet", "npy", "hf", "webdataset"],
+        typer.Option(
+            "--as", help="Parquet files, .npy arrays and lists of ids, Hugging Face datasets, or WebDataset shards."
+        ),
+    ] = "parquet",
+    npy: Annotated[bool, typer.Option("--npy", help="The same as --as npy.")] = False,
     to: Annotated[
         str | None, typer.Option(help="Modality with which the others are compared, where the run has more than two.")
     ] = None,
     clip_benchmark: Annotated[
         Path | None, typer.Option(help="Also write the run's recalls as a JSON file in CLIP_benchmark's form.")
+    ] = None,
+    mteb: Annotated[
+        Path | None, typer.Option(help="Also write the run's metrics into a folder as MTEB writes its tasks' results.")
     ] = None,
 ) -> None:
     """Write the embeddings of a trained run's items, with their ids, for use elsewhere.
@@ -206,11 +218,14 @@ def export(
     from crossmodal.inference import export as step
 
     opened = library.opened(read_params(), run)
-    for path in step.export(opened, folder, partition=partition, kind="npy" if npy else "parquet", to=to):
+    for path in step.export(opened, folder, partition=partition, kind="npy" if npy else kind, to=to):
         typer.echo(path)
     if clip_benchmark is not None:
         step.clip_benchmark(opened, clip_benchmark)
         typer.echo(clip_benchmark)
+    if mteb is not None:
+        for path in step.mteb(opened, mteb):
+            typer.echo(path)
 
 
 @app.command(rich_help_panel="Tools")

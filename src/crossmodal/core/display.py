@@ -1,9 +1,9 @@
-"""The console that tables are printed on, and numbers of bytes and seconds as people read them."""
+"""The console that tables are printed on, and values, bytes and seconds as people read them."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,3 +41,12 @@ def readable_seconds(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def setting(value: Any) -> str:
+    """A setting's value in the notation of params.yaml."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(setting, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

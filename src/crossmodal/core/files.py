@@ -219,14 +219,16 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     ------
     UserError : as `read_parquet`.
     """
-    return _read(path, None, lambda table: table.to_pylist())
+    return _read(path, None, lambda table: table.to_pylist(), as_rows=True)
 
 
-def _read(path: str | Path, columns: list[str] | None, convert: Callable[[pa.Table], Any]) -> Any:
+def _read(
+    path: str | Path, columns: list[str] | None, convert: Callable[[pa.Table], Any], *, as_rows: bool = False
+) -> Any:
     from crossmodal.core import packed
 
     try:
-        return convert(packed.table(path, columns, index=True))
+        return convert(packed.table(path, columns, index=True, as_rows=as_rows))
     except UserError:
         raise
     except FileNotFoundError:

@@ -15,8 +15,13 @@ from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 DEEP = 16  # nested lists and records
+OBJECT = 128  # bytes of a value that becomes an object of Python's or NumPy's: a list, a record, a date
+TEXT = 24  # bytes of a text besides its characters, where equal ones are one object
+COLUMNS = 10_000
+ROW, CELL = 240, 64  # bytes of a row as a mapping of Python's, and of each value in it
 
 
 def check_size(where: str, packed: int, unpacked: int) -> None:
@@ -36,12 +41,15 @@ def check_size(where: str, packed: int, unpacked: int) -> None:
 # -- .parquet ---------------------------------------------------------------------------------------------------------
 
 
-def table(path: str | Path, columns: Sequence[str] | None = None, *, index: bool = False) -> pa.Table:
+def table(
+    path: str | Path, columns: Sequence[str] | None = None, *, index: bool = False, as_rows: bool = False
+) -> pa.Table:
     """The table in a Parquet file, or some columns of it.
 
     Parameters
     ----------
     index : whether to add the columns that pandas has written as the index of a frame.
+    as_rows : whether its rows become mappings, which take many times the room of columns.
 
     Raises
     ------
@@ -57,7 +65,10 @@ def table(path: str | Path, columns: Sequence[str] | None = None, *, index: bool
         chosen = schema.names if columns is None else list(columns)
         if missing := [name for name in chosen if name not in schema.names]:
             raise ValueError(f"has no column {', '.join(missing)}; its columns are {', '.join(schema.names)}")
-        _check_columns(path, file.metadata, set(chosen))
+        if as_rows:
+            rows = file.metadata.num_rows
+            check_size(str(path), path.stat().st_size, rows * (ROW + CELL * len(chosen)))
+        _check_columns(path, file, set(chosen))
         coded = _coded(file.metadata, [name for name in chosen if _is_text(schema.field(name).type)])
     # Not `read_table`, which imports pandas and the readers of whole folders for any file.
     with pq.ParquetFile(path, read_dictionary=[*coded], pre_buffer=True) as file:
@@ -83,7 +94,7 @@ def check_table(path: Path, columns: Sequence[str]) -> None:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        _check_columns(path, file.metadata, set(columns))
+        _check_columns(path, file, set(columns))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -93,24 +104,39 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in kinds)
 
 
-def _parts(metadata: Any, chosen: set[str]) -> Iterator[Any]:
-    """The chosen columns of each row group."""
+def _parts(metadata: Any, chosen: set[str]) -> Iterator[tuple[Any, int]]:
+    """The chosen columns of each row group, each with the number of its rows."""
     for n in range(metadata.num_row_groups):
         group = metadata.row_group(n)
         for k in range(group.num_columns):
             if (part := group.column(k)).path_in_schema.split(".")[0] in chosen:
-                yield part
+                yield part, group.num_rows
 
 
-def _check_columns(path: Path, metadata: Any, chosen: set[str]) -> None:
+def _check_columns(path: Path, file: pq.ParquetFile, chosen: set[str]) -> None:
     packed = unpacked = 0
-    for part in _parts(metadata, chosen):
-        if part.path_in_schema.count(".") > DEEP:
+    metadata, schema = file.metadata, file.schema_arrow
+    if metadata.num_columns > COLUMNS:
+        raise UserError(f"{path}: has {metadata.num_columns:,} columns, expected at most {COLUMNS:,}")
+    plain = {name for name in chosen if name in schema.names and _is_plain(schema.field(name).type)}
+    for part, rows in _parts(metadata, chosen):
+        if (depth := part.path_in_schema.count(".")) > DEEP:
             raise UserError(f"{path}: {part.path_in_schema[:80]} is nested too deeply; expected values or lists")
         copies = 3 if part.physical_type == "BYTE_ARRAY" else 1  # of the page, the column and Python's texts
         packed += part.total_compressed_size
-        unpacked += max(copies * part.total_uncompressed_size, 8 * part.num_values)
+        each = TEXT if part.physical_type == "BYTE_ARRAY" else 8
+        unpacked += max(copies * part.total_uncompressed_size, each * part.num_values)
+        if part.path_in_schema not in plain:  # one list per row; of lists in lists (`x.list.element.list.element`) more
+            unpacked += OBJECT * (part.num_values if depth > 2 else rows)
     check_size(str(path), min(packed, path.stat().st_size), max(unpacked, 8 * metadata.num_rows))
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether pandas keeps values as numbers, or as texts of which equal ones are one object."""
+    import pyarrow.types as types
+
+    kinds = (types.is_integer, types.is_floating, types.is_boolean, types.is_timestamp, types.is_duration)
+    return _is_text(kind) or types.is_null(kind) or types.is_dictionary(kind) or any(is_kind(kind) for is_kind in kinds)
 
 
 def _coded(metadata: Any, texts: list[str]) -> dict[str, int]:
@@ -120,7 +146,7 @@ def _coded(metadata: Any, texts: list[str]) -> dict[str, int]:
     """
     coded = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
     sizes: dict[str, tuple[int, int]] = {}
-    for part in _parts(metadata, set(texts)):
+    for part, _ in _parts(metadata, set(texts)):
         if not coded.isdisjoint(part.encodings):
             size, most = sizes.get(part.path_in_schema, (0, 0))
             most += part.num_values * part.total_uncompressed_size

@@ -1,3 +1,3 @@
 """Readers of data sets, one module per file layout, which turn raw files into `items.parquet`."""
 
-HELPERS = ("captioned", "items", "partitions", "raw")
+HELPERS = ("captioned", "embedded", "items", "partitions", "raw")

@@ -1,8 +1,11 @@
-"""Names of metrics at any cut-off (`recall@K`, `map@K` and `ndcg@K`), and the computation of nDCG.
+"""Names of metrics at any cut-off (`recall@K`, `map@K`, `ndcg@K`, `pair_recall@K`), and the last two.
 
 nDCG (Järvelin and Kekäläinen, 2002) is computed in the form of the hashing papers: the item at rank r contributes
 (2^g - 1) / log2(r + 1), where g is the number of labels that it shares with the query (1 or 0 where each item has one
 label or group); the sum is divided by that of the best possible order.
+
+The recall of pairs is what the word means in information retrieval: the share of a query's relevant items that are
+among its first K. `recall@K` of the cross-modal papers asks for any one of them instead.
 """
 
 from __future__ import annotations
@@ -21,13 +24,13 @@ from crossmodal.evaluation.ranking.relevance import Labels
 from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products, Scores, source
 from crossmodal.evaluation.ranking.vectors import Array, Vectors
 
-PATTERN = re.compile(r"(?P<kind>recall|map|ndcg)@(?P<k>[1-9]\d*)")
+PATTERN = re.compile(r"(?P<kind>recall|map|ndcg|pair_recall)@(?P<k>[1-9]\d*)")
 
 
 class CutOff(NamedTuple):
     """A metric with a cut-off, such as `recall@50`."""
 
-    kind: str  # recall, map or ndcg
+    kind: str  # recall, map, ndcg or pair_recall
     k: int
 
 
@@ -90,6 +93,53 @@ def ndcg(
     for rows, gained, ideal, total in parts:
         some = precision.any_relevant(rows, total, missing)
         values[rows] = np.where(some, gained / np.where(ideal > 0, ideal, 1), np.nan)
+    return values
+
+
+def pair_recall(
+    queries: Array | Vectors | Scores,
+    gallery: Array | Vectors | None,
+    query_labels: Array,
+    gallery_labels: Array,
+    at: int,
+    *,
+    missing: Missing = "raise",
+    cosine: bool = False,
+    budget: int = DEFAULT_BUDGET,
+) -> np.ndarray:
+    """Share of each query's relevant items that are among its first `at` answers; ties count against the model.
+
+    It is the function `recall_at_k` of LAION-AI/CLIP_benchmark, whose printed recalls are the shares of queries where
+    it is above zero: `recall@K`.
+
+    Parameters
+    ----------
+    queries, gallery, query_labels, gallery_labels, missing, cosine, budget : as for `average_precision`.
+    at : the cut-off, at least 1.
+
+    Returns
+    -------
+    (Q,) float64 in [0, 1]; NaN for a query without a relevant item, with `missing="nan"`.
+
+    Raises
+    ------
+    NoRelevantItemError : a query without a relevant item, with `missing="raise"`.
+    ValueError : shapes that do not fit, values that are not finite, or a cut-off below 1.
+
+    Examples
+    --------
+    >>> gallery = np.array([[3.0], [2.0], [1.0]])
+    >>> pair_recall(np.array([[1.0]]), gallery, [1], [0, 1, 1], at=2)
+    array([0.5])
+    """
+    if at < 1:
+        raise ValueError(f"at: expected at least 1, found {at}")
+    of = source(queries, gallery, cosine=cosine)
+    labels = Labels(query_labels, gallery_labels, of.shape)
+    values = np.empty(of.shape[0])
+    for rows, hits, total in precision.hits_in_order(of, labels, at, budget):
+        some = precision.any_relevant(rows, total, missing)
+        values[rows] = np.where(some, hits.sum(1) / np.maximum(total, 1), np.nan)
     return values
 
 

@@ -5,6 +5,7 @@
 `Settings` of its own module, in `check_settings`.
 """
 
+from crossmodal.experiments.checks import check_datasets, check_settings, settings_of
 from crossmodal.experiments.claims import Claim
 from crossmodal.experiments.papers import Paper, read_papers
 from crossmodal.experiments.params import (
@@ -33,12 +34,9 @@ from crossmodal.experiments.plan import (
     Job,
     Plan,
     UnreadableError,
-    check_datasets,
-    check_settings,
     job_in,
     made_by_training,
     plan,
-    settings_of,
 )
 from crossmodal.experiments.settings import Open, Strict, merge, read_yaml, validated
 from crossmodal.experiments.tables import (

@@ -89,15 +89,15 @@ def read_papers(names: Iterable[str], folder: str | Path = "papers") -> dict[str
                     f"{path}: experiments.{key}.model: model {experiment.model!r} is unknown"
                     + suggestion(experiment.model, registry.names("models"))
                 )
-            for name in experiment.also:
-                if name not in tasks():
+            for task in experiment.also:
+                if task not in tasks():
                     raise UserError(
-                        f"{path}: experiments.{key}.also: task {name!r} is unknown" + suggestion(name, tasks())
+                        f"{path}: experiments.{key}.also: task {task!r} is unknown" + suggestion(task, tasks())
                     )
-                if experiment.model in CONTROLS or not tasks()[name].answers(experiment.model):
+                if experiment.model in CONTROLS or not tasks()[task].answers(experiment.model):
                     raise UserError(
                         f"{path}: experiments.{key}.also: model {experiment.model!r} has no method for the task "
-                        f"{name!r}; choose another model, or leave the task out"
+                        f"{task!r}; choose another model, or leave the task out"
                     )
         for figure in paper.figures:
             if figure not in registry.names("figures"):

@@ -20,9 +20,11 @@ from crossmodal.core import isolation, limits, paths, registry
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.limits import Limits
 from crossmodal.experiments.settings import Open, Strict, merge, read_yaml, validated
+from crossmodal.experiments.sweeps import Budget
 from crossmodal.modalities import Modality, Relevance
 
 NAME = r"[a-z0-9][a-z0-9_]*"
+MOST_THREADS = 1024  # more than any machine has cores
 LARGEST_SEED = 2**32 - 1  # both NumPy and torch accept it
 PRECOMPUTED = "precomputed"  # the reader of features extracted elsewhere, and the extractor that collects them
 
@@ -43,6 +45,9 @@ class Dataset(Open):
         [1], description="test protocols: 1 for the whole test set, 5 for the mean over five folds"
     )
     inputs: Inputs = Field({}, description="modality to extractor, which replaces the `inputs` of all data sets")
+    encoders: dict[str, Inputs] | None = Field(
+        None, description="its features of encoders, which replace all `encoders`; those that are not named it lacks"
+    )
     models: Models = Field(
         {}, description="settings of a model for this data set, which replace the `models` of all data sets"
     )
@@ -123,6 +128,7 @@ class Threads(Strict):
     train: int = Field(
         1,
         ge=1,
+        le=MOST_THREADS,
         description="torch threads per training run; the number is fixed, so that results do not depend on the machine",
     )
 
@@ -159,6 +165,7 @@ class Params(Strict):
     paths: Paths = Paths()
     threads: Threads = Threads()
     splits: Splits = Splits()
+    sweeps: Budget = Budget()
     tracking: Tracking = Tracking()
     evaluation: Evaluation = Evaluation()
     limits: Limits = Limits()
@@ -168,6 +175,10 @@ class Params(Strict):
         {},
         description="modality to the extractor of its features; or a mapping of forms of input (`vector`, `regions`, "
         "`pixels`, `images`, or those of other packages) to one extractor each",
+    )
+    encoders: dict[str, Inputs] = Field(
+        {},
+        description="name to features as in `inputs`, which experiments with `encoder: NAME` read in place of those",
     )
     models: Models = Field({}, description="settings of a model, which replace its defaults")
     scales: dict[Scale, ScaleSettings] = Field({}, description="which data set stands in for which published one")
@@ -221,6 +232,9 @@ class Params(Strict):
                 )
         inputs = {"inputs": self.inputs}
         inputs |= {f"datasets.{name}.inputs": dataset.inputs for name, dataset in self.datasets.items()}
+        inputs |= {f"encoders.{name}": chosen for name, chosen in self.encoders.items()}
+        for name, dataset in self.datasets.items():
+            inputs |= {f"datasets.{name}.encoders.{key}": chosen for key, chosen in (dataset.encoders or {}).items()}
         for place, chosen in inputs.items():
             for modality, named in chosen.items():
                 forms = {} if isinstance(named, str) else named

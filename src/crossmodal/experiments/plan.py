@@ -8,15 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, Field
 
 from crossmodal.core import paths, registry
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import sha256_json
+from crossmodal.experiments.inputs import extractors_of, inputs_of, second_extractors_of
 from crossmodal.experiments.papers import Paper, read_papers
-from crossmodal.experiments.params import PRECOMPUTED, Inputs, Params, Scale, extractors_in
+from crossmodal.experiments.params import MOST_THREADS, Inputs, Params, Scale, extractors_in
 from crossmodal.experiments.settings import Strict, read_yaml, validated
 from crossmodal.experiments.stand_ins import StandIns, UnreadableError
+from crossmodal.experiments.sweeps import Sweep, check_budgets, recorded
+from crossmodal.experiments.sweeps import folder_of as sweep_folder
 from crossmodal.experiments.tables import Experiment, Table
 from crossmodal.modalities import Relevance
 from crossmodal.tasks.base import CONTROLS, tasks_of
@@ -43,7 +46,8 @@ class Job(Strict):
     source_inputs: dict[str, str] = Field({})
     after: str | None = None  # the run that this one is initialised from, without its seed: DATASET/SPLIT/NAME
     origin: str | None = None  # a hash of all that the weights of `after` depend on, except the seed
-    threads: int = 1
+    threads: int = Field(1, ge=1, le=MOST_THREADS)
+    sweep: Sweep | None = None  # what is tried before; `settings` has the choice once it is made
     scale: Scale = "embedded"  # the scale at which it was planned; its effects are in the other fields
     papers: tuple[str, ...] = ()
     quick: bool = False
@@ -62,7 +66,32 @@ class Job(Strict):
         """The fields that the run's weights depend on: its settings, but not its papers or how it is tested."""
         fields = self.model_dump(exclude={"papers", "quick", "folds", "scale", "captioned", "also"})
         fields["beside"] = fields.pop("second_inputs")  # its former name, under which finished runs are known
+        if self.sweep is None:
+            del fields["sweep"]
+        else:
+            fields["sweep"] = self.sweep.identity
+            fields["settings"] = {k: value for k, value in self.settings.items() if k not in self.sweep.values}
         return fields
+
+    @property
+    def digest(self) -> str:
+        """The identity of the runs of all seeds."""
+        return sha256_json({**self.identity, "seed": None})[:16]
+
+    @property
+    def candidates(self) -> dict[str, Job]:
+        """{name: job} of what is tried before this run is trained; each has a variant of its own."""
+        tried = {} if self.sweep is None else self.sweep.candidates
+        return {
+            name: self.model_copy(
+                update={
+                    "variant": "+".join(filter(None, (self.variant, name))),
+                    "settings": self.settings | settings,
+                    "sweep": None,
+                }
+            )
+            for name, settings in tried.items()
+        }
 
     @property
     def extractors(self) -> list[tuple[str, str]]:
@@ -109,7 +138,8 @@ def job_in(folder: Path) -> Job:
     path = made_by_training(folder / "config.yaml")
     job = validated(Job, read_yaml(path), str(path))
     parts = [(key, getattr(job, key)) for key in ("dataset", "split", "model", "variant", "source")]
-    parts += [*job.inputs.items(), *job.second_inputs.items(), *job.source_inputs.items()]
+    inputs = [*job.inputs.items(), *job.second_inputs.items(), *job.source_inputs.items()]
+    parts += [*inputs, *(("inputs", modality) for modality, _ in inputs)]
     for key, value in parts:  # each becomes part of a path, and the file may come from others
         paths.check_part(value or "none", f"{path}: {key}")
     return job
@@ -159,17 +189,13 @@ class Plan:
 
     def extractors_of(self, dataset: str) -> list[tuple[str, str]]:
         """(modality, extractor) of all features of a data set that are read."""
-        return [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
+        pairs = [(m, extractor) for m, named in self.inputs_of(dataset).items() for extractor in extractors_in(named)]
+        of_jobs = [pair for job in self.jobs.values() if job.dataset == dataset for pair in job.extractors]
+        return [*dict.fromkeys(pairs + of_jobs)]
 
     def inputs_of(self, dataset: str) -> Inputs:
         """{modality: extractor, or one per form} of the features of a data set that are read."""
-        chosen = self.params.datasets[dataset]
-        if chosen.arrays is None:
-            return {**self.params.inputs, **chosen.inputs}
-        extractors = {
-            m: PRECOMPUTED if is_array else self.params.inputs.get(m) for m, is_array in chosen.arrays.items()
-        }
-        return {**{m: extractor for m, extractor in extractors.items() if extractor}, **chosen.inputs}
+        return inputs_of(self.params, dataset)
 
     @property
     def tables(self) -> dict[str, tuple[Paper, Table]]:
@@ -190,15 +216,22 @@ class Plan:
         settings |= experiment.published if dataset == experiment.dataset else experiment.stand_in
         settings |= experiment.settings
         source = experiment.source and self.source_of(experiment.source, experiment.dataset)
+        sweep = Sweep(values=experiment.sweep, **self.params.sweeps.model_dump()) if experiment.sweep else None
         first = self.job(self.papers[paper].experiments[experiment.after], seed, paper) if experiment.after else None
-        return Job(
+        reads = registry.reads(experiment.model, settings)
+        if sweep and any(registry.reads(experiment.model, settings | one) != reads for one in sweep.grid):
+            raise UserError(
+                f"papers/{paper}.yaml: sweep of {experiment.model}: its values change which inputs the model reads; "
+                "make them experiments of their own"
+            )
+        job = Job(
             dataset=dataset,
             split=experiment.split,
             model=experiment.model,
             variant=experiment.variant,
             seed=seed,
-            inputs=self._read(experiment.model, registry.reads(experiment.model, settings), dataset),
-            second_inputs=self._second_inputs(experiment.model, dataset),
+            inputs=extractors_of(self.params, experiment.model, reads, dataset, experiment.encoder),
+            second_inputs=second_extractors_of(self.params, experiment.model, dataset, experiment.encoder),
             settings=settings,
             folds=chosen.folds,
             relevance=chosen.relevance,
@@ -206,16 +239,26 @@ class Plan:
             also=experiment.also,
             stages=chosen.stages,
             source=source,
-            source_inputs=self._read(experiment.model, registry.source_reads(experiment.model), source)
+            source_inputs=extractors_of(self.params, experiment.model, registry.source_reads(experiment.model), source)
             if source
             else {},
             after=first and first.key.rpartition("/")[0],
-            origin=first and sha256_json({**first.identity, "seed": None})[:16],
+            origin=first and first.digest,
             threads=self.params.threads.train,
+            sweep=sweep,
             scale=self.params.scale,
             papers=(paper,) if paper else (),
             quick=experiment.quick and seed == self.params.seeds[0],
         )
+        return self._chosen(job)
+
+    def _chosen(self, job: Job) -> Job:
+        """A job with the settings that its sweep has chosen, if that has been done."""
+        record = job.sweep and recorded(sweep_folder(self.params.paths.results, job.key), job.digest, job.sweep)
+        if not record:
+            return job
+        sweep = job.sweep.model_copy(update={"choice": record})
+        return job.model_copy(update={"settings": job.settings | record["settings"], "sweep": sweep})
 
     def _control(self, experiment: Experiment, seed: int, paper: str, dataset: str) -> Job:
         """The job of a control on the items of a data set, which needs no inputs of models."""
@@ -236,46 +279,6 @@ class Plan:
             papers=(paper,) if paper else (),
             quick=experiment.quick and seed == self.params.seeds[0],
         )
-
-    def _read(self, model: str, reads: Mapping[str, str], dataset: str) -> dict[str, str]:
-        """{modality: extractor} of the modalities that a model reads: a run depends on no others."""
-        inputs = self.inputs_of(dataset)
-        arrays = self.params.datasets[dataset].arrays or {}
-        for modality, form in reads.items():
-            declared = registry.form(form, modality)
-            if declared["array"] is None and declared["files"] and arrays.get(modality):
-                raise UnreadableError(
-                    f"params.yaml: datasets.{dataset}: model {model!r} reads {modality} as words, of which there are "
-                    f"none, only arrays; give `captions`, or choose papers whose models read vectors"
-                )
-        extractors = {}
-        for modality, form in reads.items():
-            array = registry.form(form, modality)["array"]
-            if array is None:
-                continue
-            named = inputs.get(modality, {})
-            extractor = named if isinstance(named, str) else named.get(array)
-            if extractor is None:
-                raise UnreadableError(
-                    f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} features in the form "
-                    f"{form!r}, but no extractor is named for them, nor in `inputs` for all data sets"
-                )
-            extractors[modality] = extractor
-        return extractors
-
-    def _second_inputs(self, model: str, dataset: str) -> dict[str, str]:
-        """{modality: extractor} of the modalities that a model also reads in a second form."""
-        extractors = {}
-        for modality, form in registry.second_forms(model).items():
-            named = self.inputs_of(dataset).get(modality)
-            array = registry.form(form, modality)["array"]  # concepts are made of regions
-            if not isinstance(named, Mapping) or array not in named:
-                raise UnreadableError(
-                    f"params.yaml: datasets.{dataset}.inputs: model {model!r} reads {modality} in the form {form!r} "
-                    f"besides, but no extractor is named for it; give {modality} as {{vector: ..., {array}: ...}}"
-                )
-            extractors[modality] = named[array]
-        return extractors
 
     @cached_property
     def jobs(self) -> dict[str, Job]:
@@ -388,64 +391,5 @@ def plan(params: Params, folder: str | Path = "papers") -> Plan:
                     f"papers/{paper.name}.yaml: experiments.{key}.dataset: {experiment.dataset!r} is no "
                     f"data set of params.yaml" + suggestion(experiment.dataset, params.datasets)
                 )
+        check_budgets(paper.name, {key: one.sweep for key, one in paper.experiments.items()}, params.sweeps)
     return result
-
-
-def settings_of(job: Job, settings: type[BaseModel]) -> Any:
-    """A job's settings, validated by the model's class `Settings`.
-
-    Raises
-    ------
-    UserError : the model does not accept the settings, or at `scale: full` they would put random numbers in place of
-        published data (`Settings.unasked`).
-    """
-    validated_settings = validated(settings, job.settings, f"model {job.name}")
-    if job.scale == "full" and validated_settings.unasked:
-        keys = [f"models.{job.model}.{name}" for name in validated_settings.unasked]
-        raise UserError(
-            f"params.yaml: {', '.join(keys)}: not set, so that random vectors would be used "
-            f"({'; '.join(validated_settings.fallbacks)}); name a file there, or set it to `seeded` if you want them"
-        )
-    return validated_settings
-
-
-def check_datasets(plan: Plan) -> None:
-    """Check the settings of each used data set by its reader's module.
-
-    Raises
-    ------
-    UserError : a setting is unknown or has an impossible value.
-    """
-    for name in plan.datasets:
-        dataset = plan.params.datasets[name]
-        reader = registry.module("datasets", dataset.reader)
-        validated(reader.Settings, dataset.settings, f"params.yaml: datasets.{name}")
-
-
-def check_settings(plan: Plan) -> list[str]:
-    """Check the settings of each used data set, extractor and model by its own module.
-
-    This imports the modules, and torch with them, so that building the DAG calls it only after a change.
-
-    Returns
-    -------
-    One sentence per fallback that the planned runs use.
-    """
-    fallbacks: dict[str, None] = {}
-    used_extractors = {name for dataset in plan.datasets for _, name in plan.extractors_of(dataset)}
-    check_datasets(plan)
-    for name in used_extractors:
-        extractor = plan.params.extractors[name]
-        module = registry.module("features", extractor.extractor)
-        validated(module.Settings, extractor.settings, f"params.yaml: extractors.{name}")
-    # Runs of one name may have other settings on another data set.
-    distinct = {(job.name, sha256_json(job.settings)): job for job in plan.jobs.values() if not job.control}
-    for job in distinct.values():
-        settings = settings_of(job, registry.module("models", job.model).Settings)
-        fallbacks |= {f"{job.model}: {what}": None for what in settings.fallbacks}
-    read = {name for job in plan.jobs.values() for _, name in (*job.extractors, *job.source_inputs.items())}
-    for name in sorted(read):
-        for key, value in plan.params.extractors[name].settings.items():
-            if value == "seeded":
-                fallbacks[f"extractor {name}: {key}: seeded random numbers, which are not trained"] = None
-    return [*fallbacks]

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from crossmodal.core.errors import suggestion
 from crossmodal.experiments.settings import Strict
+from crossmodal.experiments.sweeps import check_values
 from crossmodal.tasks.base import aspects, metric, metric_names
 
 SPLIT = r"full|none|[1-9]\d?pct-[1-5]cap|classes[1-9]\d?of[1-9]\d?"
@@ -34,6 +35,12 @@ class Experiment(Strict):
     settings: dict[str, Any] = Field({}, description="settings for every data set")
     published: dict[str, Any] = Field({}, description="settings for the named data set only")
     stand_in: dict[str, Any] = Field({}, description="settings where another data set stands in for the named one")
+    encoder: str | None = Field(
+        None, description="one of `encoders` in params.yaml, whose features are read in place of those of the data set"
+    )
+    sweep: dict[str, list[Any]] = Field(
+        {}, description="settings to lists of values, whose best combination on validation items is trained"
+    )
     source: str | None = Field(None, description="labelled data set from which knowledge is transferred")
     after: str | None = Field(None, description="another experiment, from whose trained weights this one starts")
     also: tuple[str, ...] = Field((), description="tasks that the run is evaluated on besides those of its model")
@@ -41,10 +48,23 @@ class Experiment(Strict):
     map: bool = Field(False, description="whether its embeddings are drawn in two dimensions")
     gallery: bool = Field(False, description="whether its answers are shown together with those of the best systems")
 
+    @field_validator("sweep")
+    @classmethod
+    def _several(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        check_values(value)
+        return value
+
+    @model_validator(mode="after")
+    def _swept(self) -> Experiment:
+        fixed = {**self.settings, **self.published, **self.stand_in}
+        if twice := [name for name in self.sweep if name in fixed]:
+            raise ValueError(f"sweep: {twice[0]} has a value in `settings`, too; keep one of them")
+        return self
+
 
 class Column(Strict):
     aspect: str = Field(description="image-to-text, ..., average, both, or another aspect that a task measures")
-    metric: str = Field(description="recall@K, map@K, ndcg@K, map, map@R, recall_sum, mean_rank, median_rank, ...")
+    metric: str = Field(description="recall@K, pair_recall@K, map@K, ndcg@K, map, map@R, recall_sum, median_rank, ...")
     system: str | None = Field(None, description="name of a system, in tables with one column per system")
     protocol: str | None = Field(None, description="`first`, `seen` or `unseen`: only test items of those classes")
 

@@ -302,12 +302,12 @@ def resampled(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
     held = limits.current()
     if (count := -(-len(waveform) * up // down)) > held.samples:
         raise UserError(
-            f"{rate:,} samples a second, of which {target:,} would make {count:,} samples, expected at most "
+            f"{rate:,} samples per second, of which {target:,} would make {count:,} samples, expected at most "
             f"{held.samples:,} (`limits.samples` in params.yaml); cut it, or mend the rate in its header"
         )
     if max(up, down) > held.sound_ratio:
         raise UserError(
-            f"{rate:,} samples a second, which are to {target:,} as {down:,} to {up:,}, expected numbers up to "
+            f"{rate:,} samples per second, which are to {target:,} as {down:,} to {up:,}, expected numbers up to "
             f"{held.sound_ratio:,} (`limits.sound_ratio` in params.yaml); write it with a usual rate"
         )
     return resample_poly(waveform, up, down, window=_low_pass(max(up, down)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -152,15 +151,11 @@ def runner(
     """
     probe = cache(lambda: _probe(probes, settings))
     net, precision = backbones.ready(model, settings, device, lambda net, p: forward(net, probe(), settings, device, p))
-    turn = threading.Lock()
+    in_turn = backbones.in_turn(device, lambda batch: forward(net, batch, settings, device, precision).cpu())
 
     def run(batch: Tensor) -> Tensor:
         """Compute one batch: on the CPU in the calling thread, on a GPU in turn with the batches of other threads."""
-        if device.type != "cuda":
-            return forward(net, batch, settings, device, precision)
-        batch = batch.pin_memory()
-        with turn:
-            return forward(net, batch, settings, device, precision).cpu()
+        return in_turn(batch.pin_memory() if device.type == "cuda" else batch)
 
     return run, {"precision": precision, "device": device.type}
 

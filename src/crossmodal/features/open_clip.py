@@ -10,25 +10,22 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from crossmodal.core import limits, pictures
+from crossmodal.core import limits
 from crossmodal.core.errors import UserError, first_line, suggestion
 from crossmodal.core.files import check_small, sha256_file
-from crossmodal.features.engine import extraction
-from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
-from crossmodal.features.networks import backbones
+from crossmodal.features.engine.extraction import Given, Recipe
+from crossmodal.features.networks import backbones, towers
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +43,13 @@ FILES = tuple(
 """Names of the weights in a model's folder, the preferred ones first."""
 
 
-LAYERS = 1000  # of a tower
-SMALL = 2**26  # bytes of weights that may always be there
-
-
-class Settings(extraction.Settings):
+class Settings(towers.Settings):
     """Settings of the extractor: a model, its weights, and what is taken of an image."""
 
-    model: str = Field(description=f"a name that open_clip knows (ViT-B-32), or a folder with {CONFIG}")
+    model: str = Field(
+        description=f"a name that open_clip knows (ViT-B-32), a folder with {CONFIG}, or world: small towers that come "
+        "with this package and were trained on another seed of the drawn world"
+    )
     weights: str | None = Field(
         None,
         description="a file of open_clip's weights (.safetensors or .pt), with `download` one of open_clip's names "
@@ -62,46 +58,16 @@ class Settings(extraction.Settings):
     download: bool = Field(
         False, description="whether open_clip may fetch the weights of that name, or a tokenizer, from the network"
     )
-    output: Literal["vector", "patches"] = Field(
-        "vector",
-        description="vector: the tower's vector; patches: of images, the last tokens of the patches as regions, before "
-        "the projection to the common space",
-    )
-    l2: bool = Field(True, description="whether vectors, or the features of each patch, are scaled to unit length")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="precision of the forward pass; auto: bf16 where the processor supports it"
-    )
-    seed: int = Field(0, description="seed of the weights where `weights` is seeded")
-    batch_size: int = Field(16, ge=1, description="number of items per forward pass of one thread")
 
     @property
     def network(self) -> str:
         """The model's name, as other networks are called in the log."""
         return self.model
 
-
-class Tower(nn.Module):
-    """One tower of a model, from its inputs to (B, D) vectors or (B, N, D) patch tokens, scaled to unit length or not.
-
-    Parameters
-    ----------
-    images : whether it is the image tower.
-    """
-
-    def __init__(self, model: nn.Module, settings: Settings, *, images: bool):
-        super().__init__()
-        self.model, self.images, self.settings = model, images, settings
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map (B, 3, H, W) normalised pixels, or (B, L) token ids."""
-        if not self.images:
-            out = self.model.encode_text(inputs)
-        elif self.settings.output == "patches":
-            _, out = self.model.visual(inputs)
-        else:
-            out = self.model.encode_image(inputs)
-        out = out.float()
-        return nn.functional.normalize(out, dim=-1) if self.settings.l2 else out
+    @property
+    def folder(self) -> Path:
+        """The folder of the model, which is missing where the model is one of open_clip's names."""
+        return backbones.WORLD_CLIP if self.model == "world" else Path(self.model)
 
 
 def recipe(settings: Settings, given: Given) -> Recipe:
@@ -114,35 +80,53 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     ------
     UserError : open_clip is not installed, the model or its weights cannot be loaded, or an item is bad.
     """
-    if given.modality not in ("image", "text"):
-        raise UserError(
-            f"params.yaml: extractors.*.modality: the extractor 'open_clip' reads image and text items, found "
-            f"{given.modality!r}; set `modality: image` or `modality: text`"
-        )
-    images = given.modality == "image"
-    if settings.output == "patches" and not images:
-        raise UserError("extractors.*.output: `patches` are those of images, found text items; set `output: vector`")
+    towers.check_request("open_clip", settings, given.modality)
     library = _library()
     model, facts = _built(library, settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if settings.output == "patches":
         _give_tokens(model, settings)
-    tower = Tower(model, settings, images=images)
-    if images:
+    if given.modality == "image":
+        tower = towers.Tower(model, _tokens if settings.output == "patches" else _image_vectors, l2=settings.l2)
         transform = library.transform
         seen = transform.PreprocessCfg(**model.visual.preprocess_cfg)
         preprocess = transform.image_transform_v2(seen, is_train=False)
         facts["transform"] = dict(model.visual.preprocess_cfg)
         return Recipe(
-            lambda listed: _images(tower, preprocess, settings, device, listed),
+            lambda listed: towers.of_images(
+                tower, lambda picture: {"image": preprocess(picture)}, _boxes(model.visual), settings, device, listed
+            ),
             facts,
             packages=("open_clip_torch", "torchvision", "pillow"),
         )
+    tower = towers.Tower(model, _text_vectors, l2=settings.l2)
     tokenizer = _tokenizer(library, settings)
     facts["context_length"] = model.context_length
     return Recipe(
-        lambda listed: _texts(tower, tokenizer, settings, device, listed), facts, packages=("open_clip_torch",)
+        lambda listed: towers.of_texts(
+            tower, lambda sentence: {"text": tokenizer([sentence])[0]}, settings, device, listed
+        ),
+        facts,
+        packages=("open_clip_torch",),
     )
+
+
+def _image_vectors(model: nn.Module, inputs: towers.Inputs) -> Tensor:
+    return model.encode_image(inputs["image"])
+
+
+def _text_vectors(model: nn.Module, inputs: towers.Inputs) -> Tensor:
+    return model.encode_text(inputs["text"])
+
+
+def _tokens(model: nn.Module, inputs: towers.Inputs) -> Tensor:
+    return model.visual(inputs["image"])[1]
+
+
+def _boxes(visual: nn.Module) -> Callable[[towers.Inputs, int, int], np.ndarray]:
+    size = tuple(visual.image_size) if isinstance(visual.image_size, tuple | list) else (visual.image_size,) * 2
+    mode = visual.preprocess_cfg["resize_mode"]
+    return lambda inputs, wide, high: towers.patch_boxes(wide, high, size, visual.grid_size, mode)
 
 
 # -- the model --------------------------------------------------------------------------------------------------------
@@ -158,7 +142,7 @@ def _library() -> ModuleType:
 
 def _check_model(library: ModuleType, settings: Settings) -> None:
     """Refuse a model whose configuration is unknown, or needs the network without `download`."""
-    folder = Path(settings.model)
+    folder = settings.folder
     if folder.is_dir():
         if not (folder / CONFIG).is_file():
             raise UserError(f"extractors.*.model: the folder {settings.model!r} has no {CONFIG}")
@@ -201,25 +185,19 @@ def _check_config(path: Path, config: dict[str, Any]) -> None:
     for part in (tower, text):
         layers = part.get("layers", 1)
         for count in layers if isinstance(layers, list) else [layers]:
-            if not isinstance(count, int) or not 0 < count <= LAYERS:
-                raise UserError(f"{path}: layers: found {str(count)[:40]}, expected whole numbers up to {LAYERS}")
+            towers.check_layers(str(path), count)
 
 
 def _check_size(library: ModuleType, settings: Settings, weights: Path, options: dict[str, Any]) -> None:
     """Refuse a configuration whose model would be far larger than its file of weights, before it takes memory."""
     with _quiet(), torch.device("meta"):
         model = library.create_model(_name(settings), load_weights=False, device="meta", **options)
-    most = 8 * weights.stat().st_size + SMALL  # of weights in half precision and less
-    if (size := 4 * sum(value.numel() for value in model.state_dict().values())) > most:
-        raise UserError(
-            f"extractors.*.model: the model that {settings.model!r} describes has {size:,} bytes of weights, but "
-            f"{weights.name} has {weights.stat().st_size:,}; fetch the model again"
-        )
+    towers.check_size(model, settings.model, weights.name, weights.stat().st_size)
 
 
 def _name(settings: Settings) -> str:
     """The model in open_clip's own notation."""
-    return f"local-dir:{settings.model}" if Path(settings.model).is_dir() else settings.model
+    return f"local-dir:{settings.folder}" if settings.folder.is_dir() else settings.model
 
 
 def _built(library: ModuleType, settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
@@ -279,7 +257,7 @@ def _file(settings: Settings) -> Path:
     """The file of the weights: the one that is named, or the preferred one in the model's folder."""
     if settings.weights is not None:
         return Path(settings.weights)
-    folder = Path(settings.model)
+    folder = settings.folder
     if not folder.is_dir():
         raise UserError(
             f"extractors.*.weights: missing for the model {settings.model!r}, which is no folder; name a file, "
@@ -314,114 +292,3 @@ def _tokenizer(library: ModuleType, settings: Settings) -> Callable[[list[str]],
         raise UserError(
             f"extractors.*.model: the tokenizer of {settings.model!r} cannot be loaded ({first_line(error)})"
         ) from None
-
-
-# -- the work ---------------------------------------------------------------------------------------------------------
-
-
-def _images(
-    tower: Tower, preprocess: Callable[..., Tensor], settings: Settings, device: torch.device, listed: list[Item]
-) -> Work:
-    def load(item: Item) -> tuple[Tensor, tuple[int, int]]:
-        picture = pictures.read(item.path)
-        return preprocess(picture), picture.size
-
-    visual = tower.model.visual
-    size = tuple(visual.image_size) if isinstance(visual.image_size, tuple | list) else (visual.image_size,) * 2
-
-    @cache
-    def probe() -> Tensor:
-        pixels = [pixels for pixels, _ in backbones.first_readable(listed, load)]
-        if len(pixels) < backbones.PROBE:
-            return torch.randn(backbones.PROBE, 3, *size, generator=torch.Generator().manual_seed(0))
-        return torch.stack(pixels)
-
-    run, facts = _runner(tower, settings, device, probe)
-
-    def compute(loaded: list[tuple[Tensor, tuple[int, int]]]) -> Any:
-        out = run(torch.stack([pixels for pixels, _ in loaded]))
-        if settings.output == "vector":
-            return out
-        boxes = [
-            patch_boxes(wide, high, size, visual.grid_size, visual.preprocess_cfg["resize_mode"])
-            for _, (wide, high) in loaded
-        ]
-        count = out.shape[1]
-        return out, {
-            "count": [count] * len(out),
-            "boxes": [box.round(2).tolist() for box in boxes],
-            "class": [[""] * count] * len(out),
-            "attribute": [[""] * count] * len(out),
-            "confidence": [[0.0] * count] * len(out),
-        }
-
-    return Work(load, compute, settings.batch_size, facts)
-
-
-def _texts(
-    tower: Tower,
-    tokenizer: Callable[[list[str]], Tensor],
-    settings: Settings,
-    device: torch.device,
-    listed: list[Item],
-) -> Work:
-    turn = threading.Lock()
-
-    def load(item: Item) -> Tensor:
-        if not item.source.strip():
-            raise UserError(f"text item {item.item_id!r} is empty; correct it, or set `on_error: skip`")
-        with turn:  # tokenizers keep a cache
-            return tokenizer([item.source])[0]
-
-    @cache
-    def probe() -> Tensor:
-        return torch.stack(backbones.first_readable(listed, load) or [tokenizer(["a photo of a dog"])[0]])
-
-    run, facts = _runner(tower, settings, device, probe)
-    return Work(load, lambda loaded: run(torch.stack(loaded)), settings.batch_size, facts)
-
-
-def _runner(
-    tower: Tower, settings: Settings, device: torch.device, probe: Callable[[], Tensor]
-) -> tuple[Callable[[Tensor], np.ndarray], dict[str, Any]]:
-    """A function from a batch of inputs to features, and the precision and device it runs with."""
-
-    @torch.inference_mode()
-    def forward(net: nn.Module, inputs: Tensor, precision: str) -> Tensor:
-        kind = torch.bfloat16 if precision == "bf16" and inputs.is_floating_point() else inputs.dtype
-        return net(inputs.to(device, kind))
-
-    net, precision = backbones.ready(tower, settings, device, lambda net, p: forward(net, probe(), p), fold=False)
-    turn = threading.Lock()
-
-    def run(inputs: Tensor) -> np.ndarray:
-        if device.type != "cuda":
-            return forward(net, inputs, precision).numpy()
-        with turn:
-            return forward(net, inputs, precision).cpu().numpy()
-
-    return run, {"precision": precision, "device": device.type}
-
-
-def patch_boxes(wide: int, high: int, size: tuple[int, int], grid: tuple[int, int], mode: str) -> np.ndarray:
-    """(R, 4) boxes of an image's patches in pixels of its file, row by row, cut at its edges.
-
-    Parameters
-    ----------
-    wide, high : pixels of the file.
-    size : (height, width) in pixels of what the tower sees.
-    grid : number of patches down and across.
-    mode : how the picture was brought to that size: `shortest` (the short side is scaled and the middle cut out),
-        `longest` (the long side is scaled and the rest filled up) or `squash`.
-    """
-    if mode == "squash":
-        scale = np.array([size[1] / wide, size[0] / high])
-    else:
-        pick = max if mode == "shortest" else min
-        scale = np.full(2, pick(size[1] / wide, size[0] / high))
-    start = (np.array([wide, high]) * scale - np.array([size[1], size[0]])) / 2  # of the crop in the scaled picture
-    down, across = (np.linspace(0, side, cells + 1) for side, cells in zip(size, grid, strict=True))
-    top, left = (edges.ravel() for edges in np.meshgrid(down[:-1], across[:-1], indexing="ij"))
-    bottom, right = (edges.ravel() for edges in np.meshgrid(down[1:], across[1:], indexing="ij"))
-    boxes = (np.stack([left, top, right, bottom], 1) + np.tile(start, 2)) / np.tile(scale, 2)
-    return boxes.clip(0, np.tile([wide, high], 2))

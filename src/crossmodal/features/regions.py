@@ -7,7 +7,6 @@ grid. Rows beyond an image's `count` are zeros and must not be used.
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -217,15 +216,8 @@ def _sides(path: Path, wide: int, high: int, settings: Settings, least: int) -> 
 
 def _work(load, compute, settings: Settings, device: torch.device, precision: str) -> Work:
     """Wrap `load` and `compute` so that batches run in parallel on the CPU and one at a time on a GPU."""
-    turn = threading.Lock()
-
-    def in_turn(loaded: list[Any]) -> tuple[np.ndarray, dict[str, list[Any]]]:
-        if device.type != "cuda":
-            return _together(compute(loaded), settings)
-        with turn:
-            return _together(compute(loaded), settings)
-
-    return Work(load, in_turn, settings.batch_size, {"precision": precision, "device": device.type})
+    run = backbones.in_turn(device, lambda loaded: _together(compute(loaded), settings))
+    return Work(load, run, settings.batch_size, {"precision": precision, "device": device.type})
 
 
 # -- detected ---------------------------------------------------------------------------------------------------------

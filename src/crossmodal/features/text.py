@@ -7,7 +7,6 @@ digit. Vocabularies and IDF weights are fitted on the training captions only, an
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +21,21 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, TfidfVectorizer
 
 from crossmodal.core import packed
-from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_json, read_lines, sha256_file, sha256_json
 from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
 from crossmodal.features.networks import backbones, skipthoughts
-from crossmodal.language import wordvectors
+from crossmodal.features.networks.captions import (
+    bad,
+    depends_on,
+    rows_of,
+    seeded_fallback,
+    training,
+    vectors_of,
+    words,
+    words_of,
+)
 from crossmodal.language.tokens import tokenize
 
 log = logging.getLogger(__name__)
@@ -156,26 +163,6 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     return replace(inner, packages=("nltk", "scikit-learn", *inner.packages))
 
 
-def words(caption: str) -> list[str]:
-    """The tokens of a caption that contain a letter or a digit."""
-    return [word for word in tokenize([caption])[0] if any(letter.isalnum() for letter in word)]
-
-
-def _words_of(listed: list[Item], cut: Callable[[str], list[str]]) -> dict[str, list[str]]:
-    """{item id: its words}; equal words share one object, so that the captions of a large data set fit in memory."""
-    shown = tracked(listed, "tokenizing", unit="captions")
-    return {item.item_id: [sys.intern(word) for word in cut(item.source)] for item in shown}
-
-
-def _training(listed: list[Item], captions: dict[str, list[str]]) -> list[list[str]]:
-    return [captions[item.item_id] for item in listed if item.partition == "train"]
-
-
-def _bad(item: Item, why: str) -> UserError:
-    shown = item.source if len(item.source) <= 60 else item.source[:57] + "..."
-    return UserError(f"text item {item.item_id!r} ({shown!r}) {why}; correct it, or set `on_error: skip`")
-
-
 def _unit(array: np.ndarray, settings: Settings) -> np.ndarray:
     return array / np.linalg.norm(array, axis=1, keepdims=True) if settings.l2 else array
 
@@ -216,8 +203,8 @@ def _fitted(settings: _Fitted) -> Recipe:
     facts: dict[str, Any] = {}
 
     def begin(listed: list[Item]) -> Work:
-        captions = _words_of(listed, words)
-        vectorizer = fit(settings, _training(listed, captions))
+        captions = words_of(listed, words)
+        vectorizer = fit(settings, training(listed, captions))
         vocabulary = vectorizer.vocabulary_
         facts["vocabulary"] = vectorizer.get_feature_names_out().tolist()
         if settings.kind == "tfidf":
@@ -225,7 +212,7 @@ def _fitted(settings: _Fitted) -> Recipe:
 
         def load(item: Item) -> list[str]:
             if not any(word in vocabulary for word in captions[item.item_id]):
-                raise _bad(item, f"has none of the {len(vocabulary)} words of the vocabulary")
+                raise bad(item, f"has none of the {len(vocabulary)} words of the vocabulary")
             return captions[item.item_id]
 
         def compute(batch: list[list[str]]) -> tuple[np.ndarray, dict[str, list[int]]]:
@@ -247,49 +234,22 @@ def _fitted(settings: _Fitted) -> Recipe:
 
 
 def _word_vectors(settings: WordVectors) -> Recipe:
-    path = Path(settings.vectors)
-    if settings.vectors == "seeded":
-        depends = _fallback("seeded random word vectors")
-    elif path.is_file():
-        depends = {"vectors": path.name, "vectors_sha256": sha256_file(path)}
-    else:
-        raise UserError(
-            f"extractors.*.vectors: {settings.vectors!r} is no file; {wordvectors.PLACES}; or set `vectors: seeded`"
-        )
+    depends = depends_on(settings)
 
     def begin(listed: list[Item]) -> Work:
-        captions = _words_of(listed, words)
-        counts = Counter(word for caption in captions.values() for word in caption)
-        if settings.vectors == "seeded":
-            vectors = wordvectors.seeded(counts, settings.dim, settings.seed)
-        else:
-            vectors = wordvectors.read(path, counts)
-        covered = wordvectors.coverage(vectors, counts, path, settings.words_covered, "words_covered")
-        facts: dict[str, Any] = {
-            "words": covered.words,
-            "words_unknown": covered.words - covered.with_vector,
-            "tokens_unknown": 1 - covered.share,
-            "unknown_words": [*covered.missing],
-        }
-        log.info("%s", covered)
-        if covered.share < wordvectors.FEW:
-            facts["fallback"] = f"word vectors: {covered}; texts are the means of those words alone"
-            log.warning("text: %s", facts["fallback"])
+        captions = words_of(listed, words)
+        vectors, facts = vectors_of(settings, captions)
         weights = np.ones(len(vectors.index), np.float32)
         if settings.weighting == "tfidf":
-            training = _training(listed, captions)
-            vectorizer = fit(TfIdf(max_features=None), training)
-            never = np.log(1 + len(training)) + 1  # the IDF of a word that occurs in no training caption
+            trained = training(listed, captions)
+            vectorizer = fit(TfIdf(max_features=None), trained)
+            never = np.log(1 + len(trained)) + 1  # the IDF of a word that occurs in no training caption
             idf = dict(zip(vectorizer.get_feature_names_out(), vectorizer.idf_, strict=True))
             weights = np.array([idf.get(word, never) for word in vectors.index], np.float32)
             facts["fitted_sha256"] = sha256_json(idf)
 
         def load(item: Item) -> tuple[list[int], int]:
-            caption = captions[item.item_id]
-            rows = [vectors.index[word] for word in caption if word in vectors.index]
-            if not rows:
-                raise _bad(item, "has no word with a vector")
-            return rows, len(caption) - len(rows)
+            return rows_of(captions[item.item_id], vectors, item)
 
         def compute(batch: list[tuple[list[int], int]]) -> tuple[np.ndarray, dict[str, list[int]]]:
             means = [weights[rows] @ vectors.matrix[rows] / weights[rows].sum() for rows, _ in batch]
@@ -300,18 +260,15 @@ def _word_vectors(settings: WordVectors) -> Recipe:
     return Recipe(begin, depends)
 
 
-def _fallback(vectors: str) -> dict[str, Any]:
-    log.warning("text: %s, not trained on anything", vectors)
-    return {"vectors": "seeded", "fallback": vectors}
-
-
 # -- Skip-Thoughts ----------------------------------------------------------------------------------------------------
 
 
 def _skip_thoughts(settings: SkipThoughts) -> Recipe:
     path = Path(settings.vectors)
     if settings.vectors == "seeded":
-        return Recipe(lambda listed: _encoded(listed, settings), _fallback("a seeded random Skip-Thoughts encoder"))
+        return Recipe(
+            lambda listed: _encoded(listed, settings), seeded_fallback("a seeded random Skip-Thoughts encoder")
+        )
     if path.is_dir():
         return Recipe(lambda listed: _encoded(listed, settings), skipthoughts.describe(path))
     if not path.is_file():
@@ -326,7 +283,7 @@ def _skip_thoughts(settings: SkipThoughts) -> Recipe:
 
 
 def _encoded(listed: list[Item], settings: SkipThoughts) -> Work:
-    captions = _words_of(listed, lambda caption: tokenize([caption])[0])  # with punctuation, as it was trained
+    captions = words_of(listed, lambda caption: tokenize([caption])[0])  # with punctuation, as it was trained
     counts = Counter(word for caption in captions.values() for word in caption)
     if settings.vectors == "seeded":
         encoder = skipthoughts.seeded(counts, settings.dim, settings.seed)
@@ -339,7 +296,7 @@ def _encoded(listed: list[Item], settings: SkipThoughts) -> Work:
 
     def load(item: Item) -> list[str]:
         if not any(word in encoder.index for word in captions[item.item_id]):
-            raise _bad(item, "has no word that the encoder knows")
+            raise bad(item, "has no word that the encoder knows")
         return captions[item.item_id]
 
     def compute(batch: list[list[str]]) -> tuple[np.ndarray, dict[str, list[int]]]:
@@ -367,10 +324,10 @@ def _made_elsewhere(listed: list[Item], settings: SkipThoughts) -> Work:
 
     def load(item: Item) -> np.ndarray:
         if item.item_id not in rows:
-            raise _bad(item, f"is not in {settings.ids}")
+            raise bad(item, f"is not in {settings.ids}")
         vector = np.asarray(array[rows[item.item_id]], np.float32)
         if not np.isfinite(vector).all() or not vector.any():
-            raise _bad(item, f"has a vector in {path.name} that is zero or not finite (row {rows[item.item_id]})")
+            raise bad(item, f"has a vector in {path.name} that is zero or not finite (row {rows[item.item_id]})")
         return vector
 
     return Work(load, lambda vectors: _unit(np.stack(vectors), settings), settings.batch_size)
@@ -417,7 +374,7 @@ def _sentence_transformer(settings: SentenceTransformer) -> Recipe:
 
     def load(item: Item) -> str:
         if not item.source.strip():
-            raise _bad(item, "is empty")
+            raise bad(item, "is empty")
         return item.source
 
     def compute(captions: list[str]) -> np.ndarray:

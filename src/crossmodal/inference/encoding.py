@@ -25,8 +25,10 @@ from crossmodal.evaluation.ranking.scores import Scores
 from crossmodal.experiments import PRECOMPUTED, validated
 from crossmodal.features.engine import extraction
 from crossmodal.inference.onnx_encoder import open_exported, place, refusal, refuse
+from crossmodal.inference.opened import features_of
 from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
+from crossmodal.runs.manifest import read_manifest
 from crossmodal.tasks.ranked.encodings import joined
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def inputs_of(
     if form.array(modality) is None:
         yield from (form.of_sentences(asked, [*sources[n : n + BLOCK]]) for n in starts)
         return
-    target = data / "features" / f"{modality}.{run.job.inputs[modality]}"
+    target = data / "features" / features_of(run.job, modality)
     if item_id is not None:
         yield _stored(asked, target, item_id)
         return
@@ -110,7 +112,7 @@ def extraction_of(
     ------
     UserError : they were made elsewhere, or are not those that the run was trained with.
     """
-    target = data / "features" / f"{modality}.{run.job.inputs[modality]}"
+    target = data / "features" / features_of(run.job, modality)
     manifest = read_record(Path(f"{target}.json"))
     extractor = manifest.get("extractor")
     if extractor == PRECOMPUTED or extractor not in registry.names("features"):
@@ -187,7 +189,7 @@ def item_opened(
     from crossmodal.features.engine.store import open_features
 
     asked = run.source(modality, data, arrays=_joint(run, data, modality))
-    target = data / "features" / f"{modality}.{run.job.inputs[modality]}"
+    target = data / "features" / features_of(run.job, modality)
     index = open_features(target).index
     return _stored(asked, target, item_id), index[index.item_id == item_id].to_dict("list")
 
@@ -251,24 +253,21 @@ def partition_of(run: TrainedRun, data: Path, to: str, query: str, partition: st
 
 @torch.inference_mode()
 def best(
-    run: TrainedRun, pair: tuple[str, str], query_vectors: Tensor, gallery: Tensor, k: int
+    run: TrainedRun, pair: tuple[str, str], query: Tensor, gallery: Tensor, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(k,) indices and (k,) scores of the best items of the gallery for one query, ranked as in the run's evaluation.
+    """(k,) indices and (k,) scores of the best items by the score of a model that does not compare vectors.
 
     Parameters
     ----------
     pair : the modality of the query and that of the gallery.
-    asked, gallery : (1, ...) and (G, ...) encodings.
+    query, gallery : (1, ...) and (G, ...) encodings.
     """
-    if run.model.compares_vectors(query_vectors, gallery):
-        ranked = top_k(query_vectors, gallery, k)
-    else:
-        query, to = map(list(run.model.reads).index, pair)
-        score = run.model.score  # its arguments are in the model's order of modalities
-        parts = [score(query_vectors, x) if query < to else score(x, query_vectors).T for x in gallery.split(BLOCK)]
-        matrix = torch.cat(parts, 1).float().numpy()
-        ranked = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
-    return ranked[0][0], ranked[1][0]
+    first, second = map(list(run.model.reads).index, pair)
+    score = run.model.score  # its arguments are in the model's order of modalities
+    parts = [score(query, x) if first < second else score(x, query).T for x in gallery.split(BLOCK)]
+    matrix = torch.cat(parts, 1).float().numpy()
+    items, scores = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
+    return items[0], scores[0]
 
 
 class Sentences(nn.Module):
@@ -289,7 +288,7 @@ def export(run: TrainedRun, folder: Path, to: str) -> None:
 
     No file is kept if the export fails or its vectors differ from the model's; it is then not tried again.
     """
-    weights = read_record(folder / "manifest.json")["weights_sha256"]
+    weights = read_manifest(folder).weights_sha256 or ""
     if refusal(run.job, to, weights) is not None:
         return
     import onnx

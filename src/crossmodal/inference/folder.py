@@ -18,7 +18,8 @@ from crossmodal.core import packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import atomic_write, read_record, sha256_json, write_json
 from crossmodal.core.rows import readable
-from crossmodal.inference.opened import OpenedRun
+from crossmodal.inference.opened import OpenedRun, features_of
+from crossmodal.runs.manifest import read_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -82,9 +83,9 @@ def index(run: OpenedRun, folder: Path, modality: str, partner: str) -> Index:
     UserError : as `files_of`; none of the files can be read; or the features of the run's data set were made elsewhere.
     """
     names = files_of(folder, modality)
-    name = f"{modality}.{run.job.inputs[modality]}"
-    trained = read_record(run.folder / "manifest.json")
-    of_run = [run.job.key, trained.get("weights_sha256"), trained.get("data", {}).get(name), partner]
+    name = features_of(run.job, modality)
+    trained = read_manifest(run.folder)
+    of_run = [run.job.key, trained.weights_sha256, trained.data.get(name), partner]
     place = INDEXES / sha256_json([str(folder.resolve()), run.job.dataset, name])[:16]
     kept = place / f"{sha256_json(of_run)[:16]}.npz"
     state = sha256_json([[name, *_state(folder / name)] for name in names])
@@ -130,7 +131,7 @@ def _made(
     extractor, settings, manifest = encoding.extraction_of(run.trained, run.data, modality, names[0])
     recipe = encoding.recipe_of(run.data, modality, extractor, settings)
     rows = pd.DataFrame({"item_id": names, "source": names, "modality": modality, "partition": "query"})
-    target = place / "features" / f"{modality}.{run.job.inputs[modality]}"
+    target = place / "features" / features_of(run.job, modality)
     target.parent.mkdir(parents=True, exist_ok=True)
     extraction.extract(
         extraction.Given(rows, folder.resolve(), modality, place),

@@ -18,6 +18,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import library_versions, read_record, write_json
 from crossmodal.experiments import Job
 from crossmodal.language.tokens import RareWords, Vocabulary
+from crossmodal.runs.manifest import read_manifest
 
 log = logging.getLogger(__name__)
 ENCODERS = Path(".encoders")
@@ -93,7 +94,7 @@ def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
         return None
     if not {"max_words", "rare_words", "weights_sha256"} <= properties.keys():  # another program or version wrote it
         return None
-    if properties["weights_sha256"] != read_record(folder / "manifest.json").get("weights_sha256"):
+    if properties["weights_sha256"] != read_manifest(folder).weights_sha256:
         return None
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     return Exported(session, vocabulary, int(properties["max_words"]), properties["rare_words"])

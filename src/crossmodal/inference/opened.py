@@ -15,10 +15,23 @@ from crossmodal.core import packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_record
 from crossmodal.experiments import Job, job_in
+from crossmodal.runs.manifest import read_manifest
 from crossmodal.tasks.base import ranking_of
 
 if TYPE_CHECKING:
     from crossmodal.inference.run import TrainedRun
+
+
+def features_of(job: Job, modality: str) -> str:
+    """The name MODALITY.EXTRACTOR of the features of a modality that a run reads.
+
+    Raises
+    ------
+    UserError : the run's `config.yaml`, which may come from others, names none.
+    """
+    if modality not in job.inputs:
+        raise UserError(f"{job.key}: its `config.yaml` names no features of {modality}; fetch or train the run again")
+    return f"{modality}.{job.inputs[modality]}"
 
 
 class OpenedRun:
@@ -90,5 +103,4 @@ class OpenedRun:
         """Whether the run was evaluated with its present weights, by their hash: copied files have other times."""
         path = ranking_of(self.folder) / "metrics.json"
         tested = read_record(path) if path.exists() else {}
-        trained = read_record(self.folder / "manifest.json")
-        return tested.get("weights_sha256") == trained.get("weights_sha256")
+        return tested.get("weights_sha256") == read_manifest(self.folder).weights_sha256

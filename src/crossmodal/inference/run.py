@@ -13,14 +13,13 @@ from typing import Any
 import torch
 
 from crossmodal.core import cores, registry
-from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_record
 from crossmodal.corpus.forms import form
 from crossmodal.corpus.forms.base import Source
 from crossmodal.experiments import Job, job_in, validated
 from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
-from crossmodal.runs.weights import checked_weights, take_weights
+from crossmodal.runs.manifest import read_manifest, sizes_of
+from crossmodal.runs.weights import checked_weights, take_weights, within
 
 
 @dataclass(frozen=True)
@@ -60,19 +59,15 @@ def open_run(folder: Path) -> TrainedRun:
 
     Raises
     ------
-    UserError : a folder without a trained run, or a run that another version trained.
+    UserError : a folder without a trained run, a run that another version trained, or files that do not fit each other.
     """
     weights = checked_weights(folder)
-    manifest = folder / "manifest.json"
-    told = read_record(manifest)
-    try:
-        context = base.context_of(told["context"])
-    except KeyError as error:
-        raise UserError(f"{manifest}: lacks {error}; an earlier version trained it: train it again") from None
+    sizes = sizes_of(folder)
     job = job_in(folder)
     cores.compute_in(job.threads)
     module = registry.module("models", job.model)
     settings = validated(module.Settings, job.settings, f"{folder / 'config.yaml'}: settings")
-    model = module.Model(settings, context)
+    with within(weights):
+        model = module.Model(settings, base.context_of(sizes.model_dump()))
     take_weights(model, weights)
-    return TrainedRun(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"), told.get("data", {}))
+    return TrainedRun(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"), read_manifest(folder).data)

@@ -15,10 +15,12 @@ import numpy as np
 from crossmodal.core import packed, paths
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_record
+from crossmodal.evaluation.ranking.nearest import nearest
 from crossmodal.experiments import Job
 from crossmodal.inference.folder import index
 from crossmodal.inference.onnx_encoder import open_exported
 from crossmodal.inference.opened import OpenedRun
+from crossmodal.tasks.base import ranking_of
 
 PARTITIONS = ("train", "val", "test", "all")
 
@@ -114,7 +116,12 @@ def search(
         kept = run.saved(to, query.modality) if partition == "test" else None
     vector = None if kept is None or kept[1].ndim != 2 else _vector(run, query, to, exported)
     if vector is not None:
-        ids, (best, scores) = kept[0], _nearest(vector, kept[1], k)
+        if vector.shape != kept[1].shape[1:]:
+            raise UserError(
+                f"{ranking_of(run.folder) / 'embeddings.npz'}: has vectors of {kept[1].shape[1]} numbers, and that of "
+                f"the query has {vector.shape[-1]}; evaluate the run again"
+            )
+        ids, (best, scores) = kept[0], _best(run, vector, kept[1], k)
     else:
         ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
     item_ids = [str(ids[place]) for place in best]
@@ -159,12 +166,12 @@ def _vector(run: OpenedRun, query: Query, to: str, exported: bool) -> np.ndarray
     return None if encoder is None else encoder.encode(query.source)
 
 
-def _nearest(vector: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(k,) indices and (k,) scores of the items of a (G, d) gallery nearest to a (d,) vector, ties by index."""
-    scores = np.einsum("gd,d->g", gallery, vector, dtype=np.float64)
-    near = np.flatnonzero(scores >= np.partition(scores, -k)[-k]) if k < len(scores) else np.arange(len(scores))
-    best = near[np.lexsort((near, -scores[near]))[:k]]
-    return best, scores[best]
+def _best(run: OpenedRun, vector: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(k,) indices and (k,) scores of the items of a (G, d) gallery that are nearest to a (d,) vector."""
+    try:
+        return nearest(vector, gallery, k)
+    except ValueError as error:
+        raise UserError(f"{run.job.key}: {error}; train the run again") from None
 
 
 def _by_the_model(
@@ -188,9 +195,13 @@ def _by_the_model(
         ids, gallery = encoding.partition_of(run.trained, run.data, to, query.modality, partition)
     else:
         ids, gallery = kept[0], torch.from_numpy(kept[1])
-    best, scores = encoding.best(run.trained, (query.modality, to), vectors, gallery, k)
+    by_vectors = run.trained.model.compares_vectors(vectors, gallery)
+    if by_vectors:
+        best, scores = _best(run, vectors[0].float().numpy(), gallery.float().numpy(), k)
+    else:
+        best, scores = encoding.best(run.trained, (query.modality, to), vectors, gallery, k)
     words = exported and query.modality == "text" and isinstance(inputs, Tokens)
-    if words and run.trained.model.compares_vectors(vectors, gallery):
+    if words and by_vectors:
         encoding.export(run.trained, run.folder, to)
     return ids, best, scores
 

@@ -222,6 +222,9 @@ class Stage:
     lr_factor: float = 0.1
     modalities: tuple[str, ...] | None = None
     """Modalities of its batches and of its validation; None means all modalities of the model."""
+    selects: bool = True
+    """Whether it ends with the weights of its best epoch on the validation items; otherwise with those of its last one,
+    since what it trains, such as an adversary alone, does not show there."""
 
 
 class Model(nn.Module):

@@ -78,7 +78,7 @@ class Model(Chosen):
 
     def stages(self) -> list[base.Stage]:
         s = self.settings
-        first = base.Stage("correspondence", s.pretrain_epochs, s.lr, s.pretrain_epochs or 1)
+        first = base.Stage("correspondence", s.pretrain_epochs, s.lr, s.pretrain_epochs or 1, selects=False)
         return [*([first] if s.pretrain_epochs else []), base.Stage("train", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
 
     def begin(self, stage: base.Stage) -> None:

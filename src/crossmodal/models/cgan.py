@@ -106,7 +106,7 @@ class Model(captioner.Captioner):
         """The generator by itself, the evaluator by itself, and both."""
         s = self.settings
         first = base.Stage("generator", s.generator_epochs, s.lr, s.lr_drop, s.lr_factor)
-        second = base.Stage("evaluator", s.evaluator_epochs, s.evaluator_lr, s.lr_drop, s.lr_factor)
+        second = base.Stage("evaluator", s.evaluator_epochs, s.evaluator_lr, s.lr_drop, s.lr_factor, selects=False)
         return [first, second, base.Stage("adversarial", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:

@@ -14,6 +14,7 @@ not the gallery; here features are standardised by the training items, or not at
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import permutations
 from typing import ClassVar
 
@@ -64,6 +65,23 @@ class Block(nn.Sequential):
         super().__init__(nn.Linear(in_dim, dim), nn.BatchNorm1d(dim), nn.LeakyReLU(SLOPE))
 
 
+class Shared(nn.Module):
+    """The layer that all encoders end in, a `Block` in which each modality has batch statistics of its own.
+
+    Running statistics of all modalities together would fit none of them when items are encoded.
+    """
+
+    def __init__(self, modalities: Iterable[str], in_dim: int, dim: int):
+        super().__init__()
+        self.linear = nn.Linear(in_dim, dim)
+        self.norms = nn.ModuleDict({m: nn.BatchNorm1d(dim, affine=False) for m in modalities})
+        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+
+    def forward(self, modality: str, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, dim)."""
+        return F.leaky_relu(self.norms[modality](self.linear(x)) * self.weight + self.bias, SLOPE)
+
+
 class Model(base.Model):
     reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
     needs_classes: ClassVar[bool] = True
@@ -74,7 +92,7 @@ class Model(base.Model):
         sizes = {m: context.shapes[m][0] for m in s.modalities}
         self.scaled = nn.ModuleDict({m: Standardiser(context, m, wanted=s.standardise) for m in sizes})
         self.first = nn.ModuleDict({m: Block(d, s.units) for m, d in sizes.items()})
-        self.shared = Block(s.units, s.dim)
+        self.shared = Shared(sizes, s.units, s.dim)
         self.decoders = nn.ModuleDict(
             {m: nn.Sequential(Block(s.dim, s.units), nn.Linear(s.units, d)) for m, d in sizes.items()}
         )
@@ -84,12 +102,12 @@ class Model(base.Model):
             {m: nn.Sequential(Block(s.dim + d, s.judge_units), nn.Linear(s.judge_units, 1)) for m, d in sizes.items()}
         )
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm1d):
+            if isinstance(module, Shared) or (isinstance(module, nn.BatchNorm1d) and module.affine):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 
     def vectors(self, modality: str, features: Tensor) -> Tensor:
         """(B, D) scaled features -> (B, dim) common representations z, not of unit length."""
-        return self.shared(self.first[modality](features))
+        return self.shared(modality, self.first[modality](features))
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors; `partner` makes no difference."""

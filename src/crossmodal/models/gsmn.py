@@ -108,21 +108,34 @@ class Network(nn.Module):
         self.distance_width, self.angle_width = (nn.Parameter(torch.rand(s.kernels)) for _ in range(2))
 
     def attend(
-        self, images: Tensor, boxes: Tensor, sentences: Tensor, image_mask: Tensor, sentence_mask: Tensor
+        self, images: Tensor, weights: Tensor, sentences: Tensor, image_mask: Tensor, sentence_mask: Tensor
     ) -> Tensor:
-        """(A, B) scores of images (A, M, dim) with boxes (A, M, 4) and sentences (B, L, dim), all at once."""
+        """(A, B) scores of images (A, M, dim) and sentences (B, L, dim), all at once.
+
+        Parameters
+        ----------
+        weights : what `region_weights` returns for the images.
+        """
         s = self.s
         of_regions, of_words = matching_vectors(images, sentences, image_mask, sentence_mask, s)
-        edges = self.region_edges(boxes, image_mask)  # (A, M, M, P)
         # The kernels are linear, and the edges of a word sum to 1: their order makes no difference, but to the time.
         regions, words = self.visual.outputs(of_regions), self.textual.outputs(of_words)
+        weights = weights.unflatten(2, (-1, s.kernels))
         if s.propagation == "own":
-            regions = regions * edges.sum(2)[:, :, None, :, None]  # (A, M, B, P, h)
+            regions = regions * weights[:, :, :, :, None]  # (A, M, B, P, h)
         else:
-            regions = torch.einsum("amnp,anbph->ambph", edges, regions)
+            regions = torch.einsum("amnp,anbph->ambph", weights, regions)
             words = torch.einsum("blm,abmph->ablph", self.word_edges(sentences, sentence_mask), words)
         by_regions = _mean(self.visual(regions), image_mask[..., None], 1)  # (A, B)
         return by_regions + _mean(self.textual(words), sentence_mask, 2)
+
+    def region_weights(self, boxes: Tensor, valid: Tensor) -> Tensor:
+        """What the kernels' outputs of each region are weighted by: `region_edges` side by side, (A, M, M·P).
+
+        With `propagation: own` all outputs that reach a region are its own; the sums of its edges suffice, (A, M, P).
+        """
+        edges = self.region_edges(boxes, valid)
+        return edges.sum(2) if self.s.propagation == "own" else edges.flatten(2)
 
     def region_edges(self, boxes: Tensor, valid: Tensor) -> Tensor:
         """(A, M, M, P) weights of the kernels between regions, normalised over the kernels; 0 for padding.
@@ -179,20 +192,22 @@ class Model(base.Model):
         boxes = queries[..., -4:]
         for n, network in enumerate(self.networks.values()):
             images, sentences = (x[..., n * dim : (n + 1) * dim] for x in (queries, gallery))
+            image_mask = valid_mask(images)
 
             def attend(joined: Tensor, words: Tensor, image_mask: Tensor, word_mask: Tensor, of=network) -> Tensor:
-                return of.attend(joined[..., :-4], joined[..., -4:], words, image_mask, word_mask)
+                return of.attend(joined[..., :dim], joined[..., dim:], words, image_mask, word_mask)
 
-            joined = torch.cat([images, boxes], 2)
-            total = total + in_blocks(
-                attend, joined, sentences.contiguous(), valid_mask(images), valid_mask(sentences), self._budget(queries)
-            )
+            # The weights of the regions are the same for all sentences, so that they are computed once.
+            joined = torch.cat([images, network.region_weights(boxes, image_mask)], 2)
+            masks = image_mask, valid_mask(sentences)
+            total = total + in_blocks(attend, joined, sentences.contiguous(), *masks, *self._block(queries))
         return total / len(self.networks)
 
-    def _budget(self, encodings: Tensor) -> int:
-        """Bytes of the cosines of a block; each is computed in as many blocks of dimensions (measured)."""
-        on_cpu = encodings.device.type == "cpu"
-        return (attention.BUDGET if on_cpu else attention.DEVICE_BUDGET) // max(1, self.settings.parts // 4)
+    def _block(self, encodings: Tensor) -> tuple[int, int]:
+        """Bytes of the cosines of a block of pairs, and its images (measured); each block of dimensions has as many."""
+        if encodings.device.type != "cpu":
+            return attention.DEVICE_BUDGET // max(1, self.settings.parts // 4), attention.BLOCK
+        return attention.BUDGET // max(1, self.settings.parts // 2), 16
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """One per network: each is trained, and its gradients are clipped, as if it were alone."""
@@ -206,7 +221,9 @@ class Model(base.Model):
         """Hinges on the scores of the network whose turn it is."""
         network, value = self.networks[turn], batch.inputs["image"]
         images, sentences = network.image(value), network.text(batch.inputs["text"])
-        scores = network.attend(images, value.boxes, sentences, valid_mask(images), valid_mask(sentences))
+        image_mask = valid_mask(images)
+        weights = network.region_weights(value.boxes, image_mask)
+        scores = network.attend(images, weights, sentences, image_mask, valid_mask(sentences))
         return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}
 
 
@@ -235,17 +252,20 @@ def matching_vectors(
     to_regions = (s.smooth * to_regions).masked_fill(absent, -torch.inf).softmax(1)
     absent = ~sentence_mask.T[None, None]
     to_words = (s.smooth * to_words).masked_fill(absent, -torch.inf).softmax(2)
-    # Words attend to regions: (K, A, M, M) @ (A, M, L·B).
-    gram = regions.permute(2, 0, 1, 3) @ regions.permute(2, 0, 3, 1)
-    norms = (to_regions * (gram @ to_regions.flatten(2)).unflatten(3, (n, n_sentences))).sum(2)  # (K, A, L, B)
-    of_words = _cosines((to_regions * products).sum(2), norms, words.square().sum(3).permute(2, 1, 0)[:, None])
-    # Regions attend to words: (K, B, L, L) @ (B, L, A·M).
-    by_sentence = to_words.permute(3, 2, 0, 1)  # (B, L, A, M)
-    gram = words.permute(2, 0, 1, 3) @ words.permute(2, 0, 3, 1)
-    norms = (by_sentence * (gram @ by_sentence.flatten(2)).unflatten(3, (n_images, m))).sum(2)  # (K, B, A, M)
-    own = regions.square().sum(3).permute(2, 0, 1)[..., None]
-    of_regions = _cosines((to_words * products).sum(3), norms.permute(0, 2, 3, 1), own)
-    return of_regions.permute(1, 2, 3, 0), of_words.permute(1, 3, 2, 0)
+    # Block by block, so that what is multiplied and added elementwise stays in a processor's cache.
+    of_regions, of_words = to_regions.flatten(2), to_words.permute(3, 2, 0, 1).flatten(2)  # (A, M, L·B), (B, L, A·M)
+    parts = []
+    for product, region, word in zip(products, regions.unbind(2), words.unbind(2), strict=True):
+        # Words attend to regions: (A, M, M) @ (A, M, L·B).
+        norms = (of_regions * ((region @ region.transpose(1, 2)) @ of_regions)).sum(1).unflatten(1, (n, n_sentences))
+        own = word.square().sum(2).T  # (L, B)
+        by_word = _cosines((to_regions * product).sum(1), norms, own)  # (A, L, B)
+        # Regions attend to words: (B, L, L) @ (B, L, A·M).
+        norms = (of_words * ((word @ word.transpose(1, 2)) @ of_words)).sum(1).unflatten(1, (n_images, m))
+        own = region.square().sum(2)[..., None]  # (A, M, 1)
+        parts.append((_cosines((to_words * product).sum(2), norms.permute(1, 2, 0), own), by_word))
+    by_regions, by_words = (torch.stack(part, -1) for part in zip(*parts, strict=True))
+    return by_regions, by_words.transpose(1, 2)
 
 
 def _cosines(inner: Tensor, squared: Tensor, other_squared: Tensor) -> Tensor:

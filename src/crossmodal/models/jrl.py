@@ -8,7 +8,7 @@ are this project's choice, and its graph holds the training items alone.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
 
 import numpy as np
 from pydantic import Field
@@ -16,13 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossmodal.models import base
-from crossmodal.models.base import Form
-from crossmodal.models.parts import closed_form
-from crossmodal.models.parts.closed_form import ClosedForm
-from crossmodal.models.s2upg import hyperedges, indicators
+from crossmodal.models.parts import class_projections
+from crossmodal.models.parts.class_projections import Arrays, ClassProjections, hyperedges, sparsity
 
 
-class Settings(closed_form.Settings):
+class Settings(class_projections.Settings):
     """All weights are ours."""
 
     sparsity: float = Field(1.0, ge=0, description="weight of the ℓ2,1 norm of the projections")
@@ -30,38 +28,25 @@ class Settings(closed_form.Settings):
     graph: float = Field(0.1, ge=0, description="weight of the graph's regularisation")
     neighbours: int = Field(10, ge=1, description="nearest items of an item in its modality's graph")
     rounds: int = Field(5, ge=1, description="updates of the projections")
-    seed: int = Field(0, ge=0, description="seed of the first projections, which are uniformly random")
 
 
-class Model(ClosedForm):
-    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
-    needs_classes: ClassVar[bool] = True
-
+class Model(ClassProjections):
     settings: Settings
 
-    def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
-        s = self.settings
-        x = {m: self.scaled(m, value) for m, value in values.items()}
-        y = indicators(labels)
-        rng = np.random.default_rng(s.seed)
-        p = {m: rng.random((value.shape[1], y.shape[1])) for m, value in x.items()}
-        smooth = {m: smoothness(value, s.neighbours) for m, value in x.items()}
-        for _ in range(s.rounds):
-            p = {m: self._updated(m, x, y, p, smooth[m]) for m in x}
-        for m, value in p.items():
-            self.keep(f"{m}_projection", value)
+    def update_of(self, x: Arrays, y: np.ndarray) -> Callable[[Arrays], Arrays]:
+        smooth = {m: smoothness(value, self.settings.neighbours) for m, value in x.items()}
+        return lambda p: {m: self._updated(m, x, y, p, smooth[m]) for m in x}
 
-    def _updated(self, m: str, x: dict, y: np.ndarray, p: dict, smooth: np.ndarray) -> np.ndarray:
+    def _updated(self, m: str, x: Arrays, y: np.ndarray, p: Arrays, smooth: np.ndarray) -> np.ndarray:
         """(XᵀX (1 + λ n) + γ D + σ XᵀL X)⁻¹ (XᵀY + λ Σ XᵀX_n P_n) of the n other modalities."""
         s, others = self.settings, [n for n in x if n != m]
-        rows = np.maximum(np.linalg.norm(p[m], axis=1), closed_form.NEGLIGIBLE)
-        left = (1 + s.pairs * len(others)) * x[m].T @ x[m] + s.sparsity * np.diag(1 / (2 * rows)) + s.graph * smooth
+        left = (1 + s.pairs * len(others)) * x[m].T @ x[m] + s.sparsity * sparsity(p[m]) + s.graph * smooth
         right = x[m].T @ y + s.pairs * sum(x[m].T @ (x[n] @ p[n]) for n in others)
         return np.linalg.solve(left, right)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, C) projections of unit length; `partner` makes no difference."""
-        return F.normalize(self.features(modality, batch) @ self.get_buffer(f"{modality}_projection"), dim=1)
+        return F.normalize(self.projected(modality, batch), dim=1)
 
 
 def smoothness(x: np.ndarray, k: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.language.tokens import END, START
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts import dcgan, decoding, finetuning
+from crossmodal.models.parts import dcgan, finetuning
 from crossmodal.models.parts.decoder import CaptionDecoder
 from crossmodal.models.parts.encoders import CaptionEncoder, ImageEncoder
 from crossmodal.models.parts.losses import Hinges, Negatives, Reduction, batch_hinges
@@ -307,14 +307,8 @@ class Model(finetuning.Model):
             raise UserError("mfsr with `caption: 0` has no decoder of captions; choose a run with that loss")
         semantic = self.parts("image", batch).semantic
         modal, specific = (mean.expand(len(semantic), -1) for mean in (self.caption_modal, self.caption_specific))
-        state = self.decoder.first_state(torch.cat([modal, semantic, specific], 1))
-
-        def step(last: Tensor, state: decoding.State) -> tuple[Tensor, dict[str, Tensor]]:
-            return self.decoder.step(self.words, last, state)
-
-        if beam == 1:
-            return decoding.greedy(step, state, len(semantic), LONGEST, semantic.device)
-        return decoding.beam(step, state, len(semantic), LONGEST, beam, semantic.device)
+        vectors = torch.cat([modal, semantic, specific], 1)
+        return self.decoder.generate(self.words, vectors, beam, LONGEST)
 
     @torch.no_grad()
     def reconstruct(self, batch: base.Batch) -> dict[str, Tensor]:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from crossmodal.models import base, vsepp
 from crossmodal.models.parts.losses import Negatives, batch_hinges
-
-BUDGET = 2**25  # coordinates of a block of differences
+from crossmodal.models.parts.order import violations
 
 
 class Settings(vsepp.Settings):
@@ -41,8 +40,7 @@ class Model(vsepp.Model):
 
     def score(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """(A, B) scores of (A, dim) images with (B, dim) captions."""
-        step = max(1, BUDGET // gallery.numel())
-        return torch.cat([-violations(part, gallery) for part in queries.split(step)])
+        return -violations(queries, gallery)
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """Adam, with a group per parameter, so that the gradient of each is clipped by itself."""
@@ -52,8 +50,3 @@ class Model(vsepp.Model):
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         scores = self.score(self.encode("image", batch, "text"), self.encode("text", batch, "image"))
         return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}
-
-
-def violations(images: Tensor, texts: Tensor) -> Tensor:
-    """(A, B) order violations Σ max(0, t - i)² of (A, d) images and (B, d) captions (eq. 2)."""
-    return (texts[None] - images[:, None]).clamp(min=0).square().sum(2)

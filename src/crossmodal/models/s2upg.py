@@ -12,7 +12,7 @@ features are taken as they are.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -20,14 +20,11 @@ from pydantic import Field
 from torch import Tensor
 
 from crossmodal.models import base
-from crossmodal.models.base import Form
-from crossmodal.models.parts import closed_form
-from crossmodal.models.parts.closed_form import ClosedForm
-
-BLOCK = 1024  # items whose distances to all others are computed at a time
+from crossmodal.models.parts import class_projections
+from crossmodal.models.parts.class_projections import Arrays, ClassProjections, hyperedges, sparsity
 
 
-class Settings(closed_form.Settings):
+class Settings(class_projections.Settings):
     """The weights of the authors' program, which returns the projections of the round before the last."""
 
     classes_weight: float = Field(10.0, gt=0, description="μ: weight of the squared errors of the classes")
@@ -35,25 +32,15 @@ class Settings(closed_form.Settings):
     graph: float = Field(0.1, ge=0, description="σ: weight of the hypergraph's regularisation")
     neighbours: int = Field(100, ge=1, description="k: nearest items in a hyperedge, and in an item's description")
     rounds: int = Field(2, ge=1, description="updates of the projections")
-    seed: int = Field(0, ge=0, description="seed of the first projections, which are uniformly random")
 
 
-class Model(ClosedForm):
-    reads: ClassVar[dict[str, Form]] = {"image": "vector", "text": "vector"}
-    needs_classes: ClassVar[bool] = True
-
+class Model(ClassProjections):
     settings: Settings
 
-    def fit_all(self, values: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
-        s = self.settings
-        x = {m: self.scaled(m, value) for m, value in values.items()}
-        y = indicators(labels)
-        rng = np.random.default_rng(s.seed)
-        p = {m: rng.random((value.shape[1], y.shape[1])) for m, value in x.items()}
-        for _ in range(s.rounds):
-            p = updated(x, y, p, s)
-        for m, value in p.items():
-            self.keep(f"{m}_projection", value)
+    def update_of(self, x: Arrays, y: np.ndarray) -> Callable[[Arrays], Arrays]:
+        return lambda p: updated(x, y, p, self.settings)
+
+    def fitted(self, x: Arrays, y: np.ndarray, p: Arrays) -> None:
         self.keep("items", np.concatenate([x[m] @ p[m] for m in x]))
         self.keep("classes", np.concatenate([y for _ in x]))
 
@@ -62,7 +49,7 @@ class Model(ClosedForm):
 
         A neighbour at distance d weighs σ(-d), and an item's weights sum to 1.
         """
-        projected = self.features(modality, batch) @ self.get_buffer(f"{modality}_projection")
+        projected = self.projected(modality, batch)
         items, classes = self.get_buffer("items"), self.get_buffer("classes")
         k = min(self.settings.neighbours, len(items))
         near = torch.cdist(projected, items).topk(k, dim=1, largest=False)
@@ -71,12 +58,7 @@ class Model(ClosedForm):
         return (logs.softmax(1)[:, None] @ classes[near.indices]).squeeze(1)
 
 
-def indicators(labels: np.ndarray) -> np.ndarray:
-    """(N, C) zeros and ones of (N,) classes, or of (N, C) ones, as they are."""
-    return labels.astype(np.float64) if labels.ndim == 2 else np.eye(int(labels.max()) + 1)[labels]
-
-
-def updated(x: dict[str, np.ndarray], y: np.ndarray, p: dict[str, np.ndarray], s: Settings) -> dict[str, np.ndarray]:
+def updated(x: Arrays, y: np.ndarray, p: Arrays, s: Settings) -> Arrays:
     """One update of the projections (D, C) of each modality.
 
     P_m = (μ XᵀH X + γ D + σ Xᵀ L_mm X)⁻¹ (μ XᵀH Y - σ Σ_n Xᵀ L_mn X_n P_n), where H centres, D is diagonal with
@@ -101,26 +83,7 @@ def updated(x: dict[str, np.ndarray], y: np.ndarray, p: dict[str, np.ndarray], s
     for m, value in x.items():
         others = -sum((spread[m].T @ (spread[n] @ p[n]) / size for n in x if n != m), np.zeros_like(p[m]))
         within = value.T @ value - spread[m].T @ spread[m] / size
-        rows = np.maximum(np.linalg.norm(p[m], axis=1), closed_form.NEGLIGIBLE)
         left = s.classes_weight * (value - value.mean(0)).T @ (value - value.mean(0))
-        left += s.sparsity * np.diag(1 / (2 * rows)) + s.graph * within
+        left += s.sparsity * sparsity(p[m]) + s.graph * within
         found[m] = np.linalg.solve(left, s.classes_weight * value.T @ centred - s.graph * others)
     return found
-
-
-def hyperedges(projected: np.ndarray, k: int):
-    """(N, N) sparse incidence of the items (rows) in the hyperedges (columns) of each item's k nearest others."""
-    from scipy.sparse import csr_matrix
-    from scipy.spatial.distance import cdist
-
-    n = len(projected)
-    k = min(k, n - 1)
-    columns = []
-    for start in range(0, n, BLOCK):
-        part = projected[start : start + BLOCK]
-        far = cdist(part, projected)
-        far[np.arange(len(part)), np.arange(start, start + len(part))] = np.inf
-        columns.append(np.argpartition(far, k - 1, axis=1)[:, :k])
-    members = np.concatenate(columns)
-    owners = np.repeat(np.arange(n), k)
-    return csr_matrix((np.ones(n * k), (members.ravel(), owners)), shape=(n, n))

@@ -60,7 +60,7 @@ class Model(base.Model):
 
     def stages(self) -> list[base.Stage]:
         s = self.settings
-        first = base.Stage("concepts", s.concept_epochs, s.lr, s.concept_epochs or 1)
+        first = base.Stage("concepts", s.concept_epochs, s.lr, s.concept_epochs or 1, selects=False)
         return [*([first] if s.concept_epochs else []), base.Stage("train", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
 
     def begin(self, stage: base.Stage) -> None:

@@ -2,7 +2,8 @@
 
 Nothing is trained (Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, section 3).
 The features of all modalities must come from one model, such as the two towers of the extractor
-`open_clip`; vectors of different models share no space, whatever their sizes.
+`open_clip`; vectors of different models share no space, whatever their sizes. The extractor of texts puts names of
+classes into sentences and averages the vectors of these (`prompts`).
 """
 
 from __future__ import annotations

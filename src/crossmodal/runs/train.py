@@ -71,10 +71,13 @@ def train_job(
 
     Raises
     ------
-    UserError : missing or corrupted data, a control, or a run that diverges.
+    UserError : missing or corrupted data, a control, settings still to be chosen, or a run that diverges.
     """
     if job.control:
         raise UserError(f"{job.key}: is a control, which is not trained; evaluate it: crossmodal evaluate {job.key}")
+    if job.sweep is not None and job.sweep.choice is None and limit is None:
+        run = job.key.rpartition("/")[0]
+        raise UserError(f"{job.key}: its settings have not been chosen yet; choose them: crossmodal sweep {run}")
     from safetensors.torch import save_file
 
     began = time.perf_counter()
@@ -86,6 +89,8 @@ def train_job(
     source = source_of_training(job.model, job.relevance)
     if before is not None:
         facts["before"] = {"run": job.before, "weights_sha256": _begin_from(model, before)}
+    if job.sweep is not None:
+        facts["sweep"] = job.sweep.choice
     identity = sha256_json([job.identity, corpus.fingerprint, source, *facts.values()])
     versions = library_versions("crossmodal", "torch", "lightning-fabric", "numpy", "pandas")
     depends = {"hash": job.hash, "source": source, "data": corpus.fingerprint, "versions": versions}

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
 
 from crossmodal.core.errors import UserError, first_line
-from crossmodal.core.files import read_record, sha256_file
+from crossmodal.core.files import sha256_file
 from crossmodal.experiments import made_by_training
 from crossmodal.models import base
+from crossmodal.runs.manifest import read_manifest
+
+ROOM = 2**28  # bytes that any model may take besides its weights, such as for tables that are computed again
+COPIES = 4  # of its weights that a model may take while it is built, since initial values may need further tensors
+# Torch's functions that make a tensor, whose arguments have no other whole numbers than its size and a value.
+MAKING = {"empty", "zeros", "ones", "full", "rand", "randn", "arange", "linspace", "eye", "randperm"}
 
 
 def checked_weights(folder: Path) -> Path:
@@ -18,7 +31,7 @@ def checked_weights(folder: Path) -> Path:
     UserError : a run that is not trained, or a file with another hash.
     """
     weights = made_by_training(folder / "model.safetensors")
-    if sha256_file(weights) != read_record(folder / "manifest.json").get("weights_sha256"):
+    if sha256_file(weights) != read_manifest(folder).weights_sha256:
         raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
     return weights
 
@@ -37,3 +50,50 @@ def take_weights(model: base.Model, weights: Path) -> None:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{weights}: does not fit: {first_line(error)}; train it again") from None
+
+
+@contextmanager
+def within(weights: Path) -> Iterator[None]:
+    """Build a model in a `with` block, in which tensors may not grow far beyond the size of its file of weights.
+
+    The sizes of a model come from the settings and the manifest of a run, which may be those of others: a few digits
+    there would otherwise take all memory.
+
+    Raises
+    ------
+    UserError : inside the `with` block, the model takes more.
+    """
+    size = weights.stat().st_size
+    try:
+        with _Bounded(ROOM + COPIES * size):
+            yield
+    except _BoundError as error:
+        raise UserError(
+            f"{weights.parent}: its `config.yaml` and `manifest.json` describe a model of more than {error} bytes, but "
+            f"{weights.name} has {size:,}; fetch or train the run again"
+        ) from None
+
+
+class _BoundError(Exception):
+    """Its text is the bound in bytes."""
+
+
+class _Bounded(TorchFunctionMode):
+    """Adds up the bytes of new tensors before they are made, and raises an error where they exceed a bound."""
+
+    def __init__(self, most: int):
+        super().__init__()
+        self.most, self.bytes = most, 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if (name := getattr(func, "__name__", "")).removeprefix("new_") in MAKING:
+            sizes = [*args[name.startswith("new_") :], kwargs.get("size", 1), kwargs.get("end", 1)]
+            counts = [n for size in sizes for n in (size if isinstance(size, Sequence) else [size])]
+            count = math.prod(n for n in counts if isinstance(n, int) and n)
+            self.bytes += count * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+            if self.bytes > self.most:
+                raise _BoundError(f"{self.most:,}")
+        return func(*args, **kwargs)

@@ -54,6 +54,10 @@ class TrainingResult:
     resumed_at: int  # number of epochs that an earlier, interrupted process had finished
 
 
+class DivergedError(UserError):
+    """The loss or another term of the training is not finite."""
+
+
 class Selection(NamedTuple):
     """The choice of the best epoch, by the largest value of a number that is measured on validation items."""
 
@@ -98,7 +102,7 @@ def train(
 
     Raises
     ------
-    UserError : the loss or another term is not finite, that is, training diverged.
+    DivergedError : the loss or another term is not finite.
     """
     fabric = Fabric(accelerator="cuda" if device.type == "cuda" else "cpu", devices=_devices(device))
     state = _restore(checkpoint, identity)
@@ -138,7 +142,7 @@ def train(
                 row["validation_seconds"] = clock() - began
                 history.append({"epoch": len(history) + 1, "stage": stage.name, **row})
                 validated = clock()
-                if scores[selection.criterion] > best_sum:
+                if scores[selection.criterion] > best_sum or not stage.selects:
                     best_sum = scores[selection.criterion]
                     for name, value in _weights(model).items():
                         best[name].copy_(value)  # in place, since a third copy of the weights takes much memory
@@ -241,7 +245,7 @@ def _epoch(
     means = {name: float(value) / max(done, 1) for name, value in sums.items()}  # the only wait for the device
     seconds = time.perf_counter() - began
     if not all(torch.isfinite(torch.tensor(value)) for value in means.values()):
-        raise UserError(
+        raise DivergedError(
             f"training diverged in epoch {epoch + 1}: {means}; lower the model's `lr` in params.yaml or clip harder"
         )
     rate = next(iter(turns.values())).param_groups[0]["lr"]

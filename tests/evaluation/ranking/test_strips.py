@@ -45,7 +45,7 @@ def test_several_labels(count, tmp_path):
 
 @pytest.mark.parametrize("classes", [3, 20, 40])
 def test_classes(classes, tmp_path):
-    """Of 300 items a class has 100, 15 or 7: sorted whole, or counted one by one, as where all are ranked at once."""
+    """The classes have 100, 15 or 7 of 300 items: sorted whole, or counted one by one, as if ranked at once."""
     queries, gallery = near_ties(1, 60, 300, 24)
     labels = np.arange(60) % classes, np.random.default_rng(0).permutation(300) % classes
     there, back = rank_both_ways(source(queries, gallery), *labels, 9)

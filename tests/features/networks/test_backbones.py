@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import pickle
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,20 @@ def test_a_few_bytes_of_weights_are_no_gigabytes(tmp_path, monkeypatch):
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"model": {"a": listed}}))
     with pytest.raises(UserError, match="a is no array but list"):
         backbones.read_state(tmp_path / "x.pkl")
+
+
+def test_batches_take_turns_on_a_gpu_alone():
+    now, most = [], []
+
+    def run(batch: int) -> int:
+        now.append(batch)
+        time.sleep(0.01)
+        most.append(len(now))
+        now.remove(batch)
+        return 2 * batch
+
+    waiting = backbones.in_turn(torch.device("cuda"), run)
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(waiting, range(8))] == [*range(0, 16, 2)]
+    assert most == [1] * 8
+    assert backbones.in_turn(CPU, run) is run

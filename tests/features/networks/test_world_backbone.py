@@ -30,10 +30,10 @@ def test_labels_of_a_scene():
 
 def test_a_moved_crop():
     pixels = torch.arange(8 * 10).reshape(1, 1, 8, 10).expand(1, 3, 8, 10)
-    crop, corner = world_backbone._crop(pixels, 4, 1, -2)
+    crop, corner = world_backbone.shifted_crop(pixels, 4, 1, -2)
     assert corner.tolist() == [3, 1]
     assert crop[0, 0].tolist() == pixels[0, 0, 3:7, 1:5].tolist()
-    crop, corner = world_backbone._crop(pixels, 8, 1, 0)
+    crop, corner = world_backbone.shifted_crop(pixels, 8, 1, 0)
     assert corner.tolist() == [1, 1]
     assert crop[0, 0, :, 0].tolist() == [11, 21, 31, 41, 51, 61, 71, 71]  # the last row again
 
@@ -49,10 +49,10 @@ def test_an_object_is_told_in_its_own_cell():
     things[1, 0] = torch.tensor([3, 5, 1])
     centres = torch.zeros(2, 3, 2)
     centres[1, 0] = torch.tensor([70.0, 40.0])
-    assert world_backbone._cell_loss(head, last, things, centres).item() < 1e-6
+    assert world_backbone.cell_loss(head, last, things, centres).item() < 1e-6
     centres[1, 0] = torch.tensor([70.0, 31.0])
     chance = np.log(16) + np.log(8) + np.log(2)
-    np.testing.assert_allclose(world_backbone._cell_loss(head, last, things, centres).item(), chance, rtol=1e-5)
+    np.testing.assert_allclose(world_backbone.cell_loss(head, last, things, centres).item(), chance, rtol=1e-5)
 
 
 def test_training_again_gives_the_same_file(tmp_path):

@@ -29,7 +29,7 @@ def test_chance_over_folds_is_bounded_as_of_all_their_queries() -> None:
 
 
 def test_chance_knows_queries_from_gallery() -> None:
-    """Five of 1,000 captions answer an image, one of 200 images a caption: recalls of .5 % both, of other certainty."""
+    """Five of 1,000 captions answer an image, one of 200 images a caption: both .5 %, of other certainty."""
     images, captions = chance_of(0.5, "all", 200, 1000), chance_of(0.5, "all", 1000, 200)
     assert (images.expected, captions.expected) == pytest.approx((0.5, 0.5))
     assert images.high > captions.high > 0.5

@@ -86,13 +86,14 @@ def test_with_one_relevant_item_the_rank_says_all(run):
     ranks = pd.read_parquet(folder / "instance_retrieval" / "examples.parquet").query(
         "protocol == 'all' and aspect == 'text-to-image'"
     )
-    found = cutoffs.measure(folder, job(), data, ["map@4", "ndcg@4", "recall@4"])
+    found = cutoffs.measure(folder, job(), data, ["map@4", "ndcg@4", "recall@4", "pair_recall@4"])
     values = {
         row["metric"]: row["value"] for row in found if (row["aspect"], row["protocol"]) == ("text-to-image", "all")
     }
     rank = ranks["rank"].to_numpy()
     inside = rank <= 4
     assert values["recall@4"] == pytest.approx(100 * inside.mean())
+    assert values["pair_recall@4"] == pytest.approx(values["recall@4"])
     assert values["map@4"] == pytest.approx(100 * np.mean(inside / rank))
     assert values["ndcg@4"] == pytest.approx(100 * np.mean(inside / np.log2(rank + 1)))
 
@@ -105,11 +106,12 @@ def test_several_labels_are_shared_ones(run):
     pairs = [["a", "b"], ["b", "c"], ["a", "c"]]
     frame["label"] = [prepared.encoded_labels(pairs[int(group[1:]) % 3]) for group in frame.group_id]
     frame.to_parquet(path)
-    found = cutoffs.measure(folder, job("label"), data, ["map@7", "ndcg@3"])
+    found = cutoffs.measure(folder, job("label"), data, ["map@7", "ndcg@3", "pair_recall@9"])
     values = {(row["aspect"], row["protocol"], row["metric"]): row["value"] for row in found}
     for aspect in ("image-to-text", "text-to-image", "average"):
         assert values[aspect, "all", "map@7"] == pytest.approx(100)
         assert values[aspect, "all", "map@7_chance"] == pytest.approx(100)
+        assert values[aspect, "all", "pair_recall@9"] == values[aspect, "all", "pair_recall@9_chance"]
     # A third of the gallery shares both labels (gain 3), the rest one (gain 1); the best three share both.
     assert values["image-to-text", "all", "ndcg@3_chance"] == pytest.approx(100 * (3 + 1 + 1) / 3 / 3)
     assert 100 / 3 < values["image-to-text", "all", "ndcg@3"] < 100
@@ -139,7 +141,7 @@ def test_a_table_asks_for_any_cut_off(run, tmp_path, caplog):
 
 def test_faults(run):
     folder, data, _ = run()
-    with pytest.raises(UserError, match="metric 'recall@0': expected recall@K, map@K or ndcg@K"):
+    with pytest.raises(UserError, match="metric 'recall@0': expected recall@K, map@K, ndcg@K or pair_recall@K"):
         cutoffs.measure(folder, job(), data, ["recall@0"])
     (folder / "instance_retrieval" / "embeddings.npz").unlink()
     assert len(cutoffs.measure(folder, job(), data, ["recall@3"])) == 4

@@ -136,6 +136,20 @@ def test_what_the_exporter_refused_is_a_tag(place: tuple[Plan, Path], monkeypatc
     assert by_key(plan)[KEYS[0]].data.tags["onnx"] == "none: an operator is not supported"
 
 
+def test_a_link_in_a_runs_folder_takes_no_file_of_the_users_along(place: tuple[Plan, Path], caplog) -> None:
+    """The store may be a server's, and the run that of others."""
+    plan, results = place
+    secret = results.parent / "id_rsa"
+    secret.write_text("private")
+    (results / "runs" / KEYS[0] / "train.log").unlink(missing_ok=True)
+    (results / "runs" / KEYS[0] / "train.log").symlink_to(secret)
+    assert record.track_all(plan, results, {KEYS[0]: plan.jobs[KEYS[0]]})
+    run = by_key(plan)[KEYS[0]]
+    client = store.client_of(plan.params.tracking.address)
+    assert "train.log" not in [file.path for file in client.list_artifacts(run.info.run_id)]
+    assert "a link that leads out" in caplog.text
+
+
 def test_a_run_cut_short_is_replaced(place: tuple[Plan, Path]) -> None:
     plan, results = place
     with store.opened(plan.params.tracking.uri) as opened:

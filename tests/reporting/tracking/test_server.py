@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -46,8 +47,15 @@ def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
         server.prepare(tmp_path / "mlflow.db")
 
 
-def test_a_store_that_is_made_is_for_the_user_alone(tmp_path):
+def test_a_store_that_is_made_is_for_the_user_alone(tmp_path, monkeypatch):
+    """MLflow locks `db_init_lock-HASH` in the folder for temporary files, and waits for ever where another holds it."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
     assert record.init_store(f"sqlite:///{tmp_path}/new/mlflow.db")
+    assert not [*shared.iterdir()]
+    assert tempfile.gettempdir() == str(shared)
+    assert server.prepare(tmp_path / "new" / "mlflow.db")["TMPDIR"] == str(tmp_path / "new" / server.PRIVATE)
     assert mode(tmp_path / "new" / "mlflow.db") == 0o600
     assert mode(tmp_path / "new" / "mlartifacts") == 0o700
 

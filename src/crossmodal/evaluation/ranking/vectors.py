@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossmodal.evaluation.ranking.nearest import halving_sums
+
 Array = np.ndarray | Tensor
 
 SCAN = 2**22  # values in a chunk of vectors (32 MiB of float64)
@@ -180,19 +182,6 @@ class Vectors:
     def index(self, values: np.ndarray) -> Tensor:
         """An array, such as indices of vectors, as a tensor on the device of the vectors."""
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
-
-
-def halving_sums(x: Any) -> Any:
-    """(n,) sums of the rows of (n, d), by adding the right half to the left until one column is left; x is overwritten.
-
-    There are elementwise additions only, so that the order is the same on every device, in NumPy and in torch.
-    """
-    width = x.shape[1]
-    while width > 1:
-        half = (width + 1) // 2
-        x[:, : width - half] += x[:, half:width]
-        width = half
-    return x[:, 0]
 
 
 def scores(queries: Vectors, gallery: Vectors, i: np.ndarray, j: np.ndarray) -> np.ndarray:

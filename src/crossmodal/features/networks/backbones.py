@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import re
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROBE, LEAST_COSINE = 2, 0.999  # images on which bf16 is tried, and the cosine to fp32 that it must reach
 WORLD = Path(__file__).parent / "weights" / "world.safetensors"
+WORLD_CLIP = WORLD.parent / "world_clip"  # a folder in open_clip's layout, made by `world_towers`
 
 
 class Settings(extraction.Settings):
@@ -329,6 +331,19 @@ def ready(
         return run, "bf16"
     log.warning("%s: fp32 is used, since bf16 reaches a cosine of %.4f only", settings.network, least)
     return prepare(model, "fp32", device, fold=fold), "fp32"
+
+
+def in_turn(device: torch.device, run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`run` for many threads at once on a CPU, and for one batch at a time on a GPU, whose memory they share."""
+    if device.type != "cuda":
+        return run
+    turn = threading.Lock()
+
+    def waiting(batch: Any) -> Any:
+        with turn:
+            return run(batch)
+
+    return waiting
 
 
 def first_readable(listed: Sequence[Any], load: Callable[[Any], Any]) -> list[Any]:

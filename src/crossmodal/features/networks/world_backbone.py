@@ -153,7 +153,7 @@ def train(settings: Settings, target: Path, *, threads: int, labelling: Labellin
     began = time.perf_counter()
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
-    pixels, truth, things, centres = _drawn(settings, threads, labelling.sample)
+    pixels, truth, things, centres = drawn(settings, threads, labelling.sample)
     n = settings.images
     model = Trainee(settings, truth[:n].mean(0), labelling).to(memory_format=torch.channels_last)
     steps = settings.epochs * -(-n // settings.batch_size)
@@ -165,16 +165,16 @@ def train(settings: Settings, target: Path, *, threads: int, labelling: Labellin
         for picks in torch.randperm(n).split(settings.batch_size):
             # Pictures are shifted but neither mirrored nor recoloured, since captions name places and colours.
             down, right = torch.randint(-MARGIN, MARGIN + 1, (2,)).tolist()
-            batch, corner = _crop(pixels[picks], settings.crop, down, right)
-            last, logits = model(_normalised(batch))
+            batch, corner = shifted_crop(pixels[picks], settings.crop, down, right)
+            last, logits = model(normalised(batch))
             whole_loss = nn.functional.binary_cross_entropy_with_logits(logits, truth[picks], reduction="sum")
-            cell_loss = _cell_loss(model.cells, last, things[picks], centres[picks] - corner, labelling.parts)
-            loss = (whole_loss + cell_loss) / len(picks)
+            part_loss = cell_loss(model.cells, last, things[picks], centres[picks] - corner, labelling.parts)
+            loss = (whole_loss + part_loss) / len(picks)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             schedule.step()
-            totals += torch.stack([whole_loss.detach(), cell_loss.detach()])
+            totals += torch.stack([whole_loss.detach(), part_loss.detach()])
         progress = (epoch + 1, settings.epochs, *(totals / n).tolist(), time.perf_counter() - start)
         log.info("epoch %d of %d: loss %.2f pooled, %.2f of cells (%.0f s)", *progress)
     from safetensors.torch import save_file
@@ -185,7 +185,7 @@ def train(settings: Settings, target: Path, *, threads: int, labelling: Labellin
         if not name.endswith("num_batches_tracked")
     }
     model.network.load_state_dict(state, strict=False)  # the stored float16 weights are the ones measured
-    accuracy = _accuracy(model, _crop(pixels[n:], settings.crop, 0, 0)[0], truth[n:], labelling.tables)
+    accuracy = _accuracy(model, shifted_crop(pixels[n:], settings.crop, 0, 0)[0], truth[n:], labelling.tables)
     log.info("held out: %s", accuracy)
     with atomic_write(target) as temporary:
         save_file(state, temporary)
@@ -203,10 +203,15 @@ def train(settings: Settings, target: Path, *, threads: int, labelling: Labellin
     )
 
 
-def _drawn(
-    settings: Settings, workers: int, sample: Callable[[Any, int], Sample]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Stacked samples of all scenes, drawn once; the last `held_out` are not trained on."""
+def drawn(settings: Any, workers: int, sample: Callable[[Any, int], tuple[np.ndarray, ...]]) -> tuple[Tensor, ...]:
+    """Stacked samples of all scenes, drawn once; the last `held_out` are not trained on.
+
+    Parameters
+    ----------
+    settings : they have the numbers of `images` and of those that are `held_out`.
+    workers : number of processes.
+    sample : the arrays of a scene, by the settings and its index.
+    """
     indices = range(settings.images + settings.held_out)
     if workers == 1:
         samples = [sample(settings, index) for index in indices]
@@ -216,7 +221,7 @@ def _drawn(
     return tuple(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True))
 
 
-def _crop(pixels: Tensor, side: int, down: int, right: int) -> tuple[Tensor, Tensor]:
+def shifted_crop(pixels: Tensor, side: int, down: int, right: int) -> tuple[Tensor, Tensor]:
     """The middle square shifted by (down, right) pixels, and the (row, column) of its corner.
 
     Pixels outside the picture repeat its edge.
@@ -228,8 +233,13 @@ def _crop(pixels: Tensor, side: int, down: int, right: int) -> tuple[Tensor, Ten
     return pixels[:, :, rows][:, :, :, columns], torch.tensor([top, left], dtype=torch.float32)
 
 
-def _cell_loss(
-    head: nn.Linear, last: Tensor, things: Tensor, centres: Tensor, sizes: tuple[int, ...] = PARTS
+def cell_loss(
+    head: nn.Linear,
+    last: Tensor,
+    things: Tensor,
+    centres: Tensor,
+    sizes: tuple[int, ...] = PARTS,
+    stride: int = STRIDE,
 ) -> Tensor:
     """Sum over objects of the cross-entropies of class, colour and size, predicted from the cell of its middle.
 
@@ -239,9 +249,10 @@ def _cell_loss(
     things : (B, MOST, 3) class, colour and size of each object.
     centres : (B, MOST, 2) row and column of each object's middle in pixels.
     sizes : numbers of classes, colours and sizes.
+    stride : side of a cell in pixels.
     """
     scene, slot = (things[:, :, 0] >= 0).nonzero(as_tuple=True)
-    row, column = (centres[scene, slot] / STRIDE).long().clamp(min=0).unbind(1)
+    row, column = (centres[scene, slot] / stride).long().clamp(min=0).unbind(1)
     row, column = row.clamp(max=last.shape[2] - 1), column.clamp(max=last.shape[3] - 1)
     logits = head(last[scene, :, row, column])  # (objects, classes + colours + sizes)
     parts = logits.split(list(sizes), 1)
@@ -250,7 +261,8 @@ def _cell_loss(
     return torch.stack(losses).sum()
 
 
-def _normalised(pixels: Tensor) -> Tensor:
+def normalised(pixels: Tensor) -> Tensor:
+    """Normalise (B, 3, H, W) uint8 pixels by ImageNet's mean and standard deviation, as channels-last input."""
     batch = pixels.to(memory_format=torch.channels_last).float().div_(255)
     return batch.sub_(batch.new_tensor(MEAN)[:, None, None]).div_(batch.new_tensor(STD)[:, None, None])
 
@@ -259,7 +271,7 @@ def _normalised(pixels: Tensor) -> Tensor:
 def _accuracy(model: Trainee, pixels: Tensor, truth: Tensor, tables: dict[str, int]) -> dict[str, float]:
     """R-precision per kind of label: the share of a scene's R labels that are among the R with the highest scores."""
     model.eval()
-    logits = torch.cat([model(_normalised(part))[1] for part in pixels.split(100)])
+    logits = torch.cat([model(normalised(part))[1] for part in pixels.split(100)])
     sizes = list(tables.values())
     accuracy = {}
     for name, score, right in zip(tables, logits.split(sizes, 1), truth.split(sizes, 1), strict=True):

@@ -21,7 +21,7 @@ Pooling = Literal["logsumexp", "mean", "max", "sum"]
 EPSILON = 1e-8
 BUDGET = 8 * 2**20  # bytes; larger blocks do not fit a processor's cache and are slower
 DEVICE_BUDGET = 256 * 2**20  # of a device that is kept waiting by small blocks
-BLOCK = 64  # images for which the number of sentences of a block is computed
+BLOCK = 64  # images at once
 
 
 def cross_attention_scores(
@@ -104,6 +104,7 @@ def in_blocks(
     image_mask: Tensor,
     sentence_mask: Tensor,
     budget: int | None = None,
+    images_at_once: int = BLOCK,
 ) -> Tensor:
     """(A, B) scores of all images with all sentences, in blocks whose cosines take at most `budget` bytes.
 
@@ -115,6 +116,8 @@ def in_blocks(
     images, sentences : (A, M, d) and (B, N, d) vectors.
     image_mask, sentence_mask : (A, M) and (B, N) bool, false for padding.
     budget : bytes; unless given, `BUDGET` on a CPU and `DEVICE_BUDGET` elsewhere.
+    images_at_once : images for which the number of sentences of a block is computed; with fewer of them there are more
+        sentences in a block.
     """
     if budget is None:
         budget = BUDGET if images.device.type == "cpu" else DEVICE_BUDGET
@@ -126,7 +129,7 @@ def in_blocks(
     while start < len(order):
         # One more sentence may be longer, and all sentences of the block are padded to it.
         cells = torch.arange(1, len(order) - start + 1, device=order.device) * lengths[order[start:]]
-        most = budget // (4 * regions * min(len(images), BLOCK))
+        most = budget // (4 * regions * min(len(images), images_at_once))
         count = max(1, int((cells <= most).sum()))
         chosen = order[start : start + count]
         words = int(lengths[chosen[-1]])

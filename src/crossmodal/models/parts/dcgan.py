@@ -86,6 +86,29 @@ class Discriminator(nn.Module):
         return self.layers(torch.cat(images, 1)).flatten()
 
 
+class ConditionalDiscriminator(Discriminator):
+    """A discriminator that also reads a vector, beside the 4 x 4 map of the image (Reed et al., 2016)."""
+
+    def __init__(self, size: int, channels: int, in_dim: int, condition_dim: int):
+        super().__init__(size, channels)
+        width = channels * 2 ** (doublings(size) - 1)
+        self.layers = self.layers[:-1]
+        self.condition = nn.Sequential(nn.Linear(in_dim, condition_dim), nn.LeakyReLU(0.2, inplace=True))
+        self.joint = nn.Sequential(
+            nn.Conv2d(width + condition_dim, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(width, 1, 4),
+        )
+        self.joint.apply(initialise)
+
+    def forward(self, images: Tensor, vectors: Tensor) -> Tensor:
+        """(B, 3, size, size) images, each with one of (B, in_dim) vectors -> (B,) logits."""
+        maps = self.layers(images)
+        condition = self.condition(vectors)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+        return self.joint(torch.cat([maps, condition], 1)).flatten()
+
+
 def initialise(module: nn.Module) -> None:
     """Initialise a layer as DCGAN does: weights by N(0, 0.02), scales of batch norms by N(1, 0.02)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from crossmodal.models.base import Tokens
+from crossmodal.models.parts import decoding
 from crossmodal.models.parts.decoding import State
 
 
@@ -55,6 +57,19 @@ class CaptionDecoder(nn.Module):
             last = self.fc(out).argmax(2).masked_fill(ended, end)
             ids.append(last)
         return torch.cat(ids, 1)
+
+    @torch.no_grad()
+    def generate(self, words: nn.Embedding, vectors: Tensor, beam: int, most: int) -> Tensor:
+        """(N, L) word ids of a caption of at most `most` words from each vector, padded with 0; see `decoding.beam`."""
+        step, state = partial(self.step, words), self.first_state(vectors)
+        if beam == 1:
+            return decoding.greedy(step, state, len(vectors), most, vectors.device)
+        return decoding.beam(step, state, len(vectors), most, beam, vectors.device)
+
+    def sample(self, words: nn.Embedding, vectors: Tensor, most: int) -> decoding.Sample:
+        """A caption from each of (N, dim) vectors, whose words are drawn; their log-probabilities have gradients."""
+        step, state = partial(self.step, words), self.first_state(vectors)
+        return decoding.sample(step, state, len(vectors), most, vectors.device)
 
     def step(self, words: nn.Embedding, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """The (N, V) logits of the next words after the (N,) last ones, and the next state, as `decoding` takes it."""

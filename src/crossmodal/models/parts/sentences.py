@@ -10,11 +10,14 @@ from crossmodal.models import base
 class SentenceVectors(base.Schedule):
     """The published sentence vectors are 6,000 principal components of HGLMM Fisher vectors, which are not public.
 
-    Any vectors of texts that `inputs` names stand in for them, such as mean word vectors (`words`) or `tfidf`.
+    The extractor `fisher` computes such vectors anew. Any other vectors of texts that `inputs` names stand in for them,
+    such as mean word vectors (`words`) or `tfidf`.
     """
 
     fisher_vectors: bool = Field(
-        False, description="whether the sentence vectors that `inputs` names are the published HGLMM Fisher vectors"
+        False,
+        description="whether the sentence vectors that `inputs` names are HGLMM Fisher vectors, such as those of the "
+        "extractor `fisher`",
     )
 
     @property

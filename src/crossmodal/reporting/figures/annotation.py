@@ -122,7 +122,7 @@ def annotation(
             handles, labels = row[-1].get_legend_handles_labels()
             for n in sorted(part.captions.unique()):
                 handles.append(_marker(n))
-                labels.append(f"{n} caption{'s' if n > 1 else ''} an image")
+                labels.append(f"{n} caption{'s' if n > 1 else ''} per image")
             row[-1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
         return canvas.svg(figure)
 

@@ -14,6 +14,7 @@ from crossmodal.reporting.results.shares import ordered_splits
 from crossmodal.tasks.base import criteria
 
 MOST_LINES = 14  # maximum in one panel
+WIDE = 50  # ratio of the largest to the median loss above which a linear axis would flatten most lines
 
 
 class Figure(base.Figure):
@@ -60,8 +61,10 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
                         if len(runs) and column in runs and runs[column].notna().any():
                             _curve(ax, runs, column, label, look)
             only = f" ({splits[0]})" if len(splits) == 1 and splits[0] != "full" else ""
-            left.set_title(f"{titles.get(dataset, dataset)}{only}: {what}, validation")
-            right.set_title("Training loss")
+            left.set_title(f"{titles.get(dataset, dataset)}{only}\n{what}, validation")
+            right.set_title("\nTraining loss")
+            if _scales_differ(part.loss):
+                right.set_yscale("log")
             for ax in (left, right):
                 ax.set_xlabel("Epoch")
                 ax.set_xlim(left=min(1, part.epoch.min()), right=max(2, part.epoch.max()))
@@ -69,6 +72,12 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
             left.set_ylim(bottom=0)
             right.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
         return canvas.svg(figure)
+
+
+def _scales_differ(losses: pd.Series) -> bool:
+    """Whether some losses are so much larger than most that they are drawn on a logarithmic axis; all are positive."""
+    losses = losses.dropna()
+    return bool(len(losses) and losses.min() > 0 and losses.max() > WIDE * losses.median())
 
 
 def criterion_of(histories: pd.DataFrame) -> tuple[str, str]:

@@ -28,7 +28,7 @@ class Figure(base.Figure):
     section = base.SPACES
     place = 50
     title = "Time"
-    caption = "Milliseconds of an iteration as modalities are added, measured."
+    caption = "Milliseconds per iteration as modalities are added, measured."
     has_numbers = True
     Options = Options
 
@@ -91,10 +91,10 @@ def time_per_iteration(measured: pd.DataFrame, systems: Sequence[str]) -> str:
             part = measured[measured.system == title]
             mean = part.groupby("modalities").milliseconds.mean()
             ax.plot(part.modalities, part.milliseconds, "o", color=colour, markersize=4, alpha=0.5)
-            ax.plot(mean.index, mean, color=colour, linewidth=2, label=title)
+            ax.plot(mean.index, mean, marker="D" if len(mean) == 1 else "", color=colour, linewidth=2, label=title)
         ax.set_xticks(sorted(measured.modalities.unique()))
         ax.set_xlabel("Modalities")
-        ax.set_ylabel("Milliseconds an iteration")
+        ax.set_ylabel("Milliseconds per iteration")
         ax.set_ylim(bottom=0)
         ax.legend()
         return canvas.svg(figure)

@@ -48,6 +48,7 @@ TYPES = {
     "differs": "string",
     "ours_extra": "string",
     "ours_settings": "string",
+    "ours_sweep": "string",
 }
 Cells = Sequence[Mapping[str, Any]]
 """Rows of `comparison.parquet`, in which a missing value is None."""

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from crossmodal.experiments import Column, Experiment, Job, Paper, Plan, UnreadableError
+from crossmodal.experiments.sweeps import sentence
 from crossmodal.reporting.results import order, published, quality_control, runs, significance
 from crossmodal.reporting.results.cells import NOT_QUICK, PUBLISHED_ONLY, TYPES
 from crossmodal.tasks.base import CONTROLS, Task, tasks
@@ -160,6 +161,7 @@ def _ours(
         "fallbacks": kept.fallbacks(job.key for job in measured),
         "ours_extra": as_json(kept.extra(measured[0], extras)),
         "ours_settings": as_json(published.differences(experiment, kept.settings(measured[0]), common)),
+        "ours_sweep": kept.sweep(measured[0].key),
     }
 
 
@@ -195,6 +197,11 @@ class _Kept:
         """The fallbacks that runs have used, in one text; None for none."""
         listed = [str(fallback) for key in keys for fallback in self.manifest(key).get("fallbacks") or []]
         return "; ".join(dict.fromkeys(listed)) or None
+
+    def sweep(self, key: str) -> str | None:
+        """How a run's settings were chosen, in words; None for a run without a sweep."""
+        record = self.manifest(key).get("sweep")
+        return sentence(record) if record else None
 
     def settings(self, job: Job) -> dict[str, Any]:
         """The settings that a run was trained with; those of its job where the run has no record of them."""

@@ -1,7 +1,7 @@
 """Metrics at cut-offs that a run was not tested with, computed from the files of its test without training again.
 
-`recall@K` follows from the ranks in `examples.parquet`. `map@K` and `ndcg@K` need the whole ranking, which is computed
-again from the vectors in `embeddings.npz`; a run that compares no vectors (cross attention) has none.
+`recall@K` follows from the ranks in `examples.parquet`. `map@K`, `ndcg@K` and `pair_recall@K` need the whole ranking,
+which is computed again from the vectors in `embeddings.npz`; a run that compares no vectors (cross attention) has none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet
 from crossmodal.datasets import items as prepared
 from crossmodal.evaluation.bounds import chance_precision
-from crossmodal.evaluation.cutoffs import CutOff, chance_ndcg, ndcg, parse
+from crossmodal.evaluation.cutoffs import CutOff, chance_ndcg, ndcg, pair_recall, parse
 from crossmodal.evaluation.metrics import recall_at_k
 from crossmodal.evaluation.ranking.average_precision import average_precision
 from crossmodal.evaluation.ranking.relevance import relevant_counts
@@ -66,7 +66,7 @@ def complete(numbers: list[dict[str, Any]], metrics: Iterable[str], folder: Path
 def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[dict[str, Any]]:
     """Rows of aspect, metric, protocol, value (per cent), n_queries and n_gallery, as in `metrics.json`.
 
-    Where items of a class are relevant to each other, each `map@K` and `ndcg@K` comes with its expected value for a
+    Where items of a class are relevant to each other, each metric but `recall@K` comes with its expected value for a
     random order (`_chance`) and its mean over the directions (`average`).
 
     Raises
@@ -76,7 +76,9 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
     cuts = {metric: parse(metric) for metric in metrics}
     odd = [metric for metric, cut in cuts.items() if cut is None]
     if odd:
-        raise UserError(f"metric {odd[0]!r}: expected recall@K, map@K or ndcg@K with a whole number K from 1")
+        raise UserError(
+            f"metric {odd[0]!r}: expected recall@K, map@K, ndcg@K or pair_recall@K with a whole number K from 1"
+        )
     if not job.ranked:
         raise UserError(f"{job.key}: is evaluated on {', '.join(job.tasks)}, which ranks nothing; choose another run")
     folder_of_task = ranking_of(folder)
@@ -137,8 +139,8 @@ class _Kept:
         path = ranking_of(folder) / "embeddings.npz"
         if not path.is_file():
             raise UserError(
-                f"{path}: not found; map@K and ndcg@K at further cut-offs are computed from vectors, but {job.model} "
-                "compares none, or its test has not run"
+                f"{path}: not found; map@K, ndcg@K and pair_recall@K at further cut-offs are computed from vectors, "
+                f"but {job.model} compares none, or its test has not run"
             )
         self.path, self.by_class = path, job.relevance == "label"
         with packed.arrays(path) as file:
@@ -164,11 +166,15 @@ class _Kept:
                 results[metric] = 100 * float(average_precision(*vectors, *labels, at=cut.k).mean())
             elif cut.kind == "ndcg":
                 results[metric] = 100 * float(ndcg(*vectors, *labels, cut.k).mean())
+            elif cut.kind == "pair_recall":
+                results[metric] = 100 * float(pair_recall(*vectors, *labels, cut.k).mean())
             if self.by_class and cut.kind == "map":
                 random = chance_precision(relevant_counts(*labels), len(others), cut.k)
                 results[f"{metric}_chance"] = 100 * float(random.mean())
             elif self.by_class and cut.kind == "ndcg":
                 results[f"{metric}_chance"] = 100 * float(chance_ndcg(*labels, cut.k).mean())
+            elif self.by_class and cut.kind == "pair_recall":
+                results[f"{metric}_chance"] = 100 * min(cut.k / len(others), 1.0)
         return results
 
     def _of(self, modality: str, partner: str, ids: np.ndarray) -> np.ndarray:

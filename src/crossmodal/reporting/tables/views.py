@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from crossmodal.core.display import setting
 from crossmodal.core.errors import UserError, suggestion
 from crossmodal.experiments import CONTROLS, Column, Paper, Plan, Table
 from crossmodal.reporting.results.cells import PUBLISHED_ONLY, Cells
@@ -246,6 +247,7 @@ def _view(plan: Plan, paper: Paper, table: Table, cells: Cells) -> View:
         lines.append(Line(row.label, row.group, row.extra, of_line, mark, _own_extra(part)))
     notes = [(mark, text) for text, mark in marks.items()]
     notes += [("", text) for text in _settings(cells, _compared_with(paper, table))]
+    notes += [("", text) for text in _sweeps(cells)]
     placed = any(place["place"] for place in places.values())
     caption = caption_of(plan, paper, table, cells, placed)
     return View(paper, table, table.columns, table.extra_keys, lines, caption, notes, cells)
@@ -301,13 +303,14 @@ def _settings(cells: Cells, others: str) -> list[str]:
     ]
 
 
-def setting(value: Any) -> str:
-    """A setting's value in the notation of params.yaml."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(setting, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _sweeps(cells: Cells) -> list[str]:
+    """One sentence per system, or several alike, whose settings were chosen by a sweep."""
+    systems: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell["ours_sweep"] is not None:
+            system = cell["system"] if cell["column_system"] is None else cell["column_system"]
+            systems.setdefault(cell["ours_sweep"], {})[system] = None
+    return [f"Swept settings of {', '.join(named)}: {text}." for text, named in systems.items()]
 
 
 def _cell(record: Mapping[str, Any]) -> Cell:

@@ -20,10 +20,12 @@ from typing import Any
 
 import pandas as pd
 
+from crossmodal.core import paths
 from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_file, sha256_json, write_json
 from crossmodal.experiments import Job, Params, Plan, Tracking, named_experiments, read_yaml
+from crossmodal.experiments.sweeps import sentence
 from crossmodal.inference import onnx_encoder
 from crossmodal.modalities import MODALITIES
 from crossmodal.reporting.figures import learning_curves
@@ -91,7 +93,7 @@ def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _params(job: Job, folder: Path, params: Params) -> dict[str, str]:
     """The settings that the run was trained with, as its `config.yaml` resolves them; a control has none."""
-    settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick"})
+    settings: dict[str, Any] = job.model_dump(mode="json", exclude={"papers", "quick", "sweep"})
     try:
         resolved = {} if job.control else read_yaml(folder / "config.yaml")
         settings |= {key: resolved[key] for key in settings if key in resolved}
@@ -299,6 +301,8 @@ def _write(
         tags["onnx"] = f"none: {reason}"
     if manifest.get("fallbacks"):
         tags["fallback"] = "; ".join(manifest["fallbacks"])[:5000]
+    if manifest.get("sweep"):
+        tags["sweep"] = sentence(manifest["sweep"])[:5000]
     name = f"{job.name} {job.split} seed{job.seed}"
     run_id = store.client.create_run(
         store.experiment(place.experiment), start_time=start, tags=tags, run_name=name
@@ -311,8 +315,8 @@ def _write(
         store.inputs(run_id, used)
     with tempfile.TemporaryDirectory() as temporary:
         for file in ARTIFACTS:
-            if (folder / file).exists():
-                shutil.copyfile(folder / file, Path(temporary) / file)
+            if (folder / file).exists() and (source := _of_the_run(folder, file)) is not None:
+                shutil.copyfile(source, Path(temporary) / file)
         if len(history):
             svg = learning_curves.run_curve(history, job.key)
             (Path(temporary) / "learning-curve.svg").write_text(svg, encoding="utf-8")
@@ -323,6 +327,15 @@ def _write(
     store.client.set_tag(run_id, HASH, digest)
     store.client.set_terminated(run_id, "FINISHED", end)
     store.known[place.experiment, job.key] = [(run_id, digest)]
+
+
+def _of_the_run(folder: Path, file: str) -> Path | None:
+    """The path of a run's file; None for a link that leads out of the run's folder, which others may have made."""
+    try:
+        return paths.inside(folder, file, str(folder))
+    except UserError as error:
+        log.warning("%s; it is not logged", error)
+        return None
 
 
 def _refused(job: Job, manifest: dict[str, Any]) -> str | None:

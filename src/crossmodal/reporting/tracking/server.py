@@ -46,7 +46,11 @@ def prepare(store: Path) -> dict[str, str]:
     for path, mode in ((store, 0o600), (store.absolute().parent / "mlartifacts", 0o700)):
         if path.exists():
             lock(path, mode)
-    return {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": key}
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": key,
+        "TMPDIR": str(folder),  # MLflow's lock has a known name, which in /tmp any account could hold
+    }
 
 
 def lock(path: Path, mode: int) -> None:

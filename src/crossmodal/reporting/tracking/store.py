@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -178,9 +179,26 @@ def opened(uri: str, artifacts: Path | None = None, *, rebuild: bool = False) ->
             location = place.resolve().as_uri()
         elif artifacts is not None:
             location = artifacts.resolve().as_uri()
-        store = Store(client_of(uri), location)
-        store.experiment(EXPERIMENT)
+        with _own_temporaries():
+            store = Store(client_of(uri), location)
+            store.experiment(EXPERIMENT)
         yield store
+
+
+@contextmanager
+def _own_temporaries() -> Iterator[None]:
+    """A private folder for temporary files while MLflow opens a database.
+
+    It locks a file of a known name there, which in /tmp any account of the machine could hold for ever, or plant as a
+    link to a file of the user's.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="crossmodal-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _check(path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from crossmodal.tasks.base import Examples, Metric
 
 
-def _among_first(examples: Examples, k: int) -> np.ndarray:
+def among_first(examples: Examples, k: int) -> np.ndarray:
     return 100.0 * (np.asarray(examples["rank"]) <= k)
 
 
@@ -30,7 +30,7 @@ def _precision(column: str, name: str, label: str, meaning: str, *, headline: bo
 
 RECALL_SUM = Metric("recall_sum", "Sum", "sums of recalls in per cent", high=math.inf, headline=True)
 RANKS = (
-    Metric("recall@K", "R@K", "recall in per cent", ("rank",), _among_first),
+    Metric("recall@K", "R@K", "recall in per cent", ("rank",), among_first),
     Metric(
         "median_rank",
         "median rank",
@@ -79,6 +79,12 @@ PRECISIONS = (
         "nDCG@K",
         "nDCG@K in per cent: the discounted gain of the first K answers, 2^g - 1 for g shared labels, over that of the "
         "best order",
+    ),
+    Metric(
+        "pair_recall@K",
+        "pair R@K",
+        "recall over pairs in per cent: the share of a query's relevant items among its first K answers",
+        high=math.inf,  # no order reaches 100 where a query has more than K relevant items
     ),
 )
 """Metrics of the order of all relevant items, from the values per query of `average_precision.AP_VARIANTS`."""
