@@ -214,3 +214,17 @@ def test_a_beam_below_one():
 def test_published_settings():
     assert (updown.Settings().word_dim, updown.Settings().dim, updown.Settings().attention_dim) == (1000, 512, 512)
     assert (nic.Settings().dim, nic.Settings().beam) == (512, 5)
+
+
+def test_what_nic_reads_is_dropped_in_training_alone():
+    """With nine of ten elements dropped, the image and the words that the network reads are zeros but for a tenth."""
+    model, batch = small("nic", read_dropout=0.9)
+    torch.manual_seed(0)
+    ids = torch.full((2000,), 5)
+    kept = model.read(ids) != 0
+    assert float(kept.double().mean()) == pytest.approx(0.1, abs=0.01)
+    assert torch.allclose(model.read(ids).mean(0), model.words.weight[5], atol=0.35)
+    assert (model._image(batch) == 0).any()
+    model.eval()
+    assert model.read(ids).equal(model.words(ids))
+    assert not (model._image(batch) == 0).any()

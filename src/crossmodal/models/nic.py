@@ -1,7 +1,7 @@
 """NIC, or Show and Tell (Vinyals et al., 2015): a network that reads the image as its first word and says the caption.
 
 Eq. 10 to 12 of the paper, which trains with stochastic gradient descent and generates with a beam of 20; the defaults
-here are those of public programs that reproduce it (Adam, beam of 5). Features first pass batch normalisation, as one
+here are those of public programs that reproduce it (Adam, beam of 5). Features pass batch normalisation first, as one
 of these programs offers (`use_bn`): it makes the image as large as a word vector, whatever the length of its features,
 and takes away what all images share, which would otherwise soon drown what they differ in. The chapter (eq. 9.11) sums
 from t = 0 although its w_0 is the start mark, which is read and not said, and it calls greedy decoding "sampling".
@@ -10,6 +10,7 @@ from t = 0 although its w_0 is the start mark, which is read and not said, and i
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -21,7 +22,11 @@ from crossmodal.models.parts.decoding import State
 
 
 class Settings(captioner.Settings):
-    pass
+    """Those of all captioners, and a dropout that NeuralTalk, which was made for Flickr8K, sets to 0.5."""
+
+    read_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the image's and of word vectors that are dropped before they are read"
+    )
 
 
 class Model(captioner.Captioner):
@@ -30,13 +35,18 @@ class Model(captioner.Captioner):
         self.even = nn.BatchNorm1d(context.shapes["image"][-1])
         self.image = nn.Linear(context.shapes["image"][-1], settings.word_dim)
         self.words = nn.Embedding(context.vocabulary_size, settings.word_dim)
+        self.dropped = nn.Dropout(settings.read_dropout) if settings.read_dropout else nn.Identity()
         self.network = nn.LSTM(settings.word_dim, settings.dim, batch_first=True)
         self.dropout = nn.Dropout(settings.dropout)
         self.word = nn.Linear(settings.dim, context.vocabulary_size)
 
     def _image(self, batch: Batch) -> Tensor:
         """(B, word_dim) the images as the network's first word."""
-        return self.image(self.even(batch.inputs["image"]))
+        return self.dropped(self.image(self.even(batch.inputs["image"])))
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Word vectors."""
+        return self.dropped(self.words(ids))
 
     def first_state(self, batch: Batch) -> dict[str, Tensor]:
         """The states (B, dim) after the image, which is read once (eq. 10)."""
@@ -53,7 +63,7 @@ class Model(captioner.Captioner):
         """All words at once, after the image: the same as one after another."""
         image = self._image(batch)[:, None]
         image = image.repeat_interleave(len(tokens.ids) // len(image), 0)
-        read = torch.cat([image, self.words(tokens.ids[:, :-1])], 1)
+        read = torch.cat([image, self.read(tokens.ids[:, :-1])], 1)
         packed = pack_padded_sequence(read, tokens.lengths.cpu(), batch_first=True, enforce_sorted=False)
         out = self.network(packed)[0].data[len(image) :]  # without the image's own step
         sizes = packed.batch_sizes[1:].tolist()
