@@ -143,7 +143,7 @@ def test_a_sentence_has_the_choice_its_budget_and_all_that_was_tried():
     record = {
         "settings": {"lr": 0.01},
         "tried": [{"settings": {"lr": 0.01}, "value": 512.34}, {"settings": {"lr": 0.5}, "value": None}],
-        "grid": 5,
+        "combinations": 5,
         "drawn_with": 3,
         "label": "sum of recalls",
         "seed": 0,

@@ -47,7 +47,12 @@ def test_the_best_candidate_is_trained(prepared, tmp_path, monkeypatch):
     record = choose_candidate(run, folder)
     assert record["settings"] == {"lr": 0.1}
     assert {one["name"]: one["value"] for one in record["tried"]} == values
-    assert [record[key] for key in ("criterion", "label", "seed", "grid")] == ["recall_sum", "sum of recalls", 0, 3]
+    assert [record[key] for key in ("criterion", "label", "seed", "combinations")] == [
+        "recall_sum",
+        "sum of recalls",
+        0,
+        3,
+    ]
     settings = run.settings | record["settings"]
     chosen = run.model_copy(update={"settings": settings, "sweep": run.sweep.model_copy(update={"choice": record})})
     train_job(chosen, tmp_path / "run", prepared)

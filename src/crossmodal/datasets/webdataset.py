@@ -41,7 +41,8 @@ make, read = _READER.make, _READER.read
 def _split(settings: Settings, file: Path) -> str | None:
     """The split of a shard, or None where its name and its folder say none that is known."""
     below = file.relative_to(settings.root)
-    names = [*below.parts[-2:-1], re.split(r"[-_.]?\d*\.tar$", below.name)[0], re.split(r"[-_.]", below.name)[0]]
+    begin = below.name.removesuffix(".tar").rstrip("0123456789").rstrip("-_.")  # without the number of the shard
+    names = [*below.parts[-2:-1], begin, re.split(r"[-_.]", below.name)[0]]
     return next((name for name in names if name and not embedded.partition_of(name, settings.splits)[1]), None)
 
 

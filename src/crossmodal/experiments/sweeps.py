@@ -178,7 +178,11 @@ def sentence(record: Mapping[str, Any]) -> str:
         f"{_listed(one['settings'])}: {'diverged' if one['value'] is None else format(one['value'], '.1f')}"
         for one in tried
     )
-    drawn = f" of {record['grid']}, drawn with seed {record['drawn_with']}" if record["grid"] > len(tried) else ""
+    drawn = (
+        f" of {record['combinations']}, drawn with seed {record['drawn_with']}"
+        if record["combinations"] > len(tried)
+        else ""
+    )
     return (
         f"{chosen}, chosen from {len(tried)} combinations{drawn} by {record['label']} on validation items with seed "
         f"{record['seed']} ({values})"

@@ -108,7 +108,7 @@ def choose_candidate(job: Job, folder: Path) -> dict[str, Any]:
         "criterion": task.criterion,
         "label": task.criterion_label,
         "seed": job.seed,
-        "grid": len(job.sweep.grid),
+        "combinations": len(job.sweep.grid),
         "drawn_with": job.sweep.seed,
         "tried": [{"name": name, **one} for name, one in records.items()],
     }

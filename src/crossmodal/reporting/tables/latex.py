@@ -228,7 +228,7 @@ class _Floats:
         above = len(self.view.heads) * (line + 3) + 12
         heights = [len(unit.rows) * line + 1 + (line + 6) * unit.opens for unit in units]
         if tabular.panel.start:
-            if self.room < above + heights[0] or self.room < above + sum(heights) <= self.fresh:
+            if self.room < above + sum(heights[:1]) or self.room < above + sum(heights) <= self.fresh:
                 self._go_on()
             else:
                 self.lines.append(r"  \par\medskip")
