@@ -16,8 +16,6 @@ ROWS = {
     ("mfsr", "table1"): 27,
     ("mfsr", "table2"): 25,
     ("mfsr", "table3"): 8,
-    ("mfsr", "reranked-coco"): 6,
-    ("mfsr", "reranked-flickr30k"): 6,
     ("a3vse", "table1"): 9,
     ("a3vse", "table2"): 22,
     ("a3vse", "table3"): 9,

@@ -420,6 +420,10 @@ def test_every_system_of_sentences_has_a_place_in_the_sparse_matrix(tmp_path, sp
 
 
 NOT_TO_BE_HAD = {
+    *(
+        f"{model}: sentence vectors: those that `inputs` names, not HGLMM Fisher vectors"
+        for model in ("dspe", "rrfnet")
+    ),
     "gsmn: dependencies of words: neighbouring words, not CoreNLP's",
     "sgm: relations of regions: each with its nearest, by their boxes, not detected ones",
     "sgm: relations of words: windows of words, not parsed ones",
