@@ -25,6 +25,7 @@ def histories(*losses: list[float]) -> pd.DataFrame:
     [
         (([4.0, 3.0, 2.0], [2.5, 1.0, 0.5]), False),
         (([2000.0, 150.0, 60.0], [3.0, 2.0, 1.0], [3.0, 2.0, 1.0]), True),
+        (([2000.0, 150.0, 60.0], [3.0, 2.0, 0.0], [3.0, 2.0, 1.0]), True),  # a zero is off the axis
         (([2000.0, 1.0, -1.0], [3.0, 2.0, 1.0]), False),  # a logarithm of a negative loss does not exist
     ],
 )

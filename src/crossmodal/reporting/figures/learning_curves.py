@@ -14,7 +14,7 @@ from crossmodal.reporting.results.shares import ordered_splits
 from crossmodal.tasks.base import criteria
 
 MOST_LINES = 14  # maximum in one panel
-WIDE = 50  # ratio of the largest to the median loss above which a linear axis would flatten most lines
+WIDE = 20  # ratio of the largest to the median loss above which a linear axis would flatten most lines
 
 
 class Figure(base.Figure):
@@ -64,7 +64,7 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
             left.set_title(f"{titles.get(dataset, dataset)}{only}\n{what}, validation")
             right.set_title("\nTraining loss")
             if _scales_differ(part.loss):
-                right.set_yscale("log")
+                right.set_yscale("log", nonpositive="mask")
             for ax in (left, right):
                 ax.set_xlabel("Epoch")
                 ax.set_xlim(left=min(1, part.epoch.min()), right=max(2, part.epoch.max()))
@@ -75,9 +75,9 @@ def learning_curves(histories: pd.DataFrame, titles: Mapping[str, str]) -> str:
 
 
 def _scales_differ(losses: pd.Series) -> bool:
-    """Whether some losses are so much larger than most that they are drawn on a logarithmic axis; all are positive."""
+    """Whether some losses are so much larger than most that they are drawn on a logarithmic axis, without zeros."""
     losses = losses.dropna()
-    return bool(len(losses) and losses.min() > 0 and losses.max() > WIDE * losses.median())
+    return bool(len(losses) and losses.min() >= 0 and losses.max() > WIDE * losses.median() > 0)
 
 
 def criterion_of(histories: pd.DataFrame) -> tuple[str, str]:

@@ -209,6 +209,8 @@ def history(folder: Path) -> pd.DataFrame:
     except UserError as error:
         log.warning("%s", error)
         return pd.DataFrame()
+    if frame.empty:  # as of a closed form
+        return pd.DataFrame()
     if "epoch" not in frame or len(frame.columns) > EPOCH_COLUMNS or not pd.api.types.is_numeric_dtype(frame["epoch"]):
         log.warning("%s: left out: expected a number `epoch` and at most %d columns", path, EPOCH_COLUMNS)
         return pd.DataFrame()
