@@ -134,9 +134,9 @@ def test_what_cannot_be_begun_from(tmp_path, after, words):
 
 
 def test_a_project_in_a_folder_with_braces_is_told_so():
-    check_place("/home/me/cross modal")
-    with pytest.raises(UserError, match=r"/home/\{me\}/x: lies in a folder with braces"):
-        check_place("/home/{me}/x")
+    check_place("/data/mine/cross modal")
+    with pytest.raises(UserError, match=r"/data/\{mine\}/x: lies in a folder with braces"):
+        check_place("/data/{mine}/x")
 
 
 def test_changes_name_the_steps_that_files_are_read_by(tmp_path, monkeypatch):

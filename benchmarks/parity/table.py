@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ rest: some comparisons alone, other seeds, fewer epochs and dimensions.
 """
 
 
+def _row(cells: Iterable[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def _programs() -> str:
     lines = [
         "## The programs\n",
@@ -113,7 +118,7 @@ def _scores(value: dict[str, Any]) -> str:
     for name, case in value["cases"].items():
         differences = case["differences"]
         cells = [name, case["program"], ", ".join(differences), f"{max(differences.values()):.0e}", _yes(case["same"])]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(_row(cells))
     return "\n".join(lines) + "\n"
 
 
@@ -136,7 +141,7 @@ def _captioners(value: dict[str, Any]) -> str:
         cells = [name, f"{one['loss']:.0e}" if "loss" in one else "", f"{max(differences):.0e}" if differences else ""]
         keys = ("floor", "ours", "ours, pairs", "theirs", "our beams", "their beams")
         cells += [f"{seconds[key]:.2f}" if key in seconds else "" for key in keys]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(_row(cells))
     return "\n".join(lines) + "\n"
 
 
@@ -166,7 +171,7 @@ def _summary(there: dict[str, dict[str, Any]]) -> str:
         cells = [value["title"] + _settings(value), value["program"], value["seeds"], _yes(value["level"])]
         cells += [f"{seconds['ours']:.1f}", f"{seconds['theirs']:.1f}"]
         cells += [f"{value['time_ratio']:.2f}", _yes(value["in_time"])]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        lines.append(_row(cells))
     return "\n".join(lines) + "\n"
 
 

@@ -54,7 +54,7 @@ def page() -> str:
             _headlines(measured),
             *(_benchmark(name, machines) for name, machines in measured.items()),
             "## The tests themselves",
-            "`make mutants` puts small faults into the source, one at a time, and counts those that a test notices. "
+            "`make mutants` puts small faults into the source, one by one, and counts those that a test notices. "
             "The faults of the table were drawn at random from all that it makes of a package.",
             _mutants(),
         ]

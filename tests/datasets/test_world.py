@@ -33,9 +33,9 @@ def test_distractors_differ_in_one_attribute():
 
 def test_partitions_share_no_scene():
     settings = world.Settings(images=120, val=30, test=30)
-    for first, end in world.partitions(settings).values():
-        copied = [world.scene(1, i, first).copies for i in range(first, end)]
-        assert all(c is None or first <= c < end for c in copied)
+    for part in world.partitions(settings).values():
+        copied = [world.scene(1, i, part.start).copies for i in part]
+        assert all(c is None or part.start <= c < part.stop for c in copied)
 
 
 def test_captions_of_a_scene_share_few_words():

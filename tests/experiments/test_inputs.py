@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from crossmodal.core.errors import UserError
 from crossmodal.experiments import from_config, load, merge, plan
-from tests.experiments.test_plan import PARAMS, ROOT, SCAN, planned
+from tests.experiments.small_plan import PARAMS, SCAN
 
-__all__ = ["planned"]  # the fixture
-
+ROOT = Path(__file__).parents[2]
 ENCODERS = {
     "encoders": {"new": {"image": {"vector": "other", "regions": "boxes"}}, "bare": {"image": "small"}},
     "extractors": {"other": {"extractor": "image", "network": "resnet34", "weights": "seeded"}},

@@ -10,7 +10,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.experiments import from_config, merge, plan, read_yaml
 from crossmodal.experiments.settings import validated
 from crossmodal.experiments.tables import Column, Row, Table, named_experiments
-from tests.experiments.test_plan import PAPER, PARAMS, SCAN
+from tests.experiments.small_plan import PAPER, PARAMS, SCAN
 
 ITEMS = ["items.parquet", "splits/full.parquet"]
 

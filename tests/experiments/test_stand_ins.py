@@ -15,7 +15,7 @@ from crossmodal.core import paths
 from crossmodal.core.files import read_json
 from crossmodal.dag import Dag
 from crossmodal.experiments import UnreadableError, from_config, merge, plan
-from tests.experiments.test_plan import PAPER, PARAMS
+from tests.experiments.small_plan import PAPER, PARAMS
 from tests.pipeline.commands import call
 
 ROOT = Path(__file__).parents[2]

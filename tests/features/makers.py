@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
+from crossmodal.core import registry
+from crossmodal.features.engine import extraction, store
 from tests.features import clips
 
 WORDS = [
@@ -124,3 +127,15 @@ MAKERS = {
     "released": Maker(released, of_released(cut), of_released(nothing)),
     "row": Maker(row, of_row(cut), of_row(nothing)),
 }
+
+
+def extracted(extractor: str, folder: Path, modality: str, sources: list[str], **settings: object) -> store.Features:
+    """Features of training items in the precision fp32, which an extractor of towers writes into `folder`."""
+    rows = pd.DataFrame(
+        {"item_id": [f"i{n}" for n in range(len(sources))], "modality": modality, "partition": "train"}
+    ).assign(source=sources)
+    module = registry.module("features", extractor)
+    validated = module.Settings.model_validate({"precision": "fp32", **settings})
+    target = folder / f"{modality}.{len(list(folder.iterdir()))}"
+    extraction.run(extractor, rows, folder, validated, target, threads=2, modality=modality)
+    return store.open_features(target)

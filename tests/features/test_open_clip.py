@@ -1,33 +1,22 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
 from crossmodal.core.errors import UserError
-from crossmodal.features import open_clip as extractor
-from crossmodal.features.engine import extraction, store
-from tests.features.makers import image
+from tests.features.makers import extracted, image
 from tests.features.small_clip import open_clip_folder
 
 open_clip = pytest.importorskip("open_clip", reason="the extra is not installed")
 CAPTIONS = ["A dog runs.", "two cats, and a very long caption " + "of many words " * 20, "x"]
-
-
-def run(folder: Path, modality: str, sources: list[str], **given) -> store.Features:
-    rows = pd.DataFrame(
-        {"item_id": [f"i{n}" for n in range(len(sources))], "modality": modality, "partition": "train"}
-    ).assign(source=sources)
-    settings = extractor.Settings.model_validate({"precision": "fp32", **given})
-    target = folder / f"{modality}.{len(list(folder.iterdir()))}"
-    extraction.run("open_clip", rows, folder, settings, target, threads=2, modality=modality)
-    return store.open_features(target)
+run = partial(extracted, "open_clip")
 
 
 def library(place: str):
@@ -86,8 +75,8 @@ HOSTILE = {
         "timm_model_name: found 'hf-hub:a/b', expected a name",
     ),
     "a path": (
-        {"text_cfg": {"hf_model_name": "../../home/x"}},
-        "hf_model_name: found '../../home/x'",
+        {"text_cfg": {"hf_model_name": "../../elsewhere"}},
+        "hf_model_name: found '../../elsewhere'",
     ),
     "layers without end": ({"vision_cfg": {"image_size": 32, "layers": 10**9}}, "layers: found 1000000000, expected"),
     "a list for a block": ({"text_cfg": [1]}, "is not the configuration of an open_clip model"),

@@ -1,33 +1,22 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
 from crossmodal.core.errors import UserError
-from crossmodal.features import transformers as extractor
-from crossmodal.features.engine import extraction, store
-from tests.features.makers import image
+from tests.features.makers import extracted, image
 from tests.features.small_towers import KINDS, hugging_face_folder
 
 transformers = pytest.importorskip("transformers", reason="the extra is not installed")
 CAPTIONS = ["A red dog runs.", "two cats and " + "a dog and " * 20, "x"]
-
-
-def run(folder: Path, modality: str, sources: list[str], **given) -> store.Features:
-    rows = pd.DataFrame(
-        {"item_id": [f"i{n}" for n in range(len(sources))], "modality": modality, "partition": "train"}
-    ).assign(source=sources)
-    settings = extractor.Settings.model_validate({"precision": "fp32", **given})
-    target = folder / f"{modality}.{len(list(folder.iterdir()))}"
-    extraction.run("transformers", rows, folder, settings, target, threads=2, modality=modality)
-    return store.open_features(target)
+run = partial(extracted, "transformers")
 
 
 def wide_picture(folder: Path) -> str:

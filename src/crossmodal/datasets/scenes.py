@@ -8,9 +8,7 @@ seed, and no picture changes when another partition grows.
 
 from __future__ import annotations
 
-import io
 import json
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -20,15 +18,21 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal.core.errors import UserError
-from crossmodal.core.files import atomic_write, sha256_file, write_parquet, write_text
+from crossmodal.core.files import sha256_file, write_parquet, write_text
 from crossmodal.datasets import items, karpathy
+from crossmodal.datasets.drawing.captioned_pictures import (
+    check_sizes,
+    clear_images,
+    entries,
+    partitions,
+    write_picture,
+)
 from crossmodal.datasets.drawing.scene_captions import RELATION_WORDS, Words, captions, noun
 from crossmodal.datasets.drawing.scene_detections import SYNONYMS, detections
 from crossmodal.datasets.drawing.scene_layout import Scene, scene
 from crossmodal.datasets.drawing.scene_questions import Question, questions
 from crossmodal.datasets.drawing.scene_things import paint
-from crossmodal.datasets.drawing.work import clear, each, generator, pick
+from crossmodal.datasets.drawing.work import each, generator, pick
 
 
 class Settings(BaseModel):
@@ -61,16 +65,6 @@ class Drawn(NamedTuple):
     phrases: list[tuple[str, tuple[float, ...]]]
 
 
-def partitions(settings: Settings) -> dict[str, range]:
-    """{partition: the numbers of its images}."""
-    train = settings.images - settings.val - settings.test
-    return {
-        "train": range(train),
-        "val": range(train, train + settings.val),
-        "test": range(train + settings.val, settings.images),
-    }
-
-
 def described(seed: int, part: int, number: int, count: int) -> Drawn:
     """Scene `number` of the `count` of a partition (its number as in `scene_layout`), with all that is said of it."""
     what = scene(seed, part, number)
@@ -95,19 +89,11 @@ def _phrases(rng: Any, what: Scene) -> list[tuple[str, tuple[float, ...]]]:
     return phrases
 
 
-def _left_over(name: str, images: int) -> bool:
-    """Whether a file name is that of a picture beyond the last one, or of a half-written file."""
-    drawn = re.fullmatch(r"(\d{6})\.jpg", name)
-    return bool((drawn and int(drawn[1]) >= images) or re.fullmatch(r"\.\d{6}\.jpg\.\d+\.part", name))
-
-
 def _write_one(folder: Path, seed: int, place: tuple[int, int, int, int]) -> Drawn:
     index, part, number, count = place
     drawn = described(seed, part, number, count)
-    buffer = io.BytesIO()
-    paint(generator(seed, part, number, 1), drawn.scene.things, drawn.scene.background).save(buffer, "JPEG", quality=90)
-    with atomic_write(folder / f"{index:06d}.jpg") as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    image = paint(generator(seed, part, number, 1), drawn.scene.things, drawn.scene.background)
+    write_picture(image, folder, index)
     return drawn
 
 
@@ -130,23 +116,23 @@ def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> tup
     ------
     UserError : the disk is full or the folder cannot be written.
     """
-    parts = list(partitions(settings).items())
+    parts = partitions(settings)
     places = [
         (index, part, number, len(indices))
-        for part, (_, indices) in enumerate(parts)
+        for part, indices in enumerate(parts.values())
         for number, index in enumerate(indices)
     ]
-    clear(folder / "images", partial(_left_over, images=settings.images))
+    clear_images(folder / "images", settings.images)
     drawn = each(partial(_write_one, folder / "images", settings.seed), places, workers)
     questions_of = []
-    for part, (name, indices) in enumerate(parts):
+    for part, (name, indices) in enumerate(parts.items()):
         scenes_of = [drawn[index].scene for index in indices]
         questions_of.append(questions(settings.seed, part, scenes_of, settings.bias))
         _write_questions(folder, name, indices, questions_of[-1])
     write_text(folder / "detections.json", json.dumps({f"{n:06d}.jpg": one.regions for n, one in enumerate(drawn)}))
     write_text(folder / "scenes.json", json.dumps([_exact(one.scene) for one in drawn]))
-    split_of = {index: name for name, indices in parts for index in indices}
-    write_text(folder / "dataset_scenes.json", json.dumps({"dataset": "scenes", "images": _entries(drawn, split_of)}))
+    listed = entries([one.captions for one in drawn], parts)
+    write_text(folder / "dataset_scenes.json", json.dumps({"dataset": "scenes", "images": listed}))
     return drawn, questions_of
 
 
@@ -159,21 +145,6 @@ def _exact(what: Scene) -> dict[str, Any]:
     relations = [list(relation) for relation in what.relations]
     twin = {"change": what.change, "changed": list(what.changed)}
     return {"background": what.background, "things": things, "relations": relations, **twin}
-
-
-def _entries(drawn: Sequence[Drawn], split_of: dict[int, str]) -> list[dict[str, Any]]:
-    """The images and their sentences, in Karpathy's layout."""
-    entries, sentence = [], 0
-    for index, one in enumerate(drawn):
-        sentences = []
-        for raw in one.captions:
-            words = raw.lower().replace(",", " ").rstrip(".").split()
-            sentences.append({"raw": raw, "tokens": words, "imgid": index, "sentid": sentence})
-            sentence += 1
-        ids = [fields["sentid"] for fields in sentences]
-        entry = {"filename": f"{index:06d}.jpg", "imgid": index, "split": split_of[index], "sentids": ids}
-        entries.append({**entry, "sentences": sentences})
-    return entries
 
 
 def _write_questions(folder: Path, part: str, indices: range, questions_of: Sequence[Question]) -> None:
@@ -247,11 +218,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : too few images are left for training, the disk is full, or the folder cannot be written.
     """
-    if len(partitions(settings)["train"]) < 20:
-        raise UserError(
-            f"params.yaml: datasets.{folder.name}.images: {settings.images} images less {settings.val} for validation "
-            f"and {settings.test} for the test leave fewer than 20 to train on; raise `images` or lower the others"
-        )
+    check_sizes(settings, folder.name)
     raw = folder / "raw"
     with suppress(OSError):  # `draw` reports a folder that cannot be written
         (folder / "items.parquet").unlink(missing_ok=True)  # outdated as soon as the pictures are redrawn

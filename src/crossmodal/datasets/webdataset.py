@@ -47,7 +47,7 @@ def _split(settings: Settings, file: Path) -> str | None:
 
 
 def _of_shard(path: Path, split: str | None) -> Iterator[Sample]:
-    """The samples of a shard, one at a time."""
+    """The samples of a shard, one after the other."""
     place, parts = "", {}
     for name, content in _members(path):
         folder, _, file = name.rpartition("/")

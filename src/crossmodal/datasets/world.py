@@ -7,10 +7,8 @@ The five captions of a scene omit different details and use different synonyms. 
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,9 +18,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossmodal.core.errors import UserError
-from crossmodal.core.files import atomic_write, sha256_file, write_text
+from crossmodal.core.files import sha256_file, write_text
 from crossmodal.datasets import items, karpathy
+from crossmodal.datasets.drawing.captioned_pictures import (
+    check_sizes,
+    clear_images,
+    entries,
+    partitions,
+    write_picture,
+)
 from crossmodal.datasets.drawing.scenery import (
     BACKGROUNDS,
     COLOURS,
@@ -34,7 +38,7 @@ from crossmodal.datasets.drawing.scenery import (
     outlines,
     shade,
 )
-from crossmodal.datasets.drawing.work import clear, each, generator, pick
+from crossmodal.datasets.drawing.work import each, generator, pick
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "ball": ("ball", "sphere", "globe"),
@@ -266,29 +270,10 @@ def captions(seed: int, index: int, what: Scene, count: int = 5) -> list[str]:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def partitions(settings: Settings) -> dict[str, tuple[int, int]]:
-    """{partition: (first index, one past the last index)}."""
-    train = settings.images - settings.val - settings.test
-    return {
-        "train": (0, train),
-        "val": (train, train + settings.val),
-        "test": (train + settings.val, settings.images),
-    }
-
-
-def _left_over(name: str, images: int) -> bool:
-    """Whether a file name is that of a picture beyond the last one, or of a half-written file."""
-    drawn = re.fullmatch(r"(\d{6})\.jpg", name)
-    return bool((drawn and int(drawn[1]) >= images) or re.fullmatch(r"\.\d{6}\.jpg\.\d+\.part", name))
-
-
 def _write_one(folder: Path, seed: int, place: tuple[int, int]) -> Scene:
     index, first = place
     image, what = draw_scene(seed, index, first)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90)
-    with atomic_write(folder / f"{index:06d}.jpg") as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    write_picture(image, folder, index)
     return what
 
 
@@ -308,20 +293,10 @@ def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> lis
     UserError : the disk is full or the folder cannot be written.
     """
     parts = partitions(settings)
-    places = [(index, first) for first, end in parts.values() for index in range(first, end)]
-    clear(folder / "images", partial(_left_over, images=settings.images))
+    places = [(index, indices.start) for indices in parts.values() for index in indices]
+    clear_images(folder / "images", settings.images)
     scenes = each(partial(_write_one, folder / "images", settings.seed), places, workers)
-    split_of = {index: name for name, (first, end) in parts.items() for index in range(first, end)}
-    entries, sentence = [], 0
-    for index, what in enumerate(scenes):
-        sentences = []
-        for raw in captions(settings.seed, index, what):
-            words = raw.lower().replace(",", " ").rstrip(".").split()
-            sentences.append({"raw": raw, "tokens": words, "imgid": index, "sentid": sentence})
-            sentence += 1
-        ids = [fields["sentid"] for fields in sentences]
-        entry = {"filename": f"{index:06d}.jpg", "imgid": index, "split": split_of[index], "sentids": ids}
-        entries.append({**entry, "sentences": sentences})
+    texts = [captions(settings.seed, index, what) for index, what in enumerate(scenes)]
     regions = {
         f"{index:06d}.jpg": [
             {"box": t.box, "class": t.kind, "attribute": t.colour, "size": t.size, "place": t.place, "confidence": 1.0}
@@ -331,7 +306,7 @@ def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> lis
     }
     write_text(folder / "regions.json", json.dumps(regions))
     write_text(folder / "scenes.json", json.dumps([asdict(what) for what in scenes]))
-    write_text(folder / "dataset_world.json", json.dumps({"dataset": "world", "images": entries}))
+    write_text(folder / "dataset_world.json", json.dumps({"dataset": "world", "images": entries(texts, parts)}))
     return scenes
 
 
@@ -342,11 +317,7 @@ def make(settings: Settings, folder: Path, *, title: str) -> None:
     ------
     UserError : too few images are left for training, the disk is full, or the folder cannot be written.
     """
-    if settings.images - settings.val - settings.test < 20:
-        raise UserError(
-            f"params.yaml: datasets.{folder.name}.images: {settings.images} images less {settings.val} for validation "
-            f"and {settings.test} for the test leave fewer than 20 to train on; raise `images` or lower the others"
-        )
+    check_sizes(settings, folder.name)
     raw = folder / "raw"
     with suppress(OSError):  # `draw` reports a folder that cannot be written
         (folder / "items.parquet").unlink(missing_ok=True)  # outdated as soon as the pictures are redrawn

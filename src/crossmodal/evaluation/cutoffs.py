@@ -11,7 +11,7 @@ among its first K. `recall@K` of the cross-modal papers asks for any one of them
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -84,16 +84,12 @@ def ndcg(
     >>> ndcg(np.array([[1.0]]), gallery, [1], [0, 1, 1], at=2).round(4)  # 0.6309 / (1 + 0.6309)
     array([0.3869])
     """
-    if at < 1:
-        raise ValueError(f"at: expected at least 1, found {at}")
-    of = source(queries, gallery, cosine=cosine)
-    labels = Labels(query_labels, gallery_labels, of.shape)
-    values = np.empty(of.shape[0])
-    parts = _graded(of, labels, at, budget) if labels.several else _plain(of, labels, at, budget)
-    for rows, gained, ideal, total in parts:
-        some = precision.any_relevant(rows, total, missing)
-        values[rows] = np.where(some, gained / np.where(ideal > 0, ideal, 1), np.nan)
-    return values
+
+    def parts(of: Products | Scores, labels: Labels) -> Iterator[Part]:
+        return _graded(of, labels, at, budget) if labels.several else _plain(of, labels, at, budget)
+
+    _check(at)
+    return _shares(source(queries, gallery, cosine=cosine), query_labels, gallery_labels, parts, missing)
 
 
 def pair_recall(
@@ -132,18 +128,36 @@ def pair_recall(
     >>> pair_recall(np.array([[1.0]]), gallery, [1], [0, 1, 1], at=2)
     array([0.5])
     """
-    if at < 1:
-        raise ValueError(f"at: expected at least 1, found {at}")
-    of = source(queries, gallery, cosine=cosine)
-    labels = Labels(query_labels, gallery_labels, of.shape)
-    values = np.empty(of.shape[0])
-    for rows, hits, total in precision.hits_in_order(of, labels, at, budget):
-        some = precision.any_relevant(rows, total, missing)
-        values[rows] = np.where(some, hits.sum(1) / np.maximum(total, 1), np.nan)
-    return values
+
+    def parts(of: Products | Scores, labels: Labels) -> Iterator[Part]:
+        for rows, hits, total in precision.hits_in_order(of, labels, at, budget):
+            yield rows, hits.sum(1), total, total
+
+    _check(at)
+    return _shares(source(queries, gallery, cosine=cosine), query_labels, gallery_labels, parts, missing)
 
 
 Part = tuple[slice, np.ndarray, np.ndarray, np.ndarray]  # queries; (q,) gain, best possible gain, relevant items
+
+
+def _check(at: int) -> None:
+    if at < 1:
+        raise ValueError(f"at: expected at least 1, found {at}")
+
+
+def _shares(
+    of: Products | Scores,
+    query_labels: Array,
+    gallery_labels: Array,
+    parts: Callable[[Products | Scores, Labels], Iterator[Part]],
+    missing: Missing,
+) -> np.ndarray:
+    """(Q,) gains divided by the best possible ones; NaN for a query without a relevant item."""
+    values = np.empty(of.shape[0])
+    for rows, gained, ideal, total in parts(of, Labels(query_labels, gallery_labels, of.shape)):
+        some = precision.any_relevant(rows, total, missing)
+        values[rows] = np.where(some, gained / np.where(ideal > 0, ideal, 1), np.nan)
+    return values
 
 
 def _discounts(n: int) -> np.ndarray:

@@ -20,7 +20,15 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_json
 from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
-from crossmodal.features.networks.captions import depends_on, rows_of, training, vectors_of, words, words_of
+from crossmodal.features.networks.captions import (
+    OfWordVectors,
+    depends_on,
+    rows_of,
+    training,
+    vectors_of,
+    words,
+    words_of,
+)
 from crossmodal.language.wordvectors import WordVectors
 
 LEAST = 1e-6  # least variance of a coordinate, as scikit-learn's mixtures have it
@@ -34,17 +42,9 @@ CASES = [
 """How the conformance test of extractors runs this one."""
 
 
-class Settings(extraction.Settings):
+class Settings(extraction.Settings, OfWordVectors):
     """The published sizes of the HGLMM vectors (DSPE, RRF-Net)."""
 
-    vectors: str = Field(description="file of GloVe or word2vec vectors, or seeded")
-    words_covered: float = Field(
-        0.3,
-        ge=0,
-        le=1,
-        description="least share of the words of all texts, counted with repetition, that must have a vector",
-    )
-    dim: int = Field(300, ge=1, description="dimensions of seeded vectors")
     mixture: Literal["hybrid", "gaussian"] = Field(
         "hybrid", description="whether a coordinate of a centre may be Laplace distributed, or all are normal"
     )

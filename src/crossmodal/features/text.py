@@ -27,6 +27,7 @@ from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
 from crossmodal.features.networks import backbones, skipthoughts
 from crossmodal.features.networks.captions import (
+    OfWordVectors,
     bad,
     depends_on,
     rows_of,
@@ -92,22 +93,13 @@ class TfIdf(_Fitted):
     sublinear_tf: bool = Field(False, description="whether 1 + ln(count) replaces the count")
 
 
-class WordVectors(Settings):
+class WordVectors(Settings, OfWordVectors):
     """The mean of the words' vectors."""
 
     kind: Literal["word_vectors"] = "word_vectors"
-    vectors: str = Field(description="file of GloVe or word2vec vectors, or seeded")
     weighting: Literal["mean", "tfidf"] = Field(
         "mean", description="weights of the words; tfidf: rare words of the training captions count more"
     )
-    words_covered: float = Field(
-        0.3,
-        ge=0,
-        le=1,
-        description="least share of the words of all texts, counted with repetition, that must have a vector",
-    )
-    dim: int = Field(300, ge=1, description="dimensions of seeded vectors")
-    seed: int = Field(0, description="seed of seeded vectors")
 
 
 class SkipThoughts(Settings):

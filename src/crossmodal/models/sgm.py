@@ -1,6 +1,6 @@
 """SGM: cross-modal scene graph matching (Wang et al., 2020; a row of mFSR's tables).
 
-An image is a graph of objects and of relations between two of them, a caption a graph of words and of short phrases.
+An image is a graph of objects and of relations between two of them; a caption is a graph of words and of short phrases.
 Each word is matched with its best object and each phrase with its best relation; a pair's score is the sum of the means
 of both levels.
 

@@ -10,7 +10,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from pydantic import BaseModel, Field
 
 from crossmodal.core.console import tracked
 from crossmodal.core.errors import UserError
@@ -22,13 +24,18 @@ from crossmodal.language.tokens import tokenize
 log = logging.getLogger(__name__)
 
 
-class Vectors(Protocol):
-    """Settings that name word vectors."""
+class OfWordVectors(BaseModel):
+    """Settings of extractors that read word vectors."""
 
-    vectors: str
-    words_covered: float
-    dim: int
-    seed: int
+    vectors: str = Field(description="file of GloVe or word2vec vectors, or seeded")
+    words_covered: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="least share of the words of all texts, counted with repetition, that must have a vector",
+    )
+    dim: int = Field(300, ge=1, description="dimensions of seeded vectors")
+    seed: int = Field(0, description="seed of seeded vectors")
 
 
 def words(caption: str) -> list[str]:
@@ -53,7 +60,7 @@ def bad(item: Item, why: str) -> UserError:
     return UserError(f"text item {item.item_id!r} ({shown!r}) {why}; correct it, or set `on_error: skip`")
 
 
-def depends_on(settings: Vectors) -> dict[str, Any]:
+def depends_on(settings: OfWordVectors) -> dict[str, Any]:
     """The facts of the manifest on the word vectors that a setting names.
 
     Raises
@@ -70,7 +77,9 @@ def depends_on(settings: Vectors) -> dict[str, Any]:
     )
 
 
-def vectors_of(settings: Vectors, captions: Mapping[str, list[str]]) -> tuple[wordvectors.WordVectors, dict[str, Any]]:
+def vectors_of(
+    settings: OfWordVectors, captions: Mapping[str, list[str]]
+) -> tuple[wordvectors.WordVectors, dict[str, Any]]:
     """The vectors of the words of all captions, and facts for the manifest on how many have one."""
     path = Path(settings.vectors)
     counts = Counter(word for caption in captions.values() for word in caption)

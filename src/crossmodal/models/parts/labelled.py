@@ -61,7 +61,7 @@ def places(labels: Tensor, trained: Tensor) -> Tensor:
 
 
 def of_another_class(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """For each row of a batch a random row of another class: (B,) its index, and (B,) bool whether there is one."""
+    """A random row of another class for each row of a batch: (B,) indices, and (B,) bool whether there is one."""
     other = ~same_class(labels)
     ranks = torch.rand(other.shape, device=other.device).masked_fill(~other, -1)
     return ranks.argmax(1), other.any(1)

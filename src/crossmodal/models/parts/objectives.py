@@ -54,7 +54,7 @@ def contrastive(own: Tensor, reference: Tensor, valid: Tensor, ratio: int) -> di
 
     Parameters
     ----------
-    own, reference : (B, 1 + ν) log-probabilities of captions under both models; the first one of a row is the true one.
+    own, reference : (B, 1 + ν) log-probabilities of captions under both models; the first of each row is the true one.
     valid : (B, 1 + ν) whether a caption is of another image than the row's.
     ratio : ν.
     """
