@@ -225,7 +225,10 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("? [1, 2]\n: x", "a list cannot be a key"),
         ("a: " + "9" * 5000, "not valid YAML"),
         ("a: " + "[" * 5000, "not valid YAML"),
+        ("a: " + "[" * 900_000, "nested too deeply"),
+        ("a: " + "{a: " * 400_000, "nested too deeply"),
         ("a: 2020-13-45", "not valid YAML"),
+        ("__use_yte__: true\nseeds: [0]", "__use_yte__: makes the file a template"),
     ],
 )
 def test_yaml_that_nothing_holds(tmp_path, text, words):

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from crossmodal import experiments
+from crossmodal.core import limits
 from crossmodal.core.errors import UserError
+from crossmodal.core.limits import Limits
 from crossmodal.experiments import config_of, extractors_in, from_config, load, merge
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +54,7 @@ def fault(**blocks) -> str:
         ({"datasets": {"Coco": {"reader": "world", "title": "c"}}}, "'Coco': a name consists of lower-case letters"),
         ({"extractors": {"a-b": {"extractor": "image"}}}, "'a-b': a name consists of lower-case letters"),
         ({"seeds": []}, "seeds: "),
+        ({"seeds": [*range(200_000)]}, "seeds: List should have at most 1000 items"),
         ({"evaluation": {"shards": 0}}, "evaluation.shards: "),
         ({"threads": {"train": 0}}, "threads.train: "),
         ({"datasets": {"coco": {"stages": [3, 0]}}}, "datasets.coco.stages.1: "),
@@ -115,6 +118,45 @@ def test_places_are_filled_wherever_they_are_named():
     assert made.datasets["world"].settings == {"deep": [{"x": "raw/a/1"}, 2, "{other}"]}
     with pytest.raises(UserError, match="unused: unknown key"):
         from_config({**SMALL, "unused": "x"})
+
+
+def titled(title, **blocks):
+    return from_config({**SMALL, **blocks, "datasets": {"world": {"reader": "world", "title": title}}})
+
+
+def test_what_fills_a_place_is_not_filled_again():
+    """Forty places that name the next one twice would be 2 ** 40 letters."""
+    doubling = {f"a{n}": f"{{a{n + 1}}}{{a{n + 1}}}" for n in range(40)}
+    assert titled("{a0}{a1}", a0="{a1}", a1="x").datasets["world"].title == "{a1}x"
+    with pytest.raises(UserError, match=r"params\.yaml: a1: unknown key"):
+        titled("{a0}", **doubling, a40="x")
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("{a}" * 3000, r"\{a\}: fills more than 2,097,152 characters in"),
+        ([["x"] * 101] * 10, "has more than 1,000 values, those that aliases repeat among them"),
+    ],
+)
+def test_what_is_filled_in_is_bounded(monkeypatch, title, words):
+    monkeypatch.setattr(limits, "_limits", Limits(yaml_nodes=1000 if isinstance(title, list) else 10**6))
+    with pytest.raises(UserError, match=rf"params\.yaml: {words}"):
+        titled(title, a="x" * 1000)
+
+
+def test_many_places_are_looked_up_by_their_names():
+    places = {f"k{n}": "v" for n in range(20_000)}
+    made = titled("t", **places, extractors={"net": {"extractor": "image", "texts": [f"{{{k}}}" for k in places]}},
+                  inputs={}, scales={})  # fmt: skip
+    assert made.extractors["net"].settings["texts"] == ["v"] * 20_000
+
+
+def test_a_configuration_that_is_nested_without_end():
+    deep: list = []
+    deep.append(deep)
+    with pytest.raises(UserError, match="nested too deeply"):
+        titled(deep)
 
 
 def test_later_files_win(tmp_path):

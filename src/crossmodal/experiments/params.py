@@ -24,6 +24,8 @@ from crossmodal.experiments.sweeps import Budget
 from crossmodal.modalities import Modality, Relevance
 
 NAME = r"[a-z0-9][a-z0-9_]*"
+PLACE = re.compile(r"\{([^{}]*)\}")  # a placeholder, which a value of the same name fills
+MOST_SEEDS = 1000
 MOST_THREADS = 1024  # more than any machine has cores
 LARGEST_SEED = 2**32 - 1  # both NumPy and torch accept it
 PRECOMPUTED = "precomputed"  # the reader of features extracted elsewhere, and the extractor that collects them
@@ -161,7 +163,7 @@ class Splits(Strict):
 class Params(Strict):
     scale: Scale = "embedded"
     papers: list[str]
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1, max_length=MOST_SEEDS)
     paths: Paths = Paths()
     threads: Threads = Threads()
     splits: Splits = Splits()
@@ -193,10 +195,10 @@ class Params(Strict):
     @field_validator("seeds")
     @classmethod
     def _of_generators(cls, value: list[int]) -> list[int]:
-        for seed in value:
+        for place, seed in enumerate(value):
             if not 0 <= seed <= LARGEST_SEED:
                 raise ValueError(f"{seed}: a seed is a whole number from 0 to {LARGEST_SEED}")
-            if value.count(seed) > 1:
+            if seed in value[:place]:
                 raise ValueError(f"{seed} occurs twice; each seed is one run: name it once")
         return value
 
@@ -361,7 +363,7 @@ def _value_of(text: str) -> Any:
             return kind(text)
     try:
         return yaml.load(text, yaml.BaseLoader)  # without types: the parameters know their own
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return text
 
 
@@ -377,22 +379,48 @@ def from_config(config: Mapping[str, Any], where: str = "params.yaml") -> Params
         for k, v in config.items()
         if k not in Params.model_fields and isinstance(v, str | int | float) and not isinstance(v, bool)
     }
-    used: set[str] = set()
-
-    def filled(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: filled(part) for key, part in value.items()}
-        if isinstance(value, list):
-            return [filled(part) for part in value]
-        if isinstance(value, str):
-            for name, content in places.items():
-                if f"{{{name}}}" in value:
-                    used.add(name)
-                    if value == f"{{{name}}}" and not isinstance(content, str):
-                        return content
-                    value = value.replace(f"{{{name}}}", str(content))
-        return value
-
-    value = {key: filled(part) for key, part in config.items() if key not in places}
+    filling = _Filling(places, where)
+    try:
+        value = {key: filling.of(part) for key, part in config.items() if key not in places}
+    except RecursionError:
+        raise UserError(f"{where}: is nested too deeply") from None
     # A placeholder that no value refers to is reported as a misspelt parameter.
-    return validated(Params, {**value, **{k: v for k, v in places.items() if k not in used}}, where)
+    return validated(Params, {**value, **{k: v for k, v in places.items() if k not in filling.used}}, where)
+
+
+class _Filling:
+    """Fills placeholders in, each value once: what they contain is not filled again, and all of it is bounded.
+
+    The values may come from Snakemake, which bounds nothing.
+    """
+
+    def __init__(self, places: Mapping[str, str | int | float], where: str):
+        self.places, self.where = places, where
+        self.used: set[str] = set()
+        self.values = self.characters = 0
+
+    def of(self, value: Any) -> Any:
+        self.values += 1
+        if self.values > (most := limits.current().yaml_nodes):
+            raise UserError(f"{self.where}: has more than {most:,} values, those that aliases repeat among them")
+        if isinstance(value, Mapping):
+            return {key: self.of(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self.of(part) for part in value]
+        if not isinstance(value, str):
+            return value
+        alone = PLACE.fullmatch(value)
+        if alone and alone[1] in self.places:
+            self.used.add(alone[1])
+            return self.places[alone[1]]
+        return PLACE.sub(self._content, value)
+
+    def _content(self, place: re.Match[str]) -> str:
+        if place[1] not in self.places:
+            return place[0]
+        self.used.add(place[1])
+        content = str(self.places[place[1]])
+        self.characters += len(content)
+        if self.characters > (most := limits.current().yaml_bytes):
+            raise UserError(f"{self.where}: {place[0]}: fills more than {most:,} characters in; shorten its value")
+        return content

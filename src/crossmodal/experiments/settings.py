@@ -15,6 +15,8 @@ from crossmodal.core.errors import UserError, masked, suggestion
 from crossmodal.core.files import check_small, unreadable
 
 DIGITS = 100  # of a whole number in YAML
+DEEPEST = 1000  # blocks and lists of YAML within each other: libyaml has a stack that some tens of thousands overflow
+TEMPLATE = "__use_yte__"  # in a file given to `--configfile`, Snakemake takes it for leave to run the Python within
 SHOWN = 300  # characters of a value or a message of others in an error
 
 
@@ -98,11 +100,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    UserError : the file is missing, too large, no valid YAML or no mapping.
+    UserError : the file is missing, too large, no valid YAML, no mapping, or a template that runs Python.
     """
     check_small(path, "yaml_bytes", limits.current().yaml_bytes)
     try:
-        value = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+        text = Path(path).read_text(encoding="utf-8")
+        _check_depth(text)
+        value = yaml.load(text, _UniqueKeys)
     except OSError as error:
         raise unreadable(path, error) from None
     except RecursionError:
@@ -112,7 +116,28 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not valid YAML: {told[:SHOWN]}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(value).__name__}")
+    if TEMPLATE in value:
+        raise UserError(
+            f"{path}: {TEMPLATE}: makes the file a template, whose Python `snakemake --configfile` runs; expected "
+            "settings alone: take it out, and do not give the file to Snakemake before"
+        )
     return value
+
+
+def _check_depth(text: str) -> None:
+    """Refuse YAML that is nested too deeply for libyaml, which ends the process; a quick look spares most files.
+
+    Raises
+    ------
+    RecursionError : it is.
+    """
+    if sum(map(text.count, "[{-?:")) < DEEPEST:  # each list or block has one of these at least
+        return
+    depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise RecursionError
 
 
 def validated(model: type[BaseModel], value: Any, where: str) -> Any:

@@ -1,7 +1,9 @@
 """MLflow's pages are behind a password; secrets are for the user alone and stand in no file that is pushed."""
 
 import base64
+import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -96,6 +98,30 @@ def test_clean_expands_no_file_name_and_keeps_what_is_not_made(tmp_path):
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["README.md"]
 
 
+PUBLIC = {"/health", "/version", "/static-files/<path:path>"}  # the pages' own scripts, and whether it is up
+
+
+def requests_of_all_routes(store):
+    """The path, no password, the body and the method of a request to each route of MLflow but the public ones."""
+    listing = (
+        "import json, mlflow.server as s, mlflow.server.auth as a, mlflow.server.fastapi_app as f; a.create_app();"
+        "print(json.dumps([(r.rule, [*r.methods]) for r in s.app.url_map.iter_rules()]"
+        "+ [(c.path, [*c.methods]) for r in f.app.routes if hasattr(r, 'effective_candidates')"
+        "   for c in r.effective_candidates()]))"
+    )
+    environment = {**os.environ, **server.prepare(store), "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{store}"}
+    out = subprocess.run([sys.executable, "-c", listing], env=environment, capture_output=True, text=True, check=True)
+    routes = json.loads(out.stdout.splitlines()[-1])
+    assert len(routes) > 300
+    return [
+        (re.sub(r"<[^>]*>|\{[^}]*\}", "1", rule), None, None if method == "GET" else b"{}", method)
+        for rule, methods in routes
+        if rule not in PUBLIC and not rule.endswith("/mlflow/server-info")
+        for method in methods
+        if method not in ("HEAD", "OPTIONS")
+    ]
+
+
 @pytest.mark.slow
 def test_nothing_is_served_without_the_password(tmp_path):
     pytest.importorskip("flask_wtf", reason="mlflow's part for authentication is not installed")
@@ -104,8 +130,8 @@ def test_nothing_is_served_without_the_password(tmp_path):
         port = free.getsockname()[1]
     line = [sys.executable, "-m", "crossmodal.reporting.tracking.server", f"sqlite:///{tmp_path}/mlflow.db", str(port)]
 
-    def ask(path, password=None, body=None):
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body)
+    def ask(path, password=None, body=None, method=None, **headers):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers, method=method)
         if password:
             request.add_header("Authorization", "Basic " + base64.b64encode(f"crossmodal:{password}".encode()).decode())
         if body:
@@ -131,6 +157,13 @@ def test_nothing_is_served_without_the_password(tmp_path):
             assert ask("/get-artifact?path=x&run_id=y") == 401
             assert ask("/api/2.0/mlflow/runs/create", None, b'{"experiment_id": "0"}') == 401
             assert ask(search[0], password, search[1]) == 200
+            native = "/ajax-api/3.0/mlflow/assistant/config"  # not one of Flask's
+            for origin, status in ((f"http://127.0.0.1:{port}", 200), ("http://127.0.0.1:1", 403), ("null", 403)):
+                assert ask(search[0], password, search[1], Origin=origin) == status
+                assert ask(native, password, Origin=origin) == status
+            assert ask(native, password, Host=f"localhost:{port}") == 200
+            assert ask(native, password, Host="10.stranger.example") == 403
+            assert {ask(*request) for request in requests_of_all_routes(tmp_path / "mlflow.db")} == {401}
             assert mode(tmp_path / "mlflow.db") == 0o600
             assert password not in (tmp_path / "log").read_text()
         finally:

@@ -10,12 +10,18 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import write_text
 from crossmodal.reporting.tracking.store import database, quiet
 
+if TYPE_CHECKING:
+    from flask import Response
+    from werkzeug.datastructures import Authorization
+
 USER = "crossmodal"
+HOSTS = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*")  # by default also 10.any.name, a stranger's site
 PRIVATE = ".mlflow"  # beside the store: password, key of the sessions, and MLflow's own users
 
 
@@ -39,7 +45,7 @@ def prepare(store: Path) -> dict[str, str]:
         "database_uri": f"sqlite:///{folder / 'users.db'}",
         "admin_username": USER,
         "admin_password": password,
-        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+        "authorization_function": "crossmodal.reporting.tracking.server:authenticate",
     }
     lines = ["[mlflow]", *(f"{name} = {value.replace('%', '%%')}" for name, value in settings.items())]
     _write(folder / "basic_auth.ini", "\n".join(lines) + "\n")
@@ -50,7 +56,24 @@ def prepare(store: Path) -> dict[str, str]:
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": key,
         "TMPDIR": str(folder),  # MLflow's lock has a known name, which in /tmp any account could hold
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(HOSTS),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that nothing here needs
     }
+
+
+def authenticate() -> Authorization | Response:
+    """MLflow's check of a request's password, which no page of another address may have the browser send.
+
+    MLflow lets the pages of every port of this machine use the password that a browser remembers, and on a shared
+    machine the port may be another user's.
+    """
+    from flask import make_response, request
+    from mlflow.server.auth import authenticate_request_basic_auth
+
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("Host"):
+        return make_response("the request comes from a page of another address", 403)
+    return authenticate_request_basic_auth()
 
 
 def lock(path: Path, mode: int) -> None:
