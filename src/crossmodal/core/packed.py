@@ -22,6 +22,7 @@ OBJECT = 128  # bytes of a value that becomes an object of Python's or NumPy's: 
 TEXT = 24  # bytes of a text besides its characters, where equal ones are one object
 COLUMNS = 10_000
 ROW, CELL = 240, 64  # bytes of a row as a mapping of Python's, and of each value in it
+HEADER = 2**23  # bytes of the list of arrays in a file of safetensors, which has about 100 for each
 
 
 def check_size(where: str, packed: int, unpacked: int) -> None:
@@ -39,6 +40,19 @@ def check_size(where: str, packed: int, unpacked: int) -> None:
 
 
 # -- .parquet ---------------------------------------------------------------------------------------------------------
+
+
+def check_header(path: Path) -> None:
+    """Refuse a file of safetensors that lists millions of arrays, which take memory although they hold nothing.
+
+    Raises
+    ------
+    UserError : it does.
+    """
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+    if HEADER < size <= path.stat().st_size:  # the library itself refuses one that is longer than its file
+        raise UserError(f"{path}: has a list of arrays of {size:,} bytes, expected at most {HEADER:,}; save it again")
 
 
 def table(

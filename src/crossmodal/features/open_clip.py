@@ -25,7 +25,7 @@ from crossmodal.core import limits
 from crossmodal.core.errors import UserError, first_line, suggestion
 from crossmodal.core.files import check_small, sha256_file
 from crossmodal.features.engine.extraction import Given, Recipe
-from crossmodal.features.networks import backbones, towers
+from crossmodal.features.networks import backbones, tokenizers, towers
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,8 @@ def recipe(settings: Settings, given: Given) -> Recipe:
         tower = towers.Tower(model, _tokens if settings.output == "patches" else _image_vectors, l2=settings.l2)
         transform = library.transform
         seen = transform.PreprocessCfg(**model.visual.preprocess_cfg)
+        sides = [*seen.size] if isinstance(seen.size, tuple | list) else [seen.size]
+        towers.check_sides(f"extractors.*.model: {settings.model!r}", sides, None, settings.batch_size)
         preprocess = transform.image_transform_v2(seen, is_train=False)
         facts["transform"] = dict(model.visual.preprocess_cfg)
         return Recipe(
@@ -182,7 +184,7 @@ def _check_config(path: Path, config: dict[str, Any]) -> None:
         is_name = isinstance(value, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", value)
         if name in ("timm_model_name", "hf_model_name", "hf_tokenizer_name") and value and not is_name:
             raise UserError(f"{path}: {name}: found {str(value)[:80]!r}, expected a name, not an address or a path")
-    for part in (tower, text):
+    for part in (value for value in config.values() if isinstance(value, dict)):
         layers = part.get("layers", 1)
         for count in layers if isinstance(layers, list) else [layers]:
             towers.check_layers(str(path), count)
@@ -286,8 +288,14 @@ def _give_tokens(model: nn.Module, settings: Settings) -> None:
 def _tokenizer(library: ModuleType, settings: Settings) -> Callable[[list[str]], Tensor]:
     try:
         text = library.get_model_config(_name(settings)).get("text_cfg", {})
-        more = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}  # else the library may ask
-        return library.get_tokenizer(_name(settings), **more)
+        if not text.get("hf_tokenizer_name"):
+            return library.get_tokenizer(_name(settings))
+        if not settings.folder.is_dir():
+            return library.get_tokenizer(_name(settings), trust_remote_code=False)
+        with tokenizers.checked(settings.folder, also=(CONFIG,)) as place:
+            return library.get_tokenizer(f"local-dir:{place}", trust_remote_code=False)  # or the library may ask
+    except UserError:
+        raise
     except Exception as error:  # a package or a file of the tokenizer is missing
         raise UserError(
             f"extractors.*.model: the tokenizer of {settings.model!r} cannot be loaded ({first_line(error)})"

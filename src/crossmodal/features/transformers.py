@@ -25,7 +25,7 @@ from crossmodal.core import limits
 from crossmodal.core.errors import UserError, first_line, suggestion
 from crossmodal.core.files import check_small, read_record
 from crossmodal.features.engine.extraction import Given, Recipe
-from crossmodal.features.networks import backbones, towers
+from crossmodal.features.networks import backbones, tokenizers, towers
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ RETRIEVAL = "BlipForImageTextRetrieval"  # the class of BLIP's published retriev
 WHOLE = ("siglip", "siglip2")  # their vector is that of the last of all tokens, which may not be cut off
 SMALL_FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 FETCHED = ("*.json", "*.txt", "*.model", "*.safetensors")
-SIDE, PATCHES = 4096, 65_536  # of a picture as a tower sees it: pixels of a side, and number of patches
+PROCESSORS = re.compile(r"(CLIP|Siglip2?|Blip|Bit|DINOv3ViT|ViT)(ImageProcessor|FeatureExtractor)(Fast|Pil)?")
+KERNELS = ("eager", "sdpa", "flash_attention_2", "flex_attention")  # the library's own; others come from the hub
 
 
 class Settings(towers.Settings):
@@ -81,7 +82,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     if images:
         processor = _processor(library, folder)
         transform = processor.to_dict()
-        _check_sizes(folder, transform)
+        _check_sizes(folder, transform, _part(config, "vision_config").patch_size, settings.batch_size)
         facts["transform"] = {key: value for key, value in sorted(transform.items()) if _is_plain(value)}
         tower = towers.Tower(model, _tokens if settings.output == "patches" else _image_vectors, l2=settings.l2)
 
@@ -96,7 +97,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
         )
     tower = towers.Tower(model, _text_vectors, l2=settings.l2)
     facts["context_length"] = _part(config, "text_config").max_position_embeddings
-    tokenize = _tokenizer(library, folder, facts["context_length"])
+    tokenize = _tokenizer(library, folder, config.model_type, facts["context_length"])
     return Recipe(
         lambda listed: towers.of_texts(tower, tokenize, settings, device, listed),
         facts,
@@ -214,6 +215,10 @@ def _config(library: ModuleType, folder: Path) -> Any:
     for part in (raw, raw.get("text_config"), raw.get("vision_config")):
         if isinstance(part, dict) and part.get("num_hidden_layers") is not None:
             towers.check_layers(str(path), part["num_hidden_layers"])
+        for key, value in part.items() if isinstance(part, dict) else ():
+            of_kernels = key.startswith(("_attn_implementation", "_experts_implementation"))
+            if of_kernels and isinstance(value, str | dict) and value not in KERNELS:
+                raise UserError(f"{path}: {key}: {str(value)[:80]!r} is none of {', '.join(KERNELS)}; take it out")
     try:
         return library.AutoConfig.from_pretrained(
             folder,
@@ -317,22 +322,29 @@ def _quiet(library: ModuleType) -> Iterator[None]:
 
 
 def _processor(library: ModuleType, folder: Path) -> Any:
+    for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
+        raw = read_record(path) if path.is_file() else {}
+        for part in (raw, raw.get("image_processor")):
+            for key in ("image_processor_type", "feature_extractor_type") if isinstance(part, dict) else ():
+                kind = part.get(key)
+                if kind is not None and not PROCESSORS.fullmatch(str(kind)):  # some fetch files
+                    raise UserError(f"{path}: {key}: {str(kind)[:80]!r} is no image processor of these models")
     try:
         return library.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # a file of the image processor is missing or damaged
         raise UserError(f"{folder}: its image processor cannot be loaded ({first_line(error)})") from None
 
 
-def _check_sizes(folder: Path, transform: dict[str, Any]) -> None:
+def _check_sizes(folder: Path, transform: dict[str, Any], patch: Any, batch: int) -> None:
     """Refuse an image processor that would make pictures so large that they fill the memory."""
-    given = [transform.get("size"), transform.get("crop_size")]
+    given = [transform.get("size"), transform.get("crop_size"), transform.get("pad_size")]
     sides = [side for one in given if isinstance(one, dict) for side in one.values() if side is not None]
-    for side in sides:
-        if not isinstance(side, int) or not 0 < side <= SIDE:
-            raise UserError(f"{folder}: its image processor has a side of {side} pixels, expected at most {SIDE}")
+    towers.check_sides(f"{folder}: its image processor", sides, patch, batch)
     patches = transform.get("max_num_patches") or 1
-    if not isinstance(patches, int) or not 0 < patches <= PATCHES:
-        raise UserError(f"{folder}: its image processor has {patches} patches, expected at most {PATCHES}")
+    if not isinstance(patches, int) or not 0 < patches <= towers.PATCHES:
+        raise UserError(f"{folder}: its image processor has {patches} patches, expected at most {towers.PATCHES}")
+    if isinstance(patch, int):
+        towers.check_batch(f"{folder}: its image processor", 3 * patches * patch * patch, batch)
 
 
 def _is_plain(value: Any) -> bool:
@@ -342,9 +354,12 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def _tokenizer(library: ModuleType, folder: Path, longest: int) -> Callable[[str], towers.Inputs]:
+def _tokenizer(library: ModuleType, folder: Path, kind: str, longest: int) -> Callable[[str], towers.Inputs]:
     try:
-        tokenizer = library.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with tokenizers.checked(folder, kind) as place:
+            tokenizer = library.AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+    except UserError:
+        raise
     except Exception as error:  # a package or a file of the tokenizer is missing
         raise UserError(f"{folder}: its tokenizer cannot be loaded ({first_line(error)})") from None
 

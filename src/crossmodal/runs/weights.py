@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from crossmodal.core import packed
 from crossmodal.core.errors import UserError, first_line
 from crossmodal.core.files import sha256_file
 from crossmodal.experiments import made_by_training
@@ -33,6 +34,7 @@ def checked_weights(folder: Path) -> Path:
     weights = made_by_training(folder / "model.safetensors")
     if sha256_file(weights) != read_manifest(folder).weights_sha256:
         raise UserError(f"{weights}: is corrupted (its SHA-256 is not the manifest's); delete it and train again")
+    packed.check_header(weights)
     return weights
 
 

@@ -166,6 +166,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
+            packed.check_header(path)
             state = load_file(path)
         else:
             if path.suffix == ".pkl":

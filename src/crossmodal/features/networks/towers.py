@@ -7,7 +7,7 @@ picture or a sentence becomes inputs, and how a tower is called, is told by the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -18,13 +18,16 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from crossmodal.core import pictures
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Item, Work
 from crossmodal.features.networks import backbones
 
 LAYERS = 1000  # of a tower
 SMALL = 2**26  # bytes of weights that may always be there
+SIDE, PATCHES = 4096, 65_536  # of a picture as a tower sees it: pixels of a side, and number of patches
+BATCH = 2**29  # bytes of the pictures of a batch
+SLENDER = 200  # ratio of a picture's sides, since its short side may be scaled to that of the tower
 KEPT = 10_000  # largest number of texts whose ensembles of prompts are kept
 NOISE = 256  # side in pixels of a picture on which the precision is tried where no other can be read
 
@@ -109,10 +112,37 @@ def check_size(described: nn.Module, folder: str, weights: str, stored: int) -> 
     stored : bytes of that file.
     """
     most = 8 * stored + SMALL  # of weights in half precision and less
-    if (size := 4 * sum(value.numel() for value in described.state_dict().values())) > most:
+    held = [*described.parameters(), *described.buffers()]  # masks of attention are not in a state dict
+    if (size := 4 * sum(value.numel() for value in held)) > most:
         raise UserError(
             f"extractors.*.model: the model that {folder!r} describes has {size:,} bytes of weights, but "
             f"{weights} has {stored:,}; fetch the model again"
+        )
+
+
+def check_sides(what: str, sides: Sequence[Any], patch: Any, batch: int) -> None:
+    """Refuse sides of pictures, or numbers of patches, with which a batch would fill the memory.
+
+    Parameters
+    ----------
+    what : what asks for them, for the error.
+    patch : pixels of a patch's side, where patches are counted.
+    """
+    for side in sides:
+        if not isinstance(side, int) or not 0 < side <= SIDE:
+            raise UserError(f"{what} has a side of {side} pixels, expected at most {SIDE}")
+    longest = max(sides, default=1)
+    if isinstance(patch, int) and (count := (longest // max(patch, 1)) ** 2) > PATCHES:
+        raise UserError(f"{what} has {count:,} patches, expected at most {PATCHES:,}")
+    check_batch(what, 3 * longest**2, batch)
+
+
+def check_batch(what: str, values: int, batch: int) -> None:
+    """Refuse a batch whose pictures have more than `BATCH` bytes of float32 values."""
+    if (size := 4 * values * batch) > BATCH:
+        raise UserError(
+            f"{what} makes {size:,} bytes of {batch} pictures, expected at most {BATCH:,}; set `batch_size` to "
+            f"{max(1, BATCH // (4 * values))} or less"
         )
 
 
@@ -138,6 +168,9 @@ def of_images(
 
     def load(item: Item) -> tuple[Inputs, tuple[int, int]]:
         picture = pictures.read(item.path)
+        if max(picture.size) > SLENDER * min(picture.size):
+            wide, high = picture.size
+            raise UserError(f"{item.path}: is {wide} x {high} pixels, expected sides of 1:{SLENDER} at most; cut it")
         return preprocess(picture), picture.size
 
     @cache
@@ -182,7 +215,12 @@ def of_texts(
 
     def tokens(sentence: str) -> Inputs:
         with turn:  # tokenizers keep a cache
-            return tokenize(sentence)
+            try:
+                return tokenize(sentence)
+            except BaseException as error:  # a panic of Rust is no Exception
+                if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+                    raise
+                raise ValueError(f"its tokenizer fails ({first_line(error)})") from None
 
     def checked(item: Item) -> str:
         if not item.source.strip():

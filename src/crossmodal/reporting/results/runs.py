@@ -156,9 +156,10 @@ def _blocks(folder: Path) -> dict[str, np.ndarray] | None:
 
     path = folder / "model.safetensors"
     try:
+        packed.check_header(path)
         with safe_open(path, "numpy") as weights:
             return {name: weights.get_tensor(name) for name in weights.keys() if name.startswith("blocks.")}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, UserError) as error:
         log.warning("%s: left out: %s", path, error)
         return None
 
