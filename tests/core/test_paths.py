@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from PIL import Image
 from crossmodal.core import limits, paths
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import write_json, write_text
+from crossmodal.core.limits import Limits
 from crossmodal.datasets import items, raw
 from crossmodal.experiments import from_config, job_in
 from crossmodal.features import pixels
@@ -143,6 +145,51 @@ def extracted(root, sources, **settings):
     chosen = pixels.Settings(resize=8, crop=8, **settings)
     extraction.run("pixels", frame.assign(source=sources), root, chosen, target, threads=1, modality="image")
     return store.open_features(target)
+
+
+def test_files_below_a_folder(tmp_path, monkeypatch):
+    """By hand: hidden folders, links and what cannot be entered, and a bound on how many and how deep."""
+    for name in ("b/c/1", "b/.d/2", "a", "b/.3"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    for name, target in (("l", "b"), ("round", "round"), ("up", ".."), ("gone", "nowhere")):
+        (tmp_path / "in" / name).symlink_to(target)
+
+    def found(**how):
+        return sorted(name for name, _ in paths.below(tmp_path / "in", **how))
+
+    assert found() == ["a", "b/.3", "b/c/1", "gone", "l", "round", "up"]
+    assert found(hidden=True) == ["a", "b/.3", "b/.d/2", "b/c/1", "gone", "l", "round", "up"]
+    followed = found(links=True, hidden=True)
+    assert [name.rpartition("/")[2] for name in followed] == ["a", "gone", ".3", "2", "1", "round"]  # each folder once
+    monkeypatch.setattr(limits, "_limits", Limits(files=11))
+    assert len(found()) == 7
+    monkeypatch.setattr(limits, "_limits", Limits(files=9))
+    with pytest.raises(UserError, match=r"in: holds more than 9 files and folders \(`limits.files` in params.yaml\)"):
+        found(hidden=True)
+
+
+def test_folders_without_end(tmp_path):
+    """Deeper than Python calls functions and than a path is long; 2 ** 40 ways through 40 folders."""
+    place = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(3000):
+            os.mkdir("d")  # noqa: PTH102
+            os.chdir("d")
+    finally:
+        os.chdir(place)
+    with pytest.raises(UserError, match="has folders nested more than 100 times; name a flatter one"):
+        [*paths.below(tmp_path)]
+    farm = tmp_path / "farm"
+    for n in range(40):
+        (farm / f"{n}").mkdir(parents=True)
+        for name in "ab":
+            (farm / f"{n}" / name).symlink_to(f"../{n + 1}")
+    (farm / "40").mkdir()
+    (farm / "40" / "x").touch()
+    assert [entry.name for _, entry in paths.below(farm, links=True)] == ["x"]
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # pathlib and shutil cannot
 
 
 def test_extraction_opens_nothing_outside_of_the_root_and_no_pipe(root, monkeypatch):

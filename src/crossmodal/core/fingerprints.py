@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -116,7 +116,7 @@ class Hashes:
 
     def tree(self, folder: Path, ending: str = "") -> str:
         """The hash of the names and contents of all files below a folder, or of those with an ending."""
-        names = sorted(name for name in _below(folder) if name.endswith(ending))
+        names = [name for name in _below(folder) if name.endswith(ending)]
         return sha256_json([*self.files(folder, names).items()])
 
     def _entries(self, folder: str) -> dict[str, os.DirEntry[str]]:
@@ -153,17 +153,10 @@ def _hashed(path: str) -> str:
         return NOTHING
 
 
-def _below(folder: Path, prefix: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
-    """The names of the files below a folder; a link to one of the folders above it is not followed."""
-    with suppress(OSError):
-        real = os.path.realpath(folder)
-        if real in above:
-            return
-        for entry in os.scandir(folder):
-            if entry.is_dir():
-                yield from _below(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
-            elif not entry.name.startswith(".") and entry.name != LOCK:
-                yield prefix + entry.name
+def _below(folder: Path) -> list[str]:
+    """The sorted names of the files below a folder."""
+    files = paths.below(folder, hidden=True, links=True)
+    return sorted(name for name, entry in files if not entry.name.startswith(".") and entry.name != LOCK)
 
 
 # -- what a step has read ---------------------------------------------------------------------------------------------
@@ -216,7 +209,7 @@ def _now(kind: str, path: Path, hashes: Hashes) -> str:
     if kind == "files":
         return hashes.file(path)
     if kind == "names":
-        return sha256_bytes("\n".join(sorted(_below(path))).encode(errors="surrogatepass"))
+        return sha256_bytes("\n".join(_below(path)).encode(errors="surrogatepass"))
     return hashes.tree(path, ".txt" if kind == "texts" else "")
 
 

@@ -68,6 +68,9 @@ class Limits(BaseModel):
     yaml_bytes: int = Field(
         2**21, ge=1, description="bytes of a YAML file: settings, a paper, or a run's `config.yaml`"
     )
+    files: int = Field(
+        2_000_000, ge=1, description="files and folders below a folder that is read or searched as a whole"
+    )
     yaml_nodes: int = Field(1_000_000, ge=1, description="values of a YAML file, including those that aliases repeat")
     item_seconds: float = Field(
         300, gt=0, description="seconds for opening one file, after which the process counts as stuck"

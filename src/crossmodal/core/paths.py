@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
+from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -96,6 +97,61 @@ def _stays(folder: str, root: str) -> bool:
 def _below(path: str | Path, root: str | Path) -> bool:
     # `Path.resolve` would raise for a cycle of links, which cannot be opened anyway.
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+# -- all files below a folder -----------------------------------------------------------------------------------------
+
+DEEPEST = 100  # folders within each other
+
+
+def below(folder: str | Path, *, hidden: bool = False, links: bool = False) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The files below a folder, each with its path there; folders that cannot be read are passed over.
+
+    Parameters
+    ----------
+    hidden : whether folders whose names begin with a dot are entered.
+    links : whether links to folders are followed, each folder once.
+
+    Raises
+    ------
+    UserError : there are more than `limits.files`, or folders are nested more than `DEEPEST` times.
+    """
+    waiting, seen, count, most = [("", str(folder))], set(), 0, limits.current().files
+    while waiting:
+        prefix, path = waiting.pop()
+        if prefix.count("/") > DEEPEST:
+            raise UserError(f"{folder}: has folders nested more than {DEEPEST} times; name a flatter one")
+        if links and (real := os.path.realpath(path)) in seen:
+            continue
+        elif links:
+            seen.add(real)
+        entries = _entries(path, most - count)
+        if (count := count + len(entries)) > most:
+            raise UserError(
+                f"{folder}: holds more than {most:,} files and folders (`limits.files` in params.yaml); name a smaller "
+                "one, or raise the limit"
+            )
+        for entry in entries:
+            if not _is_folder(entry, links):
+                yield prefix + entry.name, entry
+            elif hidden or not entry.name.startswith("."):
+                waiting.append((f"{prefix}{entry.name}/", entry.path))
+
+
+def _entries(path: str, most: int) -> list[os.DirEntry[str]]:
+    """The entries of a folder by their names, of which one more than `most` are looked at."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(islice(entries, most + 1), key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str], links: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=links)
+    except OSError:  # a cycle of links
+        return False
 
 
 # -- folders that a user has named ------------------------------------------------------------------------------------

@@ -159,8 +159,9 @@ def files_below(root: Path, endings: tuple[str, ...], advice: str) -> list[Path]
     ------
     UserError : there is none, or a link leads out of the folder.
     """
-    found = (path.relative_to(root) for ending in endings for path in root.rglob(f"*{ending}"))
-    names = sorted(str(path) for path in found if not any(part.startswith(".") for part in path.parts))
+    names = sorted(
+        name for name, entry in paths.below(root) if name.endswith(endings) and not entry.name.startswith(".")
+    )
     files = [paths.inside(root, name, str(root)) for name in names if (root / name).is_file()]
     if not files:
         raise UserError(f"{root}: holds no files with an ending of {', '.join(endings)}; {advice}")
