@@ -101,6 +101,26 @@ def test_a_folder_whose_configuration_is_meant_to_harm(tmp_path, name):
         run(tmp_path, "text", ["x"], model=str(place), download=True)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        # 20,000 ** 2 * 4 bytes of a mask, which is no weight
+        (
+            {"text_cfg": {"context_length": 20_000, "width": 16, "heads": 2, "layers": 1}},
+            r"describes has 1,\d{3},\d{3},\d{3}",
+        ),
+        ({"multimodal_cfg": {"layers": 10**9}}, "layers: found 1000000000, expected whole numbers up to 200"),
+    ],
+)
+def test_what_a_configuration_makes_beside_its_weights(tmp_path, changed, message):
+    place = Path(open_clip_folder(tmp_path))
+    path = place / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "model_cfg": {**config["model_cfg"], **changed}}))
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, "text", ["x"], model=str(place))
+
+
 def test_prompts_are_averaged_as_clip_does(tmp_path):
     place = open_clip_folder(tmp_path)
     names = ["dog", "fir", "dog"]  # an ensemble that is computed once

@@ -156,6 +156,12 @@ def point_outside(place: Path) -> None:
     (place / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def list_arrays(place: Path) -> None:
+    nothing = {f"a{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(200_000)}
+    text = json.dumps(nothing).encode()
+    (place / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+
+
 HARM = {
     "another kind": (lambda p: changed(p, "config.json", model_type="clap"), "'clap' is none of clip, .*did you mean"),
     "code of the folder": (
@@ -168,6 +174,11 @@ HARM = {
         lambda p: changed(p, "config.json", vision_config={"num_hidden_layers": 10**9}),
         "layers: found 1000000000",
     ),
+    "kernels of others": (
+        lambda p: changed(p, "config.json", text_config={"_attn_implementation": "someone/kernels"}),
+        r"_attn_implementation: 'someone/kernels' is none of eager, sdpa",
+    ),
+    "a million arrays of nothing": (list_arrays, r"model\.safetensors: has a list of arrays of \d\d,\d{3},\d{3} bytes"),
     "terabytes": (
         lambda p: changed(p, "config.json", text_config={"vocab_size": 10**9, "hidden_size": 1024}),
         r"describes has 4,\d{3},\d{3},\d{3},\d{3} bytes of weights, but model\.safetensors has ",
@@ -198,7 +209,15 @@ def test_a_damaged_or_hostile_folder(tmp_path, name):
     [
         ({"size": {"shortest_edge": 10**6}}, "a side of 1000000 pixels, expected at most 4096"),
         ({"crop_size": {"height": 10**6, "width": 1}}, "a side of 1000000 pixels, expected at most 4096"),
-        ({"image_processor_type": "Mine", "auto_map": {"AutoImageProcessor": "code.Mine"}}, "cannot be loaded"),
+        ({"image_processor_type": "Mine", "auto_map": {"AutoImageProcessor": "code.Mine"}}, "is no image processor of"),
+        (
+            {"image_processor_type": "OneFormerImageProcessor", "repo_path": "a/b", "class_info_file": "c.json"},
+            "'OneFormerImageProcessor' is no image processor of these models",  # it fetches or opens that file
+        ),
+        (
+            {"size": {"shortest_edge": 2048}, "do_center_crop": False},
+            "makes 805,306,368 bytes of 16 pictures, expected at most 536,870,912; set `batch_size` to 10 or less",
+        ),
     ],
 )
 def test_an_image_processor_that_is_meant_to_harm(tmp_path, entries, message):
@@ -216,3 +235,24 @@ def test_sentences_need_a_text_tower(tmp_path):
         run(tmp_path, "text", ["a dog"], model=place, output="patches")
     with pytest.raises(UserError, match="'transformers' reads image and text items, found 'audio'"):
         run(tmp_path, "audio", ["a.wav"], model=place)
+
+
+def test_a_picture_that_would_be_scaled_to_gigabytes(tmp_path):
+    """Of 1,000 x 4 pixels, with the short side scaled to 40, an image would have 10,000 x 40."""
+    place = hugging_face_folder(tmp_path)
+    Image.new("RGB", (1000, 4)).save(tmp_path / "thin.png")
+    with pytest.raises(UserError, match=r"thin\.png: is 1000 x 4 pixels, expected sides of 1:200 at most"):
+        run(tmp_path, "image", ["thin.png"], model=place)
+
+
+def test_a_tokenizer_that_panics_is_an_item_s_error(tmp_path, monkeypatch):
+    """A panic of Rust is no `Exception`, and would end the extraction of all items."""
+    panic = type("PanicException", (BaseException,), {})
+
+    def fail(self, sentence, **options):
+        raise panic("retry-limit-in-match over") if "bomb" in sentence else KeyError("other")
+
+    place = hugging_face_folder(tmp_path)
+    monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "__call__", fail)
+    with pytest.raises(UserError, match=r"its tokenizer fails \(retry-limit-in-match over\)"):
+        run(tmp_path, "text", ["a bomb"], model=place)

@@ -23,7 +23,7 @@ from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Item, Work
 from crossmodal.features.networks import backbones
 
-LAYERS = 1000  # of a tower
+LAYERS = 200  # of a tower; a thousand take seconds to lay out
 SMALL = 2**26  # bytes of weights that may always be there
 SIDE, PATCHES = 4096, 65_536  # of a picture as a tower sees it: pixels of a side, and number of patches
 BATCH = 2**29  # bytes of the pictures of a batch
