@@ -27,6 +27,7 @@ CELL_ARRAY, NUMBERS = 1, range(6, 16)  # MATLAB's numbers of the kinds of arrays
 TEXTS_AND_NUMBERS, CELL_HEAD = (4, *NUMBERS), 512  # kinds of arrays in cells; bytes of the head of one
 CELLS = 16  # a small array in a cell takes as much time and memory to read as so many times its bytes of a matrix
 BLOCK = 2**24  # bytes of one block of a larger array
+DEEPEST = 100  # groups of HDF5 within each other: HDF5 takes minutes to follow thousands
 CELL = 64  # bytes of a cell beside its content
 KEPT = 8  # blocks that are kept in memory
 
@@ -251,11 +252,13 @@ def open_hdf5(path: Path, name: str, columns: bool) -> Array:
     matlab = path.suffix.lower() == ".mat"
     file = h5py.File(path, "r")
     present: list[str] = []
-    sparse: list[str] = []
+    sparse: dict[str, None] = {}
 
     def visit(key: str, value: Any) -> None:
+        if key.count("/") > DEEPEST:
+            raise UserError(f"{path}: has groups nested more than {DEEPEST} times; save the arrays that are meant")
         if isinstance(value, h5py.Group) and "MATLAB_sparse" in value.attrs:
-            sparse.append(key)
+            sparse[key] = None
         elif isinstance(value, h5py.Dataset) and key.rpartition("/")[0] not in sparse:
             present.append(key)
 
