@@ -110,7 +110,7 @@ def test_the_baselines_of_self_critical_training_by_hand():
     rewards = torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]], dtype=torch.float64)
     assert objectives.advantage(rewards, None).tolist() == [[-3.0, -1.5, 4.5], [0.0, 0.0, 0.0]]
     assert objectives.advantage(rewards, torch.tensor([4.0, 1.0])).tolist() == [[-3.0, -2.0, 2.0], [4.0, 4.0, 4.0]]
-    with pytest.raises(UserError, match="baseline: 'samples' .* set `samples` to 2 or more"):
+    with pytest.raises(UserError, match=r"baseline: 'samples' .* set `samples` to 2 or more"):
         objectives.advantage(rewards[:, :1], None)
 
 
