@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -166,3 +167,25 @@ def test_from_the_command_line(runs, prepared, tmp_path, monkeypatch):
         *("toyI2TRetrieval.json", "toyT2IRetrieval.json"),
     ]
     assert read_record(tmp_path / "recalls.json")["language"] == "en"
+
+
+@pytest.mark.parametrize(
+    "tops", [[["t0"], ["t0", "t1"]], [["t0"], ["elsewhere"]], [None, None], [[["t0"]], [["t1"]]], [["t0"], []]]
+)
+def test_rankings_that_are_none_are_refused_in_one_line(tmp_path, tops):
+    run = SimpleNamespace(folder=tmp_path, data=tmp_path, job=SimpleNamespace(dataset="toy", relevance="group"))
+    rows = [
+        ("i0", "image", "0", "test"),
+        ("i1", "image", "1", "test"),
+        ("t0", "text", "0", "test"),
+        ("t1", "text", "1", "test"),
+    ]
+    pd.DataFrame(rows, columns=["item_id", "modality", "group_id", "partition"]).to_parquet(tmp_path / "items.parquet")
+    (tmp_path / "instance_retrieval").mkdir()
+    examples = {"protocol": "all", "aspect": "image-to-text", "query_id": ["i0", "i1"], "top": tops}
+    pd.DataFrame(examples).to_parquet(tmp_path / "instance_retrieval" / "examples.parquet")
+    with pytest.raises(
+        UserError, match=r"examples\.parquet: has rankings of other items than .* evaluate the run again"
+    ):
+        step.mteb(run, tmp_path / "mteb")
+    assert not (tmp_path / "mteb").exists()

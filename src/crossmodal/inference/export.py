@@ -193,10 +193,16 @@ def mteb(run: OpenedRun, folder: Path) -> list[Path]:
         ranked = examples[(examples.protocol == "all") & (examples.aspect == f"{query}-to-{to}")]
         if ranked.empty or run.job.relevance != "group":
             raise UserError(f"{path}: has no ranks of images and texts that belong together over the whole test set")
-        asked = groups.loc[ranked.query_id]
-        counts = asked.map(items.group_id[items.modality == to].value_counts()).to_numpy(np.int64)
-        hits = groups.loc[np.concatenate(ranked.top.to_list())].to_numpy().reshape(len(ranked), -1)
-        hits = hits == asked.to_numpy()[:, None]
+        try:
+            asked = groups.loc[ranked.query_id]
+            counts = asked.map(items.group_id[items.modality == to].value_counts()).to_numpy(np.int64)
+            hits = groups.loc[np.concatenate(ranked.top.to_list())].to_numpy().reshape(len(ranked), -1)
+            hits = hits == asked.to_numpy()[:, None]
+        except (KeyError, ValueError, TypeError, AttributeError):  # of a damaged run, or one of others
+            raise UserError(
+                f"{path}: has rankings of other items than {run.data / 'items.parquet'}, or of several lengths; "
+                "evaluate the run again"
+            ) from None
         task = f"{MTEB.get(run.job.dataset, run.job.dataset)}{name}Retrieval"
         scores = mteb_scores(hits, counts)
         about = {"hf_subset": "default", "languages": ["eng-Latn"], "main_score": scores["ndcg_at_10"]}
