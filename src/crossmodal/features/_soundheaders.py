@@ -14,6 +14,7 @@ WAVES = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 LONG = (b"RF64", b"BW64")  # formats that keep their lengths in a separate chunk `ds64`
 W64_DATA = b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
 LARGEST_FRAME = 2881  # maximum number of bytes of an MP3 frame
+CHUNKS = 1_000_000  # of a file that are looked at, in a second; recorders write some tens
 OFFSETS = 8  # bytes before the samples in the sound chunk of AIFF
 
 
@@ -26,9 +27,9 @@ def with_length(data: bytes) -> bytes:
     if data[:4] in WAVES and data[8:12] == b"WAVE":
         return _wave(data)
     if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
-        for name, start, size in _chunks(data, ">"):
-            if name == b"SSND" and size <= OFFSETS and _is_sound(data[start + OFFSETS :], ">"):
-                return data[: start - 4] + NOT_KNOWN + data[start:]
+        sound = next(((start, size) for name, start, size in _chunks(data, ">") if name == b"SSND"), None)
+        if sound is not None and sound[1] <= OFFSETS and _is_sound(data[sound[0] + OFFSETS :], ">"):
+            return data[: sound[0] - 4] + NOT_KNOWN + data[sound[0] :]
     if data[:4] == b"riff" and (place := data.find(W64_DATA)) > 0:  # Wave64: sizes include headers
         start = place + 24
         if int.from_bytes(data[start - 8 : start], "little") >= 2**62:
@@ -81,8 +82,10 @@ def _wave(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes, order: str, start: int = 12) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, offset of the content, size) of each chunk; the padding byte after odd sizes may be missing."""
-    while start + 8 <= len(data):
+    """Yield (name, offset of the content, size) of the first chunks; the padding byte after odd sizes may be missing."""
+    for _ in range(CHUNKS):
+        if start + 8 > len(data):
+            return
         name, size = struct.unpack_from(f"{order}4sI", data, start)
         yield name, start + 8, size
         start += 8 + size
