@@ -82,7 +82,7 @@ def _wave(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes, order: str, start: int = 12) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, offset of the content, size) of the first chunks; the padding byte after odd sizes may be missing."""
+    """Yield (name, offset of the content, size) of the first chunks; the padding byte of odd ones may be missing."""
     for _ in range(CHUNKS):
         if start + 8 > len(data):
             return
