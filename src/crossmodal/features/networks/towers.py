@@ -6,8 +6,10 @@ picture or a sentence becomes inputs, and how a tower is called, is told by the 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -78,6 +80,37 @@ class Tower(nn.Module):
         """Map the inputs of B items to float32 features."""
         out = self.encode(self.model, inputs).float()
         return nn.functional.normalize(out, dim=-1) if self.l2 else out
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The text tower of a model as it is exported: what its tokens are, and how they are made without torch."""
+
+    tower: Tower
+    names: tuple[str, ...]
+    """The names of the tower's inputs: those of ids, and of the mask of the ids that are tokens of the sentence."""
+    tokenize: Callable[[str], Inputs]
+    """The inputs of one sentence."""
+    tokenizer: str
+    """The same tokenizer in the JSON of the library `tokenizers`, with its truncation and its padding."""
+    clean: str = ""
+    """How open_clip cleans a sentence before: `lower`, `whitespace` or `canonicalize`; empty: it is left as it is."""
+
+
+def json_of(tokenizer: Any, where: str) -> str:
+    """The JSON of a tokenizer of transformers, which has been called once, so that it truncates and fills up.
+
+    Raises
+    ------
+    UserError : it is written in Python and not by the library `tokenizers`.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(f"{where}: its tokenizer {type(tokenizer).__name__} cannot be read without its library")
+    content = json.loads(backend.to_str())
+    if not (content["truncation"] and content["padding"]):
+        raise UserError(f"{where}: its tokenizer {type(tokenizer).__name__} makes inputs of different lengths")
+    return json.dumps(content)
 
 
 def check_request(extractor: str, settings: Settings, modality: str) -> None:
