@@ -295,7 +295,7 @@ def _built(library: ModuleType, settings: Settings) -> tuple[nn.Module, dict[str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out the library's warnings that a model has random weights, since they are loaded or told of after it."""
+    """Leave out what the library says of the steps of loading, and that a model has random weights before they are."""
 
     def others(record: logging.LogRecord) -> bool:
         return record.module != "factory"
@@ -342,7 +342,8 @@ def _tokenizer(library: ModuleType, settings: Settings) -> Callable[[list[str]],
     try:
         text = library.get_model_config(_name(settings)).get("text_cfg", {})
         more = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}  # else the library may ask
-        return library.get_tokenizer(_name(settings), **more)
+        with _quiet():
+            return library.get_tokenizer(_name(settings), **more)
     except Exception as error:  # a package or a file of the tokenizer is missing
         raise UserError(
             f"extractors.*.model: the tokenizer of {settings.model!r} cannot be loaded ({first_line(error)})"

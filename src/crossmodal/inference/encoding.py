@@ -141,7 +141,8 @@ def given_of(data: Path, modality: str) -> extraction.Given:
     """The items of a data set, on which what an extractor fits was fitted."""
     from crossmodal.datasets import items
 
-    return extraction.given_of(items.read(data), items.root(data), modality, data)
+    root = data if modality == "text" else items.root(data)  # sentences are no files
+    return extraction.given_of(items.read(data), root, modality, data)
 
 
 def input_of_features(
