@@ -2,7 +2,8 @@
 
 The loop is that of the library's own examples: files read by Pillow, preprocessed, stacked in batches, encoded. The
 model has random weights, in a size in which reading the photographs and the tower take about the same time, or in that
-of the model of open_clip that `--model` names. Compared are seconds of a processor core, which others on the machine change least; those of the clock are told beside them.
+of the model of open_clip that `--model` names. Compared are seconds of a processor core, which others on the machine
+change least; those of the clock are told beside them.
 """
 
 from __future__ import annotations
