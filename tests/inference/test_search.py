@@ -339,3 +339,31 @@ def test_the_command(run, queries, tmp_path):
     for caption in captions:
         assert caption in page.read_text()
     assert isinstance(call("a", "--item", "i50").exception, UserError)
+
+
+def test_a_page_of_ones_own_folder_shows_no_file_of_the_data_set(run, tmp_path, monkeypatch):
+    """A data set whose files lie where no parameters name them has nothing to do with the answers."""
+    from typer.testing import CliRunner
+
+    def refused(data):
+        raise UserError("lies elsewhere")
+
+    def answered(opened, query, to, **options):
+        answers = [searching.Answer("a.jpg", "image", 0.5, str(tmp_path / "a.jpg"))]
+        return searching.Found("toy", query, "image", 1, answers)
+
+    monkeypatch.setattr(searching, "check_root", refused)
+    monkeypatch.setattr(searching, "search", answered)
+
+    def call(*words):
+        words = (*words, "--folder", str(tmp_path), "--html", str(tmp_path / "found.html"))
+        return CliRunner().invoke(app, ["--params", str(run[2]), "search", str(run[0]), *words])
+
+    assert call("a dog").exit_code == 0
+    assert "a.jpg" in (tmp_path / "found.html").read_text()
+    assert "lies elsewhere" in str(call("--item", "i50").exception)
+
+
+def test_an_empty_sentence_is_refused(run):
+    with pytest.raises(UserError, match="the sentence is empty; write what to search for"):
+        search(run[1], run[0], Query("text", " "))
