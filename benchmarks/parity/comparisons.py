@@ -261,7 +261,7 @@ COMPARISONS = {
                 **{"discrepancy": 0.01, "diversity": 0.1, "train_words": True},
             }
         ),
-        _gsmn({"epochs": 6, "lr_drop": 4, "lr": 5e-4, "batch_size": 32, "dim": 256, "smooth": 20.0}),
+        _gsmn({"epochs": 6, "lr_drop": 4, "lr": 5e-4, "batch_size": 32, "dim": 128, "smooth": 20.0}),
         Comparison(
             "dscmr",
             "DSCMR on Pascal Sentence",
