@@ -178,21 +178,20 @@ def main() -> None:
     torch.set_num_threads(1)
     chosen = [name for name in sys.argv[1:] if name in SYSTEMS] or list(SYSTEMS)
     steps = 4 if "--small" in sys.argv else STEPS
-    found = {}
+    about = {"steps": steps, "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         prepared(Path(folder))
         for name in chosen:
             seconds = measured(Path(folder), name, steps)
             share = seconds["bare"] / seconds["ours"]
-            found[name] = {"seconds": seconds, "share_of_bare": share}
             rate = steps / seconds["ours"]
             print(
                 f"training {name}: {100 * share:.1f} % of the bare loop's steps per second ({rate:.1f} steps/s)",
                 flush=True,
             )
-    if steps == STEPS:
-        about = {"steps": steps, "torch": torch.__version__}
-        save("training", {**about, "systems": {**earlier(file_of("training"), about), **found}})
+            if steps == STEPS:
+                found = earlier(file_of("training"), about) | {name: {"seconds": seconds, "share_of_bare": share}}
+                save("training", {**about, "systems": found})
 
 
 def earlier(path: Path, about: dict) -> dict:
