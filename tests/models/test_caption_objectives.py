@@ -105,6 +105,29 @@ def test_the_terms_of_self_critical_training():
     assert terms["loss"].item() == pytest.approx(-total / (sample.ids != PAD).sum().item())
 
 
+def test_the_baselines_of_self_critical_training_by_hand():
+    """Of rewards 1, 2 and 6 the means of the other two are 4, 3.5 and 1.5; those of greedy decoding are subtracted."""
+    rewards = torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]], dtype=torch.float64)
+    assert objectives.advantage(rewards, None).tolist() == [[-3.0, -1.5, 4.5], [0.0, 0.0, 0.0]]
+    assert objectives.advantage(rewards, torch.tensor([4.0, 1.0])).tolist() == [[-3.0, -2.0, 2.0], [4.0, 4.0, 4.0]]
+    with pytest.raises(UserError, match=r"baseline: 'samples' .* set `samples` to 2 or more"):
+        objectives.advantage(rewards[:, :1], None)
+
+
+def test_self_critical_training_against_the_other_samples():
+    """No greedy caption is generated, and the loss weights each drawn caption by its distance from the other ones."""
+    model, batch = with_captions(*small("updown", objective="self-critical", samples=2, baseline="samples"))
+    model.inherit(model.state_dict())
+    torch.manual_seed(3)
+    terms = model.loss(batch, 0.0, "model")
+    torch.manual_seed(3)
+    sample = model.sample(batch, 2)
+    reached = Reward.of(model.context)(sample.ids, np.repeat([5, 3, 9], 2))
+    total = sum((reached[i] - reached[i ^ 1]) * sample.logs[i].sum().item() for i in range(6))
+    assert terms["loss"].item() == pytest.approx(-total / (sample.ids != PAD).sum().item())
+    assert set(terms) == {"loss", "reward"}
+
+
 @pytest.mark.parametrize("objective", ["self-critical", "contrastive"])
 def test_an_objective_that_continues_nothing(objective):
     model, batch = small("nic", objective=objective)

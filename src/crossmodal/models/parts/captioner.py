@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -51,6 +52,12 @@ class Settings(Schedule):
         "2017) training, both of which continue a run that the experiment names as `after`",
     )
     samples: int = Field(5, ge=1, description="captions that are drawn per image for self-critical training")
+    baseline: Literal["greedy", "samples"] = Field(
+        "greedy",
+        description="what the rewards of drawn captions are compared with: the reward of the caption that greedy "
+        "decoding generates (Rennie et al., 2017), or the mean reward of the other captions drawn for the image, which "
+        "varies less where drawn captions are far below (Luo, 2020)",
+    )
     mismatched: int = Field(5, ge=1, description="captions of other images per image for contrastive training")
     mismatches: Literal["similar", "random"] = Field(
         "similar", description="of which other images of the batch these captions are"
@@ -181,21 +188,25 @@ class Captioner(base.Model):
         """`objectives.self_critical` with CIDEr-D against the training captions of each image as the reward."""
         if self._reward is None:
             self._reward = Reward.of(self.context)
+        groups = batch.groups.numpy(force=True)
+        greedy = self._greedy_reward(batch, groups) if self.settings.baseline == "greedy" else None
+        sample = self.sample(batch, self.settings.samples)
+        reached = self._reward(sample.ids, groups.repeat(self.settings.samples)).reshape(len(groups), -1)
+        advantage = objectives.advantage(torch.from_numpy(reached), greedy).flatten()
+        parts = {
+            "loss": objectives.self_critical(sample, advantage.to(sample.logs)),
+            "reward": sample.logs.new_tensor(reached.mean()),
+        }
+        return parts if greedy is None else {**parts, "greedy_reward": sample.logs.new_tensor(greedy.mean().item())}
+
+    def _greedy_reward(self, batch: Batch, groups: np.ndarray) -> Tensor:
+        """(B,) rewards of the captions that greedy decoding generates, without dropout, in float64."""
         was_training = self.training
         self.eval()
         with torch.no_grad():
             greedy = self.generate(batch, 1)
         self.train(was_training)
-        sample = self.sample(batch, self.settings.samples)
-        groups = batch.groups.numpy(force=True)
-        reached = self._reward(sample.ids, groups.repeat(self.settings.samples))
-        base_line = self._reward(decoding.with_end(greedy, self.settings.longest), groups)
-        advantage = torch.from_numpy(reached.reshape(len(groups), -1) - base_line[:, None]).flatten()
-        return {
-            "loss": objectives.self_critical(sample, advantage.to(sample.logs)),
-            "reward": sample.logs.new_tensor(reached.mean()),
-            "greedy_reward": sample.logs.new_tensor(base_line.mean()),
-        }
+        return torch.from_numpy(self._reward(decoding.with_end(greedy, self.settings.longest), groups))
 
     def contrastive(self, batch: Batch) -> dict[str, Tensor]:
         """`objectives.contrastive` with the run that this one continues as the reference."""

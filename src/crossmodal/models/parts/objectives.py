@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from crossmodal.core.errors import UserError
 from crossmodal.models.parts.decoding import Sample
 
 
@@ -21,9 +22,31 @@ def self_critical(sample: Sample, advantage: Tensor) -> Tensor:
     Parameters
     ----------
     sample : N captions that were drawn.
-    advantage : (N,) rewards r(w^s) less those of the captions r(ŵ) that greedy decoding generates for their images.
+    advantage : (N,) rewards r(w^s) less a baseline r(ŵ); see `advantage`.
     """
     return -(advantage[:, None] * sample.logs).sum() / sample.counts.sum()
+
+
+def advantage(rewards: Tensor, greedy: Tensor | None) -> Tensor:
+    """(B, S) rewards of the captions drawn for each image less a baseline.
+
+    Parameters
+    ----------
+    rewards : (B, S) rewards of S captions for each of B images.
+    greedy : (B,) rewards of the captions that greedy decoding generates (Rennie et al., 2017, eq. 8), or None for the
+        mean reward of the other S - 1 captions of the image ("A Better Variant of Self-Critical Sequence Training",
+        Luo, 2020).
+
+    Raises
+    ------
+    UserError : a single caption per image, to which there is no other.
+    """
+    if greedy is not None:
+        return rewards - greedy[:, None]
+    count = rewards.shape[1]
+    if count < 2:
+        raise UserError("baseline: 'samples' compares the captions drawn for an image; set `samples` to 2 or more")
+    return rewards - (rewards.sum(1, keepdim=True) - rewards) / (count - 1)
 
 
 def mismatched(looks: Tensor, groups: Tensor, count: int, kind: Literal["similar", "random"]) -> Tensor:
