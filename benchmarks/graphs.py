@@ -35,8 +35,9 @@ def of_gsmn(network: gsmn.Network, images: Tensor, edges: Tensor, sentences: Ten
     regions, words = (x.unflatten(2, (k, -1)) for x in (images, sentences))
     products = regions.flatten(0, 1).transpose(0, 1) @ words.permute(2, 3, 1, 0).flatten(2)  # (K, A·M, L·B)
     one = products[0].view(a, m, n * b)
-    (regions.permute(2, 0, 1, 3) @ regions.permute(2, 0, 3, 1)) @ one
-    (words.permute(2, 0, 1, 3) @ words.permute(2, 0, 3, 1)) @ products[0].view(b, n, a * m)
+    for region, word in zip(regions.unbind(2), words.unbind(2), strict=True):  # as they stay in a processor's cache
+        (region @ region.transpose(1, 2)) @ one
+        (word @ word.transpose(1, 2)) @ products[0].view(b, n, a * m)
     outputs = []
     for convolution, nodes in ((network.visual, a * m * b), (network.textual, a * n * b)):
         vectors = products.flatten()[: nodes * k].view(nodes, k)
