@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from crossmodal import experiments
 from crossmodal.core.errors import UserError
+from crossmodal.corpus.splits import parse, stage
 
 ROOT = Path(__file__).parents[1]
 SEEDS = {"mfsr": "001*.txt", "a3vse": "002*.txt"}
@@ -107,6 +109,19 @@ def test_rows_with_an_experiment_train_on_the_split_of_the_row(papers: dict[str,
                     experiment = paper.experiments[name]
                     assert experiment.split == (row.split or table.split)
                     assert experiment.dataset == (row.dataset or table.dataset)
+
+
+def test_subsets_are_of_the_kind_that_the_relevance_of_their_data_set_has() -> None:
+    """By classes where items are relevant by class, which have no pairs; by pairs elsewhere."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    by_class = {name for name, block in params["datasets"].items() if block.get("relevance") == "label"}
+    names = [path.stem for path in (ROOT / "papers").glob("*.yaml")]
+    asked = [
+        e for paper in experiments.read_papers(names, ROOT / "papers").values() for e in paper.experiments.values()
+    ]
+    assert {e.dataset for e in asked} & by_class
+    for one in asked:
+        (stage if one.dataset in by_class else parse)(one.split)
 
 
 def test_what_is_not_as_published_is_said_at_its_row(papers: dict[str, experiments.Paper]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import yaml
+from safetensors import safe_open
+
 from crossmodal.experiments import read_papers
+from crossmodal.features.networks.backbones import WORLD_CLIP
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,3 +31,10 @@ def test_zero_shot_numbers_are_those_of_open_clips_table():
         assert tuple(rows[dataset, label][place] for place in first) == expected
     for table in tables.values():
         assert "openclip_retrieval_results.csv" in table.source
+
+
+def test_heads_on_the_drawn_world_start_at_the_scale_of_its_towers():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    with safe_open(WORLD_CLIP / "open_clip_model.safetensors", "pt") as weights:
+        scale = math.exp(float(weights.get_tensor("logit_scale")))
+    assert round(scale, 1) == params["datasets"]["world"]["models"]["adapter"]["scale"]

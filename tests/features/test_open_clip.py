@@ -56,8 +56,11 @@ def test_patches_are_the_tokens_of_the_image_tower_with_their_boxes(tmp_path):
     model.visual.ln_post.register_forward_hook(lambda module, given, out: tokens.append(out[:, 1:]))
     with torch.inference_mode():
         model.eval().encode_image(preprocess(Image.open(tmp_path / "wide.png"))[None])
-    found = run(tmp_path, "image", ["wide.png"], model=place, output="patches", l2=False)
+    found = run(tmp_path, "image", ["wide.png"], model=place, output="patches")  # by default not scaled
     np.testing.assert_allclose(found.array, tokens[0].numpy(), atol=1e-5)
+    assert found.manifest["settings"]["l2"] is False
+    scaled = run(tmp_path, "image", ["wide.png"], model=place, output="patches", l2=True)
+    np.testing.assert_allclose(np.linalg.norm(scaled.array, axis=2), 1, atol=1e-5)
     row = found.index.iloc[0]
     assert row["count"] == 4
     # The middle square of 64 pixels is seen: two patches of 32 pixels each way, from 32 to 96.

@@ -21,6 +21,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, sha256_bytes, sha256_file, write_json
 from crossmodal.experiments import Job
 from crossmodal.inference import encoding as encoded
+from crossmodal.inference import onnx_export
 from crossmodal.inference import run as trained
 from crossmodal.inference import search as searching
 from crossmodal.inference.onnx_encoder import open_exported, place, refusal
@@ -110,7 +111,7 @@ def test_sentences_are_encoded_without_torch_from_the_second_time_on(tmp_path, m
     vocabulary.save(tmp_path / "vocabulary.json")
     write_json(tmp_path / "manifest.json", {"weights_sha256": "a"})
     assert open_exported(tmp_path, opened.job, "image") is None
-    encoded.export(opened, tmp_path, "image")
+    onnx_export.export(opened, tmp_path, "image")
     exported = open_exported(tmp_path, opened.job, "image")
     source = opened.source("text")
     for sentence in ("ball", "a red ball left of a cup", "a cup " * 20):
@@ -151,7 +152,7 @@ def test_an_encoder_that_comes_to_other_vectors_is_not_kept(tmp_path, caplog):
     vocabulary.save(tmp_path / "vocabulary.json")
     write_json(tmp_path / "manifest.json", {"weights_sha256": "a"})
     with caplog.at_level("INFO"):
-        encoded.export(trained.TrainedRun(job, Odd(Chosen(), base.Context({})), vocabulary), tmp_path, "image")
+        onnx_export.export(trained.TrainedRun(job, Odd(Chosen(), base.Context({})), vocabulary), tmp_path, "image")
     assert "is not exported" in caplog.text
     assert open_exported(tmp_path, job, "image") is None
 
@@ -173,15 +174,15 @@ def test_a_refusal_of_the_exporter_is_quiet_and_remembered(tmp_path, monkeypatch
     export = torch.onnx.export
     monkeypatch.setattr("torch.onnx.export", lambda *a, **k: calls.append(1) or export(*a, **k))
     with caplog.at_level("INFO"):
-        encoded.export(opened, tmp_path, "image")
-        encoded.export(opened, tmp_path, "image")
+        onnx_export.export(opened, tmp_path, "image")
+        onnx_export.export(opened, tmp_path, "image")
     assert len(calls) == 1
     assert capfd.readouterr() == ("", "")  # the exporter prints its graph to standard output
     assert "bessel_j0" in refusal(job, "image", "a")
     assert len([line for line in caplog.messages if "is not exported" in line]) == 1
     write_json(tmp_path / "manifest.json", {"weights_sha256": "b"})  # other weights are tried again
     assert refusal(job, "image", "b") is None
-    encoded.export(opened, tmp_path, "image")
+    onnx_export.export(opened, tmp_path, "image")
     assert len(calls) == 2
     place(job, "image").with_suffix(".json").write_text("{")
     assert refusal(job, "image", "b") is None
@@ -338,3 +339,31 @@ def test_the_command(run, queries, tmp_path):
     for caption in captions:
         assert caption in page.read_text()
     assert isinstance(call("a", "--item", "i50").exception, UserError)
+
+
+def test_a_page_of_ones_own_folder_shows_no_file_of_the_data_set(run, tmp_path, monkeypatch):
+    """A data set whose files lie where no parameters name them has nothing to do with the answers."""
+    from typer.testing import CliRunner
+
+    def refused(data):
+        raise UserError("lies elsewhere")
+
+    def answered(opened, query, to, **options):
+        answers = [searching.Answer("a.jpg", "image", 0.5, str(tmp_path / "a.jpg"))]
+        return searching.Found("toy", query, "image", 1, answers)
+
+    monkeypatch.setattr(searching, "check_root", refused)
+    monkeypatch.setattr(searching, "search", answered)
+
+    def call(*words):
+        words = (*words, "--folder", str(tmp_path), "--html", str(tmp_path / "found.html"))
+        return CliRunner().invoke(app, ["--params", str(run[2]), "search", str(run[0]), *words])
+
+    assert call("a dog").exit_code == 0
+    assert "a.jpg" in (tmp_path / "found.html").read_text()
+    assert "lies elsewhere" in str(call("--item", "i50").exception)
+
+
+def test_an_empty_sentence_is_refused(run):
+    with pytest.raises(UserError, match="the sentence is empty; write what to search for"):
+        search(run[1], run[0], Query("text", " "))

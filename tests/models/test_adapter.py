@@ -49,7 +49,7 @@ def test_each_loss_is_its_own():
         values[loss] = model.loss(given, 0.5, "model")["loss"].item()
         s = scores.numpy()
         if loss == "infonce":
-            z = s / 0.07
+            z = 100 * s  # CLIP's own scale, near which a residual head starts
             rows = np.log(np.exp(z).sum(1)) - z.diagonal()
             columns = np.log(np.exp(z).sum(0)) - z.diagonal()
             expected = (rows.mean() + columns.mean()) / 2
@@ -63,6 +63,20 @@ def test_each_loss_is_its_own():
             expected = hinges[0].max(1).sum() + hinges[1].max(0).sum()
         assert values[loss] == pytest.approx(expected, rel=1e-5)
     assert len(set(values.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "scale"),
+    [
+        ({}, 100),
+        ({"scale": 13.5}, 13.5),
+        ({"loss": "sigmoid"}, 10),
+        ({"head": "linear"}, 1 / 0.07),
+        ({"head": "linear", "scale": 3}, 3),
+    ],
+)
+def test_residual_heads_start_at_the_scale_of_their_encoders(given, scale):
+    assert float(built(**given).log_scale.detach().exp()) == pytest.approx(scale, rel=1e-6)
 
 
 def test_captions_of_the_same_image_are_left_out_where_that_is_asked():
@@ -79,7 +93,7 @@ def test_three_modalities_give_the_sum_of_their_pairs():
     pairs = []
     for kept in (("image", "text"), ("image", "audio"), ("text", "audio")):
         one, other = (model.encode(m, given, "").detach() for m in kept)
-        z = (one @ other.T).double() / 0.07
+        z = 100 * (one @ other.T).double()
         target = torch.arange(6)
         pairs.append(float(sum(torch.nn.functional.cross_entropy(x, target) for x in (z, z.T)) / 2))
     assert total == pytest.approx(math.fsum(pairs), rel=1e-5)

@@ -152,7 +152,7 @@ def search(
 
     query = step.query_of(text, item, image=image, audio=audio, video=video, mesh=mesh)
     opened = library.opened(read_params(), run)
-    if html is not None:
+    if html is not None and (folder is None or item is not None):  # else no file of the data set is shown
         step.check_root(opened.data)
     result = step.search(
         opened, query, to, k=k, partition=partition, exported=True, folder=folder, approximate=approximate

@@ -111,6 +111,61 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     )
 
 
+def sentences(settings: Settings) -> towers.Sentences:
+    """The text tower, for its export.
+
+    Raises
+    ------
+    UserError : as `recipe`, or the tokenizer cannot be read without open_clip.
+    """
+    library = _library()
+    model, _ = _built(library, settings)
+    tokenizer = _tokenizer(library, settings)
+
+    def tokenize(sentence: str) -> towers.Inputs:
+        return {"text": tokenizer([sentence])[0]}
+
+    tower = towers.Tower(model, _text_vectors, l2=settings.l2)
+    return towers.Sentences(tower, ("text",), tokenize, *_without_the_library(library, settings, tokenizer))
+
+
+def _without_the_library(library: ModuleType, settings: Settings, tokenizer: Any) -> tuple[str, str]:
+    """The JSON of a tokenizer, and the name of the function that cleans sentences before it."""
+    kinds, where = library.tokenizer, f"extractors.*.model: {settings.model!r}"
+    clean = {kinds.get_clean_fn(name): name for name in ("lower", "whitespace", "canonicalize")}.get(
+        getattr(tokenizer, "clean_fn", None)
+    )
+    plain = not (getattr(tokenizer, "strip_sep_token", False) or getattr(tokenizer, "tokenizer_mode", ""))
+    if type(tokenizer) is kinds.HFTokenizer and clean and plain:
+        tokenizer(["a photo"])
+        return towers.json_of(tokenizer.tokenizer, where), clean
+    if type(tokenizer) is kinds.SimpleTokenizer and clean and tokenizer.reduction_fn is None:
+        return _json_of_clip(tokenizer), clean
+    raise UserError(f"{where}: its tokenizer {type(tokenizer).__name__} cannot be read without its library")
+
+
+def _json_of_clip(tokenizer: Any) -> str:
+    """CLIP's own tokenizer, byte pairs of the words that its expression finds, in the JSON of `tokenizers`."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    first, last = (tokenizer.decoder[number] for number in (tokenizer.sot_token_id, tokenizer.eot_token_id))
+    pairs = models.BPE(tokenizer.encoder, [*tokenizer.bpe_ranks], end_of_word_suffix="</w>")
+    one = Tokenizer(pairs)
+    one.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(f"(?i){tokenizer.pat.pattern}"), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    one.decoder = decoders.ByteLevel()
+    one.add_special_tokens([AddedToken(name, normalized=False) for name in (first, last)])
+    ends = [(first, tokenizer.sot_token_id), (last, tokenizer.eot_token_id)]
+    one.post_processor = processors.TemplateProcessing(f"{first}:0 $A:0 {last}:0", special_tokens=ends)
+    one.enable_truncation(tokenizer.context_length)
+    one.enable_padding(length=tokenizer.context_length, pad_id=0, pad_token=tokenizer.decoder[0])
+    return one.to_str()
+
+
 def _image_vectors(model: nn.Module, inputs: towers.Inputs) -> Tensor:
     return model.encode_image(inputs["image"])
 
@@ -240,7 +295,7 @@ def _built(library: ModuleType, settings: Settings) -> tuple[nn.Module, dict[str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out the library's warnings that a model has random weights, since they are loaded or told of after it."""
+    """Leave out what the library says of the steps of loading, and that a model has random weights before they are."""
 
     def others(record: logging.LogRecord) -> bool:
         return record.module != "factory"
@@ -287,7 +342,8 @@ def _tokenizer(library: ModuleType, settings: Settings) -> Callable[[list[str]],
     try:
         text = library.get_model_config(_name(settings)).get("text_cfg", {})
         more = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}  # else the library may ask
-        return library.get_tokenizer(_name(settings), **more)
+        with _quiet():
+            return library.get_tokenizer(_name(settings), **more)
     except Exception as error:  # a package or a file of the tokenizer is missing
         raise UserError(
             f"extractors.*.model: the tokenizer of {settings.model!r} cannot be loaded ({first_line(error)})"

@@ -96,12 +96,29 @@ def recipe(settings: Settings, given: Given) -> Recipe:
         )
     tower = towers.Tower(model, _text_vectors, l2=settings.l2)
     facts["context_length"] = _part(config, "text_config").max_position_embeddings
-    tokenize = _tokenizer(library, folder, facts["context_length"])
+    _, tokenize = _tokenizer(library, folder, facts["context_length"])
     return Recipe(
         lambda listed: towers.of_texts(tower, tokenize, settings, device, listed),
         facts,
         packages=("transformers", "tokenizers"),
     )
+
+
+def sentences(settings: Settings) -> towers.Sentences:
+    """The text tower, for its export.
+
+    Raises
+    ------
+    UserError : as `recipe`, or the tokenizer cannot be read without transformers.
+    """
+    library = _library()
+    folder = _folder(settings)
+    config = _config(library, folder)
+    tokenizer, tokenize = _tokenizer(library, folder, _part(config, "text_config").max_position_embeddings)
+    names = tuple(tokenize("a photo"))
+    text = towers.json_of(tokenizer, str(folder))
+    model, _ = _built(library, folder, config, settings)
+    return towers.Sentences(towers.Tower(model, _text_vectors, l2=settings.l2), names, tokenize, text)
 
 
 # -- the towers -------------------------------------------------------------------------------------------------------
@@ -116,7 +133,8 @@ def _image_vectors(model: nn.Module, inputs: towers.Inputs) -> Tensor:
 
 
 def _text_vectors(model: nn.Module, inputs: towers.Inputs) -> Tensor:
-    if "attention_mask" in inputs and model.config.model_type not in WHOLE:
+    cut = "attention_mask" in inputs and model.config.model_type not in WHOLE
+    if cut and not torch.onnx.is_in_onnx_export():  # a trace would hold fast to the length of its example
         longest = int(inputs["attention_mask"].any(0).nonzero().max()) + 1
         inputs = {name: value[:, :longest] for name, value in inputs.items()}
     if _is_retrieval(model):
@@ -342,7 +360,8 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def _tokenizer(library: ModuleType, folder: Path, longest: int) -> Callable[[str], towers.Inputs]:
+def _tokenizer(library: ModuleType, folder: Path, longest: int) -> tuple[Any, Callable[[str], towers.Inputs]]:
+    """The tokenizer of a folder, and the inputs of a sentence by it."""
     try:
         tokenizer = library.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # a package or a file of the tokenizer is missing
@@ -352,4 +371,4 @@ def _tokenizer(library: ModuleType, folder: Path, longest: int) -> Callable[[str
         inputs = tokenizer(sentence, padding="max_length", truncation=True, max_length=longest, return_tensors="pt")
         return {name: value[0] for name, value in inputs.items() if name in ("input_ids", "attention_mask")}
 
-    return tokenize
+    return tokenizer, tokenize

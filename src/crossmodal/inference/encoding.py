@@ -6,7 +6,6 @@ This is a module apart from `search`, which avoids it where it can, because it i
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from crossmodal.core import console, registry
+from crossmodal.core import registry
 from crossmodal.core.errors import UserError, first_line
-from crossmodal.core.files import atomic_write, read_record
+from crossmodal.core.files import read_record
 from crossmodal.corpus.forms.base import Source
 from crossmodal.evaluation.ranking.ranks import top_k
 from crossmodal.evaluation.ranking.scores import Scores
 from crossmodal.experiments import PRECOMPUTED, validated
 from crossmodal.features.engine import extraction
-from crossmodal.inference.onnx_encoder import open_exported, place, refusal, refuse
 from crossmodal.inference.opened import features_of
 from crossmodal.inference.run import TrainedRun
 from crossmodal.models import base
-from crossmodal.runs.manifest import read_manifest
 from crossmodal.tasks.ranked.encodings import joined
 
 if TYPE_CHECKING:
@@ -137,14 +134,15 @@ def recipe_of(data: Path, modality: str, extractor: str, settings: extraction.Se
     ------
     UserError : features of items outside of the data set cannot be computed alike.
     """
-    return extraction.recipe_for_more(extractor, settings, _given(data, modality))
+    return extraction.recipe_for_more(extractor, settings, given_of(data, modality))
 
 
-def _given(data: Path, modality: str) -> extraction.Given:
+def given_of(data: Path, modality: str) -> extraction.Given:
     """The items of a data set, on which what an extractor fits was fitted."""
     from crossmodal.datasets import items
 
-    return extraction.given_of(items.read(data), items.root(data), modality, data)
+    root = data if modality == "text" else items.root(data)  # sentences are no files
+    return extraction.given_of(items.read(data), root, modality, data)
 
 
 def input_of_features(
@@ -164,7 +162,7 @@ def _features(
         for source in sources:
             if not Path(source).is_file():
                 raise UserError(f"{modality} {source}: no such file; name one that is there")
-    given = _given(data, modality)
+    given = given_of(data, modality)
     try:
         return extraction.features_of(extractor, settings, given, [*sources], manifest)
     except UserError as error:
@@ -268,62 +266,3 @@ def best(
     matrix = torch.cat(parts, 1).float().numpy()
     items, scores = top_k(Scores(lambda rows: matrix[rows], matrix.shape), None, k)
     return items[0], scores[0]
-
-
-class Sentences(nn.Module):
-    """The sentence encoder of a run as a module, from the (1, L) word ids of a sentence to its (1, d) vector."""
-
-    def __init__(self, run: TrainedRun, to: str):
-        super().__init__()
-        self.model, self.to_modality = run.model, to
-
-    def forward(self, ids: Tensor) -> Tensor:
-        lengths = torch.full((len(ids),), ids.shape[1])
-        return self.model.encode("text", base.Batch({"text": base.Tokens(ids, lengths)}), self.to_modality)
-
-
-@torch.inference_mode()
-def export(run: TrainedRun, folder: Path, to: str) -> None:
-    """Export the run's sentence encoder as ONNX to where later searches look for it.
-
-    No file is kept if the export fails or its vectors differ from the model's; it is then not tried again.
-    """
-    weights = read_manifest(folder).weights_sha256 or ""
-    if refusal(run.job, to, weights) is not None:
-        return
-    import onnx
-
-    module = Sentences(run, to).eval()
-    path = place(run.job, to)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    words = torch.arange(4, 4 + min(6, len(run.vocabulary) - 4))[None]
-    longest = run.source("text").option("max_words")
-    properties = {
-        "weights_sha256": weights,
-        "max_words": str(longest),
-        "rare_words": run.source("text").option("rare_words"),
-    }
-    try:
-        with atomic_write(path) as temporary, warnings.catch_warnings(action="ignore"):
-            # The tracing exporter takes half a second, the newer exporter takes ten.
-            # Where the exporter refuses a model, it prints the whole graph.
-            with console.muted():
-                torch.onnx.export(
-                    module, (words,), temporary, dynamo=False, input_names=["ids"], dynamic_axes={"ids": {1: "length"}}
-                )
-            graph = onnx.load(temporary)
-            onnx.helper.set_model_props(graph, properties)
-            onnx.save(graph, temporary)
-        exported = open_exported(folder, run.job, to)
-        for length in (1, longest):  # tracing may have fixed the length of the example
-            ids = words.repeat(1, length)[:, :length]
-            np.testing.assert_allclose(exported.vectors(ids.numpy()), module(ids).numpy(), rtol=1e-4, atol=1e-5)
-    except Exception as error:  # the exporter may fail in many ways; searches then use the model itself
-        path.unlink(missing_ok=True)
-        reason = " ".join(str(error).split())[:200]
-        refuse(run.job, to, weights, reason)
-        log.info(
-            "%s: its encoder of sentences is not exported (%s): searches use the model itself", run.job.key, reason
-        )
-        return
-    log.info("%s: its encoder of sentences is exported: the next search is quicker", run.job.key)

@@ -7,10 +7,13 @@ again.
 
 from __future__ import annotations
 
+import html
+import json
 import logging
-from dataclasses import dataclass
+import string
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,16 +32,26 @@ def place(job: Job, to: str) -> Path:
     return ENCODERS / job.key / f"text-{to}.onnx"
 
 
+def state_of(job: Job, weights: str | None, data: Mapping[str, str]) -> str:
+    """What a run's sentence encoder is made of: the hash of its weights, and that of features of text that it reads.
+
+    Parameters
+    ----------
+    data : of the run's manifest, the hashes of its features.
+    """
+    return " ".join(filter(None, [weights, data.get(f"text.{job.inputs.get('text')}")]))
+
+
 def refuse(job: Job, to: str, weights: str, reason: str) -> None:
-    """Note that the sentence encoder of a run with these weights (a SHA-256) cannot be exported, and why."""
+    """Note that the sentence encoder of a run in this state (`state_of`) cannot be exported, and why."""
     content = {"refused": reason, "weights_sha256": weights, "versions": _versions()}
     write_json(place(job, to).with_suffix(".json"), content)
 
 
 def refusal(job: Job, to: str, weights: str) -> str | None:
-    """Why the sentence encoder of a run with these weights cannot be exported by the present versions; None if unknown.
+    """Why the sentence encoder of a run in this state cannot be exported by the present versions; None if unknown.
 
-    Other weights, and other versions of the packages, are tried again.
+    Another state, and other versions of the packages, are tried again.
     """
     path = place(job, to).with_suffix(".json")
     try:
@@ -53,28 +66,99 @@ def _versions() -> dict[str, str]:
     return library_versions("crossmodal", "torch", "onnx", "onnxruntime")
 
 
-@dataclass(frozen=True)
 class Exported:
-    """An exported sentence encoder with its vocabulary."""
+    """An exported sentence encoder."""
 
-    session: Any
-    vocabulary: Vocabulary
-    max_words: int
-    rare_words: RareWords
+    def __init__(self, session: Any):
+        self.session = session
 
-    def encode(self, sentence: str) -> np.ndarray:
-        """(d,) float32 vector of a sentence.
+    def inputs(self, sentence: str) -> dict[str, np.ndarray]:
+        """The inputs of the graph for a sentence.
 
         Raises
         ------
-        UserError : the vocabulary has none of its words.
+        UserError : the sentence has nothing that the encoder reads.
         """
-        ids, _ = self.vocabulary.encode_known([sentence], self.max_words, self.rare_words)
-        return self.vectors(ids.astype(np.int64))[0]
+        raise NotImplementedError
 
-    def vectors(self, ids: np.ndarray) -> np.ndarray:
-        """(1, d) float32 vector of a sentence's (1, L) int64 word ids."""
-        return self.session.run(None, {"ids": ids})[0]
+    def encode(self, sentence: str) -> np.ndarray:
+        """(d,) float32 vector of a sentence; raises as `inputs`."""
+        return self.vectors(self.inputs(sentence))[0]
+
+    def vectors(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """(1, d) float32 vector of a sentence's inputs."""
+        names = [one.name for one in self.session.get_inputs()]  # a graph keeps only those that it uses
+        return self.session.run(None, {name: inputs[name] for name in names})[0]
+
+
+class Words(Exported):
+    """The encoder of a model that reads words of its own vocabulary."""
+
+    PROPERTIES = ("max_words", "rare_words")
+
+    def __init__(self, session: Any, properties: Mapping[str, str], folder: Path):
+        super().__init__(session)
+        self.vocabulary = Vocabulary.load(folder / "vocabulary.json")
+        self.max_words, self.rare_words = int(properties["max_words"]), cast("RareWords", properties["rare_words"])
+
+    def inputs(self, sentence: str) -> dict[str, np.ndarray]:
+        """The (1, L) int64 ids of the words."""
+        ids, _ = self.vocabulary.encode_known([sentence], self.max_words, self.rare_words)
+        return {"ids": ids.astype(np.int64)}
+
+
+class Tokens(Exported):
+    """The text tower of an encoder, and the model on its vectors.
+
+    The library `tokenizers` reads what the tower's own tokenizer was written as.
+    """
+
+    PROPERTIES = ("tokenizer", "clean", "prompts")
+
+    def __init__(self, session: Any, properties: Mapping[str, str], folder: Path):
+        from tokenizers import Tokenizer
+
+        super().__init__(session)
+        self.tokenizer = Tokenizer.from_str(properties["tokenizer"])
+        self.clean, self.prompts = properties["clean"], json.loads(properties["prompts"])
+
+    def inputs(self, sentence: str) -> dict[str, np.ndarray]:
+        """The (P, L) int64 ids and mask of the sentence in each of the prompts, under all names that towers have."""
+        check_sentence(sentence)
+        written = [cleaned(prompt.replace("{}", sentence), self.clean) for prompt in self.prompts]
+        encoded = self.tokenizer.encode_batch(written)
+        ids = np.array([one.ids for one in encoded], np.int64)
+        mask = np.array([one.attention_mask for one in encoded], np.int64)
+        return {"text": ids, "input_ids": ids, "attention_mask": mask}
+
+
+def check_sentence(sentence: str) -> None:
+    """Refuse a query without any character but blanks.
+
+    Raises
+    ------
+    UserError : the sentence is one.
+    """
+    if not sentence.strip():
+        raise UserError("the sentence is empty; write what to search for")
+
+
+def cleaned(sentence: str, how: str) -> str:
+    """A sentence as open_clip cleans it before its tokenizer, without that library, which imports torch.
+
+    Parameters
+    ----------
+    how : `lower`, `whitespace` or `canonicalize` (lower case without punctuation); empty to leave it as it is.
+    """
+    if not how:
+        return sentence
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(sentence)))
+    if how == "canonicalize":
+        text = text.replace("_", " ").translate(str.maketrans("", "", string.punctuation))
+    text = " ".join(text.split())
+    return text if how == "whitespace" else text.lower()
 
 
 def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
@@ -92,9 +176,14 @@ def open_exported(folder: Path, job: Job, to: str) -> Exported | None:
     except Exception as error:  # what the reader raises for a damaged file is not documented
         log.warning("%s: cannot be read (%s); it is exported again", path, error)
         return None
-    if not {"max_words", "rare_words", "weights_sha256"} <= properties.keys():  # another program or version wrote it
+    kind = next((kind for kind in (Words, Tokens) if {*kind.PROPERTIES} <= properties.keys()), None)
+    if kind is None or "weights_sha256" not in properties:  # another program or version wrote it
         return None
-    if properties["weights_sha256"] != read_manifest(folder).weights_sha256:
+    manifest = read_manifest(folder)
+    if properties["weights_sha256"] != state_of(job, manifest.weights_sha256, manifest.data):
         return None
-    vocabulary = Vocabulary.load(folder / "vocabulary.json")
-    return Exported(session, vocabulary, int(properties["max_words"]), properties["rare_words"])
+    try:
+        return kind(session, properties, folder)
+    except ImportError as error:  # of the encoder's tokenizer
+        log.warning("%s: needs a further package (%s); the search uses the model itself", path, error)
+        return None

@@ -19,7 +19,7 @@ from crossmodal.core.files import read_record
 from crossmodal.evaluation.ranking.nearest import nearest
 from crossmodal.experiments import Job
 from crossmodal.inference import folder as folders
-from crossmodal.inference.onnx_encoder import open_exported
+from crossmodal.inference.onnx_encoder import check_sentence, open_exported
 from crossmodal.inference.opened import OpenedRun
 from crossmodal.tasks.base import ranking_of
 
@@ -198,7 +198,7 @@ def _by_the_model(
 
     from crossmodal.inference import encoding
 
-    vectors, words = _encoded(run, query, to)
+    vectors = _encoded(run, query, to)
     if kept is None:
         ids, gallery = encoding.partition_of(run.trained, run.data, to, query.modality, partition)
     else:
@@ -208,8 +208,8 @@ def _by_the_model(
         best, scores = _best(run, vectors[0].float().numpy(), gallery.float().numpy(), k)
     else:
         best, scores = encoding.best(run.trained, (query.modality, to), vectors, gallery, k)
-    if exported and words and by_vectors:
-        encoding.export(run.trained, run.folder, to)
+    if exported and by_vectors:
+        _export(run, query, to)
     return ids, best, scores
 
 
@@ -217,28 +217,34 @@ def _approximately(run: OpenedRun, query: Query, to: str, folder: Path, k: int, 
     """Search by the graph of a folder's files."""
     vector = _vector(run, query, to, exported)
     if vector is None:
-        vectors, words = _encoded(run, query, to)
+        vectors = _encoded(run, query, to)
         if vectors.ndim != 2:
             raise UserError(f"--approximate: {run.job.key} compares queries by more than one vector each; leave it out")
         vector = vectors[0].float().numpy()
-        if exported and words:
-            from crossmodal.inference import encoding
-
-            encoding.export(run.trained, run.folder, to)
+        if exported:
+            _export(run, query, to)
     names, best, scores = folders.approximate(run, folder, to, query.modality, vector, k)
     listed = zip(best, scores, strict=True)
     answers = [Answer(names[n], to, float(score), str(folder / names[n])) for n, score in listed]
     return Found(run.job.key, query, to, len(names), answers)
 
 
-def _encoded(run: OpenedRun, query: Query, to: str) -> tuple[torch.Tensor, bool]:
-    """(1, ...) encoding of a query by the model, and whether it is made of the words of a sentence."""
+def _encoded(run: OpenedRun, query: Query, to: str) -> torch.Tensor:
+    """(1, ...) encoding of a query by the model."""
     from crossmodal.inference import encoding
-    from crossmodal.models.base import Tokens
 
+    if query.modality == "text" and query.item_id is None:
+        check_sentence(query.source)
     (inputs,) = encoding.inputs_of(run.trained, run.data, query.modality, [query.source], query.item_id)
-    words = query.modality == "text" and isinstance(inputs, Tokens)
-    return run.trained.encode(query.modality, inputs, to), words
+    return run.trained.encode(query.modality, inputs, to)
+
+
+def _export(run: OpenedRun, query: Query, to: str) -> None:
+    """Export the encoder of sentences for later searches, where the query is one."""
+    if query.modality == "text":
+        from crossmodal.inference import onnx_export
+
+        onnx_export.export(run.trained, run.folder, to, run.data)
 
 
 def check_root(data: Path) -> None:

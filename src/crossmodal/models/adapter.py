@@ -2,8 +2,10 @@
 
 A `residual` head mixes each vector with what a bottleneck makes of it: r·A(x) + (1 − r)·x, with A two linear layers,
 each followed by a ReLU (Gao et al., 2021: CLIP-Adapter: Better Vision-Language Models with Feature Adapters, eq. 3
-to 6); it starts near the encoders' own space, which the modalities must share. A `linear` head maps each modality to a
-new space (a linear probe), and takes features of any encoders.
+to 6); it starts near the encoders' own space, which the modalities must share, and at the scale of CLIP's own cosines,
+which the authors' program keeps. Their program adapts the images alone, and the texts are names of classes; here each
+modality has a head. A `linear` head maps each modality to a new space (a linear probe), and takes features of any
+encoders.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from crossmodal.models.parts.contrastive import Contrastive, Temperature
 from crossmodal.models.parts.encoders import ImageEncoder
 from crossmodal.models.parts.losses import Hinges, batch_hinges
 from crossmodal.models.zeroshot import one_size
+
+OWN_SCALE = 100.0  # of the published models of CLIP, whose training ended at the bound of section 2.5
 
 
 class Settings(Temperature, Hinges):
@@ -42,6 +46,14 @@ class Settings(Temperature, Hinges):
         4, ge=1, description="dimensions of a vector divided by those of its bottleneck (CLIP-Adapter)"
     )
     dim: int = Field(512, ge=1, description="dimensions of the space of linear heads")
+    scale: float | None = Field(
+        None,
+        gt=0,
+        description="what cosines are multiplied by before the first step: the scale at which the encoders' own "
+        "training ended keeps residual heads near their space; null: 100, CLIP's own, for residual heads with "
+        "`infonce`, and otherwise the published value of the loss, 1/0.07 (CLIP, section 2.5) or 10 (SigLIP, section "
+        "3.2)",
+    )
     loss: Literal["infonce", "sigmoid", "hinges"] = Field(
         "infonce",
         description="infonce: CLIP's symmetric cross-entropy; sigmoid: SigLIP's decision per pair; hinges: the hardest "
@@ -79,7 +91,9 @@ class Model(Contrastive, base.Model):
             heads = {m: ImageEncoder(context.shapes[m][-1], settings.dim) for m in self.reads}
         self.heads = nn.ModuleDict(heads)
         if settings.loss != "hinges":
-            self.begin_temperature(settings.loss, settings)
+            near = settings.scale is None and settings.head == "residual" and settings.loss == "infonce"
+            chosen = settings.model_copy(update={"scale": OWN_SCALE}) if near else settings
+            self.begin_temperature(settings.loss, chosen)
 
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, D) or (B, dim) unit vectors; `partner` makes no difference."""

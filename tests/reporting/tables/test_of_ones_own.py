@@ -94,6 +94,17 @@ def test_a_source_or_a_protocol_without_numbers_is_no_publication() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("dataset", "sentence"), [("mine", "Measured on 9 pictures."), ("coco", "Meant for 9 pictures.")]
+)
+def test_nothing_is_measured_on_items_that_a_stand_in_plays(dataset: str, sentence: str) -> None:
+    plan = own_plan(one={"model": "vsepp", "dataset": dataset})
+    (table,) = plan.papers["toy"].tables
+    row = table.rows[0].model_copy(update={"experiment": "one", "dataset": dataset})
+    plan.papers["toy"].tables[0] = table.model_copy(update={"rows": [row], "protocol": "9 pictures"})
+    assert seen(plan, comparison.compare(plan, toy_metrics(dataset))).caption[0][1] == sentence
+
+
 def test_references_say_what_there_is() -> None:
     def paper(**about: Any) -> experiments.Paper:
         return experiments.Paper(**{**PAPER, **about})

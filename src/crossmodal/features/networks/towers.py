@@ -6,15 +6,17 @@ picture or a sentence becomes inputs, and how a tower is called, is told by the 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from crossmodal.core import pictures
@@ -40,7 +42,11 @@ class Settings(extraction.Settings):
         description="vector: the tower's vector; patches: of images, the last tokens of the patches as regions, before "
         "the projection to the common space",
     )
-    l2: bool = Field(True, description="whether vectors, or the features of each patch, are scaled to unit length")
+    l2: bool = Field(
+        True,
+        description="whether vectors, or the features of each patch, are scaled to unit length; where it is not given, "
+        "vectors are and patches are not, as regions of detectors are not",
+    )
     prompts: tuple[str, ...] = Field(
         (),
         description="sentences such as `a photo of a {}.`, in each of which {} becomes the text; the vectors of the "
@@ -51,6 +57,13 @@ class Settings(extraction.Settings):
     )
     seed: int = Field(0, description="seed of the weights where `weights` is seeded")
     batch_size: int = Field(16, ge=1, description="number of items per forward pass of one thread")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _patches_as_they_are(cls, value: Any) -> Any:
+        # SCAN's linear map has a bias, which outweighs features of unit length: its training stays on its plateau.
+        patches = isinstance(value, dict) and value.get("output") == "patches"
+        return {"l2": False, **value} if patches else value
 
     @field_validator("prompts")
     @classmethod
@@ -78,6 +91,37 @@ class Tower(nn.Module):
         """Map the inputs of B items to float32 features."""
         out = self.encode(self.model, inputs).float()
         return nn.functional.normalize(out, dim=-1) if self.l2 else out
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The text tower of a model as it is exported: what its tokens are, and how they are made without torch."""
+
+    tower: Tower
+    names: tuple[str, ...]
+    """The names of the tower's inputs: those of ids, and of the mask of the ids that are tokens of the sentence."""
+    tokenize: Callable[[str], Inputs]
+    """The inputs of one sentence."""
+    tokenizer: str
+    """The same tokenizer in the JSON of the library `tokenizers`, with its truncation and its padding."""
+    clean: str = ""
+    """How open_clip cleans a sentence before: `lower`, `whitespace` or `canonicalize`; empty: it is left as it is."""
+
+
+def json_of(tokenizer: Any, where: str) -> str:
+    """The JSON of a tokenizer of transformers, which has been called once, so that it truncates and fills up.
+
+    Raises
+    ------
+    UserError : it is written in Python and not by the library `tokenizers`.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(f"{where}: its tokenizer {type(tokenizer).__name__} cannot be read without its library")
+    content = json.loads(backend.to_str())
+    if not (content["truncation"] and content["padding"]):
+        raise UserError(f"{where}: its tokenizer {type(tokenizer).__name__} makes inputs of different lengths")
+    return json.dumps(content)
 
 
 def check_request(extractor: str, settings: Settings, modality: str) -> None:

@@ -20,7 +20,7 @@ def caption_of(plan: Plan, paper: Paper, table: Table, cells: Cells, placed: boo
     placed : whether best and second best numbers are marked.
     """
     done = [cell for cell in cells if cell["status"] == "done"]
-    sentences = [("published", sentence) for sentence in [_published(paper, table)] if sentence]
+    sentences = [("published", sentence) for sentence in [_published(plan, paper, table)] if sentence]
     if all(cell["status"] == PUBLISHED_ONLY for cell in cells):
         sentences.append(("ours", f"Here: {NO_SYSTEM}."))
         return [*sentences, ("note", table.note)] if table.note else sentences
@@ -64,13 +64,16 @@ def caption_of(plan: Plan, paper: Paper, table: Table, cells: Cells, placed: boo
     return sentences
 
 
-def _published(paper: Paper, table: Table) -> str:
+def _published(plan: Plan, paper: Paper, table: Table) -> str:
     """Where a table's numbers, or at least its systems, are published; empty for a table of one's own."""
     about = ", ".join(filter(None, [paper.reference, table.source]))
     about = ": ".join(filter(None, [about, table.protocol]))
     if table.has_published or not about:
         return f"Published: {about}." if about else ""
-    return f"{'Of ' if paper.reference else 'Measured on '}{about}."
+    if paper.reference:
+        return f"Of {about}."
+    played = any(names != [by] for by, names in _played(plan, paper, table).items())
+    return f"{'Meant for' if played else 'Measured on'} {about}."
 
 
 def _played(plan: Plan, paper: Paper, table: Table) -> dict[str, list[str]]:

@@ -341,7 +341,8 @@ def _of_the_run(folder: Path, file: str) -> Path | None:
 def _refused(job: Job, manifest: dict[str, Any]) -> str | None:
     """Why a search with the run could not export its encoder of sentences as ONNX; None if none has tried, or could."""
     others = [modality for modality in job.modalities if modality != "text"]
-    reasons = [onnx_encoder.refusal(job, to, manifest.get("weights_sha256", "")) for to in others]
+    state = onnx_encoder.state_of(job, manifest.get("weights_sha256"), manifest.get("data") or {})
+    reasons = [onnx_encoder.refusal(job, to, state) for to in others]
     return next(filter(None, reasons), None)
 
 
