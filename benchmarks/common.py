@@ -46,9 +46,14 @@ def peak(script: str, count: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def save(name: str, found: dict) -> None:
+def file_of(name: str) -> Path:
+    """The file of a benchmark's results on this machine."""
     machine = hardware()
     label = re.sub(r"[^a-z0-9]+", "-", machine.get("gpu", machine.get("cpu", machine["machine"])).lower()).strip("-")
-    path = Path(__file__).parent / "results" / f"{name}-{label}.json"
-    write_json(path, {**found, "hardware": machine})
+    return Path(__file__).parent / "results" / f"{name}-{label}.json"
+
+
+def save(name: str, found: dict) -> None:
+    path = file_of(name)
+    write_json(path, {**found, "hardware": hardware()})
     print(f"written: {path}")

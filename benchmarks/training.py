@@ -1,7 +1,8 @@
 """Processor seconds of the training loop against the bare forward, backward and step on batches already in memory.
 
-Names of systems on the command line choose among them; `--small` takes a few steps, to see that it runs. The loop makes
-its batches in a thread of its own, whose seconds count here, although they cost no time where a core is free.
+Names of systems on the command line choose among them: the results of the others stay as they are, if they were
+measured with the same PyTorch. `--small` takes a few steps, to see that it runs, and saves nothing. The loop makes its
+batches in a thread of its own, whose seconds count here, although they cost no time where a core is free.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from common import alternate, save
+from common import alternate, file_of, save
 
 from crossmodal.core import registry
+from crossmodal.core.files import read_json
 from crossmodal.corpus.batches import batches
 from crossmodal.corpus.opening import Corpus, load
 from crossmodal.corpus.splits import make, make_labelled
@@ -25,8 +28,9 @@ from crossmodal.features.engine import store
 from crossmodal.language.tokens import token_table
 from crossmodal.models import base
 from crossmodal.training.closed_form import prepare
-from crossmodal.training.loop import _epoch
+from crossmodal.training.loop import Limit, _epoch
 
+STEPS = 40
 EVERY_CLASS = "classes1of1"  # the subset of the systems that are trained on classes
 
 
@@ -157,13 +161,15 @@ def measured(folder: Path, name: str, steps: int) -> dict:
     sampling = getattr(model.settings, "sampling", "shuffled")
     captions = getattr(model.settings, "captions_per_image", 1)
     given = {"steps": steps, "sampling": sampling, "captions_per_image": captions}
-    ready = list(batches(corpus, model.settings.batch_size, 0, 0, model.unannotated, **given))
+    stream = batches(corpus, model.settings.batch_size, 0, 0, model.unannotated, **given)
+    ready = list(islice(stream, steps))  # an epoch of data with classes has more
+    limit = Limit(steps)
     bare_optimisers = model.optimisers(stage)
     fabric = Fabric(accelerator="cpu", devices=1)
     optimisers = {turn: fabric.setup_optimizers(one) for turn, one in model.optimisers(stage).items()}
 
     def ours() -> None:
-        _epoch(fabric, model, corpus, optimisers, stage, 0, 0)
+        _epoch(fabric, model, corpus, optimisers, stage, 0, 0, limit)
 
     return alternate({"bare": lambda: take(model, ready, bare_optimisers), "ours": ours}, 5, time.process_time)
 
@@ -171,21 +177,28 @@ def measured(folder: Path, name: str, steps: int) -> dict:
 def main() -> None:
     torch.set_num_threads(1)
     chosen = [name for name in sys.argv[1:] if name in SYSTEMS] or list(SYSTEMS)
-    steps = 4 if "--small" in sys.argv else 40
-    found = {}
+    steps = 4 if "--small" in sys.argv else STEPS
+    about = {"steps": steps, "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         prepared(Path(folder))
         for name in chosen:
             seconds = measured(Path(folder), name, steps)
             share = seconds["bare"] / seconds["ours"]
-            found[name] = {"seconds": seconds, "share_of_bare": share}
             rate = steps / seconds["ours"]
             print(
                 f"training {name}: {100 * share:.1f} % of the bare loop's steps per second ({rate:.1f} steps/s)",
                 flush=True,
             )
-    if chosen == list(SYSTEMS) and steps == 40:
-        save("training", {"steps": steps, "systems": found, "torch": torch.__version__})
+            if steps == STEPS:
+                found = earlier(file_of("training"), about) | {name: {"seconds": seconds, "share_of_bare": share}}
+                save("training", {**about, "systems": found})
+
+
+def earlier(path: Path, about: dict) -> dict:
+    """The systems of an earlier result with the same facts `about` it; none if there is no such result."""
+    saved = read_json(path) if path.exists() else {}
+    same = all(saved.get(key) == value for key, value in about.items())
+    return {name: value for name, value in saved.get("systems", {}).items() if name in SYSTEMS} if same else {}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from crossmodal.core import registry
 from crossmodal.corpus.opening import Options, load
 from crossmodal.evaluation import average_precision, retrieval_ranks_both_ways
 from crossmodal.models.base import Batch, Context
-from crossmodal.tasks.base import tasks
+from crossmodal.tasks.base import chooser_of
 from crossmodal.tasks.ranked.selection import validate
 from crossmodal.training.loop import Selection, train
 
@@ -34,7 +34,7 @@ def trained(spec: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(spec["seed"])
     model = module.Model(settings, corpus.context)
     device = torch.device("cpu")
-    task = next(task for task in tasks().values() if task.criterion and task.asked(spec["model"], relevance))
+    task = chooser_of(spec["model"], relevance)
     selection = Selection(task.criterion, validate)
     with tempfile.TemporaryDirectory() as folder:
         clock = Clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,30 @@ def write_captioned(folder: Path, extractor: str, target: Path) -> int:
         lines = [" ".join(tokens[one]) for group in images.group_id for one in captions[group]]
         (target / f"{name}_caps.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return features.array.shape[-1]
+
+
+def write_graphs(folder: Path, extractor: str, target: Path, words: list[str]) -> None:
+    """What GSMN's program reads beside the features and captions that `write_captioned` has written.
+
+    Boxes of the regions in pixels, sizes of the photographs, captions as the numbers of their words, and pairs of words
+    that depend on each other, which are neighbours here: its dense graph does not look at them.
+    """
+    items = pd.read_parquet(folder / "items.parquet")
+    index = open_features(folder / "features" / f"image.{extractor}").index.set_index("item_id")
+    numbers = {word: number for number, word in enumerate(words)}
+    for name, partition in PARTS.items():
+        here = index.loc[items[(items.partition == partition) & (items.modality == "image")].item_id]
+        np.save(target / f"{name}_ims_bbx.npy", np.array([np.stack(one) for one in here.boxes], np.float32))
+        sizes = np.array([tuple(one) for one in here["size"]], [("image_w", "f4"), ("image_h", "f4")])
+        np.save(target / f"{name}_ims_size.npy", sizes)
+        captions = [
+            ["<start>", *line.split(" "), "<end>"]
+            for line in (target / f"{name}_caps.txt").read_text(encoding="utf-8").splitlines()
+        ]
+        lines = (",".join(str(numbers.get(word, numbers["<unk>"])) for word in one) for one in captions)
+        (target / f"{name}_precaps_stan.txt").write_text("\n".join(lines) + "\n")
+        pairs = [[(0, 0), *((n, n + 1) for n in range(len(one) - 1))] for one in captions]
+        (target / f"{name}_caps.json").write_text(json.dumps(pairs))
 
 
 def words_of(words: tuple[str, ...]) -> list[str]:

@@ -84,8 +84,16 @@ DSCMR = Program(
     ("main.py", "model.py", "train_model.py", "load_data.py", "evaluate.py"),
     (Change("`import scipy`", "a submodule is imported by its name", r"^import scipy$", "import scipy.spatial"),),
 )
-PVSE = Program("pvse", "yalesong/pvse", ("eval.py", "loss.py", "model.py"))
-CALLS, CLIPPING = SHARED[0], SHARED[3]
+CALLS, VOLATILE, _, CLIPPING, ITEMS, IMAGE, _, IDS, VALIDATION = SHARED
+PVSE = Program(
+    "pvse",
+    "yalesong/pvse",
+    tuple(
+        f"{name}.py"
+        for name in ("data", "eval", "logger", "loss", "model", "option", "train", "video_transforms", "vocab")
+    ),
+    (IDS, Change("`verbose=True` of the schedule", "it was taken away", r", verbose=True", "")),
+)
 CMPM = Program(
     "Deep-Cross-Modal-Projection-Learning-for-Image-Text-Matching",
     "labyrinth7x/Deep-Cross-Modal-Projection-Learning-for-Image-Text-Matching",
@@ -95,12 +103,15 @@ CMR_SC = Program("MM_SemanticConsistency", "HuiChen24/MM_SemanticConsistency", (
 GSMN = Program(
     "GSMN",
     "CrossmodalGroup/GSMN",
-    ("graph_model.py", "layers.py", "model.py"),
+    (*FILES, "graph_model.py", "layers.py"),
     (
-        CALLS,
-        CLIPPING,
+        *(CALLS, VOLATILE, CLIPPING, ITEMS, IMAGE, IDS, VALIDATION),
         Change("`np.int`", "NumPy's name for Python's own type is gone", r"\bnp\.int\b", "int"),
         Change("halves of the GRU's states", INTEGERS, r"\.size\(2\) / 2", ".size(2) // 2"),
+        Change("the number of shards", INTEGERS, r"\) / shard_size", ") // shard_size"),
+        Change("the numbers of words", "a line of a file is bytes", r"caption\.split\(", "caption.decode().split("),
+        Change("`map`", "it is no list any more", r"map\(int, caps\)", "list(map(int, caps))"),
+        Change("36 regions", "a grid has nine cells", r"^ +assert k == 36$", ""),
     ),
 )
 DSVE = Program("dsve-loc", "technicolor-research/dsve-loc", ("misc/loss.py", "misc/weldonModel.py"))

@@ -36,8 +36,8 @@ class Clock:
         return {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
 
 
-def captioned(spec: dict[str, Any]) -> dict[str, Any]:
-    """VSE++ and SCAN: `train.main` with the options of the command line, then `evalrank` of the best epoch."""
+def _vocabulary(spec: dict[str, Any]) -> Any:
+    """The program's vocabulary of the given words, which lies where it looks for it."""
     import nltk.tokenize
 
     nltk.tokenize.word_tokenize = str.split  # the captions come as words with spaces between
@@ -52,29 +52,101 @@ def captioned(spec: dict[str, Any]) -> dict[str, Any]:
     else:
         with (folder / f"{name}_vocab.pkl").open("wb") as stream:
             pickle.dump(words, stream)
-    train, evaluation = importlib.import_module("train"), importlib.import_module("evaluation")
-    for module in (train, evaluation):  # `volatile` did this
-        for function in ("encode_data", "shard_xattn_t2i", "shard_xattn_i2t"):
-            if hasattr(module, function):
-                setattr(module, function, torch.no_grad()(getattr(module, function)))
-    epochs: list[dict[str, float]] = []
-    losses: list[float] = []
-    _after(train, "train", lambda *_: epochs.append({"loss": statistics.fmean(losses)}), before=losses.clear)
-    _after(train, "validate", lambda score: epochs[-1].update(recall_sum=float(score)))
-    system = train.VSE if hasattr(train, "VSE") else train.SCAN
-    _after(system, "forward_loss", lambda loss: losses.append(loss.item()))
+    return words
+
+
+def _command_line(spec: dict[str, Any]) -> None:
     options = [f"--{key}" if value is True else f"--{key}={value}" for key, value in spec["options"].items()]
     sys.argv = ["train.py", *options]
     Path(spec["options"]["logger_name"]).mkdir(parents=True)
+
+
+def _watched(train: Any, losses: list[float]) -> list[dict[str, float]]:
+    """A list that fills with the mean loss and the validation's recalls of each epoch of the program's `train`."""
+    epochs: list[dict[str, float]] = []
+    _after(train, "train", lambda *_: epochs.append({"loss": statistics.fmean(losses)}), before=losses.clear)
+    _after(train, "validate", lambda score: epochs[-1].update(recall_sum=float(score)))
+    return epochs
+
+
+def _recalls(of_images: np.ndarray, of_captions: np.ndarray) -> dict[str, float]:
+    """Recalls in percent from the programs' ranks, which begin with 0."""
+    ranks = {"image-to-text": of_images, "text-to-image": of_captions}
+    return {f"{way} R@{k}": 100 * float((found < k).mean()) for way, found in ranks.items() for k in KS}
+
+
+def captioned(spec: dict[str, Any]) -> dict[str, Any]:
+    """VSE++, SCAN and GSMN: `train.main` with options of the command line, then `evalrank` of the best epoch."""
+    _vocabulary(spec)
+    train, evaluation = importlib.import_module("train"), importlib.import_module("evaluation")
+    for module in (train, evaluation):  # `volatile` did this
+        for function in ("encode_data", "shard_xattn", "shard_xattn_t2i", "shard_xattn_i2t"):
+            if hasattr(module, function):
+                setattr(module, function, torch.no_grad()(getattr(module, function)))
+    losses: list[float] = []
+    epochs = _watched(train, losses)
+    system = next(getattr(train, name) for name in ("VSE", "SCAN", "GSMN") if hasattr(train, name))
+    _after(system, "forward_loss", lambda loss: losses.append(loss.item()))
+    _command_line(spec)
     clock = Clock()
     train.main()
     seconds = clock.read()
     best = Path(spec["options"].get("model_name", spec["options"]["logger_name"])) / "model_best.pth.tar"
     evaluation.evalrank(str(best), split="test")
     saved = torch.load("ranks.pth.tar")
-    ranks = {"image-to-text": saved["rt"][0], "text-to-image": saved["rti"][0]}
-    numbers = {f"{way} R@{k}": 100 * float((found < k).mean()) for way, found in ranks.items() for k in KS}
-    return {"numbers": numbers, "seconds": seconds, "epochs": epochs}
+    return {"numbers": _recalls(saved["rt"][0], saved["rti"][0]), "seconds": seconds, "epochs": epochs}
+
+
+def mapped(spec: dict[str, Any]) -> dict[str, Any]:
+    """PVSE: `train.main` on feature maps in the place of photographs, then its ranks of the test items.
+
+    The program would choose the epoch on the test items; here it is given the validation items for that.
+    """
+    words = _vocabulary(spec)
+    model, data, train, evaluation = (importlib.import_module(name) for name in ("model", "data", "train", "eval"))
+    place = Path(spec["options"]["data_path"]) / spec["options"]["data_name"]
+
+    class Given(torch.nn.Module):
+        """Stands in for the image network, whose last feature maps are what it is given."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.avgpool = torch.nn.Linear(spec["width"], 1), torch.nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return maps
+
+    class Maps(data.CocoDataset):
+        """The program's captions of one partition, with maps (D, M) of the images that they belong to."""
+
+        def __init__(self, name: str) -> None:
+            self.maps = torch.from_numpy(np.load(place / f"{name}_ims.npy")).transpose(1, 2).contiguous()
+            self.captions = (place / f"{name}_caps.txt").read_text(encoding="utf-8").splitlines()
+            self.ids, self.vocab, self.transform = range(len(self.captions)), words, None
+
+        def get_raw_item(self, index: int) -> tuple[None, str, int, None, torch.Tensor]:
+            return None, self.captions[index], index // 5, None, self.maps[index // 5]
+
+    def loader(name: str, size: int) -> torch.utils.data.DataLoader:
+        shuffle = name == "train"
+        return torch.utils.data.DataLoader(Maps(name), size, shuffle=shuffle, collate_fn=data.collate_fn)
+
+    model.get_cnn = lambda arch, pretrained: Given()
+    data.get_loaders = lambda args, _: (loader("train", args.batch_size), loader("dev", args.batch_size_eval))
+    data.get_test_loader = lambda args, _: loader("dev", args.batch_size_eval)
+    losses: list[float] = []
+    epochs = _watched(train, losses)
+    _after(train.PVSELoss, "forward", lambda result: losses.append(result[0].item()))
+    _command_line(spec)
+    clock = Clock()
+    train.main()
+    seconds = clock.read()
+    best = torch.load(Path(spec["options"]["logger_name"]) / "model_best.pth.tar")
+    system = model.PVSE(words.word2idx, best["args"])
+    system.load_state_dict(best["model"])
+    encoded = evaluation.encode_data(system, loader("test", best["args"].batch_size_eval))
+    ranks = [rank(*encoded, nreps=5, return_ranks=True)[1][0] for rank in (evaluation.i2t, evaluation.t2i)]
+    return {"numbers": _recalls(*ranks), "seconds": seconds, "epochs": epochs}
 
 
 def _after(owner: Any, name: str, then: Callable, before: Callable = lambda: None) -> None:
@@ -169,7 +241,8 @@ def main() -> None:
     torch.cuda.is_available = lambda: False
     load = torch.load
     torch.load = lambda *args, **options: load(*args, **{"weights_only": False, **options})  # checkpoints hold options
-    found = {"captioned": captioned, "labelled": labelled, "ranked": ranked, "analysed": analysed}[spec["kind"]](spec)
+    kinds = {"captioned": captioned, "mapped": mapped, "labelled": labelled, "ranked": ranked, "analysed": analysed}
+    found = kinds[spec["kind"]](spec)
     Path(spec["found"]).write_text(json.dumps(found))
 
 

@@ -2,9 +2,10 @@
 
     make parity PROGRAMS=/where/the/programs/lie DATA=/where/the/data/lies
 
-`PROGRAMS` holds the programs' folders (vsepp, SCAN, DSCMR, pvse, each as its public repository has it); one that is not
-there is skipped with a line. `DATA` is described in `data.yaml`. What is finished is kept in the work folder, so that a
-run which was stopped goes on; `--table` only makes `docs/parity.md` of the results that there are.
+`PROGRAMS` holds the programs' folders (vsepp, SCAN, DSCMR, pvse, GSMN and others, each as its public repository has
+it); one that is not there is skipped with a line. `DATA` is described in `data.yaml`. What is finished is kept in the
+work folder, so that a run which was stopped goes on; `--table` only makes `docs/parity.md` of the results that there
+are.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def _option(name: str) -> str:
 
 
 def _scores(args: argparse.Namespace) -> None:
-    """Losses and scores of equal weights, of programs whose whole training is not repeated."""
+    """Losses, scores and gradients of equal weights."""
     place = args.work.resolve() / "runs" / "scores"
     cases, told = {}, {}
     for name, program in scores.PROGRAMS.items():

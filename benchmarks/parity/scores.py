@@ -1,4 +1,4 @@
-"""Losses and scores of an authors' program and of ours at equal weights and inputs, in double precision.
+"""Losses, scores and gradients of an authors' program and of ours at equal weights and inputs, in double precision.
 
 `scores.py NAME COPY FOUND.json` compares the system NAME (a key of `PROGRAMS`) with the program's copy. Inputs are made
 up: none of the compared functions depends on what they are. The largest differences are relative to the largest number
@@ -10,14 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import programs
 import torch
 from exact import _no_gpu, imported
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.core import registry
@@ -39,6 +40,16 @@ LENGTHS = (7, 6, 5, 3, 2)  # descending, as the programs sort a batch
 def _difference(mine: Tensor, its: Tensor) -> float:
     its = torch.as_tensor(its).detach().double()
     return float((mine.detach() - its).abs().max() / its.abs().max().clamp(min=1e-12))
+
+
+def _gradients(pairs: Iterable[tuple[nn.Parameter, nn.Parameter]]) -> float:
+    """The largest difference of the gradients of our parameters and the program's, relative to the largest of each.
+
+    Those that are mere rounding, since the loss does not depend on their parameter, count relative to all.
+    """
+    gradients = [(mine.grad, its.grad.view_as(mine)) for mine, its in pairs]
+    least = 1e-6 * max(float(its.abs().max()) for _, its in gradients)
+    return max(float((mine - its).abs().max() / its.abs().max().clamp(min=least)) for mine, its in gradients)
 
 
 def _drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -112,13 +123,14 @@ class _Given(base.Batch):
 
 def pvse(copy: Path) -> dict[str, float]:
     heads, word_dim = 2, 10
-    model = _model("pvse", base.Context({"image": (9, 14)}, 20), dim=DIM, word_dim=word_dim)
+    model = _model("pvse", base.Context({"image": (9, 14)}, 20), dim=DIM, word_dim=word_dim, train_words=True)
+    of_all = deepcopy(model.image)  # the program's own, in a module that loads an image network
     features, ids = _drawn(IMAGES, 9, 14), torch.randint(4, 20, (5, 7)) * (_sentences(2)[1])
     lengths = torch.tensor(LENGTHS)
     with imported(copy, "model") as program:
         options = argparse.Namespace(
             wemb_type=None, word_dim=word_dim, embed_size=DIM, num_embeds=heads, txt_attention=True, legacy=False,
-            txt_finetune=False, dropout=0.0, order=False,
+            txt_finetune=True, dropout=0.0, order=False,
         )  # fmt: skip
         text = program.EncoderText({word: word for word in range(20)}, options).double()
         image = program.PIENet(heads, 14, DIM, 7).double()
@@ -130,7 +142,7 @@ def pvse(copy: Path) -> dict[str, float]:
         text.embed.load_state_dict(model.words.state_dict())
         text.rnn.load_state_dict(model.gru.state_dict())
         texts, _, of_texts = text(ids, lengths)
-        images, _, of_images = image(model.image(features.mean(1)), features)
+        images, _, of_images = image(of_all(features.mean(1)), features)
         images = program.l2norm(images)
     with imported(copy, "loss") as program:
         options = argparse.Namespace(
@@ -143,11 +155,27 @@ def pvse(copy: Path) -> dict[str, float]:
         torch.arange(IMAGES),
     )
     mine = {m: model.encode(m, batch, "") for m in ("image", "text")}
+    my_loss = model.loss(batch, 0.0, "model")["loss"]
+    loss.backward()
+    my_loss.backward()
+    pairs = [(model.words.weight, text.embed.weight)]
+    for one, its in ((model.gru, text.rnn), (model.image, of_all)):
+        pairs += zip(one.parameters(), its.parameters(), strict=True)
+    for part, its in ((model.embeddings["text"], text.pie_net), (model.embeddings["image"], image)):
+        for one, other in (
+            (part.into, its.attention.w_1),
+            (part.heads, its.attention.w_2),
+            (part.fc, its.fc),
+            (part.norm, its.layer_norm),
+        ):
+            pairs += zip(one.parameters(), other.parameters(), strict=True)
+    assert len(pairs) == len(list(model.parameters()))
     return {
         "vectors of images": _difference(mine["image"], images),
         "vectors of sentences": _difference(mine["text"], texts),
         "scores": _difference(model.score(mine["image"], mine["text"]), scores),
-        "loss": _difference(model.loss(batch, 0.0, "model")["loss"], loss),
+        "loss": _difference(my_loss, loss),
+        "gradients": _gradients(pairs),
     }
 
 
@@ -197,7 +225,20 @@ def gsmn(copy: Path) -> dict[str, float]:
             loss = program.ContrastiveLoss(options, margin=0.2, max_violation=True)(theirs)
         from crossmodal.models.parts.losses import batch_hinges
 
-        differences[f"{kind} loss"] = _difference(batch_hinges(mine, model.settings, None, 0.0), loss)
+        my_loss = batch_hinges(mine, model.settings, None, 0.0)
+        differences[f"{kind} loss"] = _difference(my_loss, loss)
+        loss.backward()
+        my_loss.backward()
+        pairs = [(getattr(network, mine), getattr(visual.graph_convolution_1, its)) for its, mine in gaussians.items()]
+        for graph, convolution, part in (
+            (visual, visual.graph_convolution_1, network.visual),
+            (textual, textual.graph_convolution_3, network.textual),
+        ):
+            pairs += zip(part.kernels.parameters(), convolution.conv_weights.parameters(), strict=True)
+            for its, mine in ((graph.out_1, part.hidden), (graph.out_2, part.out)):
+                weight = mine.parametrizations.weight
+                pairs += [(weight.original0, its.weight_g), (weight.original1, its.weight_v), (mine.bias, its.bias)]
+        differences[f"{kind} gradients"] = _gradients(pairs)
     return differences
 
 

@@ -109,7 +109,7 @@ def _exact(value: dict[str, Any]) -> str:
 
 def _scores(value: dict[str, Any]) -> str:
     lines = [
-        "## Losses and scores of equal weights\n",
+        "## Losses, scores and gradients of equal weights\n",
         "The same weights and the same made-up inputs in double precision: the largest difference, relative to the",
         "largest number of its kind.\n",
         "| | program | what is compared | largest difference | same |",

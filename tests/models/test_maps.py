@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,23 @@ def test_the_vectors_of_pvse_head_by_head():
                 z = F.layer_norm(of_all + residual, (8,), part.norm.weight, part.norm.bias)
                 torch.testing.assert_close(residuals[row, k], residual)
                 torch.testing.assert_close(found[row, k], z / z.norm())
+
+
+def test_pvse_begins_as_its_program_does():
+    """Words: Xavier's uniform weights; the map of global features: PyTorch's own of a linear layer."""
+    torch.manual_seed(0)
+    context = base.Context({"image": (5, 400)}, 300)
+    model = pvse.Model(pvse.Settings(dim=64, word_dim=100), context)
+    for weights, bound in (
+        (model.words.weight, math.sqrt(6 / (300 + 100))),
+        (model.image.weight, 1 / math.sqrt(400)),
+        (model.image.bias, 1 / math.sqrt(400)),
+    ):
+        assert 0.9 * bound < weights.abs().max() <= bound
+    vectors = torch.rand(300, 100)
+    vectors[0] = 0
+    given = pvse.Model(pvse.Settings(dim=64, word_dim=100), replace(context, word_vectors=vectors))
+    assert given.words.weight.equal(vectors)
 
 
 def test_scores_of_pvse_are_the_best_of_all_pairs_of_vectors():

@@ -73,10 +73,11 @@ class Model(base.Model):
         super().__init__(settings, context)
         s, in_dim = settings, context.shapes["image"][-1]
         self.words = embedding(context, s)
+        if context.word_vectors is None:
+            nn.init.xavier_uniform_(self.words.weight)
         self.gru = nn.GRU(s.word_dim, s.dim // 2, bidirectional=True, batch_first=True)
+        # The program has a function that would give this layer Xavier's weights, and never calls it.
         self.image = nn.Linear(in_dim, s.dim)
-        nn.init.xavier_uniform_(self.image.weight)
-        nn.init.zeros_(self.image.bias)
         self.embeddings = nn.ModuleDict(
             {
                 "image": PolysemousEmbedding(in_dim, s.dim, s.heads, s.dropout),
