@@ -1,7 +1,7 @@
 """Mutated files to each reader, in a process of its own: `python readers.py COUNT [NAME ...]`.
 
-Only results and errors of one line may come out, within `SECONDS` of a processor for each input and `MEMORY` bytes above
-the idle process.
+Only results and errors of one line may come out, within `SECONDS` of a processor for each input and `MEMORY` bytes
+above the idle process.
 """
 
 import gzip
