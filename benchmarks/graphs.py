@@ -28,26 +28,25 @@ def drawn(count: int, length: int, dim: int, seed: int) -> Tensor:
     return F.normalize(torch.randn(count, length, dim, generator=torch.Generator().manual_seed(seed)), dim=2)
 
 
-def of_gsmn(network: gsmn.Network, images: Tensor, edges: Tensor, sentences: Tensor) -> Tensor:
-    """The matrix products of GSMN's scores of images (A, M, d) with sentences (B, L, d)."""
-    s, (a, m, _), (b, n, _) = network.s, images.shape, sentences.shape
-    k = s.parts
-    regions, words = (x.unflatten(2, (k, -1)) for x in (images, sentences))
-    products = regions.flatten(0, 1).transpose(0, 1) @ words.permute(2, 3, 1, 0).flatten(2)  # (K, A·M, L·B)
-    one = products[0].view(a, m, n * b)
-    for region, word in zip(regions.unbind(2), words.unbind(2), strict=True):  # as they stay in a processor's cache
-        (region @ region.transpose(1, 2)) @ one
-        (word @ word.transpose(1, 2)) @ products[0].view(b, n, a * m)
-    outputs = []
-    for convolution, nodes in ((network.visual, a * m * b), (network.textual, a * n * b)):
-        vectors = products.flatten()[: nodes * k].view(nodes, k)
-        outputs.append(vectors @ torch.cat([kernel.weight for kernel in convolution.kernels]).T)
-        convolution.out(convolution.hidden(outputs[-1]))
+def of_gsmn(network: gsmn.Network, images: Tensor, weights: Tensor, words: gsmn.Words) -> Tensor:
+    """The matrix products of GSMN's scores of images (A, M, d) with sentences, whose own products come with `words`."""
+    s, (a, m, _), (b, n) = network.s, images.shape, words.valid.shape
+    k, p = s.parts, s.kernels
+    regions = images.unflatten(2, (k, -1))
+    products = torch.bmm(regions.flatten(0, 1).transpose(0, 1), words.columns)  # (K, A·M, L·B)
+    one, other = products[0].view(a, m, n * b), products[0].view(b, n, a * m)
+    for region, gram in zip(regions.unbind(2), words.grams, strict=True):  # as they stay in a processor's cache
+        torch.bmm(region @ region.transpose(1, 2), one)
+        torch.bmm(gram, other)
+    of_regions, of_words = (products.flatten()[: k * x * a * b].view(k, -1) for x in (m, n))
+    visual, textual = network.visual, network.textual
+    outputs = torch.cat([kernel.weight for kernel in visual.kernels]) @ of_regions
     if s.propagation == "neighbours":
-        p = s.kernels
-        of_regions = outputs[0].view(a, p, m, -1)
-        edges.unflatten(2, (m, p)).permute(0, 3, 1, 2).contiguous() @ of_regions
-        products[0].flatten()[: b * n * n].view(b, n, n) @ outputs[1].view(b, n, -1)
+        outputs = weights.unflatten(2, (m, p)).permute(3, 0, 1, 2)[:, None] @ outputs.view(p, -1, a, m, b)
+        torch.bmm(words.edges, of_words.view(b, n, k * a))
+    visual.out.weight @ (visual.hidden.weight @ outputs.view(-1, a * m * b))
+    layer = textual.hidden.weight @ torch.cat([kernel.weight for kernel in textual.kernels])
+    textual.out.weight @ (layer @ of_words)
     return products.new_zeros(a, b)
 
 
@@ -74,15 +73,20 @@ def cases(small: bool) -> dict:
         weighted = torch.cat([images, network.region_weights(boxes, valid_mask(images))], 2)
 
         def floor(
-            x: Tensor, y: Tensor, image_mask: Tensor, sentence_mask: Tensor, network: gsmn.Network = network
+            x: Tensor, words: gsmn.Words, image_mask: Tensor, _: Tensor, network: gsmn.Network = network
         ) -> Tensor:
-            dim = y.shape[2]
-            return of_gsmn(network, x[..., :dim], x[..., dim:], y)
+            return of_gsmn(network, x[..., :dim], x[..., dim:], words)
 
         made[f"gsmn {propagation}"] = (
             lambda model=model, joined=joined: model.score(joined, sentences),
-            lambda floor=floor, model=model, weighted=weighted: in_blocks(
-                floor, weighted, sentences, valid_mask(images), valid_mask(sentences), *model._block(weighted)
+            lambda floor=floor, model=model, weighted=weighted, network=network: in_blocks(
+                floor,
+                weighted,
+                sentences,
+                valid_mask(images),
+                valid_mask(sentences),
+                *model._block(weighted),
+                prepare=network.words,
             ),
         )
     model = sgm.Model(sgm.Settings(dim=dim, units=64, word_embedding="seeded"), base.Context({"image": (4, 8)}, 10))

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from crossmodal.models import base, gsmn
-from crossmodal.models.gsmn import matching_vectors
+from crossmodal.models.gsmn import matching_vectors, words_of
 from tests.models.test_scan import COUNTS, LENGTHS, sets
 
 F64 = torch.float64
@@ -53,7 +53,8 @@ def blocks(x, y, k):
 def test_matching_vectors_are_cosines_with_attended_vectors_in_blocks():
     (images, there), (words, spoken) = sets(COUNTS, 0, 12), sets(LENGTHS, 1, 12)
     s = settings_of()
-    of_regions, of_words = matching_vectors(images, words, there, spoken, s)
+    found = matching_vectors(images, words_of(words, spoken, s.parts), there, s)
+    of_regions, of_words = found[0].permute(1, 2, 3, 0), found[1].permute(1, 3, 2, 0)
     for a, m in enumerate(COUNTS):
         for b, n in enumerate(LENGTHS):
             v, t = images[a, :m], words[b, :n]
