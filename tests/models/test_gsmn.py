@@ -124,6 +124,19 @@ def test_scores_follow_either_reading_of_the_propagation(propagation, text_graph
             torch.testing.assert_close(found[a, b], expected.detach(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("propagation", ["own", "neighbours"])
+def test_scores_are_the_same_whether_gradients_are_kept_or_not(propagation):
+    """Without gradients products are overwritten, and sentences' own products are made once for all images."""
+    model = model_of(propagation=propagation)
+    (images, there), (words, _) = sets(COUNTS, 0, 12), sets(LENGTHS, 1, 12)
+    given = torch.cat([images, boxes_of() * there[..., None]], 2), words
+    kept = [x.clone() for x in given]
+    with torch.no_grad():
+        found = model.score(*given)
+    torch.testing.assert_close(found, model.score(*given).detach())
+    assert all(x.equal(y) for x, y in zip(given, kept, strict=True))
+
+
 def test_dense_and_sparse_graphs_of_the_program_are_one_function():
     """Own matching vectors make the text's edges meaningless, and the published average that of two seeds."""
     (images, there), (words, _) = sets(COUNTS, 0, 12), sets(LENGTHS, 1, 12)

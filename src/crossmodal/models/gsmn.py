@@ -94,7 +94,8 @@ class Convolution(nn.Module):
     def of_vectors(self, vectors: Tensor) -> Tensor:
         """(...) scores of nodes whose kernels all read the same (K, ...) vectors: their layer and the next are one."""
         (weight, bias), hidden = self._kernels(), self.hidden.weight
-        return self._scores(vectors, hidden @ weight, torch.addmv(self.hidden.bias, hidden, bias))
+        joint = self.hidden.bias if bias is None else torch.addmv(self.hidden.bias, hidden, bias)
+        return self._scores(vectors, hidden @ weight, joint)
 
     def _kernels(self) -> tuple[Tensor, Tensor | None]:
         """(P·h, K) weights and (P·h) biases of all kernels."""
@@ -127,11 +128,11 @@ class Words(NamedTuple):
 
 def words_of(sentences: Tensor, valid: Tensor, parts: int, edges: Tensor | None = None) -> Words:
     """Of (B, L, d) sentences and (B, L) bool."""
-    blocks = sentences.transpose(0, 1).contiguous().unflatten(2, (parts, -1))  # (L, B, K, d/K)
-    rows = blocks.permute(2, 1, 0, 3)  # (K, B, L, d/K)
-    grams = (rows @ rows.transpose(2, 3)).contiguous()
+    columns = sentences.transpose(0, 1).flatten(0, 1).unflatten(1, (parts, -1)).permute(1, 2, 0)
+    blocks = sentences.unflatten(2, (parts, -1)).unbind(2)
+    grams = torch.stack([block @ block.transpose(1, 2) for block in blocks])
     lengths = _norms(grams.diagonal(dim1=2, dim2=3)).transpose(1, 2).contiguous()
-    return Words(blocks.flatten(0, 1).permute(1, 2, 0), grams, lengths, edges, valid)
+    return Words(columns, grams, lengths, edges, valid)
 
 
 class Network(nn.Module):
@@ -250,7 +251,7 @@ class Model(base.Model):
         """Bytes of the cosines of a block of pairs, and its images (measured); each block of dimensions has as many."""
         if encodings.device.type != "cpu":
             return attention.DEVICE_BUDGET // max(1, self.settings.parts // 4), attention.BLOCK
-        return attention.BUDGET // max(1, self.settings.parts // 2), 16
+        return attention.BUDGET // max(1, self.settings.parts // 2), 10
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """One per network: each is trained, and its gradients are clipped, as if it were alone."""
@@ -296,13 +297,19 @@ def matching_vectors(images: Tensor, words: Words, image_mask: Tensor, s: Settin
     for product, region, gram, lengths in zip(products, regions.unbind(2), words.grams, words.lengths, strict=True):
         own = region @ region.transpose(1, 2)
         # Words attend to regions: (A, M, M) @ (A, M, L·B).
-        squared = (of_regions * torch.bmm(own, of_regions)).sum(1).unflatten(1, (n, n_sentences))
+        squared = _weighted_sum(torch.bmm(own, of_regions), of_regions, 1).unflatten(1, (n, n_sentences))
         by_words.append(_cosines((to_regions * product).sum(1), _norms(squared), lengths))  # (A, L, B)
         # Regions attend to words: (B, L, L) @ (B, L, A·M).
-        squared = (of_words * torch.bmm(gram, of_words)).sum(1).T.contiguous().view(n_images, m, n_sentences)
+        squared = _weighted_sum(torch.bmm(gram, of_words), of_words, 1).T.contiguous().view(n_images, m, n_sentences)
         own = _norms(own.diagonal(dim1=1, dim2=2))[..., None]  # (A, M, 1)
-        by_regions.append(_cosines((to_words * product).sum(2), _norms(squared), own))
+        by_regions.append(_cosines(_weighted_sum(product, to_words, 2), _norms(squared), own))
     return torch.stack(by_regions), torch.stack(by_words)
+
+
+def _weighted_sum(values: Tensor, weights: Tensor, axis: int) -> Tensor:
+    """The sum over an axis of values, which are overwritten where no gradients are needed, with weights."""
+    products = values * weights if torch.is_grad_enabled() else values.mul_(weights)
+    return products.sum(axis)
 
 
 def _absent(valid: Tensor, like: Tensor) -> Tensor:
