@@ -102,6 +102,9 @@ def test_a_folder_whose_configuration_is_meant_to_harm(tmp_path, name):
     (place / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=message):
         run(tmp_path, "text", ["x"], model=str(place), download=True)
+    if name == "terabytes":  # nor by random weights, which have no file beside them
+        with pytest.raises(UserError, match=r"bytes of weights, expected at most 4,294,967,296 of random ones"):
+            run(tmp_path, "text", ["x"], model=str(place), weights="seeded")
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,9 @@ def test_a_damaged_or_hostile_folder(tmp_path, name):
     with pytest.raises(UserError, match=message) as error:
         run(tmp_path, "text", ["a dog"], model=str(place))
     assert "\n" not in str(error.value)
+    if name == "terabytes":  # nor by random weights, which have no file beside them
+        with pytest.raises(UserError, match=r"bytes of weights, expected at most 4,294,967,296 of random ones"):
+            run(tmp_path, "text", ["a dog"], model=str(place), weights="seeded")
 
 
 @pytest.mark.parametrize(

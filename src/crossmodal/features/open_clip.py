@@ -245,11 +245,10 @@ def _check_config(path: Path, config: dict[str, Any]) -> None:
             towers.check_layers(str(path), count)
 
 
-def _check_size(library: ModuleType, settings: Settings, weights: Path, options: dict[str, Any]) -> None:
-    """Refuse a configuration whose model would be far larger than its file of weights, before it takes memory."""
+def _described(library: ModuleType, settings: Settings, options: dict[str, Any]) -> nn.Module:
+    """The model without memory, by which its size is judged before it takes any."""
     with _quiet(), torch.device("meta"):
-        model = library.create_model(_name(settings), load_weights=False, device="meta", **options)
-    towers.check_size(model, settings.model, weights.name, weights.stat().st_size)
+        return library.create_model(_name(settings), load_weights=False, device="meta", **options)
 
 
 def _name(settings: Settings) -> str:
@@ -266,13 +265,15 @@ def _built(library: ModuleType, settings: Settings) -> tuple[nn.Module, dict[str
     options: dict[str, Any] = {"precision": "fp32", "pretrained_image": False, "pretrained_text": False}
     try:
         if settings.weights == "seeded":
+            towers.check_seeded(_described(library, settings, options), settings.model)
             with _quiet(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(settings.seed)
                 model = library.create_model(_name(settings), load_weights=False, **options)
             facts |= {"weights": "seeded", "fallback": "seeded random weights"}
             log.warning("%s: %s, not trained on anything", settings.model, facts["fallback"])
         elif path.is_file():
-            _check_size(library, settings, path, options)
+            described = _described(library, settings, options)
+            towers.check_size(described, settings.model, path.name, path.stat().st_size)
             backbones.read_state(path)  # refuses all that is more than arrays and names before the library reads it
             with _quiet():
                 model = library.create_model(_name(settings), load_weights=False, **options)

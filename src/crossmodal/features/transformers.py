@@ -265,6 +265,8 @@ def _built(library: ModuleType, folder: Path, config: Any, settings: Settings) -
     facts: dict[str, Any] = {"model": folder.name, "type": config.model_type}
     try:
         if settings.weights == "seeded":
+            with torch.device("meta"):
+                towers.check_seeded(build(config), folder.name)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(settings.seed)
                 model = build(config)

@@ -350,3 +350,13 @@ def test_the_caption_says_how_many_were_ranked_and_in_how_many_folds(view: View)
 
 
 # -- controls -------------------------------------------------------------------------------------------------------
+
+
+def test_titles_of_keys_and_of_sentences():
+    assert views.title("image-to-text") == "Image-to-text"
+    assert views.title("lr_drop") == "Lr drop"
+    assert views.title("the README of open_clip") == "The README of open_clip"
+    assert views.title("open_clip, docs/openclip_retrieval_results.csv") == (
+        "open_clip, docs/openclip_retrieval_results.csv"
+    )
+    assert views.title("") == ""

@@ -27,6 +27,7 @@ from crossmodal.features.networks import backbones
 
 LAYERS = 200  # of a tower; a thousand take seconds to lay out
 SMALL = 2**26  # bytes of weights that may always be there
+SEEDED = 2**32  # bytes of a model with random weights, which no file of weights bounds: those of ViT-H/14 fit
 SIDE, PATCHES = 4096, 65_536  # of a picture as a tower sees it: pixels of a side, and number of patches
 BATCH = 2**29  # bytes of the pictures of a batch
 SLENDER = 200  # ratio of a picture's sides, since its short side may be scaled to that of the tower
@@ -156,12 +157,25 @@ def check_size(described: nn.Module, folder: str, weights: str, stored: int) -> 
     stored : bytes of that file.
     """
     most = 8 * stored + SMALL  # of weights in half precision and less
-    held = [*described.parameters(), *described.buffers()]  # masks of attention are not in a state dict
-    if (size := 4 * sum(value.numel() for value in held)) > most:
+    if (size := _size(described)) > most:
         raise UserError(
             f"extractors.*.model: the model that {folder!r} describes has {size:,} bytes of weights, but "
             f"{weights} has {stored:,}; fetch the model again"
         )
+
+
+def check_seeded(described: nn.Module, folder: str) -> None:
+    """Refuse a configuration whose random weights would be more than `SEEDED` bytes; `described` as above."""
+    if (size := _size(described)) > SEEDED:
+        raise UserError(
+            f"extractors.*.model: the model that {folder!r} describes has {size:,} bytes of weights, expected at most "
+            f"{SEEDED:,} of random ones (`weights: seeded`); name its file of weights"
+        )
+
+
+def _size(described: nn.Module) -> int:
+    """Bytes of a model in float32, its buffers included: masks of attention are not in a state dict."""
+    return 4 * sum(value.numel() for value in (*described.parameters(), *described.buffers()))
 
 
 def check_sides(what: str, sides: Sequence[Any], patch: Any, batch: int) -> None:

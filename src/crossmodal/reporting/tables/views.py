@@ -189,6 +189,10 @@ def _spans(texts: list[str], keys: list[Any]) -> list[tuple[str, int]]:
 
 
 def title(text: str) -> str:
+    """A key in words, or a sentence, with a capital first; names with an underscore in a sentence stay as they are."""
+    first, *others = text.split(" ")
+    if others:
+        return text if "_" in first else text[:1].upper() + text[1:]
     return text[:1].upper() + text[1:].replace("_", " ")
 
 
