@@ -34,7 +34,7 @@ def drawn(count: int, length: int, dim: int, seed: int) -> Tensor:
 
 
 class Products(NamedTuple):
-    """The products of sentences (B, L, d) alone, and their vectors in blocks of dimensions, in their own order."""
+    """The products of sentences (B, L, d) alone, and their vectors in blocks of dimensions, which are not copied."""
 
     columns: Tensor  # (K, d/K, B·L)
     grams: list[Tensor]  # K times (B, L, L)
@@ -42,6 +42,7 @@ class Products(NamedTuple):
 
 
 def of_sentences(network: gsmn.Network, sentences: Tensor) -> Products:
+    """What the floor takes of sentences (B, L, d) for all images."""
     blocks = sentences.unflatten(2, (network.s.parts, -1))
     grams = [block @ block.transpose(1, 2) for block in blocks.unbind(2)]
     edges = sentences @ sentences.transpose(1, 2) if network.s.propagation == "neighbours" else None

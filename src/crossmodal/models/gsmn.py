@@ -159,6 +159,7 @@ class Network(nn.Module):
         Parameters
         ----------
         weights : what `region_weights` returns for the images.
+        words : what `words` returns for the sentences.
         """
         s = self.s
         of_regions, of_words = matching_vectors(images, words, image_mask, s)
@@ -286,7 +287,8 @@ def matching_vectors(images: Tensor, words: Words, image_mask: Tensor, s: Settin
     products = products.view(s.parts, n_images, m, n, n_sentences)
     cosines = F.leaky_relu(products.sum(0), s.slope)
     squares = cosines.square()
-    # Each side's attention is normalised over its queries, then a softmax over what is attended to.
+    # Each side's attention is normalised over its queries, then a softmax over what is attended to. All is contiguous:
+    # results take the order of their first operand, and a batch of matrices in another order is multiplied one by one.
     over_words, over_regions = (s.smooth / _norms(squares.sum(axis, keepdim=True)) for axis in (2, 1))
     to_regions = torch.addcmul(_absent(image_mask, cosines)[:, :, None, None], cosines, over_words).softmax(1)
     to_words = torch.addcmul(_absent(words.valid.T.contiguous(), cosines), cosines, over_regions).softmax(2)
@@ -323,6 +325,7 @@ def _norms(squared: Tensor) -> Tensor:
 
 
 def _cosines(inner: Tensor, norms: Tensor, other_norms: Tensor) -> Tensor:
+    """Cosines from inner products and both sides' norms."""
     return inner / (norms * other_norms).clamp(min=attention.EPSILON)
 
 
