@@ -219,7 +219,7 @@ def gsmn(copy: Path) -> dict[str, float]:
             finally:
                 torch.Tensor.float = kept
         every = torch.ones(IMAGES, 6, dtype=torch.bool)
-        mine = network.attend(regions, network.region_weights(boxes, every), words, every, valid)
+        mine = network.attend(regions, network.region_weights(boxes, every), network.words(words, valid), every)
         differences[f"{kind} scores"] = _difference(mine, theirs)
         with imported(copy, "model") as program:
             loss = program.ContrastiveLoss(options, margin=0.2, max_violation=True)(theirs)

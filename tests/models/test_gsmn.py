@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from crossmodal.models import base, gsmn
-from crossmodal.models.gsmn import matching_vectors
+from crossmodal.models.gsmn import matching_vectors, words_of
 from tests.models.test_scan import COUNTS, LENGTHS, sets
 
 F64 = torch.float64
@@ -53,7 +53,8 @@ def blocks(x, y, k):
 def test_matching_vectors_are_cosines_with_attended_vectors_in_blocks():
     (images, there), (words, spoken) = sets(COUNTS, 0, 12), sets(LENGTHS, 1, 12)
     s = settings_of()
-    of_regions, of_words = matching_vectors(images, words, there, spoken, s)
+    found = matching_vectors(images, words_of(words, spoken, s.parts), there, s)
+    of_regions, of_words = found[0].permute(1, 2, 3, 0), found[1].permute(1, 3, 2, 0)
     for a, m in enumerate(COUNTS):
         for b, n in enumerate(LENGTHS):
             v, t = images[a, :m], words[b, :n]
@@ -121,6 +122,19 @@ def test_scores_follow_either_reading_of_the_propagation(propagation, text_graph
                 told.append(node(network.textual, [between[i] @ from_whom] * 2))
             expected = torch.stack(scores).mean() + torch.stack(told).mean()
             torch.testing.assert_close(found[a, b], expected.detach(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("propagation", ["own", "neighbours"])
+def test_scores_are_the_same_whether_gradients_are_kept_or_not(propagation):
+    """Without gradients products are overwritten, and sentences' own products are made once for all images."""
+    model = model_of(propagation=propagation)
+    (images, there), (words, _) = sets(COUNTS, 0, 12), sets(LENGTHS, 1, 12)
+    given = torch.cat([images, boxes_of() * there[..., None]], 2), words
+    kept = [x.clone() for x in given]
+    with torch.no_grad():
+        found = model.score(*given)
+    torch.testing.assert_close(found, model.score(*given).detach())
+    assert all(x.equal(y) for x, y in zip(given, kept, strict=True))
 
 
 def test_dense_and_sparse_graphs_of_the_program_are_one_function():

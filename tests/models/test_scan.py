@@ -110,6 +110,23 @@ def test_blocks_stay_within_their_budget(monkeypatch):
     assert max(seen) <= 2**15
 
 
+def test_what_depends_on_sentences_alone_is_computed_once_for_all_images(pairs):
+    (regions, there), (words, said) = pairs
+    prepared = []
+
+    def prepare(sentences, valid):
+        prepared.append(len(sentences))
+        return sentences, valid
+
+    def score(images, given, image_mask, sentence_mask):
+        assert given[1] is sentence_mask
+        return cross_attention_scores(images, given[0], image_mask, sentence_mask, smooth=9.0)
+
+    found = in_blocks(score, regions, words, there, said, 1, prepare=prepare)
+    assert prepared == [1] * len(words)  # one sentence and one image at a time
+    torch.testing.assert_close(found, cross_attention_scores(regions, words, there, said, smooth=9.0))
+
+
 def small(**over):
     torch.manual_seed(0)
     return scan.Model(scan.Settings(dim=6, word_dim=4, **over), base.Context({"image": (4, 5)}, 12))

@@ -14,7 +14,7 @@ paper's reading, in which matching vectors come from the neighbours, is `propaga
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -83,15 +83,56 @@ class Convolution(nn.Module):
         self.out = weight_norm(nn.Linear(s.graph_dim, 1))
 
     def outputs(self, vectors: Tensor) -> Tensor:
-        """(..., K) matching vectors -> (..., P, h) outputs of the kernels."""
-        weights = torch.cat([kernel.weight for kernel in self.kernels])
-        biases = [kernel.bias for kernel in self.kernels if kernel.bias is not None]
-        both = F.linear(vectors, weights, torch.cat(biases) if biases else None)
-        return both.unflatten(-1, (len(self.kernels), -1))
+        """(K, ...) matching vectors -> (P, h, ...) outputs of the kernels."""
+        weight, bias = self._kernels()
+        return _affine(vectors, weight, bias).unflatten(0, (len(self.kernels), -1))
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """(..., P, h) outputs of the kernels, as they come together at each node -> (...) scores."""
-        return self.out(torch.tanh(self.hidden(outputs.flatten(-2)))).squeeze(-1)
+        """(P, h, ...) outputs of the kernels, as they come together at each node -> (...) scores."""
+        return self._scores(outputs.flatten(0, 1), self.hidden.weight, self.hidden.bias)
+
+    def of_vectors(self, vectors: Tensor) -> Tensor:
+        """(...) scores of nodes whose kernels all read the same (K, ...) vectors: their layer and the next are one."""
+        (weight, bias), hidden = self._kernels(), self.hidden.weight
+        joint = self.hidden.bias if bias is None else torch.addmv(self.hidden.bias, hidden, bias)
+        return self._scores(vectors, hidden @ weight, joint)
+
+    def _kernels(self) -> tuple[Tensor, Tensor | None]:
+        """(P·h, K) weights and (P·h) biases of all kernels."""
+        biases = [kernel.bias for kernel in self.kernels if kernel.bias is not None]
+        return torch.cat([kernel.weight for kernel in self.kernels]), torch.cat(biases) if biases else None
+
+    def _scores(self, vectors: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        # tanh(x) = 2σ(2x) − 1, whose factors fall to the weights: a sigmoid takes a fifth of the time.
+        out = self.out.weight
+        nodes = _affine(vectors, 2 * weight, 2 * bias).sigmoid()
+        return _affine(nodes, 2 * out, self.out.bias - out.sum(1)).squeeze(0)
+
+
+def _affine(vectors: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer whose vectors' dimensions come first: (I, ...) -> (O, ...), with no copy in another order."""
+    flat = vectors.flatten(1)
+    product = weight @ flat if bias is None else torch.addmm(bias[:, None], weight, flat)
+    return product.unflatten(1, vectors.shape[1:])
+
+
+class Words(NamedTuple):
+    """What scores take of B sentences of L words: what depends on the sentences alone is computed once."""
+
+    columns: Tensor  # (K, d/K, L·B) vectors in K blocks of dimensions
+    grams: Tensor  # (K, B, L, L) inner products of the words
+    lengths: Tensor  # (K, L, B) norms
+    edges: Tensor | None  # (B, L, L) `Network.word_edges`, where vectors come from neighbours
+    valid: Tensor  # (B, L) bool
+
+
+def words_of(sentences: Tensor, valid: Tensor, parts: int, edges: Tensor | None = None) -> Words:
+    """Of (B, L, d) sentences and (B, L) bool."""
+    columns = sentences.transpose(0, 1).flatten(0, 1).unflatten(1, (parts, -1)).permute(1, 2, 0)
+    blocks = sentences.unflatten(2, (parts, -1)).unbind(2)
+    grams = torch.stack([block @ block.transpose(1, 2) for block in blocks])
+    lengths = _norms(grams.diagonal(dim1=2, dim2=3)).transpose(1, 2).contiguous()
+    return Words(columns, grams, lengths, edges, valid)
 
 
 class Network(nn.Module):
@@ -107,27 +148,31 @@ class Network(nn.Module):
         self.angle = nn.Parameter((2 * torch.rand(s.kernels) - 1) * math.pi)
         self.distance_width, self.angle_width = (nn.Parameter(torch.rand(s.kernels)) for _ in range(2))
 
-    def attend(
-        self, images: Tensor, weights: Tensor, sentences: Tensor, image_mask: Tensor, sentence_mask: Tensor
-    ) -> Tensor:
-        """(A, B) scores of images (A, M, dim) and sentences (B, L, dim), all at once.
+    def words(self, sentences: Tensor, valid: Tensor) -> Words:
+        """What `attend` takes of (B, L, dim) sentences, in place of them."""
+        edges = self.word_edges(sentences, valid) if self.s.propagation == "neighbours" else None
+        return words_of(sentences, valid, self.s.parts, edges)
+
+    def attend(self, images: Tensor, weights: Tensor, words: Words, image_mask: Tensor) -> Tensor:
+        """(A, B) scores of images (A, M, dim) and B sentences, all at once.
 
         Parameters
         ----------
         weights : what `region_weights` returns for the images.
+        words : what `words` returns for the sentences.
         """
         s = self.s
-        of_regions, of_words = matching_vectors(images, sentences, image_mask, sentence_mask, s)
+        of_regions, of_words = matching_vectors(images, words, image_mask, s)
         # The kernels are linear, and the edges of a word sum to 1: their order makes no difference, but to the time.
-        regions, words = self.visual.outputs(of_regions), self.textual.outputs(of_words)
+        regions = self.visual.outputs(of_regions)
         weights = weights.unflatten(2, (-1, s.kernels))
         if s.propagation == "own":
-            regions = regions * weights[:, :, :, :, None]  # (A, M, B, P, h)
+            regions = regions * weights.permute(3, 0, 1, 2)[:, None]  # (P, h, A, M, B)
         else:
-            regions = torch.einsum("amnp,anbph->ambph", weights, regions)
-            words = torch.einsum("blm,abmph->ablph", self.word_edges(sentences, sentence_mask), words)
+            regions = weights.permute(3, 0, 1, 2)[:, None] @ regions
+            of_words = torch.einsum("blm,kamb->kalb", words.edges, of_words)
         by_regions = _mean(self.visual(regions), image_mask[..., None], 1)  # (A, B)
-        return by_regions + _mean(self.textual(words), sentence_mask, 2)
+        return by_regions + _mean(self.textual.of_vectors(of_words), words.valid.T, 1)
 
     def region_weights(self, boxes: Tensor, valid: Tensor) -> Tensor:
         """What the kernels' outputs of each region are weighted by: `region_edges` side by side, (A, M, M·P).
@@ -194,20 +239,20 @@ class Model(base.Model):
             images, sentences = (x[..., n * dim : (n + 1) * dim] for x in (queries, gallery))
             image_mask = valid_mask(images)
 
-            def attend(joined: Tensor, words: Tensor, image_mask: Tensor, word_mask: Tensor, of=network) -> Tensor:
-                return of.attend(joined[..., :dim], joined[..., dim:], words, image_mask, word_mask)
+            def attend(joined: Tensor, words: Words, image_mask: Tensor, _: Tensor, of=network) -> Tensor:
+                return of.attend(joined[..., :dim], joined[..., dim:], words, image_mask)
 
             # The weights of the regions are the same for all sentences, so that they are computed once.
             joined = torch.cat([images, network.region_weights(boxes, image_mask)], 2)
-            masks = image_mask, valid_mask(sentences)
-            total = total + in_blocks(attend, joined, sentences.contiguous(), *masks, *self._block(queries))
+            masks, block = (image_mask, valid_mask(sentences)), self._block(queries)
+            total = total + in_blocks(attend, joined, sentences, *masks, *block, prepare=network.words)
         return total / len(self.networks)
 
     def _block(self, encodings: Tensor) -> tuple[int, int]:
         """Bytes of the cosines of a block of pairs, and its images (measured); each block of dimensions has as many."""
         if encodings.device.type != "cpu":
             return attention.DEVICE_BUDGET // max(1, self.settings.parts // 4), attention.BLOCK
-        return attention.BUDGET // max(1, self.settings.parts // 2), 16
+        return attention.BUDGET // max(1, self.settings.parts // 2), 10
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         """One per network: each is trained, and its gradients are clipped, as if it were alone."""
@@ -223,55 +268,65 @@ class Model(base.Model):
         images, sentences = network.image(value), network.text(batch.inputs["text"])
         image_mask = valid_mask(images)
         weights = network.region_weights(value.boxes, image_mask)
-        scores = network.attend(images, weights, sentences, image_mask, valid_mask(sentences))
+        words = network.words(sentences, valid_mask(sentences))
+        scores = network.attend(images, weights, words, image_mask)
         return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}
 
 
-def matching_vectors(
-    images: Tensor, sentences: Tensor, image_mask: Tensor, sentence_mask: Tensor, s: Settings
-) -> tuple[Tensor, Tensor]:
-    """Matching vectors of the regions (A, M, B, K) and of the words (A, B, L, K) of all pairs; zeros for padding.
+def matching_vectors(images: Tensor, words: Words, image_mask: Tensor, s: Settings) -> tuple[Tensor, Tensor]:
+    """Matching vectors of the regions (K, A, M, B) and of the words (K, A, L, B) of all pairs; zeros for padding.
 
     A region's matching vector holds the cosines, in K blocks of dimensions, of its vector and the weighted sum of the
     words that it attends to; and the other way round. As in SCAN's attention (`parts.attention`), no attended vector is
     computed: inner products and norms follow from the blocks' products of regions and words, and of either with itself.
     """
-    k = s.parts
-    regions, words = (x.unflatten(2, (k, -1)) for x in (images, sentences))
-    (n_images, m), (n_sentences, n) = images.shape[:2], sentences.shape[:2]
+    (n_images, m), (n_sentences, n) = images.shape[:2], words.valid.shape
+    regions = images.unflatten(2, (s.parts, -1))
     # (K, A·M, d/K) @ (K, d/K, L·B) -> (K, A, M, L, B)
-    products = regions.flatten(0, 1).transpose(0, 1) @ words.permute(2, 3, 1, 0).flatten(2)
-    products = products.view(k, n_images, m, n, n_sentences)
+    products = torch.bmm(regions.flatten(0, 1).transpose(0, 1), words.columns)
+    products = products.view(s.parts, n_images, m, n, n_sentences)
     cosines = F.leaky_relu(products.sum(0), s.slope)
     squares = cosines.square()
-    over_words, over_regions = (squares.sum(axis, keepdim=True) for axis in (2, 1))
-    # Each side's attention is normalised over its queries, then a softmax over what is attended to.
-    to_regions = cosines / over_words.clamp(min=attention.EPSILON**2).sqrt()
-    to_words = cosines / over_regions.clamp(min=attention.EPSILON**2).sqrt()
-    absent = ~image_mask[:, :, None, None]
-    to_regions = (s.smooth * to_regions).masked_fill(absent, -torch.inf).softmax(1)
-    absent = ~sentence_mask.T[None, None]
-    to_words = (s.smooth * to_words).masked_fill(absent, -torch.inf).softmax(2)
+    # Each side's attention is normalised over its queries, then a softmax over what is attended to. All is contiguous:
+    # results take the order of their first operand, and a batch of matrices in another order is multiplied one by one.
+    over_words, over_regions = (s.smooth / _norms(squares.sum(axis, keepdim=True)) for axis in (2, 1))
+    to_regions = torch.addcmul(_absent(image_mask, cosines)[:, :, None, None], cosines, over_words).softmax(1)
+    to_words = torch.addcmul(_absent(words.valid.T.contiguous(), cosines), cosines, over_regions).softmax(2)
     # Block by block, so that what is multiplied and added elementwise stays in a processor's cache.
-    of_regions, of_words = to_regions.flatten(2), to_words.permute(3, 2, 0, 1).flatten(2)  # (A, M, L·B), (B, L, A·M)
-    parts = []
-    for product, region, word in zip(products, regions.unbind(2), words.unbind(2), strict=True):
+    of_regions = to_regions.flatten(2)  # (A, M, L·B)
+    of_words = to_words.permute(3, 2, 0, 1).contiguous().flatten(2)  # (B, L, A·M)
+    by_regions, by_words = [], []
+    for product, region, gram, lengths in zip(products, regions.unbind(2), words.grams, words.lengths, strict=True):
+        own = region @ region.transpose(1, 2)
         # Words attend to regions: (A, M, M) @ (A, M, L·B).
-        norms = (of_regions * ((region @ region.transpose(1, 2)) @ of_regions)).sum(1).unflatten(1, (n, n_sentences))
-        own = word.square().sum(2).T  # (L, B)
-        by_word = _cosines((to_regions * product).sum(1), norms, own)  # (A, L, B)
+        squared = _weighted_sum(torch.bmm(own, of_regions), of_regions, 1).unflatten(1, (n, n_sentences))
+        by_words.append(_cosines((to_regions * product).sum(1), _norms(squared), lengths))  # (A, L, B)
         # Regions attend to words: (B, L, L) @ (B, L, A·M).
-        norms = (of_words * ((word @ word.transpose(1, 2)) @ of_words)).sum(1).unflatten(1, (n_images, m))
-        own = region.square().sum(2)[..., None]  # (A, M, 1)
-        parts.append((_cosines((to_words * product).sum(2), norms.permute(1, 2, 0), own), by_word))
-    by_regions, by_words = (torch.stack(part, -1) for part in zip(*parts, strict=True))
-    return by_regions, by_words.transpose(1, 2)
+        squared = _weighted_sum(torch.bmm(gram, of_words), of_words, 1).T.contiguous().view(n_images, m, n_sentences)
+        own = _norms(own.diagonal(dim1=1, dim2=2))[..., None]  # (A, M, 1)
+        by_regions.append(_cosines(_weighted_sum(product, to_words, 2), _norms(squared), own))
+    return torch.stack(by_regions), torch.stack(by_words)
 
 
-def _cosines(inner: Tensor, squared: Tensor, other_squared: Tensor) -> Tensor:
-    """Cosines from inner products and both squared norms, which rounding may leave slightly negative."""
-    lengths = squared.clamp(min=attention.EPSILON**2).sqrt() * other_squared.clamp(min=attention.EPSILON**2).sqrt()
-    return inner / lengths.clamp(min=attention.EPSILON)
+def _weighted_sum(values: Tensor, weights: Tensor, axis: int) -> Tensor:
+    """The sum over an axis of values, which are overwritten where no gradients are needed, with weights."""
+    products = values * weights if torch.is_grad_enabled() else values.mul_(weights)
+    return products.sum(axis)
+
+
+def _absent(valid: Tensor, like: Tensor) -> Tensor:
+    """0 where `valid`, else -inf: what a softmax over valid places has added."""
+    return torch.zeros_like(valid, dtype=like.dtype).masked_fill(~valid, -torch.inf)
+
+
+def _norms(squared: Tensor) -> Tensor:
+    """The roots of squared norms, which rounding may leave slightly negative, and whose gradient is infinite at 0."""
+    return squared.clamp(min=attention.EPSILON**2).sqrt()
+
+
+def _cosines(inner: Tensor, norms: Tensor, other_norms: Tensor) -> Tensor:
+    """Cosines from inner products and both sides' norms."""
+    return inner / (norms * other_norms).clamp(min=attention.EPSILON)
 
 
 def _mean(scores: Tensor, valid: Tensor, axis: int) -> Tensor:

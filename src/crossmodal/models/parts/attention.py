@@ -9,7 +9,7 @@ for each (image, sentence, word).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -98,13 +98,14 @@ def pool(relevance: Tensor, valid: Tensor, kind: Pooling, sharpness: float) -> T
 
 
 def in_blocks(
-    score: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    score: Callable[[Tensor, Any, Tensor, Tensor], Tensor],
     images: Tensor,
     sentences: Tensor,
     image_mask: Tensor,
     sentence_mask: Tensor,
     budget: int | None = None,
     images_at_once: int = BLOCK,
+    prepare: Callable[[Tensor, Tensor], Any] | None = None,
 ) -> Tensor:
     """(A, B) scores of all images with all sentences, in blocks whose cosines take at most `budget` bytes.
 
@@ -118,6 +119,8 @@ def in_blocks(
     budget : bytes; unless given, `BUDGET` on a CPU and `DEVICE_BUDGET` elsewhere.
     images_at_once : images for which the number of sentences of a block is computed; with fewer of them there are more
         sentences in a block.
+    prepare : function of (b, N, d) sentences and their masks whose value `score` takes in their place, so that what
+        depends on sentences alone is computed once for all images.
     """
     if budget is None:
         budget = BUDGET if images.device.type == "cpu" else DEVICE_BUDGET
@@ -135,8 +138,9 @@ def in_blocks(
         words = int(lengths[chosen[-1]])
         block, mask = sentences[chosen, :words], sentence_mask[chosen, :words]
         step = max(1, budget // (4 * regions * count * words))
+        given = prepare(block, mask) if prepare else block
         for first in range(0, len(images), step):
             part = slice(first, first + step)
-            scores[part, chosen] = score(images[part], block, image_mask[part], mask)
+            scores[part, chosen] = score(images[part], given, image_mask[part], mask)
         start += count
     return scores
