@@ -273,6 +273,9 @@ def test_the_stages_of_adversarial_training():
     assert [stage.name for stage in stages] == ["generator", "evaluator", "adversarial"]
     turns = [[*model.optimisers(stage)] for stage in stages]
     assert turns == [["likelihood"], ["evaluator"], ["generator", "evaluator"]]
+    other = small("cgan", lr=0.01, evaluator_lr=0.02, adversarial_lr=0.03)[0]
+    rates = [[o.param_groups[0]["lr"] for o in other.optimisers(stage).values()] for stage in other.stages()]
+    assert rates == [[0.01], [0.02], [0.03, 0.02]]
     for stage in stages:
         for turn, optimiser in model.optimisers(stage).items():
             before = {name: value.detach().clone() for name, value in model.named_parameters()}

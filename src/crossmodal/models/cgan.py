@@ -36,6 +36,11 @@ class Settings(captioner.Settings):
     generator_epochs: int = Field(2, ge=1, description="epochs in which the generator is trained by likelihood")
     evaluator_epochs: int = Field(2, ge=1, description="epochs in which only the evaluator is trained then")
     evaluator_lr: float = Field(4e-4, gt=0, description="learning rate of the evaluator")
+    adversarial_lr: float = Field(
+        4e-4,
+        gt=0,
+        description="learning rate of the generator against the evaluator; the program has one for all stages",
+    )
     batch_size: int = Field(64, ge=2, description="number of pairs per batch")
     clip: float = Field(5.0, ge=0, description="largest norm of each network's gradient; 0 disables clipping")
     clip_by: Literal["norm", "value"] = Field("norm", description="what `clip` bounds, as in other systems")
@@ -107,7 +112,7 @@ class Model(captioner.Captioner):
         s = self.settings
         first = base.Stage("generator", s.generator_epochs, s.lr, s.lr_drop, s.lr_factor)
         second = base.Stage("evaluator", s.evaluator_epochs, s.evaluator_lr, s.lr_drop, s.lr_factor, selects=False)
-        return [first, second, base.Stage("adversarial", s.epochs, s.lr, s.lr_drop, s.lr_factor)]
+        return [first, second, base.Stage("adversarial", s.epochs, s.adversarial_lr, s.lr_drop, s.lr_factor)]
 
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         judging = [*self.evaluator.parameters()]
