@@ -96,7 +96,7 @@ def _of_tower(run: TrainedRun, data: Path, to: str) -> Graph:
     """
     extractor, settings, _ = extraction_of(run, data, "text", "a sentence")
     build = getattr(registry.module("features", extractor), "sentences", None)
-    if build is None or run.model.reads["text"] != "vector":
+    if build is None or run.source("text").form.axes != 2:  # one vector per sentence
         raise UserError(f"the extractor {extractor!r} of its sentences cannot be written as ONNX")
     sentences = build(settings)
     size = sum(value.nbytes for name, value in sentences.tower.model.state_dict().items() if not name.startswith("vis"))
