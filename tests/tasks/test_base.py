@@ -4,12 +4,13 @@ import json
 import logging
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from crossmodal.core.errors import UserError
 from crossmodal.inference import export
-from crossmodal.reporting.results import runs
-from crossmodal.tasks.base import read_numbers
+from crossmodal.reporting.results import quality_control, runs
+from crossmodal.tasks.base import read_numbers, tasks
 
 GOOD = {"aspect": "image-to-text", "metric": "recall@1", "protocol": "all"}
 GOOD |= {"value": 12.5, "n_queries": 4, "n_gallery": 8}
@@ -47,3 +48,31 @@ def test_absurd_numbers_are_left_out_of_results_and_refused_elsewhere(tmp_path, 
     path.write_text(json.dumps({"job": vars(job), "numbers": {"a": 1}}))
     with pytest.raises(UserError, match="expected a list `numbers`"):
         read_numbers(path)
+
+
+@pytest.mark.parametrize("column", ["protocol", "aspect", "fold", "query_id"])
+def test_examples_without_a_column_that_others_read(tmp_path, column):
+    """The task's author is told at once, and nothing is written."""
+    whole = pd.DataFrame({"protocol": ["all"], "aspect": ["a"], "fold": [0], "query_id": ["i"], "right": [1.0]})
+
+    class Task(tasks()["keywords"].__class__):
+        def score(self, targets, predictions, folds):
+            return whole.drop(columns=column), []
+
+    with pytest.raises(UserError, match=f"'keywords': its examples have no column '{column}'; add it in `score`"):
+        Task().written(None, None, [1], tmp_path)
+    assert not (tmp_path / "examples.parquet").exists()
+
+
+def test_examples_without_folds_are_a_line_of_the_check(tmp_path):
+    (tmp_path / "keywords").mkdir()
+    whole = pd.DataFrame({"protocol": ["all"], "aspect": ["image-to-keywords"], "query_id": ["i"], "right": [1.0]})
+    number = {"aspect": "image-to-keywords", "metric": "keyword_precision", "protocol": "all", "task": "keywords"}
+    whole.to_parquet(tmp_path / "keywords" / "examples.parquet")
+    assert quality_control._own(tmp_path, [number | {"value": 20.0}]) == [
+        "keywords/examples.parquet is missing or damaged"
+    ]
+    whole.assign(fold=0).to_parquet(tmp_path / "keywords" / "examples.parquet")
+    assert quality_control._own(tmp_path, [number | {"value": 20.0}]) == []
+    (message,) = quality_control._own(tmp_path, [number | {"value": 30.0}])
+    assert "keyword_precision (all) is 30, but its examples give 20" in message

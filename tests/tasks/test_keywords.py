@@ -34,6 +34,7 @@ def test_right_keywords(prepared, tmp_path, monkeypatch):
     numbers = tasks()["keywords"].evaluate(Knows(corpus), corpus, [1], torch.device("cpu"), tmp_path)
     value = {(n["protocol"], n["metric"]): n["value"] for n in numbers}
     frame = pd.read_parquet(tmp_path / "examples.parquet")
+    assert {"protocol", "aspect", "fold", "query_id"} <= {*frame.columns}  # what `crossmodal check` reads
     texts = items.read(prepared / "toy").set_index("item_id").source
     model = frame[frame.protocol == "all"]
     counts = [len({*row.keywords.split()} & {*texts[f"{row.query_id}#0"].split()}) for row in model.itertuples()]

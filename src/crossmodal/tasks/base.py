@@ -36,6 +36,8 @@ MOST_NUMBERS = 5000
 LARGEST = 2**63
 """Numbers of a run are smaller, so that they fit into the columns of a table."""
 CONTROLS = ("chance", "oracle")
+EXAMPLE = ("protocol", "aspect", "fold", "query_id")
+"""Columns that the examples of every task have."""
 Examples = Mapping[str, np.ndarray]
 """Columns of a task's `examples.parquet`, one row per example."""
 
@@ -158,7 +160,8 @@ class Task(ABC):
 
         Returns
         -------
-        The examples' table, from whose columns the metrics are computed, and the rows of `metrics.json`.
+        The examples' table, from whose columns the metrics are computed, and the rows of `metrics.json`. The table has
+        the columns `EXAMPLE` in any case.
 
         Raises
         ------
@@ -217,8 +220,15 @@ class Task(ABC):
         return self.written(targets, predictions, folds, folder)
 
     def written(self, targets: Any, predictions: Any, folds: list[int], folder: Path) -> list[Number]:
-        """Score predictions, write the task's files into `folder`, and return the rows of `metrics.json`."""
+        """Score predictions, write the task's files into `folder`, and return the rows of `metrics.json`.
+
+        Raises
+        ------
+        UserError : predictions that cannot be scored, or examples without one of the columns `EXAMPLE`.
+        """
         examples, numbers = self.score(targets, predictions, folds)
+        if lacking := [name for name in EXAMPLE if name not in examples]:
+            raise UserError(f"task {self.name!r}: its examples have no column {lacking[0]!r}; add it in `score`")
         self.keep(targets, predictions, folder)
         write_parquet(folder / "examples.parquet", examples)
         return numbers

@@ -97,7 +97,8 @@ class Task(base.Task):
             columns = {"right": np.array(right, np.float64)}
             text = [" ".join(words) for words in listed]
             ids = targets.ids
-            tables.append(pd.DataFrame({**about, "query_id": ids, "query_group": ids, "keywords": text, **columns}))
+            of = {**about, "fold": 0, "query_id": ids, "query_group": ids}
+            tables.append(pd.DataFrame({**of, "keywords": text, **columns}))
             size = {"n_queries": len(ids), "n_gallery": 0}
             numbers += [{**about, **size, "metric": m.name, "value": m.value(columns)} for m in self.metrics]
         return pd.concat(tables, ignore_index=True), numbers
