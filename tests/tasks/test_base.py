@@ -50,7 +50,7 @@ def test_absurd_numbers_are_left_out_of_results_and_refused_elsewhere(tmp_path, 
         read_numbers(path)
 
 
-@pytest.mark.parametrize("column", ["protocol", "aspect", "fold", "query_id"])
+@pytest.mark.parametrize("column", ["protocol", "aspect", "fold"])
 def test_examples_without_a_column_that_others_read(tmp_path, column):
     """The task's author is told at once, and nothing is written."""
     whole = pd.DataFrame({"protocol": ["all"], "aspect": ["a"], "fold": [0], "query_id": ["i"], "right": [1.0]})

@@ -36,7 +36,7 @@ MOST_NUMBERS = 5000
 LARGEST = 2**63
 """Numbers of a run are smaller, so that they fit into the columns of a table."""
 CONTROLS = ("chance", "oracle")
-EXAMPLE = ("protocol", "aspect", "fold", "query_id")
+EXAMPLE = ("protocol", "aspect", "fold")
 """Columns that the examples of every task have."""
 Examples = Mapping[str, np.ndarray]
 """Columns of a task's `examples.parquet`, one row per example."""
