@@ -159,18 +159,21 @@ def arrays_of(data: Path, inputs: dict[str, str]) -> dict[str, np.ndarray]:
     return found
 
 
-def _vsepp(name: str, title: str, dataset: str, hardest: bool, settings: dict[str, Any]) -> Comparison:
-    """VSE++'s program with the hardest negatives or their sum, and ours with the same settings."""
-    options = {
-        "data_name": "f8k_precomp",
+def _schedule(settings: dict[str, Any]) -> dict[str, Any]:
+    """Options of VSE++'s program, and of those that are made of it, for the settings of a training."""
+    return {
         "num_epochs": settings["epochs"],
         "lr_update": settings["lr_drop"],
         "learning_rate": settings["lr"],
         "batch_size": settings["batch_size"],
         "embed_size": settings["dim"],
         "val_step": NEVER,
-        **({"max_violation": True} if hardest else {}),
     }
+
+
+def _vsepp(name: str, title: str, dataset: str, hardest: bool, settings: dict[str, Any]) -> Comparison:
+    """VSE++'s program with the hardest negatives or their sum, and ours with the same settings."""
+    options = {"data_name": "f8k_precomp", **_schedule(settings), **({"max_violation": True} if hardest else {})}
     model = "vsepp" if hardest else "vse0"
     return Comparison(name, title, "vsepp", "captioned", dataset, {"image": "mobilenet"}, model, settings, options)
 
@@ -184,15 +187,11 @@ def _scan(name: str, way: str, smooth: float, sharpness: float) -> Comparison:
     }
     options = {
         "data_name": "f30k_precomp",
-        "num_epochs": settings["epochs"],
-        "lr_update": settings["lr_drop"],
-        "learning_rate": settings["lr"],
-        "batch_size": settings["batch_size"],
-        "embed_size": settings["dim"],
+        **_schedule(settings),
         "cross_attn": {"text-to-image": "t2i", "image-to-text": "i2t"}[way],
         "lambda_softmax": smooth,
         "lambda_lse": sharpness,
-        **{"max_violation": True, "bi_gru": True, "val_step": NEVER, "model_name": "run/checkpoint"},
+        **{"max_violation": True, "bi_gru": True, "model_name": "run/checkpoint"},
     }
     title = f"SCAN, {way}, log-sum-exp, on Flickr8K-1000's nine grid cells a photograph"
     return Comparison(name, title, "SCAN", "captioned", "flickr8k_1000", {"image": "cells"}, "scan", settings, options)
@@ -225,13 +224,8 @@ def _gsmn(settings: dict[str, Any]) -> Comparison:
     """GSMN's program with its dense graph and the sum of hinges, and ours with the program's propagation."""
     options = {
         "data_name": "f30k_precomp",
-        "num_epochs": settings["epochs"],
-        "lr_update": settings["lr_drop"],
-        "learning_rate": settings["lr"],
-        "batch_size": settings["batch_size"],
-        "embed_size": settings["dim"],
-        "lambda_softmax": settings["smooth"],
-        **{"bi_gru": True, "val_step": NEVER, "model_name": "run/checkpoint"},
+        **_schedule(settings),
+        **{"lambda_softmax": settings["smooth"], "bi_gru": True, "model_name": "run/checkpoint"},
     }
     notes = (
         "All negatives count: with the hardest ones six epochs are too few for the program to rank better than chance. "

@@ -39,9 +39,6 @@ def check_size(where: str, packed: int, unpacked: int) -> None:
         )
 
 
-# -- .parquet ---------------------------------------------------------------------------------------------------------
-
-
 def check_header(path: Path) -> None:
     """Refuse a file of safetensors that lists millions of arrays, which take memory although they hold nothing.
 
@@ -53,6 +50,9 @@ def check_header(path: Path) -> None:
         size = int.from_bytes(stream.read(8), "little")
     if HEADER < size <= path.stat().st_size:  # the library itself refuses one that is longer than its file
         raise UserError(f"{path}: has a list of arrays of {size:,} bytes, expected at most {HEADER:,}; save it again")
+
+
+# -- .parquet ---------------------------------------------------------------------------------------------------------
 
 
 def table(

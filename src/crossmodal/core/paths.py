@@ -45,7 +45,7 @@ def inside(root: str | Path, name: str, where: str) -> Path:
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
-            if limits.current().links == "within" and not _below(path, root):
+            if limits.current().links == "within" and not _is_below(path, root):
                 raise _leads_out(where, name, root)
             mode = path.stat().st_mode
     except OSError:  # the reader reports a missing file
@@ -91,10 +91,10 @@ def check_name(name: str, where: str) -> None:
 @cache
 def _stays(folder: str, root: str) -> bool:
     """Whether a folder lies below `root`; cached, since a data set has many files in few folders."""
-    return _below(folder, root)
+    return _is_below(folder, root)
 
 
-def _below(path: str | Path, root: str | Path) -> bool:
+def _is_below(path: str | Path, root: str | Path) -> bool:
     # `Path.resolve` would raise for a cycle of links, which cannot be opened anyway.
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
@@ -207,7 +207,7 @@ def named(folder: Path, name: str, where: str) -> Path:
     UserError : the path is not permitted, or is a device or a pipe.
     """
     path = folder / name
-    if _roots is not None and not any(_below(path, root) for root in (folder, *_roots)):
+    if _roots is not None and not any(_is_below(path, root) for root in (folder, *_roots)):
         raise UserError(
             f"{where}: {name!r} is no folder or file that a data set of params.yaml names; if it is right, name it "
             "there, or the overlay that does so (--params), else prepare the data set again"

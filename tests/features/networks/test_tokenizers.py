@@ -55,7 +55,7 @@ def test_only_the_tokenizer_is_there(tmp_path):
     """What names files, code or addresses is not handed on, and old paths of honest folders do no harm."""
     harmless = {"tokenizer_class": "CLIPTokenizerFast", "model_max_length": 77, "pad_token": "!"}
     away = {
-        "vocab_file": "/etc/passwd", "tokenizer_file": "/home/me/t.json", "auto_map": {"AutoTokenizer": ["a.B"]},
+        "vocab_file": "/away/v.json", "tokenizer_file": "/away/t.json", "auto_map": {"AutoTokenizer": ["a.B"]},
         "fast_tokenizer_files": ["tokenizer.4.0/../../../x.json"], "sp_model_kwargs": {}, "sudachi_config_path": "/x",
         "processor_class": "Mine",
     }  # fmt: skip
