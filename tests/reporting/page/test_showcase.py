@@ -44,7 +44,7 @@ def made(tmp_path: Path):
         jobs[job.key] = job
         task = results / "runs" / job.key / "captioning"
         said = [f"{model} {split} {seed} of {i}" for i in range(20)]
-        facts = {"protocol": "all", "aspect": "image-to-caption", "query_id": ids, "query_group": ids}
+        facts = {"protocol": "all", "aspect": "image-to-caption", "fold": 0, "query_id": ids, "query_group": ids}
         write_parquet(task / "examples.parquet", pd.DataFrame({**facts, "caption": said, "cider": score}))
         if model == "updown":
             looked = [{"query_id": "i0", "place": n, "word": w, "weights": np.array(v)}

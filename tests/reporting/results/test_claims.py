@@ -54,7 +54,7 @@ def make(folder: Path, name: str, hits: list[int], seed: int = 0, ids: list[str]
     task.mkdir(parents=True)
     ranks = columns.get("rank", [1 if hit else 2 for hit in hits])
     ids = ids or [f"img{i}" for i in range(len(ranks))]
-    frame = pd.DataFrame({"protocol": "all", "aspect": "image-to-text", "query_id": ids, "query_group": ids})
+    frame = pd.DataFrame({"protocol": "all", "aspect": "image-to-text", "fold": 0, "query_id": ids, "query_group": ids})
     frame.assign(rank=ranks, **{k: v for k, v in columns.items() if k != "rank"}).to_parquet(task / "examples.parquet")
     numbers = {"recall@1": 100 * np.mean(np.array(ranks) <= 1), "mean_rank": np.mean(ranks)}
     about = {"aspect": "image-to-text", "protocol": "all", "n_queries": len(ranks), "n_gallery": 5 * N}

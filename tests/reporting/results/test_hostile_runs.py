@@ -54,7 +54,7 @@ def test_a_history_of_other_values(tmp_path, changed, kept):
     ],
 )
 def test_examples_of_other_values(tmp_path, caplog, changed, message):
-    frame = pd.DataFrame({"protocol": ["all"], "aspect": ["image-to-text"], "rank": [1]} | changed)
+    frame = pd.DataFrame({"protocol": ["all"], "aspect": ["image-to-text"], "fold": [0], "rank": [1]} | changed)
     frame.to_parquet(tmp_path / "examples.parquet")
     assert runs.examples(tmp_path) is None
     assert message in caplog.text

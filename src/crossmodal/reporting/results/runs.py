@@ -12,7 +12,7 @@ from crossmodal.core import packed
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
 from crossmodal.experiments import Job, Plan, read_yaml
-from crossmodal.tasks.base import LARGEST, all_metrics, read_numbers
+from crossmodal.tasks.base import EXAMPLE, LARGEST, all_metrics, read_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,7 +189,7 @@ def check_examples(frame: pd.DataFrame, path: Path) -> None:
     """
     import pandas as pd
 
-    if missing := [name for name in ("protocol", "aspect") if name not in frame]:
+    if missing := [name for name in EXAMPLE if name not in frame]:
         raise UserError(f"{path}: lacks the column {missing[0]}; evaluate the run again")
     for name in {column for metric in all_metrics() for column in metric.columns} & {*frame}:
         if len(frame) and not pd.api.types.is_numeric_dtype(frame[name]):
