@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -13,7 +14,7 @@ from crossmodal.core.files import sha256_file
 from crossmodal.datasets import world
 from crossmodal.experiments import load
 from crossmodal.features import image
-from crossmodal.features.networks import backbones, world_backbone
+from crossmodal.features.networks import backbones, scenes_backbone, world_backbone
 
 ROOT = Path(__file__).parents[3]
 TINY = world_backbone.Settings(images=24, held_out=8, epochs=1, batch_size=8, crop=64)
@@ -68,14 +69,17 @@ def test_training_again_gives_the_same_file(tmp_path):
     assert backbones.build(settings)[1]["weights_sha256"] == manifest["sha256"]
 
 
-def test_the_committed_file_is_what_its_manifest_says():
-    manifest = json.loads(backbones.WORLD.with_suffix(".json").read_text())
-    assert manifest["sha256"] == sha256_file(backbones.WORLD)
-    assert backbones.WORLD.stat().st_size <= 8 * 2**20
-    assert manifest["settings"] == world_backbone.Settings().model_dump()
-    assert all(value.dtype == torch.float16 for value in load_file(backbones.WORLD).values())
+@pytest.mark.parametrize(("name", "module"), [("world", world_backbone), ("scenes", scenes_backbone)])
+def test_a_committed_file_is_what_its_manifest_says(name, module):
+    file = backbones.OWN[name]
+    manifest = json.loads(file.with_suffix(".json").read_text())
+    assert manifest["sha256"] == sha256_file(file)
+    assert file.stat().st_size <= 8 * 2**20
+    assert manifest["settings"] == module.Settings().model_dump()
+    assert all(value.dtype == torch.float16 for value in load_file(file).values())
     seeds = {block.settings.get("seed", 1) for block in load(ROOT / "params.yaml").datasets.values()}
     assert manifest["settings"]["seed"] not in seeds
+    assert backbones.build(image.Settings(network="shufflenet_v2_x1_0", weights=name))[1]["weights"] == file.name
 
 
 def test_the_committed_features_know_what_is_drawn():

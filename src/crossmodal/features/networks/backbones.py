@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROBE, LEAST_COSINE = 2, 0.999  # images on which bf16 is tried, and the cosine to fp32 that it must reach
 WORLD = Path(__file__).parent / "weights" / "world.safetensors"
+OWN = {"world": WORLD, "scenes": WORLD.with_name("scenes.safetensors")}  # weights of this package, by name
 WORLD_CLIP = WORLD.parent / "world_clip"  # a folder in open_clip's layout, made by `world_towers`
 
 
@@ -38,7 +39,10 @@ class Settings(extraction.Settings):
     """Settings of a network, its weights and its precision."""
 
     network: str = Field(description="torchvision classification network")
-    weights: str = Field(description="IMAGENET1K_V1 or another of torchvision's names, world, seeded, or a file")
+    weights: str = Field(
+        description="IMAGENET1K_V1 or another of torchvision's names, world or scenes (weights of this package), seeded, "
+        "or a file"
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="precision of the forward pass; auto: bf16 where the processor supports it"
     )
@@ -68,11 +72,11 @@ def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
         facts = {"weights": "seeded", "fallback": "seeded random weights"}
         log.warning("%s: %s, not trained on anything", settings.network, facts["fallback"])
     else:
-        path = WORLD if settings.weights == "world" else Path(settings.weights)
+        path = OWN.get(settings.weights) or Path(settings.weights)
         if not path.is_file():
             raise UserError(
                 f"extractors.*.weights: {settings.weights!r} is neither a file nor one of torchvision's names for "
-                f"{settings.network} ({', '.join(names.__members__)}), `world` or `seeded`"
+                f"{settings.network} ({', '.join(names.__members__)}), `world`, `scenes` or `seeded`"
             )
         _load(model, path, head, settings.network)
         facts = {"weights": path.name, "weights_sha256": sha256_file(path)}
@@ -118,7 +122,7 @@ def _published(settings: Settings, weights: Any) -> tuple[nn.Module, dict[str, A
         raise UserError(
             f"extractors.*.weights: {weights.name} of {settings.network} cannot be fetched ({error}); run crossmodal "
             f"download torchvision/{settings.network}, place {weights.url} at {file}, or set `weights` to a file's "
-            "path, `world` or `seeded`"
+            "path, `world`, `scenes` or `seeded`"
         ) from None
     return model, {"weights": weights.name}
 
