@@ -40,8 +40,7 @@ class Settings(extraction.Settings):
 
     network: str = Field(description="torchvision classification network")
     weights: str = Field(
-        description="IMAGENET1K_V1 or another of torchvision's names, world or scenes (weights of this package), seeded, "
-        "or a file"
+        description="IMAGENET1K_V1 or another of torchvision's names, world or scenes (of this package), seeded, a file"
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="precision of the forward pass; auto: bf16 where the processor supports it"
