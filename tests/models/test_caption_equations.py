@@ -174,6 +174,18 @@ def test_states_with_two_dimensions_by_their_equations(cell):
         assert logits[place] == pytest.approx(linear(n, "word", h.mean((1, 2))))
 
 
+def test_places_of_a_map_are_dropped_before_their_mean():
+    """The layers of the authors' program: dropout, then the mean over 2 x 2 places, then the words."""
+    model, batch = small("twod", dropout=0.5)
+    state = model.first_state(batch)
+    model.train()
+    torch.manual_seed(0)
+    means, after = model.advance(model.read(torch.full((len(batch.inputs["image"].features),), 5)), state)
+    shares = (means / after["h"].mean((2, 3)))[after["h"].amin((2, 3)) > 0]
+    assert len(shares.unique()) > 3  # not the 0 and 2 of means that are dropped as a whole
+    assert model.logits_of(means).equal(model.word(means))
+
+
 def test_the_flat_twin_has_as_many_weights_between_states():
     """Three times 8 channels in one place: 24 x 24 weights, as 8 x 8 x 3 x 3."""
     maps, flat = small("twod")[0], small("twod", flat=True)[0]

@@ -110,4 +110,9 @@ class Model(captioner.Captioner):
             c = torch.sigmoid(f) * state["c"] + torch.sigmoid(i) * torch.relu(new)
             h = torch.sigmoid(o) * torch.relu(c)
             state = {**state, "h": h, "c": c}
-        return h.mean((2, 3)), state
+        # The program drops places of the map, whose mean keeps more than a dropped mean would.
+        return self.dropout(h).mean((2, 3)), state
+
+    def logits_of(self, out: Tensor) -> Tensor:
+        """(T, V) logits of the words that follow from (T, C) means, of which `advance` has dropped parts."""
+        return self.word(out)
