@@ -25,6 +25,8 @@ HEADLINES = (
     ("mAP@50, against one product and one sort", "ranking", "average_precision / ratio / map@50", OF_TIME),
     ("Training SCAN, against bare steps", "training", "systems / scan / share_of_bare", OF_SPEED),
     ("Training mFSR, against bare steps", "training", "systems / mfsr / share_of_bare", OF_SPEED),
+    ("Training bottom-up top-down, against bare steps", "captioning", "systems / updown / share_of_bare", OF_SPEED),
+    ("Its beams of five for 1,000 images, on one core", "captioning", "systems / updown / beam / core", SECONDS),
     ("The significance tests of a table of six columns", "significance", "seconds / six columns", SECONDS),
     ("CIDEr-D of 5,000 images, against coco-caption's program", "captions", "ratios / cider", FASTER),
     ("All claims of all papers on a full plan", "claims", "seconds", SECONDS),

@@ -130,6 +130,17 @@ def test_a_name_of_a_list_may_not_lead_out_of_the_folder(root):
             listing.holds(sub, name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["images/" + "a" * 256 + "/b.jpg", "é" * 128, "a/" * 2000 + "b.jpg", "\ud800" * 90],
+    ids=["part", "bytes", "whole", "surrogates"],
+)
+def test_a_name_of_a_list_may_not_be_longer_than_paths_are(root, name):
+    with pytest.raises(UserError, match=r"is too long a path, .* 255 in each of at most 100 parts"):
+        raw.Listing(root).holds("", name)
+    assert raw.Listing(root).find("é" * 127 + "/" + "a" * 255) is None
+
+
 def test_links_that_are_a_users_own_may_lead_anywhere(root):
     limits.use(limits.Limits(links="anywhere"))
     assert paths.inside(root, "images/leads out.jpg", "").read_text() == "a key"

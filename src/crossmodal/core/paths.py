@@ -75,16 +75,30 @@ def leaves(name: str) -> bool:
     return bool(PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in parts or "\0" in name)
 
 
+SHORT = 60  # characters, which are never too many
+DEEPEST = 100  # folders within each other
+LONGEST_NAME, LONGEST_PATH = 255, 3840  # bytes that Linux and macOS allow, less some for the folder
+
+
 def check_name(name: str, where: str) -> None:
-    """Refuse a relative path that, as it is written, leaves its folder.
+    """Refuse a relative path that, as it is written, leaves its folder or cannot be one.
 
     Raises
     ------
-    UserError : the path is absolute, or has a part `..` or a null character.
+    UserError : the path is absolute, has a part `..` or a null character, or is longer than any that a disk has.
     """
     if leaves(name):
         raise UserError(
             f"{where}: {name!r} leads out of its folder; expected a path below it, neither absolute nor with `..`"
+        )
+    if len(name) <= SHORT:
+        return
+    parts = [len(part.encode("utf-8", "surrogatepass")) for part in name.split("/")]
+    whole = sum(parts) + len(parts)
+    if max(parts) > LONGEST_NAME or whole > LONGEST_PATH or len(parts) > DEEPEST:
+        raise UserError(
+            f"{where}: {name[:SHORT]!r}... is too long a path, with {whole:,} bytes in {len(parts):,} parts; expected "
+            f"at most {LONGEST_PATH:,} bytes, {LONGEST_NAME} in each of at most {DEEPEST} parts"
         )
 
 
@@ -100,8 +114,6 @@ def _is_below(path: str | Path, root: str | Path) -> bool:
 
 
 # -- all files below a folder -----------------------------------------------------------------------------------------
-
-DEEPEST = 100  # folders within each other
 
 
 def below(folder: str | Path, *, hidden: bool = False, links: bool = False) -> Iterator[tuple[str, os.DirEntry[str]]]:
