@@ -22,11 +22,11 @@ PRINTED = {
     },
     "a3vse": {  # section 4.3, but for `reduction` and what the paper leaves open
         "batch_size": 128, "epochs": 24, "lr": 5e-4, "lr_drop": 16, "lr_factor": 0.1, "weight_decay": 1e-6, "clip": 2.0,
-        "dim": 512, "heads": 3, "margin": 0.2, "margin_semantics": 0.3, "beta": 0.8, "steepness": 10.0, "adversary": 1.0,
-        "image_unannotated": 0.2, "text_semantics": 0.1, "image_text": 0.5, "unannotated_semantics": 0.5,
-        "image_semantics": 0.3, "unannotated_text": 0.3, "min_count": 4, "max_words": 82, "rare_words": "drop",
-        "attention": True, "semantics": "regional", "reduction": "sum", "negatives": "other_groups", "warm_up": 0.0,
-        "discriminate": "unit", "epoch_over": "all",
+        "dim": 512, "heads": 3, "margin": 0.2, "margin_semantics": 0.3, "beta": 0.8, "steepness": 10.0,
+        "adversary": 1.0, "image_unannotated": 0.2, "text_semantics": 0.1, "image_text": 0.5,
+        "unannotated_semantics": 0.5, "image_semantics": 0.3, "unannotated_text": 0.3, "min_count": 4,
+        "max_words": 82, "rare_words": "drop", "attention": True, "semantics": "regional", "reduction": "sum",
+        "negatives": "other_groups", "warm_up": 0.0, "discriminate": "unit", "epoch_over": "all",
     },
     "mfsr": {  # sections 3.1, 3.4 and 3.5
         "batch_size": 24, "epochs": 30, "lr": 2e-4, "lr_drop": 15, "lr_factor": 0.1, "clip": 0.0, "dim": 3072,
