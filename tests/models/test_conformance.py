@@ -163,3 +163,22 @@ def test_captions_do_not_feel_their_batch(name):
         torch.testing.assert_close(model.encode("text", alone, "image")[0], together[3])
         torch.testing.assert_close(together.norm(dim=1), torch.ones(10))
         torch.testing.assert_close(model.encode("image", batch, "text").norm(dim=1), torch.ones(10))
+
+
+# Groups that are not to decay: word vectors and the first projection, biases, and critics beside the model.
+WITHOUT_DECAY = {"dan": ["model1", "model2"], "rrfnet": ["model1"], "gxn": ["critic0"], "mfsr": ["discriminators0"]}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_weight_decay_reaches_the_optimisers(name):
+    model = built(name)
+    if not model.trains or "weight_decay" not in type(model.settings).model_fields:
+        return
+    model.settings = model.settings.model_copy(update={"weight_decay": 0.125})
+    for stage in model.stages():
+        model.begin(stage)
+        decays = {f"{turn}{n}": group["weight_decay"] for turn, optimiser in model.optimisers(stage).items()
+                  for n, group in enumerate(optimiser.param_groups)}  # fmt: skip
+        assert set(decays.values()) <= {0, 0.125}
+        assert [group for group, decay in decays.items() if not decay] in ([], WITHOUT_DECAY.get(name))
+        assert 0.125 in decays.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,3 +124,59 @@ def test_training_depends_on_no_statistics_and_no_report(monkeypatch):
         "tasks.ranked.protocols",
     )
     assert not {path for path in seen if path.startswith(tuple(f"crossmodal.{name}" for name in unwanted))}
+
+
+def replaced(config: dict, path: str, value: object) -> dict:
+    """A copy of the parameters with another value at `path`, whose keys are separated by dots."""
+    config = copy.deepcopy(config)
+    inside = config
+    *keys, last = path.split(".")
+    for key in keys:
+        inside = inside.setdefault(key, {})
+    inside[last] = value
+    return config
+
+
+PARAMETERS = {
+    ("splits.seed", 7): {"split world", "split cub"},
+    ("datasets.cub.stages", (50, 50, 50)): {"split cub", "train cub"},
+    ("datasets.world.seed", 7): {"items world"},
+    ("datasets.world.folds", (1, 2)): {"evaluate world"},
+    ("datasets.world.title", "Another"): {"items world"},  # it stands in `items.json`
+    ("datasets.world.models.vsepp.lr", 0.5): {"train world"},
+    ("extractors.world.resize", 144): {"features world"},
+    ("threads.train", 2): {"train world", "train cub"},
+    ("evaluation.shards", 2): set(),
+}
+
+
+def test_what_a_changed_parameter_makes_again(tmp_path, monkeypatch):
+    """Of subsets, items, features, a run of captions and one of classes that come in stages."""
+    (tmp_path / "papers").symlink_to(ROOT / "papers")
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"scale": "full", "papers": ["mfsr", "cvs"]}
+    config["scales"]["full"] = {"stand_ins": {"coco": "world", "flickr30k": "world"}}
+    config["models"]["mfsr"] = {"word_embedding": "seeded"}
+    config["extractors"]["skipthoughts"]["vectors"] = "seeded"
+
+    def found(given: dict) -> dict[str, str]:
+        monkeypatch.setenv("CROSSMODAL_PARAMS", "")  # else the parameters that were handed on before are taken
+        dag = Dag(given, look=False)
+        captions = SimpleNamespace(dataset="world", split="full", name="vsepp", seed="0", task="instance_retrieval")
+        stage = next(job for job in dag.plan.jobs.values() if job.dataset == "cub" and job.split == "classes1of4")
+        classes = SimpleNamespace(dataset="cub", split="classes1of4", name=stage.name, seed="0")
+        features = SimpleNamespace(dataset="world", modality="image", extractor="world")
+        return {
+            "split world": dag.split_identity(captions),
+            "split cub": dag.split_identity(classes),
+            "items world": dag.dataset_identity(captions),
+            "features world": dag.extractor_identity(features),
+            "train world": dag.train_identity(captions),
+            "train cub": dag.train_identity(classes),
+            "evaluate world": dag.task_identity(captions),
+        }
+
+    before = found(config)
+    for (path, value), changed in PARAMETERS.items():
+        after = found(replaced(config, path, list(value) if isinstance(value, tuple) else value))
+        assert {name for name in before if before[name] != after[name]} == changed, path

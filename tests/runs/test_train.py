@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, sha256_file, write_json, write_parquet
 from crossmodal.experiments import Job, job_in
+from crossmodal.features.engine import store
 from crossmodal.runs import train as running
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
@@ -56,7 +59,7 @@ def test_the_files_of_a_run(prepared, tmp_path, monkeypatch):
     assert manifest["hardware"]["cores"] == os.cpu_count()
     assert set(manifest["versions"]) == {"python", "crossmodal", "torch", "lightning-fabric", "numpy", "pandas"}
     assert manifest["context"]["shapes"] == {"image": [15]}
-    assert {"items", "split", "vocabulary", "image.raw"} == set(manifest["data"])
+    assert {"items", "split", "vocabulary", "image.raw", "image.raw.index", "text"} == set(manifest["data"])
     assert {"source", "commit", "energy_joules", "best_epoch"} <= set(manifest)
     history = pd.read_parquet(folder / "history.parquet")
     assert manifest["best_epoch"] == int(history.epoch[history.val_recall_sum.idxmax()])
@@ -106,6 +109,50 @@ def test_a_training_goes_on_from_its_checkpoint_unless_it_is_to_begin_anew(prepa
         resumed.append(read_json(tmp_path / "run" / "manifest.json")["resumed_after_epoch"])
     assert resumed == [2, 0]
     assert not [*(tmp_path / ".checkpoints").glob("*.pt")]
+
+
+@pytest.mark.parametrize("changed", ["nothing", "features", "second form", "index", "captions", "program", "weights"])
+def test_a_training_goes_on_only_with_what_it_began_with(prepared, tmp_path, monkeypatch, changed):
+    """The job is the same each time: data, program and the weights that it begins from are known by their content."""
+    monkeypatch.chdir(tmp_path)
+    data, first = shutil.copytree(prepared, tmp_path / "data"), tmp_path / "first"
+    train_job(job(), first, data)
+    made = job(variant="later", after="toy/full/vsepp", origin="one")
+    if changed == "second form":
+        small = {"dim": 12, "layers": 1, "image_size": 8, "channels": 2, "word_embedding": "seeded"}
+        made, first = job(model="mfsr", settings=SMALL | small, second_inputs={"image": "pixels"}), None
+    epoch = loop._epoch
+
+    def cut_off(*args):
+        if args[6] == 2:
+            raise KeyboardInterrupt
+        return epoch(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_epoch", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train_job(made, tmp_path / "run", data, before=first)
+    if changed in ("features", "second form"):
+        name = {"features": "raw", "second form": "pixels"}[changed]
+        array = np.load(data / f"toy/features/image.{name}.npy")
+        array[0] = array[1]
+        np.save(data / f"toy/features/image.{name}.npy", array)
+        ids = pd.read_parquet(data / f"toy/features/image.{name}.parquet").item_id
+        store.save(data / f"toy/features/image.{name}", ids, {"extractor": "made by hand"})
+    if changed == "index":  # the rows of two items are exchanged
+        ids = pd.read_parquet(data / "toy/features/image.raw.parquet").item_id.to_list()
+        store.save(data / "toy/features/image.raw", [ids[1], ids[0], *ids[2:]], {"extractor": "made by hand"})
+    if changed == "captions":  # no other words, and as often
+        tokens = pd.read_parquet(data / "toy/tokens.parquet")
+        tokens["tokens"] = tokens.tokens.iloc[[1, 0, *range(2, len(tokens))]].to_numpy()
+        tokens.to_parquet(data / "toy/tokens.parquet")
+    if changed == "program":
+        monkeypatch.setattr(running, "source_of_training", lambda *_: "another")
+    if changed == "weights":
+        train_job(job(seed=1), first, data)
+    train_job(made, tmp_path / "run", data, before=first)
+    resumed = read_json(tmp_path / "run" / "manifest.json")["resumed_after_epoch"]
+    assert resumed == (2 if changed == "nothing" else 0)
 
 
 def test_a_control_is_not_trained(prepared, tmp_path):

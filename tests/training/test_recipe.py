@@ -202,6 +202,20 @@ def test_batches_of_an_epoch(corpus, size, epoch_steps, sizes):
     np.testing.assert_allclose([p for p, *_ in model.seen], np.arange(2 * len(sizes)) / (2 * len(sizes)), atol=1e-12)
 
 
+class Paired(base.Schedule):
+    """As DSPE's, each of whose captions brings a second one of its image."""
+
+    captions_per_image: int = 2
+
+
+def test_captions_bring_further_ones_of_their_image_where_the_settings_say_so(corpus):
+    model = Probe(Paired(batch_size=36, epochs=1, lr=1.0, clip=0.0), corpus.context)
+    loop.train(model, corpus, 0, CPU, BY_RECALL)
+    for _, groups, _ in model.seen:
+        assert len(groups) == 72
+        assert groups[36:] == groups[:36]
+
+
 class Turns(Probe):
     """A second optimiser with a loss of its own, ten times as long a gradient, and a term that is only told."""
 

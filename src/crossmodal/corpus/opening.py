@@ -141,9 +141,12 @@ def load(
         inputs = source.form.open(replace(source, vocabulary=vocabulary))
         if inputs is not None:
             opened[role][key] = inputs
-            fingerprint |= {key: inputs.digest} if inputs.digest else {}
-    fingerprint |= {f"{m}.{extractors[m]}": features.manifest["sha256"] for m, features in arrays.items()}
-    fingerprint |= {f"{m}.{options.second_form[m][1]}": features.manifest["sha256"] for m, features in second.items()}
+            if inputs.digest:
+                fingerprint[f"second_form.{key}" if role == "second_form" else key] = inputs.digest
+    read = {f"{m}.{extractors[m]}": features for m, features in arrays.items()}
+    read |= {f"{m}.{options.second_form[m][1]}": features for m, features in second.items()}
+    for key, features in read.items():
+        fingerprint |= {key: features.manifest["sha256"], f"{key}.index": features.manifest["index_sha256"]}
     pairs, classes, bare = _training(opened["reads"], selection, labels)
     inputs = opened["reads"] | opened["further"]
     second_form = opened["second_form"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
+from crossmodal.core import registry
 from crossmodal.core.errors import UserError
+from crossmodal.core.files import read_json, write_json
 from crossmodal.corpus.opening import load
 from crossmodal.experiments import Job
 from crossmodal.inference.encoding import inputs_of, partition_of
@@ -36,7 +40,20 @@ def test_concepts_of_items(tiny):
     assert corpus.context.n_concepts == 4
     assert corpus.context.shapes == {}
     assert len(corpus.vocabulary) == 4  # special words alone: concepts have none
-    assert set(corpus.fingerprint) == {"items", "split", "image.regions"}
+    assert set(corpus.fingerprint) == {
+        "items", "split", "image.regions", "image.regions.index", "image", "text"
+    }  # fmt: skip
+
+
+def test_the_fingerprint_tells_whose_words_denote_concepts(tiny, tmp_path):
+    """The data set's own synonyms stand in `items.json`, so that items and vocabulary are the same without them."""
+    other = shutil.copytree(tiny, tmp_path / "tiny")
+    manifest = read_json(other / "items.json")
+    manifest["regions"]["synonyms"] = {}
+    write_json(other / "items.json", manifest)
+    one, two = (load(of, "full", READS, {"image": "regions"}, expansion="own").fingerprint for of in (tiny, other))
+    assert {key for key in one if one[key] != two[key]} == {"text"}
+    assert "items.json" in registry.form("concepts", "text")["files"]  # so that a change of it is noticed
 
 
 def test_concepts_beside_vectors(tiny):
@@ -47,6 +64,7 @@ def test_concepts_beside_vectors(tiny):
     assert corpus.context.shapes == {"image": (2,)}
     batch = corpus.batch(torch.tensor([2, 0]))
     assert batch.inputs["image"].tolist() == [[3, 6], [1, 2]]
+    assert "second_form.image" in corpus.fingerprint  # and not under the name of what is read beside it
     assert [named(batch.second_form["image"], n) for n in range(2)] == [
         {"car": 0.5, "red": 0.5},
         {"kite": 0.25, "red": 0.25, "box": 0.75},

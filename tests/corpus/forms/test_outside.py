@@ -85,7 +85,9 @@ def test_a_form_and_a_model_of_another_package(signs, prepared, tmp_path):
     assert without(job, tmp_path / "run") == ""
     vectors = embed(run, {"image": [15]}, pd.DataFrame({"image": [[*range(-7, 8)]]}))
     assert vectors.tolist() == [[-1] * 7 + [0] + [1] * 7]
-    assert set(read_json(tmp_path / "run" / "manifest.json")["data"]) == {"items", "split", "image.raw", "vocabulary"}
+    assert set(read_json(tmp_path / "run" / "manifest.json")["data"]) == {
+        "items", "split", "image.raw", "image.raw.index", "text", "vocabulary",
+    }  # fmt: skip
 
 
 def test_it_is_planned_like_others(signs):
@@ -135,7 +137,7 @@ def test_which_forms_a_model_may_read():
         ("vector", "audio", "vector", []),
         ("tokens", "text", None, ["tokens.parquet"]),
         ("concepts", "image", "regions", []),
-        ("concepts", "text", None, ["tokens.parquet"]),
+        ("concepts", "text", None, ["tokens.parquet", "items.json"]),
         ("classes", "class", None, []),
         ("region_names", "image", None, []),
     ],

@@ -18,7 +18,7 @@ def test_vectors_of_items(tiny):
     assert found.tolist() == [[5, 7], [1, 2]]
     assert corpus.inputs["image"].ids.tolist() == ["a", "b", "c"]
     assert corpus.context.shapes == {"image": (2,)}
-    assert set(corpus.fingerprint) == {"items", "split", "image.vectors"}
+    assert set(corpus.fingerprint) == {"items", "split", "image.vectors", "image.vectors.index"}
 
 
 def test_moments_are_those_of_training_items(labelled):

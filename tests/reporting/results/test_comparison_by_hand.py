@@ -164,3 +164,26 @@ def test_references_have_the_same_annotation_and_are_no_controls(monkeypatch) ->
     found = filled(monkeypatch, means, "recall@1", [0.01] * 4, baseline="Base", rows=rows)
     assert found["One"]["reference"] == "vse0"  # of its own split, though the baseline is better with another
     assert found["Few"]["reference"] == "vse0 (50pct-2cap)"  # which has none of its own
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sd", "half"),
+    [
+        (2, 1.0, 12.7062 / 2**0.5),
+        (3, 1.0, 4.3027 / 3**0.5),
+        (3, 0.5, 0.5 * 4.3027 / 3**0.5),
+        (5, 2.0, 2 * 2.7764 / 5**0.5),
+    ],
+)
+def test_a_difference_is_significant_beyond_the_interval_of_our_mean(seeds: int, sd: float, half: float) -> None:
+    """Student's critical values for 95 %, two-sided, from a printed table: of one, two and four degrees of freedom."""
+    for sign in (1, -1):
+        for distance, expected in ((half * 1.001, True), (half * 0.999, False)):
+            ours = {"ours_mean": 50 + sign * distance, "ours_sd": sd, "n_seeds": seeds, "comparable": True}
+            found = comparing._difference(50.0, ours)
+            assert found["significant"] is expected
+            assert found["difference"] == pytest.approx(sign * distance)
+    alone = {"ours_mean": 60.0, "ours_sd": None, "n_seeds": 1, "comparable": True}
+    assert comparing._difference(50.0, alone) == {"difference": 10.0}
+    assert comparing._difference(50.0, alone | {"comparable": False}) == {}
+    assert comparing._difference(None, alone) == {}

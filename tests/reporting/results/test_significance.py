@@ -96,3 +96,21 @@ def test_runs_without_queries_have_no_interval(made: Path, plan: Plan, tmp_path:
     found = comparing.compare(plan, pd.read_parquet(made / "metrics.parquet"), folder=tmp_path)
     assert found.ours_mean.notna().any()
     assert found.ours_low.isna().all()
+
+
+def test_intervals_of_folds_are_of_the_ranks_within_folds(made: Path, plan: Plan, tmp_path: Path) -> None:
+    """The same queries have other ranks among a fifth of the gallery, so that both protocols stay apart."""
+    key = "world/full/vse0/seed0"
+    task = tmp_path / key / "instance_retrieval"
+    task.mkdir(parents=True)
+    frame = pd.read_parquet(made / "runs" / key / "instance_retrieval/examples.parquet")
+    frame = frame[frame.protocol == "all"]
+    in_folds = frame.assign(protocol="fold5", rank=(frame["rank"] + 4) // 5)
+    pd.concat([in_folds, frame], ignore_index=True).to_parquet(task / "examples.parquet")
+    (task / "metrics.json").write_text((made / "runs" / key / "instance_retrieval/metrics.json").read_text())
+    values = significance.reader(plan, {key}, tmp_path)
+    for protocol, part in (("all", frame), ("fold5", in_folds)):
+        here = part[part.aspect == "image-to-text"].sort_values("query_id")
+        found, ids, _ = values("world", ("full", "vse0"), protocol, "image-to-text", "recall@5")
+        assert ids.tolist() == here.query_id.tolist()
+        assert found.tolist() == [(100.0 * (here["rank"] <= 5)).tolist()]

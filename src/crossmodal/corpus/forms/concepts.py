@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_record
+from crossmodal.core.files import read_record, sha256_bytes
 from crossmodal.corpus.forms import base, tokens
 from crossmodal.corpus.inputs import Inputs
 from crossmodal.features.region_annotations.semantics import named_regions
@@ -24,6 +24,8 @@ from crossmodal.language.tokens import tokenize
 from crossmodal.models.base import Concepts
 
 log = logging.getLogger(__name__)
+
+MANIFEST = "items.json"  # holds the data set's own synonyms
 
 
 class Form(base.Form):
@@ -38,7 +40,7 @@ class Form(base.Form):
         return None if modality == "text" else "regions"
 
     def files(self, modality: str) -> tuple[str, ...]:
-        return (tokens.TABLE,) if self.array(modality) is None else ()
+        return (tokens.TABLE, MANIFEST) if self.array(modality) is None else ()
 
     def open(self, source: base.Source) -> Inputs | None:
         if self.array(source.modality) is None:
@@ -46,9 +48,10 @@ class Form(base.Form):
         else:
             index = named_regions(source.features).set_index("item_id").loc[source.items.item_id]
             scored = concepts.of_regions(index, _names(source))
+        digest = sha256_bytes(scored.ids.tobytes() + scored.scores.tobytes())
         ids, scores = map(torch.from_numpy, scored)
         rows = torch.arange(len(ids))
-        return source.inputs(tensor=ids, scores=scores, rows=rows, n_concepts=len(_names(source)))
+        return source.inputs(tensor=ids, scores=scores, rows=rows, n_concepts=len(_names(source)), digest=digest)
 
     def gather(self, inputs: Inputs, index: torch.Tensor) -> Concepts:
         rows = inputs.rows[index]
@@ -92,6 +95,6 @@ def _names(source: base.Source) -> tuple[str, ...]:
 def _expansion(source: base.Source) -> concepts.Expand:
     if source.option("expansion") == "wordnet":
         return concepts.wordnet()
-    regions = read_record(source.folder / "items.json").get("regions") or {}
+    regions = read_record(source.folder / MANIFEST).get("regions") or {}
     log.info("captions' words are expanded by the data set's own synonyms and plurals, not by WordNet")
     return concepts.own(regions.get("synonyms") or {})

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import read_parquet
+from crossmodal.core.files import read_parquet, sha256_bytes
 from crossmodal.corpus.forms import base
 from crossmodal.corpus.inputs import Inputs
 from crossmodal.models.base import Tokens
@@ -46,7 +46,10 @@ class Form(base.Form):
     def open(self, source: base.Source) -> Inputs | None:
         ids, lengths = source.vocabulary.encode(source.words, source.option("max_words"), source.option("rare_words"))
         return source.inputs(
-            tensor=torch.from_numpy(ids), rows=torch.arange(len(ids)), lengths=torch.from_numpy(lengths)
+            tensor=torch.from_numpy(ids),
+            rows=torch.arange(len(ids)),
+            lengths=torch.from_numpy(lengths),
+            digest=sha256_bytes(lengths.tobytes() + ids.tobytes()),
         )
 
     def of_rows(self, rows: torch.Tensor, counts: torch.Tensor | None) -> Tokens:
