@@ -364,6 +364,7 @@ def test_a_page_of_ones_own_folder_shows_no_file_of_the_data_set(run, tmp_path, 
     assert "lies elsewhere" in str(call("--item", "i50").exception)
 
 
-def test_an_empty_sentence_is_refused(run):
-    with pytest.raises(UserError, match="the sentence is empty; write what to search for"):
-        search(run[1], run[0], Query("text", " "))
+@pytest.mark.parametrize(("sentence", "said"), [(" ", "is empty; write what to search"), ("a \udcff", "in UTF-8")])
+def test_a_sentence_without_words_or_of_other_bytes_is_refused(run, sentence, said):
+    with pytest.raises(UserError, match=f"the sentence .*{said}"):
+        search(run[1], run[0], Query("text", sentence))

@@ -114,6 +114,8 @@ def search(
         raise UserError(f"partition {partition!r}: expected {', '.join(PARTITIONS)}")
     if query.item_id is not None:
         query = Query(*rows_of(run.data, [query.item_id])[0], query.item_id)
+    elif query.modality == "text":
+        check_sentence(query.source)
     to = direction(run.job, query.modality, to)
     if approximate:
         if folder is None:
@@ -233,8 +235,6 @@ def _encoded(run: OpenedRun, query: Query, to: str) -> torch.Tensor:
     """(1, ...) encoding of a query by the model."""
     from crossmodal.inference import encoding
 
-    if query.modality == "text" and query.item_id is None:
-        check_sentence(query.source)
     (inputs,) = encoding.inputs_of(run.trained, run.data, query.modality, [query.source], query.item_id)
     return run.trained.encode(query.modality, inputs, to)
 
