@@ -2,6 +2,7 @@
 
 import json
 import struct
+import zipfile
 import zlib
 from types import SimpleNamespace
 
@@ -327,3 +328,9 @@ def test_rows_without_a_value_are_no_rows(tmp_path, shape, kind):
         np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
     with pytest.raises(UserError, match="rows without a value"):
         open_array(tmp_path / "x.npy")
+    with pytest.raises(UserError, match="rows without a value"):
+        packed.mapped(tmp_path / "x.npy")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.write(tmp_path / "x.npy", "x.npy")
+    with packed.arrays(tmp_path / "x.npz") as arrays, pytest.raises(UserError, match="rows without a value"):
+        arrays["x"]

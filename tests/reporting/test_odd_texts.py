@@ -70,7 +70,7 @@ def test_json_with_odd_names_is_printable_and_says_what_it_said(capsys, module):
     assert told.replace("\n", "").isprintable()
     assert "é😀" in told
     read = json.loads(told)
-    assert ODD == (read["query"] if module is search_results else read["pictures"][0])["source"]
+    assert (read["query"] if module is search_results else read["pictures"][0])["source"] == ODD
 
 
 def test_pages_of_files_with_odd_names_are_written(tmp_path):

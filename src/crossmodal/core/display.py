@@ -45,7 +45,7 @@ def readable_seconds(seconds: float) -> str:
 
 
 def json_text(value: Any) -> str:
-    r"""JSON for a terminal or a pipe: characters that are not printable, such as a terminal's commands, are `\uXXXX`."""
+    r"""JSON for a terminal or a pipe: what is not printable, such as a terminal's commands, is written as `\uXXXX`."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 

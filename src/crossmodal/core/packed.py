@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ OBJECT = 128  # bytes of a value that becomes an object of Python's or NumPy's: 
 TEXT = 24  # bytes of a text besides its characters, where equal ones are one object
 COLUMNS = 10_000
 ROW, CELL = 240, 64  # bytes of a row as a mapping of Python's, and of each value in it
+EMPTY = 2**24  # rows that an array may have in which there is nothing
 HEADER = 2**23  # bytes of the list of arrays in a file of safetensors, which has about 100 for each
 
 
@@ -50,6 +52,21 @@ def check_header(path: Path) -> None:
         size = int.from_bytes(stream.read(8), "little")
     if HEADER < size <= path.stat().st_size:  # the library itself refuses one that is longer than its file
         raise UserError(f"{path}: has a list of arrays of {size:,} bytes, expected at most {HEADER:,}; save it again")
+
+
+def check_rows(where: str, shape: tuple[int, ...], size: int) -> None:
+    """Refuse an array of endless rows in which there is nothing, which a file of a few bytes may state.
+
+    Parameters
+    ----------
+    size : bytes of a value.
+
+    Raises
+    ------
+    UserError : it is one.
+    """
+    if shape and shape[0] > EMPTY and not math.prod(shape[1:]) * size:
+        raise UserError(f"{where}: has {shape[0]:,} rows without a value; make the file again")
 
 
 # -- .parquet ---------------------------------------------------------------------------------------------------------
@@ -195,14 +212,17 @@ def mapped(path: str | Path) -> np.ndarray:
 
     Raises
     ------
+    UserError : it has endless rows of nothing.
     OSError, ValueError, EOFError : the file is missing, damaged or holds pickles.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         raise
     except Exception as error:  # NumPy parses the header like Python source, which raises many kinds of errors
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+    check_rows(str(path), array.shape, array.dtype.itemsize)
+    return array
 
 
 class Arrays(Mapping[str, np.ndarray]):
@@ -220,6 +240,7 @@ class Arrays(Mapping[str, np.ndarray]):
         array = self.archive[name]
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{name} is no array")  # NumPy returns other members as bytes
+        check_rows(f"{self.path}#{name}", array.shape, array.dtype.itemsize)
         return array
 
     def __iter__(self) -> Iterator[str]:

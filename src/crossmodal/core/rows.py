@@ -5,7 +5,6 @@ Mapped pages count as resident until the system reclaims them: random batches of
 
 from __future__ import annotations
 
-import math
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmodal.core import packed
 from crossmodal.core.errors import UserError, suggestion
 
 FORMS = "an .npy, .mat or .h5 file of numbers or texts, a .txt with one value per line, or a column of a .csv or .tsv"
 THREADS = 4  # threads per file: more than one keeps a disk's queue filled
 ALONE = 2**20  # bytes that one thread reads before a second one would start
-EMPTY = 2**24  # rows that an array may have in which there is nothing
 
 
 class Rows:
@@ -94,8 +93,7 @@ class Array:
         self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype, read: Callable[[np.ndarray], np.ndarray]
     ):
         self.path, self.name, self.shape, self.dtype, self.read = path, name, shape, dtype, read
-        if len(self) > EMPTY and not math.prod(shape[1:]) * np.dtype(dtype).itemsize:  # of any number, in a small file
-            raise UserError(f"{self.where}: has {len(self):,} rows without a value; make the file again")
+        packed.check_rows(self.where, shape, np.dtype(dtype).itemsize)
 
     @property
     def where(self) -> str:

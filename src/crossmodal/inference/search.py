@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossmodal.core import packed, paths
-from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.errors import UserError, first_line, suggestion
 from crossmodal.core.files import read_record
 from crossmodal.evaluation.ranking.nearest import nearest
 from crossmodal.experiments import Job
@@ -26,6 +26,7 @@ from crossmodal.tasks.base import ranking_of
 if TYPE_CHECKING:
     import torch
 
+AGAIN = "delete it, and evaluate the run or index the folder again"
 PARTITIONS = ("train", "val", "test", "all")
 
 
@@ -123,19 +124,25 @@ def search(
         return _approximately(run, query, to, folder, k, exported)
     if folder is not None:
         indexed = folders.index(run, folder, to, query.modality)
-        kept = indexed.paths, indexed.vectors
+        kept, place = (indexed.paths, indexed.vectors), indexed.file
     else:
         kept = run.saved(to, query.modality) if partition == "test" else None
+        place = ranking_of(run.folder) / "embeddings.npz"
     vector = None if kept is None or kept[1].ndim != 2 else _vector(run, query, to, exported)
     if vector is not None:
         if vector.shape != kept[1].shape[1:]:
             raise UserError(
-                f"{ranking_of(run.folder) / 'embeddings.npz'}: has vectors of {kept[1].shape[1]} numbers, and that of "
-                f"the query has {vector.shape[-1]}; evaluate the run again"
+                f"{place}: has vectors of {kept[1].shape[1]} numbers, and that of the query has {vector.shape[-1]}; "
+                f"{AGAIN}"
             )
         ids, (best, scores) = kept[0], _best(run, vector, kept[1], k)
     else:
-        ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
+        try:
+            ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
+        except (RuntimeError, IndexError) as error:  # of torch, which was given vectors from a file
+            if kept is None:
+                raise
+            raise UserError(f"{place}: is of other vectors than the query's ({first_line(error)}); {AGAIN}") from None
     item_ids = [str(ids[place]) for place in best]
     files = rows_of(run.data, item_ids) if folder is None else [(to, str(folder / name)) for name in item_ids]
     answers = [
