@@ -55,18 +55,32 @@ def check_header(path: Path) -> None:
 
 
 def check_rows(where: str, shape: tuple[int, ...], size: int) -> None:
-    """Refuse an array of endless rows in which there is nothing, which a file of a few bytes may state.
+    """Refuse an array of endless rows or values in which there is nothing, which a file of a few bytes may state.
 
     Parameters
     ----------
-    size : bytes of a value.
+    size : bytes of a value. NumPy gives each text of none 4 bytes when it copies them.
 
     Raises
     ------
     UserError : it is one.
     """
-    if shape and shape[0] > EMPTY and not math.prod(shape[1:]) * size:
-        raise UserError(f"{where}: has {shape[0]:,} rows without a value; make the file again")
+    if not math.prod(shape) * size and (count := math.prod(shape) or max(shape)) > EMPTY:
+        raise UserError(f"{where}: has {count:,} rows without a value; make the file again")
+
+
+def check_array(where: str, array: np.ndarray) -> None:
+    """Refuse an array of endless rows of nothing, or of texts with numbers that are no characters.
+
+    Raises
+    ------
+    UserError : it is one.
+    """
+    check_rows(where, array.shape, array.dtype.itemsize)
+    if array.dtype.kind == "U" and array.nbytes:  # Python makes texts of any number, of which it can do nothing else
+        codes = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.byteorder}u4")
+        if codes.max() > ord("\U0010ffff"):
+            raise UserError(f"{where}: holds numbers that are no characters in place of texts; make the file again")
 
 
 # -- .parquet ---------------------------------------------------------------------------------------------------------
@@ -221,7 +235,7 @@ def mapped(path: str | Path) -> np.ndarray:
         raise
     except Exception as error:  # NumPy parses the header like Python source, which raises many kinds of errors
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-    check_rows(str(path), array.shape, array.dtype.itemsize)
+    check_array(str(path), array)
     return array
 
 
@@ -240,7 +254,7 @@ class Arrays(Mapping[str, np.ndarray]):
         array = self.archive[name]
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{name} is no array")  # NumPy returns other members as bytes
-        check_rows(f"{self.path}#{name}", array.shape, array.dtype.itemsize)
+        check_array(f"{self.path}#{name}", array)
         return array
 
     def __iter__(self) -> Iterator[str]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -93,6 +94,8 @@ class Array:
         self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype, read: Callable[[np.ndarray], np.ndarray]
     ):
         self.path, self.name, self.shape, self.dtype, self.read = path, name, shape, dtype, read
+        if not shape:
+            raise UserError(f"{self.where}: holds a single value, expected one per item")
         packed.check_rows(self.where, shape, np.dtype(dtype).itemsize)
 
     @property
@@ -105,7 +108,7 @@ class Array:
         return 1 if self.path.suffix.lower() == ".mat" else 0
 
     def __len__(self) -> int:
-        return self.shape[0] if self.shape else 0
+        return self.shape[0]
 
     def all(self) -> np.ndarray:
         """The values of all rows."""
@@ -113,6 +116,20 @@ class Array:
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.read(np.array([row]))[0]
+
+    def text(self, row: int, value: Any) -> str:
+        """A value of the array as text without the blanks around it.
+
+        Raises
+        ------
+        UserError : it is no text in UTF-8.
+        """
+        try:
+            text = value.decode() if isinstance(value, bytes) else str(value)
+            text.encode()  # half a character cannot be written
+        except UnicodeError:
+            raise UserError(f"{self.where}: row {row} is no text in UTF-8; save it in that encoding") from None
+        return text.strip()
 
 
 def named(path: Path, name: str, names: list[str]) -> str:
