@@ -301,6 +301,8 @@ def rows_of(data: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
             message += f", such as {ids_of_table[0]!r}" if ids_of_table else ""
             raise UserError(message) from None
         modality, source = (table[name][row].as_py() for name in ("modality", "source"))
+        if not (isinstance(modality, str) and isinstance(source, str)):
+            raise UserError(f"{path}: the item {item_id!r} has no modality or source that is text; prepare it again")
         file = source if modality == "text" else str(paths.inside(root, source, f"{data / 'items.parquet'}: {item_id}"))
         rows.append((modality, file))
     return rows
