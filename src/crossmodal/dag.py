@@ -424,7 +424,7 @@ def run_at(plan: experiments.Plan, name: str | Path) -> tuple[Job, Path]:
 def place_of(results: Path, name: str | Path) -> tuple[str | None, Path]:
     """The key and the folder of a run that is named by either; no key for a folder that lies outside of `results`."""
     runs, folder = results / "runs", Path(name)
-    for place, root in ((folder.absolute(), runs.absolute()), (folder.resolve(), runs.resolve())):
+    for place, root in ((folder.absolute(), runs.absolute()), (Path(os.path.realpath(folder)), runs.resolve())):
         if place.is_relative_to(root):
             key = place.relative_to(root).as_posix()
             return key, runs / key

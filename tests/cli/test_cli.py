@@ -10,6 +10,7 @@ import yaml
 from crossmodal import experiments
 from crossmodal.cli import base
 from crossmodal.core.errors import UserError
+from crossmodal.core.files import write_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +80,37 @@ def test_errors_are_one_line_and_exit_2(project):
         assert done.returncode == 2, words
         assert "Traceback" not in done.stderr
         assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["search", "x" * 300, "a ball"], "too long"),
+        (["search", "round", "a ball"], "round"),
+        (["search", "params.yaml/x", "a ball"], "params.yaml/x"),
+        (["check", "--against", "x" * 300], "too long"),
+        (["search", b"\xff", "a ball"], "names no run"),
+    ],
+    ids=["long run", "circle", "below a file", "long folder", "no text"],
+)
+def test_paths_that_cannot_be_opened_are_one_line(project, words, said):
+    folder = project()
+    (folder / "round").symlink_to("round")
+    done = crossmodal(*words, cwd=folder)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
+    """A folder in place of a file, a file in place of a folder, a circle of links, a name that is too long."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "round").symlink_to("round")
+    for name, said in (("folder", "it is a folder"), ("file/x", "is a file"), ("round/x", "is a"), ("x" * 300, "long")):
+        with pytest.raises(UserError, match=f"cannot be written: .*{said}"):
+            write_text(tmp_path / name, "x")
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
 
 
 def test_help_and_listings(project):

@@ -85,8 +85,13 @@ def test_processes_do_not_share_a_temporary_name(tmp_path, monkeypatch):
         (errno.ENOSPC, "no space is left"),
         (errno.EDQUOT, "quota is used up"),
         (errno.EROFS, "read-only"),
-        (errno.EACCES, "may not be written"),
-        (errno.EPERM, "may not be written"),
+        (errno.EACCES, "permission is denied"),
+        (errno.EPERM, "permission is denied"),
+        (errno.ENAMETOOLONG, "too long"),
+        (errno.EISDIR, "is a folder"),
+        (errno.ENOTDIR, "a part of its path is a file"),
+        (errno.EEXIST, "a part of its path is a file"),
+        (errno.ELOOP, "in a circle"),
     ],
 )
 def test_a_disk_that_refuses_is_told(tmp_path, number, words):

@@ -345,3 +345,19 @@ def test_names_that_are_no_text_are_hashed(tmp_path):
     assert (
         len(fingerprints.now({"names": {"names": ""}}, fingerprints.Hashes(tmp_path), tmp_path)["names"]["names"]) == 64
     )
+
+
+@pytest.mark.parametrize(
+    "odd", [[1], {"a.jpg": 5}, {"a.jpg": [1, 2, 3]}, {"a.jpg": [1, 2, 3, "x"]}, {"a.jpg": [[]] * 4}]
+)
+def test_remembered_hashes_of_another_form_are_forgotten(tmp_path, odd):
+    """The file lies beside the data, and may have come with those of others."""
+    path = old(tmp_path / "raw/a.jpg", "one")
+    real = os.path.realpath(path.parent)
+    for name in (real, "elsewhere"):
+        write_json(tmp_path / fingerprints.CACHE, {name: odd})
+        for ask in (lambda hashes: hashes.file(path), lambda hashes: hashes.read(path)):
+            hashes = fingerprints.Hashes(tmp_path)
+            assert ask(hashes) == sha("one")
+            hashes.save()
+        assert json.loads((tmp_path / fingerprints.CACHE).read_text())[real]["a.jpg"][3] == sha("one")

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import zipfile
 import zlib
 from types import SimpleNamespace
 
@@ -320,10 +321,32 @@ def test_a_text_of_a_matlab_file_takes_more_than_its_bytes(tmp_path, monkeypatch
         open_array(path, "x")
 
 
-@pytest.mark.parametrize(("shape", "kind"), [((2**40, 0), "<f8"), ((2**30,), "|V0")])
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((2**40, 0), "<f8"), ((2**30,), "|V0"), ((2**15, 2**15), "<U0"), ((5, 0, 2**30), "<f8")],
+)
 def test_rows_without_a_value_are_no_rows(tmp_path, shape, kind):
     """A header of 128 bytes claims any number of rows of nothing, whose numbers alone would fill the memory."""
     with (tmp_path / "x.npy").open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
     with pytest.raises(UserError, match="rows without a value"):
         open_array(tmp_path / "x.npy")
+    with pytest.raises(UserError, match="rows without a value"):
+        packed.mapped(tmp_path / "x.npy")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.write(tmp_path / "x.npy", "x.npy")
+    with packed.arrays(tmp_path / "x.npz") as arrays, pytest.raises(UserError, match="rows without a value"):
+        arrays["x"]
+
+
+def test_numbers_that_are_no_characters_are_no_texts(tmp_path):
+    """NumPy makes texts of them, which Python cannot print, compare or write."""
+    texts = np.array(["ab", "\U0010ffff"])
+    np.save(tmp_path / "x.npy", texts)
+    assert packed.mapped(tmp_path / "x.npy").tolist() == texts.tolist()
+    texts.view("u4")[1] = 0x110000
+    np.save(tmp_path / "x.npy", texts)
+    np.savez(tmp_path / "x.npz", x=texts)
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(UserError, match=f"{name}.*: holds numbers that are no characters"):
+            open_array(tmp_path / name)

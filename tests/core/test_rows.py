@@ -79,7 +79,8 @@ def test_the_place_of_an_array_and_its_first_number(tmp_path):
         assert (len(turned), turned.shape, turned[1].tolist()) == (2, (2, 3), [1, 3, 5])
         assert turned.all().tolist() == values.T.tolist()
     assert module.in_memory(tmp_path / "a.npy", "", values, False).where == str(tmp_path / "a.npy")
-    assert len(module.in_memory(tmp_path / "a.npy", "", np.array(5.0), False)) == 0
+    with pytest.raises(UserError, match=r"a\.npy: holds a single value, expected one per item"):
+        module.in_memory(tmp_path / "a.npy", "", np.array(5.0), False)
 
 
 def test_which_array_is_meant(tmp_path):

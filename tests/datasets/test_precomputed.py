@@ -324,3 +324,34 @@ def test_a_table_is_not_a_caption_per_line(root):
     (root / "captions.txt").rename(root / "captions.csv")
     frame, _ = precomputed.read(settings(root, {"text": {**text, "captions": "captions.csv#caption"}}))
     assert frame.source.tolist() == ["a dog"]
+
+
+NO_TEXT, NO_ROWS, NO_COUNTS, SINGLE = "no text in UTF-8", "a list of row numbers", "a list of counts", "a single value"
+ODD = [
+    (np.full(6, np.inf), {"labels": "is infinite", "ids": "is infinite", "rows": NO_ROWS, "counts": "has count inf"}),
+    (np.full(6, b"\xff"), dict.fromkeys(("labels", "ids", "groups", "partitions", "captions"), NO_TEXT)),
+    (np.full(6, "\ud800"), dict.fromkeys(("labels", "groups", "captions"), NO_TEXT) | {"rows": NO_ROWS}),
+    (np.ones(6, "c8"), {"rows": NO_ROWS, "counts": NO_COUNTS}),
+    (np.zeros(6, "M8[s]"), {"rows": NO_ROWS, "counts": NO_COUNTS}),
+    (np.zeros(6, [("a", "f8")]), {"rows": NO_ROWS, "counts": NO_COUNTS}),
+    (np.full(6, "word"), {"rows": NO_ROWS, "counts": NO_COUNTS}),
+    (np.array(1.0), dict.fromkeys(("labels", "ids", "groups", "partitions", "rows", "counts", "captions"), SINGLE)),
+    (np.full((6, 2), 2), {"rows": NO_ROWS, "counts": NO_COUNTS}),
+]
+
+
+@pytest.mark.parametrize(("values", "key", "said"), [(v, key, said) for v, of in ODD for key, said in of.items()])
+def test_arrays_of_odd_values_are_one_error(tmp_path, values, key, said):
+    """What is no label, row, count or caption is told with the file that holds it, whatever NumPy makes of it."""
+    np.save(tmp_path / "x.npy", RNG.normal(size=(6, 3, 2)))
+    np.save(tmp_path / "odd.npy", values)
+    part = {"captions": "odd.npy"} if key == "captions" else {"file": "x.npy", key: "odd.npy"}
+    part |= {} if key == "partitions" else {"partition": "train"}
+    with pytest.raises(UserError, match=rf"odd\.npy: .*{said}"):
+        precomputed.read(settings(tmp_path, {"text" if key == "captions" else "image": part}, file=""))
+
+
+def test_captions_of_bytes_are_read_as_text(tmp_path):
+    np.save(tmp_path / "captions.npy", np.array([b"a  dog ", "größer".encode()]))
+    text = {"partition": "train", "captions": "captions.npy"}
+    assert precomputed.read(settings(tmp_path, {"text": text}, file=""))[0].source.tolist() == ["a dog", "größer"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import soundfile
 from pydantic import ValidationError
 
+from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 from crossmodal.features import audio
 from tests.features.test_audio import RATE, tone, write
@@ -218,3 +221,40 @@ def test_clips_of_no_use():
 def test_settings_that_do_not_fit(over, told):
     with pytest.raises(ValidationError, match=told):
         audio.Settings(**over)
+
+
+def packets(path: Path, count: int, samples: int = 1) -> Path:
+    """A sound in packets of so many equal samples each."""
+    import av
+
+    with av.open(path, "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for number in range(count):
+            packet = av.Packet(number.to_bytes(2, "little") * samples)
+            packet.stream, packet.time_base = stream, Fraction(1, 8000)
+            packet.pts = packet.dts = number * samples
+            container.mux(packet)
+    return path
+
+
+def test_the_time_that_a_sound_takes_grows_with_its_packets_alone(tmp_path):
+    """Their samples were added up anew for each packet, so that half an hour took minutes."""
+    path = packets(tmp_path / "a.mka", 30_000)
+    began = time.process_time()
+    waveform, _ = audio.read(path)
+    assert time.process_time() - began < 6
+    np.testing.assert_allclose(waveform, np.arange(30_000) / 2**15)
+
+
+def test_a_sound_of_too_many_packets(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "PACKETS", 100)
+    assert len(audio.read(packets(tmp_path / "a.mka", 100))[0]) == 100
+    with pytest.raises(UserError, match=r"b\.mka: has more than 100 packets"):
+        audio.read(packets(tmp_path / "b.mka", 101))
+
+
+def test_a_sound_of_too_many_samples_in_packets(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_limits", limits.Limits(samples=5000))
+    assert len(audio.read(packets(tmp_path / "a.mka", 50, 100))[0]) == 5000
+    with pytest.raises(UserError, match=r"b\.mka: has more than 5,100 samples, expected at most 5,000"):
+        audio.read(packets(tmp_path / "b.mka", 51, 100))

@@ -49,3 +49,33 @@ def test_ids_of_several_lines_are_not_written_as_lines(tmp_path):
     with pytest.raises(UserError, match=r"image\.ids\.txt: the id 'a\\nb' is no single line"):
         export._write(tmp_path, "image", np.array(["c", "a\nb"]), np.zeros((2, 3)), "npy")
     assert not [*tmp_path.iterdir()]
+
+
+NAMES, VECTORS = folder._joined(["a.jpg", "b.jpg"]), np.eye(2, 3, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"paths": folder._joined(["a.jpg", "../b.jpg"])}, "'../b.jpg' is no file of the folder"),
+        ({"paths": folder._joined(["a.jpg", "/etc/passwd"])}, "'/etc/passwd' is no file of the folder"),
+        ({"paths": np.frombuffer(b"\xff\0", np.uint8)}, "invalid start byte"),
+        ({"vectors": VECTORS[:1]}, "2 paths and vectors of shape"),
+        ({"vectors": VECTORS[0]}, "of shape"),
+        ({"vectors": VECTORS.astype(str)}, "type <U"),
+        ({"vectors": np.array([[{}], [{}]])}, "Object arrays cannot be loaded"),
+        ({"vectors": np.zeros((2**24 + 1, 0), np.float32)}, "16,777,217 rows without a value"),
+        ({"paths": None}, "'paths'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_an_index_that_another_has_put_there_is_one_error(tmp_path, monkeypatch, arrays, said):
+    """Its paths would lead out of the folder, and its vectors be compared with the query's."""
+    kept = tmp_path / "x.npz"
+    monkeypatch.setattr(folder, "_kept", lambda *given: (kept, {"a.jpg": 1, "b.jpg": 1}))
+    good = {"paths": NAMES, "vectors": VECTORS}
+    np.savez(kept, **good)
+    assert folder.index(None, tmp_path, "image", "text").paths == ["a.jpg", "b.jpg"]
+    np.savez(kept, **{name: array for name, array in (good | arrays).items() if array is not None})
+    with pytest.raises(UserError, match=f"x.npz.*{said}"):
+        folder.index(None, tmp_path, "image", "text")

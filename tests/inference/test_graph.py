@@ -54,11 +54,15 @@ def test_a_folder_is_searched_by_its_graph(tmp_path, monkeypatch):
     kept, names = tmp_path / "x.npz", [f"{n}.jpg" for n in range(30)]
     np.savez(kept, paths=folder._joined(names), vectors=vectors)
     kept.with_suffix(".json").write_text(json.dumps({"files_sha256": "a"}))
-    monkeypatch.setattr(folder, "_kept", lambda *given: kept)
+    monkeypatch.setattr(folder, "_kept", lambda *given: (kept, names))
     paths, places, scores = folder.approximate(None, tmp_path, "image", "text", vectors[7], 3)
     assert paths == names
     assert places.tolist() == nearest(vectors[7], vectors, 3)[0].tolist()
     assert scores[0] == pytest.approx(1)
+    for spoilt, said in ((names[:29], "30 vectors"), ([*names[:29], "../30.jpg"], "'../30.jpg' is no file")):
+        np.savez(kept, paths=folder._joined(spoilt), vectors=vectors)
+        with pytest.raises(UserError, match=f"x.npz: is damaged .*{said}"):
+            folder.approximate(None, tmp_path, "image", "text", vectors[7], 3)
 
 
 def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from crossmodal.core import registry
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_file, write_json
 from crossmodal.experiments import Job
+from crossmodal.inference import folder as folders
 from crossmodal.inference.opened import OpenedRun, features_of
 from crossmodal.inference.run import open_run
 from crossmodal.inference.search import Query, search
@@ -123,6 +124,15 @@ def test_vectors_of_other_sizes_than_the_querys_are_one_line(folder):
     write_items(data)
     with pytest.raises(UserError, match=r"embeddings\.npz: .* 5 numbers.* 8"):
         search(OpenedRun(folder, folder), Query("", "", "t"))
+
+
+def test_an_index_of_sets_of_other_vectors_is_one_line(folder, tmp_path, monkeypatch):
+    """A model compares them with the query's by torch, which does not tell the file."""
+    change(folder)
+    index = folders.Index(["a.jpg"], np.ones((1, 3, 5), np.float32), tmp_path / "x.npz")
+    monkeypatch.setattr(folders, "index", lambda *given: index)
+    with pytest.raises(UserError, match=r"x\.npz: is of other vectors than the query's .*delete it"):
+        search(OpenedRun(folder, folder), Query("text", "a red ball"), folder=tmp_path)
 
 
 def write_items(data):

@@ -364,6 +364,16 @@ def test_a_page_of_ones_own_folder_shows_no_file_of_the_data_set(run, tmp_path, 
     assert "lies elsewhere" in str(call("--item", "i50").exception)
 
 
-def test_an_empty_sentence_is_refused(run):
-    with pytest.raises(UserError, match="the sentence is empty; write what to search for"):
-        search(run[1], run[0], Query("text", " "))
+@pytest.mark.parametrize("odd", [{"source": [None]}, {"source": [1]}, {"source": [["a.png"]]}, {"modality": [None]}])
+def test_an_item_of_others_without_a_text_as_its_source_is_one_line(tmp_path, odd):
+    frame = pd.DataFrame({"item_id": ["a"], "modality": ["image"], "source": ["a.png"]} | odd)
+    frame.to_parquet(tmp_path / "items.parquet")
+    write_json(tmp_path / "items.json", {"root": "."})
+    with pytest.raises(UserError, match=r"items\.parquet: the item 'a' has no modality or source that is text"):
+        rows_of(tmp_path, ["a"])
+
+
+@pytest.mark.parametrize(("sentence", "said"), [(" ", "is empty; write what to search"), ("a \udcff", "in UTF-8")])
+def test_a_sentence_without_words_or_of_other_bytes_is_refused(run, sentence, said):
+    with pytest.raises(UserError, match=f"the sentence .*{said}"):
+        search(run[1], run[0], Query("text", sentence))

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 
 import pandas as pd
@@ -10,9 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from crossmodal.core.errors import printable
+from crossmodal.inference.description import Described, Descriptions
 from crossmodal.inference.search import Answer, Found, Query
 from crossmodal.reporting.figures import canvas
-from crossmodal.reporting.page import search_results, thumbnails
+from crossmodal.reporting.page import descriptions, search_results, thumbnails
 from crossmodal.reporting.tables import latex, verdicts, writers
 
 
@@ -54,6 +56,33 @@ def test_captions_that_look_like_markup_or_commands_are_shown(capsys, monkeypatc
     assert "\x1b[2J" not in told
     if not terminal:
         assert [len(line.split("\t")) for line in told.splitlines()] == [4] * 4
+
+
+ODD = "\x1b[2J\x9b31m\u202ea\nb\udcff é😀"  # commands, text that runs back, a line, a byte that is no UTF-8
+
+
+@pytest.mark.parametrize("module", [search_results, descriptions])
+def test_json_with_odd_names_is_printable_and_says_what_it_said(capsys, module):
+    found = Found("run", Query("image", ODD), "image", 1, [Answer(ODD, "image", 0.5, ODD)])
+    described = Descriptions("run", 1, [Described(ODD, ["a"])])
+    module.show({search_results: found, descriptions: described}[module], as_json=True)
+    told = capsys.readouterr().out
+    assert told.replace("\n", "").isprintable()
+    assert "é😀" in told
+    read = json.loads(told)
+    assert (read["query"] if module is search_results else read["pictures"][0])["source"] == ODD
+
+
+def test_pages_of_files_with_odd_names_are_written(tmp_path):
+    """Linux lets any bytes be a name, which Python reads as halves of characters that no file of text can hold."""
+    search_results.write(
+        Found("run", Query("image", ODD), "image", 1, [Answer(ODD, "image", 0.5, ODD)]), tmp_path / "s"
+    )
+    descriptions.write(Descriptions("run", 1, [Described(ODD, ["a"])]), tmp_path / "d")
+    for name in "sd":
+        page = (tmp_path / name).read_text()
+        assert "\N{REPLACEMENT CHARACTER}a b\N{REPLACEMENT CHARACTER} é😀" in page
+        assert not {"\x1b", "\x9b", "\u202e"} & {*page}
 
 
 def test_a_spreadsheet_computes_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -142,6 +143,9 @@ def scope_of(plan: Plan, quick: bool | None) -> tuple[dict, Path]:
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may have bytes that are no text
     try:
         app(obj=main)  # tells `_options` that no test runs this, so that the process may fork
     except UserError as error:
@@ -153,5 +157,5 @@ def main() -> None:
         why = reason(error)
         if why is None or os.environ.get("CROSSMODAL_DEBUG"):
             raise
-        print(printable(f"error: {error.filename or 'a file'}: cannot be written: {why}"), file=sys.stderr)
+        print(printable(f"error: {error.filename or 'a file'}: cannot be opened or written: {why}"), file=sys.stderr)
         sys.exit(2)

@@ -31,13 +31,18 @@ _REASONS = {
     errno.ENOSPC: "no space is left on the disk; free some and run again",
     errno.EDQUOT: "the disk quota is used up; free some space and run again",
     errno.EROFS: "the file system is read-only; choose a folder that can be written",
-    errno.EACCES: "the folder may not be written; change its permissions",
-    errno.EPERM: "the folder may not be written; change its permissions",
+    errno.EACCES: "permission is denied; change its permissions or those of its folder",
+    errno.EPERM: "permission is denied; change its permissions or those of its folder",
+    errno.ENAMETOOLONG: "a name in its path is too long; choose a shorter one",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.ENOTDIR: "a part of its path is a file; choose another folder",
+    errno.EEXIST: "a part of its path is a file; choose another folder",
+    errno.ELOOP: "its links lead in a circle; choose another path",
 }
 
 
 def reason(error: OSError) -> str | None:
-    """The advice for a full disk or one without permission to write; None for any other error."""
+    """The advice for a path that cannot be used or a disk that cannot be written; None for any other error."""
     return _REASONS.get(error.errno or 0)
 
 

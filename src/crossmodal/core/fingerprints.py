@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable, Mapping
@@ -34,6 +35,7 @@ NAMED = "named.json"
 LOCK = "lock.mdb"  # of an LMDB, which every reader writes to
 NOTHING = hashlib.sha256().hexdigest()
 KINDS = ("files", "trees", "names", "texts")  # of records of what a step reads
+DIGEST = re.compile("[0-9a-f]{64}")
 READERS = 8  # threads that hash files without a remembered hash, at most one per core
 
 State = tuple[int, int, int]  # inode, size in bytes, time of change in nanoseconds
@@ -132,7 +134,20 @@ class Hashes:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return {}
-        return stored if isinstance(stored, dict) else {}
+        folders = stored.items() if isinstance(stored, dict) else ()
+        return {folder: records for folder, records in folders if _are_records(records)}
+
+
+def _are_records(records: Any) -> bool:
+    """Whether a folder's hashes are in the form in which they are saved; the file may come with others' data."""
+    if not isinstance(records, dict):
+        return False
+    return all(
+        isinstance(record, list)
+        and [type(part) for part in record] == [int, int, int, str]
+        and DIGEST.fullmatch(record[3])
+        for record in records.values()
+    )
 
 
 def _state(entry: os.DirEntry[str] | None) -> State | None:

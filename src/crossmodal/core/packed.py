@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ OBJECT = 128  # bytes of a value that becomes an object of Python's or NumPy's: 
 TEXT = 24  # bytes of a text besides its characters, where equal ones are one object
 COLUMNS = 10_000
 ROW, CELL = 240, 64  # bytes of a row as a mapping of Python's, and of each value in it
+EMPTY = 2**24  # rows that an array may have in which there is nothing
 HEADER = 2**23  # bytes of the list of arrays in a file of safetensors, which has about 100 for each
 
 
@@ -50,6 +52,35 @@ def check_header(path: Path) -> None:
         size = int.from_bytes(stream.read(8), "little")
     if HEADER < size <= path.stat().st_size:  # the library itself refuses one that is longer than its file
         raise UserError(f"{path}: has a list of arrays of {size:,} bytes, expected at most {HEADER:,}; save it again")
+
+
+def check_rows(where: str, shape: tuple[int, ...], size: int) -> None:
+    """Refuse an array of endless rows or values in which there is nothing, which a file of a few bytes may state.
+
+    Parameters
+    ----------
+    size : bytes of a value. NumPy gives each text of none 4 bytes when it copies them.
+
+    Raises
+    ------
+    UserError : it is one.
+    """
+    if not math.prod(shape) * size and (count := math.prod(shape) or max(shape)) > EMPTY:
+        raise UserError(f"{where}: has {count:,} rows without a value; make the file again")
+
+
+def check_array(where: str, array: np.ndarray) -> None:
+    """Refuse an array of endless rows of nothing, or of texts with numbers that are no characters.
+
+    Raises
+    ------
+    UserError : it is one.
+    """
+    check_rows(where, array.shape, array.dtype.itemsize)
+    if array.dtype.kind == "U" and array.nbytes:  # Python makes texts of any number, of which it can do nothing else
+        codes = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.byteorder}u4")
+        if codes.max() > ord("\U0010ffff"):
+            raise UserError(f"{where}: holds numbers that are no characters in place of texts; make the file again")
 
 
 # -- .parquet ---------------------------------------------------------------------------------------------------------
@@ -195,14 +226,17 @@ def mapped(path: str | Path) -> np.ndarray:
 
     Raises
     ------
+    UserError : it has endless rows of nothing.
     OSError, ValueError, EOFError : the file is missing, damaged or holds pickles.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         raise
     except Exception as error:  # NumPy parses the header like Python source, which raises many kinds of errors
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+    check_array(str(path), array)
+    return array
 
 
 class Arrays(Mapping[str, np.ndarray]):
@@ -220,6 +254,7 @@ class Arrays(Mapping[str, np.ndarray]):
         array = self.archive[name]
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{name} is no array")  # NumPy returns other members as bytes
+        check_array(f"{self.path}#{name}", array)
         return array
 
     def __iter__(self) -> Iterator[str]:

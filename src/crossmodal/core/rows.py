@@ -5,7 +5,6 @@ Mapped pages count as resident until the system reclaims them: random batches of
 
 from __future__ import annotations
 
-import math
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,15 +13,16 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from crossmodal.core import packed
 from crossmodal.core.errors import UserError, suggestion
 
 FORMS = "an .npy, .mat or .h5 file of numbers or texts, a .txt with one value per line, or a column of a .csv or .tsv"
 THREADS = 4  # threads per file: more than one keeps a disk's queue filled
 ALONE = 2**20  # bytes that one thread reads before a second one would start
-EMPTY = 2**24  # rows that an array may have in which there is nothing
 
 
 class Rows:
@@ -94,8 +94,9 @@ class Array:
         self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype, read: Callable[[np.ndarray], np.ndarray]
     ):
         self.path, self.name, self.shape, self.dtype, self.read = path, name, shape, dtype, read
-        if len(self) > EMPTY and not math.prod(shape[1:]) * np.dtype(dtype).itemsize:  # of any number, in a small file
-            raise UserError(f"{self.where}: has {len(self):,} rows without a value; make the file again")
+        if not shape:
+            raise UserError(f"{self.where}: holds a single value, expected one per item")
+        packed.check_rows(self.where, shape, np.dtype(dtype).itemsize)
 
     @property
     def where(self) -> str:
@@ -107,7 +108,7 @@ class Array:
         return 1 if self.path.suffix.lower() == ".mat" else 0
 
     def __len__(self) -> int:
-        return self.shape[0] if self.shape else 0
+        return self.shape[0]
 
     def all(self) -> np.ndarray:
         """The values of all rows."""
@@ -115,6 +116,20 @@ class Array:
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.read(np.array([row]))[0]
+
+    def text(self, row: int, value: Any) -> str:
+        """A value of the array as text without the blanks around it.
+
+        Raises
+        ------
+        UserError : it is no text in UTF-8.
+        """
+        try:
+            text = value.decode() if isinstance(value, bytes) else str(value)
+            text.encode()  # half a character cannot be written
+        except UnicodeError:
+            raise UserError(f"{self.where}: row {row} is no text in UTF-8; save it in that encoding") from None
+        return text.strip()
 
 
 def named(path: Path, name: str, names: list[str]) -> str:

@@ -312,7 +312,9 @@ def _items(settings: Settings, modality: str, part: Part, array: Array, file: st
         raise UserError(f"{values_of.where}: {len(values_of)} values for the {len(array)} rows of {array.where}{flip}")
 
     if part.captions:
-        sources = [" ".join(str(sentence).split()) for sentence in array.read(rows)]
+        sources = [
+            " ".join(array.text(row, sentence).split()) for row, sentence in zip(rows, array.read(rows), strict=True)
+        ]
         if "" in sources:
             raise UserError(f"{array.where}: caption {rows[sources.index('')]} is empty; mend it or take it out")
     else:
@@ -349,7 +351,8 @@ def _rows(settings: Settings, part: Part, array: Array) -> np.ndarray:
     values = listed.all()
     if values.dtype == bool and values.shape == every.shape:
         return np.flatnonzero(values)
-    if values.ndim != 1 or not np.array_equal(values, np.floor(values)):
+    whole = values.dtype.kind in "fiu" and np.isfinite(values).all() and (values == np.floor(values)).all()
+    if values.ndim != 1 or not whole:
         raise UserError(f"{listed.where}: expected a list of row numbers, found {values.dtype} of shape {values.shape}")
     rows = values.astype(np.int64) - listed.first
     if len(rows) and not (rows.min() >= 0 and rows.max() < len(array)):
@@ -382,9 +385,11 @@ def _texts(labels: Array, several: bool | None = False) -> list[Any]:
     if values.ndim != 1:
         raise UserError(f"{labels.where}: expected one value per item, found shape {values.shape}")
     if values.dtype.kind == "f":
+        if (infinite := np.isinf(values)).any():
+            raise UserError(f"{labels.where}: row {infinite.argmax()} is infinite; expected a number, or NaN for none")
         whole = values == np.floor(values)
         return [None if np.isnan(v) else str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
-    texts = [v.decode().strip() if isinstance(v, bytes) else None if v is None else str(v).strip() for v in values]
+    texts = [None if v is None else labels.text(row, v) for row, v in enumerate(values)]
     if tabbed := next((text for text in texts if text and TAB in text), None):
         raise UserError(
             f"{labels.where}: its lines hold {tabbed.count(TAB) + 1} columns ({tabbed!r}); give the number of the one "
@@ -418,6 +423,8 @@ def _counts(listed: Array, array: Array) -> np.ndarray:
     if len(array.shape) != 3:
         raise UserError(f"{array.where}: has shape {array.shape}; `counts` apply to region sets (items, regions, D)")
     counts = listed.all()
+    if counts.ndim != 1 or counts.dtype.kind not in "fiu":
+        raise UserError(f"{listed.where}: expected a list of counts, found {counts.dtype} of shape {counts.shape}")
     least = 0 if isinstance(array, RegionFile) else 1
     odd = np.flatnonzero(~((counts >= least) & (counts <= array.shape[1]) & (counts == np.floor(counts))))
     if len(odd):

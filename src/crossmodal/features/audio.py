@@ -31,6 +31,7 @@ from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
 
 BATCH = 8  # clips per batch
 BLOCK = 1024  # frames transformed at once
+PACKETS = 2**18  # of a sound, each of which takes time: half an hour in packets of 7 ms
 READ = 2**20  # samples read at once, before they are mixed to one channel
 CUT_OFF = r"^[ \t]*(?:data|SSND)[ \t]*:[ \t]*(\d{1,18}) \(should be (\d{1,18})\)"  # in libsndfile's log
 UNKNOWN = 2**31 - 2**16  # a length from here on in a header means that it was unknown when the header was written
@@ -164,17 +165,17 @@ class _Bytes(io.BytesIO):
 
 
 def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[list[np.ndarray], int]:
-    parts = []
+    parts, n_samples = [], 0
     _check_rate(path, file.samplerate)
     if limits.current().samples < file.frames < UNKNOWN:
         raise _too_long(path, f"{file.frames:,} samples")
     try:
         while len(block := file.read(READ // file.channels + 1, dtype="float32", always_2d=True)):
             parts.append(_mono(block.T))
-            _check_length(path, parts)
+            n_samples += len(block)
+            _check_length(path, n_samples)
     except soundfile.SoundFileError as error:
         raise UserError(f"{path}: is cut off or damaged ({error}); fetch it again") from None
-    n_samples = sum(map(len, parts))
     # libsndfile reads a truncated file as far as it goes; how the truncation shows depends on the format.
     for claimed, stored in re.findall(CUT_OFF, file.extra_info, re.MULTILINE):
         if int(stored) < int(claimed) < UNKNOWN:
@@ -196,8 +197,8 @@ def _check_rate(path: Path, rate: int) -> int:
     return rate
 
 
-def _check_length(path: Path, parts: list[np.ndarray]) -> None:
-    if len(parts) * READ > limits.current().samples and (count := sum(map(len, parts))) > limits.current().samples:
+def _check_length(path: Path, count: int) -> None:
+    if count > limits.current().samples:
         raise _too_long(path, f"more than {count:,} samples")
 
 
@@ -207,23 +208,26 @@ def _too_long(path: Path, length: str) -> UserError:
 
 
 def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
-    parts, rate, stated = [], 0, None
+    parts, rate, stated, n_samples = [], 0, None, 0
     try:
         with av.open(io.BytesIO(data), options={"protocol_whitelist": "none"}) as container:  # no playlist
             if not container.streams.audio:
                 raise UserError(f"{path}: holds no sound; expected a clip that soundfile or FFmpeg can read")
             stream = container.streams.audio[0]
             floats = av.AudioResampler(format="fltp")  # changes the sample type only, not the channels or the rate
-            for frame in container.decode(stream):
+            for number, frame in enumerate(container.decode(stream), 1):
+                if number > PACKETS:
+                    raise UserError(f"{path}: has more than {PACKETS:,} packets; cut it, or write it in larger ones")
                 rate = _check_rate(path, frame.sample_rate)
-                _check_length(path, parts)
+                n_samples += frame.samples
+                _check_length(path, n_samples)
                 parts += [_mono(part.to_ndarray()) for part in floats.resample(frame)]
             if {"mov", "matroska"} & set(container.format.name.split(",")):  # other formats only estimate their length
                 stated = container.duration / av.time_base if container.duration else None
     except (av.FFmpegError, ValueError) as error:
         message = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: is damaged or no sound ({message}); fetch it again") from None
-    seconds = sum(map(len, parts)) / (rate or 1)
+    seconds = n_samples / (rate or 1)
     if stated and seconds < 0.95 * stated - 0.1:
         raise UserError(f"{path}: is cut off: {seconds:.2f} s of {stated:.2f} s are there; fetch it again")
     return parts, rate

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossmodal.core import packed, paths
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.core.files import atomic_write, read_record, sha256_json, write_json
-from crossmodal.core.rows import readable
 from crossmodal.inference.opened import OpenedRun, features_of
 from crossmodal.runs.manifest import read_manifest
 
@@ -45,6 +45,7 @@ class Index:
 
     paths: list[str]  # N paths below the folder
     vectors: np.ndarray  # (N, ...) float32
+    file: Path
 
 
 def files_of(folder: Path, modality: str) -> list[str]:
@@ -95,8 +96,12 @@ def index(run: OpenedRun, folder: Path, modality: str, partner: str) -> Index:
     ------
     UserError : as `files_of`; none of the files can be read; or the features of the run's data set were made elsewhere.
     """
-    with readable(kept := _kept(run, folder, modality, partner)), packed.arrays(kept) as arrays:
-        return Index(_apart(arrays["paths"]), arrays["vectors"])
+    kept, names = _kept(run, folder, modality, partner)
+    with _opened(kept) as arrays:
+        paths, vectors = _named(arrays["paths"], names), arrays["vectors"]
+        if vectors.dtype != np.float32 or vectors.ndim < 2 or len(vectors) != len(paths):
+            raise ValueError(f"{len(paths)} paths and vectors of shape {vectors.shape} and type {vectors.dtype}")
+        return Index(paths, vectors, kept)
 
 
 def approximate(
@@ -116,15 +121,41 @@ def approximate(
     """
     from crossmodal.inference import graph
 
-    kept = _kept(run, folder, modality, partner)
+    kept, names = _kept(run, folder, modality, partner)
     state = read_record(kept.with_suffix(".json"))["files_sha256"]
-    with readable(kept), packed.arrays(kept) as arrays:
+    with _opened(kept) as arrays:
+        paths = _named(arrays["paths"], names)
         opened = graph.opened(kept, state, lambda: arrays["vectors"])
-        return _apart(arrays["paths"]), *graph.nearest(opened, vector, k)
+        if (len(opened), opened.ndim) != (len(paths), len(vector)):
+            raise ValueError(f"{len(paths)} paths, and a graph of {len(opened)} vectors of {opened.ndim} numbers")
+        places, scores = graph.nearest(opened, vector, k)
+        if places.min(initial=0) < 0 or places.max(initial=0) >= len(paths):
+            raise ValueError(f"its graph has other numbers than those of {len(paths)} paths")
+        return paths, places, scores
 
 
-def _kept(run: OpenedRun, folder: Path, modality: str, partner: str) -> Path:
-    """The file of a folder's index, which is made where there is none of these files and this run."""
+@contextmanager
+def _opened(kept: Path) -> Iterator[packed.Arrays]:
+    """The arrays of an index; whatever is wrong with it is one error, since another may have put it there."""
+    try:
+        with packed.arrays(kept) as arrays:
+            yield arrays
+    except UserError:
+        raise
+    except Exception as error:  # what broken files raise is not documented
+        raise UserError(f"{kept}: is damaged ({first_line(error)}); delete it and search again") from None
+
+
+def _named(joined: np.ndarray, names: Container[str]) -> list[str]:
+    """The paths in an index, which must be among those of the folder: others may lead out of it."""
+    found = _apart(joined)
+    if strange := next((name for name in found if name not in names), None):
+        raise ValueError(f"{strange[:100]!r} is no file of the folder")
+    return found
+
+
+def _kept(run: OpenedRun, folder: Path, modality: str, partner: str) -> tuple[Path, Container[str]]:
+    """The file of a folder's index, which is made where there is none of these files and this run, and their paths."""
     states = _states_of(folder, modality)
     name = features_of(run.job, modality)
     trained = read_manifest(run.folder)
@@ -133,14 +164,14 @@ def _kept(run: OpenedRun, folder: Path, modality: str, partner: str) -> Path:
     kept = place / f"{sha256_json(of_run)[:16]}.npz"
     state = sha256_json([[name, *state] for name, state in states.items()])
     if kept.is_file() and read_record(kept.with_suffix(".json")).get("files_sha256") == state:
-        return kept
+        return kept, states
     paths, vectors = _made(run, folder, [*states], modality, partner, place)
     place.mkdir(parents=True, exist_ok=True)
     with atomic_write(kept) as temporary, temporary.open("wb") as stream:
         np.savez(stream, paths=_joined(paths), vectors=vectors)
     about = {"run": run.job.key, "folder": str(folder), "modality": modality, "files_sha256": state}
     write_json(kept.with_suffix(".json"), about)
-    return kept
+    return kept, states
 
 
 def _joined(names: list[str]) -> np.ndarray:

@@ -133,7 +133,7 @@ class Tokens(Exported):
 
 
 def check_sentence(sentence: str) -> None:
-    """Refuse a query without any character but blanks.
+    """Refuse a query without any character but blanks, or with bytes that are no text.
 
     Raises
     ------
@@ -141,6 +141,8 @@ def check_sentence(sentence: str) -> None:
     """
     if not sentence.strip():
         raise UserError("the sentence is empty; write what to search for")
+    if any("\ud800" <= c <= "\udfff" for c in sentence):  # what is no UTF-8 in a command becomes half a character
+        raise UserError(f"the sentence {sentence[:100]!r} is no text in UTF-8; write it in that encoding")
 
 
 def cleaned(sentence: str, how: str) -> str:

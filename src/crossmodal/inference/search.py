@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossmodal.core import packed, paths
-from crossmodal.core.errors import UserError, suggestion
+from crossmodal.core.errors import UserError, first_line, suggestion
 from crossmodal.core.files import read_record
 from crossmodal.evaluation.ranking.nearest import nearest
 from crossmodal.experiments import Job
@@ -26,6 +26,7 @@ from crossmodal.tasks.base import ranking_of
 if TYPE_CHECKING:
     import torch
 
+AGAIN = "delete it, and evaluate the run or index the folder again"
 PARTITIONS = ("train", "val", "test", "all")
 
 
@@ -114,6 +115,8 @@ def search(
         raise UserError(f"partition {partition!r}: expected {', '.join(PARTITIONS)}")
     if query.item_id is not None:
         query = Query(*rows_of(run.data, [query.item_id])[0], query.item_id)
+    elif query.modality == "text":
+        check_sentence(query.source)
     to = direction(run.job, query.modality, to)
     if approximate:
         if folder is None:
@@ -121,19 +124,25 @@ def search(
         return _approximately(run, query, to, folder, k, exported)
     if folder is not None:
         indexed = folders.index(run, folder, to, query.modality)
-        kept = indexed.paths, indexed.vectors
+        kept, place = (indexed.paths, indexed.vectors), indexed.file
     else:
         kept = run.saved(to, query.modality) if partition == "test" else None
+        place = ranking_of(run.folder) / "embeddings.npz"
     vector = None if kept is None or kept[1].ndim != 2 else _vector(run, query, to, exported)
     if vector is not None:
         if vector.shape != kept[1].shape[1:]:
             raise UserError(
-                f"{ranking_of(run.folder) / 'embeddings.npz'}: has vectors of {kept[1].shape[1]} numbers, and that of "
-                f"the query has {vector.shape[-1]}; evaluate the run again"
+                f"{place}: has vectors of {kept[1].shape[1]} numbers, and that of the query has {vector.shape[-1]}; "
+                f"{AGAIN}"
             )
         ids, (best, scores) = kept[0], _best(run, vector, kept[1], k)
     else:
-        ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
+        try:
+            ids, best, scores = _by_the_model(run, query, to, kept, k, partition, exported)
+        except (RuntimeError, IndexError) as error:  # of torch, which was given vectors from a file
+            if kept is None:
+                raise
+            raise UserError(f"{place}: is of other vectors than the query's ({first_line(error)}); {AGAIN}") from None
     item_ids = [str(ids[place]) for place in best]
     files = rows_of(run.data, item_ids) if folder is None else [(to, str(folder / name)) for name in item_ids]
     answers = [
@@ -233,8 +242,6 @@ def _encoded(run: OpenedRun, query: Query, to: str) -> torch.Tensor:
     """(1, ...) encoding of a query by the model."""
     from crossmodal.inference import encoding
 
-    if query.modality == "text" and query.item_id is None:
-        check_sentence(query.source)
     (inputs,) = encoding.inputs_of(run.trained, run.data, query.modality, [query.source], query.item_id)
     return run.trained.encode(query.modality, inputs, to)
 
@@ -294,6 +301,8 @@ def rows_of(data: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
             message += f", such as {ids_of_table[0]!r}" if ids_of_table else ""
             raise UserError(message) from None
         modality, source = (table[name][row].as_py() for name in ("modality", "source"))
+        if not (isinstance(modality, str) and isinstance(source, str)):
+            raise UserError(f"{path}: the item {item_id!r} has no modality or source that is text; prepare it again")
         file = source if modality == "text" else str(paths.inside(root, source, f"{data / 'items.parquet'}: {item_id}"))
         rows.append((modality, file))
     return rows

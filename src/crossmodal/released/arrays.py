@@ -120,7 +120,7 @@ def _npy(path: Path, name: str, columns: bool) -> Array:
     if name:
         raise UserError(f"{path}: an .npy file holds one array without a name; leave out {name!r}")
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = packed.mapped(path)
     except ValueError as error:
         _refuse_objects(str(path), error)
         raise

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from crossmodal import cli
 from crossmodal.core.display import readable_bytes
+from crossmodal.core.files import write_json
 from crossmodal.features import image
 from crossmodal.features.engine import catalog, store
 
@@ -143,6 +144,16 @@ def test_copies_are_uses_and_leavings_are_not(run):
 
 def test_an_empty_project(tmp_path):
     assert catalog.entries(tmp_path) == []
+
+
+def test_manifests_of_others_with_odd_values_are_listed(tmp_path, capsys):
+    """A data set that others have prepared brings manifests of its features."""
+    odd = {key: ["x"] for key in (*catalog.TYPES, "kind", "network", "model", "weights", "vectors")}
+    for number, values in enumerate((odd, dict.fromkeys(odd, 5), {key: {"a": 5} for key in odd}, dict.fromkeys(odd))):
+        write_json(tmp_path / "one" / "features" / f"image.odd{number}.json", values)
+        write_json(tmp_path / ".features" / f"odd{number}" / "features.json", values)
+    catalog.show(catalog.entries(tmp_path))
+    assert capsys.readouterr().out.count("one/image.odd") == 4
 
 
 def test_fallbacks_and_what_texts_were_made_from_are_shown(run):

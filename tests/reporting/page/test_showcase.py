@@ -112,3 +112,14 @@ def test_boxes_that_are_not_there_are_a_line_in_the_log(made, caplog):
     (part,) = showcase.parts(plan, jobs, results, data)
     assert "<details>" not in part.html
     assert "the attention cannot be drawn" in caplog.text
+
+
+def test_examples_that_are_listed_twice_are_shown_once(made):
+    """The examples of a run may come from others."""
+    plan, jobs, results, data = made
+    path = results / "runs" / "toy/full/nic/seed0" / "captioning" / "examples.parquet"
+    frame = pd.read_parquet(path)
+    write_parquet(path, pd.concat([frame, frame]))
+    chosen = captions._chosen([*jobs.values()], plan, jobs, results)
+    assert [len(table) for _, table in chosen] == [20, 20]
+    assert len(captions._images(chosen, results, data / "toy")) == 8

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -79,3 +81,19 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path, caplog, kind: str) -> N
         for name in ("b.bin", "missing.bin"):
             assert medium(tmp_path / name, kind).picture is None
             assert name in caplog.text
+
+
+@pytest.mark.parametrize("size", [(12_400_000, 4), (4, 12_400_000)])
+def test_a_thin_picture_takes_no_more_than_its_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Without thinning it out first, the weights of the filter take five times the bytes of the picture."""
+    Image.new("L", size).save(tmp_path / "a.png")
+    program = (
+        "import sys; from pathlib import Path; from PIL import Image; from crossmodal.core import files, pictures\n"
+        "from crossmodal.reporting.page import thumbnails\n"
+        "first = files.peak_memory_mib(); made = thumbnails.medium(Path(sys.argv[1]), 'image')\n"
+        "assert made.picture; print(files.peak_memory_mib() - first)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "a.png"], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 500

@@ -51,6 +51,8 @@ def test_a_history_of_other_values(tmp_path, changed, kept):
         ({"rank": ["x"]}, "rank is of object, expected numbers"),
         ({"rank": [-5]}, "rank is -5, expected 1 and more"),
         ({"rank": [np.nan]}, "rank is nan, expected 1 and more"),
+        ({"protocol": [[]]}, "protocol holds other values than texts"),
+        ({"aspect": [None]}, "aspect holds other values than texts"),
     ],
 )
 def test_examples_of_other_values(tmp_path, caplog, changed, message):

@@ -18,6 +18,15 @@ from crossmodal.features.engine import store
 
 log = logging.getLogger(__name__)
 
+TYPES: dict[str, type] = {
+    **dict.fromkeys(("identity", "dtype", "extractor", "fallback", "fitted_on"), str),
+    **dict.fromkeys(("weights_sha256", "vectors_sha256"), str),
+    **dict.fromkeys(("shape", "vocabulary", "skipped"), list),
+    **dict.fromkeys(("settings", "files"), dict),
+    **dict.fromkeys(("words", "words_unknown"), int),
+}
+"""Types of the entries of a manifest that are shown."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -82,6 +91,14 @@ def _words(manifest: dict[str, Any]) -> str:
     return f"{manifest['words']:,} words" + (f", {unknown:,} of them without a vector" if unknown else "")
 
 
+def _shown(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a manifest, which may come from others, without those that are not of the type shown here."""
+    shown = {key: value for key, value in manifest.items() if isinstance(value, TYPES.get(key, object))}
+    if "files" in shown:
+        shown["files"] = {name: digest for name, digest in shown["files"].items() if isinstance(digest, str | list)}
+    return shown
+
+
 def entries(data: Path) -> list[Entry]:
     """All features below `data`: first those in the store, then those that only a data set has."""
     loose = {}
@@ -91,12 +108,12 @@ def entries(data: Path) -> list[Entry]:
         except UserError as error:
             log.warning("%s", error)
             continue
-        loose[path.with_name(path.name.removesuffix(".json"))] = manifest if isinstance(manifest, dict) else {}
+        loose[path.with_name(path.name.removesuffix(".json"))] = _shown(manifest)
     listed = []
     for place in sorted(path for path in (data / ".features").glob("*") if path.is_dir()):
         array, _, manifest_path = store.paths(place / "features")
         try:
-            manifest = read_record(manifest_path) if manifest_path.exists() else {}
+            manifest = _shown(read_record(manifest_path)) if manifest_path.exists() else {}
         except UserError as error:
             log.warning("%s", error)
             manifest = {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossmodal.core.display import json_text
 from crossmodal.core.errors import printable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ HEIGHT = 260  # pixels of a picture
 def show(result: Descriptions, *, as_json: bool = False) -> None:
     """Print the captions as JSON, as a table, or as tab-separated lines where the output is no terminal."""
     if as_json:
-        print(json.dumps(asdict(result), indent=2, ensure_ascii=False))
+        print(json_text(asdict(result)))
         return
     rows = [(printable(one.item_id or one.source), printable(one.caption)) for one in result.pictures]
     if not sys.stdout.isatty():
@@ -57,5 +57,6 @@ def _shown(one: Described) -> dict[str, object]:
     looked = None
     if drawn is not None and one.attention is not None and one.boxes is not None:
         looked = looks(one.words, one.attention, one.boxes)
-    return {"name": one.item_id or Path(one.source).name, "caption": one.caption, "drawn": drawn, "looks": looked,
+    name = printable(one.item_id or Path(one.source).name)
+    return {"name": name, "caption": one.caption, "drawn": drawn, "looks": looked,
             "attends": one.attention is not None}  # fmt: skip

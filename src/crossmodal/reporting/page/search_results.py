@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossmodal.core.display import json_text
 from crossmodal.core.errors import printable
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def show(result: Found, *, as_json: bool = False) -> None:
     """Print the answers as JSON, as a table, or as tab-separated lines where the output is no terminal."""
     if as_json:
-        print(json.dumps(asdict(result), indent=2, ensure_ascii=False))
+        print(json_text(asdict(result)))
         return
     if not sys.stdout.isatty():
         for rank, answer in enumerate(result.answers, 1):
@@ -28,7 +28,7 @@ def show(result: Found, *, as_json: bool = False) -> None:
     from rich.text import Text
 
     # `Text` keeps rich from reading a caption's square brackets as markup.
-    head = Text(printable(f"{title(result)}, of {result.gallery:,} {result.to} items"))
+    head = Text(f"{title(result)}, of {result.gallery:,} {result.to} items")
     table = Table(title=head, title_justify="left", box=None)
     table.add_column("", justify="right", style="dim")
     table.add_column("score", justify="right")
@@ -43,7 +43,7 @@ def show(result: Found, *, as_json: bool = False) -> None:
 def title(result: Found) -> str:
     """The heading of a search: the query and the run."""
     query = f"“{result.query.source}”" if result.query.modality == "text" else Path(result.query.source).name
-    return f"{query} in {result.run}"
+    return printable(f"{query} in {result.run}")
 
 
 def write(result: Found, path: Path) -> None:
@@ -58,6 +58,8 @@ def write(result: Found, path: Path) -> None:
         return {"modality": modality, **vars(medium(Path(source), modality))}
 
     query = shown(result.query.modality, result.query.source)
-    answers = [(answer, shown(answer.modality, answer.source)) for answer in result.answers]
+    answers = [
+        (printable(answer.item_id), answer.score, shown(answer.modality, answer.source)) for answer in result.answers
+    ]
     page = environment().get_template("answers.html.j2")
     write_text(path, page.render(found=result, query=query, answers=answers, title=title(result)))

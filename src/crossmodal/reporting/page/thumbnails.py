@@ -22,6 +22,7 @@ from crossmodal.core.errors import UserError
 log = logging.getLogger(__name__)
 
 HEIGHT = 112  # pixels of an image or video
+LONG = 2**16  # pixels of a side that no photograph has
 SECONDS = 5.0  # of a sound or video
 FILM_RATE = 10  # frames per second
 SOUND_RATE = 22_050
@@ -73,7 +74,9 @@ def _jpeg(image: Any, height: int = HEIGHT) -> str:
     from PIL import Image
 
     width = max(1, round(image.width * height / image.height))
-    small = image.resize((min(width, height * 3), height), Image.Resampling.LANCZOS)
+    # The weights of a row of millions of pixels would take more than the picture, which is therefore thinned out first.
+    gap = 3.0 if max(image.size) > LONG else None
+    small = image.resize((min(width, height * 3), height), Image.Resampling.LANCZOS, reducing_gap=gap)
     small.info.clear()  # Pillow would keep the comment of the source
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=82)

@@ -185,12 +185,15 @@ def check_examples(frame: pd.DataFrame, path: Path) -> None:
 
     Raises
     ------
-    UserError : a column is missing or is of texts instead of numbers, or a rank is below 1.
+    UserError : a column is missing, is of texts instead of numbers or the other way round, or a rank is below 1.
     """
     import pandas as pd
 
     if missing := [name for name in EXAMPLE if name not in frame]:
         raise UserError(f"{path}: lacks the column {missing[0]}; evaluate the run again")
+    for name in ("protocol", "aspect"):
+        if not frame[name].map(lambda text: isinstance(text, str)).all():
+            raise UserError(f"{path}: {name} holds other values than texts; evaluate the run again")
     for name in {column for metric in all_metrics() for column in metric.columns} & {*frame}:
         if len(frame) and not pd.api.types.is_numeric_dtype(frame[name]):
             raise UserError(f"{path}: {name} is of {frame[name].dtype}, expected numbers; evaluate the run again")

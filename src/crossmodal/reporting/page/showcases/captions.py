@@ -88,7 +88,8 @@ def _chosen(members: list[Job], plan: Plan, jobs: Mapping[str, Job], results: Pa
         folder = results / "runs" / job.key / Task.name
         table = runs.examples(folder) if (folder / "examples.parquet").exists() else None
         if table is not None and {"protocol", "query_id", "caption", "cider"} <= {*table}:
-            tables[job.key] = job, table[table.protocol == ALL].set_index("query_id")
+            whole = table[table.protocol == ALL].astype({"query_id": "string"}).drop_duplicates("query_id")
+            tables[job.key] = job, whole.set_index("query_id")
     best = sorted(tables.values(), key=lambda one: (-one[1].cider.mean(), one[0].key))
     kept = {job.key for job, _ in [one for one in best if one[0].split == "full"][:SYSTEMS]}
     return [one for one in best if one[0].key in kept or one[0].key in marked]
