@@ -350,3 +350,17 @@ def test_numbers_that_are_no_characters_are_no_texts(tmp_path):
     for name in ("x.npy", "x.npz"):
         with pytest.raises(UserError, match=f"{name}.*: holds numbers that are no characters"):
             open_array(tmp_path / name)
+
+
+@pytest.mark.parametrize(("at", "value"), [(6, 64), (8, 1), (10, 99)], ids=["version", "encrypted", "compression"])
+def test_archives_that_zipfile_does_not_know(tmp_path, at, value):
+    """Byte 6 of an entry of the directory: the version that is needed; 8: its flags; 10: its compression."""
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.ones(3))
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\x01\x02") + at] = value
+    if at > 6:
+        data[at - 2] = value  # the entry's own header, which has no version of its maker
+    path.write_bytes(data)
+    with pytest.raises(zipfile.BadZipFile, match=r"version|encrypted|compression"), packed.arrays(path) as found:
+        found["x"]

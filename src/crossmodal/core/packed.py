@@ -251,7 +251,10 @@ class Arrays(Mapping[str, np.ndarray]):
         if key not in self.sizes:
             raise KeyError(name)
         check_size(f"{self.path}#{name}", *self.sizes[key])
-        array = self.archive[name]
+        try:
+            array = self.archive[name]
+        except RuntimeError as error:  # encrypted, or compressed in a way that zipfile does not know
+            raise zipfile.BadZipFile(str(error)) from error
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{name} is no array")  # NumPy returns other members as bytes
         check_array(f"{self.path}#{name}", array)
@@ -274,7 +277,10 @@ def arrays(path: str | Path) -> Iterator[Arrays]:
     OSError, ValueError, EOFError, zipfile.BadZipFile : the file is missing, damaged or holds pickles.
     """
     path = Path(path)
-    archive = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        archive = np.load(path, mmap_mode="r", allow_pickle=False)
+    except NotImplementedError as error:  # of a later version of the format
+        raise zipfile.BadZipFile(str(error)) from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise zipfile.BadZipFile("is no archive of arrays")
     with archive:
