@@ -73,8 +73,9 @@ def test_json_with_odd_names_is_printable_and_says_what_it_said(capsys, module):
     assert (read["query"] if module is search_results else read["pictures"][0])["source"] == ODD
 
 
-def test_pages_of_files_with_odd_names_are_written(tmp_path):
+def test_pages_of_files_with_odd_names_are_written(tmp_path, monkeypatch):
     """Linux lets any bytes be a name, which Python reads as halves of characters that no file of text can hold."""
+    monkeypatch.setattr(thumbnails.log, "disabled", True)  # what is logged is kept raw, and passed on between processes
     search_results.write(
         Found("run", Query("image", ODD), "image", 1, [Answer(ODD, "image", 0.5, ODD)]), tmp_path / "s"
     )
