@@ -39,7 +39,7 @@ def load(item):
     return np.array([len(said)], np.float32)
 
 raw = Path(sys.argv[1])
-limits.use(limits.Limits(item_seconds=6, item_memory=2**28))
+limits.use(limits.Limits(item_seconds=10, item_memory=2**28))
 isolation.begin()
 names = sorted(path.name for path in raw.iterdir())
 rows = pd.DataFrame({"item_id": names, "source": names, "modality": "audio", "partition": "train"})

@@ -31,6 +31,9 @@ def rehearsed(tmp_path_factory):
         value["extractors"][name] |= little
     value["models"]["dpc"]["batch_size"] = 4
     value["models"]["mfsr"] |= {"layers": 1, "dim": 768}  # of 4 and 3072, which take minutes
+    value["models"]["dsve"] |= {"dim": 600, "units": 600}
+    value["models"]["ugach"] = {"hidden": [512]}
+    value["models"]["vsepp"] = {"image_crop": 64}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("TORCH_HOME", str(folder / "torch"))
