@@ -61,7 +61,7 @@ def test_a_folder_is_searched_by_its_graph(tmp_path, monkeypatch):
     assert scores[0] == pytest.approx(1)
     for spoilt, said in ((names[:29], "30 vectors"), ([*names[:29], "../30.jpg"], "'../30.jpg' is no file")):
         np.savez(kept, paths=folder._joined(spoilt), vectors=vectors)
-        with pytest.raises(UserError, match=f"x.npz: is damaged .*{said}"):
+        with pytest.raises(UserError, match=f"x.npz: is truncated or damaged .*{said}"):
             folder.approximate(None, tmp_path, "image", "text", vectors[7], 3)
 
 

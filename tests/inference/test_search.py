@@ -373,7 +373,7 @@ def test_an_item_of_others_without_a_text_as_its_source_is_one_line(tmp_path, od
         rows_of(tmp_path, ["a"])
 
 
-@pytest.mark.parametrize(("sentence", "said"), [(" ", "is empty; write what to search"), ("a \udcff", "in UTF-8")])
+@pytest.mark.parametrize(("sentence", "said"), [(" ", "is empty; write what to search for"), ("a \udcff", "in UTF-8")])
 def test_a_sentence_without_words_or_of_other_bytes_is_refused(run, sentence, said):
     with pytest.raises(UserError, match=f"the sentence .*{said}"):
         search(run[1], run[0], Query("text", sentence))

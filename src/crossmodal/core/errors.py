@@ -28,6 +28,15 @@ def first_line(error: BaseException) -> str:
     return lines[0][:300] if lines else type(error).__name__
 
 
+def is_text(text: str) -> bool:
+    """Whether a text can be written in UTF-8: bytes of a name or a command that cannot are read as half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def printable(text: str) -> str:
     """A text safe for the terminal: without control characters, which could recolour, overwrite or link."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -157,7 +157,7 @@ def in_memory(path: Path, name: str, array: np.ndarray, columns: bool) -> Array:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path, advice: str = "fetch or make the file again") -> Iterator[None]:
     """Turn whatever a reader raises for a damaged file into one clear error."""
     try:
         yield
@@ -165,4 +165,4 @@ def readable(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # what broken files raise is not documented
         message = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: is truncated or damaged ({message}); fetch or make the file again") from None
+        raise UserError(f"{path}: is truncated or damaged ({message}); {advice}") from None

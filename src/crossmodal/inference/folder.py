@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossmodal.core import packed, paths
-from crossmodal.core.errors import UserError, first_line
+from crossmodal.core.errors import UserError, is_text
 from crossmodal.core.files import atomic_write, read_record, sha256_json, write_json
+from crossmodal.core.rows import readable
 from crossmodal.inference.opened import OpenedRun, features_of
 from crossmodal.runs.manifest import read_manifest
 
@@ -72,21 +73,12 @@ def _states_of(folder: Path, modality: str) -> dict[str, tuple[int, int]]:
             status = entry.stat()
             if stat.S_ISREG(status.st_mode):
                 states[path] = status.st_size, status.st_mtime_ns
-    if odd := sorted(name for name in states if not _is_text(name)):
+    if odd := sorted(name for name in states if not is_text(name)):
         log.warning("--folder %s: %d file names are not in UTF-8 and left out, such as %r", folder, len(odd), odd[0])
-        states = {name: state for name, state in states.items() if _is_text(name)}
+        states = {name: state for name, state in states.items() if is_text(name)}
     if not states:
         raise UserError(f"--folder {folder}: has no {modality} files ({', '.join(SUFFIXES[modality])})")
     return dict(sorted(states.items()))
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file's name is text in UTF-8, as ids of items are."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def index(run: OpenedRun, folder: Path, modality: str, partner: str) -> Index:
@@ -137,13 +129,8 @@ def approximate(
 @contextmanager
 def _opened(kept: Path) -> Iterator[packed.Arrays]:
     """The arrays of an index; whatever is wrong with it is one error, since another may have put it there."""
-    try:
-        with packed.arrays(kept) as arrays:
-            yield arrays
-    except UserError:
-        raise
-    except Exception as error:  # what broken files raise is not documented
-        raise UserError(f"{kept}: is damaged ({first_line(error)}); delete it and search again") from None
+    with readable(kept, "delete it and search again"), packed.arrays(kept) as arrays:
+        yield arrays
 
 
 def _named(joined: np.ndarray, names: Container[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, is_text
 from crossmodal.core.files import library_versions, read_record, write_json
 from crossmodal.experiments import Job
 from crossmodal.language.tokens import RareWords, Vocabulary
@@ -141,7 +141,7 @@ def check_sentence(sentence: str) -> None:
     """
     if not sentence.strip():
         raise UserError("the sentence is empty; write what to search for")
-    if any("\ud800" <= c <= "\udfff" for c in sentence):  # what is no UTF-8 in a command becomes half a character
+    if not is_text(sentence):
         raise UserError(f"the sentence {sentence[:100]!r} is no text in UTF-8; write it in that encoding")
 
 
