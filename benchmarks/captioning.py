@@ -117,7 +117,7 @@ def main() -> None:
     torch.set_num_threads(1)
     small = "--small" in sys.argv
     chosen = [name for name in sys.argv[1:] if name in SYSTEMS] or list(SYSTEMS)
-    steps, rounds, images = (2, 1, 125) if small else (6, 2, IMAGES)
+    steps, rounds, images = (2, 1, 125) if small else (6, 5, IMAGES)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         prepared(Path(folder), "full", train=800, regions=36, width=2048)
