@@ -119,6 +119,12 @@ def test_too_few_training_images_name_the_key(tmp_path):
     assert not (tmp_path / "tiny").exists()
 
 
+def test_priors_change_only_where_questions_have_one():
+    with pytest.raises(ValueError, match="priors: 'changing' needs a `bias` above 0"):
+        scenes.Settings(priors="changing")
+    assert scenes.Settings(priors="changing", bias=0.5).priors == "changing"
+
+
 def test_questions_as_texts_have_answers(made, tmp_path):
     scenes.make(SETTINGS.model_copy(update={"text": "questions"}), tmp_path / "small", title="Questions")
     frame = items.read(tmp_path / "small")

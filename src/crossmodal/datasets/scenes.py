@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crossmodal.core.files import sha256_file, write_parquet, write_text
 from crossmodal.datasets import items, karpathy
@@ -54,6 +54,19 @@ class Settings(BaseModel):
         description="share of the questions that are asked without a second scene on which the answer is another, and "
         "whatever the answer; 0: balanced",
     )
+    priors: Literal["same", "changing"] = Field(
+        "same",
+        description="of the questions that are not balanced; changing: other answers are frequent in the test than in "
+        "training, as in VQA-CP",
+    )
+
+    @model_validator(mode="after")
+    def _something_changes(self) -> Settings:
+        if self.priors == "changing" and self.bias == 0:
+            raise ValueError(
+                "priors: 'changing' needs a `bias` above 0, since balanced questions have no prior to change"
+            )
+        return self
 
 
 class Drawn(NamedTuple):
@@ -124,10 +137,10 @@ def draw(settings: Settings, folder: Path, *, workers: int | None = None) -> tup
     ]
     clear_images(folder / "images", settings.images)
     drawn = each(partial(_write_one, folder / "images", settings.seed), places, workers)
-    questions_of = []
+    questions_of, changing = [], settings.priors == "changing"
     for part, (name, indices) in enumerate(parts.items()):
         scenes_of = [drawn[index].scene for index in indices]
-        questions_of.append(questions(settings.seed, part, scenes_of, settings.bias))
+        questions_of.append(questions(settings.seed, part, scenes_of, settings.bias, changing=changing))
         _write_questions(folder, name, indices, questions_of[-1])
     write_text(folder / "detections.json", json.dumps({f"{n:06d}.jpg": one.regions for n, one in enumerate(drawn)}))
     write_text(folder / "scenes.json", json.dumps([_exact(one.scene) for one in drawn]))

@@ -13,6 +13,7 @@ from crossmodal.datasets.drawing.scene_questions import (
     NoAnswerError,
     Question,
     execute,
+    kept,
     questions,
 )
 from crossmodal.datasets.drawing.scene_things import Thing
@@ -133,3 +134,23 @@ def test_bias_gives_the_balance_up():
     assert all(execute(q.program, scenes[q.scene]) == q.answer for q in written[::20])
     given = Counter(q.answer for q in written if q.form == "exist")
     assert given["yes"] > 0.7 * given.total()
+
+
+def test_priors_that_change_are_reversed_in_the_test():
+    trained, tested = kept(3, "colour", test=False), kept(3, "colour", test=True)
+    assert sorted(trained, key=trained.get) == sorted(tested, key=tested.get, reverse=True)
+    assert max(trained.values()) / min(trained.values()) == pytest.approx(16)
+    assert sorted(kept(3, "exist", test=False).values()) == [1 / 16, 1.0]
+    scenes = [scene(3, 1, number) for number in range(240)]  # the same scenes, to compare nothing but the priors
+    shares = []
+    for part in (0, 2):
+        given = Counter(q.answer for q in questions(3, part, scenes, 1.0, changing=True) if q.form == "colour")
+        shares.append({answer: count / given.total() for answer, count in given.items()})
+    first, last = max(tested, key=tested.get), min(tested, key=tested.get)
+    assert shares[1][first] > 4 * shares[0].get(first, 0)
+    assert shares[0][last] > 4 * shares[1].get(last, 0)
+
+
+def test_balanced_questions_have_no_priors_to_change():
+    scenes = [scene(3, 1, number) for number in range(40)]
+    assert questions(3, 1, scenes, 0.0, changing=True) == questions(3, 1, scenes)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from crossmodal.datasets.drawing.scene_captions import CORNERS, RELATION_WORDS, corner
-from crossmodal.datasets.drawing.scene_layout import Scene
+from crossmodal.datasets.drawing.scene_layout import TEST, Scene
 from crossmodal.datasets.drawing.scene_relations import true_relations
 from crossmodal.datasets.drawing.scene_things import KINDS, SIZES, area
 from crossmodal.datasets.drawing.scenery import COLOURS
@@ -29,6 +29,7 @@ SYNONYM = 0.2  # share of the words in answers that are another word for the sam
 PARTNERS = 60  # scenes that are tried as the second one of a question
 SLACK = 1.3  # how much more often than the average an answer may be given
 SPARE = 8  # answers of a kind that may be given in any case
+STEEPEST = 16.0  # how much more often the answer that comes to mind first is kept than the last, if priors change
 LEAST_RATIO = 1.6  # of the areas of two things of which one is called bigger
 
 Step = dict[str, Any]
@@ -284,7 +285,21 @@ SPACES: dict[str, tuple[str, ...]] = {
 """The answers to questions of each form; yes and no where none are listed."""
 
 
-def questions(seed: int, part: int, scenes: Sequence[Scene], bias: float = 0.0) -> list[Question]:
+def kept(seed: int, form: str, *, test: bool) -> dict[str, float]:
+    """How likely a question of a form is kept by its answer, if priors change (after VQA-CP of Agrawal et al., 2018).
+
+    Each answer is `STEEPEST` ** (1 / (number of answers - 1)) times as likely as the next one, in an order that follows
+    from the seed; in the test the order is the reverse of that in training and validation.
+    """
+    answers = SPACES.get(form, ("yes", "no"))
+    order = np.random.default_rng([seed, [*FORMS].index(form)]).permutation(len(answers))
+    chances = STEEPEST ** -np.linspace(0, 1, len(answers))
+    return {answers[n]: float(chance) for n, chance in zip(order[::-1] if test else order, chances, strict=True)}
+
+
+def questions(
+    seed: int, part: int, scenes: Sequence[Scene], bias: float = 0.0, *, changing: bool = False
+) -> list[Question]:
     """The questions on the scenes of a partition, in the order in which they were written.
 
     Parameters
@@ -292,7 +307,10 @@ def questions(seed: int, part: int, scenes: Sequence[Scene], bias: float = 0.0) 
     seed, part : key of the random generators.
     bias : 0: answers are balanced; 1: questions are asked as they come to mind, with whatever answers; between: a
         mixture.
+    changing : whether the questions that are not balanced are kept by their answers, by other preferences in the test
+        than in the other partitions (`kept`).
     """
+    chances = {form: kept(seed, form, test=part == TEST) for form in FORMS}
     questions_so_far: list[Question] = []
     counts: dict[str, Counter] = defaultdict(Counter)
     for number, what in enumerate(scenes):
@@ -302,6 +320,8 @@ def questions(seed: int, part: int, scenes: Sequence[Scene], bias: float = 0.0) 
             if answer is None or not _needed(program, what):
                 continue
             if rng.random() < bias:
+                if changing and rng.random() >= chances[form][answer]:
+                    continue
                 questions_so_far.append(_on(rng, number, text, form, kind, answer, program, None))
                 continue
             second = _partner(rng, scenes, number, program, answer)
