@@ -113,8 +113,8 @@ def check(
     against: Annotated[
         Path | None,
         typer.Option(
-            help="Another results folder with the same seeds, whose numbers must all be equal; or reference sets, as in "
-            "results/reference: equal where the same kind of machine made them, else within their seeds' spread."
+            help="Another results folder with the same seeds, whose numbers must all be equal; or reference sets, as "
+            "in results/reference: equal where the same kind of machine made them, else within their seeds' spread."
         ),
     ] = None,
 ) -> None:

@@ -40,7 +40,7 @@ class Row:
     """Task, aspect, metric, protocol."""
     ours: float
     theirs: float
-    """Means over the seeds that are compared."""
+    """Means over the seeds that are compared; of a row that should be equal and is not, the first seed that differs."""
     seeds: str
     by: str
     """How the row is judged: one of `EXACT`, `ROUNDED`, `SPREAD`."""
@@ -181,15 +181,18 @@ def _row(run: str, number: Any, ours: pd.DataFrame, theirs: pd.DataFrame, by: st
     row = Row(run, number, float(a.mean()), float(b.mean()), named, by, EQUAL)
     if {*a.index} == {*b.index} and np.array_equal(a, b.loc[a.index], equal_nan=True):
         return row
-    if by == EXACT:
-        return replace(row, outcome=OUTSIDE)
-    close = np.isclose(a.mean(), b.mean(), rtol=SLACK, atol=SLACK, equal_nan=True)
-    if by == ROUNDED:
-        together = np.allclose(a, b, rtol=SLACK, atol=SLACK, equal_nan=True)
-        return replace(row, outcome=WITHIN if together else OUTSIDE, bound=SLACK)
+    close = np.isclose(a, b.loc[a.index], rtol=SLACK, atol=SLACK, equal_nan=True) if by != SPREAD else []
+    if by == ROUNDED and np.all(close):
+        return replace(row, outcome=WITHIN, bound=SLACK)
+    if by != SPREAD:
+        same = (
+            close if by == ROUNDED else [x == y or (x != x and y != y) for x, y in zip(a, b.loc[a.index], strict=True)]
+        )
+        first = a.index[int(np.argmin(same))]
+        return replace(row, outcome=OUTSIDE, ours=float(a[first]), theirs=float(b[first]), seeds=str(first))
     prior, basis = spreads.of(theirs.iloc[0], number)
     if prior is None:
-        return replace(row, outcome=WITHIN if close else UNJUDGED, basis=basis, bound=np.nan)
+        return replace(row, outcome=UNJUDGED, basis=basis, bound=np.nan)
     variance, df = prior.moderated(*spreads.own(run, number))
     error = float(np.sqrt(variance * (1 / len(a) + 1 / len(b))))
     return _Tested(
