@@ -98,7 +98,7 @@ def _number(value: float) -> str:
 def _bases(agreement: Agreement) -> dict[str, int]:
     bases: dict[str, int] = {}
     for row in agreement.rows:
-        if row.basis:
+        if row.basis and row.outcome != UNJUDGED:
             bases[row.basis] = bases.get(row.basis, 0) + 1
     return bases
 
