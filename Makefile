@@ -90,4 +90,4 @@ lock:            ## pin the dependencies of pyproject.toml again
 
 clean:           ## remove what runs have made, not the environment
 	rm -rf -- data .snakemake .checkpoints logs
-	@if [ -d results ]; then find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf -- {} +; fi
+	@if [ -d results ]; then find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name reference -exec rm -rf -- {} +; fi

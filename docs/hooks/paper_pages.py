@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from docstrings import escaped
+from markdown_parts import cell, indented, table_of
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -58,8 +58,8 @@ def index(chosen: Plan) -> str:
     """The list of papers, with what is filled in by runs of this project."""
     rows = [
         (
-            f"[{_cell(paper.title)}]({name}.md)",
-            ", ".join(_cell(str(part)) for part in (paper.authors, paper.venue, paper.year) if part),
+            f"[{cell(paper.title)}]({name}.md)",
+            ", ".join(cell(str(part)) for part in (paper.authors, paper.venue, paper.year) if part),
             len(paper.tables),
             len(paper.experiments),
             len(paper.claims),
@@ -70,7 +70,7 @@ def index(chosen: Plan) -> str:
         "# Papers\n\nEach file of `papers/` holds the facts of one paper: its published tables, the experiments that "
         "fill their rows here, and the sentences that it claims. These pages are written from the same files when the "
         "documentation is built. How to add one: [your own paper or table](../howto/paper.md).\n\n"
-        + _table(("paper", "authors, venue, year", "tables", "experiments", "claims"), rows)
+        + table_of(("paper", "authors, venue, year", "tables", "experiments", "claims"), rows)
     )
 
 
@@ -120,15 +120,15 @@ def _tables(chosen: Plan, paper: Paper) -> str:
     rows = []
     for table in paper.tables:
         ours = sum(bool(named_experiments(row)) for row in table.rows)
-        dataset = _cell(chosen.params.datasets[table.dataset].title) + _player(chosen, table)
-        protocol = _cell(f"{table.title}: {table.protocol}" if table.protocol else table.title)
+        dataset = cell(chosen.params.datasets[table.dataset].title) + _player(chosen, table)
+        protocol = cell(f"{table.title}: {table.protocol}" if table.protocol else table.title)
         rows.append((f"`{paper.name}-{table.id}`", table.source, protocol, dataset, f"{ours} of {len(table.rows)}"))
     header = ("name", "source", "table and protocol", "data set", "rows that runs fill")
     notes = [f"- `{table.id}`: {table.note}" for table in paper.tables if table.note]
     after = "\n\nNotes of the tables:\n\n" + "\n".join(notes) if notes else ""
     return (
         "`crossmodal table NAME` shows a table in the terminal, once runs have been collected; a row without a run "
-        "holds published numbers alone.\n\n" + _table(header, rows) + after
+        "holds published numbers alone.\n\n" + table_of(header, rows) + after
     )
 
 
@@ -146,7 +146,7 @@ def _deviations(paper: Paper) -> str:
                     label = f"{row.group}: {row.label}" if row.group else row.label
                     places.setdefault(text, []).append(f"`{table.id}` {label}")
     return "\n".join(
-        f"- {_sentence(text)}  \n  <small>{_cell('; '.join(dict.fromkeys(labels)))}</small>"
+        f"- {_sentence(text)}  \n  <small>{cell('; '.join(dict.fromkeys(labels)))}</small>"
         for text, labels in places.items()
     )
 
@@ -163,8 +163,8 @@ def _claims(paper: Paper) -> str:
         compared += [f"{_code(name)}: {count}" for name, count in claim.counts.items()]
         if len(compared) > 3:
             compared = [*compared[:2], f"and {len(compared) - 2} more"]
-        rows.append((_cell(claim.says), _cell(claim.source), f"`{claim.kind}`", "<br>".join(compared)))
-    return _table(("claim", "source", "kind", "compares"), rows)
+        rows.append((cell(claim.says), cell(claim.source), f"`{claim.kind}`", "<br>".join(compared)))
+    return table_of(("claim", "source", "kind", "compares"), rows)
 
 
 def _by_dataset(paper: Paper, claim: Claim) -> list[list[str]]:
@@ -201,13 +201,13 @@ def _system(chosen: Plan, model: str, experiments: Sequence[Experiment]) -> str:
         default = None if field.is_required() else field.get_default(call_default_factory=True)
         ours = over.get(key, default)
         small = drawn.get(key, ours)
-        rows.append((f"`{key}`", _code(ours), _code(small) if small != ours else "", _cell(field.description or "")))
+        rows.append((f"`{key}`", _code(ours), _code(small) if small != ours else "", cell(field.description or "")))
     small_title = ", ".join(chosen.params.datasets[name].title for name in players) or "stand-in"
-    table = _table(("setting", "published data sets", small_title, "meaning"), rows)
+    table = table_of(("setting", "published data sets", small_title, "meaning"), rows)
     module = registry.names("models")[model].rpartition(".")[2]
     link = f"[`{registry.names('models')[model]}`](../reference/models/{module}.md)"
     body = f"{link}\n\n{table}" if rows else f"{link}\n\nIt has no settings."
-    return f'??? note "{model}"\n\n' + _indented(body)
+    return f'??? note "{model}"\n\n' + indented(body)
 
 
 def _experiments(chosen: Plan, paper: Paper) -> str:
@@ -219,10 +219,10 @@ def _experiments(chosen: Plan, paper: Paper) -> str:
         own = "<br>".join(text for text in settings if text)
         rows.append((f"`{name}`", f"`{one.model}`", f"`{one.dataset}`", f"`{one.split}`", own, first))
     header = ("experiment", "system", "data set", "annotation", "settings of its own", "begins from")
-    table = _table(header, rows)
+    table = table_of(header, rows)
     return (
         f"Each is run once per seed ({', '.join(map(str, chosen.params.seeds))} in `params.yaml`).\n\n"
-        f'??? note "{len(rows)} experiments"\n\n' + _indented(table)
+        f'??? note "{len(rows)} experiments"\n\n' + indented(table)
     )
 
 
@@ -242,16 +242,3 @@ def _plain(value: Any) -> str:
 def _code(value: Any) -> str:
     text = _plain(value)
     return f"`{text}`" if text else ""
-
-
-def _cell(text: str) -> str:
-    return escaped(" ".join(str(text).split())).replace("|", "\\|")
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" if line else "" for line in text.splitlines())

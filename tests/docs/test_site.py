@@ -18,7 +18,8 @@ import yaml
 from crossmodal.core import registry
 from tests.docs.documents import FILES, HOOKS, ROOT
 
-WRITTEN = r"(\.\./)*((papers|reference)/|(contributing|changelog|security|speed)\.md)"  # pages that the build writes
+# Pages that the build writes.
+WRITTEN = r"(\.\./)*((papers|reference|results)/|(contributing|changelog|security|speed)\.md)"
 build = pytest.importorskip("mkdocs.commands.build", reason="mkdocs is not installed")
 
 
@@ -148,9 +149,7 @@ def test_links_between_documents_lead_to_files():
     """As whoever reads them in the repository follows them; the site's own links are the strict build's."""
     for path in FILES:
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):
-            written = re.match(
-                r"(\.\./)*(papers|reference)/|(\.\./)*(contributing|changelog|security|speed)\.md", target
-            )
+            written = re.match(WRITTEN, target)
             if not target.startswith("http") and not (written and path.is_relative_to(ROOT / "docs")):
                 assert (path.parent / target).exists(), f"{path.relative_to(ROOT)}: {target}"
 

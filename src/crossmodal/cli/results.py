@@ -13,7 +13,7 @@ from crossmodal.cli.base import RunName, Scope, app, is_quick, read_plan, result
 from crossmodal.core.errors import UserError
 
 if TYPE_CHECKING:
-    pass
+    from crossmodal.experiments import Job, Plan
 
 
 @app.command(rich_help_panel="Results")
@@ -111,7 +111,11 @@ def measure(
 def check(
     quick: Scope = None,
     against: Annotated[
-        Path | None, typer.Option(help="Another results folder with the same seeds, whose numbers must all be equal.")
+        Path | None,
+        typer.Option(
+            help="Another results folder with the same seeds, whose numbers must all be equal; or reference sets, as "
+            "in results/reference: equal where the same kind of machine made them, else within their seeds' spread."
+        ),
     ] = None,
 ) -> None:
     """Check the quality of the tables: print each row that fails, and exit with 1 if there is one."""
@@ -120,14 +124,62 @@ def check(
 
     plan = read_plan()
     jobs, target = scope_of(plan, quick)
+    runs = Path(plan.params.paths.results) / "runs"
     for line in dag.missing_raw(plan):
         logging.warning("%s", line)
-    faults = step.check(plan, jobs, Path(plan.params.paths.results) / "runs", target, against)
+    another = against if against is not None and (against / "runs").is_dir() else None
+    agree = against is None or another is not None or _agrees(plan, jobs, target, against)
+    faults = step.check(plan, jobs, runs, target, another)
     for line in faults:
         print(f"failed: {line}", file=sys.stderr)
-    if faults:
+    if faults or not agree:
         raise typer.Exit(1)
     logging.info("quality control: all tables pass")
+
+
+def _agrees(plan: Plan, jobs: dict[str, Job], target: Path, folder: Path) -> bool:
+    """Print how the collected results compare with the reference sets of a folder; whether they agree with all."""
+    from crossmodal.reporting.results import claims, measured, reference, reproduced
+    from crossmodal.reporting.tables import agreements
+
+    sets = reference.chosen(plan, folder, quick=target.name == "quick")
+    ours = measured.read(target, Path(plan.params.paths.results) / "runs", jobs)
+    tested = claims.read(target / "claims.parquet") if (target / "claims.parquet").exists() else None
+    others = reference.beside(sets)
+    agree = True
+    for one in sets:
+        found = reproduced.compare(ours, one, [*(other for other in sets if other is not one), *others], tested)
+        agreements.show(found, one.about)
+        agree &= not found.failed
+    return agree
+
+
+@app.command(rich_help_panel="Results")
+def reference(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the set, such as quick: the folder is named so.")],
+    quick: Scope = None,
+    into: Annotated[Path, typer.Option(help="The folder of reference sets.")] = Path("results/reference"),
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Also where runs are missing or quality control fails; the set says so.")
+    ] = False,
+) -> None:
+    """Write a reference set from collected results: numbers, verdicts and tables, small enough to be committed.
+
+    `crossmodal check --against results/reference` compares the results of another machine with it.
+    """
+    from crossmodal.reporting.results import quality_control
+    from crossmodal.reporting.results import reference as step
+
+    plan = read_plan()
+    jobs, target = scope_of(plan, quick)
+    faults = quality_control.check(plan, jobs, Path(plan.params.paths.results) / "runs", target)
+    if faults and not partial:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise UserError(
+            f"{target}: quality control fails: {faults[0]}{more}; make the missing runs and collect again, or choose "
+            "the seeds and papers that are there, or write the set all the same with --partial"
+        )
+    print(step.write(plan, jobs, target, name, into, quick=target.name == "quick", faults=faults))
 
 
 @app.command(rich_help_panel="Results")
