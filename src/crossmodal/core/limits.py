@@ -39,6 +39,12 @@ class Limits(BaseModel):
     samples: int = Field(
         100_000_000, ge=1, description="samples of a channel of a sound: half an hour at 48,000 per second"
     )
+    sound_values: int = Field(
+        200_000_000,
+        ge=1,
+        description="samples of all channels of a sound, of which each counts as 2 to 25 where its codec is that much "
+        "slower than usual ones (Opus 2, GSM 8): two channels of `samples`, or 50 minutes of a telephone",
+    )
     mesh_bytes: int = Field(GIB // 4, ge=1, description="bytes of the file of a mesh")
     faces: int = Field(2_000_000, ge=1, description="faces of a mesh")
     outline: int = Field(
