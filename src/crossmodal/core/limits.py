@@ -77,12 +77,12 @@ class Limits(BaseModel):
     files: int = Field(
         2_000_000, ge=1, description="files and folders below a folder that is read or searched as a whole"
     )
-    yaml_nodes: int = Field(1_000_000, ge=1, description="values of a YAML file, including those that aliases repeat")
+    yaml_nodes: int = Field(50_000, ge=1, description="values of a YAML file, including those that aliases repeat")
     item_seconds: float = Field(
         300, gt=0, description="seconds for opening one file, after which the process counts as stuck"
     )
     item_memory: int = Field(
-        4 * GIB, ge=2**20, description="bytes by which the process may grow while it opens one file"
+        4 * GIB, ge=2**20, lt=2**63, description="bytes by which the process may grow while it opens one file"
     )
     links: Literal["within", "anywhere"] = Field(
         "within", description="where a link in a data set's folder may lead: within that folder, or anywhere"
