@@ -61,6 +61,12 @@ class Limits(BaseModel):
         description="ratio of unpacked to packed bytes above which more than `unpacked` bytes count as a "
         "decompression bomb",
     )
+    whole_bytes: int = Field(
+        3 * GIB // 4,
+        ge=1,
+        description="bytes of an array that is read as a whole, such as labels, twice, since rows are chosen from it; "
+        "or of an .npy file that is stored or read column by column, all of which each row reads",
+    )
     line: int = Field(2**24, ge=1, description="bytes of a line of a text file")
     caption_words: int = Field(
         10_000, ge=1, description="words of a caption with which others are compared, which takes their product in time"
