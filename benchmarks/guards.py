@@ -89,8 +89,9 @@ def _module(*names: str) -> Any:
 def cases(folder: Path) -> dict:
     import numpy as np
 
+    from crossmodal.core import sounds
     from crossmodal.datasets import items, karpathy
-    from crossmodal.features import audio, image, mesh
+    from crossmodal.features import image, mesh
 
     read_parquet = _module("core.files", "files").read_parquet
     open_array = _module("released.arrays", "arrays").open_array
@@ -101,7 +102,7 @@ def cases(folder: Path) -> dict:
     rows = np.arange(0, 20_000, 7)
     return {
         "pictures": lambda: [image.read(path) for path in photographs],
-        "sounds": lambda: [audio.read(folder / f"{n}.{kind}") for n in range(20) for kind in ("wav", "mp3")],
+        "sounds": lambda: [sounds.read(folder / f"{n}.{kind}") for n in range(20) for kind in ("wav", "mp3")],
         **{f"mesh {kind}": lambda k=kind: mesh.read(folder / f"ball.{k}") for kind in ("off", "obj", "ply", "stl")},
         **{
             f"array {kind}": lambda k=kind: open_array(folder / f"x.{k}", "" if k == "npy" else "x").read(rows)

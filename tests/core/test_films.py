@@ -7,10 +7,10 @@ import av
 import numpy as np
 import pytest
 
-from crossmodal.core import films, limits
+from crossmodal.core import films, limits, sounds
 from crossmodal.core.errors import UserError
 from crossmodal.datasets.drawing.media import mp4
-from crossmodal.features import audio, video
+from crossmodal.features import video
 from crossmodal.reporting.page import thumbnails
 
 PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXT-X-VERSION:3\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n"
@@ -89,4 +89,4 @@ def test_a_list_of_other_files_is_no_sound(tmp_path, monkeypatch):
     assert os.path.getsize("private.mka") > 16_000  # noqa: PTH202
     (tmp_path / "x.wav").write_text("ffconcat version 1.0\nfile private.mka\n")
     with pytest.raises(UserError, match="is damaged or no sound"):
-        audio.read(tmp_path / "x.wav")
+        sounds.read(tmp_path / "x.wav")

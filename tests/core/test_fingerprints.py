@@ -143,6 +143,33 @@ def test_a_cache_of_another_kind_is_none(tmp_path, content):
     assert fingerprints.Hashes(tmp_path).known == {}
 
 
+def test_a_cache_that_would_fill_the_memory_is_none(tmp_path, monkeypatch):
+    """A list in three bytes takes 64 in memory; hashes are kept in many more bytes each."""
+    read = []
+    monkeypatch.setattr(fingerprints.json, "loads", lambda data: read.append(len(data)) or {})
+    cache = tmp_path / fingerprints.CACHE
+    for content in ("[" + "[]," * 10**5 + "1]", '{"a": {' + '"b":1,' * 10**5 + "}}", "[" + "{}," * 10**5 + "1]"):
+        cache.write_text(content)
+        assert fingerprints.Hashes(tmp_path).known == {}
+    with cache.open("wb") as stream:
+        stream.truncate(fingerprints.LARGEST + 1)
+    assert fingerprints.Hashes(tmp_path).known == {}
+    cache.unlink()
+    os.mkfifo(cache)
+    assert fingerprints.Hashes(tmp_path).known == {}  # reading it would never end
+    assert not read
+
+
+def test_hashes_of_many_files_of_short_names_are_remembered(tmp_path):
+    state = (1, 1, 10**18)
+    for count in (1, 5000):
+        hashes = fingerprints.Hashes(tmp_path)
+        for n in range(count):
+            hashes._learn("/a", str(n), state, sha("one"))
+        hashes.save()
+        assert len(fingerprints.Hashes(tmp_path).known["/a"]) == count
+
+
 def test_inputs_are_hashed_in_the_items_order(tmp_path):
     for name in "ab":
         old(tmp_path / name, name)

@@ -14,11 +14,11 @@ import scipy.io
 import scipy.sparse
 import yaml
 
-from crossmodal.core import limits
+from crossmodal.core import limits, sounds
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json
 from crossmodal.experiments.settings import read_yaml
-from crossmodal.features import audio, mesh
+from crossmodal.features import mesh
 from crossmodal.language import wordvectors
 from crossmodal.released.arrays import open_array
 
@@ -140,11 +140,11 @@ def wav(path, rate, samples=800):
 
 def test_sounds_of_absurd_rates_and_lengths(tmp_path):
     with pytest.raises(UserError, match=r"x\.wav: has 1,999,999,973 samples per second, expected at most 1,000,000"):
-        audio.read(wav(tmp_path / "x.wav", 1_999_999_973))
-    assert audio.read(wav(tmp_path / "x.wav", 768_000))[1] == 768_000
+        sounds.read(wav(tmp_path / "x.wav", 1_999_999_973))
+    assert sounds.read(wav(tmp_path / "x.wav", 768_000))[1] == 768_000
     limits.use(limits.Limits(samples=799))
     with pytest.raises(UserError, match="has 800 samples, expected at most 799"):
-        audio.read(wav(tmp_path / "x.wav", 8000))
+        sounds.read(wav(tmp_path / "x.wav", 8000))
 
 
 @pytest.mark.parametrize("ending", ["zip", "off.bz2", "off.gz"])

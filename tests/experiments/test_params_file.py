@@ -54,7 +54,7 @@ def fault(**blocks) -> str:
         ({"datasets": {"Coco": {"reader": "world", "title": "c"}}}, "'Coco': a name consists of lower-case letters"),
         ({"extractors": {"a-b": {"extractor": "image"}}}, "'a-b': a name consists of lower-case letters"),
         ({"seeds": []}, "seeds: "),
-        ({"seeds": [*range(200_000)]}, "seeds: List should have at most 1000 items"),
+        ({"seeds": [*range(20_000)]}, "seeds: List should have at most 200 items"),
         ({"evaluation": {"shards": 0}}, "evaluation.shards: "),
         ({"threads": {"train": 0}}, "threads.train: "),
         ({"datasets": {"coco": {"stages": [3, 0]}}}, "datasets.coco.stages.1: "),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
 from crossmodal.core import limits
 from crossmodal.core.errors import UserError
-from crossmodal.experiments import from_config, merge, plan, read_yaml
+from crossmodal.experiments import from_config, merge, plan, read_yaml, settings
 from crossmodal.experiments.settings import validated
 from crossmodal.experiments.tables import Column, Row, Table, named_experiments
 from tests.experiments.small_plan import PAPER, PARAMS, SCAN
@@ -120,3 +122,34 @@ def test_a_long_value_of_others_is_cut_in_the_error():
         value = str(error.value).partition("; found ")[2]
         assert value.startswith("'" + "x" * (shown - 2))
         assert value.endswith("... (301 characters)") is (length == 299)
+
+
+def test_a_file_of_too_many_values_is_refused_before_they_are_made(tmp_path, monkeypatch):
+    """600,000 values took six seconds; the largest of this package's own files have 4,000."""
+    path = tmp_path / "x.yaml"
+    composed = []
+    monkeypatch.setattr(settings._UniqueKeys, "get_single_node", lambda loader: composed.append(loader))
+    for text in ("a: [" + "1," * 60_000 + "]", "".join(f"k{n}: 1\n" for n in range(30_000)), "- x\n" * 60_000):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"x\.yaml: is not valid YAML: it has more than 50,000 values") as error:
+            read_yaml(path)
+        assert "\n" not in str(error.value)
+    assert not composed
+
+
+def test_some_mistakes_of_many_are_told():
+    """Each was compared with the names of all keys, which took 8 s, and a line of the error."""
+    with pytest.raises(UserError) as error:
+        validated(Table, {f"k{n}": 1 for n in range(5000)}, "f")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21
+    assert re.fullmatch(r"f: 4,98\d more mistakes of these kinds", lines[-1])
+    with pytest.raises(UserError) as error:
+        validated(Table, {f"k{n}": 1 for n in range(3)}, "f")
+    assert "more mistakes" not in str(error.value)
+
+
+def test_a_limit_beyond_what_is_kept_of_it():
+    """`item_memory` is handed to another process in 64 bits."""
+    with pytest.raises(ValueError, match="item_memory"):
+        limits.Limits(item_memory=2**63)

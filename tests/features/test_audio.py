@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import soundfile
 
+from crossmodal.core import soundheaders, sounds
 from crossmodal.core.errors import UserError
-from crossmodal.features import _soundheaders, audio
+from crossmodal.features import audio
 from crossmodal.features.engine import extraction, store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media" / "audio"
@@ -80,7 +81,7 @@ def test_agrees_with_librosa_on_recordings(clip):
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not there")
     settings = audio.Settings()
-    waveform, rate = audio.read(SHARED / f"{clip}.ogg")
+    waveform, rate = sounds.read(SHARED / f"{clip}.ogg")
     waveform = audio.resampled(waveform, rate, RATE)
     energies = audio.log_mel(waveform, settings)
     assert len(energies) == 1 + (len(waveform) - 551) // 220
@@ -179,7 +180,7 @@ def run(folder: Path, names: list[str], target: Path, threads: int = 2, parts: s
 
 def test_extraction_standardises_by_the_training_part(folder, tmp_path):
     plain = run(folder, GOOD, tmp_path / "audio.a", standardise=False)
-    expected = np.stack([audio.mfcc(*audio.read(folder / name)) for name in GOOD])
+    expected = np.stack([audio.mfcc(*sounds.read(folder / name)) for name in GOOD])
     np.testing.assert_array_equal(plain.array, expected)
     assert "standardised_by" not in plain.manifest
     features = run(folder, GOOD, tmp_path / "audio.b")
@@ -234,14 +235,14 @@ def test_emphasis_does_not_depend_on_where_a_part_begins():
     wave = np.array([1, 2, 4, 8], np.float32)
     assert audio._emphasised(wave, 0, 3, 0.5).tolist() == [1, 1.5, 3]
     assert audio._emphasised(wave, 2, 4, 0.5).tolist() == [3, 6]
-    assert audio._joined([wave[:1], wave[1:]]).tolist() == [1, 2, 4, 8]
+    assert sounds._joined([wave[:1], wave[1:]]).tolist() == [1, 2, 4, 8]
 
 
 def test_a_header_of_very_many_chunks_takes_no_longer_than_its_bytes():
     chunks = (b"abcd" + bytes(4)) * 100_000
     data = b"RIFF" + bytes(4) + b"WAVE" + chunks + b"data" + bytes(4) + b"\x7f\x01" * 50
     started = time.process_time()
-    mended = _soundheaders.with_length(data)
+    mended = soundheaders.with_length(data)
     assert time.process_time() - started < 3  # ten or more if each chunk copies those before it
     assert mended == b"RIFF\xff\xff\xff\xffWAVE" + chunks + b"data\xff\xff\xff\xff" + b"\x7f\x01" * 50
 
@@ -249,11 +250,11 @@ def test_a_header_of_very_many_chunks_takes_no_longer_than_its_bytes():
 def test_chunks_without_end_are_looked_at_once(monkeypatch):
     """Each of the chunks of sound was compared with all that follow: a file of 1 MB took hours."""
     looked = []
-    monkeypatch.setattr(_soundheaders, "_is_sound", lambda data, order: looked.append(len(data)))
+    monkeypatch.setattr(soundheaders, "_is_sound", lambda data, order: looked.append(len(data)))
     data = b"FORM" + struct.pack(">I", 0) + b"AIFF" + (b"SSND" + struct.pack(">I", 0)) * 3
-    assert _soundheaders.with_length(data) == data
-    assert looked == [2 * 8 - _soundheaders.OFFSETS]
-    monkeypatch.setattr(_soundheaders, "CHUNKS", 10)
+    assert soundheaders.with_length(data) == data
+    assert looked == [2 * 8 - soundheaders.OFFSETS]
+    monkeypatch.setattr(soundheaders, "CHUNKS", 10)
     many = (b"abcd" + struct.pack("<I", 0)) * 15
-    assert len([*_soundheaders._chunks(many, "<", 0)]) == 10
-    assert [*_soundheaders._chunks(many[:20], "<", 0)] == [(b"abcd", 8, 0), (b"abcd", 16, 0)]
+    assert len([*soundheaders._chunks(many, "<", 0)]) == 10
+    assert [*soundheaders._chunks(many[:20], "<", 0)] == [(b"abcd", 8, 0), (b"abcd", 16, 0)]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import struct
 import time
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
 from pydantic import ValidationError
 
-from crossmodal.core import limits
+from crossmodal.core import limits, sounds
 from crossmodal.core.errors import UserError
 from crossmodal.features import audio
 from tests.features.test_audio import RATE, tone, write
@@ -20,8 +22,6 @@ from tests.features.test_audio import RATE, tone, write
 
 def encode(path: Path, samples: np.ndarray, rate: int, codec: str) -> Path:
     """Write a file that libsndfile does not read."""
-    import av
-
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
@@ -48,7 +48,7 @@ def encode(path: Path, samples: np.ndarray, rate: int, codec: str) -> Path:
 )
 def test_formats_of_soundfile(tmp_path, name, how, near):
     path = write(tmp_path / name, np.stack([tone(), tone()], 1), **how)
-    waveform, rate = audio.read(path)
+    waveform, rate = sounds.read(path)
     assert (waveform.dtype, rate) == (np.float32, RATE)
     assert len(waveform) == RATE
     assert np.abs(waveform - tone()).max() <= near
@@ -57,7 +57,7 @@ def test_formats_of_soundfile(tmp_path, name, how, near):
 @pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.mka", "ac3"), ("a.aac", "aac")])
 def test_formats_of_pyav(tmp_path, name, codec):
     path = encode(tmp_path / name, tone(44100), 44100, codec)
-    waveform, rate = audio.read(path)
+    waveform, rate = sounds.read(path)
     assert rate == 44100
     assert abs(len(waveform) - 44100) < 4000  # coders pad
     ours, expected = audio.mfcc(waveform, rate), audio.mfcc(tone(44100), 44100)
@@ -66,9 +66,9 @@ def test_formats_of_pyav(tmp_path, name, codec):
 
 def test_read_in_parts(tmp_path, monkeypatch):
     path = write(tmp_path / "a.wav", np.stack([tone(), -0.5 * tone()], 1), subtype="FLOAT")
-    whole, _ = audio.read(path)
-    monkeypatch.setattr(audio, "READ", 1000)
-    np.testing.assert_array_equal(audio.read(path)[0], whole)
+    whole, _ = sounds.read(path)
+    monkeypatch.setattr(sounds, "READ", 1000)
+    np.testing.assert_array_equal(sounds.read(path)[0], whole)
     np.testing.assert_allclose(whole, 0.25 * tone(), atol=1e-7)
 
 
@@ -80,11 +80,11 @@ def test_files_that_are_cut_off(tmp_path, name, share):
         encode(path, tone(44100, 3), 44100, "aac" if path.suffix == ".m4a" else "ac3")
     else:
         write(path, tone(seconds=3))
-    audio.read(path)
+    sounds.read(path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(UserError, match=f"{name}: (is|holds)"):
-        audio.read(path)
+        sounds.read(path)
 
 
 def put(data: bytes, before: bytes, number: int, order: str = "little", size: int = 4, skip: int = 0) -> bytes:
@@ -129,7 +129,7 @@ def test_a_header_that_was_written_before_the_length_was_known(tmp_path, name):
     data = path.read_bytes()
     path.write_bytes(change(data))
     assert path.read_bytes() != data
-    waveform, rate = audio.read(path)
+    waveform, rate = sounds.read(path)
     np.testing.assert_array_equal(waveform, expected)
     assert rate == RATE
 
@@ -137,7 +137,6 @@ def test_a_header_that_was_written_before_the_length_was_known(tmp_path, name):
 @pytest.mark.parametrize("tagged", [True, False])
 def test_an_mp3_without_the_number_of_its_frames(tmp_path, tagged):
     """As a pipe leaves it: libsndfile guesses its length, here as too large; it is not cut off for that."""
-    import av
 
     class Pipe(io.RawIOBase):
         def __init__(self):
@@ -159,7 +158,7 @@ def test_an_mp3_without_the_number_of_its_frames(tmp_path, tagged):
             container.mux(stream.encode(part))
         container.mux(stream.encode(None))
     (tmp_path / "a.mp3").write_bytes(pipe.written)
-    waveform, _ = audio.read(tmp_path / "a.mp3")
+    waveform, _ = sounds.read(tmp_path / "a.mp3")
     assert abs(len(waveform) - len(samples)) < 3000  # coders pad
 
 
@@ -168,25 +167,25 @@ def test_no_sound_before_what_stands_after_it(tmp_path, after):
     path = write(tmp_path / "none.wav", np.zeros(0, np.float32))
     path.write_bytes(path.read_bytes() + after)
     with pytest.raises(UserError, match="holds no samples"):
-        audio.read(path)
+        sounds.read(path)
 
 
 def test_files_that_are_no_sound(tmp_path):
     with pytest.raises(UserError, match=r"missing\.wav: cannot be read"):
-        audio.read(tmp_path / "missing.wav")
+        sounds.read(tmp_path / "missing.wav")
     for name, data, told in (
         ("empty.wav", b"", "is an empty file"),
         ("page.wav", b"<html>404</html>" * 9, "damaged or no sound"),
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=told):
-            audio.read(tmp_path / name)
+            sounds.read(tmp_path / name)
     with pytest.raises(UserError, match="holds no samples"):
-        audio.read(write(tmp_path / "none.wav", np.zeros(0, np.float32)))
+        sounds.read(write(tmp_path / "none.wav", np.zeros(0, np.float32)))
     bad = tone()
     bad[100] = np.nan
     with pytest.raises(UserError, match="not finite"):
-        audio.read(write(tmp_path / "nan.wav", bad, subtype="FLOAT"))
+        sounds.read(write(tmp_path / "nan.wav", bad, subtype="FLOAT"))
 
 
 def test_clips_of_no_use():
@@ -225,8 +224,6 @@ def test_settings_that_do_not_fit(over, told):
 
 def packets(path: Path, count: int, samples: int = 1) -> Path:
     """A sound in packets of so many equal samples each."""
-    import av
-
     with av.open(path, "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         for number in range(count):
@@ -241,20 +238,86 @@ def test_the_time_that_a_sound_takes_grows_with_its_packets_alone(tmp_path):
     """Their samples were added up anew for each packet, so that half an hour took minutes."""
     path = packets(tmp_path / "a.mka", 30_000)
     began = time.process_time()
-    waveform, _ = audio.read(path)
+    waveform, _ = sounds.read(path)
     assert time.process_time() - began < 6
     np.testing.assert_allclose(waveform, np.arange(30_000) / 2**15)
 
 
 def test_a_sound_of_too_many_packets(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "PACKETS", 100)
-    assert len(audio.read(packets(tmp_path / "a.mka", 100))[0]) == 100
+    monkeypatch.setattr(sounds, "PACKETS", 100)
+    assert len(sounds.read(packets(tmp_path / "a.mka", 100))[0]) == 100
     with pytest.raises(UserError, match=r"b\.mka: has more than 100 packets"):
-        audio.read(packets(tmp_path / "b.mka", 101))
+        sounds.read(packets(tmp_path / "b.mka", 101))
 
 
 def test_a_sound_of_too_many_samples_in_packets(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "_limits", limits.Limits(samples=5000))
-    assert len(audio.read(packets(tmp_path / "a.mka", 50, 100))[0]) == 5000
-    with pytest.raises(UserError, match=r"b\.mka: has more than 5,100 samples, expected at most 5,000"):
-        audio.read(packets(tmp_path / "b.mka", 51, 100))
+    assert len(sounds.read(packets(tmp_path / "a.mka", 50, 100))[0]) == 5000
+    with pytest.raises(UserError, match=r"b\.mka: has 5,100 samples, expected at most 5,000"):
+        sounds.read(packets(tmp_path / "b.mka", 51, 100))
+
+
+def test_a_sound_of_many_channels_or_of_a_slow_codec_is_refused_by_its_header(tmp_path, monkeypatch):
+    """Half an hour of FLAC in eight channels took 6 s, and as many samples of G.721 a minute."""
+    read = []
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda file, *given, **kept: read.append(1))
+    for name, how, samples, channels, cost in (
+        ("a.wav", {"subtype": "PCM_16"}, 1000, 8, 1),
+        ("b.wav", {"subtype": "GSM610"}, 3200, 1, 8),
+        ("c.au", {"subtype": "G721_32"}, 1200, 1, 25),
+        ("d.paf", {"subtype": "PCM_24"}, 1000, 2, 4),
+    ):
+        path = write(tmp_path / name, np.zeros((samples, channels), np.float32), 8000, **how)
+        frames = soundfile.info(path).frames
+        monkeypatch.setattr(limits, "_limits", limits.Limits(sound_values=frames * channels * cost - 1))
+        with pytest.raises(UserError, match=rf"{name}: has at least {frames:,} samples.*`limits\.sound_values`"):
+            sounds.read(path)
+        assert not read
+    monkeypatch.undo()
+    assert limits.current().sound_values >= 2 * limits.current().samples  # sounds of two channels in a usual codec
+    monkeypatch.setattr(limits, "_limits", limits.Limits(sound_values=8000))
+    assert len(sounds.read(tmp_path / "a.wav")[0]) == 1000
+
+
+def test_a_sound_whose_header_tells_too_little_is_read_up_to_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_limits", limits.Limits(sound_values=5000))
+    assert len(sounds.read(packets(tmp_path / "a.mka", 50, 100))[0]) == 5000
+    path = packets(tmp_path / "b.mka", 500, 100)
+    data = path.read_bytes()
+    place = data.index(b"\x44\x89\x88") + 3  # Matroska's length of the whole in milliseconds
+    path.write_bytes(data[:place] + struct.pack(">d", 10) + data[place + 8 :])
+    decoded, mono = [], sounds.mono
+    monkeypatch.setattr(sounds, "READ", 100)
+    monkeypatch.setattr(sounds, "mono", lambda block: decoded.append(block.shape[1]) or mono(block))
+    with pytest.raises(UserError, match=r"b\.mka: has at least 5,100 samples, which count as 5,100"):
+        sounds.read(path)
+    assert sum(decoded) == 5000
+    path.write_bytes(data)
+    decoded.clear()
+    with pytest.raises(UserError, match=r"b\.mka: has at least 47,5\d\d samples"):
+        sounds.read(path)
+    assert not decoded
+
+
+def test_short_packets_are_taken_many_at_a_time(tmp_path, monkeypatch):
+    """What was done for each packet took five times as long as to decode it."""
+    taken, mono = [], sounds.mono
+    monkeypatch.setattr(sounds, "mono", lambda block: taken.append(block.shape[1]) or mono(block))
+    assert len(sounds.read(packets(tmp_path / "a.mka", 3000))[0]) == 3000
+    assert taken == [3000]
+
+
+def test_a_sound_whose_channels_change_in_between(tmp_path):
+    """Two AAC files one after the other: of one channel, and of two."""
+    for name, layout in (("a", "mono"), ("b", "stereo")):
+        with av.open(tmp_path / f"{name}.aac", "w", format="adts") as container:
+            stream = container.add_stream("aac", rate=RATE, layout=layout)
+            samples = np.tile(tone(seconds=1), (1 + (layout == "stereo"), 1))
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+            frame.sample_rate = RATE
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    alone = [sounds.read(tmp_path / f"{name}.aac")[0] for name in ("a", "b")]
+    (tmp_path / "c.aac").write_bytes(b"".join((tmp_path / f"{name}.aac").read_bytes() for name in ("a", "b")))
+    both, _ = sounds.read(tmp_path / "c.aac")
+    assert len(both) == len(alone[0]) + len(alone[1])
+    np.testing.assert_allclose(both[: len(alone[0])], alone[0], atol=1e-6)

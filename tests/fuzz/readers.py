@@ -28,11 +28,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from crossmodal.core import pictures
+from crossmodal.core import pictures, sounds
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json
 from crossmodal.experiments.settings import read_yaml
-from crossmodal.features import audio, mesh, video
+from crossmodal.features import mesh, video
 from crossmodal.features.networks import backbones
 from crossmodal.language import wordvectors
 from crossmodal.released.arrays import Place, open_array
@@ -97,7 +97,7 @@ def seeds():
     )
     for kind in ("WAV", "FLAC", "OGG", "MP3", "AIFF"):
         data = saved(lambda p, k=kind: soundfile.write(p, wave, 8000, format=k), "")
-        found[f"sound {kind}"] = (audio.read, f".{kind.lower()}", [data])
+        found[f"sound {kind}"] = (sounds.read, f".{kind.lower()}", [data])
     for ending, film in zip((".mp4", ".mkv", ".avi", ".webm"), films, strict=True):
         found[f"film {ending}"] = (lambda path: video.decode(path, small), ending, [film])
     for ending, text in ((".off", OFF), (".obj", OBJ), (".ply", PLY), (".stl", STL)):

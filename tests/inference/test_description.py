@@ -118,7 +118,8 @@ def test_without_attention_there_is_none(runs):
     ("model", "given", "message"),
     [
         ("vsepp", {"pictures": ["red.jpg"]}, "is evaluated on instance_retrieval and generates no captions; choose a"),
-        ("nic", {"pictures": ["red.jpg"], "beam": 0}, "beam 0: expected at least 1"),
+        ("nic", {"pictures": ["red.jpg"], "beam": 0}, "beam 0: expected 1, .* to 100"),
+        ("nic", {"pictures": ["red.jpg"], "beam": 101}, "beam 101: expected 1, .* to 100"),
         ("nic", {}, "no picture is given to describe"),
         ("nic", {"items": ["i51#0"]}, "item 'i51#0': is of the modality text, and only images are described"),
         ("nic", {"items": ["nobody"]}, "holds no item 'nobody'"),

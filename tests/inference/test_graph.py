@@ -1,6 +1,7 @@
 """The approximate index of a folder's vectors, against the exact order of all of them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -46,6 +47,22 @@ def test_a_graph_is_built_again_for_other_files_or_when_it_is_cut_off(tmp_path):
     assert len(calls) == 3
     with pytest.raises(UserError, match="more than one vector each"):
         graph.opened(kept, "c", lambda: np.zeros((4, 3, 2), np.float32))
+
+
+def test_a_graph_that_another_has_put_there_is_not_opened(tmp_path):
+    """usearch follows the numbers in it wherever they lead; a copy of a folder with both files was taken for ours."""
+    pytest.importorskip("usearch")
+    kept, theirs = tmp_path / "x.npz", tmp_path / "theirs"
+    graph.opened(kept, "a", lambda: drawn(50))
+    shutil.copytree(tmp_path, theirs)
+    path = theirs / "x.usearch"
+    data = path.read_bytes()
+    path.write_bytes(data[:-4000] + b"\xff" * 4000)
+    shutil.copystat(tmp_path / "x.usearch", path)
+    built = []
+    assert len(graph.opened(theirs / "x.npz", "a", lambda: built.append(1) or drawn(50))) == 50
+    assert built == [1]
+    assert path.read_bytes()[-4000:] != b"\xff" * 4000
 
 
 def test_a_folder_is_searched_by_its_graph(tmp_path, monkeypatch):

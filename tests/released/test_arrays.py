@@ -9,7 +9,7 @@ import pytest
 from scipy.io import savemat
 from scipy.sparse import csr_matrix
 
-from crossmodal.core import hdf5
+from crossmodal.core import hdf5, limits
 from crossmodal.core.errors import UserError
 from crossmodal.released.arrays import Place, open_array
 
@@ -269,3 +269,38 @@ def test_groups_of_hdf5_within_each_other_without_end(tmp_path):
         file["g/" * 101 + "x"] = [1.0]
     with pytest.raises(UserError, match=r"a\.h5: has groups nested more than 100 times"):
         open_array(tmp_path / "a.h5")
+
+
+def npy(path, shape, dtype, fortran=False):
+    """An .npy file of zeros, which takes no room on the disk."""
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": fortran, "shape": shape})
+        stream.truncate(stream.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    return path
+
+
+def test_a_large_array_is_read_by_rows_and_not_by_columns_or_as_a_whole(tmp_path):
+    """Those of 4 GB took as much memory, and six seconds."""
+    by_rows = open_array(npy(tmp_path / "c.npy", (10**6, 1000), "<f4"))
+    assert by_rows.read(np.arange(10**6 - 3, 10**6)).shape == (3, 1000)
+    with pytest.raises(UserError, match=r"c\.npy: to choose from all 1,000,000 rows takes 8,000,000,000 bytes"):
+        by_rows.all()
+    with pytest.raises(UserError, match=r"c\.npy: to read it column by column takes 4,000,000,000 bytes of memory"):
+        open_array(tmp_path / "c.npy", columns=True)
+    with pytest.raises(UserError, match=r"f\.npy: to read it as it is stored, in Fortran order, takes 4,000,000,000"):
+        open_array(npy(tmp_path / "f.npy", (10**6, 1000), "<f4", fortran=True))
+    with pytest.raises(UserError, match=r"u\.npy: to read its texts takes 4,000,000,000"):
+        open_array(npy(tmp_path / "u.npy", (10**9,), "<U1"))
+
+
+def test_the_largest_array_that_is_read_by_columns_or_as_a_whole(tmp_path):
+    limits.use(limits.Limits(whole_bytes=160))
+    for shape, fortran in (((4, 10), True), ((10, 4), True), ((4, 5), False)):
+        array = open_array(npy(tmp_path / "a.npy", shape, "<f4", fortran), columns=fortran)
+        assert array[0].shape == (shape[:1] if fortran else shape[1:])
+    assert array.all().shape == (4, 5)
+    limits.use(limits.Limits(whole_bytes=159))
+    with pytest.raises(UserError, match="takes 160 bytes of memory, expected at most 159"):
+        array.all()
+    with pytest.raises(UserError, match="takes 160 bytes of memory, expected at most 159"):
+        open_array(npy(tmp_path / "a.npy", (4, 10), "<f4", fortran=True))

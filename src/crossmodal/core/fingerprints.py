@@ -35,6 +35,7 @@ NAMED = "named.json"
 LOCK = "lock.mdb"  # of an LMDB, which every reader writes to
 NOTHING = hashlib.sha256().hexdigest()
 KINDS = ("files", "trees", "names", "texts")  # of records of what a step reads
+LARGEST = 2**27  # bytes of saved hashes, those of a million files, beyond which all are computed anew
 DIGEST = re.compile("[0-9a-f]{64}")
 READERS = 8  # threads that hash files without a remembered hash, at most one per core
 
@@ -131,11 +132,22 @@ class Hashes:
 
     def _stored(self) -> dict[str, dict[str, list[Any]]]:
         try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            status = self.path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+                return {}
+            data = self.path.read_bytes()
+            if not _is_sparse(data):
+                return {}
+            stored = json.loads(data)
         except (OSError, ValueError, RecursionError):
             return {}
         folders = stored.items() if isinstance(stored, dict) else ()
         return {folder: records for folder, records in folders if _are_records(records)}
+
+
+def _is_sparse(data: bytes) -> bool:
+    """Whether JSON has no more values than saved hashes: it may come with others' data, and take 20 times its size."""
+    return sum(map(data.count, (b"[", b"{", b","))) <= len(data) / 16 + 8  # a hash has 5 of them in more than 80 bytes
 
 
 def _are_records(records: Any) -> bool:

@@ -39,6 +39,12 @@ class Limits(BaseModel):
     samples: int = Field(
         100_000_000, ge=1, description="samples of a channel of a sound: half an hour at 48,000 per second"
     )
+    sound_values: int = Field(
+        200_000_000,
+        ge=1,
+        description="samples of all channels of a sound, of which each counts as 2 to 25 where its codec is that much "
+        "slower than usual ones (Opus 2, GSM 8): two channels of `samples`, or 50 minutes of a telephone",
+    )
     mesh_bytes: int = Field(GIB // 4, ge=1, description="bytes of the file of a mesh")
     faces: int = Field(2_000_000, ge=1, description="faces of a mesh")
     outline: int = Field(
@@ -54,6 +60,12 @@ class Limits(BaseModel):
         ge=1,
         description="ratio of unpacked to packed bytes above which more than `unpacked` bytes count as a "
         "decompression bomb",
+    )
+    whole_bytes: int = Field(
+        3 * GIB // 4,
+        ge=1,
+        description="bytes of an array that is read as a whole, such as labels, twice, since rows are chosen from it; "
+        "or of an .npy file that is stored or read column by column, all of which each row reads",
     )
     line: int = Field(2**24, ge=1, description="bytes of a line of a text file")
     caption_words: int = Field(
@@ -71,12 +83,12 @@ class Limits(BaseModel):
     files: int = Field(
         2_000_000, ge=1, description="files and folders below a folder that is read or searched as a whole"
     )
-    yaml_nodes: int = Field(1_000_000, ge=1, description="values of a YAML file, including those that aliases repeat")
+    yaml_nodes: int = Field(50_000, ge=1, description="values of a YAML file, including those that aliases repeat")
     item_seconds: float = Field(
         300, gt=0, description="seconds for opening one file, after which the process counts as stuck"
     )
     item_memory: int = Field(
-        4 * GIB, ge=2**20, description="bytes by which the process may grow while it opens one file"
+        4 * GIB, ge=2**20, lt=2**63, description="bytes by which the process may grow while it opens one file"
     )
     links: Literal["within", "anywhere"] = Field(
         "within", description="where a link in a data set's folder may lead: within that folder, or anywhere"

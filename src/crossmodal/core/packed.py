@@ -69,8 +69,22 @@ def check_rows(where: str, shape: tuple[int, ...], size: int) -> None:
         raise UserError(f"{where}: has {count:,} rows without a value; make the file again")
 
 
+def check_whole(where: str, size: int, how: str) -> None:
+    """Refuse an array of which more than `limits.whole_bytes` would be in memory at once.
+
+    Raises
+    ------
+    UserError : it is one.
+    """
+    if size > (most := limits.current().whole_bytes):
+        raise UserError(
+            f"{where}: {how} takes {size:,} bytes of memory, expected at most {most:,} (`limits.whole_bytes` in "
+            "params.yaml)"
+        )
+
+
 def check_array(where: str, array: np.ndarray) -> None:
-    """Refuse an array of endless rows of nothing, or of texts with numbers that are no characters.
+    """Refuse an array of endless rows of nothing, or of texts that are too many or hold numbers that are no characters.
 
     Raises
     ------
@@ -78,6 +92,7 @@ def check_array(where: str, array: np.ndarray) -> None:
     """
     check_rows(where, array.shape, array.dtype.itemsize)
     if array.dtype.kind == "U" and array.nbytes:  # Python makes texts of any number, of which it can do nothing else
+        check_whole(where, array.nbytes, "to read its texts")
         codes = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.byteorder}u4")
         if codes.max() > ord("\U0010ffff"):
             raise UserError(f"{where}: holds numbers that are no characters in place of texts; make the file again")

@@ -5,6 +5,7 @@ Mapped pages count as resident until the system reclaims them: random batches of
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -111,7 +112,14 @@ class Array:
         return self.shape[0]
 
     def all(self) -> np.ndarray:
-        """The values of all rows."""
+        """The values of all rows.
+
+        Raises
+        ------
+        UserError : they, and rows that are chosen from them, have more than `limits.whole_bytes`.
+        """
+        size = 2 * math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        packed.check_whole(self.where, size, f"to choose from all {len(self):,} rows")
         return self.read(np.arange(len(self)))
 
     def __getitem__(self, row: int) -> np.ndarray:

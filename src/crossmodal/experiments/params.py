@@ -25,7 +25,7 @@ from crossmodal.modalities import Modality, Relevance
 
 NAME = r"[a-z0-9][a-z0-9_]*"
 PLACE = re.compile(r"\{([^{}]*)\}")  # a placeholder, which a value of the same name fills
-MOST_SEEDS = 1000
+MOST_SEEDS = 200
 MOST_THREADS = 1024  # more than any machine has cores
 LARGEST_SEED = 2**32 - 1  # both NumPy and torch accept it
 PRECOMPUTED = "precomputed"  # the reader of features extracted elsewhere, and the extractor that collects them

@@ -18,6 +18,7 @@ DIGITS = 100  # of a whole number in YAML
 DEEPEST = 1000  # blocks and lists of YAML within each other: libyaml has a stack that some tens of thousands overflow
 TEMPLATE = "__use_yte__"  # in a file given to `--configfile`, Snakemake takes it for leave to run the Python within
 SHOWN = 300  # characters of a value or a message of others in an error
+MISTAKES = 20  # that are told at once
 
 
 class Strict(BaseModel):
@@ -105,7 +106,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     check_small(path, "yaml_bytes", limits.current().yaml_bytes)
     try:
         text = Path(path).read_text(encoding="utf-8")
-        _check_depth(text)
+        _check_size(text)
         value = yaml.load(text, _UniqueKeys)
     except OSError as error:
         raise unreadable(path, error) from None
@@ -124,20 +125,27 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return value
 
 
-def _check_depth(text: str) -> None:
-    """Refuse YAML that is nested too deeply for libyaml, which ends the process; a quick look spares most files.
+def _check_size(text: str) -> None:
+    """Refuse YAML of too many values, or nested too deeply for libyaml, which ends the process.
+
+    A quick look spares most files.
 
     Raises
     ------
-    RecursionError : it is.
+    RecursionError : it is nested too deeply.
+    ValueError : it has more values than `limits.yaml_nodes`.
     """
-    if sum(map(text.count, "[{-?:")) < DEEPEST:  # each list or block has one of these at least
+    most = limits.current().yaml_nodes
+    if sum(map(text.count, "[{-?:,")) < min(DEEPEST, most):  # each value, list or block has one of these at least
         return
-    depth = 0
+    depth = count = 0
     for event in yaml.parse(text, yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        count += isinstance(event, yaml.NodeEvent)
         if depth > DEEPEST:
             raise RecursionError
+        if count > most:
+            raise ValueError(f"it has more than {most:,} values (`limits.yaml_nodes` in params.yaml)")
 
 
 def validated(model: type[BaseModel], value: Any, where: str) -> Any:
@@ -150,7 +158,11 @@ def validated(model: type[BaseModel], value: Any, where: str) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(model, item, where) for item in error.errors())) from None
+        items = error.errors(include_url=False)
+        lines = [_explain(model, item, where) for item in items[:MISTAKES]]
+        if len(items) > MISTAKES:
+            lines.append(f"{where}: {len(items) - MISTAKES:,} more mistakes of these kinds")
+        raise UserError("\n".join(lines)) from None
 
 
 def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str:

@@ -7,34 +7,24 @@ this package's own.
 
 from __future__ import annotations
 
-import io
-import re
 from functools import lru_cache
 from math import gcd
-from pathlib import Path
 from typing import Any, Literal
 
-import av
 import numpy as np
 import pandas as pd
 import scipy.fft
 import scipy.sparse
-import soundfile
 from pydantic import Field, model_validator
 from scipy.signal import firwin, get_window, resample_poly
 
-from crossmodal.core import limits
+from crossmodal.core import limits, sounds
 from crossmodal.core.errors import UserError
-from crossmodal.features import _soundheaders
 from crossmodal.features.engine import extraction
 from crossmodal.features.engine.extraction import Given, Item, Recipe, Work
 
 BATCH = 8  # clips per batch
 BLOCK = 1024  # frames transformed at once
-PACKETS = 2**18  # of a sound, each of which takes time: half an hour in packets of 7 ms
-READ = 2**20  # samples read at once, before they are mixed to one channel
-CUT_OFF = r"^[ \t]*(?:data|SSND)[ \t]*:[ \t]*(\d{1,18}) \(should be (\d{1,18})\)"  # in libsndfile's log
-UNKNOWN = 2**31 - 2**16  # a length from here on in a header means that it was unknown when the header was written
 SLOPE, KNEE, STEP = 200 / 3, 1000.0, np.log(6.4) / 27  # Slaney's scale: Hz per mel up to the knee, log Hz per mel above
 
 
@@ -105,144 +95,6 @@ class Settings(extraction.Settings):
         return self.high or self.rate / 2
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read(path: Path) -> tuple[np.ndarray, int]:
-    """(T,) float32 samples (the mean of the channels) and the sampling rate in Hz, read by soundfile or else by PyAV.
-
-    Raises
-    ------
-    UserError : the file is missing, truncated, too long or no sound, or holds no samples or non-finite ones.
-    """
-    try:
-        if (size := path.stat().st_size) > 8 * limits.current().samples:
-            raise _too_long(path, f"{size:,} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); complete the sound folder and run again") from None
-    if not data:
-        raise UserError(f"{path}: is an empty file; fetch it again")
-    data = _soundheaders.with_length(data)
-    try:
-        file = None if _soundheaders.lacks_its_length(data) else soundfile.SoundFile(_Bytes(data))
-    except soundfile.SoundFileError:
-        file = None
-    if file is None:
-        parts, rate = _by_av(path, data)
-    else:
-        with file:
-            parts, rate = _by_soundfile(path, data, file)
-    waveform = _joined(parts)
-    if not len(waveform):
-        raise UserError(f"{path}: holds no samples; expected a clip of sound")
-    if not np.isfinite(waveform).all():
-        raise UserError(f"{path}: holds samples that are not finite numbers; write the clip again")
-    return waveform, rate
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """The parts one after the other; each is let go once it is copied, so that a long clip is not held twice."""
-    if len(parts) == 1:
-        return parts[0]
-    out = np.empty(sum(map(len, parts)), np.float32)
-    end = len(out)
-    while parts:
-        part = parts.pop()
-        out[end - len(part) : end] = part
-        end -= len(part)
-    return out
-
-
-class _Bytes(io.BytesIO):
-    """A file in memory in which a position before its beginning, as a damaged header may state, means its beginning."""
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return super().seek(offset, whence)
-        except ValueError:  # soundfile cannot propagate the error and would print it
-            return super().seek(0)
-
-
-def _by_soundfile(path: Path, data: bytes, file: soundfile.SoundFile) -> tuple[list[np.ndarray], int]:
-    parts, n_samples = [], 0
-    _check_rate(path, file.samplerate)
-    if limits.current().samples < file.frames < UNKNOWN:
-        raise _too_long(path, f"{file.frames:,} samples")
-    try:
-        while len(block := file.read(READ // file.channels + 1, dtype="float32", always_2d=True)):
-            parts.append(_mono(block.T))
-            n_samples += len(block)
-            _check_length(path, n_samples)
-    except soundfile.SoundFileError as error:
-        raise UserError(f"{path}: is cut off or damaged ({error}); fetch it again") from None
-    # libsndfile reads a truncated file as far as it goes; how the truncation shows depends on the format.
-    for claimed, stored in re.findall(CUT_OFF, file.extra_info, re.MULTILINE):
-        if int(stored) < int(claimed) < UNKNOWN:
-            raise UserError(f"{path}: is cut off: {stored} of {claimed} bytes of sound are there; fetch it again")
-    is_exact = file.format != "MP3" or _soundheaders.says_its_length(data)
-    if is_exact and n_samples < file.frames < UNKNOWN:
-        raise UserError(f"{path}: is cut off: {n_samples} of {file.frames} samples are there; fetch it again")
-    if file.format == "OGG" and (last := data.rfind(b"OggS")) >= 0 and not data[last + 5] & 4:
-        raise UserError(f"{path}: is cut off: its last page is missing; fetch it again, or write it again if it plays")
-    return parts, file.samplerate
-
-
-def _check_rate(path: Path, rate: int) -> int:
-    if not 0 < rate <= limits.current().sound_rate:
-        raise UserError(
-            f"{path}: has {rate:,} samples per second, expected at most {limits.current().sound_rate:,} "
-            "(`limits.sound_rate` in params.yaml); its header is damaged"
-        )
-    return rate
-
-
-def _check_length(path: Path, count: int) -> None:
-    if count > limits.current().samples:
-        raise _too_long(path, f"more than {count:,} samples")
-
-
-def _too_long(path: Path, length: str) -> UserError:
-    most = f"{limits.current().samples:,} samples (`limits.samples` in params.yaml)"
-    return UserError(f"{path}: has {length}, expected at most {most}; shorten it")
-
-
-def _by_av(path: Path, data: bytes) -> tuple[list[np.ndarray], int]:
-    parts, rate, stated, n_samples = [], 0, None, 0
-    try:
-        with av.open(io.BytesIO(data), options={"protocol_whitelist": "none"}) as container:  # no playlist
-            if not container.streams.audio:
-                raise UserError(f"{path}: holds no sound; expected a clip that soundfile or FFmpeg can read")
-            stream = container.streams.audio[0]
-            floats = av.AudioResampler(format="fltp")  # changes the sample type only, not the channels or the rate
-            for number, frame in enumerate(container.decode(stream), 1):
-                if number > PACKETS:
-                    raise UserError(f"{path}: has more than {PACKETS:,} packets; cut it, or write it in larger ones")
-                rate = _check_rate(path, frame.sample_rate)
-                n_samples += frame.samples
-                _check_length(path, n_samples)
-                parts += [_mono(part.to_ndarray()) for part in floats.resample(frame)]
-            if {"mov", "matroska"} & set(container.format.name.split(",")):  # other formats only estimate their length
-                stated = container.duration / av.time_base if container.duration else None
-    except (av.FFmpegError, ValueError) as error:
-        message = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: is damaged or no sound ({message}); fetch it again") from None
-    seconds = n_samples / (rate or 1)
-    if stated and seconds < 0.95 * stated - 0.1:
-        raise UserError(f"{path}: is cut off: {seconds:.2f} s of {stated:.2f} s are there; fetch it again")
-    return parts, rate
-
-
-def _mono(block: np.ndarray) -> np.ndarray:
-    """(t,) float32 mean of the channels of (C, t) samples."""
-    if len(block) == 1:
-        return block[0]
-    total = block[0] + block[1]  # many times faster than a mean over so short an axis
-    for channel in block[2:]:
-        total += channel
-    return total * np.float32(1 / len(block))
-
-
 # -- coefficients -----------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +118,7 @@ def mfcc(waveform: np.ndarray, rate: int, settings: Settings | None = None) -> n
         waveform = (waveform.astype(np.float32) - half * unsigned) / half
     waveform = waveform.astype(np.float32, copy=False)
     if waveform.ndim == 2:
-        waveform = _mono(waveform)
+        waveform = sounds.mono(waveform)
     if waveform.ndim != 1 or not waveform.size:
         raise UserError(f"a clip of shape {waveform.shape}: expected samples (T,) or channels (C, T)")
     if not np.isfinite(waveform).all():
@@ -404,7 +256,7 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     filter_bank(settings)  # reports impossible settings before any clip is read
 
     def load(item: Item) -> np.ndarray:
-        waveform, rate = read(item.path)
+        waveform, rate = sounds.read(item.path)
         try:
             return mfcc(waveform, rate, settings)
         except UserError as error:

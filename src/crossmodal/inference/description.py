@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.core import registry
-from crossmodal.core.errors import UserError
+from crossmodal.core.errors import UserError, first_line
 from crossmodal.experiments import Job
 from crossmodal.inference.opened import OpenedRun
 from crossmodal.inference.search import rows_of
@@ -58,12 +58,12 @@ def describe(
 
     Raises
     ------
-    UserError : no picture, a run that generates no captions or was not trained, a beam below 1, or a file that is no
-        picture or whose features cannot be computed.
+    UserError : no picture, a run that generates no captions or was not trained, a beam out of its range, or a file that
+        is no picture or whose features cannot be computed.
     """
     check(run.job)
-    if beam is not None and beam < 1:
-        raise UserError(f"beam {beam}: expected at least 1, which takes the likeliest word each time")
+    if beam is not None:
+        _check_beam(beam)
     if not pictures and not items:
         raise UserError("no picture is given to describe; expected files of pictures, or ids of images of the data set")
     from crossmodal.inference import encoding
@@ -83,6 +83,13 @@ def describe(
         inputs, columns = encoding.item_opened(trained, run.data, "image", item)
         described += _captions(run, inputs, beam, [(source, item)], columns.get("boxes"))
     return Descriptions(run.job.key, beam, described)
+
+
+def _check_beam(beam: int) -> None:
+    from crossmodal.models.parts.decoding import LARGEST_BEAM
+
+    if not 1 <= beam <= LARGEST_BEAM:
+        raise UserError(f"beam {beam}: expected 1, which takes the likeliest word each time, to {LARGEST_BEAM}")
 
 
 def check(job: Job) -> None:
@@ -114,9 +121,15 @@ def _captions(
     batch: Batch = Batch({"image": inputs})
     described = []
     with torch.inference_mode():
-        captions = said(run.trained.model, batch, beam, run.trained.vocabulary, attention=True)
-        for place, (caption, (source, item)) in enumerate(zip(captions, about, strict=True)):
-            weights = None if caption.attention is None else caption.attention.astype(float).round(4).tolist()
-            of_regions = None if weights is None or boxes is None else [[*map(float, box)] for box in boxes[place]]
-            described.append(Described(source, caption.words, weights, of_regions, item))
+        try:
+            captions = [*said(run.trained.model, batch, beam, run.trained.vocabulary, attention=True)]
+        except (RuntimeError, ValueError, LookupError, MemoryError) as error:  # of odd tables among a run's weights
+            raise UserError(
+                f"{run.folder / 'model.safetensors'}: generates no caption ({first_line(error)}); fetch or train the "
+                "run again"
+            ) from error
+    for place, (caption, (source, item)) in enumerate(zip(captions, about, strict=True)):
+        weights = None if caption.attention is None else caption.attention.astype(float).round(4).tolist()
+        of_regions = None if weights is None or boxes is None else [[*map(float, box)] for box in boxes[place]]
+        described.append(Described(source, caption.words, weights, of_regions, item))
     return described

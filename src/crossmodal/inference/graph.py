@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def opened(kept: Path, state: str, vectors: Callable[[], np.ndarray]) -> Index:
         ) from None
     path, about = kept.with_suffix(".usearch"), kept.with_suffix(".usearch.json")
     noted = read_record(about) if about.is_file() and path.is_file() else {}
-    if noted.get("files_sha256") != state or noted.get("bytes") != path.stat().st_size:
+    if not noted or noted != _noted(state, path):
         array = vectors()
         if array.ndim != 2:
             raise UserError(
@@ -53,10 +53,20 @@ def opened(kept: Path, state: str, vectors: Callable[[], np.ndarray]) -> Index:
         graph.add(np.arange(len(array)), np.ascontiguousarray(array, np.float32))
         with atomic_write(path) as temporary:
             graph.save(str(temporary))
-        write_json(about, {"files_sha256": state, "bytes": path.stat().st_size})
+        write_json(about, _noted(state, path))
     graph = Index.restore(str(path), view=True)
     graph.expansion_search = EXPANSION
     return graph
+
+
+def _noted(state: str, path: Path) -> dict[str, Any]:
+    """What is kept of a graph, which only the very file that was built here has.
+
+    usearch follows the numbers in a graph wherever they lead, so that one which another has put there may end the
+    process. No other file can be given the time of its last change of state (`ctime`), and a copy is built again.
+    """
+    status = path.stat()
+    return {"files_sha256": state, "bytes": status.st_size, "inode": status.st_ino, "ctime_ns": status.st_ctime_ns}
 
 
 def nearest(graph: Index, vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

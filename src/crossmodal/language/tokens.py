@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RareWords = Literal["mark", "drop"]
 PAD, UNKNOWN, START, END = 0, 1, 2, 3
+MOST_WORDS, LONGEST_WORD = 2**20, 10_000  # of a vocabulary that is read: some times those of any language
 SPECIAL = ("<pad>", "<unk>", "<start>", "<end>")
 
 
@@ -152,4 +153,10 @@ class Vocabulary:
         words = read_record(path).get("words")
         if not isinstance(words, list) or words[:4] != [*SPECIAL] or not all(isinstance(one, str) for one in words):
             raise UserError(f"{path}: is no vocabulary (expected `words` that begin with {', '.join(SPECIAL)})")
+        longest = max(map(len, words))
+        if len(words) > MOST_WORDS or longest > LONGEST_WORD:
+            raise UserError(
+                f"{path}: has {len(words):,} words of up to {longest:,} characters, expected at most {MOST_WORDS:,} "
+                f"of {LONGEST_WORD:,}; fetch or train the run again"
+            )
         return cls(tuple(words))

@@ -125,6 +125,8 @@ def _npy(path: Path, name: str, columns: bool) -> Array:
         _refuse_objects(str(path), error)
         raise
     if mapped.ndim == 0 or columns or not mapped.flags.c_contiguous:
+        how = "to read it column by column" if columns else "to read it as it is stored, in Fortran order,"
+        packed.check_whole(str(path), mapped.nbytes, how)
         return in_memory(path, "", mapped, columns)
     rows = Rows(path, mapped.offset, mapped.shape, mapped.dtype)
     return Array(path, "", mapped.shape, mapped.dtype, rows.read)

@@ -173,3 +173,29 @@ def test_a_folder_that_may_only_be_read(target, hashed, monkeypatch):
     store.open_features(target)
     store.open_features(target)
     assert hashed.count(".npy") == 2
+
+
+@pytest.mark.parametrize(
+    "identity",
+    ["../out", "{here}/out", "a\0b", "x" * 10**7, "..", ".", "", "ABCDEF0123456789"],
+    ids=lambda text: text[:9],
+)
+def test_an_identity_of_others_is_no_path(target, hashed, identity):
+    """A manifest from others named any folder, in which a record was then written, or a name too long for any."""
+    out = target.parent / "out"
+    out.mkdir()
+    os.link(f"{target}.npy", out / "features.npy")
+    manifest = json.loads(Path(f"{target}.json").read_text()) | {"identity": identity.format(here=target.parent)}
+    Path(f"{target}.json").write_text(json.dumps(manifest))
+    (target.parent / ".features" / "x").mkdir(parents=True)
+    assert len(store.open_features(target).array) == 4
+    assert [path.name for path in out.iterdir()] == ["features.npy"]
+    assert target.with_name(f".{target.name}.npy.verified").is_file()
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.write_text("[" * 10**5), lambda path: path.mkdir()])
+def test_a_record_that_is_none_is_passed_over(target, hashed, plant):
+    record = target.with_name(f".{target.name}.npy.verified")
+    plant(record)
+    assert len(store.open_features(target).array) == 4
+    assert hashed == [".npy", ".parquet"]

@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 
 from crossmodal.core.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.page import sections
 from crossmodal.reporting.tables import writers
+from crossmodal.reporting.tables.writers import environment
 
 OURS = (
     '<?xml version="1.0"?>\n<svg width="9" height="9" xmlns="x"><style>*{a:b}</style><use xlink:href="#m"/>%s</svg>\n'
@@ -68,3 +70,10 @@ def test_a_figure_of_ours_is_taken(scope):
     assert sections.inline(OURS % text, "Loss").startswith('<svg class="figure" role="img" aria-label="Loss"')
     (scope.target / "figures" / "annotation.svg").write_text(OURS % text)
     assert [one["id"] for one in sections.drawn(scope)] == ["annotation"]
+
+
+def test_no_value_in_a_page_commands_a_terminal():
+    """Captions of others in a report did, for whoever looked at it with `cat`."""
+    page = environment().from_string("<b>{{ text }}</b>{{ made }}{{ 5 }}")
+    made = page.render(text="a\x1b[31m\u202e\n\tb <i> \x00", made=Markup("<i>\n</i>"))
+    assert made == "<b>a\ufffd[31m\ufffd\n\tb &lt;i&gt; \ufffd</b><i>\n</i>5"

@@ -7,8 +7,8 @@ time stay the same.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from crossmodal.core.files import read_parquet, read_record, sha256_file, write_
 from crossmodal.core.rows import Rows
 
 REMEMBERED = 2**26  # size in bytes from which a verified file is not hashed at each opening
+IDENTITY = re.compile("[0-9a-f]{16}")  # names of folders of the store
 SETTLED = 2.0  # seconds; a more recently modified file may change again without a new modification time
 
 
@@ -206,16 +207,18 @@ def _facts(status: os.stat_result, digest: str) -> dict[str, Any]:
 
 
 def _recorded(path: Path, manifest: dict[str, Any]) -> Any:
+    record = _record(path, manifest)
     try:
-        return json.loads(_record(path, manifest).read_text())
-    except (OSError, ValueError, RecursionError):
+        return read_record(record) if record.is_file() else None  # a pipe would never end
+    except UserError:
         return None
 
 
 def _record(path: Path, manifest: dict[str, Any]) -> Path:
     """Path of the record of a verified file: beside the store's copy if there is one, which all data sets share."""
-    identity = manifest.get("identity")
-    for folder in list(path.parents)[:3] if isinstance(identity, str) else []:
+    identity = manifest.get("identity")  # which may be that of others, and then no name of a folder
+    is_one = isinstance(identity, str) and IDENTITY.fullmatch(identity)
+    for folder in list(path.parents)[:3] if is_one else []:
         stored = folder / ".features" / identity / f"features{path.suffix}"
         if stored.exists() and stored.samefile(path):
             return stored.with_name(f"{stored.name}.verified")

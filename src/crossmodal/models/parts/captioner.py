@@ -20,7 +20,7 @@ from crossmodal.language.tokens import END, START
 from crossmodal.models import base
 from crossmodal.models.base import Batch, Schedule, Tokens
 from crossmodal.models.parts import decoding, objectives
-from crossmodal.models.parts.decoding import State
+from crossmodal.models.parts.decoding import LARGEST_BEAM, State
 from crossmodal.models.parts.reward import Reward
 
 Objective = Literal["likelihood", "self-critical", "contrastive"]
@@ -32,7 +32,9 @@ class Settings(Schedule):
     word_dim: int = Field(512, ge=1, description="dimensions of a word vector")
     dim: int = Field(512, ge=1, description="units of the recurrent network")
     dropout: float = Field(0.5, ge=0, lt=1, description="share of the states that are dropped before a word is chosen")
-    beam: int = Field(5, ge=1, description="unfinished captions per image; 1 takes the likeliest word each time")
+    beam: int = Field(
+        5, ge=1, le=LARGEST_BEAM, description="unfinished captions per image; 1 takes the likeliest word each time"
+    )
     length_power: float = Field(
         1.0,
         ge=0,
@@ -40,7 +42,7 @@ class Settings(Schedule):
         description="power of the number of words by which a beam divides log-probabilities: 1 compares their means "
         "per word, 0 whole captions, which become shorter",
     )
-    longest: int = Field(20, ge=1, description="largest number of words of a caption that is generated")
+    longest: int = Field(20, ge=1, le=500, description="largest number of words of a caption that is generated")
     lr: float = Field(4e-4, gt=0, description="Adam's learning rate before the first step")
     lr_drop: int = Field(3, ge=1, description="epochs after which the learning rate is multiplied by lr_factor")
     lr_factor: float = Field(0.8, gt=0, le=1)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from crossmodal.language.tokens import END, PAD, START, UNKNOWN
 
+LARGEST_BEAM = 100  # ten times what is usual; its memory and time grow with it
+
 State = Mapping[str, "Tensor | Mapping[str, Tensor]"]
 """Tensors by name with one row per caption, among which beams are chosen. A mapping in their place holds tensors with
 one row per image, which all captions of the image share: the N captions are in the order of their B images, N / B for

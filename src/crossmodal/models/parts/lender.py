@@ -55,7 +55,10 @@ class Lender(ClosedForm):
     @cached_property
     def starts(self) -> np.ndarray:
         """(G + 1,) first caption of each group, and the number of captions."""
-        return np.searchsorted(self.get_buffer("group").cpu().numpy(), np.arange(int(self.get_buffer("group")[-1]) + 2))
+        group = self.get_buffer("group").cpu().numpy()
+        if not 0 <= group[-1] < len(group):  # weights of others may say so
+            raise ValueError(f"{len(group)} captions are of {int(group[-1]) + 1} groups")
+        return np.searchsorted(group, np.arange(int(group[-1]) + 2))
 
     def words(self) -> list[list[int]]:
         """The word ids of each training caption without its start and end marks."""

@@ -95,9 +95,10 @@ def _sound(path: Path) -> Medium:
     """The beginning of a sound as MP3, with the outline of its wave as the picture."""
     import soundfile
 
+    from crossmodal.core import sounds
     from crossmodal.features import audio
 
-    wave, rate = audio.read(path)
+    wave, rate = sounds.read(path)
     wave = wave[: int(SECONDS * rate)]
     if rate not in SOUND_RATES:
         wave, rate = audio.resampled(wave, rate, SOUND_RATE), SOUND_RATE

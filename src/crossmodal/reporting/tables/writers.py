@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from crossmodal.core.errors import printable
 from crossmodal.core.files import read_rows, write_text
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results.cells import TYPES, Cells
@@ -84,10 +85,18 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_without_commands,
     )
     jinja.globals["policy"] = policy
     jinja.filters |= {"extra": extra, "title_": title, "groupby_order": _groups, "n": "{:,}".format}
     return jinja
+
+
+def _without_commands(value: Any) -> Any:
+    """A text of others without characters that command a terminal or turn what follows; its lines and tabs stay."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in value.split("\n"))
 
 
 def policy(script: str = "") -> Markup:
