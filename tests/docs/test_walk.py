@@ -50,6 +50,7 @@ ELSEWHERE = {
     r"crossmodal download \S.*": "fetches files from the net: tests/downloads runs it against a server of its own",
     r"crossmodal rehearse .*": "takes minutes: tests/rehearsal runs it",
     r"crossmodal track .*": "takes ten seconds: tests/reporting/tracking runs it",
+    r"crossmodal reference .*": "of results that pass: tests/reporting/results/test_reference.py runs it",
     r"crossmodal check --against .*": "of all runs, which take hours: tests/reporting/results/test_quality_control.py",
     r"crossmodal new .*": "writes into the package",
     r"crossmodal .*(photographs=|results/flickr8k/).*": "needs photographs, which are not here: tests/inference",
