@@ -3,7 +3,10 @@
 import base64
 import io
 import struct
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -182,3 +185,75 @@ def test_half_as_many_pixels_of_avif(tmp_path, monkeypatch):
         else:
             with pytest.raises(UserError, match=r"at most 0\.004 million in all .*half of which for AVIF"):
                 pictures.read(tmp_path / "x.avif")
+
+
+def most_at_once(paths):
+    """The largest number of pictures that as many threads had open at once, each for a while."""
+    opened, counts = [], []
+    started = threading.Barrier(len(paths))
+
+    def read(path):
+        started.wait()
+        with pictures.opened(path) as picture:
+            opened.append(path)
+            counts.append(len(opened))
+            time.sleep(0.1)
+            picture.load()
+            opened.remove(path)
+
+    with ThreadPoolExecutor(len(paths)) as pool:
+        [*pool.map(read, paths)]
+    return max(counts)
+
+
+def test_threads_decode_as_many_pictures_at_once_as_there_is_room_for(tmp_path, monkeypatch):
+    """Two of the largest took 1.4 GB, and sixteen threads as many times more."""
+    paths = [saved(tmp_path / f"{n}.png", PHOTOGRAPH) for n in range(4)]  # of 8 bytes for each of 2,560 pixels
+    assert most_at_once(paths) == 4
+    monkeypatch.setattr(pictures, "ROOMLESS", 8 * 2560)
+    monkeypatch.setattr(pictures, "TOGETHER", 2 * 8 * 2560)
+    assert most_at_once(paths) == 2
+    monkeypatch.setattr(pictures, "TOGETHER", 1000)
+    assert most_at_once(paths) == 1
+    monkeypatch.setattr(pictures, "ROOMLESS", 8 * 2560 + 1)
+    assert most_at_once(paths) == 4
+
+
+def test_a_picture_within_another_waits_for_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "ROOMLESS", 0)
+    monkeypatch.setattr(pictures, "TOGETHER", 0)
+    path = saved(tmp_path / "a.png", PHOTOGRAPH)
+    with pictures.opened(path):
+        assert pictures.read(path).size == (64, 40)
+    with pytest.raises(UserError), pictures.opened(path):
+        raise OSError("damaged")
+    assert pictures._room.bytes == 0
+    assert pictures.read(path).size == (64, 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "how", "each"),
+    [
+        ("a.jpg", "RGB", {}, 5),
+        ("a.jpg", "RGB", {"progressive": True}, 8),
+        ("a.jpg", "CMYK", {"progressive": True}, 12),
+        ("a.webp", "RGB", {}, 15),
+        ("a.tiff", "CMYK", {}, 8),
+    ],
+)
+def test_the_memory_that_a_picture_takes_by_its_header(tmp_path, name, mode, how, each):
+    Image.new(mode, (40, 20)).save(tmp_path / name, **how)
+    with pictures.opened(tmp_path / name) as opened:
+        assert pictures._memory(opened) == 800 * each
+
+
+def test_webp_may_have_half_the_pixels(tmp_path):
+    """It took 700 MB for 49 million."""
+    limits.use(limits.Limits(pixels=1600))
+    for name, fits in (("a.webp", False), ("a.png", True)):
+        Image.new("RGB", (40, 21)).save(tmp_path / name)
+        if fits:
+            assert pictures.read(tmp_path / name).size == (40, 21)
+        else:
+            with pytest.raises(UserError, match="half of which for WEBP"):
+                pictures.read(tmp_path / name)

@@ -7,6 +7,7 @@ Therefore only the usual formats of photographs are tried.
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,7 +24,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
 LEAST_SIDE = 4  # pixels
 ROWS = 2**20  # values that are scaled at once
 SCANS = 100  # of a progressive JPEG: each goes over the whole picture, though a few bytes may state it
-HEAVY = {"AVIF": 2}  # times the memory that pictures of other formats take while they are decoded
+HEAVY = {"AVIF": 2, "WEBP": 2}  # times the memory that pictures of other formats take while they are decoded
+BYTES = {"JPEG": 5, "MPO": 5, "AVIF": 15, "WEBP": 15}  # of memory for a pixel while it is decoded; 8 in other formats
+TOGETHER = 2**29  # bytes of memory for the pictures that threads decode at once; a picture alone may take more
+ROOMLESS = 2**24  # bytes below which a picture waits for none
 THIN = 16  # ratio of the sides above which a picture is not scaled as a whole
 BITS, PHOTOMETRIC, TILE = 258, 262, (322, 323)  # TIFF's tags
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -58,9 +62,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """
     try:
         with isolation.holding(path), Image.open(path, formats=_formats()) as image:
-            _check_size(path, *image.size, HEAVY.get(image.format or "", 1))
+            _check_size(path, *image.size, image.format or "")
             _check_work(path, image)
-            yield image
+            with _room.taken(_memory(image)):
+                yield image
     except FileNotFoundError:
         raise UserError(f"{path}: not found; complete the image folder and run again") from None
     except PermissionError as error:
@@ -74,13 +79,50 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise UserError(f"{path}: is truncated or no image ({error or type(error).__name__}); fetch it again") from None
 
 
-def _check_size(path: Path, wide: int, high: int, share: int = 1) -> None:
+class _Room:
+    """Lets as many threads decode at once as `TOGETHER` has room for, and one at least."""
+
+    def __init__(self) -> None:
+        self.changed, self.bytes, self.thread = threading.Condition(), 0, threading.local()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Wait for the room of a picture, and take it in a `with` block; a thread's second one waits for none."""
+        if size < ROOMLESS or getattr(self.thread, "has_room", False):
+            yield
+            return
+        with self.changed:
+            self.changed.wait_for(lambda: not self.bytes or self.bytes + size <= TOGETHER)
+            self.bytes += size
+        self.thread.has_room = True
+        try:
+            yield
+        finally:
+            self.thread.has_room = False
+            with self.changed:
+                self.bytes -= size
+                self.changed.notify_all()
+
+
+_room = _Room()
+
+
+def _memory(image: Image.Image) -> int:
+    """About the bytes of memory that a picture takes while it is decoded and becomes RGB."""
+    each = BYTES.get(image.format or "", 8)
+    if each == BYTES["JPEG"]:
+        each += 3 * bool(image.info.get("progressive")) + 4 * (image.mode == "CMYK")
+    return image.width * image.height * each
+
+
+def _check_size(path: Path, wide: int, high: int, form: str = "") -> None:
+    share = HEAVY.get(form, 1)
     most = limits.current().pixels // share
     if min(wide, high) < LEAST_SIDE or wide * high > most:
         raise UserError(
             f"{path}: is {wide} x {high} pixels; expected at least {LEAST_SIDE} per side and at most "
             f"{most / 10**6:g} million in all (`limits.pixels` in params.yaml"
-            f"{', half of which for AVIF' * (share > 1)}); replace it, or scale it down"
+            f"{f', half of which for {form}' if share > 1 else ''}); replace it, or scale it down"
         )
 
 
