@@ -237,6 +237,7 @@ def test_a_picture_within_another_waits_for_none(tmp_path, monkeypatch):
         ("a.jpg", "RGB", {}, 5),
         ("a.jpg", "RGB", {"progressive": True}, 8),
         ("a.jpg", "CMYK", {"progressive": True}, 12),
+        ("a.jpg", "CMYK", {}, 9),
         ("a.webp", "RGB", {}, 15),
         ("a.tiff", "CMYK", {}, 8),
     ],
@@ -247,13 +248,22 @@ def test_the_memory_that_a_picture_takes_by_its_header(tmp_path, name, mode, how
         assert pictures._memory(opened) == 800 * each
 
 
-def test_webp_may_have_half_the_pixels(tmp_path):
-    """It took 700 MB for 49 million."""
+@pytest.mark.parametrize(
+    ("name", "mode", "progressive", "kind"),
+    [
+        ("a.webp", "RGB", False, "WEBP"),
+        ("a.jpg", "CMYK", True, "progressive CMYK"),
+        ("a.png", "RGB", False, ""),
+        ("a.jpg", "CMYK", False, ""),
+        ("a.jpg", "RGB", True, ""),
+    ],
+)
+def test_what_takes_most_memory_may_have_half_the_pixels(tmp_path, name, mode, progressive, kind):
+    """WebP took 700 MB for 49 million, and a progressive JPEG of four colours 560."""
     limits.use(limits.Limits(pixels=1600))
-    for name, fits in (("a.webp", False), ("a.png", True)):
-        Image.new("RGB", (40, 21)).save(tmp_path / name)
-        if fits:
-            assert pictures.read(tmp_path / name).size == (40, 21)
-        else:
-            with pytest.raises(UserError, match="half of which for WEBP"):
-                pictures.read(tmp_path / name)
+    Image.new(mode, (40, 21)).save(tmp_path / name, progressive=progressive)
+    if kind:
+        with pytest.raises(UserError, match=f"half of which for {kind}"):
+            pictures.read(tmp_path / name)
+    else:
+        assert pictures.read(tmp_path / name).size == (40, 21)

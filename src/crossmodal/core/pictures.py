@@ -24,8 +24,20 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
 LEAST_SIDE = 4  # pixels
 ROWS = 2**20  # values that are scaled at once
 SCANS = 100  # of a progressive JPEG: each goes over the whole picture, though a few bytes may state it
-HEAVY = {"AVIF": 2, "WEBP": 2}  # times the memory that pictures of other formats take while they are decoded
-BYTES = {"JPEG": 5, "MPO": 5, "AVIF": 15, "WEBP": 15}  # of memory for a pixel while it is decoded; 8 in other formats
+HEAVY = {
+    "AVIF": 2,
+    "WEBP": 2,
+    "progressive CMYK": 2,
+}  # times the memory that pictures of other formats take while they are decoded
+BYTES = {
+    "JPEG": 5,
+    "MPO": 5,
+    "progressive": 8,
+    "CMYK": 9,
+    "progressive CMYK": 12,
+    "AVIF": 15,
+    "WEBP": 15,
+}  # of memory for a pixel while it is decoded; 8 in other formats
 TOGETHER = 2**29  # bytes of memory for the pictures that threads decode at once; a picture alone may take more
 ROOMLESS = 2**24  # bytes below which a picture waits for none
 THIN = 16  # ratio of the sides above which a picture is not scaled as a whole
@@ -62,7 +74,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """
     try:
         with isolation.holding(path), Image.open(path, formats=_formats()) as image:
-            _check_size(path, *image.size, image.format or "")
+            _check_size(path, *image.size, _kind(image))
             _check_work(path, image)
             with _room.taken(_memory(image)):
                 yield image
@@ -109,20 +121,25 @@ _room = _Room()
 
 def _memory(image: Image.Image) -> int:
     """About the bytes of memory that a picture takes while it is decoded and becomes RGB."""
-    each = BYTES.get(image.format or "", 8)
-    if each == BYTES["JPEG"]:
-        each += 3 * bool(image.info.get("progressive")) + 4 * (image.mode == "CMYK")
-    return image.width * image.height * each
+    return image.width * image.height * BYTES.get(_kind(image), 8)
 
 
-def _check_size(path: Path, wide: int, high: int, form: str = "") -> None:
-    share = HEAVY.get(form, 1)
+def _kind(image: Image.Image) -> str:
+    """The format of a picture, or of a JPEG what makes it take more memory."""
+    if image.format != "JPEG":
+        return image.format or ""
+    parts = ["progressive"] * bool(image.info.get("progressive")) + ["CMYK"] * (image.mode == "CMYK")
+    return " ".join(parts) or image.format
+
+
+def _check_size(path: Path, wide: int, high: int, kind: str = "") -> None:
+    share = HEAVY.get(kind, 1)
     most = limits.current().pixels // share
     if min(wide, high) < LEAST_SIDE or wide * high > most:
         raise UserError(
             f"{path}: is {wide} x {high} pixels; expected at least {LEAST_SIDE} per side and at most "
             f"{most / 10**6:g} million in all (`limits.pixels` in params.yaml"
-            f"{f', half of which for {form}' if share > 1 else ''}); replace it, or scale it down"
+            f"{f', half of which for {kind}' if share > 1 else ''}); replace it, or scale it down"
         )
 
 
