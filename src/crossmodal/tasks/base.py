@@ -322,12 +322,17 @@ def too_few(numbers: Iterable[Mapping[str, Any]]) -> str:
     return f"Too few test items: only {fewest} {items} ranked, so that {', '.join(galleries)} is 100 for any order."
 
 
+def is_of_chance(name: str) -> bool:
+    """Whether a metric is what a random order has of another one, which is a property of the test and of no system."""
+    return name.endswith("_chance")
+
+
 def label(name: str) -> str:
     """The printed label of a metric, such as `R@10`, or `mAP@50 chance` for what a random order has of it.
 
     The label of an undeclared metric is its name with spaces for underscores.
     """
-    if name.endswith("_chance"):
+    if is_of_chance(name):
         return f"{label(name.removesuffix('_chance'))} chance"
     declared = metric(name)
     return declared.label if declared else name.replace("_", " ")

@@ -17,7 +17,7 @@ from crossmodal.datasets.items import COLUMNS
 from crossmodal.experiments import Plan
 from crossmodal.reporting.figures import canvas, learning_curves
 from crossmodal.reporting.figures.annotation import annotation
-from crossmodal.reporting.page import report, sections
+from crossmodal.reporting.page import leaderboard, report, sections
 from crossmodal.reporting.page.curves import curves, label
 from crossmodal.reporting.page.gallery import Items, choose, described, gallery
 from crossmodal.reporting.results import collect, runs
@@ -260,6 +260,13 @@ def test_the_page_shows_it_all(page: str) -> None:
     texts = [one["text"] for one in shown[0]["items"].values() if one["modality"] == "text"]
     assert any("& friends <0>" in text for text in texts)  # captions are text, whatever they hold
     assert "friends <0>" not in page
+
+
+def test_no_chance_level_is_the_best(made: Path) -> None:
+    metrics = pd.read_parquet(made / "metrics.parquet")
+    one = metrics[metrics.metric == "recall@1"]
+    board = leaderboard.leaderboard(pd.concat([one, one.assign(metric="map@50_chance")]), {}, {})
+    assert {c["metric"]: c["compared"] for c in board["columns"]} == {"recall@1": True, "map@50_chance": False}
 
 
 def test_the_board_holds_every_number(page: str, made: Path) -> None:

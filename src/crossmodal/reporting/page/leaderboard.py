@@ -13,7 +13,7 @@ import pandas as pd
 from crossmodal.experiments import CONTROLS
 from crossmodal.reporting.results.metrics import distinct
 from crossmodal.reporting.results.shares import ordered_splits
-from crossmodal.tasks.base import headlines, label, lower_is_better, metric, metric_names
+from crossmodal.tasks.base import headlines, is_of_chance, label, lower_is_better, metric, metric_names
 
 OVERVIEW = ("recall@1", "recall@5", "recall@10")
 
@@ -29,8 +29,8 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
 
     Returns
     -------
-    `columns` has one entry per (aspect, metric); `rows[i].values[j]` are the values of column j, one per seed (null
-    where a seed lacks it); `views` names groups of columns.
+    `columns` has one entry per (aspect, metric), `compared` if its best value is marked; `rows[i].values[j]` are the
+    values of column j, one per seed (null where a seed lacks it); `views` names groups of columns.
     """
     frame = distinct(metrics)
     pairs = frame[["aspect", "metric"]].drop_duplicates().itertuples(index=False)
@@ -49,7 +49,10 @@ def leaderboard(metrics: pd.DataFrame, titles: Mapping[str, str], links: Mapping
         linked = {str(seed): links[f"{run}{seed}"] for seed in seeds if f"{run}{seed}" in links}
         rows.append(row | {"control": model in CONTROLS, "values": values, "links": linked})
     return {
-        "columns": [{"aspect": d, "metric": m, "lower": lower_is_better(m), "label": label(m)} for d, m in columns],
+        "columns": [
+            {"aspect": d, "metric": m, "lower": lower_is_better(m), "label": label(m), "compared": not is_of_chance(m)}
+            for d, m in columns
+        ],
         "views": _views(columns),
         "rows": rows,
         "titles": {name: titles.get(name, name) for name in sorted(frame.dataset.unique())},

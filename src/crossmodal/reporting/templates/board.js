@@ -114,7 +114,7 @@
           const values = own(row, j);
           const sd = deviation(values);
           const middle = mean(values);
-          const first = comparable && !row.control && middle !== null && middle === best[j];
+          const first = comparable && data.columns[j].compared && !row.control && middle !== null && middle === best[j];
           return make("td", { class: `number${String(j) === key ? " sorted" : ""}${first ? " best" : ""}` },
             format(middle), sd === null ? null : make("span", { class: "sd" }, ` ± ${format(sd)}`));
         }),
