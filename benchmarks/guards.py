@@ -89,12 +89,12 @@ def _module(*names: str) -> Any:
 def cases(folder: Path) -> dict:
     import numpy as np
 
-    from crossmodal.core import sounds
     from crossmodal.datasets import items, karpathy
     from crossmodal.features import image, mesh
 
     read_parquet = _module("core.files", "files").read_parquet
     open_array = _module("released.arrays", "arrays").open_array
+    sounds = _module("core.sounds", "features.audio")
     wordvectors = _module("language.wordvectors", "wordvectors")
     photographs = [folder / "images" / f"{n}.jpg" for n in range(60)]
     settings = karpathy.Settings(annotations=folder / "captions.json", images=folder / "images")
