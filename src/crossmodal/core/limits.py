@@ -37,7 +37,7 @@ class Limits(BaseModel):
         description="the larger of the smallest whole numbers whose ratio is that of a sound's rate to its features'",
     )
     samples: int = Field(
-        100_000_000, ge=1, description="samples of a channel of a sound: half an hour at 48,000 per second"
+        100_000_000, ge=1, description="samples per channel of a sound: half an hour at 48,000 per second"
     )
     sound_values: int = Field(
         200_000_000,

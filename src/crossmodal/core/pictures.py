@@ -24,20 +24,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
 LEAST_SIDE = 4  # pixels
 ROWS = 2**20  # values that are scaled at once
 SCANS = 100  # of a progressive JPEG: each goes over the whole picture, though a few bytes may state it
-HEAVY = {
-    "AVIF": 2,
-    "WEBP": 2,
-    "progressive CMYK": 2,
-}  # times the memory that pictures of other formats take while they are decoded
-BYTES = {
-    "JPEG": 5,
-    "MPO": 5,
-    "progressive": 8,
-    "CMYK": 9,
-    "progressive CMYK": 12,
-    "AVIF": 15,
-    "WEBP": 15,
-}  # of memory for a pixel while it is decoded; 8 in other formats
+HEAVY = dict.fromkeys(("AVIF", "WEBP", "progressive CMYK"), 2)
+"""How many times as much memory as others some kinds of pictures take while they are decoded."""
+BYTES = {"JPEG": 5, "MPO": 5, "progressive": 8, "CMYK": 9, "progressive CMYK": 12, "AVIF": 15, "WEBP": 15}
+"""Bytes of memory per pixel while a picture is decoded, by its kind; 8 for all others."""
 TOGETHER = 2**29  # bytes of memory for the pictures that threads decode at once; a picture alone may take more
 ROOMLESS = 2**24  # bytes below which a picture waits for none
 THIN = 16  # ratio of the sides above which a picture is not scaled as a whole

@@ -24,7 +24,8 @@ COSTS = {
     **dict.fromkeys(("alac_16", "alac_20", "alac_24", "alac_32", "paf", "sds"), 4),
     **dict.fromkeys(("g721_32", "g723_24", "g723_40"), 25),
 }
-"""Times that a sample takes of one in a usual codec, by what libsndfile calls formats and codecs, and FFmpeg codecs."""
+"""How many times as long a sample takes to decode as one in a usual codec, by the names that libsndfile gives to
+formats and codecs, and FFmpeg to codecs."""
 USUAL = re.compile(r"pcm|float|double|[ua]law|dpcm|mpeg|mp[123]|e?ac3|aac|flac|vorbis|wmav|(adpcm_)?(ima|ms)_?")
 UNUSUAL = 8  # the cost of a sample in any other codec: those of telephones, GSM and AMR among them
 EXACT = 0.95  # of the length that a header states, which must be there
@@ -133,8 +134,8 @@ def _check_length(path: Path, count: int, each: int) -> None:
 
     Parameters
     ----------
-    count : samples of a channel.
-    each : how many samples of a usual codec those of all channels take the time of.
+    count : samples per channel.
+    each : the number of channels times the cost of a sample in the codec.
     """
     held = limits.current()
     if count > held.samples:
