@@ -43,7 +43,7 @@ class Limits(BaseModel):
         200_000_000,
         ge=1,
         description="samples of all channels of a sound, of which each counts as 2 to 25 where its codec is that much "
-        "slower than usual ones (Opus 3, GSM 8): two channels of `samples`, or 50 minutes of a telephone",
+        "slower than usual ones (Opus 4, GSM 8): two channels of `samples`, or 50 minutes of a telephone",
     )
     mesh_bytes: int = Field(GIB // 4, ge=1, description="bytes of the file of a mesh")
     faces: int = Field(2_000_000, ge=1, description="faces of a mesh")

@@ -20,7 +20,7 @@ PACKETS = 2**18  # of a sound, each of which takes time: half an hour in packets
 CHANGE = 4  # packets whose time a change of the samples' form takes
 COSTS = {
     **dict.fromkeys(("alac", "wavpack", "tta", "dca"), 2),
-    "opus": 3,
+    "opus": 4,
     **dict.fromkeys(("alac_16", "alac_20", "alac_24", "alac_32", "paf", "sds"), 4),
     **dict.fromkeys(("g721_32", "g723_24", "g723_40"), 25),
 }
