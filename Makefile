@@ -36,7 +36,7 @@ mutants: setup   ## put small faults into the source and see which the tests not
 fuzz: setup      ## give mutated files to every reader (COUNT=3000 of each)
 	@OMP_NUM_THREADS=1 CROSSMODAL_FUZZ=$(or $(COUNT),3000) $(BIN)/python -m pytest tests/fuzz
 
-demo: setup      ## the embedded world through the whole pipeline, a few experiments of each paper
+demo: setup      ## drawn data through the whole pipeline, a few experiments of each paper
 	@$(BIN)/snakemake --cores $(CORES) quick --quiet rules --config 'scales={embedded: {prefer_raw: false}}' || { echo "a step failed: its log, shown above, says why" >&2; exit 1; }
 	@echo
 	@echo "look at   results/quick/report.html    (tables, curves, a gallery)"

@@ -194,13 +194,13 @@ def test_jobs_at_scale_embedded() -> None:
     grid = [f"{share}pct-{n}cap" for share in (5, 10, 20, 50) for n in (1, 2, 5)]
     runs += [f"{split}/{model}" for split in grid for model in ("scan", "a3vse")]
     runs += [f"10pct-5cap/a3vse.{name}" for name in ABLATIONS]
-    assert set(plan.jobs) == {f"world/{run}/seed{seed}" for run in runs for seed in (0, 1, 2)}
+    assert set(plan.jobs) == {f"scenes/{run}/seed{seed}" for run in runs for seed in (0, 1, 2)}
     quick = {key for key, job in plan.jobs.items() if job.quick}
     names = ["full/vsepp", "full/vse0", "full/contrastive", "full/chance", "full/oracle", "10pct-5cap/vsepp", "none/sg"]
     names += ["10pct-1cap/scan", "10pct-1cap/a3vse"]
-    assert quick == {f"world/{name}/seed0" for name in names}
-    assert set(plan.jobs["world/full/vsepp/seed0"].papers) == {"mfsr", "a3vse"}
-    batch24 = plan.jobs["world/full/vsepp.batch24/seed0"].settings
+    assert quick == {f"scenes/{name}/seed0" for name in names}
+    assert set(plan.jobs["scenes/full/vsepp/seed0"].papers) == {"mfsr", "a3vse"}
+    batch24 = plan.jobs["scenes/full/vsepp.batch24/seed0"].settings
     assert batch24["batch_size"] == 24
 
 
@@ -270,7 +270,7 @@ def test_every_published_row_stands_in_the_scan(papers: dict[str, experiments.Pa
 def test_a_second_form_that_is_not_named_leaves_its_runs_out() -> None:
     """mFSR reads pixels beside vectors; where no extractor of them is named, the others run and the error says what."""
     value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mfsr"]}
-    value["datasets"]["world"]["inputs"] = value["inputs"] = {"image": "world"}
+    value["datasets"]["scenes"]["inputs"] = value["inputs"] = {"image": "world"}
     plan = experiments.plan(experiments.from_config(value), ROOT / "papers")
     models = {job.model for job in plan.jobs.values()}
     assert models >= {"vsepp", "vse0", "contrastive", "scan", "chance", "oracle"}

@@ -44,7 +44,7 @@ def planned(tmp_path, change=lambda paper, params: None):
 
 def test_a_data_set_names_what_plays_it(tmp_path):
     plan = planned(tmp_path)
-    played = {"xmedia": "media_world", "cub": "birds_world", "coco": "world", "media_world": "media_world"}
+    played = {"xmedia": "media_world", "cub": "birds_world", "coco": "scenes", "media_world": "media_world"}
     assert {name: plan.dataset_of(name) for name in played} == played
     full = planned(tmp_path, lambda paper, params: params.update(scale="full"))
     assert {name: full.dataset_of(name) for name in played} == {name: name for name in played}

@@ -119,7 +119,7 @@ def test_help_and_listings(project):
     for command in ("prepare", "extract", "train", "evaluate", "tables", "report", "track"):
         assert command in text
     runs = crossmodal("list", cwd=folder).stdout
-    assert "world/10pct-5cap/vsepp/seed0  (quick)" in runs
+    assert "scenes/10pct-5cap/vsepp/seed0  (quick)" in runs
     assert "vsepp" in crossmodal("list", "models", cwd=folder).stdout
 
 

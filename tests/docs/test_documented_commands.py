@@ -105,8 +105,8 @@ def is_drawn(path: Path) -> bool:
     """Whether a file is one that the default settings of a drawn world write."""
     data, world, raw, *below = path.parts
     assert (data, raw) == ("data", "raw")
-    if world == "world":
-        return below[0] == "images" and int(Path(below[1]).stem) < plan().params.datasets["world"].settings["images"]
+    if world in ("world", "scenes"):
+        return below[0] == "images" and int(Path(below[1]).stem) < plan().params.datasets[world].settings["images"]
     settings = media_world.Settings(**plan().params.datasets["media_world"].settings)
     return "/".join(below) in {
         media_world.source(modality, index)
@@ -213,7 +213,7 @@ def test_the_check_refuses_what_does_not_exist() -> None:
         (check_make, ["bench", "SIZE=3"]),
         (check_crossmodal, ["table", "a3vse-table9"]),
         (check_crossmodal, ["extract", "world", "tf-idf"]),
-        (check_crossmodal, ["search", "world/full/vsepp/seed0", "--image", "data/world/raw/images/009999.jpg"]),
+        (check_crossmodal, ["search", "scenes/full/vsepp/seed0", "--image", "data/scenes/raw/images/009999.jpg"]),
         (check_snakemake, ["--cores", "1", "everything"]),
     ):
         with pytest.raises(AssertionError):

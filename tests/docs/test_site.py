@@ -88,7 +88,7 @@ def test_a_paper_has_its_deviations_claims_and_settings(site):
     rows = facts["tables"][0]["rows"]
     assert f"{sum('experiment' in row for row in rows)} of {len(rows)}" in page
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    drawn = settings["datasets"]["world"]["models"]["a3vse"]["epochs"]
+    drawn = settings["datasets"]["scenes"]["models"]["a3vse"]["epochs"]
     published = registry.module("models", "a3vse").Settings().epochs
     assert re.search(rf"epochs {published} {drawn}\b", page)
 

@@ -75,18 +75,18 @@ SENTENCES = ("vse0", "vsepp", "contrastive", "scan", "dan", "dpc", "a3vse", "mfs
 
 @pytest.mark.parametrize("split", ["10pct-1cap", "50pct-5cap"])
 def test_every_system_of_sentences_has_a_place_in_the_sparse_matrix(tmp_path, split):
-    """An experiment names a subset for any of them, with the small settings of the drawn world."""
+    """An experiment names a subset for any of them, with the small settings of the drawn scenes."""
     named = {name: {"model": name, "dataset": "flickr30k", "split": split} for name in SENTENCES}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PAPER | {"experiments": named}))
     value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mine"], "seeds": [0]}
     made = plan(from_config(value), tmp_path)
     check_settings(made)
-    small = value["datasets"]["world"]["models"]
+    small = value["datasets"]["world"]["models"]  # which the scenes are like
     for name in SENTENCES:
-        job = made.jobs[f"world/{split}/{name}/seed0"]
+        job = made.jobs[f"scenes/{split}/{name}/seed0"]
         assert job.tasks[0] == "instance_retrieval"
         assert {key: job.settings[key] for key in small[name]}.keys() == small[name].keys()
-        assert f"data/world/splits/{split}.parquet" in made.files_of(job)
+        assert f"data/scenes/splits/{split}.parquet" in made.files_of(job)
 
 
 NOT_TO_BE_HAD = {

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from crossmodal.core.errors import UserError
-from crossmodal.experiments import from_config, load, merge, plan
+from crossmodal.experiments import from_config, merge, plan
 from tests.experiments.small_plan import PARAMS, SCAN
+from tests.on_world import on_world
 
 ROOT = Path(__file__).parents[2]
 ENCODERS = {
@@ -51,8 +52,8 @@ def test_an_unknown_extractor_of_an_encoder_is_named():
 
 def test_the_paper_of_encoders_is_planned_at_both_scales():
     """On drawn data nothing is read that does not come with the package; at full scale no encoder is left out."""
-    chosen = {"papers": ["encoders", "encoders_five"], "seeds": [0]}
-    small, full = (plan(load(ROOT / "params.yaml", (), {**chosen, "scale": s}), ROOT / "papers") for s in SCALES)
+    chosen = on_world(papers=["encoders", "encoders_five"], seeds=[0])
+    small, full = (plan(from_config({**chosen, "scale": scale}), ROOT / "papers") for scale in SCALES)
     read = {name for job in small.jobs.values() for _, name in job.extractors}
     blocks = {name: small.params.extractors[name].settings for name in read}
     assert {block["model"] for block in blocks.values() if "model" in block} == {"world"}

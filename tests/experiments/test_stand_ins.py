@@ -149,7 +149,7 @@ def test_the_demonstration_draws_its_data_whatever_is_there(tmp_path, monkeypatc
     (tmp_path / "raw" / "xmedia").mkdir(parents=True)
     assert "xmedia" in plan(from_config(value), ROOT / "papers").datasets
     value = merge(value, {config[0]: yaml.safe_load(config[1])})
-    drawn = {"world", "media_world", "media_source", "birds_world"}
+    drawn = {"scenes", "media_world", "media_source", "birds_world"}
     assert set(plan(from_config(value), ROOT / "papers").datasets) == drawn
 
 

@@ -215,15 +215,15 @@ def test_the_example_over_a_small_world(project, tmp_path):
     rows = [(f"i{i}", "image", f"i{i}", None, p, f"{i}.jpg") for i, p in enumerate(["train"] * 8 + ["val", "test"] * 2)]
     rows += [(f"{g}#{k}", "text", g, None, p, f"caption {k} of {g}") for _, _, g, _, p, _ in rows for k in range(5)]
     world = pd.DataFrame(rows, columns=list(items.COLUMNS))
-    items.write(world, Path("data/world"), {"root": "."})
-    Path("data/world/features").mkdir()
-    np.save("data/world/features/image.world.npy", IMAGES[:12])
+    items.write(world, Path("data/scenes"), {"root": "."})
+    Path("data/scenes/features").mkdir()
+    np.save("data/scenes/features/image.scenes.npy", IMAGES[:12])
     example = (ROOT / "examples/precomputed.yaml").read_text()
-    Path("over.yaml").write_text(example.replace("1500", "12"))
+    Path("over.yaml").write_text(example.replace("4400", "12"))
     both = experiments.merge(*(experiments.read_yaml(path) for path in (ROOT / "params.yaml", Path("over.yaml"))))
     Path("params.yaml").write_text(yaml.safe_dump(both))
     params = experiments.load()
-    assert str(params.datasets["world"].settings["images"]) in example  # the images that the example counts on
+    assert str(params.datasets["scenes"].settings["images"]) in example  # the images that the example counts on
     plan = experiments.plan(params, ROOT / "papers")
     assert {job.dataset for job in plan.jobs.values()} == {"elsewhere"}
     read = {job.model for job in plan.jobs.values()}

@@ -14,6 +14,7 @@ from crossmodal import experiments
 from crossmodal.experiments import Job, Plan
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.results import published
+from tests.on_world import on_world
 
 ROOT = Path(__file__).parents[2]
 STRENGTH = {"vsepp": 2.5, "vse0": 2.0, "vsepp.batch24": 2.2, "chance": 0.0, "oracle": 1e6}
@@ -23,7 +24,7 @@ SHAPES = ("circle", "square", "triangle")
 
 def make_plan(**over: object) -> Plan:
     """Two of the project's papers with the experiments of a few systems alone."""
-    ours = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mfsr", "a3vse"]}
+    ours = on_world(papers=["mfsr", "a3vse"])
     params = experiments.from_config(experiments.merge(ours, over))
     papers = experiments.read_papers(params.papers, ROOT / "papers")
     return experiments.Plan(params, {name: _few(paper) for name, paper in papers.items()})

@@ -11,7 +11,7 @@ from crossmodal.core.files import records_of
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results.metrics import TYPES
 from crossmodal.reporting.tables import views
-from tests.reporting.drawn import ROOT
+from tests.on_world import on_world
 
 COLUMNS = [{"aspect": "image-to-text", "metric": "recall@1"}, {"aspect": "text-to-image", "metric": "mean_rank"}]
 PAPER: dict[str, Any] = {
@@ -70,7 +70,7 @@ VALUES: dict[tuple[str, str, str], list[list[float | None]]] = {
 
 def toy_plan(table: dict[str, Any] | None = None, **over: object) -> Plan:
     """The toy alone, its table changed by `table` and the parameters by `over`."""
-    ours = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["toy"]}
+    ours = on_world(papers=["toy"])
     params = experiments.merge(ours, over)
     params["datasets"]["world"]["models"] = MODELS
     params = experiments.from_config(params)

@@ -14,6 +14,7 @@ from crossmodal.core.errors import UserError
 from crossmodal.experiments import Plan
 from crossmodal.reporting.figures import base
 from crossmodal.reporting.page import sections
+from tests.on_world import on_world
 from tests.reporting.drawn import ROOT
 
 OUTSIDE = '''"""How many runs of each system there are."""
@@ -90,7 +91,7 @@ def test_all_figures_whose_files_are_there_are_drawn(written, plan: Plan, tmp_pa
 def test_a_figure_of_another_package_is_a_step_of_the_dag(written, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "papers").symlink_to(ROOT / "papers")
-    config = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mfsr"], "seeds": [0]}
+    config = on_world(papers=["mfsr"], seeds=[0])
     written(OUTSIDE)
     made = dag.Dag(config)
     asked = SimpleNamespace(scope="quick/", figure="counts")
@@ -116,7 +117,7 @@ def test_a_figure_of_another_package_is_a_step_of_the_dag(written, tmp_path: Pat
 def test_a_changed_title_redraws_what_shows_titles(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "papers").symlink_to(ROOT / "papers")
-    config = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["mfsr"], "seeds": [0]}
+    config = on_world(papers=["mfsr"], seeds=[0])
     before = dag.Dag(config)
     wildcards = SimpleNamespace(dataset="world", split="full", name="vsepp", seed="0", scope="", figure="annotation")
     titled = experiments.merge(config, {"datasets": {"world": {"title": "another title"}}})

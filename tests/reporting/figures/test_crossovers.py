@@ -11,6 +11,7 @@ import pytest
 from crossmodal import experiments
 from crossmodal.reporting.figures import base, crossovers
 from crossmodal.reporting.figures.annotation import annotation
+from tests.on_world import on_world
 from tests.reporting.drawn import ROOT
 
 SHARES = {"10pct-1cap": 2, "20pct-5cap": 20, "full": 100}
@@ -128,7 +129,7 @@ def test_without_a_proposed_system_only_levels_are_met():
 
 
 def test_the_papers_file_says_which_system_is_proposed(tmp_path):
-    value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["a3vse"], "seeds": [0]}
+    value = on_world(papers=["a3vse"], seeds=[0])
     value["paths"] = {"data": "data", "results": str(tmp_path)}
     scope = base.Scope.of(experiments.plan(experiments.from_config(value), ROOT / "papers"))
     metrics({"a3vse": {"10pct-1cap": 20.0, "full": 40.0}, "scan": {"10pct-1cap": 0.0, "full": 50.0}}).to_parquet(

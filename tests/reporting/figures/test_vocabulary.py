@@ -14,6 +14,7 @@ from crossmodal.datasets import items
 from crossmodal.features.engine import store
 from crossmodal.language.tokens import token_table
 from crossmodal.reporting.figures import base, vocabulary
+from tests.on_world import on_world
 from tests.reporting.drawn import ROOT
 
 # (partition, captions, [(attribute, class, confidence)] of its two regions)
@@ -86,7 +87,7 @@ def test_the_threshold_of_whole_images(data):
 
 
 def planned(tmp_path, **over):
-    value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["a3vse"], "seeds": [0]}
+    value = on_world(papers=["a3vse"], seeds=[0])
     value["paths"] = {"data": str(tmp_path / "data"), "results": str(tmp_path / "results")}
     return experiments.plan(experiments.from_config({**value, **over}), ROOT / "papers")
 
@@ -134,5 +135,5 @@ def test_the_rule_depends_on_what_is_counted(tmp_path, monkeypatch):
     (tmp_path / "papers").symlink_to(ROOT / "papers")
     made = dag.Dag(experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["a3vse"]})
     asked = made.figure(SimpleNamespace(scope="quick/", figure="vocabulary"))["reads"]
-    files = ("features/image.regions.json", "items.parquet", "splits/10pct-1cap.parquet", "tokens.parquet")
-    assert asked == [f"data/world/{file}" for file in files]
+    files = ("features/image.scenes_regions.json", "items.parquet", "splits/10pct-1cap.parquet", "tokens.parquet")
+    assert asked == [f"data/scenes/{file}" for file in files]

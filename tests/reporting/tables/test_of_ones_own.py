@@ -10,7 +10,7 @@ from crossmodal import experiments
 from crossmodal.experiments import Plan
 from crossmodal.reporting.results import comparison, cutoffs
 from crossmodal.reporting.tables import writers
-from tests.reporting.drawn import ROOT
+from tests.on_world import on_world
 from tests.reporting.toy import MODELS, seen, toy_metrics, toy_plan
 
 MINE = {"reader": "table", "title": "Mine", "annotations": "raw/mine.csv", "images": "raw/mine", "models": MODELS}
@@ -33,7 +33,7 @@ PAPER: dict[str, Any] = {
 
 
 def own_plan(*rows: dict[str, Any], **experiment: dict[str, Any]) -> Plan:
-    value = experiments.read_yaml(ROOT / "params.yaml") | {"papers": ["toy"]}
+    value = on_world(papers=["toy"])
     params = experiments.from_config(experiments.merge(value, {"datasets": {"mine": MINE, "other": OTHER}}))
     paper = {**PAPER, "name": "toy", "experiments": PAPER["experiments"] | experiment}
     paper["tables"] = [TABLE | {"rows": [*TABLE["rows"], *rows]}]
