@@ -69,13 +69,13 @@ BLOCKS_ELSEWHERE = {
 GIVEN: dict[str, Callable[[], dict]] = {"docs/evaluation.md": arrays}
 """What the blocks of a page may use without having made it."""
 
-INSTEAD = {"001471": "000007", "001300": "000007"}
-"""The item that a command names in the whole world, and one that the tiny world has."""
+INSTEAD = {"003471": "000007", "003400": "000007"}
+"""The item that a command names among all scenes, and one of the few that are drawn here."""
 
 SMALL = {"dim": 16, "word_dim": 16, "epochs": 1, "epoch_steps": 0, "batch_size": 16, "min_count": 1}
 MODELS = ("vsepp",)
-CAPTIONER = "world/full/nic/seed0"  # which `describe` needs
-IMAGES = ["dog on a beach", "cat on a wall", "red ball left of a cup"]
+CAPTIONER = "scenes/full/nic/seed0"  # which `describe` needs
+IMAGES = ["dog on a beach", "cat on a wall", "red car left of a house"]
 
 
 def thin(folder: Path) -> None:
@@ -96,17 +96,18 @@ def thin(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with a tiny world and a user's own pictures `mine`, after `snakemake quick` of a few runs."""
+    """A clone with few scenes and a user's own pictures `mine`, after `snakemake quick` of a few runs."""
     folder = tmp_path_factory.mktemp("walk")
     shutil.copy(ROOT / "Snakefile", folder)
     for name in ("workflow", "profiles", "papers", "examples"):
         shutil.copytree(ROOT / name, folder / name)
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"papers": ["mfsr", "a3vse"], "seeds": [0]}
-    params["datasets"]["world"] |= {"images": 60, "val": 12, "test": 12}
+    params["datasets"]["scenes"] |= {"images": 60, "val": 12, "test": 12}
     params["datasets"]["mine"] = yaml.safe_load((ROOT / "examples" / "csv.yaml").read_text())["datasets"]["mine"]
-    for name in ("world", "mine"):
+    for name in ("scenes", "mine"):
         params["datasets"][name]["models"] |= dict.fromkeys((*MODELS, "nic"), SMALL)
-    params["extractors"]["world"] |= {"resize": 64, "crop": 64}
+    for name in ("scenes", "world"):
+        params["extractors"][name] |= {"resize": 64, "crop": 64}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     thin(folder / "papers")
     shutil.copy(folder / "papers" / "csv.yaml", folder / "papers" / "mine.yaml")
@@ -119,12 +120,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "raw" / "mine" / "captions.csv").write_text("\n".join(lines) + "\n")
     Image.new("RGB", (64, 64), (200, 30, 30)).save(folder / "photo.jpg")
     with inside(folder):
-        for dataset in ("world", "mine"):
-            for step in (["prepare"], ["tokenize"], ["split", "full"], ["extract", "world"]):
+        for dataset, extractor in (("scenes", "scenes"), ("mine", "world")):
+            for step in (["prepare"], ["tokenize"], ["split", "full"], ["extract", extractor]):
                 run(step[0], dataset, *step[1:])
             for model in MODELS:
                 run("train", f"{dataset}/full/{model}/seed0")
-            for model in (*MODELS, *(CONTROLS if dataset == "world" else ())):
+            for model in (*MODELS, *(CONTROLS if dataset == "scenes" else ())):
                 run("evaluate", f"{dataset}/full/{model}/seed0")
         run("--config", "papers=[captioning]", "train", CAPTIONER)
         for words in (["collect"], ["collect", "--quick"], ["claims", "--quick"]):
@@ -269,7 +270,7 @@ def test_no_block_escapes() -> None:
 
 
 def test_a_new_command_needs_a_rule() -> None:
-    for command in ("crossmodal rank world", "kubectl apply", "crossmodal --params x.yaml rank"):
+    for command in ("crossmodal rank scenes", "kubectl apply", "crossmodal --params x.yaml rank"):
         with pytest.raises(AssertionError, match=r"to (RUN|LONG)"):
             test_a_command_is_in_a_list(command)
     for command in ("crossmodal --version", "crossmodal --params x.yaml list runs", "snakemake all", "dvc repro"):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from crossmodal.core.files import read_json
+from tests.on_world import on_world
 from tests.pipeline.commands import ROOT, call, snakemake
 
 pytestmark = pytest.mark.slow
@@ -34,8 +35,7 @@ def project(tmp_path_factory):
         shutil.copy(ROOT / name, folder)
     for name in ("workflow", "profiles", "papers"):
         shutil.copytree(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["papers"] = ["mfsr", "a3vse"]
+    params = on_world(papers=["mfsr", "a3vse"])
     params["datasets"]["world"] |= {"images": 120, "val": 20, "test": 20}
     small = {"epochs": 2, "dim": 32, "epoch_steps": 4, "fixed_epochs": 1, "halvings": 0}
     for model in params["datasets"]["world"]["models"].values():

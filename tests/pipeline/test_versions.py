@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.on_world import on_world
 from tests.pipeline.commands import ROOT, ok, snakemake
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def project(tmp_path):
     for table in paper["tables"]:
         table["rows"] = [row for row in table["rows"] if row.get("experiment", "oracle") in kept]
     (folder / "papers/mfsr.yaml").write_text(yaml.safe_dump(paper))
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = on_world()
     params |= {"papers": ["mfsr"], "seeds": [0], "tracking": {"enabled": False}}
     params["datasets"]["world"] |= {"images": 60, "val": 10, "test": 10}
     params["extractors"]["world"] |= {"resize": 64, "crop": 64}
