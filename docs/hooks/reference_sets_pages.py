@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
+import pandas as pd
 from markdown_parts import cell, indented, table_of
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from crossmodal.reporting.results.reference import About, read_about, sets_below
+from crossmodal import experiments
+from crossmodal.reporting.results.reference import About, read, read_about, sets_below
 
-FOLDER = Path(__file__).parents[2] / "results" / "reference"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "results" / "reference"
 INDEX = "results/index.md"
 
 
@@ -59,7 +63,45 @@ def index(sets: dict[Path, About]) -> str:
         )
         for path, one in sets.items()
     ]
-    return about + table_of(("set", "of", "data sets", "seeds", "runs", "numbers", "machine"), rows) + "\n"
+    listed = table_of(("set", "of", "data sets", "seeds", "runs", "numbers", "machine"), rows)
+    return "\n\n".join([about + listed, *claims_by_set(sets)]) + "\n"
+
+
+def claims_by_set(sets: dict[Path, About]) -> list[str]:
+    """What each paper claims, and the verdict of each set on it, with the difference or the rise that was measured."""
+    cells: dict[str, dict[tuple[str, str], dict[str, list[str]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    for path, about in sets.items():
+        for row in read(path).claims.itertuples():
+            known = about.datasets.get(row.dataset)
+            measured = "" if pd.isna(row.ours) else f" ({row.ours:+.1f})"
+            told = cells[row.paper][row.claim, known.title if known else row.dataset][path.name]
+            if (one := f"{row.verdict}{measured}") not in told:
+                told.append(one)
+    parts = []
+    for paper, rows in sorted(cells.items()):
+        says = _sentences(paper)
+        table = [
+            (cell(says.get(name, name)), cell(title), *(cell("; ".join(told.get(path.name, ["–"]))) for path in sets))
+            for (name, title), told in rows.items()
+        ]
+        parts.append(f"### {cell(paper)}\n\n" + table_of(("claim", "on", *(cell(path.name) for path in sets)), table))
+    if parts:
+        parts.insert(
+            0,
+            "## What the claims say\n\nEach set's verdict on what the papers say of their systems, with the mean difference (or "
+            "the rise) that was measured, in the unit of the metric; [how a claim is tested](../claims.md). One seed is "
+            "not enough for a verdict.",
+        )
+    return parts
+
+
+def _sentences(paper: str) -> dict[str, str]:
+    """The claims of a paper in words, by their names; nothing of a paper that is not in papers/ any more."""
+    if not (ROOT / "papers" / f"{paper}.yaml").is_file():
+        return {}
+    return {claim.id: claim.says for claim in experiments.read_papers([paper], ROOT / "papers")[paper].claims}
 
 
 def page(folder: Path, about: About) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import write_json
+from crossmodal.core.files import sha256_file, write_json, write_parquet
+from crossmodal.reporting.results import measured, reference
 from tests.docs.documents import HOOKS
 
 pytest.importorskip("mkdocs", reason="mkdocs is not installed")
@@ -34,6 +36,16 @@ ABOUT = {
 }
 
 
+def write_set(folder: Path, claims: pd.DataFrame) -> None:
+    """Make a set with these verdicts and without any number."""
+    kinds = {reference.METRICS: measured.TYPES, reference.RUNS: reference.RUN_TYPES}
+    tables = {name: pd.DataFrame({column: [] for column in types}).astype(types) for name, types in kinds.items()}
+    for name, table in (tables | {reference.CLAIMS: claims.reindex(columns=[*reference.CLAIM_TYPES])}).items():
+        write_parquet(folder / name, table)
+    hashes = {name: sha256_file(folder / name) for name in (*kinds, reference.CLAIMS)}
+    write_json(folder / "reference.json", ABOUT | {"sha256": hashes})
+
+
 class Config:
     """As much of MkDocs' configuration as the hook reads."""
 
@@ -57,7 +69,7 @@ def test_without_a_set_the_list_says_so(folder: Path) -> None:
 
 
 def test_a_set_has_a_row_and_a_page_with_its_tables(folder: Path) -> None:
-    write_json(folder / "mine" / "reference.json", ABOUT)
+    write_set(folder / "mine", pd.DataFrame())
     (folder / "mine" / "tables").mkdir()
     (folder / "mine" / "tables" / "mfsr-table1.md").write_text('### A "title"\n\nCaption.\n\n| a |\n| - |\n| 1 |\n')
     config = Config()
@@ -66,6 +78,7 @@ def test_a_set_has_a_row_and_a_page_with_its_tables(folder: Path) -> None:
     about = pages.read_about(folder / "mine")
     index = pages.index({folder / "mine": about})
     assert "| [mine](mine.md) | quick, scale `embedded` | embedded &lt;world> | 0, 2 | 4 | 1,234 |" in index
+    assert "What the claims say" not in index
     page = pages.page(folder / "mine", about)
     assert page.startswith("# mine\n")
     assert "| libraries | torch 9.9 |" in page
@@ -75,6 +88,33 @@ def test_a_set_has_a_row_and_a_page_with_its_tables(folder: Path) -> None:
     assert "- a run is missing" in pages.page(
         folder / "mine", about.model_copy(update={"faults": ["a run is missing"]})
     )
+
+
+def test_each_set_says_what_it_makes_of_a_claim(folder: Path) -> None:
+    """In the paper's words; a verdict that two published data sets share stands once."""
+    row = {
+        "paper": "cvs",
+        "claim": "attention-helps",
+        "dataset": "world",
+        "verdict": "confirmed",
+        "ours": 2.34,
+        "seeds": 2,
+    }
+    other = {
+        "paper": "gone",
+        "claim": "of-its-own",
+        "dataset": "elsewhere",
+        "verdict": "not run",
+        "ours": None,
+        "seeds": 0,
+    }
+    write_set(folder / "mine", pd.DataFrame([row, row, row | {"ours": -1.0, "verdict": "undecided"}, other]))
+    write_set(folder / "ours", pd.DataFrame([row | {"verdict": "refuted", "ours": -7.0}]))
+    index = pages.index({folder / name: pages.read_about(folder / name) for name in ("mine", "ours")})
+    assert "| claim | on | mine | ours |" in index
+    said = "Aligned attention improves CVS of images and texts."
+    assert f"| {said} | embedded &lt;world> | confirmed (+2.3); undecided (-1.0) | refuted (-7.0) |" in index
+    assert "| of-its-own | elsewhere | not run | – |" in index
 
 
 def test_a_damaged_set_ends_the_build_with_one_error(folder: Path) -> None:
