@@ -90,8 +90,8 @@ def claims_by_set(sets: dict[Path, About]) -> list[str]:
     if parts:
         parts.insert(
             0,
-            "## What the claims say\n\nEach set's verdict on what the papers say of their systems, with the mean difference (or "
-            "the rise) that was measured, in the unit of the metric; [how a claim is tested](../claims.md). One seed is "
+            "## What the claims say\n\nEach set's verdict on what the papers say of their systems, with the mean difference "
+            "(or the rise) that was measured, in the unit of the metric; [how a claim is tested](../claims.md). One seed is "
             "not enough for a verdict.",
         )
     return parts
