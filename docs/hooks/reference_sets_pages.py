@@ -16,6 +16,11 @@ from crossmodal.reporting.results.reference import About, read, read_about, sets
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "reference"
 INDEX = "results/index.md"
+SAYS = """## What the claims say
+
+Each set's verdict on what the papers say of their systems, with the mean difference (or the rise) that was measured, in the
+unit of the metric; [how a claim is tested](../claims.md). One seed is not enough for a verdict.
+"""
 
 
 def on_config(config: MkDocsConfig) -> None:
@@ -88,12 +93,7 @@ def claims_by_set(sets: dict[Path, About]) -> list[str]:
         ]
         parts.append(f"### {cell(paper)}\n\n" + table_of(("claim", "on", *(cell(path.name) for path in sets)), table))
     if parts:
-        parts.insert(
-            0,
-            "## What the claims say\n\nEach set's verdict on what the papers say of their systems, with the mean difference "
-            "(or the rise) that was measured, in the unit of the metric; [how a claim is tested](../claims.md). One seed is "
-            "not enough for a verdict.",
-        )
+        parts.insert(0, SAYS)
     return parts
 
 
