@@ -18,8 +18,8 @@ FOLDER = ROOT / "results" / "reference"
 INDEX = "results/index.md"
 SAYS = """## What the claims say
 
-Each set's verdict on what the papers say of their systems, with the mean difference (or the rise) that was measured, in the
-unit of the metric; [how a claim is tested](../claims.md). One seed is not enough for a verdict.
+Each set's verdict on what the papers say of their systems, with the mean difference (or the rise) that was measured, in
+the unit of the metric; [how a claim is tested](../claims.md). One seed is not enough for a verdict.
 """
 
 
