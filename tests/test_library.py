@@ -63,7 +63,7 @@ def made(tmp_path_factory):
         rows += [(f"{n}.png", text, part) for text in (f"a {colour} square", f"all is {colour}")]
     pd.DataFrame(rows, columns=["image", "caption", "split"]).to_csv(photographs / "captions.csv", index=False)
     params = experiments.read_yaml(ROOT / "params.yaml")
-    params["datasets"]["world"] = json.loads(json.dumps(TABLE).replace("{photographs}", "raw"))
+    params["datasets"]["scenes"] = json.loads(json.dumps(TABLE).replace("{photographs}", "raw"))
     params["extractors"]["small"] = {"extractor": "image", **SMALL}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     shutil.copytree(photographs, project / "raw")
@@ -72,7 +72,7 @@ def made(tmp_path_factory):
     (project / "examples" / "flickr8k.yaml").write_text(yaml.safe_dump(OVERLAY))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        for dataset, overlaid in (("world", False), ("flickr8k", True)):
+        for dataset, overlaid in (("scenes", False), ("flickr8k", True)):
             before = ("--config", f"photographs={photographs}") if overlaid else ()
             steps = [("prepare", dataset), ("tokenize", dataset), ("split", dataset, "full")]
             steps += [("extract", dataset, "small")]
@@ -209,12 +209,12 @@ def test_what_cannot_be_done_is_one_error(run, ask, told):
 
 def test_a_run_that_is_not_there(project):
     with pytest.raises(UserError, match="did you mean 'vsepp'"):
-        crossmodal.load("world/full/vsep/seed0")
+        crossmodal.load("scenes/full/vsep/seed0")
     with pytest.raises(UserError, match=r"seed0/config\.yaml: not found; train the run first"):
-        crossmodal.load("world/full/scan/seed0")
+        crossmodal.load("scenes/full/scan/seed0")
     with pytest.raises(UserError, match="results/flickr8k: holds no trained run"):
         crossmodal.load("results/flickr8k")
-    control = crossmodal.load("world/full/chance/seed0")
+    control = crossmodal.load("scenes/full/chance/seed0")
     with pytest.raises(UserError, match="is a control"):
         control.search("a red ball")
 
@@ -290,8 +290,8 @@ def test_the_page_runs_as_it_is_written(project, tmp_path, monkeypatch):
     shutil.copytree(project, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")
     Image.new("RGB", (32, 32), COLOURS["red"]).save("photo.jpg")
-    about = {"dataset": "world", "split": "full", "model": "vsepp", "variant": "", "seed": 0}
-    write_parquet("results/quick/metrics.parquet", crossmodal.load("world/full/vsepp/seed0").metrics.assign(**about))
+    about = {"dataset": "scenes", "split": "full", "model": "vsepp", "variant": "", "seed": 0}
+    write_parquet("results/quick/metrics.parquet", crossmodal.load("scenes/full/vsepp/seed0").metrics.assign(**about))
     page = [block for block in blocks("python") if block.path.name == "python.md"]
     values: dict[str, object] = {}
     for block in page:
