@@ -29,7 +29,7 @@ def retrained(text):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The project with a tiny world and small models, after `snakemake quick`, each step in a new process."""
+    """A tiny world and small models after `snakemake quick`; the first step of each command is a new process."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("Snakefile", "params.yaml"):
         shutil.copy(ROOT / name, folder)
@@ -45,8 +45,11 @@ def project(tmp_path_factory):
     params["extractors"]["world"] |= {"resize": 64, "crop": 64}
     params["extractors"]["regions"] |= {"resize": 64}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    code, text = snakemake(folder, "quick")
+    seen = tmp_path_factory.mktemp("seen")
+    code, text = snakemake(folder, "quick", **warm.variables(seen))
     assert code == 0, text
+    commands = {path.name for path in seen.iterdir()}
+    assert {"prepare", "extract", "split", "train", "evaluate", "collect", "figure", "report", "track"} <= commands
     return folder
 
 

@@ -1,7 +1,7 @@
 """Commands by a process that has imported what they need: it forks for each, which spares seconds of imports.
 
 For tests of what commands do with files. What a process of its own makes of them, its imports and its ending, is tested
-by those that call `tests.pipeline.commands.snakemake`: tests/pipeline/test_dag.py runs each step of `quick` so.
+by those that call `tests.pipeline.commands.snakemake`: tests/pipeline/test_dag.py runs the first step of each kind so.
 """
 
 from __future__ import annotations
@@ -43,13 +43,21 @@ def _client() -> list[str]:
     return [sys.executable, "-IS", str(HERE / "client.py"), str(folder / "socket")]
 
 
-def variables() -> dict[str, str]:
+def variables(seen: Path | None = None) -> dict[str, str]:
     """Variables of the environment by which bash, and so each rule of Snakemake and each stage of DVC, asks the server.
 
     Bash runs a function that it finds in its environment instead of a program of the same name.
+
+    Parameters
+    ----------
+    seen : an empty folder; the first command of each name (such as `train`) is then a process of its own, as a user's,
+        and a folder of that name remains here.
     """
     quoted = " ".join(f"'{word}'" for word in _client())
-    functions = {f"BASH_FUNC_{name}%%": f'() {{ {quoted} {name} "$@"; }}' for name in PROGRAMS}
+    functions = {}
+    for name in PROGRAMS:
+        first = f'mkdir \'{seen}\'/"$1" 2> /dev/null && {{ command {name} "$@"; return; }}; ' if seen else ""
+        functions[f"BASH_FUNC_{name}%%"] = f'() {{ {first}{quoted} {name} "$@"; }}'
     return {**functions, "SHELL": shutil.which("bash") or "bash"}
 
 
