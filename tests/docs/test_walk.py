@@ -8,13 +8,11 @@ a sub-command in `RUN`, or a reason in `ELSEWHERE`.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from typer.testing import CliRunner
 
 from crossmodal.cli import app
 from crossmodal.tasks.base import CONTROLS
+from tests import warm
 from tests.docs.documents import FILES, ROOT, Block, blocks
 from tests.docs.library import arrays
 from tests.docs.test_documented_commands import COMMANDS, braced, program
@@ -212,16 +211,8 @@ def plans(project: Path) -> dict[str, tuple[int, str]]:
     first = {plan_of(command): command for command in reversed(SNAKEMAKE)}
     commands = [[word for one in shlex.split(command)[1:] for word in braced(one)] for command in first.values()]
     asked = [words if {"--unlock", "-n"} & {*words} else ["-n", *words] for words in commands]
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("planning.py")), str(project)],
-        input=json.dumps(asked),
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return dict(zip(first, json.loads(done.stdout), strict=True))
+    answers = [warm.command(project, "snakemake", *words) for words in asked]
+    return dict(zip(first, answers, strict=True))
 
 
 @pytest.mark.parametrize("command", SNAKEMAKE)

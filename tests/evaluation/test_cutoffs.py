@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from crossmodal.evaluation import NoRelevantItemError, Scores, ndcg
-from crossmodal.evaluation.cutoffs import chance_ndcg, pair_recall, parse
+from crossmodal.evaluation.cutoff_names import parse
+from crossmodal.evaluation.cutoffs import chance_ndcg, pair_recall
 
 
 def test_names():

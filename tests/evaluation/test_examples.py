@@ -7,7 +7,15 @@ import importlib
 
 import pytest
 
-MODULES = ("metrics", "statistics", "efficiency", "cutoffs", "ranking.ranks", "ranking.average_precision")
+MODULES = (
+    "metrics",
+    "statistics",
+    "efficiency",
+    "cutoff_names",
+    "cutoffs",
+    "ranking.ranks",
+    "ranking.average_precision",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from crossmodal.core.files import read_json
+from tests import warm
 from tests.on_world import on_world
 from tests.pipeline.commands import ROOT, call, snakemake
 
@@ -29,7 +30,7 @@ def retrained(text):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The project with a tiny world and small models, after `snakemake quick`."""
+    """A tiny world and small models after `snakemake quick`; the first step of each command is a new process."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("Snakefile", "params.yaml"):
         shutil.copy(ROOT / name, folder)
@@ -44,8 +45,11 @@ def project(tmp_path_factory):
     params["extractors"]["world"] |= {"resize": 64, "crop": 64}
     params["extractors"]["regions"] |= {"resize": 64}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    code, text = snakemake(folder, "quick")
+    seen = tmp_path_factory.mktemp("seen")
+    code, text = snakemake(folder, "quick", **warm.variables(seen))
     assert code == 0, text
+    commands = {path.name for path in seen.iterdir()}
+    assert {"prepare", "extract", "split", "train", "evaluate", "collect", "figure", "report", "track"} <= commands
     return folder
 
 
@@ -83,25 +87,27 @@ def test_mlflow_holds_every_run(project):
 
 
 def test_second_run_does_nothing(project):
-    code, text = snakemake(project, "quick")
+    code, text = warm.snakemake(project, "quick")
     assert code == 0
     assert "Nothing to be done" in text
 
 
 def test_smallest_sub_dag(project):
-    code, text = snakemake(project, "-n", "results/runs/world/20pct-1cap/vsepp/seed7/instance_retrieval/metrics.json")
+    code, text = warm.snakemake(
+        project, "-n", "results/runs/world/20pct-1cap/vsepp/seed7/instance_retrieval/metrics.json"
+    )
     assert code == 0, text
     assert text.count("rule split:") == 1
     assert text.count("rule train:") == 1
     assert "rule extract:" not in text
-    code, text = snakemake(project, "-n", "results/runs/world/full/vsep/seed0/instance_retrieval/metrics.json")
+    code, text = warm.snakemake(project, "-n", "results/runs/world/full/vsep/seed0/instance_retrieval/metrics.json")
     assert code != 0
     assert "did you mean 'vsepp'" in text
 
 
 def test_changed_settings_retrain_that_model_only(project):
     changed = ["--config", "datasets={world: {models: {vse0: {margin: 0.3}}}}"]
-    code, text = snakemake(project, "-n", "quick", *changed)
+    code, text = warm.snakemake(project, "-n", "quick", *changed)
     assert code == 0, text
     assert retrained(text) == {"vse0"}
 
@@ -135,7 +141,7 @@ def test_a_changed_figure_is_drawn_again_and_nothing_trained(project, tmp_path):
 
 
 def test_unknown_key_stops_before_the_dag(project):
-    code, text = snakemake(project, "-n", "quick", "--config", "sede=1")
+    code, text = warm.snakemake(project, "-n", "quick", "--config", "sede=1")
     assert code != 0
     assert "sede: unknown key" in text
 
@@ -185,7 +191,7 @@ def _with(project, name, change):
 
 def test_a_missing_file_is_named_with_its_key(project):
     """In what Snakemake prints, as the default profile asks, not in a step's log alone."""
-    code, text = snakemake(project, "data/flickr30k/items.parquet", "--config", "scale=full")
+    code, text = warm.snakemake(project, "data/flickr30k/items.parquet", "--config", "scale=full")
     assert code == 1
     wanted = "dataset_flickr30k.json: not found; set datasets.flickr30k.annotations in params.yaml"
     assert wanted in text
@@ -193,7 +199,7 @@ def test_a_missing_file_is_named_with_its_key(project):
 
 
 def test_slurm_profile_plans(project):
-    code, text = snakemake(project, "-n", "all", "--workflow-profile", "profiles/slurm")
+    code, text = warm.snakemake(project, "-n", "all", "--workflow-profile", "profiles/slurm")
     assert code == 0, text
     assert "rule train:" in text
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from crossmodal.core.files import read_json
 from crossmodal.features.engine import store
-from tests.pipeline.commands import ROOT, ok, snakemake
+from tests.pipeline.commands import ROOT, ok
+from tests.warm import snakemake, variables
 
 pytestmark = pytest.mark.slow
 SMALL = {"extractor": "image", "network": "shufflenet_v2_x0_5", "weights": "seeded", "resize": 32, "crop": 32}
@@ -142,15 +143,15 @@ def versioned(project):
 
 def test_dvc_makes_again_what_a_replaced_photograph_changes(versioned):
     manifest = versioned / "data/one/features/image.small.json"
-    ok(versioned, "dvc", "repro", "data")
+    ok(versioned, "dvc", "repro", "data", **variables())
     before = read_json(manifest)
-    assert "Stage 'data' didn't change" in ok(versioned, "dvc", "repro", "data")
+    assert "Stage 'data' didn't change" in ok(versioned, "dvc", "repro", "data", **variables())
     Image.fromarray(np.full((40, 40, 3), 9, np.uint8)).save(versioned / "raw/5.jpg")
-    assert "Running stage 'data'" in ok(versioned, "dvc", "repro", "data")
+    assert "Running stage 'data'" in ok(versioned, "dvc", "repro", "data", **variables())
     after = read_json(manifest)
     assert after["sha256"] != before["sha256"]
     assert extracted(versioned, "one")
-    assert "Stage 'data' didn't change" in ok(versioned, "dvc", "repro", "data")
+    assert "Stage 'data' didn't change" in ok(versioned, "dvc", "repro", "data", **variables())
 
 
 def test_a_failed_step_says_why_though_rules_are_quiet(project):

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from crossmodal.core.files import read_json
-from tests.pipeline.commands import ROOT, snakemake
+from tests.pipeline.commands import ROOT
+from tests.warm import snakemake
 
 pytestmark = pytest.mark.slow
 RUNS = "results/runs/media_world/full"

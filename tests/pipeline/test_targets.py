@@ -6,6 +6,7 @@ import sys
 import pytest
 import yaml
 
+from tests import warm
 from tests.on_world import on_world
 from tests.pipeline.commands import ROOT, call, ok, snakemake
 from tests.prepared import install
@@ -64,7 +65,7 @@ def project(tmp_path_factory):
 
 def run(folder, *words):
     path = f"{ROOT / 'src'}:{folder / 'site'}"
-    return snakemake(folder, *words, PYTHONPATH=path, XDG_CACHE_HOME=str(folder / "cache"))
+    return warm.snakemake(folder, *words, PYTHONPATH=path, XDG_CACHE_HOME=str(folder / "cache"))
 
 
 def test_a_bad_path_among_good_ones_is_named(project):

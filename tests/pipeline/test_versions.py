@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from tests.on_world import on_world
-from tests.pipeline.commands import ROOT, ok, snakemake
+from tests.pipeline.commands import ROOT, ok
+from tests.warm import snakemake, variables
 
 pytestmark = pytest.mark.slow
 IDENTITY = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -44,12 +45,12 @@ def project(tmp_path):
 
 def test_dvc_dvc_versions_the_results(project, tmp_path):
     ok(project, "dvc", "remote", "add", "--default", "beside", str(tmp_path / "remote"))
-    ok(project, "dvc", "repro")
+    ok(project, "dvc", "repro", **variables())
     ok(project, "git", "add", "-A")
     ok(project, "git", "commit", "--quiet", "-m", "results", **IDENTITY)
     assert "600" in ok(project, "dvc", "metrics", "show", "--md")
     assert "index.html" in ok(project, "dvc", "plots", "show", "-o", str(tmp_path / "plots"))
-    assert "didn't change" in ok(project, "dvc", "repro")
+    assert "didn't change" in ok(project, "dvc", "repro", **variables())
     ok(project, "dvc", "push")
     clone = tmp_path / "clone"
     ok(project, "git", "clone", "--quiet", ".", str(clone))
@@ -60,6 +61,6 @@ def test_dvc_dvc_versions_the_results(project, tmp_path):
     code, text = snakemake(clone, "all")
     assert code == 0, text
     assert "Nothing to be done" in text
-    ok(project, "dvc", "exp", "run", "-S", "seeds=[1]", **IDENTITY)
+    ok(project, "dvc", "exp", "run", "-S", "seeds=[1]", **IDENTITY, **variables())
     assert set(pd.read_parquet(project / "results/metrics.parquet").seed) == {1}
     assert "world.full.chance.recall_sum" in ok(project, "dvc", "metrics", "diff")

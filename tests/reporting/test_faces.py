@@ -12,7 +12,10 @@ import pandas as pd
 from crossmodal.core.files import write_parquet
 
 FACES = ("reporting", *(f"reporting.{room}" for room in ("results", "tables", "figures", "page", "tracking")))
-LOOKING = ("tables.writers", "tables.terminal", "tables.verdicts", "results.claims", "page.report", "tracking.record")
+LOOKING = (
+    *("tables.writers", "tables.terminal", "tables.verdicts", "results.claims", "results.collect"),
+    *("page.report", "tracking.record"),
+)
 HEAVY = "torch scipy sklearn matplotlib mlflow snakemake"
 
 

@@ -1,4 +1,4 @@
-"""Names of metrics at any cut-off (`recall@K`, `map@K`, `ndcg@K`, `pair_recall@K`), and the last two.
+"""Metrics at any cut-off of the ranking: nDCG and the recall of pairs.
 
 nDCG (Järvelin and Kekäläinen, 2002) is computed in the form of the hashing papers: the item at rank r contributes
 (2^g - 1) / log2(r + 1), where g is the number of labels that it shares with the query (1 or 0 where each item has one
@@ -10,9 +10,7 @@ among its first K. `recall@K` of the cross-modal papers asks for any one of them
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,31 +21,6 @@ from crossmodal.evaluation.ranking.average_precision import Missing
 from crossmodal.evaluation.ranking.relevance import Labels
 from crossmodal.evaluation.ranking.scores import DEFAULT_BUDGET, Products, Scores, source
 from crossmodal.evaluation.ranking.vectors import Array, Vectors
-
-PATTERN = re.compile(r"(?P<kind>recall|map|ndcg|pair_recall)@(?P<k>[1-9]\d*)")
-
-
-class CutOff(NamedTuple):
-    """A metric with a cut-off, such as `recall@50`."""
-
-    kind: str  # recall, map, ndcg or pair_recall
-    k: int
-
-
-def parse(metric: str) -> CutOff | None:
-    """Split the name of a metric such as `recall@50` into its kind and its cut-off.
-
-    Returns
-    -------
-    The parts, or None for a metric of another kind or without a numeric cut-off.
-
-    Examples
-    --------
-    >>> parse("recall@50")
-    CutOff(kind='recall', k=50)
-    """
-    match = PATTERN.fullmatch(metric)
-    return CutOff(match["kind"], int(match["k"])) if match else None
 
 
 def ndcg(

@@ -20,10 +20,8 @@ from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet
 from crossmodal.datasets import items as prepared
 from crossmodal.evaluation.bounds import chance_precision
-from crossmodal.evaluation.cutoffs import CutOff, chance_ndcg, ndcg, pair_recall, parse
+from crossmodal.evaluation.cutoff_names import CutOff, parse
 from crossmodal.evaluation.metrics import recall_at_k
-from crossmodal.evaluation.ranking.average_precision import average_precision
-from crossmodal.evaluation.ranking.relevance import relevant_counts
 from crossmodal.experiments import Job, Plan
 from crossmodal.reporting.results.runs import check_examples
 from crossmodal.tasks.base import ranking_of
@@ -159,6 +157,11 @@ class _Kept:
             self.groups = pd.Series(first.query_group.to_numpy(), index=first.query_id)
 
     def values(self, aspect: str, ids: np.ndarray, others: np.ndarray, cuts: Mapping[str, CutOff]) -> dict[str, float]:
+        # They import torch, which collecting the numbers of runs seldom needs.
+        from crossmodal.evaluation.cutoffs import chance_ndcg, ndcg, pair_recall
+        from crossmodal.evaluation.ranking.average_precision import average_precision
+        from crossmodal.evaluation.ranking.relevance import relevant_counts
+
         query, _, gallery = aspect.partition("-to-")
         vectors = [self._of(m, partner, i) for m, partner, i in ((query, gallery, ids), (gallery, query, others))]
         labels = [self._labels(i) for i in (ids, others)]
