@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from crossmodal.core.errors import UserError, suggestion
 from crossmodal.core.files import read_json, sha256_file, sha256_json, write_json, write_text
 from crossmodal.core.fingerprints import RawFiles, missing
 from crossmodal.experiments import Job
+from crossmodal.experiments.plan import datasets_of
 from crossmodal.experiments.sweeps import CHOICE, Sweep, tried_file
 from crossmodal.experiments.sweeps import folder_of as sweep_folder
 from crossmodal.tasks.base import source_of_training, tasks
@@ -95,13 +97,15 @@ class Dag:
 
     def runs(self, wildcards: Any, file: str) -> list[str]:
         """The path of a file for every trained run of a scope (`quick/`, or all)."""
-        jobs = self.quick if wildcards.scope else self.plan.jobs
-        return [f"{self.results}/runs/{key}/{file}" for key, job in jobs.items() if not job.control]
+        return [f"{self.results}/runs/{key}/{file}" for key, job in self._of(wildcards).items() if not job.control]
 
     def evaluated(self, wildcards: Any, file: str) -> list[str]:
         """The path of a file for every task of the runs of a scope."""
-        jobs = self.quick if wildcards.scope else self.plan.jobs
-        return [path for job in jobs.values() for path in self._evaluated(job, file)]
+        return [path for job in self._of(wildcards).values() for path in self._evaluated(job, file)]
+
+    def _of(self, wildcards: Any) -> Mapping[str, Job]:
+        """The runs of a scope (`quick/`, or all)."""
+        return self.quick if wildcards.scope else self.plan.jobs
 
     def _evaluated(self, job: Job, file: str) -> list[str]:
         return [f"{self.results}/runs/{job.key}/{task}/{file}" for task in job.tasks]
@@ -172,7 +176,8 @@ class Dag:
         return "|".join(re.escape(name) for name in sorted(names) if names[name] == has_numbers) or "(?!)"
 
     def datasets(self, wildcards: Any) -> list[str]:
-        return [f"{self.data}/{name}/items.json" for name in self.plan.datasets]
+        """What says which items there are, of the data sets of a scope's runs."""
+        return [f"{self.data}/{name}/items.json" for name in datasets_of(self._of(wildcards))]
 
     def run_inputs(self, wildcards: Any) -> list[str]:
         """The files that a run is trained on."""

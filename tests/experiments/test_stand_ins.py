@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -151,6 +152,14 @@ def test_the_demonstration_draws_its_data_whatever_is_there(tmp_path, monkeypatc
     value = merge(value, {config[0]: yaml.safe_load(config[1])})
     drawn = {"scenes", "media_world", "media_source", "birds_world"}
     assert set(plan(from_config(value), ROOT / "papers").datasets) == drawn
+    (tmp_path / "papers").symlink_to(ROOT / "papers")
+    monkeypatch.setenv("CROSSMODAL_PARAMS", "")
+    made = Dag(value, look=False)
+    files = {
+        scope: {Path(file).parent.name for file in made.datasets(SimpleNamespace(scope=scope))}
+        for scope in ("", "quick/")
+    }
+    assert files == {"": drawn, "quick/": drawn - {"media_source"}}  # from which no quick run transfers anything
 
 
 def test_which_files_a_block_names(tmp_path, monkeypatch):

@@ -368,7 +368,12 @@ class Plan:
     @property
     def datasets(self) -> list[str]:
         """The data sets that runs are trained and tested on, or transfer knowledge from."""
-        return sorted({name for job in self.jobs.values() for name in (job.dataset, job.source) if name})
+        return datasets_of(self.jobs)
+
+
+def datasets_of(jobs: Mapping[str, Job]) -> list[str]:
+    """The data sets that these runs are trained and tested on, or transfer knowledge from."""
+    return sorted({name for job in jobs.values() for name in (job.dataset, job.source) if name})
 
 
 def _read_by_forms(folder: str, read: list[tuple[str, str]]) -> list[str]:
