@@ -83,7 +83,7 @@ def test_mlflow_holds_every_run(project):
     with sqlite3.connect(project / "mlflow.db") as store:
         (children,) = store.execute(CHILDREN).fetchone()
         (epochs,) = store.execute(EPOCHS).fetchone()
-    assert (children, epochs) == (9, 12)
+    assert (children, epochs) == (8, 10)
 
 
 def test_second_run_does_nothing(project):
