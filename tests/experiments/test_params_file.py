@@ -46,6 +46,9 @@ def fault(**blocks) -> str:
         ),
         ({"scales": {"embedded": {"models": {"scan": {}}}}}, "scales.embedded.models: unknown key"),
         ({"datasets": {"coco": {"like": "word"}}}, "datasets.coco.like: 'word' is no data set of `datasets`; did you"),
+        ({"datasets": {"coco": {"like": "world"}, "world": {"like": "coco"}}},
+         "datasets.world.like: world is like coco is like world, in a circle"),
+        ({"datasets": {"coco": {"like": "coco"}}}, "datasets.coco.like: coco is like coco, in a circle"),
         ({"scales": {"embedded": {"stand_ins": {"coco": "word"}}}}, "embedded.stand_ins.coco: 'word' is no data set"),
         ({"datasets": {"coco": {"stand_in": "word"}}}, "datasets.coco.stand_in: 'word' is no data set"),
         ({"models": {"scam": {}}}, "params.yaml: models: model 'scam' is unknown; did you mean 'scm'"),
@@ -63,6 +66,17 @@ def fault(**blocks) -> str:
 )  # fmt: skip
 def test_mistakes_are_named(blocks, words):
     assert words in fault(**blocks)
+
+
+def test_settings_of_the_sets_that_a_data_set_is_like():
+    """Of all of them in turn: mine is like coco, which is like the world; the nearest one wins."""
+    world = {"models": {"scan": {"dim": 1, "epochs": 1, "lr": 0.1}, "vse0": {"dim": 9}}}
+    coco = {"like": "world", "models": {"scan": {"epochs": 2, "lr": 0.2}}}
+    mine = {"reader": "world", "title": "M", "like": "coco", "models": {"scan": {"lr": 0.3}}}
+    made = with_(datasets={"world": world, "coco": coco, "mine": mine}, models={"scan": {"dim": 7, "clip": 5}})
+    assert made.settings_on("mine", "scan") == {"dim": 1, "epochs": 2, "lr": 0.3, "clip": 5}
+    assert made.settings_on("coco", "scan") == {"dim": 1, "epochs": 2, "lr": 0.2, "clip": 5}
+    assert made.settings_on("mine", "vse0") == {"dim": 9}
 
 
 def test_kind_is_another_word_for_reader():

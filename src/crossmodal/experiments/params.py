@@ -54,7 +54,9 @@ class Dataset(Open):
         {}, description="settings of a model for this data set, which replace the `models` of all data sets"
     )
     like: str | None = Field(
-        None, description="another data set whose `models` are used too, where this one does not set them"
+        None,
+        description="another data set whose `models`, and those of the set that it is like itself, are used where this one "
+        "does not set them",
     )
     relevance: Relevance = Field(
         "group",
@@ -261,6 +263,9 @@ class Params(Strict):
                 raise ValueError(
                     f"{place}: {dataset!r} is no data set of `datasets`" + suggestion(dataset, self.datasets)
                 )
+        for name in self.datasets:
+            if (others := self._alike(name)) and others[-1] in others[:-1]:
+                raise ValueError(f"datasets.{name}.like: {' is like '.join(others)}, in a circle; take one of them out")
         models = {"models": self.models}
         models |= {f"datasets.{name}.models": dataset.models for name, dataset in self.datasets.items()}
         for place, blocks in models.items():
@@ -282,10 +287,16 @@ class Params(Strict):
         return self.scales.get(scale, ScaleSettings())
 
     def settings_on(self, dataset: str, model: str) -> dict[str, Any]:
-        """A model's settings on a data set: general ones, those of the set it is `like`, its own; later ones win."""
-        chosen = self.datasets[dataset]
-        blocks = [self.models, self.datasets[chosen.like].models if chosen.like else {}, chosen.models]
+        """A model's settings on a data set: general ones, those of the sets it is `like`, its own; later ones win."""
+        blocks = [self.models, *(self.datasets[name].models for name in reversed(self._alike(dataset)))]
         return {key: value for block in blocks for key, value in block.get(model, {}).items()}
+
+    def _alike(self, dataset: str) -> list[str]:
+        """A data set, the one that it is `like`, and so on; the last one stands twice if they go in a circle."""
+        names = [dataset]
+        while (other := self.datasets[names[-1]].like) and len({*names}) == len(names):
+            names.append(other)
+        return names
 
 
 def _check_form(form: str, modality: str, place: str) -> None:
