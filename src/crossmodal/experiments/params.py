@@ -55,8 +55,8 @@ class Dataset(Open):
     )
     like: str | None = Field(
         None,
-        description="another data set whose `models`, and those of the set that it is like itself, are used where this one "
-        "does not set them",
+        description="another data set whose `models`, and those of the set that it is like itself, are used where this "
+        "one does not set them",
     )
     relevance: Relevance = Field(
         "group",
