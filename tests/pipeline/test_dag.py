@@ -180,7 +180,7 @@ def test_tracking_that_is_down_fails_nothing_and_is_rebuilt(project):
     assert again.returncode == 0, again.stderr
     with sqlite3.connect(project / "fresh.db") as store:
         (children,) = store.execute(CHILDREN).fetchone()
-    assert children == 9
+    assert children == 8
 
 
 def _with(project, name, change):
