@@ -11,6 +11,7 @@ from crossmodal import experiments
 from crossmodal.cli import base
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import write_text
+from tests import warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,10 +77,18 @@ def test_errors_are_one_line_and_exit_2(project):
         (["train", "world/full/vsepp/seed0"], "items.parquet"),
         (["evaluate", "world/full/vsepp/seed0"], "train the run first"),
     ):
-        done = crossmodal(*words, cwd=folder)
-        assert done.returncode == 2, words
-        assert "Traceback" not in done.stderr
-        assert said in done.stderr
+        code, text = warm.command(folder, "crossmodal", *words)
+        assert code == 2, words
+        assert "Traceback" not in text
+        assert said in text
+
+
+def test_an_error_of_a_process_of_its_own(project):
+    folder = project()
+    done = crossmodal("prepare", "wrld", cwd=folder)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "did you mean 'world'" in done.stderr
 
 
 @pytest.mark.parametrize(

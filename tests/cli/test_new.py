@@ -29,9 +29,10 @@ from crossmodal.reporting.tables import writers
 from crossmodal.runs.evaluate import evaluate
 from crossmodal.runs.train import train_job
 from crossmodal.tasks.base import tasks
+from tests import warm
 from tests.features import test_extractor_conformance as extractors
 from tests.models import test_conformance as models
-from tests.pipeline.commands import ROOT, snakemake
+from tests.pipeline.commands import ROOT
 from tests.prepared import install
 from tests.tasks import test_conformance as asked
 
@@ -296,7 +297,7 @@ def test_the_commands_to_try_are_steps_of_the_dag(tmp_path):
     path = {"PYTHONPATH": f"{ROOT / 'src'}:{tmp_path / 'site'}", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     given = [f"{key}={value}" for key, value in config.items()]
     assert given == ["papers=[my_paper]", "seeds=[0]"]
-    code, said = snakemake(tmp_path, "-n", *targets, "--config", *given, **path)
+    code, said = warm.snakemake(tmp_path, "-n", *targets, "--config", *given, **path)
     assert code == 0, said
     for target in [*targets, "results/tables/my_paper-table1.md"]:
         assert target == "all" or target in said, target
