@@ -45,7 +45,7 @@ def project(tmp_path_factory):
         shutil.copytree(ROOT / name, folder / name)
     points = {"models": {"mine": "model"}, "figures": {"own": "figure"}}
     install(folder / "site", "mine", {"model": MINE, "figure": FIGURE}, points)
-    params = on_world() | {"papers": ["mfsr"], "seeds": [0]}
+    params = on_world(papers=["mfsr"], seeds=[0])
     params["tracking"]["enabled"] = False
     params["datasets"]["world"] |= {"images": 80, "val": 20, "test": 20}
     for inputs in (params["inputs"], params["datasets"]["world"]["inputs"]):

@@ -264,7 +264,8 @@ class Params(Strict):
                     f"{place}: {dataset!r} is no data set of `datasets`" + suggestion(dataset, self.datasets)
                 )
         for name in self.datasets:
-            if (others := self._alike(name)) and others[-1] in others[:-1]:
+            others = self._alike(name)
+            if others[-1] in others[:-1]:
                 raise ValueError(f"datasets.{name}.like: {' is like '.join(others)}, in a circle; take one of them out")
         models = {"models": self.models}
         models |= {f"datasets.{name}.models": dataset.models for name, dataset in self.datasets.items()}

@@ -35,7 +35,7 @@ def show(agreement: Agreement, about: About, console: Console | None = None) -> 
     console = folding(console)
     machines, torch = "; ".join(about.machines) or "unknown", about.versions.get("torch", "unknown")
     title = f"{agreement.folder}: {about.scope}, scale {about.scale}, made on {machines}, torch {torch}"
-    console.print(Text(printable(title), style="bold"), soft_wrap=True)
+    _print(console, title, "bold")
     console.print(_counts(agreement))
     for reason, count in agreement.why_not_exact.items():
         _print(console, f"Not compared to the bit: {_counted(count, 'run')}: {reason}.")
@@ -61,7 +61,7 @@ def show(agreement: Agreement, about: About, console: Console | None = None) -> 
         _print(console, f"Claims: {same} of {agreement.claims} verdicts are the same.")
         for line in agreement.other_verdicts:
             _print(console, f"  {line}")
-    console.print(Text(_verdict(agreement), style="bold red" if agreement.failed else "bold green"), soft_wrap=True)
+    _print(console, _verdict(agreement), "bold red" if agreement.failed else "bold green")
 
 
 def _counts(agreement: Agreement) -> Table:
@@ -126,5 +126,5 @@ def _verdict(agreement: Agreement) -> str:
     return f"Agrees with {agreement.folder}: {_counted(len(agreement.rows) - unjudged, 'row')} compared{beside}."
 
 
-def _print(console: Console, text: str) -> None:
-    console.print(Text(printable(text), style="dim"), soft_wrap=True)
+def _print(console: Console, text: str, style: str = "dim") -> None:
+    console.print(Text(printable(text), style=style), soft_wrap=True)
