@@ -24,8 +24,8 @@ COSTS = {
     **dict.fromkeys(("alac_16", "alac_20", "alac_24", "alac_32", "paf", "sds"), 4),
     **dict.fromkeys(("g721_32", "g723_24", "g723_40"), 25),
 }
-"""How many times as long a sample takes to decode as one in a usual codec, by the names that libsndfile gives to
-formats and codecs, and FFmpeg to codecs."""
+"""Time that decoding takes per sample, in units of that of usual codecs, by the names that libsndfile gives to formats
+and codecs, and FFmpeg to codecs."""
 USUAL = re.compile(r"pcm|float|double|[ua]law|dpcm|mpeg|mp[123]|e?ac3|aac|flac|vorbis|wmav|(adpcm_)?(ima|ms)_?")
 UNUSUAL = 8  # the cost of a sample in any other codec: those of telephones, GSM and AMR among them
 EXACT = 0.95  # of the length that a header states, which must be there
