@@ -62,6 +62,7 @@ def java(folder, monkeypatch, script):
     [
         ("read x; exit 1", "it has ended"),
         ("read x; echo no heap >&2; exit 3", "no heap"),
+        ("exec 0<&-; echo no heap >&2; echo 1", "no heap"),
         ("read x; echo 1; read x; echo 2; read x; echo x", "could not convert string to float: 'x'"),
         ("read x; echo 1; read x; echo 2; read x; echo 1", "it has ended"),
         ("exec sleep 60", "more than 3 s"),

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,31 +57,39 @@ def _plain(caption: Caption) -> str:
 def _meteor(java: str, folder: Path, said: list[str], written: list[list[str]]) -> tuple[float, list[float]]:
     """METEOR of all captions and of each, from the statistics that the program gives for each line."""
     command = [java, "-jar", "-Xmx2G", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"]
+    seconds, began = _seconds(said), time.monotonic()
     with tempfile.TemporaryFile() as faults:
+
+        def ended() -> ValueError:
+            if time.monotonic() - began >= seconds:
+                return ValueError(f"more than {seconds:g} s")
+            faults.seek(0)
+            return ValueError(faults.read(SHOWN).decode(errors="replace") or "it has ended")
+
         files = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": faults}
-        with subprocess.Popen(command, cwd=folder, encoding="utf-8", **files) as process:
-            seconds = _seconds(said)
-            clock = threading.Timer(seconds, process.kill)
-            clock.start()
+        try:
+            with subprocess.Popen(command, cwd=folder, encoding="utf-8", **files) as process:
+                clock = threading.Timer(seconds, process.kill)
+                clock.start()
 
-            def answer() -> str:
-                if line := process.stdout.readline().strip():
-                    return line
-                faults.seek(0)
-                why = faults.read(SHOWN).decode(errors="replace") if clock.is_alive() else f"more than {seconds:g} s"
-                raise ValueError(why or "it has ended")
+                def answer() -> str:
+                    if line := process.stdout.readline().strip():
+                        return line
+                    raise ended()
 
-            def ask(*parts: str) -> str:
-                print(f" {BETWEEN} ".join(parts), file=process.stdin, flush=True)
-                return answer()
+                def ask(*parts: str) -> str:
+                    print(f" {BETWEEN} ".join(parts), file=process.stdin, flush=True)
+                    return answer()
 
-            try:
-                counted = [ask("SCORE", *others, caption) for caption, others in zip(said, written, strict=True)]
-                each = [float(ask("EVAL", *counted)), *(float(answer()) for _ in said[1:])]
-                return float(answer()), each
-            finally:
-                clock.cancel()
-                process.kill()
+                try:
+                    counted = [ask("SCORE", *others, caption) for caption, others in zip(said, written, strict=True)]
+                    each = [float(ask("EVAL", *counted)), *(float(answer()) for _ in said[1:])]
+                    return float(answer()), each
+                finally:
+                    clock.cancel()
+                    process.kill()
+        except BrokenPipeError:  # it has ended before it read what was asked: why stands on its standard error
+            raise ended() from None
 
 
 def _spice(java: str, folder: Path, said: list[str], written: list[list[str]]) -> tuple[float, list[float]]:
