@@ -118,6 +118,45 @@ def test_a_grid_alone_and_its_maximum(folder):
     assert "annotations" not in one.manifest
 
 
+def test_regions_are_named_by_the_classifier_of_the_network(folder, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.shufflenet_v2_x0_5(weights=None)
+    model.fc.weight.data.mul_(1_000_000)  # a network without training finds all classes about as likely
+    save_file(model.state_dict(), tmp_path / "trained.safetensors")
+    chosen = settings(regions=4, grid=1, names="classifier", weights=str(tmp_path / "trained.safetensors"))
+    features = run(folder, chosen)
+    given = run(folder, settings(regions=4, grid=1), "given")
+    np.testing.assert_allclose(features.array, given.array, rtol=1e-3, atol=1e-5)
+    categories = torchvision.models.ShuffleNet_V2_X0_5_Weights.DEFAULT.meta["categories"]
+    seen = set()
+    for row, array in zip(features.index.itertuples(), features.array, strict=True):
+        chances = model.fc(torch.tensor(array[: row.count])).softmax(1).detach().numpy()
+        np.testing.assert_allclose(row.confidence, chances.max(1), atol=1e-2)
+        for name, attribute, chance in zip(
+            row[features.index.columns.get_loc("class") + 1], row.attribute, chances, strict=True
+        ):
+            assert abs(chance.max() - 0.2) > 0.01, "a chance too near to the bound tells nothing"
+            assert name == (categories[chance.argmax()] if chance.max() > 0.2 else "")
+            assert attribute == ""
+            seen.add(bool(name))
+    assert seen == {True, False}
+    with pytest.raises(UserError, match=r"extractors\.\*\.names: the classifier reads 1024 values, but a region has 7"):
+        regions._namer(chosen, torch.device("cpu")).of(torch.zeros(2, 7))
+
+
+@pytest.mark.parametrize("weights", ["seeded", "scenes", "headless", "narrow"])
+def test_weights_without_a_classifier_name_nothing(folder, tmp_path, weights):
+    model = torchvision.models.shufflenet_v2_x0_5(weights=None)
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("fc.")}
+    save_file(state, tmp_path / "headless.safetensors")
+    save_file({**state, "fc.weight": torch.zeros(7, 1024), "fc.bias": torch.zeros(7)}, tmp_path / "narrow.safetensors")
+    path = tmp_path / f"{weights}.safetensors"
+    chosen = settings("grid", names="classifier", weights=str(path) if path.exists() else weights)
+    with pytest.raises(UserError, match=r"holds no 'fc' of 1,000 classes.*trained on ImageNet"):
+        regions._namer(chosen, torch.device("cpu"))
+
+
 def test_batches_threads_and_order_change_nothing(folder):
     two = run(folder, settings(), threads=1)
     one = run(folder, settings(batch_size=1), "b")
@@ -287,6 +326,7 @@ def test_pictures_that_nothing_is_detected_in(folder, checkpoint):
         ({"grid": 2}, "has no grid"),
         ({"least": 7}, "7 regions exceed the largest number, 6"),
         ({"longest": 40}, "less than the short side"),
+        ({"names": "classifier"}, "a detector names its own regions"),
         ({"convention": "tensorflow"}, "'auto', 'caffe' or 'detectron2'"),
     ],
 )

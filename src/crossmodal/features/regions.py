@@ -64,11 +64,21 @@ class Settings(backbones.Settings):
     worsen: Worsening | None = Field(
         Worsening(), description="simulated detector errors in exact annotations (of the drawn world); null: none"
     )
+    names: Literal["given", "classifier"] = Field(
+        "given",
+        description="names of regions: given: those of the annotations; classifier: the class of ImageNet that the "
+        "network's own classifier finds likeliest for a region or a cell, if at least as likely as `confidence`",
+    )
+    confidence: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="least confidence of detected regions beyond the least number, and of names by a classifier",
+    )
     # settings of `boxes: detected`
     least: int | None = Field(
         None, ge=1, description="least number of regions, whatever their confidence; by default `regions`"
     )
-    confidence: float = Field(0.2, ge=0, le=1, description="least confidence of regions beyond the least number")
     overlap: float = Field(
         0.3, gt=0, le=1, description="overlap of two boxes of the same class above which one is removed"
     )
@@ -99,6 +109,10 @@ class Settings(backbones.Settings):
             if self.boxes == "grid" and self.side == 0:
                 raise ValueError("grid: is 0, but a grid needs at least 1 cell per side")
             return self
+        if self.names == "classifier":
+            raise ValueError(
+                "names: a detector names its own regions; `classifier` is for `boxes: annotated` or `grid`"
+            )
         if self.network not in detector.BLOCKS:
             raise ValueError(f"network: {self.network!r} is no detector's; expected {', '.join(detector.BLOCKS)}")
         if self.grid:
@@ -146,7 +160,8 @@ def recipe(settings: Settings, given: Given) -> Recipe:
     For each image the index keeps `count` (the number of regions), `size` (width and height of its file in pixels) and
     lists with an entry per region: `boxes` (x1, y1, x2, y2 in pixels of its file), `class`, `attribute` (either may be
     empty) and `confidence`. Annotated or detected regions come first, in decreasing order of confidence, followed by
-    the cells of the grid, which have no class. For `boxes: annotated`, `items.json` in the data set's folder names the
+    the cells of the grid, which have no class. With `names: classifier` classes and confidences are the classifier's
+    and no region has an attribute. For `boxes: annotated`, `items.json` in the data set's folder names the
     file of annotations.
 
     Raises
@@ -174,8 +189,10 @@ def recipe(settings: Settings, given: Given) -> Recipe:
                 "without_regions": named.bare(given.rows.source),
             }
 
+        namer = None if settings.names == "given" else _namer(settings, device)
+
         def begin(listed: list[Item]) -> Work:
-            return _pool(cut, named, settings, device, listed)
+            return _pool(cut, named, namer, settings, device, listed)
 
     return Recipe(begin, {**depends, **facts}, packages=("torchvision", "pillow"))
 
@@ -290,8 +307,38 @@ class Picture(NamedTuple):
     regions: list[Region]
 
 
+class Namer(NamedTuple):
+    """Names regions by the classifier of a network."""
+
+    layer: nn.Linear
+    names: tuple[str, ...]
+    least: float  # probability
+
+    def of(self, features: Tensor) -> tuple[list[str], list[float]]:
+        """The likeliest class of each of (n, D) regions, empty if it is not likely enough, and its probability."""
+        if features.shape[1] != self.layer.in_features:
+            raise UserError(
+                f"extractors.*.names: the classifier reads {self.layer.in_features} values, but a region has "
+                f"{features.shape[1]}; choose a network whose classifier reads the mean of its last map, as resnet152"
+            )
+        with torch.inference_mode():
+            chances, classes = self.layer(features.float()).softmax(1).max(1)
+        sure = chances >= self.least
+        return [self.names[n] if ok else "" for n, ok in zip(classes, sure, strict=True)], chances.tolist()
+
+
+def _namer(settings: Settings, device: torch.device) -> Namer:
+    layer, names = backbones.classifier(settings)
+    return Namer(layer.to(device).eval(), names, settings.confidence)
+
+
 def _pool(
-    cut: pooling.LastMap, given: Annotations | None, settings: Settings, device: torch.device, listed: list[Item]
+    cut: pooling.LastMap,
+    given: Annotations | None,
+    namer: Namer | None,
+    settings: Settings,
+    device: torch.device,
+    listed: list[Item],
 ) -> Work:
     def load(item: Item) -> Picture:
         picture = pictures.read(item.path)
@@ -326,6 +373,9 @@ def _pool(
         places = pooling.cells(boxes.to(last), picture.size, tuple(picture.pixels.shape[1:]), shape, cut.stride)
         features = (pooling.align if settings.pool == "align" else pooling.peak)(last, places)
         _, names, attributes, confidences = zip(*picture.regions, strict=True)
+        if namer:
+            names, confidences = namer.of(features)
+            attributes = [""] * len(names)
         return Found(picture.size[::-1], features, boxes, list(names), list(attributes), list(confidences))
 
     def probe(net: nn.Module, precision: str) -> Tensor:

@@ -60,10 +60,11 @@ class Settings(Hinges):
     words_covered: float = Field(
         0.3, ge=0, le=1, description="least share of the words that must have a vector in that file"
     )
-    semantics: Literal["regional", "global", "none"] = Field(
+    semantics: Literal["regional", "global", "caption", "none"] = Field(
         "regional",
         description="what replaces the sentence of an un-annotated image: regional: s, the names of its regions; "
-        "global: s_g, that of the whole image; none: un-annotated images are not used (table 5)",
+        "global: s_g, that of the whole image; none: un-annotated images are not used (table 5); caption: one that "
+        "people wrote, which no names can be better than and which is not un-annotated any more",
     )
     negatives: Negatives = Field(
         "other_groups",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 
@@ -37,6 +38,16 @@ def test_names_of_regions_the_most_confident_first(tiny):
 def test_names_of_the_whole_image(tiny):
     """Concepts with a score above .3, the highest first."""
     assert said(opened(tiny, semantics="global")) == [["box"], ["car", "red"], ["box"]]
+
+
+def test_a_caption_of_people_in_the_place_of_names(tiny):
+    """The first of each image's captions; its words are known, as those of names are."""
+    corpus = opened(tiny, semantics="caption")
+    assert said(corpus) == [["red", "kite"], ["a", "red", "car"], ["<unk>", "kite"]]
+    items = pd.read_parquet(tiny / "items.parquet")
+    items[items.item_id != "b#0"].to_parquet(tiny / "items.parquet")
+    with pytest.raises(UserError, match=r"items\.parquet: gb has no caption, which `semantics: caption` needs"):
+        opened(tiny, semantics="caption")
 
 
 def test_none_where_the_settings_ask_for_none(tiny):

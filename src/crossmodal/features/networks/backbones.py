@@ -84,6 +84,30 @@ def build(settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
     return model.eval(), facts
 
 
+def classifier(settings: Settings) -> tuple[nn.Linear, tuple[str, ...]]:
+    """The last layer of a network that was trained on ImageNet, and the names of its classes.
+
+    Raises
+    ------
+    UserError : the weights hold no classifier of ImageNet's 1,000 classes.
+    """
+    model, head = _seeded(settings.network, settings.seed)
+    published = torchvision.models.get_model_weights(settings.network)
+    names = tuple(next(iter(published)).meta["categories"])
+    if settings.weights in published.__members__:
+        return _published(settings, published[settings.weights])[0].get_submodule(head), names
+    layer, path = model.get_submodule(head), Path(settings.weights)
+    state = read_state(path) if path.is_file() else {}
+    found = {name: state[f"{head}.{name}"] for name in layer.state_dict() if f"{head}.{name}" in state}
+    if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in layer.state_dict().items()}:
+        raise UserError(
+            f"extractors.*.weights: {settings.weights!r} holds no {head!r} of {len(names):,} classes, by which `names: "
+            f"classifier` names regions; set `weights` to those of a {settings.network} that was trained on ImageNet"
+        )
+    layer.load_state_dict(found)
+    return layer, names
+
+
 def bare(network: str) -> tuple[nn.Module, int]:
     """A network without its classifier and without trained weights, and the size of its features."""
     model, head = _seeded(network, 0)
