@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     help="A reproducible benchmark pipeline for cross-modal retrieval. `snakemake --cores all all` runs it all; each "
     "sub-command here is one step of it, for running or debugging that step alone.",

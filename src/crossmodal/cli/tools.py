@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from crossmodal.cli.base import RunName, app, read_params, read_plan
 from crossmodal.core.errors import UserError
-
-if TYPE_CHECKING:
-    pass
-
 
 features_app = typer.Typer(
     no_args_is_help=True, help="List the features in `data/`, or remove those that no data set needs."
