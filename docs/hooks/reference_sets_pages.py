@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -74,24 +73,26 @@ def index(sets: dict[Path, About]) -> str:
 
 def claims_by_set(sets: dict[Path, About]) -> list[str]:
     """What each paper claims, and the verdict of each set on it, with the difference or the rise that was measured."""
-    cells: dict[str, dict[tuple[str, str], dict[str, list[str]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
+    told = []
     for path, about in sets.items():
         for row in read(path).claims.itertuples():
             known = about.datasets.get(row.dataset)
             measured = "" if pd.isna(row.ours) else f" ({row.ours:+.1f})"
-            told = cells[row.paper][row.claim, known.title if known else row.dataset][path.name]
-            if (one := f"{row.verdict}{measured}") not in told:
-                told.append(one)
+            on = known.title if known else row.dataset
+            told.append((row.paper, row.claim, on, path.name, f"{row.verdict}{measured}"))
+    frame = pd.DataFrame(told, columns=["paper", "claim", "on", "set", "verdict"]).drop_duplicates()
+    names = [path.name for path in sets]
     parts = []
-    for paper, rows in sorted(cells.items()):
+    for paper, rows in frame.groupby("paper"):
         says = _sentences(paper)
+        by_set = rows.pivot_table("verdict", ["claim", "on"], "set", aggfunc="; ".join, sort=False).reindex(
+            columns=names
+        )
         table = [
-            (cell(says.get(name, name)), cell(title), *(cell("; ".join(told.get(path.name, ["–"]))) for path in sets))
-            for (name, title), told in rows.items()
+            [cell(says.get(claim, claim)), cell(on), *map(cell, verdicts)]
+            for (claim, on), verdicts in zip(by_set.index, by_set.fillna("–").to_numpy(), strict=True)
         ]
-        parts.append(f"### {cell(paper)}\n\n" + table_of(("claim", "on", *(cell(path.name) for path in sets)), table))
+        parts.append(f"### {cell(paper)}\n\n" + table_of(("claim", "on", *map(cell, names)), table))
     if parts:
         parts.insert(0, SAYS)
     return parts
