@@ -283,6 +283,24 @@ def test_each_change_is_noticed_by_what_depends_on_it_and_once(prepared):
     assert identities(prepared)[1] not in ("", features)
 
 
+@pytest.mark.parametrize("change", ["change_of_items", "change_of_features"])
+def test_files_that_have_been_looked_at_are_not_read_again(prepared, monkeypatch, change):
+    def ask():
+        named = ("mine",) if change == "change_of_items" else ("mine", "image.net")
+        return getattr(fingerprints.RawFiles(prepared / "data"), change)(*named)
+
+    for name in ("captions.json", "a.jpg"):
+        old(prepared / "raw" / name, "changed")
+    first = ask()
+    assert first != ""
+
+    def never(path):
+        raise AssertionError(f"{path} is hashed again")
+
+    monkeypatch.setattr(fingerprints, "sha256_file", never)
+    assert ask() == first
+
+
 def test_a_change_that_is_undone_in_time_is_none(prepared):
     captions = prepared / "raw/captions.json"
     for text in ("a cat", "a cow"):
