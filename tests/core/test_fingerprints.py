@@ -184,7 +184,7 @@ def test_a_damaged_cache_is_made_again(tmp_path):
     assert fingerprints.Hashes(tmp_path).file(old(tmp_path / "a", "one")) == sha("one")
 
 
-@pytest.mark.parametrize("kind", ["files", "trees", "names"])
+@pytest.mark.parametrize("kind", ["files", "trees", "names", "texts"])
 def test_a_record_differs_by_content_and_not_by_time(tmp_path, kind):
     folder = tmp_path / "data/mine"
     path = old(tmp_path / "raw/a.txt", "one")
@@ -201,6 +201,26 @@ def test_a_record_differs_by_content_and_not_by_time(tmp_path, kind):
     assert (now() == recorded) is (kind == "names")
     old(tmp_path / "raw/b.txt")
     assert (now() == recorded) is False or kind == "files"
+
+
+def test_a_record_of_texts_does_not_look_at_pictures(tmp_path):
+    old(tmp_path / "raw/a.txt", "one")
+    picture = old(tmp_path / "raw/a.jpg", "one")
+    recorded = raw.record(tmp_path / "data", texts=[picture.parent])
+    picture.write_text("two")
+    assert fingerprints.now(recorded, fingerprints.Hashes(tmp_path / "data"), tmp_path / "data") == recorded
+
+
+def test_files_that_settings_name_are_hashed_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    old(tmp_path / "raw/glove.txt", "one")
+    before = fingerprints.RawFiles(tmp_path / "data").named_in({"vectors": "raw/glove.txt"})
+
+    def never(path):
+        raise AssertionError(f"{path} is hashed again")
+
+    monkeypatch.setattr(fingerprints, "sha256_file", never)
+    assert fingerprints.RawFiles(tmp_path / "data").named_in({"vectors": "raw/glove.txt"}) == before != ""
 
 
 def test_what_is_gone_altogether_is_no_change(tmp_path):
@@ -393,7 +413,15 @@ def test_names_that_are_no_text_are_hashed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "odd", [[1], {"a.jpg": 5}, {"a.jpg": [1, 2, 3]}, {"a.jpg": [1, 2, 3, "x"]}, {"a.jpg": [[]] * 4}]
+    "odd",
+    [
+        [1],
+        {"a.jpg": 5},
+        {"a.jpg": [1, 2, 3]},
+        {"a.jpg": [1, 2, 3, "x"]},
+        {"a.jpg": [[]] * 4},
+        {"other.jpg": [1, 2, 3, sha("one")], "a.jpg": 5},
+    ],
 )
 def test_remembered_hashes_of_another_form_are_forgotten(tmp_path, odd):
     """The file lies beside the data, and may have come with those of others."""

@@ -204,6 +204,39 @@ def test_a_module_that_is_no_model(plugin, text, words):
         registry.reads("plugged")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import not_installed_anywhere\n", "No module named 'not_installed_anywhere'"),
+        ("import broken_elsewhere\n", "invalid syntax"),
+        ("Form = None\n", "'NoneType' object is not callable"),
+        ("", "has no attribute 'Form'"),
+    ],
+)
+def test_a_module_that_is_no_form(outside, text, words):
+    site = outside("shaped", {"form": text}, {"forms": {"shaped": "form"}})
+    (site.parent / "broken_elsewhere.py").write_text("def broken(:\n")
+    with pytest.raises(UserError, match=r"form of input 'shaped' \(shaped\.form\): .*must be importable") as error:
+        registry.form("shaped", "image")
+    assert words in str(error.value)
+
+
+def test_forms_of_a_model_whatever_its_settings(plugin):
+    """Those of a second data set, of a second look, of what is not ranked, and of settings that choose others."""
+    plugin(
+        model="from typing import ClassVar\n"
+        "from crossmodal.models.cvs import Model as Theirs, Settings as Base\n"
+        "class Settings(Base):\n    image_network: str = ''\n"
+        "class Model(Theirs):\n"
+        "    reads: ClassVar = {'image': 'grid'}\n"
+        "    source_reads: ClassVar = {'image': 'regions'}\n"
+        "    second_form: ClassVar = {'image': 'pixels'}\n"
+        "    further: ClassVar = {'names': ('image', 'region_names')}\n"
+    )
+    assert registry.forms_of("plugged") == ("grid", "images", "pixels", "region_names", "regions", "vector")
+    assert registry.forms_of("scan") == ("regions", "tokens")
+
+
 PLAIN = """
 from pydantic import BaseModel
 from crossmodal.models import base

@@ -182,7 +182,7 @@ def form(name: str, modality: str) -> dict[str, Any]:
             opened = module("forms", name).Form(name)
             declared = {"array": opened.array(modality), "files": [*opened.files(modality)]}
             return {**declared, "axes": opened.axes, "outside": opened.outside}
-        except (ImportError, SyntaxError, AttributeError) as error:
+        except (ImportError, SyntaxError, AttributeError, TypeError) as error:
             raise UserError(
                 f"form of input {name!r} ({path}): {error}; its module must be importable and have a class `Form`, of "
                 f"crossmodal.corpus.forms.base.Form"
