@@ -32,7 +32,7 @@ class Baseline:
         """
         lines = self.reached.get(mutant.file, {})
         by_test = set().union(*(lines.get(line, ()) for line in statement(mutant.file, mutant.line)))
-        if not by_test and mutant.line in _outside_functions(mutant.file):
+        if mutant.line in _outside_functions(mutant.file):  # traced in the test alone that imported the module first
             by_test = set().union(*lines.values())
         stem = f"test_{Path(mutant.file).stem}.py"
         files: dict[str, list[str]] = defaultdict(list)

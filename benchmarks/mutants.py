@@ -28,6 +28,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -238,10 +239,10 @@ class Judged:
     entries: list[dict]
 
     def reason(self, mutant: Mutant) -> str | None:
-        """Why a mutant is equivalent: an entry without `new` speaks of every change of its line."""
+        """Why a mutant is equivalent; an entry without `new` speaks of every change of its line in all its files."""
         for entry in self.entries:
             new = entry.get("new")
-            same = entry["file"] == mutant.file and _plain(entry["old"]) == mutant.old
+            same = fnmatch(mutant.file, entry["file"]) and _plain(entry["old"]) == mutant.old
             if same and (new is None or _plain(new) == mutant.new):
                 return entry["reason"]
         return None
@@ -250,8 +251,7 @@ class Judged:
         """Entries of lines that are no more."""
         gone = []
         for entry in self.entries:
-            path = Path(entry["file"])
-            if not path.exists() or _plain(entry["old"]) not in _plain(path.read_text()):
+            if not any(_plain(entry["old"]) in _plain(path.read_text()) for path in Path().glob(entry["file"])):
                 gone.append(entry)
         return gone
 

@@ -97,6 +97,8 @@ def test_joined_are_items_of_the_larger_modality_beside_the_first_of_their_group
     assert batch.inputs["text"][:, 0].tolist() == [104, 105, 106, 107, 108]
     assert batch.inputs["image"][:, 0].tolist() == [2, 2, 3, 3, 4]
     assert [len(batch.groups) for batch in grouped.joined("test", 2)] == [2, 2, 1]
+    (first,) = grouped.joined("train", 100)
+    assert first.inputs["image"][:, 0].tolist() == [0, 0]  # the first of all items is one, too
     without = inputs("i", [0, 1, 9, 3, 4], ["train", "val", "test", "test", "test"])
     (batch,) = corpus_of(without, grouped.inputs["text"], grouped.pairs).joined("test", 100)
     assert batch.groups.tolist() == [3, 3, 4]  # no image of group 2

@@ -53,6 +53,9 @@ def test_every_class_is_told_at_the_test_and_the_seen_ones_before(described):
     test = torch.from_numpy(classes.where("test"))
     np.testing.assert_allclose(classes.gather(test), ATTRIBUTES, rtol=1e-6)
     assert classes.labels[classes.where("test")].tolist() == [0, 1, 2, 3, 4, 5]
+    assert not {*classes.groups} & {
+        *corpus_of(described).inputs["image"].groups
+    }  # no item belongs to a class as to a pair
 
 
 def test_rows_hold_the_class_of_their_image(described):

@@ -15,6 +15,7 @@ from crossmodal.corpus.forms import form
 from crossmodal.corpus.forms.base import Source
 from crossmodal.corpus.opening import load
 from crossmodal.features.engine import store
+from crossmodal.language.tokens import PAD, UNKNOWN
 from crossmodal.models.base import Batch
 from tests.corpus.forms.conftest import ARRAYS, REGIONS
 
@@ -86,6 +87,56 @@ def test_placed_regions_from_outside(placed):
     given = source.form.of_features(source, np.ones((1, 2, 3), np.float32), columns)
     torch.testing.assert_close(given.boxes, torch.tensor([[[0, 0, 0.5, 0.25], [0, 0, 0, 0]]]))
     assert given.names.tolist() == [[[corpus.vocabulary.words.index("kite"), 0, 0], [0, 0, 0]]]
+
+
+def test_three_words_of_a_name_are_read(placed):
+    corpus, _ = gathered(placed(), "named_regions")
+    columns = {"count": [1], "boxes": [[[0, 0, 5, 5]]], "size": [[10, 20]], "class": [["red box kite car"]]}
+    about = {"folder": placed(), "modality": "image", "settings": {}, "vocabulary": corpus.vocabulary}
+    source = Source(form=form("named_regions"), **about)
+    given = source.form.of_features(source, np.ones((1, 1, 3), np.float32), columns)
+    assert [corpus.vocabulary.words[i] for i in given.names[0, 0]] == ["red", "box", "kite"]
+
+
+def test_objects_are_named_regions_the_most_confident_first(placed):
+    corpus, objects = gathered(placed(), "objects")
+    words = corpus.vocabulary.words
+    assert objects.counts.tolist() == [2, 2, 1]
+    assert [[words[i] for i in row] for row in objects.classes.tolist()] == [
+        ["box"] * 2,
+        ["box", "kite"],
+        ["car", words[0]],
+    ]
+    assert [[words[i] for i in row] for row in objects.attributes.tolist()] == [
+        [words[0], "red"], [words[0], "red"], ["red", words[0]],
+    ]  # fmt: skip
+    torch.testing.assert_close(objects.scores, torch.tensor([[0.4, 0.2], [0.75, 0.25], [0.5, 0]]))
+    assert objects.boxes.tolist() == [
+        [[0, 0, 40, 80], [0, 40, 40, 80]], [[50, 25, 200, 100], [0, 0, 100, 50]], [[10, 10, 20, 20], [0, 0, 0, 0]],
+    ]  # fmt: skip
+    assert "image" not in corpus.context.shapes
+    assert registry.form("objects", "image")["array"] == "regions"
+
+
+def test_objects_from_outside_and_none_at_all(placed):
+    corpus, _ = gathered(placed(), "objects")
+    source = Source(form=form("objects"), folder=placed(), modality="image", settings={}, vocabulary=corpus.vocabulary)
+    columns = {
+        "boxes": [[[0, 0, 5, 5], [1, 1, 2, 2], [2, 2, 4, 4]], [[0, 0, 9, 9]]],
+        "class": [["Kite", "zebra", ""], [""]],
+        "attribute": [[None, "red", "red"], [""]],
+        "confidence": [[0.5, 0.75, 1.0], [1.0]],
+    }
+    given = source.form.of_features(source, np.ones((2, 3, 3), np.float32), columns)
+    place = corpus.vocabulary.words.index
+    assert given.counts.tolist() == [2, 0]
+    assert given.classes.tolist() == [[UNKNOWN, place("kite")], [PAD, PAD]]
+    assert given.attributes.tolist() == [[place("red"), PAD], [PAD, PAD]]
+    columns = {name: column[1:] for name, column in columns.items()}
+    bare = source.form.of_features(source, np.ones((1, 1, 3), np.float32), columns)
+    assert bare.boxes.shape == (1, 1, 4)  # at least one place, of padding
+    with pytest.raises(UserError, match="its index has no column 'boxes'"):
+        gathered(placed(boxes=None), "objects")
 
 
 def test_a_map_is_read_as_regions_are_from_features_of_its_own(tiny):
