@@ -251,9 +251,15 @@ class Dag:
 
     def items_threads(self, wildcards: Any) -> int:
         """The threads of a data set's step `items`: as many as for features where its reader draws, otherwise one."""
-        reader = self.params.datasets[wildcards.dataset].reader
-        draws = "crossmodal.datasets.drawing.work" in registry.imports("datasets", reader)
-        return self.params.threads.features if draws else 1
+        return self.params.threads.features if self._is_drawn(wildcards.dataset) else 1
+
+    def features_threads(self, wildcards: Any) -> int:
+        """The threads of an extraction: one for drawn items, of which there are few, so that several run at once."""
+        return 1 if self._is_drawn(wildcards.dataset) else self.params.threads.features
+
+    def _is_drawn(self, dataset: str) -> bool:
+        reader = self.params.datasets[dataset].reader
+        return "crossmodal.datasets.drawing.work" in registry.imports("datasets", reader)
 
     def split_identity(self, wildcards: Any) -> str:
         dataset = self.params.datasets[wildcards.dataset]

@@ -211,6 +211,17 @@ def test_a_record_of_texts_does_not_look_at_pictures(tmp_path):
     assert fingerprints.now(recorded, fingerprints.Hashes(tmp_path / "data"), tmp_path / "data") == recorded
 
 
+def test_what_is_only_looked_up_leaves_no_note(tmp_path, monkeypatch):
+    """A job of a run, which does not look for changes, takes the note as it is."""
+    monkeypatch.chdir(tmp_path)
+    old(tmp_path / "raw/glove.txt", "one")
+    settings = {"vectors": "raw/glove.txt"}
+    told = fingerprints.RawFiles(tmp_path / "data", look=False).named_in(settings)
+    assert not (tmp_path / "data" / fingerprints.NAMED).exists()
+    assert fingerprints.RawFiles(tmp_path / "data").named_in(settings) == told
+    assert (tmp_path / "data" / fingerprints.NAMED).exists()
+
+
 def test_files_that_settings_name_are_hashed_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     old(tmp_path / "raw/glove.txt", "one")

@@ -291,12 +291,29 @@ def test_names_are_files_and_entry_points_but_no_helpers(plugin):
     assert not {"items", "raw", "drawing"} & set(registry.names("datasets"))
 
 
+def test_an_entry_point_may_name_a_class_and_a_module_may_be_no_package(outside, tmp_path):
+    outside(
+        "plugged",
+        {"model": "from crossmodal.models.scan import Model, Settings\n"},
+        {"models": {"plugged": "model:Model"}},
+    )
+    assert registry.names("models")["plugged"] == "plugged.model"
+    assert registry.reads("plugged") == {"image": "regions", "text": "tokens"}
+    alone = tmp_path / "site" / "alone.py"
+    alone.write_text('"""What stands alone."""\n')
+    assert registry._file("alone") == alone
+    assert registry._file("alone.below") is None
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "words"),
     [
         ("models", "vsep", "model 'vsep' is unknown; did you mean 'vsepp'"),
         ("datasets", "karpaty", "data set 'karpaty' is unknown; did you mean 'karpathy'"),
         ("features", "imag", "extractor 'imag' is unknown; did you mean 'image'"),
+        ("tasks", "captionin", "task 'captionin' is unknown; did you mean 'captioning'"),
+        ("forms", "region", "form of input 'region' is unknown; did you mean 'regions'"),
+        ("figures", "embedings", "figure 'embedings' is unknown; did you mean 'embeddings'"),
         ("models", "zzzzzz", r"model 'zzzzzz' is unknown; \(known: "),
     ],
 )
@@ -342,6 +359,36 @@ def test_a_hash_changes_with_what_is_imported(plugin, monkeypatch, text):
     assert registry.source_hash("models", "plugged") == before
     plugin(model=f"{MODEL}{text}MORE = 1\n")
     assert registry.source_hash("models", "plugged") != before
+
+
+CODE = """
+class A:
+    x = 1
+    def f(self):
+        return self.x
+
+def g():
+    return 1
+"""
+
+
+def test_a_hash_overlooks_what_is_said_and_what_types_are_asked_for(plugin, monkeypatch):
+    source = registry._source
+    monkeypatch.setattr(registry, "_source", lambda path: source(path) if path.startswith("plugged") else ("", ()))
+    plugin(model=f"{MODEL}from plugged import part\n", part=CODE, other="VALUE = 1\n")
+    before = registry.source_hash("models", "plugged")
+    told = re.sub("( *)(class A|def .*):\n", r'\1\2:\n\1    """Said of it."""\n', CODE)
+    assert told.count("Said") == 3
+    plugin(part=f'"""All of it."""\n{told}')
+    assert registry.source_hash("models", "plugged") == before
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from plugged.other import VALUE\n"
+    run = "import os\nif os.name:\n    from plugged.other import VALUE\n"
+    for text, counts in ((typed, False), (run, True)):
+        hashes = []
+        for value in (1, 2):
+            plugin(part=text, other=f"VALUE = {value}\n")
+            hashes.append(registry.source_hash("models", "plugged"))
+        assert (hashes[0] != hashes[1]) is counts
 
 
 def test_a_hash_covers_data_that_lies_beside_the_module(plugin):

@@ -180,3 +180,13 @@ def test_what_a_changed_parameter_makes_again(tmp_path, monkeypatch):
     for (path, value), changed in PARAMETERS.items():
         after = found(replaced(config, path, list(value) if isinstance(value, tuple) else value))
         assert {name for name in before if before[name] != after[name]} == changed, path
+
+
+def test_drawing_takes_all_cores_and_extraction_from_what_is_drawn_one(tmp_path, monkeypatch):
+    """Of photographs it is the other way round: reading their list is quick, and extraction takes hours."""
+    (tmp_path / "papers").symlink_to(ROOT / "papers")
+    monkeypatch.chdir(tmp_path)
+    dag = Dag(yaml.safe_load((ROOT / "params.yaml").read_text()), look=False)
+    drawn, photographs = SimpleNamespace(dataset="scenes"), SimpleNamespace(dataset="flickr30k")
+    assert [dag.items_threads(drawn), dag.features_threads(drawn)] == [64, 1]
+    assert [dag.items_threads(photographs), dag.features_threads(photographs)] == [1, 64]

@@ -15,7 +15,7 @@ rule extract:
         "../envs/crossmodal.yaml"
     benchmark:
         "logs/extract/{dataset}.{modality}.{extractor}.tsv"
-    threads: BENCH.params.threads.features
+    threads: BENCH.features_threads
     resources:
         gpu=1,
         mem_mb=8000,

@@ -128,7 +128,11 @@ class Paths(Strict):
 
 
 class Threads(Strict):
-    features: int = Field(64, ge=1, description="largest number of cores that extraction uses")
+    features: int = Field(
+        64,
+        ge=1,
+        description="largest number of cores that an extraction uses; in the workflow that of drawn items has one",
+    )
     train: int = Field(
         1,
         ge=1,
