@@ -30,11 +30,11 @@ class Baseline:
 
         A test that does not reach a line may still depend on it, by what an earlier test has left in a cache.
         """
-        lines = self.reached.get(mutant.file, {})
+        lines, stem = self.reached.get(mutant.file, {}), f"/test_{Path(mutant.file).stem}.py"
         by_test = set().union(*(lines.get(line, ()) for line in statement(mutant.file, mutant.line)))
         if mutant.line in _outside_functions(mutant.file):  # traced in the test alone that imported the module first
             by_test = set().union(*lines.values())
-        stem = f"test_{Path(mutant.file).stem}.py"
+            by_test |= {test for test in self.seconds if test.split("::")[0].endswith(stem)}
         files: dict[str, list[str]] = defaultdict(list)
         for test in self.seconds:
             files[test.split("::")[0]].append(test)
