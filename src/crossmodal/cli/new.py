@@ -14,7 +14,7 @@ from crossmodal.cli.base import app
 from crossmodal.core.errors import UserError, suggestion
 
 TEMPLATES = Path(__file__).parent / "templates"
-RUN = "results/runs/world/full"
+RUN = "results/runs/scenes/full"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ KINDS = {
         "features",
         "an extractor: histograms of the red, green and blue values of an image",
         "extractors:\n  NAME: {extractor: NAME}",
-        "snakemake --cores all data/world/features/image.NAME.json",
+        "snakemake --cores all data/scenes/features/image.NAME.json",
         "docs/howto/extractor.md",
         "tests/features/test_extractor_conformance.py",
     ),

@@ -89,7 +89,7 @@ def measure(
 ) -> None:
     """Measure a tested run at other cut-offs, or its captions by METEOR and SPICE, from the files of its test.
 
-    `crossmodal measure world/full/vsepp/seed0 recall@50 ndcg@10`
+    `crossmodal measure scenes/full/vsepp/seed0 recall@50 ndcg@10`
     """
     import json
 

@@ -140,7 +140,7 @@ def search(
 ) -> None:
     """Search the items of a trained run's data set by a sentence or a file of yours.
 
-    `crossmodal search world/full/vsepp/seed0 "a red ball left of a cup"`
+    `crossmodal search scenes/full/vsepp/seed0 "a red ball left of a cup"`
     """
     from crossmodal import library
     from crossmodal.inference import search as step
@@ -173,7 +173,7 @@ def describe(
 ) -> None:
     """Describe pictures of yours with a trained captioner.
 
-    `crossmodal describe world/full/nic/seed0 photograph.jpg`
+    `crossmodal describe scenes/full/nic/seed0 photograph.jpg`
     """
     from crossmodal import library
     from crossmodal.inference import description as step
@@ -213,7 +213,7 @@ def export(
 ) -> None:
     """Write the embeddings of a trained run's items, with their ids, for use elsewhere.
 
-    `crossmodal export world/full/vsepp/seed0 embeddings/`
+    `crossmodal export scenes/full/vsepp/seed0 embeddings/`
     """
     from crossmodal import library
     from crossmodal.inference import export as step

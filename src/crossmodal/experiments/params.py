@@ -131,7 +131,7 @@ class Threads(Strict):
     features: int = Field(
         64,
         ge=1,
-        description="largest number of cores that an extraction uses; in the workflow that of drawn items has one",
+        description="most cores of one extraction or drawing; in the workflow, features of drawn data take one each",
     )
     train: int = Field(
         1,
