@@ -191,6 +191,37 @@ def test_a_wide_beam_finds_the_best_of_all_captions(seed, power):
     assert [w for w in found if w] == [w for w in best if w != END]
 
 
+@pytest.mark.parametrize("power", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
+def test_a_beam_as_the_programs_of_captioners_have_it(width, power):
+    """The likeliest continuations of all are kept; those that end leave the beam, and the next step fills it again."""
+    for seed in range(4):
+        step, state = chain(seed)
+        beams, finished = [((), torch.tensor([START]), state, 0.0)], []
+        for _ in range(6):
+            candidates = []
+            for said, last, now, total in beams:
+                logits, after = step(last, now)
+                logits[:, [PAD, UNKNOWN, START]] = -torch.inf
+                chances = torch.log_softmax(logits, 1)[0]
+                for word in (END, *range(4, 9)):
+                    candidates.append(((*said, word), torch.tensor([word]), after, total + float(chances[word])))
+            kept = sorted(candidates, key=lambda one: -one[3])[:width]
+            finished += [one for one in kept if one[0][-1] == END]
+            beams = [one for one in kept if one[0][-1] != END]
+        best = max(finished + beams, key=lambda one: one[3] / len(one[0]) ** power)[0]
+        found = decoding.beam(step, state, 1, 6, width, torch.device("cpu"), power)[0].tolist()
+        assert [w for w in found if w] == [w for w in best if w != END]
+
+
+def test_a_beam_of_one_takes_the_likeliest_word_each_time():
+    for seed in range(8):
+        step, state = chain(seed)
+        greedy = decoding.greedy(step, state, 1, 6, torch.device("cpu"))[0].tolist()
+        found = decoding.beam(step, state, 1, 6, 1, torch.device("cpu"))[0].tolist()
+        assert [w for w in found if w] == [w for w in greedy if w]
+
+
 def test_the_likeliest_word_each_time():
     step, state = chain(7)
     said, last, now = [], torch.tensor([START]), state

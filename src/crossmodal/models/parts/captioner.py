@@ -36,11 +36,11 @@ class Settings(Schedule):
         5, ge=1, le=LARGEST_BEAM, description="unfinished captions per image; 1 takes the likeliest word each time"
     )
     length_power: float = Field(
-        1.0,
+        0.0,
         ge=0,
         le=1,
-        description="power of the number of words by which a beam divides log-probabilities: 1 compares their means "
-        "per word, 0 whole captions, which become shorter",
+        description="power of the number of words by which a beam divides log-probabilities: 0 compares whole "
+        "captions, as the authors' programs do; 1 means per word, by which captions become longer",
     )
     longest: int = Field(20, ge=1, le=500, description="largest number of words of a caption that is generated")
     lr: float = Field(4e-4, gt=0, description="Adam's learning rate before the first step")

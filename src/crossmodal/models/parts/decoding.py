@@ -134,20 +134,23 @@ def sample(
 
 @torch.no_grad()
 def beam(
-    step: Step, state: State, count: int, most: int, width: int, device: torch.device, power: float = 1.0
+    step: Step, state: State, count: int, most: int, width: int, device: torch.device, power: float = 0.0
 ) -> Tensor:
-    """The caption with the highest log-probability per word among those that a beam finds.
+    """The caption with the highest log-probability among those that a beam finds.
 
-    Of each image, `width` unfinished captions are kept. A finished one leaves the beam with its mean log-probability
-    per word, its end mark included, so that short captions are not preferred; the image is done once no unfinished
-    caption is left or `most` words are said. An unfinished caption counts as it is then.
+    Of each image, the `width` likeliest captions of one more word are kept, as in the programs of captioners. One that
+    ends leaves the beam with its log-probability, its end mark included, and the next step fills its place. The image
+    is done once no unfinished caption can become better or `most` words are said; what is unfinished counts as it is.
+
+    An end mark thus has to be among the likeliest words. If each caption could end at each step, the likeliest one as a
+    whole would often be the empty one (Stahlberg and Byrne, 2019).
 
     Parameters
     ----------
     state : the state of B captions, one per image.
     width : unfinished captions per image, at least 1.
-    power : of the number of words by which a log-probability is divided, from 0 to 1: 1 for the mean per word, 0 for
-        the log-probability of the whole caption, which prefers short captions.
+    power : of the number of words by which a log-probability is divided, from 0 to 1: 0 for the log-probability of the
+        whole caption, 1 for the mean per word, which prefers longer captions.
 
     Returns
     -------
@@ -171,15 +174,17 @@ def beam(
         logits, state = step(last, state)
         logits = _allowed(logits)
         base = total - torch.logsumexp(logits, 1).view(count, width)  # a word's log-probability is its logit less that
-        _keep(best, best_words, words, (base + logits[:, END].view(count, width)) / length**power)
-        logits[:, END] = -torch.inf
         # The best words of all beams are among the best ones of each.
         highest, likely = logits.topk(min(width, logits.shape[1]), 1)
         total, place = (base[:, :, None] + highest.view(count, width, -1)).flatten(1).topk(width, 1)
         origin, word = place // highest.shape[1], likely.view(count, -1).gather(1, place)
-        words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, length - 1)), word[:, :, None]], 2)
+        words = words.gather(1, origin[:, :, None].expand(-1, -1, length - 1))
+        ended = word == END
+        _keep(best, best_words, words, (total / length**power).masked_fill(~ended, -torch.inf))
+        total = total.masked_fill(ended, -torch.inf)
+        words = torch.cat([words, word[:, :, None]], 2)
         # Log-probabilities only fall, and at most `most` words divide them, so that nothing better can follow then.
-        if bool((total[:, 0] / most**power <= best).all()):
+        if bool((total.amax(1) / most**power <= best).all()):
             break
         last = word.flatten()
         state = chosen(state, (first[:, None] * width + origin).flatten())
