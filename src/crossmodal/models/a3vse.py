@@ -64,7 +64,7 @@ class Settings(Hinges):
         "regional",
         description="what replaces the sentence of an un-annotated image: regional: s, the names of its regions; "
         "global: s_g, that of the whole image; none: un-annotated images are not used (table 5); caption: one that "
-        "people wrote, which no names can be better than and which is not un-annotated any more",
+        "people wrote, as an upper bound of what names can reach",
     )
     negatives: Negatives = Field(
         "other_groups",

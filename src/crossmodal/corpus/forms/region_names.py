@@ -1,6 +1,6 @@
 """What stands for an un-annotated image's sentence: the names of its regions or of the whole (A3VSE, section 4.3).
 
-A caption that people wrote in the place of names bounds what better names could reach.
+A caption that people wrote in the place of names is an upper bound of what better names can reach.
 """
 
 from __future__ import annotations
