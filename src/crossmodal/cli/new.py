@@ -64,9 +64,9 @@ KINDS = {
     "form": Kind(
         "forms",
         "a form of input: vectors of unit length, for models with `reads = {'image': 'NAME', ...}`",
-        "datasets:\n  world:\n    inputs: {image: {NAME: world}}",
+        "datasets:\n  scenes:\n    inputs: {image: {NAME: scenes}}",
         "crossmodal list forms",
-        "docs/howto/model.md",
+        "docs/howto/form.md",
     ),
     "figure": Kind(
         "figures",
