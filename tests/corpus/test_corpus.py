@@ -84,6 +84,7 @@ def test_pairs_are_gathered_in_the_order_that_is_asked_for(grouped):
     assert (grouped.n_pairs, grouped.n_rows(), grouped.modalities) == (2, 2, ("image", "text"))
     assert grouped.context.shapes == {"image": (2,), "text": (3,)}
     assert grouped.context.groups.tolist() == [0]
+    assert grouped.context.n_concepts == 0
     assert not grouped.waits
 
 

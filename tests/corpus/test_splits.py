@@ -244,6 +244,7 @@ def test_a_stage_holds_all_training_items_of_its_classes_in_their_order():
     frame = classes([2, 3, 4, 5])
     made = splits.make_labelled(frame, "classes2of2")
     assert made.item_id.tolist() == [f"2/{i}" for i in range(4)] + [f"3/{i}" for i in range(5)]
+    assert [*made.columns] == ["item_id", "label"]
     assert made.index.tolist() == list(range(9))
     assert splits.summary(made) == {"items": 9, "classes": 2}
     assert splits.summary(splits.make_labelled(frame, "full")) == {"items": 14, "classes": 4}

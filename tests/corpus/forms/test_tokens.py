@@ -35,6 +35,14 @@ def test_what_settings_say_of_words(tiny):
     assert lengths.tolist() == [3, 4]
 
 
+def test_a_caption_is_cut_after_82_words_where_the_model_has_no_setting_for_it(tiny):
+    table = pd.read_parquet(tiny / "tokens.parquet")
+    table.loc[table.item_id == "b#0", "tokens"] = pd.Series([["car"] * 90], index=table.index[table.item_id == "b#0"])
+    table.to_parquet(tiny / "tokens.parquet")
+    corpus = load(tiny, "full", BOTH, {"image": "vectors"}, min_count=1)
+    assert corpus.inputs["text"].gather(torch.tensor([2])).lengths.tolist() == [82 + 2]  # with both marks
+
+
 def test_a_split_without_most_captions_knows_their_words_not(tiny):
     corpus = load(tiny, "sparse", BOTH, {"image": "vectors"}, min_count=1)
     assert corpus.vocabulary.words == (*SPECIAL, "a", "car", "red")
