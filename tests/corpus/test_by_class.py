@@ -46,6 +46,26 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def test_an_item_of_several_classes_counts_as_the_rarest_and_one_of_none_as_none():
+    texts = ['["cat", "dog"]', "dog", "dog", None, '["cat", "cow"]', "cat"]
+    items = pd.DataFrame({"item_id": list("abcdef"), "partition": ["train"] * 4 + ["test"] * 2, "label": texts})
+    labels = Labels.of(items, "full")
+    assert labels.names == ["cat", "dog", "cow"]  # the one of the test alone comes last
+    assert labels.sets(items.label).tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1], [1, 0, 0]]
+    assert labels.encode(items.label).tolist() == [0, 1, 1, -1, 0, 0]
+    assert labels.rarest(labels.sets(items.label), np.zeros(3, bool)).tolist() == [-1] * 6
+    assert labels.rarest(labels.sets(items.label), np.array([False, True, True])).tolist() == [1, 1, 1, -1, 2, -1]
+
+
+def test_items_of_a_class_are_listed_in_their_order(labelled):
+    made = corpus(labelled)
+    made.inputs["image"].labels[:] = 0
+    rows = {m: made.inputs[m].where("train") for m in ("image",)}
+    listed = Classes.of(Labels(["a"], 1, (0,), (), (0,)), rows, made.inputs).items["image"]
+    assert listed.tolist() == rows["image"].tolist()
+    assert len(listed) > 16  # NumPy sorts fewer without changing their order, whatever it is asked
+
+
 def test_every_class_as_often_as_any_other_where_balanced(labelled):
     made = corpus(labelled)
     rows = list(batches(made, 8, 0, 0, sampling="balanced"))
