@@ -45,6 +45,12 @@ def gathered(folder, name, **options):
     return corpus, corpus.inputs["image"].gather(torch.tensor([2, 0, 1]))
 
 
+def source_of(folder, name):
+    """What a form makes inputs of that are not in the data set, with the words of those that are."""
+    corpus, _ = gathered(folder, name)
+    return Source(form=form(name), folder=folder, modality="image", settings={}, vocabulary=corpus.vocabulary)
+
+
 def test_boxes_are_shares_of_the_picture(placed):
     _, regions = gathered(placed(), "boxed_regions")
     assert regions.features[1].tolist() == [[0, 1], [2, 3]]
@@ -80,22 +86,18 @@ def test_names_of_regions_are_words_of_the_vocabulary(placed):
 
 
 def test_placed_regions_from_outside(placed):
-    corpus, _ = gathered(placed(), "named_regions")
+    source = source_of(placed(), "named_regions")
     columns = {"count": [1], "boxes": [[[0, 0, 5, 5]]], "size": [[10, 20]], "class": [["kite"]]}
-    about = {"folder": placed(), "modality": "image", "settings": {}, "vocabulary": corpus.vocabulary}
-    source = Source(form=form("named_regions"), **about)
     given = source.form.of_features(source, np.ones((1, 2, 3), np.float32), columns)
     torch.testing.assert_close(given.boxes, torch.tensor([[[0, 0, 0.5, 0.25], [0, 0, 0, 0]]]))
-    assert given.names.tolist() == [[[corpus.vocabulary.words.index("kite"), 0, 0], [0, 0, 0]]]
+    assert given.names.tolist() == [[[source.vocabulary.words.index("kite"), 0, 0], [0, 0, 0]]]
 
 
 def test_three_words_of_a_name_are_read(placed):
-    corpus, _ = gathered(placed(), "named_regions")
+    source = source_of(placed(), "named_regions")
     columns = {"count": [1], "boxes": [[[0, 0, 5, 5]]], "size": [[10, 20]], "class": [["red box kite car"]]}
-    about = {"folder": placed(), "modality": "image", "settings": {}, "vocabulary": corpus.vocabulary}
-    source = Source(form=form("named_regions"), **about)
     given = source.form.of_features(source, np.ones((1, 1, 3), np.float32), columns)
-    assert [corpus.vocabulary.words[i] for i in given.names[0, 0]] == ["red", "box", "kite"]
+    assert [source.vocabulary.words[i] for i in given.names[0, 0]] == ["red", "box", "kite"]
 
 
 def test_objects_are_named_regions_the_most_confident_first(placed):
@@ -119,8 +121,7 @@ def test_objects_are_named_regions_the_most_confident_first(placed):
 
 
 def test_objects_from_outside_and_none_at_all(placed):
-    corpus, _ = gathered(placed(), "objects")
-    source = Source(form=form("objects"), folder=placed(), modality="image", settings={}, vocabulary=corpus.vocabulary)
+    source = source_of(placed(), "objects")
     columns = {
         "boxes": [[[0, 0, 5, 5], [1, 1, 2, 2], [2, 2, 4, 4]], [[0, 0, 9, 9]]],
         "class": [["Kite", "zebra", ""], [""]],
@@ -128,7 +129,7 @@ def test_objects_from_outside_and_none_at_all(placed):
         "confidence": [[0.5, 0.75, 1.0], [1.0]],
     }
     given = source.form.of_features(source, np.ones((2, 3, 3), np.float32), columns)
-    place = corpus.vocabulary.words.index
+    place = source.vocabulary.words.index
     assert given.counts.tolist() == [2, 0]
     assert given.classes.tolist() == [[UNKNOWN, place("kite")], [PAD, PAD]]
     assert given.attributes.tolist() == [[place("red"), PAD], [PAD, PAD]]
