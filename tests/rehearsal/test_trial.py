@@ -73,6 +73,12 @@ def test_steps_that_are_asked_for_are_no_more_with_more_data(place):
     assert [stage["steps"] for stage in found.stages] == [11]
 
 
+def test_a_captioner_ranks_nothing_and_is_timed_all_the_same(place):
+    found = trial.rehearse(job(model="nic"), place, {"test": 3.0}, ROOM)
+    assert found.failed == ""
+    assert min(found.validation, found.test, found.stages[0]["step_seconds"]) > 0
+
+
 def test_only_two_steps_and_no_times_where_none_are_wanted(place, monkeypatch):
     monkeypatch.setattr(trial, "_plan", lambda *_: pytest.fail("times were taken"))
     found = trial.rehearse(job(variant="quick"), place, {}, 0.0)

@@ -103,7 +103,7 @@ def ranking(
     """
     few = corpus.sampled(plan.limit.items)
     linear, square = ratio(corpus, few, part, plan.share)
-    scored = _scores(model, few, part, device)
+    scored = any(tasks()[name].ranked for name in plan.job.tasks) and _scores(model, few, part, device)
     if first - fixed > 2 * SLOW or not plan.measured:
         return min(first, fixed) + max(0.0, first - fixed) * (square if scored else linear)
     small = _seconds(make, model, few, plan, device)  # the first call was slower, by an excess that occurs once
@@ -126,7 +126,7 @@ def _seconds(make: Callable, model: base.Model, corpus: Corpus, plan: Plan, devi
 
 
 def _scores(model: base.Model, corpus: Corpus, part: str, device: torch.device) -> bool:
-    """Whether the model scores each pair of a query and an item, rather than comparing vectors."""
+    """Whether a model that ranks scores each pair of a query and an item, rather than comparing vectors."""
     if not model.trains:  # closed forms compare vectors
         return False
     if type(model).score is not base.Model.score and type(model).compares_vectors is base.Model.compares_vectors:
