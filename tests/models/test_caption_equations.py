@@ -89,11 +89,12 @@ def test_without_attention_all_regions_weigh_the_same():
     assert third(model, batch)[3] == pytest.approx(third(*small("sat", attends=False))[3])
 
 
-def test_adaptive_attention_by_its_equations():
+@pytest.mark.parametrize("reads_image", [True, False])
+def test_adaptive_attention_by_its_equations(reads_image):
     """Lu et al., 2017, eq. 6 to 13; the weights of the regions sum to 1 - β."""
-    model, batch = small("adaptive")
+    model, batch = small("adaptive", reads_image=reads_image)
     n, regions, words, logits, attention = third(model, batch)
-    whole = np.maximum(linear(n, "whole", regions.mean(0)), 0)
+    whole = np.maximum(linear(n, "whole", regions.mean(0)), 0) if reads_image else []
     v = np.maximum(regions @ n["region.weight"].T + n["region.bias"], 0)
     h = c = np.zeros(8)
     for place, word in enumerate(words):

@@ -27,6 +27,11 @@ class Settings(captioner.Settings):
 
     attention_dim: int = Field(512, ge=1, description="units of the attention")
     sentinel: bool = Field(True, description="whether there is a sentinel; otherwise only the regions are weighed")
+    reads_image: bool = Field(
+        True,
+        description="whether the network reads the whole image with each word, as published; otherwise it knows of the "
+        "image by attention alone",
+    )
     first_moment: float = Field(0.8, ge=0, lt=1, description="Adam's β₁")
     batch_size: int = Field(100, ge=2, description="number of pairs per batch")
     epochs: int = Field(20, ge=1)
@@ -39,9 +44,11 @@ class Model(captioner.Attentive):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         width, dim = context.shapes["image"][-1], settings.dim
-        read = settings.word_dim + dim
+        read = settings.word_dim + dim * settings.reads_image
         self.words = nn.Embedding(context.vocabulary_size, settings.word_dim)
-        self.region, self.whole = nn.Linear(width, dim), nn.Linear(width, dim)
+        self.region = nn.Linear(width, dim)
+        if settings.reads_image:
+            self.whole = nn.Linear(width, dim)
         self.network = nn.LSTMCell(read, dim)
         self.look = RegionAttention(dim, dim, settings.attention_dim)
         if settings.sentinel:
@@ -56,12 +63,15 @@ class Model(captioner.Attentive):
         return {"model": torch.optim.Adam(self.parameters(), lr=stage.lr, betas=betas, weight_decay=s.weight_decay)}
 
     def first_state(self, batch: Batch) -> dict[str, Tensor | dict[str, Tensor]]:
-        """Zero states, the whole image and its regions."""
+        """Zero states, the image's regions and, if words are read with it, the whole image."""
         features, counts = batch.inputs["image"]
-        whole = torch.relu(self.whole(mean_of(features, self.look.valid(batch.inputs["image"]))))
         regions = Regions(self.dropout(torch.relu(self.region(features))), counts)
         zeros = features.new_zeros(len(features), self.settings.dim)
-        return {"h": zeros, "c": zeros, "whole": self.dropout(whole), "images": self.look.of_images(regions)}
+        state = {"h": zeros, "c": zeros, "images": self.look.of_images(regions)}
+        if self.settings.reads_image:
+            mean = mean_of(features, self.look.valid(batch.inputs["image"]))
+            state["whole"] = self.dropout(torch.relu(self.whole(mean)))
+        return state
 
     def image_share(self, batch: Batch, ids: Tensor) -> Tensor:
         """1 - β for each word of captions (`capabilities.Grounds`)."""
@@ -69,7 +79,7 @@ class Model(captioner.Attentive):
 
     def advance(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         images = state["images"]
-        read = torch.cat([last, state["whole"]], 1)
+        read = torch.cat([last, state["whole"]], 1) if self.settings.reads_image else last
         h, c = self.network(read, (state["h"], state["c"]))
         scores = self.look.scores(h, images)  # eq. 6
         if not self.settings.sentinel:
