@@ -106,7 +106,7 @@ class Task(base.Task):
     aspects: ClassVar[tuple[str, ...]] = ("image-to-caption",)
     overall: ClassVar[str] = "image-to-caption"
     criterion: ClassVar[str] = "cider"
-    criterion_label: ClassVar[str] = "CIDEr on validation images"
+    criterion_label: ClassVar[str] = "CIDEr"
     selection: ClassVar[str] = "crossmodal.tasks.captions.selection"
     curves: ClassVar[tuple[str, ...]] = ("cider",)
     of_captions: ClassVar[bool] = True

@@ -83,6 +83,14 @@ def test_rows_of_several_data_sets_are_captioned_with_all_of_them() -> None:
     assert not any("published number" in text for _, text in seen(plan, frame).caption)
 
 
+def test_a_table_of_what_is_not_ranked_does_not_speak_of_ranks() -> None:
+    rows = [{"label": "One", "experiment": "one"}]
+    plan = toy_plan({"rows": rows, "columns": [{"aspect": "image-to-caption", "metric": "cider"}]})
+    sentences = [text for _, text in seen(plan, comparison.compare(plan, toy_metrics())).caption]
+    assert any("tested as a whole" in text for text in sentences)
+    assert not any("rank" in text for text in sentences)
+
+
 def test_a_source_or_a_protocol_without_numbers_is_no_publication() -> None:
     def first(**table: Any) -> str:
         plan = toy_plan({"rows": [{"label": "One", "experiment": "one"}], **table})

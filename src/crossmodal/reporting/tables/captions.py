@@ -26,7 +26,7 @@ def caption_of(plan: Plan, paper: Paper, table: Table, cells: Cells, placed: boo
         return [*sentences, ("note", table.note)] if table.note else sentences
     played = _played(plan, paper, table)
     folds = plan.folds_of(table)
-    how = "ranked as a whole" if folds == 1 else f"mean over {folds} folds"
+    how = f"{'ranked' if _is_ranked(table) else 'tested'} as a whole" if folds == 1 else f"mean over {folds} folds"
     where = "; ".join(_where(plan, by, names, done, folds) for by, names in played.items())
     what = f"Here: {where}, {how}; scale {plan.params.scale}; mean ± sample s.d. over seeds."
     sentences.append(("ours", what))
@@ -103,12 +103,21 @@ def _order(name: str) -> tuple[int, str]:
     return (names.index(name) if name in names else len(names)), name
 
 
+def _metrics(table: Table) -> set[str]:
+    return {column.metric for column in table.columns}
+
+
+def _is_ranked(table: Table) -> bool:
+    """Whether a column of the table is measured on rankings."""
+    return any(task.ranked and task.metric(name) for task in tasks().values() for name in _metrics(table))
+
+
 def _measures(table: Table) -> str:
     """A sentence that explains the metrics of a table's columns."""
-    metrics = {column.metric for column in table.columns}
+    metrics = _metrics(table)
     metrics_of = [metric_of(name) for name in sorted(metrics, key=_order)]
     meanings = list(dict.fromkeys(metric.meaning for metric in metrics_of if metric is not None))
-    if any(task.ranked and task.metric(name) for task in tasks().values() for name in metrics):
+    if _is_ranked(table):
         meanings.append("ranks are 1-based and ties count against the model")
     text = "; ".join(meanings)
     return f"{text[0].upper()}{text[1:]}." if not text.startswith("mAP") else f"{text}."
