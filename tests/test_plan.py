@@ -10,7 +10,8 @@ import yaml
 from crossmodal import experiments
 from crossmodal.core import registry
 from crossmodal.core.errors import UserError
-from crossmodal.dag import changes, check_place, job_of
+from crossmodal.dag import changes, check_place
+from crossmodal.experiments.named import job_of
 
 ROOT = Path(__file__).parents[1]
 PAPER = {

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from crossmodal import experiments
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_parquet, read_record
-from crossmodal.dag import place_of, run_at
 from crossmodal.experiments import Params, StrPath, params_of
+from crossmodal.experiments.named import place_of, run_at
 from crossmodal.inference import description, search
 from crossmodal.inference.opened import OpenedRun
 from crossmodal.tasks.base import read_numbers

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from crossmodal import dag, downloads, experiments
+from crossmodal import downloads, experiments
 from crossmodal.cli import app
 from crossmodal.core import registry
 from crossmodal.datasets import media_world
+from crossmodal.experiments import named
 from tests.docs.documents import FILES, ROOT, Block, blocks, spans
 
 PLACEHOLDER = "mine"  # a data set of the reader's own
@@ -96,7 +97,7 @@ def check_crossmodal(words: list[str]) -> None:
     for modality in ("image", "audio", "video", "mesh"):
         if name == "search" and values[modality] is not None:
             assert is_drawn(values[modality]), values[modality]
-            assert modality in dag.job_of(plan(), values["run"]).modalities
+            assert modality in named.job_of(plan(), values["run"]).modalities
     for part in values.get("only") or ():
         assert any(part in run for run in full().jobs)
 
@@ -130,9 +131,9 @@ def overlaid(*files: Path) -> experiments.Plan:
 def check_run(run: str, known: experiments.Plan | None = None) -> None:
     """A run that the plan has, or the folder of one that the example of that name has."""
     if folder := re.fullmatch(r"results/(\w+)/runs/(.+)", run):
-        dag.job_of(overlaid(ROOT / "params.yaml", ROOT / "examples" / f"{folder[1]}.yaml"), folder[2])
+        named.job_of(overlaid(ROOT / "params.yaml", ROOT / "examples" / f"{folder[1]}.yaml"), folder[2])
     elif not run.startswith(f"{PLACEHOLDER}/"):
-        dag.job_of(known or plan(), run)
+        named.job_of(known or plan(), run)
     else:
         assert re.fullmatch(r"mine/\w+/(\w+)/seed\d+", run)[1] in registry.names("models")
 
@@ -160,7 +161,7 @@ def check_target(target: str, overlays: list[Path]) -> None:
     if run := re.fullmatch(r"results/(?:\w+/)?runs/(.+)/(\w+)/metrics\.json", target):
         assert run[2] in registry.names("tasks")
         if overlays:
-            dag.job_of(overlaid(*overlays), run[1])
+            named.job_of(overlaid(*overlays), run[1])
         else:
             check_run(run[1])
     elif features := re.fullmatch(r"data/(\w+)/features/(\w+)\.(\w+)\.json", target):

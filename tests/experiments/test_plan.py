@@ -11,8 +11,8 @@ import yaml
 
 from crossmodal import experiments
 from crossmodal.core.errors import UserError
-from crossmodal.dag import job_of
 from crossmodal.experiments import Job, UnreadableError, from_config, job_in, merge, plan
+from crossmodal.experiments.named import job_of
 from crossmodal.experiments.sweeps import Sweep
 from tests.experiments.small_plan import SCAN
 

@@ -114,7 +114,7 @@ Scope = Annotated[
 
 
 def run_of(plan: Plan, name: str) -> tuple[Job, Path]:
-    from crossmodal.dag import run_at
+    from crossmodal.experiments.named import run_at
 
     return run_at(plan, name)
 

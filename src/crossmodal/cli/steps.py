@@ -127,7 +127,7 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start training anew even if there is a checkpoint.")] = False,
 ) -> None:
     """Train one run; a killed training resumes after its last epoch and gives the same bits."""
-    from crossmodal.dag import before_of
+    from crossmodal.experiments.named import before_of
     from crossmodal.runs.train import train_job
 
     plan = read_plan()
@@ -145,7 +145,7 @@ def sweep(
     choose: Annotated[bool, typer.Option("--choose", help="Only choose among the candidates already tried.")] = False,
 ) -> None:
     """Try the values that an experiment sweeps, and choose the best on validation items: `RUN/sweep/choice.json`."""
-    from crossmodal.dag import before_of, job_of
+    from crossmodal.experiments.named import before_of, job_of
     from crossmodal.experiments.sweeps import folder_of, sentence, tried_file
     from crossmodal.runs import sweep as step
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.core.errors import UserError
-from crossmodal.dag import job_of
 from crossmodal.experiments import Job, Plan
+from crossmodal.experiments.named import job_of
 from crossmodal.reporting.results import runs
 from crossmodal.tasks.base import headlines
 
